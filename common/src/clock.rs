@@ -1,0 +1,100 @@
+//! Time as the cores see it: handed in with every event, never read by them.
+
+use std::{
+    ops::{Add, Sub},
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A point of monotonic time, in milliseconds since the process started. It
+/// never jumps; leases, time limits and back-off count in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonoMs(pub u64);
+
+/// A span of time in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationMs(pub u64);
+
+/// A point of wall-clock time, in milliseconds since 1970 (UTC). For people to
+/// read; it may jump, so nothing is decided by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WallMs(pub u64);
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time.
+    pub mono: MonoMs,
+    /// Wall-clock time.
+    pub wall: WallMs,
+}
+
+impl Now {
+    /// Reads the machine's clocks. For shells only.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+    pub fn read() -> Self {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = *START.get_or_init(Instant::now);
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            mono: MonoMs(millis(start.elapsed())),
+            wall: WallMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)),
+        }
+    }
+}
+
+impl Add<DurationMs> for MonoMs {
+    type Output = Self;
+    fn add(self, span: DurationMs) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+impl Sub for MonoMs {
+    type Output = DurationMs;
+    fn sub(self, earlier: Self) -> DurationMs {
+        DurationMs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<DurationMs> for Duration {
+    fn from(span: DurationMs) -> Self {
+        Self::from_millis(span.0)
+    }
+}
+
+impl WallMs {
+    /// ISO 8601 in UTC with milliseconds, as in `2026-01-31T09:30:00.000Z`.
+    #[must_use]
+    #[expect(clippy::many_single_char_names, reason = "the names of the published algorithm")]
+    pub fn iso(self) -> String {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        // Civil date from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+        let z = days + 719_468;
+        let (era, doe) = (z / 146_097, z % 146_097);
+        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+        let y = yoe + era * 400 + u64::from(m <= 2);
+        let (h, min, s, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+        format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{milli:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iso_dates_are_right_over_leap_years() {
+        assert_eq!(WallMs(0).iso(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(WallMs(951_782_400_000).iso(), "2000-02-29T00:00:00.000Z");
+        assert_eq!(WallMs(1_735_689_599_999).iso(), "2024-12-31T23:59:59.999Z");
+    }
+}

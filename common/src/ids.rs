@@ -1,0 +1,260 @@
+//! The identities of the system, each a type of its own. The single registry of them.
+//!
+//! Every textual identity is validated where it enters, so that whatever holds
+//! one can put it into a path, a label or a log line as it is.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Why a text is not a valid identity. Its display names the rule and the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must {rule}, but is {value:?}")]
+pub struct InvalidId {
+    /// The kind of identity, as in "service name".
+    pub what: &'static str,
+    /// The rule that was broken.
+    pub rule: &'static str,
+    /// What was given, cut to 80 characters.
+    pub value: String,
+}
+
+impl InvalidId {
+    fn new(what: &'static str, rule: &'static str, value: &str) -> Self {
+        Self { what, rule, value: value.chars().take(80).collect() }
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` against the rule of this identity.
+            ///
+            /// # Errors
+            /// [`InvalidId`] names the rule that `text` breaks.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) { Ok(Self(text.into())) } else { Err(InvalidId::new($what, $rule, text)) }
+            }
+            /// The identity as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::parse(text)
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Self::parse(&String::deserialize(d)?).map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The one after this.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+/// Lower-case letters, digits and inner hyphens, 1 to `max` characters.
+fn is_dns_label(text: &str, max: usize) -> bool {
+    let alnum = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=max).contains(&bytes.len())
+        && bytes.iter().all(|&c| alnum(c) || c == b'-')
+        && alnum(bytes[0])
+        && alnum(bytes[bytes.len() - 1])
+}
+
+fn is_hex16(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
+}
+
+fn is_replica_id(text: &str) -> bool {
+    text.rsplit_once('-').is_some_and(|(service, digits)| {
+        is_dns_label(service, 63) && digits.len() == 6 && digits.bytes().all(|c| c.is_ascii_digit())
+    })
+}
+
+text_id! {
+    /// A service's name: a DNS-1123 label.
+    ServiceName, "service name",
+    "be 1 to 63 lower-case letters, digits and hyphens, and start and end with a letter or digit",
+    |t| is_dns_label(t, 63)
+}
+text_id! {
+    /// A host's name in the cluster: DNS-1123 labels joined by dots, at most 253 characters.
+    NodeName, "node name",
+    "be lower-case letters, digits, hyphens and dots (at most 253), each part starting and ending with a letter or digit",
+    |t| t.len() <= 253 && t.split('.').all(|label| is_dns_label(label, 63))
+}
+text_id! {
+    /// One replica, and its container's name: the service's name, a hyphen and six digits.
+    ReplicaId, "replica id", "be a service name, a hyphen and six digits", is_replica_id
+}
+text_id! {
+    /// A cluster, by a random number that its store keeps: 16 hexadecimal digits.
+    ClusterId, "cluster id", "be 16 lower-case hexadecimal digits", is_hex16
+}
+text_id! {
+    /// One run of a master as leader: 16 random hexadecimal digits.
+    LeaderId, "leader id", "be 16 lower-case hexadecimal digits", is_hex16
+}
+text_id! {
+    /// A host's lasting identity, made at its agent's first start: 16 hexadecimal digits.
+    NodeUid, "node uid", "be 16 lower-case hexadecimal digits", is_hex16
+}
+text_id! {
+    /// One run of an agent's process: 16 random hexadecimal digits.
+    BootId, "boot id", "be 16 lower-case hexadecimal digits", is_hex16
+}
+
+number_id! {
+    /// A place in a service: replicas 0, 1, 2 … A replacement takes the same slot.
+    Slot(u32)
+}
+number_id! {
+    /// Counts the changes of a service's spec that make new containers necessary. Starts at 1.
+    Generation(u64)
+}
+number_id! {
+    /// Counts the commits of one record in the store. Starts at 1.
+    Version(u64)
+}
+number_id! {
+    /// Counts the changes of one host's assignments under one fence.
+    Revision(u64)
+}
+number_id! {
+    /// Counts the leaderships of a cluster. Never decreases.
+    Epoch(u64)
+}
+
+/// The fencing pair. The higher epoch wins; two leaders that were handed the
+/// same epoch (by a store that lost its tail) are told apart by the id, and the
+/// one that an agent accepted first keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The leadership's number.
+    pub epoch: Epoch,
+    /// Who leads.
+    pub leader: LeaderId,
+}
+
+impl Fence {
+    /// Whether an order under `self` may be followed by someone who has accepted `accepted`.
+    #[must_use]
+    pub fn admits_over(&self, accepted: &Self) -> bool {
+        self.epoch > accepted.epoch || self == accepted
+    }
+}
+
+/// A random 16-digit hexadecimal number, for the identities that are made of one.
+#[must_use]
+pub fn random_hex16() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+impl ReplicaId {
+    /// The replica of `service` with the number `digits % 1_000_000`.
+    #[must_use]
+    pub fn new(service: &ServiceName, digits: u32) -> Self {
+        Self(format!("{service}-{:06}", digits % 1_000_000).into())
+    }
+    /// The service that this replica belongs to.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.0[..self.0.len() - 7]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_names_are_dns_labels() {
+        for good in ["a", "web", "web-1", "0", &"x".repeat(63)] {
+            assert!(ServiceName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "Web", "a.b", "a_b", "a/b", "a b", "é", "a\n", "../x", &"x".repeat(64)] {
+            assert!(ServiceName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn node_names_are_dns_names() {
+        for good in ["h1", "host.example.org", "127.0.0.1"] {
+            assert!(NodeName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "a..b", "a.", "A", "a:b"] {
+            assert!(NodeName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_replica_id_knows_its_service() {
+        let id = ReplicaId::new(&ServiceName::parse("my-web").unwrap(), 1_000_042);
+        assert_eq!(id.as_str(), "my-web-000042");
+        assert_eq!(id.service(), "my-web");
+        assert!(ReplicaId::parse("my-web-00042").is_err());
+    }
+
+    #[test]
+    fn a_fence_admits_itself_and_higher_epochs_only() {
+        let fence = |epoch, leader: &str| Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() };
+        let (a, b) = ("00000000000000aa", "00000000000000bb");
+        assert!(fence(2, a).admits_over(&fence(2, a)));
+        assert!(fence(3, b).admits_over(&fence(2, a)));
+        assert!(!fence(2, b).admits_over(&fence(2, a)));
+        assert!(!fence(1, a).admits_over(&fence(2, a)));
+    }
+}

@@ -1,0 +1,252 @@
+//! Image references by Docker's own grammar (distribution/reference): what the
+//! engine would refuse, or read differently, never gets past here.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A valid image reference, kept as it was written: `[domain[:port]/]path[:tag][@digest]`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRef(Arc<str>);
+
+/// Why a text is not an image reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "image must be a Docker image reference such as nginx:1.27 or registry.local:5000/team/app@sha256:…: {reason} in {value:?}"
+)]
+pub struct InvalidImage {
+    reason: &'static str,
+    value: String,
+}
+
+impl ImageRef {
+    /// Checks `text` against Docker's reference grammar.
+    ///
+    /// # Errors
+    /// [`InvalidImage`] says which part is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidImage> {
+        match check(text) {
+            Ok(()) => Ok(Self(text.into())),
+            Err(reason) => Err(InvalidImage { reason, value: text.chars().take(80).collect() }),
+        }
+    }
+
+    /// The reference as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What to pull: the name without tag and digest, and the digest, else the
+    /// tag, else `latest`.
+    #[must_use]
+    pub fn name_and_version(&self) -> (&str, &str) {
+        let (rest, digest) = split_digest(&self.0);
+        let (name, tag) = split_tag(rest);
+        (name, digest.or(tag).unwrap_or("latest"))
+    }
+
+    /// With a tag or digest always: what the engine is asked for.
+    #[must_use]
+    pub fn pinned(&self) -> String {
+        let (rest, digest) = split_digest(&self.0);
+        match (digest, split_tag(rest).1) {
+            (None, None) => format!("{}:latest", self.0),
+            _ => self.0.to_string(),
+        }
+    }
+}
+
+fn split_digest(text: &str) -> (&str, Option<&str>) {
+    text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)))
+}
+
+/// The tag is what follows the last colon, unless a slash follows it (then it is a port).
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (text, None),
+    }
+}
+
+fn check(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("nothing");
+    }
+    let (rest, digest) = split_digest(text);
+    if let Some(digest) = digest {
+        check_digest(digest)?;
+    }
+    let (name, tag) = split_tag(rest);
+    if tag.is_some_and(|tag| !is_tag(tag)) {
+        return Err("a tag that is not 1 to 128 letters, digits, underscores, dots and hyphens");
+    }
+    if name.len() > 255 {
+        return Err("a name of over 255 characters");
+    }
+    let (domain, path) = match name.split_once('/') {
+        Some((first, path))
+            if first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase()) =>
+        {
+            (Some(first), path)
+        }
+        _ => (None, name),
+    };
+    if domain.is_some_and(|domain| !is_domain(domain)) {
+        return Err("a registry that is no host name with an optional port");
+    }
+    if !path.split('/').all(is_path_component) {
+        return Err("a name that is not lower-case letters and digits joined by single . _ / or hyphens");
+    }
+    if domain.is_none() && path.len() == 64 && path.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Err("an image id where a name is needed");
+    }
+    Ok(())
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let bytes = tag.as_bytes();
+    (1..=128).contains(&bytes.len()) && word(bytes[0]) && bytes.iter().all(|&c| word(c) || c == b'.' || c == b'-')
+}
+
+fn check_digest(digest: &str) -> Result<(), &'static str> {
+    let Some((algorithm, hex)) = digest.split_once(':') else { return Err("a digest without an algorithm") };
+    let hex_len = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return Err("a digest that is not sha256, sha384 or sha512"),
+    };
+    if hex.len() == hex_len && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)) {
+        Ok(())
+    } else {
+        Err("a digest of the wrong length or alphabet")
+    }
+}
+
+fn is_domain(domain: &str) -> bool {
+    let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, rest)) => {
+            let port = rest.strip_prefix(':');
+            if v6.is_empty() || !v6.bytes().all(|c| c.is_ascii_hexdigit() || c == b':') || (port.is_none() && !rest.is_empty()) {
+                return false;
+            }
+            return port.is_none_or(is_port);
+        }
+        None => domain.split_once(':').map_or((domain, None), |(host, port)| (host, Some(port))),
+    };
+    port.is_none_or(is_port)
+        && host.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            !bytes.is_empty()
+                && bytes.iter().all(|&c| c.is_ascii_alphanumeric() || c == b'-')
+                && bytes[0] != b'-'
+                && bytes[bytes.len() - 1] != b'-'
+        })
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
+/// Alphanumeric runs joined by one dot, one or two underscores, or any number of hyphens.
+fn is_path_component(component: &str) -> bool {
+    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separators_fit = component
+        .split(alnum)
+        .filter(|run| !run.is_empty())
+        .all(|run| run == "." || run == "_" || run == "__" || run.bytes().all(|c| c == b'-'));
+    component.starts_with(alnum) && component.ends_with(alnum) && separators_fit
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl Serialize for ImageRef {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for ImageRef {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_grammar_is_followed() {
+        let sha = format!("sha256:{}", "a".repeat(64));
+        for good in [
+            "nginx",
+            "nginx:1.27",
+            "library/nginx",
+            "docker.io/library/nginx:latest",
+            "localhost:5000/a",
+            "localhost/a",
+            "10.0.0.1:5000/team/app:v1",
+            "a__b",
+            "a--b/c.d_e",
+            "[::1]:5000/x",
+            "UPPER.example.org/x",
+            "Registry/x",
+            &format!("nginx@{sha}"),
+            &format!("r.io:1/nginx:1@{sha}"),
+        ] {
+            assert!(ImageRef::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "nginx ",
+            "Nginx",
+            "nginx:",
+            ":tag",
+            "a//b",
+            "/a",
+            "a/",
+            "../images/x",
+            "a?b",
+            "a:t ag",
+            "a..b",
+            "a___b",
+            "-a",
+            "nginx@sha256:abc",
+            "nginx@md5:aa",
+            "a:b:c",
+            "r.io:99999/x",
+            "r.io:x/y",
+            "é",
+            "a\nb",
+            "-.io/x",
+            "[::1/x",
+            &"a".repeat(256),
+            &format!("a:{}", "t".repeat(129)),
+            &"a".repeat(64),
+        ] {
+            assert!(ImageRef::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_to_pull_is_digest_then_tag_then_latest() {
+        let sha = format!("sha256:{}", "b".repeat(64));
+        let parse = |t: &str| ImageRef::parse(t).unwrap();
+        assert_eq!(parse("r.io:1/a").name_and_version(), ("r.io:1/a", "latest"));
+        assert_eq!(parse("r.io:1/a:v").name_and_version(), ("r.io:1/a", "v"));
+        assert_eq!(parse(&format!("a:v@{sha}")).name_and_version(), ("a", sha.as_str()));
+        assert_eq!(parse("r.io:1/a").pinned(), "r.io:1/a:latest");
+        assert_eq!(parse("a:v").pinned(), "a:v");
+    }
+}

@@ -1,0 +1,19 @@
+//! What master, agent and tools share: identities, the service spec, replica
+//! states, the master-agent protocol, container labels, the problem type and
+//! the configuration loader.
+//!
+//! Nothing here does I/O on its own account, except [`config`], which reads the
+//! files it is asked to read, and [`logging`], which installs the process's logger.
+
+pub mod backoff;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod image;
+pub mod labels;
+pub mod logging;
+pub mod problem;
+pub mod protocol;
+pub mod spec;
+pub mod status;

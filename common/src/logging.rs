@@ -1,0 +1,1 @@
+//! The process's logger: one line an event, ids as fields, text or JSON.

@@ -1,0 +1,116 @@
+//! Errors as the API tells them: `application/problem+json` (RFC 9457) with a
+//! stable code. One table gives every code its status and title.
+
+use serde::{Deserialize, Serialize};
+
+/// The media type of a [`Problem`].
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
+        /// What went wrong, by a name that never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
+
+        impl Code {
+            /// Every code, for documents and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+            /// The code as it stands in a body.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$name => $text,)* } }
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> u16 { match self { $(Self::$name => $status,)* } }
+            /// The same words every time.
+            #[must_use]
+            pub const fn title(self) -> &'static str { match self { $(Self::$name => $title,)* } }
+        }
+    };
+}
+
+codes! {
+    /// The body is not what the call takes.
+    InvalidBody = "invalid_body", 400, "The request body is not valid";
+    /// A part of the path or the query is not valid.
+    InvalidParameter = "invalid_parameter", 400, "A request parameter is not valid";
+    /// No such path.
+    NotFound = "not_found", 404, "There is nothing at this address";
+    /// No such service.
+    ServiceNotFound = "service_not_found", 404, "There is no such service";
+    /// No such node.
+    NodeNotFound = "node_not_found", 404, "There is no such node";
+    /// The path takes other methods.
+    MethodNotAllowed = "method_not_allowed", 405, "This address does not take this method";
+    /// A service of that name is there.
+    ServiceExists = "service_exists", 409, "The service exists already";
+    /// Another node holds that name, or the host belongs to another cluster.
+    NodeConflict = "node_conflict", 409, "The node cannot join under this name";
+    /// `If-Match` names another version.
+    VersionMismatch = "version_mismatch", 412, "The service has changed since it was read";
+    /// The body is larger than the bound.
+    BodyTooLarge = "body_too_large", 413, "The request body is too large";
+    /// The body is not declared as JSON.
+    UnsupportedMediaType = "unsupported_media_type", 415, "The request body must be JSON";
+    /// A fault of ours.
+    Internal = "internal", 500, "The master failed";
+    /// The store does not answer, so nothing can be made durable.
+    StoreUnavailable = "store_unavailable", 503, "The store does not answer";
+    /// More requests wait than the bound allows.
+    Overloaded = "overloaded", 503, "The master is busy";
+    /// Another master leads.
+    NotLeader = "not_leader", 503, "Another master leads the cluster";
+}
+
+/// One error as the API tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:shef:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code's own words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code.
+    pub code: Code,
+    /// What was wrong with which value, and what to do.
+    pub detail: String,
+    /// Which fields are wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// Seconds after which another try makes sense; sent as `Retry-After` too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
+}
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// The field's name.
+    pub field: String,
+    /// The rule it breaks, with the value.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of `code`; 503s are given a `Retry-After` of one second.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:shef:problem:{}", code.as_str()),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_s: (code.status() == 503).then_some(1),
+        }
+    }
+
+    /// With the fields that are wrong.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+}

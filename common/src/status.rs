@@ -1,0 +1,167 @@
+//! The states of a replica and who may move it between them. The table here is
+//! the only place that knows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::WallMs, ids::ReplicaId};
+
+/// Where a replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// Wanted, but no host has been chosen yet.
+    Pending,
+    /// A host has been chosen.
+    Assigned,
+    /// The host waits for the image.
+    Pulling,
+    /// The container is being created and started.
+    Starting,
+    /// The container runs.
+    Running,
+    /// The container is being stopped and removed.
+    Stopping,
+    /// The container is gone.
+    Stopped,
+    /// It could not be started or kept running; the reason says why.
+    Failed,
+}
+
+/// Who owns a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The master: desired state.
+    Master,
+    /// The agent: observed state.
+    Agent,
+}
+
+impl ReplicaState {
+    /// Every state, in the order of a replica's life.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Assigned,
+        Self::Pulling,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    /// Who may move a replica from `self` to `to`; `None`: nobody.
+    ///
+    /// States never go back: a replacement is a new replica in the same slot,
+    /// and a container made anew on its host counts as a restart, see
+    /// [`ReplicaStatus::supersedes`].
+    #[must_use]
+    pub const fn mover(self, to: Self) -> Option<Owner> {
+        use ReplicaState::{Assigned, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
+        match (self, to) {
+            (Pending, Assigned | Failed) => Some(Owner::Master),
+            (Assigned, Pulling | Starting | Running | Stopping | Stopped | Failed)
+            | (Pulling, Starting | Running | Stopping | Stopped | Failed)
+            | (Starting, Running | Stopping | Stopped | Failed)
+            | (Running, Stopping | Stopped | Failed)
+            | (Stopping, Stopped | Failed)
+            | (Failed, Stopping | Stopped) => Some(Owner::Agent),
+            (Pending | Assigned | Pulling | Starting | Running | Stopping | Stopped | Failed, _) => None,
+        }
+    }
+}
+
+/// What the engine's own health check says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Healthy, or without a check and up.
+    #[default]
+    Healthy,
+    /// The check fails, or the process keeps exiting and the engine restarts it.
+    Unhealthy,
+}
+
+/// What an agent observed of one replica. Only agents write it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Where it stands.
+    pub state: ReplicaState,
+    /// How it fares, while it runs.
+    #[serde(default)]
+    pub health: Health,
+    /// Why it failed or is unhealthy, in the engine's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The container's id, 64 hexadecimal digits, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// How often the container was made or started anew since the agent's start.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Since when, by the host's clock.
+    pub since: WallMs,
+}
+
+impl ReplicaStatus {
+    /// A status with nothing to tell but its state.
+    #[must_use]
+    pub fn new(replica: ReplicaId, state: ReplicaState, since: WallMs) -> Self {
+        Self { replica, state, health: Health::Healthy, reason: None, container_id: None, restarts: 0, since }
+    }
+
+    /// Whether this may follow `earlier` in one run of an agent: after a
+    /// restart anything may, else only what the table allows the agent, or the
+    /// same state with other details.
+    #[must_use]
+    pub fn supersedes(&self, earlier: &Self) -> bool {
+        self.restarts > earlier.restarts
+            || self.restarts == earlier.restarts
+                && (self.state == earlier.state || earlier.state.mover(self.state) == Some(Owner::Agent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ReplicaState::{Assigned, Failed, Pending, Running, Stopped};
+
+    #[test]
+    fn states_never_go_back() {
+        for from in ReplicaState::ALL {
+            for to in ReplicaState::ALL {
+                if from.mover(to).is_some() && from != Failed {
+                    assert!(to > from, "{from:?} -> {to:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn everything_but_stopped_can_fail_and_stopped_is_the_end() {
+        for from in ReplicaState::ALL {
+            assert_eq!(from.mover(Failed).is_some(), from != Stopped && from != Failed, "{from:?}");
+            assert_eq!(Stopped.mover(from), None);
+        }
+    }
+
+    #[test]
+    fn only_the_master_moves_what_no_host_has_yet() {
+        for to in ReplicaState::ALL {
+            assert_ne!(Pending.mover(to), Some(Owner::Agent));
+        }
+        assert_eq!(Pending.mover(Assigned), Some(Owner::Master));
+    }
+
+    #[test]
+    fn a_restart_may_begin_anew() {
+        let id = ReplicaId::parse("web-000001").unwrap();
+        let running = ReplicaStatus::new(id.clone(), Running, WallMs(0));
+        let mut starting = ReplicaStatus::new(id, ReplicaState::Starting, WallMs(1));
+        assert!(!starting.supersedes(&running));
+        starting.restarts = 1;
+        assert!(starting.supersedes(&running));
+        assert!(!running.supersedes(&starting));
+    }
+}

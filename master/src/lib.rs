@@ -1,0 +1,3 @@
+//! The master: takes what users want, decides which host runs it, and sees it through.
+
+pub mod store;

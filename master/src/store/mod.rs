@@ -1,0 +1,135 @@
+//! The store: snapshot and recovery of what was acknowledged, never a message bus.
+//!
+//! One trait, two implementations under one conformance suite. Invariants:
+//!
+//! - A write is checked against fence and version inside the store, in the same
+//!   atomic step that applies it, never by read-then-write.
+//! - `Ok` means durable.
+//! - Sending a batch a second time is harmless: a write whose outcome is already
+//!   there counts as done.
+
+use std::{future::Future, pin::Pin};
+
+use bytes::Bytes;
+use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version};
+
+/// What a store call brings, later.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Where the master keeps what it has acknowledged.
+pub trait Store: Send + Sync + 'static {
+    /// What and where it is, without secrets, for logs and `/readyz`.
+    fn describe(&self) -> String;
+
+    /// Takes the leadership: in one atomic step raises the stored epoch above
+    /// itself and above `at_least`, and notes `leader` beside it. A store that
+    /// holds nothing takes `cluster_if_new` as its cluster. Returns everything
+    /// that is stored.
+    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led>;
+
+    /// Applies the writes whose version fits, all in one atomic and durable
+    /// step, if `fence` is the stored one. The outcomes come in the order of
+    /// the writes. A batch names a key at most once.
+    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>>;
+
+    /// Whether the store answers and `fence` still leads.
+    fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()>;
+
+    /// Fills a store that has lost everything with what the leader remembers,
+    /// in one atomic step; refused as [`StoreError::NotEmpty`] by one that holds anything.
+    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()>;
+}
+
+/// The outcome of [`Store::lead`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Led {
+    /// The store's cluster.
+    pub cluster: ClusterId,
+    /// The leadership that was taken.
+    pub fence: Fence,
+    /// Whether the store held nothing before.
+    pub was_empty: bool,
+    /// Everything that is stored, in the order of the keys.
+    pub records: Vec<Record>,
+}
+
+/// What a record is about. Its text form is the key in the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A service: spec, placements, tombstone.
+    Service(ServiceName),
+    /// A host: identity and what the operator wants of it.
+    Node(NodeName),
+    /// The counters of `/stats`.
+    Stats,
+}
+
+/// One record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub key: Key,
+    /// How often it was committed.
+    pub version: Version,
+    /// JSON.
+    pub value: Bytes,
+}
+
+/// One change of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// What it is about.
+    pub key: Key,
+    /// The version it builds on; `None`: the record must not exist. The version
+    /// after it is one more, or 1.
+    pub expect: Option<Version>,
+    /// The new value; `None` deletes the record.
+    pub value: Option<Bytes>,
+}
+
+/// What became of one write of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It is durable (or was already).
+    Done,
+    /// The record has another version; nothing was changed.
+    Conflict {
+        /// The version that is stored, if any.
+        found: Option<Version>,
+    },
+}
+
+/// Why a store call failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or refuses to write: nothing has happened.
+    #[error("the store does not answer: {why}")]
+    Unavailable {
+        /// In the store's own words.
+        why: String,
+    },
+    /// The call was sent, and no answer came: it may have happened or not.
+    #[error("the store did not confirm: {why}")]
+    Unconfirmed {
+        /// In the store's own words.
+        why: String,
+    },
+    /// Another leader has taken over.
+    #[error("another master leads: epoch {}, leader {}", .stored.epoch, .stored.leader)]
+    Fenced {
+        /// The fence that is stored.
+        stored: Fence,
+    },
+    /// The store has lost its cluster and fence: somebody emptied it.
+    #[error("the store has been emptied")]
+    Emptied,
+    /// [`Store::restore`] found a store that holds something.
+    #[error("the store is not empty")]
+    NotEmpty,
+    /// What is stored cannot be read.
+    #[error("the store holds what this version cannot read: {why}")]
+    Unreadable {
+        /// Which record, and what is wrong with it.
+        why: String,
+    },
+}
