@@ -1,1 +1,194 @@
 //! The process's logger: one line an event, ids as fields, text or JSON.
+//!
+//! Invariant: an event is one line whatever its message holds; control
+//! characters are written as escapes, so that nothing a user sends can forge a line.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use log::{
+    Record,
+    kv::{self, VisitSource},
+};
+
+use crate::{
+    clock::{Now, WallMs},
+    config::{Effective, Key, Kind},
+};
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// An `env_logger` filter.
+    pub filter: String,
+    /// How each line looks.
+    pub format: Format,
+}
+
+/// The keys that every program has for its log.
+pub const KEYS: [Key; 3] = [
+    Key {
+        name: "log_level",
+        kind: Kind::Choice(&["fatal", "error", "warn", "info", "debug", "trace"]),
+        default: "info",
+        env: &["SHEF_LOG_LEVEL", "LOG_LEVEL"],
+        doc: "The least severe events that are logged; fatal is the same as error.\nOther libraries' events are logged from warn on.",
+    },
+    Key {
+        name: "log_filter",
+        kind: Kind::Text,
+        default: "",
+        env: &["SHEF_LOG_FILTER", "RUST_LOG"],
+        doc: "A filter by module, such as \"warn,shef_master::store=debug\"; where it is given, it wins over log_level.",
+    },
+    Key {
+        name: "log_format",
+        kind: Kind::Choice(&["text", "json"]),
+        default: "text",
+        env: &["SHEF_LOG_FORMAT"],
+        doc: "How a line of the log looks.",
+    },
+];
+
+impl LogConfig {
+    /// From the keys of [`KEYS`].
+    #[must_use]
+    pub fn from_effective(effective: &Effective) -> Self {
+        let level = match effective.text("log_level") {
+            "fatal" => "error",
+            level => level,
+        };
+        let others = if level == "error" { "error" } else { "warn" };
+        Self {
+            filter: effective.non_empty("log_filter").unwrap_or_else(|| format!("{others},shef={level}")),
+            format: if effective.text("log_format") == "json" { Format::Json } else { Format::Text },
+        }
+    }
+}
+
+/// Installs the logger, which writes to the standard error stream. A second call does nothing.
+pub fn init(config: &LogConfig) {
+    let format = config.format;
+    let installed = env_logger::Builder::new()
+        .parse_filters(&config.filter)
+        .format(move |out, record| {
+            let line = line(format, Now::read().wall, record);
+            out.write_all(line.as_bytes())
+        })
+        .try_init();
+    if installed.is_err() {
+        log::debug!("a logger is installed already");
+    }
+}
+
+/// One event as one line, with its line end.
+#[must_use]
+pub fn line(format: Format, time: WallMs, record: &Record<'_>) -> String {
+    let mut fields = Fields::default();
+    _ = record.key_values().visit(&mut fields);
+    let target = record.target().strip_prefix("shef_").unwrap_or(record.target());
+    match format {
+        Format::Text => {
+            let short = target.splitn(3, "::").take(2).collect::<Vec<_>>().join("::");
+            let mut line = format!("{} {:<5} {short}: {}", time.iso(), record.level(), escaped(&record.args().to_string()));
+            for (key, value) in fields.0 {
+                let bare = !value.is_empty() && !value.contains([' ', '"', '=']);
+                let value = escaped(&value);
+                _ = if bare { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", value.replace('"', "\\\"")) };
+            }
+            line.push('\n');
+            line
+        }
+        Format::Json => {
+            let fields: serde_json::Map<_, _> = fields.0.into_iter().map(|(key, value)| (key, value.into())).collect();
+            let event = serde_json::json!({
+                "time": time.iso(),
+                "level": record.level().as_str(),
+                "target": target,
+                "message": record.args().to_string(),
+                "fields": fields,
+            });
+            format!("{event}\n")
+        }
+    }
+}
+
+/// Whatever could end the line or steer a terminal, as an escape.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[derive(Default)]
+struct Fields(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+        self.0.push((escaped(key.as_str()), value.to_string()));
+        Ok(())
+    }
+}
+
+/// Flushes what is buffered; for the last moment of a process.
+pub fn flush() {
+    log::logger().flush();
+    _ = io::stderr().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(message: &str, fields: &[(&str, &str)]) -> [String; 2] {
+        let fields: Vec<(&str, &str)> = fields.to_vec();
+        let arguments = format_args!("{message}").to_string();
+        [Format::Text, Format::Json].map(|format| {
+            let mut builder = Record::builder();
+            builder.level(log::Level::Info).target("shef_master::store::actor").key_values(&fields);
+            line(format, WallMs(0), &builder.args(format_args!("{arguments}")).build())
+        })
+    }
+
+    #[test]
+    fn an_event_is_a_line_with_its_ids_as_fields() {
+        let [text, json] = lines("replica runs", &[("replica", "web-000001"), ("why", "it was asked for")]);
+        assert_eq!(
+            text,
+            "1970-01-01T00:00:00.000Z INFO  master::store: replica runs replica=web-000001 why=\"it was asked for\"\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["message"], "replica runs");
+        assert_eq!(json["target"], "master::store::actor");
+        assert_eq!(json["fields"]["replica"], "web-000001");
+    }
+
+    #[test]
+    fn nothing_in_a_message_or_a_field_starts_a_new_line_or_steers_the_terminal() {
+        let evil = "a\n1970-01-01T00:00:00.000Z INFO  forged\r\u{1b}[31m\u{2028}\u{202e}\u{7}";
+        for line in lines(evil, &[("field", evil)]) {
+            let body = line.strip_suffix('\n').unwrap();
+            assert!(!body.contains(|c: char| c.is_control()), "{body:?}");
+        }
+        assert!(!lines(evil, &[])[0].contains(['\u{2028}', '\u{202e}']));
+    }
+}

@@ -1,6 +1,10 @@
 //! The master: takes what users want, decides which host runs it, and sees it through.
+//!
+//! [`start`] wires everything; `app.rs` is where to begin reading.
 
+mod app;
 pub mod cluster;
+pub mod config;
 mod http;
 mod post;
 pub mod runner;
@@ -9,3 +13,5 @@ pub mod service;
 pub mod stats;
 pub mod store;
 pub mod view;
+
+pub use app::{MasterHandle, StartError, start, start_on};

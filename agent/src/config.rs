@@ -1,0 +1,244 @@
+//! The agent's configuration: its keys, and what they mean to it.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use shef_common::{
+    config::{ConfigError, Effective, Key, Kind, Layers, Program, load},
+    ids::NodeName,
+    logging,
+};
+
+/// The agent's port, as docker-shef's.
+pub const DEFAULT_PORT: u16 = 11044;
+/// The master's port, where `masters` names none.
+const MASTER_PORT: u16 = 8044;
+/// The most masters that may be named.
+const MAX_MASTERS: usize = 16;
+/// The most labels a host may have, and the most characters in each part of one.
+const MAX_LABELS: (usize, usize) = (64, 253);
+
+/// Everything the agent is told when it starts.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Where the agent listens for its masters.
+    pub listen: SocketAddr,
+    /// The address by which other hosts reach this one.
+    pub host_ip: Ipv4Addr,
+    /// The host's name in the cluster; without one, the agent makes it from `host_ip`.
+    pub node_name: Option<NodeName>,
+    /// The masters, each as `HOST:PORT`.
+    pub masters: Vec<String>,
+    /// The Docker engine, as in `DOCKER_HOST`.
+    pub docker_host: String,
+    /// Where the ledger lies.
+    pub data_dir: PathBuf,
+    /// What the host says of itself to the scheduler.
+    pub labels: BTreeMap<String, String>,
+    /// How many engine operations run at once.
+    pub engine_concurrency: u32,
+    /// How many images are pulled at once.
+    pub pull_concurrency: u32,
+    /// How often the engine's containers are listed to repair what events missed, in milliseconds.
+    pub relist_interval_ms: u64,
+    /// How long a change waits for more before it is reported, in milliseconds.
+    pub report_debounce_ms: u64,
+}
+
+const KEYS: &[Key] = &[
+    Key {
+        name: "host_ip",
+        kind: Kind::Ipv4,
+        default: "",
+        env: &["SHEF_HOST_IP", "HOST_IP"],
+        doc: "The IPv4 address by which other hosts reach this one. `shef agent` does not start without it.",
+    },
+    Key {
+        name: "listen",
+        kind: Kind::Listen,
+        default: ":11044",
+        env: &[],
+        doc: "Where the agent listens for its masters; without an address, on host_ip.",
+    },
+    Key {
+        name: "masters",
+        kind: Kind::List,
+        default: ":8044",
+        env: &["MASTER_HOST"],
+        doc: "The masters, each as HOST:PORT; without a host, on host_ip; without a port, 8044.",
+    },
+    Key {
+        name: "node_name",
+        kind: Kind::Text,
+        default: "",
+        env: &[],
+        doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: made from host_ip.",
+    },
+    Key {
+        name: "docker_host",
+        kind: Kind::Text,
+        default: "unix:///var/run/docker.sock",
+        env: &["DOCKER_HOST"],
+        doc: "The Docker engine: unix:///PATH, tcp://HOST:PORT or http://HOST:PORT.",
+    },
+    Key {
+        name: "data_dir",
+        kind: Kind::Path,
+        default: "/var/lib/shef/agent",
+        env: &[],
+        doc: "Where the agent keeps its ledger of what it was told to run.",
+    },
+    Key {
+        name: "labels",
+        kind: Kind::Map,
+        default: "",
+        env: &[],
+        doc: "What the host says of itself to the scheduler, such as { zone = \"a\", disk = \"ssd\" }; at most 64.",
+    },
+    Key {
+        name: "engine_concurrency",
+        kind: Kind::Integer { min: 1, max: 64, unit: "operations" },
+        default: "8",
+        env: &[],
+        doc: "How many containers are created, started, stopped and removed at once.",
+    },
+    Key {
+        name: "pull_concurrency",
+        kind: Kind::Integer { min: 1, max: 64, unit: "pulls" },
+        default: "4",
+        env: &[],
+        doc: "How many images are pulled at once; pulls do not count as engine operations.",
+    },
+    Key {
+        name: "relist_interval_ms",
+        kind: Kind::Integer { min: 1_000, max: 3_600_000, unit: "ms" },
+        default: "30000",
+        env: &[],
+        doc: "How often the engine's containers are listed to repair what its events missed.",
+    },
+    Key {
+        name: "report_debounce_ms",
+        kind: Kind::Integer { min: 0, max: 1_000, unit: "ms" },
+        default: "20",
+        env: &[],
+        doc: "How long a change waits for further ones before it is reported.",
+    },
+    logging::KEYS[0],
+    logging::KEYS[1],
+    logging::KEYS[2],
+];
+
+/// The agent's keys.
+pub static PROGRAM: Program = Program { name: "agent", keys: KEYS, derived_env: |_| Vec::new() };
+
+impl AgentConfig {
+    /// Merges the layers and gives them their meaning. `others` are the
+    /// programs whose environment variables are known but not the agent's.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, the value and where it came from.
+    pub fn load(layers: &Layers, others: &[&Program]) -> Result<(Self, Effective), ConfigError> {
+        let effective = load(&PROGRAM, others, layers)?;
+        let host_ip = effective.host_ip("host_ip")?;
+        let config = Self {
+            listen: effective.listen("listen", host_ip),
+            host_ip,
+            node_name: node_name(&effective)?,
+            masters: masters(&effective, host_ip)?,
+            docker_host: docker_host(&effective)?,
+            data_dir: effective.path("data_dir"),
+            labels: labels(&effective)?,
+            engine_concurrency: effective.integer_u32("engine_concurrency"),
+            pull_concurrency: effective.integer_u32("pull_concurrency"),
+            relist_interval_ms: effective.integer("relist_interval_ms"),
+            report_debounce_ms: effective.integer("report_debounce_ms"),
+        };
+        Ok((config, effective))
+    }
+}
+
+fn node_name(effective: &Effective) -> Result<Option<NodeName>, ConfigError> {
+    let name = effective.non_empty("node_name");
+    name.map(|name| NodeName::parse(&name).map_err(|error| effective.refuse("node_name", rule_of(&error)))).transpose()
+}
+
+/// "… must RULE, but is …" without its ends.
+fn rule_of(error: &shef_common::ids::InvalidId) -> String {
+    format!("a node name: it must {}", error.rule)
+}
+
+fn masters(effective: &Effective, host_ip: Ipv4Addr) -> Result<Vec<String>, ConfigError> {
+    let given = effective.list("masters");
+    if given.is_empty() || given.len() > MAX_MASTERS {
+        return Err(effective.refuse("masters", format!("1 to {MAX_MASTERS} addresses")));
+    }
+    let complete = |text: &String| {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        let port = if text.contains(':') { port.parse().ok()? } else { MASTER_PORT };
+        let host = if host.is_empty() { host_ip.to_string() } else { host.to_owned() };
+        let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':'));
+        (plain && port > 0).then(|| format!("{host}:{port}"))
+    };
+    given.iter().map(complete).collect::<Option<_>>().ok_or_else(|| effective.refuse("masters", "a list of HOST:PORT"))
+}
+
+fn docker_host(effective: &Effective) -> Result<String, ConfigError> {
+    let text = effective.text("docker_host");
+    let known =
+        ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if known {
+        Ok(text.to_owned())
+    } else {
+        Err(effective.refuse("docker_host", "unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"))
+    }
+}
+
+fn labels(effective: &Effective) -> Result<BTreeMap<String, String>, ConfigError> {
+    let (most, longest) = MAX_LABELS;
+    let labels = effective.map("labels");
+    let fine = |text: &str| text.len() <= longest && !text.contains(|c: char| c.is_control());
+    if labels.len() > most || !labels.iter().all(|(key, value)| !key.is_empty() && fine(key) && fine(value)) {
+        return Err(effective.refuse("labels", format!("at most {most} labels of at most {longest} printable characters")));
+    }
+    Ok(labels.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(env: &[(&str, &str)]) -> Result<AgentConfig, ConfigError> {
+        let mut layers = Layers::default();
+        layers.env.insert("HOST_IP".into(), "10.0.0.5".into());
+        layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        AgentConfig::load(&layers, &[]).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn masters_default_to_this_host_and_to_the_usual_port() {
+        assert_eq!(with(&[]).unwrap().masters, ["10.0.0.5:8044"]);
+        assert_eq!(with(&[("MASTER_HOST", "10.0.0.1")]).unwrap().masters, ["10.0.0.1:8044"]);
+        let list = [("MASTER_HOST", "x"), ("SHEF_AGENT_MASTERS", "a, b:9, :7")];
+        assert_eq!(with(&list).unwrap().masters, ["a:8044", "b:9", "10.0.0.5:7"]);
+        assert!(with(&[("MASTER_HOST", "a b")]).is_err() && with(&[("MASTER_HOST", "a:0")]).is_err());
+    }
+
+    #[test]
+    fn names_engines_and_labels_are_checked_where_they_enter() {
+        let good = [
+            ("SHEF_AGENT_NODE_NAME", "rack-1.a"),
+            ("DOCKER_HOST", "tcp://10.0.0.5:2375"),
+            ("SHEF_AGENT_LABELS", "zone=a,disk=ssd"),
+        ];
+        let config = with(&good).unwrap();
+        assert_eq!(config.node_name.unwrap().as_str(), "rack-1.a");
+        assert_eq!((config.docker_host.as_str(), config.labels["disk"].as_str()), ("tcp://10.0.0.5:2375", "ssd"));
+        for (name, value) in [("SHEF_AGENT_NODE_NAME", "A_B"), ("DOCKER_HOST", "ssh://host"), ("SHEF_AGENT_LABELS", "zone")] {
+            let refused = with(&[(name, value)]).unwrap_err().to_string();
+            assert!(refused.contains(&format!("env {name}")), "{refused}");
+        }
+    }
+}

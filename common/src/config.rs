@@ -1,1 +1,0 @@
-//! Layered configuration: defaults, a TOML file, environment variables, flags.

@@ -1,0 +1,317 @@
+//! Merging the sources, the weaker first, and checking what comes out.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use config::{Config, FileFormat, Map, Source, ValueKind};
+
+use super::{ConfigError, Effective, HIDDEN, Key, Kind, Value, effective::Entry, key};
+
+/// A program and the keys it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// As in `shef <name>`.
+    pub name: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+    /// What variables that are not one key's own say; each is named as the preset's origin.
+    /// docker-shef's `REDIS_HOST` and `REDIS_PORT`, for example, make one URL.
+    pub derived_env: fn(&BTreeMap<String, String>) -> Vec<Preset>,
+}
+
+impl Program {
+    /// The commented file that documents every key.
+    #[must_use]
+    pub fn document(&self) -> String {
+        key::document(self)
+    }
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// Where a value came from. The order is the order of strength.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A command's own default over the built-in one, with its reason.
+    Preset(String),
+    /// A file, with the line where it was found.
+    File(PathBuf, Option<usize>),
+    /// An environment variable.
+    Env(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Preset(why) => f.write_str(why),
+            Self::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
+            Self::File(path, None) => write!(f, "{}", path.display()),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// A value that is set by name: by a preset or a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    /// Which key.
+    pub key: &'static str,
+    /// The value, written as an environment variable would be.
+    pub value: String,
+    /// Why, for a preset; the flag's name, for a flag.
+    pub by: String,
+}
+
+impl Preset {
+    /// `key` is set to `value` by `by`.
+    pub fn new(key: &'static str, value: impl Into<String>, by: impl Into<String>) -> Self {
+        Self { key, value: value.into(), by: by.into() }
+    }
+}
+
+/// Every source over the built-in defaults, the weakest first.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// A command's own defaults.
+    pub presets: Vec<Preset>,
+    /// The file: its path, its text, and the table in it that holds the
+    /// program's keys (empty for the whole file).
+    pub file: Option<(PathBuf, String, &'static str)>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Flags.
+    pub flags: Vec<Preset>,
+}
+
+impl Layers {
+    /// The process's environment, leaving out what is not UTF-8.
+    #[must_use]
+    pub fn from_process_env() -> Self {
+        let utf8 =
+            |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self { env: std::env::vars_os().filter_map(utf8).collect(), ..Self::default() }
+    }
+
+    /// Reads `given`, or else `usual` if that exists.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], except for a `usual` that is not there.
+    pub fn read_file(&mut self, given: Option<&Path>, usual: &Path, table: &'static str) -> Result<(), ConfigError> {
+        let path = given.unwrap_or(usual);
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.file = Some((path.to_owned(), text, table)),
+            Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ConfigError::Unreadable { path: path.to_owned(), why: error.to_string() }),
+        }
+        Ok(())
+    }
+}
+
+/// Puts the layers over the defaults of `program` and checks every value.
+/// `others` are the programs whose variables are known and none of our business.
+///
+/// # Errors
+/// The first [`ConfigError`] in the order of strength, the weakest source first.
+pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<Effective, ConfigError> {
+    let file = layers.file.as_ref().map(|(path, text, table)| read_toml(program, path, text, table)).transpose()?;
+    let texts = |origin: fn(String) -> Origin, items: &[Preset]| -> Vec<Given> {
+        items.iter().map(|item| Given::text(item.key, &item.value, origin(item.by.clone()))).collect()
+    };
+    let sources = [
+        texts(Origin::Preset, &layers.presets),
+        file.unwrap_or_default(),
+        read_env(program, others, &layers.env)?,
+        texts(Origin::Flag, &layers.flags),
+    ];
+    // The configuration crate merges the values; of a table it keeps no origin, so those are kept beside.
+    let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
+    let mut builder = Config::builder();
+    for source in sources {
+        let mut layer = Layer::default();
+        for given in source {
+            check(program, &given)?;
+            layer.0.insert(given.key.replace('.', SEPARATOR), config::Value::new(None, given.value));
+            origins.insert(given.key, given.origin);
+        }
+        builder = builder.add_source(layer);
+    }
+    let merged = builder.build().map(|config| config.cache.into_table().unwrap_or_default()).unwrap_or_default();
+    let entries = program.keys.iter().map(|key| {
+        let Some(value) = merged.get(&key.name.replace('.', SEPARATOR)) else {
+            return Ok(Entry { key, value: key.default_value(), origin: Origin::Default });
+        };
+        let origin = origins.get(key.name).cloned().unwrap_or(Origin::Default);
+        Ok(Entry { key, value: parse(key, &value.kind).ok_or_else(|| invalid(key, &value.kind, origin.clone()))?, origin })
+    });
+    Ok(Effective::new(program.name, entries.collect::<Result<_, _>>()?))
+}
+
+/// Stands for the dot while the sources are merged: the crate would take a
+/// dot, and a table of texts, apart.
+const SEPARATOR: &str = "__";
+
+/// One value of one source.
+struct Given {
+    key: String,
+    value: ValueKind,
+    origin: Origin,
+}
+
+impl Given {
+    fn text(key: &str, value: &str, origin: Origin) -> Self {
+        Self { key: key.to_owned(), value: ValueKind::String(value.to_owned()), origin }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Layer(Map<String, config::Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+    fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn read_toml(program: &Program, path: &Path, text: &str, table: &str) -> Result<Vec<Given>, ConfigError> {
+    let parsed = Config::builder().add_source(config::File::from_str(text, FileFormat::Toml)).build();
+    let root =
+        parsed.map_err(|error| ConfigError::Syntax { path: path.to_owned(), why: first_and_last_line(&error.to_string()) })?;
+    let mut root = root.cache.into_table().unwrap_or_default();
+    if !table.is_empty() {
+        let mut own = Map::new();
+        for (name, value) in root {
+            match value.kind {
+                ValueKind::Table(inner) if name == table => own = inner,
+                ValueKind::Table(_) if TABLES.contains(&name.as_str()) => {}
+                _ => {
+                    let origin = Origin::File(path.to_owned(), line_of(text, "", &name));
+                    return Err(ConfigError::UnknownKey { key: name, origin, program: program.name.into() });
+                }
+            }
+        }
+        root = own;
+    }
+    let mut found = Vec::new();
+    let mut open: Vec<(String, Map<String, config::Value>)> = vec![(String::new(), root)];
+    while let Some((section, values)) = open.pop() {
+        for (name, value) in values {
+            let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
+            let header = [table, &section].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+            let is_section = program.keys.iter().any(|known| known.name.starts_with(&format!("{key}.")));
+            match value.kind {
+                ValueKind::Table(inner) if is_section => open.push((key, inner)),
+                kind => {
+                    let origin = Origin::File(path.to_owned(), line_of(text, &header, &name));
+                    found.push(Given { key, value: kind, origin });
+                }
+            }
+        }
+    }
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(found)
+}
+
+/// The tables of a file that holds the keys of both programs, as for `shef up`.
+const TABLES: [&str; 2] = ["master", "agent"];
+
+/// A TOML error without the line it quotes, which may hold a secret.
+fn first_and_last_line(error: &str) -> String {
+    let mut lines = error.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    lines.next_back().map_or_else(|| first.to_owned(), |last| format!("{first}: {last}"))
+}
+
+/// The line where `name` is set under `[header]`, for people to look at.
+fn line_of(text: &str, header: &str, name: &str) -> Option<usize> {
+    let mut open = String::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            title.trim_matches(['[', ' ']).clone_into(&mut open);
+            if open == [header, name].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".") {
+                return Some(index + 1);
+            }
+        } else if open == header && line.split('=').next().is_some_and(|left| left.trim().trim_matches('"') == name) {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+/// The environment as one layer. A key's own variable wins over its others, and
+/// those over what is derived.
+fn read_env(program: &Program, others: &[&Program], env: &BTreeMap<String, String>) -> Result<Vec<Given>, ConfigError> {
+    let mut found: BTreeMap<&str, (String, String)> = BTreeMap::new();
+    for derived in (program.derived_env)(env) {
+        found.insert(derived.key, (derived.value, derived.by));
+    }
+    for key in program.keys {
+        let names = std::iter::once(key.own_env(program.name)).chain(key.env.iter().map(|&name| name.to_owned()));
+        // A variable set to nothing counts as not set, as compose files leave them.
+        let mut set = names.filter_map(|name| Some((env.get(&name)?.clone(), name)));
+        if let Some(given) = set.find(|(value, _)| !value.is_empty()) {
+            found.insert(key.name, given);
+        }
+    }
+    let known = |name: &str| {
+        let all = std::iter::once(program).chain(others.iter().copied());
+        all.flat_map(|p| p.keys.iter().map(move |key| (p, key)))
+            .any(|(p, key)| key.own_env(p.name) == name || key.env.contains(&name))
+    };
+    if let Some(name) = env.keys().find(|name| name.starts_with("SHEF_") && !known(name)) {
+        return Err(ConfigError::UnknownKey {
+            key: name.clone(),
+            origin: Origin::Env(name.clone()),
+            program: program.name.into(),
+        });
+    }
+    Ok(found.into_iter().map(|(key, (value, name))| Given::text(key, &value, Origin::Env(name))).collect())
+}
+
+fn check(program: &Program, given: &Given) -> Result<(), ConfigError> {
+    let Some(key) = program.key(&given.key) else {
+        return Err(ConfigError::UnknownKey {
+            key: given.key.clone(),
+            origin: given.origin.clone(),
+            program: program.name.into(),
+        });
+    };
+    parse(key, &given.value).map(drop).ok_or_else(|| invalid(key, &given.value, given.origin.clone()))
+}
+
+/// The value by the key's rule. A file's values have types of their own;
+/// everything else is text.
+fn parse(key: &Key, value: &ValueKind) -> Option<Value> {
+    match (key.kind, value) {
+        (Kind::Integer { .. }, ValueKind::I64(number)) => key.kind.integer(i128::from(*number)),
+        (Kind::Integer { .. }, ValueKind::U64(number)) => key.kind.integer(i128::from(*number)),
+        (Kind::List, ValueKind::Array(items)) => items.iter().map(plain_text).collect::<Option<_>>().map(Value::List),
+        (Kind::Map, ValueKind::Table(map)) => {
+            map.iter().map(|(name, value)| Some((name.clone(), plain_text(value)?))).collect::<Option<_>>().map(Value::Map)
+        }
+        (_, ValueKind::String(text)) => key.kind.parse(text),
+        _ => None,
+    }
+}
+
+fn plain_text(value: &config::Value) -> Option<String> {
+    if let ValueKind::String(text) = &value.kind { Some(text.clone()) } else { None }
+}
+
+fn invalid(key: &Key, value: &ValueKind, origin: Origin) -> ConfigError {
+    let value = if key.kind == Kind::Secret { HIDDEN.to_owned() } else { value.to_string().chars().take(80).collect() };
+    ConfigError::Invalid { key: key.name.into(), rule: key.kind.rule(), value, origin }
+}
