@@ -24,8 +24,11 @@ pub mod redis;
 
 pub use self::{
     actor::StoreActor,
+    core::CoreOptions,
     key::InvalidKey,
+    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
     open::{OpenError, StoreOptions, open},
+    redis::RedisOptions,
 };
 
 use std::{future::Future, pin::Pin};
