@@ -1,6 +1,6 @@
 //! The core by properties, driven with the fake store, and its corners one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
@@ -23,6 +23,10 @@ fn key(n: u8) -> Key {
 
 fn set(n: u8, expect: Option<u64>, value: &str) -> Write {
     Write { key: key(n), expect: expect.map(Version), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+}
+
+fn bounded(bounds: Bounds) -> CoreOptions {
+    CoreOptions { bounds, ..CoreOptions::default() }
 }
 
 /// A core and a fake store, with the calls between them delivered by hand.
@@ -196,7 +200,7 @@ proptest! {
 
     #[test]
     fn what_is_acknowledged_is_durable_and_what_is_refused_is_not_there(ops in ops()) {
-        let options = CoreOptions { max_queued_commits: 6, max_batch_writes: 4, ..CoreOptions::default() };
+        let options = bounded(Bounds { max_queued_commits: 6, max_batch_writes: 4, ..Bounds::default() });
         let mut rig = Rig::new(options);
         for (at, op) in ops.into_iter().enumerate() {
             match op {
@@ -257,7 +261,7 @@ fn a_commit_with_a_key_of_an_earlier_one_waits_and_others_overtake_it() {
 
 #[test]
 fn a_full_queue_is_busy() {
-    let mut rig = Rig::new(CoreOptions { max_queued_commits: 1, ..CoreOptions::default() });
+    let mut rig = Rig::new(bounded(Bounds { max_queued_commits: 1, ..Bounds::default() }));
     rig.commit(vec![set(0, None, "in flight")]);
     rig.commit(vec![set(1, None, "queued")]);
     let third = rig.commit(vec![set(2, None, "too much")]);
@@ -266,7 +270,7 @@ fn a_full_queue_is_busy() {
 
 #[test]
 fn what_can_never_be_committed_is_refused_at_once() {
-    let mut rig = Rig::new(CoreOptions { max_batch_writes: 2, max_batch_bytes: 10, ..CoreOptions::default() });
+    let mut rig = Rig::new(bounded(Bounds { max_batch_writes: 2, max_batch_bytes: 10, ..Bounds::default() }));
     for writes in [
         vec![set(0, None, "a"), set(0, None, "b")],
         vec![set(0, None, "a"), set(1, None, "b"), set(2, None, "c")],

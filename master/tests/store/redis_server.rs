@@ -21,9 +21,22 @@ pub struct RedisServer {
     pub port: u16,
     directory: TempDir,
     arguments: Vec<String>,
+    process: Process,
+}
+
+/// Ends with its guard, by its own id.
+struct Process {
     child: Child,
     /// Held open, so that the server can go on logging.
-    _log: BufReader<ChildStdout>,
+    log: BufReader<ChildStdout>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl RedisServer {
@@ -33,24 +46,24 @@ impl RedisServer {
         let mut arguments: Vec<String> = ["--port", &port.to_string()].map(String::from).into();
         arguments.extend(extra.iter().map(ToString::to_string));
         let directory = tempfile::tempdir().unwrap();
-        let (child, log) = spawn(directory.path(), &arguments);
-        Self { port, directory, arguments, child, _log: log }
+        let process = spawn(directory.path(), &arguments);
+        Self { port, directory, arguments, process }
     }
 
     /// Kills it hard.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
     }
 
     /// Starts it again with its data.
     pub fn restart(&mut self) {
-        (self.child, self._log) = spawn(self.directory.path(), &self.arguments);
+        self.process = spawn(self.directory.path(), &self.arguments);
     }
 
     /// Sends a signal by name, as in "STOP".
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill").args([&format!("-{name}"), &self.process.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -74,15 +87,7 @@ impl RedisServer {
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(directory: &Path, arguments: &[String]) -> (Child, BufReader<ChildStdout>) {
+fn spawn(directory: &Path, arguments: &[String]) -> Process {
     let mut child = Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--dir"])
         .arg(directory)
@@ -91,14 +96,15 @@ fn spawn(directory: &Path, arguments: &[String]) -> (Child, BufReader<ChildStdou
         .stdout(Stdio::piped())
         .spawn()
         .expect("redis-server must be on the PATH for these tests; on Debian: apt-get install redis-server");
-    let mut log = BufReader::new(child.stdout.take().unwrap());
+    let log = BufReader::new(child.stdout.take().unwrap());
+    let mut process = Process { child, log };
     let mut text = String::new();
     loop {
         let start = text.len();
-        let read = log.read_line(&mut text).unwrap();
+        let read = process.log.read_line(&mut text).unwrap();
         assert_ne!(read, 0, "redis-server ended instead of starting:\n{text}");
         if text[start..].contains("Ready to accept connections") {
-            return (child, log);
+            return process;
         }
     }
 }
