@@ -20,6 +20,7 @@ pub mod fake;
 mod key;
 pub mod messages;
 mod open;
+mod queue;
 pub mod redis;
 
 pub use self::{
