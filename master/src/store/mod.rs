@@ -7,6 +7,26 @@
 //! - `Ok` means durable.
 //! - Sending a batch a second time is harmless: a write whose outcome is already
 //!   there counts as done.
+//!
+//! The pieces, in the order of a write's way: [`messages`] (what the others
+//! send), [`actor`] (the shell), [`core`] (which writes go together, what a
+//! failure means), then a store: [`embedded`] (one file), [`redis`] or [`fake`]
+//! (memory, with faults, for tests and the simulator).
+
+pub mod actor;
+pub mod core;
+pub mod embedded;
+pub mod fake;
+mod key;
+pub mod messages;
+mod open;
+pub mod redis;
+
+pub use self::{
+    actor::StoreActor,
+    key::InvalidKey,
+    open::{OpenError, StoreOptions, open},
+};
 
 use std::{future::Future, pin::Pin};
 
@@ -132,4 +152,23 @@ pub enum StoreError {
         /// Which record, and what is wrong with it.
         why: String,
     },
+}
+
+impl Write {
+    /// The version of the record after this write.
+    #[must_use]
+    pub fn version_after(&self) -> Version {
+        self.expect.map_or(Version(1), Version::next)
+    }
+
+    /// Whether its exact outcome is what is `stored` already: then it counts as
+    /// done, so that a batch whose answer was lost can be sent again.
+    #[must_use]
+    pub fn is_there(&self, stored: Option<(Version, &Bytes)>) -> bool {
+        match (&self.value, stored) {
+            (None, None) => true,
+            (Some(value), Some((version, there))) => version == self.version_after() && there == value,
+            _ => false,
+        }
+    }
 }

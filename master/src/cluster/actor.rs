@@ -1,0 +1,374 @@
+//! The shell: keeps the addresses of services and runners, and carries messages
+//! between them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, ResponseFuture, WrapFuture, fut,
+};
+use futures_util::{FutureExt, future::try_join_all};
+use shef_common::{
+    client::HostClient,
+    clock::Now,
+    ids::{NodeName, ServiceName, Version},
+    protocol::{Registered, Registration, ReportAck},
+};
+
+use super::{
+    core::{ClusterCore, Verdict},
+    messages::{AskService, Lead, LeadOutcome},
+};
+use crate::{
+    post::{MAILBOX, post},
+    runner::{
+        FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
+        StaleFence, TakeReport, Timing,
+    },
+    scheduler::{HostChanged, Occupy, Schedule, Vacate},
+    service::{
+        Accepted, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
+    },
+    stats::Stats,
+    store::Commit,
+    view::ClusterView,
+};
+
+/// How long a host that brings replicas waits until they are durable.
+const IMPORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the cluster needs of the others.
+pub struct ClusterOutlets {
+    /// Finds hosts.
+    pub schedule: Recipient<Schedule>,
+    /// Is told of hosts in use.
+    pub occupy: Recipient<Occupy>,
+    /// Is told of hosts no longer in use.
+    pub vacate: Recipient<Vacate>,
+    /// Is told of hosts that come and go.
+    pub host_changed: Recipient<HostChanged>,
+    /// Makes records durable.
+    pub store: Recipient<Commit>,
+    /// Takes the leadership anew.
+    pub lead: Recipient<Lead>,
+    /// What readers see.
+    pub view: Arc<ClusterView>,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+    /// How long a push may take.
+    pub push_timeout: Duration,
+}
+
+/// What the store remembers.
+#[derive(Default)]
+pub struct Recovered {
+    /// Services.
+    pub services: Vec<(Version, ServiceRecord)>,
+    /// Hosts.
+    pub nodes: Vec<(Version, NodeRecord)>,
+}
+
+struct Member {
+    addr: Addr<ServiceActor>,
+    asked: u64,
+}
+
+/// The cluster.
+pub struct ClusterActor {
+    core: ClusterCore,
+    timing: Timing,
+    out: ClusterOutlets,
+    recovered: Recovered,
+    client: Option<HostClient>,
+    services: BTreeMap<ServiceName, Member>,
+    runners: BTreeMap<NodeName, Addr<RunnerActor>>,
+}
+
+impl ClusterActor {
+    /// The cluster as the store remembers it.
+    #[must_use]
+    pub const fn new(core: ClusterCore, timing: Timing, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self { core, timing, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    }
+
+    fn recover(&mut self, ctx: &mut Context<Self>) {
+        let Recovered { services, nodes } = std::mem::take(&mut self.recovered);
+        for (version, record) in nodes {
+            self.add_runner(record, Some(version), ctx);
+        }
+        let mut unknown = std::collections::BTreeSet::new();
+        for (version, record) in services {
+            unknown.extend(record.replicas.iter().map(|replica| replica.node.clone()).filter(|node| !self.core.knows(node)));
+            let name = record.spec.name.clone();
+            let (core, initial) = ServiceCore::recover(version, record, fastrand::u64(1..), Now::read());
+            self.add_service(name, core, initial, ctx);
+        }
+        for node in unknown {
+            log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
+            self.tell_host_changed(&HostChanged { node, ready: false }, ctx);
+        }
+    }
+
+    fn add_service(
+        &mut self,
+        name: ServiceName,
+        core: ServiceCore,
+        initial: Vec<crate::service::ServiceEffect>,
+        ctx: &mut Context<Self>,
+    ) -> &mut Member {
+        let out = ServiceOutlets {
+            schedule: self.out.schedule.clone(),
+            occupy: self.out.occupy.clone(),
+            vacate: self.out.vacate.clone(),
+            store: self.out.store.clone(),
+            orders: ctx.address().recipient(),
+            retired: ctx.address().recipient(),
+            view: self.out.view.clone(),
+            stats: self.out.stats.clone(),
+        };
+        let addr = ServiceActor::new(name.clone(), core, initial, out).start();
+        self.core.services_are(self.services.len() + 1);
+        self.services.entry(name).or_insert(Member { addr, asked: 0 })
+    }
+
+    fn add_runner(&mut self, record: NodeRecord, version: Option<Version>, ctx: &mut Context<Self>) {
+        let node = record.node.clone();
+        self.core.host_known(node.clone(), record.uid.clone());
+        let out = RunnerOutlets {
+            statuses: ctx.address().recipient(),
+            gone: ctx.address().recipient(),
+            host_changed: ctx.address().recipient(),
+            stale_fence: ctx.address().recipient(),
+            store: self.out.store.clone(),
+            view: self.out.view.clone(),
+            client: self.client.get_or_insert_default().clone(),
+            push_timeout: self.out.push_timeout,
+        };
+        let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
+        let (core, initial) = RunnerCore::new(cluster, fence, self.timing, record, version, Now::read());
+        self.runners.insert(node.clone(), RunnerActor::new(node, core, initial, out).start());
+    }
+
+    fn ask(&mut self, name: ServiceName, request: Request, ctx: &mut Context<Self>) -> ResponseFuture<Result<Accepted, Refused>> {
+        let makes = matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
+        if !makes && !self.services.contains_key(&name) {
+            return fut::ready(Err(Refused::NotFound)).boxed_local();
+        }
+        if !self.services.contains_key(&name) {
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down().clone());
+            self.add_service(name.clone(), core, Vec::new(), ctx);
+        }
+        let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
+        member.asked += 1;
+        let answer = member.addr.send(request);
+        async move { answer.await.unwrap_or_else(|closed| Err(Refused::Store(closed.to_string()))) }.boxed_local()
+    }
+
+    fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
+        self.core.host_changed(&change.node, change.ready);
+        post(ctx, &self.out.host_changed, change.clone());
+        for member in self.services.values() {
+            post(ctx, &member.addr.clone().recipient(), change.clone());
+        }
+    }
+
+    fn to_services<M: Message<Result = ()> + Send + 'static, T>(
+        &self,
+        items: Vec<T>,
+        service: impl Fn(&T) -> &str,
+        message: impl Fn(Vec<T>) -> M,
+        ctx: &mut Context<Self>,
+    ) where
+        ServiceActor: Handler<M>,
+    {
+        let mut by_service: BTreeMap<String, Vec<T>> = BTreeMap::new();
+        for item in items {
+            by_service.entry(service(&item).to_owned()).or_default().push(item);
+        }
+        for (name, items) in by_service {
+            if let Some(member) = self.services.get(name.as_str()) {
+                post(ctx, &member.addr.clone().recipient(), message(items));
+            }
+        }
+    }
+
+    fn led(&mut self, led: LeadOutcome, ctx: &mut Context<Self>) {
+        log::info!(cluster:% = led.cluster, epoch:% = led.fence.epoch; "leading anew");
+        self.core.led(led.cluster, led.fence.clone());
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
+        }
+    }
+
+    /// Admission, one step at a time; comes back to itself after each.
+    fn admit(&mut self, registration: Registration, steps_left: u8, ctx: &mut Context<Self>) -> Admission {
+        match self.core.register(&registration) {
+            Verdict::Refuse(why) => refuse(RegisterRefused::Conflict(why)),
+            _ if steps_left == 0 => refuse(RegisterRefused::Later("the leadership changes too often".to_owned())),
+            Verdict::Lead { above, cluster } => {
+                let lead = self.out.lead.send(Lead { above, cluster });
+                let then = move |led: Result<Result<LeadOutcome, String>, actix::MailboxError>,
+                                 actor: &mut Self,
+                                 ctx: &mut Context<Self>| match led {
+                    Ok(Ok(led)) => {
+                        actor.led(led, ctx);
+                        actor.admit(registration, steps_left - 1, ctx)
+                    }
+                    Ok(Err(why)) => refuse(RegisterRefused::Later(why)),
+                    Err(closed) => refuse(RegisterRefused::Later(closed.to_string())),
+                };
+                Box::pin(fut::ActorFutureExt::then(lead.into_actor(self), then))
+            }
+            Verdict::Import(by_service) => {
+                self.ensure_runner(&registration, ctx);
+                log::warn!(node:% = registration.node, services = by_service.len(); "taking over what an unknown host holds");
+                let node = registration.node.clone();
+                let imports: Vec<_> = by_service
+                    .into_iter()
+                    .map(|(name, holds)| self.ask(name, Request::Import { node: node.clone(), holds }, ctx))
+                    .collect();
+                let all = async move { tokio::time::timeout(IMPORT_LIMIT, try_join_all(imports)).await };
+                let then = move |done: Result<Result<Vec<Accepted>, Refused>, tokio::time::error::Elapsed>,
+                                 actor: &mut Self,
+                                 ctx: &mut Context<Self>| {
+                    match done {
+                        Ok(Ok(_)) => actor.forward(registration, ctx),
+                        Ok(Err(refused)) => {
+                            refuse(RegisterRefused::Later(format!("what the host holds was not taken over: {refused:?}")))
+                        }
+                        Err(_) => {
+                            refuse(RegisterRefused::Later("what the host holds could not be made durable in time".to_owned()))
+                        }
+                    }
+                };
+                Box::pin(fut::ActorFutureExt::then(all.into_actor(self), then))
+            }
+            Verdict::Admit => {
+                self.ensure_runner(&registration, ctx);
+                self.forward(registration, ctx)
+            }
+        }
+    }
+
+    fn ensure_runner(&mut self, registration: &Registration, ctx: &mut Context<Self>) {
+        if self.runners.contains_key(&registration.node) {
+            return;
+        }
+        let record = NodeRecord {
+            node: registration.node.clone(),
+            uid: registration.uid.clone(),
+            host: registration.host.clone(),
+            joined: Now::read().wall,
+        };
+        self.add_runner(record, None, ctx);
+    }
+
+    fn forward(&mut self, registration: Registration, _: &mut Context<Self>) -> Admission {
+        self.core.host_known(registration.node.clone(), registration.uid.clone());
+        let Some(runner) = self.runners.get(&registration.node) else {
+            return refuse(RegisterRefused::Later("the host's runner has ended".to_owned()));
+        };
+        let answer = runner.send(Register(registration));
+        let answer = async move { answer.await.unwrap_or_else(|closed| Err(RegisterRefused::Later(closed.to_string()))) };
+        Box::pin(answer.into_actor(self))
+    }
+}
+
+type Admission = ResponseActFuture<ClusterActor, Result<Registered, RegisterRefused>>;
+
+fn refuse(refused: RegisterRefused) -> Admission {
+    Box::pin(fut::ready(Err(refused)))
+}
+
+impl Actor for ClusterActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.recover(ctx);
+    }
+}
+
+impl Handler<AskService> for ClusterActor {
+    type Result = ResponseFuture<Result<Accepted, Refused>>;
+    fn handle(&mut self, AskService { name, request }: AskService, ctx: &mut Self::Context) -> Self::Result {
+        self.ask(name, request, ctx)
+    }
+}
+
+impl Handler<Register> for ClusterActor {
+    type Result = Admission;
+    fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
+        self.admit(registration, 3, ctx)
+    }
+}
+
+impl Handler<TakeReport> for ClusterActor {
+    type Result = ResponseFuture<Option<ReportAck>>;
+    fn handle(&mut self, report: TakeReport, _: &mut Self::Context) -> Self::Result {
+        let fence = self.core.fence().clone();
+        match self.runners.get(&report.0.node) {
+            Some(runner) => {
+                let answer = runner.send(report);
+                async move { answer.await.ok().flatten() }.boxed_local()
+            }
+            None => fut::ready(Some(ReportAck { fence, want_full: false, want_registration: true })).boxed_local(),
+        }
+    }
+}
+
+impl Handler<Orders> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, orders: Orders, ctx: &mut Self::Context) {
+        match self.runners.get(&orders.node) {
+            Some(runner) => post(ctx, &runner.clone().recipient(), orders),
+            None => log::error!(node:% = orders.node; "no runner for this host; it will be imported when it registers"),
+        }
+    }
+}
+
+impl Handler<HostStatuses> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, HostStatuses(statuses): HostStatuses, ctx: &mut Self::Context) {
+        self.to_services(statuses, |status| status.replica.service(), Observed, ctx);
+    }
+}
+
+impl Handler<HostGone> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, HostGone(replicas): HostGone, ctx: &mut Self::Context) {
+        self.to_services(replicas, |replica| replica.service(), Gone, ctx);
+    }
+}
+
+impl Handler<HostChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
+        self.tell_host_changed(&change, ctx);
+    }
+}
+
+impl Handler<StaleFence> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, StaleFence(theirs): StaleFence, ctx: &mut Self::Context) {
+        if self.core.fence().admits_over(&theirs) {
+            return;
+        }
+        let lead = self.out.lead.send(Lead { above: theirs.epoch, cluster: self.core.cluster().clone() });
+        let led = fut::ActorFutureExt::map(lead.into_actor(self), |led, actor: &mut Self, ctx| match led {
+            Ok(Ok(led)) => actor.led(led, ctx),
+            Ok(Err(why)) => log::error!(why; "the leadership could not be taken anew"),
+            Err(_) => {}
+        });
+        ctx.spawn(led);
+    }
+}
+
+impl Handler<Retired> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, retired: Retired, _: &mut Self::Context) {
+        // A request that is on its way to the service keeps it alive.
+        if self.services.get(&retired.name).is_some_and(|member| member.asked == retired.seen) {
+            self.services.remove(&retired.name);
+            self.core.services_are(self.services.len());
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Who may join the cluster, and what has to happen before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ServiceName},
+    protocol::{Assignment, Registration},
+};
+
+/// What to do with a host that registers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let its runner take it.
+    Admit,
+    /// First take over what it holds, by service.
+    Import(BTreeMap<ServiceName, Vec<Assignment>>),
+    /// First take the leadership anew, above this epoch, of this cluster.
+    Lead {
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be.
+        cluster: ClusterId,
+    },
+    /// It may not join; why and what to do.
+    Refuse(String),
+}
+
+/// The members of the cluster.
+#[derive(Debug)]
+pub struct ClusterCore {
+    cluster: ClusterId,
+    fence: Fence,
+    hosts: BTreeMap<NodeName, (NodeUid, bool)>,
+    down: BTreeSet<NodeName>,
+    services: usize,
+}
+
+impl ClusterCore {
+    /// A cluster under `fence` without members.
+    #[must_use]
+    pub const fn new(cluster: ClusterId, fence: Fence) -> Self {
+        Self { cluster, fence, hosts: BTreeMap::new(), down: BTreeSet::new(), services: 0 }
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub const fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// The fence we lead under.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Hosts that are down.
+    #[must_use]
+    pub const fn down(&self) -> &BTreeSet<NodeName> {
+        &self.down
+    }
+
+    /// We lead anew.
+    pub fn led(&mut self, cluster: ClusterId, fence: Fence) {
+        (self.cluster, self.fence) = (cluster, fence);
+    }
+
+    /// How many services have a record.
+    pub const fn services_are(&mut self, count: usize) {
+        self.services = count;
+    }
+
+    /// A host is known from now on.
+    pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
+        let ready = self.hosts.get(&node).is_some_and(|(_, ready)| *ready);
+        self.hosts.insert(node, (uid, ready));
+    }
+
+    /// A host has come or gone.
+    pub fn host_changed(&mut self, node: &NodeName, ready: bool) {
+        if let Some(host) = self.hosts.get_mut(node) {
+            host.1 = ready;
+        }
+        if ready {
+            self.down.remove(node);
+        } else {
+            self.down.insert(node.clone());
+        }
+    }
+
+    /// Whether the host is known.
+    #[must_use]
+    pub fn knows(&self, node: &NodeName) -> bool {
+        self.hosts.contains_key(node)
+    }
+
+    /// What to do with `registration`.
+    #[must_use]
+    pub fn register(&self, registration: &Registration) -> Verdict {
+        let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
+        if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
+            // A cluster without members is one whose store was empty: it becomes
+            // the one that its first host remembers.
+            if self.hosts.is_empty() && self.services == 0 {
+                return Verdict::Lead { above: accepted.map(|fence| fence.epoch).unwrap_or_default(), cluster: theirs.clone() };
+            }
+            return Verdict::Refuse(format!(
+                "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent with the master of its own \
+                 cluster, or with another data directory to make it a new host (its containers of {theirs} stay untouched)",
+                registration.node, self.cluster
+            ));
+        }
+        if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
+            return Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() };
+        }
+        match self.hosts.get(&registration.node) {
+            Some((uid, true)) if *uid != registration.uid => Verdict::Refuse(format!(
+                "another host is already there under the name {}; give this agent a node_name of its own",
+                registration.node
+            )),
+            Some(_) => Verdict::Admit,
+            None if registration.holds.is_empty() => Verdict::Admit,
+            None => {
+                let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
+                for held in &registration.holds {
+                    by_service.entry(held.service.clone()).or_default().push(held.clone());
+                }
+                Verdict::Import(by_service)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        ids::{BootId, Generation, LeaderId, ReplicaId, Revision, Slot},
+        image::ImageRef,
+        protocol::{Accepted, HostInfo},
+        spec::Template,
+    };
+
+    use super::*;
+
+    const OURS: &str = "0000000000000001";
+    const THEIRS: &str = "0000000000000002";
+
+    fn fence(epoch: u64, leader: &str) -> Fence {
+        Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
+    }
+    fn core() -> ClusterCore {
+        ClusterCore::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"))
+    }
+    fn registration() -> Registration {
+        Registration {
+            node: NodeName::parse("h1").unwrap(),
+            uid: NodeUid::parse("00000000000000c1").unwrap(),
+            boot: BootId::parse("00000000000000b1").unwrap(),
+            cluster: None,
+            accepted: None,
+            holds: vec![],
+            host: HostInfo {
+                address: std::net::Ipv4Addr::LOCALHOST,
+                agent_url: "http://127.0.0.1:11044".into(),
+                labels: BTreeMap::new(),
+                cpus: 2,
+                memory_bytes: 1,
+                engine_version: "20.10".into(),
+                engine_api: "1.41".into(),
+                os: "linux".into(),
+                arch: "x86_64".into(),
+                shef_version: "0.1.0".into(),
+            },
+        }
+    }
+    fn holding(mut registration: Registration) -> Registration {
+        registration.cluster = Some(ClusterId::parse(OURS).unwrap());
+        registration.holds = vec![Assignment {
+            replica: ReplicaId::parse("web-000001").unwrap(),
+            service: ServiceName::parse("web").unwrap(),
+            slot: Slot(0),
+            generation: Generation(1),
+            template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
+        }];
+        registration
+    }
+
+    #[test]
+    fn a_new_host_joins() {
+        assert_eq!(core().register(&registration()), Verdict::Admit);
+    }
+
+    #[test]
+    fn an_unknown_host_is_taken_over_with_what_it_holds() {
+        assert!(matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1));
+        let mut core = core();
+        core.host_known(registration().node, registration().uid);
+        assert_eq!(core.register(&holding(registration())), Verdict::Admit);
+    }
+
+    #[test]
+    fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
+        let mut theirs = registration();
+        theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
+        theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
+        let expected = Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
+        assert_eq!(core().register(&theirs), expected);
+        let mut inhabited = core();
+        inhabited.services_are(1);
+        assert!(matches!(inhabited.register(&theirs), Verdict::Refuse(_)));
+    }
+
+    #[test]
+    fn a_higher_fence_on_a_host_is_exceeded_before_it_is_told_anything() {
+        let mut ahead = registration();
+        ahead.cluster = Some(ClusterId::parse(OURS).unwrap());
+        ahead.accepted = Some(Accepted { fence: fence(3, "00000000000000bb"), revision: Revision(9) });
+        assert_eq!(core().register(&ahead), Verdict::Lead { above: Epoch(3), cluster: ClusterId::parse(OURS).unwrap() });
+    }
+
+    #[test]
+    fn two_hosts_cannot_share_a_name_while_both_are_up() {
+        let mut core = core();
+        core.host_known(registration().node, NodeUid::parse("00000000000000c2").unwrap());
+        assert_eq!(core.register(&registration()), Verdict::Admit, "the name's old holder is not there");
+        core.host_changed(&registration().node, true);
+        assert!(matches!(core.register(&registration()), Verdict::Refuse(_)));
+    }
+}

@@ -1,0 +1,48 @@
+//! The agents' calls. They are served before anything users ask.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::de::DeserializeOwned;
+use shef_common::problem::{Code, Problem};
+
+use super::{Api, ApiError, body};
+use crate::runner::{Register, RegisterRefused, TakeReport};
+
+/// The most bytes of an agent's body: a full report of 10,000 replicas fits.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long the master's own actors may take to answer an agent.
+const LIMIT: Duration = Duration::from_secs(10);
+
+type Answer = Result<HttpResponse, ApiError>;
+
+async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload) -> Result<T, ApiError> {
+    let bytes = body::read(request, payload, MAX_BYTES).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let detail = format!("the body is not what this version of the protocol takes: {error}");
+        Problem::new(Code::InvalidBody, detail).into()
+    })
+}
+
+fn busy(error: &actix::MailboxError) -> ApiError {
+    Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()
+}
+
+/// `POST /agent/v1/register`
+pub async fn register(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let registration = read(&request, payload).await?;
+    match api.register.send(Register(registration)).timeout(LIMIT).await.map_err(|error| busy(&error))? {
+        Ok(registered) => Ok(HttpResponse::Ok().json(registered)),
+        Err(RegisterRefused::Conflict(why)) => Err(Problem::new(Code::NodeConflict, why).into()),
+        Err(RegisterRefused::Later(why)) => Err(Problem::new(Code::StoreUnavailable, why).into()),
+    }
+}
+
+/// `POST /agent/v1/report`
+pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let report = read(&request, payload).await?;
+    match api.report.send(TakeReport(report)).timeout(LIMIT).await.map_err(|error| busy(&error))? {
+        Some(ack) => Ok(HttpResponse::Ok().json(ack)),
+        None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),
+    }
+}

@@ -1,0 +1,95 @@
+//! Request bodies: JSON objects within a bound, taken field by field so that
+//! every wrong one is named.
+
+use actix_web::{HttpRequest, http::header::CONTENT_TYPE, web};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use shef_common::problem::{Code, FieldError, Problem};
+
+use super::error::ApiError;
+
+/// Reads the whole body, at most `limit` bytes.
+pub async fn read(request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<web::Bytes, ApiError> {
+    if let Some(kind) = request.headers().get(CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence != "application/json" && !essence.ends_with("+json") {
+            let detail = format!("the body is declared as {}; send Content-Type: application/json", super::params::shown(kind));
+            return Err(Problem::new(Code::UnsupportedMediaType, detail).into());
+        }
+    }
+    match payload.to_bytes_limited(limit).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(Problem::new(Code::InvalidBody, format!("the body could not be read: {error}")).into()),
+        Err(_) => Err(Problem::new(Code::BodyTooLarge, format!("the body is larger than the bound of {limit} bytes")).into()),
+    }
+}
+
+/// The body as a JSON object.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let invalid = |detail: String| ApiError::from(Problem::new(Code::InvalidBody, detail));
+    let text = std::str::from_utf8(bytes).map_err(|error| invalid(format!("the body is not UTF-8: {error}")))?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(invalid(format!("the body must be a JSON object, but is {}", kind_of(&other)))),
+        Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The fields of an object, and what is wrong with them.
+pub struct Fields {
+    fields: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Starts on `fields`.
+    pub const fn new(fields: Map<String, Value>) -> Self {
+        Self { fields, errors: Vec::new() }
+    }
+
+    /// Notes that `field` is wrong.
+    pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
+        self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
+    }
+
+    /// Takes a field that may be absent.
+    pub fn optional<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+        let value = self.fields.remove(field)?;
+        match serde_json::from_value(value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.wrong(field, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes a field that must be there.
+    pub fn required<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+        if !self.fields.contains_key(field) {
+            self.wrong(field, "is required");
+        }
+        self.optional(field)
+    }
+
+    /// Ends the taking: refuses what is left over and what was wrong.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        for field in std::mem::take(&mut self.fields).keys().take(16) {
+            let shown = super::params::shown(field);
+            self.wrong(&shown, "is not a field of this body");
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+    }
+}

@@ -1,0 +1,67 @@
+//! The one table from refusals to problems, and the one type that answers with them.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use shef_common::{
+    ids::ServiceName,
+    problem::{Code, FieldError, MEDIA_TYPE, Problem},
+};
+
+use crate::service::Refused;
+
+/// An error as the API answers it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.detail)]
+pub struct ApiError(pub Problem);
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl ApiError {
+    /// A body with wrong fields.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect::<Vec<_>>().join("; ");
+        Problem::new(Code::InvalidBody, detail).with_errors(errors).into()
+    }
+
+    /// What `refused` means for `name`.
+    pub fn refused(name: &ServiceName, refused: &Refused) -> Self {
+        match refused {
+            Refused::Exists => {
+                Problem::new(Code::ServiceExists, format!("service {name} is there already; use PUT to replace its spec"))
+            }
+            Refused::NotFound => Problem::new(Code::ServiceNotFound, format!("there is no service {name}")),
+            Refused::VersionMismatch { current } => Problem::new(
+                Code::VersionMismatch,
+                format!("service {name} has version {current} now; read it again and decide anew"),
+            ),
+            Refused::Unchanged => Problem::new(Code::Internal, format!("service {name} has that many replicas already")),
+            Refused::NoHost(why) => Problem::new(Code::StoreUnavailable, why.clone()),
+            Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),
+            Refused::Busy => Problem::new(Code::Overloaded, format!("too many requests wait for service {name}")),
+            Refused::NotLeader => Problem::new(Code::NotLeader, "another master leads the cluster; ask that one"),
+        }
+        .into()
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        answer.insert_header((header::CONTENT_TYPE, MEDIA_TYPE));
+        if let Some(seconds) = self.0.retry_after_s {
+            answer.insert_header((header::RETRY_AFTER, seconds));
+        }
+        // A plain struct always serialises.
+        answer.body(serde_json::to_vec(&self.0).unwrap_or_default())
+    }
+}

@@ -1,0 +1,300 @@
+//! docker-shef's API, with its bodies, statuses and messages.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+    web,
+};
+use serde_json::{Map, Value, json};
+use shef_common::{
+    ids::{ServiceName, Version},
+    image::ImageRef,
+    spec::{MAX_REPLICAS, ServiceSpec, Template},
+};
+
+use super::{Api, ApiError, Place, body, params};
+use crate::{
+    service::{Expect, Refused, Request, ServiceState},
+    view::ShefService,
+};
+
+/// How long a call waits for its containers before it says what is missing.
+const PATIENCE: Duration = Duration::from_secs(29);
+
+/// An error in docker-shef's form.
+struct ShefError {
+    status: StatusCode,
+    message: String,
+    retry_after_s: Option<u32>,
+}
+
+impl ShefError {
+    fn new(status: u16, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, message: message.into(), retry_after_s: None }
+    }
+}
+
+impl From<ApiError> for ShefError {
+    fn from(ApiError(problem): ApiError) -> Self {
+        Self { retry_after_s: problem.retry_after_s, ..Self::new(problem.status, problem.detail) }
+    }
+}
+
+type Outcome = Result<Value, ShefError>;
+
+fn answer(api: &Api, outcome: Outcome) -> HttpResponse {
+    match outcome {
+        Ok(body) => {
+            api.stats.request(true);
+            let accepted = body.get("accepted").is_some();
+            if accepted {
+                HttpResponse::Accepted().json(json!({ "message": body["accepted"] }))
+            } else {
+                HttpResponse::Ok().json(body)
+            }
+        }
+        Err(error) => {
+            // What never was a request of the API is not counted, as in the original.
+            if error.status != StatusCode::BAD_REQUEST {
+                api.stats.request(false);
+            }
+            let mut answer = HttpResponseBuilder::new(error.status);
+            if let Some(seconds) = error.retry_after_s {
+                answer.insert_header((header::RETRY_AFTER, seconds));
+            }
+            answer.json(json!({ "error": error.message }))
+        }
+    }
+}
+
+/// `POST /service`
+pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
+    let outcome = try_create(&request, payload, &api).await;
+    answer(&api, outcome)
+}
+
+async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
+    let _place = Place::take(api)?;
+    let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "image", "replicas"]);
+    let name = fields.text("serviceName", ServiceName::parse);
+    let image = fields.text("image", ImageRef::parse);
+    let replicas = fields.replicas(Some(1));
+    let (Some(name), Some(image), Some(replicas)) = (name, image, replicas) else { return fields.refuse() };
+    let spec = ServiceSpec { name: name.clone(), replicas, template: Template::of(image).into() };
+    let accepted = api.ask(name.clone(), Request::Create { spec, needs_host: replicas > 0 }).await;
+    let version = accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?.version;
+    settled(api, &name, version).await
+}
+
+/// `GET /service`
+pub async fn get(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
+    let outcome = try_get(&request, payload, &api).await;
+    answer(&api, outcome)
+}
+
+async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
+    let _place = Place::take(api)?;
+    let name = named(request, payload, api).await?;
+    match api.view.service(&name).filter(|view| view.state != ServiceState::Deleting) {
+        Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
+        None => Err(ShefError::new(404, "No service in this name")),
+    }
+}
+
+/// `PUT /service`
+pub async fn scale(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
+    let outcome = try_scale(&request, payload, &api).await;
+    answer(&api, outcome)
+}
+
+async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
+    let _place = Place::take(api)?;
+    let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "replicas"]);
+    let name = fields.text("serviceName", ServiceName::parse);
+    let replicas = fields.replicas(None);
+    let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
+    let accepted = api.ask(name.clone(), Request::Scale { replicas, expect: Expect::Any, must_change: true }).await;
+    let version = accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?.version;
+    settled(api, &name, version).await
+}
+
+/// `DELETE /service`
+pub async fn delete(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
+    let outcome = try_delete(&request, payload, &api).await;
+    answer(&api, outcome)
+}
+
+async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
+    let _place = Place::take(api)?;
+    let name = named(request, payload, api).await?;
+    let accepted = api.ask(name.clone(), Request::Delete { expect: Expect::Any }).await;
+    accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?;
+    let mut missing = String::new();
+    let gone = api.view.wait_for(&name, |view| {
+        missing = view.missing.join(", ");
+        (view.state != ServiceState::Deleting).then_some(())
+    });
+    match tokio::time::timeout(PATIENCE, gone).await {
+        Ok(_) => Ok(json!({ "message": format!("Service {name} deleted.") })),
+        Err(_) => Ok(json!({ "accepted": format!("Service {name} is being deleted: {missing}.") })),
+    }
+}
+
+/// `GET /state`
+pub async fn state(api: web::Data<Api>) -> HttpResponse {
+    match Place::take(&api) {
+        Ok(_place) => {
+            let body = api.state.build(&api.view, api.host_ip);
+            api.stats.request(true);
+            HttpResponse::Ok().content_type(header::ContentType::json()).body(body)
+        }
+        Err(error) => answer(&api, Err(error.into())),
+    }
+}
+
+/// `GET /stats`
+pub async fn stats(api: web::Data<Api>) -> HttpResponse {
+    let counts = api.stats.counts();
+    let body = json!({
+        "processedRequests": {
+            "Total": counts.requests_succeeded + counts.requests_failed,
+            "Succeeded": counts.requests_succeeded,
+            "Failed": counts.requests_failed,
+        },
+        "containers": { "Created": counts.containers_created, "Deleted": counts.containers_deleted },
+        "services": { "Created": counts.services_created, "Deleted": counts.services_deleted },
+    });
+    answer(&api, Ok(body))
+}
+
+/// Waits until the service is as wanted, or cannot be for now.
+async fn settled(api: &Api, name: &ServiceName, version: Version) -> Outcome {
+    let mut missing = String::new();
+    let settled = api.view.wait_for(name, |view| {
+        if view.version < version {
+            return None;
+        }
+        missing = view.missing.join(", ");
+        match (view.state, &view.failing) {
+            (ServiceState::Running, _) => Some(Ok(json!({ "service": ShefService::of(view, &api.view) }))),
+            (ServiceState::Deleting, _) => Some(Err(ShefError::new(409, format!("Service {name} was deleted meanwhile.")))),
+            (ServiceState::Pending, Some(why)) => Some(Err(ShefError::new(409, why.clone()))),
+            (ServiceState::Pending, None) => None,
+        }
+    });
+    match tokio::time::timeout(PATIENCE, settled).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => Err(ShefError::new(409, format!("Service {name} was deleted meanwhile."))),
+        Err(_) => Err(ShefError::new(409, format!("not running after {} s: {missing}", PATIENCE.as_secs()))),
+    }
+}
+
+fn refusal(name: &ServiceName, refused: Refused, exists: &str) -> ShefError {
+    match refused {
+        Refused::Exists => ShefError::new(409, exists),
+        Refused::NotFound => ShefError::new(409, "No service in this name!"),
+        Refused::Unchanged => ShefError::new(409, "Same replica count already exist!"),
+        Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
+        other @ (Refused::VersionMismatch { .. } | Refused::Store(_) | Refused::Busy | Refused::NotLeader) => {
+            ApiError::refused(name, &other).into()
+        }
+    }
+}
+
+async fn read(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Map<String, Value>, ShefError> {
+    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    // No body is an empty one, as in the original.
+    if bytes.is_empty() { Ok(Map::new()) } else { Ok(body::object(&bytes)?) }
+}
+
+/// The service's name, from `?serviceName=` or the body.
+async fn named(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<ServiceName, ShefError> {
+    let mut fields = read(request, payload, api).await?;
+    for (key, value) in params::query(request, &["serviceName"])? {
+        fields.entry(key).or_insert(Value::String(value));
+    }
+    let mut fields = Checked::new(fields, &["serviceName"]);
+    match fields.text("serviceName", ServiceName::parse) {
+        Some(name) if fields.errors.is_empty() => Ok(name),
+        _ => Err(fields.error()),
+    }
+}
+
+/// Fields under docker-shef's rules (those of the yup library), with its messages.
+struct Checked {
+    fields: Map<String, Value>,
+    errors: Vec<String>,
+}
+
+impl Checked {
+    fn new(fields: Map<String, Value>, known: &[&str]) -> Self {
+        let unknown: Vec<String> =
+            fields.keys().filter(|key| !known.contains(&key.as_str())).take(16).map(|key| params::shown(key)).collect();
+        let errors = match unknown.is_empty() {
+            true => Vec::new(),
+            false => vec![format!("this field has unspecified keys: {}", unknown.join(", "))],
+        };
+        Self { fields, errors }
+    }
+
+    fn text<T, E: std::fmt::Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let error = match self.fields.get(field) {
+            None => format!("{field} is a required field"),
+            Some(Value::String(text)) if text.is_empty() => format!("{field} is a required field"),
+            Some(Value::String(text)) if text.trim() != text => format!("{field} must be a trimmed string"),
+            Some(Value::String(text)) => match parse(text) {
+                Ok(value) => return Some(value),
+                Err(error) => format!("{field}: {error}"),
+            },
+            Some(other) => wrong_type(field, "string", other),
+        };
+        self.errors.push(error);
+        None
+    }
+
+    fn replicas(&mut self, default: Option<u32>) -> Option<u32> {
+        let error = match (self.fields.get("replicas"), default) {
+            (None, Some(default)) => return self.none_wrong(default),
+            (None, None) => "replicas is a required field".to_owned(),
+            (Some(Value::Number(number)), _) => {
+                let value = number.as_f64().unwrap_or(f64::MAX);
+                if value < 0.0 {
+                    "replicas must be greater than or equal to 0".to_owned()
+                } else if value.fract() != 0.0 {
+                    "replicas must be an integer".to_owned()
+                } else if value > f64::from(MAX_REPLICAS) {
+                    format!("replicas must be less than or equal to {MAX_REPLICAS}")
+                } else {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "whole and within bounds, see above"
+                    )]
+                    return self.none_wrong(value as u32);
+                }
+            }
+            (Some(other), _) => wrong_type("replicas", "number", other),
+        };
+        self.errors.push(error);
+        None
+    }
+
+    fn none_wrong<T>(&self, value: T) -> Option<T> {
+        self.errors.is_empty().then_some(value)
+    }
+
+    fn error(self) -> ShefError {
+        ShefError::new(400, self.errors.join(", "))
+    }
+
+    fn refuse(self) -> Outcome {
+        Err(self.error())
+    }
+}
+
+fn wrong_type(field: &str, wanted: &str, value: &Value) -> String {
+    format!("{field} must be a `{wanted}` type, but the final value was: `{}`.", params::shown(&value.to_string()))
+}

@@ -1,0 +1,161 @@
+//! The master's HTTP server: docker-shef's API, ours under `/v1`, and the
+//! agents' calls. Handlers parse, ask, and answer; they decide nothing.
+
+mod agents;
+mod body;
+mod error;
+mod health;
+mod legacy;
+mod nodes;
+mod params;
+mod services;
+mod spec;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use actix::Recipient;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use shef_common::problem::{Code, Problem};
+use tokio::sync::watch;
+
+use crate::{
+    cluster::AskService,
+    runner::{Register, TakeReport},
+    service::{Accepted, Refused, Request},
+    stats::Stats,
+    store::StoreHealth,
+    view::{ClusterView, StateBody},
+};
+
+pub use error::ApiError;
+
+/// What the handlers work with. One for all workers.
+pub struct Api {
+    /// Takes what users ask.
+    pub ask: Recipient<AskService>,
+    /// Takes hosts that introduce themselves.
+    pub register: Recipient<Register>,
+    /// Takes hosts' reports.
+    pub report: Recipient<TakeReport>,
+    /// What readers see.
+    pub view: Arc<ClusterView>,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+    /// docker-shef's `GET /state`.
+    pub state: StateBody,
+    /// How the store fares.
+    pub store: watch::Receiver<StoreHealth>,
+    /// The master's own host.
+    pub host_ip: Ipv4Addr,
+    /// The most bytes of a user's request body.
+    pub max_body_bytes: usize,
+    /// How long a write waits for the store.
+    pub store_timeout: Duration,
+    /// How many user requests may be under way.
+    pub max_waiting: usize,
+    /// How many are.
+    pub waiting: AtomicUsize,
+}
+
+impl Api {
+    /// Asks something of a service and waits until it is durable or refused.
+    async fn ask(&self, name: shef_common::ids::ServiceName, request: Request) -> Result<Accepted, Refused> {
+        match self.ask.send(AskService { name, request }).timeout(self.store_timeout).await {
+            Ok(answer) => answer,
+            Err(actix::MailboxError::Timeout) => Err(Refused::Store(format!(
+                "the store has not confirmed within {} ms; the change may still come about, look before trying again",
+                self.store_timeout.as_millis()
+            ))),
+            Err(closed) => Err(Refused::Store(closed.to_string())),
+        }
+    }
+}
+
+/// A place among the requests under way; given back when dropped.
+pub struct Place(web::Data<Api>);
+
+impl Place {
+    /// Takes a place, if one is free.
+    pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
+        if api.waiting.fetch_add(1, SeqCst) >= api.max_waiting {
+            api.waiting.fetch_sub(1, SeqCst);
+            let detail = format!("{} requests are under way, which is the bound (max_waiting_requests)", api.max_waiting);
+            return Err(Problem::new(Code::Overloaded, detail).into());
+        }
+        Ok(Self(api.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Every address of the API.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            web::resource("/service")
+                .route(web::get().to(legacy::get))
+                .route(web::post().to(legacy::create))
+                .route(web::put().to(legacy::scale))
+                .route(web::delete().to(legacy::delete))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(web::resource("/state").route(web::get().to(legacy::state)).default_service(web::to(wrong_method)))
+        .service(web::resource("/stats").route(web::get().to(legacy::stats)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource("/v1/services")
+                .route(web::get().to(services::list))
+                .route(web::post().to(services::create))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}")
+                .route(web::get().to(services::get))
+                .route(web::put().to(services::put))
+                .route(web::patch().to(services::patch))
+                .route(web::delete().to(services::delete))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas")
+                .route(web::get().to(services::replicas))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
+        .service(web::resource("/v1/nodes/{name}").route(web::get().to(nodes::get)).default_service(web::to(wrong_method)))
+        .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
+        .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))
+        .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(wrong_method)))
+        .service(web::resource("/").route(web::get().to(health::index)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource(shef_common::protocol::REGISTER_PATH)
+                .route(web::post().to(agents::register))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource(shef_common::protocol::REPORT_PATH)
+                .route(web::post().to(agents::report))
+                .default_service(web::to(wrong_method)),
+        )
+        .default_service(web::to(nothing_here));
+}
+
+async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    let detail = format!("{} does not take {}", params::shown(request.path()), params::shown(request.method().as_str()));
+    ApiError(Problem::new(Code::MethodNotAllowed, detail)).error_response()
+}
+
+async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    let detail = format!("there is nothing at {}; see / for the addresses", params::shown(request.path()));
+    ApiError(Problem::new(Code::NotFound, detail)).error_response()
+}

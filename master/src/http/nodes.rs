@@ -1,0 +1,44 @@
+//! `/v1/nodes` and `/v1/stats`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use shef_common::{
+    clock::WallMs,
+    ids::NodeName,
+    problem::{Code, Problem},
+};
+
+use super::{Api, ApiError, Place, params};
+use crate::{runner::NodeView, view::Host};
+
+type Answer = Result<HttpResponse, ApiError>;
+
+fn shown(host: &Host) -> NodeView {
+    let mut view = (*host.view).clone();
+    view.last_report = Some(host.heard()).filter(|at| *at != WallMs(0));
+    view
+}
+
+/// `GET /v1/nodes?limit=&after=`
+pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let (limit, after) = params::page::<NodeName>(&params::query(&request, &["limit", "after"])?)?;
+    let nodes: Vec<NodeView> = api.view.hosts(after.as_ref(), limit).iter().map(shown).collect();
+    let next = (nodes.len() == limit).then(|| nodes.last().map(|node| node.name.clone())).flatten();
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "nodes": nodes, "next": next })))
+}
+
+/// `GET /v1/nodes/{name}`
+pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: NodeName = params::name(&request)?;
+    match api.view.host(&name) {
+        Some(host) => Ok(HttpResponse::Ok().json(shown(&host))),
+        None => Err(Problem::new(Code::NodeNotFound, format!("there is no node {name}")).into()),
+    }
+}
+
+/// `GET /v1/stats`
+pub async fn stats(api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals() })))
+}

@@ -1,0 +1,89 @@
+//! Parts of the path and the query.
+
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
+
+use actix_web::{HttpRequest, http::header::IF_MATCH, web};
+use shef_common::{
+    ids::Version,
+    problem::{Code, Problem},
+};
+
+use super::error::ApiError;
+use crate::service::Expect;
+
+/// The longest `?wait=`.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// The page size if none is asked for, and the largest.
+const PAGE: (usize, usize) = (100, 1_000);
+
+/// What a user sent, fit for a message: cut, and without control characters.
+pub fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+fn invalid(detail: String) -> ApiError {
+    Problem::new(Code::InvalidParameter, detail).into()
+}
+
+/// The last part of the path as a name.
+pub fn name<T: FromStr<Err: std::fmt::Display>>(request: &HttpRequest) -> Result<T, ApiError> {
+    let text = request.match_info().get("name").unwrap_or_default();
+    text.parse().map_err(|error: T::Err| invalid(error.to_string()))
+}
+
+/// The query; every name must be one of `known`.
+pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, String>, ApiError> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
+        .map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
+    let mut query = BTreeMap::new();
+    for (name, value) in pairs.into_inner() {
+        if !known.contains(&name.as_str()) {
+            return Err(invalid(format!("{} is not a parameter of this call; it takes: {}", shown(&name), known.join(", "))));
+        }
+        query.insert(name, value);
+    }
+    Ok(query)
+}
+
+/// `wait` as in `500ms`, `30s`, `5m`.
+pub fn wait(query: &BTreeMap<String, String>) -> Result<Option<Duration>, ApiError> {
+    let Some(text) = query.get("wait") else { return Ok(None) };
+    let parsed = ["ms", "s", "m"].iter().find_map(|unit| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        match *unit {
+            "ms" => Some(Duration::from_millis(number)),
+            "s" => Some(Duration::from_secs(number)),
+            _ => number.checked_mul(60).map(Duration::from_secs),
+        }
+    });
+    match parsed {
+        Some(wait) if wait <= MAX_WAIT => Ok(Some(wait)),
+        _ => Err(invalid(format!("wait must be a duration such as 500ms, 30s or 5m, at most 10m, but is {}", shown(text)))),
+    }
+}
+
+/// `limit` and `after`.
+pub fn page<T: FromStr<Err: std::fmt::Display>>(query: &BTreeMap<String, String>) -> Result<(usize, Option<T>), ApiError> {
+    let limit = match query.get("limit") {
+        None => PAGE.0,
+        Some(text) => match text.parse() {
+            Ok(limit) if (1..=PAGE.1).contains(&limit) => limit,
+            _ => return Err(invalid(format!("limit must be a number from 1 to {}, but is {}", PAGE.1, shown(text)))),
+        },
+    };
+    let after = query.get("after").map(|text| text.parse::<T>()).transpose();
+    Ok((limit, after.map_err(|error| invalid(format!("after: {error}")))?))
+}
+
+/// `If-Match` with the version as in the `ETag`, quoted or not; `*` and absence take any.
+pub fn expect(request: &HttpRequest) -> Result<Expect, ApiError> {
+    let Some(value) = request.headers().get(IF_MATCH) else { return Ok(Expect::Any) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(Expect::Any);
+    }
+    match text.trim_matches('"').parse() {
+        Ok(version) => Ok(Expect::Exactly(Version(version))),
+        Err(_) => Err(invalid(format!("If-Match must be a version such as \"3\", but is {}", shown(text)))),
+    }
+}

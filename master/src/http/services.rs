@@ -1,0 +1,152 @@
+//! `/v1/services`: the API to build on.
+
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
+use serde::Serialize;
+use shef_common::{
+    ids::{Generation, ReplicaId, ServiceName, Version},
+    problem::{Code, Problem},
+};
+
+use super::{Api, ApiError, Place, body, params, spec};
+use crate::service::{Accepted, Request, ServiceState, ServiceView};
+
+type Answer = Result<HttpResponse, ApiError>;
+
+/// What a write answers.
+#[derive(Serialize)]
+struct Written<'a> {
+    name: &'a ServiceName,
+    generation: Generation,
+    version: Version,
+    /// Whether everything is as wanted; absent if the call did not wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    converged: Option<bool>,
+    /// What was still missing when the wait ended, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+}
+
+/// `GET /v1/services?limit=&after=`
+pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let query = params::query(&request, &["limit", "after"])?;
+    let (limit, after) = params::page::<ServiceName>(&query)?;
+    let services = api.view.services(after.as_ref(), limit);
+    let next = (services.len() == limit).then(|| services.last().map(|view| view.spec.name.clone())).flatten();
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "services": services, "next": next })))
+}
+
+/// `GET /v1/services/{name}`
+pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let view = find(&api, &name)?;
+    Ok(tagged(HttpResponse::Ok(), view.version).json(&*view))
+}
+
+/// `GET /v1/services/{name}/replicas?limit=&after=`
+pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let (limit, after) = params::page::<ReplicaId>(&params::query(&request, &["limit", "after"])?)?;
+    let view = find(&api, &name)?;
+    let mut replicas: Vec<_> =
+        view.replica_states.iter().filter(|replica| after.as_ref().is_none_or(|after| replica.id > *after)).collect();
+    replicas.sort_by(|a, b| a.id.cmp(&b.id));
+    let more = replicas.len() > limit;
+    replicas.truncate(limit);
+    let next = more.then(|| replicas.last().map(|replica| &replica.id)).flatten();
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "replicas": replicas, "next": next })))
+}
+
+/// `POST /v1/services?wait=`
+pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let query = params::query(&request, &["wait"])?;
+    let wait = params::wait(&query)?;
+    let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, None)?;
+    let name = spec.name.clone();
+    write(&api, &name, Request::Create { spec, needs_host: false }, wait).await
+}
+
+/// `PUT /v1/services/{name}?wait=`, with `If-Match`
+pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
+    write(&api, &name, Request::Put { spec, expect }, wait).await
+}
+
+/// `PATCH /v1/services/{name}?wait=`, with `If-Match`: the number of replicas
+pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    let replicas = spec::read_scale(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
+    write(&api, &name, Request::Scale { replicas, expect, must_change: false }, wait).await
+}
+
+/// `DELETE /v1/services/{name}?wait=`, with `If-Match`
+pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    let accepted = ask(&api, &name, Request::Delete { expect }).await?;
+    let mut missing = Vec::new();
+    if let Some(wait) = wait {
+        let gone = api.view.wait_for(&name, |view| {
+            missing.clone_from(&view.missing);
+            (view.state != ServiceState::Deleting).then_some(())
+        });
+        if tokio::time::timeout(wait, gone).await.is_ok() {
+            missing.clear();
+        }
+    }
+    let converged = wait.map(|_| missing.is_empty());
+    let status = if converged == Some(true) { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    Ok(answer(status, &Written { name: &name, generation: accepted.generation, version: accepted.version, converged, missing }))
+}
+
+fn find(api: &Api, name: &ServiceName) -> Result<std::sync::Arc<ServiceView>, ApiError> {
+    api.view.service(name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
+}
+
+async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {
+    api.ask(name.clone(), request).await.map_err(|refused| ApiError::refused(name, &refused))
+}
+
+async fn write(api: &Api, name: &ServiceName, request: Request, wait: Option<std::time::Duration>) -> Answer {
+    let accepted = ask(api, name, request).await?;
+    let mut missing = Vec::new();
+    let mut converged = None;
+    if let Some(wait) = wait {
+        let settled = api.view.wait_for(name, |view| {
+            missing.clone_from(&view.missing);
+            (view.version >= accepted.version && view.state == ServiceState::Running).then_some(())
+        });
+        converged = Some(matches!(tokio::time::timeout(wait, settled).await, Ok(Some(()))));
+    }
+    let status = match (accepted.created, converged) {
+        (true, _) => HttpResponse::Created(),
+        (false, Some(false)) => HttpResponse::Accepted(),
+        (false, _) => HttpResponse::Ok(),
+    };
+    let mut status = tagged(status, accepted.version);
+    if accepted.created {
+        status.insert_header((header::LOCATION, format!("/v1/services/{name}")));
+    }
+    Ok(answer(status, &Written { name, generation: accepted.generation, version: accepted.version, converged, missing }))
+}
+
+fn tagged(mut answer: HttpResponseBuilder, version: Version) -> HttpResponseBuilder {
+    answer.insert_header((header::ETAG, format!("\"{version}\"")));
+    answer
+}
+
+fn answer(mut status: HttpResponseBuilder, written: &Written<'_>) -> HttpResponse {
+    status.json(written)
+}

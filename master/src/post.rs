@@ -1,0 +1,60 @@
+//! How actors of the master talk to each other: in order, at once, never silently lost.
+
+use actix::{Actor, AsyncContext, Context, Message, Recipient, fut, prelude::SendError};
+use futures_util::FutureExt;
+
+/// The bound of mailboxes between the master's own actors. What can fill them is
+/// bounded where it enters: requests by the API's limit, reports by one a host.
+pub const MAILBOX: usize = 65_536;
+
+/// Puts `message` into `to`'s mailbox now, behind what is there. A mailbox over
+/// its bound takes it all the same, with a warning: its sender is one of ours,
+/// and losing the message would be worse. A closed one means that the program ends.
+pub fn post<A, M>(ctx: &mut Context<A>, to: &Recipient<M>, message: M)
+where
+    A: Actor<Context = Context<A>>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    match to.try_send(message) {
+        Ok(()) => {}
+        Err(SendError::Full(message)) => {
+            log::warn!(message_kind = std::any::type_name::<M>(); "a mailbox is over its bound");
+            ctx.spawn(fut::wrap_future(to.send(message).map(|_| ())));
+        }
+        Err(SendError::Closed(_)) => log::debug!(message_kind = std::any::type_name::<M>(); "a mailbox is closed"),
+    }
+}
+
+/// A timer of which only the earliest wish counts.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(shef_common::clock::MonoMs, actix::SpawnHandle)>);
+
+impl Alarm {
+    /// None set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Runs `ring` at `at`, unless an earlier alarm is set; that one will ask again.
+    pub fn set<A>(&mut self, ctx: &mut Context<A>, at: shef_common::clock::MonoMs, ring: fn(&mut A, &mut Context<A>))
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        match self.0 {
+            Some((earlier, _)) if earlier <= at => return,
+            Some((_, handle)) => {
+                ctx.cancel_future(handle);
+            }
+            None => {}
+        }
+        let wait = at - shef_common::clock::Now::read().mono;
+        self.0 = Some((at, ctx.run_later(wait.into(), ring)));
+    }
+
+    /// To be called first when it rings.
+    pub fn rang(&mut self) {
+        self.0 = None;
+    }
+}

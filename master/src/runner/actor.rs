@@ -1,0 +1,168 @@
+//! The shell: messages become events, effects become messages and calls.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use bytes::Bytes;
+use shef_common::{
+    client::{CallError, HostClient},
+    clock::Now,
+    ids::{NodeName, Version},
+    protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Registered, ReportAck},
+};
+
+use super::{
+    core::{Effect, Event, NodeRecord, PushFailure, RunnerCore},
+    messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
+};
+use crate::{
+    post::{Alarm, MAILBOX, post},
+    scheduler::HostChanged,
+    service::Orders,
+    store::{Commit, Key, Write},
+    view::ClusterView,
+};
+
+/// Whom a runner talks to.
+#[derive(Clone)]
+pub struct RunnerOutlets {
+    /// Hands statuses to services.
+    pub statuses: Recipient<HostStatuses>,
+    /// Hands confirmed removals to services.
+    pub gone: Recipient<HostGone>,
+    /// Is told of hosts that come and go.
+    pub host_changed: Recipient<HostChanged>,
+    /// Is told when an agent follows a higher fence.
+    pub stale_fence: Recipient<StaleFence>,
+    /// Makes the host's record durable.
+    pub store: Recipient<Commit>,
+    /// Shows hosts to readers.
+    pub view: Arc<ClusterView>,
+    /// Calls agents.
+    pub client: HostClient,
+    /// How long a push may take.
+    pub push_timeout: Duration,
+}
+
+/// One host's runner.
+pub struct RunnerActor {
+    node: NodeName,
+    core: RunnerCore,
+    out: RunnerOutlets,
+    initial: Vec<Effect>,
+    registered: Option<Registered>,
+    ack: Option<ReportAck>,
+    alarm: Alarm,
+}
+
+impl RunnerActor {
+    /// The shell around `core`; `initial` is what its making asked for.
+    #[must_use]
+    pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
+        Self { node, core, out, initial, registered: None, ack: None, alarm: Alarm::new() }
+    }
+
+    fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let effects = self.core.handle(event, Now::read());
+        self.carry_out(effects, ctx);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Registered(registered) => self.registered = Some(registered),
+                Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
+                Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
+                Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
+                Effect::HostChanged { ready } => {
+                    log::info!(node:% = self.node, ready; "host {}", if ready { "is ready" } else { "is down" });
+                    post(ctx, &self.out.host_changed, HostChanged { node: self.node.clone(), ready });
+                }
+                Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
+                Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),
+                Effect::Publish(view) => self.out.view.show_host(*view),
+                Effect::WakeAt(at) => self.alarm.set(ctx, at, |runner, ctx| {
+                    runner.alarm.rang();
+                    runner.event(Event::Wake, ctx);
+                }),
+            }
+        }
+    }
+
+    fn push(&self, agent_url: &str, push: Push, ctx: &mut Context<Self>) {
+        let url = format!("{agent_url}{ASSIGNMENTS_PATH}");
+        let (client, limit, node) = (self.out.client.clone(), self.out.push_timeout, self.node.clone());
+        let call = async move {
+            let (set, remove, revision) = (push.set.len(), push.remove.len(), push.revision);
+            let outcome = client.post::<_, Accepted>(&url, &push, limit).await.map_err(push_failure);
+            match &outcome {
+                Ok(_) => log::debug!(node:%, revision:%, set, remove; "assignments accepted"),
+                Err(error) => log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted"),
+            }
+            outcome
+        };
+        ctx.spawn(call.into_actor(self).map(|outcome, runner, ctx| runner.event(Event::PushDone(outcome), ctx)));
+    }
+
+    fn commit(&self, expect: Option<Version>, record: &NodeRecord, ctx: &mut Context<Self>) {
+        // Plain data always serialises; an empty value would be refused on reading.
+        let value = serde_json::to_vec(record).unwrap_or_default();
+        let write = Write { key: Key::Node(self.node.clone()), expect, value: Some(Bytes::from(value)) };
+        let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(|done, runner, ctx| {
+            let event = if matches!(done, Ok(Ok(()))) { Event::Committed } else { Event::CommitFailed };
+            runner.event(event, ctx);
+        });
+        ctx.spawn(done);
+    }
+}
+
+fn push_failure(error: CallError) -> PushFailure {
+    if let CallError::Refused { body, .. } = &error
+        && let Ok(refused) = serde_json::from_slice::<PushRefused>(body)
+    {
+        return PushFailure::Refused(refused);
+    }
+    PushFailure::Unknown(error.to_string())
+}
+
+impl Actor for RunnerActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let initial = std::mem::take(&mut self.initial);
+        self.carry_out(initial, ctx);
+    }
+}
+
+impl Handler<Register> for RunnerActor {
+    type Result = Result<Registered, RegisterRefused>;
+    fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
+        log::info!(node:% = self.node, boot:% = registration.boot, engine = registration.host.engine_version; "host registers");
+        self.event(Event::Register(Box::new(registration)), ctx);
+        self.registered.take().ok_or_else(|| RegisterRefused::Later("the runner gave no answer".to_owned()))
+    }
+}
+
+impl Handler<TakeReport> for RunnerActor {
+    type Result = Option<ReportAck>;
+    fn handle(&mut self, TakeReport(report): TakeReport, ctx: &mut Self::Context) -> Self::Result {
+        self.event(Event::Report(report), ctx);
+        self.out.view.host_heard(&self.node, Now::read().wall);
+        self.ack.take()
+    }
+}
+
+impl Handler<Orders> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, orders: Orders, ctx: &mut Self::Context) {
+        self.event(Event::Order { set: orders.set, remove: orders.remove }, ctx);
+    }
+}
+
+impl Handler<FenceChanged> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, FenceChanged(fence): FenceChanged, ctx: &mut Self::Context) {
+        self.event(Event::FenceChanged(fence), ctx);
+    }
+}

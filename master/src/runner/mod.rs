@@ -1,0 +1,21 @@
+//! A runner: the master's side of one host. It knows what the host is to run,
+//! brings it there as numbered changes, and takes in what the host reports.
+//!
+//! One actor a host. Invariants:
+//!
+//! - A push is in flight at most once; a change builds on what the host is
+//!   known to have accepted, anything else is sent as a snapshot.
+//! - A removal counts as done only when the host says so, or when a full report
+//!   that follows it no longer lists the replica.
+
+mod actor;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod messages;
+mod view;
+
+pub use actor::{RunnerActor, RunnerOutlets};
+pub use core::{Effect as RunnerEffect, NodeRecord, RunnerCore, Timing};
+pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
+pub use view::{NodeState, NodeView};

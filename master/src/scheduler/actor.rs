@@ -1,0 +1,45 @@
+//! The shell: one call of the core a message.
+
+use actix::{Actor, Context, Handler};
+
+use super::{HostChanged, Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
+
+/// Keeps the load of the hosts and answers at once.
+#[derive(Default)]
+pub struct SchedulerActor(SchedulerCore);
+
+impl Actor for SchedulerActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(16_384);
+    }
+}
+
+impl Handler<Schedule> for SchedulerActor {
+    type Result = Scheduled;
+    fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
+        let give_up = self.0.shrink(&ask.service, &ask.candidates, ask.give_up);
+        Scheduled { placement: self.0.place(&ask.service, &ask.place), give_up }
+    }
+}
+
+impl Handler<Occupy> for SchedulerActor {
+    type Result = ();
+    fn handle(&mut self, Occupy(service, nodes): Occupy, _: &mut Self::Context) {
+        nodes.iter().for_each(|node| self.0.occupy(&service, node));
+    }
+}
+
+impl Handler<Vacate> for SchedulerActor {
+    type Result = ();
+    fn handle(&mut self, Vacate(service, nodes): Vacate, _: &mut Self::Context) {
+        nodes.iter().for_each(|node| self.0.vacate(&service, node));
+    }
+}
+
+impl Handler<HostChanged> for SchedulerActor {
+    type Result = ();
+    fn handle(&mut self, change: HostChanged, _: &mut Self::Context) {
+        self.0.host_changed(change.node, change.ready);
+    }
+}

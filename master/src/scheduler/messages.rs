@@ -1,0 +1,49 @@
+//! What others say to the scheduler.
+
+use actix::Message;
+use shef_common::ids::{NodeName, ServiceName, Slot};
+
+use super::core::{Place, Placement};
+
+/// Find hosts for slots, and choose slots to give up. Answered by [`Scheduled`].
+#[derive(Debug, Message)]
+#[rtype(result = "Scheduled")]
+pub struct Schedule {
+    /// Whose slots.
+    pub service: ServiceName,
+    /// Slots that want a host.
+    pub place: Vec<Place>,
+    /// Of these, `give_up` are to go.
+    pub candidates: Vec<(Slot, NodeName)>,
+    /// How many of the candidates are to go.
+    pub give_up: usize,
+}
+
+/// The scheduler's choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, actix::MessageResponse)]
+pub struct Scheduled {
+    /// Where the slots go; the load is counted already.
+    pub placement: Placement,
+    /// Which candidates go.
+    pub give_up: Vec<Slot>,
+}
+
+/// A replica that the store remembers occupies a host.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Occupy(pub ServiceName, pub Vec<NodeName>);
+
+/// Replicas are no longer to run on these hosts.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Vacate(pub ServiceName, pub Vec<NodeName>);
+
+/// A host has joined, come back or gone silent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct HostChanged {
+    /// Which host.
+    pub node: NodeName,
+    /// Whether it may take replicas.
+    pub ready: bool,
+}

@@ -1,0 +1,13 @@
+//! The scheduler: which host takes a new replica, and which gives one up.
+//!
+//! Invariants: only ready hosts are chosen; the same question under the same
+//! load brings the same answer; every host that was not chosen has a reason.
+
+mod actor;
+mod core;
+mod filter;
+mod messages;
+
+pub use actor::SchedulerActor;
+pub use core::{Load, Place, Placement, SchedulerCore};
+pub use messages::{HostChanged, Occupy, Schedule, Scheduled, Vacate};

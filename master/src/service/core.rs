@@ -1,0 +1,417 @@
+//! The state machine of one service. It plans, has the plan committed, and only
+//! then tells users and hosts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs, Now},
+    ids::{NodeName, ReplicaId, ServiceName, Slot, Version},
+    protocol::Assignment,
+    status::{Owner, ReplicaState, ReplicaStatus},
+};
+
+use super::{
+    plan::{Fare, Knowledge, Plan, plan},
+    record::{Changes, ReplicaRecord, ServiceRecord, Want, changes},
+    request::{Accepted, Applied, Refused, Request},
+    view::{ServiceView, view},
+};
+use crate::scheduler::{Place, Scheduled};
+
+/// The most requests that wait for one service.
+const MAX_WAITING: usize = 64;
+/// How long after a refusal by the store our own changes are tried again.
+const STORE_RETRY: DurationMs = DurationMs(1_000);
+
+/// Names a waiting request.
+pub type Ticket = u64;
+
+/// What can happen to a service.
+#[derive(Debug)]
+pub enum Event {
+    /// A user asks.
+    Request(Ticket, Request),
+    /// The scheduler has chosen.
+    Scheduled(Scheduled),
+    /// What was sent to the store is durable.
+    Committed,
+    /// The store did not take it.
+    CommitFailed(Refused),
+    /// A host tells of replicas.
+    Observed(Vec<ReplicaStatus>),
+    /// A host confirms that it no longer holds these.
+    Gone(Vec<ReplicaId>),
+    /// A host went down, or came back.
+    HostChanged {
+        /// Which host.
+        node: NodeName,
+        /// Whether it may take replicas.
+        ready: bool,
+    },
+    /// The time that was asked for has come.
+    Wake,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
+    Schedule {
+        /// Slots that want a host.
+        place: Vec<Place>,
+        /// Of these, some are to go.
+        candidates: Vec<(Slot, NodeName)>,
+        /// How many.
+        give_up: usize,
+    },
+    /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
+    Commit {
+        /// The version it builds on.
+        expect: Option<Version>,
+        /// The record; `None` deletes it.
+        record: Option<Box<ServiceRecord>>,
+    },
+    /// Answer a request.
+    Reply(Ticket, Result<Accepted, Refused>),
+    /// Tell a host what to run and what to remove.
+    Order {
+        /// Which host.
+        node: NodeName,
+        /// To run.
+        set: Vec<Assignment>,
+        /// To remove.
+        remove: Vec<ReplicaId>,
+    },
+    /// Tell the scheduler that the store remembers replicas there.
+    Occupy(Vec<NodeName>),
+    /// Tell the scheduler that these hosts run one replica less, once for each.
+    Vacate(Vec<NodeName>),
+    /// Show this to readers; `None`: the service is gone.
+    Publish(Option<Box<ServiceView>>),
+    /// Count containers and services for `/stats`.
+    Count(Tally),
+    /// Send [`Event::Wake`] then, or earlier.
+    WakeAt(MonoMs),
+    /// Nothing is left of the service.
+    Retire,
+}
+
+/// What happened, for `/stats`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Containers that came to run.
+    pub containers_created: u64,
+    /// Containers that are gone.
+    pub containers_deleted: u64,
+    /// Services that were created.
+    pub services_created: u64,
+    /// Services that were deleted.
+    pub services_deleted: u64,
+}
+
+#[derive(Debug)]
+enum Step {
+    Idle,
+    Scheduling(Draft),
+    Committing(Draft),
+}
+
+/// A record in the making, and who waits for it.
+#[derive(Debug)]
+struct Draft {
+    record: Option<ServiceRecord>,
+    answers: Vec<(Ticket, Accepted)>,
+    attempts: BTreeMap<Slot, u32>,
+    reserved: Vec<NodeName>,
+    needs_host: bool,
+    tally: Tally,
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct ServiceCore {
+    name: ServiceName,
+    version: Option<Version>,
+    record: Option<ServiceRecord>,
+    step: Step,
+    waiting: VecDeque<(Ticket, Request)>,
+    know: Knowledge,
+    confirmed_gone: BTreeSet<ReplicaId>,
+    no_host: Option<String>,
+    store_retry_at: Option<MonoMs>,
+    random: u64,
+}
+
+impl ServiceCore {
+    /// A service of which nothing is stored yet. `seed` makes replica ids.
+    #[must_use]
+    pub fn new(name: ServiceName, seed: u64, down: BTreeSet<NodeName>) -> Self {
+        Self {
+            name,
+            version: None,
+            record: None,
+            step: Step::Idle,
+            waiting: VecDeque::new(),
+            know: Knowledge { down, ..Knowledge::default() },
+            confirmed_gone: BTreeSet::new(),
+            no_host: None,
+            store_retry_at: None,
+            random: seed,
+        }
+    }
+
+    /// A service as the store remembers it, and what follows from that.
+    #[must_use]
+    pub fn recover(version: Version, record: ServiceRecord, seed: u64, now: Now) -> (Self, Vec<Effect>) {
+        let mut core = Self::new(record.spec.name.clone(), seed, BTreeSet::new());
+        let changes = changes(None, Some(&record));
+        let occupied = record.wanted().map(|replica| replica.node.clone()).collect();
+        (core.version, core.record) = (Some(version), Some(record));
+        let mut effects = vec![Effect::Occupy(occupied)];
+        orders(changes, &mut effects);
+        core.advance(now, &mut effects);
+        core.publish(&mut effects);
+        (core, effects)
+    }
+
+    /// Takes one event.
+    #[must_use]
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
+            Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
+            Event::Committed => self.committed(&mut effects),
+            Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
+            Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
+            Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
+            Event::HostChanged { node, ready } => {
+                if ready {
+                    self.no_host = None;
+                    self.know.down.remove(&node);
+                } else {
+                    self.know.down.insert(node);
+                }
+            }
+            Event::Wake => {}
+        }
+        self.advance(now, &mut effects);
+        self.publish(&mut effects);
+        effects
+    }
+
+    fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
+        if self.waiting.len() >= MAX_WAITING {
+            effects.push(Effect::Reply(ticket, Err(Refused::Busy)));
+            return;
+        }
+        self.no_host = None;
+        self.store_retry_at = None;
+        self.waiting.push_back((ticket, request));
+    }
+
+    /// Starts the next step if none is under way.
+    fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !matches!(self.step, Step::Idle) {
+            return;
+        }
+        if let Some(at) = self.store_retry_at {
+            if at > now.mono {
+                effects.push(Effect::WakeAt(at));
+                return;
+            }
+            self.store_retry_at = None;
+        }
+        let mut draft = self.draft(now, effects);
+        let Some(record) = &mut draft.record else {
+            return self.idle_without_record(effects);
+        };
+        let mut plan = plan(record, &self.know, now.mono);
+        record.retire(|replica| plan.retire.contains(&replica.id));
+        if self.no_host.is_some() {
+            plan.place.clear();
+        }
+        if let Some(at) = plan.wake_at {
+            effects.push(Effect::WakeAt(at));
+        }
+        if plan.needs_scheduler() {
+            let Plan { place, candidates, give_up, .. } = plan;
+            draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
+            let place = place.into_iter().map(|(place, _)| place).collect();
+            effects.push(Effect::Schedule { place, candidates, give_up });
+            self.step = Step::Scheduling(draft);
+        } else {
+            self.commit(draft, effects);
+        }
+    }
+
+    /// The durable record with what users asked for and hosts confirmed applied.
+    fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
+        let mut draft = Draft {
+            record: self.record.clone(),
+            answers: Vec::new(),
+            attempts: BTreeMap::new(),
+            reserved: Vec::new(),
+            needs_host: false,
+            tally: Tally::default(),
+        };
+        let next_version = self.version.map_or(Version(1), Version::next);
+        let mut version = self.version.unwrap_or_default();
+        while let Some((_, request)) = self.waiting.front() {
+            let alone = matches!(request, Request::Create { needs_host: true, .. });
+            if draft.needs_host || alone && !draft.answers.is_empty() {
+                break;
+            }
+            let Some((ticket, request)) = self.waiting.pop_front() else { break };
+            let was_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
+            match request.apply(&mut draft.record, version, now.wall) {
+                Err(refused) => effects.push(Effect::Reply(ticket, Err(refused))),
+                Ok(applied) => {
+                    if applied != Applied::Unchanged {
+                        version = next_version;
+                        draft.needs_host = alone;
+                    }
+                    let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
+                    draft.tally.services_created += u64::from(is_live && !was_live);
+                    draft.tally.services_deleted += u64::from(was_live && !is_live);
+                    let generation = draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
+                    draft.answers.push((ticket, Accepted { generation, version, created: applied == Applied::Created }));
+                }
+            }
+        }
+        if let Some(record) = &mut draft.record {
+            let before = record.replicas.len();
+            record.drop_confirmed(|replica| self.confirmed_gone.contains(&replica.id));
+            draft.tally.containers_deleted = (before - record.replicas.len()) as u64;
+        }
+        draft
+    }
+
+    fn idle_without_record(&self, effects: &mut Vec<Effect>) {
+        if self.waiting.is_empty() {
+            effects.push(Effect::Retire);
+        }
+    }
+
+    fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
+        let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
+        let Some(mut record) = draft.record.take() else { return };
+        self.no_host = scheduled.placement.refused;
+        if let Some(reason) = self.no_host.as_ref().filter(|_| draft.needs_host) {
+            let nodes = scheduled.placement.chosen.into_iter().map(|(_, node)| node).collect();
+            effects.push(Effect::Vacate(nodes));
+            let refused = Refused::NoHost(reason.clone());
+            effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
+            self.no_host = None;
+            return;
+        }
+        record.retire(|replica| scheduled.give_up.contains(&replica.slot));
+        for (slot, node) in scheduled.placement.chosen {
+            let failed: Vec<ReplicaId> = record
+                .wanted()
+                .filter(|replica| replica.slot == slot && self.know.fare(&record, replica) == Fare::Failed)
+                .map(|replica| replica.id.clone())
+                .collect();
+            record.retire(|replica| failed.contains(&replica.id));
+            let id = self.new_id(&record);
+            draft.reserved.push(node.clone());
+            let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
+            record.replicas.push(ReplicaRecord { id, slot, generation: record.generation, node, want: Want::Run, attempt });
+        }
+        draft.record = Some(record);
+        self.commit(draft, effects);
+    }
+
+    /// Six digits that no replica of the record has; xorshift64* over the seed.
+    fn new_id(&mut self, record: &ServiceRecord) -> ReplicaId {
+        loop {
+            self.random ^= self.random >> 12;
+            self.random ^= self.random << 25;
+            self.random ^= self.random >> 27;
+            self.random = self.random.max(1);
+            let digits = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as u32;
+            let id = ReplicaId::new(&self.name, digits);
+            if record.replicas.iter().all(|replica| replica.id != id) {
+                return id;
+            }
+        }
+    }
+
+    fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
+        if draft.record == self.record {
+            effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+            return;
+        }
+        // Nothing to run, nothing to confirm: the tombstone goes too.
+        let record = draft.record.as_ref().filter(|record| !(record.deleted && record.replicas.is_empty()));
+        effects.push(Effect::Commit { expect: self.version, record: record.cloned().map(Box::new) });
+        self.step = Step::Committing(draft);
+    }
+
+    fn committed(&mut self, effects: &mut Vec<Effect>) {
+        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
+        let record = draft.record.filter(|record| !(record.deleted && record.replicas.is_empty()));
+        let changes = changes(self.record.as_ref(), record.as_ref());
+        self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
+        self.record = record;
+        let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
+        self.know.observed.retain(|id, _| known.contains(id));
+        self.know.retry_at.retain(|id, _| known.contains(id));
+        self.confirmed_gone.retain(|id| known.contains(id));
+        effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+        if draft.tally != Tally::default() {
+            effects.push(Effect::Count(draft.tally));
+        }
+        orders(changes, effects);
+    }
+
+    fn commit_failed(&mut self, refused: &Refused, now: Now, effects: &mut Vec<Effect>) {
+        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
+        effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
+        if !draft.reserved.is_empty() {
+            effects.push(Effect::Vacate(draft.reserved));
+        }
+        self.store_retry_at = Some(now.mono + STORE_RETRY);
+    }
+
+    fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
+        let Some(record) = &self.record else { return };
+        let mut tally = Tally::default();
+        for status in statuses {
+            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
+            let before = self.know.observed.get(&status.replica).map(|status| status.state);
+            if status.state == ReplicaState::Running && before != Some(ReplicaState::Running) {
+                tally.containers_created += 1;
+            }
+            let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
+            if down && replica.want == Want::Run {
+                let at = now.mono + Backoff::REPLICA.after(replica.attempt + 1);
+                self.know.retry_at.entry(replica.id.clone()).or_insert(at);
+            }
+            debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
+            self.know.observed.insert(status.replica.clone(), status);
+        }
+        if tally != Tally::default() {
+            effects.push(Effect::Count(tally));
+        }
+    }
+
+    /// Shows the durable record as it fares now, before anybody is answered.
+    fn publish(&self, effects: &mut Vec<Effect>) {
+        let shown = self.record.as_ref().zip(self.version);
+        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, self.no_host.as_deref())));
+        if view.is_some() || effects.contains(&Effect::Retire) {
+            effects.insert(0, Effect::Publish(view));
+        }
+    }
+}
+
+fn orders(changes: Changes, effects: &mut Vec<Effect>) {
+    for (node, (set, remove)) in changes.orders {
+        effects.push(Effect::Order { node, set, remove });
+    }
+    if !changes.vacated.is_empty() {
+        effects.push(Effect::Vacate(changes.vacated));
+    }
+}

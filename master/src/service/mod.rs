@@ -1,0 +1,27 @@
+//! A service: what its user wants, where its replicas are, and the way between.
+//!
+//! One actor a service. Invariants:
+//!
+//! - No request is answered, and no host is told anything, before the record
+//!   that it follows from is durable.
+//! - At most one record is on its way to the store at a time; what comes in
+//!   meanwhile goes into the next one.
+//! - A replica is removed only because the user wants fewer or other ones, or
+//!   because another replica of its slot runs.
+
+mod actor;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod messages;
+mod plan;
+mod record;
+mod request;
+mod view;
+
+pub use actor::{ServiceActor, ServiceOutlets};
+pub use core::{Effect as ServiceEffect, ServiceCore, Tally};
+pub use messages::{Gone, Observed, Orders, Retired};
+pub use record::{ReplicaRecord, ServiceRecord, Want};
+pub use request::{Accepted, Expect, Refused, Request};
+pub use view::{ReplicaView, ServiceState, ServiceView};

@@ -1,0 +1,173 @@
+//! From what is wanted and what is observed to the next changes of the record.
+//!
+//! Per slot: once a replica of the newest generation runs well on a reachable
+//! host, every other replica of the slot goes; until then the ones that run
+//! stay, and one new replica is on its way. The same rule serves first starts,
+//! retries, updates (start-first, a quarter of the replicas at a time) and
+//! hosts that are lost and come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    clock::MonoMs,
+    ids::{NodeName, ReplicaId, Slot},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::record::{ReplicaRecord, ServiceRecord};
+use crate::scheduler::Place;
+
+/// What is known of the hosts and replicas of a service.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    /// The latest word of the hosts.
+    pub observed: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// Hosts that are down.
+    pub down: BTreeSet<NodeName>,
+    /// When a failed replica may be replaced.
+    pub retry_at: BTreeMap<ReplicaId, MonoMs>,
+}
+
+/// How a replica that is to run fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fare {
+    /// The newest generation, running and healthy on a reachable host.
+    Good,
+    /// The newest generation, not there yet (or unwell), on a reachable host.
+    Coming,
+    /// It failed.
+    Failed,
+    /// An earlier generation that runs.
+    Old,
+    /// Its host is down.
+    Lost,
+}
+
+impl Knowledge {
+    /// How `replica` of `record` fares.
+    pub fn fare(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Fare {
+        let status = self.observed.get(&replica.id);
+        let state = status.map_or(ReplicaState::Assigned, |status| status.state);
+        let healthy = status.is_none_or(|status| status.health == Health::Healthy);
+        if matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
+            return Fare::Failed;
+        }
+        if self.down.contains(&replica.node) {
+            return Fare::Lost;
+        }
+        match (replica.generation == record.generation, state == ReplicaState::Running) {
+            (true, true) if healthy => Fare::Good,
+            (true, _) => Fare::Coming,
+            (false, true) => Fare::Old,
+            (false, false) => Fare::Failed,
+        }
+    }
+}
+
+/// The next changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Replicas to retire now.
+    pub retire: Vec<ReplicaId>,
+    /// Slots that want a new replica, with how many failed there in a row.
+    pub place: Vec<(Place, u32)>,
+    /// Slots of which `give_up` are to go; the scheduler chooses.
+    pub candidates: Vec<(Slot, NodeName)>,
+    /// How many of the candidates are to go.
+    pub give_up: usize,
+    /// When to plan again at the latest.
+    pub wake_at: Option<MonoMs>,
+}
+
+impl Plan {
+    /// Whether the scheduler has to be asked.
+    pub const fn needs_scheduler(&self) -> bool {
+        !self.place.is_empty() || self.give_up > 0
+    }
+}
+
+/// How many slots an update may have in two generations at once.
+fn surge(replicas: u32) -> usize {
+    replicas.div_ceil(4).max(1) as usize
+}
+
+/// Plans the next step for `record`.
+pub fn plan(record: &ServiceRecord, know: &Knowledge, now: MonoMs) -> Plan {
+    let mut plan = Plan::default();
+    if record.deleted {
+        plan.retire = record.wanted().map(|replica| replica.id.clone()).collect();
+        return plan;
+    }
+    let mut slots: BTreeMap<Slot, Vec<(&ReplicaRecord, Fare)>> = BTreeMap::new();
+    for replica in record.wanted() {
+        slots.entry(replica.slot).or_default().push((replica, know.fare(record, replica)));
+    }
+    give_up_surplus(record, &mut slots, &mut plan);
+
+    let updating = |slot: &Vec<(&ReplicaRecord, Fare)>| {
+        slot.iter().any(|(_, fare)| *fare == Fare::Old) && slot.iter().any(|(_, fare)| *fare == Fare::Coming)
+    };
+    let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| updating(slot)).count());
+    for replicas in slots.values() {
+        plan_slot(record, replicas, know, now, &mut surge_left, &mut plan);
+    }
+    let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
+    let free = (0..).map(Slot).filter(|slot| !slots.contains_key(slot));
+    plan.place.extend(free.take(missing).map(|slot| (Place { slot, avoid: None }, 0)));
+    plan
+}
+
+/// More slots than wanted: those without a good replica go first, the highest
+/// first; of the others the scheduler chooses.
+fn give_up_surplus(record: &ServiceRecord, slots: &mut BTreeMap<Slot, Vec<(&ReplicaRecord, Fare)>>, plan: &mut Plan) {
+    let mut surplus = slots.len().saturating_sub(record.spec.replicas as usize);
+    let good = |slot: &Vec<(&ReplicaRecord, Fare)>| slot.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Old));
+    let lesser: Vec<Slot> = slots.iter().rev().filter(|(_, slot)| !good(slot)).map(|(slot, _)| *slot).take(surplus).collect();
+    for slot in lesser {
+        surplus -= 1;
+        plan.retire.extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
+    }
+    if surplus > 0 {
+        plan.give_up = surplus;
+        plan.candidates = slots
+            .iter()
+            .filter_map(|(slot, replicas)| replicas.first().map(|(replica, _)| (*slot, replica.node.clone())))
+            .collect();
+    }
+}
+
+fn plan_slot(
+    record: &ServiceRecord,
+    replicas: &[(&ReplicaRecord, Fare)],
+    know: &Knowledge,
+    now: MonoMs,
+    surge_left: &mut usize,
+    plan: &mut Plan,
+) {
+    let find = |wanted: Fare| replicas.iter().find(|(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
+    if let Some(keeper) = find(Fare::Good) {
+        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
+        return;
+    }
+    if let Some(keeper) = find(Fare::Coming) {
+        let doubled = replicas.iter().filter(|(r, fare)| r.id != keeper.id && matches!(fare, Fare::Coming | Fare::Failed));
+        plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
+        return;
+    }
+    let failed: Vec<&ReplicaRecord> =
+        replicas.iter().filter(|(_, fare)| *fare == Fare::Failed).map(|(replica, _)| *replica).collect();
+    if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > now) {
+        plan.wake_at = Some(plan.wake_at.map_or(*wait_until, |at| at.min(*wait_until)));
+        return;
+    }
+    if find(Fare::Old).is_some() {
+        if *surge_left == 0 {
+            return;
+        }
+        *surge_left -= 1;
+    }
+    let Some(slot) = replicas.first().map(|(replica, _)| replica.slot) else { return };
+    let attempt = failed.iter().filter(|r| r.generation == record.generation).map(|r| r.attempt + 1).max().unwrap_or(0);
+    let avoid = failed.last().map(|r| r.node.clone());
+    plan.place.push((Place { slot, avoid }, attempt));
+}

@@ -1,0 +1,164 @@
+//! What the store keeps of a service: the spec and where its replicas are to run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    clock::WallMs,
+    ids::{Generation, NodeName, ReplicaId, Slot},
+    protocol::Assignment,
+    spec::{ServiceSpec, Template},
+};
+
+/// One service as it is stored. Only the master writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// What the user wants.
+    #[serde(flatten)]
+    pub spec: ServiceSpec,
+    /// Counts the changes of the template.
+    pub generation: Generation,
+    /// A tombstone: the service is gone once every host has confirmed.
+    #[serde(default)]
+    pub deleted: bool,
+    /// When it was created.
+    pub created: WallMs,
+    /// When the user changed it last.
+    pub updated: WallMs,
+    /// Rebuilt from what hosts hold, and not changed by its user since: it grows
+    /// with what further hosts bring.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
+    /// Every replica that a host may hold.
+    pub replicas: Vec<ReplicaRecord>,
+    /// Templates of earlier generations that replicas still run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<Generation, Arc<Template>>,
+}
+
+/// One replica and its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaRecord {
+    /// The replica.
+    pub id: ReplicaId,
+    /// Its place in the service.
+    pub slot: Slot,
+    /// The generation it runs.
+    pub generation: Generation,
+    /// The host it is assigned to.
+    pub node: NodeName,
+    /// Whether it is to run there, or to be gone.
+    pub want: Want,
+    /// How many replicas of this slot failed in a row before it.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
+/// What the master wants of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    /// To run.
+    Run,
+    /// To be stopped and removed. The record stays until its host confirms.
+    Remove,
+}
+
+impl ServiceRecord {
+    /// A new service without replicas yet.
+    #[must_use]
+    pub fn new(spec: ServiceSpec, now: WallMs) -> Self {
+        Self {
+            spec,
+            generation: Generation(1),
+            deleted: false,
+            imported: false,
+            created: now,
+            updated: now,
+            replicas: Vec::new(),
+            earlier: BTreeMap::new(),
+        }
+    }
+
+    /// The replicas that are to run.
+    pub fn wanted(&self) -> impl Iterator<Item = &ReplicaRecord> {
+        self.replicas.iter().filter(|replica| replica.want == Want::Run)
+    }
+
+    /// The order that makes `replica` run.
+    #[must_use]
+    pub fn assignment(&self, replica: &ReplicaRecord) -> Assignment {
+        let template = self.earlier.get(&replica.generation).unwrap_or(&self.spec.template);
+        Assignment {
+            replica: replica.id.clone(),
+            service: self.spec.name.clone(),
+            slot: replica.slot,
+            generation: replica.generation,
+            template: template.clone(),
+        }
+    }
+
+    /// Takes a new template as the next generation; the old one is kept while replicas run it.
+    pub fn set_template(&mut self, template: Arc<Template>) {
+        let old = std::mem::replace(&mut self.spec.template, template);
+        self.earlier.insert(self.generation, old);
+        self.generation = self.generation.next();
+        self.forget_unused();
+    }
+
+    /// Marks replicas for removal.
+    pub fn retire(&mut self, gone: impl Fn(&ReplicaRecord) -> bool) {
+        self.replicas.iter_mut().filter(|replica| gone(replica)).for_each(|replica| replica.want = Want::Remove);
+    }
+
+    /// Drops replicas that are confirmed gone, and templates that nothing runs any more.
+    pub fn drop_confirmed(&mut self, confirmed: impl Fn(&ReplicaRecord) -> bool) {
+        self.replicas.retain(|replica| replica.want == Want::Run || !confirmed(replica));
+        self.forget_unused();
+    }
+
+    fn forget_unused(&mut self) {
+        let replicas = &self.replicas;
+        self.earlier.retain(|generation, _| {
+            replicas.iter().any(|replica| replica.want == Want::Run && replica.generation == *generation)
+        });
+    }
+}
+
+/// What hosts have to be told after a record became durable.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Per host: replicas to run and replicas to remove.
+    pub orders: BTreeMap<NodeName, (Vec<Assignment>, Vec<ReplicaId>)>,
+    /// Hosts that run one replica less, once for each.
+    pub vacated: Vec<NodeName>,
+}
+
+/// The difference between what was durable and what is.
+#[must_use]
+pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Changes {
+    let index = |record: Option<&ServiceRecord>| -> BTreeMap<ReplicaId, ReplicaRecord> {
+        record.into_iter().flat_map(|record| &record.replicas).map(|r| (r.id.clone(), r.clone())).collect()
+    };
+    let (before, after) = (index(old), index(new));
+    let mut changes = Changes::default();
+    for (id, replica) in &after {
+        let was = before.get(id).map(|replica| replica.want);
+        match (was, replica.want) {
+            (None, Want::Run) => {
+                let assignment = new.map(|record| record.assignment(replica));
+                changes.orders.entry(replica.node.clone()).or_default().0.extend(assignment);
+            }
+            (None | Some(Want::Run), Want::Remove) => {
+                changes.orders.entry(replica.node.clone()).or_default().1.push(id.clone());
+            }
+            (Some(Want::Run), Want::Run) | (Some(Want::Remove), _) => {}
+        }
+    }
+    for (id, replica) in &before {
+        if replica.want == Want::Run && after.get(id).is_none_or(|after| after.want == Want::Remove) {
+            changes.vacated.push(replica.node.clone());
+        }
+    }
+    changes
+}

@@ -1,0 +1,494 @@
+//! Which writes go to the store together, and what a failure means. Pure.
+//!
+//! Invariants:
+//!
+//! - At most one call to the store is in flight.
+//! - A commit is answered exactly once, with `Ok` only after the store said that
+//!   every write of it is durable.
+//! - Commits that name the same key are carried out in the order of arrival, and
+//!   a batch names a key at most once.
+//! - "Unavailable" is said only of what certainly did not happen. A batch without
+//!   an answer is sent again, unchanged, until its outcome is known; whoever sent
+//!   a part of it waits meanwhile, and everybody else is refused at once.
+//! - What an emptied store is given back is exactly what was durable.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs, Now},
+    ids::{Fence, Version},
+};
+
+use super::{
+    Key, Record, StoreError, Write, WriteOutcome,
+    messages::{CommitError, StoreHealth},
+};
+
+/// The bounds and times of the store actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoreOptions {
+    /// How many commits may wait; one more is refused as busy.
+    pub max_queued_commits: usize,
+    /// How many bytes of values may wait; more is refused as busy.
+    pub max_queued_bytes: usize,
+    /// How many writes go into one batch, and how many one commit may have.
+    pub max_batch_writes: usize,
+    /// How many bytes of values go into one batch, and how many one commit may have.
+    pub max_batch_bytes: usize,
+    /// How often a store that is away is looked at.
+    pub away_check: DurationMs,
+    /// How often a store that nothing was written to is looked at.
+    pub idle_check: DurationMs,
+    /// How soon a batch without an answer is sent again.
+    pub retry: Backoff,
+}
+
+impl Default for CoreOptions {
+    fn default() -> Self {
+        Self {
+            max_queued_commits: 4096,
+            max_queued_bytes: 64 << 20,
+            max_batch_writes: 1024,
+            max_batch_bytes: 8 << 20,
+            away_check: DurationMs(500),
+            idle_check: DurationMs(3_000),
+            retry: Backoff { first: DurationMs(50), most: DurationMs(500) },
+        }
+    }
+}
+
+/// Tells one commit or flush from the others.
+pub type Ticket = u64;
+
+/// What happens to the core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants this durable.
+    Commit {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// The changes.
+        writes: Vec<Write>,
+    },
+    /// Somebody wants to know when nothing waits.
+    Flush {
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// The store's answer to [`Effect::Commit`].
+    Committed(Result<Vec<WriteOutcome>, StoreError>),
+    /// The store's answer to [`Effect::Check`].
+    Checked(Result<(), StoreError>),
+    /// The store's answer to [`Effect::Restore`].
+    Restored(Result<(), StoreError>),
+    /// The time of [`Core::wake_at`] has come.
+    Wake,
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Call [`super::Store::commit`].
+    Commit(Arc<[Write]>),
+    /// Call [`super::Store::check`].
+    Check,
+    /// Call [`super::Store::restore`] with these records.
+    Restore(Vec<Record>),
+    /// Answer a commit.
+    Answer {
+        /// Whom.
+        ticket: Ticket,
+        /// How it ended.
+        result: Result<(), CommitError>,
+    },
+    /// Answer a flush.
+    Flushed {
+        /// Whom.
+        ticket: Ticket,
+    },
+    /// Tell the owner that another master leads. Said once.
+    LostLeadership {
+        /// The fence that is stored.
+        stored: Fence,
+    },
+    /// Publish the store's health.
+    Health(StoreHealth),
+}
+
+/// Commits that go to the store together.
+#[derive(Debug)]
+struct Batch {
+    writes: Arc<[Write]>,
+    /// Whom to answer, and how many of the writes are theirs, in order.
+    parts: Vec<(Ticket, usize)>,
+    /// Whether it was sent without an answer: then it may be durable already.
+    unconfirmed: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    writes: Vec<Write>,
+    bytes: usize,
+}
+
+/// What is asked of the store at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    Nothing,
+    Commit,
+    Check,
+    Restore,
+}
+
+/// The state machine. See the module.
+#[derive(Debug)]
+pub struct Core {
+    options: CoreOptions,
+    /// Everything that is durable, as far as this leader wrote or read it.
+    mirror: BTreeMap<Key, (Version, Bytes)>,
+    queue: VecDeque<Waiting>,
+    queued_bytes: usize,
+    /// The batch in flight, or to be sent again.
+    batch: Option<Batch>,
+    flight: Flight,
+    health: StoreHealth,
+    /// Failed calls in a row.
+    failures: u32,
+    /// When the store is called next though nobody asks.
+    next_call: MonoMs,
+    fenced: bool,
+    flushes: Vec<Ticket>,
+}
+
+impl Core {
+    /// Starts with what [`super::Store::lead`] returned.
+    pub fn new(options: CoreOptions, records: Vec<Record>, now: Now) -> Self {
+        Self {
+            options,
+            mirror: records.into_iter().map(|r| (r.key, (r.version, r.value))).collect(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            batch: None,
+            flight: Flight::Nothing,
+            health: StoreHealth { available: true, why: None, since: now.wall },
+            failures: 0,
+            next_call: now.mono + options.idle_check,
+            fenced: false,
+            flushes: Vec::new(),
+        }
+    }
+
+    /// The store's health, as last published.
+    pub fn health(&self) -> &StoreHealth {
+        &self.health
+    }
+
+    /// When to send [`Event::Wake`], if nothing else happens before.
+    pub fn wake_at(&self) -> Option<MonoMs> {
+        (self.flight == Flight::Nothing && !self.fenced).then_some(self.next_call)
+    }
+
+    /// What is durable, in the order of the keys.
+    pub fn records(&self) -> Vec<Record> {
+        let record = |(key, (version, value)): (&Key, &(Version, Bytes))| Record {
+            key: key.clone(),
+            version: *version,
+            value: value.clone(),
+        };
+        self.mirror.iter().map(record).collect()
+    }
+
+    /// Takes one event and says what to do.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match event {
+            Event::Commit { ticket, writes } => match self.admit(ticket, writes) {
+                Ok(()) => {}
+                Err(result) => out.push(Effect::Answer { ticket, result }),
+            },
+            Event::Flush { ticket } => self.flushes.push(ticket),
+            Event::Wake => {
+                if self.wake_at().is_some_and(|at| at <= now.mono) {
+                    self.call_again(&mut out);
+                }
+            }
+            Event::Committed(result) => {
+                debug_assert_eq!(self.flight, Flight::Commit, "an answer to what was not asked");
+                self.flight = Flight::Nothing;
+                self.committed(result, now, &mut out);
+            }
+            Event::Checked(result) => {
+                debug_assert_eq!(self.flight, Flight::Check, "an answer to what was not asked");
+                self.flight = Flight::Nothing;
+                match result {
+                    Ok(()) => self.store_answers(now, &mut out),
+                    Err(error) => self.failed(error, now, &mut out),
+                }
+            }
+            Event::Restored(result) => {
+                debug_assert_eq!(self.flight, Flight::Restore, "an answer to what was not asked");
+                self.flight = Flight::Nothing;
+                self.restored(result, now, &mut out);
+            }
+        }
+        self.send_next(&mut out);
+        if self.queue.is_empty() && self.batch.is_none() && self.flight == Flight::Nothing {
+            out.extend(self.flushes.drain(..).map(|ticket| Effect::Flushed { ticket }));
+        }
+        out
+    }
+
+    /// Queues a commit, or says what its answer is at once.
+    fn admit(&mut self, ticket: Ticket, writes: Vec<Write>) -> Result<(), Result<(), CommitError>> {
+        if self.fenced {
+            return Err(Err(CommitError::Fenced));
+        }
+        if writes.is_empty() {
+            return Err(Ok(()));
+        }
+        if let Some(why) = self.invalid(&writes) {
+            return Err(Err(CommitError::Invalid { why }));
+        }
+        if !self.health.available {
+            return Err(Err(self.unavailable()));
+        }
+        let bytes = bytes_of(&writes);
+        if self.queue.len() >= self.options.max_queued_commits || self.queued_bytes + bytes > self.options.max_queued_bytes {
+            return Err(Err(CommitError::Busy));
+        }
+        self.queued_bytes += bytes;
+        self.queue.push_back(Waiting { ticket, writes, bytes });
+        Ok(())
+    }
+
+    fn invalid(&self, writes: &[Write]) -> Option<String> {
+        let (max, max_bytes) = (self.options.max_batch_writes, self.options.max_batch_bytes);
+        if writes.len() > max {
+            return Some(format!("it has {} writes, and at most {max} go together", writes.len()));
+        }
+        let bytes = bytes_of(writes);
+        if bytes > max_bytes {
+            return Some(format!("its values have {bytes} bytes, and at most {max_bytes} go together"));
+        }
+        let mut keys = HashSet::new();
+        writes.iter().find(|w| !keys.insert(&w.key)).map(|w| format!("it names {} twice", w.key))
+    }
+
+    fn unavailable(&self) -> CommitError {
+        CommitError::Unavailable { why: self.health.why.clone().unwrap_or_default() }
+    }
+
+    /// Sends what waits, if the store is there and idle.
+    fn send_next(&mut self, out: &mut Vec<Effect>) {
+        let idle = self.flight == Flight::Nothing && self.batch.is_none() && self.health.available && !self.fenced;
+        if !idle || self.queue.is_empty() {
+            return;
+        }
+        if let Some(batch) = self.next_batch(out) {
+            self.batch = Some(batch);
+            self.send_batch(out);
+        }
+    }
+
+    fn send_batch(&mut self, out: &mut Vec<Effect>) {
+        if let Some(batch) = &self.batch {
+            self.flight = Flight::Commit;
+            out.push(Effect::Commit(batch.writes.clone()));
+        }
+    }
+
+    /// Takes from the queue what fits into one batch. A commit that shares a key
+    /// with an earlier one waits for the next; those behind it may overtake it
+    /// where they share no key. A commit that does not build on what is durable
+    /// is refused here, as a whole.
+    fn next_batch(&mut self, out: &mut Vec<Effect>) -> Option<Batch> {
+        let (mut writes, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut taken: HashSet<Key> = HashSet::new();
+        let mut later = VecDeque::new();
+        while let Some(waiting) = self.queue.pop_front() {
+            let full = writes.len() + waiting.writes.len() > self.options.max_batch_writes
+                || bytes + waiting.bytes > self.options.max_batch_bytes;
+            let shares = waiting.writes.iter().any(|w| taken.contains(&w.key));
+            if full {
+                later.push_back(waiting);
+                break;
+            }
+            let conflict = if shares { None } else { self.conflict_with_mirror(&waiting.writes) };
+            if let Some(conflict) = conflict {
+                self.queued_bytes -= waiting.bytes;
+                out.push(Effect::Answer { ticket: waiting.ticket, result: Err(conflict) });
+                continue;
+            }
+            taken.extend(waiting.writes.iter().map(|w| w.key.clone()));
+            if shares {
+                later.push_back(waiting);
+                continue;
+            }
+            self.queued_bytes -= waiting.bytes;
+            bytes += waiting.bytes;
+            parts.push((waiting.ticket, waiting.writes.len()));
+            writes.extend(waiting.writes);
+        }
+        later.append(&mut self.queue);
+        self.queue = later;
+        (!parts.is_empty()).then(|| Batch { writes: writes.into(), parts, unconfirmed: false })
+    }
+
+    fn conflict_with_mirror(&self, writes: &[Write]) -> Option<CommitError> {
+        writes.iter().find_map(|write| {
+            let stored = self.mirror.get(&write.key).map(|(version, value)| (*version, value));
+            let found = stored.map(|(version, _)| version);
+            let fits = found == write.expect || write.is_there(stored);
+            (!fits).then(|| CommitError::Conflict { key: write.key.clone(), found })
+        })
+    }
+
+    /// What is asked of the store when the time has come: about the batch that
+    /// waits for its outcome, else whether it is there.
+    fn call_again(&mut self, out: &mut Vec<Effect>) {
+        if self.batch.is_some() {
+            self.send_batch(out);
+        } else {
+            self.flight = Flight::Check;
+            out.push(Effect::Check);
+        }
+    }
+
+    fn committed(&mut self, result: Result<Vec<WriteOutcome>, StoreError>, now: Now, out: &mut Vec<Effect>) {
+        match result {
+            Ok(outcomes) => {
+                if let Some(batch) = self.batch.take() {
+                    self.settle(&batch, &outcomes, out);
+                }
+                self.store_answers(now, out);
+            }
+            Err(error) => self.failed(error, now, out),
+        }
+    }
+
+    /// Answers the parts of a batch by their outcomes.
+    fn settle(&mut self, batch: &Batch, outcomes: &[WriteOutcome], out: &mut Vec<Effect>) {
+        debug_assert_eq!(batch.writes.len(), outcomes.len(), "an outcome for every write");
+        let mut at = 0;
+        for &(ticket, count) in &batch.parts {
+            let mut result = Ok(());
+            for (write, outcome) in batch.writes[at..at + count].iter().zip(&outcomes[at..]) {
+                match (outcome, &write.value) {
+                    (WriteOutcome::Done, Some(value)) => {
+                        self.mirror.insert(write.key.clone(), (write.version_after(), value.clone()));
+                    }
+                    (WriteOutcome::Done, None) => {
+                        self.mirror.remove(&write.key);
+                    }
+                    (&WriteOutcome::Conflict { found }, _) => {
+                        result = result.and(Err(CommitError::Conflict { key: write.key.clone(), found }));
+                    }
+                }
+            }
+            at += count;
+            out.push(Effect::Answer { ticket, result });
+        }
+    }
+
+    /// The store answered as it should.
+    fn store_answers(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.failures = 0;
+        self.next_call = now.mono + self.options.idle_check;
+        if !self.health.available {
+            self.health = StoreHealth { available: true, why: None, since: now.wall };
+            out.push(Effect::Health(self.health.clone()));
+        }
+    }
+
+    /// A commit or a check failed.
+    fn failed(&mut self, error: StoreError, now: Now, out: &mut Vec<Effect>) {
+        match error {
+            StoreError::Emptied => {
+                // Certain: nothing of the batch is there. It is sent again after the restore.
+                if let Some(batch) = &mut self.batch {
+                    batch.unconfirmed = false;
+                }
+                self.flight = Flight::Restore;
+                out.push(Effect::Restore(self.records()));
+            }
+            StoreError::Fenced { stored } => self.lost(stored, out),
+            StoreError::Unconfirmed { .. } => {
+                if let Some(batch) = &mut self.batch {
+                    batch.unconfirmed = true;
+                }
+                self.away(&error, now, out);
+            }
+            StoreError::Unavailable { .. } | StoreError::Unreadable { .. } | StoreError::NotEmpty => {
+                self.away(&error, now, out);
+            }
+        }
+    }
+
+    fn restored(&mut self, result: Result<(), StoreError>, now: Now, out: &mut Vec<Effect>) {
+        match result {
+            // Restored: what waited goes on, and its answer tells the health.
+            Ok(()) => self.call_again(out),
+            Err(StoreError::Fenced { stored }) => self.lost(stored, out),
+            // NotEmpty: an earlier restore without an answer was carried out, or
+            // somebody else was faster; the next call tells. The back-off keeps
+            // two that empty and fill it in turn from going round at full speed.
+            Err(error) => self.away(&error, now, out),
+        }
+    }
+
+    /// The store is away: who certainly was not served is told at once.
+    fn away(&mut self, error: &StoreError, now: Now, out: &mut Vec<Effect>) {
+        let why = match error {
+            StoreError::Unavailable { why } | StoreError::Unconfirmed { why } => why.clone(),
+            other => other.to_string(),
+        };
+        self.failures = self.failures.saturating_add(1);
+        let since = if self.health.available { now.wall } else { self.health.since };
+        let health = StoreHealth { available: false, why: Some(why), since };
+        if self.health != health {
+            self.health = health;
+            out.push(Effect::Health(self.health.clone()));
+        }
+        let refusal = self.unavailable();
+        if self.batch.as_ref().is_some_and(|batch| !batch.unconfirmed) {
+            self.refuse_batch(&refusal, out);
+        }
+        self.refuse_queue(&refusal, out);
+        let wait = if self.batch.is_some() { self.options.retry.after(self.failures) } else { self.options.away_check };
+        self.next_call = now.mono + wait;
+    }
+
+    fn lost(&mut self, stored: Fence, out: &mut Vec<Effect>) {
+        self.fenced = true;
+        self.refuse_batch(&CommitError::Fenced, out);
+        self.refuse_queue(&CommitError::Fenced, out);
+        out.push(Effect::LostLeadership { stored });
+    }
+
+    fn refuse_batch(&mut self, refusal: &CommitError, out: &mut Vec<Effect>) {
+        for (ticket, _) in self.batch.take().into_iter().flat_map(|batch| batch.parts) {
+            out.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
+        }
+    }
+
+    fn refuse_queue(&mut self, refusal: &CommitError, out: &mut Vec<Effect>) {
+        self.queued_bytes = 0;
+        for waiting in self.queue.drain(..) {
+            out.push(Effect::Answer { ticket: waiting.ticket, result: Err(refusal.clone()) });
+        }
+    }
+}
+
+fn bytes_of(writes: &[Write]) -> usize {
+    writes.iter().filter_map(|w| w.value.as_ref()).map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

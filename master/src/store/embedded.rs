@@ -1,0 +1,349 @@
+//! The embedded store: one file (`shef.redb`), no server.
+//!
+//! Every call is one transaction of redb, on a thread for blocking work; a
+//! transaction that writes has been synced to the disk before it is answered.
+//! Whoever deletes or replaces the file under a running master has emptied the
+//! store: each call looks whether the file it holds is still the one at its path.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction,
+};
+use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
+
+use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+
+/// The file's name in the data directory.
+pub const FILE: &str = "shef.redb";
+/// The format that is written, and the newest that is read.
+pub const FORMAT: u32 = 1;
+
+/// `format`, `cluster`, `epoch`, `leader`, each as text.
+const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
+/// A key's text: its version and JSON.
+const RECORDS: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("records");
+/// How much of the file redb keeps in memory, in bytes: every record is in the
+/// leader's memory anyway.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    file: Arc<File>,
+}
+
+#[derive(Debug)]
+struct File {
+    directory: PathBuf,
+    path: PathBuf,
+    /// None after a failure that redb asks to reopen for.
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    db: Database,
+    identity: Identity,
+}
+
+impl EmbeddedStore {
+    /// Opens, or makes, the store in `directory`.
+    pub async fn open(directory: &Path) -> Result<Self, OpenError> {
+        let directory = directory.to_owned();
+        let task = tokio::task::spawn_blocking(move || {
+            let path = directory.join(FILE);
+            let open = open_file(&directory, &path)?;
+            Ok(Self { file: Arc::new(File { directory, path, open: Mutex::new(Some(open)) }) })
+        });
+        task.await.unwrap_or_else(|e| Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() }))
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> StoreFuture<'static, T> {
+        let file = self.file.clone();
+        Box::pin(async move {
+            let task = tokio::task::spawn_blocking(move || file.call(act));
+            // A panic in redb, or a runtime that stops: nobody knows how far it came.
+            task.await.unwrap_or_else(|e| Err(StoreError::Unconfirmed { why: e.to_string() }))
+        })
+    }
+}
+
+impl File {
+    fn call<T>(&self, act: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = slot.take().filter(|open| identity(&self.path).is_ok_and(|now| now == open.identity));
+        let open = match usable {
+            Some(open) => open,
+            None => open_file(&self.directory, &self.path).map_err(|e| StoreError::Unavailable { why: chain(&e) })?,
+        };
+        match act(&open.db) {
+            Ok(value) => {
+                *slot = Some(open);
+                Ok(value)
+            }
+            Err(Failure::Answer(error)) => {
+                *slot = Some(open);
+                Err(error)
+            }
+            // The file is opened anew by the next call: redb asks for it after an I/O error.
+            Err(Failure::Before(why)) => Err(StoreError::Unavailable { why }),
+            Err(Failure::Commit(why)) => Err(StoreError::Unconfirmed { why }),
+        }
+    }
+}
+
+/// How a transaction fails.
+enum Failure {
+    /// By an answer of the store's contract; nothing was changed.
+    Answer(StoreError),
+    /// Before anything was written.
+    Before(String),
+    /// While it was being committed.
+    Commit(String),
+}
+
+macro_rules! before {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Before(error.to_string())
+            }
+        }
+    )*};
+}
+before!(redb::TransactionError, redb::TableError, redb::StorageError, redb::SetDurabilityError);
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn describe(&self) -> String {
+        format!("the embedded store {}", self.file.path.display())
+    }
+
+    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+        let (leader, cluster_if_new) = (leader.clone(), cluster_if_new.clone());
+        self.call(move |db| {
+            let txn = begin(db)?;
+            let stored = lead_in(&txn)?;
+            let was_empty = stored.is_none();
+            let (cluster, epoch) = stored.map_or((cluster_if_new, Epoch(0)), |(cluster, fence)| (cluster, fence.epoch));
+            let fence = Fence { epoch: epoch.max(at_least).next(), leader };
+            set_lead(&txn, &cluster, &fence)?;
+            let records = all_records(&txn)?;
+            commit(txn)?;
+            Ok(Led { cluster, fence, was_empty, records })
+        })
+    }
+
+    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+        let (fence, writes) = (fence.clone(), writes.to_vec());
+        self.call(move |db| {
+            let txn = begin(db)?;
+            check_fence(lead_in(&txn)?, &fence)?;
+            let mut outcomes = Vec::with_capacity(writes.len());
+            {
+                let mut table = txn.open_table(RECORDS)?;
+                for write in &writes {
+                    outcomes.push(apply(&mut table, write)?);
+                }
+            }
+            commit(txn)?;
+            Ok(outcomes)
+        })
+    }
+
+    fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
+        let fence = fence.clone();
+        self.call(move |db| {
+            let txn = db.begin_read()?;
+            let stored = match txn.open_table(META) {
+                Ok(table) => lead_of(&table)?,
+                Err(redb::TableError::TableDoesNotExist(_)) => None,
+                Err(e) => return Err(e.into()),
+            };
+            check_fence(stored, &fence)
+        })
+    }
+
+    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+        let (cluster, fence, records) = (cluster.clone(), fence.clone(), records.to_vec());
+        self.call(move |db| {
+            let txn = begin(db)?;
+            if lead_in(&txn)?.is_some() {
+                return Err(StoreError::NotEmpty.into());
+            }
+            set_lead(&txn, &cluster, &fence)?;
+            {
+                let mut table = txn.open_table(RECORDS)?;
+                if table.first()?.is_some() {
+                    return Err(StoreError::NotEmpty.into());
+                }
+                for record in &records {
+                    table.insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
+                }
+            }
+            commit(txn)
+        })
+    }
+}
+
+fn begin(db: &Database) -> Result<WriteTransaction, Failure> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    Ok(txn)
+}
+
+fn commit(txn: WriteTransaction) -> Result<(), Failure> {
+    txn.commit().map_err(|e| Failure::Commit(e.to_string()))
+}
+
+/// Applies a write if its version fits.
+fn apply(table: &mut redb::Table<'_, &str, (u64, &[u8])>, write: &Write) -> Result<WriteOutcome, Failure> {
+    let key = write.key.to_string();
+    let stored = table.get(key.as_str())?.map(|guard| {
+        let (version, value) = guard.value();
+        (Version(version), Bytes::copy_from_slice(value))
+    });
+    if write.is_there(stored.as_ref().map(|(version, value)| (*version, value))) {
+        return Ok(WriteOutcome::Done);
+    }
+    let found = stored.map(|(version, _)| version);
+    if found != write.expect {
+        return Ok(WriteOutcome::Conflict { found });
+    }
+    match &write.value {
+        Some(value) => drop(table.insert(key.as_str(), (write.version_after().0, value.as_ref()))?),
+        None => drop(table.remove(key.as_str())?),
+    }
+    Ok(WriteOutcome::Done)
+}
+
+fn check_fence(stored: Option<(ClusterId, Fence)>, fence: &Fence) -> Result<(), Failure> {
+    match stored {
+        None => Err(StoreError::Emptied.into()),
+        Some((_, stored)) if stored != *fence => Err(StoreError::Fenced { stored }.into()),
+        Some(_) => Ok(()),
+    }
+}
+
+fn lead_in(txn: &WriteTransaction) -> Result<Option<(ClusterId, Fence)>, Failure> {
+    lead_of(&txn.open_table(META)?)
+}
+
+fn lead_of(meta: &impl ReadableTable<&'static str, &'static str>) -> Result<Option<(ClusterId, Fence)>, Failure> {
+    let text = |field: &str| Ok::<_, StorageError>(meta.get(field)?.map(|guard| guard.value().to_owned()));
+    let Some(cluster) = text("cluster")? else { return Ok(None) };
+    let unreadable = |field: &str, value: &str| StoreError::Unreadable { why: format!("{field} is {value:?}") };
+    let (epoch, leader) = (text("epoch")?.unwrap_or_default(), text("leader")?.unwrap_or_default());
+    Ok(Some((
+        ClusterId::parse(&cluster).map_err(|_| unreadable("cluster", &cluster))?,
+        Fence {
+            epoch: Epoch(epoch.parse().map_err(|_| unreadable("epoch", &epoch))?),
+            leader: LeaderId::parse(&leader).map_err(|_| unreadable("leader", &leader))?,
+        },
+    )))
+}
+
+fn set_lead(txn: &WriteTransaction, cluster: &ClusterId, fence: &Fence) -> Result<(), Failure> {
+    let mut meta = txn.open_table(META)?;
+    meta.insert("format", FORMAT.to_string().as_str())?;
+    meta.insert("cluster", cluster.as_str())?;
+    meta.insert("epoch", fence.epoch.to_string().as_str())?;
+    meta.insert("leader", fence.leader.as_str())?;
+    Ok(())
+}
+
+fn all_records(txn: &WriteTransaction) -> Result<Vec<Record>, Failure> {
+    let table = txn.open_table(RECORDS)?;
+    let mut records = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let text = key.value();
+        let key: Key = text.parse().map_err(|e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") })?;
+        let (version, value) = value.value();
+        records.push(Record { key, version: Version(version), value: Bytes::copy_from_slice(value) });
+    }
+    records.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(records)
+}
+
+/// Opens the file and looks at its format, before anything is written into it.
+fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
+    fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
+    let store = || path.display().to_string();
+    let damaged = |why: String| OpenError::Damaged { store: store(), why };
+    let io_error = |source| OpenError::Io { path: path.to_owned(), source };
+    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned(), holder: holder(path) },
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+            OpenError::Io { path: path.to_owned(), source }
+        }
+        e => OpenError::Damaged { store: store(), why: e.to_string() },
+    })?;
+    let txn = db.begin_read().map_err(|e| damaged(e.to_string()))?;
+    match txn.open_table(META) {
+        Ok(meta) => {
+            let found = meta.get("format").map_err(|e| damaged(e.to_string()))?;
+            let found = found.map(|guard| guard.value().to_owned()).unwrap_or_default();
+            match found.parse::<u32>() {
+                Ok(n) if n == FORMAT => {}
+                Ok(n) if n > FORMAT => return Err(OpenError::NewerFormat { store: store(), found, known: FORMAT }),
+                _ => return Err(damaged(format!("its format is {found:?}"))),
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(e) => return Err(damaged(e.to_string())),
+    }
+    drop(txn);
+    // So that the file itself survives a crash, not its content alone.
+    fs::File::open(directory).and_then(|d| d.sync_all()).map_err(io_error)?;
+    Ok(Open { db, identity: identity(path).map_err(io_error)? })
+}
+
+/// Which file it is, whatever its name: device and inode.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path)?;
+    Ok(Identity { device: meta.dev(), inode: meta.ino() })
+}
+
+/// Who holds the lock on the file, as far as Linux tells (`/proc/locks`).
+fn holder(path: &Path) -> String {
+    let pid = || -> Option<u32> {
+        let suffix = format!(":{}", identity(path).ok()?.inode);
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let line = locks.lines().find(|l| l.split_whitespace().any(|field| field.ends_with(&suffix)))?;
+        line.split_whitespace().find_map(|field| field.parse().ok())
+    };
+    pid().map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

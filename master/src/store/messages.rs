@@ -1,0 +1,80 @@
+//! What others say to the store actor, and what it says to them.
+
+use actix::Message;
+use shef_common::{
+    clock::WallMs,
+    ids::{Fence, Version},
+};
+
+use super::{Key, Write};
+
+/// Makes the writes durable, all in one batch and in this order. Answered when
+/// they are, or when it is certain that they are not.
+///
+/// A key occurs at most once in it. Commits that name the same key are carried
+/// out in the order in which they arrived.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), CommitError>")]
+pub struct Commit {
+    /// The changes.
+    pub writes: Vec<Write>,
+}
+
+/// Answered when nothing is queued and nothing is in flight. The sender sets
+/// the time limit: while the store is away with a batch unconfirmed it waits.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
+/// Another master has taken over: said once, after which every [`Commit`] is refused.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct LostLeadership {
+    /// The fence that is stored.
+    pub stored: Fence,
+}
+
+/// Why a [`Commit`] did not become durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The store is away. Nothing has happened; try again later.
+    #[error("the store does not answer: {why}; try again later")]
+    Unavailable {
+        /// In the store's own words.
+        why: String,
+    },
+    /// Too much waits already. Nothing has happened; try again later.
+    #[error("too many writes are waiting; try again later")]
+    Busy,
+    /// The record was changed by someone else: it has another version than the
+    /// write builds on. This commit changed nothing, unless something other
+    /// than this master writes to the store behind its back.
+    #[error("{key} is stored with version {found:?}, not with the one the change builds on")]
+    Conflict {
+        /// The record.
+        key: Key,
+        /// The version that is stored, if any.
+        found: Option<Version>,
+    },
+    /// Another master leads. The new leader reads what is stored; what was in
+    /// flight may be there or not.
+    #[error("another master leads")]
+    Fenced,
+    /// It can never be committed as it is. Nothing has happened.
+    #[error("the commit is not valid: {why}")]
+    Invalid {
+        /// Which bound or rule it breaks.
+        why: String,
+    },
+}
+
+/// Whether the store takes writes, for `/readyz` and the logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Whether writes are taken.
+    pub available: bool,
+    /// What is wrong, if they are not.
+    pub why: Option<String>,
+    /// When this began.
+    pub since: WallMs,
+}

@@ -1,0 +1,347 @@
+//! The store in a Redis: snapshot and recovery, never a message bus.
+//!
+//! Everything is one hash, `<prefix>:store`, so no eviction, expiry or clumsy
+//! DEL can take a part of it: fields `format`, `cluster`, `epoch`, `leader`,
+//! `session`, and `service/<name>`, `node/<name>`, `stats` with a version, a
+//! space and JSON. Every call is one script, which is atomic in Redis.
+//!
+//! "Durable" is what the Redis promises. Set `appendonly yes`, `appendfsync
+//! always` and `maxmemory-policy noeviction`; with `everysec` a crash of its
+//! machine can lose a second. From 7.2 on, a commit also waits for `WAITAOF`,
+//! which makes `everysec` as safe as `always`. What is missing is logged as a
+//! warning for each connection that is made.
+//!
+//! One pooled connection is held and taken again after a failure: a `get()` for
+//! each call would cost a round trip more. Each connection has a session number,
+//! and the store refuses the lower one: a request that was thought lost on an
+//! earlier connection cannot arrive behind what was sent after it.
+
+mod durability;
+mod options;
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use deadpool_redis::{
+    Connection, Manager, Pool, PoolError, Runtime,
+    redis::{AsyncConnectionConfig, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd, from_redis_value},
+};
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now},
+    ids::{ClusterId, Epoch, Fence, LeaderId, Version},
+};
+use tokio::sync::Mutex;
+
+use self::durability::Durability;
+pub use self::options::RedisOptions;
+use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+
+/// The format that is written and read.
+pub const FORMAT: u32 = 1;
+/// A connection that was idle for longer is tried with a PING before a write is
+/// sent over it: if the Redis has gone meanwhile, it is certain that nothing happened.
+const IDLE: DurationMs = DurationMs(100);
+/// Fields of the hash that are not records.
+const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session"];
+
+static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
+static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
+static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/restore.lua")));
+
+/// A store in a Redis.
+pub struct RedisStore {
+    /// Without secrets.
+    name: String,
+    key: String,
+    pool: Pool,
+    command_timeout: Duration,
+    /// The connection in use; calls take turns.
+    held: Mutex<Option<Held>>,
+    /// Connections so far.
+    sessions: AtomicU64,
+}
+
+struct Held {
+    connection: Connection,
+    session: u64,
+    durability: Durability,
+    last_used: MonoMs,
+}
+
+impl RedisStore {
+    /// Connects once, so that wrong options are told at once.
+    pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
+        // redis takes the process's provider for TLS; whoever was first is right.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let info = options.connection_info()?;
+        let database = info.redis_settings().db();
+        let name = format!("Redis {} database {database} key {}", info.addr(), options.key());
+        let invalid = |why: String| OpenError::Options { why };
+        let (connect, command) = (options.connect_timeout_ms.into(), options.command_timeout_ms.into());
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(connect)).set_response_timeout(Some(command));
+        let manager = Manager::new_with_config(info, config).map_err(|e| invalid(e.to_string()))?;
+        let pool = Pool::builder(manager)
+            // The held one, and one that takes its place.
+            .max_size(2)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(connect))
+            .create_timeout(Some(connect))
+            .recycle_timeout(Some(connect))
+            .build()
+            .map_err(|e| invalid(e.to_string()))?;
+        let store = Self {
+            name,
+            key: options.key(),
+            pool,
+            command_timeout: command,
+            held: Mutex::new(None),
+            sessions: AtomicU64::new(0),
+        };
+        let held = store.connect().await.map_err(|error| {
+            let (store, why) = (store.name.clone(), explain(&error));
+            match error {
+                PoolError::Backend(e) if is_refusal(&e) => OpenError::Refused { store, why },
+                _ => OpenError::Unreachable { store, why },
+            }
+        })?;
+        *store.held.lock().await = Some(held);
+        store.refuse_other_formats().await?;
+        Ok(store)
+    }
+
+    /// A format that this version does not read is told at the start already.
+    async fn refuse_other_formats(&self) -> Result<(), OpenError> {
+        let store = || self.name.clone();
+        let mut held = self.held.lock().await;
+        let Some(held) = held.as_mut() else { return Ok(()) };
+        let found: Option<String> =
+            cmd("HGET").arg(&self.key).arg("format").query_async(&mut held.connection).await.map_err(|e| match e.kind() {
+                ErrorKind::Server(_) => OpenError::Refused { store: store(), why: e.to_string() },
+                _ => OpenError::Unreachable { store: store(), why: e.to_string() },
+            })?;
+        match found.map(|text| text.parse::<u32>().map_err(|_| text)) {
+            None | Some(Ok(FORMAT)) => Ok(()),
+            Some(Ok(n)) if n > FORMAT => Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT }),
+            Some(Ok(n)) => Err(OpenError::Damaged { store: store(), why: format!("its format is {n}") }),
+            Some(Err(text)) => Err(OpenError::Damaged { store: store(), why: format!("its format is {text:?}") }),
+        }
+    }
+
+    async fn connect(&self) -> Result<Held, PoolError> {
+        let mut connection = self.pool.get().await?;
+        let durability = Durability::ask(&mut connection, &self.name).await.map_err(PoolError::Backend)?;
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Held { connection, session, durability, last_used: Now::read().mono })
+    }
+
+    /// A connection that answered a moment ago. Failing here means that nothing was sent.
+    async fn usable(&self, slot: &mut Option<Held>) -> Result<Held, StoreError> {
+        if let Some(mut held) = slot.take() {
+            if Now::read().mono - held.last_used < IDLE {
+                return Ok(held);
+            }
+            match cmd("PING").query_async::<Value>(&mut held.connection).await {
+                Ok(_) => return Ok(held),
+                Err(_) => discard(held),
+            }
+        }
+        self.connect().await.map_err(|e| StoreError::Unavailable { why: explain(&e) })
+    }
+
+    /// Runs a script. `changes`: whether a lost answer leaves open what happened,
+    /// and whether the answer waits until the disk has it.
+    async fn run(&self, script: &Script, changes: bool, args: impl FnOnce(u64) -> Vec<Bytes>) -> Result<Vec<Bytes>, StoreError> {
+        let mut slot = self.held.lock().await;
+        let mut held = self.usable(&mut slot).await?;
+        let mut call = script.key(self.key.as_str());
+        for arg in args(held.session) {
+            call.arg(arg.as_ref());
+        }
+        let result = async {
+            let answer: Value = call.invoke_async(&mut held.connection).await?;
+            if changes {
+                held.durability.settled(&mut held.connection, self.command_timeout).await?;
+            }
+            from_redis_value::<Vec<Vec<u8>>>(answer).map_err(RedisError::from)
+        };
+        match result.await {
+            Ok(answer) => {
+                held.last_used = Now::read().mono;
+                *slot = Some(held);
+                Ok(answer.into_iter().map(Bytes::from).collect())
+            }
+            Err(error) => {
+                // READONLY, a failover, a restart: the next call asks anew.
+                discard(held);
+                let why = error.to_string();
+                let certain = !changes || matches!(error.kind(), ErrorKind::Server(_)) || is_extension(&error);
+                Err(if certain { StoreError::Unavailable { why } } else { StoreError::Unconfirmed { why } })
+            }
+        }
+    }
+}
+
+/// Takes a connection out of the pool for good: it failed.
+fn discard(held: Held) {
+    drop(Connection::take(held.connection));
+}
+
+/// An error code of the server that redis has no name for (OOM, MISCONF, WRONGPASS, NOAUTH …).
+fn is_extension(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Extension && error.code().is_some()
+}
+
+/// Whether the server answered, and does not let us in.
+fn is_refusal(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError) => true,
+        _ => matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "DENIED")),
+    }
+}
+
+fn explain(error: &PoolError) -> String {
+    match error {
+        PoolError::Backend(e) => e.to_string(),
+        e => e.to_string(),
+    }
+}
+
+impl Store for RedisStore {
+    fn describe(&self) -> String {
+        self.name.clone()
+    }
+
+    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+        Box::pin(async move {
+            let args = |_| vec![text(&FORMAT), text(leader), text(&at_least), text(cluster_if_new)];
+            let answer = self.run(&LEAD, true, args).await?;
+            match parts(&answer) {
+                ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(Led {
+                    cluster: parse(cluster, "cluster")?,
+                    fence: Fence { epoch: Epoch(parse(epoch, "epoch")?), leader: leader.clone() },
+                    was_empty: was_empty.as_ref() == b"1",
+                    records: records(fields)?,
+                }),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+        Box::pin(async move {
+            let args = |session: u64| {
+                let mut args = vec![text(&FORMAT), text(&fence.epoch), text(&fence.leader), text(&session)];
+                for write in writes {
+                    args.push(text(&write.key));
+                    args.push(write.expect.map_or_else(Bytes::new, |version| text(&version)));
+                    args.push(text(&write.version_after()));
+                    args.push(Bytes::from_static(if write.value.is_some() { b"set" } else { b"delete" }));
+                    args.push(write.value.clone().unwrap_or_default());
+                }
+                args
+            };
+            let answer = self.run(&COMMIT, true, args).await?;
+            match parts(&answer) {
+                ("ok", outcomes) if outcomes.len() == writes.len() => outcomes.iter().map(outcome).collect(),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let args = |_| vec![text(&FORMAT), text(&fence.epoch), text(&fence.leader)];
+            let answer = self.run(&CHECK, false, args).await?;
+            match parts(&answer) {
+                ("ok", []) => Ok(()),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let args = |session: u64| {
+                let mut args = vec![text(&FORMAT), text(cluster), text(&fence.epoch), text(&fence.leader), text(&session)];
+                for record in records {
+                    args.push(text(&record.key));
+                    args.push([format!("{} ", record.version).as_bytes(), &record.value].concat().into());
+                }
+                args
+            };
+            let answer = self.run(&RESTORE, true, args).await?;
+            match parts(&answer) {
+                ("ok", []) => Ok(()),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+}
+
+fn text(value: &impl ToString) -> Bytes {
+    value.to_string().into()
+}
+
+/// The answer's first word, and the rest.
+fn parts(answer: &[Bytes]) -> (&str, &[Bytes]) {
+    match answer {
+        [first, rest @ ..] => (std::str::from_utf8(first).unwrap_or_default(), rest),
+        [] => ("", &[]),
+    }
+}
+
+/// What a script says instead of "ok".
+fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
+    let shown = || rest.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect::<Vec<_>>();
+    let fence = || Some(Fence { epoch: Epoch(parse(rest.first()?, "epoch").ok()?), leader: parse(rest.get(1)?, "leader").ok()? });
+    match word {
+        "emptied" => StoreError::Emptied,
+        "not-empty" => StoreError::NotEmpty,
+        "fenced" => fence().map_or_else(
+            || StoreError::Unreadable { why: format!("its fence is {:?}", shown()) },
+            |stored| StoreError::Fenced { stored },
+        ),
+        "format" => StoreError::Unreadable { why: format!("its format is {:?}, and this version reads {FORMAT}", shown()) },
+        "stale" => StoreError::Unavailable { why: "a later connection of this master has written already".into() },
+        other => StoreError::Unreadable { why: format!("the script answered {other:?}") },
+    }
+}
+
+fn parse<T: std::str::FromStr>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
+    let text = std::str::from_utf8(bytes).ok();
+    text.and_then(|t| t.parse().ok())
+        .ok_or_else(|| StoreError::Unreadable { why: format!("{what} is {:?}", String::from_utf8_lossy(bytes)) })
+}
+
+fn outcome(bytes: &Bytes) -> Result<WriteOutcome, StoreError> {
+    Ok(match bytes.as_ref() {
+        b"done" => WriteOutcome::Done,
+        b"" => WriteOutcome::Conflict { found: None },
+        version => WriteOutcome::Conflict { found: Some(Version(parse(version, "a version")?)) },
+    })
+}
+
+/// The records among the hash's fields, in the order of their keys.
+fn records(fields: &[Bytes]) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::with_capacity(fields.len() / 2);
+    for pair in fields.chunks_exact(2) {
+        let (field, stored) = (String::from_utf8_lossy(&pair[0]), &pair[1]);
+        if META_FIELDS.contains(&field.as_ref()) {
+            continue;
+        }
+        let unreadable = |why: String| StoreError::Unreadable { why: format!("the record {field:?}: {why}") };
+        let key: Key = field.parse().map_err(|e: super::InvalidKey| unreadable(e.to_string()))?;
+        let space = stored.iter().position(|&b| b == b' ').ok_or_else(|| unreadable("it has no version".into()))?;
+        let version = Version(parse(&stored[..space], "a version")?);
+        records.push(Record { key, version, value: stored.slice(space + 1..) });
+    }
+    records.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(records)
+}

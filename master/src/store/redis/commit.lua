@@ -1,0 +1,55 @@
+-- Applies the writes whose version fits. KEYS[1]: the store's hash.
+-- ARGV: format, epoch, leader, session, then for each write:
+--   field, expected version or '', version after, 'set' or 'delete', value.
+-- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
+-- '' where there is none), or {'emptied'}, {'fenced', epoch, leader},
+-- {'format', found}, {'stale'}.
+-- Everything is looked at before the first write, and the first write is the one
+-- that Redis may refuse (memory, read-only, disk): so a refusal changes nothing.
+local store = KEYS[1]
+local meta = redis.call('HMGET', store, 'format', 'epoch', 'leader', 'session')
+if not meta[1] and redis.call('EXISTS', store) == 0 then
+    return {'emptied'}
+end
+if meta[1] ~= ARGV[1] then
+    return {'format', tostring(meta[1] or 'none')}
+end
+if meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then
+    return {'fenced', meta[2] or '', meta[3] or ''}
+end
+-- A request that was delayed on an earlier connection, behind a later one.
+if tonumber(ARGV[4]) < tonumber(meta[4] or '0') then
+    return {'stale'}
+end
+local answer, sets, deletes = {'ok'}, {}, {}
+for at = 5, #ARGV, 5 do
+    local field, expect, after, kind, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local stored = redis.call('HGET', store, field)
+    local version = stored and string.match(stored, '^(%d+) ') or ''
+    local wanted = kind == 'set' and (after .. ' ' .. value) or false
+    if stored == wanted then
+        answer[#answer + 1] = 'done'
+    elseif version ~= expect then
+        answer[#answer + 1] = version
+    else
+        answer[#answer + 1] = 'done'
+        if wanted then
+            sets[#sets + 1] = field
+            sets[#sets + 1] = wanted
+        else
+            deletes[#deletes + 1] = field
+        end
+    end
+end
+-- Written only where it changes, so that a Redis short of memory still takes deletes.
+if ARGV[4] ~= meta[4] then
+    redis.call('HSET', store, 'session', ARGV[4])
+end
+-- Lua's unpack is bounded by its stack.
+for from = 1, #sets, 4000 do
+    redis.call('HSET', store, unpack(sets, from, math.min(from + 3999, #sets)))
+end
+for from = 1, #deletes, 4000 do
+    redis.call('HDEL', store, unpack(deletes, from, math.min(from + 3999, #deletes)))
+end
+return answer

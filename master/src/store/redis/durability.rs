@@ -1,0 +1,97 @@
+//! What this Redis promises about its disk, and how to wait for it.
+
+use std::time::Duration;
+
+use deadpool_redis::{
+    Connection,
+    redis::{ErrorKind, RedisError, RedisResult, cmd},
+};
+
+/// What was found when the connection was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Durability {
+    /// Whether a commit waits with WAITAOF until the disk has it.
+    wait_aof: bool,
+}
+
+impl Durability {
+    /// Asks the server for its version and settings, and logs what is missing. An
+    /// error is one of the connection: a server that refuses to tell is warned about.
+    pub(super) async fn ask(connection: &mut Connection, store: &str) -> RedisResult<Self> {
+        let version = setting(cmd("INFO").arg("server").query_async::<String>(connection).await)?
+            .and_then(|info| version_in(&info))
+            .unwrap_or((0, 0));
+        let mut found = [const { None }; 3];
+        for (at, name) in ["appendonly", "appendfsync", "maxmemory-policy"].into_iter().enumerate() {
+            let answer = cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(connection).await;
+            found[at] = setting(answer)?.and_then(|pair| pair.into_iter().nth(1));
+        }
+        let [append_only, fsync, policy] = found;
+        let wait_aof = version >= (7, 2) && append_only.as_deref() != Some("no");
+        match append_only.as_deref() {
+            Some("yes") => {}
+            Some(_) => {
+                log::warn!(store:%; "this Redis keeps no append-only file: a restart can lose what was acknowledged; set appendonly yes")
+            }
+            None => {
+                log::warn!(store:%; "this Redis does not tell its settings: make sure of appendonly yes, appendfsync always and maxmemory-policy noeviction")
+            }
+        }
+        if append_only.as_deref() == Some("yes") && !wait_aof && fsync.as_deref() != Some("always") {
+            log::warn!(store:%; "this Redis syncs its file once a second: a crash of its machine can lose a second; set appendfsync always");
+        }
+        if policy.as_deref().is_some_and(|p| p != "noeviction") {
+            log::warn!(store:%, policy:? = policy; "this Redis may throw away the store when memory is short; set maxmemory-policy noeviction");
+        }
+        Ok(Self { wait_aof })
+    }
+
+    /// Waits until what this connection wrote is on the server's disk.
+    pub(super) async fn settled(&mut self, connection: &mut Connection, limit: Duration) -> RedisResult<()> {
+        if !self.wait_aof {
+            return Ok(());
+        }
+        // A little less than the time limit of the answer.
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_mul(9) / 10;
+        let answer = cmd("WAITAOF").arg(1).arg(0).arg(limit_ms.max(1)).query_async::<Vec<i64>>(connection).await;
+        match answer {
+            Ok(synced) if synced.first().is_some_and(|&n| n >= 1) => Ok(()),
+            Ok(_) => Err(RedisError::from((ErrorKind::Io, "the append-only file was not synced in time"))),
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => {
+                // Forbidden by an ACL, or the file was switched off meanwhile.
+                log::warn!(error:%; "this Redis refuses WAITAOF: commits no longer wait for its disk");
+                self.wait_aof = false;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the server tells; nothing where it refuses to.
+fn setting<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Major and minor version in the answer to INFO.
+fn version_in(info: &str) -> Option<(u32, u32)> {
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+    let mut numbers = version.trim().split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_info() {
+        assert_eq!(version_in("# Server\r\nredis_version:7.0.15\r\nos:Linux\r\n"), Some((7, 0)));
+        assert_eq!(version_in("redis_version:255.255.255\r\n"), Some((255, 255)));
+        assert_eq!(version_in("redis_git:0"), None);
+    }
+}

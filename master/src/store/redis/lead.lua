@@ -1,0 +1,18 @@
+-- Takes the leadership. KEYS[1]: the store's hash.
+-- ARGV: format, leader, at_least, cluster_if_new.
+-- Answers {'ok', cluster, epoch, was_empty, field, value, ...} or {'format', found}.
+local store = KEYS[1]
+local meta = redis.call('HMGET', store, 'format', 'cluster', 'epoch')
+local was_empty = redis.call('EXISTS', store) == 0
+if not was_empty and (meta[1] ~= ARGV[1] or not meta[2] or not tonumber(meta[3] or 'x')) then
+    return {'format', tostring(meta[1] or 'none')}
+end
+local cluster = was_empty and ARGV[4] or meta[2]
+local epoch = string.format('%.0f', math.max(tonumber(meta[3] or '0'), tonumber(ARGV[3])) + 1)
+redis.call('HSET', store, 'format', ARGV[1], 'cluster', cluster, 'epoch', epoch, 'leader', ARGV[2], 'session', '0')
+local answer = {'ok', cluster, epoch, was_empty and '1' or '0'}
+local all = redis.call('HGETALL', store)
+for i = 1, #all do
+    answer[#answer + 1] = all[i]
+end
+return answer

@@ -1,0 +1,187 @@
+//! What readers see: the latest view of every service and host, in memory.
+//!
+//! Actors write here at every change; HTTP handlers read here on their own
+//! threads and never wait for an actor.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName};
+use tokio::sync::watch;
+
+use crate::{
+    runner::{NodeState, NodeView},
+    service::{ServiceState, ServiceView},
+};
+
+mod shef_state;
+
+pub use shef_state::{ShefService, StateBody};
+
+/// A host's view, and when it was heard of last.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The view.
+    pub view: Arc<NodeView>,
+    heard: Arc<AtomicU64>,
+}
+
+impl Host {
+    /// When the host was heard of last, by the master's clock.
+    #[must_use]
+    pub fn heard(&self) -> WallMs {
+        WallMs(self.heard.load(Relaxed))
+    }
+}
+
+type Shown = watch::Sender<Option<Arc<ServiceView>>>;
+
+/// The read side of the cluster.
+#[derive(Debug, Default)]
+pub struct ClusterView {
+    services: RwLock<BTreeMap<ServiceName, Shown>>,
+    hosts: RwLock<BTreeMap<NodeName, Host>>,
+    version: AtomicU64,
+}
+
+impl ClusterView {
+    /// Shows `view`, or that the service is gone. Each service has one writer, its actor.
+    pub fn show_service(&self, name: &ServiceName, view: Option<ServiceView>) {
+        let mut services = write(&self.services);
+        match view {
+            Some(view) => {
+                let view = Some(Arc::new(view));
+                match services.get(name) {
+                    Some(shown) if *shown.borrow() == view => return,
+                    Some(shown) => {
+                        shown.send_replace(view);
+                    }
+                    None => {
+                        services.insert(name.clone(), watch::Sender::new(view));
+                    }
+                }
+            }
+            None => {
+                if let Some(shown) = services.remove(name) {
+                    shown.send_replace(None);
+                }
+            }
+        }
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// Shows a host.
+    pub fn show_host(&self, view: NodeView) {
+        let mut hosts = write(&self.hosts);
+        let heard = hosts.get(&view.name).map_or_else(Arc::default, |host| host.heard.clone());
+        if let Some(at) = view.last_report {
+            heard.store(at.0, Relaxed);
+        }
+        hosts.insert(view.name.clone(), Host { view: Arc::new(view), heard });
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// A host was heard of, and nothing else is new.
+    pub fn host_heard(&self, node: &NodeName, at: WallMs) {
+        if let Some(host) = read(&self.hosts).get(node) {
+            host.heard.store(at.0, Relaxed);
+        }
+    }
+
+    /// One service.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<Arc<ServiceView>> {
+        read(&self.services).get(name).and_then(|shown| shown.borrow().clone())
+    }
+
+    /// Services after `after` in the order of their names, at most `limit`.
+    #[must_use]
+    pub fn services(&self, after: Option<&ServiceName>, limit: usize) -> Vec<Arc<ServiceView>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let services = read(&self.services);
+        services.range::<ServiceName, _>((from, Unbounded)).filter_map(|(_, shown)| shown.borrow().clone()).take(limit).collect()
+    }
+
+    /// One host.
+    #[must_use]
+    pub fn host(&self, name: &NodeName) -> Option<Host> {
+        read(&self.hosts).get(name).cloned()
+    }
+
+    /// Hosts after `after` in the order of their names, at most `limit`.
+    #[must_use]
+    pub fn hosts(&self, after: Option<&NodeName>, limit: usize) -> Vec<Host> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        read(&self.hosts).range::<NodeName, _>((from, Unbounded)).map(|(_, host)| host.clone()).take(limit).collect()
+    }
+
+    /// Counts the changes; the same number means that nothing but heartbeats came in.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    /// How many services there are, how many run as wanted, and the same of hosts.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for shown in read(&self.services).values() {
+            let Some(view) = shown.borrow().clone() else { continue };
+            totals.services += 1;
+            totals.services_running += u64::from(view.state == ServiceState::Running);
+            totals.replicas_wanted += u64::from(view.spec.replicas);
+            totals.replicas_running += u64::from(view.running);
+        }
+        for host in read(&self.hosts).values() {
+            totals.nodes += 1;
+            totals.nodes_ready += u64::from(host.view.state == NodeState::Ready);
+        }
+        totals
+    }
+
+    /// Waits until `done` has an outcome for the service; `None`: the service is
+    /// gone. The caller bounds the time.
+    pub async fn wait_for<T>(&self, name: &ServiceName, mut done: impl FnMut(&ServiceView) -> Option<T>) -> Option<T> {
+        let mut shown = read(&self.services).get(name).map(watch::Sender::subscribe)?;
+        loop {
+            let seen = shown.borrow_and_update().clone()?;
+            if let Some(outcome) = done(&seen) {
+                return Some(outcome);
+            }
+            shown.changed().await.ok()?;
+        }
+    }
+}
+
+/// Sums over the cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Services, tombstones included.
+    pub services: u64,
+    /// Services that are as wanted.
+    pub services_running: u64,
+    /// Replicas that are wanted.
+    pub replicas_wanted: u64,
+    /// Replicas that run well.
+    pub replicas_running: u64,
+    /// Hosts.
+    pub nodes: u64,
+    /// Hosts that report.
+    pub nodes_ready: u64,
+}
+
+/// A writer that panicked ends the process; until then its last view is as good as any.
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
