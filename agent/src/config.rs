@@ -134,29 +134,44 @@ const KEYS: &[Key] = &[
 /// The agent's keys.
 pub static PROGRAM: Program = Program { name: "agent", keys: KEYS, derived_env: |_| Vec::new() };
 
+/// Merges the layers and checks each key by itself. `others` are the programs
+/// whose environment variables are known but not the agent's.
+///
+/// # Errors
+/// [`ConfigError`] names the key, the value and where it came from.
+pub fn effective(layers: &Layers, others: &[&Program]) -> Result<Effective, ConfigError> {
+    load(&PROGRAM, others, layers)
+}
+
 impl AgentConfig {
-    /// Merges the layers and gives them their meaning. `others` are the
-    /// programs whose environment variables are known but not the agent's.
+    /// [`effective`] and [`AgentConfig::from_effective`] in one.
     ///
     /// # Errors
     /// [`ConfigError`] names the key, the value and where it came from.
     pub fn load(layers: &Layers, others: &[&Program]) -> Result<(Self, Effective), ConfigError> {
-        let effective = load(&PROGRAM, others, layers)?;
+        let effective = effective(layers, others)?;
+        Ok((Self::from_effective(&effective)?, effective))
+    }
+
+    /// Gives the keys their meaning, and checks those that depend on each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, the value and where it came from.
+    pub fn from_effective(effective: &Effective) -> Result<Self, ConfigError> {
         let host_ip = effective.host_ip("host_ip")?;
-        let config = Self {
+        Ok(Self {
             listen: effective.listen("listen", host_ip),
             host_ip,
-            node_name: node_name(&effective)?,
-            masters: masters(&effective, host_ip)?,
-            docker_host: docker_host(&effective)?,
+            node_name: node_name(effective)?,
+            masters: masters(effective, host_ip)?,
+            docker_host: docker_host(effective)?,
             data_dir: effective.path("data_dir"),
-            labels: labels(&effective)?,
+            labels: labels(effective)?,
             engine_concurrency: effective.integer_u32("engine_concurrency"),
             pull_concurrency: effective.integer_u32("pull_concurrency"),
             relist_interval_ms: effective.integer("relist_interval_ms"),
             report_debounce_ms: effective.integer("report_debounce_ms"),
-        };
-        Ok((config, effective))
+        })
     }
 }
 

@@ -1,1 +1,5 @@
-fn main() {}
+//! The one binary of shef.
+
+fn main() -> std::process::ExitCode {
+    shef::main()
+}

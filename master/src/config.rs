@@ -205,15 +205,42 @@ fn derived_env(env: &BTreeMap<String, String>) -> Vec<Preset> {
     found
 }
 
+/// Merges the layers and checks each key by itself. `others` are the programs
+/// whose environment variables are known but not the master's. Credentials in
+/// the URL of Redis have moved to their own keys.
+///
+/// # Errors
+/// [`ConfigError`] names the key, the value and where it came from.
+pub fn effective(layers: &Layers, others: &[&Program]) -> Result<Effective, ConfigError> {
+    let mut effective = load(&PROGRAM, others, layers)?;
+    let (url, user, password) = without_credentials(effective.text("redis.url"));
+    let origin = effective.entry("redis.url").origin.clone();
+    effective.set("redis.url", Value::Text(url), origin.clone());
+    if let Some(user) = user.filter(|_| effective.text("redis.username").is_empty()) {
+        effective.set("redis.username", Value::Text(user), origin.clone());
+    }
+    if let Some(password) = password.filter(|_| ["redis.password", "redis.password_file"].iter().all(|key| effective.text(key).is_empty())) {
+        effective.set("redis.password", Value::Secret(password), origin);
+    }
+    Ok(effective)
+}
+
 impl MasterConfig {
-    /// Merges the layers and gives them their meaning. `others` are the
-    /// programs whose environment variables are known but not the master's.
+    /// [`effective`] and [`MasterConfig::from_effective`] in one.
     ///
     /// # Errors
     /// [`ConfigError`] names the key, the value and where it came from.
     pub fn load(layers: &Layers, others: &[&Program]) -> Result<(Self, Effective), ConfigError> {
-        let mut effective = load(&PROGRAM, others, layers)?;
-        let store = store(&mut effective)?;
+        let effective = effective(layers, others)?;
+        Ok((Self::from_effective(&effective)?, effective))
+    }
+
+    /// Gives the keys their meaning, and checks those that depend on each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, the value and where it came from.
+    pub fn from_effective(effective: &Effective) -> Result<Self, ConfigError> {
+        let store = store(effective)?;
         let host_ip = effective.host_ip("host_ip")?;
         let config = Self {
             listen: effective.listen("listen", host_ip),
@@ -232,13 +259,12 @@ impl MasterConfig {
             let rule = format!("at least twice report_interval_ms ({})", config.report_interval_ms);
             return Err(effective.refuse("node_down_after_ms", rule));
         }
-        Ok((config, effective))
+        Ok(config)
     }
 }
 
-fn store(effective: &mut Effective) -> Result<StoreConfig, ConfigError> {
-    let (url, user, password) = without_credentials(effective.text("redis.url"));
-    effective.rewrite("redis.url", Value::Text(url.clone()));
+fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
+    let url = effective.text("redis.url").to_owned();
     if url.is_empty() {
         return Ok(StoreConfig::Embedded);
     }
@@ -259,8 +285,8 @@ fn store(effective: &mut Effective) -> Result<StoreConfig, ConfigError> {
     };
     Ok(StoreConfig::Redis(RedisConfig {
         url,
-        username: effective.non_empty("redis.username").or(user),
-        password: own.or(from_file).or(password),
+        username: effective.non_empty("redis.username"),
+        password: own.or(from_file),
         database: database.map(u32::from),
         prefix: effective.text("redis.prefix").to_owned(),
         connect_timeout_ms: effective.integer("redis.connect_timeout_ms"),

@@ -47,10 +47,13 @@ impl Effective {
         let found = self.entries.iter().find(|entry| entry.key.name == name);
         found.unwrap_or_else(|| panic!("{} declares no key {name}", self.program))
     }
-    /// Replaces a value and keeps its origin: for a URL whose password was moved out of it.
-    pub fn rewrite(&mut self, name: &str, value: Value) {
+    /// Sets a value that follows from another key, with that key's origin: for a
+    /// password that was moved out of a URL.
+    pub fn set(&mut self, name: &str, value: Value, origin: Origin) {
+        let program = self.program;
         let found = self.entries.iter_mut().find(|entry| entry.key.name == name);
-        found.unwrap_or_else(|| panic!("no key {name}")).value = value;
+        let entry = found.unwrap_or_else(|| panic!("{program} declares no key {name}"));
+        (entry.value, entry.origin) = (value, origin);
     }
 
     /// A text.

@@ -1,0 +1,90 @@
+//! The command line, a file per command.
+
+mod agent;
+mod config;
+mod down;
+mod master;
+mod up;
+mod workload;
+mod workload_image;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use shef_common::config::{Preset, Program};
+
+use crate::Failure;
+
+/// Runs containers on plain Docker hosts: say what should run, and it runs.
+#[derive(Debug, Parser)]
+#[command(name = "shef", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts a whole cluster on this host: master, agent and store in one process
+    Up(up::Args),
+    /// Stops what `shef up` started; containers go on running
+    Down(down::Args),
+    /// Runs a master in the foreground
+    Master(master::Args),
+    /// Runs a host's agent in the foreground
+    Agent(agent::Args),
+    /// Prints the configuration in force and where each value came from
+    Config(config::Args),
+    /// A small HTTP server to try things with; it can be told to fail
+    Workload(workload::Args),
+    /// Builds the image of `shef workload` from this binary, without a registry
+    WorkloadImage(workload_image::Args),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// [`Failure`] in words for the person at the terminal.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::Up(args) => args.run(),
+            Command::Down(args) => args.run(),
+            Command::Master(args) => args.run(),
+            Command::Agent(args) => args.run(),
+            Command::Config(args) => args.run(),
+            Command::Workload(args) => args.run(),
+            Command::WorkloadImage(args) => args.run(),
+        }
+    }
+}
+
+/// Runs `work` on an actix system of this thread.
+fn on_system<T>(work: impl Future<Output = T>) -> T {
+    actix_rt::System::new().block_on(work)
+}
+
+/// Takes `--set KEY=VALUE` apart and checks that `program` has the key.
+fn parse_set(program: &'static Program, text: &str) -> Result<Preset, String> {
+    let (name, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let key = program.keys.iter().find(|key| key.name == name.trim());
+    let key = key.ok_or_else(|| format!("there is no key {:?}; `shef config {}` lists them", name.trim(), program.name))?;
+    Ok(Preset::new(key.name, value, format!("--set {}", key.name)))
+}
+
+/// The flags that were given, as a configuration layer.
+fn flags(given: &[(&'static str, Option<&str>, &str)], set: &[Preset]) -> Vec<Preset> {
+    let named = given.iter().filter_map(|(key, value, name)| Some(Preset::new(key, (*value)?, *name)));
+    named.chain(set.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

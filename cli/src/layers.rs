@@ -1,0 +1,179 @@
+//! Which sources each command's configuration is made of.
+
+use std::path::{Path, PathBuf};
+
+use shef_common::config::{Effective, Layers, Preset, Program};
+use shef_agent::config::AgentConfig;
+use shef_master::config::MasterConfig;
+
+use crate::Failure;
+
+/// Every program whose `SHEF_` variables are known.
+pub const PROGRAMS: [&Program; 2] = [&shef_master::config::PROGRAM, &shef_agent::config::PROGRAM];
+
+/// Where a program's file lies if nobody says otherwise.
+fn usual_file(name: &str) -> PathBuf {
+    Path::new("/etc/shef").join(name).with_extension("toml")
+}
+
+/// The layers of `shef master` and `shef agent`.
+pub(crate) fn for_program(name: &str, file: Option<&Path>, flags: Vec<Preset>) -> Result<Layers, Failure> {
+    let mut layers = Layers { flags, ..Layers::from_process_env() };
+    layers.read_file(file, &usual_file(name), "")?;
+    Ok(layers)
+}
+
+/// What `shef up` is told on its command line, as far as it is configuration.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct UpFlags {
+    /// Where state, pid file and log lie [default: /var/lib/shef for root, else ~/.local/state/shef]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the API listens [default: 127.0.0.1:8044]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub api: Option<String>,
+    /// Where the agent listens [default: 127.0.0.1:11044]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub agent: Option<String>,
+    /// The Docker engine, as in `DOCKER_HOST` [default: the first that answers]
+    #[arg(long, value_name = "URL")]
+    pub docker_host: Option<String>,
+    /// Keep the state in this Redis instead of a file
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// A file with the tables [master] and [agent] [default: /etc/shef/up.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Both configurations of `shef up`, each with where its values came from.
+#[derive(Debug)]
+pub struct UpConfig {
+    /// Where state, pid file and log lie.
+    pub data_dir: PathBuf,
+    /// The master's.
+    pub master: (MasterConfig, Effective),
+    /// The agent's.
+    pub agent: (AgentConfig, Effective),
+}
+
+impl UpConfig {
+    /// Merges defaults, file, environment and flags for master and agent on one host.
+    ///
+    /// # Errors
+    /// [`Failure`] names the key, the value and where it came from.
+    pub fn load(flags: &UpFlags) -> Result<Self, Failure> {
+        let mut base = Layers::from_process_env();
+        base.read_file(flags.config.as_deref(), &usual_file("up"), "master")?;
+        Self::from_layers(flags, &base)
+    }
+
+    /// As [`UpConfig::load`], with environment and file handed in.
+    ///
+    /// # Errors
+    /// As [`UpConfig::load`].
+    pub fn from_layers(flags: &UpFlags, base: &Layers) -> Result<Self, Failure> {
+        let data_dir = match &flags.data_dir {
+            Some(dir) => std::path::absolute(dir).map_err(|error| Failure::because("--data-dir", &error))?,
+            None => default_data_dir(rustix::process::geteuid().is_root(), &base.env)?,
+        };
+        let one_host = "default of shef up";
+        // Whoever gives the agent an address of its own is reached by that one.
+        let own_ip = flags.agent.as_deref().and_then(|agent| agent.rsplit_once(':')).map(|(ip, _)| ip);
+        let own_ip = own_ip.filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified())).unwrap_or("127.0.0.1");
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let flag = |key, value: &Option<String>, name: &str| value.as_ref().map(|value| Preset::new(key, value, name));
+        let with = |table, presets, flags: Vec<Option<Preset>>| {
+            let file = base.file.as_ref().map(|(path, text, _)| (path.clone(), text.clone(), table));
+            Layers { presets, file, env: base.env.clone(), flags: flags.into_iter().flatten().collect() }
+        };
+        let dir_flag = |key, part: &str| flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"));
+
+        let presets = vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("master")), one_host)];
+        let own_flags =
+            vec![flag("listen", &flags.api, "--api"), flag("redis.url", &flags.redis, "--redis"), dir_flag("data_dir", "master")];
+        let master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
+
+        let api = reachable(master.0.listen, master.0.host_ip);
+        let presets = vec![
+            Preset::new("host_ip", own_ip, one_host),
+            Preset::new("data_dir", text(data_dir.join("agent")), one_host),
+        ];
+        let own_flags = vec![
+            flag("listen", &flags.agent, "--agent"),
+            flag("docker_host", &flags.docker_host, "--docker-host"),
+            dir_flag("data_dir", "agent"),
+            Some(Preset::new("masters", api, "master of the same process")),
+        ];
+        let agent = AgentConfig::load(&with("agent", presets, own_flags), &PROGRAMS)?;
+        Ok(Self { data_dir, master, agent })
+    }
+
+    /// The API's address as other programs on this host reach it.
+    #[must_use]
+    pub fn api(&self) -> String {
+        reachable(self.master.0.listen, self.master.0.host_ip)
+    }
+}
+
+/// A listening address as others reach it: nobody can connect to 0.0.0.0 by name.
+pub(crate) fn reachable(listen: std::net::SocketAddr, host_ip: std::net::Ipv4Addr) -> String {
+    if listen.ip().is_unspecified() { format!("{host_ip}:{}", listen.port()) } else { listen.to_string() }
+}
+
+/// `/var/lib/shef` for root, else the user's own state directory.
+///
+/// # Errors
+/// [`Failure`] where a user has no home.
+pub fn default_data_dir(is_root: bool, env: &std::collections::BTreeMap<String, String>) -> Result<PathBuf, Failure> {
+    if is_root {
+        return Ok("/var/lib/shef".into());
+    }
+    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|base| base.join("shef"))
+        .ok_or_else(|| Failure::new("there is no home directory for the state: say --data-dir DIR"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(flags: UpFlags, env: &[(&str, &str)]) -> UpConfig {
+        let mut base = Layers::default();
+        base.env.insert("HOME".into(), "/home/someone".into());
+        base.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        UpConfig::from_layers(&flags, &base).unwrap()
+    }
+
+    #[test]
+    fn one_host_stays_on_loopback_unless_it_is_told_its_address() {
+        let config = up(UpFlags::default(), &[]);
+        assert_eq!(config.master.0.listen.to_string(), "127.0.0.1:8044");
+        assert_eq!(config.agent.0.listen.to_string(), "127.0.0.1:11044");
+        assert_eq!(config.agent.0.masters, ["127.0.0.1:8044"]);
+        let config = up(UpFlags::default(), &[("HOST_IP", "10.0.0.5"), ("PORT", "9000")]);
+        assert_eq!(config.master.0.listen.to_string(), "10.0.0.5:9000");
+        assert_eq!(config.agent.0.masters, ["10.0.0.5:9000"]);
+    }
+
+    #[test]
+    fn the_agent_of_one_host_finds_its_master_wherever_that_listens() {
+        let flags = UpFlags { api: Some("0.0.0.0:81".into()), agent: Some("10.1.1.1:82".into()), ..UpFlags::default() };
+        let config = up(flags, &[("MASTER_HOST", "elsewhere")]);
+        assert_eq!(config.agent.0.masters, ["10.1.1.1:81"]);
+        assert_eq!((config.agent.0.host_ip, config.master.0.host_ip), ([10, 1, 1, 1].into(), [10, 1, 1, 1].into()));
+    }
+
+    #[test]
+    fn the_data_directory_follows_its_flag() {
+        let config = up(UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() }, &[("SHEF_AGENT_DATA_DIR", "/else")]);
+        assert_eq!((config.master.0.data_dir, config.agent.0.data_dir), ("/srv/x/master".into(), "/srv/x/agent".into()));
+        let env = |name: &str, value: &str| std::collections::BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        assert_eq!(default_data_dir(true, &env("HOME", "/h")).unwrap(), Path::new("/var/lib/shef"));
+        assert_eq!(default_data_dir(false, &env("HOME", "/h")).unwrap(), Path::new("/h/.local/state/shef"));
+        assert_eq!(default_data_dir(false, &env("XDG_STATE_HOME", "/s")).unwrap(), Path::new("/s/shef"));
+        assert!(default_data_dir(false, &env("HOME", "")).is_err());
+    }
+}

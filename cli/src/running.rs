@@ -1,0 +1,120 @@
+//! Whether a `shef up` runs over a data directory: one file there, locked as
+//! long as the process lives, that says which process it is and where it listens.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// The file's name in the data directory.
+const FILE_NAME: &str = "shef.pid.json";
+
+/// What the process says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// The process.
+    pub(crate) pid: i32,
+    /// The API's address.
+    pub(crate) api: String,
+    /// The engine's address.
+    pub(crate) docker_host: String,
+    /// Where its log goes; without one, to its terminal.
+    pub(crate) log: Option<PathBuf>,
+    /// Whether the API answers.
+    pub(crate) ready: bool,
+}
+
+/// The claim on a data directory; it ends with the process.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    file: File,
+    path: PathBuf,
+}
+
+impl Claim {
+    /// Takes the directory, or tells that another process has it.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
+        let path = data_dir.join(FILE_NAME);
+        let failed = |error| Failure::because(format!("cannot write {}", path.display()), &error);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { file, path }),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(format!("another shef up runs over {} already", data_dir.display()))),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Writes what is known now.
+    pub(crate) fn write(&mut self, running: &Running) -> Result<(), Failure> {
+        let text = serde_json::to_vec(running).unwrap_or_default();
+        let mut write = || {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.write_all(&text)
+        };
+        write().map_err(|error| Failure::because(format!("cannot write {}", self.path.display()), &error))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        _ = self.file.set_len(0);
+    }
+}
+
+/// The state of a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nobody runs.
+    Free,
+    /// Somebody has it, but has not written who yet.
+    Starting,
+    /// Somebody runs.
+    Running(Running),
+}
+
+/// Looks who has the directory.
+pub(crate) fn look(data_dir: &Path) -> State {
+    let Ok(mut file) = File::open(data_dir.join(FILE_NAME)) else { return State::Free };
+    // A shared lock is enough to find out, and two who look do not mislead each other.
+    if file.try_lock_shared().is_ok() {
+        return State::Free;
+    }
+    let mut text = String::new();
+    _ = file.read_to_string(&mut text);
+    serde_json::from_str(&text).map_or(State::Starting, State::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_lasts_as_long_as_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(dir.path()), State::Free);
+        let mut claim = Claim::take(dir.path()).unwrap();
+        assert_eq!(look(dir.path()), State::Starting);
+        let running = Running { pid: 7, api: "127.0.0.1:1".into(), docker_host: "unix:///x".into(), log: None, ready: true };
+        claim.write(&running).unwrap();
+        claim.write(&running).unwrap();
+        assert_eq!(look(dir.path()), State::Running(running));
+        assert!(Claim::take(dir.path()).unwrap_err().0.contains("already"));
+        drop(claim);
+        assert_eq!(look(dir.path()), State::Free);
+        Claim::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_left_behind_claims_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), r#"{"pid":1}"#).unwrap();
+        assert_eq!(look(dir.path()), State::Free);
+    }
+}

@@ -1,0 +1,13 @@
+//! What a command tells the person at the terminal while it works.
+
+use std::io::Write as _;
+
+/// One step, as one short line. A closed terminal is no reason to fail.
+pub(crate) fn step(text: impl std::fmt::Display) {
+    line(format_args!("==> {text}"));
+}
+
+/// One plain line.
+pub(crate) fn line(text: impl std::fmt::Display) {
+    _ = writeln!(std::io::stdout(), "{text}");
+}
