@@ -103,7 +103,9 @@ impl RunnerActor {
             }
             outcome
         };
-        ctx.spawn(call.into_actor(self).map(|outcome, runner, ctx| runner.event(Event::PushDone { revision, outcome }, ctx)));
+        ctx.spawn(
+            call.into_actor(self).map(move |outcome, runner, ctx| runner.event(Event::PushDone { revision, outcome }, ctx)),
+        );
     }
 
     fn commit(&self, expect: Option<Version>, record: &NodeRecord, ctx: &mut Context<Self>) {
