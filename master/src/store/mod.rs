@@ -18,6 +18,7 @@ pub mod core;
 pub mod embedded;
 pub mod fake;
 mod key;
+pub mod measure;
 pub mod messages;
 mod open;
 mod queue;

@@ -67,6 +67,17 @@ async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
     assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
 }
 
+#[tokio::test]
+async fn a_redis_that_knows_waitaof_is_waited_for() {
+    let server = RedisServer::start(&["--appendfsync", "everysec"]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+    let knows = server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [Value::Nil];
+    let stats: String = server.run(&["INFO", "commandstats"]);
+    assert_eq!(stats.contains("cmdstat_waitaof"), knows, "{stats}");
+}
+
 /// Format 1 as its first version wrote it.
 #[tokio::test]
 async fn the_fields_of_format_1_are_read_and_newer_ones_refused() {
