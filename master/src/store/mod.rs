@@ -23,6 +23,7 @@ pub mod messages;
 mod open;
 mod queue;
 pub mod redis;
+mod repair;
 
 pub use self::{
     actor::StoreActor,
