@@ -114,6 +114,10 @@ pub enum Effect {
     Health(StoreHealth),
 }
 
+/// How often the store is repaired on account of one batch. Once is enough,
+/// unless it crashes again meanwhile or somebody else writes to it.
+const MAX_REPAIRS: u32 = 8;
+
 /// What is asked of the store at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
@@ -294,10 +298,10 @@ impl Core {
     }
 
     /// A batch fits what is remembered, so a conflict says that the store does
-    /// not. That is repaired once; if the conflict stays, its sender is told.
+    /// not. That is repaired; if the conflict stays, its sender is told.
     fn lost_its_tail(&self, outcomes: &[WriteOutcome]) -> bool {
         let conflict = outcomes.iter().any(|outcome| *outcome != WriteOutcome::Done);
-        conflict && self.batch.as_ref().is_some_and(|batch| !batch.repaired)
+        conflict && self.batch.as_ref().is_some_and(|batch| batch.repairs < MAX_REPAIRS)
     }
 
     /// Compares what was written lately, but for what the waiting batch has changed.
@@ -329,7 +333,7 @@ impl Core {
         self.repair = None;
         match &mut self.batch {
             Some(batch) => {
-                batch.repaired = true;
+                batch.repairs += 1;
                 self.send_batch(out);
             }
             None => self.available(now, out),

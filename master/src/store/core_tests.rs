@@ -157,7 +157,7 @@ impl Rig {
                 return;
             }
         }
-        panic!("it never came to rest: {:?}", self.core);
+        panic!("it never came to rest: stored {:?}, acknowledged {:?}, {:?}", self.stored(), self.model, self.core);
     }
 
     /// The version a writer would build on: what it submitted last, else what it knows.
