@@ -1,1 +1,3 @@
+//! What the integration tests run on: private engines and a master that only listens.
 
+pub mod lab;
