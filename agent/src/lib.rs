@@ -1,3 +1,14 @@
-//! The agent: makes one host run what its master assigned to it.
+//! The agent: makes a host run what the master assigned to it, and tells what it sees.
+//!
+//! One request's way: `http/assignments.rs` takes a push, the `supervisor`
+//! checks it, writes its ledger and drives the `engine`; what changes goes to
+//! the `reporter`, which tells the master.
 
+mod app;
 pub mod config;
+pub mod engine;
+mod http;
+pub mod reporter;
+pub mod supervisor;
+
+pub use app::{AgentHandle, EngineChoice, StartError, start};

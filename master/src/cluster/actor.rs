@@ -16,7 +16,7 @@ use shef_common::{
 
 use super::{
     core::{ClusterCore, Verdict},
-    messages::{AskService, Lead, LeadOutcome},
+    messages::AskService,
 };
 use crate::{
     post::{MAILBOX, post},
@@ -29,7 +29,7 @@ use crate::{
         Accepted, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
     },
     stats::Stats,
-    store::Commit,
+    store::{Commit, Lead, LeadOutcome},
     view::ClusterView,
 };
 

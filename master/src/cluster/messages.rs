@@ -1,7 +1,7 @@
 //! What others say to the cluster.
 
 use actix::Message;
-use shef_common::ids::{ClusterId, Epoch, Fence, ServiceName};
+use shef_common::ids::ServiceName;
 
 use crate::service::{Accepted, Refused, Request};
 
@@ -13,23 +13,4 @@ pub struct AskService {
     pub name: ServiceName,
     /// What.
     pub request: Request,
-}
-
-/// To the store: take the leadership anew.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<LeadOutcome, String>")]
-pub struct Lead {
-    /// The epoch to exceed.
-    pub above: Epoch,
-    /// The cluster to be, if the store holds no records.
-    pub cluster: ClusterId,
-}
-
-/// The leadership that was taken.
-#[derive(Debug, Clone)]
-pub struct LeadOutcome {
-    /// The store's cluster.
-    pub cluster: ClusterId,
-    /// The fence from now on.
-    pub fence: Fence,
 }

@@ -139,6 +139,8 @@ pub struct ServiceCore {
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
     no_host: Option<String>,
+    /// A host became ready since the scheduler was asked last: its "no" is outdated.
+    host_came: bool,
     store_retry_at: Option<MonoMs>,
     random: u64,
 }
@@ -156,6 +158,7 @@ impl ServiceCore {
             know: Knowledge { down, ..Knowledge::default() },
             confirmed_gone: BTreeSet::new(),
             no_host: None,
+            host_came: false,
             store_retry_at: None,
             random: seed,
         }
@@ -189,6 +192,7 @@ impl ServiceCore {
             Event::HostChanged { node, ready } => {
                 if ready {
                     self.no_host = None;
+                    self.host_came = true;
                     self.know.down.remove(&node);
                 } else {
                     self.know.down.insert(node);
@@ -240,6 +244,7 @@ impl ServiceCore {
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
             let place = place.into_iter().map(|(place, _)| place).collect();
             effects.push(Effect::Schedule { place, candidates, give_up });
+            self.host_came = false;
             self.step = Step::Scheduling(draft);
         } else {
             self.commit(draft, effects);
@@ -318,6 +323,9 @@ impl ServiceCore {
             draft.reserved.push(node.clone());
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
             record.replicas.push(ReplicaRecord { id, slot, generation: record.generation, node, want: Want::Run, attempt });
+        }
+        if self.host_came {
+            self.no_host = None;
         }
         draft.record = Some(record);
         self.commit(draft, effects);

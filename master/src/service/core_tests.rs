@@ -1,1 +1,559 @@
+//! The service core against a model store, scheduler and hosts.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{Generation, NodeName, ReplicaId, ServiceName, Version},
+    image::ImageRef,
+    protocol::Assignment,
+    spec::{ServiceSpec, Template},
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::{
+    core::{Effect, Event, ServiceCore, Ticket},
+    record::{ServiceRecord, Want},
+    request::{Accepted, Expect, Refused, Request},
+    view::{ServiceState, ServiceView},
+};
+use crate::scheduler::{Scheduled, SchedulerCore};
+
+fn node(n: usize) -> NodeName {
+    NodeName::parse(&format!("h{n}")).unwrap()
+}
+
+fn spec(replicas: u32, image: &str) -> ServiceSpec {
+    ServiceSpec {
+        name: ServiceName::parse("web").unwrap(),
+        replicas,
+        template: Template::of(ImageRef::parse(image).unwrap()).into(),
+    }
+}
+
+fn create(replicas: u32) -> Request {
+    Request::Create { spec: spec(replicas, "app:1"), needs_host: false }
+}
+
+fn put(replicas: u32, image: &str) -> Request {
+    Request::Put { spec: spec(replicas, image), expect: Expect::Any }
+}
+
+fn scale(replicas: u32) -> Request {
+    Request::Scale { replicas, expect: Expect::Any, must_change: true }
+}
+
+/// Everything around the core, as simple as it can be, and in the hands of the test.
+struct Model {
+    core: ServiceCore,
+    scheduler: SchedulerCore,
+    durable: Option<(Version, ServiceRecord)>,
+    in_commit: Option<(Option<Version>, Option<ServiceRecord>)>,
+    pending: VecDeque<Event>,
+    hosts: BTreeMap<NodeName, BTreeMap<ReplicaId, ReplicaState>>,
+    unreachable: BTreeSet<NodeName>,
+    fails: bool,
+    answers: BTreeMap<Ticket, Result<Accepted, Refused>>,
+    asked: Ticket,
+    view: Option<ServiceView>,
+    retired: bool,
+    wake_at: Option<MonoMs>,
+    now: Now,
+    most_wanted: usize,
+}
+
+impl Model {
+    fn new(hosts: usize) -> Self {
+        let mut scheduler = SchedulerCore::default();
+        (0..hosts).for_each(|n| scheduler.host_changed(node(n), true));
+        Self {
+            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, BTreeSet::new()),
+            scheduler,
+            durable: None,
+            in_commit: None,
+            pending: VecDeque::new(),
+            hosts: (0..hosts).map(|n| (node(n), BTreeMap::new())).collect(),
+            unreachable: BTreeSet::new(),
+            fails: false,
+            answers: BTreeMap::new(),
+            asked: 0,
+            view: None,
+            retired: false,
+            wake_at: None,
+            now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
+            most_wanted: 0,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let effects = self.core.handle(event, self.now);
+        self.carry_out(effects);
+    }
+
+    fn ask(&mut self, request: Request) -> Ticket {
+        self.asked += 1;
+        self.event(Event::Request(self.asked, request));
+        self.asked
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Schedule { place, candidates, give_up } => {
+                    let name = ServiceName::parse("web").unwrap();
+                    let give_up = self.scheduler.shrink(&name, &candidates, give_up);
+                    let placement = self.scheduler.place(&name, &place);
+                    self.pending.push_back(Event::Scheduled(Scheduled { placement, give_up }));
+                }
+                Effect::Commit { expect, record } => {
+                    assert!(self.in_commit.is_none(), "two records on their way at once");
+                    assert_eq!(expect, self.durable.as_ref().map(|(version, _)| *version));
+                    self.in_commit = Some((expect, record.map(|record| *record)));
+                }
+                Effect::Reply(ticket, answer) => {
+                    assert!(self.answers.insert(ticket, answer).is_none(), "answered twice");
+                }
+                Effect::Order { node, set, remove } => self.order(&node, &set, &remove),
+                Effect::Vacate(nodes) => {
+                    let name = ServiceName::parse("web").unwrap();
+                    nodes.iter().for_each(|node| self.scheduler.vacate(&name, node));
+                }
+                Effect::Occupy(nodes) => {
+                    let name = ServiceName::parse("web").unwrap();
+                    nodes.iter().for_each(|node| self.scheduler.occupy(&name, node));
+                }
+                Effect::Publish(view) => self.view = view.map(|view| *view),
+                Effect::Retire => self.retired = true,
+                Effect::WakeAt(at) => self.wake_at = Some(at),
+                Effect::Count(_) => {}
+            }
+        }
+    }
+
+    fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
+        let record = self.durable.as_ref().map(|(_, record)| record);
+        let holds = self.hosts.entry(node.clone()).or_default();
+        for assignment in set {
+            let durable = record.is_some_and(|record| record.wanted().any(|r| r.id == assignment.replica && r.node == *node));
+            assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
+            let state = if self.fails { ReplicaState::Failed } else { ReplicaState::Running };
+            holds.insert(assignment.replica.clone(), state);
+        }
+        for id in remove {
+            let wanted = record.is_some_and(|record| record.wanted().any(|replica| replica.id == *id));
+            assert!(!wanted, "{id} is removed although it is wanted");
+            holds.insert(id.clone(), ReplicaState::Stopped);
+        }
+    }
+
+    /// The hosts tell what they hold.
+    fn report(&mut self) {
+        let (mut statuses, mut gone) = (Vec::new(), Vec::new());
+        for (node, holds) in &mut self.hosts {
+            if self.unreachable.contains(node) {
+                continue;
+            }
+            holds.retain(|id, state| {
+                if *state == ReplicaState::Stopped {
+                    gone.push(id.clone());
+                    return false;
+                }
+                let mut status = ReplicaStatus::new(id.clone(), *state, WallMs(0));
+                status.reason = (*state == ReplicaState::Failed).then(|| "no such image".to_owned());
+                statuses.push(status);
+                true
+            });
+        }
+        self.event(Event::Observed(statuses));
+        self.event(Event::Gone(gone));
+    }
+
+    fn finish_commit(&mut self, works: bool) {
+        let Some((expect, record)) = self.in_commit.take() else { return };
+        if works {
+            self.durable = record.map(|record| (expect.map_or(Version(1), Version::next), record));
+            let wanted = self.durable.iter().flat_map(|(_, record)| record.wanted()).count();
+            self.most_wanted = self.most_wanted.max(wanted);
+            self.event(Event::Committed);
+        } else {
+            self.event(Event::CommitFailed(Refused::Store("away".to_owned())));
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        if let Some(event) = self.pending.pop_front() {
+            self.event(event);
+        } else if self.in_commit.is_some() {
+            self.finish_commit(true);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
+        for _ in 0..400 {
+            while self.step() {}
+            let before = self.durable.clone();
+            self.report();
+            while self.step() {}
+            if self.durable == before && self.in_commit.is_none() && self.pending.is_empty() {
+                return;
+            }
+        }
+        panic!("it does not settle: {:?}", self.view);
+    }
+
+    fn sleep(&mut self, span: u64) {
+        self.now.mono = self.now.mono + DurationMs(span);
+        self.event(Event::Wake);
+    }
+
+    fn running(&self) -> usize {
+        self.hosts.values().flat_map(BTreeMap::values).filter(|state| **state == ReplicaState::Running).count()
+    }
+
+    fn host(&mut self, n: usize, up: bool) {
+        self.scheduler.host_changed(node(n), up);
+        if up {
+            self.unreachable.remove(&node(n));
+        } else {
+            self.unreachable.insert(node(n));
+        }
+        self.event(Event::HostChanged { node: node(n), ready: up });
+    }
+}
+
+#[test]
+fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
+    let mut model = Model::new(2);
+    let ticket = model.ask(create(3));
+    while let Some(event) = model.pending.pop_front() {
+        model.event(event);
+    }
+    assert!(model.in_commit.is_some() && model.answers.is_empty() && model.running() == 0);
+    model.finish_commit(true);
+    assert_eq!(model.answers[&ticket], Ok(Accepted { generation: Generation(1), version: Version(1), created: true }));
+    assert_eq!(model.running(), 3);
+    model.settle();
+    assert_eq!(model.view.unwrap().state, ServiceState::Running);
+}
+
+#[test]
+fn a_store_that_is_away_changes_nothing() {
+    let mut model = Model::new(1);
+    let ticket = model.ask(create(2));
+    model.step();
+    model.finish_commit(false);
+    assert_eq!(model.answers[&ticket], Err(Refused::Store("away".to_owned())));
+    assert_eq!((model.running(), model.durable.is_none()), (0, true));
+    model.sleep(2_000);
+    assert!(model.retired, "nothing is left of it");
+    // The places that were counted are free again.
+    model.ask(create(2));
+    model.settle();
+    assert_eq!(model.running(), 2);
+}
+
+#[test]
+fn scaling_down_takes_from_the_fullest_host_and_keeps_the_rest_running() {
+    let mut model = Model::new(3);
+    model.ask(create(7));
+    model.settle();
+    let before: BTreeSet<_> = model.hosts.values().flat_map(|holds| holds.keys().cloned()).collect();
+    model.ask(scale(4));
+    model.settle();
+    let after: BTreeSet<_> = model.hosts.values().flat_map(|holds| holds.keys().cloned()).collect();
+    assert!(after.is_subset(&before));
+    let counts: Vec<_> = model.hosts.values().map(BTreeMap::len).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 4);
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+}
+
+#[test]
+fn what_cannot_start_is_tried_again_after_ten_seconds_and_then_twenty() {
+    let mut model = Model::new(1);
+    model.fails = true;
+    model.ask(create(1));
+    model.settle();
+    let first = model.durable.clone().unwrap().1.replicas;
+    assert_eq!(model.view.as_ref().unwrap().failing.as_deref(), Some("no such image"));
+    model.sleep(9_999);
+    model.settle();
+    assert_eq!(model.durable.clone().unwrap().1.replicas, first, "too early");
+    model.sleep(1);
+    model.settle();
+    let second = model.durable.clone().unwrap().1.replicas;
+    assert_ne!(second[0].id, first[0].id);
+    assert_eq!((second.len(), second[0].attempt, second[0].slot), (1, 1, first[0].slot));
+    model.sleep(19_999);
+    model.settle();
+    assert_eq!(model.durable.clone().unwrap().1.replicas, second, "too early");
+    model.fails = false;
+    model.sleep(1);
+    model.settle();
+    assert_eq!(model.view.unwrap().state, ServiceState::Running);
+}
+
+#[test]
+fn an_update_is_start_first_within_its_surge() {
+    let mut model = Model::new(2);
+    model.ask(create(8));
+    model.settle();
+    model.ask(put(8, "app:2"));
+    model.settle();
+    assert_eq!(model.view.as_ref().unwrap().generation, Generation(2));
+    assert_eq!((model.view.as_ref().unwrap().running, model.running()), (8, 8));
+    assert!(model.most_wanted <= 10, "{} at once", model.most_wanted);
+    assert!(model.durable.unwrap().1.earlier.is_empty(), "old templates are forgotten");
+}
+
+#[test]
+fn an_update_that_fails_leaves_the_old_replicas_running() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    model.fails = true;
+    model.ask(put(4, "app:broken"));
+    model.settle();
+    assert_eq!(model.running(), 4);
+    assert_eq!(model.view.as_ref().unwrap().replica_states.len(), 5, "one new replica is tried, and the update stops there");
+    model.sleep(600_000);
+    model.settle();
+    assert_eq!(model.running(), 4);
+    model.fails = false;
+    model.ask(put(4, "app:1"));
+    model.settle();
+    assert_eq!((model.running(), model.view.as_ref().unwrap().state), (4, ServiceState::Running), "{:?}", model.view);
+}
+
+#[test]
+fn the_same_spec_again_changes_nothing() {
+    let mut model = Model::new(1);
+    model.ask(put(2, "app:1"));
+    model.settle();
+    let before = model.durable.clone();
+    let ticket = model.ask(put(2, "app:1"));
+    model.settle();
+    assert_eq!(model.durable, before);
+    assert_eq!(model.answers[&ticket], Ok(Accepted { generation: Generation(1), version: before.unwrap().0, created: false }));
+}
+
+#[test]
+fn versions_guard_against_lost_updates() {
+    let mut model = Model::new(1);
+    model.ask(create(1));
+    model.settle();
+    let version = model.durable.as_ref().unwrap().0;
+    let exactly = |replicas| Request::Scale { replicas, expect: Expect::Exactly(version), must_change: false };
+    let (first, second) = (model.ask(exactly(2)), model.ask(exactly(3)));
+    model.settle();
+    assert!(model.answers[&first].is_ok());
+    assert!(matches!(model.answers[&second], Err(Refused::VersionMismatch { .. })));
+    assert_eq!(model.running(), 2);
+}
+
+#[test]
+fn requests_for_what_is_not_or_is_there_are_refused() {
+    let mut model = Model::new(1);
+    let ticket = model.ask(scale(2));
+    assert_eq!(model.answers[&ticket], Err(Refused::NotFound));
+    model.ask(create(1));
+    model.settle();
+    let (again, same) = (model.ask(create(1)), model.ask(scale(1)));
+    model.settle();
+    assert_eq!(model.answers[&again], Err(Refused::Exists));
+    assert_eq!(model.answers[&same], Err(Refused::Unchanged));
+}
+
+#[test]
+fn without_a_host_a_request_that_needs_one_leaves_no_trace() {
+    let mut model = Model::new(1);
+    model.host(0, false);
+    let ticket = model.ask(Request::Create { spec: spec(1, "app:1"), needs_host: true });
+    model.settle();
+    assert!(matches!(model.answers[&ticket], Err(Refused::NoHost(_))));
+    assert!(model.durable.is_none());
+    // One that can wait is taken, and starts when a host is there.
+    model.ask(create(1));
+    model.settle();
+    assert!(model.view.as_ref().unwrap().missing[0].contains("do not report"), "{:?}", model.view);
+    model.host(0, true);
+    model.settle();
+    assert_eq!(model.running(), 1);
+}
+
+#[test]
+fn a_deleted_service_is_a_tombstone_until_every_host_has_confirmed() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    model.host(1, false);
+    model.ask(Request::Delete { expect: Expect::Any });
+    model.settle();
+    let view = model.view.clone().unwrap();
+    assert_eq!((view.state, view.replica_states.len()), (ServiceState::Deleting, 2));
+    assert!(view.missing[0].contains("h1, which is down"), "{:?}", view.missing);
+    model.host(1, true);
+    model.settle();
+    assert!(model.durable.is_none() && model.retired && model.view.is_none());
+    assert_eq!(model.running(), 0);
+}
+
+#[test]
+fn a_service_can_be_created_anew_while_its_tombstone_waits() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    model.host(1, false);
+    model.ask(Request::Delete { expect: Expect::Any });
+    model.settle();
+    let ticket = model.ask(create(1));
+    model.settle();
+    assert_eq!(model.answers[&ticket].clone().unwrap().generation, Generation(2));
+    model.host(1, true);
+    model.settle();
+    assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running);
+    assert_eq!((model.running(), model.durable.unwrap().1.replicas.len()), (1, 1));
+}
+
+#[test]
+fn a_lost_hosts_replicas_are_replaced_once_and_removed_there_after_that() {
+    let mut model = Model::new(3);
+    model.ask(create(6));
+    model.settle();
+    model.host(0, false);
+    model.settle();
+    model.sleep(60_000);
+    model.settle();
+    let reachable: usize = [1, 2].iter().map(|n| model.hosts[&node(*n)].len()).sum();
+    assert_eq!(reachable, 6, "six run on the hosts that are left");
+    model.host(0, true);
+    model.settle();
+    assert_eq!(model.running(), 6);
+    assert!(model.hosts[&node(0)].is_empty());
+}
+
+#[test]
+fn a_host_that_comes_back_keeps_what_was_not_replaced() {
+    let mut model = Model::new(1);
+    model.ask(create(3));
+    model.settle();
+    let before = model.durable.clone();
+    model.host(0, false);
+    model.settle();
+    model.host(0, true);
+    model.settle();
+    assert_eq!(model.durable, before);
+    assert_eq!(model.running(), 3);
+}
+
+#[test]
+fn a_recovered_service_orders_again_what_is_durable() {
+    let mut model = Model::new(2);
+    model.ask(create(3));
+    model.settle();
+    let (version, record) = model.durable.clone().unwrap();
+    let (core, effects) = ServiceCore::recover(version, record, 9, model.now);
+    let ordered: usize = effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
+    assert_eq!(ordered, 3);
+    model.core = core;
+    model.carry_out(effects);
+    let before = model.durable.clone();
+    model.settle();
+    assert_eq!(model.durable, before, "nothing is placed anew");
+}
+
+#[test]
+fn what_hosts_bring_to_an_empty_store_is_taken_over_as_it_runs() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    let (_, record) = model.durable.clone().unwrap();
+    let held = |n: usize| -> Vec<Assignment> {
+        record.wanted().filter(|replica| replica.node == node(n)).map(|replica| record.assignment(replica)).collect()
+    };
+    let mut fresh = Model::new(2);
+    fresh.ask(Request::Import { node: node(0), holds: held(0) });
+    fresh.settle();
+    assert_eq!(fresh.durable.as_ref().unwrap().1.spec.replicas, 2);
+    fresh.ask(Request::Import { node: node(1), holds: held(1) });
+    fresh.settle();
+    let (_, taken) = fresh.durable.unwrap();
+    let ids = |record: &ServiceRecord| record.wanted().map(|replica| replica.id.clone()).collect::<BTreeSet<_>>();
+    assert_eq!((taken.spec.replicas, ids(&taken)), (4, ids(&record)));
+    assert!(taken.replicas.iter().all(|replica| replica.want == Want::Run), "nothing is removed");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Put(u32, u8),
+    Scale(u32),
+    Delete,
+    Step,
+    Report,
+    FailCommit,
+    Host(usize, bool),
+    Starts(bool),
+    Sleep(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        2 => (0_u32..7, 0_u8..3).prop_map(|(n, image)| Act::Put(n, image)),
+        2 => (0_u32..7).prop_map(Act::Scale),
+        1 => Just(Act::Delete),
+        8 => Just(Act::Step),
+        5 => Just(Act::Report),
+        1 => Just(Act::FailCommit),
+        2 => (0_usize..3, any::<bool>()).prop_map(|(n, up)| Act::Host(n, up)),
+        1 => any::<bool>().prop_map(Act::Starts),
+        2 => (1_u64..40_000).prop_map(Act::Sleep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever happens: one record on its way at a time, every request answered
+    /// exactly once, no order before it is durable (the model asserts these), and
+    /// once faults stop, exactly what is wanted runs.
+    #[test]
+    fn it_converges_to_the_wish_once_faults_stop(acts in proptest::collection::vec(act(), 1..60)) {
+        let mut model = Model::new(3);
+        for act in acts {
+            match act {
+                Act::Put(n, image) => drop(model.ask(put(n, &format!("app:{image}")))),
+                Act::Scale(n) => drop(model.ask(scale(n))),
+                Act::Delete => drop(model.ask(Request::Delete { expect: Expect::Any })),
+                Act::Step => drop(model.step()),
+                Act::Report => model.report(),
+                Act::FailCommit => model.finish_commit(false),
+                Act::Host(n, up) => model.host(n, up),
+                Act::Starts(works) => model.fails = !works,
+                Act::Sleep(span) => model.sleep(span),
+            }
+        }
+        model.fails = false;
+        (0..3).for_each(|n| model.host(n, true));
+        for _ in 0..4 {
+            model.sleep(300_000);
+            model.settle();
+        }
+        prop_assert_eq!(model.answers.len() as u64, model.asked, "every request is answered");
+        let wish = model.durable.as_ref().map_or(0, |(_, record)| record.spec.replicas as usize);
+        prop_assert_eq!(model.running(), wish, "{:?}", model.durable);
+        let held: usize = model.hosts.values().map(BTreeMap::len).sum();
+        prop_assert_eq!(held, wish, "nothing is left behind");
+        if let Some((_, record)) = &model.durable {
+            prop_assert!(!record.deleted);
+            let view = model.view.clone().unwrap();
+            prop_assert_eq!(view.state, ServiceState::Running, "{:?}", view);
+            prop_assert!(record.replicas.iter().all(|replica| replica.generation == record.generation));
+            let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
+            prop_assert_eq!(slots.len(), wish, "one replica a slot");
+        }
+    }
+}

@@ -104,8 +104,10 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge, now: MonoMs) -> Plan {
     }
     give_up_surplus(record, &mut slots, &mut plan);
 
+    // A slot whose new replica failed holds its place, so that a bad update stops early.
+    let newest = |replica: &ReplicaRecord| replica.generation == record.generation;
     let updating = |slot: &Vec<(&ReplicaRecord, Fare)>| {
-        slot.iter().any(|(_, fare)| *fare == Fare::Old) && slot.iter().any(|(_, fare)| *fare == Fare::Coming)
+        slot.iter().any(|(_, fare)| *fare == Fare::Old) && slot.iter().any(|(replica, _)| newest(replica))
     };
     let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| updating(slot)).count());
     for replicas in slots.values() {
@@ -154,20 +156,23 @@ fn plan_slot(
         plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
         return;
     }
-    let failed: Vec<&ReplicaRecord> =
-        replicas.iter().filter(|(_, fare)| *fare == Fare::Failed).map(|(replica, _)| *replica).collect();
+    let failed: Vec<&ReplicaRecord> = replicas
+        .iter()
+        .filter(|(replica, fare)| *fare == Fare::Failed && replica.generation == record.generation)
+        .map(|(replica, _)| *replica)
+        .collect();
     if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > now) {
         plan.wake_at = Some(plan.wake_at.map_or(*wait_until, |at| at.min(*wait_until)));
         return;
     }
-    if find(Fare::Old).is_some() {
+    if find(Fare::Old).is_some() && failed.is_empty() {
         if *surge_left == 0 {
             return;
         }
         *surge_left -= 1;
     }
     let Some(slot) = replicas.first().map(|(replica, _)| replica.slot) else { return };
-    let attempt = failed.iter().filter(|r| r.generation == record.generation).map(|r| r.attempt + 1).max().unwrap_or(0);
+    let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or(0);
     let avoid = failed.last().map(|r| r.node.clone());
     plan.place.push((Place { slot, avoid }, attempt));
 }

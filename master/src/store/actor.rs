@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle, WrapFuture, fut};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture, SpawnHandle, WrapFuture,
+    fut,
+};
 use shef_common::{
     clock::{MonoMs, Now},
     ids::{ClusterId, Fence},
@@ -11,9 +14,9 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Led, Store,
+    Led, Store, StoreError,
     core::{Core, CoreOptions, Effect, Event, Ticket},
-    messages::{Commit, CommitError, Flush, LostLeadership, StoreHealth},
+    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
 };
 
 /// How long the owner may take to hear of a lost leadership.
@@ -75,8 +78,10 @@ impl StoreActor {
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         let (store, fence) = (self.store.clone(), self.fence.clone());
         match effect {
-            Effect::Commit(writes) => self.call(ctx, Event::Committed, async move { store.commit(&fence, &writes).await }),
-            Effect::Check => self.call(ctx, Event::Checked, async move { store.check(&fence).await }),
+            Effect::Commit(writes) => {
+                self.call(ctx, Event::Committed, async move { ours(&fence, store.commit(&fence, &writes).await) });
+            }
+            Effect::Check => self.call(ctx, Event::Checked, async move { ours(&fence, store.check(&fence).await) }),
             Effect::Restore(records) => {
                 log::warn!(epoch:% = fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
                 let cluster = self.cluster.clone();
@@ -159,6 +164,31 @@ impl Handler<Commit> for StoreActor {
         self.step(Event::Commit { ticket, writes: message.writes }, ctx);
         // The sender is dropped only with the actor.
         Box::pin(async move { answer.await.unwrap_or(Err(CommitError::Fenced)) })
+    }
+}
+
+/// A fence that we ourselves have raised meanwhile deposes nobody: the call is
+/// made again under the new one.
+fn ours<T>(fence: &Fence, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    match outcome {
+        Err(StoreError::Fenced { stored }) if stored.leader == fence.leader => {
+            Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
+        }
+        other => other,
+    }
+}
+
+impl Handler<Lead> for StoreActor {
+    type Result = ResponseActFuture<Self, Result<LeadOutcome, String>>;
+
+    fn handle(&mut self, Lead { above, cluster }: Lead, _: &mut Context<Self>) -> Self::Result {
+        let (store, leader) = (self.store.clone(), self.fence.leader.clone());
+        let led = async move { store.lead(&leader, above, &cluster).await };
+        Box::pin(led.into_actor(self).map(|led, actor, _| {
+            let led = led.map_err(|error| error.to_string())?;
+            (actor.cluster, actor.fence) = (led.cluster, led.fence);
+            Ok(LeadOutcome { cluster: actor.cluster.clone(), fence: actor.fence.clone() })
+        }))
     }
 }
 

@@ -12,10 +12,7 @@
 //!   a part of it waits meanwhile, and everybody else is refused at once.
 //! - What an emptied store is given back is exactly what was durable.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use shef_common::{
@@ -24,22 +21,18 @@ use shef_common::{
     ids::{Fence, Version},
 };
 
+pub use super::queue::{Bounds, Ticket};
 use super::{
     Key, Record, StoreError, Write, WriteOutcome,
     messages::{CommitError, StoreHealth},
+    queue::{Batch, Queue},
 };
 
 /// The bounds and times of the store actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreOptions {
-    /// How many commits may wait; one more is refused as busy.
-    pub max_queued_commits: usize,
-    /// How many bytes of values may wait; more is refused as busy.
-    pub max_queued_bytes: usize,
-    /// How many writes go into one batch, and how many one commit may have.
-    pub max_batch_writes: usize,
-    /// How many bytes of values go into one batch, and how many one commit may have.
-    pub max_batch_bytes: usize,
+    /// How much may wait, and how much goes together.
+    pub bounds: Bounds,
     /// How often a store that is away is looked at.
     pub away_check: DurationMs,
     /// How often a store that nothing was written to is looked at.
@@ -51,19 +44,13 @@ pub struct CoreOptions {
 impl Default for CoreOptions {
     fn default() -> Self {
         Self {
-            max_queued_commits: 4096,
-            max_queued_bytes: 64 << 20,
-            max_batch_writes: 1024,
-            max_batch_bytes: 8 << 20,
+            bounds: Bounds::default(),
             away_check: DurationMs(500),
             idle_check: DurationMs(3_000),
             retry: Backoff { first: DurationMs(50), most: DurationMs(500) },
         }
     }
 }
-
-/// Tells one commit or flush from the others.
-pub type Ticket = u64;
 
 /// What happens to the core.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,23 +107,6 @@ pub enum Effect {
     Health(StoreHealth),
 }
 
-/// Commits that go to the store together.
-#[derive(Debug)]
-struct Batch {
-    writes: Arc<[Write]>,
-    /// Whom to answer, and how many of the writes are theirs, in order.
-    parts: Vec<(Ticket, usize)>,
-    /// Whether it was sent without an answer: then it may be durable already.
-    unconfirmed: bool,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    writes: Vec<Write>,
-    bytes: usize,
-}
-
 /// What is asked of the store at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
@@ -152,8 +122,7 @@ pub struct Core {
     options: CoreOptions,
     /// Everything that is durable, as far as this leader wrote or read it.
     mirror: BTreeMap<Key, (Version, Bytes)>,
-    queue: VecDeque<Waiting>,
-    queued_bytes: usize,
+    queue: Queue,
     /// The batch in flight, or to be sent again.
     batch: Option<Batch>,
     flight: Flight,
@@ -172,8 +141,7 @@ impl Core {
         Self {
             options,
             mirror: records.into_iter().map(|r| (r.key, (r.version, r.value))).collect(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::new(options.bounds),
             batch: None,
             flight: Flight::Nothing,
             health: StoreHealth { available: true, why: None, since: now.wall },
@@ -252,32 +220,11 @@ impl Core {
         if writes.is_empty() {
             return Err(Ok(()));
         }
-        if let Some(why) = self.invalid(&writes) {
-            return Err(Err(CommitError::Invalid { why }));
-        }
+        self.queue.bounds.check(&writes).map_err(Err)?;
         if !self.health.available {
             return Err(Err(self.unavailable()));
         }
-        let bytes = bytes_of(&writes);
-        if self.queue.len() >= self.options.max_queued_commits || self.queued_bytes + bytes > self.options.max_queued_bytes {
-            return Err(Err(CommitError::Busy));
-        }
-        self.queued_bytes += bytes;
-        self.queue.push_back(Waiting { ticket, writes, bytes });
-        Ok(())
-    }
-
-    fn invalid(&self, writes: &[Write]) -> Option<String> {
-        let (max, max_bytes) = (self.options.max_batch_writes, self.options.max_batch_bytes);
-        if writes.len() > max {
-            return Some(format!("it has {} writes, and at most {max} go together", writes.len()));
-        }
-        let bytes = bytes_of(writes);
-        if bytes > max_bytes {
-            return Some(format!("its values have {bytes} bytes, and at most {max_bytes} go together"));
-        }
-        let mut keys = HashSet::new();
-        writes.iter().find(|w| !keys.insert(&w.key)).map(|w| format!("it names {} twice", w.key))
+        self.queue.push(ticket, writes).map_err(Err)
     }
 
     fn unavailable(&self) -> CommitError {
@@ -290,8 +237,11 @@ impl Core {
         if !idle || self.queue.is_empty() {
             return;
         }
-        if let Some(batch) = self.next_batch(out) {
-            self.batch = Some(batch);
+        let mirror = &self.mirror;
+        let (batch, conflicts) = self.queue.next_batch(|writes| conflict_with(mirror, writes));
+        out.extend(conflicts.into_iter().map(|(ticket, conflict)| Effect::Answer { ticket, result: Err(conflict) }));
+        if batch.is_some() {
+            self.batch = batch;
             self.send_batch(out);
         }
     }
@@ -301,52 +251,6 @@ impl Core {
             self.flight = Flight::Commit;
             out.push(Effect::Commit(batch.writes.clone()));
         }
-    }
-
-    /// Takes from the queue what fits into one batch. A commit that shares a key
-    /// with an earlier one waits for the next; those behind it may overtake it
-    /// where they share no key. A commit that does not build on what is durable
-    /// is refused here, as a whole.
-    fn next_batch(&mut self, out: &mut Vec<Effect>) -> Option<Batch> {
-        let (mut writes, mut parts, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut taken: HashSet<Key> = HashSet::new();
-        let mut later = VecDeque::new();
-        while let Some(waiting) = self.queue.pop_front() {
-            let full = writes.len() + waiting.writes.len() > self.options.max_batch_writes
-                || bytes + waiting.bytes > self.options.max_batch_bytes;
-            let shares = waiting.writes.iter().any(|w| taken.contains(&w.key));
-            if full {
-                later.push_back(waiting);
-                break;
-            }
-            let conflict = if shares { None } else { self.conflict_with_mirror(&waiting.writes) };
-            if let Some(conflict) = conflict {
-                self.queued_bytes -= waiting.bytes;
-                out.push(Effect::Answer { ticket: waiting.ticket, result: Err(conflict) });
-                continue;
-            }
-            taken.extend(waiting.writes.iter().map(|w| w.key.clone()));
-            if shares {
-                later.push_back(waiting);
-                continue;
-            }
-            self.queued_bytes -= waiting.bytes;
-            bytes += waiting.bytes;
-            parts.push((waiting.ticket, waiting.writes.len()));
-            writes.extend(waiting.writes);
-        }
-        later.append(&mut self.queue);
-        self.queue = later;
-        (!parts.is_empty()).then(|| Batch { writes: writes.into(), parts, unconfirmed: false })
-    }
-
-    fn conflict_with_mirror(&self, writes: &[Write]) -> Option<CommitError> {
-        writes.iter().find_map(|write| {
-            let stored = self.mirror.get(&write.key).map(|(version, value)| (*version, value));
-            let found = stored.map(|(version, _)| version);
-            let fits = found == write.expect || write.is_there(stored);
-            (!fits).then(|| CommitError::Conflict { key: write.key.clone(), found })
-        })
     }
 
     /// What is asked of the store when the time has come: about the batch that
@@ -478,15 +382,20 @@ impl Core {
     }
 
     fn refuse_queue(&mut self, refusal: &CommitError, out: &mut Vec<Effect>) {
-        self.queued_bytes = 0;
-        for waiting in self.queue.drain(..) {
-            out.push(Effect::Answer { ticket: waiting.ticket, result: Err(refusal.clone()) });
+        for ticket in self.queue.clear() {
+            out.push(Effect::Answer { ticket, result: Err(refusal.clone()) });
         }
     }
 }
 
-fn bytes_of(writes: &[Write]) -> usize {
-    writes.iter().filter_map(|w| w.value.as_ref()).map(Bytes::len).sum()
+/// Why the writes do not build on what is durable, if they do not.
+fn conflict_with(mirror: &BTreeMap<Key, (Version, Bytes)>, writes: &[Write]) -> Option<CommitError> {
+    writes.iter().find_map(|write| {
+        let stored = mirror.get(&write.key).map(|(version, value)| (*version, value));
+        let found = stored.map(|(version, _)| version);
+        let fits = found == write.expect || write.is_there(stored);
+        (!fits).then(|| CommitError::Conflict { key: write.key.clone(), found })
+    })
 }
 
 #[cfg(test)]

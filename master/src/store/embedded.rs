@@ -326,15 +326,22 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok(Identity { device: meta.dev(), inode: meta.ino() })
 }
 
-/// Who holds the lock on the file, as far as Linux tells (`/proc/locks`).
+/// Who has the file open, as far as Linux lets us see (`/proc/<pid>/fd`).
 fn holder(path: &Path) -> String {
-    let pid = || -> Option<u32> {
-        let suffix = format!(":{}", identity(path).ok()?.inode);
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let line = locks.lines().find(|l| l.split_whitespace().any(|field| field.ends_with(&suffix)))?;
-        line.split_whitespace().find_map(|field| field.parse().ok())
+    let other = || -> Option<String> {
+        let wanted = identity(path).ok()?;
+        let has_it = |process: &Path| {
+            let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            open.map(|fd| fd.path()).any(|fd| identity(&fd).is_ok_and(|found| found == wanted))
+        };
+        let entries = fs::read_dir("/proc").ok()?.flatten();
+        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let directory = |pid: u32| Path::new("/proc").join(pid.to_string());
+        let pid = pids.find(|&pid| has_it(&directory(pid)))?;
+        let name = fs::read_to_string(directory(pid).join("comm")).unwrap_or_default();
+        Some(format!("process {pid} ({})", name.trim()))
     };
-    pid().map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+    other().unwrap_or_else(|| "another process".into())
 }
 
 /// An error with its causes, on one line.

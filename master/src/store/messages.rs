@@ -3,7 +3,7 @@
 use actix::Message;
 use shef_common::{
     clock::WallMs,
-    ids::{Fence, Version},
+    ids::{ClusterId, Epoch, Fence, Version},
 };
 
 use super::{Key, Write};
@@ -32,6 +32,25 @@ pub struct Flush;
 pub struct LostLeadership {
     /// The fence that is stored.
     pub stored: Fence,
+}
+
+/// Take the leadership anew, above an epoch that a host has accepted already.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<LeadOutcome, String>")]
+pub struct Lead {
+    /// The epoch to exceed.
+    pub above: Epoch,
+    /// The cluster to be, if the store knows no services and no hosts.
+    pub cluster: ClusterId,
+}
+
+/// The leadership that was taken.
+#[derive(Debug, Clone)]
+pub struct LeadOutcome {
+    /// The store's cluster.
+    pub cluster: ClusterId,
+    /// The fence from now on.
+    pub fence: Fence,
 }
 
 /// Why a [`Commit`] did not become durable.

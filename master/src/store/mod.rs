@@ -20,12 +20,16 @@ pub mod fake;
 mod key;
 pub mod messages;
 mod open;
+mod queue;
 pub mod redis;
 
 pub use self::{
     actor::StoreActor,
+    core::CoreOptions,
     key::InvalidKey,
+    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
     open::{OpenError, StoreOptions, open},
+    redis::RedisOptions,
 };
 
 use std::{future::Future, pin::Pin};

@@ -30,18 +30,17 @@ impl Durability {
         let wait_aof = version >= (7, 2) && append_only.as_deref() != Some("no");
         match append_only.as_deref() {
             Some("yes") => {}
-            Some(_) => {
-                log::warn!(store:%; "this Redis keeps no append-only file: a restart can lose what was acknowledged; set appendonly yes")
-            }
-            None => {
-                log::warn!(store:%; "this Redis does not tell its settings: make sure of appendonly yes, appendfsync always and maxmemory-policy noeviction")
-            }
+            Some(_) => warn(store, "it keeps no append-only file: a restart can lose what was acknowledged; set appendonly yes"),
+            None => warn(
+                store,
+                "it does not tell its settings: make sure of appendonly yes, appendfsync always, maxmemory-policy noeviction",
+            ),
         }
         if append_only.as_deref() == Some("yes") && !wait_aof && fsync.as_deref() != Some("always") {
-            log::warn!(store:%; "this Redis syncs its file once a second: a crash of its machine can lose a second; set appendfsync always");
+            warn(store, "it syncs its file once a second: a crash of its machine can lose a second; set appendfsync always");
         }
         if policy.as_deref().is_some_and(|p| p != "noeviction") {
-            log::warn!(store:%, policy:? = policy; "this Redis may throw away the store when memory is short; set maxmemory-policy noeviction");
+            warn(store, "it may throw away the store when memory is short; set maxmemory-policy noeviction");
         }
         Ok(Self { wait_aof })
     }
@@ -66,6 +65,10 @@ impl Durability {
             Err(error) => Err(error),
         }
     }
+}
+
+fn warn(store: &str, what: &str) {
+    log::warn!(store:%; "the Redis is not as it should be: {what}");
 }
 
 /// What the server tells; nothing where it refuses to.

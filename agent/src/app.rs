@@ -1,0 +1,194 @@
+//! Starts and wires the agent: ledger, engine, supervisor, reporter, HTTP.
+//!
+//! ```text
+//! master -> http -> supervisor -> engine
+//!                       |  ^
+//!                       v  | joined, acknowledged, describe
+//! master <----------- reporter
+//! ```
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use actix::{Actor as _, Addr, AsyncContext as _, Context};
+use shef_common::{
+    clock::DurationMs,
+    ids::{BootId, InvalidId, NodeName, random_hex16},
+};
+
+use crate::{
+    config::AgentConfig,
+    engine::{
+        Engine,
+        docker::{DockerEngine, InvalidDockerHost},
+        fake::{FakeEngine, FakeEngineOptions},
+    },
+    http,
+    reporter::{Identity, Reporter, Settings},
+    supervisor::{
+        Limits, Shutdown, Supervisor,
+        ledger::{LedgerError, LedgerFile},
+    },
+};
+
+/// How long a write of the ledger may take when the agent stops.
+const LEDGER_RELEASE_LIMIT_MS: u32 = 5_000;
+
+/// Which engine the agent drives.
+#[derive(Debug, Clone)]
+pub enum EngineChoice {
+    /// Docker, at the configured address.
+    Docker,
+    /// One in memory, for fleets and benches.
+    Fake(FakeEngineOptions),
+}
+
+/// Why an agent cannot start. An engine or a master that is away is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine's address is none.
+    #[error(transparent)]
+    DockerHost(#[from] InvalidDockerHost),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The host's name is none that a node can have.
+    #[error("set a node name: {0}")]
+    NodeName(#[source] InvalidId),
+    /// The host's name cannot be read.
+    #[error("set a node name: the host's own cannot be read: {0}")]
+    HostName(#[source] std::io::Error),
+    /// No master is configured.
+    #[error("masters must name at least one master, as http://host:port")]
+    NoMaster,
+    /// A master's address is none.
+    #[error("masters must be http://host:port, but one is {0:?}")]
+    Master(String),
+    /// A random number was not a valid identity.
+    #[error(transparent)]
+    Identity(#[from] InvalidId),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running agent.
+pub struct AgentHandle {
+    server: http::Server,
+    supervisor: Addr<Supervisor>,
+    reporter: Addr<Reporter>,
+    /// Held by the supervisor and by a write that it has begun.
+    ledger: Weak<LedgerFile>,
+}
+
+impl AgentHandle {
+    /// Where the agent listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Stops the agent and leaves the containers running. What was in flight is
+    /// finished by the next start.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        drop(self.reporter.send(Shutdown).await);
+        drop(self.supervisor.send(Shutdown).await);
+        // The next agent on this directory may start when the ledger is let go of; a write under way ends first.
+        for _ in 0..LEDGER_RELEASE_LIMIT_MS {
+            if self.ledger.strong_count() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        log::warn!("the ledger was still being written when the agent stopped");
+    }
+}
+
+/// Starts an agent on this arbiter. Call inside an actix system.
+///
+/// # Errors
+/// [`StartError`] for what waiting does not mend: the configuration, the ledger, the address.
+pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHandle, StartError> {
+    let engine: Rc<dyn Engine> = match engine {
+        EngineChoice::Docker => Rc::new(DockerEngine::new(&config.docker_host)?),
+        EngineChoice::Fake(options) => Rc::new(FakeEngine::new(options)),
+    };
+    let masters = masters(&config.masters)?;
+    let node = match config.node_name.clone() {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let listener = http::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let (file, ledger) = LedgerFile::open(&config.data_dir)?;
+    let file = Arc::new(file);
+    let held = Arc::downgrade(&file);
+    let identity = Identity {
+        node: node.clone(),
+        uid: ledger.uid.clone(),
+        boot: BootId::parse(&random_hex16())?,
+        address: config.host_ip,
+        agent_url: format!("http://{}:{}", config.host_ip, address.port()),
+        labels: config.labels.clone(),
+    };
+    let settings = Settings {
+        node: node.clone(),
+        boot: identity.boot.clone(),
+        masters: masters.len(),
+        debounce: DurationMs(config.report_debounce_ms),
+        seed: fastrand::u64(..),
+    };
+    let limits = Limits {
+        engine_concurrency: config.engine_concurrency.max(1) as usize,
+        pull_concurrency: config.pull_concurrency.max(1) as usize,
+        relist_interval: DurationMs(config.relist_interval_ms.max(1_000)),
+    };
+    log::info!(node:%, uid:% = identity.uid, address:%, holds = ledger.assignments.len(); "agent starts");
+
+    // The two know each other by recipients alone: the reporter's address exists before the reporter.
+    let reporter = Context::<Reporter>::new();
+    let supervisor = Supervisor::new(ledger, file, limits, engine, reporter.address().recipient()).start();
+    let reporter = reporter.run(Reporter::new(
+        identity,
+        masters,
+        settings,
+        supervisor.clone().recipient(),
+        supervisor.clone().recipient(),
+        supervisor.clone().recipient(),
+    ));
+    let server = http::Server::start(listener, supervisor.clone().recipient())
+        .await
+        .map_err(|source| StartError::Listen { address, source })?;
+    Ok(AgentHandle { server, supervisor, reporter, ledger: held })
+}
+
+fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {
+    if configured.is_empty() {
+        return Err(StartError::NoMaster);
+    }
+    configured
+        .iter()
+        .map(|url| {
+            let base = url.trim_end_matches('/');
+            let fits = base.strip_prefix("http://").is_some_and(|host| {
+                !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) && base.parse::<actix_web::http::Uri>().is_ok()
+            });
+            if fits { Ok(base.to_owned()) } else { Err(StartError::Master(url.chars().take(200).collect())) }
+        })
+        .collect()
+}
+
+fn host_name() -> Result<NodeName, StartError> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(StartError::HostName)?;
+    NodeName::parse(&name.trim().to_lowercase()).map_err(StartError::NodeName)
+}

@@ -1,0 +1,362 @@
+//! Docker through bollard: a unix socket or plain TCP.
+//!
+//! Paths are sent without a version, so an engine speaks the newest API it has.
+//! What is sent needs nothing newer than API 1.40 (engine 19.03): the create
+//! body holds image, command, environment, labels, restart policy and init.
+//!
+//! bollard refuses a whole list for one unknown word in it; such a list is read
+//! again state by state, and says that it is not complete.
+
+use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{
+        ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EventMessage, HealthStatusEnum, HostConfig,
+        RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, RemoveContainerOptions,
+        StopContainerOptions,
+    },
+};
+use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
+use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels};
+
+use super::{
+    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
+    PULL_IDLE_LIMIT_MS,
+};
+
+/// How long one operation may take. A create or start on a loaded host takes
+/// seconds; a minute means that something hangs.
+const OPERATION_LIMIT: Duration = Duration::from_secs(60);
+/// What bollard itself is told, above our own limits and the longest grace.
+const CLIENT_LIMIT_S: u64 = 2 * 3_600;
+/// The words for a container's state that a list can be asked for.
+const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "exited", "dead", "removing"];
+
+/// A Docker engine, connected when it is first needed.
+pub struct DockerEngine {
+    host: DockerHost,
+    client: OnceCell<Docker>,
+}
+
+/// Where an engine is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum DockerHost {
+    Unix(String),
+    Tcp(String),
+}
+
+/// Why a text is not an engine's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("docker host must be unix:///path, tcp://host:port or http://host:port, but is {0:?}")]
+pub struct InvalidDockerHost(String);
+
+impl DockerEngine {
+    /// Checks `url`; does not connect yet.
+    ///
+    /// # Errors
+    /// [`InvalidDockerHost`] for anything but `unix://`, `tcp://` and `http://` addresses.
+    pub fn new(url: &str) -> Result<Self, InvalidDockerHost> {
+        let host = if let Some(path) = url.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
+            DockerHost::Unix(path.to_owned())
+        } else if let Some(address) = url.strip_prefix("tcp://").or_else(|| url.strip_prefix("http://"))
+            && let address = address.trim_end_matches('/')
+            && let Some((name, port)) = address.rsplit_once(':')
+            && !name.is_empty()
+            && !address.contains(['/', '?', '#', '@', ' '])
+            && port.parse::<u16>().is_ok()
+        {
+            DockerHost::Tcp(format!("tcp://{address}"))
+        } else {
+            return Err(InvalidDockerHost(url.chars().take(200).collect()));
+        };
+        Ok(Self { host, client: OnceCell::new() })
+    }
+
+    fn client(&self) -> Result<Docker, EngineError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = match &self.host {
+            DockerHost::Unix(path) => Docker::connect_with_unix(path, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
+            DockerHost::Tcp(address) => Docker::connect_with_http(address, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
+        };
+        let client = client.map_err(|error| generic(&error))?;
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
+        let client = self.client().map_err(|error| Error::SocketNotFoundError(error.to_string()))?;
+        let mut filters = HashMap::from([("label".to_owned(), vec![format!("{}=true", labels::MANAGED)])]);
+        if let Some(word) = state {
+            filters.insert("status".to_owned(), vec![word.to_owned()]);
+        }
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        Ok(client.list_containers(Some(options)).await?.into_iter().filter_map(container_of).collect())
+    }
+
+    async fn list_all(&self) -> Result<Listing, EngineError> {
+        match self.list_some(None).await {
+            Ok(containers) => return Ok(Listing { containers, complete: true }),
+            Err(Error::JsonDataError { message, .. }) => {
+                log::warn!(why:% = message; "a list of containers holds a word this version does not know; reading it by parts");
+            }
+            Err(error) => return Err(generic(&error)),
+        }
+        let mut containers = Vec::new();
+        for word in STATE_WORDS {
+            match self.list_some(Some(word)).await {
+                Ok(some) => containers.extend(some),
+                Err(Error::JsonDataError { .. }) => {}
+                Err(error) => return Err(generic(&error)),
+            }
+        }
+        Ok(Listing { containers, complete: false })
+    }
+}
+
+impl Engine for DockerEngine {
+    fn identify(&self) -> EngineFuture<'_, EngineFacts> {
+        within(OPERATION_LIMIT, async move {
+            let client = self.client()?;
+            let (version, info) =
+                futures_util::future::try_join(client.version(), client.info()).await.map_err(|e| generic(&e))?;
+            Ok(EngineFacts {
+                version: version.version.unwrap_or_default(),
+                api: version.api_version.unwrap_or_default(),
+                os: info.os_type.unwrap_or_default(),
+                arch: info.architecture.unwrap_or_default(),
+                cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
+                memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+            })
+        })
+    }
+
+    fn list(&self) -> EngineFuture<'_, Listing> {
+        within(OPERATION_LIMIT, self.list_all())
+    }
+
+    fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
+        within(OPERATION_LIMIT, async move {
+            let options = CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
+            let answer = self.client()?.create_container(Some(options), create_body(&order)).await;
+            answer.map(|created| created.id).map_err(|error| match error {
+                Error::DockerResponseServerError { status_code: 404, message } => EngineError::NoSuchImage(message),
+                Error::DockerResponseServerError { status_code: 409, message } => EngineError::NameTaken(message),
+                other => generic(&other),
+            })
+        })
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
+        within(OPERATION_LIMIT, async move { settled(self.client()?.start_container(id, None).await) })
+    }
+
+    fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()> {
+        within(OPERATION_LIMIT + Duration::from_secs(grace_s.into()), async move {
+            let options = StopContainerOptions { t: Some(i32::try_from(grace_s).unwrap_or(i32::MAX)), ..Default::default() };
+            settled(self.client()?.stop_container(id, Some(options)).await)
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
+        within(OPERATION_LIMIT, async move {
+            let options = RemoveContainerOptions { v: true, force: true, ..Default::default() };
+            settled(self.client()?.remove_container(id, Some(options)).await)
+        })
+    }
+
+    fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>> {
+        within(OPERATION_LIMIT, async move {
+            let found = match self.client()?.inspect_container(replica.as_str(), None).await {
+                Ok(found) => found,
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
+                Err(error) => return Err(generic(&error)),
+            };
+            let state = found.state.unwrap_or_default();
+            let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
+            // The engine also answers to prefixes of ids: six digits may be one.
+            if name != replica.as_str() {
+                return Ok(None);
+            }
+            Ok(Some(Container {
+                id: found.id.unwrap_or_default(),
+                name,
+                labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
+                state: state.status.map_or(ContainerState::Other, |word| ContainerState::parse(&word.to_string())),
+                unhealthy: state.health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY),
+            }))
+        })
+    }
+
+    fn pull<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, ()> {
+        async move {
+            let (name, version) = image.name_and_version();
+            let options =
+                CreateImageOptions { from_image: Some(name.to_owned()), tag: Some(version.to_owned()), ..Default::default() };
+            let mut progress = self.client()?.create_image(Some(options), None, None);
+            let limit = Duration::from_millis(PULL_IDLE_LIMIT_MS);
+            loop {
+                match tokio::time::timeout(limit, progress.next()).await {
+                    Ok(Some(Ok(_))) => {}
+                    Ok(Some(Err(error))) => return Err(generic(&error)),
+                    Ok(None) => return Ok(()),
+                    Err(_) => {
+                        return Err(EngineError::TimedOut(format!("pulling {image} made no progress for {} s", limit.as_secs())));
+                    }
+                }
+            }
+        }
+        .boxed_local()
+    }
+
+    fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>> {
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(error) => return stream::iter([Err(error)]).boxed_local(),
+        };
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("label".to_owned(), vec![format!("{}=true", labels::MANAGED)]),
+        ]);
+        let since = format!("{}.{:03}000000", since.0 / 1_000, since.0 % 1_000);
+        let options = EventsOptions { since: Some(since), filters: Some(filters), until: None };
+        client
+            .events(Some(options))
+            .filter_map(|item| async move {
+                match item {
+                    Ok(message) => event_of(message).map(Ok),
+                    // One event that cannot be read is not the end of the stream; the relist repairs it.
+                    Err(Error::JsonDataError { .. } | Error::JsonSerdeError { .. }) => None,
+                    Err(error) => Some(Err(generic(&error))),
+                }
+            })
+            .boxed_local()
+    }
+}
+
+fn within<'a, T: 'a>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T, EngineError>> + 'a,
+) -> futures_util::future::LocalBoxFuture<'a, Result<T, EngineError>> {
+    async move {
+        tokio::time::timeout(limit, operation)
+            .await
+            .unwrap_or_else(|_| Err(EngineError::TimedOut(format!("no answer within {} s", limit.as_secs()))))
+    }
+    .boxed_local()
+}
+
+fn create_body(order: &CreateOrder) -> ContainerCreateBody {
+    let template = &order.template;
+    ContainerCreateBody {
+        image: Some(template.image.as_str().to_owned()),
+        cmd: (!template.command.is_empty()).then(|| template.command.clone()),
+        env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        labels: Some(order.labels.clone()),
+        host_config: Some(HostConfig {
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
+            init: Some(false),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn container_of(found: ContainerSummary) -> Option<Container> {
+    // A container has further names where others link to it; its own has no second slash.
+    let name = found.names?.into_iter().find_map(|name| {
+        let own = name.trim_start_matches('/');
+        (!own.contains('/')).then(|| own.to_owned())
+    })?;
+    let state = found.state.as_ref().map(ContainerSummaryStateEnum::to_string).unwrap_or_default();
+    Some(Container {
+        id: found.id?,
+        name,
+        labels: found.labels.unwrap_or_default(),
+        state: ContainerState::parse(&state),
+        unhealthy: found.status.is_some_and(|words| words.ends_with("(unhealthy)")),
+    })
+}
+
+fn event_of(message: EventMessage) -> Option<EngineEvent> {
+    let actor = message.actor?;
+    let attributes = actor.attributes.unwrap_or_default();
+    let kind = match message.action?.as_str() {
+        "start" => EventKind::Started,
+        "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
+        "stop" => EventKind::Stopped,
+        "destroy" => EventKind::Destroyed,
+        "pause" => EventKind::Paused,
+        "unpause" => EventKind::Unpaused,
+        "health_status: healthy" => EventKind::Health { healthy: true },
+        "health_status: unhealthy" => EventKind::Health { healthy: false },
+        _ => return None,
+    };
+    Some(EngineEvent { id: actor.id?, name: attributes.get("name")?.clone(), kind })
+}
+
+/// Success, or there already (304).
+fn settled(answer: Result<(), Error>) -> Result<(), EngineError> {
+    match answer {
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
+        Err(Error::DockerResponseServerError { status_code: 404, message }) if message.contains("No such container") => {
+            Err(EngineError::NoSuchContainer(message))
+        }
+        Err(error) => Err(generic(&error)),
+    }
+}
+
+fn generic(error: &Error) -> EngineError {
+    match error {
+        Error::DockerResponseServerError { status_code: 502..=504, message } => EngineError::Unreachable(message.clone()),
+        Error::DockerResponseServerError { message, .. } => EngineError::Refused(message.clone()),
+        Error::DockerStreamError { error } => EngineError::Refused(error.clone()),
+        Error::RequestTimeoutError => EngineError::TimedOut("no answer".to_owned()),
+        Error::SocketNotFoundError(path) => EngineError::Unreachable(format!("there is no socket {path}")),
+        Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
+            EngineError::Unreachable(chain(error))
+        }
+        other => EngineError::Refused(chain(other)),
+    }
+}
+
+/// The error and what it stems from, in one line: the client's outermost words alone say little.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let text = (inner as &dyn Display).to_string();
+        if !words.ends_with(&text) {
+            words = format!("{words}: {text}");
+        }
+        source = inner.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_an_engine_are_taken() {
+        for good in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "http://engine:2375/"] {
+            assert!(DockerEngine::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "docker.sock", "unix://relative", "tcp://host", "tcp://:1", "tcp://h:x", "ssh://h:1", "http://u@h:1"] {
+            assert!(DockerEngine::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_away_is_unreachable() {
+        let engine = DockerEngine::new("unix:///nonexistent/docker.sock").unwrap();
+        let outcome = futures_util::FutureExt::now_or_never(async { engine.client().map(|_| ()) }).unwrap();
+        assert!(matches!(outcome, Err(EngineError::Unreachable(_))), "{outcome:?}");
+    }
+}

@@ -1,0 +1,220 @@
+//! The container engine as the agent sees it: a handful of narrow operations
+//! on plain types. Nothing here decides anything.
+//!
+//! Invariants:
+//! - An operation that brings [`EngineError::Unreachable`] or
+//!   [`EngineError::TimedOut`] may have happened: look before trying again.
+//! - Ids and names that reach an engine's path are validated types or ids the
+//!   engine itself gave out.
+
+use std::collections::HashMap;
+
+use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
+use shef_common::{
+    clock::WallMs,
+    ids::{ClusterId, ReplicaId},
+    image::ImageRef,
+    labels,
+    protocol::Assignment,
+    spec::Template,
+};
+use std::sync::Arc;
+
+pub mod docker;
+pub mod fake;
+
+/// What an engine operation brings, later.
+pub type EngineFuture<'a, T> = LocalBoxFuture<'a, Result<T, EngineError>>;
+
+/// A container engine.
+pub trait Engine: 'static {
+    /// Who the engine is and what its host has.
+    fn identify(&self) -> EngineFuture<'_, EngineFacts>;
+    /// Every container with our mark, running or not.
+    fn list(&self) -> EngineFuture<'_, Listing>;
+    /// Makes a container and returns its id.
+    fn create(&self, order: CreateOrder) -> EngineFuture<'_, String>;
+    /// Starts a container; one that runs already is started.
+    fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()>;
+    /// Stops a container: the stop signal, and after the grace a kill. One that is stopped already is stopped.
+    fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()>;
+    /// Removes a container with its anonymous volumes, killing it if it runs.
+    fn remove<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()>;
+    /// The container of that name; `None`: there is none.
+    fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>>;
+    /// Fetches an image. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
+    fn pull<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, ()>;
+    /// Events of containers with our mark since `since`. Ends only with an error.
+    fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>>;
+}
+
+/// A pull without any progress for this long has failed. Below 30 s, so that
+/// the reason reaches whoever waits that long for a deployment.
+pub const PULL_IDLE_LIMIT_MS: u64 = 25_000;
+
+/// Why an engine operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The engine is away; the operation may have happened.
+    #[error("the engine does not answer: {0}")]
+    Unreachable(String),
+    /// No answer in time; the operation may have happened.
+    #[error("the engine took too long: {0}")]
+    TimedOut(String),
+    /// There is no such container.
+    #[error("{0}")]
+    NoSuchContainer(String),
+    /// The image is not on the host.
+    #[error("{0}")]
+    NoSuchImage(String),
+    /// Another container has the name.
+    #[error("{0}")]
+    NameTaken(String),
+    /// The engine refuses, in its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl EngineError {
+    /// The engine's words, fit for a status and a log: at most 500 characters, no control characters.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let text = self.to_string();
+        let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join(" ").chars().take(500).collect()
+    }
+}
+
+/// Who the engine is and what its host has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// As in `20.10.24`.
+    pub version: String,
+    /// As in `1.41`.
+    pub api: String,
+    /// As in `linux`.
+    pub os: String,
+    /// As in `x86_64`.
+    pub arch: String,
+    /// The host's processors.
+    pub cpus: u32,
+    /// The host's memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What a container is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateOrder {
+    /// The container's name.
+    pub replica: ReplicaId,
+    /// What it runs.
+    pub template: Arc<Template>,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+}
+
+/// Every container of ours, as far as it could be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The containers.
+    pub containers: Vec<Container>,
+    /// Whether these are all; if not, absence means nothing.
+    pub complete: bool,
+}
+
+/// A container as the engine tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+    /// What it does.
+    pub state: ContainerState,
+    /// Whether its own health check fails.
+    pub unhealthy: bool,
+}
+
+impl Container {
+    /// The assignment it was made for, if it belongs to `cluster`.
+    #[must_use]
+    pub fn assignment(&self, cluster: &ClusterId) -> Option<Assignment> {
+        labels::read(cluster, &self.name, &self.labels)
+    }
+}
+
+/// What a container does, by the engine's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    /// Runs.
+    Running,
+    /// Exited, and the engine is about to start it again.
+    Restarting,
+    /// Frozen by someone.
+    Paused,
+    /// Exited or was stopped, and stays so.
+    Exited,
+    /// Half removed.
+    Dead,
+    /// Being removed.
+    Removing,
+    /// A word that this version does not know.
+    Other,
+}
+
+impl ContainerState {
+    /// The state by the engine's word for it.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "created" => Self::Created,
+            "running" => Self::Running,
+            "restarting" => Self::Restarting,
+            "paused" => Self::Paused,
+            "exited" => Self::Exited,
+            "dead" => Self::Dead,
+            "removing" => Self::Removing,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Something happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    /// The container.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What can happen to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It was started.
+    Started,
+    /// Its process ended.
+    Died {
+        /// With this code.
+        exit_code: i64,
+    },
+    /// Someone stopped it, so the engine does not start it again.
+    Stopped,
+    /// It is gone.
+    Destroyed,
+    /// Someone froze it.
+    Paused,
+    /// It goes on.
+    Unpaused,
+    /// Its own health check changed its mind.
+    Health {
+        /// Whether the check passes.
+        healthy: bool,
+    },
+}

@@ -1,0 +1,10 @@
+//! The agent's HTTP side: one server, on the agent's own arbiter and thread.
+//!
+//! Requests reach the supervisor without crossing threads, and a thousand
+//! agents in one process need no thousand threads.
+
+mod assignments;
+mod health;
+mod server;
+
+pub use server::{Server, bind};

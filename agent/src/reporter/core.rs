@@ -1,0 +1,332 @@
+//! The reporter's decisions. Pure: events in, effects out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs, Now},
+    ids::{BootId, ClusterId, NodeName, ReplicaId},
+    protocol::{Accepted, Registered, Report, ReportAck},
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::messages::Observed;
+use crate::engine::EngineFacts;
+
+/// How long the first registration waits for the engine to say what there is.
+const ENGINE_GRACE: DurationMs = DurationMs(2_000);
+/// After a refused registration.
+const REFUSED_WAIT: DurationMs = DurationMs(5_000);
+/// Between calls to masters that do not answer: 100 ms doubling to 1 s.
+const UNREACHABLE: Backoff = Backoff { first: Backoff::CALL.first, most: DurationMs(1_000) };
+/// Bounds on the report interval that a master may ask for.
+const INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
+
+/// What a reporter is made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The host.
+    pub node: NodeName,
+    /// This run of the agent.
+    pub boot: BootId,
+    /// How many masters there are to choose from; at least one.
+    pub masters: usize,
+    /// How long changes are gathered.
+    pub debounce: DurationMs,
+    /// Spreads the heartbeats of many hosts.
+    pub seed: u64,
+}
+
+/// What happens to the reporter.
+#[derive(Debug)]
+pub enum Event {
+    /// The agent has started.
+    Begin,
+    /// The supervisor tells.
+    Observed(Observed),
+    /// A registration was answered.
+    Registered(Result<Registered, Failure>),
+    /// A report was answered.
+    Reported(Result<ReportAck, Failure>),
+    /// Time has passed.
+    Tick,
+}
+
+/// Why a call to a master failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No answer, or one that says to come back later.
+    Unreachable,
+    /// The master does not want it.
+    Refused,
+}
+
+/// What the reporter wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Register with this master.
+    Register {
+        /// Which of the masters.
+        master: usize,
+        /// What is known of the engine.
+        facts: Option<EngineFacts>,
+    },
+    /// Send this report.
+    Report {
+        /// To which of the masters.
+        master: usize,
+        /// What to say.
+        report: Box<Report>,
+    },
+    /// Tell the supervisor that the host belongs to this cluster.
+    Joined(ClusterId),
+    /// Tell the supervisor that the master knows these are stopped.
+    Acknowledged(Vec<ReplicaId>),
+}
+
+#[derive(Debug)]
+struct Membership {
+    cluster: ClusterId,
+    interval: DurationMs,
+    heartbeat_at: MonoMs,
+}
+
+/// The reporter's state.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    random: u64,
+    master: usize,
+    latest: BTreeMap<ReplicaId, ReplicaStatus>,
+    dirty: BTreeSet<ReplicaId>,
+    /// Since when something waits to be told.
+    changed_at: Option<MonoMs>,
+    accepted: Option<Accepted>,
+    engine_error: Option<String>,
+    facts: Option<EngineFacts>,
+    listed: bool,
+    grace_ends: Option<MonoMs>,
+    member: Option<Membership>,
+    must_register: bool,
+    want_full: bool,
+    in_flight: bool,
+    /// What the report in flight says.
+    sent: Vec<ReplicaStatus>,
+    sent_full: bool,
+    failures: u32,
+    not_before: MonoMs,
+    seq: u64,
+}
+
+impl Core {
+    /// A reporter that has told nobody anything yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            random: settings.seed | 1,
+            settings,
+            master: 0,
+            latest: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            changed_at: None,
+            accepted: None,
+            engine_error: None,
+            facts: None,
+            listed: false,
+            grace_ends: None,
+            member: None,
+            must_register: true,
+            want_full: false,
+            in_flight: false,
+            sent: Vec::new(),
+            sent_full: false,
+            failures: 0,
+            not_before: MonoMs(0),
+            seq: 0,
+        }
+    }
+
+    /// The one entrance.
+    pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Begin => self.grace_ends = Some(now.mono + ENGINE_GRACE),
+            Event::Observed(observed) => self.observed(observed, now),
+            Event::Registered(outcome) => self.registered(outcome, now, &mut effects),
+            Event::Reported(outcome) => self.reported(outcome, now, &mut effects),
+            Event::Tick => {}
+        }
+        self.call(now, &mut effects);
+        effects
+    }
+
+    /// When to call with [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<MonoMs> {
+        if self.in_flight { None } else { self.due().map(|at| at.max(self.not_before)) }
+    }
+
+    /// When the next call should go out, back-off aside.
+    fn due(&self) -> Option<MonoMs> {
+        match &self.member {
+            Some(member) if !self.must_register => {
+                let changed = self.changed_at.map(|at| at + self.settings.debounce);
+                Some(changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at)))
+            }
+            Some(_) | None if self.listed && self.facts.is_some() => Some(MonoMs(0)),
+            Some(_) | None => self.grace_ends,
+        }
+    }
+
+    fn observed(&mut self, observed: Observed, now: Now) {
+        for (id, status) in observed.statuses {
+            self.dirty.insert(id.clone());
+            self.latest.insert(id, status);
+            self.changed_at.get_or_insert(now.mono);
+        }
+        if let Some(accepted) = observed.accepted {
+            self.accepted = accepted;
+        }
+        if let Some(error) = observed.engine_error {
+            self.engine_error = error;
+            self.changed_at.get_or_insert(now.mono);
+        }
+        if let Some(facts) = observed.facts {
+            // A registration that went without, or with an older engine's, is mended.
+            let differs = self.facts.as_ref() != Some(&facts);
+            self.must_register |= differs;
+            self.facts = Some(facts);
+        }
+        self.listed |= observed.listed;
+        self.must_register |= observed.reregister;
+    }
+
+    fn call(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.due().is_some_and(|at| at <= now.mono) && self.not_before <= now.mono;
+        if self.in_flight || !due {
+            return;
+        }
+        self.in_flight = true;
+        let interval = self.member.as_ref().map(|member| self.jittered(member.interval));
+        match (&mut self.member, interval) {
+            (Some(member), Some(interval)) if !self.must_register => {
+                self.random = next_random(self.random);
+                member.heartbeat_at = now.mono + interval;
+                let cluster = member.cluster.clone();
+                let report = Box::new(self.report(cluster));
+                effects.push(Effect::Report { master: self.master, report });
+            }
+            _ => {
+                self.must_register = false;
+                effects.push(Effect::Register { master: self.master, facts: self.facts.clone() });
+            }
+        }
+    }
+
+    fn report(&mut self, cluster: ClusterId) -> Report {
+        self.seq += 1;
+        self.sent_full = self.want_full;
+        self.sent = if self.want_full {
+            self.latest.values().cloned().collect()
+        } else {
+            self.dirty.iter().filter_map(|id| self.latest.get(id).cloned()).collect()
+        };
+        self.changed_at = None;
+        Report {
+            cluster,
+            node: self.settings.node.clone(),
+            boot: self.settings.boot.clone(),
+            seq: self.seq,
+            accepted: self.accepted.clone(),
+            full: self.sent_full,
+            statuses: self.sent.clone(),
+            engine_error: self.engine_error.clone(),
+        }
+    }
+
+    fn registered(&mut self, outcome: Result<Registered, Failure>, now: Now, effects: &mut Vec<Effect>) {
+        self.in_flight = false;
+        match outcome {
+            Ok(registered) => {
+                self.failures = 0;
+                self.want_full = true;
+                let ms = registered.report_interval_ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end());
+                effects.push(Effect::Joined(registered.cluster.clone()));
+                // The first report follows at once: until then the master knows nothing of what runs.
+                self.member = Some(Membership { cluster: registered.cluster, interval: DurationMs(ms), heartbeat_at: now.mono });
+            }
+            Err(failure) => {
+                self.must_register = true;
+                self.failed(&failure, now);
+            }
+        }
+    }
+
+    fn reported(&mut self, outcome: Result<ReportAck, Failure>, now: Now, effects: &mut Vec<Effect>) {
+        self.in_flight = false;
+        let sent = std::mem::take(&mut self.sent);
+        match outcome {
+            Ok(ack) if ack.want_registration => {
+                self.must_register = true;
+                self.not_yet_told(now);
+            }
+            Ok(ack) => {
+                self.failures = 0;
+                if self.sent_full {
+                    self.want_full = false;
+                }
+                let mut stopped = Vec::new();
+                for status in sent {
+                    if self.latest.get(&status.replica) == Some(&status) {
+                        self.dirty.remove(&status.replica);
+                        if status.state == ReplicaState::Stopped {
+                            self.latest.remove(&status.replica);
+                            stopped.push(status.replica);
+                        }
+                    }
+                }
+                if !stopped.is_empty() {
+                    effects.push(Effect::Acknowledged(stopped));
+                }
+                if ack.want_full {
+                    self.want_full = true;
+                    self.changed_at.get_or_insert(now.mono);
+                }
+            }
+            Err(failure) => {
+                self.must_register |= failure == Failure::Refused;
+                self.not_yet_told(now);
+                self.failed(&failure, now);
+            }
+        }
+    }
+
+    fn not_yet_told(&mut self, now: Now) {
+        if !self.dirty.is_empty() || self.want_full {
+            self.changed_at.get_or_insert(now.mono);
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure, now: Now) {
+        self.failures += 1;
+        self.master = (self.master + 1) % self.settings.masters.max(1);
+        let wait = match failure {
+            Failure::Unreachable => UNREACHABLE.after(self.failures),
+            Failure::Refused => REFUSED_WAIT,
+        };
+        self.not_before = now.mono + wait;
+    }
+
+    /// `interval` less or more by up to a tenth.
+    fn jittered(&self, interval: DurationMs) -> DurationMs {
+        let per_mille = 900 + next_random(self.random) % 201;
+        DurationMs((interval.0 * per_mille / 1_000).max(1))
+    }
+}
+
+/// xorshift64 (Marsaglia 2003): enough to spread heartbeats.
+fn next_random(mut x: u64) -> u64 {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^ (x << 17)
+}

@@ -1,0 +1,34 @@
+//! What the reporter is told.
+
+use std::collections::BTreeMap;
+
+use actix::Message;
+use shef_common::{ids::ReplicaId, protocol::Accepted, status::ReplicaStatus};
+
+use crate::engine::EngineFacts;
+
+/// Event: what the supervisor has seen since it last told.
+#[derive(Debug, Default, Message)]
+#[rtype(result = "()")]
+pub struct Observed {
+    /// Statuses that changed.
+    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// What the ledger has accepted, where that is told.
+    pub accepted: Option<Option<Accepted>>,
+    /// Why the engine does not answer, where that changed.
+    pub engine_error: Option<Option<String>>,
+    /// Who the engine is, where that was asked.
+    pub facts: Option<EngineFacts>,
+    /// The engine has shown its containers for the first time.
+    pub listed: bool,
+    /// What the host holds has become known only now.
+    pub reregister: bool,
+}
+
+impl Observed {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.statuses.is_empty() && self.engine_error.is_none() && self.facts.is_none() && !self.listed && !self.reregister
+    }
+}

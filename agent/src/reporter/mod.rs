@@ -1,0 +1,18 @@
+//! The reporter: tells a master who this host is and what it sees.
+//!
+//! Invariants:
+//! - At most one call to a master is in flight.
+//! - A status is sent again until a report that held it is acknowledged; only
+//!   the latest of each replica is kept, so what is kept grows with what runs.
+//! - A stopped replica is forgotten once the master has confirmed that it knows.
+//! - A master that is away changes nothing on this host.
+
+mod actor;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod messages;
+
+pub use self::core::{Core, Effect, Event, Failure, Settings};
+pub use actor::{Identity, Reporter};
+pub use messages::Observed;

@@ -1,0 +1,86 @@
+//! Whether a push is accepted, and what the ledger says after it. Pure.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    ids::ReplicaId,
+    protocol::{Accepted, Push, PushRefused, Refusal},
+    spec::default_stop_grace_s,
+};
+
+use super::ledger::Ledger;
+
+/// What becomes of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It changes the ledger to this.
+    Change(Box<Ledger>),
+    /// It has been accepted before.
+    Known(Accepted),
+    /// It is not for us, not now, or not on this base.
+    Refused(PushRefused),
+}
+
+/// Judges `push` by `ledger`. `listed`: whether the engine has shown its
+/// containers yet; `holds`: those of this cluster that the ledger does not
+/// name, with their grace in seconds.
+pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u32>, push: &Push) -> Verdict {
+    let refused = |why| Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone() });
+    match &ledger.cluster {
+        None => return refused(Refusal::NotReady),
+        Some(ours) if *ours != push.cluster => return refused(Refusal::OtherCluster),
+        Some(_) => {}
+    }
+    let accepted = ledger.accepted.as_ref();
+    if accepted.is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
+        return refused(Refusal::StaleFence);
+    }
+    let same_fence = accepted.filter(|accepted| accepted.fence == push.fence);
+    let now_accepted = Accepted { fence: push.fence.clone(), revision: push.revision };
+    let Some(base) = push.base else {
+        // A snapshot that was overtaken by what came after it.
+        if same_fence.is_some_and(|accepted| push.revision < accepted.revision) {
+            return refused(Refusal::WrongBase);
+        }
+        if !listed {
+            return refused(Refusal::NotReady);
+        }
+        return Verdict::Change(Box::new(snapshot(ledger, holds, push, now_accepted)));
+    };
+    match same_fence {
+        Some(accepted) if accepted.revision == push.revision => Verdict::Known(accepted.clone()),
+        Some(accepted) if accepted.revision == base && push.revision > base => {
+            Verdict::Change(Box::new(delta(ledger, holds, push, now_accepted)))
+        }
+        Some(_) | None => refused(Refusal::WrongBase),
+    }
+}
+
+fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
+    let mut next = Ledger::new(ledger.uid.clone());
+    next.cluster.clone_from(&ledger.cluster);
+    next.accepted = Some(accepted);
+    next.removals.clone_from(holds);
+    next.removals.extend(ledger.assignments.values().map(|a| (a.replica.clone(), a.template.stop_grace_s)));
+    next.removals.extend(ledger.removals.iter().map(|(replica, &grace_s)| (replica.clone(), grace_s)));
+    for assignment in &push.set {
+        next.removals.remove(&assignment.replica);
+        next.assignments.insert(assignment.replica.clone(), assignment.clone());
+    }
+    next
+}
+
+fn delta(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
+    let mut next = ledger.clone();
+    next.accepted = Some(accepted);
+    for assignment in &push.set {
+        next.removals.remove(&assignment.replica);
+        next.assignments.insert(assignment.replica.clone(), assignment.clone());
+    }
+    for replica in &push.remove {
+        let grace_s = next.assignments.remove(replica).map(|assignment| assignment.template.stop_grace_s);
+        let grace_s = grace_s.or_else(|| holds.get(replica).copied());
+        next.removals.entry(replica.clone()).or_insert(grace_s.unwrap_or_else(default_stop_grace_s));
+    }
+    next
+}

@@ -1,0 +1,43 @@
+//! What the supervisor is told and asked.
+
+use actix::Message;
+use shef_common::{
+    ids::{ClusterId, ReplicaId},
+    protocol::{Accepted, Assignment, Push, PushRefused},
+};
+
+/// Command: a master orders. Answered when the order is durable, or refused.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Accepted, PushRefused>")]
+pub struct ApplyPush(pub Push);
+
+/// Event: a master has taken this host into its cluster.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Joined(pub ClusterId);
+
+/// Event: the master knows that these replicas are stopped.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Acknowledged(pub Vec<ReplicaId>);
+
+/// Query: what a registration tells.
+#[derive(Debug, Message)]
+#[rtype(result = "Description")]
+pub struct Describe;
+
+/// What the host belongs to, has accepted and holds.
+#[derive(Debug, Clone, Default, actix::MessageResponse)]
+pub struct Description {
+    /// The cluster, once joined.
+    pub cluster: Option<ClusterId>,
+    /// What was accepted last.
+    pub accepted: Option<Accepted>,
+    /// Everything it holds.
+    pub holds: Vec<Assignment>,
+}
+
+/// Command: the agent stops. What runs is left running.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;

@@ -1,0 +1,31 @@
+//! The supervisor: owns what this host has accepted and sees it through.
+//!
+//! Invariants:
+//! - The ledger is durable before a push is acknowledged and before anything is
+//!   done about it.
+//! - A container is removed only if the ledger says so by name, and only if its
+//!   labels say that it is this cluster's. Absence authorises nothing.
+//! - At most one engine operation is in flight for a replica; at most
+//!   `engine_concurrency` for the host, and pulls and stops (which mostly wait)
+//!   have bounds of their own.
+//! - An operation without an answer may have happened: the supervisor looks
+//!   before it tries again.
+//! - What the engine said before an operation ended says nothing about what is
+//!   after it.
+//! - A failed replica is reported, not retried: the master replaces it.
+//!
+//! `admission` decides whether a push is accepted, `replica` what the next step
+//! for one replica is, `core` ties them to the engine and the ledger.
+
+mod actor;
+mod admission;
+mod core;
+#[cfg(test)]
+mod core_tests;
+pub mod ledger;
+mod messages;
+mod replica;
+
+pub use self::core::{Core, Effect, Event, Limits, Operation, Outcome};
+pub use actor::Supervisor;
+pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, Shutdown};

@@ -1,0 +1,502 @@
+//! One replica on this host: what is wished, what the engine shows, and the one
+//! step that comes next. Pure.
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs, Now},
+    ids::ReplicaId,
+    protocol::Assignment,
+    status::{Health, Owner, ReplicaState, ReplicaStatus},
+};
+
+use crate::engine::{Container, ContainerState, EngineError, EventKind};
+
+/// A replica whose process ended counts as healthy again when it has stayed up this long.
+const SETTLE: DurationMs = DurationMs(5_000);
+/// A container that goes missing or stops again within this time is given back-off.
+const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
+/// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
+const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs(60_000) };
+/// A name that stays taken by nothing we can see is given up after this many tries.
+const MAX_NAME_CONFLICTS: u32 = 3;
+
+/// What shall become of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It shall run.
+    Run,
+    /// It shall be stopped within the grace and removed.
+    Remove { grace_s: u32 },
+    /// Nobody has said: it is kept as it is.
+    Hold,
+}
+
+/// What the engine shows of its container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Not looked yet, or an operation went without an answer.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// It is there.
+    Present { id: String, state: ContainerState },
+}
+
+/// One engine operation for one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Create,
+    Start,
+    Stop { grace_s: u32 },
+    Remove,
+    Inspect,
+}
+
+/// One replica and everything known about it.
+#[derive(Debug, Clone)]
+pub(super) struct Replica {
+    pub wish: Wish,
+    /// `None` only for a removal of something never seen here.
+    pub assignment: Option<Assignment>,
+    pub seen: Seen,
+    /// The step in flight.
+    pub busy: Option<Step>,
+    /// Whether the engine has told something since that step was asked for.
+    pub heard: bool,
+    /// Whether it stands in one of the queues for a step.
+    pub queued: bool,
+    /// Whether it waits for its image.
+    pub awaits_image: bool,
+    /// No step before this.
+    pub not_before: MonoMs,
+    /// The count of engine news at which this last changed.
+    pub touched: u64,
+    pub status: ReplicaStatus,
+    /// What was published last.
+    pub published: Option<ReplicaStatus>,
+    /// When it counts as healthy again, after its process ended.
+    pub settles_at: Option<MonoMs>,
+    crashed: Option<String>,
+    check_fails: bool,
+    pulled: bool,
+    stop_refused: bool,
+    exit_checks: u32,
+    name_conflicts: u32,
+    refusals: u32,
+    repairs: u32,
+    repaired_at: Option<MonoMs>,
+}
+
+impl Replica {
+    pub fn new(id: ReplicaId, wish: Wish, assignment: Option<Assignment>, seen: Seen, now: Now) -> Self {
+        let state = match wish {
+            Wish::Run | Wish::Hold => ReplicaState::Assigned,
+            Wish::Remove { .. } => ReplicaState::Stopping,
+        };
+        Self {
+            wish,
+            assignment,
+            seen,
+            busy: None,
+            heard: false,
+            queued: false,
+            awaits_image: false,
+            not_before: now.mono,
+            touched: 0,
+            status: ReplicaStatus::new(id, state, now.wall),
+            published: None,
+            settles_at: None,
+            crashed: None,
+            check_fails: false,
+            pulled: false,
+            stop_refused: false,
+            exit_checks: 0,
+            name_conflicts: 0,
+            refusals: 0,
+            repairs: 0,
+            repaired_at: None,
+        }
+    }
+
+    /// The step that comes next, whenever it is due; `None`: nothing to do, or nothing to do yet.
+    pub fn next(&self) -> Option<Step> {
+        use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
+        if self.busy.is_some() || self.awaits_image {
+            return None;
+        }
+        match (self.wish, &self.seen) {
+            (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
+            (Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => None,
+            (Wish::Run | Wish::Remove { .. }, Seen::Unknown) => Some(Step::Inspect),
+            (Wish::Run, Seen::Absent) => Some(Step::Create),
+            (Wish::Remove { .. }, Seen::Absent) => None,
+            (Wish::Run, Seen::Present { state, .. }) => match state {
+                Created | Exited => Some(Step::Start),
+                Dead => Some(Step::Remove),
+                Restarting | Removing => Some(Step::Inspect),
+                Running | Paused | Other => None,
+            },
+            (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
+                Created | Exited | Dead => Some(Step::Remove),
+                Removing => Some(Step::Inspect),
+                Running | Restarting | Paused | Other => {
+                    Some(if grace_s == 0 || self.stop_refused { Step::Remove } else { Step::Stop { grace_s } })
+                }
+            },
+        }
+    }
+
+    /// Whether nothing of it is left on the host and the wish was just that.
+    pub fn is_gone(&self) -> bool {
+        self.status.state == ReplicaState::Stopped && self.busy.is_none()
+    }
+
+    pub fn container_id(&self) -> Option<&str> {
+        match &self.seen {
+            Seen::Present { id, .. } => Some(id),
+            Seen::Unknown | Seen::Absent => None,
+        }
+    }
+
+    /// A new wish from the ledger.
+    pub fn wish(&mut self, wish: Wish, assignment: Option<&Assignment>, now: Now) {
+        if let Some(assignment) = assignment {
+            self.assignment = Some(assignment.clone());
+        }
+        if self.wish == wish {
+            return;
+        }
+        let before = std::mem::replace(&mut self.wish, wish);
+        self.not_before = now.mono;
+        match wish {
+            Wish::Run => {
+                if before != Wish::Hold {
+                    // Ordered to run after it was ordered away: its life begins anew.
+                    self.stop_refused = false;
+                    self.enter(ReplicaState::Assigned, now);
+                }
+                self.judge(now);
+            }
+            Wish::Remove { .. } => {
+                self.awaits_image = false;
+                self.enter(ReplicaState::Stopping, now);
+                self.judge(now);
+            }
+            Wish::Hold => {}
+        }
+    }
+
+    /// The engine shows this container, or that there is none, outside of any operation of ours.
+    pub fn show(&mut self, container: Option<&Container>, now: Now) {
+        let had = self.container_id().map(str::to_owned);
+        match container {
+            Some(container) => {
+                self.check_fails = container.unhealthy;
+                if container.state == ContainerState::Running && self.is_restarting() {
+                    self.starts_settling(now);
+                }
+                self.seen = Seen::Present { id: container.id.clone(), state: container.state };
+            }
+            None => self.seen = Seen::Absent,
+        }
+        let was_up = self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
+        if self.wish == Wish::Run && was_up && self.busy.is_none() {
+            match &self.seen {
+                Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
+                    self.repair("its container went missing and is made anew", now);
+                }
+                Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
+                    self.repair("its container was stopped and is started again", now);
+                }
+                Seen::Present { state: ContainerState::Created, .. } if self.status.state == ReplicaState::Running => {
+                    self.repair("its container had not been started", now);
+                }
+                Seen::Unknown | Seen::Absent | Seen::Present { .. } => {}
+            }
+        }
+        if matches!(self.seen, Seen::Present { state: ContainerState::Restarting | ContainerState::Removing, .. }) {
+            self.check_later(now);
+        }
+        self.judge(now);
+    }
+
+    /// Something happened to its container, whose id is the one we know.
+    pub fn happened(&mut self, kind: EventKind, now: Now) {
+        let Seen::Present { state, .. } = &mut self.seen else { return };
+        self.heard = true;
+        match kind {
+            EventKind::Started => {
+                *state = ContainerState::Running;
+                self.starts_settling(now);
+            }
+            EventKind::Died { exit_code } => {
+                *state = ContainerState::Restarting;
+                if self.wish != Wish::Run {
+                    *state = ContainerState::Exited;
+                } else if self.status.state == ReplicaState::Running || self.busy == Some(Step::Start) {
+                    self.status.restarts += 1;
+                    self.crashed = Some(format!("exited with code {exit_code}; the engine restarts it"));
+                    self.settles_at = None;
+                    self.check_later(now);
+                }
+            }
+            EventKind::Stopped => {
+                *state = ContainerState::Exited;
+                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() {
+                    self.repair("its container was stopped and is started again", now);
+                }
+            }
+            EventKind::Destroyed => {
+                if self.busy.is_none() {
+                    self.show(None, now);
+                } else {
+                    self.seen = Seen::Absent;
+                }
+            }
+            EventKind::Paused => *state = ContainerState::Paused,
+            EventKind::Unpaused => *state = ContainerState::Running,
+            EventKind::Health { healthy } => self.check_fails = !healthy,
+        }
+        if self.busy.is_none() {
+            self.judge(now);
+        }
+    }
+
+    /// The image it waited for is here, or cannot be had.
+    pub fn image_came(&mut self, outcome: &Result<(), EngineError>, now: Now) {
+        if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.pulled = true;
+                self.enter(ReplicaState::Starting, now);
+            }
+            Err(error) => self.fail(error.reason(), now),
+        }
+    }
+
+    /// Create was answered. Returns whether the image must be pulled first.
+    pub fn created(&mut self, outcome: Result<String, EngineError>, now: Now) -> bool {
+        match outcome {
+            Ok(id) => {
+                self.seen = Seen::Present { id, state: ContainerState::Created };
+                if self.wish == Wish::Run {
+                    self.enter(ReplicaState::Starting, now);
+                }
+            }
+            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish == Wish::Run => {
+                self.enter(ReplicaState::Pulling, now);
+                self.awaits_image = true;
+                return true;
+            }
+            Err(EngineError::NameTaken(words)) => {
+                self.name_conflicts += 1;
+                self.seen = Seen::Unknown;
+                if self.name_conflicts > MAX_NAME_CONFLICTS {
+                    self.fail(EngineError::NameTaken(words).reason(), now);
+                }
+                self.not_before = now.mono + Backoff::CALL.after(self.name_conflicts - 1);
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
+                replica.seen = Seen::Absent;
+                replica.fail(error.reason(), now);
+            }),
+        }
+        self.judge(now);
+        false
+    }
+
+    /// Start was answered; `news`: events have told more since it was asked for.
+    pub fn started(&mut self, outcome: Result<(), EngineError>, news: bool, now: Now) {
+        match outcome {
+            Ok(()) => {
+                if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
+                    *state = ContainerState::Running;
+                }
+                if self.wish == Wish::Run {
+                    self.enter(ReplicaState::Running, now);
+                    if self.seen == Seen::Absent {
+                        self.repair("its container went missing and is made anew", now);
+                    }
+                }
+            }
+            Err(EngineError::NoSuchContainer(_)) => {
+                self.seen = Seen::Absent;
+                if self.wish == Wish::Run {
+                    self.repair("its container went missing and is made anew", now);
+                }
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now)),
+        }
+        self.judge(now);
+    }
+
+    /// Stop was answered.
+    pub fn stopped(&mut self, outcome: Result<(), EngineError>, now: Now) {
+        match outcome {
+            Ok(()) => {
+                if let Seen::Present { state, .. } = &mut self.seen {
+                    *state = ContainerState::Exited;
+                }
+            }
+            Err(EngineError::NoSuchContainer(_)) => self.seen = Seen::Absent,
+            // Removing kills what would not stop.
+            Err(EngineError::TimedOut(_)) => self.stop_refused = true,
+            Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.stop_refused = true),
+        }
+        self.judge(now);
+    }
+
+    /// Remove was answered.
+    pub fn removed(&mut self, outcome: Result<(), EngineError>, now: Now) {
+        match outcome {
+            Ok(()) | Err(EngineError::NoSuchContainer(_)) => {
+                self.seen = Seen::Absent;
+                self.refusals = 0;
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
+                replica.status.reason = Some(error.reason());
+                replica.seen = Seen::Unknown;
+                replica.refused(now);
+            }),
+        }
+        self.judge(now);
+    }
+
+    /// Inspect was answered: `None` there is none of that name, `Some(None)` it is not ours.
+    pub fn inspected(&mut self, outcome: Result<Option<Option<&Container>>, EngineError>, now: Now) {
+        match outcome {
+            Ok(None) => self.show(None, now),
+            Ok(Some(Some(container))) => self.show(Some(container), now),
+            Ok(Some(None)) => {
+                self.seen = Seen::Absent;
+                if self.wish == Wish::Run {
+                    self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
+                }
+                self.judge(now);
+            }
+            Err(_) => self.refused(now),
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        if self.settles_at.is_some_and(|at| at <= now.mono) {
+            self.settles_at = None;
+            self.crashed = None;
+            self.exit_checks = 0;
+            self.judge(now);
+        }
+    }
+
+    /// Brings the status in line with wish and container.
+    fn judge(&mut self, now: Now) {
+        self.status.container_id = self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
+        match (self.wish, &self.seen) {
+            // While a create is under way, absence is about to end.
+            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => self.enter(ReplicaState::Stopped, now),
+            (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
+                use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
+                match state {
+                    Running | Restarting | Paused | Other if self.busy.is_none() => self.enter(ReplicaState::Running, now),
+                    Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
+                        self.enter(ReplicaState::Starting, now);
+                    }
+                    Running | Restarting | Paused | Other | Created | Exited | Dead | Removing => {}
+                }
+            }
+            (Wish::Hold, Seen::Present { state, .. }) => {
+                let (state, word) = (*state, format!("{state:?}").to_lowercase());
+                self.enter(ReplicaState::Running, now);
+                if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
+                    self.crashed = Some(format!("its container is {word}, and no master has ordered it to run"));
+                } else {
+                    self.crashed = None;
+                }
+            }
+            (Wish::Run | Wish::Remove { .. } | Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => {}
+        }
+        if self.status.state == ReplicaState::Running {
+            let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
+            let trouble = self
+                .crashed
+                .clone()
+                .or_else(|| paused.then(|| "its container is paused".to_owned()))
+                .or_else(|| self.check_fails.then(|| "its health check fails".to_owned()));
+            self.status.health = if trouble.is_some() { Health::Unhealthy } else { Health::Healthy };
+            self.status.reason = trouble;
+        }
+    }
+
+    /// Moves the status to `state`; a step back counts as a restart, so that every
+    /// status supersedes the one before.
+    fn enter(&mut self, state: ReplicaState, now: Now) {
+        let before = self.status.state;
+        if before == state {
+            return;
+        }
+        if before.mover(state) != Some(Owner::Agent) {
+            self.status.restarts += 1;
+        }
+        self.status.state = state;
+        self.status.since = now.wall;
+        self.status.health = Health::Healthy;
+        self.status.reason = None;
+    }
+
+    fn fail(&mut self, reason: String, now: Now) {
+        // The wish may have changed while this was under way: then what went wrong no longer matters.
+        if self.wish != Wish::Run {
+            return;
+        }
+        self.enter(ReplicaState::Failed, now);
+        self.status.reason = Some(reason);
+    }
+
+    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens again soon.
+    fn repair(&mut self, reason: &str, now: Now) {
+        if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
+            self.repairs = 0;
+        }
+        let wait = Backoff::REPLICA.after(self.repairs);
+        self.repairs += 1;
+        self.not_before = now.mono + wait;
+        self.repaired_at = Some(self.not_before);
+        self.pulled = false;
+        self.crashed = None;
+        self.settles_at = None;
+        if self.status.state == ReplicaState::Starting {
+            self.status.restarts += 1;
+        }
+        self.enter(ReplicaState::Starting, now);
+        self.status.reason = Some(reason.to_owned());
+    }
+
+    fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
+        match error {
+            EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
+            error => otherwise(self, error, now),
+        }
+    }
+
+    fn refused(&mut self, now: Now) {
+        self.refusals += 1;
+        self.not_before = now.mono + Backoff::CALL.after(self.refusals);
+    }
+
+    fn check_later(&mut self, now: Now) {
+        self.exit_checks += 1;
+        self.not_before = now.mono + EXIT_CHECK.after(self.exit_checks);
+    }
+
+    fn is_restarting(&self) -> bool {
+        matches!(self.seen, Seen::Present { state: ContainerState::Restarting, .. })
+    }
+
+    fn starts_settling(&mut self, now: Now) {
+        if self.crashed.is_some() {
+            self.settles_at = Some(now.mono + SETTLE);
+        }
+    }
+}

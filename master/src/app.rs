@@ -1,0 +1,251 @@
+//! The master's wiring: every actor, whom it is handed, and the order of start and stop.
+//!
+//! ```text
+//! http ──AskService──▶ cluster ──Request──▶ service ──Schedule──▶ scheduler
+//!   └──Register/Report─▶ │  ▲                │  │
+//!                        ▼  └──Orders────────┘  └──Commit──▶ store ◀──Commit── stats
+//!                      runner ──push──▶ agent
+//! ```
+//!
+//! All actors share one arbiter, so that what one posts to another arrives in
+//! order and costs little; HTTP has threads of its own and reads from the view.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Arbiter, Context, Handler};
+use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use shef_common::{
+    clock::DurationMs,
+    ids::{ClusterId, Epoch, LeaderId, random_hex16},
+};
+
+use crate::{
+    cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
+    config::{MasterConfig, RedisConfig, StoreConfig},
+    http::{self, Api},
+    runner::Timing,
+    scheduler::SchedulerActor,
+    stats::{Counts, SaveNow, Stats, StatsActor},
+    store::{
+        CoreOptions, Flush, Key, Led, LostLeadership, OpenError, RedisOptions, Store, StoreActor, StoreError, StoreOptions, open,
+    },
+    view::{ClusterView, StateBody},
+};
+
+/// The server's keep-alive must outlast the clients', or reused connections fail.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests under way may take at a stop, in seconds.
+const DRAIN_S: u64 = 5;
+/// How long the last writes may take at a stop.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// How often, and how far apart, a store that does not answer is tried at the start.
+const STORE_TRIES: (u32, Duration) = (20, Duration::from_millis(500));
+
+/// Why a master could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store does not give the leadership.
+    #[error(transparent)]
+    Lead(#[from] StoreError),
+    /// A record cannot be read.
+    #[error(
+        "the store holds {key}, which this version cannot read: {source}; use the version that wrote it, or restore a backup"
+    )]
+    Record {
+        /// Which record.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The API's address cannot be listened on.
+    #[error("cannot listen on {listen}: {source}; choose another address with `listen` in the configuration (or --api)")]
+    Listen {
+        /// Which address.
+        listen: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The program is stopping already.
+    #[error("the actors' thread has ended")]
+    Ended,
+}
+
+/// A running master.
+pub struct MasterHandle {
+    address: SocketAddr,
+    server: ServerHandle,
+    arbiter: Arbiter,
+    stats: Addr<StatsActor>,
+    store: Addr<StoreActor>,
+}
+
+impl MasterHandle {
+    /// Where the API listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops gracefully: requests under way are finished, counters and the last
+    /// writes are saved; containers run on.
+    pub async fn stop(self) {
+        self.server.stop(true).await;
+        for saved in [
+            self.stats.send(SaveNow).timeout(FLUSH_LIMIT).await.map_err(|error| error.to_string()),
+            self.store.send(Flush).timeout(FLUSH_LIMIT).await.map_err(|error| error.to_string()),
+        ] {
+            if let Err(error) = saved {
+                log::warn!(error; "stopping without the store's last word");
+            }
+        }
+        self.arbiter.stop();
+        let _ = tokio::task::spawn_blocking(move || self.arbiter.join()).await;
+    }
+}
+
+/// Starts a master on the store that is configured. To be called inside an actix `System`.
+///
+/// # Errors
+/// [`StartError`] says what cannot be used and what to do.
+pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
+    let options = match &config.store {
+        StoreConfig::Embedded => StoreOptions::Embedded { path: config.data_dir.clone() },
+        StoreConfig::Redis(redis) => StoreOptions::Redis(redis_options(redis)),
+    };
+    let mut tries_left = STORE_TRIES.0;
+    let store = loop {
+        match open(&options).await {
+            Err(error @ OpenError::Unreachable { .. }) if tries_left > 0 => {
+                tries_left -= 1;
+                log::warn!(error:%, tries_left; "waiting for the store");
+                tokio::time::sleep(STORE_TRIES.1).await;
+            }
+            opened => break opened?,
+        }
+    };
+    start_on(config, store).await
+}
+
+/// Starts a master on `store`.
+///
+/// # Errors
+/// [`StartError`] says what cannot be used and what to do.
+pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<MasterHandle, StartError> {
+    let leader = random_id(LeaderId::parse)?;
+    let led = store.lead(&leader, Epoch(0), &random_id(ClusterId::parse)?).await?;
+    let (recovered, saved_counts) = recover(&led)?;
+    log::info!(
+        cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(), nodes = recovered.nodes.len();
+        "leading on {}", store.describe()
+    );
+
+    let view = Arc::new(ClusterView::default());
+    let stats = Arc::new(Stats::starting_at(saved_counts.map(|(_, counts)| counts).unwrap_or_default()));
+    let arbiter = Arbiter::new();
+    let thread = arbiter.handle();
+
+    let lost = Deposed::start_in_arbiter(&thread, |_| Deposed).recipient();
+    let (store_actor, store_health) = StoreActor::new(store, &led, CoreOptions::default(), lost);
+    let store = StoreActor::start_in_arbiter(&thread, move |_| store_actor);
+    let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
+    let (counters, commit) = (stats.clone(), store.clone().recipient());
+    let stats_actor = StatsActor::start_in_arbiter(&thread, move |_| StatsActor::new(counters, saved_counts, commit));
+    let outlets = ClusterOutlets {
+        schedule: scheduler.clone().recipient(),
+        occupy: scheduler.clone().recipient(),
+        vacate: scheduler.clone().recipient(),
+        host_changed: scheduler.recipient(),
+        store: store.clone().recipient(),
+        lead: store.clone().recipient(),
+        view: view.clone(),
+        stats: stats.clone(),
+        push_timeout: Duration::from_millis(config.push_timeout_ms),
+    };
+    let timing =
+        Timing { report_interval: DurationMs(config.report_interval_ms), down_after: DurationMs(config.node_down_after_ms) };
+    let core = ClusterCore::new(led.cluster, led.fence);
+    let cluster = ClusterActor::start_in_arbiter(&thread, move |_| ClusterActor::new(core, timing, recovered, outlets));
+
+    let api = web::Data::new(Api {
+        ask: cluster.clone().recipient(),
+        register: cluster.clone().recipient(),
+        report: cluster.recipient(),
+        view,
+        stats,
+        state: StateBody::default(),
+        store: store_health,
+        host_ip: config.host_ip,
+        max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+        store_timeout: Duration::from_millis(config.store_timeout_ms),
+        max_waiting: config.max_waiting_requests as usize,
+        waiting: AtomicUsize::new(0),
+    });
+    let listen = config.listen;
+    let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))
+        .workers(config.http_workers as usize)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(DRAIN_S)
+        .disable_signals()
+        .bind(listen)
+        .map_err(|source| StartError::Listen { listen, source })?;
+    let address = server.addrs().first().copied().unwrap_or(listen);
+    let server = server.run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store })
+}
+
+/// What a leadership that was lost comes to: nothing more is written (the store
+/// actor refuses), readers go on being served, and the log says so.
+struct Deposed;
+
+impl Actor for Deposed {
+    type Context = Context<Self>;
+}
+
+impl Handler<LostLeadership> for Deposed {
+    type Result = ();
+    fn handle(&mut self, lost: LostLeadership, _: &mut Self::Context) {
+        log::error!(epoch:% = lost.stored.epoch, leader:% = lost.stored.leader; "another master leads; this one only answers reads");
+    }
+}
+
+fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError> {
+    // Sixteen hexadecimal digits are always an id.
+    parse(&random_hex16()).map_err(|_| StartError::Ended)
+}
+
+fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Version, Counts)>), StartError> {
+    let mut recovered = Recovered::default();
+    let mut counts = None;
+    for record in &led.records {
+        let unreadable = |source| StartError::Record { key: record.key.to_string(), source };
+        match &record.key {
+            Key::Service(_) => {
+                recovered.services.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
+            }
+            Key::Node(_) => recovered.nodes.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
+            Key::Stats => counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
+        }
+    }
+    Ok((recovered, counts))
+}
+
+fn redis_options(config: &RedisConfig) -> RedisOptions {
+    RedisOptions {
+        username: config.username.clone(),
+        password: config.password.as_ref().map(|secret| secret.expose().to_owned()),
+        database: config.database,
+        prefix: config.prefix.clone(),
+        connect_timeout_ms: DurationMs(config.connect_timeout_ms),
+        command_timeout_ms: DurationMs(config.command_timeout_ms),
+        ..RedisOptions::new(config.url.clone())
+    }
+}

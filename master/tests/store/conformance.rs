@@ -1,0 +1,155 @@
+//! What every store promises. Run on each of them.
+
+use bytes::Bytes;
+use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version};
+use shef_master::store::{Key, Led, Record, Store, StoreError, Write, WriteOutcome};
+
+/// A leader's identity made of one digit.
+pub fn leader(n: u8) -> LeaderId {
+    LeaderId::parse(&format!("{n:016x}")).unwrap()
+}
+
+/// A cluster's identity made of one digit.
+pub fn cluster(n: u8) -> ClusterId {
+    ClusterId::parse(&format!("{n:016x}")).unwrap()
+}
+
+/// The key of a service.
+pub fn service(name: &str) -> Key {
+    Key::Service(ServiceName::parse(name).unwrap())
+}
+
+/// A write that sets.
+pub fn set(key: &Key, expect: Option<u64>, value: &str) -> Write {
+    Write { key: key.clone(), expect: expect.map(Version), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+}
+
+/// A write that deletes.
+pub fn delete(key: &Key, expect: u64) -> Write {
+    Write { key: key.clone(), expect: Some(Version(expect)), value: None }
+}
+
+/// A record.
+pub fn record(key: &Key, version: u64, value: &str) -> Record {
+    Record { key: key.clone(), version: Version(version), value: Bytes::copy_from_slice(value.as_bytes()) }
+}
+
+/// Takes the leadership.
+pub async fn lead(store: &dyn Store, n: u8) -> Led {
+    store.lead(&leader(n), Epoch(0), &cluster(1)).await.unwrap()
+}
+
+/// Every promise, one after the other, on a store that is empty at first. `empty`
+/// makes it lose everything behind its back.
+pub async fn conforms<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
+    leadership(store).await;
+    writes(store).await;
+    sending_again_is_harmless(store).await;
+    fencing(store).await;
+    values(store).await;
+    emptying(store, empty).await;
+}
+
+async fn leadership(store: &dyn Store) {
+    let first = store.lead(&leader(1), Epoch(4), &cluster(1)).await.unwrap();
+    assert_eq!((first.fence.epoch, first.was_empty, first.records.len()), (Epoch(5), true, 0), "above what is asked");
+    let second = store.lead(&leader(2), Epoch(0), &cluster(2)).await.unwrap();
+    assert_eq!((second.fence.epoch, second.was_empty), (Epoch(6), false), "above what is stored");
+    assert_eq!(second.cluster, cluster(1), "the cluster stays");
+    assert_eq!(second.fence.leader, leader(2));
+}
+
+async fn writes(store: &dyn Store) {
+    let fence = lead(store, 1).await.fence;
+    let (a, b, c) = (service("a"), service("b"), Key::Stats);
+    let batch = [set(&a, None, "1"), set(&b, None, "1"), set(&c, None, "{}")];
+    assert_eq!(store.commit(&fence, &batch).await.unwrap(), [WriteOutcome::Done; 3]);
+    let batch = [set(&a, Some(1), "2"), set(&b, Some(7), "2"), delete(&c, 1)];
+    let found = Some(Version(1));
+    assert_eq!(
+        store.commit(&fence, &batch).await.unwrap(),
+        [WriteOutcome::Done, WriteOutcome::Conflict { found }, WriteOutcome::Done],
+        "a conflict stops nothing but itself"
+    );
+    let conflicts = [set(&a, None, "3"), delete(&b, 9), set(&service("none"), Some(1), "x")];
+    assert_eq!(
+        store.commit(&fence, &conflicts).await.unwrap(),
+        [
+            WriteOutcome::Conflict { found: Some(Version(2)) },
+            WriteOutcome::Conflict { found },
+            WriteOutcome::Conflict { found: None }
+        ]
+    );
+    let led = lead(store, 1).await;
+    assert_eq!(led.records, [record(&a, 2, "2"), record(&b, 1, "1")]);
+    let again = [set(&c, None, "{}"), delete(&a, 2), delete(&b, 1)];
+    assert_eq!(store.commit(&led.fence, &again).await.unwrap(), [WriteOutcome::Done; 3]);
+    let again = [delete(&c, 1), set(&a, None, "new")];
+    assert_eq!(store.commit(&led.fence, &again).await.unwrap(), [WriteOutcome::Done; 2]);
+    assert_eq!(lead(store, 1).await.records, [record(&a, 1, "new")], "a deleted record starts again at 1");
+    assert_eq!(store.commit(&lead(store, 1).await.fence, &[]).await.unwrap(), []);
+}
+
+async fn sending_again_is_harmless(store: &dyn Store) {
+    let fence = lead(store, 1).await.fence;
+    let (a, d) = (service("a"), service("d"));
+    for batch in [[set(&a, Some(1), "2"), set(&d, None, "1")], [delete(&a, 2), set(&d, Some(1), "2")]] {
+        for _ in 0..3 {
+            assert_eq!(store.commit(&fence, &batch).await.unwrap(), [WriteOutcome::Done; 2]);
+        }
+    }
+    let other_value = [set(&d, Some(1), "other")];
+    let found = Some(Version(2));
+    assert_eq!(store.commit(&fence, &other_value).await.unwrap(), [WriteOutcome::Conflict { found }]);
+    let led = lead(store, 1).await;
+    assert_eq!(led.records, [record(&d, 2, "2")]);
+    store.commit(&led.fence, &[delete(&d, 2)]).await.unwrap();
+}
+
+async fn fencing(store: &dyn Store) {
+    let old = lead(store, 1).await.fence;
+    let new = lead(store, 2).await.fence;
+    let impostor = Fence { epoch: new.epoch, leader: leader(3) };
+    for fence in [&old, &impostor] {
+        let fenced = StoreError::Fenced { stored: new.clone() };
+        assert_eq!(store.check(fence).await, Err(fenced.clone()));
+        assert_eq!(store.commit(fence, &[set(&service("a"), None, "x")]).await, Err(fenced));
+    }
+    assert_eq!(store.check(&new).await, Ok(()));
+    assert_eq!(lead(store, 2).await.records, []);
+}
+
+async fn values(store: &dyn Store) {
+    let fence = lead(store, 1).await.fence;
+    let node = Key::Node(NodeName::parse("h1.example.org").unwrap());
+    let odd = "{\"text\":\"a b\\u0000 é \u{1f980} 'x' \\n\"}";
+    let long = "x".repeat(300_000);
+    let mut batch = vec![set(&node, None, odd), set(&service("long"), None, &long), set(&service("empty"), None, "")];
+    batch.extend((0..2_500).map(|n| set(&service(&format!("n-{n:04}")), None, "{}")));
+    let outcomes = store.commit(&fence, &batch).await.unwrap();
+    assert!(outcomes.iter().all(|o| *o == WriteOutcome::Done));
+    let led = lead(store, 1).await;
+    let mut wanted: Vec<_> =
+        batch.iter().map(|w| Record { key: w.key.clone(), version: Version(1), value: w.value.clone().unwrap() }).collect();
+    wanted.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(led.records, wanted, "everything comes back as it was, in the order of the keys");
+    let deletes: Vec<_> = batch.iter().map(|w| delete(&w.key, 1)).collect();
+    store.commit(&led.fence, &deletes).await.unwrap();
+    assert_eq!(lead(store, 1).await.records, []);
+}
+
+async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
+    let fence = lead(store, 1).await.fence;
+    let records: Vec<_> = (0..2_500).map(|n| record(&service(&format!("n-{n:04}")), n + 1, &format!("{{\"n\": {n}}}"))).collect();
+    assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
+    empty().await;
+    assert_eq!(store.check(&fence).await, Err(StoreError::Emptied));
+    let write = [set(&service("a"), None, "x")];
+    assert_eq!(store.commit(&fence, &write).await, Err(StoreError::Emptied));
+    assert_eq!(store.restore(&cluster(1), &fence, &records).await, Ok(()));
+    assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
+    assert_eq!(store.check(&fence).await, Ok(()));
+    let led = lead(store, 1).await;
+    assert_eq!((led.cluster, led.fence.epoch, led.was_empty), (cluster(1), fence.epoch.next(), false));
+    assert_eq!(led.records, records);
+}

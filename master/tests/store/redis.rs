@@ -1,0 +1,204 @@
+//! The store in a real Redis: its promises, its refusals, its format, TLS.
+
+use std::process::Command;
+
+use deadpool_redis::redis::Value;
+use shef_common::ids::{Epoch, Version};
+use shef_master::store::{
+    OpenError, Store, StoreError, StoreOptions, WriteOutcome, open,
+    redis::{RedisOptions, RedisStore},
+};
+
+use crate::{
+    conformance::{cluster, conforms, delete, lead, leader, record, service, set},
+    redis_server::RedisServer,
+};
+
+#[tokio::test]
+async fn redis_conforms() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    conforms(&store, async || server.run(&["FLUSHALL"])).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_redis_was_killed() {
+    let mut server = RedisServer::start(&[]);
+    let store = open(&StoreOptions::Redis(server.options())).await.unwrap();
+    let fence = lead(&*store, 1).await.fence;
+    store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+    server.kill();
+    let refused = store.check(&fence).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    server.restart();
+    assert_eq!(store.check(&fence).await, Ok(()));
+    assert_eq!(lead(&*store, 1).await.records, [record(&service("web"), 1, "{}")]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_not_shown() {
+    let server = RedisServer::start(&[]);
+    for password in [Some("geheim".to_owned()), None] {
+        let error = RedisStore::open(&RedisOptions { password, ..server.options() }).await.err().unwrap();
+        assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("check user, password") && !text.contains("geheim"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_told() {
+    let mut server = RedisServer::start(&[]);
+    server.kill();
+    let error = RedisStore::open(&server.options()).await.err().unwrap();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
+    let server = RedisServer::start(&[]);
+    let rights =
+        ["ACL", "SETUSER", "shef", "on", ">secret", "~shef:*", "-@all", "+@hash", "+exists", "+@scripting", "+@connection"];
+    server.run::<Value>(&rights);
+    let options = RedisOptions { username: Some("shef".into()), password: Some("secret".into()), ..server.options() };
+    let store = RedisStore::open(&options).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+}
+
+/// Format 1 as its first version wrote it.
+#[tokio::test]
+async fn the_fields_of_format_1_are_read_and_newer_ones_refused() {
+    let server = RedisServer::start(&[]);
+    let fields = [
+        "HSET",
+        "shef:store",
+        "format",
+        "1",
+        "cluster",
+        "0000000000000007",
+        "epoch",
+        "42",
+        "leader",
+        "0000000000000007",
+        "session",
+        "3",
+        "service/web",
+        "2 {\"image\":\"web:1\"}",
+        "stats",
+        "1 {}",
+    ];
+    server.run::<Value>(&fields);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let led = store.lead(&leader(1), Epoch(0), &cluster(9)).await.unwrap();
+    assert_eq!((led.cluster, led.fence.epoch, led.was_empty), (cluster(7), Epoch(43), false));
+    assert_eq!(led.records[0], record(&service("web"), 2, "{\"image\":\"web:1\"}"));
+    assert_eq!((led.records.len(), led.records[1].version), (2, Version(1)));
+
+    server.run::<Value>(&["HSET", "shef:store", "format", "2"]);
+    let error = RedisStore::open(&server.options()).await.err().unwrap();
+    assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
+    for refused in [
+        store.lead(&leader(1), Epoch(0), &cluster(9)).await.map(|_| ()),
+        store.commit(&led.fence, &[set(&service("web"), Some(2), "{}")]).await.map(|_| ()),
+        store.check(&led.fence).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::Unreadable { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_to_write_has_changed_nothing() {
+    let server = RedisServer::start(&["--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    let (a, b) = (service("a"), service("b"));
+    store.commit(&fence, &[set(&a, None, "1"), set(&b, None, "1")]).await.unwrap();
+    let batch = [set(&a, Some(1), "2"), set(&service("c"), None, "1"), delete(&b, 1)];
+
+    server.run::<Value>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = store.commit(&fence, &batch).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Unavailable { why } if why.contains("OOM")), "{refused:?}");
+    assert_eq!(store.check(&fence).await, Ok(()), "reading goes on");
+    server.run::<Value>(&["CONFIG", "SET", "maxmemory", "0"]);
+
+    server.run::<Value>(&["REPLICAOF", "127.0.0.1", "1"]);
+    let refused = store.commit(&fence, &batch).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Unavailable { .. }), "{refused:?}");
+    server.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
+
+    server.run::<Value>(&["SCRIPT", "FLUSH"]);
+    assert_eq!(lead(&store, 1).await.records, [record(&a, 1, "1"), record(&b, 1, "1")]);
+}
+
+#[tokio::test]
+async fn a_delayed_request_of_an_earlier_connection_changes_nothing() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    let create = [set(&service("a"), None, "1")];
+    server.signal("STOP");
+    // Sent, and waiting in the socket of the first connection.
+    let first = store.commit(&fence, &create).await;
+    assert!(matches!(first, Err(StoreError::Unconfirmed { .. })), "{first:?}");
+    server.signal("CONT");
+    assert_eq!(store.commit(&fence, &create).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(store.commit(&fence, &[delete(&service("a"), 1)]).await.unwrap(), [WriteOutcome::Done]);
+    // What the first connection would have said, had it been later still.
+    let script = include_str!("../../src/store/redis/commit.lua");
+    let epoch = fence.epoch.to_string();
+    let late: Vec<String> = server.run(&[
+        "EVAL",
+        script,
+        "1",
+        "shef:store",
+        "1",
+        &epoch,
+        fence.leader.as_str(),
+        "1",
+        "service/a",
+        "",
+        "1",
+        "set",
+        "1",
+    ]);
+    assert_eq!(late, ["stale"]);
+    assert_eq!(lead(&store, 1).await.records, []);
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_the_certificate_checked() {
+    let certs = tempfile::tempdir().unwrap();
+    let path = |name: &str| certs.path().join(name).to_str().unwrap().to_owned();
+    let openssl = |arguments: &str| {
+        let done = Command::new("openssl").args(arguments.split(' ')).current_dir(certs.path()).output();
+        assert!(done.expect("openssl must be on the PATH for this test").status.success(), "{arguments}");
+    };
+    std::fs::write(path("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca");
+    openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=redis");
+    openssl("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem");
+    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (tls, cert, key, ca) = (tls_port.to_string(), path("cert.pem"), path("key.pem"), path("ca.pem"));
+    let server = RedisServer::start(&[
+        "--tls-port",
+        &tls,
+        "--tls-cert-file",
+        &cert,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let mut options = server.options();
+    options.url = format!("rediss://127.0.0.1:{tls}/3");
+    let error = RedisStore::open(&options).await.err().unwrap();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "an unknown authority: {error:?}");
+    options.tls_ca_file = Some(ca.into());
+    let store = RedisStore::open(&options).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+}

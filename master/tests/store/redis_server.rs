@@ -1,0 +1,110 @@
+//! A real Redis for the tests: on a free loopback port, in a directory of its
+//! own, with a password and an append-only file; gone when it is dropped.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use deadpool_redis::redis::{Client, FromRedisValue, cmd};
+use shef_common::clock::DurationMs;
+use shef_master::store::redis::RedisOptions;
+use tempfile::TempDir;
+
+/// The password of every Redis of the tests.
+pub const PASSWORD: &str = "p@ss/word";
+
+/// A running Redis.
+pub struct RedisServer {
+    pub port: u16,
+    directory: TempDir,
+    arguments: Vec<String>,
+    process: Process,
+}
+
+/// Ends with its guard, by its own id.
+struct Process {
+    child: Child,
+    /// Held open, so that the server can go on logging.
+    log: BufReader<ChildStdout>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl RedisServer {
+    /// Starts one; `extra` are further arguments.
+    pub fn start(extra: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut arguments: Vec<String> = ["--port", &port.to_string()].map(String::from).into();
+        arguments.extend(extra.iter().map(ToString::to_string));
+        let directory = tempfile::tempdir().unwrap();
+        let process = spawn(directory.path(), &arguments);
+        Self { port, directory, arguments, process }
+    }
+
+    /// Kills it hard.
+    pub fn kill(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    /// Starts it again with its data.
+    pub fn restart(&mut self) {
+        self.process = spawn(self.directory.path(), &self.arguments);
+    }
+
+    /// Sends a signal by name, as in "STOP".
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.process.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// How to reach it, with short time limits.
+    pub fn options(&self) -> RedisOptions {
+        let mut options = RedisOptions::new(format!("redis://127.0.0.1:{}/3", self.port));
+        options.password = Some(PASSWORD.into());
+        options.connect_timeout_ms = DurationMs(300);
+        options.command_timeout_ms = DurationMs(300);
+        options
+    }
+
+    /// Runs a command as an operator would.
+    pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = Client::open(format!("redis://:p%40ss%2Fword@127.0.0.1:{}/3", self.port)).unwrap();
+        let mut command = cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.query(&mut client.get_connection().unwrap()).unwrap()
+    }
+}
+
+fn spawn(directory: &Path, arguments: &[String]) -> Process {
+    let mut child = Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--dir"])
+        .arg(directory)
+        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("redis-server must be on the PATH for these tests; on Debian: apt-get install redis-server");
+    let log = BufReader::new(child.stdout.take().unwrap());
+    let mut process = Process { child, log };
+    let mut text = String::new();
+    loop {
+        let start = text.len();
+        let read = process.log.read_line(&mut text).unwrap();
+        assert_ne!(read, 0, "redis-server ended instead of starting:\n{text}");
+        if text[start..].contains("Ready to accept connections") {
+            return process;
+        }
+    }
+}
