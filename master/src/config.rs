@@ -219,7 +219,9 @@ pub fn effective(layers: &Layers, others: &[&Program]) -> Result<Effective, Conf
     if let Some(user) = user.filter(|_| effective.text("redis.username").is_empty()) {
         effective.set("redis.username", Value::Text(user), origin.clone());
     }
-    if let Some(password) = password.filter(|_| ["redis.password", "redis.password_file"].iter().all(|key| effective.text(key).is_empty())) {
+    if let Some(password) =
+        password.filter(|_| ["redis.password", "redis.password_file"].iter().all(|key| effective.text(key).is_empty()))
+    {
         effective.set("redis.password", Value::Secret(password), origin);
     }
     Ok(effective)
