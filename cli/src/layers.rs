@@ -97,7 +97,12 @@ impl UpConfig {
             vec![flag("listen", &flags.api, "--api"), flag("redis.url", &flags.redis, "--redis"), dir_flag("data_dir", "master")];
         let master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
 
-        let api = reachable(master.0.listen, master.0.host_ip);
+        // A port that the system chooses is known once the master listens, and set then.
+        let mut api = master.0.listen;
+        if api.port() == 0 {
+            api.set_port(shef_master::config::DEFAULT_PORT);
+        }
+        let api = reachable(api, master.0.host_ip);
         let presets =
             vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("agent")), one_host)];
         let own_flags = vec![
@@ -108,12 +113,6 @@ impl UpConfig {
         ];
         let agent = AgentConfig::load(&with("agent", presets, own_flags), &PROGRAMS)?;
         Ok(Self { data_dir, master, agent })
-    }
-
-    /// The API's address as other programs on this host reach it.
-    #[must_use]
-    pub fn api(&self) -> String {
-        reachable(self.master.0.listen, self.master.0.host_ip)
     }
 }
 

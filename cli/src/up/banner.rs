@@ -15,6 +15,7 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
         if usual.is_ok_and(|usual| usual == data_dir) { String::new() } else { format!(" --data-dir {}", data_dir.display()) };
     let docker = if running.docker_host == DEFAULT_URL { String::new() } else { format!("-H {} ", running.docker_host) };
 
+    let shef = own_name();
     let mut lines = vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
     if let Some(replicas) = replicas {
         let service = format!("http://{api}/v1/services/{}", demo::SERVICE);
@@ -28,12 +29,24 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
     lines.push(format!("  curl http://{api}/state"));
     lines.push(format!("  docker {docker}ps --filter label=shef-managed-container=true"));
     let log = running.log.as_ref().map_or_else(|| "this terminal".into(), |log| log.display().to_string());
-    let stop = if mode == Mode::Foreground { "Ctrl-C".to_owned() } else { format!("shef down{place}") };
+    let stop = if mode == Mode::Foreground { "Ctrl-C".to_owned() } else { format!("{shef} down{place}") };
     lines.push(String::new());
     lines.push(format!("Data: {}", data_dir.display()));
     lines.push(format!("Log:  {log}"));
-    lines.push(format!("Stop: {stop} (containers go on running; `shef down{place} --services` removes them too)"));
+    lines.push(format!("Stop: {stop} (containers go on running; `{shef} down{place} --services` removes them too)"));
     lines.join("\n")
+}
+
+/// What to type for this program: its name where the PATH leads to it, else where it lies.
+fn own_name() -> String {
+    let Ok(own) = std::env::current_exe() else { return "shef".into() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).any(|dir| dir.join("shef").canonicalize().is_ok_and(|found| found == own));
+    if on_path {
+        return "shef".into();
+    }
+    let here = std::env::current_dir().ok().and_then(|here| own.strip_prefix(here).ok().map(Path::to_owned));
+    here.unwrap_or(own).display().to_string()
 }
 
 #[cfg(test)]
@@ -55,7 +68,7 @@ mod tests {
             "curl http://10.1.1.2:8080/",
             "docker -H unix:///x.sock ps",
             "/d/shef.log",
-            "shef down --data-dir /d",
+            " down --data-dir /d",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }

@@ -30,7 +30,7 @@ use shef_common::{
 use self::api::Api;
 use crate::{
     Failure,
-    layers::{UpConfig, UpFlags},
+    layers::{UpConfig, UpFlags, reachable},
     running::{Claim, Running, State, look},
     say,
     signals::StopSignals,
@@ -100,16 +100,16 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
 }
 
 /// Runs master and agent in this process until a signal stops them.
-async fn serve(config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failure> {
+async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failure> {
     let mut claim = Claim::take(&config.data_dir)?;
     logging::init(&LogConfig::from_effective(&config.master.1));
     if mode == Mode::Foreground {
         say::step("starting master, agent and store ...");
     }
-    let api = config.api();
+    let host_ip = config.master.0.host_ip;
     let mut running = Running {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
-        api: api.clone(),
+        api: reachable(config.master.0.listen, host_ip),
         docker_host: config.agent.0.docker_host.clone(),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
         ready: false,
@@ -118,11 +118,13 @@ async fn serve(config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failure> 
     let mut signals = StopSignals::listen()?;
     let master =
         shef_master::start(config.master.0).await.map_err(|error| Failure::because("the master does not start", &error))?;
+    running.api = reachable(master.address(), host_ip);
+    config.agent.0.masters = vec![format!("http://{}", running.api)];
     let started = shef_agent::start(config.agent.0, EngineChoice::Docker).await;
     let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
 
     let ready_and_told = async {
-        wait_until_ready(&Api::new(&api)).await?;
+        wait_until_ready(&Api::new(&running.api)).await?;
         running.ready = true;
         claim.write(&running)?;
         if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
