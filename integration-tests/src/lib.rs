@@ -1,1 +1,3 @@
+//! What the tests and benches of the whole system stand on.
 
+pub mod cluster;

@@ -16,9 +16,17 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 /// The page size if none is asked for, and the largest.
 const PAGE: (usize, usize) = (100, 1_000);
 
-/// What a user sent, fit for a message: cut, and without control characters.
+/// What a user sent, fit for a message: cut, and with control characters escaped.
 pub fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
+    let mut shown = String::new();
+    for character in text.chars().take(80) {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 fn invalid(detail: String) -> ApiError {

@@ -14,7 +14,6 @@ use shef_common::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRecord {
     /// What the user wants.
-    #[serde(flatten)]
     pub spec: ServiceSpec,
     /// Counts the changes of the template.
     pub generation: Generation,

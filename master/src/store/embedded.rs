@@ -139,10 +139,12 @@ impl Store for EmbeddedStore {
             let txn = begin(db)?;
             let stored = lead_in(&txn)?;
             let was_empty = stored.is_none();
-            let (cluster, epoch) = stored.map_or((cluster_if_new, Epoch(0)), |(cluster, fence)| (cluster, fence.epoch));
+            let records = all_records(&txn)?;
+            let (cluster, epoch) =
+                stored.map_or_else(|| (cluster_if_new.clone(), Epoch(0)), |(cluster, fence)| (cluster, fence.epoch));
+            let cluster = if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
             let fence = Fence { epoch: epoch.max(at_least).next(), leader };
             set_lead(&txn, &cluster, &fence)?;
-            let records = all_records(&txn)?;
             commit(txn)?;
             Ok(Led { cluster, fence, was_empty, records })
         })

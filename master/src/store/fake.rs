@@ -139,7 +139,8 @@ impl State {
     fn lead(&mut self, leader: &LeaderId, at_least: Epoch, cluster_if_new: &ClusterId) -> Led {
         let was_empty = self.lead.is_none();
         let (cluster, epoch) = match &self.lead {
-            Some((cluster, fence)) => (cluster.clone(), fence.epoch),
+            Some((cluster, fence)) if self.records.keys().any(Key::is_member) => (cluster.clone(), fence.epoch),
+            Some((_, fence)) => (cluster_if_new.clone(), fence.epoch),
             None => (cluster_if_new.clone(), Epoch(0)),
         };
         let fence = Fence { epoch: epoch.max(at_least).next(), leader: leader.clone() };

@@ -47,8 +47,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes the leadership: in one atomic step raises the stored epoch above
     /// itself and above `at_least`, and notes `leader` beside it. A store that
-    /// holds nothing takes `cluster_if_new` as its cluster. Returns everything
-    /// that is stored.
+    /// knows neither a service nor a host takes `cluster_if_new` as its cluster.
+    /// Returns everything that is stored.
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
@@ -86,6 +86,17 @@ pub enum Key {
     Node(NodeName),
     /// The counters of `/stats`.
     Stats,
+}
+
+impl Key {
+    /// Whether it is about a service or a host: what a cluster consists of.
+    #[must_use]
+    pub const fn is_member(&self) -> bool {
+        match self {
+            Self::Service(_) | Self::Node(_) => true,
+            Self::Stats => false,
+        }
+    }
 }
 
 /// One record as it is stored.

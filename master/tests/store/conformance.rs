@@ -55,7 +55,16 @@ async fn leadership(store: &dyn Store) {
     assert_eq!((first.fence.epoch, first.was_empty, first.records.len()), (Epoch(5), true, 0), "above what is asked");
     let second = store.lead(&leader(2), Epoch(0), &cluster(2)).await.unwrap();
     assert_eq!((second.fence.epoch, second.was_empty), (Epoch(6), false), "above what is stored");
-    assert_eq!(second.cluster, cluster(1), "the cluster stays");
+    assert_eq!(second.cluster, cluster(2), "a store without services and hosts is free to join another cluster");
+    let counters = [set(&Key::Stats, None, "{}")];
+    assert_eq!(store.commit(&second.fence, &counters).await.unwrap(), [WriteOutcome::Done]);
+    let third = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap();
+    assert_eq!((third.cluster, third.fence.epoch), (cluster(1), Epoch(7)), "counters bind it to none");
+    let inhabited = [delete(&Key::Stats, 1), set(&service("member"), None, "1")];
+    assert_eq!(store.commit(&third.fence, &inhabited).await.unwrap(), [WriteOutcome::Done; 2]);
+    let fourth = store.lead(&leader(2), Epoch(0), &cluster(9)).await.unwrap();
+    assert_eq!(fourth.cluster, cluster(1), "the cluster stays");
+    store.commit(&fourth.fence, &[delete(&service("member"), 1)]).await.unwrap();
     assert_eq!(second.fence.leader, leader(2));
 }
 

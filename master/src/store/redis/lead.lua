@@ -7,7 +7,14 @@ local was_empty = redis.call('EXISTS', store) == 0
 if not was_empty and (meta[1] ~= ARGV[1] or not meta[2] or not tonumber(meta[3] or 'x')) then
     return {'format', tostring(meta[1] or 'none')}
 end
-local cluster = was_empty and ARGV[4] or meta[2]
+-- A store that knows neither a service nor a host is still free to join another cluster.
+local cluster = ARGV[4]
+for _, field in ipairs(redis.call('HKEYS', store)) do
+    if string.find(field, '^service/') or string.find(field, '^node/') then
+        cluster = meta[2]
+        break
+    end
+end
 local epoch = string.format('%.0f', math.max(tonumber(meta[3] or '0'), tonumber(ARGV[3])) + 1)
 redis.call('HSET', store, 'format', ARGV[1], 'cluster', cluster, 'epoch', epoch, 'leader', ARGV[2], 'session', '0')
 local answer = {'ok', cluster, epoch, was_empty and '1' or '0'}

@@ -1,0 +1,203 @@
+//! A cluster inside the test's own process: a real master with a real store, and
+//! real agents over engines of the test's choice, all on free loopback ports.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use awc::{Client, http::Method};
+use serde_json::Value;
+use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
+use shef_common::ids::NodeName;
+use shef_master::{
+    MasterHandle,
+    config::{MasterConfig, StoreConfig},
+};
+use tempfile::TempDir;
+
+/// How long anything in a test may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A master's configuration for tests: loopback, a free port, everything in `dir`.
+#[must_use]
+pub fn master_config(dir: &Path) -> MasterConfig {
+    MasterConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        host_ip: Ipv4Addr::LOCALHOST,
+        data_dir: dir.to_owned(),
+        store: StoreConfig::Embedded,
+        report_interval_ms: 200,
+        node_down_after_ms: 3_000,
+        push_timeout_ms: 5_000,
+        store_timeout_ms: 5_000,
+        max_waiting_requests: 1_024,
+        max_body_bytes: 262_144,
+        http_workers: 1,
+    }
+}
+
+/// An agent's configuration for tests.
+#[must_use]
+pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &str) -> AgentConfig {
+    AgentConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        host_ip: Ipv4Addr::LOCALHOST,
+        node_name: NodeName::parse(name).ok(),
+        masters: vec![format!("http://{master}")],
+        docker_host: docker_host.to_owned(),
+        data_dir: dir.to_owned(),
+        labels: BTreeMap::new(),
+        engine_concurrency: 4,
+        pull_concurrency: 2,
+        relist_interval_ms: 60_000,
+        report_debounce_ms: 20,
+    }
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: String,
+    /// The `ETag`, if there is one.
+    pub etag: Option<String>,
+    /// The `Retry-After`, if there is one.
+    pub retry_after: Option<String>,
+    /// The body, which is always JSON.
+    pub body: Value,
+}
+
+/// Calls the API at `address`.
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    /// As in `http://127.0.0.1:8044`.
+    pub url: String,
+}
+
+impl Api {
+    /// A client for the API at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let client = Client::builder().timeout(PATIENCE + Duration::from_secs(5)).disable_redirects().finish();
+        Self { client, url: format!("http://{address}") }
+    }
+
+    /// One call with `headers` and a raw body.
+    ///
+    /// # Panics
+    /// If there is no answer, or one whose body is not JSON.
+    pub async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        for header in headers {
+            request = request.insert_header(*header);
+        }
+        let mut answer = request.send_body(body).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (content_type, etag, retry_after) =
+            (header("content-type").unwrap_or_default(), header("etag"), header("retry-after"));
+        let bytes = answer.body().limit(64 << 20).await.expect("a body");
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| panic!("{path}: {} is not JSON: {error}", String::from_utf8_lossy(&bytes)));
+        Answer { status: answer.status().as_u16(), content_type, etag, retry_after, body }
+    }
+
+    /// One call with a JSON body.
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.raw(method, path, &[("content-type", "application/json")], body.to_string().into_bytes()).await
+    }
+
+    /// One call without a body.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.raw("GET", path, &[], Vec::new()).await
+    }
+
+    /// Asks again until `done` says so.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`], with the last answer.
+    pub async fn until(&self, path: &str, done: impl Fn(&Answer) -> bool) -> Answer {
+        let mut last = None;
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let answer = self.get(path).await;
+                if done(&answer) {
+                    return answer;
+                }
+                last = Some(answer);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        found.unwrap_or_else(|_| panic!("{path} never came to what was waited for; last: {last:?}"))
+    }
+}
+
+/// A master and its agents.
+pub struct Cluster {
+    /// The master.
+    pub master: MasterHandle,
+    /// The agents.
+    pub agents: Vec<AgentHandle>,
+    /// The API.
+    pub api: Api,
+    /// Where everything is kept.
+    pub dir: TempDir,
+}
+
+impl Cluster {
+    /// A cluster of `hosts` fake hosts, all of them ready.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn fake(hosts: usize, engine: FakeEngineOptions) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut cluster = Self::start(dir).await;
+        for n in 0..hosts {
+            cluster.add_agent(&format!("h{n}"), "unix:///nowhere", EngineChoice::Fake(engine.clone())).await;
+        }
+        cluster.ready(hosts).await;
+        cluster
+    }
+
+    /// A master without agents, with its data in `dir`.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start(dir: TempDir) -> Self {
+        let master = shef_master::start(master_config(dir.path())).await.expect("the master starts");
+        let api = Api::new(master.address());
+        Self { master, agents: Vec::new(), api, dir }
+    }
+
+    /// Starts another agent.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn add_agent(&mut self, name: &str, docker_host: &str, engine: EngineChoice) {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let config = agent_config(&dir, name, self.master.address(), docker_host);
+        self.agents.push(shef_agent::start(config, engine).await.expect("the agent starts"));
+    }
+
+    /// Waits until `hosts` hosts are ready.
+    pub async fn ready(&self, hosts: usize) {
+        self.api.until("/v1/stats", |answer| answer.body["now"]["nodes_ready"] == hosts).await;
+    }
+
+    /// Stops everything gracefully, and hands back the directory.
+    pub async fn stop(self) -> TempDir {
+        for agent in self.agents {
+            agent.stop().await;
+        }
+        self.master.stop().await;
+        self.dir
+    }
+}

@@ -1,0 +1,222 @@
+//! `/v1`: the API to build on.
+
+use serde_json::{Value, json};
+use shef_agent::engine::fake::FakeEngineOptions;
+use shef_integration_tests::cluster::{Answer, Cluster};
+
+const PROBLEM: &str = "application/problem+json";
+
+fn is_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.content_type.as_str()), (status, PROBLEM), "{answer:?}");
+    assert_eq!((&answer.body["code"], &answer.body["status"]), (&json!(code), &json!(status)), "{answer:?}");
+    assert_eq!(answer.body["type"], format!("urn:shef:problem:{code}"));
+    assert!(!answer.body["detail"].as_str().unwrap().is_empty());
+}
+
+async fn cluster() -> Cluster {
+    Cluster::fake(2, FakeEngineOptions::default()).await
+}
+
+#[actix_rt::test]
+async fn a_service_lives_from_post_to_delete() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "command": ["serve"], "env": {"A": "1"}});
+    let created = api.call("POST", "/v1/services?wait=10s", spec).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.body, json!({"name": "web", "generation": 1, "version": 1, "converged": true}));
+    assert_eq!(created.etag.as_deref(), Some("\"1\""));
+
+    let shown = api.get("/v1/services/web").await;
+    assert_eq!((shown.status, shown.etag.as_deref()), (200, Some("\"1\"")));
+    assert_eq!(
+        (&shown.body["state"], &shown.body["running"], &shown.body["missing"]),
+        (&json!("running"), &json!(4), &json!([]))
+    );
+    assert_eq!((&shown.body["command"], &shown.body["env"]), (&json!(["serve"]), &json!({"A": "1"})));
+    let replicas = api.get("/v1/services/web/replicas").await.body["replicas"].clone();
+    let on = |node: &str| replicas.as_array().unwrap().iter().filter(|replica| replica["node"] == node).count();
+    assert_eq!((on("h0"), on("h1")), (2, 2), "spread over the hosts");
+
+    let scaled = api.call("PATCH", "/v1/services/web?wait=10s", json!({"replicas": 1})).await;
+    assert_eq!((scaled.status, &scaled.body["converged"]), (200, &json!(true)), "{scaled:?}");
+    let replaced = api.call("PUT", "/v1/services/web?wait=10s", json!({"image": "nginx:2", "replicas": 3})).await;
+    assert_eq!((replaced.status, &replaced.body["generation"]), (200, &json!(2)), "{replaced:?}");
+    assert_eq!(api.get("/v1/services/web").await.body["image"], "nginx:2");
+
+    let deleted = api.raw("DELETE", "/v1/services/web?wait=10s", &[], Vec::new()).await;
+    assert_eq!((deleted.status, &deleted.body["converged"]), (200, &json!(true)), "{deleted:?}");
+    is_problem(&api.get("/v1/services/web").await, 404, "service_not_found");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn if_match_guards_every_write() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    api.call("PUT", "/v1/services/web", json!({"image": "nginx"})).await;
+    let guarded = |version: &'static str| [("content-type", "application/json"), ("if-match", version)];
+    let stale = guarded("\"7\"");
+    for (method, body) in [("PUT", json!({"image": "other"})), ("PATCH", json!({"replicas": 3})), ("DELETE", json!({}))] {
+        let answer = api.raw(method, "/v1/services/web", &stale, body.to_string().into_bytes()).await;
+        is_problem(&answer, 412, "version_mismatch");
+    }
+    assert_eq!(api.get("/v1/services/web").await.body["image"], "nginx");
+    let version = api.get("/v1/services/web").await.etag.unwrap();
+    let headers = [("content-type", "application/json"), ("if-match", version.as_str())];
+    let fits = api.raw("PUT", "/v1/services/web", &headers, json!({"image": "other"}).to_string().into_bytes()).await;
+    assert_eq!(fits.status, 200);
+    let new = api.raw("PUT", "/v1/services/new", &guarded("\"1\""), json!({"image": "x"}).to_string().into_bytes()).await;
+    is_problem(&new, 404, "service_not_found");
+    is_problem(
+        &api.raw("PATCH", "/v1/services/web", &guarded("x"), b"{\"replicas\":1}".to_vec()).await,
+        400,
+        "invalid_parameter",
+    );
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_wrong_field_is_named_and_nothing_changes() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let fields = |answer: &Answer| -> Vec<String> {
+        let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+    };
+    for (body, wrong) in [
+        (json!({}), vec!["name", "image"]),
+        (json!({"name": "Web", "image": "a b", "replicas": -1, "bogus": 1}), vec!["name", "image", "replicas", "bogus"]),
+        (json!({"name": "web", "image": "a", "replicas": 10_001}), vec!["replicas"]),
+        (json!({"name": "web", "image": "a", "replicas": "2"}), vec!["replicas"]),
+        (json!({"name": "web", "image": "a", "env": {"A=B": "1"}}), vec!["env"]),
+        (json!({"name": "web", "image": "a", "env": {"A": 1}}), vec!["env"]),
+        (json!({"name": "web", "image": "a", "command": "sh"}), vec!["command"]),
+        (json!({"name": "web", "image": "a", "stop_grace_s": 4_000}), vec!["stop_grace_s"]),
+    ] {
+        let answer = api.call("POST", "/v1/services", body.clone()).await;
+        is_problem(&answer, 400, "invalid_body");
+        assert_eq!(fields(&answer), wrong, "{body}: {answer:?}");
+    }
+    let other_name = api.call("PUT", "/v1/services/web", json!({"name": "db", "image": "a"})).await;
+    assert_eq!(fields(&other_name), ["name"]);
+    assert_eq!(api.get("/v1/services").await.body, json!({"services": [], "next": null}));
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn addresses_methods_and_parameters_that_do_not_exist_are_problems() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    is_problem(&api.get("/nowhere").await, 404, "not_found");
+    is_problem(&api.raw("PUT", "/v1/services", &[], Vec::new()).await, 405, "method_not_allowed");
+    is_problem(&api.raw("PATCH", "/service", &[], Vec::new()).await, 405, "method_not_allowed");
+    is_problem(&api.get("/v1/services/Bad").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/services/a%2Fb").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/services/a%0Ab").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/services?limit=0").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/services?bogus=1").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/nodes/gone").await, 404, "node_not_found");
+    is_problem(&api.call("PUT", "/v1/services/web?wait=forever", json!({"image": "a"})).await, 400, "invalid_parameter");
+    is_problem(&api.call("PUT", "/v1/services/web?wait=11m", json!({"image": "a"})).await, 400, "invalid_parameter");
+    is_problem(&api.call("POST", "/v1/services", json!([])).await, 400, "invalid_body");
+    let exists = json!({"name": "web", "image": "a"});
+    assert_eq!(api.call("POST", "/v1/services", exists.clone()).await.status, 201);
+    is_problem(&api.call("POST", "/v1/services", exists).await, 409, "service_exists");
+    is_problem(
+        &api.raw("POST", "/v1/services", &[("content-type", "application/json")], vec![b' '; 300_000]).await,
+        413,
+        "body_too_large",
+    );
+    is_problem(
+        &api.raw("POST", "/v1/services", &[("content-type", "text/plain")], b"{}".to_vec()).await,
+        415,
+        "unsupported_media_type",
+    );
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn lists_are_paged_in_the_order_of_names() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    for n in 0..7 {
+        api.call("PUT", &format!("/v1/services/s{n}"), json!({"image": "a", "replicas": 0})).await;
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("/v1/services?limit=3{after}")).await.body;
+        seen.extend(page["services"].as_array().unwrap().iter().map(|service| service["name"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["s0", "s1", "s2", "s3", "s4", "s5", "s6"]);
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_wait_that_ends_too_early_says_what_is_missing() {
+    let engine = FakeEngineOptions { images: Some([].into()), registry: Some([].into()), ..Default::default() };
+    let cluster = Cluster::fake(1, engine).await;
+    let answer = cluster.api.call("PUT", "/v1/services/web?wait=1s", json!({"image": "nope"})).await;
+    assert_eq!((answer.status, &answer.body["converged"]), (201, &json!(false)));
+    let missing = answer.body["missing"][0].as_str().unwrap();
+    assert!(missing.contains("failed on h0: ") && missing.contains("nope"), "{missing}");
+    let replica = cluster.api.get("/v1/services/web/replicas").await.body["replicas"][0].clone();
+    assert_eq!(replica["state"], "failed");
+    assert!(replica["reason"].as_str().unwrap().contains("nope"), "{replica}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn nodes_and_health_are_shown() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let nodes = api.get("/v1/nodes").await.body;
+    let names: Vec<&Value> = nodes["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();
+    assert_eq!(names, ["h0", "h1"]);
+    let node = api.get("/v1/nodes/h1").await.body;
+    assert_eq!((&node["state"], &node["address"]), (&json!("ready"), &json!("127.0.0.1")));
+    assert_eq!(api.get("/healthz").await.body, json!({"status": "ok"}));
+    let ready = api.get("/readyz").await;
+    assert_eq!((ready.status, &ready.body["store"]["available"]), (200, &json!(true)));
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_master_that_restarts_remembers_everything_and_restarts_nothing() {
+    let host = shef_agent::engine::fake::FakeHost::default();
+    let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
+    let cluster = Cluster::fake(1, engine.clone()).await;
+    cluster.api.call("PUT", "/v1/services/web?wait=10s", json!({"image": "nginx", "replicas": 5})).await;
+    let before = host.containers();
+    assert_eq!(before.len(), 5);
+    let mut cluster = Cluster::start(cluster.stop().await).await;
+    let shown = cluster.api.get("/v1/services/web").await.body;
+    assert_eq!((&shown["replicas"], &shown["version"]), (&json!(5), &json!(1)));
+    cluster.add_agent("h0", "unix:///nowhere", shef_agent::EngineChoice::Fake(engine)).await;
+    let running = cluster.api.until("/v1/services/web", |answer| answer.body["state"] == "running").await;
+    assert_eq!((&running.body["running"], &running.body["version"]), (&json!(5), &json!(1)));
+    assert_eq!(host.containers(), before, "the same containers");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_emptied_store_deletes_nothing() {
+    let host = shef_agent::engine::fake::FakeHost::default();
+    let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
+    let cluster = Cluster::fake(1, engine.clone()).await;
+    cluster.api.call("PUT", "/v1/services/web?wait=10s", json!({"image": "nginx", "replicas": 3, "env": {"A": "1"}})).await;
+    let before = host.containers();
+    let dir = cluster.stop().await;
+    std::fs::remove_file(dir.path().join("shef.redb")).unwrap();
+    let mut cluster = Cluster::start(dir).await;
+    assert_eq!(cluster.api.get("/v1/services").await.body["services"], json!([]));
+    cluster.add_agent("h0", "unix:///nowhere", shef_agent::EngineChoice::Fake(engine)).await;
+    let found = cluster.api.until("/v1/services/web", |answer| answer.body["state"] == "running").await.body;
+    assert_eq!((&found["replicas"], &found["image"], &found["env"]), (&json!(3), &json!("nginx"), &json!({"A": "1"})));
+    assert_eq!(host.containers(), before, "the same containers");
+    cluster.stop().await;
+}
