@@ -28,9 +28,9 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// The address by which other hosts reach this one.
     pub host_ip: Ipv4Addr,
-    /// The host's name in the cluster; without one, the agent makes it from `host_ip`.
+    /// The host's name in the cluster; without one, the host's own name.
     pub node_name: Option<NodeName>,
-    /// The masters, each as `HOST:PORT`.
+    /// The masters, each as `http://HOST:PORT`.
     pub masters: Vec<String>,
     /// The Docker engine, as in `DOCKER_HOST`.
     pub docker_host: String,
@@ -75,7 +75,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         env: &[],
-        doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: made from host_ip.",
+        doc: "The host's name in the cluster: lower-case letters, digits, hyphens and dots. Empty: the host's own name.",
     },
     Key {
         name: "docker_host",
@@ -191,11 +191,12 @@ fn masters(effective: &Effective, host_ip: Ipv4Addr) -> Result<Vec<String>, Conf
         return Err(effective.refuse("masters", format!("1 to {MAX_MASTERS} addresses")));
     }
     let complete = |text: &String| {
+        let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
         let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-        let port = if text.contains(':') { port.parse().ok()? } else { MASTER_PORT };
+        let port = if text.contains(':') { port.parse::<u16>().ok()? } else { MASTER_PORT };
         let host = if host.is_empty() { host_ip.to_string() } else { host.to_owned() };
         let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':'));
-        (plain && port > 0).then(|| format!("{host}:{port}"))
+        (plain && port > 0).then(|| format!("http://{host}:{port}"))
     };
     given.iter().map(complete).collect::<Option<_>>().ok_or_else(|| effective.refuse("masters", "a list of HOST:PORT"))
 }
@@ -234,10 +235,10 @@ mod tests {
 
     #[test]
     fn masters_default_to_this_host_and_to_the_usual_port() {
-        assert_eq!(with(&[]).unwrap().masters, ["10.0.0.5:8044"]);
-        assert_eq!(with(&[("MASTER_HOST", "10.0.0.1")]).unwrap().masters, ["10.0.0.1:8044"]);
-        let list = [("MASTER_HOST", "x"), ("SHEF_AGENT_MASTERS", "a, b:9, :7")];
-        assert_eq!(with(&list).unwrap().masters, ["a:8044", "b:9", "10.0.0.5:7"]);
+        assert_eq!(with(&[]).unwrap().masters, ["http://10.0.0.5:8044"]);
+        assert_eq!(with(&[("MASTER_HOST", "10.0.0.1")]).unwrap().masters, ["http://10.0.0.1:8044"]);
+        let list = [("MASTER_HOST", "x"), ("SHEF_AGENT_MASTERS", "a, http://b:9/, :7")];
+        assert_eq!(with(&list).unwrap().masters, ["http://a:8044", "http://b:9", "http://10.0.0.5:7"]);
         assert!(with(&[("MASTER_HOST", "a b")]).is_err() && with(&[("MASTER_HOST", "a:0")]).is_err());
     }
 

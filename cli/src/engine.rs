@@ -94,7 +94,8 @@ pub fn candidates(configured: Option<(&str, String)>, env: &BTreeMap<String, Str
         return vec![Candidate { url: url.to_owned(), named_by, wanted: true }];
     }
     let mut found = vec![Candidate { url: DEFAULT_URL.into(), named_by: "the usual socket".into(), wanted: false }];
-    let directory = env.get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| env.get("HOME").map(|home| Path::new(home).join(".docker")));
+    let directory =
+        env.get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| env.get("HOME").map(|home| Path::new(home).join(".docker")));
     let context = directory.and_then(|directory| current_context(&directory, env.get("DOCKER_CONTEXT").map(String::as_str)));
     if let Some((name, url)) = context.filter(|(_, url)| url != DEFAULT_URL) {
         found.push(Candidate { url, named_by: format!("the Docker context {name:?}"), wanted: false });
@@ -133,7 +134,8 @@ mod tests {
         let meta = home.path().join("contexts/meta/0123");
         std::fs::create_dir_all(&meta).unwrap();
         std::fs::write(home.path().join("config.json"), r#"{"currentContext":"mine"}"#).unwrap();
-        std::fs::write(meta.join("meta.json"), r#"{"Name":"mine","Endpoints":{"docker":{"Host":"unix:///run/mine.sock"}}}"#).unwrap();
+        std::fs::write(meta.join("meta.json"), r#"{"Name":"mine","Endpoints":{"docker":{"Host":"unix:///run/mine.sock"}}}"#)
+            .unwrap();
         let env = BTreeMap::from([("DOCKER_CONFIG".to_owned(), home.path().to_str().unwrap().to_owned())]);
         let urls: Vec<_> = candidates(None, &env).into_iter().map(|candidate| candidate.url).collect();
         assert_eq!(urls, [DEFAULT_URL, "unix:///run/mine.sock"]);

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use shef_common::config::{Effective, Layers, Preset, Program};
 use shef_agent::config::AgentConfig;
+use shef_common::config::{Effective, Layers, Preset, Program};
 use shef_master::config::MasterConfig;
 
 use crate::Failure;
@@ -80,25 +80,31 @@ impl UpConfig {
         let one_host = "default of shef up";
         // Whoever gives the agent an address of its own is reached by that one.
         let own_ip = flags.agent.as_deref().and_then(|agent| agent.rsplit_once(':')).map(|(ip, _)| ip);
-        let own_ip = own_ip.filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified())).unwrap_or("127.0.0.1");
+        let own_ip =
+            own_ip.filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified())).unwrap_or("127.0.0.1");
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let flag = |key, value: &Option<String>, name: &str| value.as_ref().map(|value| Preset::new(key, value, name));
         let with = |table, presets, flags: Vec<Option<Preset>>| {
             let file = base.file.as_ref().map(|(path, text, _)| (path.clone(), text.clone(), table));
             Layers { presets, file, env: base.env.clone(), flags: flags.into_iter().flatten().collect() }
         };
-        let dir_flag = |key, part: &str| flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"));
+        let dir_flag =
+            |key, part: &str| flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"));
 
-        let presets = vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("master")), one_host)];
+        let presets =
+            vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("master")), one_host)];
         let own_flags =
             vec![flag("listen", &flags.api, "--api"), flag("redis.url", &flags.redis, "--redis"), dir_flag("data_dir", "master")];
         let master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
 
-        let api = reachable(master.0.listen, master.0.host_ip);
-        let presets = vec![
-            Preset::new("host_ip", own_ip, one_host),
-            Preset::new("data_dir", text(data_dir.join("agent")), one_host),
-        ];
+        // A port that the system chooses is known once the master listens, and set then.
+        let mut api = master.0.listen;
+        if api.port() == 0 {
+            api.set_port(shef_master::config::DEFAULT_PORT);
+        }
+        let api = reachable(api, master.0.host_ip);
+        let presets =
+            vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("agent")), one_host)];
         let own_flags = vec![
             flag("listen", &flags.agent, "--agent"),
             flag("docker_host", &flags.docker_host, "--docker-host"),
@@ -107,12 +113,6 @@ impl UpConfig {
         ];
         let agent = AgentConfig::load(&with("agent", presets, own_flags), &PROGRAMS)?;
         Ok(Self { data_dir, master, agent })
-    }
-
-    /// The API's address as other programs on this host reach it.
-    #[must_use]
-    pub fn api(&self) -> String {
-        reachable(self.master.0.listen, self.master.0.host_ip)
     }
 }
 
@@ -140,35 +140,35 @@ pub fn default_data_dir(is_root: bool, env: &std::collections::BTreeMap<String, 
 mod tests {
     use super::*;
 
-    fn up(flags: UpFlags, env: &[(&str, &str)]) -> UpConfig {
+    fn up(flags: &UpFlags, env: &[(&str, &str)]) -> UpConfig {
         let mut base = Layers::default();
         base.env.insert("HOME".into(), "/home/someone".into());
         base.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
-        UpConfig::from_layers(&flags, &base).unwrap()
+        UpConfig::from_layers(flags, &base).unwrap()
     }
 
     #[test]
     fn one_host_stays_on_loopback_unless_it_is_told_its_address() {
-        let config = up(UpFlags::default(), &[]);
+        let config = up(&UpFlags::default(), &[]);
         assert_eq!(config.master.0.listen.to_string(), "127.0.0.1:8044");
         assert_eq!(config.agent.0.listen.to_string(), "127.0.0.1:11044");
-        assert_eq!(config.agent.0.masters, ["127.0.0.1:8044"]);
-        let config = up(UpFlags::default(), &[("HOST_IP", "10.0.0.5"), ("PORT", "9000")]);
+        assert_eq!(config.agent.0.masters, ["http://127.0.0.1:8044"]);
+        let config = up(&UpFlags::default(), &[("HOST_IP", "10.0.0.5"), ("PORT", "9000")]);
         assert_eq!(config.master.0.listen.to_string(), "10.0.0.5:9000");
-        assert_eq!(config.agent.0.masters, ["10.0.0.5:9000"]);
+        assert_eq!(config.agent.0.masters, ["http://10.0.0.5:9000"]);
     }
 
     #[test]
     fn the_agent_of_one_host_finds_its_master_wherever_that_listens() {
         let flags = UpFlags { api: Some("0.0.0.0:81".into()), agent: Some("10.1.1.1:82".into()), ..UpFlags::default() };
-        let config = up(flags, &[("MASTER_HOST", "elsewhere")]);
-        assert_eq!(config.agent.0.masters, ["10.1.1.1:81"]);
+        let config = up(&flags, &[("MASTER_HOST", "elsewhere")]);
+        assert_eq!(config.agent.0.masters, ["http://10.1.1.1:81"]);
         assert_eq!((config.agent.0.host_ip, config.master.0.host_ip), ([10, 1, 1, 1].into(), [10, 1, 1, 1].into()));
     }
 
     #[test]
     fn the_data_directory_follows_its_flag() {
-        let config = up(UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() }, &[("SHEF_AGENT_DATA_DIR", "/else")]);
+        let config = up(&UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() }, &[("SHEF_AGENT_DATA_DIR", "/else")]);
         assert_eq!((config.master.0.data_dir, config.agent.0.data_dir), ("/srv/x/master".into(), "/srv/x/agent".into()));
         let env = |name: &str, value: &str| std::collections::BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert_eq!(default_data_dir(true, &env("HOME", "/h")).unwrap(), Path::new("/var/lib/shef"));

@@ -42,10 +42,13 @@ impl Claim {
     pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
         let path = data_dir.join(FILE_NAME);
         let failed = |error| Failure::because(format!("cannot write {}", path.display()), &error);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, path }),
-            Err(TryLockError::WouldBlock) => Err(Failure::new(format!("another shef up runs over {} already", data_dir.display()))),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::new(format!("another shef up runs over {} already", data_dir.display())))
+            }
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }

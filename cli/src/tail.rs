@@ -21,5 +21,6 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     };
     let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}\n")).collect()
+    let last: Vec<String> = all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}")).collect();
+    last.join("\n")
 }

@@ -69,7 +69,7 @@ pub async fn workload_image_of(docker: &Docker, binary: &Path, tag: &str, env: &
     let binary = binary.to_owned();
     let made = tokio::task::spawn_blocking(move || archive(&binary)).await;
     let archive = made.map_err(|error| ImageError::File { path: "the archive".into(), source: io::Error::other(error) })??;
-    let options = CreateImageOptionsBuilder::default().from_src("-").repo(image.as_str()).changes(&changes(env, &source)).build();
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo(image.as_str()).changes(changes(env, &source)).build();
     docker.create_image(Some(options), Some(body_full(archive.into())), None).try_collect::<Vec<_>>().await?;
     Ok(())
 }
@@ -79,21 +79,24 @@ fn source_of(binary: &Path, env: &[String]) -> Result<String, ImageError> {
     let failed = |source| ImageError::File { path: binary.to_owned(), source };
     let metadata = std::fs::metadata(binary).map_err(failed)?;
     let modified = metadata.modified().map_err(failed)?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Ok(format!("{}-{}-{}", metadata.len(), modified.as_nanos(), env.join(" ").escape_default().to_string().replace(['\\', '"', '\''], "_")))
+    Ok(format!(
+        "{}-{}-{}",
+        metadata.len(),
+        modified.as_nanos(),
+        env.join(" ").escape_default().to_string().replace(['\\', '"', '\''], "_")
+    ))
 }
 
 /// The image's settings as Dockerfile instructions.
-fn changes(env: &[String], source: &str) -> String {
-    let mut lines = vec![
-        "CMD [\"/shef\", \"workload\"]".to_owned(),
-        format!("EXPOSE {PORT}"),
-        format!("LABEL {SOURCE_LABEL}=\"{source}\""),
-    ];
+fn changes(env: &[String], source: &str) -> Vec<String> {
+    let mut lines =
+        vec!["CMD [\"/shef\", \"workload\"]".to_owned(), format!("EXPOSE {PORT}"), format!("LABEL {SOURCE_LABEL}=\"{source}\"")];
     for (key, value) in env.iter().filter_map(|pair| pair.split_once('=')) {
-        let value: String = value.chars().flat_map(|c| matches!(c, '"' | '\\' | '$').then_some('\\').into_iter().chain([c])).collect();
+        let value: String =
+            value.chars().flat_map(|c| matches!(c, '"' | '\\' | '$').then_some('\\').into_iter().chain([c])).collect();
         lines.push(format!("ENV {key}=\"{value}\""));
     }
-    lines.join("\n")
+    lines
 }
 
 /// The root file system: `/shef`, and each shared library under its own path.
@@ -153,8 +156,8 @@ mod tests {
 
     #[test]
     fn variables_cannot_end_their_instruction() {
-        let text = changes(&["A=x \"y\" $z".into()], "s");
-        assert!(text.ends_with(r#"ENV A="x \"y\" \$z""#), "{text}");
+        let lines = changes(&["A=x \"y\" $z".into()], "s");
+        assert_eq!(lines.last().unwrap(), r#"ENV A="x \"y\" \$z""#);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// The masters, separated by commas [default: port 8044 of the host's address]
     #[arg(long, value_name = "HOST:PORT")]
     masters: Option<String>,
-    /// The host's name in the cluster [default: made from its address]
+    /// The host's name in the cluster [default: the host's own name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// The Docker engine, as in `DOCKER_HOST`

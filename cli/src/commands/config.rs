@@ -67,7 +67,9 @@ fn template(which: Which) -> Result<String, Failure> {
     let program: &Program = match which {
         Which::Master => &shef_master::config::PROGRAM,
         Which::Agent => &shef_agent::config::PROGRAM,
-        Which::Up => return Err(Failure::new("say master or agent: `shef up` takes the keys of both, in tables [master] and [agent]")),
+        Which::Up => {
+            return Err(Failure::new("say master or agent: `shef up` takes the keys of both, in tables [master] and [agent]"));
+        }
     };
     Ok(program.document())
 }

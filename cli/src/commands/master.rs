@@ -51,7 +51,8 @@ impl Args {
         logging::init(&LogConfig::from_effective(&effective));
         on_system(async move {
             let mut signals = StopSignals::listen()?;
-            let master = shef_master::start(config).await.map_err(|error| Failure::because("the master does not start", &error))?;
+            let master =
+                shef_master::start(config).await.map_err(|error| Failure::because("the master does not start", &error))?;
             log::info!(address:% = master.address(); "master is up");
             let signal = signals.next().await;
             log::info!("{signal}: stopping; containers go on running");

@@ -2,7 +2,7 @@
 //! containers do. It is what the demo and the tests run, so it is kept plain:
 //! one thread, a few connections, answers that say who answered.
 
-use std::{future::pending, process::ExitCode, rc::Rc, time::Duration};
+use std::{future::pending, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use shef_common::clock::{MonoMs, Now};
 use tokio::{
@@ -80,13 +80,15 @@ impl Args {
         }
         let listener = match TcpListener::bind(("0.0.0.0", self.port)).await {
             Ok(listener) => listener,
-            Err(error) => return Failure::because(format!("cannot listen on port {}: choose another by --port", self.port), &error),
+            Err(error) => {
+                return Failure::because(format!("cannot listen on port {}: choose another by --port", self.port), &error);
+            }
         };
         if let Ok(address) = listener.local_addr() {
             // The port may have been 0: whoever started us reads here which it became.
             println!("listening on {address}");
         }
-        let room = Rc::new(Semaphore::new(MAX_CONNECTIONS));
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = room.clone().acquire_owned().await else { return Failure::new("the server has ended") };
             match listener.accept().await {

@@ -84,7 +84,9 @@ pub fn plan(situation: &Situation) -> Plan {
         }
         return Plan::Use(candidate.clone());
     }
-    if let Some((candidate, probe)) = situation.engines.iter().find(|(candidate, _)| candidate.wanted && candidate.url != DEFAULT_URL) {
+    if let Some((candidate, probe)) =
+        situation.engines.iter().find(|(candidate, _)| candidate.wanted && candidate.url != DEFAULT_URL)
+    {
         return Plan::Refuse(format!(
             "the Docker engine at {} (from {}) {}: start it, or name another by --docker-host",
             candidate.url,
@@ -111,7 +113,9 @@ fn join_group(situation: &Situation) -> Plan {
     let why = format!("a Docker engine runs at {DEFAULT_URL}, but does not let {} in", situation.user);
     match situation.rights {
         Rights::Sudo => Plan::Prepare(why, joining(situation)),
-        Rights::Root => Plan::Refuse(format!("{why}, who is root: a security module forbids it; name another engine by --docker-host")),
+        Rights::Root => {
+            Plan::Refuse(format!("{why}, who is root: a security module forbids it; name another engine by --docker-host"))
+        }
         Rights::User => Plan::Refuse(format!(
             "{why}: let an administrator run `usermod -aG docker {}`, log in again, and start shef again",
             situation.user
@@ -128,7 +132,8 @@ fn joining(situation: &Situation) -> Vec<Step> {
 }
 
 fn install_and_start(situation: &Situation) -> Plan {
-    let tried: Vec<_> = situation.engines.iter().map(|(candidate, probe)| format!("{} {}", candidate.url, silence(probe))).collect();
+    let tried: Vec<_> =
+        situation.engines.iter().map(|(candidate, probe)| format!("{} {}", candidate.url, silence(probe))).collect();
     let why = format!("no Docker engine answers: {}", tried.join("; "));
     let rights = situation.rights;
     let is_debian = is_debian(&situation.os_release);
@@ -139,11 +144,19 @@ fn install_and_start(situation: &Situation) -> Plan {
     let mut steps = Vec::new();
     if !situation.dockerd {
         if !is_debian {
-            return Plan::Refuse(format!("{why}; on this system please {}, start it, and start shef again", advice(&situation.os_release)));
+            return Plan::Refuse(format!(
+                "{why}; on this system please {}, start it, and start shef again",
+                advice(&situation.os_release)
+            ));
         }
         let lock = "DPkg::Lock::Timeout=120";
-        steps.push(run(rights, "read the package lists", &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "update"]));
-        let install = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "install", "-y", "--no-install-recommends"];
+        steps.push(run(
+            rights,
+            "read the package lists",
+            &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "update"],
+        ));
+        let install =
+            ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "install", "-y", "--no-install-recommends"];
         let packages = [PACKAGE, "ca-certificates"];
         steps.push(run(rights, "install Debian's Docker engine", &[&install[..], &packages[..]].concat()));
     }

@@ -130,9 +130,13 @@ fn on_an_unknown_system_it_says_exactly_what_to_install() {
 #[test]
 fn an_engine_that_was_asked_for_is_never_replaced_by_another() {
     for (probe, expected) in [(silent(), "does not answer"), (Probe::Denied, "does not let this user in")] {
-        let engines = vec![(Candidate { url: "tcp://10.0.0.9:2375".into(), named_by: "env DOCKER_HOST".into(), wanted: true }, probe)];
+        let engines =
+            vec![(Candidate { url: "tcp://10.0.0.9:2375".into(), named_by: "env DOCKER_HOST".into(), wanted: true }, probe)];
         let refused = told(&Situation { engines, ..bare() });
-        assert!(refused[0].contains("tcp://10.0.0.9:2375 (from env DOCKER_HOST)") && refused[0].contains(expected), "{refused:?}");
+        assert!(
+            refused[0].contains("tcp://10.0.0.9:2375 (from env DOCKER_HOST)") && refused[0].contains(expected),
+            "{refused:?}"
+        );
     }
     // The usual address named by hand is still the usual one.
     let mut engines = usual(silent());

@@ -1,0 +1,78 @@
+//! `shef down`: stops what `shef up` started. Containers go on running, unless
+//! their services are to be deleted first.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use shef_common::config::Layers;
+
+use super::on_system;
+use crate::{
+    Failure,
+    layers::default_data_dir,
+    running::{Running, State, look},
+    say,
+    up::api::Api,
+};
+
+/// How long the process may take to end; it bounds its own stop at 10 s.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Arguments of `shef down`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The data directory that `shef up` was given [default: as of shef up]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// First delete every service, and wait until its containers are gone
+    #[arg(long)]
+    services: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let data_dir = match self.data_dir {
+            Some(dir) => dir,
+            None => default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env)?,
+        };
+        let running = match look(&data_dir) {
+            State::Running(running) => running,
+            State::Starting => return Err(Failure::new("shef is starting: try again in a moment")),
+            State::Free => {
+                say::line(format_args!("nothing runs over {}", data_dir.display()));
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        on_system(async move {
+            if self.services {
+                Api::new(&running.api).delete_all_services().await?;
+            }
+            stop(&running, &data_dir).await?;
+            if self.services {
+                say::line("shef has stopped");
+            } else {
+                say::line(
+                    "shef has stopped; the containers go on running (docker ps --filter label=shef-managed-container=true)",
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+async fn stop(running: &Running, data_dir: &std::path::Path) -> Result<(), Failure> {
+    // The lock that `look` found is held by this very process, so the number is still its own.
+    let pid = Pid::from_raw(running.pid).ok_or_else(|| Failure::new("the pid file holds no process number"))?;
+    say::step(format_args!("stopping shef (process {}) ...", running.pid));
+    kill_process(pid, Signal::TERM).map_err(|error| Failure::because(format!("cannot stop process {}", running.pid), &error))?;
+    let gone = async {
+        while look(data_dir) != State::Free {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let late =
+        |_| Failure::new(format!("process {} has not ended within {} s: look at its log", running.pid, STOP_LIMIT.as_secs()));
+    tokio::time::timeout(STOP_LIMIT, gone).await.map_err(late)
+}

@@ -1,0 +1,35 @@
+//! The demo: an image made on the spot, a service of three replicas, and how to see it.
+
+use std::collections::HashMap;
+
+use bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::api::Api;
+use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
+
+/// The service's name.
+pub(super) const SERVICE: &str = "demo";
+const REPLICAS: u32 = 3;
+/// The workload's port.
+const PORT: u16 = 8080;
+
+/// Makes the image, deploys the service, and returns where its replicas answer.
+pub(super) async fn deploy(api: &Api, docker_host: &str) -> Result<Vec<String>, Failure> {
+    let docker = engine::connect(docker_host)?;
+    say::step(format_args!("making the image {DEFAULT_TAG} from this program (no registry is asked) ..."));
+    let built = workload_image(&docker, DEFAULT_TAG, &[]).await;
+    built.map_err(|error| Failure::because(format!("cannot make {DEFAULT_TAG}"), &error))?;
+    say::step(format_args!("deploying service {SERVICE} with {REPLICAS} replicas ..."));
+    api.deploy(SERVICE, DEFAULT_TAG, REPLICAS).await?;
+    let filters = HashMap::from([("label".to_owned(), vec![format!("shef-serviceName={SERVICE}")])]);
+    let options = ListContainersOptionsBuilder::default().filters(&filters).build();
+    let containers = docker.list_containers(Some(options)).await;
+    let containers = containers.map_err(|error| Failure::because("cannot list the demo's containers", &error))?;
+    let addresses = containers.into_iter().flat_map(|container| {
+        let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        networks.into_values().filter_map(|network| network.ip_address).filter(|ip| !ip.is_empty()).collect::<Vec<_>>()
+    });
+    let mut addresses: Vec<String> = addresses.map(|ip| format!("{ip}:{PORT}")).collect();
+    addresses.sort();
+    Ok(addresses)
+}

@@ -1,0 +1,192 @@
+//! `shef up`: from a bare machine to a running cluster of one host.
+//!
+//! In the order in which it happens: read the configuration; look whether a
+//! cluster runs here already; look whether the ports are free; find an engine or
+//! set one up ([`plan`] decides, `prepare` carries out); start master and agent,
+//! in this process or in one in the background; wait until the API answers; deploy
+//! the demo; say what is where and how to stop it.
+
+pub(crate) mod api;
+mod background;
+mod banner;
+mod demo;
+pub mod plan;
+mod prepare;
+
+use std::{
+    fs::DirBuilder,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use shef_agent::EngineChoice;
+use shef_common::{
+    config::{Layers, Origin},
+    logging::{self, LogConfig},
+};
+
+use self::api::Api;
+use crate::{
+    Failure,
+    layers::{UpConfig, UpFlags, reachable},
+    running::{Claim, Running, State, look},
+    say,
+    signals::StopSignals,
+};
+
+/// How long master and agent may take until the API answers.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is asked meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// What the person wants.
+#[derive(Debug)]
+pub struct Wish {
+    /// The configuration's flags.
+    pub flags: UpFlags,
+    /// Whether to deploy the demo.
+    pub demo: bool,
+    /// Whether to change the machine without asking.
+    pub yes: bool,
+    /// Where the cluster runs.
+    pub mode: Mode,
+}
+
+/// In which process the cluster runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In this one, until it is told to stop.
+    Foreground,
+    /// In another one, which stays.
+    Detach,
+    /// This is the other one.
+    Background,
+}
+
+/// Brings the wish about. In the foreground and the background it comes back when the cluster has stopped.
+///
+/// # Errors
+/// [`Failure`] in words for the person at the terminal.
+pub async fn up(wish: Wish) -> Result<(), Failure> {
+    let mut config = UpConfig::load(&wish.flags)?;
+    let dir = &config.data_dir;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| Failure::because(format!("cannot make {}: choose another by --data-dir", dir.display()), &error))?;
+
+    if wish.mode == Mode::Background {
+        background::leave_terminal();
+        return serve(config, Mode::Background, false).await;
+    }
+    if let State::Running(running) = look(dir) {
+        say::step(format_args!("shef runs already (process {})", running.pid));
+        return finish(&running, dir, wish.demo, Mode::Detach).await;
+    }
+    port_is_free(config.master.0.listen, "--api")?;
+    port_is_free(config.agent.0.listen, "--agent")?;
+
+    let entry = config.agent.1.entry("docker_host");
+    let configured = (entry.origin != Origin::Default).then(|| (config.agent.0.docker_host.as_str(), entry.origin.to_string()));
+    let found = prepare::engine(configured, &Layers::from_process_env().env, dir, wish.yes).await?;
+    config.agent.0.docker_host = found.url;
+
+    if wish.mode == Mode::Foreground {
+        return serve(config, Mode::Foreground, wish.demo).await;
+    }
+    say::step("starting master, agent and store in the background ...");
+    let running = background::start(&config, &wish.flags).await?;
+    finish(&running, dir, wish.demo, Mode::Detach).await
+}
+
+/// Runs master and agent in this process until a signal stops them.
+async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failure> {
+    let mut claim = Claim::take(&config.data_dir)?;
+    logging::init(&LogConfig::from_effective(&config.master.1));
+    if mode == Mode::Foreground {
+        say::step("starting master, agent and store ...");
+    }
+    let host_ip = config.master.0.host_ip;
+    let mut running = Running {
+        pid: rustix::process::getpid().as_raw_nonzero().get(),
+        api: reachable(config.master.0.listen, host_ip),
+        docker_host: config.agent.0.docker_host.clone(),
+        log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
+        ready: false,
+    };
+    claim.write(&running)?;
+    let mut signals = StopSignals::listen()?;
+    let master =
+        shef_master::start(config.master.0).await.map_err(|error| Failure::because("the master does not start", &error))?;
+    running.api = reachable(master.address(), host_ip);
+    config.agent.0.masters = vec![format!("http://{}", running.api)];
+    let started = shef_agent::start(config.agent.0, EngineChoice::Docker).await;
+    let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
+
+    let ready_and_told = async {
+        wait_until_ready(&Api::new(&running.api)).await?;
+        running.ready = true;
+        claim.write(&running)?;
+        if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
+    };
+    let signal = tokio::select! {
+        told = ready_and_told => match told {
+            Ok(()) => signals.next().await,
+            // What went wrong in the demo does not take down a cluster that runs.
+            Err(failure) if running.ready && mode == Mode::Foreground => {
+                say::line(format_args!("shef: {failure}"));
+                signals.next().await
+            }
+            Err(failure) => return Err(failure),
+        },
+        name = signals.next() => name,
+    };
+    log::info!("{signal}: stopping agent and master");
+    signals
+        .stop_within(async {
+            agent.stop().await;
+            master.stop().await;
+        })
+        .await?;
+    log::info!("agent and master have stopped; containers go on running");
+    if mode == Mode::Foreground {
+        say::line("shef has stopped; the containers go on running");
+    }
+    drop(claim);
+    Ok(())
+}
+
+async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
+    let ready = async {
+        while !api.is_ready().await {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    };
+    let late = |_| Failure(format!("the API does not answer within {} s: the log says more", READY_LIMIT.as_secs()));
+    tokio::time::timeout(READY_LIMIT, ready).await.map_err(late)
+}
+
+/// The demo if it is wanted, and what the person needs to know.
+async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
+    let replicas = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host).await?) } else { None };
+    say::line(banner::banner(running, data_dir, replicas.as_deref(), mode));
+    Ok(())
+}
+
+/// Refuses a port that is taken, by the flag that changes it.
+fn port_is_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(Failure(format!("port {} of {} is taken: choose another by {flag} ADDR:PORT", address.port(), address.ip())))
+        }
+        Err(error) => {
+            Err(Failure::because(format!("cannot listen on {address}: choose another address by {flag} ADDR:PORT"), &error))
+        }
+    }
+}
+
+/// The program's own file.
+fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::because("cannot find the program's own file", &error))
+}
