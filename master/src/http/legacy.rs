@@ -233,9 +233,10 @@ impl Checked {
     fn new(fields: Map<String, Value>, known: &[&str]) -> Self {
         let unknown: Vec<String> =
             fields.keys().filter(|key| !known.contains(&key.as_str())).take(16).map(|key| params::shown(key)).collect();
-        let errors = match unknown.is_empty() {
-            true => Vec::new(),
-            false => vec![format!("this field has unspecified keys: {}", unknown.join(", "))],
+        let errors = if unknown.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!("this field has unspecified keys: {}", unknown.join(", "))]
         };
         Self { fields, errors }
     }

@@ -299,7 +299,7 @@ fn reports_out_of_order_change_nothing() {
     model.report();
     assert!(model.removing.is_empty());
     model.event(Event::Report(Report { full: true, ..late }));
-    assert_eq!(model.ack.clone().unwrap().want_registration, false);
+    assert!(!model.ack.clone().unwrap().want_registration);
 }
 
 #[test]

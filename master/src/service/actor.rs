@@ -128,7 +128,7 @@ impl ServiceActor {
 
 fn refusal(error: &CommitError) -> Refused {
     match error {
-        CommitError::Fenced { .. } => Refused::NotLeader,
+        CommitError::Fenced => Refused::NotLeader,
         other => Refused::Store(other.to_string()),
     }
 }
