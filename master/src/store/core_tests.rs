@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use shef_common::{
-    clock::WallMs,
+    clock::{DurationMs, WallMs},
     ids::{ClusterId, Epoch, LeaderId, NodeName},
 };
 

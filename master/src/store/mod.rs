@@ -16,6 +16,7 @@
 pub mod actor;
 pub mod core;
 pub mod embedded;
+mod events;
 pub mod fake;
 mod key;
 pub mod measure;
