@@ -16,6 +16,6 @@ mod messages;
 mod view;
 
 pub use actor::{RunnerActor, RunnerOutlets};
-pub use core::{Effect as RunnerEffect, NodeRecord, RunnerCore, Timing};
+pub use core::{Effect as RunnerEffect, Event as RunnerEvent, NodeRecord, PushFailure, RunnerCore, Timing};
 pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
 pub use view::{NodeState, NodeView};

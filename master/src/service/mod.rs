@@ -20,7 +20,7 @@ mod request;
 mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets};
-pub use core::{Effect as ServiceEffect, ServiceCore, Tally};
+pub use core::{Effect as ServiceEffect, Event as ServiceEvent, ServiceCore, Tally, Ticket};
 pub use messages::{Gone, Observed, Orders, Retired};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use request::{Accepted, Expect, Refused, Request};
