@@ -179,11 +179,13 @@ impl World {
 
     fn drain_agent(&mut self, host: usize, mut agent: Box<Agent>) {
         while !agent.dead && self.broken.is_none() {
-            let full: Vec<usize> = (0..4).filter(|n| !agent.boxes[*n].is_empty()).collect();
-            if full.is_empty() {
-                break;
-            }
-            let n = full[self.rng.usize(..full.len())];
+            // Mail before answers, as in the master; which actor comes next is drawn.
+            let next = |part: usize| [part, part + 1].into_iter().find(|n| !agent.boxes[*n].is_empty());
+            let n = match (next(0), next(2)) {
+                (None, None) => break,
+                (Some(n), None) | (None, Some(n)) => n,
+                (Some(supervisor), Some(reporter)) => if self.rng.bool() { supervisor } else { reporter },
+            };
             let Some(mail) = agent.boxes[n].pop_front() else { continue };
             if n < 2 { self.supervisor_mail(host, &mut agent, mail) } else { self.reporter_mail(host, &mut agent, mail) }
         }

@@ -69,7 +69,8 @@ impl World {
                 return Err(format!("{node} follows {fence:?}"));
             }
             if shown.removing != 0 || !ledger.removals.is_empty() {
-                return Err(format!("{node} is still to remove {:?}", ledger.removals.keys()));
+                let left = shown.removing;
+                return Err(format!("{node} is still to remove {left}, by its ledger {:?}", ledger.removals.keys()));
             }
             if shown.wanted as usize != ledger.assignments.len() {
                 return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));

@@ -221,7 +221,7 @@ impl World {
     /// Writes a line of the trace.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>9.3} {}", Seconds(self.now), line()));
+            trace.push(format!("{:>9} {}", Seconds(self.now), line()));
         }
     }
 

@@ -131,6 +131,12 @@ struct Mailbox {
     answers: VecDeque<Mail>,
 }
 
+impl Mailbox {
+    fn is_empty(&self) -> bool {
+        self.mail.is_empty() && self.answers.is_empty()
+    }
+}
+
 /// A timer: until when, and its number.
 pub(super) type Timer = Option<(MonoMs, u64)>;
 
@@ -316,15 +322,7 @@ impl World {
     fn drain_master(&mut self, mut master: Box<Master>) {
         let mut bound = 100_000;
         while !master.dead && self.broken.is_none() {
-            let mut full: Vec<(u64, bool)> = Vec::new();
-            for (actor, mailbox) in &master.boxes {
-                if !mailbox.mail.is_empty() {
-                    full.push((*actor, false));
-                }
-                if !mailbox.answers.is_empty() {
-                    full.push((*actor, true));
-                }
-            }
+            let full: Vec<u64> = master.boxes.iter().filter(|(_, mailbox)| !mailbox.is_empty()).map(|(actor, _)| *actor).collect();
             if full.is_empty() {
                 break;
             }
@@ -332,10 +330,10 @@ impl World {
             if bound == 0 {
                 self.violated("the master's actors never come to rest".to_owned());
             }
-            let (actor, answers) = full[self.rng.usize(..full.len())];
+            let actor = full[self.rng.usize(..full.len())];
             let Some(mailbox) = master.boxes.get_mut(&actor) else { continue };
-            let mail = if answers { mailbox.answers.pop_front() } else { mailbox.mail.pop_front() };
-            if let Some(mail) = mail {
+            // As actix has it: what its own calls bring never overtakes the mail.
+            if let Some(mail) = mailbox.mail.pop_front().or_else(|| mailbox.answers.pop_front()) {
                 self.deliver(&mut master, actor, mail);
             }
         }
