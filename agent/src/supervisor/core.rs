@@ -15,7 +15,7 @@ use shef_common::{
 use super::{
     admission::{self, Verdict},
     ledger::Ledger,
-    replica::{Replica, Seen, Step, Wish},
+    replica::{Look, Replica, Seen, Step, Wish},
 };
 use crate::engine::{Container, CreateOrder, EngineError, EngineEvent, Listing};
 
@@ -100,6 +100,16 @@ pub enum Outcome {
     Inspect(Result<Option<Container>, EngineError>),
 }
 
+impl Outcome {
+    fn error(&self) -> Option<&EngineError> {
+        match self {
+            Self::Create(outcome) => outcome.as_ref().err(),
+            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) => outcome.as_ref().err(),
+            Self::Inspect(outcome) => outcome.as_ref().err(),
+        }
+    }
+}
+
 /// What the supervisor wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -164,6 +174,7 @@ struct Pull {
 
 /// The supervisor's state.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     pub(super) limits: Limits,
     pub(super) ledger: Ledger,
@@ -279,14 +290,14 @@ impl Core {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster),
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
-            Event::LedgerWritten(outcome) => self.ledger_written(outcome, now),
+            Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(error) => self.watch_ended(&error, now),
             Event::Listed(outcome) => self.listed(outcome, now),
             Event::Unidentified => self.unidentified = true,
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
-            Event::Pulled { image, outcome } => self.pulled(&image, outcome, now),
+            Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
             Event::Tick => self.tick(now),
         }
         self.resume();
@@ -336,9 +347,7 @@ impl Core {
     /// Whether a push is judged only after something that is under way: a write
     /// of the ledger, the host's joining, or the first look at the engine.
     fn must_wait(&self, push: &Push) -> bool {
-        self.staged.is_some()
-            || self.ledger.cluster.is_none()
-            || push.base.is_none() && !self.listed && self.listing.is_some()
+        self.staged.is_some() || self.ledger.cluster.is_none() || push.base.is_none() && !self.listed && self.listing.is_some()
     }
 
     /// Judges the pushes that waited, in their order.
@@ -361,7 +370,7 @@ impl Core {
         self.staged = Some((next, ticket));
     }
 
-    fn ledger_written(&mut self, outcome: Result<(), String>, now: Now) {
+    fn ledger_written(&mut self, outcome: &Result<(), String>, now: Now) {
         let Some((next, ticket)) = self.staged.take() else { return };
         match outcome {
             Ok(()) => {
@@ -574,14 +583,8 @@ impl Core {
             self.working = self.working.saturating_sub(1);
         }
         self.news += 1;
-        let away = match &outcome {
-            Outcome::Create(Err(error)) | Outcome::Inspect(Err(error)) => Some(error),
-            Outcome::Start(Err(error)) | Outcome::Stop(Err(error)) | Outcome::Remove(Err(error)) => Some(error),
-            Outcome::Create(Ok(_)) | Outcome::Inspect(Ok(_)) | Outcome::Start(Ok(())) => None,
-            Outcome::Stop(Ok(())) | Outcome::Remove(Ok(())) => None,
-        };
-        if let Some(error @ EngineError::Unreachable(_)) = away.cloned().as_ref() {
-            self.engine_failed(error, now);
+        if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
+            self.engine_failed(&error.clone(), now);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
         replica.busy = None;
@@ -602,9 +605,14 @@ impl Core {
             Outcome::Remove(outcome) => replica.removed(outcome, now),
             Outcome::Inspect(outcome) => {
                 let cluster = self.ledger.cluster.as_ref();
-                let ours = |container: &Container| cluster.and_then(|cluster| container.assignment(cluster)).is_some();
-                let seen = outcome.as_ref().map(|found| found.as_ref().map(|c| Some(c).filter(|c| ours(c))));
-                replica.inspected(seen.map_err(Clone::clone), now);
+                let look = outcome.as_ref().map(|found| match found {
+                    None => Look::Nothing,
+                    Some(container) if cluster.is_some_and(|cluster| container.assignment(cluster).is_some()) => {
+                        Look::Ours(container)
+                    }
+                    Some(_) => Look::Foreign,
+                });
+                replica.inspected(look.map_err(drop), now);
             }
         }
         if needs_image {
@@ -650,10 +658,10 @@ impl Core {
         }
     }
 
-    fn pulled(&mut self, image: &ImageRef, outcome: Result<(), EngineError>, now: Now) {
+    fn pulled(&mut self, image: &ImageRef, outcome: &Result<(), EngineError>, now: Now) {
         let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.running) else { return };
         self.pulls_running = self.pulls_running.saturating_sub(1);
-        if let Err(error @ EngineError::Unreachable(_)) = &outcome {
+        if let Err(error @ EngineError::Unreachable(_)) = outcome {
             // The engine went away: the replicas wait on, and the image is asked for again when it is back.
             pull.running = false;
             self.pull_queue.push_back(image.clone());
@@ -663,7 +671,7 @@ impl Core {
         let waiters = self.pulls.remove(image).map(|pull| pull.waiters).unwrap_or_default();
         for id in waiters {
             if let Some(replica) = self.replicas.get_mut(&id) {
-                replica.image_came(&outcome, now);
+                replica.image_came(outcome, now);
             }
             self.consider(&id, now);
         }

@@ -14,10 +14,7 @@ use shef_common::{
 };
 
 use super::{core::*, ledger::Ledger};
-use crate::engine::{
-    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing,
-    fake::foreign_labels,
-};
+use crate::engine::{Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, fake::foreign_labels};
 
 const BOUND: usize = 3;
 
@@ -156,6 +153,10 @@ impl World {
             Effect::Publish(status) => {
                 if let Some(before) = self.statuses.get(&status.replica) {
                     assert!(status.supersedes(before), "{before:?} -> {status:?}");
+                }
+                if status.state == ReplicaState::Stopped {
+                    let busy = self.pending.iter().any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
+                    assert!(!busy, "called stopped while something is under way");
                 }
                 self.statuses.insert(status.replica.clone(), status);
             }
@@ -318,7 +319,8 @@ impl World {
                 self.hear(true);
             }
             self.hear(true);
-            let stopped: Vec<_> = self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
+            let stopped: Vec<_> =
+                self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
             for replica in &stopped {
                 self.statuses.remove(replica);
             }
@@ -341,7 +343,11 @@ impl World {
     /// Whether a list brings nothing to do.
     fn quiet(&self) -> bool {
         let relist = matches!(self.pending.as_slice(), [Pending::List(_)]);
-        relist && self.core.working == 0 && self.core.stopping == 0 && self.core.pulls_running == 0 && self.core.engine_up
+        relist
+            && self.core.working == 0
+            && self.core.stopping == 0
+            && self.core.pulls_running == 0
+            && self.core.engine_up
             && self.core.next_wake().is_none_or(|wake| wake > self.now.mono + DurationMs(310_000))
     }
 
@@ -384,7 +390,8 @@ impl World {
         let wanted: BTreeMap<String, ContainerState> =
             self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
         let have: BTreeMap<String, ContainerState> = self.ours().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
-        let failed: BTreeSet<_> = self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
+        let failed: BTreeSet<_> =
+            self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
         assert_eq!(self.disk.assignments.len(), self.wish.len());
@@ -703,4 +710,21 @@ fn old_news_does_not_undo_what_was_done_since() {
     world.finish(0, End::Well);
     assert_eq!(world.statuses["web-000000"].restarts, 0);
     assert!(!world.pending.iter().any(|p| matches!(p, Pending::Run(..))), "{:?}", world.pending);
+}
+
+#[test]
+fn what_was_removed_while_a_list_was_on_its_way_does_not_come_back() {
+    let mut world = World::new();
+    world.push(None, &[0], &[]);
+    world.settle();
+    world.pending.clear();
+    world.feed(Event::Listed(Ok(Listing { containers: world.containers.values().cloned().collect(), complete: true })));
+    world.advance(60_000);
+    let list = world.pending.iter().position(|p| matches!(p, Pending::List(_))).unwrap();
+    let old = world.pending.remove(list);
+    world.push(Some(Revision(1)), &[], &[0]);
+    world.settle();
+    world.pending.push(old);
+    world.finish(0, End::Well);
+    assert_eq!(world.core.holds().count(), 0);
 }

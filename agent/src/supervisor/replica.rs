@@ -52,8 +52,20 @@ pub(super) enum Step {
     Inspect,
 }
 
+/// What a look at a replica's name shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look<'a> {
+    /// No container has that name.
+    Nothing,
+    /// One has it that is not this cluster's.
+    Foreign,
+    /// Its own.
+    Ours(&'a Container),
+}
+
 /// One replica and everything known about it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub(super) struct Replica {
     pub wish: Wish,
     /// `None` only for a removal of something never seen here.
@@ -126,10 +138,9 @@ impl Replica {
         }
         match (self.wish, &self.seen) {
             (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
-            (Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => None,
+            (Wish::Hold, _) | (Wish::Remove { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => Some(Step::Create),
-            (Wish::Remove { .. }, Seen::Absent) => None,
             (Wish::Run, Seen::Present { state, .. }) => match state {
                 Created | Exited => Some(Step::Start),
                 Dead => Some(Step::Remove),
@@ -364,19 +375,17 @@ impl Replica {
         self.judge(now);
     }
 
-    /// Inspect was answered: `None` there is none of that name, `Some(None)` it is not ours.
-    pub fn inspected(&mut self, outcome: Result<Option<Option<&Container>>, EngineError>, now: Now) {
-        match outcome {
-            Ok(None) => self.show(None, now),
-            Ok(Some(Some(container))) => self.show(Some(container), now),
-            Ok(Some(None)) => {
+    /// Inspect was answered, or not.
+    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, now: Now) {
+        match look {
+            Ok(Look::Nothing) => self.show(None, now),
+            Ok(Look::Ours(container)) => self.show(Some(container), now),
+            Ok(Look::Foreign) => {
                 self.seen = Seen::Absent;
-                if self.wish == Wish::Run {
-                    self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
-                }
+                self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
                 self.judge(now);
             }
-            Err(_) => self.refused(now),
+            Err(()) => self.refused(now),
         }
     }
 
