@@ -210,14 +210,15 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     assert!(["web-000001", "web-000002", "web-000003"].iter().all(|id| after[*id].1 == "running"), "{after:?}");
 
     // `docker kill` ends it without a stop event, and the engine does not restart it.
-    docker.kill_container("web-000002", None::<KillContainerOptions>).await.unwrap();
+    docker.kill_container("web-000003", None::<KillContainerOptions>).await.unwrap();
     bench
         .master
         .until("the killed one is started again", |heard| {
-            let status = &heard.statuses["web-000002"];
-            status.state == ReplicaState::Running && status.restarts > 1 && status.health == Health::Healthy
+            let status = &heard.statuses["web-000003"];
+            status.state == ReplicaState::Running && status.restarts > 2 && status.health == Health::Healthy
         })
         .await;
+    assert_eq!(bench.containers().await["web-000003"].1, "running");
 
     bench.master.snapshot(2, &[]).await.unwrap();
     bench.master.until_all(&web, ReplicaState::Stopped).await;
