@@ -205,9 +205,7 @@ fn all_processes() -> impl Iterator<Item = u32> {
 fn processes_naming(directory: &Path) -> Vec<u32> {
     let needle = directory.display().to_string();
     let own = std::process::id();
-    all_processes()
-        .filter(|&pid| pid != own && command_line(pid).is_some_and(|line| line.contains(&needle)))
-        .collect()
+    all_processes().filter(|&pid| pid != own && command_line(pid).is_some_and(|line| line.contains(&needle))).collect()
 }
 
 fn children_of(parent: u32) -> Vec<u32> {
