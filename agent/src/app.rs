@@ -101,8 +101,9 @@ impl AgentHandle {
     /// finished by the next start.
     pub async fn stop(self) {
         self.server.stop().await;
-        drop(self.reporter.send(Shutdown).await);
-        drop(self.supervisor.send(Shutdown).await);
+        // One that has ended already needs no telling.
+        let _ = self.reporter.send(Shutdown).await;
+        let _ = self.supervisor.send(Shutdown).await;
         // The next agent on this directory may start when the ledger is let go of; a write under way ends first.
         for _ in 0..LEDGER_RELEASE_LIMIT_MS {
             if self.ledger.strong_count() == 0 {

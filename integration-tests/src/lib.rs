@@ -1,3 +1,4 @@
 //! What the tests and benches of the whole system stand on.
 
 pub mod cluster;
+pub mod lab;

@@ -167,7 +167,7 @@ where
             Err(SendError::Full(message)) => {
                 // At most one call to a master is in flight, so at most one of these waits.
                 let waiting = self.send(message);
-                actix::spawn(async move { drop(waiting.await) });
+                actix::spawn(async move { waiting.await.unwrap_or_default() });
             }
             Err(SendError::Closed(_)) => log::debug!("the supervisor has ended"),
         }

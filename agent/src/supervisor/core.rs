@@ -289,6 +289,7 @@ impl Core {
             Event::Pulled { image, outcome } => self.pulled(&image, outcome, now),
             Event::Tick => self.tick(now),
         }
+        self.resume();
         self.pump(now);
         std::mem::take(&mut self.effects)
     }
@@ -315,7 +316,7 @@ impl Core {
     }
 
     fn pushed(&mut self, ticket: u64, push: Push) {
-        if self.staged.is_some() {
+        if self.must_wait(&push) {
             if self.waiting.len() < MAX_WAITING_PUSHES {
                 self.waiting.push_back((ticket, push));
             } else {
@@ -329,6 +330,24 @@ impl Core {
             Verdict::Change(next) => self.stage(*next, Some(ticket)),
             Verdict::Known(accepted) => self.effects.push(Effect::Answer { ticket, verdict: Ok(accepted) }),
             Verdict::Refused(refused) => self.effects.push(Effect::Answer { ticket, verdict: Err(refused) }),
+        }
+    }
+
+    /// Whether a push is judged only after something that is under way: a write
+    /// of the ledger, the host's joining, or the first look at the engine.
+    fn must_wait(&self, push: &Push) -> bool {
+        self.staged.is_some()
+            || self.ledger.cluster.is_none()
+            || push.base.is_none() && !self.listed && self.listing.is_some()
+    }
+
+    /// Judges the pushes that waited, in their order.
+    fn resume(&mut self) {
+        while let Some((_, push)) = self.waiting.front()
+            && !self.must_wait(push)
+            && let Some((ticket, push)) = self.waiting.pop_front()
+        {
+            self.pushed(ticket, push);
         }
     }
 
@@ -365,11 +384,6 @@ impl Core {
                 Some(ticket) => self.refuse(ticket, Refusal::NotReady),
                 None => self.tidy_at = Some(now.mono + TIDY_AFTER),
             },
-        }
-        while self.staged.is_none()
-            && let Some((ticket, push)) = self.waiting.pop_front()
-        {
-            self.pushed(ticket, push);
         }
     }
 

@@ -93,8 +93,9 @@ impl RunnerActor {
     fn push(&self, agent_url: &str, push: Push, ctx: &mut Context<Self>) {
         let url = format!("{agent_url}{ASSIGNMENTS_PATH}");
         let (client, limit, node) = (self.out.client.clone(), self.out.push_timeout, self.node.clone());
+        let revision = push.revision;
         let call = async move {
-            let (set, remove, revision) = (push.set.len(), push.remove.len(), push.revision);
+            let (set, remove) = (push.set.len(), push.remove.len());
             let outcome = client.post::<_, Accepted>(&url, &push, limit).await.map_err(push_failure);
             match &outcome {
                 Ok(_) => log::debug!(node:%, revision:%, set, remove; "assignments accepted"),
@@ -102,7 +103,9 @@ impl RunnerActor {
             }
             outcome
         };
-        ctx.spawn(call.into_actor(self).map(|outcome, runner, ctx| runner.event(Event::PushDone(outcome), ctx)));
+        ctx.spawn(
+            call.into_actor(self).map(move |outcome, runner, ctx| runner.event(Event::PushDone { revision, outcome }, ctx)),
+        );
     }
 
     fn commit(&self, expect: Option<Version>, record: &NodeRecord, ctx: &mut Context<Self>) {

@@ -54,8 +54,13 @@ pub enum Event {
         /// To remove.
         remove: Vec<ReplicaId>,
     },
-    /// What became of the push in flight.
-    PushDone(Result<Accepted, PushFailure>),
+    /// What became of the push of `revision`.
+    PushDone {
+        /// Which push.
+        revision: Revision,
+        /// What the agent answered.
+        outcome: Result<Accepted, PushFailure>,
+    },
     /// We lead under another fence now.
     FenceChanged(Fence),
     /// The host's record is durable.
@@ -231,7 +236,7 @@ impl RunnerCore {
             Event::Register(registration) => self.register(*registration, now, &mut effects),
             Event::Report(report) => show = self.report(report, now, &mut effects),
             Event::Order { set, remove } => self.order(set, remove, now),
-            Event::PushDone(outcome) => self.push_done(outcome, now, &mut effects),
+            Event::PushDone { revision, outcome } => self.push_done(revision, outcome, now, &mut effects),
             Event::FenceChanged(fence) => {
                 self.fence = fence;
                 self.accepted = None;
@@ -282,10 +287,11 @@ impl RunnerCore {
         self.record.uid = registration.uid;
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
-        if holds != self.accepted || holds.is_none() {
+        // What was in flight may have arrived or not: a snapshot settles it.
+        let unsettled = self.in_flight.take().is_some();
+        if holds != self.accepted || unsettled {
             self.accepted = None;
         }
-        self.in_flight = None;
         self.push_retry_at = None;
         self.failures = 0;
         self.heard(now, effects);
@@ -448,9 +454,9 @@ impl RunnerCore {
         effects.push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
     }
 
-    fn push_done(&mut self, outcome: Result<Accepted, PushFailure>, now: Now, effects: &mut Vec<Effect>) {
-        // A registration in between has made the push in flight void.
-        let Some(in_flight) = self.in_flight.take() else { return };
+    fn push_done(&mut self, revision: Revision, outcome: Result<Accepted, PushFailure>, now: Now, effects: &mut Vec<Effect>) {
+        // A registration in between has made the push void.
+        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.revision == revision) else { return };
         let error = match outcome {
             Ok(accepted) if accepted.fence == self.fence && accepted.revision == in_flight.revision => {
                 self.accepted = Some(in_flight.revision);

@@ -1,1 +1,377 @@
+//! The runner core against a model agent, over a network that loses what it likes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    image::ImageRef,
+    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck},
+    spec::Template,
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::core::{Effect, Event, NodeRecord, PushFailure, RunnerCore, Timing};
+
+fn fence(epoch: u64) -> Fence {
+    Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
+}
+
+fn cluster() -> ClusterId {
+    ClusterId::parse("00000000000000cc").unwrap()
+}
+
+fn replica(n: u32) -> ReplicaId {
+    ReplicaId::new(&ServiceName::parse("web").unwrap(), n)
+}
+
+fn assignment(n: u32) -> Assignment {
+    Assignment {
+        replica: replica(n),
+        service: ServiceName::parse("web").unwrap(),
+        slot: Slot(n),
+        generation: Generation(1),
+        template: Template::of(ImageRef::parse("app").unwrap()).into(),
+    }
+}
+
+fn record() -> NodeRecord {
+    NodeRecord {
+        node: NodeName::parse("h1").unwrap(),
+        uid: NodeUid::parse("00000000000000d1").unwrap(),
+        host: HostInfo {
+            address: std::net::Ipv4Addr::LOCALHOST,
+            agent_url: "http://127.0.0.1:1".into(),
+            labels: BTreeMap::new(),
+            cpus: 1,
+            memory_bytes: 1,
+            engine_version: "20.10".into(),
+            engine_api: "1.41".into(),
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            shef_version: "0".into(),
+        },
+        joined: WallMs(0),
+    }
+}
+
+/// An agent that follows the protocol and does its work at once.
+#[derive(Default)]
+struct Agent {
+    boot: u64,
+    seq: u64,
+    accepted: Option<Accepted>,
+    holds: BTreeSet<ReplicaId>,
+    stopped: BTreeSet<ReplicaId>,
+    want_full: bool,
+    registered: bool,
+}
+
+impl Agent {
+    fn boot(&self) -> BootId {
+        BootId::parse(&format!("{:016x}", self.boot)).unwrap()
+    }
+
+    fn take(&mut self, push: &Push) -> Result<Accepted, PushFailure> {
+        let refuse =
+            |why, accepted: &Option<Accepted>| Err(PushFailure::Refused(PushRefused { why, accepted: accepted.clone() }));
+        if self.accepted.as_ref().is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
+            return refuse(Refusal::StaleFence, &self.accepted);
+        }
+        let ours = self.accepted.as_ref().filter(|accepted| accepted.fence == push.fence).map(|accepted| accepted.revision);
+        if ours == Some(push.revision) {
+            return Ok(self.accepted.clone().unwrap());
+        }
+        match push.base {
+            Some(base) if ours != Some(base) => return refuse(Refusal::WrongBase, &self.accepted),
+            Some(_) => {}
+            None => {
+                let set: BTreeSet<_> = push.set.iter().map(|a| a.replica.clone()).collect();
+                self.stopped.extend(self.holds.difference(&set).cloned());
+                self.holds.retain(|id| set.contains(id));
+            }
+        }
+        self.holds.extend(push.set.iter().map(|a| a.replica.clone()));
+        for id in &push.remove {
+            if self.holds.remove(id) {
+                self.stopped.insert(id.clone());
+            }
+        }
+        self.accepted = Some(Accepted { fence: push.fence.clone(), revision: push.revision });
+        Ok(self.accepted.clone().unwrap())
+    }
+
+    fn registration(&self) -> Registration {
+        let NodeRecord { node, uid, host, .. } = record();
+        Registration {
+            node,
+            uid,
+            boot: self.boot(),
+            cluster: Some(cluster()),
+            accepted: self.accepted.clone(),
+            holds: vec![],
+            host,
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        self.seq += 1;
+        let status = |id: &ReplicaId, state| ReplicaStatus::new(id.clone(), state, WallMs(0));
+        let mut statuses: Vec<_> = self.holds.iter().map(|id| status(id, ReplicaState::Running)).collect();
+        statuses.extend(self.stopped.iter().map(|id| status(id, ReplicaState::Stopped)));
+        Report {
+            cluster: cluster(),
+            node: record().node,
+            boot: self.boot(),
+            seq: self.seq,
+            accepted: self.accepted.clone(),
+            full: self.want_full,
+            statuses,
+            engine_error: None,
+        }
+    }
+}
+
+struct Model {
+    core: RunnerCore,
+    agent: Agent,
+    now: Now,
+    push: Option<Push>,
+    wanted: BTreeSet<ReplicaId>,
+    removing: BTreeSet<ReplicaId>,
+    ack: Option<ReportAck>,
+    ready: Vec<bool>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+        let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
+        let (core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), Some(shef_common::ids::Version(1)), now);
+        Self {
+            core,
+            agent: Agent::default(),
+            now,
+            push: None,
+            wanted: BTreeSet::new(),
+            removing: BTreeSet::new(),
+            ack: None,
+            ready: vec![],
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        for effect in self.core.handle(event, self.now) {
+            match effect {
+                Effect::Push { push, .. } => {
+                    assert!(self.push.is_none(), "two pushes in flight");
+                    self.push = Some(*push);
+                }
+                Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Gone(gone) => {
+                    for id in gone {
+                        assert!(self.removing.remove(&id), "{id} was not to be removed");
+                        assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
+                    }
+                }
+                Effect::HostChanged { ready } => self.ready.push(ready),
+                Effect::Registered(_) | Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
+                Effect::Publish(_) | Effect::WakeAt(_) => {}
+            }
+        }
+    }
+
+    fn register(&mut self) {
+        // What was in flight to the agent may still come back; the core ignores it.
+        self.push = None;
+        self.agent.registered = true;
+        let registration = self.agent.registration();
+        self.event(Event::Register(Box::new(registration)));
+    }
+
+    fn order(&mut self, n: u32, run: bool) {
+        let id = replica(n);
+        if run && !self.wanted.contains(&id) && !self.removing.contains(&id) {
+            self.wanted.insert(id);
+            self.event(Event::Order { set: vec![assignment(n)], remove: vec![] });
+        } else if !run && self.wanted.remove(&id) {
+            self.removing.insert(id.clone());
+            self.event(Event::Order { set: vec![], remove: vec![id] });
+        }
+    }
+
+    fn deliver(&mut self, reaches: bool, answers: bool) {
+        let Some(push) = self.push.take() else { return };
+        let mut outcome = Err(PushFailure::Unknown("lost".into()));
+        if reaches {
+            let taken = self.agent.take(&push);
+            if answers {
+                outcome = taken;
+            }
+        }
+        self.event(Event::PushDone { revision: push.revision, outcome });
+    }
+
+    fn report(&mut self) {
+        let report = self.agent.report();
+        self.event(Event::Report(report));
+        let ack = self.ack.take().expect("an answer");
+        self.agent.want_full = ack.want_full;
+        if ack.want_registration {
+            self.register();
+        } else {
+            self.agent.stopped.clear();
+        }
+    }
+
+    fn sleep(&mut self, span: u64) {
+        self.now.mono = self.now.mono + DurationMs(span);
+        self.event(Event::Wake);
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            self.deliver(true, true);
+            self.report();
+            self.sleep(2_500);
+        }
+    }
+}
+
+#[test]
+fn all_that_is_new_goes_in_one_change() {
+    let mut model = Model::new();
+    model.register();
+    model.deliver(true, true);
+    model.order(1, true);
+    let first = model.push.clone().unwrap();
+    (2..10).for_each(|n| model.order(n, true));
+    model.deliver(true, true);
+    let second = model.push.clone().unwrap();
+    assert_eq!((first.set.len(), second.set.len(), second.base), (1, 8, Some(first.revision)));
+}
+
+#[test]
+fn a_silent_host_is_down_and_one_that_reports_is_back() {
+    let mut model = Model::new();
+    model.register();
+    model.report();
+    model.sleep(2_999);
+    assert_eq!(model.ready, [true]);
+    model.sleep(1);
+    assert_eq!(model.ready, [true, false]);
+    model.report();
+    assert_eq!(model.ready, [true, false, true]);
+}
+
+#[test]
+fn a_host_from_the_store_has_twice_the_time_to_call_in() {
+    let mut model = Model::new();
+    model.sleep(5_999);
+    assert!(model.ready.is_empty());
+    model.sleep(1);
+    assert_eq!(model.ready, [false]);
+}
+
+#[test]
+fn a_raised_fence_sends_everything_again() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.settle();
+    model.event(Event::FenceChanged(fence(2)));
+    let push = model.push.clone().unwrap();
+    assert_eq!((push.base, push.fence, push.set.len()), (None, fence(2), 1));
+}
+
+#[test]
+fn reports_out_of_order_change_nothing() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.deliver(true, true);
+    model.deliver(true, true);
+    let late = model.agent.report();
+    model.report();
+    model.order(1, false);
+    model.deliver(true, true);
+    model.report();
+    assert!(model.removing.is_empty());
+    model.event(Event::Report(Report { full: true, ..late }));
+    assert_eq!(model.ack.clone().unwrap().want_registration, false);
+}
+
+#[test]
+fn an_agent_that_was_not_there_before_has_to_register() {
+    let mut model = Model::new();
+    let report = model.agent.report();
+    model.event(Event::Report(report));
+    assert!(model.ack.clone().unwrap().want_registration);
+}
+
+#[test]
+fn revisions_of_another_leadership_count_for_nothing() {
+    let mut model = Model::new();
+    model.agent.accepted = Some(Accepted { fence: fence(0), revision: Revision(1) });
+    model.agent.holds.insert(replica(9));
+    model.register();
+    assert_eq!(model.push.clone().unwrap().base, None);
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Order(u32, bool),
+    Deliver(bool, bool),
+    Report,
+    Restart,
+    LoseLedger,
+    Sleep(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (0_u32..8, any::<bool>()).prop_map(|(n, run)| Act::Order(n, run)),
+        5 => (any::<bool>(), any::<bool>()).prop_map(|(reaches, answers)| Act::Deliver(reaches, answers)),
+        4 => Just(Act::Report),
+        1 => Just(Act::Restart),
+        1 => Just(Act::LoseLedger),
+        2 => (1_u64..5_000).prop_map(Act::Sleep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// However much is lost on the way, one push is in flight at a time, nothing
+    /// is called gone that is held, and in the end the host holds what is wanted.
+    #[test]
+    fn the_host_comes_to_hold_what_is_wanted(acts in proptest::collection::vec(act(), 0..60)) {
+        let mut model = Model::new();
+        model.register();
+        for act in acts {
+            match act {
+                Act::Order(n, run) => model.order(n, run),
+                Act::Deliver(reaches, answers) => model.deliver(reaches, answers),
+                Act::Report => model.report(),
+                Act::Restart => {
+                    model.agent.boot += 1;
+                    model.agent.seq = 0;
+                    model.agent.stopped.clear();
+                    model.register();
+                }
+                Act::LoseLedger => {
+                    model.agent.boot += 1;
+                    model.agent.seq = 0;
+                    model.agent.accepted = None;
+                    model.register();
+                }
+                Act::Sleep(span) => model.sleep(span),
+            }
+        }
+        model.settle();
+        prop_assert_eq!(&model.agent.holds, &model.wanted);
+        prop_assert!(model.removing.is_empty(), "{:?} never confirmed", model.removing);
+        prop_assert!(model.agent.registered);
+    }
+}

@@ -110,6 +110,9 @@ impl StoreActor {
                     .into_actor(self),
                 );
             }
+            Effect::LostTail { records } => {
+                log::warn!(store:% = self.store.describe(), records; "the store had lost what it confirmed; it has it back");
+            }
             Effect::Health(health) => {
                 match &health.why {
                     Some(why) => log::warn!(store:% = self.store.describe(), why:%; "the store is away; writes are refused"),

@@ -10,9 +10,10 @@
 //! - "Unavailable" is said only of what certainly did not happen. A batch without
 //!   an answer is sent again, unchanged, until its outcome is known; whoever sent
 //!   a part of it waits meanwhile, and everybody else is refused at once.
-//! - What an emptied store is given back is exactly what was durable.
+//! - What an emptied store is given back is exactly what was durable, and so is
+//!   what a store is given back that lost its tail.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use shef_common::{
@@ -26,6 +27,7 @@ use super::{
     Key, Record, StoreError, Write, WriteOutcome,
     messages::{CommitError, StoreHealth},
     queue::{Batch, Queue},
+    repair::{Mirror, Recent, Repair},
 };
 
 /// The bounds and times of the store actor.
@@ -103,15 +105,25 @@ pub enum Effect {
         /// The fence that is stored.
         stored: Fence,
     },
+    /// The store had lost records that were durable, and has them back. Worth a warning.
+    LostTail {
+        /// How many.
+        records: usize,
+    },
     /// Publish the store's health.
     Health(StoreHealth),
 }
+
+/// How often the store is repaired on account of one batch. Once is enough,
+/// unless it crashes again meanwhile or somebody else writes to it.
+const MAX_REPAIRS: u32 = 8;
 
 /// What is asked of the store at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
     Nothing,
     Commit,
+    Repair,
     Check,
     Restore,
 }
@@ -120,8 +132,10 @@ enum Flight {
 #[derive(Debug)]
 pub struct Core {
     options: CoreOptions,
-    /// Everything that is durable, as far as this leader wrote or read it.
-    mirror: BTreeMap<Key, (Version, Bytes)>,
+    mirror: Mirror,
+    recent: Recent,
+    /// The comparison that goes on, if one does.
+    repair: Option<Repair>,
     queue: Queue,
     /// The batch in flight, or to be sent again.
     batch: Option<Batch>,
@@ -141,6 +155,8 @@ impl Core {
         Self {
             options,
             mirror: records.into_iter().map(|r| (r.key, (r.version, r.value))).collect(),
+            recent: Recent::default(),
+            repair: None,
             queue: Queue::new(options.bounds),
             batch: None,
             flight: Flight::Nothing,
@@ -186,11 +202,13 @@ impl Core {
                     self.call_again(&mut out);
                 }
             }
-            Event::Committed(result) => {
-                debug_assert_eq!(self.flight, Flight::Commit, "an answer to what was not asked");
-                self.flight = Flight::Nothing;
-                self.committed(result, now, &mut out);
-            }
+            Event::Committed(result) => match std::mem::replace(&mut self.flight, Flight::Nothing) {
+                Flight::Repair => self.repaired(result, now, &mut out),
+                flight => {
+                    debug_assert_eq!(flight, Flight::Commit, "an answer to what was not asked");
+                    self.committed(result, now, &mut out);
+                }
+            },
             Event::Checked(result) => {
                 debug_assert_eq!(self.flight, Flight::Check, "an answer to what was not asked");
                 self.flight = Flight::Nothing;
@@ -267,8 +285,11 @@ impl Core {
     fn committed(&mut self, result: Result<Vec<WriteOutcome>, StoreError>, now: Now, out: &mut Vec<Effect>) {
         match result {
             Ok(outcomes) => {
+                if self.lost_its_tail(&outcomes) {
+                    return self.start_repair(&outcomes, now, out);
+                }
                 if let Some(batch) = self.batch.take() {
-                    self.settle(&batch, &outcomes, out);
+                    self.settle(&batch, &outcomes, now, out);
                 }
                 self.store_answers(now, out);
             }
@@ -276,13 +297,73 @@ impl Core {
         }
     }
 
+    /// A batch fits what is remembered, so a conflict says that the store does
+    /// not. That is repaired; if the conflict stays, its sender is told.
+    fn lost_its_tail(&self, outcomes: &[WriteOutcome]) -> bool {
+        let conflict = outcomes.iter().any(|outcome| *outcome != WriteOutcome::Done);
+        conflict && self.batch.as_ref().is_some_and(|batch| batch.repairs < MAX_REPAIRS)
+    }
+
+    /// Compares what was written lately, but for what the waiting batch has changed.
+    fn start_repair(&mut self, outcomes: &[WriteOutcome], now: Now, out: &mut Vec<Effect>) {
+        let mut keys: BTreeSet<Key> = self.recent.keys().cloned().collect();
+        if let Some(batch) = &mut self.batch {
+            // A part of it may be there, so it must not be refused as if it were not.
+            batch.unconfirmed = true;
+            for (write, outcome) in batch.writes.iter().zip(outcomes) {
+                match outcome {
+                    WriteOutcome::Done => keys.remove(&write.key),
+                    WriteOutcome::Conflict { .. } => keys.insert(write.key.clone()),
+                };
+            }
+        }
+        self.repair = Some(Repair::of(keys));
+        self.continue_repair(now, out);
+    }
+
+    fn continue_repair(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(repair) = &mut self.repair else { return };
+        if let Some(writes) = repair.next(&self.mirror, &self.options.bounds) {
+            self.flight = Flight::Repair;
+            return out.push(Effect::Commit(writes.into()));
+        }
+        if repair.lost() > 0 {
+            out.push(Effect::LostTail { records: repair.lost() });
+        }
+        self.repair = None;
+        match &mut self.batch {
+            Some(batch) => {
+                batch.repairs += 1;
+                self.send_batch(out);
+            }
+            None => self.available(now, out),
+        }
+    }
+
+    fn repaired(&mut self, result: Result<Vec<WriteOutcome>, StoreError>, now: Now, out: &mut Vec<Effect>) {
+        match result {
+            Ok(outcomes) => {
+                if let Some(repair) = &mut self.repair {
+                    repair.learn(&outcomes, &self.mirror);
+                }
+                self.continue_repair(now, out);
+            }
+            // It begins anew when the store is back.
+            Err(error) => {
+                self.repair = None;
+                self.failed(error, now, out);
+            }
+        }
+    }
+
     /// Answers the parts of a batch by their outcomes.
-    fn settle(&mut self, batch: &Batch, outcomes: &[WriteOutcome], out: &mut Vec<Effect>) {
+    fn settle(&mut self, batch: &Batch, outcomes: &[WriteOutcome], now: Now, out: &mut Vec<Effect>) {
         debug_assert_eq!(batch.writes.len(), outcomes.len(), "an outcome for every write");
         let mut at = 0;
         for &(ticket, count) in &batch.parts {
             let mut result = Ok(());
             for (write, outcome) in batch.writes[at..at + count].iter().zip(&outcomes[at..]) {
+                self.recent.note(write.key.clone(), now.mono);
                 match (outcome, &write.value) {
                     (WriteOutcome::Done, Some(value)) => {
                         self.mirror.insert(write.key.clone(), (write.version_after(), value.clone()));
@@ -300,8 +381,13 @@ impl Core {
         }
     }
 
-    /// The store answered as it should.
+    /// The store answered as it should. After an outage, what was written lately
+    /// is compared before anything new is taken.
     fn store_answers(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.health.available { self.available(now, out) } else { self.start_repair(&[], now, out) }
+    }
+
+    fn available(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.failures = 0;
         self.next_call = now.mono + self.options.idle_check;
         if !self.health.available {
@@ -389,7 +475,7 @@ impl Core {
 }
 
 /// Why the writes do not build on what is durable, if they do not.
-fn conflict_with(mirror: &BTreeMap<Key, (Version, Bytes)>, writes: &[Write]) -> Option<CommitError> {
+fn conflict_with(mirror: &Mirror, writes: &[Write]) -> Option<CommitError> {
     writes.iter().find_map(|write| {
         let stored = mirror.get(&write.key).map(|(version, value)| (*version, value));
         let found = stored.map(|(version, _)| version);

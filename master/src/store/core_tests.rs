@@ -1,6 +1,6 @@
 //! The core by properties, driven with the fake store, and its corners one by one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ impl Rig {
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),
                 Effect::LostLeadership { .. } => self.lost += 1,
-                Effect::Health(_) => {}
+                Effect::LostTail { .. } | Effect::Health(_) => {}
             }
         }
     }
@@ -157,7 +157,7 @@ impl Rig {
                 return;
             }
         }
-        panic!("it never came to rest: {:?}", self.core);
+        panic!("it never came to rest: stored {:?}, acknowledged {:?}, {:?}", self.stored(), self.model, self.core);
     }
 
     /// The version a writer would build on: what it submitted last, else what it knows.
@@ -179,6 +179,8 @@ enum Op {
     Fault(Fault),
     Away(bool),
     Empty,
+    /// Calls that are forgotten, by a crash that is felt.
+    LoseTail(usize),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -191,6 +193,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => fault.prop_map(Op::Fault),
         1 => any::<bool>().prop_map(Op::Away),
         1 => Just(Op::Empty),
+        1 => (1..6_usize).prop_map(Op::LoseTail),
     ];
     prop::collection::vec(op, 1..120)
 }
@@ -218,6 +221,10 @@ proptest! {
                 Op::Fault(fault) => rig.store.inject([fault]),
                 Op::Away(away) => rig.store.set_away(away),
                 Op::Empty => rig.store.empty(),
+                Op::LoseTail(changes) => {
+                    rig.store.lose_tail(changes);
+                    rig.store.inject([Fault::Refuse]);
+                }
             }
         }
         rig.drain();
@@ -349,6 +356,31 @@ fn an_emptied_store_is_noticed_without_a_write() {
     rig.advance(3_000);
     rig.drain();
     assert_eq!(rig.stored().len(), 1);
+}
+
+#[test]
+fn a_store_that_lost_its_tail_is_given_it_back() {
+    let mut rig = Rig::new(CoreOptions::default());
+    let steps = [
+        set(0, None, "a"),
+        set(1, None, "a"),
+        set(0, Some(1), "b"),
+        set(0, Some(2), "c"),
+        Write { key: key(1), expect: Some(Version(1)), value: None },
+        set(2, None, "a"),
+    ];
+    for write in steps {
+        rig.commit(vec![write]);
+        rig.deliver();
+    }
+    rig.store.lose_tail(4);
+    // Felt or not: the next commit must go through, and nothing stays lost.
+    let next = rig.commit(vec![set(0, Some(3), "d")]);
+    while rig.call.is_some() {
+        rig.deliver();
+    }
+    assert_eq!(rig.answer(next), Some(&Ok(())));
+    assert_eq!(rig.stored(), rig.model);
 }
 
 #[test]

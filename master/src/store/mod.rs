@@ -18,10 +18,12 @@ pub mod core;
 pub mod embedded;
 pub mod fake;
 mod key;
+pub mod measure;
 pub mod messages;
 mod open;
 mod queue;
 pub mod redis;
+mod repair;
 
 pub use self::{
     actor::StoreActor,

@@ -59,6 +59,8 @@ pub(super) struct Batch {
     pub(super) parts: Vec<(Ticket, usize)>,
     /// Whether it was sent without an answer: then it may be durable already.
     pub(super) unconfirmed: bool,
+    /// How often the store was brought to what is remembered on its account.
+    pub(super) repairs: u32,
 }
 
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Queue {
         }
         later.append(&mut self.waiting);
         self.waiting = later;
-        let batch = (!parts.is_empty()).then(|| Batch { writes: writes.into(), parts, unconfirmed: false });
+        let batch = (!parts.is_empty()).then(|| Batch { writes: writes.into(), parts, unconfirmed: false, repairs: 0 });
         (batch, conflicts)
     }
 }

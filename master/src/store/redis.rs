@@ -16,8 +16,8 @@
 //! and the store refuses the lower one: a request that was thought lost on an
 //! earlier connection cannot arrive behind what was sent after it.
 
-mod durability;
 mod options;
+mod server;
 
 use std::{
     sync::{
@@ -38,8 +38,8 @@ use shef_common::{
 };
 use tokio::sync::Mutex;
 
-use self::durability::Durability;
 pub use self::options::RedisOptions;
+use self::server::Server;
 use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The format that is written and read.
@@ -71,7 +71,7 @@ pub struct RedisStore {
 struct Held {
     connection: Connection,
     session: u64,
-    durability: Durability,
+    server: Server,
     last_used: MonoMs,
 }
 
@@ -136,23 +136,33 @@ impl RedisStore {
 
     async fn connect(&self) -> Result<Held, PoolError> {
         let mut connection = self.pool.get().await?;
-        let durability = Durability::ask(&mut connection, &self.name).await.map_err(PoolError::Backend)?;
+        let server = Server::ask(&mut connection, &self.name).await.map_err(PoolError::Backend)?;
         let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Held { connection, session, durability, last_used: Now::read().mono })
+        Ok(Held { connection, session, server, last_used: Now::read().mono })
     }
 
-    /// A connection that answered a moment ago. Failing here means that nothing was sent.
+    /// A connection that answered a moment ago. Failing here means that nothing was
+    /// sent. A Redis that was restarted is reported once, however fast it was: the
+    /// caller then looks whether it came back with everything.
     async fn usable(&self, slot: &mut Option<Held>) -> Result<Held, StoreError> {
+        let mut lost = None;
         if let Some(mut held) = slot.take() {
             if Now::read().mono - held.last_used < IDLE {
                 return Ok(held);
             }
             match cmd("PING").query_async::<Value>(&mut held.connection).await {
                 Ok(_) => return Ok(held),
-                Err(_) => discard(held),
+                Err(_) => lost = Some(discard(held)),
             }
         }
-        self.connect().await.map_err(|e| StoreError::Unavailable { why: explain(&e) })
+        let held = self.connect().await.map_err(|e| StoreError::Unavailable { why: explain(&e) })?;
+        match lost {
+            Some(run) if !held.server.is_same_run(&run) => {
+                *slot = Some(held);
+                Err(StoreError::Unavailable { why: "it has been restarted".into() })
+            }
+            _ => Ok(held),
+        }
     }
 
     /// Runs a script. `changes`: whether a lost answer leaves open what happened,
@@ -167,7 +177,7 @@ impl RedisStore {
         let result = async {
             let answer: Value = call.invoke_async(&mut held.connection).await?;
             if changes {
-                held.durability.settled(&mut held.connection, self.command_timeout).await?;
+                held.server.settled(&mut held.connection, self.command_timeout).await?;
             }
             from_redis_value::<Vec<Vec<u8>>>(answer).map_err(RedisError::from)
         };
@@ -189,8 +199,9 @@ impl RedisStore {
 }
 
 /// Takes a connection out of the pool for good: it failed.
-fn discard(held: Held) {
+fn discard(held: Held) -> Server {
     drop(Connection::take(held.connection));
+    held.server
 }
 
 /// An error code of the server that redis has no name for (OOM, MISCONF, WRONGPASS, NOAUTH …).

@@ -32,6 +32,11 @@ async fn what_was_committed_is_there_after_redis_was_killed() {
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     server.restart();
     assert_eq!(store.check(&fence).await, Ok(()));
+    server.kill();
+    server.restart();
+    let told = store.check(&fence).await;
+    assert!(matches!(told, Err(StoreError::Unavailable { .. })), "however fast the restart was: {told:?}");
+    assert_eq!(store.check(&fence).await, Ok(()));
     assert_eq!(lead(&*store, 1).await.records, [record(&service("web"), 1, "{}")]);
 }
 
@@ -64,6 +69,28 @@ async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
     let options = RedisOptions { username: Some("shef".into()), password: Some("secret".into()), ..server.options() };
     let store = RedisStore::open(&options).await.unwrap();
     let fence = lead(&store, 1).await.fence;
+    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+}
+
+#[tokio::test]
+async fn a_redis_that_knows_waitaof_is_waited_for() {
+    let server = RedisServer::start(&["--appendfsync", "everysec"]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+    let knows = server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [Value::Nil];
+    let stats: String = server.run(&["INFO", "commandstats"]);
+    assert_eq!(stats.contains("cmdstat_waitaof"), knows, "{stats}");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_is_made_again_unnoticed() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    server.run::<Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    // Longer than a connection is trusted without a look.
+    tokio::time::sleep(std::time::Duration::from_millis(110)).await;
     assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
 }
 

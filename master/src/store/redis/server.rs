@@ -1,4 +1,4 @@
-//! What this Redis promises about its disk, and how to wait for it.
+//! Which Redis it is, what it promises about its disk, and how to wait for that.
 
 use std::time::Duration;
 
@@ -8,19 +8,20 @@ use deadpool_redis::{
 };
 
 /// What was found when the connection was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Durability {
+#[derive(Debug)]
+pub(super) struct Server {
+    /// Its process, by a random number that it makes at its start.
+    run: Option<String>,
     /// Whether a commit waits with WAITAOF until the disk has it.
     wait_aof: bool,
 }
 
-impl Durability {
+impl Server {
     /// Asks the server for its version and settings, and logs what is missing. An
     /// error is one of the connection: a server that refuses to tell is warned about.
     pub(super) async fn ask(connection: &mut Connection, store: &str) -> RedisResult<Self> {
-        let version = setting(cmd("INFO").arg("server").query_async::<String>(connection).await)?
-            .and_then(|info| version_in(&info))
-            .unwrap_or((0, 0));
+        let info = setting(cmd("INFO").arg("server").query_async::<String>(connection).await)?.unwrap_or_default();
+        let version = version_in(&info).unwrap_or((0, 0));
         let mut found = [const { None }; 3];
         for (at, name) in ["appendonly", "appendfsync", "maxmemory-policy"].into_iter().enumerate() {
             let answer = cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(connection).await;
@@ -42,7 +43,12 @@ impl Durability {
         if policy.as_deref().is_some_and(|p| p != "noeviction") {
             warn(store, "it may throw away the store when memory is short; set maxmemory-policy noeviction");
         }
-        Ok(Self { wait_aof })
+        Ok(Self { run: field_in(&info, "run_id").map(str::to_owned), wait_aof })
+    }
+
+    /// Whether it surely is the same process as `other`.
+    pub(super) fn is_same_run(&self, other: &Self) -> bool {
+        self.run.is_some() && self.run == other.run
     }
 
     /// Waits until what this connection wrote is on the server's disk.
@@ -80,10 +86,14 @@ fn setting<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     }
 }
 
+/// A field in the answer to INFO.
+fn field_in<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Major and minor version in the answer to INFO.
 fn version_in(info: &str) -> Option<(u32, u32)> {
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    let mut numbers = version.trim().split('.').map(str::parse);
+    let mut numbers = field_in(info, "redis_version")?.split('.').map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 

@@ -1,0 +1,241 @@
+//! A private Docker engine for one test process: its own data, its own socket,
+//! no network, nothing left behind. Needs root and Debian's `docker.io`.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use bollard::{API_DEFAULT_VERSION, Docker, query_parameters::CreateImageOptions};
+use futures_util::TryStreamExt as _;
+
+/// How long an engine may take to answer after its start.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long an engine may take to end.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// The image that every lab engine can be given.
+pub const BUSYBOX: &str = "shef-lab/busybox:1";
+
+/// A running `dockerd`. Ends, with everything it started, when dropped.
+pub struct LabEngine {
+    directory: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl LabEngine {
+    /// Starts an engine and waits until it answers.
+    ///
+    /// # Panics
+    /// If it cannot be started: a test without its engine proves nothing.
+    pub async fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
+        let mut engine = Self { directory, daemon: None };
+        engine.boot().await;
+        engine
+    }
+
+    /// Starts the daemon on the directory as it is.
+    ///
+    /// # Panics
+    /// If it does not answer in time; its log says why.
+    pub async fn boot(&mut self) {
+        let directory = self.path().to_owned();
+        let at = |name: &str| directory.join(name);
+        let log = fs::File::create(at("log")).expect("a log file");
+        let daemon = Command::new("dockerd")
+            .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
+            .arg("--data-root")
+            .arg(at("data"))
+            .arg("--exec-root")
+            .arg(at("exec"))
+            .arg("--pidfile")
+            .arg(at("pid"))
+            .arg("-H")
+            .arg(self.url())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("dockerd starts: install docker.io and run as root");
+        self.daemon = Some(daemon);
+        let answers = async {
+            loop {
+                if let Ok(client) = Docker::connect_with_unix(&self.url(), 60, API_DEFAULT_VERSION)
+                    && client.ping().await.is_ok()
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let answered = tokio::time::timeout(START_LIMIT, answers).await.is_ok();
+        assert!(answered, "dockerd does not answer: {}", fs::read_to_string(at("log")).unwrap_or_default());
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The engine's address, as `unix:///…`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.path().join("s").display())
+    }
+
+    /// A client of the engine.
+    ///
+    /// # Panics
+    /// If the engine's socket is gone.
+    #[must_use]
+    pub fn client(&self) -> Docker {
+        Docker::connect_with_unix(&self.url(), 120, API_DEFAULT_VERSION).expect("the engine's socket")
+    }
+
+    /// Gives the engine the image [`BUSYBOX`]: one static binary and its applets as links.
+    ///
+    /// # Panics
+    /// If the engine does not take it.
+    pub async fn import_busybox(&self) {
+        self.import(BUSYBOX, &busybox_tar()).await;
+    }
+
+    /// Gives the engine an image made of one tar.
+    ///
+    /// # Panics
+    /// If the engine does not take it.
+    pub async fn import(&self, name: &str, tar: &[u8]) {
+        let (repo, tag) = name.rsplit_once(':').expect("a tag");
+        let options = CreateImageOptions {
+            from_src: Some("-".to_owned()),
+            repo: Some(repo.to_owned()),
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        let body = bollard::body_full(tar.to_vec().into());
+        let done: Result<Vec<_>, _> = self.client().create_image(Some(options), Some(body), None).try_collect().await;
+        done.expect("the image is taken");
+    }
+
+    /// Kills the daemon as a crash would: containers and shims live on.
+    ///
+    /// # Panics
+    /// If it was not running.
+    pub fn crash(&mut self) {
+        let mut daemon = self.daemon.take().expect("a running daemon");
+        daemon.kill().expect("dockerd can be killed");
+        daemon.wait().expect("dockerd ends");
+        // Its containerd is its child and would keep the lock.
+        for pid in processes_naming(self.path()) {
+            if command_line(pid).is_some_and(|line| line.contains("containerd") && !line.contains("containerd-shim")) {
+                signal(pid, "KILL");
+            }
+        }
+        // A dead process that nobody has reaped would pass for a running one.
+        let _ = fs::remove_file(self.path().join("pid"));
+        let _ = fs::remove_file(self.path().join("exec/containerd/containerd.pid"));
+    }
+
+    fn clean_up(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let url = self.url();
+            // Containers first: what a daemon leaves behind is harder to find.
+            let _ = Command::new("sh")
+                .arg("-c")
+                .arg("ids=$(docker -H \"$0\" ps -aq) && [ -n \"$ids\" ] && docker -H \"$0\" rm -fv $ids")
+                .arg(&url)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            signal(daemon.id(), "TERM");
+            if !ends(&mut daemon) {
+                let _ = daemon.kill();
+                let _ = daemon.wait();
+            }
+        }
+        // What a hard kill left: shims, the containers' processes below them, containerd.
+        for pid in processes_naming(self.path()) {
+            for child in children_of(pid) {
+                signal(child, "KILL");
+            }
+            signal(pid, "KILL");
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let root = self.path().display().to_string();
+        let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|target| target.starts_with(&root));
+        for target in below.collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").args(["-l", target]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+impl Drop for LabEngine {
+    fn drop(&mut self) {
+        self.clean_up();
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+fn ends(daemon: &mut Child) -> bool {
+    for _ in 0..STOP_LIMIT.as_millis() / 20 {
+        if matches!(daemon.try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+fn command_line(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+}
+
+fn all_processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn processes_naming(directory: &Path) -> Vec<u32> {
+    let needle = directory.display().to_string();
+    let own = std::process::id();
+    all_processes()
+        .filter(|&pid| pid != own && command_line(pid).is_some_and(|line| line.contains(&needle)))
+        .collect()
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the command's name in brackets: state, parent.
+        let after = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        after.split(' ').nth(1).and_then(|text| text.parse().ok()) == Some(parent)
+    };
+    all_processes().filter(is_child).collect()
+}
+
+/// A root file system of busybox alone.
+fn busybox_tar() -> Vec<u8> {
+    let binary = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let binary = fs::read(binary.expect("busybox: install busybox-static")).expect("busybox can be read");
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(binary.len() as u64);
+    tar.append_data(&mut header, "bin/busybox", binary.as_slice()).expect("a tar in memory");
+    for applet in ["sh", "sleep", "true", "false", "echo", "kill", "httpd"] {
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, format!("bin/{applet}"), "busybox").expect("a tar in memory");
+    }
+    let mut bytes = tar.into_inner().expect("a tar in memory");
+    bytes.flush().expect("memory");
+    bytes
+}

@@ -1,0 +1,304 @@
+//! A master that takes registrations and reports, remembers them, and pushes
+//! what a test tells it to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
+use shef_common::{
+    client::{CallError, HostClient},
+    ids::{ClusterId, Epoch, Fence, Generation, LeaderId, ReplicaId, Revision, ServiceName, Slot},
+    image::ImageRef,
+    problem::{Code, Problem},
+    protocol::{
+        ASSIGNMENTS_PATH, Accepted, Assignment, Push, PushRefused, REGISTER_PATH, REPORT_PATH, Registered, Registration, Report,
+        ReportAck,
+    },
+    spec::Template,
+    status::{ReplicaState, ReplicaStatus},
+};
+use tokio::sync::watch;
+
+/// How long a test waits for something to come about.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the master has heard and how it answers.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Every registration.
+    pub registrations: Vec<Registration>,
+    /// How many reports came.
+    pub reports: u64,
+    /// The last report.
+    pub last_report: Option<Report>,
+    /// The latest status of each replica in this run of the agent.
+    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// Every state each replica was reported in, in order.
+    pub histories: BTreeMap<ReplicaId, Vec<ReplicaState>>,
+    /// Statuses that should not have followed what came before.
+    pub illegal: Vec<(ReplicaStatus, ReplicaStatus)>,
+    /// Registrations are refused with this detail.
+    pub refuse: Option<String>,
+    /// Reports are answered 503.
+    pub deaf: bool,
+    /// The next report is answered so.
+    pub want_full: bool,
+    /// The next report is answered so.
+    pub want_registration: bool,
+}
+
+impl Heard {
+    /// How many replicas are in `state` by their latest status.
+    #[must_use]
+    pub fn count(&self, state: ReplicaState) -> usize {
+        self.statuses.values().filter(|status| status.state == state).count()
+    }
+}
+
+/// A scripted master.
+pub struct LabMaster {
+    heard: Arc<Mutex<Heard>>,
+    news: watch::Receiver<u64>,
+    server: ServerHandle,
+    /// Where it listens.
+    pub url: String,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its leadership.
+    pub fence: Fence,
+}
+
+#[derive(Clone)]
+struct Shared {
+    heard: Arc<Mutex<Heard>>,
+    news: Arc<watch::Sender<u64>>,
+    cluster: ClusterId,
+    fence: Fence,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LabMaster {
+    /// A master of `cluster` on any free port of the loopback.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// The same at a given address.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub fn start_on(address: &str) -> Self {
+        let cluster = ClusterId::parse("00000000000000cc").expect("a cluster id");
+        let fence = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").expect("a leader id") };
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let (sender, news) = watch::channel(0);
+        let shared =
+            Shared { heard: heard.clone(), news: Arc::new(sender), cluster: cluster.clone(), fence: fence.clone() };
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(web::Data::new(shared.clone()))
+                .app_data(web::JsonConfig::default().limit(64 << 20))
+                .route(REGISTER_PATH, web::post().to(register))
+                .route(REPORT_PATH, web::post().to(report))
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .bind(address)
+        .expect("a port on the loopback");
+        let url = format!("http://{}", server.addrs()[0]);
+        let server = server.run();
+        let handle = server.handle();
+        actix::spawn(server);
+        Self { heard, news, server: handle, url, cluster, fence }
+    }
+
+    /// Ends the master, as a crash would.
+    pub async fn stop(self) {
+        self.server.stop(false).await;
+    }
+
+    /// What was heard, to look at or to change.
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `fits`.
+    ///
+    /// # Panics
+    /// After a minute, with what was heard instead.
+    pub async fn until(&self, what: &str, fits: impl Fn(&Heard) -> bool) {
+        let mut news = self.news.clone();
+        let wait = async {
+            loop {
+                news.mark_unchanged();
+                if fits(&self.heard()) {
+                    return;
+                }
+                news.changed().await.expect("the master lives");
+            }
+        };
+        let came = tokio::time::timeout(WAIT_LIMIT, wait).await.is_ok();
+        assert!(came, "{what} did not come about: {:#?}", self.heard());
+    }
+
+    /// Waits until every one of `replicas` is in `state`.
+    pub async fn until_all(&self, replicas: &[Assignment], state: ReplicaState) {
+        let fits = |heard: &Heard| {
+            replicas.iter().all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state))
+        };
+        self.until(&format!("{} replicas {state:?}", replicas.len()), fits).await;
+    }
+
+    /// The address of the agent that registered last.
+    ///
+    /// # Panics
+    /// If none has.
+    #[must_use]
+    pub fn agent_url(&self) -> String {
+        self.heard().registrations.last().expect("a registration").host.agent_url.clone()
+    }
+
+    /// Orders everything anew.
+    ///
+    /// # Errors
+    /// The agent's refusal.
+    pub async fn snapshot(&self, revision: u64, set: &[Assignment]) -> Result<Accepted, PushRefused> {
+        self.push(self.fence.clone(), None, revision, set, &[]).await
+    }
+
+    /// Orders a change of what the agent holds at `base`.
+    ///
+    /// # Errors
+    /// The agent's refusal.
+    pub async fn delta(&self, base: u64, set: &[Assignment], remove: &[Assignment]) -> Result<Accepted, PushRefused> {
+        self.push(self.fence.clone(), Some(Revision(base)), base + 1, set, remove).await
+    }
+
+    /// Sends a push.
+    ///
+    /// # Errors
+    /// The agent's refusal.
+    ///
+    /// # Panics
+    /// If the agent does not answer as it should.
+    pub async fn push(
+        &self,
+        fence: Fence,
+        base: Option<Revision>,
+        revision: u64,
+        set: &[Assignment],
+        remove: &[Assignment],
+    ) -> Result<Accepted, PushRefused> {
+        let push = Push {
+            cluster: self.cluster.clone(),
+            fence,
+            base,
+            revision: Revision(revision),
+            set: set.to_vec(),
+            remove: remove.iter().map(|a| a.replica.clone()).collect(),
+        };
+        let url = format!("{}{ASSIGNMENTS_PATH}", self.agent_url());
+        match HostClient::new().post::<_, Accepted>(&url, &push, Duration::from_secs(20)).await {
+            Ok(accepted) => Ok(accepted),
+            Err(CallError::Refused { status, body, .. }) if status == 409 => {
+                Err(serde_json::from_slice(&body).expect("a refusal"))
+            }
+            Err(error) => panic!("the agent did not take the push: {error}"),
+        }
+    }
+}
+
+async fn register(shared: web::Data<Shared>, body: web::Json<Registration>) -> HttpResponse {
+    let answer = {
+        let mut heard = shared.lock();
+        if let Some(detail) = &heard.refuse {
+            HttpResponse::Conflict().json(Problem::new(Code::NodeConflict, detail.clone()))
+        } else {
+            heard.statuses.clear();
+            heard.registrations.push(body.into_inner());
+            HttpResponse::Ok().json(Registered {
+                cluster: shared.cluster.clone(),
+                fence: shared.fence.clone(),
+                report_interval_ms: 200,
+            })
+        }
+    };
+    shared.news.send_modify(|count| *count += 1);
+    answer
+}
+
+async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpResponse {
+    let report = body.into_inner();
+    let answer = {
+        let mut heard = shared.lock();
+        if heard.deaf {
+            HttpResponse::ServiceUnavailable().finish()
+        } else {
+            heard.reports += 1;
+            for status in &report.statuses {
+                let before = heard.statuses.insert(status.replica.clone(), status.clone());
+                if let Some(before) = before.filter(|before| !status.supersedes(before)) {
+                    heard.illegal.push((before, status.clone()));
+                }
+                let history = heard.histories.entry(status.replica.clone()).or_default();
+                if history.last() != Some(&status.state) {
+                    history.push(status.state);
+                }
+            }
+            heard.last_report = Some(report);
+            HttpResponse::Ok().json(ReportAck {
+                fence: shared.fence.clone(),
+                want_full: std::mem::take(&mut heard.want_full),
+                want_registration: std::mem::take(&mut heard.want_registration),
+            })
+        }
+    };
+    shared.news.send_modify(|count| *count += 1);
+    answer
+}
+
+/// `count` assignments of a service `name`, numbered from `first`, with `template`.
+///
+/// # Panics
+/// If `name` is no service's name.
+#[must_use]
+pub fn assignments(name: &str, first: u32, count: u32, template: &Template) -> Vec<Assignment> {
+    let service = ServiceName::parse(name).expect("a service name");
+    let template = Arc::new(template.clone());
+    (first..first + count)
+        .map(|number| Assignment {
+            replica: ReplicaId::new(&service, number),
+            service: service.clone(),
+            slot: Slot(number),
+            generation: Generation(1),
+            template: template.clone(),
+        })
+        .collect()
+}
+
+/// A template of `image` that runs `script` in busybox's shell.
+///
+/// # Panics
+/// If `image` is none.
+#[must_use]
+pub fn shell(image: &str, script: &str, stop_grace_s: u32) -> Template {
+    let mut template = Template::of(ImageRef::parse(image).expect("an image"));
+    template.command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    template.stop_grace_s = stop_grace_s;
+    template
+}
+
+/// Runs until it is told to stop, and then ends at once.
+pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";

@@ -1,0 +1,233 @@
+//! The agent against a real Docker engine of its own, ordered by a scripted master.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
+use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
+use shef_common::{
+    ids::NodeName,
+    spec::Template,
+    image::ImageRef,
+    status::{Health, ReplicaState},
+};
+use shef_integration_tests::lab::{
+    engine::{BUSYBOX, LabEngine},
+    master::{LabMaster, OBEDIENT, assignments, shell},
+};
+
+fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {
+    AgentConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        host_ip: [127, 0, 0, 1].into(),
+        node_name: Some(NodeName::parse("lab").unwrap()),
+        masters: vec![master.url.clone()],
+        docker_host,
+        data_dir: data_dir.to_owned(),
+        labels: [].into(),
+        engine_concurrency: 6,
+        pull_concurrency: 3,
+        relist_interval_ms: 60_000,
+        report_debounce_ms: 20,
+    }
+}
+
+struct Bench {
+    master: LabMaster,
+    engine: LabEngine,
+    data: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let engine = LabEngine::start().await;
+        engine.import_busybox().await;
+        Self { master: LabMaster::start(), engine, data: tempfile::tempdir().unwrap() }
+    }
+
+    async fn agent(&self) -> AgentHandle {
+        let before = self.master.heard().registrations.len();
+        let agent = start(config(&self.master, self.engine.url(), self.data.path()), EngineChoice::Docker).await.unwrap();
+        self.master.until("a registration", |heard| heard.registrations.len() > before).await;
+        agent
+    }
+
+    /// Containers by name: id and state.
+    async fn containers(&self) -> HashMap<String, (String, String)> {
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let list = self.engine.client().list_containers(Some(options)).await.unwrap();
+        list.into_iter()
+            .map(|c| {
+                let name = c.names.unwrap()[0].trim_start_matches('/').to_owned();
+                (name, (c.id.unwrap(), c.state.unwrap().to_string()))
+            })
+            .collect()
+    }
+}
+
+#[actix::test]
+async fn replicas_are_made_adopted_and_removed() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let six = assignments("web", 1, 6, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.snapshot(1, &six).await.unwrap();
+    bench.master.until_all(&six, ReplicaState::Running).await;
+    let before = bench.containers().await;
+    assert_eq!(before.len(), 6);
+    assert!(before.values().all(|(_, state)| state == "running"), "{before:?}");
+
+    agent.stop().await;
+    let agent = bench.agent().await;
+    bench.master.until_all(&six, ReplicaState::Running).await;
+    assert_eq!(bench.containers().await, before, "a restart of the agent restarts nothing");
+    let registration = bench.master.heard().registrations.last().unwrap().clone();
+    assert_eq!(registration.holds.len(), 6);
+    assert_eq!(registration.accepted.unwrap().revision.0, 1);
+
+    bench.master.delta(1, &[], &six).await.unwrap();
+    bench.master.until_all(&six, ReplicaState::Stopped).await;
+    assert!(bench.containers().await.is_empty());
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn what_cannot_start_says_why_and_holds_up_nothing_else() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    // A registry that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow_image = format!("{}/x:1", silent.local_addr().unwrap());
+    let slow = assignments("slow", 1, 1, &Template::of(ImageRef::parse(&slow_image).unwrap()));
+    let refusing = assignments("refusing", 1, 2, &Template::of(ImageRef::parse("127.0.0.1:1/x:1").unwrap()));
+    let no_command = assignments("nocmd", 1, 1, &{
+        let mut template = shell(BUSYBOX, "", 1);
+        template.command = vec!["/bin/no-such-program".into()];
+        template
+    });
+    let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
+    let all = [slow.clone(), refusing.clone(), no_command.clone(), good.clone()].concat();
+    bench.master.snapshot(1, &all).await.unwrap();
+    bench.master.until_all(&good, ReplicaState::Running).await;
+    bench.master.until_all(&refusing, ReplicaState::Failed).await;
+    bench.master.until_all(&no_command, ReplicaState::Failed).await;
+    {
+        let heard = bench.master.heard();
+        let reason = |id: &str| heard.statuses[id].reason.clone().unwrap_or_default();
+        assert!(reason("refusing-000001").contains("connection refused"), "{}", reason("refusing-000001"));
+        assert!(reason("nocmd-000001").contains("no such file"), "{}", reason("nocmd-000001"));
+        assert_eq!(heard.statuses["slow-000001"].state, ReplicaState::Pulling);
+    }
+    // Ordering it away ends the pull and the rest.
+    bench.master.delta(1, &[], &all).await.unwrap();
+    bench.master.until_all(&all, ReplicaState::Stopped).await;
+    assert!(bench.containers().await.is_empty());
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn what_others_do_to_containers_is_seen_and_mended() {
+    let bench = Bench::new().await;
+    let docker = bench.engine.client();
+    let foreign = CreateContainerOptions { name: Some("taken-000001".into()), ..Default::default() };
+    let body = ContainerCreateBody { image: Some(BUSYBOX.into()), cmd: Some(vec!["/bin/true".into()]), ..Default::default() };
+    docker.create_container(Some(foreign), body).await.unwrap();
+    let agent = bench.agent().await;
+    let web = assignments("web", 1, 3, &shell(BUSYBOX, OBEDIENT, 5));
+    let taken = assignments("taken", 1, 1, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.snapshot(1, &[web.clone(), taken.clone()].concat()).await.unwrap();
+    bench.master.until_all(&web, ReplicaState::Running).await;
+    bench.master.until_all(&taken, ReplicaState::Failed).await;
+    let before = bench.containers().await;
+
+    // One is removed, one is stopped, and one's process is made to end.
+    let force = RemoveContainerOptions { force: true, ..Default::default() };
+    docker.remove_container("web-000001", Some(force)).await.unwrap();
+    docker.stop_container("web-000002", None).await.unwrap();
+    let exec = docker
+        .create_exec(
+            "web-000003",
+            bollard::models::ExecConfig { cmd: Some(vec!["/bin/kill".into(), "-TERM".into(), "1".into()]), ..Default::default() },
+        )
+        .await
+        .unwrap();
+    docker.start_exec(&exec.id, None).await.unwrap();
+    bench
+        .master
+        .until("all three are mended", |heard| {
+            ["web-000001", "web-000002", "web-000003"].iter().all(|id| {
+                let status = &heard.statuses[*id];
+                status.state == ReplicaState::Running && status.restarts > 0
+            })
+        })
+        .await;
+    {
+        let heard = bench.master.heard();
+        let third = &heard.statuses["web-000003"];
+        assert_eq!(third.health, Health::Unhealthy);
+        assert_eq!(third.reason.as_deref(), Some("exited with code 0; the engine restarts it"));
+    }
+    bench.master.until("it settles", |heard| heard.statuses["web-000003"].health == Health::Healthy).await;
+    let after = bench.containers().await;
+    assert_ne!(after["web-000001"].0, before["web-000001"].0, "made anew");
+    assert_eq!(after["web-000002"].0, before["web-000002"].0, "started again");
+    assert!(["web-000001", "web-000002", "web-000003"].iter().all(|id| after[*id].1 == "running"), "{after:?}");
+
+    // `docker kill` ends it without a stop event, and the engine does not restart it.
+    docker.kill_container("web-000002", None::<KillContainerOptions>).await.unwrap();
+    bench
+        .master
+        .until("the killed one is started again", |heard| {
+            let status = &heard.statuses["web-000002"];
+            status.state == ReplicaState::Running && status.restarts > 1 && status.health == Health::Healthy
+        })
+        .await;
+
+    bench.master.snapshot(2, &[]).await.unwrap();
+    bench.master.until_all(&web, ReplicaState::Stopped).await;
+    bench.master.until_all(&taken, ReplicaState::Stopped).await;
+    let left = bench.containers().await;
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["taken-000001"], "what is not ours stays");
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
+    let master = LabMaster::start();
+    let data = tempfile::tempdir().unwrap();
+    let mut engine = LabEngine::start().await;
+    engine.import_busybox().await;
+    engine.crash();
+    let agent = start(config(&master, engine.url(), data.path()), EngineChoice::Docker).await.unwrap();
+    master.until("the host registers without its engine", |heard| !heard.registrations.is_empty()).await;
+    master
+        .until("the report says so", |heard| heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some()))
+        .await;
+    engine.boot().await;
+    master
+        .until("the engine is known", |heard| heard.registrations.last().is_some_and(|r| r.host.engine_version != "unknown"))
+        .await;
+    let two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
+    let pushed = tokio::time::timeout(Duration::from_secs(10), async {
+        while master.snapshot(1, &two).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    pushed.await.unwrap();
+    master.until_all(&two, ReplicaState::Running).await;
+
+    // The engine dies; what is ordered meanwhile is done when it is back.
+    engine.crash();
+    let third = assignments("web", 3, 1, &shell(BUSYBOX, OBEDIENT, 5));
+    master.delta(1, &third, &two[..1]).await.unwrap();
+    master
+        .until("the report says so", |heard| heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some()))
+        .await;
+    engine.boot().await;
+    master.until_all(&third, ReplicaState::Running).await;
+    master.until_all(&two[..1], ReplicaState::Stopped).await;
+    master.until_all(&two[1..], ReplicaState::Running).await;
+    agent.stop().await;
+}
