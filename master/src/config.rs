@@ -105,7 +105,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "node_down_after_ms",
         kind: milliseconds(500, 600_000),
-        default: "3000",
+        default: "5000",
         env: &[],
         doc: "How long a host may be silent before it counts as down. At least twice report_interval_ms.",
     },

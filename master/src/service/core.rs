@@ -138,6 +138,8 @@ pub struct ServiceCore {
     waiting: VecDeque<(Ticket, Request)>,
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
+    /// Placed by this core and not yet seen running: what `/stats` has still to count.
+    uncounted: BTreeSet<ReplicaId>,
     no_host: Option<String>,
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
@@ -157,6 +159,7 @@ impl ServiceCore {
             waiting: VecDeque::new(),
             know: Knowledge { down, ..Knowledge::default() },
             confirmed_gone: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
             no_host: None,
             host_came: false,
             store_retry_at: None,
@@ -367,6 +370,8 @@ impl ServiceCore {
         self.know.observed.retain(|id, _| known.contains(id));
         self.know.retry_at.retain(|id, _| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
+        self.uncounted.retain(|id| known.contains(id));
+        self.uncounted.extend(changes.orders.values().flat_map(|(set, _)| set).map(|assignment| assignment.replica.clone()));
         effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
             effects.push(Effect::Count(draft.tally));
@@ -388,8 +393,7 @@ impl ServiceCore {
         let mut tally = Tally::default();
         for status in statuses {
             let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
-            let before = self.know.observed.get(&status.replica).map(|status| status.state);
-            if status.state == ReplicaState::Running && before != Some(ReplicaState::Running) {
+            if status.state == ReplicaState::Running && self.uncounted.remove(&status.replica) {
                 tally.containers_created += 1;
             }
             let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
