@@ -61,6 +61,8 @@ pub struct RedisConfig {
     pub password: Option<Secret>,
     /// The database, over the URL's.
     pub database: Option<u32>,
+    /// With `rediss://`: a PEM file of the authorities to trust instead of the system's.
+    pub tls_ca_file: Option<PathBuf>,
     /// What every key in Redis starts with.
     pub prefix: String,
     /// How long connecting may take, in milliseconds.
@@ -170,6 +172,13 @@ const KEYS: &[Key] = &[
         default: "",
         env: &[],
         doc: "The number of the database, 0 to 65535. Empty: the URL's, else 0.",
+    },
+    Key {
+        name: "redis.tls_ca_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "With rediss://: a PEM file of the authorities to trust instead of the system's.",
     },
     Key { name: "redis.prefix", kind: Kind::Text, default: "shef", env: &[], doc: "What every key in Redis starts with." },
     Key {
@@ -290,6 +299,7 @@ fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
         username: effective.non_empty("redis.username"),
         password: own.or(from_file),
         database: database.map(u32::from),
+        tls_ca_file: effective.non_empty("redis.tls_ca_file").map(PathBuf::from),
         prefix: effective.text("redis.prefix").to_owned(),
         connect_timeout_ms: effective.integer("redis.connect_timeout_ms"),
         command_timeout_ms: effective.integer("redis.command_timeout_ms"),
