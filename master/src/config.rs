@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_host_is_not_called_down_between_two_reports() {
-        let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "2000")]).unwrap_err().to_string();
-        assert!(refused.starts_with("node_down_after_ms must be at least twice report_interval_ms (2000)"), "{refused}");
+        let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "3000")]).unwrap_err().to_string();
+        assert!(refused.starts_with("node_down_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
     }
 }
