@@ -12,7 +12,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{Effect, Event, NodeRecord, PushFailure, RunnerCore},
+    core::{NodeRecord, RunnerCore},
+    events::{Effect, Event, PushFailure},
     messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
 };
 use crate::{
