@@ -8,6 +8,7 @@ use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
     ids::NodeName,
     image::ImageRef,
+    protocol::Assignment,
     spec::Template,
     status::{Health, ReplicaState},
 };
@@ -63,6 +64,14 @@ impl Bench {
             })
             .collect()
     }
+}
+
+/// The ids of what runs, in order.
+async fn running(engine: &LabEngine) -> Vec<String> {
+    let list = engine.client().list_containers(None::<ListContainersOptions>).await.unwrap();
+    let mut ids: Vec<String> = list.into_iter().filter_map(|c| c.id).collect();
+    ids.sort();
+    ids
 }
 
 #[actix::test]
@@ -265,5 +274,24 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     master.until_all(&third, ReplicaState::Running).await;
     master.until_all(&two[..1], ReplicaState::Stopped).await;
     master.until_all(&two[1..], ReplicaState::Running).await;
+    let before = running(&engine).await;
+
+    // The engine is restarted in good order: it starts its containers again, and no replica fails.
+    engine.terminate();
+    engine.boot().await;
+    let reports = master.heard().reports;
+    master
+        .until("the engine answers and all are well", |heard| {
+            let healthy = |a: &Assignment| heard.statuses[&a.replica].health == Health::Healthy;
+            heard.reports > reports
+                && heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_none())
+                && heard.count(ReplicaState::Running) == 2
+                && [&two[1], &third[0]].into_iter().all(healthy)
+        })
+        .await;
+    assert_eq!(running(&engine).await, before);
+    let failed = master.heard().histories.values().any(|states| states.contains(&ReplicaState::Failed));
+    assert!(!failed, "{:?}", master.heard().histories);
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
     agent.stop().await;
 }

@@ -185,9 +185,7 @@ impl Core {
             self.latest.insert(id, status);
             self.changed_at.get_or_insert(now.mono);
         }
-        if let Some(accepted) = observed.accepted {
-            self.accepted = accepted;
-        }
+        self.accepted = observed.accepted.or(self.accepted.take());
         if let Some(error) = observed.engine_error {
             self.engine_error = error;
             self.changed_at.get_or_insert(now.mono);

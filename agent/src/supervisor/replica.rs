@@ -207,6 +207,9 @@ impl Replica {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };
+                if self.is_restarting() {
+                    self.crashed.get_or_insert_with(|| "exited; the engine restarts it".to_owned());
+                }
             }
             None => self.seen = Seen::Absent,
         }
