@@ -108,11 +108,13 @@ impl ServiceCore {
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
             Event::HostChanged { node, ready } => {
                 if ready {
-                    self.no_host = None;
                     self.host_came = true;
                     self.know.down.remove(&node);
                 } else {
-                    self.know.down.insert(node);
+                    self.know.down.insert(node.clone());
+                }
+                if !self.is_concerned_by(&node) {
+                    return effects;
                 }
             }
             Event::Wake => {}
@@ -120,6 +122,14 @@ impl ServiceCore {
         self.advance(now, &mut effects);
         self.publish(&mut effects);
         effects
+    }
+
+    /// Whether the coming or going of `node` can change anything here. With a
+    /// thousand hosts and services, mostly it cannot.
+    fn is_concerned_by(&mut self, node: &NodeName) -> bool {
+        let waits_for_host = self.host_came && self.no_host.take().is_some();
+        let holds = self.record.as_ref().is_some_and(|record| record.replicas.iter().any(|replica| replica.node == *node));
+        waits_for_host || holds
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
@@ -144,18 +154,19 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
+        if self.waiting.is_empty() && self.confirmed_gone.is_empty() {
+            // Mostly nothing is to be done: that is found out without a draft.
+            let Some(record) = &self.record else { return effects.push(Effect::Retire) };
+            let plan = self.plan(record, now);
+            if plan.retire.is_empty() && !plan.needs_scheduler() {
+                return effects.extend(plan.wake_at.map(Effect::WakeAt));
+            }
+        }
         let mut draft = self.draft(now, effects);
-        let Some(record) = &mut draft.record else {
-            return self.idle_without_record(effects);
-        };
-        let mut plan = plan(record, &self.know, now.mono);
+        let Some(record) = &mut draft.record else { return effects.push(Effect::Retire) };
+        let plan = self.plan(record, now);
         record.retire(|replica| plan.retire.contains(&replica.id));
-        if self.no_host.is_some() {
-            plan.place.clear();
-        }
-        if let Some(at) = plan.wake_at {
-            effects.push(Effect::WakeAt(at));
-        }
+        effects.extend(plan.wake_at.map(Effect::WakeAt));
         if plan.needs_scheduler() {
             let Plan { place, candidates, give_up, .. } = plan;
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
@@ -210,10 +221,13 @@ impl ServiceCore {
         draft
     }
 
-    fn idle_without_record(&self, effects: &mut Vec<Effect>) {
-        if self.waiting.is_empty() {
-            effects.push(Effect::Retire);
+    /// The plan for `record`; nothing is placed while there is no host for it.
+    fn plan(&self, record: &ServiceRecord, now: Now) -> Plan {
+        let mut plan = plan(record, &self.know, now.mono);
+        if self.no_host.is_some() {
+            plan.place.clear();
         }
+        plan
     }
 
     fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
