@@ -7,13 +7,13 @@ use bollard::query_parameters::{CreateContainerOptions, KillContainerOptions, Li
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
     ids::NodeName,
-    spec::Template,
     image::ImageRef,
+    spec::Template,
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
-    engine::{BUSYBOX, LabEngine},
-    master::{LabMaster, OBEDIENT, assignments, shell},
+    engine::{BUSYBOX, LabEngine, OBEDIENT},
+    master::{LabMaster, assignments, shell},
 };
 
 fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {

@@ -336,9 +336,7 @@ impl Core {
     /// Whether a push is judged only after something that is under way: a write
     /// of the ledger, the host's joining, or the first look at the engine.
     fn must_wait(&self, push: &Push) -> bool {
-        self.staged.is_some()
-            || self.ledger.cluster.is_none()
-            || push.base.is_none() && !self.listed && self.listing.is_some()
+        self.staged.is_some() || self.ledger.cluster.is_none() || push.base.is_none() && !self.listed && self.listing.is_some()
     }
 
     /// Judges the pushes that waited, in their order.

@@ -14,10 +14,7 @@ use shef_common::{
 };
 
 use super::{core::*, ledger::Ledger};
-use crate::engine::{
-    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing,
-    fake::foreign_labels,
-};
+use crate::engine::{Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, fake::foreign_labels};
 
 const BOUND: usize = 3;
 
@@ -318,7 +315,8 @@ impl World {
                 self.hear(true);
             }
             self.hear(true);
-            let stopped: Vec<_> = self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
+            let stopped: Vec<_> =
+                self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
             for replica in &stopped {
                 self.statuses.remove(replica);
             }
@@ -341,7 +339,11 @@ impl World {
     /// Whether a list brings nothing to do.
     fn quiet(&self) -> bool {
         let relist = matches!(self.pending.as_slice(), [Pending::List(_)]);
-        relist && self.core.working == 0 && self.core.stopping == 0 && self.core.pulls_running == 0 && self.core.engine_up
+        relist
+            && self.core.working == 0
+            && self.core.stopping == 0
+            && self.core.pulls_running == 0
+            && self.core.engine_up
             && self.core.next_wake().is_none_or(|wake| wake > self.now.mono + DurationMs(310_000))
     }
 
@@ -384,7 +386,8 @@ impl World {
         let wanted: BTreeMap<String, ContainerState> =
             self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
         let have: BTreeMap<String, ContainerState> = self.ours().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
-        let failed: BTreeSet<_> = self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
+        let failed: BTreeSet<_> =
+            self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
         assert_eq!(self.disk.assignments.len(), self.wish.len());
