@@ -35,9 +35,14 @@ impl Process {
     /// Sets an environment variable; besides these there is only `PATH`.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Sets an environment variable for its next start.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name.to_owned(), value.to_string()));
-        self
     }
 
     /// Starts it.
