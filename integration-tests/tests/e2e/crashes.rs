@@ -13,7 +13,7 @@ use shef_integration_tests::{
 };
 
 /// How often something is killed in the middle of work.
-const ROUNDS: u64 = 9;
+const ROUNDS: u64 = 15;
 /// The latest moment after a request at which something is killed, in milliseconds.
 const LATEST_MS: u64 = 900;
 
@@ -99,7 +99,7 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
         wanted = found;
         let names: &[&str] = if wanted.is_some() { &["busy", "steady"] } else { &["steady"] };
         let now = site.settled(names).await;
-        assert_eq!(now.len() as u32, 3 + wanted.unwrap_or(0), "nothing is missing, and nothing is left over");
+        assert_eq!(now.len(), 3 + wanted.unwrap_or(0) as usize, "nothing is missing, and nothing is left over");
         nothing_was_restarted(&before, &now);
         nothing_was_restarted(&during, &now);
         if wanted.is_none() {
