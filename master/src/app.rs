@@ -244,6 +244,7 @@ fn redis_options(config: &RedisConfig) -> RedisOptions {
         password: config.password.as_ref().map(|secret| secret.expose().to_owned()),
         database: config.database,
         prefix: config.prefix.clone(),
+        tls_ca_file: config.tls_ca_file.clone(),
         connect_timeout_ms: DurationMs(config.connect_timeout_ms),
         command_timeout_ms: DurationMs(config.command_timeout_ms),
         ..RedisOptions::new(config.url.clone())

@@ -1,34 +1,30 @@
 //! The supervisor's decisions. Pure: events in, effects out.
 
+mod events;
+mod images;
+mod news;
+mod orders;
+mod work;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shef_common::{
-    backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
-    ids::{ClusterId, Epoch, ReplicaId},
+    ids::{ClusterId, ReplicaId},
     image::ImageRef,
-    labels,
-    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
-    status::ReplicaStatus,
+    protocol::{Assignment, Push},
 };
 
+pub use self::events::{Effect, Event, Operation, Outcome};
 use super::{
-    admission::{self, Verdict},
     ledger::Ledger,
-    replica::{Replica, Seen, Step, Wish},
+    replica::{Replica, Seen, Wish},
 };
-use crate::engine::{Container, CreateOrder, EngineError, EngineEvent, Listing};
 
-/// The most pushes that wait for the ledger; more are refused as not ready.
-const MAX_WAITING_PUSHES: usize = 64;
 /// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
 const MAX_STOPS: usize = 64;
-/// An event stream that lasted this long was sound: its end is not counted as a failure in a row.
-const SOUND_WATCH: DurationMs = DurationMs(10_000);
 /// How long the ledger on disk may hold more than it must, and how long a failed join waits to be written again.
 const TIDY_AFTER: DurationMs = DurationMs(1_000);
-/// Between attempts to reach an engine: 100 ms doubling to 2 s.
-const RECONNECT: Backoff = Backoff { first: DurationMs(100), most: DurationMs(2_000) };
 
 /// The bounds the supervisor works within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,120 +37,6 @@ pub struct Limits {
     pub relist_interval: DurationMs,
 }
 
-/// What happens to the supervisor.
-#[derive(Debug)]
-pub enum Event {
-    /// The agent has started.
-    Begin,
-    /// A master has taken the host into this cluster.
-    Joined(ClusterId),
-    /// A master orders; the answer goes to `ticket`.
-    Pushed {
-        /// Who waits for the answer.
-        ticket: u64,
-        /// The order.
-        push: Push,
-    },
-    /// The ledger that was to be written is durable, or is not.
-    LedgerWritten(Result<(), String>),
-    /// A master knows that these are stopped.
-    Acknowledged(Vec<ReplicaId>),
-    /// The engine tells something.
-    Happened(EngineEvent),
-    /// The event stream has ended.
-    WatchEnded(EngineError),
-    /// The list that was asked for.
-    Listed(Result<Listing, EngineError>),
-    /// The engine did not say who it is.
-    Unidentified,
-    /// An operation was answered.
-    Done {
-        /// For which replica.
-        replica: ReplicaId,
-        /// What came of it.
-        outcome: Outcome,
-    },
-    /// An image was fetched, or could not be.
-    Pulled {
-        /// Which.
-        image: ImageRef,
-        /// What came of it.
-        outcome: Result<(), EngineError>,
-    },
-    /// Time has passed.
-    Tick,
-}
-
-/// What came of an operation.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The container's id.
-    Create(Result<String, EngineError>),
-    /// It was started.
-    Start(Result<(), EngineError>),
-    /// It was stopped.
-    Stop(Result<(), EngineError>),
-    /// It was removed.
-    Remove(Result<(), EngineError>),
-    /// What there is of that name.
-    Inspect(Result<Option<Container>, EngineError>),
-}
-
-/// What the supervisor wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Make this durable and say so. Never two at once.
-    WriteLedger(Box<Ledger>),
-    /// Answer a push.
-    Answer {
-        /// Who waits.
-        ticket: u64,
-        /// What to say.
-        verdict: Result<Accepted, PushRefused>,
-    },
-    /// Open the engine's event stream, in place of any other.
-    Watch,
-    /// List all containers of ours. Never two at once.
-    List,
-    /// Carry out one operation for one replica.
-    Run {
-        /// For which.
-        replica: ReplicaId,
-        /// What.
-        operation: Operation,
-    },
-    /// Fetch an image.
-    Pull(ImageRef),
-    /// Nobody waits for this image any more.
-    CancelPull(ImageRef),
-    /// Ask the engine who it is.
-    Identify,
-    /// Tell the master about a replica.
-    Publish(ReplicaStatus),
-    /// What the host holds has become known only now: register again.
-    Reregister,
-}
-
-/// One engine operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// Make the container.
-    Create(Box<CreateOrder>),
-    /// Start it.
-    Start(String),
-    /// Stop it.
-    Stop {
-        /// Which container.
-        id: String,
-        /// Seconds between the signal and the kill.
-        grace_s: u32,
-    },
-    /// Remove it.
-    Remove(String),
-    /// Look at it.
-    Inspect,
-}
-
 /// An image that replicas wait for.
 #[derive(Debug, Default)]
 struct Pull {
@@ -164,6 +46,7 @@ struct Pull {
 
 /// The supervisor's state.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     pub(super) limits: Limits,
     pub(super) ledger: Ledger,
@@ -279,20 +162,21 @@ impl Core {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster),
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
-            Event::LedgerWritten(outcome) => self.ledger_written(outcome, now),
+            Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(error) => self.watch_ended(&error, now),
             Event::Listed(outcome) => self.listed(outcome, now),
             Event::Unidentified => self.unidentified = true,
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
-            Event::Pulled { image, outcome } => self.pulled(&image, outcome, now),
+            Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
             Event::Tick => self.tick(now),
         }
         self.resume();
         self.pump(now);
         std::mem::take(&mut self.effects)
     }
+<<<<<<< HEAD
 
     // --- orders -----------------------------------------------------------
 
@@ -783,4 +667,6 @@ impl Core {
         replica.heard = false;
         self.effects.push(Effect::Run { replica: id.clone(), operation });
     }
+=======
+>>>>>>> main
 }

@@ -1,18 +1,19 @@
-//! The supervisor's rules against a model of an engine, a disk and a master.
+//! The supervisor's rules, by properties and one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod world;
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use shef_common::{
-    clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    ids::{ClusterId, Epoch, Fence, LeaderId, Revision},
     image::ImageRef,
     labels,
-    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
-    spec::Template,
-    status::{Health, ReplicaState, ReplicaStatus},
+    protocol::{Accepted, Push, Refusal},
+    status::{Health, ReplicaState},
 };
 
+<<<<<<< HEAD
 use super::{core::*, ledger::Ledger};
 use crate::engine::{Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, fake::foreign_labels};
 
@@ -398,6 +399,11 @@ impl World {
         assert!(!self.pending.iter().any(|p| matches!(p, Pending::Run(..))), "a second plan is empty: {:?}", self.pending);
     }
 }
+=======
+use self::world::{End, Pending, World, assignment, cluster, fence};
+use super::core::*;
+use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing};
+>>>>>>> main
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -706,4 +712,21 @@ fn old_news_does_not_undo_what_was_done_since() {
     world.finish(0, End::Well);
     assert_eq!(world.statuses["web-000000"].restarts, 0);
     assert!(!world.pending.iter().any(|p| matches!(p, Pending::Run(..))), "{:?}", world.pending);
+}
+
+#[test]
+fn what_was_removed_while_a_list_was_on_its_way_does_not_come_back() {
+    let mut world = World::new();
+    world.push(None, &[0], &[]);
+    world.settle();
+    world.pending.clear();
+    world.feed(Event::Listed(Ok(Listing { containers: world.containers.values().cloned().collect(), complete: true })));
+    world.advance(60_000);
+    let list = world.pending.iter().position(|p| matches!(p, Pending::List(_))).unwrap();
+    let old = world.pending.remove(list);
+    world.push(Some(Revision(1)), &[], &[0]);
+    world.settle();
+    world.pending.push(old);
+    world.finish(0, End::Well);
+    assert_eq!(world.core.holds().count(), 0);
 }

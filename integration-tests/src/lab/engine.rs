@@ -191,6 +191,16 @@ impl LabEngine {
         let _ = fs::remove_file(self.path().join("exec/containerd/containerd.pid"));
     }
 
+    /// Ends the daemon as a service manager would; it stops its containers.
+    ///
+    /// # Panics
+    /// If it was not running or does not end.
+    pub fn terminate(&mut self) {
+        let mut daemon = self.daemon.take().expect("a running daemon");
+        signal(daemon.id(), "TERM");
+        assert!(ends(&mut daemon), "dockerd does not end");
+    }
+
     fn clean_up(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let url = self.url();

@@ -22,8 +22,10 @@ use shef_common::{
 };
 use tokio::sync::watch;
 
+pub use super::engine::OBEDIENT;
+
 /// How long a test waits for something to come about.
-const WAIT_LIMIT: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the master has heard and how it answers.
 #[derive(Debug, Default)]

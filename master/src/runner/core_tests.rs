@@ -12,7 +12,10 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::core::{Effect, Event, NodeRecord, PushFailure, RunnerCore, Timing};
+use super::{
+    core::{NodeRecord, RunnerCore, Timing},
+    events::{Effect, Event, PushFailure},
+};
 
 fn fence(epoch: u64) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }

@@ -13,7 +13,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{Effect, Event, ServiceCore, Ticket},
+    core::ServiceCore,
+    events::{Effect, Event, Ticket},
     record::{ServiceRecord, Want},
     request::{Accepted, Expect, Refused, Request},
     view::{ServiceState, ServiceView},
