@@ -22,6 +22,8 @@ use shef_common::{
 };
 use tokio::sync::watch;
 
+pub use super::engine::OBEDIENT;
+
 /// How long a test waits for something to come about.
 const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
@@ -297,6 +299,3 @@ pub fn shell(image: &str, script: &str, stop_grace_s: u32) -> Template {
     template.stop_grace_s = stop_grace_s;
     template
 }
-
-/// Runs until it is told to stop, and then ends at once.
-pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";

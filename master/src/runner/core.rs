@@ -300,6 +300,8 @@ impl RunnerCore {
     fn view(&self) -> NodeView {
         let state = match self.liveness {
             Liveness::Awaited { .. } => NodeState::Awaited,
+            // Who reads "ready" counts on the host taking replicas.
+            Liveness::Ready { .. } if self.durable.is_none() => NodeState::Awaited,
             Liveness::Ready { .. } => NodeState::Ready,
             Liveness::Down => NodeState::Down,
         };
