@@ -23,6 +23,7 @@ use clap::Parser as _;
 /// Runs the command that the process's arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    end_with_any_panic();
     match commands::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
@@ -30,6 +31,16 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A panic ends the process, in every build profile: an actor that panicked
+/// would only leave closed mailboxes behind, while a new start recovers from the store.
+fn end_with_any_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// A failure as the person at the terminal reads it: one line a cause.

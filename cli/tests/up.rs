@@ -123,6 +123,8 @@ fn after_a_kill_it_starts_again_and_keeps_one_older_log() {
     let place = Place::new();
     assert!(place.up().status.success());
     kill_process(place.pid().unwrap(), Signal::KILL).unwrap();
+    // The kernel lets go of the lock when the process has really ended.
+    std::fs::File::open(place.data_dir().join("shef.pid.json")).unwrap().lock_shared().unwrap();
     let output = place.up();
     assert!(output.status.success(), "{}", said(&output));
     assert!(place.is_ready() && place.data_dir().join("shef.log.1").exists());

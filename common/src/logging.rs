@@ -158,6 +158,7 @@ pub fn flush() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Layers, Program, load};
 
     fn lines(message: &str, fields: &[(&str, &str)]) -> [String; 2] {
         let fields: Vec<(&str, &str)> = fields.to_vec();
@@ -167,6 +168,21 @@ mod tests {
             builder.level(log::Level::Info).target("shef_master::store::actor").key_values(&fields);
             line(format, WallMs(0), &builder.args(format_args!("{arguments}")).build())
         })
+    }
+
+    #[test]
+    fn the_level_is_of_our_own_events_and_a_filter_wins_over_it() {
+        static PROGRAM: Program = Program { name: "probe", keys: &KEYS, derived_env: |_| Vec::new() };
+        let config = |env: &[(&str, &str)]| {
+            let mut layers = Layers::default();
+            layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+            LogConfig::from_effective(&load(&PROGRAM, &[], &layers).unwrap())
+        };
+        assert_eq!(config(&[]), LogConfig { filter: "warn,shef=info".into(), format: Format::Text });
+        assert_eq!(config(&[("LOG_LEVEL", "fatal")]).filter, "error,shef=error");
+        assert_eq!(config(&[("LOG_LEVEL", "debug"), ("SHEF_LOG_LEVEL", "error")]).filter, "error,shef=error");
+        assert_eq!(config(&[("LOG_LEVEL", "debug"), ("RUST_LOG", "trace")]).filter, "trace");
+        assert_eq!(config(&[("SHEF_PROBE_LOG_FORMAT", "json")]).format, Format::Json);
     }
 
     #[test]

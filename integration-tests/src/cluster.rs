@@ -93,19 +93,30 @@ impl Api {
     /// # Panics
     /// If there is no answer, or one whose body is not JSON.
     pub async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        self.attempt(method, path, headers, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// One call to a master that may not answer.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    ///
+    /// # Panics
+    /// If there is one whose body is not JSON.
+    pub async fn attempt(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         for header in headers {
             request = request.insert_header(*header);
         }
-        let mut answer = request.send_body(body).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut answer = request.send_body(body).await.map_err(|error| error.to_string())?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (content_type, etag, retry_after) =
             (header("content-type").unwrap_or_default(), header("etag"), header("retry-after"));
-        let bytes = answer.body().limit(64 << 20).await.expect("a body");
+        let bytes = answer.body().limit(64 << 20).await.map_err(|error| error.to_string())?;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|error| panic!("{path}: {} is not JSON: {error}", String::from_utf8_lossy(&bytes)));
-        Answer { status: answer.status().as_u16(), content_type, etag, retry_after, body }
+        Ok(Answer { status: answer.status().as_u16(), content_type, etag, retry_after, body })
     }
 
     /// One call with a JSON body.

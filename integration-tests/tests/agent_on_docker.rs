@@ -7,8 +7,9 @@ use bollard::query_parameters::{CreateContainerOptions, KillContainerOptions, Li
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
     ids::NodeName,
-    spec::Template,
     image::ImageRef,
+    protocol::Assignment,
+    spec::Template,
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
@@ -65,6 +66,14 @@ impl Bench {
     }
 }
 
+/// The ids of what runs, in order.
+async fn running(engine: &LabEngine) -> Vec<String> {
+    let list = engine.client().list_containers(None::<ListContainersOptions>).await.unwrap();
+    let mut ids: Vec<String> = list.into_iter().filter_map(|c| c.id).collect();
+    ids.sort();
+    ids
+}
+
 #[actix::test]
 async fn replicas_are_made_adopted_and_removed() {
     let bench = Bench::new().await;
@@ -88,6 +97,41 @@ async fn replicas_are_made_adopted_and_removed() {
     bench.master.until_all(&six, ReplicaState::Stopped).await;
     assert!(bench.containers().await.is_empty());
     assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn an_agent_that_dies_in_the_middle_finishes_when_it_is_back() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let first = assignments("web", 1, 4, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.snapshot(1, &first).await.unwrap();
+    bench.master.until_all(&first, ReplicaState::Running).await;
+    agent.stop().await;
+    let before = bench.containers().await;
+
+    // An agent on a thread of its own, which ends with everything under way.
+    let arbiter = actix::Arbiter::new();
+    let config = config(&bench.master, bench.engine.url(), bench.data.path());
+    let registrations = bench.master.heard().registrations.len();
+    arbiter.spawn_fn(move || {
+        actix::spawn(async move {
+            let _agent = start(config, EngineChoice::Docker).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    bench.master.until("a registration", |heard| heard.registrations.len() > registrations).await;
+    let more = assignments("web", 5, 8, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.delta(1, &more, &first[..1]).await.unwrap();
+    arbiter.stop();
+    arbiter.join().unwrap();
+
+    let agent = bench.agent().await;
+    bench.master.until_all(&more, ReplicaState::Running).await;
+    bench.master.until_all(&first[..1], ReplicaState::Stopped).await;
+    let after = bench.containers().await;
+    assert_eq!(after.len(), 11, "{after:?}");
+    assert!(first[1..].iter().all(|a| after[a.replica.as_str()] == before[a.replica.as_str()]), "what ran runs on");
     agent.stop().await;
 }
 
@@ -175,14 +219,15 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     assert!(["web-000001", "web-000002", "web-000003"].iter().all(|id| after[*id].1 == "running"), "{after:?}");
 
     // `docker kill` ends it without a stop event, and the engine does not restart it.
-    docker.kill_container("web-000002", None::<KillContainerOptions>).await.unwrap();
+    docker.kill_container("web-000003", None::<KillContainerOptions>).await.unwrap();
     bench
         .master
         .until("the killed one is started again", |heard| {
-            let status = &heard.statuses["web-000002"];
-            status.state == ReplicaState::Running && status.restarts > 1 && status.health == Health::Healthy
+            let status = &heard.statuses["web-000003"];
+            status.state == ReplicaState::Running && status.restarts > 2 && status.health == Health::Healthy
         })
         .await;
+    assert_eq!(bench.containers().await["web-000003"].1, "running");
 
     bench.master.snapshot(2, &[]).await.unwrap();
     bench.master.until_all(&web, ReplicaState::Stopped).await;
@@ -229,5 +274,24 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     master.until_all(&third, ReplicaState::Running).await;
     master.until_all(&two[..1], ReplicaState::Stopped).await;
     master.until_all(&two[1..], ReplicaState::Running).await;
+    let before = running(&engine).await;
+
+    // The engine is restarted in good order: it starts its containers again, and no replica fails.
+    engine.terminate();
+    engine.boot().await;
+    let reports = master.heard().reports;
+    master
+        .until("the engine answers and all are well", |heard| {
+            let healthy = |a: &Assignment| heard.statuses[&a.replica].health == Health::Healthy;
+            heard.reports > reports
+                && heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_none())
+                && heard.count(ReplicaState::Running) == 2
+                && [&two[1], &third[0]].into_iter().all(healthy)
+        })
+        .await;
+    assert_eq!(running(&engine).await, before);
+    let failed = master.heard().histories.values().any(|states| states.contains(&ReplicaState::Failed));
+    assert!(!failed, "{:?}", master.heard().histories);
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
     agent.stop().await;
 }

@@ -191,6 +191,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))
         .workers(config.http_workers as usize)
         .keep_alive(KEEP_ALIVE)
+        // A client that has gone is noticed, and whatever waited for it gives its place back.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(DRAIN_S)
         .disable_signals()
         .bind(listen)
@@ -248,6 +250,7 @@ fn redis_options(config: &RedisConfig) -> RedisOptions {
         password: config.password.as_ref().map(|secret| secret.expose().to_owned()),
         database: config.database,
         prefix: config.prefix.clone(),
+        tls_ca_file: config.tls_ca_file.clone(),
         connect_timeout_ms: DurationMs(config.connect_timeout_ms),
         command_timeout_ms: DurationMs(config.command_timeout_ms),
         ..RedisOptions::new(config.url.clone())

@@ -61,6 +61,8 @@ pub struct RedisConfig {
     pub password: Option<Secret>,
     /// The database, over the URL's.
     pub database: Option<u32>,
+    /// With `rediss://`: a PEM file of the authorities to trust instead of the system's.
+    pub tls_ca_file: Option<PathBuf>,
     /// What every key in Redis starts with.
     pub prefix: String,
     /// How long connecting may take, in milliseconds.
@@ -105,7 +107,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "node_down_after_ms",
         kind: milliseconds(500, 600_000),
-        default: "3000",
+        default: "5000",
         env: &[],
         doc: "How long a host may be silent before it counts as down. At least twice report_interval_ms.",
     },
@@ -170,6 +172,13 @@ const KEYS: &[Key] = &[
         default: "",
         env: &[],
         doc: "The number of the database, 0 to 65535. Empty: the URL's, else 0.",
+    },
+    Key {
+        name: "redis.tls_ca_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "With rediss://: a PEM file of the authorities to trust instead of the system's.",
     },
     Key { name: "redis.prefix", kind: Kind::Text, default: "shef", env: &[], doc: "What every key in Redis starts with." },
     Key {
@@ -290,6 +299,7 @@ fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
         username: effective.non_empty("redis.username"),
         password: own.or(from_file),
         database: database.map(u32::from),
+        tls_ca_file: effective.non_empty("redis.tls_ca_file").map(PathBuf::from),
         prefix: effective.text("redis.prefix").to_owned(),
         connect_timeout_ms: effective.integer("redis.connect_timeout_ms"),
         command_timeout_ms: effective.integer("redis.command_timeout_ms"),
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_host_is_not_called_down_between_two_reports() {
-        let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "2000")]).unwrap_err().to_string();
-        assert!(refused.starts_with("node_down_after_ms must be at least twice report_interval_ms (2000)"), "{refused}");
+        let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "3000")]).unwrap_err().to_string();
+        assert!(refused.starts_with("node_down_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
     }
 }

@@ -14,7 +14,7 @@ use bollard::{
     errors::Error,
     models::{
         ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EventMessage, HealthStatusEnum, HostConfig,
-        RestartPolicy, RestartPolicyNameEnum,
+        RestartPolicy, RestartPolicyNameEnum, SystemInfo,
     },
     query_parameters::{
         CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, RemoveContainerOptions,
@@ -31,7 +31,7 @@ use super::{
 
 /// How long one operation may take. A create or start on a loaded host takes
 /// seconds; a minute means that something hangs.
-const OPERATION_LIMIT: Duration = Duration::from_secs(60);
+const OPERATION_LIMIT: Duration = Duration::from_mins(1);
 /// What bollard itself is told, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
 /// The words for a container's state that a list can be asked for.
@@ -123,13 +123,19 @@ impl Engine for DockerEngine {
     fn identify(&self) -> EngineFuture<'_, EngineFacts> {
         within(OPERATION_LIMIT, async move {
             let client = self.client()?;
-            let (version, info) =
-                futures_util::future::try_join(client.version(), client.info()).await.map_err(|e| generic(&e))?;
+            let (version, info) = futures_util::future::join(client.version(), client.info()).await;
+            let version = version.map_err(|error| generic(&error))?;
+            let info = match info {
+                Ok(info) => info,
+                // A word that this version does not know is no reason not to know the engine.
+                Err(Error::JsonDataError { .. }) => SystemInfo::default(),
+                Err(error) => return Err(generic(&error)),
+            };
             Ok(EngineFacts {
                 version: version.version.unwrap_or_default(),
                 api: version.api_version.unwrap_or_default(),
-                os: info.os_type.unwrap_or_default(),
-                arch: info.architecture.unwrap_or_default(),
+                os: info.os_type.or(version.os).unwrap_or_default(),
+                arch: info.architecture.or(version.arch).unwrap_or_default(),
                 cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
                 memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
             })
@@ -187,7 +193,7 @@ impl Engine for DockerEngine {
                 id: found.id.unwrap_or_default(),
                 name,
                 labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
-                state: state.status.map_or(ContainerState::Other, |word| ContainerState::parse(&word.to_string())),
+                state: state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref())),
                 unhealthy: state.health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY),
             }))
         })

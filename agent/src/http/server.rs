@@ -14,7 +14,7 @@ use actix_web::{
 use shef_common::problem::Code;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
 };
 
 use super::{assignments, health};
@@ -22,6 +22,8 @@ use crate::supervisor::ApplyPush;
 
 /// The most connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
+/// The most requests at once, whatever connection they come by.
+const MAX_REQUESTS: usize = 256;
 /// Longer than clients keep theirs, so that a reused connection is not the one we close.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send its request's head.
@@ -32,8 +34,19 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// A running server.
 pub struct Server {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
-    slots: Rc<Semaphore>,
+    stop: watch::Sender<Stage>,
+    requests: Rc<Semaphore>,
+    connections: Rc<Semaphore>,
+}
+
+/// How far the server has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// No new connections.
+    Draining,
+    /// What is open is closed.
+    Closing,
 }
 
 /// Opens the address; port 0 takes any free one.
@@ -55,7 +68,17 @@ impl Server {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let supervisor = web::Data::new(supervisor);
+        let requests = Rc::new(Semaphore::new(MAX_REQUESTS));
+        let slots = requests.clone();
         let app = App::new()
+            .wrap_fn(move |request, service| {
+                let slots = slots.clone();
+                let answer = service.call(request);
+                async move {
+                    let _slot = slots.acquire().await;
+                    answer.await
+                }
+            })
             .app_data(supervisor)
             .app_data(json_config())
             .service(web::resource("/health").route(web::get().to(health::health)).default_service(web::to(not_allowed)))
@@ -73,10 +96,10 @@ impl Server {
             .tcp();
         let service =
             Rc::new(factory.new_service(()).await.map_err(|()| std::io::Error::other("the HTTP service could not be made"))?);
-        let (stop, stopped) = watch::channel(false);
-        let slots = Rc::new(Semaphore::new(MAX_CONNECTIONS));
-        actix::spawn(accept(listener, service, slots.clone(), stopped));
-        Ok(Self { address, stop, slots })
+        let (stop, stage) = watch::channel(Stage::Serving);
+        let connections = Rc::new(Semaphore::new(MAX_CONNECTIONS));
+        actix::spawn(accept(listener, service, connections.clone(), stage));
+        Ok(Self { address, stop, requests, connections })
     }
 
     /// Where it listens.
@@ -84,34 +107,38 @@ impl Server {
         self.address
     }
 
-    /// Takes no more connections and gives those that are open a moment to finish.
+    /// Takes no more connections, lets the requests in flight finish within a bound, and closes what is open.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-        if tokio::time::timeout(DRAIN_LIMIT, self.slots.acquire_many(all)).await.is_err() {
+        self.stop.send_replace(Stage::Draining);
+        let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        if tokio::time::timeout(DRAIN_LIMIT, self.requests.acquire_many(all(MAX_REQUESTS))).await.is_err() {
+            log::warn!("requests were still in flight when the agent stopped");
+        }
+        self.stop.send_replace(Stage::Closing);
+        if tokio::time::timeout(DRAIN_LIMIT, self.connections.acquire_many(all(MAX_CONNECTIONS))).await.is_err() {
             log::warn!("connections were still open when the agent stopped");
         }
     }
 }
 
-async fn accept<S>(listener: TcpListener, service: Rc<S>, slots: Rc<Semaphore>, mut stopped: watch::Receiver<bool>)
+async fn accept<S>(listener: TcpListener, service: Rc<S>, slots: Rc<Semaphore>, mut stage: watch::Receiver<Stage>)
 where
     S: Service<TcpStream> + 'static,
 {
     loop {
-        let Ok(()) = slots.acquire().await.map(|slot| slot.forget()) else { return };
+        let Ok(()) = slots.acquire().await.map(SemaphorePermit::forget) else { return };
         let accepted = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => None,
+            _ = stage.wait_for(|stage| *stage >= Stage::Draining) => None,
             accepted = listener.accept() => Some(accepted),
         };
         match accepted {
             None => return slots.add_permits(1),
             Some(Ok((stream, _))) => {
-                let (service, slots, mut stopped) = (service.clone(), slots.clone(), stopped.clone());
+                let (service, slots, mut stage) = (service.clone(), slots.clone(), stage.clone());
                 actix::spawn(async move {
                     tokio::select! {
                         _ = service.call(stream) => {}
-                        () = idle_after_stop(&mut stopped) => {}
+                        () = closing(&mut stage) => {}
                     }
                     slots.add_permits(1);
                 });
@@ -126,10 +153,10 @@ where
     }
 }
 
-/// Resolves a moment after the server was told to stop: what was asked before gets its answer.
-async fn idle_after_stop(stopped: &mut watch::Receiver<bool>) {
-    if stopped.wait_for(|stopped| *stopped).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// Resolves a moment after the requests in flight were answered, so that the answers leave.
+async fn closing(stage: &mut watch::Receiver<Stage>) {
+    if stage.wait_for(|stage| *stage == Stage::Closing).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

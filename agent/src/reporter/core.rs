@@ -93,6 +93,7 @@ struct Membership {
 
 /// The reporter's state.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     settings: Settings,
     random: u64,
@@ -184,9 +185,7 @@ impl Core {
             self.latest.insert(id, status);
             self.changed_at.get_or_insert(now.mono);
         }
-        if let Some(accepted) = observed.accepted {
-            self.accepted = accepted;
-        }
+        self.accepted = observed.accepted.or(self.accepted.take());
         if let Some(error) = observed.engine_error {
             self.engine_error = error;
             self.changed_at.get_or_insert(now.mono);
@@ -315,6 +314,10 @@ impl Core {
             Failure::Refused => REFUSED_WAIT,
         };
         self.not_before = now.mono + wait;
+        if let Some(member) = &mut self.member {
+            // A heartbeat that was lost is made up for, not left out.
+            member.heartbeat_at = member.heartbeat_at.min(self.not_before);
+        }
     }
 
     /// `interval` less or more by up to a tenth.

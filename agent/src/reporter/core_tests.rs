@@ -1,1 +1,221 @@
+//! The reporter's rules, event by event.
 
+use proptest::prelude::*;
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, ReplicaId},
+    protocol::{Registered, Report, ReportAck},
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::{core::*, messages::Observed};
+use crate::engine::EngineFacts;
+
+fn settings(masters: usize) -> Settings {
+    Settings {
+        node: NodeName::parse("h1").unwrap(),
+        boot: BootId::parse("00000000000000b0").unwrap(),
+        masters,
+        debounce: DurationMs(20),
+        seed: 7,
+    }
+}
+
+fn at(ms: u64) -> Now {
+    Now { mono: MonoMs(ms), wall: WallMs(ms) }
+}
+
+fn fence() -> Fence {
+    Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() }
+}
+
+fn registered() -> Event {
+    let cluster = ClusterId::parse("00000000000000cc").unwrap();
+    Event::Registered(Ok(Registered { cluster, fence: fence(), report_interval_ms: 1_000 }))
+}
+
+fn acked() -> Event {
+    Event::Reported(Ok(ReportAck { fence: fence(), want_full: false, want_registration: false }))
+}
+
+fn ready() -> Event {
+    Event::Observed(Observed { facts: Some(EngineFacts::default()), listed: true, ..Observed::default() })
+}
+
+fn status(number: u32, state: ReplicaState) -> ReplicaStatus {
+    ReplicaStatus::new(ReplicaId::parse(&format!("web-{number:06}")).unwrap(), state, WallMs(1))
+}
+
+fn observed(statuses: &[ReplicaStatus]) -> Event {
+    Event::Observed(Observed {
+        statuses: statuses.iter().map(|s| (s.replica.clone(), s.clone())).collect(),
+        ..Observed::default()
+    })
+}
+
+fn report(effects: &[Effect]) -> Option<&Report> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Report { report, .. } => Some(&**report),
+        Effect::Register { .. } | Effect::Joined(_) | Effect::Acknowledged(_) => None,
+    })
+}
+
+/// Registered, and its first, full report acknowledged, at 0 ms.
+fn member() -> Core {
+    let mut core = Core::new(settings(1));
+    core.handle(Event::Begin, at(0));
+    assert!(matches!(core.handle(ready(), at(0))[..], [Effect::Register { master: 0, .. }]));
+    let effects = core.handle(registered(), at(0));
+    assert!(report(&effects).unwrap().full, "the first report is full and goes out at once");
+    core.handle(acked(), at(0));
+    core
+}
+
+#[test]
+fn the_first_registration_waits_for_the_engine_but_not_for_long() {
+    let mut core = Core::new(settings(1));
+    assert!(core.handle(Event::Begin, at(0)).is_empty());
+    assert_eq!(core.next_wake(), Some(MonoMs(2_000)));
+    assert!(core.handle(Event::Tick, at(1_999)).is_empty());
+    assert!(matches!(core.handle(Event::Tick, at(2_000))[..], [Effect::Register { facts: None, .. }]));
+    core.handle(registered(), at(2_000));
+    // When the engine comes, it is told.
+    core.handle(ready(), at(2_500));
+    assert!(matches!(core.handle(acked(), at(2_501))[..], [Effect::Register { facts: Some(_), .. }]));
+}
+
+#[test]
+fn changes_are_gathered_and_go_out_in_one_report() {
+    let mut core = member();
+    assert!(core.handle(observed(&[status(1, ReplicaState::Starting)]), at(100)).is_empty());
+    assert!(core.handle(observed(&[status(2, ReplicaState::Starting)]), at(105)).is_empty());
+    assert!(core.handle(observed(&[status(1, ReplicaState::Running)]), at(110)).is_empty());
+    assert_eq!(core.next_wake(), Some(MonoMs(120)));
+    let effects = core.handle(Event::Tick, at(120));
+    let report = report(&effects).unwrap();
+    assert!(!report.full);
+    assert_eq!(report.statuses, [status(1, ReplicaState::Running), status(2, ReplicaState::Starting)]);
+}
+
+#[test]
+fn one_call_at_a_time_and_what_was_not_acknowledged_is_sent_again() {
+    let mut core = member();
+    core.handle(observed(&[status(1, ReplicaState::Starting)]), at(100));
+    assert!(report(&core.handle(Event::Tick, at(120))).is_some());
+    assert!(core.handle(observed(&[status(1, ReplicaState::Running), status(2, ReplicaState::Running)]), at(130)).is_empty());
+    assert!(core.handle(Event::Tick, at(500)).is_empty(), "one is in flight");
+    assert!(core.handle(Event::Reported(Err(Failure::Unreachable)), at(510)).is_empty());
+    assert_eq!(core.next_wake(), Some(MonoMs(610)));
+    let effects = core.handle(Event::Tick, at(610));
+    assert_eq!(report(&effects).unwrap().statuses.len(), 2);
+    core.handle(acked(), at(620));
+    let effects = core.handle(Event::Tick, at(3_000));
+    assert!(report(&effects).unwrap().statuses.is_empty(), "a heartbeat has nothing to say");
+}
+
+#[test]
+fn what_stopped_is_forgotten_once_the_master_knows() {
+    let mut core = member();
+    core.handle(observed(&[status(1, ReplicaState::Stopped)]), at(100));
+    core.handle(Event::Tick, at(120));
+    let effects = core.handle(acked(), at(121));
+    assert_eq!(effects, [Effect::Acknowledged(vec![status(1, ReplicaState::Stopped).replica])]);
+    // A full report no longer names it.
+    core.handle(observed(&[status(2, ReplicaState::Running)]), at(200));
+    core.handle(Event::Tick, at(220));
+    let want = Event::Reported(Ok(ReportAck { fence: fence(), want_full: true, want_registration: false }));
+    core.handle(want, at(221));
+    let effects = core.handle(Event::Tick, at(241));
+    let report = report(&effects).unwrap();
+    assert!(report.full);
+    assert_eq!(report.statuses, [status(2, ReplicaState::Running)]);
+}
+
+#[test]
+fn a_master_that_does_not_know_the_host_is_registered_with_and_told_everything() {
+    let mut core = member();
+    core.handle(observed(&[status(1, ReplicaState::Running)]), at(100));
+    core.handle(Event::Tick, at(120));
+    let want = Event::Reported(Ok(ReportAck { fence: fence(), want_full: false, want_registration: true }));
+    assert!(matches!(core.handle(want, at(121))[..], [Effect::Register { .. }]));
+    let effects = core.handle(registered(), at(122));
+    let report = report(&effects).unwrap();
+    assert!(report.full);
+    assert_eq!(report.statuses.len(), 1);
+}
+
+#[test]
+fn masters_take_turns_and_a_refusal_waits_five_seconds() {
+    let mut core = Core::new(settings(2));
+    core.handle(Event::Begin, at(0));
+    assert!(matches!(core.handle(ready(), at(0))[..], [Effect::Register { master: 0, .. }]));
+    core.handle(Event::Registered(Err(Failure::Unreachable)), at(0));
+    assert!(matches!(core.handle(Event::Tick, at(100))[..], [Effect::Register { master: 1, .. }]));
+    core.handle(Event::Registered(Err(Failure::Refused)), at(100));
+    assert_eq!(core.next_wake(), Some(MonoMs(5_100)));
+    assert!(matches!(core.handle(Event::Tick, at(5_100))[..], [Effect::Register { master: 0, .. }]));
+}
+
+#[test]
+fn heartbeats_keep_their_interval_within_a_tenth_and_do_not_march_in_step() {
+    let mut core = member();
+    let mut now = 0;
+    let mut gaps = Vec::new();
+    for _ in 0..50 {
+        let wake = core.next_wake().unwrap().0;
+        gaps.push(wake - now);
+        now = wake;
+        assert!(report(&core.handle(Event::Tick, at(now))).is_some());
+        core.handle(acked(), at(now));
+    }
+    assert!(gaps.iter().all(|gap| (900..=1_100).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().collect::<std::collections::BTreeSet<_>>().len() > 10, "{gaps:?}");
+}
+
+proptest! {
+    #[test]
+    fn the_latest_status_of_every_replica_arrives_however_calls_end(
+        steps in prop::collection::vec((0..4_u32, 0..6_usize, any::<bool>(), 0..200_u64), 1..60)
+    ) {
+        let states = [ReplicaState::Assigned, ReplicaState::Pulling, ReplicaState::Starting, ReplicaState::Running, ReplicaState::Failed, ReplicaState::Stopping];
+        let mut core = member();
+        let mut wanted = std::collections::BTreeMap::new();
+        let mut arrived = std::collections::BTreeMap::new();
+        let mut flying: Option<Report> = None;
+        let mut now = 10;
+        let mut seq = 0;
+        let mut take = |effects: Vec<Effect>, flying: &mut Option<Report>| {
+            for effect in effects {
+                if let Effect::Report { report, .. } = effect {
+                    assert!(flying.is_none(), "two calls in flight");
+                    assert!(report.seq > seq);
+                    seq = report.seq;
+                    *flying = Some(*report);
+                }
+            }
+        };
+        for (number, state, lost, wait) in steps {
+            now += wait;
+            let told = status(number, states[state]);
+            wanted.insert(told.replica.clone(), told.clone());
+            take(core.handle(observed(&[told]), at(now)), &mut flying);
+            take(core.handle(Event::Tick, at(now)), &mut flying);
+            if wait % 3 == 0 && let Some(report) = flying.take() {
+                let event = if lost { Event::Reported(Err(Failure::Unreachable)) } else { acked() };
+                if !lost || wait % 2 == 0 {
+                    arrived.extend(report.statuses.into_iter().map(|s| (s.replica.clone(), s)));
+                }
+                take(core.handle(event, at(now)), &mut flying);
+            }
+        }
+        for _ in 0..4 {
+            now += 5_000;
+            take(core.handle(Event::Tick, at(now)), &mut flying);
+            if let Some(report) = flying.take() {
+                arrived.extend(report.statuses.into_iter().map(|s| (s.replica.clone(), s)));
+                take(core.handle(acked(), at(now)), &mut flying);
+            }
+        }
+        prop_assert_eq!(arrived, wanted);
+    }
+}

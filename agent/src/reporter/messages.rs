@@ -13,8 +13,8 @@ use crate::engine::EngineFacts;
 pub struct Observed {
     /// Statuses that changed.
     pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
-    /// What the ledger has accepted, where that is told.
-    pub accepted: Option<Option<Accepted>>,
+    /// What the ledger has accepted, where that changed. It never becomes nothing.
+    pub accepted: Option<Accepted>,
     /// Why the engine does not answer, where that changed.
     pub engine_error: Option<Option<String>>,
     /// Who the engine is, where that was asked.
@@ -29,6 +29,11 @@ impl Observed {
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.statuses.is_empty() && self.engine_error.is_none() && self.facts.is_none() && !self.listed && !self.reregister
+        self.statuses.is_empty()
+            && self.accepted.is_none()
+            && self.engine_error.is_none()
+            && self.facts.is_none()
+            && !self.listed
+            && !self.reregister
     }
 }

@@ -42,6 +42,7 @@ pub struct Supervisor {
     retry: Option<SpawnHandle>,
     told_error: Option<String>,
     told_listed: bool,
+    told_accepted: Option<Accepted>,
     tickets: HashMap<u64, oneshot::Sender<Result<Accepted, PushRefused>>>,
     next_ticket: u64,
     timer: Option<(MonoMs, SpawnHandle)>,
@@ -68,6 +69,7 @@ impl Supervisor {
             retry: None,
             told_error: None,
             told_listed: false,
+            told_accepted: None,
             tickets: HashMap::new(),
             next_ticket: 0,
             timer: None,
@@ -94,6 +96,10 @@ impl Supervisor {
             self.told_listed = true;
             self.outbox.listed = true;
         }
+        if self.core.ledger().accepted != self.told_accepted {
+            self.told_accepted.clone_from(&self.core.ledger().accepted);
+            self.outbox.accepted.clone_from(&self.told_accepted);
+        }
         self.tell_reporter(ctx);
         self.set_timer(ctx);
     }
@@ -119,7 +125,6 @@ impl Supervisor {
         if self.outbox.is_empty() || self.retry.is_some() {
             return;
         }
-        self.outbox.accepted = Some(self.core.ledger().accepted.clone());
         match self.reporter.try_send(std::mem::take(&mut self.outbox)) {
             Ok(()) => {}
             Err(SendError::Full(unsent)) => {
@@ -269,6 +274,9 @@ impl Handler<Joined> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Joined(cluster): Joined, ctx: &mut Self::Context) {
+        if let Some(ours) = self.core.ledger().cluster.as_ref().filter(|ours| **ours != cluster) {
+            log::error!(ours:%, theirs:% = cluster; "the master leads another cluster; its orders are refused");
+        }
         self.feed(Event::Joined(cluster), ctx);
     }
 }

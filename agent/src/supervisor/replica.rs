@@ -1,6 +1,8 @@
 //! One replica on this host: what is wished, what the engine shows, and the one
 //! step that comes next. Pure.
 
+mod answers;
+
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
@@ -9,7 +11,7 @@ use shef_common::{
     status::{Health, Owner, ReplicaState, ReplicaStatus},
 };
 
-use crate::engine::{Container, ContainerState, EngineError, EventKind};
+use crate::engine::{Container, ContainerState, EventKind};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
 const SETTLE: DurationMs = DurationMs(5_000);
@@ -17,8 +19,6 @@ const SETTLE: DurationMs = DurationMs(5_000);
 const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
 /// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
 const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs(60_000) };
-/// A name that stays taken by nothing we can see is given up after this many tries.
-const MAX_NAME_CONFLICTS: u32 = 3;
 
 /// What shall become of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +52,20 @@ pub(super) enum Step {
     Inspect,
 }
 
+/// What a look at a replica's name shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Look<'a> {
+    /// No container has that name.
+    Nothing,
+    /// One has it that is not this cluster's.
+    Foreign,
+    /// Its own.
+    Ours(&'a Container),
+}
+
 /// One replica and everything known about it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub(super) struct Replica {
     pub wish: Wish,
     /// `None` only for a removal of something never seen here.
@@ -126,10 +138,9 @@ impl Replica {
         }
         match (self.wish, &self.seen) {
             (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
-            (Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => None,
+            (Wish::Hold, _) | (Wish::Remove { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => Some(Step::Create),
-            (Wish::Remove { .. }, Seen::Absent) => None,
             (Wish::Run, Seen::Present { state, .. }) => match state {
                 Created | Exited => Some(Step::Start),
                 Dead => Some(Step::Remove),
@@ -196,6 +207,9 @@ impl Replica {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };
+                if self.is_restarting() {
+                    self.crashed.get_or_insert_with(|| "exited; the engine restarts it".to_owned());
+                }
             }
             None => self.seen = Seen::Absent,
         }
@@ -259,124 +273,6 @@ impl Replica {
         }
         if self.busy.is_none() {
             self.judge(now);
-        }
-    }
-
-    /// The image it waited for is here, or cannot be had.
-    pub fn image_came(&mut self, outcome: &Result<(), EngineError>, now: Now) {
-        if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
-            return;
-        }
-        match outcome {
-            Ok(()) => {
-                self.pulled = true;
-                self.enter(ReplicaState::Starting, now);
-            }
-            Err(error) => self.fail(error.reason(), now),
-        }
-    }
-
-    /// Create was answered. Returns whether the image must be pulled first.
-    pub fn created(&mut self, outcome: Result<String, EngineError>, now: Now) -> bool {
-        match outcome {
-            Ok(id) => {
-                self.seen = Seen::Present { id, state: ContainerState::Created };
-                if self.wish == Wish::Run {
-                    self.enter(ReplicaState::Starting, now);
-                }
-            }
-            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish == Wish::Run => {
-                self.enter(ReplicaState::Pulling, now);
-                self.awaits_image = true;
-                return true;
-            }
-            Err(EngineError::NameTaken(words)) => {
-                self.name_conflicts += 1;
-                self.seen = Seen::Unknown;
-                if self.name_conflicts > MAX_NAME_CONFLICTS {
-                    self.fail(EngineError::NameTaken(words).reason(), now);
-                }
-                self.not_before = now.mono + Backoff::CALL.after(self.name_conflicts - 1);
-            }
-            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
-                replica.seen = Seen::Absent;
-                replica.fail(error.reason(), now);
-            }),
-        }
-        self.judge(now);
-        false
-    }
-
-    /// Start was answered; `news`: events have told more since it was asked for.
-    pub fn started(&mut self, outcome: Result<(), EngineError>, news: bool, now: Now) {
-        match outcome {
-            Ok(()) => {
-                if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
-                    *state = ContainerState::Running;
-                }
-                if self.wish == Wish::Run {
-                    self.enter(ReplicaState::Running, now);
-                    if self.seen == Seen::Absent {
-                        self.repair("its container went missing and is made anew", now);
-                    }
-                }
-            }
-            Err(EngineError::NoSuchContainer(_)) => {
-                self.seen = Seen::Absent;
-                if self.wish == Wish::Run {
-                    self.repair("its container went missing and is made anew", now);
-                }
-            }
-            Err(error) => self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now)),
-        }
-        self.judge(now);
-    }
-
-    /// Stop was answered.
-    pub fn stopped(&mut self, outcome: Result<(), EngineError>, now: Now) {
-        match outcome {
-            Ok(()) => {
-                if let Seen::Present { state, .. } = &mut self.seen {
-                    *state = ContainerState::Exited;
-                }
-            }
-            Err(EngineError::NoSuchContainer(_)) => self.seen = Seen::Absent,
-            // Removing kills what would not stop.
-            Err(EngineError::TimedOut(_)) => self.stop_refused = true,
-            Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.stop_refused = true),
-        }
-        self.judge(now);
-    }
-
-    /// Remove was answered.
-    pub fn removed(&mut self, outcome: Result<(), EngineError>, now: Now) {
-        match outcome {
-            Ok(()) | Err(EngineError::NoSuchContainer(_)) => {
-                self.seen = Seen::Absent;
-                self.refusals = 0;
-            }
-            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
-                replica.status.reason = Some(error.reason());
-                replica.seen = Seen::Unknown;
-                replica.refused(now);
-            }),
-        }
-        self.judge(now);
-    }
-
-    /// Inspect was answered: `None` there is none of that name, `Some(None)` it is not ours.
-    pub fn inspected(&mut self, outcome: Result<Option<Option<&Container>>, EngineError>, now: Now) {
-        match outcome {
-            Ok(None) => self.show(None, now),
-            Ok(Some(Some(container))) => self.show(Some(container), now),
-            Ok(Some(None)) => {
-                self.seen = Seen::Absent;
-                if self.wish == Wish::Run {
-                    self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
-                }
-                self.judge(now);
-            }
-            Err(_) => self.refused(now),
         }
     }
 
@@ -471,18 +367,6 @@ impl Replica {
         }
         self.enter(ReplicaState::Starting, now);
         self.status.reason = Some(reason.to_owned());
-    }
-
-    fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
-        match error {
-            EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
-            error => otherwise(self, error, now),
-        }
-    }
-
-    fn refused(&mut self, now: Now) {
-        self.refusals += 1;
-        self.not_before = now.mono + Backoff::CALL.after(self.refusals);
     }
 
     fn check_later(&mut self, now: Now) {

@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use shef_common::config::Layers;
 
 use super::on_system;
@@ -66,7 +69,11 @@ async fn stop(running: &Running, data_dir: &std::path::Path) -> Result<(), Failu
     // The lock that `look` found is held by this very process, so the number is still its own.
     let pid = Pid::from_raw(running.pid).ok_or_else(|| Failure::new("the pid file holds no process number"))?;
     say::step(format_args!("stopping shef (process {}) ...", running.pid));
-    kill_process(pid, Signal::TERM).map_err(|error| Failure::because(format!("cannot stop process {}", running.pid), &error))?;
+    match kill_process(pid, Signal::TERM) {
+        // It ended by itself meanwhile.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(Failure::because(format!("cannot stop process {}", running.pid), &error)),
+    }
     let gone = async {
         while look(data_dir) != State::Free {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -166,11 +166,15 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
     tokio::time::timeout(READY_LIMIT, ready).await.map_err(late)
 }
 
-/// The demo if it is wanted, and what the person needs to know.
+/// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is up.
 async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
-    let replicas = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host).await?) } else { None };
-    say::line(banner::banner(running, data_dir, replicas.as_deref(), mode));
-    Ok(())
+    let deployed = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host).await) } else { None };
+    let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
+    say::line(banner::banner(running, data_dir, replicas, mode));
+    match deployed {
+        Some(Err(failure)) => Err(Failure(format!("shef is up, but its demo is not: {failure}"))),
+        Some(Ok(_)) | None => Ok(()),
+    }
 }
 
 /// Refuses a port that is taken, by the flag that changes it.

@@ -2,6 +2,7 @@
 //! no network, nothing left behind. Needs root and Debian's `docker.io`.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -9,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, query_parameters::CreateImageOptions};
-use futures_util::TryStreamExt as _;
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    query_parameters::{CreateImageOptions, ListContainersOptions},
+};
+use futures_util::{TryStreamExt as _, future::join_all};
 
 /// How long an engine may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -19,6 +23,26 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The image that every lab engine can be given.
 pub const BUSYBOX: &str = "shef-lab/busybox:1";
+
+/// Runs until it is told to stop, and then ends at once.
+pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+
+/// A container as the engine shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its id.
+    pub id: String,
+    /// As in `running`.
+    pub state: String,
+    /// When its process was started last, as the engine writes it.
+    pub started_at: String,
+    /// As in `unless-stopped`.
+    pub restart_policy: String,
+    /// Its image, as it was named when it was made.
+    pub image: String,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+}
 
 /// A running `dockerd`. Ends, with everything it started, when dropped.
 pub struct LabEngine {
@@ -46,7 +70,9 @@ impl LabEngine {
         let directory = self.path().to_owned();
         let at = |name: &str| directory.join(name);
         let log = fs::File::create(at("log")).expect("a log file");
-        let daemon = Command::new("dockerd")
+        // setpriv makes the kernel end the daemon, and it its containers, when the test's thread ends without cleaning up.
+        let daemon = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--", "dockerd"])
             .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
             .arg("--data-root")
             .arg(at("data"))
@@ -95,29 +121,55 @@ impl LabEngine {
         Docker::connect_with_unix(&self.url(), 120, API_DEFAULT_VERSION).expect("the engine's socket")
     }
 
-    /// Gives the engine the image [`BUSYBOX`]: one static binary and its applets as links.
+    /// Gives the engine the image [`BUSYBOX`]: one static binary and its applets as
+    /// links. Without a command of its own a container runs [`OBEDIENT`].
     ///
     /// # Panics
     /// If the engine does not take it.
     pub async fn import_busybox(&self) {
-        self.import(BUSYBOX, &busybox_tar()).await;
+        let command = serde_json::json!(["/bin/sh", "-c", OBEDIENT]);
+        self.import(BUSYBOX, &busybox_tar(), vec![format!("CMD {command}")]).await;
     }
 
-    /// Gives the engine an image made of one tar.
+    /// Gives the engine an image made of one tar and of Dockerfile instructions.
     ///
     /// # Panics
     /// If the engine does not take it.
-    pub async fn import(&self, name: &str, tar: &[u8]) {
+    pub async fn import(&self, name: &str, tar: &[u8], changes: Vec<String>) {
         let (repo, tag) = name.rsplit_once(':').expect("a tag");
         let options = CreateImageOptions {
             from_src: Some("-".to_owned()),
             repo: Some(repo.to_owned()),
             tag: Some(tag.to_owned()),
+            changes,
             ..Default::default()
         };
         let body = bollard::body_full(tar.to_vec().into());
         let done: Result<Vec<_>, _> = self.client().create_image(Some(options), Some(body), None).try_collect().await;
         done.expect("the image is taken");
+    }
+
+    /// Every container of ours, whatever its cluster, by name; none of an engine that has crashed.
+    pub async fn managed(&self) -> BTreeMap<String, Seen> {
+        let mut all = self.all().await;
+        all.retain(|_, seen| seen.labels.contains_key(shef_common::labels::MANAGED));
+        all
+    }
+
+    /// Every container, by name; none of an engine that has crashed.
+    ///
+    /// # Panics
+    /// If the engine does not tell.
+    pub async fn all(&self) -> BTreeMap<String, Seen> {
+        if self.daemon.is_none() {
+            return BTreeMap::new();
+        }
+        let docker = self.client();
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let list = docker.list_containers(Some(options)).await.expect("the engine's list");
+        let ids = list.into_iter().filter_map(|summary| summary.id);
+        // One that has gone since the list was made is not there.
+        join_all(ids.map(|id| inspect(&docker, id))).await.into_iter().flatten().collect()
     }
 
     /// Kills the daemon as a crash would: containers and shims live on.
@@ -137,6 +189,16 @@ impl LabEngine {
         // A dead process that nobody has reaped would pass for a running one.
         let _ = fs::remove_file(self.path().join("pid"));
         let _ = fs::remove_file(self.path().join("exec/containerd/containerd.pid"));
+    }
+
+    /// Ends the daemon as a service manager would; it stops its containers.
+    ///
+    /// # Panics
+    /// If it was not running or does not end.
+    pub fn terminate(&mut self) {
+        let mut daemon = self.daemon.take().expect("a running daemon");
+        signal(daemon.id(), "TERM");
+        assert!(ends(&mut daemon), "dockerd does not end");
     }
 
     fn clean_up(&mut self) {
@@ -178,6 +240,20 @@ impl Drop for LabEngine {
     }
 }
 
+async fn inspect(docker: &Docker, id: String) -> Option<(String, Seen)> {
+    let found = docker.inspect_container(&id, None).await.ok()?;
+    let (state, config) = (found.state?, found.config?);
+    let seen = Seen {
+        id,
+        state: state.status?.to_string(),
+        started_at: state.started_at?,
+        restart_policy: found.host_config?.restart_policy?.name?.to_string(),
+        image: config.image.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default(),
+    };
+    Some((found.name?.trim_start_matches('/').to_owned(), seen))
+}
+
 fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
 }
@@ -205,9 +281,7 @@ fn all_processes() -> impl Iterator<Item = u32> {
 fn processes_naming(directory: &Path) -> Vec<u32> {
     let needle = directory.display().to_string();
     let own = std::process::id();
-    all_processes()
-        .filter(|&pid| pid != own && command_line(pid).is_some_and(|line| line.contains(&needle)))
-        .collect()
+    all_processes().filter(|&pid| pid != own && command_line(pid).is_some_and(|line| line.contains(&needle))).collect()
 }
 
 fn children_of(parent: u32) -> Vec<u32> {

@@ -22,8 +22,10 @@ use shef_common::{
 };
 use tokio::sync::watch;
 
+pub use super::engine::OBEDIENT;
+
 /// How long a test waits for something to come about.
-const WAIT_LIMIT: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the master has heard and how it answers.
 #[derive(Debug, Default)]
@@ -103,8 +105,7 @@ impl LabMaster {
         let fence = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").expect("a leader id") };
         let heard = Arc::new(Mutex::new(Heard::default()));
         let (sender, news) = watch::channel(0);
-        let shared =
-            Shared { heard: heard.clone(), news: Arc::new(sender), cluster: cluster.clone(), fence: fence.clone() };
+        let shared = Shared { heard: heard.clone(), news: Arc::new(sender), cluster: cluster.clone(), fence: fence.clone() };
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(web::Data::new(shared.clone()))
@@ -155,9 +156,8 @@ impl LabMaster {
 
     /// Waits until every one of `replicas` is in `state`.
     pub async fn until_all(&self, replicas: &[Assignment], state: ReplicaState) {
-        let fits = |heard: &Heard| {
-            replicas.iter().all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state))
-        };
+        let fits =
+            |heard: &Heard| replicas.iter().all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state));
         self.until(&format!("{} replicas {state:?}", replicas.len()), fits).await;
     }
 
@@ -299,6 +299,3 @@ pub fn shell(image: &str, script: &str, stop_grace_s: u32) -> Template {
     template.stop_grace_s = stop_grace_s;
     template
 }
-
-/// Runs until it is told to stop, and then ends at once.
-pub const OBEDIENT: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";

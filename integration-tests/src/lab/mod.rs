@@ -1,4 +1,10 @@
-//! The lab: real engines of their own for a test, and a scripted master.
+//! The lab: real programs of their own for a test (engines, stores, registries,
+//! `shef` itself), and a scripted master.
 
 pub mod engine;
 pub mod master;
+pub mod process;
+pub mod redis;
+pub mod registry;
+pub mod shef;
+pub mod wait;

@@ -15,7 +15,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
     image::ImageRef,
-    protocol::{HostInfo, Push, Registration},
+    protocol::{Accepted, HostInfo, Push, Registration},
 };
 
 use super::{
@@ -87,6 +87,7 @@ pub struct Agent {
     outbox: Observed,
     told_error: Option<String>,
     told_listed: bool,
+    told_accepted: Option<Accepted>,
     tickets: BTreeMap<u64, (u64, PushHead)>,
     next_ticket: u64,
     timers: [Option<MonoMs>; 2],
@@ -148,6 +149,7 @@ impl World {
             outbox: Observed::default(),
             told_error: None,
             told_listed: false,
+            told_accepted: None,
             tickets: BTreeMap::new(),
             next_ticket: 0,
             timers: [None, None],
@@ -285,6 +287,10 @@ impl World {
         if agent.supervisor.has_listed() && !agent.told_listed {
             agent.told_listed = true;
             agent.outbox.listed = true;
+        }
+        if agent.supervisor.ledger().accepted != agent.told_accepted {
+            agent.told_accepted.clone_from(&agent.supervisor.ledger().accepted);
+            agent.outbox.accepted.clone_from(&agent.told_accepted);
         }
         agent.tell_reporter();
         let wake = agent.supervisor.next_wake();
@@ -466,7 +472,6 @@ impl Agent {
         if self.outbox.is_empty() {
             return;
         }
-        self.outbox.accepted = Some(self.supervisor.ledger().accepted.clone());
         let observed = std::mem::take(&mut self.outbox);
         self.post(Part::Reporter, AgentMail::Observed(observed));
     }

@@ -11,7 +11,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 use shef_master::{
-    service::{Request, ServiceRecord, Want},
+    service::{Request, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, Led, StoreError, Write, WriteOutcome},
 };
 
@@ -131,7 +131,6 @@ impl World {
         let record = new.as_ref().map(|(_, record)| record);
         self.check_spec(name, old.as_ref(), record);
         self.check_dropped(name, old.as_ref(), record);
-        self.check_retired(name, old.as_ref(), record);
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),
@@ -180,27 +179,6 @@ impl World {
         }
     }
 
-    /// What runs is retired only because the user wants fewer or other ones, or because another of its slot has run.
-    fn check_retired(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
-        let (Some(old), Some(new)) = (old, new) else { return };
-        let slots = old.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>().len();
-        let created_anew = old.deleted && !new.deleted;
-        if new.deleted || created_anew || slots > new.spec.replicas as usize || self.rules.store_lost {
-            return;
-        }
-        for replica in old.wanted() {
-            let kept = new.wanted().any(|kept| kept.id == replica.id);
-            let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
-            if kept || !up || self.rules.failed.contains_key(&replica.id) {
-                continue;
-            }
-            let replaced = new.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
-            if !replaced {
-                return self.violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
-            }
-        }
-    }
-
     // --- the master -------------------------------------------------------
 
     /// A service is about to commit: what is new in it is necessary and not too early.
@@ -208,7 +186,9 @@ impl World {
         let Some(record) = record else { return };
         let Some(shown) = master.services_shown.get(name) else { return };
         let is_new = |id: &ReplicaId| shown.replica_states.iter().all(|known| known.id != *id);
-        let ready_before = |node| master.ready_since.get(node).is_some_and(|since| *since < self.now);
+        let now = self.now;
+        let ready_before = |node| master.ready_since.get(node).is_some_and(|since| *since < now);
+        self.check_retired(name, shown, record);
         let mut broken = None;
         for replica in record.wanted().filter(|replica| is_new(&replica.id)) {
             let same = |other: &&shef_master::service::ReplicaRecord| {
@@ -235,6 +215,26 @@ impl World {
         }
         if let Some(broken) = broken {
             self.violated(broken);
+        }
+    }
+
+    /// What runs, for all that the master has been told, is retired only because the user
+    /// wants fewer or other ones, or because another replica of its slot has run.
+    fn check_retired(&mut self, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
+        let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
+        let slots = before().map(|replica| replica.slot).collect::<BTreeSet<_>>().len();
+        let created_anew = shown.state == ServiceState::Deleting && !record.deleted;
+        if record.deleted || created_anew || slots > record.spec.replicas as usize {
+            return;
+        }
+        for replica in before() {
+            let kept = record.wanted().any(|kept| kept.id == replica.id);
+            let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
+            let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
+            let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
+            if !kept && may_run && up && !replaced() {
+                return self.violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
+            }
         }
     }
 

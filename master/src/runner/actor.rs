@@ -8,11 +8,12 @@ use shef_common::{
     client::{CallError, HostClient},
     clock::Now,
     ids::{NodeName, Version},
-    protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Registered, ReportAck},
+    protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Refusal, Registered, ReportAck},
 };
 
 use super::{
-    core::{Effect, Event, NodeRecord, PushFailure, RunnerCore},
+    core::{NodeRecord, RunnerCore},
+    events::{Effect, Event, PushFailure},
     messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
 };
 use crate::{
@@ -99,6 +100,10 @@ impl RunnerActor {
             let outcome = client.post::<_, Accepted>(&url, &push, limit).await.map_err(push_failure);
             match &outcome {
                 Ok(_) => log::debug!(node:%, revision:%, set, remove; "assignments accepted"),
+                // An agent that has just started has not looked at its engine yet.
+                Err(PushFailure::Refused(PushRefused { why: Refusal::NotReady, .. })) => {
+                    log::debug!(node:%, revision:%; "the agent is not ready for assignments yet");
+                }
                 Err(error) => log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted"),
             }
             outcome

@@ -1,20 +1,21 @@
 //! The state machine of one host's runner.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
-    backoff::Backoff,
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Fence, NodeName, NodeUid, ReplicaId, Revision, Version},
-    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registered, Registration, Report, ReportAck},
+    ids::{BootId, ClusterId, Fence, NodeName, NodeUid, ReplicaId, Version},
+    protocol::{HostInfo, Registered, Registration, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::view::{NodeState, NodeView};
+use super::{
+    events::{Effect, Event},
+    outbox::Outbox,
+    view::{NodeState, NodeView},
+};
 
-/// After this long without a word on a removal, a full report is asked for.
-const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
 
@@ -40,84 +41,6 @@ pub struct NodeRecord {
     pub joined: WallMs,
 }
 
-/// What can happen to a runner.
-#[derive(Debug)]
-pub enum Event {
-    /// The host introduces itself.
-    Register(Box<Registration>),
-    /// The host reports.
-    Report(Report),
-    /// Services want this of the host.
-    Order {
-        /// To run.
-        set: Vec<Assignment>,
-        /// To remove.
-        remove: Vec<ReplicaId>,
-    },
-    /// What became of the push of `revision`.
-    PushDone {
-        /// Which push.
-        revision: Revision,
-        /// What the agent answered.
-        outcome: Result<Accepted, PushFailure>,
-    },
-    /// We lead under another fence now.
-    FenceChanged(Fence),
-    /// The host's record is durable.
-    Committed,
-    /// The store did not take it.
-    CommitFailed,
-    /// The time that was asked for has come.
-    Wake,
-}
-
-/// Why a push was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PushFailure {
-    /// The agent says why.
-    Refused(PushRefused),
-    /// No answer, or one that makes no sense; the push may have been applied.
-    Unknown(String),
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Answer the registration.
-    Registered(Registered),
-    /// Answer the report.
-    Ack(ReportAck),
-    /// Send to the agent; comes back as [`Event::PushDone`].
-    Push {
-        /// The agent's address.
-        agent_url: String,
-        /// What to send.
-        push: Box<Push>,
-    },
-    /// Tell services of their replicas.
-    Statuses(Vec<ReplicaStatus>),
-    /// Tell services that the host no longer holds these.
-    Gone(Vec<ReplicaId>),
-    /// Tell the scheduler and the services.
-    HostChanged {
-        /// Whether the host may take replicas.
-        ready: bool,
-    },
-    /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
-    Commit {
-        /// The version it builds on.
-        expect: Option<Version>,
-        /// The record.
-        record: Box<NodeRecord>,
-    },
-    /// The agent has accepted a higher fence than ours.
-    StaleFence(Fence),
-    /// Show this to readers.
-    Publish(Box<NodeView>),
-    /// Send [`Event::Wake`] then, or earlier.
-    WakeAt(MonoMs),
-}
-
 #[derive(Debug)]
 enum Liveness {
     /// Not heard of since the master's start.
@@ -137,26 +60,6 @@ struct Link {
     full_seen: bool,
 }
 
-#[derive(Debug)]
-struct InFlight {
-    revision: Revision,
-    set: BTreeSet<ReplicaId>,
-    remove: BTreeSet<ReplicaId>,
-}
-
-#[derive(Debug)]
-struct Wanted {
-    assignment: Assignment,
-    /// The revision that brought it to the host; `None`: not sent yet.
-    sent: Option<Revision>,
-}
-
-#[derive(Debug)]
-struct Removing {
-    sent: Option<Revision>,
-    since: MonoMs,
-}
-
 /// One host's runner.
 #[derive(Debug)]
 pub struct RunnerCore {
@@ -172,16 +75,7 @@ pub struct RunnerCore {
     last_report: Option<WallMs>,
     engine_error: Option<String>,
     link: Option<Link>,
-    wanted: BTreeMap<ReplicaId, Wanted>,
-    removing: BTreeMap<ReplicaId, Removing>,
-    to_set: BTreeSet<ReplicaId>,
-    to_remove: BTreeSet<ReplicaId>,
-    revision: Revision,
-    accepted: Option<Revision>,
-    in_flight: Option<InFlight>,
-    failures: u32,
-    push_error: Option<String>,
-    push_retry_at: Option<MonoMs>,
+    outbox: Outbox,
     statuses: BTreeMap<ReplicaId, ReplicaStatus>,
 }
 
@@ -211,16 +105,7 @@ impl RunnerCore {
             last_report: None,
             engine_error: None,
             link: None,
-            wanted: BTreeMap::new(),
-            removing: BTreeMap::new(),
-            to_set: BTreeSet::new(),
-            to_remove: BTreeSet::new(),
-            revision: Revision(0),
-            accepted: None,
-            in_flight: None,
-            failures: 0,
-            push_error: None,
-            push_retry_at: None,
+            outbox: Outbox::default(),
             statuses: BTreeMap::new(),
         };
         let effects = vec![Effect::WakeAt(until), Effect::Publish(Box::new(core.view()))];
@@ -235,11 +120,15 @@ impl RunnerCore {
         match event {
             Event::Register(registration) => self.register(*registration, now, &mut effects),
             Event::Report(report) => show = self.report(report, now, &mut effects),
-            Event::Order { set, remove } => self.order(set, remove, now),
-            Event::PushDone { revision, outcome } => self.push_done(revision, outcome, now, &mut effects),
+            Event::Order { set, remove } => self.outbox.order(set, remove, now.mono),
+            Event::PushDone { revision, outcome } => {
+                let after = self.outbox.done(revision, outcome, &self.fence, now.mono);
+                effects.extend(after.stale.map(Effect::StaleFence));
+                effects.extend(after.retry_at.map(Effect::WakeAt));
+            }
             Event::FenceChanged(fence) => {
                 self.fence = fence;
-                self.accepted = None;
+                self.outbox.start_over();
             }
             Event::Committed => {
                 self.version = Some(self.version.map_or(Version(1), Version::next));
@@ -287,13 +176,7 @@ impl RunnerCore {
         self.record.uid = registration.uid;
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
-        // What was in flight may have arrived or not: a snapshot settles it.
-        let unsettled = self.in_flight.take().is_some();
-        if holds != self.accepted || unsettled {
-            self.accepted = None;
-        }
-        self.push_retry_at = None;
-        self.failures = 0;
+        self.outbox.registered(holds);
         self.heard(now, effects);
         effects.push(Effect::Registered(Registered {
             cluster: self.cluster.clone(),
@@ -335,41 +218,25 @@ impl RunnerCore {
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let changed = !report.statuses.is_empty();
         if report.full {
-            let listed: BTreeSet<&ReplicaId> = report.statuses.iter().map(|status| &status.replica).collect();
-            self.compare_full(&listed, accepted, effects);
+            let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
+            let gone = self.outbox.compare_full(&listed, accepted);
+            self.confirm_gone(gone, effects);
         }
         self.take_statuses(report.statuses, effects);
-        let overdue = |removing: &Removing| removing.sent.is_some() && now.mono - removing.since > REMOVAL_PATIENCE;
-        ack.want_full = full_missing || self.removing.values().any(overdue);
+        ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         effects.push(Effect::Ack(ack));
         changed || !was_ready || engine_changed
-    }
-
-    /// What a full report leaves out, although it follows the order, is not there.
-    fn compare_full(&mut self, listed: &BTreeSet<&ReplicaId>, accepted: Option<Revision>, effects: &mut Vec<Effect>) {
-        let followed = |sent: Option<Revision>| sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted));
-        let gone: Vec<ReplicaId> = self
-            .removing
-            .iter()
-            .filter(|(id, removing)| followed(removing.sent) && !listed.contains(id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        self.confirm_gone(gone, effects);
-        let lost = self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains(id));
-        if lost {
-            self.accepted = None;
-        }
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
         let (mut news, mut gone) = (Vec::new(), Vec::new());
         for status in statuses {
             let id = &status.replica;
-            if self.removing.contains_key(id) && status.state == ReplicaState::Stopped {
+            if self.outbox.removes(id) && status.state == ReplicaState::Stopped {
                 gone.push(id.clone());
                 continue;
             }
-            if !self.removing.contains_key(id) && !self.wanted.contains_key(id) {
+            if !self.outbox.removes(id) && !self.outbox.wants(id) {
                 continue;
             }
             if self.statuses.get(id).is_none_or(|earlier| status.supersedes(earlier)) {
@@ -385,8 +252,7 @@ impl RunnerCore {
 
     fn confirm_gone(&mut self, gone: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
         for id in &gone {
-            self.removing.remove(id);
-            self.to_remove.remove(id);
+            self.outbox.confirm_gone(id);
             self.statuses.remove(id);
         }
         if !gone.is_empty() {
@@ -394,101 +260,13 @@ impl RunnerCore {
         }
     }
 
-    fn order(&mut self, set: Vec<Assignment>, remove: Vec<ReplicaId>, now: Now) {
-        for assignment in set {
-            let id = assignment.replica.clone();
-            self.to_set.insert(id.clone());
-            self.wanted.insert(id, Wanted { assignment, sent: None });
-        }
-        for id in remove {
-            self.to_set.remove(&id);
-            self.wanted.remove(&id);
-            self.to_remove.insert(id.clone());
-            self.removing.insert(id, Removing { sent: None, since: now.mono });
-        }
-    }
-
     fn push_if_needed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let changed = !self.to_set.is_empty() || !self.to_remove.is_empty();
-        let due = self.accepted.is_none() || changed;
-        let waiting = self.push_retry_at.is_some_and(|at| at > now.mono);
-        if self.link.is_none() || !self.is_ready() || self.in_flight.is_some() || !due || waiting {
+        if self.link.is_none() || !self.is_ready() {
             return;
         }
-        self.revision = self.revision.next();
-        let set = match self.accepted {
-            None => self.wanted.keys().cloned().collect(),
-            Some(_) => std::mem::take(&mut self.to_set),
-        };
-        let remove = match self.accepted {
-            None => BTreeSet::new(),
-            Some(_) => std::mem::take(&mut self.to_remove),
-        };
-        if self.accepted.is_none() {
-            // A snapshot says it all.
-            self.to_set.clear();
-            self.to_remove.clear();
-            self.removing.values_mut().for_each(|removing| removing.sent = Some(self.revision));
+        if let Some(push) = self.outbox.next_push(&self.cluster, &self.fence, now.mono) {
+            effects.push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
         }
-        for id in &remove {
-            if let Some(removing) = self.removing.get_mut(id) {
-                *removing = Removing { sent: Some(self.revision), since: now.mono };
-            }
-        }
-        let mut assignments = Vec::with_capacity(set.len());
-        for id in &set {
-            if let Some(wanted) = self.wanted.get_mut(id) {
-                wanted.sent = Some(self.revision);
-                assignments.push(wanted.assignment.clone());
-            }
-        }
-        let push = Push {
-            cluster: self.cluster.clone(),
-            fence: self.fence.clone(),
-            base: self.accepted,
-            revision: self.revision,
-            set: assignments,
-            remove: remove.iter().cloned().collect(),
-        };
-        self.in_flight = Some(InFlight { revision: self.revision, set, remove });
-        effects.push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
-    }
-
-    fn push_done(&mut self, revision: Revision, outcome: Result<Accepted, PushFailure>, now: Now, effects: &mut Vec<Effect>) {
-        // A registration in between has made the push void.
-        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.revision == revision) else { return };
-        let error = match outcome {
-            Ok(accepted) if accepted.fence == self.fence && accepted.revision == in_flight.revision => {
-                self.accepted = Some(in_flight.revision);
-                self.failures = 0;
-                self.push_error = None;
-                return;
-            }
-            Ok(accepted) => format!("the agent accepted revision {} instead of {}", accepted.revision, in_flight.revision),
-            Err(PushFailure::Refused(refused)) => {
-                if let (Refusal::StaleFence, Some(accepted)) = (refused.why, refused.accepted) {
-                    effects.push(Effect::StaleFence(accepted.fence));
-                }
-                format!("the agent refused: {:?}", refused.why)
-            }
-            Err(PushFailure::Unknown(why)) => {
-                // It may have been applied; sent again as a change on the same
-                // base, it is refused in that case, and a snapshot mends it.
-                self.to_set.extend(in_flight.set.into_iter().filter(|id| self.wanted.contains_key(id)));
-                self.to_remove.extend(in_flight.remove.into_iter().filter(|id| self.removing.contains_key(id)));
-                return self.push_failed(why, now, effects);
-            }
-        };
-        self.accepted = None;
-        self.push_failed(error, now, effects);
-    }
-
-    fn push_failed(&mut self, why: String, now: Now, effects: &mut Vec<Effect>) {
-        self.push_error = Some(why);
-        let at = now.mono + Backoff::CALL.after(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        self.push_retry_at = Some(at);
-        effects.push(Effect::WakeAt(at));
     }
 
     /// Returns whether readers should see a change.
@@ -522,10 +300,12 @@ impl RunnerCore {
     fn view(&self) -> NodeView {
         let state = match self.liveness {
             Liveness::Awaited { .. } => NodeState::Awaited,
+            // Who reads "ready" counts on the host taking replicas.
+            Liveness::Ready { .. } if self.durable.is_none() => NodeState::Awaited,
             Liveness::Ready { .. } => NodeState::Ready,
             Liveness::Down => NodeState::Down,
         };
-        let why = self.engine_error.clone().or_else(|| self.push_error.clone());
+        let why = self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
         NodeView {
             name: self.record.node.clone(),
             uid: self.record.uid.clone(),
@@ -534,8 +314,8 @@ impl RunnerCore {
             host: self.record.host.clone(),
             joined: self.record.joined,
             last_report: self.last_report,
-            wanted: u32::try_from(self.wanted.len()).unwrap_or(u32::MAX),
-            removing: u32::try_from(self.removing.len()).unwrap_or(u32::MAX),
+            wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),
+            removing: u32::try_from(self.outbox.removing()).unwrap_or(u32::MAX),
         }
     }
 }

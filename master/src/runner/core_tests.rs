@@ -12,7 +12,11 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::core::{Effect, Event, NodeRecord, PushFailure, RunnerCore, Timing};
+use super::{
+    core::{NodeRecord, RunnerCore, Timing},
+    events::{Effect, Event, PushFailure},
+    view::NodeState,
+};
 
 fn fence(epoch: u64) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
@@ -250,6 +254,25 @@ fn all_that_is_new_goes_in_one_change() {
     model.deliver(true, true);
     let second = model.push.clone().unwrap();
     assert_eq!((first.set.len(), second.set.len(), second.base), (1, 8, Some(first.revision)));
+}
+
+#[test]
+fn a_new_host_is_shown_as_ready_once_it_takes_replicas() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), None, now);
+    let mut shown = |event| {
+        let effects = core.handle(event, now);
+        let told = effects.iter().any(|effect| matches!(effect, Effect::HostChanged { ready: true }));
+        let state = effects.into_iter().find_map(|effect| match effect {
+            Effect::Publish(view) => Some(view.state),
+            _ => None,
+        });
+        (state, told)
+    };
+    let registration = Agent::default().registration();
+    assert_eq!(shown(Event::Register(Box::new(registration))), (Some(NodeState::Awaited), false));
+    assert_eq!(shown(Event::Committed), (Some(NodeState::Ready), true), "it is durable");
 }
 
 #[test]

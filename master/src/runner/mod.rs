@@ -12,10 +12,13 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod events;
 mod messages;
+mod outbox;
 mod view;
 
 pub use actor::{RunnerActor, RunnerOutlets};
-pub use core::{Effect as RunnerEffect, Event as RunnerEvent, NodeRecord, PushFailure, RunnerCore, Timing};
+pub use core::{NodeRecord, RunnerCore, Timing};
+pub use events::{Effect as RunnerEffect, Event as RunnerEvent, PushFailure};
 pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
 pub use view::{NodeState, NodeView};

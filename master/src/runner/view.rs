@@ -37,9 +37,9 @@ pub struct NodeView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
-    /// Known from the store, not heard of since the master's start.
+    /// Known from the store and not heard of since the master's start, or heard of and not in the store yet.
     Awaited,
-    /// It reports.
+    /// It reports, and takes replicas.
     Ready,
     /// It has not reported for too long.
     Down,

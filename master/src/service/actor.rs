@@ -11,7 +11,8 @@ use shef_common::{clock::Now, ids::ServiceName};
 use tokio::sync::oneshot;
 
 use super::{
-    core::{Effect, Event, ServiceCore, Ticket},
+    core::ServiceCore,
+    events::{Effect, Event, Ticket},
     messages::{Gone, Observed, Orders, Retired},
     record::ServiceRecord,
     request::{Accepted, Refused, Request},

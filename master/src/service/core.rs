@@ -7,108 +7,22 @@ use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ReplicaId, ServiceName, Slot, Version},
-    protocol::Assignment,
     status::{Owner, ReplicaState, ReplicaStatus},
 };
 
 use super::{
+    events::{Effect, Event, Tally, Ticket},
     plan::{Fare, Knowledge, Plan, plan},
     record::{Changes, ReplicaRecord, ServiceRecord, Want, changes},
     request::{Accepted, Applied, Refused, Request},
-    view::{ServiceView, view},
+    view::view,
 };
-use crate::scheduler::{Place, Scheduled};
+use crate::scheduler::Scheduled;
 
 /// The most requests that wait for one service.
 const MAX_WAITING: usize = 64;
 /// How long after a refusal by the store our own changes are tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
-
-/// Names a waiting request.
-pub type Ticket = u64;
-
-/// What can happen to a service.
-#[derive(Debug)]
-pub enum Event {
-    /// A user asks.
-    Request(Ticket, Request),
-    /// The scheduler has chosen.
-    Scheduled(Scheduled),
-    /// What was sent to the store is durable.
-    Committed,
-    /// The store did not take it.
-    CommitFailed(Refused),
-    /// A host tells of replicas.
-    Observed(Vec<ReplicaStatus>),
-    /// A host confirms that it no longer holds these.
-    Gone(Vec<ReplicaId>),
-    /// A host went down, or came back.
-    HostChanged {
-        /// Which host.
-        node: NodeName,
-        /// Whether it may take replicas.
-        ready: bool,
-    },
-    /// The time that was asked for has come.
-    Wake,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
-    Schedule {
-        /// Slots that want a host.
-        place: Vec<Place>,
-        /// Of these, some are to go.
-        candidates: Vec<(Slot, NodeName)>,
-        /// How many.
-        give_up: usize,
-    },
-    /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
-    Commit {
-        /// The version it builds on.
-        expect: Option<Version>,
-        /// The record; `None` deletes it.
-        record: Option<Box<ServiceRecord>>,
-    },
-    /// Answer a request.
-    Reply(Ticket, Result<Accepted, Refused>),
-    /// Tell a host what to run and what to remove.
-    Order {
-        /// Which host.
-        node: NodeName,
-        /// To run.
-        set: Vec<Assignment>,
-        /// To remove.
-        remove: Vec<ReplicaId>,
-    },
-    /// Tell the scheduler that the store remembers replicas there.
-    Occupy(Vec<NodeName>),
-    /// Tell the scheduler that these hosts run one replica less, once for each.
-    Vacate(Vec<NodeName>),
-    /// Show this to readers; `None`: the service is gone.
-    Publish(Option<Box<ServiceView>>),
-    /// Count containers and services for `/stats`.
-    Count(Tally),
-    /// Send [`Event::Wake`] then, or earlier.
-    WakeAt(MonoMs),
-    /// Nothing is left of the service.
-    Retire,
-}
-
-/// What happened, for `/stats`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Containers that came to run.
-    pub containers_created: u64,
-    /// Containers that are gone.
-    pub containers_deleted: u64,
-    /// Services that were created.
-    pub services_created: u64,
-    /// Services that were deleted.
-    pub services_deleted: u64,
-}
 
 #[derive(Debug)]
 enum Step {
@@ -138,6 +52,8 @@ pub struct ServiceCore {
     waiting: VecDeque<(Ticket, Request)>,
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
+    /// Placed by this core and not yet seen running: what `/stats` has still to count.
+    uncounted: BTreeSet<ReplicaId>,
     no_host: Option<String>,
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
@@ -157,6 +73,7 @@ impl ServiceCore {
             waiting: VecDeque::new(),
             know: Knowledge { down, ..Knowledge::default() },
             confirmed_gone: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
             no_host: None,
             host_came: false,
             store_retry_at: None,
@@ -191,11 +108,13 @@ impl ServiceCore {
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
             Event::HostChanged { node, ready } => {
                 if ready {
-                    self.no_host = None;
                     self.host_came = true;
                     self.know.down.remove(&node);
                 } else {
-                    self.know.down.insert(node);
+                    self.know.down.insert(node.clone());
+                }
+                if !self.is_concerned_by(&node) {
+                    return effects;
                 }
             }
             Event::Wake => {}
@@ -203,6 +122,14 @@ impl ServiceCore {
         self.advance(now, &mut effects);
         self.publish(&mut effects);
         effects
+    }
+
+    /// Whether the coming or going of `node` can change anything here. With a
+    /// thousand hosts and services, mostly it cannot.
+    fn is_concerned_by(&mut self, node: &NodeName) -> bool {
+        let waits_for_host = self.host_came && self.no_host.take().is_some();
+        let holds = self.record.as_ref().is_some_and(|record| record.replicas.iter().any(|replica| replica.node == *node));
+        waits_for_host || holds
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
@@ -227,18 +154,19 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
+        if self.waiting.is_empty() && self.confirmed_gone.is_empty() {
+            // Mostly nothing is to be done: that is found out without a draft.
+            let Some(record) = &self.record else { return effects.push(Effect::Retire) };
+            let plan = self.plan(record, now);
+            if plan.retire.is_empty() && !plan.needs_scheduler() {
+                return effects.extend(plan.wake_at.map(Effect::WakeAt));
+            }
+        }
         let mut draft = self.draft(now, effects);
-        let Some(record) = &mut draft.record else {
-            return self.idle_without_record(effects);
-        };
-        let mut plan = plan(record, &self.know, now.mono);
+        let Some(record) = &mut draft.record else { return effects.push(Effect::Retire) };
+        let plan = self.plan(record, now);
         record.retire(|replica| plan.retire.contains(&replica.id));
-        if self.no_host.is_some() {
-            plan.place.clear();
-        }
-        if let Some(at) = plan.wake_at {
-            effects.push(Effect::WakeAt(at));
-        }
+        effects.extend(plan.wake_at.map(Effect::WakeAt));
         if plan.needs_scheduler() {
             let Plan { place, candidates, give_up, .. } = plan;
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
@@ -293,10 +221,13 @@ impl ServiceCore {
         draft
     }
 
-    fn idle_without_record(&self, effects: &mut Vec<Effect>) {
-        if self.waiting.is_empty() {
-            effects.push(Effect::Retire);
+    /// The plan for `record`; nothing is placed while there is no host for it.
+    fn plan(&self, record: &ServiceRecord, now: Now) -> Plan {
+        let mut plan = plan(record, &self.know, now.mono);
+        if self.no_host.is_some() {
+            plan.place.clear();
         }
+        plan
     }
 
     fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
@@ -367,6 +298,8 @@ impl ServiceCore {
         self.know.observed.retain(|id, _| known.contains(id));
         self.know.retry_at.retain(|id, _| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
+        self.uncounted.retain(|id| known.contains(id));
+        self.uncounted.extend(changes.orders.values().flat_map(|(set, _)| set).map(|assignment| assignment.replica.clone()));
         effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
             effects.push(Effect::Count(draft.tally));
@@ -388,8 +321,7 @@ impl ServiceCore {
         let mut tally = Tally::default();
         for status in statuses {
             let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
-            let before = self.know.observed.get(&status.replica).map(|status| status.state);
-            if status.state == ReplicaState::Running && before != Some(ReplicaState::Running) {
+            if status.state == ReplicaState::Running && self.uncounted.remove(&status.replica) {
                 tally.containers_created += 1;
             }
             let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);

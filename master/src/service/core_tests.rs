@@ -13,7 +13,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{Effect, Event, ServiceCore, Ticket},
+    core::ServiceCore,
+    events::{Effect, Event, Ticket},
     record::{ServiceRecord, Want},
     request::{Accepted, Expect, Refused, Request},
     view::{ServiceState, ServiceView},
@@ -61,6 +62,7 @@ struct Model {
     wake_at: Option<MonoMs>,
     now: Now,
     most_wanted: usize,
+    starts: u64,
 }
 
 impl Model {
@@ -83,6 +85,7 @@ impl Model {
             wake_at: None,
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
             most_wanted: 0,
+            starts: 0,
         }
     }
 
@@ -138,7 +141,8 @@ impl Model {
             let durable = record.is_some_and(|record| record.wanted().any(|r| r.id == assignment.replica && r.node == *node));
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
             let state = if self.fails { ReplicaState::Failed } else { ReplicaState::Running };
-            holds.insert(assignment.replica.clone(), state);
+            // What the host holds already is as it is.
+            holds.entry(assignment.replica.clone()).or_insert(state);
         }
         for id in remove {
             let wanted = record.is_some_and(|record| record.wanted().any(|replica| replica.id == *id));
@@ -209,6 +213,28 @@ impl Model {
     fn sleep(&mut self, span: u64) {
         self.now.mono = self.now.mono + DurationMs(span);
         self.event(Event::Wake);
+    }
+
+    /// The master dies and starts again: what is durable is all that it knows.
+    fn restart(&mut self) {
+        self.pending.clear();
+        self.in_commit = None;
+        self.wake_at = None;
+        for ticket in 1..=self.asked {
+            self.answers.entry(ticket).or_insert_with(|| Err(Refused::Store("no answer".to_owned())));
+        }
+        self.scheduler = SchedulerCore::default();
+        for host in self.hosts.keys().filter(|host| !self.unreachable.contains(*host)) {
+            self.scheduler.host_changed(host.clone(), true);
+        }
+        self.starts += 1;
+        let seed = 1_000 + self.starts;
+        let (core, effects) = match self.durable.clone() {
+            Some((version, record)) => ServiceCore::recover(version, record, seed, self.now),
+            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, BTreeSet::new()), vec![]),
+        };
+        self.core = core;
+        self.carry_out(effects);
     }
 
     fn running(&self) -> usize {
@@ -467,6 +493,45 @@ fn a_recovered_service_orders_again_what_is_durable() {
 }
 
 #[test]
+fn a_restart_amid_an_update_stops_nothing_that_runs() {
+    let mut model = Model::new(2);
+    model.ask(create(8));
+    model.settle();
+    model.fails = true;
+    model.ask(put(8, "app:broken"));
+    model.settle();
+    let (running, durable) = (model.running(), model.durable.clone());
+    model.restart();
+    // The hosts call in, but have not told yet what they hold.
+    (0..2).for_each(|n| model.host(n, true));
+    while model.step() {}
+    assert_eq!((model.running(), &model.durable), (running, &durable), "what is not known of yet is let be");
+    model.settle();
+    assert_eq!(model.running(), 8);
+}
+
+#[test]
+fn a_restart_amid_a_replacement_stops_nothing_that_runs() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    model.host(1, false);
+    while model.step() {}
+    // The replacement runs, and before that is told the master dies; the lost host stays away.
+    model.restart();
+    while model.step() {}
+    assert_eq!(model.hosts[&node(0)].values().filter(|state| **state == ReplicaState::Running).count(), 2);
+    model.settle();
+    model.host(1, false);
+    model.settle();
+    let here = &model.hosts[&node(0)];
+    assert!(here.len() == 2 && here.values().all(|state| *state == ReplicaState::Running), "{here:?}");
+    model.host(1, true);
+    model.settle();
+    assert_eq!((model.running(), model.hosts[&node(1)].len()), (2, 0));
+}
+
+#[test]
 fn what_hosts_bring_to_an_empty_store_is_taken_over_as_it_runs() {
     let mut model = Model::new(2);
     model.ask(create(4));
@@ -497,6 +562,7 @@ enum Act {
     FailCommit,
     Host(usize, bool),
     Starts(bool),
+    Restart,
     Sleep(u64),
 }
 
@@ -510,6 +576,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::FailCommit),
         2 => (0_usize..3, any::<bool>()).prop_map(|(n, up)| Act::Host(n, up)),
         1 => any::<bool>().prop_map(Act::Starts),
+        1 => Just(Act::Restart),
         2 => (1_u64..40_000).prop_map(Act::Sleep),
     ]
 }
@@ -533,6 +600,7 @@ proptest! {
                 Act::FailCommit => model.finish_commit(false),
                 Act::Host(n, up) => model.host(n, up),
                 Act::Starts(works) => model.fails = !works,
+                Act::Restart => model.restart(),
                 Act::Sleep(span) => model.sleep(span),
             }
         }

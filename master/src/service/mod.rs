@@ -13,6 +13,7 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod events;
 mod messages;
 mod plan;
 mod record;
@@ -20,7 +21,8 @@ mod request;
 mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets};
-pub use core::{Effect as ServiceEffect, Event as ServiceEvent, ServiceCore, Tally, Ticket};
+pub use core::ServiceCore;
+pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally};
 pub use messages::{Gone, Observed, Orders, Retired};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use request::{Accepted, Expect, Refused, Request};

@@ -33,11 +33,11 @@ pub struct Knowledge {
 pub enum Fare {
     /// The newest generation, running and healthy on a reachable host.
     Good,
-    /// The newest generation, not there yet (or unwell), on a reachable host.
+    /// The newest generation, not there yet (or unwell, or not told of yet), on a reachable host.
     Coming,
     /// It failed.
     Failed,
-    /// An earlier generation that runs.
+    /// An earlier generation that runs, for all that is known.
     Old,
     /// Its host is down.
     Lost,
@@ -59,8 +59,15 @@ impl Knowledge {
             (true, true) if healthy => Fare::Good,
             (true, _) => Fare::Coming,
             (false, true) => Fare::Old,
+            // After a start of the master it may well run: its host has not told yet.
+            (false, false) if status.is_none() => Fare::Old,
             (false, false) => Fare::Failed,
         }
+    }
+
+    /// Whether its host has told of `replica`.
+    fn heard_of(&self, replica: &ReplicaRecord) -> bool {
+        self.observed.contains_key(&replica.id)
     }
 }
 
@@ -151,8 +158,11 @@ fn plan_slot(
         plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
         return;
     }
-    if let Some(keeper) = find(Fare::Coming) {
-        let doubled = replicas.iter().filter(|(r, fare)| r.id != keeper.id && matches!(fare, Fare::Coming | Fare::Failed));
+    if find(Fare::Coming).is_some() {
+        // Of several that are on their way one stays. Those that nothing is known of may run: they are let be.
+        let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
+        let keeper = heard.clone().find(|(_, fare)| *fare == Fare::Coming).map(|(replica, _)| &replica.id);
+        let doubled = heard.filter(|(r, fare)| *fare == Fare::Failed || *fare == Fare::Coming && Some(&r.id) != keeper);
         plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
         return;
     }

@@ -1,0 +1,137 @@
+//! What goes into the core and what comes out of it.
+
+use shef_common::{
+    ids::{ClusterId, ReplicaId},
+    image::ImageRef,
+    protocol::{Accepted, Push, PushRefused},
+    status::ReplicaStatus,
+};
+
+use crate::{
+    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing},
+    supervisor::ledger::Ledger,
+};
+
+/// What happens to the supervisor.
+#[derive(Debug)]
+pub enum Event {
+    /// The agent has started.
+    Begin,
+    /// A master has taken the host into this cluster.
+    Joined(ClusterId),
+    /// A master orders; the answer goes to `ticket`.
+    Pushed {
+        /// Who waits for the answer.
+        ticket: u64,
+        /// The order.
+        push: Push,
+    },
+    /// The ledger that was to be written is durable, or is not.
+    LedgerWritten(Result<(), String>),
+    /// A master knows that these are stopped.
+    Acknowledged(Vec<ReplicaId>),
+    /// The engine tells something.
+    Happened(EngineEvent),
+    /// The event stream has ended.
+    WatchEnded(EngineError),
+    /// The list that was asked for.
+    Listed(Result<Listing, EngineError>),
+    /// The engine did not say who it is.
+    Unidentified,
+    /// An operation was answered.
+    Done {
+        /// For which replica.
+        replica: ReplicaId,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// An image was fetched, or could not be.
+    Pulled {
+        /// Which.
+        image: ImageRef,
+        /// What came of it.
+        outcome: Result<(), EngineError>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The container's id.
+    Create(Result<String, EngineError>),
+    /// It was started.
+    Start(Result<(), EngineError>),
+    /// It was stopped.
+    Stop(Result<(), EngineError>),
+    /// It was removed.
+    Remove(Result<(), EngineError>),
+    /// What there is of that name.
+    Inspect(Result<Option<Container>, EngineError>),
+}
+
+impl Outcome {
+    pub(super) fn error(&self) -> Option<&EngineError> {
+        match self {
+            Self::Create(outcome) => outcome.as_ref().err(),
+            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) => outcome.as_ref().err(),
+            Self::Inspect(outcome) => outcome.as_ref().err(),
+        }
+    }
+}
+
+/// What the supervisor wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make this durable and say so. Never two at once.
+    WriteLedger(Box<Ledger>),
+    /// Answer a push.
+    Answer {
+        /// Who waits.
+        ticket: u64,
+        /// What to say.
+        verdict: Result<Accepted, PushRefused>,
+    },
+    /// Open the engine's event stream, in place of any other.
+    Watch,
+    /// List all containers of ours. Never two at once.
+    List,
+    /// Carry out one operation for one replica.
+    Run {
+        /// For which.
+        replica: ReplicaId,
+        /// What.
+        operation: Operation,
+    },
+    /// Fetch an image.
+    Pull(ImageRef),
+    /// Nobody waits for this image any more.
+    CancelPull(ImageRef),
+    /// Ask the engine who it is.
+    Identify,
+    /// Tell the master about a replica.
+    Publish(ReplicaStatus),
+    /// What the host holds has become known only now: register again.
+    Reregister,
+}
+
+/// One engine operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Make the container.
+    Create(Box<CreateOrder>),
+    /// Start it.
+    Start(String),
+    /// Stop it.
+    Stop {
+        /// Which container.
+        id: String,
+        /// Seconds between the signal and the kill.
+        grace_s: u32,
+    },
+    /// Remove it.
+    Remove(String),
+    /// Look at it.
+    Inspect,
+}

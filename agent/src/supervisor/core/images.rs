@@ -1,0 +1,58 @@
+//! Images: each is pulled once, however many replicas wait for it.
+
+use shef_common::{clock::Now, ids::ReplicaId, image::ImageRef};
+
+use super::{Core, Effect, Pull};
+use crate::engine::EngineError;
+
+impl Core {
+    pub(super) fn await_image(&mut self, id: &ReplicaId) {
+        let Some(image) = self.image_of(id) else { return };
+        let pull = self.pulls.entry(image.clone()).or_insert_with(|| {
+            self.pull_queue.push_back(image);
+            Pull::default()
+        });
+        pull.waiters.insert(id.clone());
+    }
+
+    pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
+        self.replicas.get(id)?.assignment.as_ref().map(|assignment| assignment.template.image.clone())
+    }
+
+    /// Takes a replica that shall not run out of the queue for its image.
+    pub(super) fn abandon_pull(&mut self, id: &ReplicaId) {
+        let Some(image) = self.image_of(id) else { return };
+        let Some(pull) = self.pulls.get_mut(&image) else { return };
+        if self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
+            return;
+        }
+        pull.waiters.remove(id);
+        if pull.waiters.is_empty() {
+            if pull.running {
+                self.pulls_running = self.pulls_running.saturating_sub(1);
+                self.effects.push(Effect::CancelPull(image.clone()));
+            }
+            self.pull_queue.retain(|queued| *queued != image);
+            self.pulls.remove(&image);
+        }
+    }
+
+    pub(super) fn pulled(&mut self, image: &ImageRef, outcome: &Result<(), EngineError>, now: Now) {
+        let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.running) else { return };
+        self.pulls_running = self.pulls_running.saturating_sub(1);
+        if let Err(error @ EngineError::Unreachable(_)) = outcome {
+            // The engine went away: the replicas wait on, and the image is asked for again when it is back.
+            pull.running = false;
+            self.pull_queue.push_back(image.clone());
+            self.engine_failed(error, now);
+            return;
+        }
+        let waiters = self.pulls.remove(image).map(|pull| pull.waiters).unwrap_or_default();
+        for id in waiters {
+            if let Some(replica) = self.replicas.get_mut(&id) {
+                replica.image_came(outcome, now);
+            }
+            self.consider(&id, now);
+        }
+    }
+}

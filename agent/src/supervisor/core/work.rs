@@ -1,0 +1,127 @@
+//! The order of the work: what is due, what stands in line, what the bounds let out.
+
+use shef_common::{
+    clock::Now,
+    ids::{Epoch, ReplicaId},
+    labels,
+};
+
+use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
+use crate::{engine::CreateOrder, supervisor::replica::Step};
+
+impl Core {
+    pub(super) fn tick(&mut self, now: Now) {
+        if self.reconnect_at.is_some_and(|at| at <= now.mono) {
+            self.reconnect(now);
+        } else if self.relist_at.is_some_and(|at| at <= now.mono) {
+            self.relist_at = None;
+            self.list();
+        }
+        if self.tidy_at.is_some_and(|at| at <= now.mono) {
+            // One that is busy writing is asked again.
+            self.tidy_at = self.staged.is_some().then_some(now.mono + TIDY_AFTER);
+            self.tidy();
+        }
+        while let Some((at, id)) = self.alarms.first().cloned()
+            && at <= now.mono
+        {
+            self.alarms.pop_first();
+            if let Some(replica) = self.replicas.get_mut(&id) {
+                replica.tick(now);
+            }
+            self.consider(&id, now);
+        }
+    }
+
+    /// Publishes what changed of a replica and puts it where its next step waits.
+    pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        if replica.published.as_ref() != Some(&replica.status) && self.listed {
+            replica.published = Some(replica.status.clone());
+            self.effects.push(Effect::Publish(replica.status.clone()));
+        }
+        if let Some(at) = replica.settles_at {
+            self.alarms.insert((at, id.clone()));
+        }
+        let Some(step) = replica.next().filter(|_| !replica.queued) else { return };
+        if replica.not_before > now.mono {
+            self.alarms.insert((replica.not_before, id.clone()));
+            return;
+        }
+        replica.queued = true;
+        match step {
+            Step::Stop { .. } => self.stops.push_back(id.clone()),
+            Step::Create | Step::Start | Step::Remove | Step::Inspect => self.work.push_back(id.clone()),
+        }
+    }
+
+    /// Moves a replica that was just queued to the front.
+    pub(super) fn hasten(&mut self, id: &ReplicaId) {
+        if self.work.back() == Some(id)
+            && let Some(id) = self.work.pop_back()
+        {
+            self.work.push_front(id);
+        }
+    }
+
+    /// Issues what the bounds allow.
+    pub(super) fn pump(&mut self, now: Now) {
+        if !self.engine_up || !self.listed {
+            return;
+        }
+        while self.working < self.limits.engine_concurrency
+            && let Some(id) = self.work.pop_front()
+        {
+            self.issue(&id, false, now);
+        }
+        while self.stopping < MAX_STOPS
+            && let Some(id) = self.stops.pop_front()
+        {
+            self.issue(&id, true, now);
+        }
+        while self.pulls_running < self.limits.pull_concurrency
+            && let Some(image) = self.pull_queue.pop_front()
+        {
+            if let Some(pull) = self.pulls.get_mut(&image) {
+                pull.running = true;
+                self.pulls_running += 1;
+                self.effects.push(Effect::Pull(image));
+            }
+        }
+    }
+
+    pub(super) fn issue(&mut self, id: &ReplicaId, among_stops: bool, now: Now) {
+        let epoch = self.ledger.accepted.as_ref().map_or(Epoch(0), |accepted| accepted.fence.epoch);
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        replica.queued = false;
+        let Some(step) = replica.next() else { return };
+        if replica.not_before > now.mono || matches!(step, Step::Stop { .. }) != among_stops {
+            // The wish has changed since it was queued.
+            return self.consider(id, now);
+        }
+        let container = replica.container_id().map(str::to_owned);
+        let operation = match (step, container) {
+            (Step::Create, _) => match (&replica.assignment, &self.ledger.cluster) {
+                (Some(assignment), Some(cluster)) => Operation::Create(Box::new(CreateOrder {
+                    replica: id.clone(),
+                    template: assignment.template.clone(),
+                    labels: labels::of(cluster, epoch, assignment),
+                })),
+                (Some(_), None) | (None, _) => return,
+            },
+            (Step::Start, Some(container)) => Operation::Start(container),
+            (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
+            (Step::Remove, Some(container)) => Operation::Remove(container),
+            (Step::Inspect | Step::Start | Step::Stop { .. } | Step::Remove, _) => Operation::Inspect,
+        };
+        let is_stop = matches!(operation, Operation::Stop { .. });
+        if is_stop {
+            self.stopping += 1;
+        } else {
+            self.working += 1;
+        }
+        replica.busy = Some(step);
+        replica.heard = false;
+        self.effects.push(Effect::Run { replica: id.clone(), operation });
+    }
+}

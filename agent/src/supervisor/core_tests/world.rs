@@ -1,0 +1,403 @@
+//! A model of an engine, a disk and a master around one supervisor core. It
+//! checks what must hold at every moment, whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    image::ImageRef,
+    protocol::{Accepted, Assignment, Push, PushRefused},
+    spec::Template,
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use crate::engine::{Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, fake::foreign_labels};
+use crate::supervisor::{core::*, ledger::Ledger};
+
+pub const BOUND: usize = 3;
+
+pub fn cluster() -> ClusterId {
+    ClusterId::parse("00000000000000cc").unwrap()
+}
+
+pub fn fence(epoch: u64) -> Fence {
+    Fence { epoch: Epoch(epoch), leader: LeaderId::parse(&format!("{epoch:016x}")).unwrap() }
+}
+
+pub fn assignment(number: u32) -> Assignment {
+    let service = ServiceName::parse("web").unwrap();
+    Assignment {
+        replica: ReplicaId::new(&service, number),
+        service,
+        slot: Slot(number),
+        generation: Generation(1),
+        template: Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap()).into(),
+    }
+}
+
+/// An operation that was asked for and not answered.
+#[derive(Debug, Clone)]
+pub enum Pending {
+    Ledger(Box<Ledger>),
+    List(Vec<Container>),
+    Run(ReplicaId, Operation),
+    Pull(ImageRef),
+}
+
+/// How an operation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Well,
+    /// It happened, and the answer was lost.
+    Unheard,
+    /// It did not happen, and no answer came.
+    Lost,
+}
+
+pub struct World {
+    pub core: Core,
+    pub now: Now,
+    pub disk: Ledger,
+    pub containers: BTreeMap<String, Container>,
+    pub images: BTreeSet<String>,
+    pub pending: Vec<Pending>,
+    pub events: Vec<EngineEvent>,
+    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
+    /// What the master has ordered and the agent has accepted.
+    pub wish: BTreeSet<u32>,
+    pub fence: Fence,
+    pub revision: u64,
+    pub tickets: u64,
+    pub next_id: u64,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut disk = Ledger::new(NodeUid::parse("0000000000000001").unwrap());
+        disk.cluster = Some(cluster());
+        let mut world = Self {
+            core: Core::new(disk.clone(), Self::limits(), Now::default()),
+            now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
+            disk,
+            containers: BTreeMap::new(),
+            images: ["present:latest".to_owned()].into(),
+            pending: Vec::new(),
+            events: Vec::new(),
+            statuses: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            wish: BTreeSet::new(),
+            fence: fence(1),
+            revision: 0,
+            tickets: 0,
+            next_id: 0,
+        };
+        world.containers.insert("foreign".into(), Self::foreign("foreign"));
+        world.feed(Event::Begin);
+        world
+    }
+
+    pub fn limits() -> Limits {
+        Limits { engine_concurrency: BOUND, pull_concurrency: 1, relist_interval: DurationMs(60_000) }
+    }
+
+    pub fn foreign(name: &str) -> Container {
+        Container {
+            id: format!("foreign-{name}"),
+            name: name.into(),
+            labels: foreign_labels(),
+            state: ContainerState::Running,
+            unhealthy: false,
+        }
+    }
+
+    pub fn feed(&mut self, event: Event) {
+        let effects = self.core.handle(event, self.now);
+        for effect in effects {
+            self.take(effect);
+        }
+        self.check();
+    }
+
+    pub fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::WriteLedger(ledger) => {
+                assert!(!self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))), "two writes of the ledger at once");
+                self.pending.push(Pending::Ledger(ledger));
+            }
+            Effect::Answer { ticket, verdict } => {
+                if let Ok(accepted) = &verdict {
+                    assert_eq!(self.disk.accepted.as_ref(), Some(accepted), "acknowledged before it was durable");
+                }
+                assert!(self.answers.insert(ticket, verdict).is_none(), "answered twice");
+            }
+            Effect::List => {
+                assert!(!self.pending.iter().any(|p| matches!(p, Pending::List(_))), "two lists at once");
+                // The engine looks when it is asked; the answer may come much later.
+                self.pending.push(Pending::List(self.containers.values().cloned().collect()));
+            }
+            Effect::Run { replica, operation } => {
+                self.check_operation(&replica, &operation);
+                self.pending.push(Pending::Run(replica, operation));
+            }
+            Effect::Pull(image) => {
+                assert!(
+                    !self.pending.iter().any(|p| matches!(p, Pending::Pull(other) if *other == image)),
+                    "an image is pulled once however many wait"
+                );
+                self.pending.push(Pending::Pull(image));
+            }
+            Effect::CancelPull(image) => self.pending.retain(|p| !matches!(p, Pending::Pull(other) if *other == image)),
+            Effect::Publish(status) => {
+                if let Some(before) = self.statuses.get(&status.replica) {
+                    assert!(status.supersedes(before), "{before:?} -> {status:?}");
+                }
+                if status.state == ReplicaState::Stopped {
+                    let busy = self.pending.iter().any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
+                    assert!(!busy, "called stopped while something is under way");
+                }
+                self.statuses.insert(status.replica.clone(), status);
+            }
+            Effect::Watch | Effect::Identify | Effect::Reregister => {}
+        }
+    }
+
+    pub fn check_operation(&self, replica: &ReplicaId, operation: &Operation) {
+        let (id, ending) = match operation {
+            Operation::Create(_) => {
+                assert!(self.disk.assignments.contains_key(replica), "created without a durable order");
+                return;
+            }
+            Operation::Inspect => return,
+            Operation::Start(id) => (id, false),
+            Operation::Stop { id, .. } | Operation::Remove(id) => (id, true),
+        };
+        assert!(!id.starts_with("foreign"), "touches what is not ours");
+        if ending {
+            assert!(self.disk.removals.contains_key(replica), "ends {replica} without a durable order");
+        }
+    }
+
+    pub fn check(&self) {
+        let runs = |wanted: fn(&Operation) -> bool| {
+            self.pending.iter().filter(|p| matches!(p, Pending::Run(_, operation) if wanted(operation))).count()
+        };
+        assert!(runs(|o| !matches!(o, Operation::Stop { .. })) <= BOUND, "the bound holds");
+        let mut busy = BTreeSet::new();
+        for pending in &self.pending {
+            if let Pending::Run(replica, _) = pending {
+                assert!(busy.insert(replica.clone()), "two operations at once for {replica}");
+            }
+        }
+        assert!(self.pending.iter().filter(|p| matches!(p, Pending::Pull(_))).count() <= 1);
+        for name in self.containers.keys().filter(|name| name.starts_with("foreign")) {
+            assert_eq!(self.containers[name], Self::foreign(name));
+        }
+    }
+
+    /// Carries out a pending operation on the model, as far as `end` says.
+    pub fn finish(&mut self, index: usize, end: End) {
+        let pending = self.pending.remove(index);
+        let lost = || EngineError::TimedOut("no answer".into());
+        match pending {
+            Pending::Ledger(ledger) => {
+                if end == End::Well {
+                    self.disk = *ledger;
+                    self.feed(Event::LedgerWritten(Ok(())));
+                } else {
+                    self.feed(Event::LedgerWritten(Err("disk full".into())));
+                }
+            }
+            Pending::List(containers) => self.feed(Event::Listed(match end {
+                End::Well => Ok(Listing { containers, complete: true }),
+                End::Unheard | End::Lost => Err(lost()),
+            })),
+            Pending::Pull(image) => {
+                let outcome = if end == End::Well {
+                    self.images.insert(image.pinned());
+                    Ok(())
+                } else {
+                    Err(EngineError::Unreachable("gone".into()))
+                };
+                self.feed(Event::Pulled { image, outcome });
+            }
+            Pending::Run(replica, operation) => {
+                let outcome = if end == End::Lost { None } else { Some(self.act(&replica, &operation)) };
+                let outcome = match (outcome, &operation) {
+                    (Some(outcome), _) if end == End::Well => outcome,
+                    (_, Operation::Create(_)) => Outcome::Create(Err(lost())),
+                    (_, Operation::Start(_)) => Outcome::Start(Err(lost())),
+                    (_, Operation::Stop { .. }) => Outcome::Stop(Err(lost())),
+                    (_, Operation::Remove(_)) => Outcome::Remove(Err(lost())),
+                    (_, Operation::Inspect) => Outcome::Inspect(Err(lost())),
+                };
+                self.feed(Event::Done { replica, outcome });
+            }
+        }
+    }
+
+    pub fn event(&mut self, container: &Container, kind: EventKind) {
+        self.events.push(EngineEvent { id: container.id.clone(), name: container.name.clone(), kind });
+    }
+
+    pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
+        let missing = || EngineError::NoSuchContainer("No such container".into());
+        let by_id = |world: &Self, id: &str| world.containers.values().find(|c| c.id == id).cloned();
+        match operation {
+            Operation::Create(order) => Outcome::Create({
+                let name = order.replica.to_string();
+                if self.containers.contains_key(&name) {
+                    Err(EngineError::NameTaken("Conflict".into()))
+                } else if self.images.contains(&order.template.image.pinned()) {
+                    self.next_id += 1;
+                    let id = format!("id{}", self.next_id);
+                    let labels = order.labels.clone();
+                    let state = ContainerState::Created;
+                    self.containers.insert(name.clone(), Container { id: id.clone(), name, labels, state, unhealthy: false });
+                    Ok(id)
+                } else {
+                    Err(EngineError::NoSuchImage("No such image".into()))
+                }
+            }),
+            Operation::Start(id) => Outcome::Start(match by_id(self, id) {
+                None => Err(missing()),
+                Some(container) => {
+                    self.set(&container, ContainerState::Running);
+                    self.event(&container, EventKind::Started);
+                    Ok(())
+                }
+            }),
+            Operation::Stop { id, .. } => Outcome::Stop(match by_id(self, id) {
+                None => Err(missing()),
+                Some(container) => {
+                    self.set(&container, ContainerState::Exited);
+                    self.event(&container, EventKind::Died { exit_code: 0 });
+                    self.event(&container, EventKind::Stopped);
+                    Ok(())
+                }
+            }),
+            Operation::Remove(id) => Outcome::Remove(match by_id(self, id) {
+                None => Err(missing()),
+                Some(container) => {
+                    self.containers.remove(&container.name);
+                    self.event(&container, EventKind::Destroyed);
+                    Ok(())
+                }
+            }),
+            Operation::Inspect => Outcome::Inspect(Ok(self.containers.get(replica.as_str()).cloned())),
+        }
+    }
+
+    pub fn set(&mut self, container: &Container, state: ContainerState) {
+        if let Some(found) = self.containers.get_mut(&container.name) {
+            found.state = state;
+        }
+    }
+
+    pub fn push(&mut self, base: Option<Revision>, set: &[u32], remove: &[u32]) -> u64 {
+        self.tickets += 1;
+        self.revision += 1;
+        let push = Push {
+            cluster: cluster(),
+            fence: self.fence.clone(),
+            base,
+            revision: Revision(self.revision),
+            set: set.iter().map(|&n| assignment(n)).collect(),
+            remove: remove.iter().map(|&n| assignment(n).replica).collect(),
+        };
+        self.feed(Event::Pushed { ticket: self.tickets, push });
+        self.tickets
+    }
+
+    /// Everything that is under way ends well, time passes, until nothing happens any more.
+    pub fn settle(&mut self) {
+        for _ in 0..400 {
+            while !self.pending.is_empty() {
+                self.finish(0, End::Well);
+                self.hear(true);
+            }
+            self.hear(true);
+            let stopped: Vec<_> =
+                self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
+            for replica in &stopped {
+                self.statuses.remove(replica);
+            }
+            self.feed(Event::Acknowledged(stopped));
+            if self.pending.is_empty() && self.events.is_empty() {
+                let Some(wake) = self.core.next_wake() else { return };
+                // Nothing but the relist is left to wait for.
+                if wake > self.now.mono + DurationMs(400_000) {
+                    return;
+                }
+                self.advance(wake.0.saturating_sub(self.now.mono.0).max(1));
+                if self.quiet() {
+                    return;
+                }
+            }
+        }
+        panic!("does not come to rest: {:?}", self.core);
+    }
+
+    /// Whether a list brings nothing to do.
+    pub fn quiet(&self) -> bool {
+        let relist = matches!(self.pending.as_slice(), [Pending::List(_)]);
+        relist
+            && self.core.working == 0
+            && self.core.stopping == 0
+            && self.core.pulls_running == 0
+            && self.core.engine_up
+            && self.core.next_wake().is_none_or(|wake| wake > self.now.mono + DurationMs(310_000))
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now = Now { mono: self.now.mono + DurationMs(ms), wall: WallMs(self.now.wall.0 + ms) };
+        self.feed(Event::Tick);
+    }
+
+    pub fn hear(&mut self, heard: bool) {
+        for event in std::mem::take(&mut self.events) {
+            if heard {
+                self.feed(Event::Happened(event));
+            }
+        }
+    }
+
+    /// kill -9, and a new agent on what the disk holds. What was under way happens or not.
+    pub fn crash(&mut self, happens: bool) {
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Run(replica, operation) if happens => drop(self.act(&replica, &operation)),
+                Pending::Ledger(ledger) if happens => self.disk = *ledger,
+                Pending::Run(..) | Pending::Ledger(_) | Pending::List(_) | Pending::Pull(_) => {}
+            }
+        }
+        self.events.clear();
+        self.statuses.clear();
+        self.answers.clear();
+        self.core = Core::new(self.disk.clone(), Self::limits(), self.now);
+        self.feed(Event::Begin);
+    }
+
+    pub fn ours(&self) -> BTreeMap<&str, ContainerState> {
+        let ours = self.containers.values().filter(|c| c.assignment(&cluster()).is_some());
+        ours.map(|c| (c.name.as_str(), c.state)).collect()
+    }
+
+    /// What runs is what is wished, and a look at it brings nothing to do.
+    pub fn assert_as_wished(&mut self) {
+        let wanted: BTreeMap<String, ContainerState> =
+            self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
+        let have: BTreeMap<String, ContainerState> = self.ours().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
+        let failed: BTreeSet<_> =
+            self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
+        assert!(failed.is_empty(), "failed: {failed:?}");
+        assert_eq!(have, wanted);
+        assert_eq!(self.disk.assignments.len(), self.wish.len());
+        while !self.pending.is_empty() {
+            self.finish(0, End::Well);
+        }
+        self.feed(Event::Listed(Ok(Listing { containers: self.containers.values().cloned().collect(), complete: true })));
+        assert!(!self.pending.iter().any(|p| matches!(p, Pending::Run(..))), "a second plan is empty: {:?}", self.pending);
+    }
+}

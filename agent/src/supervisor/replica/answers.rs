@@ -1,0 +1,139 @@
+//! What the answers to a replica's operations mean for it.
+
+use shef_common::{backoff::Backoff, clock::Now, status::ReplicaState};
+
+use super::{Look, Replica, Seen, Wish};
+use crate::engine::{ContainerState, EngineError};
+
+/// A name that stays taken by nothing we can see is given up after this many tries.
+const MAX_NAME_CONFLICTS: u32 = 3;
+
+impl Replica {
+    /// The image it waited for is here, or cannot be had.
+    pub fn image_came(&mut self, outcome: &Result<(), EngineError>, now: Now) {
+        if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                self.pulled = true;
+                self.enter(ReplicaState::Starting, now);
+            }
+            Err(error) => self.fail(error.reason(), now),
+        }
+    }
+
+    /// Create was answered. Returns whether the image must be pulled first.
+    pub fn created(&mut self, outcome: Result<String, EngineError>, now: Now) -> bool {
+        match outcome {
+            Ok(id) => {
+                self.seen = Seen::Present { id, state: ContainerState::Created };
+                if self.wish == Wish::Run {
+                    self.enter(ReplicaState::Starting, now);
+                }
+            }
+            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish == Wish::Run => {
+                self.enter(ReplicaState::Pulling, now);
+                self.awaits_image = true;
+                return true;
+            }
+            Err(EngineError::NameTaken(words)) => {
+                self.name_conflicts += 1;
+                self.seen = Seen::Unknown;
+                if self.name_conflicts > MAX_NAME_CONFLICTS {
+                    self.fail(EngineError::NameTaken(words).reason(), now);
+                }
+                self.not_before = now.mono + Backoff::CALL.after(self.name_conflicts - 1);
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
+                replica.seen = Seen::Absent;
+                replica.fail(error.reason(), now);
+            }),
+        }
+        self.judge(now);
+        false
+    }
+
+    /// Start was answered; `news`: events have told more since it was asked for.
+    pub fn started(&mut self, outcome: Result<(), EngineError>, news: bool, now: Now) {
+        match outcome {
+            Ok(()) => {
+                if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
+                    *state = ContainerState::Running;
+                }
+                if self.wish == Wish::Run {
+                    self.enter(ReplicaState::Running, now);
+                    if self.seen == Seen::Absent {
+                        self.repair("its container went missing and is made anew", now);
+                    }
+                }
+            }
+            Err(EngineError::NoSuchContainer(_)) => {
+                self.seen = Seen::Absent;
+                if self.wish == Wish::Run {
+                    self.repair("its container went missing and is made anew", now);
+                }
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now)),
+        }
+        self.judge(now);
+    }
+
+    /// Stop was answered.
+    pub fn stopped(&mut self, outcome: Result<(), EngineError>, now: Now) {
+        match outcome {
+            Ok(()) => {
+                if let Seen::Present { state, .. } = &mut self.seen {
+                    *state = ContainerState::Exited;
+                }
+            }
+            Err(EngineError::NoSuchContainer(_)) => self.seen = Seen::Absent,
+            // Removing kills what would not stop.
+            Err(EngineError::TimedOut(_)) => self.stop_refused = true,
+            Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.stop_refused = true),
+        }
+        self.judge(now);
+    }
+
+    /// Remove was answered.
+    pub fn removed(&mut self, outcome: Result<(), EngineError>, now: Now) {
+        match outcome {
+            Ok(()) | Err(EngineError::NoSuchContainer(_)) => {
+                self.seen = Seen::Absent;
+                self.refusals = 0;
+            }
+            Err(error) => self.unanswered_or(error, now, |replica, error, now| {
+                replica.status.reason = Some(error.reason());
+                replica.seen = Seen::Unknown;
+                replica.refused(now);
+            }),
+        }
+        self.judge(now);
+    }
+
+    /// Inspect was answered, or not.
+    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, now: Now) {
+        match look {
+            Ok(Look::Nothing) => self.show(None, now),
+            Ok(Look::Ours(container)) => self.show(Some(container), now),
+            Ok(Look::Foreign) => {
+                self.seen = Seen::Absent;
+                self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
+                self.judge(now);
+            }
+            Err(()) => self.refused(now),
+        }
+    }
+
+    fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
+        match error {
+            EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
+            error => otherwise(self, error, now),
+        }
+    }
+
+    fn refused(&mut self, now: Now) {
+        self.refusals += 1;
+        self.not_before = now.mono + Backoff::CALL.after(self.refusals);
+    }
+}

@@ -1,0 +1,77 @@
+//! A real image registry (Debian's `docker-registry`) on a free loopback port.
+
+use bollard::{
+    Docker,
+    query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions},
+};
+use futures_util::TryStreamExt as _;
+use tempfile::TempDir;
+
+use super::{
+    process::{Process, free_port},
+    wait::until,
+};
+
+/// A running registry. Engines take it without TLS, since it is on the loopback.
+pub struct LabRegistry {
+    /// The server.
+    pub process: Process,
+    address: String,
+    _directory: TempDir,
+}
+
+impl LabRegistry {
+    /// Starts one, empty.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let address = format!("127.0.0.1:{}", free_port());
+        let file = directory.path().join("config.yml");
+        let data = directory.path().join("data");
+        let config = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address:?}, secret: lab}}\n",
+            data.display()
+        );
+        std::fs::write(&file, config).expect("a configuration file");
+        let log = directory.path().join("log");
+        let words = ["serve".into(), file.into_os_string()];
+        let mut process = Process::new("docker-registry", words, log).with("OTEL_TRACES_EXPORTER", "none");
+        process.start();
+        until("docker-registry listens (Debian: install docker-registry)", async || {
+            tokio::net::TcpStream::connect(&address).await.ok()
+        })
+        .await;
+        Self { process, address, _directory: directory }
+    }
+
+    /// The reference of `repository:tag` here.
+    #[must_use]
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Pushes the engine's image `source` as `repository:tag`, and takes that name away from the engine again.
+    ///
+    /// # Panics
+    /// If engine or registry refuse.
+    pub async fn push(&self, docker: &Docker, source: &str, name: &str) {
+        let image = self.image(name);
+        let (repo, tag) = image.rsplit_once(':').expect("a tag");
+        let tagged = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
+        docker.tag_image(source, Some(tagged)).await.expect("the image has another name");
+        let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
+        let pushed: Result<Vec<_>, _> = docker.push_image(repo, Some(options), None).try_collect().await;
+        let pushed = pushed.expect("the image is pushed");
+        assert!(pushed.iter().all(|step| step.error_detail.is_none()), "{pushed:?}");
+        docker.remove_image(&image, None::<RemoveImageOptions>, None).await.expect("the name is gone");
+    }
+
+    /// The requests so far that asked for `part` (as in `/blobs/`) of `repository`, as the access log tells them.
+    #[must_use]
+    pub fn requests(&self, method: &str, repository: &str, part: &str) -> Vec<String> {
+        let start = format!("\"{method} /v2/{repository}{part}");
+        self.process.said().lines().filter(|line| line.contains(&start)).map(str::to_owned).collect()
+    }
+}

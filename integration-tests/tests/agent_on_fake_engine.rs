@@ -1,0 +1,257 @@
+//! The whole agent over HTTP, on an engine in memory.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use shef_agent::{
+    AgentHandle, EngineChoice, StartError,
+    config::AgentConfig,
+    engine::{
+        EngineError,
+        fake::{FakeEngineOptions, FakeHost, FakeLatency},
+    },
+    start,
+};
+use shef_common::{
+    ids::{Epoch, Fence, LeaderId, NodeName, Revision},
+    image::ImageRef,
+    problem::{Code, MEDIA_TYPE, Problem},
+    protocol::Refusal,
+    spec::Template,
+    status::{Health, ReplicaState},
+};
+use shef_integration_tests::lab::master::{LabMaster, assignments};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
+    AgentConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        host_ip: [127, 0, 0, 1].into(),
+        node_name: Some(NodeName::parse("h1").unwrap()),
+        masters: masters.iter().map(|&url| url.to_owned()).collect(),
+        docker_host: "unix:///nonexistent".into(),
+        data_dir: data_dir.to_owned(),
+        labels: [("zone".to_owned(), "a".to_owned())].into(),
+        engine_concurrency: 4,
+        pull_concurrency: 2,
+        relist_interval_ms: 60_000,
+        report_debounce_ms: 20,
+    }
+}
+
+fn fake(host: &FakeHost) -> EngineChoice {
+    let latency = FakeLatency { create: Duration::from_millis(2), start: Duration::from_millis(2), ..FakeLatency::default() };
+    EngineChoice::Fake(FakeEngineOptions { host: Some(host.clone()), latency, ..FakeEngineOptions::default() })
+}
+
+fn template(image: &str) -> Template {
+    Template::of(ImageRef::parse(image).unwrap())
+}
+
+async fn agent(master: &LabMaster, host: &FakeHost, data: &tempfile::TempDir) -> AgentHandle {
+    let before = master.heard().registrations.len();
+    let agent = start(config(&[&master.url], data.path()), fake(host)).await.unwrap();
+    master.until("a registration", |heard| heard.registrations.len() > before).await;
+    agent
+}
+
+#[actix::test]
+async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let agent = agent(&master, &host, &data).await;
+    master.snapshot(1, &[]).await.unwrap();
+    let reports = master.heard().reports;
+    let thirty = assignments("web", 1, 30, &template("nginx"));
+    master.delta(1, &thirty, &[]).await.unwrap();
+    master.until_all(&thirty, ReplicaState::Running).await;
+    assert!(master.heard().reports - reports <= 10, "{} reports", master.heard().reports - reports);
+    let counts = host.counts();
+    assert_eq!((counts["create"], counts["start"], counts.get("inspect")), (30, 30, None));
+    assert!(host.peak() <= 4, "{}", host.peak());
+
+    // The same push again, and pushes that do not fit.
+    assert_eq!(master.delta(1, &thirty, &[]).await.unwrap().revision, Revision(2));
+    assert_eq!(master.delta(5, &[], &thirty).await.unwrap_err().why, Refusal::WrongBase);
+    let usurper = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000ff").unwrap() };
+    assert_eq!(master.push(usurper, None, 9, &[], &[]).await.unwrap_err().why, Refusal::StaleFence);
+    assert_eq!(host.containers().len(), 30);
+
+    master.delta(2, &[], &thirty).await.unwrap();
+    master.until_all(&thirty, ReplicaState::Stopped).await;
+    assert!(host.containers().is_empty());
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_host_says_who_it_is_and_keeps_its_identity() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let first = agent(&master, &host, &data).await;
+    let address = first.address();
+    {
+        let heard = master.heard();
+        let told = &heard.registrations[0];
+        assert_eq!(told.host.agent_url, format!("http://{address}"));
+        assert_eq!(told.host.labels["zone"], "a");
+        assert_eq!((told.host.cpus, told.host.engine_version.as_str()), (2, "fake"));
+        assert_eq!((told.cluster.as_ref(), told.accepted.as_ref()), (None, None));
+    }
+    master.snapshot(1, &assignments("web", 1, 1, &template("nginx"))).await.unwrap();
+    first.stop().await;
+    let second = agent(&master, &host, &data).await;
+    {
+        let heard = master.heard();
+        let [told, again] = &heard.registrations[..] else { panic!("two registrations") };
+        assert_eq!(told.uid, again.uid);
+        assert_ne!(told.boot, again.boot);
+        assert_eq!(again.cluster.as_ref(), Some(&master.cluster));
+        assert_eq!(again.holds.len(), 1);
+    }
+    second.stop().await;
+}
+
+#[actix::test]
+async fn a_missing_image_is_pulled_once_and_one_that_cannot_be_had_says_why() {
+    let (master, data) = (LabMaster::start(), tempfile::tempdir().unwrap());
+    let host = FakeHost::new(Some(BTreeSet::new()));
+    let options = FakeEngineOptions {
+        host: Some(host.clone()),
+        registry: Some(["nginx:latest".to_owned()].into()),
+        ..FakeEngineOptions::default()
+    };
+    let agent = start(config(&[&master.url], data.path()), EngineChoice::Fake(options)).await.unwrap();
+    master.until("a registration", |heard| !heard.registrations.is_empty()).await;
+    let good = assignments("good", 1, 10, &template("nginx"));
+    let bad = assignments("bad", 1, 3, &template("nginx:missing"));
+    master.snapshot(1, &[good.clone(), bad.clone()].concat()).await.unwrap();
+    master.until_all(&good, ReplicaState::Running).await;
+    master.until_all(&bad, ReplicaState::Failed).await;
+    assert_eq!(host.counts()["pull"], 2);
+    let reason = master.heard().statuses["bad-000001"].reason.clone();
+    assert_eq!(reason.as_deref(), Some("manifest for nginx:missing not found: manifest unknown"));
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
+    let (host, data) = (FakeHost::default(), tempfile::tempdir().unwrap());
+    let master = LabMaster::start();
+    let agent = agent(&master, &host, &data).await;
+    let three = assignments("web", 1, 3, &template("nginx"));
+    master.snapshot(1, &three).await.unwrap();
+    master.until_all(&three, ReplicaState::Running).await;
+    let before = host.containers();
+    let address = master.url.trim_start_matches("http://").to_owned();
+    master.stop().await;
+    host.exit("web-000001", 7, true);
+    let master = LabMaster::start_on(&address);
+    // The new master knows nobody: it asks for a registration.
+    master.heard().want_registration = true;
+    master.until_all(&three, ReplicaState::Running).await;
+    master
+        .until("what happened meanwhile is told", |heard| {
+            heard.statuses.get("web-000001").is_some_and(|s| s.health == Health::Unhealthy)
+        })
+        .await;
+    assert_eq!(host.containers(), before);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_refused_host_runs_on_and_an_engine_that_fails_is_told() {
+    let (host, data) = (FakeHost::default(), tempfile::tempdir().unwrap());
+    let (refusing, master) = (LabMaster::start(), LabMaster::start());
+    refusing.heard().refuse = Some("another node holds the name h1".into());
+    // Masters take turns; the refusal of the first is waited out.
+    let agent = start(config(&[&master.url, &refusing.url], data.path()), fake(&host)).await.unwrap();
+    master.until("a registration", |heard| !heard.registrations.is_empty()).await;
+    host.fail_next("start", EngineError::Refused("OCI runtime create failed".into()));
+    let one = assignments("web", 1, 1, &template("nginx"));
+    master.snapshot(1, &one).await.unwrap();
+    master.until_all(&one, ReplicaState::Failed).await;
+    assert_eq!(master.heard().statuses["web-000001"].reason.as_deref(), Some("OCI runtime create failed"));
+    host.set_away(true);
+    let two = assignments("web", 2, 1, &template("nginx"));
+    master.delta(1, &two, &one).await.unwrap();
+    master
+        .until("the engine's absence is told", |heard| {
+            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        })
+        .await;
+    host.set_away(false);
+    master.until_all(&two, ReplicaState::Running).await;
+    master.until_all(&one, ReplicaState::Stopped).await;
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn http_errors_are_problems() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let agent = agent(&master, &host, &data).await;
+    let client = awc::Client::default();
+    let url = |path: &str| format!("http://{}{path}", agent.address());
+    let mut health = client.get(url("/health")).send().await.unwrap();
+    assert_eq!(health.body().await.unwrap(), r#"{"OK":true}"#);
+    let push = || client.post(url("/v1/assignments")).timeout(Duration::from_secs(20));
+    let cases = [
+        (push().insert_header(("content-type", "application/json")).send_body("{"), Code::InvalidBody),
+        (push().insert_header(("content-type", "application/json")).send_body("\u{fffd}"), Code::InvalidBody),
+        (push().insert_header(("content-type", "text/plain")).send_body("{}"), Code::UnsupportedMediaType),
+        (client.get(url("/v1/assignments")).send(), Code::MethodNotAllowed),
+        (client.post(url("/health")).send(), Code::MethodNotAllowed),
+        (client.get(url("/")).send(), Code::NotFound),
+    ];
+    for (call, code) in cases {
+        let mut answer = call.await.unwrap();
+        assert_eq!(answer.headers().get("content-type").unwrap(), MEDIA_TYPE);
+        let problem: Problem = serde_json::from_slice(&answer.body().await.unwrap()).unwrap();
+        assert_eq!((problem.code, problem.status), (code, answer.status().as_u16()));
+    }
+    // A body that is too large is refused by its length, before it is sent.
+    let mut stream = tokio::net::TcpStream::connect(agent.address()).await.unwrap();
+    let head = "POST /v1/assignments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 17000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn what_waiting_does_not_mend_is_an_error_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let good = config(&["http://127.0.0.1:1"], data.path());
+    let with = |change: fn(&mut AgentConfig)| {
+        let mut config = good.clone();
+        change(&mut config);
+        config
+    };
+    let docker = |config| start(config, EngineChoice::Docker);
+    assert!(matches!(docker(with(|c| c.docker_host = "ftp://x".into())).await, Err(StartError::DockerHost(_))));
+    assert!(matches!(docker(with(|c| c.masters.clear())).await, Err(StartError::NoMaster)));
+    assert!(matches!(docker(with(|c| c.masters = vec!["host:1".into()])).await, Err(StartError::Master(_))));
+    // Neither the engine nor the master is there.
+    let first = docker(good.clone()).await.unwrap();
+    assert!(matches!(docker(good.clone()).await, Err(StartError::Ledger(_))), "one agent to a directory");
+    let taken = first.address();
+    let mut second = good.clone();
+    second.listen = taken;
+    assert!(matches!(docker(second).await, Err(StartError::Listen { .. })));
+    first.stop().await;
+}
+
+/// Every agent lives on one thread and needs none of its own.
+#[actix::test]
+async fn two_hundred_agents_live_in_one_process() {
+    let (master, data) = (LabMaster::start(), tempfile::tempdir().unwrap());
+    let mut agents = Vec::new();
+    for number in 0..200 {
+        let mut config = config(&[&master.url], &data.path().join(format!("{number}")));
+        config.node_name = Some(NodeName::parse(&format!("h{number}")).unwrap());
+        agents.push(start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
+    }
+    master
+        .until("all have registered", |heard| heard.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200)
+        .await;
+    futures_util::future::join_all(agents.into_iter().map(AgentHandle::stop)).await;
+}

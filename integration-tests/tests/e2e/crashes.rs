@@ -1,0 +1,158 @@
+//! Processes that die at any moment, and stores that come back empty.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+use shef_integration_tests::{
+    cluster::Api,
+    lab::{
+        engine::Seen,
+        shef::{Site, busybox},
+        wait::until,
+    },
+};
+
+/// How often something is killed in the middle of work.
+const ROUNDS: u64 = 15;
+/// The latest moment after a request at which something is killed, in milliseconds.
+const LATEST_MS: u64 = 900;
+
+/// How many replicas of a service are asked for; `None`: no service.
+type Wish = Option<u32>;
+
+/// Asks for it, and says whether that was acknowledged.
+async fn ask(api: Api, name: &'static str, wish: Wish) -> bool {
+    let path = format!("/v1/services/{name}");
+    let (method, body) = match wish {
+        Some(replicas) => ("PUT", busybox(replicas).to_string().into_bytes()),
+        None => ("DELETE", Vec::new()),
+    };
+    let answer = api.attempt(method, &path, &[("content-type", "application/json")], body).await;
+    match answer.map(|answer| answer.status) {
+        Ok(200..=202) => true,
+        // What is not there cannot be deleted.
+        Ok(404) => wish.is_none(),
+        Ok(503) | Err(_) => false,
+        Ok(other) => panic!("{method} {path} was answered {other}"),
+    }
+}
+
+fn wish_of(service: Option<&Value>) -> Wish {
+    let live = service.filter(|service| service["state"] != "deleting")?;
+    live["replicas"].as_u64().and_then(|replicas| u32::try_from(replicas).ok())
+}
+
+/// Everything that ran before and is still wanted is the very same container, never started again.
+fn nothing_was_restarted(before: &BTreeMap<String, Seen>, now: &BTreeMap<String, Seen>) {
+    for (name, seen) in before.iter().filter(|(_, seen)| seen.state == "running") {
+        if let Some(found) = now.get(name) {
+            assert_eq!(found, seen, "{name} was touched");
+        }
+    }
+}
+
+#[actix::test]
+async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
+    let seed = std::env::var("SHEF_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("to see this again: SHEF_TEST_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut site = Site::start(1, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "2000")]).await;
+    site.master.deploy("steady", busybox(3)).await;
+    let steady = site.settled(&["steady"]).await;
+    let mut wanted: Wish = None;
+
+    for round in 0..ROUNDS {
+        let before = site.containers().await;
+        let wish = match wanted {
+            None => Some(random.u32(10..=12)),
+            Some(_) if round % 3 == 2 => None,
+            Some(now) if now > 9 => Some(random.u32(1..=5)),
+            Some(_) => Some(random.u32(10..=14)),
+        };
+        let (kill_master, kill_agent) = (round % 3 != 1, round % 3 != 0);
+        let delay = Duration::from_millis(random.u64(0..LATEST_MS));
+        println!(
+            "round {round}: from {wanted:?} to {wish:?}; master dies: {kill_master}, agent dies: {kill_agent}, after {delay:?}"
+        );
+        let asked = actix::spawn(ask(site.master.api.clone(), "busy", wish));
+        tokio::time::sleep(delay).await;
+        if kill_master {
+            site.master.process.kill();
+        }
+        if kill_agent {
+            site.agents[0].process.kill();
+        }
+        let acknowledged = asked.await.unwrap();
+        let during = site.containers().await;
+        if kill_agent {
+            site.agents[0].process.start();
+        }
+        if kill_master {
+            site.master.start().await;
+        }
+
+        let found = wish_of(site.master.service("busy").await.as_ref());
+        assert!(
+            found == wish || !acknowledged && found == wanted,
+            "wanted {wanted:?}, then {wish:?} (acknowledged: {acknowledged}), found {found:?}"
+        );
+        wanted = found;
+        let names: &[&str] = if wanted.is_some() { &["busy", "steady"] } else { &["steady"] };
+        let now = site.settled(names).await;
+        assert_eq!(now.len(), 3 + wanted.unwrap_or(0) as usize, "nothing is missing, and nothing is left over");
+        nothing_was_restarted(&before, &now);
+        nothing_was_restarted(&during, &now);
+        if wanted.is_none() {
+            until("the tombstone goes", async || site.master.service("busy").await.is_none().then_some(())).await;
+        }
+    }
+    let now = site.containers().await;
+    assert!(steady.iter().all(|(name, seen)| now.get(name) == Some(seen)), "what was wanted throughout ran throughout");
+}
+
+#[actix::test]
+async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_the_hosts() {
+    let mut site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    site.master.deploy("web", busybox(4)).await;
+    site.master.deploy("db", busybox(1)).await;
+    let before = site.settled(&["web", "db"]).await;
+
+    // The master is away for longer than it takes to call a host down; an agent starts meanwhile.
+    site.master.process.kill();
+    site.agents[0].process.kill();
+    site.agents[0].process.start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(site.containers().await, before);
+    site.master.start().await;
+    site.master.hosts(2).await;
+    assert_eq!(site.settled(&["web", "db"]).await, before);
+
+    // Its store is gone for good.
+    site.master.process.kill();
+    std::fs::remove_dir_all(&site.master.data).unwrap();
+    site.master.start().await;
+    site.master.hosts(2).await;
+    assert_eq!(site.settled(&["web", "db"]).await, before, "services come back with what hosts hold, and nothing was touched");
+    // What came back is as good as before.
+    site.master.deploy("web", busybox(6)).await;
+    let six = site.settled(&["web", "db"]).await;
+    assert_eq!(six.len(), 7);
+    nothing_was_restarted(&before, &six);
+
+    // The same while everything is away, with one host that comes much later.
+    site.master.process.kill();
+    site.agents.iter_mut().for_each(|agent| agent.process.kill());
+    std::fs::remove_dir_all(&site.master.data).unwrap();
+    site.master.start().await;
+    site.agents[0].process.start();
+    site.master.hosts(1).await;
+    until("the first host's part is back", async || {
+        let service = site.master.service("web").await?;
+        (service["running"].as_u64()? >= 3).then_some(())
+    })
+    .await;
+    assert_eq!(site.containers().await, six, "what an absent host holds is not made anew");
+    site.agents[1].process.start();
+    site.master.hosts(2).await;
+    assert_eq!(site.settled(&["web", "db"]).await, six);
+}

@@ -1,0 +1,69 @@
+//! Bad input and too much of it, to a real master.
+
+use serde_json::json;
+use shef_integration_tests::lab::{
+    shef::{Site, busybox},
+    wait::until,
+};
+
+#[actix::test]
+async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back() {
+    let settings = [("SHEF_MASTER_MAX_WAITING_REQUESTS", "2"), ("SHEF_MASTER_MAX_BODY_BYTES", "4096")];
+    let site = Site::start(1, &settings).await;
+    let master = &site.master;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stuck = format!("{}/x:1", silent.local_addr().unwrap());
+    let wait = |name: &str| {
+        let (api, body) = (master.api.clone(), json!({ "name": name, "image": stuck }));
+        actix::spawn(async move { api.call("POST", "/v1/services?wait=4s", body).await })
+    };
+    let waiting = [wait("one"), wait("two")];
+    let refused = until("the third is put off", async || {
+        let answer = master.api.get("/v1/services").await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!((refused.content_type.as_str(), &refused.body["code"]), ("application/problem+json", &json!("overloaded")));
+    assert_eq!(refused.retry_after.as_deref(), Some("1"));
+    let legacy = master.api.call("POST", "/service", json!({ "serviceName": "x", "image": "x" })).await;
+    assert_eq!((legacy.status, legacy.retry_after.as_deref()), (503, Some("1")), "{legacy:?}");
+    assert!(legacy.body["error"].is_string());
+    // Neither probes nor agents need a place.
+    assert_eq!((master.api.get("/healthz").await.status, master.api.get("/readyz").await.status), (200, 200));
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.status, &answer.body["converged"]), (201, &json!(false)), "{answer:?}");
+        assert!(answer.body["missing"].to_string().contains("waits on h1 for its image"), "{answer:?}");
+    }
+    master.hosts(1).await;
+
+    // Bodies over the bound, and bodies that are nothing.
+    let large = vec![b' '; 4097];
+    let kind = [("content-type", "application/json")];
+    for (method, path) in [("POST", "/v1/services"), ("PUT", "/v1/services/web"), ("PATCH", "/v1/services/web")] {
+        let answer = master.api.raw(method, path, &kind, large.clone()).await;
+        assert_eq!((answer.status, &answer.body["code"]), (413, &json!("body_too_large")), "{path}: {answer:?}");
+    }
+    let answer = master.api.raw("POST", "/service", &kind, large).await;
+    assert!(answer.status == 413 && answer.body["error"].is_string(), "{answer:?}");
+    let deep = "[".repeat(4_000).into_bytes();
+    for bad in [deep, b"\xff\xfe{}".to_vec(), b"{".to_vec(), b"null".to_vec(), b"\"text\"".to_vec()] {
+        let ours = master.api.raw("POST", "/v1/services", &kind, bad.clone()).await;
+        assert_eq!((ours.status, &ours.body["code"]), (400, &json!("invalid_body")), "{ours:?}");
+        let legacy = master.api.raw("POST", "/service", &kind, bad).await;
+        assert!(legacy.status == 400 && legacy.body["error"].is_string(), "{legacy:?}");
+    }
+    let answer = master.api.raw("POST", "/v1/services", &[("content-type", "text/plain")], b"{}".to_vec()).await;
+    assert_eq!(answer.status, 415, "{answer:?}");
+    for name in ["../../containers", "a%2Fb", "a%00", "%0aINFO", "A", &"x".repeat(64)] {
+        let answer = master.api.raw("PUT", &format!("/v1/services/{name}"), &kind, busybox(1).to_string().into_bytes()).await;
+        assert!(matches!(answer.status, 400 | 404), "{name}: {answer:?}");
+    }
+    for image in ["../images/x", "x y", "x?force=1", "-x", "x:", "x\n", "http://x/y"] {
+        let answer = master.api.call("POST", "/v1/services", json!({ "name": "web", "image": image })).await;
+        assert_eq!((answer.status, &answer.body["errors"][0]["field"]), (400, &json!("image")), "{image}: {answer:?}");
+    }
+    assert!(site.containers().await.is_empty(), "nothing came of any of it");
+    // All of that left it as it was.
+    master.deploy("web", busybox(1)).await;
+}

@@ -1,0 +1,11 @@
+//! End to end: the real binary in processes of its own, on real engines, stores
+//! and registries. Each test starts what it needs and leaves nothing behind.
+
+mod crashes;
+mod hosts;
+mod lifecycle;
+mod limits;
+mod redis;
+mod registry;
+mod stored_format;
+mod workload;

@@ -1,0 +1,71 @@
+//! What this and earlier versions have written is read by this one.
+//!
+//! The fixtures are what a master of each format left behind when it was
+//! stopped, packed by gzip; a new format adds one and keeps the others. Each
+//! holds a host `h1`; a service `web` of two replicas that run generation 1,
+//! while the first of generation 2 (of an image that cannot be had) has failed;
+//! and a service `gone` whose host has not confirmed its removal yet.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use shef_integration_tests::lab::shef::Master;
+
+fn unpack(fixture: &str, to: &Path) {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures").join(fixture);
+    let mut gzip = Command::new("gzip");
+    gzip.arg("-dc").stdin(File::open(packed).unwrap()).stdout(Stdio::from(File::create(to).unwrap()));
+    assert!(gzip.status().unwrap().success());
+}
+
+fn replicas(service: &Value) -> Vec<(&str, u64, u64, &str)> {
+    service["replica_states"].as_array().unwrap().iter().map(replica).collect()
+}
+
+fn replica(shown: &Value) -> (&str, u64, u64, &str) {
+    let (text, number) = (|key: &str| shown[key].as_str().unwrap(), |key: &str| shown[key].as_u64().unwrap());
+    (text("id"), number("slot"), number("generation"), text("want"))
+}
+
+#[actix::test]
+async fn a_store_of_format_1_is_read_and_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Master::new(dir.path(), &[]);
+    fs::create_dir_all(&master.data).unwrap();
+    unpack("embedded-format-1.redb.gz", &master.data.join("shef.redb"));
+    master.start().await;
+
+    let web = master.service("web").await.unwrap();
+    let spec = ["image", "replicas", "command", "env", "stop_grace_s", "generation", "version"].map(|key| web[key].clone());
+    let expected = [
+        json!("127.0.0.1:1/app:2"),
+        json!(2),
+        json!(["/bin/sh", "-c", "sleep 1000"]),
+        json!({ "GREETING": "hello" }),
+        json!(0),
+        json!(2),
+        json!(2),
+    ];
+    assert_eq!(spec, expected);
+    assert_eq!((&web["created"], &web["updated"]), (&json!(1_795_372_809_816_u64), &json!(1_795_372_810_368_u64)));
+    let run = [("web-683121", 0, 1, "run"), ("web-286859", 1, 1, "run"), ("web-990283", 0, 2, "run")];
+    assert_eq!(replicas(&web), run);
+    let gone = master.service("gone").await.unwrap();
+    assert_eq!((&gone["state"], replicas(&gone)), (&json!("deleting"), vec![("gone-741436", 0, 1, "remove")]));
+    let node = master.api.get("/v1/nodes/h1").await.body;
+    let known =
+        ["name", "uid", "state", "address", "engine_version", "cpus", "joined", "wanted", "removing"].map(|key| &node[key]);
+    let expected = json!(["h1", "7653c60689025903", "awaited", "127.0.0.1", "20.10.24+dfsg1", 2, 1_795_372_809_793_u64, 3, 1]);
+    assert_eq!(json!(known), expected);
+    let counts = master.api.get("/stats").await.body;
+    assert_eq!(counts["services"], json!({ "Created": 2, "Deleted": 1 }));
+
+    // It goes on from there: versions, generations, and what the leadership before had counted.
+    let scaled = master.api.raw("PATCH", "/v1/services/web", &[("if-match", "\"2\"")], br#"{"replicas":1}"#.to_vec()).await;
+    assert_eq!((scaled.status, &scaled.body["version"], &scaled.body["generation"]), (200, &json!(3), &json!(2)), "{scaled:?}");
+    assert!(master.process.said().contains("cluster=faa1d1a4283e9ab2 epoch=2"), "{}", master.process.said());
+}

@@ -1,0 +1,88 @@
+//! What can happen to a runner, and what is to be done.
+
+use shef_common::{
+    clock::MonoMs,
+    ids::{Fence, ReplicaId, Revision, Version},
+    protocol::{Accepted, Assignment, Push, PushRefused, Registered, Registration, Report, ReportAck},
+    status::ReplicaStatus,
+};
+
+use super::{core::NodeRecord, view::NodeView};
+
+/// What can happen to a runner.
+#[derive(Debug)]
+pub enum Event {
+    /// The host introduces itself.
+    Register(Box<Registration>),
+    /// The host reports.
+    Report(Report),
+    /// Services want this of the host.
+    Order {
+        /// To run.
+        set: Vec<Assignment>,
+        /// To remove.
+        remove: Vec<ReplicaId>,
+    },
+    /// What became of the push of `revision`.
+    PushDone {
+        /// Which push.
+        revision: Revision,
+        /// What the agent answered.
+        outcome: Result<Accepted, PushFailure>,
+    },
+    /// We lead under another fence now.
+    FenceChanged(Fence),
+    /// The host's record is durable.
+    Committed,
+    /// The store did not take it.
+    CommitFailed,
+    /// The time that was asked for has come.
+    Wake,
+}
+
+/// Why a push was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushFailure {
+    /// The agent says why.
+    Refused(PushRefused),
+    /// No answer, or one that makes no sense; the push may have been applied.
+    Unknown(String),
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Answer the registration.
+    Registered(Registered),
+    /// Answer the report.
+    Ack(ReportAck),
+    /// Send to the agent; comes back as [`Event::PushDone`].
+    Push {
+        /// The agent's address.
+        agent_url: String,
+        /// What to send.
+        push: Box<Push>,
+    },
+    /// Tell services of their replicas.
+    Statuses(Vec<ReplicaStatus>),
+    /// Tell services that the host no longer holds these.
+    Gone(Vec<ReplicaId>),
+    /// Tell the scheduler and the services.
+    HostChanged {
+        /// Whether the host may take replicas.
+        ready: bool,
+    },
+    /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
+    Commit {
+        /// The version it builds on.
+        expect: Option<Version>,
+        /// The record.
+        record: Box<NodeRecord>,
+    },
+    /// The agent has accepted a higher fence than ours.
+    StaleFence(Fence),
+    /// Show this to readers.
+    Publish(Box<NodeView>),
+    /// Send [`Event::Wake`] then, or earlier.
+    WakeAt(MonoMs),
+}

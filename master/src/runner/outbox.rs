@@ -1,0 +1,225 @@
+//! What a host is to run, and how far it has been told: numbered changes where
+//! the host is known to follow, snapshots where it is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs},
+    ids::{ClusterId, Fence, ReplicaId, Revision},
+    protocol::{Accepted, Assignment, Push, Refusal},
+};
+
+use super::events::PushFailure;
+
+/// After this long without a word on a removal, a full report is asked for.
+const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
+
+#[derive(Debug)]
+struct InFlight {
+    revision: Revision,
+    set: BTreeSet<ReplicaId>,
+    remove: BTreeSet<ReplicaId>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    assignment: Assignment,
+    /// The revision that brought it to the host; `None`: not sent yet.
+    sent: Option<Revision>,
+}
+
+#[derive(Debug)]
+struct Removing {
+    sent: Option<Revision>,
+    since: MonoMs,
+}
+
+/// The orders for one host.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    wanted: BTreeMap<ReplicaId, Wanted>,
+    removing: BTreeMap<ReplicaId, Removing>,
+    to_set: BTreeSet<ReplicaId>,
+    to_remove: BTreeSet<ReplicaId>,
+    revision: Revision,
+    /// What the host is known to have accepted under the present fence.
+    accepted: Option<Revision>,
+    in_flight: Option<InFlight>,
+    failures: u32,
+    error: Option<String>,
+    retry_at: Option<MonoMs>,
+}
+
+/// What follows from a push that came back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Aftermath {
+    /// The agent follows a higher fence than ours.
+    pub stale: Option<Fence>,
+    /// When to try again.
+    pub retry_at: Option<MonoMs>,
+}
+
+impl Outbox {
+    /// How many replicas the host is to run.
+    pub fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// How many replicas the host is still to remove.
+    pub fn removing(&self) -> usize {
+        self.removing.len()
+    }
+
+    /// Whether `id` is to run on the host.
+    pub fn wants(&self, id: &ReplicaId) -> bool {
+        self.wanted.contains_key(id)
+    }
+
+    /// Whether `id` is to be removed from the host.
+    pub fn removes(&self, id: &ReplicaId) -> bool {
+        self.removing.contains_key(id)
+    }
+
+    /// What is wrong with the way to the agent, if anything is.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Services want this of the host.
+    pub fn order(&mut self, set: Vec<Assignment>, remove: Vec<ReplicaId>, now: MonoMs) {
+        for assignment in set {
+            let id = assignment.replica.clone();
+            self.to_set.insert(id.clone());
+            self.wanted.insert(id, Wanted { assignment, sent: None });
+        }
+        for id in remove {
+            self.to_set.remove(&id);
+            self.wanted.remove(&id);
+            self.to_remove.insert(id.clone());
+            self.removing.insert(id, Removing { sent: None, since: now });
+        }
+    }
+
+    /// The agent has introduced itself and holds `revision` of the present fence.
+    pub fn registered(&mut self, revision: Option<Revision>) {
+        // What was in flight may have arrived or not: a snapshot settles it.
+        let unsettled = self.in_flight.take().is_some();
+        if revision != self.accepted || unsettled {
+            self.accepted = None;
+        }
+        self.retry_at = None;
+        self.failures = 0;
+    }
+
+    /// Nothing that the host has accepted counts any more: the next push is a snapshot.
+    pub fn start_over(&mut self) {
+        self.accepted = None;
+    }
+
+    /// The next push, if one is due.
+    pub fn next_push(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
+        let changed = !self.to_set.is_empty() || !self.to_remove.is_empty();
+        let waiting = self.retry_at.is_some_and(|at| at > now);
+        if self.in_flight.is_some() || waiting || self.accepted.is_some() && !changed {
+            return None;
+        }
+        self.revision = self.revision.next();
+        let (set, remove) = self.contents(now);
+        let mut assignments = Vec::with_capacity(set.len());
+        for id in &set {
+            if let Some(wanted) = self.wanted.get_mut(id) {
+                wanted.sent = Some(self.revision);
+                assignments.push(wanted.assignment.clone());
+            }
+        }
+        let push = Push {
+            cluster: cluster.clone(),
+            fence: fence.clone(),
+            base: self.accepted,
+            revision: self.revision,
+            set: assignments,
+            remove: remove.iter().cloned().collect(),
+        };
+        self.in_flight = Some(InFlight { revision: self.revision, set, remove });
+        Some(push)
+    }
+
+    /// What the push of the present revision sets and removes.
+    fn contents(&mut self, now: MonoMs) -> (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>) {
+        let (set, remove) = (std::mem::take(&mut self.to_set), std::mem::take(&mut self.to_remove));
+        if self.accepted.is_none() {
+            // A snapshot says it all.
+            self.removing.values_mut().for_each(|removing| removing.sent = Some(self.revision));
+            return (self.wanted.keys().cloned().collect(), BTreeSet::new());
+        }
+        for id in &remove {
+            if let Some(removing) = self.removing.get_mut(id) {
+                *removing = Removing { sent: Some(self.revision), since: now };
+            }
+        }
+        (set, remove)
+    }
+
+    /// The push of `revision` came back.
+    pub fn done(&mut self, revision: Revision, outcome: Result<Accepted, PushFailure>, fence: &Fence, now: MonoMs) -> Aftermath {
+        // A registration in between has made the push void.
+        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.revision == revision) else {
+            return Aftermath::default();
+        };
+        let mut stale = None;
+        let error = match outcome {
+            Ok(accepted) if accepted.fence == *fence && accepted.revision == revision => {
+                self.accepted = Some(revision);
+                self.failures = 0;
+                self.error = None;
+                return Aftermath::default();
+            }
+            Ok(accepted) => {
+                self.accepted = None;
+                format!("the agent accepted revision {} instead of {revision}", accepted.revision)
+            }
+            Err(PushFailure::Refused(refused)) => {
+                self.accepted = None;
+                stale = refused.accepted.filter(|_| refused.why == Refusal::StaleFence).map(|accepted| accepted.fence);
+                format!("the agent refused: {:?}", refused.why)
+            }
+            Err(PushFailure::Unknown(why)) => {
+                // It may have been applied. Sent again as a change on the same
+                // base, it is refused in that case, and a snapshot mends it.
+                self.to_set.extend(in_flight.set.into_iter().filter(|id| self.wanted.contains_key(id)));
+                self.to_remove.extend(in_flight.remove.into_iter().filter(|id| self.removing.contains_key(id)));
+                why
+            }
+        };
+        self.error = Some(error);
+        let at = now + Backoff::CALL.after(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(at);
+        Aftermath { stale, retry_at: Some(at) }
+    }
+
+    /// A full report lists `listed`, and follows `accepted`. Returns the removals
+    /// that it confirms by not listing them. If something is missing that the
+    /// host was told to run, it is told everything again.
+    pub fn compare_full(&mut self, listed: &BTreeSet<ReplicaId>, accepted: Option<Revision>) -> Vec<ReplicaId> {
+        let followed = |sent: Option<Revision>| sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted));
+        let gone = |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains(*id);
+        let gone = self.removing.iter().filter(gone).map(|(id, _)| id.clone()).collect();
+        if self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains(id)) {
+            self.accepted = None;
+        }
+        gone
+    }
+
+    /// The host no longer holds `id`.
+    pub fn confirm_gone(&mut self, id: &ReplicaId) {
+        self.removing.remove(id);
+        self.to_remove.remove(id);
+    }
+
+    /// Whether a removal that the host was told of is not confirmed for too long.
+    pub fn is_overdue(&self, now: MonoMs) -> bool {
+        self.removing.values().any(|removing| removing.sent.is_some() && now - removing.since > REMOVAL_PATIENCE)
+    }
+}

@@ -1,0 +1,101 @@
+//! What can happen to a service, and what is to be done.
+
+use shef_common::{
+    clock::MonoMs,
+    ids::{NodeName, ReplicaId, Slot, Version},
+    protocol::Assignment,
+    status::ReplicaStatus,
+};
+
+use super::{
+    record::ServiceRecord,
+    request::{Accepted, Refused, Request},
+    view::ServiceView,
+};
+use crate::scheduler::{Place, Scheduled};
+
+/// Names a waiting request.
+pub type Ticket = u64;
+
+/// What can happen to a service.
+#[derive(Debug)]
+pub enum Event {
+    /// A user asks.
+    Request(Ticket, Request),
+    /// The scheduler has chosen.
+    Scheduled(Scheduled),
+    /// What was sent to the store is durable.
+    Committed,
+    /// The store did not take it.
+    CommitFailed(Refused),
+    /// A host tells of replicas.
+    Observed(Vec<ReplicaStatus>),
+    /// A host confirms that it no longer holds these.
+    Gone(Vec<ReplicaId>),
+    /// A host went down, or came back.
+    HostChanged {
+        /// Which host.
+        node: NodeName,
+        /// Whether it may take replicas.
+        ready: bool,
+    },
+    /// The time that was asked for has come.
+    Wake,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
+    Schedule {
+        /// Slots that want a host.
+        place: Vec<Place>,
+        /// Of these, some are to go.
+        candidates: Vec<(Slot, NodeName)>,
+        /// How many.
+        give_up: usize,
+    },
+    /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
+    Commit {
+        /// The version it builds on.
+        expect: Option<Version>,
+        /// The record; `None` deletes it.
+        record: Option<Box<ServiceRecord>>,
+    },
+    /// Answer a request.
+    Reply(Ticket, Result<Accepted, Refused>),
+    /// Tell a host what to run and what to remove.
+    Order {
+        /// Which host.
+        node: NodeName,
+        /// To run.
+        set: Vec<Assignment>,
+        /// To remove.
+        remove: Vec<ReplicaId>,
+    },
+    /// Tell the scheduler that the store remembers replicas there.
+    Occupy(Vec<NodeName>),
+    /// Tell the scheduler that these hosts run one replica less, once for each.
+    Vacate(Vec<NodeName>),
+    /// Show this to readers; `None`: the service is gone.
+    Publish(Option<Box<ServiceView>>),
+    /// Count containers and services for `/stats`.
+    Count(Tally),
+    /// Send [`Event::Wake`] then, or earlier.
+    WakeAt(MonoMs),
+    /// Nothing is left of the service.
+    Retire,
+}
+
+/// What happened, for `/stats`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Containers that came to run.
+    pub containers_created: u64,
+    /// Containers that are gone.
+    pub containers_deleted: u64,
+    /// Services that were created.
+    pub services_created: u64,
+    /// Services that were deleted.
+    pub services_deleted: u64,
+}
