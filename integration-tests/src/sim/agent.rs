@@ -186,7 +186,13 @@ impl World {
             let n = match (next(0), next(2)) {
                 (None, None) => break,
                 (Some(n), None) | (None, Some(n)) => n,
-                (Some(supervisor), Some(reporter)) => if self.rng.bool() { supervisor } else { reporter },
+                (Some(supervisor), Some(reporter)) => {
+                    if self.rng.bool() {
+                        supervisor
+                    } else {
+                        reporter
+                    }
+                }
             };
             let Some(mail) = agent.boxes[n].pop_front() else { continue };
             if n < 2 { self.supervisor_mail(host, &mut agent, mail) } else { self.reporter_mail(host, &mut agent, mail) }
@@ -381,9 +387,7 @@ impl World {
                 _ => Err(Failure::Unreachable),
             }),
             AgentMail::Answered { registers: false, reply } => {
-                if self.planted(Plant::DeletesOnAbsence)
-                    && matches!(&reply, Reply::Ack(ack) if ack.want_registration)
-                {
+                if self.planted(Plant::DeletesOnAbsence) && matches!(&reply, Reply::Ack(ack) if ack.want_registration) {
                     self.delete_all(host, agent.inc);
                 }
                 reporter::Event::Reported(match reply {

@@ -2,6 +2,7 @@
 
 use shef_agent::engine::{Container, ContainerState};
 use shef_common::labels;
+use shef_master::store::fake::Fault;
 
 use super::{
     profile::Chaos,
@@ -60,6 +61,8 @@ impl World {
             Chaos::LoseTail => {
                 let changes = self.rng.usize(1..6);
                 self.store.lose_tail(changes);
+                // Who restarts drops its connections.
+                self.store.inject([Fault::Refuse]);
                 self.rules_store_lost();
             }
             Chaos::Empty => {
@@ -89,7 +92,9 @@ impl World {
             .engine
             .containers
             .values()
-            .filter(|container| container.labels.get(labels::CLUSTER).map(String::as_str) == Some(cluster.as_str()) && fits(container))
+            .filter(|container| {
+                container.labels.get(labels::CLUSTER).map(String::as_str) == Some(cluster.as_str()) && fits(container)
+            })
             .cloned()
             .collect();
         (!ours.is_empty()).then(|| ours[self.rng.usize(..ours.len())].clone())

@@ -98,7 +98,8 @@ impl World {
             }
             for (n, assignment) in &containers {
                 let placed = record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
-                let fits = placed.is_some_and(|placed| placed.node == self.hosts[*n].node && placed.generation == record.generation);
+                let fits =
+                    placed.is_some_and(|placed| placed.node == self.hosts[*n].node && placed.generation == record.generation);
                 if !fits || assignment.template != record.spec.template {
                     return Err(format!("{} runs, but {name} has it otherwise", assignment.replica));
                 }

@@ -105,7 +105,10 @@ impl Engine {
     }
 
     /// Containers of ours, of `cluster`.
-    pub fn ours<'a>(&'a self, cluster: &'a shef_common::ids::ClusterId) -> impl Iterator<Item = (&'a Container, shef_common::protocol::Assignment)> {
+    pub fn ours<'a>(
+        &'a self,
+        cluster: &'a shef_common::ids::ClusterId,
+    ) -> impl Iterator<Item = (&'a Container, shef_common::protocol::Assignment)> {
         self.containers.values().filter_map(|container| Some((container, container.assignment(cluster)?)))
     }
 }
@@ -188,7 +191,14 @@ impl World {
         Ok(())
     }
 
-    fn operate(&mut self, host: usize, replica: &ReplicaId, operation: Operation, done: bool, error: Option<EngineError>) -> Outcome {
+    fn operate(
+        &mut self,
+        host: usize,
+        replica: &ReplicaId,
+        operation: Operation,
+        done: bool,
+        error: Option<EngineError>,
+    ) -> Outcome {
         match operation {
             Operation::Create(order) => {
                 let engine = &mut self.hosts[host].engine;

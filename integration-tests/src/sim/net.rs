@@ -124,6 +124,7 @@ impl World {
                 self.to_cluster(call, mail);
             }
             Body::Report(report) => {
+                self.note(|| report_word(report));
                 self.to_cluster(call, Mail::Report { call, report: Box::new(report.clone()) });
             }
         }
@@ -172,4 +173,11 @@ impl World {
             }
         }
     }
+}
+
+fn report_word(report: &Report) -> String {
+    let statuses: Vec<String> = report.statuses.iter().map(|status| format!("{}:{:?}", status.replica, status.state)).collect();
+    let full = if report.full { ", full" } else { "" };
+    let accepted = report.accepted.as_ref().map(|accepted| (accepted.fence.epoch.0, accepted.revision.0));
+    format!("{} reports {}{full}, accepted {accepted:?} [{}]", report.node, report.seq, statuses.join(" "))
 }

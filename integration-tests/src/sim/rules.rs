@@ -197,7 +197,8 @@ impl World {
             // What an import brings is not placed by us.
             let placed = !record.imported && !self.rules.wanted.contains(&replica.id);
             if placed && let Some(other) = record.wanted().filter(same).find(|other| ready_before(&other.node)) {
-                broken = Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
+                broken =
+                    Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
             }
             if replica.attempt > 0 {
                 let in_slot = shown.replica_states.iter().filter(|known| known.slot == replica.slot);
@@ -233,7 +234,8 @@ impl World {
             let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
             let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
             if !kept && may_run && up && !replaced() {
-                return self.violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
+                return self
+                    .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
             }
         }
     }
@@ -282,7 +284,9 @@ impl World {
             let log = self.rules.log.get(name).map_or(&[][..], Vec::as_slice);
             let Some((_, record)) = log.iter().rev().find(|(stored, _)| stored == version) else { continue };
             let fits = match (request, record) {
-                (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => !record.deleted && record.spec == *spec,
+                (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
+                    !record.deleted && record.spec == *spec
+                }
                 (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
                 (Request::Import { .. }, _) => true,

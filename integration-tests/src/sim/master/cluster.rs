@@ -15,8 +15,8 @@ use shef_master::{
     store::LeadOutcome,
 };
 
-use super::{Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER, STORE};
 use super::ServiceDriver;
+use super::{Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER, STORE};
 use crate::sim::{
     net::Reply,
     plant::Plant,
@@ -104,14 +104,13 @@ impl World {
 
     pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
         let node = record.node.clone();
-        master.cluster.host_known(node.clone(), record.uid.clone());
         let (cluster, fence) = (master.cluster.cluster().clone(), master.cluster.fence().clone());
         let (core, initial) = RunnerCore::new(cluster, fence, self.timing(), record, version, self.master_now(master));
         master.next_actor += 1;
         let actor = master.next_actor;
         master.open(actor);
         master.runners.insert(node.clone(), actor);
-        let mut runner = RunnerDriver { node, core, timer: None, heard: self.now };
+        let mut runner = RunnerDriver { node, core, timer: None, heard: self.now, last: None };
         self.runner_effects(master, actor, &mut runner, initial, None);
         master.actors.insert(actor, Actor::Runner(runner));
     }
@@ -243,4 +242,3 @@ fn to_services<T>(master: &mut Master, items: Vec<T>, service: impl Fn(&T) -> St
         }
     }
 }
-

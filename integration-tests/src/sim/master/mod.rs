@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use futures_util::FutureExt as _;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
-    ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, Revision, ServiceName},
+    ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, Revision, ServiceName},
     protocol::{Accepted as AgentAccepted, Registration, Report},
 };
 use shef_master::{
@@ -156,6 +156,8 @@ pub(super) struct RunnerDriver {
     pub(super) timer: Timer,
     /// When the host was heard of last, in the run's time.
     pub(super) heard: u64,
+    /// The last report that counted.
+    pub(super) last: Option<(BootId, u64)>,
 }
 
 #[derive(Debug)]
@@ -296,6 +298,7 @@ impl World {
     fn recover(&mut self, master: &mut Master, recovered: Recovered) {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
+            master.cluster.host_known(record.node.clone(), record.uid.clone());
             self.add_runner(master, record, Some(version));
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -322,7 +325,8 @@ impl World {
     fn drain_master(&mut self, mut master: Box<Master>) {
         let mut bound = 100_000;
         while !master.dead && self.broken.is_none() {
-            let full: Vec<u64> = master.boxes.iter().filter(|(_, mailbox)| !mailbox.is_empty()).map(|(actor, _)| *actor).collect();
+            let full: Vec<u64> =
+                master.boxes.iter().filter(|(_, mailbox)| !mailbox.is_empty()).map(|(actor, _)| *actor).collect();
             if full.is_empty() {
                 break;
             }

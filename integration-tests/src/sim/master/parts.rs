@@ -67,7 +67,10 @@ impl World {
             let name = service.name.clone();
             match effect {
                 ServiceEffect::Schedule { place, candidates, give_up } => {
-                    master.post(SCHEDULER, Mail::Schedule { from: actor, ask: Schedule { service: name, place, candidates, give_up } });
+                    master.post(
+                        SCHEDULER,
+                        Mail::Schedule { from: actor, ask: Schedule { service: name, place, candidates, give_up } },
+                    );
                 }
                 ServiceEffect::Commit { expect, record } => {
                     self.note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_deref())));
@@ -76,7 +79,8 @@ impl World {
                         && let Some(record) = &record
                     {
                         for replica in record.wanted() {
-                            let orders = Orders { node: replica.node.clone(), set: vec![record.assignment(replica)], remove: vec![] };
+                            let orders =
+                                Orders { node: replica.node.clone(), set: vec![record.assignment(replica)], remove: vec![] };
                             master.post(CLUSTER, Mail::Orders(orders));
                         }
                     }
@@ -146,17 +150,20 @@ impl World {
                 (RunnerEvent::Register(registration), Some(call))
             }
             Mail::Report { call, report } => {
-                let heard = self.now;
-                let before = runner.core.is_ready();
+                // Reports that come too late are no sign of life.
+                let number = (report.boot.clone(), report.seq);
+                let newer = runner.last.as_ref().is_none_or(|last| last.0 != number.0 || last.1 < number.1);
                 let effects = runner.core.handle(RunnerEvent::Report(*report), now);
-                // Reports that are ignored are no sign of life.
-                let counts = effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration));
-                if counts || !before && runner.core.is_ready() {
-                    runner.heard = heard;
+                if newer && effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration)) {
+                    runner.heard = self.now;
+                    runner.last = Some(number);
                 }
                 return self.runner_effects(master, actor, runner, effects, Some(call));
             }
-            Mail::Orders(Orders { set, remove, .. }) => (RunnerEvent::Order { set, remove }, None),
+            Mail::Orders(Orders { set, remove, .. }) => {
+                self.note(|| format!("{} is to run {} more and to remove {remove:?}", runner.node, set.len()));
+                (RunnerEvent::Order { set, remove }, None)
+            }
             Mail::PushDone { revision, outcome } => {
                 self.note(|| format!("push {revision} to {}: {outcome:?}", runner.node));
                 (RunnerEvent::PushDone { revision, outcome }, None)
@@ -213,7 +220,10 @@ impl World {
                     self.call(host, from, Body::Push(*push), PUSH_LIMIT_MS);
                 }
                 RunnerEffect::Statuses(statuses) => master.post(CLUSTER, Mail::Statuses(statuses)),
-                RunnerEffect::Gone(replicas) => master.post(CLUSTER, Mail::Gone(replicas)),
+                RunnerEffect::Gone(replicas) => {
+                    self.note(|| format!("{node} no longer holds {replicas:?}"));
+                    master.post(CLUSTER, Mail::Gone(replicas));
+                }
                 RunnerEffect::HostChanged { ready } => {
                     if !ready && self.now - runner.heard < super::TIMING.down_after.0 {
                         let silent = DurationMs(self.now - runner.heard);
@@ -247,11 +257,8 @@ impl World {
 /// A record in a line.
 pub(super) fn record_word(record: Option<&ServiceRecord>) -> String {
     let Some(record) = record else { return "nothing".to_owned() };
-    let replicas: Vec<String> = record
-        .replicas
-        .iter()
-        .map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want))
-        .collect();
+    let replicas: Vec<String> =
+        record.replicas.iter().map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want)).collect();
     let gone = if record.deleted { ", deleted" } else { "" };
     format!("{} wanted, generation {}{gone} [{}]", record.spec.replicas, record.generation, replicas.join(" "))
 }
