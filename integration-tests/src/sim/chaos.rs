@@ -70,6 +70,10 @@ impl World {
                 self.rules_store_lost();
             }
             Chaos::EmptyWhileDown => {
+                // A cluster that somebody has joined anew in the meantime stays another one.
+                if self.hosts.iter().any(|host| host.ledger.cluster.is_none()) {
+                    return;
+                }
                 if let Some(master) = self.master.take() {
                     self.note(|| format!("master {} is killed and its store emptied", master.inc));
                     self.store.empty();
