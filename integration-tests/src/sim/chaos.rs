@@ -18,6 +18,9 @@ impl World {
         let every = self.profile.chaos_every_ms;
         let next = self.rng.u64(every / 4..every * 2);
         self.at(next, Ev::Chaos);
+        if !self.rules.has_host {
+            return;
+        }
         let Some(chaos) = self.draw_chaos() else { return };
         let host = self.rng.usize(..self.hosts.len());
         self.note(|| format!("chaos: {chaos:?} (h{})", host + 1));
