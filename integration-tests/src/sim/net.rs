@@ -121,16 +121,16 @@ impl World {
             },
             Body::Register(registration) => {
                 let mail = Mail::Register { call, registration: Box::new(registration.clone()) };
-                self.to_cluster(call, mail);
+                self.ask_cluster(call, mail);
             }
             Body::Report(report) => {
                 self.note(|| report_word(report));
-                self.to_cluster(call, Mail::Report { call, report: Box::new(report.clone()) });
+                self.ask_cluster(call, Mail::Report { call, report: Box::new(report.clone()) });
             }
         }
     }
 
-    fn to_cluster(&mut self, call: u64, mail: Mail) {
+    fn ask_cluster(&mut self, call: u64, mail: Mail) {
         match &self.master {
             Some(master) => {
                 let inc = master.inc;

@@ -362,13 +362,13 @@ impl World {
         }
     }
 
-    /// A container runs. Where no host is ever out of reach, a service never has
-    /// more of them than it wants and an update may add.
+    /// A container runs. While nothing fails, a service never has more of them
+    /// than it wants and an update may add.
     pub fn rules_runs(&mut self, container: &Container) {
         let Ok(id) = ReplicaId::parse(&container.name) else { return };
         let name = id.service().to_owned();
         self.rules.ran.insert(id);
-        if !self.profile.keeps_hosts() {
+        if !self.profile.is_calm() {
             return;
         }
         let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };

@@ -82,7 +82,7 @@ pub fn find(plant: Plant, profile: &Profile, mut seeds: std::ops::Range<u64>) ->
 }
 
 /// Runs `seeds` of `profile`; `SHEF_SIM_SEED` runs that one alone and prints
-/// its whole trace, `SHEF_SIM_SEEDS` that many instead.
+/// its whole trace, `SHEF_SIM_SEEDS` that many instead, `SHEF_SIM_FROM` from that one on.
 ///
 /// # Panics
 /// If a rule is broken, with the seed, the rule and the last lines of the trace.
@@ -93,7 +93,8 @@ pub fn check_seeds(profile: &Profile, seeds: std::ops::Range<u64>) {
         println!("{}", trace_seed(seed, profile, None).join("\n"));
         return assert!(outcome.is_ok(), "{outcome:?}");
     }
-    let seeds = number("SHEF_SIM_SEEDS").map_or(seeds.clone(), |count| seeds.start..seeds.start + count);
+    let from = number("SHEF_SIM_FROM").unwrap_or(seeds.start);
+    let seeds = from..from + number("SHEF_SIM_SEEDS").unwrap_or(seeds.end - seeds.start);
     let (mut longest, mut steps, count) = (0, 0, seeds.end - seeds.start);
     for seed in seeds {
         match run_seed(seed, profile, None) {

@@ -99,7 +99,7 @@ impl World {
         master.members.insert(name, Member { actor, asked: 0 });
         master.cluster.services_are(master.members.len());
         self.service_effects(master, actor, &mut service, initial);
-        master.actors.insert(actor, Actor::Service(service));
+        master.actors.insert(actor, Actor::Service(Box::new(service)));
     }
 
     pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
@@ -115,7 +115,7 @@ impl World {
         if let Some((set, remove)) = master.cluster.kept_orders(&runner.node) {
             master.post(actor, Mail::Orders(Orders { node: runner.node.clone(), set, remove }));
         }
-        master.actors.insert(actor, Actor::Runner(runner));
+        master.actors.insert(actor, Actor::Runner(Box::new(runner)));
     }
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {

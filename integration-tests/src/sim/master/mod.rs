@@ -162,8 +162,8 @@ pub(super) struct RunnerDriver {
 
 #[derive(Debug)]
 pub(super) enum Actor {
-    Service(ServiceDriver),
-    Runner(RunnerDriver),
+    Service(Box<ServiceDriver>),
+    Runner(Box<RunnerDriver>),
 }
 
 pub(super) struct StoreDriver {

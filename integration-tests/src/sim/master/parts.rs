@@ -265,7 +265,7 @@ pub(super) fn record_word(record: Option<&ServiceRecord>) -> String {
 
 fn push_word(node: &shef_common::ids::NodeName, push: &shef_common::protocol::Push) -> String {
     let set: Vec<&str> = push.set.iter().map(|set| set.replica.as_str()).collect();
-    let remove: Vec<&str> = push.remove.iter().map(|id| id.as_str()).collect();
+    let remove: Vec<&str> = push.remove.iter().map(shef_common::ids::ReplicaId::as_str).collect();
     let base = push.base.map_or_else(|| "snapshot".to_owned(), |base| format!("base {base}"));
     format!("push {} to {node}, {base}, set [{}] remove [{}]", push.revision, set.join(" "), remove.join(" "))
 }

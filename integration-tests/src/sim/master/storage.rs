@@ -30,7 +30,7 @@ impl World {
             }
             Mail::Lead { above, cluster, reply } => {
                 let call = StoreCall::Lead { leader: fence.leader, above, cluster, reply };
-                return self.to_store(master, call);
+                return self.call_store(master, call);
             }
             Mail::StoreLed { result, reply } => {
                 let result = result.map_err(|error| error.to_string()).map(|led| {
@@ -54,11 +54,11 @@ impl World {
             }
             let fence = master.store.fence.clone();
             match effect {
-                Effect::Commit(writes) => self.to_store(master, StoreCall::Commit(fence, writes)),
-                Effect::Check => self.to_store(master, StoreCall::Check(fence)),
+                Effect::Commit(writes) => self.call_store(master, StoreCall::Commit(fence, writes)),
+                Effect::Check => self.call_store(master, StoreCall::Check(fence)),
                 Effect::Restore(records) => {
                     let cluster = master.store.cluster.clone();
-                    self.to_store(master, StoreCall::Restore(cluster, fence, records));
+                    self.call_store(master, StoreCall::Restore(cluster, fence, records));
                 }
                 Effect::Answer { ticket, result } => match master.store.commits.remove(&ticket) {
                     Some(from) => master.post(from, Mail::Committed(result)),
@@ -84,7 +84,7 @@ impl World {
         master.store.timer = timer;
     }
 
-    fn to_store(&mut self, master: &Master, call: StoreCall) {
+    fn call_store(&mut self, master: &Master, call: StoreCall) {
         let slow = self.fault(self.profile.store_slow);
         let delay = if slow { self.rng.u64(500..8_000) } else { self.rng.u64(0..=4) };
         self.at(delay, Ev::Store { inc: master.inc, call });
