@@ -278,8 +278,14 @@ impl World {
     }
 
     /// A user's request was acknowledged: the store has had that version.
-    pub fn rules_acknowledged(&mut self, name: &ServiceName, version: Version) {
-        let had = self.rules.log.get(name).is_some_and(|log| log.iter().any(|(stored, _)| *stored == version));
+    pub fn rules_acknowledged(&mut self, name: &ServiceName, version: Version, request: Request) {
+        let log = self.rules.log.get(name).map_or(&[][..], Vec::as_slice);
+        let at = log.iter().rposition(|(stored, _)| *stored == version);
+        match at {
+            Some(at) => self.user.acknowledged.insert(name.clone(), (at, request)),
+            None => self.user.acknowledged.remove(name),
+        };
+        let had = at.is_some();
         let came_to_nothing = !self.rules.stored.contains_key(name);
         if !had && !came_to_nothing && !self.rules.store_lost {
             self.violated(format!("a request of {name} was acknowledged with version {version}, which the store has never had"));
@@ -294,9 +300,8 @@ impl World {
         if self.rules.store_lost {
             return Ok(());
         }
-        for (name, (version, request)) in &self.user.acknowledged {
-            let log = self.rules.log.get(name).map_or(&[][..], Vec::as_slice);
-            let Some((_, record)) = log.iter().rev().find(|(stored, _)| stored == version) else { continue };
+        for (name, (at, request)) in &self.user.acknowledged {
+            let Some((version, record)) = self.rules.log.get(name).and_then(|log| log.get(*at)) else { continue };
             let fits = match (request, record) {
                 (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
                     !record.deleted && record.spec == *spec
@@ -375,7 +380,10 @@ impl World {
         let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
         let running = record.wanted().filter(|replica| up(&replica.id)).count();
         let replicas = record.spec.replicas;
-        let most = (replicas + replicas.div_ceil(4).max(1)) as usize;
+        // An update that was under way when the service was scaled down ends with the surge it began with.
+        let log = self.rules.log.get(name.as_str()).into_iter().flatten();
+        let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
+        let most = (replicas + ever.div_ceil(4).max(1)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
         }

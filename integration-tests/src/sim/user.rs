@@ -34,8 +34,8 @@ pub struct User {
     pub images: BTreeMap<ServiceName, BTreeSet<String>>,
     /// Services whose deletion somebody asked for.
     pub deletes: BTreeSet<ServiceName>,
-    /// The last acknowledged request of a service and its version.
-    pub acknowledged: BTreeMap<ServiceName, (Version, Request)>,
+    /// The last acknowledged request of a service, and where its record is in the log of what was stored.
+    pub acknowledged: BTreeMap<ServiceName, (usize, Request)>,
     last_version: BTreeMap<ServiceName, Version>,
     updates: u32,
 }
@@ -116,8 +116,7 @@ impl World {
         let Some((_, request)) = self.user.open.remove(&number) else { return };
         if let Ok(accepted) = answer {
             self.user.last_version.insert(name.clone(), accepted.version);
-            self.rules_acknowledged(name, accepted.version);
-            self.user.acknowledged.insert(name.clone(), (accepted.version, request));
+            self.rules_acknowledged(name, accepted.version, request);
         }
     }
 }
