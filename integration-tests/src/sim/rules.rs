@@ -211,10 +211,9 @@ impl World {
                     Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
             }
             if replica.attempt > 0 {
-                let in_slot = shown
-                    .replica_states
-                    .iter()
-                    .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
+                let in_slot = shown.replica_states.iter().filter(|known| {
+                    known.want == Want::Run && known.slot == replica.slot && known.generation == replica.generation
+                });
                 let last = in_slot.filter_map(|known| self.rules.failed.get(&known.id)).max();
                 let wait = Backoff::REPLICA.after(replica.attempt).0;
                 if let Some(last) = last.filter(|last| self.now < **last + wait) {
