@@ -237,7 +237,8 @@ impl World {
         let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
         let imported = record.replicas.iter().map(|replica| replica.slot);
         let slots = before().map(|replica| replica.slot).chain(imported).collect::<BTreeSet<_>>().len();
-        let created_anew = shown.state == ServiceState::Deleting && !record.deleted;
+        // Deleted and created anew, maybe in one commit.
+        let created_anew = shown.state == ServiceState::Deleting || shown.created != record.created;
         if record.deleted || created_anew || slots > record.spec.replicas as usize {
             return;
         }
