@@ -3,6 +3,13 @@
 use crate::clock::DurationMs;
 
 /// Doubling from `first` to `most`. Pure: the n-th wait is always the same.
+///
+/// ```
+/// use shef_common::{backoff::Backoff, clock::DurationMs};
+///
+/// assert_eq!(Backoff::REPLICA.after(1), DurationMs(10_000));
+/// assert_eq!(Backoff::REPLICA.after(2), DurationMs(20_000));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The wait after the first failure.

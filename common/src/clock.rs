@@ -69,7 +69,12 @@ impl From<DurationMs> for Duration {
 }
 
 impl WallMs {
-    /// ISO 8601 in UTC with milliseconds, as in `2026-01-31T09:30:00.000Z`.
+    /// ISO 8601 in UTC with milliseconds.
+    ///
+    /// ```
+    /// # use shef_common::clock::WallMs;
+    /// assert_eq!(WallMs(1_769_851_800_000).iso(), "2026-01-31T09:30:00.000Z");
+    /// ```
     #[must_use]
     #[expect(clippy::many_single_char_names, reason = "the names of the published algorithm")]
     pub fn iso(self) -> String {

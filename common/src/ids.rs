@@ -205,6 +205,14 @@ pub fn random_hex16() -> String {
 
 impl ReplicaId {
     /// The replica of `service` with the number `digits % 1_000_000`.
+    ///
+    /// ```
+    /// use shef_common::ids::{ReplicaId, ServiceName};
+    ///
+    /// let web = ServiceName::parse("web")?;
+    /// assert_eq!(ReplicaId::new(&web, 42).as_str(), "web-000042");
+    /// # Ok::<(), shef_common::ids::InvalidId>(())
+    /// ```
     #[must_use]
     pub fn new(service: &ServiceName, digits: u32) -> Self {
         Self(format!("{service}-{:06}", digits % 1_000_000).into())

@@ -6,6 +6,15 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A valid image reference, kept as it was written: `[domain[:port]/]path[:tag][@digest]`.
+///
+/// ```
+/// use shef_common::image::ImageRef;
+///
+/// let image = ImageRef::parse("registry.local:5000/team/app:1.2")?;
+/// assert_eq!(image.name_and_version(), ("registry.local:5000/team/app", "1.2"));
+/// assert!(ImageRef::parse("../images/x").is_err());
+/// # Ok::<(), shef_common::image::InvalidImage>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef(Arc<str>);
 

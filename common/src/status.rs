@@ -54,6 +54,14 @@ impl ReplicaState {
     /// States never go back: a replacement is a new replica in the same slot,
     /// and a container made anew on its host counts as a restart, see
     /// [`ReplicaStatus::supersedes`].
+    ///
+    /// ```
+    /// use shef_common::status::{Owner, ReplicaState::{Assigned, Pending, Running, Starting}};
+    ///
+    /// assert_eq!(Pending.mover(Assigned), Some(Owner::Master));
+    /// assert_eq!(Starting.mover(Running), Some(Owner::Agent));
+    /// assert_eq!(Running.mover(Starting), None);
+    /// ```
     #[must_use]
     pub const fn mover(self, to: Self) -> Option<Owner> {
         use ReplicaState::{Assigned, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};

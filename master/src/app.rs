@@ -191,6 +191,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))
         .workers(config.http_workers as usize)
         .keep_alive(KEEP_ALIVE)
+        // A client that has gone is noticed, and whatever waited for it gives its place back.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(DRAIN_S)
         .disable_signals()
         .bind(listen)
