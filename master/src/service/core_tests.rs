@@ -456,6 +456,10 @@ fn a_lost_hosts_replicas_are_replaced_once_and_removed_there_after_that() {
     model.settle();
     let reachable: usize = [1, 2].iter().map(|n| model.hosts[&node(*n)].len()).sum();
     assert_eq!(reachable, 6, "six run on the hosts that are left");
+    let view = model.view.clone().unwrap();
+    assert_eq!((view.state, view.running), (ServiceState::Running, 6), "nobody waits for the lost host");
+    assert!(view.missing.iter().all(|line| line.ends_with("is still to be removed from h0, which is down")), "{view:?}");
+    assert_eq!(view.missing.len(), 2);
     model.host(0, true);
     model.settle();
     assert_eq!(model.running(), 6);
