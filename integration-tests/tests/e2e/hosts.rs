@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptions};
 use serde_json::json;
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
@@ -67,6 +68,29 @@ async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
     site.agents[0].process.start();
     let after = site.settled(&["web"]).await;
     assert!(after.len() == 5 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{before:#?} {after:#?}");
+}
+
+#[actix::test]
+async fn a_returning_host_keeps_what_could_not_be_replaced() {
+    let mut site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    // An image that the first host will no longer have when it is to take over.
+    let (repo, tag) = ("127.0.0.1:1/other", "1");
+    for engine in &site.engines {
+        let name = TagImageOptions { repo: Some(repo.into()), tag: Some(tag.into()) };
+        engine.client().tag_image(BUSYBOX, Some(name)).await.unwrap();
+    }
+    let image = format!("{repo}:{tag}");
+    site.master.deploy("web", json!({ "image": image, "replicas": 2 })).await;
+    let before = site.settled(&["web"]).await;
+    site.engines[0].client().remove_image(&image, None::<RemoveImageOptions>, None).await.unwrap();
+
+    site.agents[1].process.kill();
+    let failed = site.master.api.until("/v1/services/web", |answer| answer.body["failing"].is_string()).await.body;
+    assert!(failed["failing"].as_str().unwrap().contains("connection refused"), "{failed:#}");
+    assert_eq!(site.containers().await, before, "it runs on, though its host is down");
+    site.agents[1].process.start();
+    site.master.hosts(2).await;
+    assert_eq!(site.settled(&["web"]).await, before);
 }
 
 #[actix::test]
