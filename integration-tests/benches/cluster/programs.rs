@@ -31,11 +31,16 @@ impl Shef {
     pub fn build() -> Self {
         note("building `shef` (release) if it is not up to date ...");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--release", "--quiet", "--package", "shef", "--bin", "shef"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "--quiet", "--package", "shef", "--bin", "shef"]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo says of this package would pass for a change of others, and have them built again.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+                build.env_remove(name);
+            }
+        }
+        let built = build.status().expect("cargo runs");
         assert!(built.success(), "`cargo build --release --package shef` failed");
         // This program lies in target/release/deps.
         let own = std::env::current_exe().expect("this program's own path");
@@ -85,7 +90,7 @@ impl Shef {
         // A host that is known from an earlier agent is ready only once this one has registered.
         master
             .api
-            .until("/v1/nodes/bench", |answer| answer.body["state"] == "ready" && answer.body["host"]["agent_url"] == *agent_url)
+            .until("/v1/nodes/bench", |answer| answer.body["state"] == "ready" && answer.body["agent_url"] == *agent_url)
             .await;
         process
     }
