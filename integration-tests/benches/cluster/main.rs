@@ -30,7 +30,7 @@ parts (all of them if none is named):
   startup   from `shef up` to the API, and to a running replica
 
 options:
-  --pairs N                   pairs of the part engine, 1 to 50 [5]
+  --pairs N                   pairs of the part engine, 1 to 50 [10]
   --engine-concurrency N,...  the agent's key; several are measured beside each other [the agent's default]
 ";
 
@@ -88,7 +88,7 @@ async fn run(wish: &Wish) {
 }
 
 fn parse(arguments: Vec<String>) -> Option<Wish> {
-    let mut wish = Wish { parts: Vec::new(), pairs: 5, engine_concurrency: Vec::new() };
+    let mut wish = Wish { parts: Vec::new(), pairs: 10, engine_concurrency: Vec::new() };
     let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
