@@ -70,7 +70,8 @@ impl ClusterCore {
         self.services = count;
     }
 
-    /// A host is known from now on.
+    /// A host is known from now on: the store remembers it, or what it holds has
+    /// been taken over. Never before, or it would be told to run nothing.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
         let ready = self.hosts.get(&node).is_some_and(|(_, ready)| *ready);
         self.hosts.insert(node, (uid, ready));
