@@ -93,6 +93,7 @@ impl ClusterActor {
     fn recover(&mut self, ctx: &mut Context<Self>) {
         let Recovered { services, nodes } = std::mem::take(&mut self.recovered);
         for (version, record) in nodes {
+            self.core.host_known(record.node.clone(), record.uid.clone());
             self.add_runner(record, Some(version), ctx);
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -132,7 +133,6 @@ impl ClusterActor {
 
     fn add_runner(&mut self, record: NodeRecord, version: Option<Version>, ctx: &mut Context<Self>) {
         let node = record.node.clone();
-        self.core.host_known(node.clone(), record.uid.clone());
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),

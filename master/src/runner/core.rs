@@ -203,7 +203,7 @@ impl RunnerCore {
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
-        let changed = !report.statuses.is_empty();
+        let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         if report.full {
             let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
@@ -212,7 +212,7 @@ impl RunnerCore {
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         effects.push(Effect::Ack(ack));
-        changed || !was_ready || engine_changed
+        statuses || !was_ready || engine_changed || removing != self.outbox.removing()
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
