@@ -224,7 +224,11 @@ fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError
     parse(&random_hex16()).map_err(|_| StartError::Ended)
 }
 
-fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Version, Counts)>), StartError> {
+/// What a leadership starts from: the records of services and hosts, and the counters.
+///
+/// # Errors
+/// [`StartError::Record`] names the record that this version cannot read.
+pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Version, Counts)>), StartError> {
     let mut recovered = Recovered::default();
     let mut counts = None;
     for record in &led.records {

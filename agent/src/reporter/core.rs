@@ -196,7 +196,10 @@ impl Core {
             self.must_register |= differs;
             self.facts = Some(facts);
         }
-        self.listed |= observed.listed;
+        if observed.listed {
+            self.listed = true;
+            self.not_yet_told(now);
+        }
         self.must_register |= observed.reregister;
     }
 
@@ -224,8 +227,9 @@ impl Core {
 
     fn report(&mut self, cluster: ClusterId) -> Report {
         self.seq += 1;
-        self.sent_full = self.want_full;
-        self.sent = if self.want_full {
+        // Before the engine has shown its containers, what is missing here says nothing.
+        self.sent_full = self.want_full && self.listed;
+        self.sent = if self.sent_full {
             self.latest.values().cloned().collect()
         } else {
             self.dirty.iter().filter_map(|id| self.latest.get(id).cloned()).collect()
@@ -289,7 +293,7 @@ impl Core {
                 }
                 if ack.want_full {
                     self.want_full = true;
-                    self.changed_at.get_or_insert(now.mono);
+                    self.not_yet_told(now);
                 }
             }
             Err(failure) => {
@@ -301,7 +305,7 @@ impl Core {
     }
 
     fn not_yet_told(&mut self, now: Now) {
-        if !self.dirty.is_empty() || self.want_full {
+        if !self.dirty.is_empty() || self.want_full && self.listed {
             self.changed_at.get_or_insert(now.mono);
         }
     }

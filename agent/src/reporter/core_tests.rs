@@ -85,6 +85,24 @@ fn the_first_registration_waits_for_the_engine_but_not_for_long() {
 }
 
 #[test]
+fn a_report_is_full_only_once_the_engine_has_shown_its_containers() {
+    let mut core = Core::new(settings(1));
+    core.handle(Event::Begin, at(0));
+    core.handle(Event::Tick, at(2_000));
+    let effects = core.handle(registered(), at(2_000));
+    assert!(!report(&effects).unwrap().full, "the engine is away: what is missing says nothing");
+    let want_full = ReportAck { fence: fence(), want_full: true, want_registration: false };
+    assert!(core.handle(Event::Reported(Ok(want_full)), at(2_001)).is_empty());
+    assert!(core.next_wake() > Some(MonoMs(2_500)), "asking again at once would not help");
+    let mut shown = Observed { listed: true, ..Observed::default() };
+    shown.statuses.insert(status(1, ReplicaState::Running).replica, status(1, ReplicaState::Running));
+    core.handle(Event::Observed(shown), at(2_100));
+    let effects = core.handle(Event::Tick, at(2_120));
+    assert!(report(&effects).unwrap().full);
+    assert_eq!(report(&effects).unwrap().statuses.len(), 1);
+}
+
+#[test]
 fn changes_are_gathered_and_go_out_in_one_report() {
     let mut core = member();
     assert!(core.handle(observed(&[status(1, ReplicaState::Starting)]), at(100)).is_empty());

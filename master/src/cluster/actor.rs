@@ -262,7 +262,6 @@ impl ClusterActor {
         self.add_runner(record, None, ctx);
     }
 
-    /// Lets the host's runner take it: only now, with what it holds in the store, is the host a known one.
     fn forward(&mut self, registration: Registration, _: &mut Context<Self>) -> Admission {
         self.core.host_known(registration.node.clone(), registration.uid.clone());
         let Some(runner) = self.runners.get(&registration.node) else {

@@ -70,8 +70,9 @@ impl ClusterCore {
         self.services = count;
     }
 
-    /// A host is known from now on: the store remembers it, or what it holds has
-    /// been taken over. Never before, or it would be told to run nothing.
+    /// A host is known from now on: the store knows it, or all that it brought is
+    /// durable. To be called no earlier, or its next registration is admitted
+    /// without what it holds, which it is then told to remove.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
         let ready = self.hosts.get(&node).is_some_and(|(_, ready)| *ready);
         self.hosts.insert(node, (uid, ready));

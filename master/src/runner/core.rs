@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Fence, NodeName, NodeUid, ReplicaId, Version},
-    protocol::{HostInfo, Registered, Registration, Report, ReportAck},
+    ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
+    protocol::{Registered, Registration, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
 use super::{
     events::{Effect, Event},
     outbox::Outbox,
+    record::NodeRecord,
     view::{NodeState, NodeView},
 };
 
@@ -26,19 +26,6 @@ pub struct Timing {
     pub report_interval: DurationMs,
     /// After how long without a report it is down.
     pub down_after: DurationMs,
-}
-
-/// What the store keeps of a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRecord {
-    /// The host's name.
-    pub node: NodeName,
-    /// Its lasting identity.
-    pub uid: NodeUid,
-    /// What it is.
-    pub host: HostInfo,
-    /// When it joined.
-    pub joined: WallMs,
 }
 
 #[derive(Debug)]
@@ -216,7 +203,7 @@ impl RunnerCore {
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
-        let changed = !report.statuses.is_empty();
+        let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         if report.full {
             let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
@@ -225,7 +212,7 @@ impl RunnerCore {
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         effects.push(Effect::Ack(ack));
-        changed || !was_ready || engine_changed
+        statuses || !was_ready || engine_changed || removing != self.outbox.removing()
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {

@@ -13,8 +13,10 @@ use shef_common::{
 };
 
 use super::{
-    core::{NodeRecord, RunnerCore, Timing},
-    events::{Effect, Event, PushFailure},
+    core::{RunnerCore, Timing},
+    events::{Effect, Event},
+    outbox::PushFailure,
+    record::NodeRecord,
     view::NodeState,
 };
 
@@ -146,6 +148,8 @@ struct Model {
     removing: BTreeSet<ReplicaId>,
     ack: Option<ReportAck>,
     ready: Vec<bool>,
+    /// How many removals readers see as outstanding.
+    shown_removing: u32,
 }
 
 impl Model {
@@ -162,6 +166,7 @@ impl Model {
             removing: BTreeSet::new(),
             ack: None,
             ready: vec![],
+            shown_removing: 0,
         }
     }
 
@@ -181,7 +186,8 @@ impl Model {
                 }
                 Effect::HostChanged { ready } => self.ready.push(ready),
                 Effect::Registered(_) | Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
-                Effect::Publish(_) | Effect::WakeAt(_) => {}
+                Effect::Publish(view) => self.shown_removing = view.removing,
+                Effect::WakeAt(_) => {}
             }
         }
     }
@@ -254,6 +260,19 @@ fn all_that_is_new_goes_in_one_change() {
     model.deliver(true, true);
     let second = model.push.clone().unwrap();
     assert_eq!((first.set.len(), second.set.len(), second.base), (1, 8, Some(first.revision)));
+}
+
+#[test]
+fn a_removal_that_a_full_report_confirms_is_no_longer_shown() {
+    let mut model = Model::new();
+    model.register();
+    // Ordered before the host has followed anything: the snapshot says it by leaving it out.
+    model.order(1, true);
+    model.order(1, false);
+    assert_eq!(model.shown_removing, 1);
+    model.settle();
+    assert!(model.removing.is_empty());
+    assert_eq!(model.shown_removing, 0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     post::{Alarm, MAILBOX, post},
     scheduler::{HostChanged, Occupy, Schedule, Vacate},
     stats::Stats,
-    store::{Commit, CommitError, Key, Write},
+    store::{Commit, Key, Write},
     view::ClusterView,
 };
 
@@ -118,19 +118,12 @@ impl ServiceActor {
         let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(|done, service, ctx| {
             let event = match done {
                 Ok(Ok(())) => Event::Committed,
-                Ok(Err(error)) => Event::CommitFailed(refusal(&error)),
+                Ok(Err(error)) => Event::CommitFailed(Refused::from(&error)),
                 Err(closed) => Event::CommitFailed(Refused::Store(closed.to_string())),
             };
             service.event(event, ctx);
         });
         ctx.spawn(done);
-    }
-}
-
-fn refusal(error: &CommitError) -> Refused {
-    match error {
-        CommitError::Fenced => Refused::NotLeader,
-        other => Refused::Store(other.to_string()),
     }
 }
 

@@ -8,6 +8,7 @@ use shef_common::{
 };
 
 use super::record::{ReplicaRecord, ServiceRecord, Want};
+use crate::store::CommitError;
 
 /// What the user wants changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +92,15 @@ pub enum Refused {
     Busy,
     /// Another master leads.
     NotLeader,
+}
+
+impl From<&CommitError> for Refused {
+    fn from(error: &CommitError) -> Self {
+        match error {
+            CommitError::Fenced => Self::NotLeader,
+            other => Self::Store(other.to_string()),
+        }
+    }
 }
 
 impl Request {

@@ -14,8 +14,8 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Led, Store, StoreError,
-    core::{Core, CoreOptions, Effect, Event, Ticket},
+    Led, Store,
+    core::{Core, CoreOptions, Effect, Event, Ticket, ours},
     messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
 };
 
@@ -167,17 +167,6 @@ impl Handler<Commit> for StoreActor {
         self.step(Event::Commit { ticket, writes: message.writes }, ctx);
         // The sender is dropped only with the actor.
         Box::pin(async move { answer.await.unwrap_or(Err(CommitError::Fenced)) })
-    }
-}
-
-/// A fence that we ourselves have raised meanwhile deposes nobody: the call is
-/// made again under the new one.
-fn ours<T>(fence: &Fence, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-    match outcome {
-        Err(StoreError::Fenced { stored }) if stored.leader == fence.leader => {
-            Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
-        }
-        other => other,
     }
 }
 

@@ -402,6 +402,17 @@ fn conflict_with(mirror: &Mirror, writes: &[Write]) -> Option<CommitError> {
     })
 }
 
+/// A fence that we ourselves have raised meanwhile deposes nobody: the call is
+/// made again under the new one.
+pub fn ours<T>(fence: &Fence, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    match outcome {
+        Err(StoreError::Fenced { stored }) if stored.leader == fence.leader => {
+            Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 #[path = "core_tests.rs"]
 mod tests;

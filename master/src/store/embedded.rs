@@ -154,7 +154,11 @@ impl Store for EmbeddedStore {
         let (fence, writes) = (fence.clone(), writes.to_vec());
         self.call(move |db| {
             let txn = begin(db)?;
-            check_fence(lead_in(&txn)?, &fence)?;
+            let lead = lead_in(&txn)?;
+            check_fence(lead.clone(), &fence)?;
+            if let Some((cluster, _)) = lead.filter(|(_, stored)| *stored != fence) {
+                set_lead(&txn, &cluster, &fence)?;
+            }
             let mut outcomes = Vec::with_capacity(writes.len());
             {
                 let mut table = txn.open_table(RECORDS)?;
@@ -236,7 +240,7 @@ fn apply(table: &mut redb::Table<'_, &str, (u64, &[u8])>, write: &Write) -> Resu
 fn check_fence(stored: Option<(ClusterId, Fence)>, fence: &Fence) -> Result<(), Failure> {
     match stored {
         None => Err(StoreError::Emptied.into()),
-        Some((_, stored)) if stored != *fence => Err(StoreError::Fenced { stored }.into()),
+        Some((_, stored)) if !fence.admits_over(&stored) => Err(StoreError::Fenced { stored }.into()),
         Some(_) => Ok(()),
     }
 }

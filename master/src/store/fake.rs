@@ -131,7 +131,7 @@ impl State {
     fn check(&self, fence: &Fence) -> Result<(), StoreError> {
         match &self.lead {
             None => Err(StoreError::Emptied),
-            Some((_, stored)) if stored != fence => Err(StoreError::Fenced { stored: stored.clone() }),
+            Some((_, stored)) if !fence.admits_over(stored) => Err(StoreError::Fenced { stored: stored.clone() }),
             Some(_) => Ok(()),
         }
     }
@@ -177,6 +177,9 @@ impl Store for FakeStore {
     fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
         Box::pin(ready(self.call(|state| {
             state.check(fence)?;
+            if let Some((_, stored)) = &mut state.lead {
+                stored.clone_from(fence);
+            }
             Ok(writes.iter().map(|write| state.write(write)).collect())
         })))
     }

@@ -55,8 +55,9 @@ pub trait Store: Send + Sync + 'static {
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
-    /// step, if `fence` is the stored one. The outcomes come in the order of
-    /// the writes. A batch names a key at most once.
+    /// step, if `fence` is the stored one. One of a higher epoch was given out by
+    /// a store that has lost its tail since: it is stored again. The outcomes
+    /// come in the order of the writes. A batch names a key at most once.
     fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>>;
 
     /// Whether the store answers and `fence` still leads.

@@ -125,6 +125,11 @@ async fn fencing(store: &dyn Store) {
         assert_eq!(store.commit(fence, &[set(&service("a"), None, "x")]).await, Err(fenced));
     }
     assert_eq!(store.check(&new).await, Ok(()));
+    // As after the loss of the tail in which this leadership was taken.
+    let forgotten = Fence { epoch: new.epoch.next(), leader: leader(2) };
+    assert_eq!(store.check(&forgotten).await, Ok(()));
+    assert_eq!(store.commit(&forgotten, &[]).await, Ok(vec![]));
+    assert_eq!(store.check(&new).await, Err(StoreError::Fenced { stored: forgotten }));
     assert_eq!(lead(store, 2).await.records, []);
 }
 

@@ -14,7 +14,9 @@ end
 if meta[1] ~= ARGV[1] then
     return {'format', tostring(meta[1] or 'none')}
 end
-if meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then
+-- A higher epoch was given out here before the tail was lost: it leads all the same.
+local higher = tonumber(ARGV[2]) > (tonumber(meta[2] or '') or 0)
+if not higher and (meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3]) then
     return {'fenced', meta[2] or '', meta[3] or ''}
 end
 -- A request that was delayed on an earlier connection, behind a later one.
@@ -44,6 +46,9 @@ end
 -- Written only where it changes, so that a Redis short of memory still takes deletes.
 if ARGV[4] ~= meta[4] then
     redis.call('HSET', store, 'session', ARGV[4])
+end
+if higher then
+    redis.call('HSET', store, 'epoch', ARGV[2], 'leader', ARGV[3])
 end
 -- Lua's unpack is bounded by its stack.
 for from = 1, #sets, 4000 do

@@ -1,0 +1,492 @@
+//! The driver in place of an agent's actors, and the host that outlives it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
+
+use fastrand::Rng;
+use shef_agent::{
+    engine::{EngineError, EngineEvent, EngineFacts},
+    reporter::{self, Failure, Observed, Settings},
+    supervisor::{self, Effect, Event, Limits, Operation, Outcome, ledger::Ledger},
+};
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now},
+    ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
+    image::ImageRef,
+    protocol::{Accepted, HostInfo, Push, Registration},
+};
+
+use super::{
+    engine::{Engine, EngineWork},
+    net::{Body, Caller, Reply},
+    plant::Plant,
+    rules::PushHead,
+    world::{Ev, Part, World},
+};
+
+const REGISTER_LIMIT_MS: u64 = 10_000;
+const REPORT_LIMIT_MS: u64 = 5_000;
+const LIMITS: Limits = Limits { engine_concurrency: 4, pull_concurrency: 2, relist_interval: DurationMs(30_000) };
+
+/// What an agent's actors get.
+#[derive(Debug)]
+pub enum AgentMail {
+    Push { call: u64, push: Push },
+    Joined(ClusterId),
+    Acknowledged(Vec<ReplicaId>),
+    Describe { facts: Option<EngineFacts> },
+    LedgerWritten(Result<(), String>),
+    Happened { watch: u64, event: EngineEvent },
+    WatchEnded { watch: u64 },
+    Listed(Result<shef_agent::engine::Listing, EngineError>),
+    Identified(Result<EngineFacts, EngineError>),
+    Done { replica: ReplicaId, outcome: Outcome },
+    Pulled { image: ImageRef, pull: u64, outcome: Result<(), EngineError> },
+    Tick,
+    Observed(Observed),
+    Answered { registers: bool, reply: Reply },
+}
+
+/// A machine: what outlives the agent's process.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name.
+    pub node: NodeName,
+    /// The ledger on its disk.
+    pub ledger: Ledger,
+    /// Its engine.
+    pub engine: Engine,
+    /// The agent, while it runs.
+    pub agent: Option<Box<Agent>>,
+    /// Counts its runs.
+    pub agent_inc: u64,
+    /// How many effects until the agent is killed.
+    pub fuse: Option<u32>,
+    /// Whether the network is cut.
+    pub cut: bool,
+    /// When it was cut or healed last.
+    pub link_changed: u64,
+    /// How far its wall clock is off, in milliseconds.
+    pub wall: i64,
+}
+
+/// A run of an agent's process.
+#[derive(Debug)]
+pub struct Agent {
+    /// Which run.
+    pub inc: u64,
+    boot: BootId,
+    started: u64,
+    dead: bool,
+    /// The supervisor's core.
+    pub supervisor: supervisor::Core,
+    reporter: reporter::Core,
+    boxes: [VecDeque<AgentMail>; 4],
+    outbox: Observed,
+    told_error: Option<String>,
+    told_listed: bool,
+    told_accepted: Option<Accepted>,
+    tickets: BTreeMap<u64, (u64, PushHead)>,
+    next_ticket: u64,
+    timers: [Option<MonoMs>; 2],
+    /// The event stream that is open.
+    pub watch: Option<u64>,
+    pulls: BTreeMap<ImageRef, u64>,
+}
+
+impl Host {
+    /// Host number `n`, with a container of somebody else and one of another cluster.
+    #[must_use]
+    pub fn new(n: usize, rng: &mut Rng) -> Self {
+        let node = NodeName::parse(&format!("h{}", n + 1)).unwrap_or_else(|error| panic!("{error}"));
+        let uid = NodeUid::parse(&format!("{:016x}", rng.u64(..))).unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            node,
+            ledger: Ledger::new(uid),
+            engine: Engine::with_foreign_containers(),
+            agent: None,
+            agent_inc: 0,
+            fuse: None,
+            cut: false,
+            link_changed: 0,
+            wall: 0,
+        }
+    }
+}
+
+impl World {
+    /// An agent's process starts on what its ledger says.
+    pub fn start_agent(&mut self, host: usize) {
+        if self.hosts[host].agent.is_some() {
+            return;
+        }
+        if self.planted(Plant::ForgetsLedger) {
+            let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
+            self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
+        }
+        let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
+        let settings = Settings {
+            node: self.hosts[host].node.clone(),
+            boot: boot.clone(),
+            masters: 1,
+            debounce: DurationMs(20),
+            seed: self.rng.u64(..),
+        };
+        self.hosts[host].agent_inc += 1;
+        let inc = self.hosts[host].agent_inc;
+        self.note(|| format!("agent {inc} of h{} starts", host + 1));
+        let now = self.clocks(self.now, self.hosts[host].wall);
+        let agent = Agent {
+            inc,
+            boot,
+            started: self.now,
+            dead: false,
+            supervisor: supervisor::Core::new(self.hosts[host].ledger.clone(), LIMITS, now),
+            reporter: reporter::Core::new(settings),
+            boxes: Default::default(),
+            outbox: Observed::default(),
+            told_error: None,
+            told_listed: false,
+            told_accepted: None,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            timers: [None, None],
+            watch: None,
+            pulls: BTreeMap::new(),
+        };
+        let mut agent = Box::new(agent);
+        self.feed_supervisor(host, &mut agent, Event::Begin);
+        self.feed_reporter(host, &mut agent, reporter::Event::Begin);
+        self.drain_agent(host, agent);
+    }
+
+    /// Mail for an agent; everything that follows at once happens now.
+    pub fn agent_mail(&mut self, host: usize, inc: u64, to: Part, mail: AgentMail) {
+        let Some(mut agent) = self.hosts[host].agent.take_if(|agent| agent.inc == inc) else { return };
+        agent.post(to, mail);
+        self.drain_agent(host, agent);
+    }
+
+    /// A timer of an agent.
+    pub fn agent_timer(&mut self, host: usize, inc: u64, to: Part, at: MonoMs) {
+        let Some(agent) = self.hosts[host].agent.as_mut().filter(|agent| agent.inc == inc) else { return };
+        let slot = &mut agent.timers[to as usize];
+        if *slot == Some(at) {
+            *slot = None;
+            self.agent_mail(host, inc, to, AgentMail::Tick);
+        }
+    }
+
+    fn drain_agent(&mut self, host: usize, mut agent: Box<Agent>) {
+        while !agent.dead && self.broken.is_none() {
+            // Mail before answers, as in the master; which actor comes next is drawn.
+            let next = |part: usize| [part, part + 1].into_iter().find(|n| !agent.boxes[*n].is_empty());
+            let n = match (next(0), next(2)) {
+                (None, None) => break,
+                (Some(n), None) | (None, Some(n)) => n,
+                (Some(supervisor), Some(reporter)) => {
+                    if self.rng.bool() {
+                        supervisor
+                    } else {
+                        reporter
+                    }
+                }
+            };
+            let Some(mail) = agent.boxes[n].pop_front() else { continue };
+            if n < 2 { self.supervisor_mail(host, &mut agent, mail) } else { self.reporter_mail(host, &mut agent, mail) }
+        }
+        if agent.dead {
+            self.note(|| format!("agent {} of h{} is killed", agent.inc, host + 1));
+            self.hosts[host].fuse = None;
+            let delay = self.rng.u64(200..8_000);
+            self.at(delay, Ev::AgentStart { host });
+        } else {
+            self.hosts[host].agent = Some(agent);
+        }
+    }
+
+    fn agent_now(&self, host: usize, agent: &Agent) -> Now {
+        self.clocks(agent.started, self.hosts[host].wall)
+    }
+
+    fn agent_killed(&mut self, host: usize, agent: &mut Agent) -> bool {
+        match &mut self.hosts[host].fuse {
+            Some(0) => agent.dead = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        agent.dead
+    }
+
+    fn supervisor_mail(&mut self, host: usize, agent: &mut Agent, mail: AgentMail) {
+        let event = match mail {
+            AgentMail::Push { call, mut push } => {
+                agent.next_ticket += 1;
+                let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
+                agent.tickets.insert(agent.next_ticket, (call, head));
+                self.misread(agent, &mut push);
+                Event::Pushed { ticket: agent.next_ticket, push }
+            }
+            AgentMail::Joined(cluster) => Event::Joined(cluster),
+            AgentMail::Acknowledged(replicas) => Event::Acknowledged(replicas),
+            AgentMail::Describe { facts } => return self.register(host, agent, facts),
+            AgentMail::LedgerWritten(outcome) => Event::LedgerWritten(outcome),
+            AgentMail::Happened { watch, event } if agent.watch == Some(watch) => Event::Happened(event),
+            AgentMail::WatchEnded { watch } if agent.watch == Some(watch) => {
+                agent.watch = None;
+                Event::WatchEnded(EngineError::Unreachable("the event stream ended".to_owned()))
+            }
+            AgentMail::Happened { .. } | AgentMail::WatchEnded { .. } => return,
+            AgentMail::Listed(outcome) => Event::Listed(outcome),
+            AgentMail::Identified(Ok(facts)) => {
+                agent.outbox.facts = Some(facts);
+                return agent.tell_reporter();
+            }
+            AgentMail::Identified(Err(_)) => Event::Unidentified,
+            AgentMail::Done { replica, outcome } => {
+                self.note(|| format!("h{}: {replica}: {outcome:?}", host + 1));
+                Event::Done { replica, outcome }
+            }
+            AgentMail::Pulled { image, pull, outcome } => {
+                if agent.pulls.get(&image) != Some(&pull) {
+                    return; // It was given up.
+                }
+                agent.pulls.remove(&image);
+                Event::Pulled { image, outcome }
+            }
+            AgentMail::Tick => Event::Tick,
+            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. }) => {
+                return debug_assert!(false, "not for a supervisor: {other:?}");
+            }
+        };
+        self.feed_supervisor(host, agent, event);
+    }
+
+    /// Planted bugs in judging a push.
+    fn misread(&mut self, agent: &Agent, push: &mut Push) {
+        let Some(accepted) = &agent.supervisor.ledger().accepted else { return };
+        if self.planted(Plant::AcceptsStaleFence) && !push.fence.admits_over(&accepted.fence) {
+            push.fence = accepted.fence.clone();
+            push.revision = accepted.revision.next();
+            push.base = push.base.map(|_| accepted.revision);
+        }
+        if self.planted(Plant::WrongBase) && push.fence == accepted.fence && push.base.is_some() {
+            push.base = Some(accepted.revision);
+        }
+    }
+
+    fn feed_supervisor(&mut self, host: usize, agent: &mut Agent, event: Event) {
+        let effects = agent.supervisor.handle(event, self.agent_now(host, agent));
+        for effect in effects {
+            if self.agent_killed(host, agent) {
+                return;
+            }
+            self.supervisor_effect(host, agent, effect);
+        }
+        let error = agent.supervisor.engine_error();
+        if error != agent.told_error.as_deref() {
+            agent.told_error = error.map(str::to_owned);
+            agent.outbox.engine_error = Some(agent.told_error.clone());
+        }
+        if agent.supervisor.has_listed() && !agent.told_listed {
+            agent.told_listed = true;
+            agent.outbox.listed = true;
+        }
+        if agent.supervisor.ledger().accepted != agent.told_accepted {
+            agent.told_accepted.clone_from(&agent.supervisor.ledger().accepted);
+            agent.outbox.accepted.clone_from(&agent.told_accepted);
+        }
+        agent.tell_reporter();
+        let wake = agent.supervisor.next_wake();
+        self.set_agent_timer(host, agent, Part::Supervisor, wake);
+    }
+
+    fn set_agent_timer(&mut self, host: usize, agent: &mut Agent, to: Part, wake: Option<MonoMs>) {
+        let slot = &mut agent.timers[to as usize];
+        if *slot == wake {
+            return;
+        }
+        *slot = wake;
+        if let Some(at) = wake {
+            let due = (agent.started + at.0).saturating_sub(self.now);
+            self.at(due, Ev::AgentTimer { host, inc: agent.inc, to, at });
+        }
+    }
+
+    fn supervisor_effect(&mut self, host: usize, agent: &mut Agent, effect: Effect) {
+        let inc = agent.inc;
+        match effect {
+            Effect::WriteLedger(ledger) => {
+                let fails = self.fault(self.profile.ledger_fails);
+                let delay = self.rng.u64(0..15);
+                self.at(delay, Ev::LedgerWrite { host, inc, ledger, fails });
+            }
+            Effect::Answer { ticket, verdict } => match agent.tickets.remove(&ticket) {
+                Some((call, head)) => {
+                    if verdict.is_ok() {
+                        self.rules_accepts(host, &head);
+                    }
+                    self.answer(call, Reply::Push(verdict));
+                }
+                None => self.violated(format!("push {ticket} of h{} is answered twice", host + 1)),
+            },
+            Effect::Watch => {
+                let watch = self.fresh();
+                agent.watch = Some(watch);
+                self.hosts[host].engine.watch = Some((inc, watch));
+                if self.hosts[host].engine.away {
+                    self.at(5, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::WatchEnded { watch } });
+                }
+            }
+            Effect::List => self.engine_work(host, inc, EngineWork::List),
+            Effect::Identify => self.engine_work(host, inc, EngineWork::Identify),
+            Effect::Run { replica, operation } => {
+                self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
+                self.engine_work(host, inc, EngineWork::Run { replica, operation });
+            }
+            Effect::Pull(image) => {
+                let pull = self.fresh();
+                agent.pulls.insert(image.clone(), pull);
+                self.engine_work(host, inc, EngineWork::Pull { image, pull });
+            }
+            Effect::CancelPull(image) => {
+                agent.pulls.remove(&image);
+            }
+            Effect::Publish(status) => {
+                self.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));
+                agent.outbox.statuses.insert(status.replica.clone(), status);
+            }
+            Effect::Reregister => agent.outbox.reregister = true,
+        }
+    }
+
+    /// An agent's write reaches its disk.
+    pub fn ledger_write(&mut self, host: usize, inc: u64, ledger: Ledger, fails: bool) {
+        if self.hosts[host].agent.as_ref().is_none_or(|agent| agent.inc != inc) {
+            return;
+        }
+        let outcome = if fails {
+            Err("no space left on device".to_owned())
+        } else {
+            self.rules_ledger(host, &ledger);
+            self.hosts[host].ledger = ledger;
+            Ok(())
+        };
+        let delay = self.rng.u64(0..3);
+        self.at(delay, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::LedgerWritten(outcome) });
+    }
+
+    fn reporter_mail(&mut self, host: usize, agent: &mut Agent, mail: AgentMail) {
+        let event = match mail {
+            AgentMail::Observed(observed) => reporter::Event::Observed(observed),
+            AgentMail::Answered { registers: true, reply } => reporter::Event::Registered(match reply {
+                Reply::Registered(registered) => Ok(registered),
+                Reply::Refused(_) => Err(Failure::Refused),
+                _ => Err(Failure::Unreachable),
+            }),
+            AgentMail::Answered { registers: false, reply } => {
+                if self.planted(Plant::DeletesOnAbsence) && matches!(&reply, Reply::Ack(ack) if ack.want_registration) {
+                    self.delete_all(host, agent.inc);
+                }
+                reporter::Event::Reported(match reply {
+                    Reply::Ack(ack) => Ok(ack),
+                    Reply::Refused(_) => Err(Failure::Refused),
+                    _ => Err(Failure::Unreachable),
+                })
+            }
+            AgentMail::Tick => reporter::Event::Tick,
+            other => return debug_assert!(false, "not for a reporter: {other:?}"),
+        };
+        self.feed_reporter(host, agent, event);
+    }
+
+    fn feed_reporter(&mut self, host: usize, agent: &mut Agent, event: reporter::Event) {
+        let effects = agent.reporter.handle(event, self.agent_now(host, agent));
+        for effect in effects {
+            if self.agent_killed(host, agent) {
+                return;
+            }
+            match effect {
+                reporter::Effect::Register { facts, .. } => agent.post(Part::Supervisor, AgentMail::Describe { facts }),
+                reporter::Effect::Report { report, .. } => {
+                    let from = Caller::Reporter { inc: agent.inc, registers: false };
+                    self.call(host, from, Body::Report(*report), REPORT_LIMIT_MS);
+                }
+                reporter::Effect::Joined(cluster) => agent.post(Part::Supervisor, AgentMail::Joined(cluster)),
+                reporter::Effect::Acknowledged(ids) => agent.post(Part::Supervisor, AgentMail::Acknowledged(ids)),
+            }
+        }
+        let wake = agent.reporter.next_wake();
+        self.set_agent_timer(host, agent, Part::Reporter, wake);
+    }
+
+    fn register(&mut self, host: usize, agent: &Agent, facts: Option<EngineFacts>) {
+        let facts = facts.unwrap_or_default();
+        let ledger = agent.supervisor.ledger();
+        let address = Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap_or(255));
+        let registration = Registration {
+            node: self.hosts[host].node.clone(),
+            uid: ledger.uid.clone(),
+            boot: agent.boot.clone(),
+            cluster: ledger.cluster.clone(),
+            accepted: ledger.accepted.clone(),
+            holds: agent.supervisor.holds().cloned().collect(),
+            host: HostInfo {
+                address,
+                agent_url: format!("http://{address}:11044"),
+                labels: BTreeMap::new(),
+                cpus: facts.cpus,
+                memory_bytes: facts.memory_bytes,
+                engine_version: facts.version,
+                engine_api: facts.api,
+                os: facts.os,
+                arch: facts.arch,
+                shef_version: "sim".to_owned(),
+            },
+        };
+        self.rules_tells(host, registration.accepted.as_ref());
+        let from = Caller::Reporter { inc: agent.inc, registers: true };
+        self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
+    }
+
+    /// Asks the engine, which may fail.
+    fn engine_work(&mut self, host: usize, inc: u64, work: EngineWork) {
+        let call = self.engine_plan(host, work);
+        let delay = call.delay;
+        self.at(delay, Ev::Engine { host, inc, call });
+    }
+}
+
+impl Agent {
+    fn post(&mut self, to: Part, mail: AgentMail) {
+        let message = matches!(
+            mail,
+            AgentMail::Push { .. }
+                | AgentMail::Joined(_)
+                | AgentMail::Acknowledged(_)
+                | AgentMail::Describe { .. }
+                | AgentMail::Observed(_)
+        );
+        self.boxes[to as usize * 2 + usize::from(!message)].push_back(mail);
+    }
+
+    fn tell_reporter(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let observed = std::mem::take(&mut self.outbox);
+        self.post(Part::Reporter, AgentMail::Observed(observed));
+    }
+}
+
+fn operation_word(operation: &Operation) -> String {
+    match operation {
+        Operation::Create(_) => "create".to_owned(),
+        Operation::Start(_) => "start".to_owned(),
+        Operation::Stop { .. } => "stop".to_owned(),
+        Operation::Remove(_) => "remove".to_owned(),
+        Operation::Inspect => "inspect".to_owned(),
+    }
+}

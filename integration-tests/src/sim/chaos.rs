@@ -1,0 +1,130 @@
+//! What breaks on its own, and how it is well again.
+
+use shef_agent::engine::{Container, ContainerState};
+use shef_common::labels;
+use shef_master::store::fake::Fault;
+
+use super::{
+    profile::Chaos,
+    world::{Ev, Heal, World},
+};
+
+impl World {
+    /// Something breaks, and the next thing is due.
+    pub fn chaos(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let every = self.profile.chaos_every_ms;
+        let next = self.rng.u64(every / 4..every * 2);
+        self.at(next, Ev::Chaos);
+        let Some(chaos) = self.draw_chaos() else { return };
+        let host = self.rng.usize(..self.hosts.len());
+        self.note(|| format!("chaos: {chaos:?} (h{})", host + 1));
+        match chaos {
+            Chaos::CrashMaster => self.master_fuse = Some(self.rng.u32(0..60)),
+            Chaos::CrashAgent => self.hosts[host].fuse = Some(self.rng.u32(0..40)),
+            Chaos::Cut => {
+                self.hosts[host].cut = true;
+                self.hosts[host].link_changed = self.now;
+                let long = self.rng.bool();
+                let delay = if long { self.rng.u64(4_000..25_000) } else { self.rng.u64(100..4_000) };
+                self.at(delay, Ev::Heal(Heal::Link(host)));
+            }
+            Chaos::EngineAway => {
+                self.hosts[host].engine.away = true;
+                self.stream_ends(host);
+                let delay = self.rng.u64(500..10_000);
+                self.at(delay, Ev::Heal(Heal::Engine(host)));
+            }
+            Chaos::StreamEnds => self.stream_ends(host),
+            Chaos::Exit => {
+                if let Some(container) = self.some_container(host, |container| container.state == ContainerState::Running) {
+                    self.container_exits(host, &container);
+                }
+            }
+            Chaos::Vanish => {
+                if let Some(container) = self.some_container(host, |_| true) {
+                    self.destroy_container(host, &container);
+                }
+            }
+            Chaos::HandStop => {
+                if let Some(container) = self.some_container(host, |container| container.state == ContainerState::Running) {
+                    self.stop_container(host, &container);
+                }
+            }
+            Chaos::StoreAway => {
+                self.store.set_away(true);
+                let delay = self.rng.u64(500..8_000);
+                self.at(delay, Ev::Heal(Heal::Store));
+            }
+            Chaos::LoseTail => {
+                let changes = self.rng.usize(1..6);
+                self.store.lose_tail(changes);
+                // Who restarts drops its connections.
+                self.store.inject([Fault::Refuse]);
+                self.rules_store_lost();
+            }
+            Chaos::Empty => {
+                self.store.empty();
+                self.rules_store_lost();
+            }
+            Chaos::EmptyWhileDown => {
+                if let Some(master) = self.master.take() {
+                    self.note(|| format!("master {} is killed and its store emptied", master.inc));
+                    self.store.empty();
+                    self.rules_store_lost();
+                    self.master_fuse = None;
+                    let delay = self.rng.u64(200..6_000);
+                    self.at(delay, Ev::MasterStart);
+                }
+            }
+            Chaos::WallJump => {
+                let jump = self.rng.i64(-7_200_000..7_200_000);
+                if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }
+            }
+        }
+    }
+
+    fn some_container(&mut self, host: usize, fits: impl Fn(&Container) -> bool) -> Option<Container> {
+        let cluster = self.hosts[host].ledger.cluster.clone()?;
+        let ours: Vec<Container> = self.hosts[host]
+            .engine
+            .containers
+            .values()
+            .filter(|container| {
+                container.labels.get(labels::CLUSTER).map(String::as_str) == Some(cluster.as_str()) && fits(container)
+            })
+            .cloned()
+            .collect();
+        (!ours.is_empty()).then(|| ours[self.rng.usize(..ours.len())].clone())
+    }
+
+    /// Something is well again.
+    pub fn heal(&mut self, heal: Heal) {
+        self.note(|| format!("heal: {heal:?}"));
+        match heal {
+            Heal::Link(host) => {
+                self.hosts[host].cut = false;
+                self.hosts[host].link_changed = self.now;
+            }
+            Heal::Engine(host) => self.hosts[host].engine.away = false,
+            Heal::Store => self.store.set_away(false),
+        }
+    }
+
+    /// No faults from now on: everything that is broken is mended.
+    pub fn quiet(&mut self) {
+        self.note(|| "no more faults".to_owned());
+        self.faults = false;
+        self.quiet_since = self.now;
+        self.master_fuse = None;
+        self.store.set_away(false);
+        for host in &mut self.hosts {
+            host.cut = false;
+            host.fuse = None;
+            host.engine.away = false;
+        }
+        self.at(1_000, Ev::Look);
+    }
+}

@@ -1,0 +1,128 @@
+//! What must hold when the faults have stopped and some time has passed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{ids::ServiceName, protocol::Assignment};
+use shef_master::{
+    runner::NodeState,
+    service::{ServiceState, Want},
+};
+
+use super::{
+    engine::is_up,
+    world::{Ev, World},
+};
+
+/// How long everything may take after the last fault, in virtual milliseconds:
+/// three times the longest back-off of 5 minutes.
+pub const BOUND_MS: u64 = 15 * 60 * 1_000;
+/// How long it has to stay so.
+const STAYS_MS: u64 = 3_000;
+
+impl World {
+    /// Looks whether everything is as it should be, and will look again until it has stayed so.
+    pub fn look(&mut self) {
+        match self.is_well() {
+            Ok(()) => {
+                let since = *self.well_since.get_or_insert(self.now);
+                self.note(|| "everything is as it should be".to_owned());
+                if self.now - since >= STAYS_MS {
+                    return;
+                }
+            }
+            Err(why) => {
+                self.note(|| format!("not yet: {why}"));
+                if let Some(since) = self.well_since {
+                    return self.violated(format!("all was well at {since} ms, and no longer is: {why}"));
+                }
+                if self.now - self.quiet_since > BOUND_MS {
+                    return self.violated(format!("not converged {BOUND_MS} ms after the last fault: {why}"));
+                }
+            }
+        }
+        self.at(1_000, Ev::Look);
+    }
+
+    /// Whether the run is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.broken.is_some() || self.well_since.is_some_and(|since| self.now - since >= STAYS_MS)
+    }
+
+    fn is_well(&self) -> Result<(), String> {
+        let master = self.master.as_ref().ok_or("no master runs")?;
+        self.check_acknowledged()?;
+        let mut held: BTreeMap<ServiceName, Vec<(usize, Assignment)>> = BTreeMap::new();
+        for (n, host) in self.hosts.iter().enumerate() {
+            let node = &host.node;
+            let agent = host.agent.as_ref().ok_or_else(|| format!("{node} has no agent"))?;
+            let shown = master.hosts_shown.get(node).ok_or_else(|| format!("{node} is not shown"))?;
+            if shown.state != NodeState::Ready {
+                return Err(format!("{node} is shown as {:?}", shown.state));
+            }
+            let ledger = agent.supervisor.ledger();
+            if ledger.cluster.as_ref() != Some(&master.store.cluster) {
+                return Err(format!("{node} is of cluster {:?}", ledger.cluster));
+            }
+            let fence = ledger.accepted.as_ref().map(|accepted| &accepted.fence);
+            if fence != Some(master.fence()) {
+                return Err(format!("{node} follows {fence:?}"));
+            }
+            if shown.removing != 0 || !ledger.removals.is_empty() {
+                let left = shown.removing;
+                return Err(format!("{node} is still to remove {left}, by its ledger {:?}", ledger.removals.keys()));
+            }
+            if shown.wanted as usize != ledger.assignments.len() {
+                return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));
+            }
+            for (container, assignment) in host.engine.ours(&master.store.cluster) {
+                if !is_up(container) {
+                    return Err(format!("{} is {:?} on {node}", container.name, container.state));
+                }
+                if ledger.assignments.get(&assignment.replica) != Some(&assignment) {
+                    return Err(format!("{} runs on {node}, but its ledger has it otherwise", container.name));
+                }
+                held.entry(assignment.service.clone()).or_default().push((n, assignment));
+            }
+            self.foreign_are_there(n)?;
+        }
+        for (name, (version, record)) in &self.rules.stored {
+            if record.deleted {
+                return Err(format!("{name} is still being deleted"));
+            }
+            let containers = held.remove(name).unwrap_or_default();
+            let slots: BTreeSet<_> = containers.iter().map(|(_, assignment)| assignment.slot).collect();
+            let replicas = record.spec.replicas as usize;
+            if containers.len() != replicas || slots.len() != replicas {
+                return Err(format!("{name} wants {replicas} replicas, and {} run in {} slots", containers.len(), slots.len()));
+            }
+            for (n, assignment) in &containers {
+                let placed = record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
+                let fits =
+                    placed.is_some_and(|placed| placed.node == self.hosts[*n].node && placed.generation == record.generation);
+                if !fits || assignment.template != record.spec.template {
+                    return Err(format!("{} runs, but {name} has it otherwise", assignment.replica));
+                }
+            }
+            let shown = master.services_shown.get(name).ok_or_else(|| format!("{name} is not shown"))?;
+            if shown.state != ServiceState::Running || shown.running as usize != replicas || shown.version != *version {
+                return Err(format!("{name} is shown as {:?} with {} running: {:?}", shown.state, shown.running, shown.missing));
+            }
+        }
+        if let Some((name, containers)) = held.first_key_value() {
+            return Err(format!("{name} is gone, but {} containers run", containers.len()));
+        }
+        match master.services_shown.keys().find(|name| !self.rules.stored.contains_key(*name)) {
+            Some(name) => Err(format!("{name} is shown, but not stored")),
+            None => Ok(()),
+        }
+    }
+
+    fn foreign_are_there(&self, host: usize) -> Result<(), String> {
+        let containers = &self.hosts[host].engine.containers;
+        match ["database", "s0-999999"].iter().find(|name| !containers.get(**name).is_some_and(is_up)) {
+            Some(name) => Err(format!("{name} of somebody else is gone from {}", self.hosts[host].node)),
+            None => Ok(()),
+        }
+    }
+}

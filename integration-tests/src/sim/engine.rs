@@ -1,0 +1,353 @@
+//! A container engine that behaves as Docker does where an agent can tell, and
+//! fails as the profile says.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use shef_agent::{
+    engine::{Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, fake::foreign_labels},
+    supervisor::{Operation, Outcome},
+};
+use shef_common::{ids::ReplicaId, image::ImageRef, labels};
+
+use super::{
+    agent::AgentMail,
+    plant::Plant,
+    world::{Ev, Part, World},
+};
+
+/// Images with this in their name cannot be had until the faults stop.
+pub const BAD_IMAGE: &str = "missing";
+
+/// A host's engine and containers.
+#[derive(Debug, Default)]
+pub struct Engine {
+    /// The containers by name.
+    pub containers: BTreeMap<String, Container>,
+    images: BTreeSet<String>,
+    next_id: u64,
+    /// Whether it does not answer.
+    pub away: bool,
+    /// Who listens to its events: which run of the agent, which stream.
+    pub watch: Option<(u64, u64)>,
+    /// When the last event was delivered: events keep their order.
+    last_event: u64,
+}
+
+/// What is asked of it.
+#[derive(Debug)]
+pub enum EngineWork {
+    List,
+    Identify,
+    Pull { image: ImageRef, pull: u64 },
+    Run { replica: ReplicaId, operation: Operation },
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is answered.
+    Answered,
+    /// It is done, and the answer is lost.
+    DoneUnanswered,
+    /// It is not done, and nobody knows.
+    NotDone,
+    /// The engine refuses.
+    Refused,
+}
+
+/// A call on its way.
+#[derive(Debug)]
+pub struct EngineCall {
+    /// What is asked.
+    pub work: EngineWork,
+    /// How it ends.
+    pub fate: Fate,
+    /// How long until it is carried out.
+    pub delay: u64,
+}
+
+impl Engine {
+    /// An engine with a container of somebody else and one of another cluster.
+    #[must_use]
+    pub fn with_foreign_containers() -> Self {
+        let mut engine = Self::default();
+        let another: HashMap<String, String> = [
+            (labels::MANAGED, "true"),
+            (labels::SERVICE_NAME, "s0"),
+            (labels::CLUSTER, "ffffffffffffffff"),
+            (labels::SERVICE, "s0"),
+            (labels::SLOT, "0"),
+            (labels::GENERATION, "1"),
+            (labels::SPEC, r#"{"image":"app:1"}"#),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+        for (name, labels) in [("database", foreign_labels()), ("s0-999999", another)] {
+            engine.next_id += 1;
+            let id = format!("{:064x}", engine.next_id);
+            let name = name.to_owned();
+            let container = Container { id, name: name.clone(), labels, state: ContainerState::Running, unhealthy: false };
+            engine.containers.insert(name, container);
+        }
+        engine
+    }
+
+    fn by_id(&self, id: &str) -> Result<Container, EngineError> {
+        let found = self.containers.values().find(|container| container.id == id).cloned();
+        found.ok_or_else(|| EngineError::NoSuchContainer(format!("No such container: {id}")))
+    }
+
+    fn set(&mut self, name: &str, state: ContainerState) {
+        if let Some(container) = self.containers.get_mut(name) {
+            container.state = state;
+        }
+    }
+
+    /// Containers of ours, of `cluster`.
+    pub fn ours<'a>(
+        &'a self,
+        cluster: &'a shef_common::ids::ClusterId,
+    ) -> impl Iterator<Item = (&'a Container, shef_common::protocol::Assignment)> {
+        self.containers.values().filter_map(|container| Some((container, container.assignment(cluster)?)))
+    }
+}
+
+/// Whether a container counts as up: running, or about to be started again by the engine.
+#[must_use]
+pub fn is_up(container: &Container) -> bool {
+    matches!(container.state, ContainerState::Running | ContainerState::Restarting)
+}
+
+impl World {
+    /// Draws how long a call takes and how it ends.
+    pub fn engine_plan(&mut self, host: usize, work: EngineWork) -> EngineCall {
+        let delay = match &work {
+            EngineWork::List | EngineWork::Identify => self.rng.u64(1..20),
+            EngineWork::Pull { .. } => self.rng.u64(100..4_000),
+            EngineWork::Run { operation, .. } => match operation {
+                Operation::Create(_) => self.rng.u64(5..200),
+                Operation::Start(_) => self.rng.u64(5..300),
+                Operation::Stop { grace_s, .. } if self.chance(100) => u64::from(*grace_s) * 1_000,
+                Operation::Stop { .. } => self.rng.u64(5..500),
+                Operation::Remove(_) => self.rng.u64(5..100),
+                Operation::Inspect => self.rng.u64(1..10),
+            },
+        };
+        let mut fate = Fate::Answered;
+        for (per_mille, way) in [
+            (self.profile.engine_done_unanswered, Fate::DoneUnanswered),
+            (self.profile.engine_not_done, Fate::NotDone),
+            (self.profile.engine_refuses, Fate::Refused),
+        ] {
+            if self.fault(per_mille) {
+                fate = way;
+            }
+        }
+        if self.hosts[host].engine.away {
+            fate = Fate::NotDone;
+        }
+        EngineCall { work, fate, delay }
+    }
+
+    /// A call reaches the engine, whether or not the agent that made it still runs.
+    pub fn engine_call(&mut self, host: usize, inc: u64, call: EngineCall) {
+        let EngineCall { work, fate, .. } = call;
+        let slow = !matches!(fate, Fate::Answered | Fate::Refused);
+        let error = match fate {
+            Fate::Answered => None,
+            Fate::Refused => Some(EngineError::Refused("no space left on device".to_owned())),
+            Fate::DoneUnanswered | Fate::NotDone if self.chance(500) => Some(EngineError::TimedOut("no answer".to_owned())),
+            Fate::DoneUnanswered | Fate::NotDone => Some(EngineError::Unreachable("connection reset".to_owned())),
+        };
+        let done = matches!(fate, Fate::Answered | Fate::DoneUnanswered);
+        let mail = match work {
+            EngineWork::List => {
+                let containers = self.hosts[host].engine.containers.values();
+                let managed = containers.filter(|container| container.labels.contains_key(labels::MANAGED)).cloned().collect();
+                let listing = Listing { containers: managed, complete: true };
+                AgentMail::Listed(error.map_or(Ok(listing), Err))
+            }
+            EngineWork::Identify => AgentMail::Identified(error.map_or_else(|| Ok(facts()), Err)),
+            EngineWork::Pull { image, pull } => {
+                let outcome = if done { self.pull(host, &image) } else { Ok(()) };
+                AgentMail::Pulled { image, pull, outcome: error.map_or(outcome, Err) }
+            }
+            EngineWork::Run { replica, operation } => {
+                let outcome = self.operate(host, &replica, operation, done, error);
+                AgentMail::Done { replica, outcome }
+            }
+        };
+        let delay = if slow { self.rng.u64(5..5_000) } else { self.rng.u64(0..3) };
+        self.at(delay, Ev::Agent { host, inc, to: Part::Supervisor, mail });
+    }
+
+    fn pull(&mut self, host: usize, image: &ImageRef) -> Result<(), EngineError> {
+        let name = image.pinned();
+        if self.faults && name.contains(BAD_IMAGE) {
+            return Err(EngineError::Refused(format!("manifest for {name} not found: manifest unknown")));
+        }
+        self.hosts[host].engine.images.insert(name);
+        Ok(())
+    }
+
+    fn operate(
+        &mut self,
+        host: usize,
+        replica: &ReplicaId,
+        operation: Operation,
+        done: bool,
+        error: Option<EngineError>,
+    ) -> Outcome {
+        match operation {
+            Operation::Create(order) => {
+                let engine = &mut self.hosts[host].engine;
+                let made = if !done {
+                    Ok(String::new())
+                } else if !engine.images.contains(&order.template.image.pinned()) {
+                    Err(EngineError::NoSuchImage(format!("No such image: {}", order.template.image.pinned())))
+                } else if engine.containers.contains_key(replica.as_str()) {
+                    Err(EngineError::NameTaken(format!("the name {replica} is in use")))
+                } else {
+                    engine.next_id += 1;
+                    let id = format!("{:064x}", engine.next_id);
+                    let container = Container {
+                        id: id.clone(),
+                        name: replica.to_string(),
+                        labels: order.labels,
+                        state: ContainerState::Created,
+                        unhealthy: false,
+                    };
+                    engine.containers.insert(replica.to_string(), container);
+                    Ok(id)
+                };
+                Outcome::Create(error.map_or(made, Err))
+            }
+            Operation::Start(id) => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
+            Operation::Stop { id, .. } => Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops)),
+            Operation::Remove(id) => {
+                let id = if self.planted(Plant::RemovesTheFirst) { self.first_managed(host).unwrap_or(id) } else { id };
+                Outcome::Remove(self.ended(host, &id, done, error, Self::container_goes))
+            }
+            Operation::Inspect => {
+                let found = self.hosts[host].engine.containers.get(replica.as_str()).cloned();
+                Outcome::Inspect(error.map_or(Ok(found), Err))
+            }
+        }
+    }
+
+    fn first_managed(&self, host: usize) -> Option<String> {
+        let mut containers = self.hosts[host].engine.containers.values();
+        containers.find(|container| container.labels.contains_key(labels::MANAGED)).map(|container| container.id.clone())
+    }
+
+    fn ended(
+        &mut self,
+        host: usize,
+        id: &str,
+        done: bool,
+        error: Option<EngineError>,
+        act: fn(&mut Self, usize, &Container),
+    ) -> Result<(), EngineError> {
+        let found = self.hosts[host].engine.by_id(id);
+        if let (true, Ok(container)) = (done, &found) {
+            act(self, host, container);
+        }
+        error.map_or(found.map(|_| ()), Err)
+    }
+
+    fn container_starts(&mut self, host: usize, container: &Container) {
+        if is_up(container) {
+            return;
+        }
+        self.hosts[host].engine.set(&container.name, ContainerState::Running);
+        self.rules_runs(host, container);
+        self.engine_tells(host, container, EventKind::Started);
+    }
+
+    fn container_stops(&mut self, host: usize, container: &Container) {
+        self.rules_removal(host, container);
+        self.stop_container(host, container);
+    }
+
+    /// Stops a container, by whomever.
+    pub fn stop_container(&mut self, host: usize, container: &Container) {
+        if is_up(container) {
+            self.hosts[host].engine.set(&container.name, ContainerState::Exited);
+            if container.state == ContainerState::Running {
+                self.engine_tells(host, container, EventKind::Died { exit_code: 143 });
+            }
+            self.engine_tells(host, container, EventKind::Stopped);
+        }
+    }
+
+    fn container_goes(&mut self, host: usize, container: &Container) {
+        self.rules_removal(host, container);
+        self.destroy_container(host, container);
+    }
+
+    /// Removes a container, by whomever.
+    pub fn destroy_container(&mut self, host: usize, container: &Container) {
+        self.hosts[host].engine.containers.remove(&container.name);
+        if container.state == ContainerState::Running {
+            self.engine_tells(host, container, EventKind::Died { exit_code: 137 });
+        }
+        self.engine_tells(host, container, EventKind::Destroyed);
+    }
+
+    /// A planted bug: the agent removes everything it has.
+    pub fn delete_all(&mut self, host: usize, _inc: u64) {
+        let all: Vec<Container> = self.hosts[host].engine.containers.values().cloned().collect();
+        for container in all.iter().filter(|container| container.labels.contains_key(labels::MANAGED)) {
+            self.container_goes(host, container);
+        }
+    }
+
+    /// A container's process ends; the engine is to start it again.
+    pub fn container_exits(&mut self, host: usize, container: &Container) {
+        self.hosts[host].engine.set(&container.name, ContainerState::Restarting);
+        self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
+        let delay = self.rng.u64(100..5_000);
+        self.at(delay, Ev::EngineRestarts { host, name: container.name.clone() });
+    }
+
+    /// The engine starts a container again.
+    pub fn engine_restarts(&mut self, host: usize, name: &str) {
+        let waiting = self.hosts[host].engine.containers.get(name).filter(|c| c.state == ContainerState::Restarting).cloned();
+        if let Some(container) = waiting {
+            self.hosts[host].engine.set(name, ContainerState::Running);
+            self.engine_tells(host, &container, EventKind::Started);
+        }
+    }
+
+    fn engine_tells(&mut self, host: usize, container: &Container, kind: EventKind) {
+        self.note(|| format!("h{}: container {} {kind:?}", host + 1, container.name));
+        let Some((inc, watch)) = self.hosts[host].engine.watch else { return };
+        if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {
+            return;
+        }
+        let event = EngineEvent { id: container.id.clone(), name: container.name.clone(), kind };
+        let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
+        self.hosts[host].engine.last_event = due;
+        let mail = AgentMail::Happened { watch, event };
+        self.at(due - self.now, Ev::Agent { host, inc, to: Part::Supervisor, mail });
+    }
+
+    /// The event stream of a host ends.
+    pub fn stream_ends(&mut self, host: usize) {
+        if let Some((inc, watch)) = self.hosts[host].engine.watch.take() {
+            self.at(1, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::WatchEnded { watch } });
+        }
+    }
+}
+
+fn facts() -> EngineFacts {
+    EngineFacts {
+        version: "20.10.24".to_owned(),
+        api: "1.41".to_owned(),
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        cpus: 2,
+        memory_bytes: 4 << 30,
+    }
+}

@@ -1,0 +1,244 @@
+//! The driver in place of the cluster actor: admission step by step, and the
+//! mail between services and hosts' runners.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    ids::{ServiceName, Version},
+    protocol::{Registration, ReportAck},
+};
+use shef_master::{
+    cluster::Verdict,
+    runner::{FenceChanged, NodeRecord, RunnerCore},
+    scheduler::HostChanged,
+    service::{Refused, Request, ServiceCore, ServiceEffect},
+    store::LeadOutcome,
+};
+
+use super::ServiceDriver;
+use super::{Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER, STORE};
+use crate::sim::{
+    net::Reply,
+    plant::Plant,
+    world::{Ev, World},
+};
+
+impl World {
+    pub(super) fn cluster_mail(&mut self, master: &mut Master, mail: Mail) {
+        if self.killed(master) {
+            return;
+        }
+        match mail {
+            Mail::Ask { name, request, user } => self.ask(master, name, request, ReplyTo::User(user)),
+            Mail::Register { call, registration } => {
+                let admission = Admission { call, registration, steps_left: 3, imports_left: 0 };
+                self.admit(master, admission);
+            }
+            Mail::Report { call, report } => match master.runners.get(&report.node) {
+                Some(&runner) => master.post(runner, Mail::Report { call, report }),
+                None => {
+                    let fence = master.cluster.fence().clone();
+                    self.answer(call, Reply::Ack(ReportAck { fence, want_full: false, want_registration: true }));
+                }
+            },
+            Mail::Orders(orders) => match master.runners.get(&orders.node) {
+                Some(&runner) => master.post(runner, Mail::Orders(orders)),
+                None => self.note(|| format!("no runner for {}", orders.node)),
+            },
+            Mail::Statuses(statuses) => {
+                to_services(master, statuses, |status| status.replica.service().to_owned(), Mail::Statuses);
+            }
+            Mail::Gone(replicas) => to_services(master, replicas, |replica| replica.service().to_owned(), Mail::Gone),
+            Mail::HostChanged(change) => self.tell_host_changed(master, &change),
+            Mail::StaleFence(theirs) => {
+                if !master.cluster.fence().admits_over(&theirs) {
+                    let cluster = master.cluster.cluster().clone();
+                    master.post(STORE, Mail::Lead { above: theirs.epoch, cluster, reply: LeadFor::Push });
+                }
+            }
+            Mail::Led { result, reply } => self.led(master, result, reply),
+            Mail::Imported { admission, result } => self.imported(master, admission, result),
+            Mail::ImportLimit { admission } => {
+                if let Some(admission) = master.admissions.remove(&admission) {
+                    self.answer(admission.call, Reply::Later("could not be made durable in time".to_owned()));
+                }
+            }
+            Mail::Retired { name, actor, seen } => {
+                // A request that is on its way to the service keeps it alive.
+                if master.members.get(&name).is_some_and(|member| member.actor == actor && member.asked == seen) {
+                    master.members.remove(&name);
+                    master.close(actor);
+                    master.cluster.services_are(master.members.len());
+                }
+            }
+            other => debug_assert!(false, "not for the cluster: {other:?}"),
+        }
+    }
+
+    fn ask(&mut self, master: &mut Master, name: ServiceName, request: Request, reply: ReplyTo) {
+        let makes = matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
+        if !makes && !master.members.contains_key(&name) {
+            return self.replied(master, &name, reply, Err(Refused::NotFound));
+        }
+        if !master.members.contains_key(&name) {
+            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.down().clone());
+            self.add_service(master, name.clone(), core, Vec::new());
+        }
+        if let Some(member) = master.members.get_mut(&name) {
+            member.asked += 1;
+            let actor = member.actor;
+            master.post(actor, Mail::Request(request, reply));
+        }
+    }
+
+    pub(super) fn add_service(&mut self, master: &mut Master, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
+        master.next_actor += 1;
+        let actor = master.next_actor;
+        master.open(actor);
+        let mut service = ServiceDriver { name: name.clone(), core, waiting: BTreeMap::new(), tickets: 0, timer: None };
+        master.members.insert(name, Member { actor, asked: 0 });
+        master.cluster.services_are(master.members.len());
+        self.service_effects(master, actor, &mut service, initial);
+        master.actors.insert(actor, Actor::Service(service));
+    }
+
+    pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
+        let node = record.node.clone();
+        let (cluster, fence) = (master.cluster.cluster().clone(), master.cluster.fence().clone());
+        let (core, initial) = RunnerCore::new(cluster, fence, self.timing(), record, version, self.master_now(master));
+        master.next_actor += 1;
+        let actor = master.next_actor;
+        master.open(actor);
+        master.runners.insert(node.clone(), actor);
+        let mut runner = RunnerDriver { node, core, timer: None, heard: self.now, last: None };
+        self.runner_effects(master, actor, &mut runner, initial, None);
+        master.actors.insert(actor, Actor::Runner(runner));
+    }
+
+    pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
+        self.note(|| format!("master: {} is {}", change.node, if change.ready { "ready" } else { "down" }));
+        master.cluster.host_changed(&change.node, change.ready);
+        master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+        let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+        for service in services {
+            master.post(service, Mail::HostChanged(change.clone()));
+        }
+    }
+
+    /// Admission, one step at a time; comes back to itself after each.
+    fn admit(&mut self, master: &mut Master, mut admission: Admission) {
+        let verdict = master.cluster.register(&admission.registration);
+        self.note(|| format!("{} registers: {}", admission.registration.node, verdict_word(&verdict)));
+        match verdict {
+            Verdict::Refuse(why) => self.answer(admission.call, Reply::Refused(why)),
+            _ if admission.steps_left == 0 => {
+                self.answer(admission.call, Reply::Later("the leadership changes too often".to_owned()));
+            }
+            Verdict::Lead { above, cluster } => {
+                admission.steps_left -= 1;
+                let number = self.fresh();
+                master.admissions.insert(number, admission);
+                master.post(STORE, Mail::Lead { above, cluster, reply: LeadFor::Admission(number) });
+            }
+            Verdict::Import(by_service) if !self.planted(Plant::DeletesOnAbsence) => {
+                self.ensure_runner(master, &admission.registration);
+                let (number, node) = (self.fresh(), admission.registration.node.clone());
+                admission.imports_left = by_service.len();
+                master.admissions.insert(number, admission);
+                let mail = Mail::ImportLimit { admission: number };
+                self.at(IMPORT_LIMIT_MS, Ev::Master { inc: master.inc, actor: CLUSTER, mail });
+                for (name, holds) in by_service {
+                    self.ask(master, name, Request::Import { node: node.clone(), holds }, ReplyTo::Import(number));
+                }
+            }
+            Verdict::Import(_) | Verdict::Admit => {
+                self.ensure_runner(master, &admission.registration);
+                self.forward(master, admission);
+            }
+        }
+    }
+
+    fn ensure_runner(&mut self, master: &mut Master, registration: &Registration) {
+        if master.runners.contains_key(&registration.node) {
+            return;
+        }
+        let record = NodeRecord {
+            node: registration.node.clone(),
+            uid: registration.uid.clone(),
+            host: registration.host.clone(),
+            joined: self.master_now(master).wall,
+        };
+        self.add_runner(master, record, None);
+    }
+
+    fn forward(&mut self, master: &mut Master, admission: Admission) {
+        let Admission { call, registration, .. } = admission;
+        master.cluster.host_known(registration.node.clone(), registration.uid.clone());
+        match master.runners.get(&registration.node) {
+            Some(&runner) => master.post(runner, Mail::Register { call, registration }),
+            None => self.answer(call, Reply::Later("the host's runner has ended".to_owned())),
+        }
+    }
+
+    fn led(&mut self, master: &mut Master, result: Result<LeadOutcome, String>, reply: LeadFor) {
+        let admission = match reply {
+            LeadFor::Admission(number) => master.admissions.remove(&number),
+            LeadFor::Push => None,
+        };
+        match result {
+            Ok(led) => {
+                self.note(|| format!("leading anew, epoch {}", led.fence.epoch));
+                master.cluster.led(led.cluster, led.fence.clone());
+                let runners: Vec<u64> = master.runners.values().copied().collect();
+                for runner in runners {
+                    master.post(runner, Mail::Fence(FenceChanged(led.fence.clone())));
+                }
+                if let Some(admission) = admission {
+                    self.admit(master, admission);
+                }
+            }
+            Err(why) => {
+                if let Some(admission) = admission {
+                    self.answer(admission.call, Reply::Later(why));
+                }
+            }
+        }
+    }
+
+    fn imported(&mut self, master: &mut Master, number: u64, result: Result<shef_master::service::Accepted, Refused>) {
+        let Some(mut admission) = master.admissions.remove(&number) else { return };
+        match result {
+            Err(refused) => self.answer(admission.call, Reply::Later(format!("not taken over: {refused:?}"))),
+            Ok(_) => {
+                admission.imports_left -= 1;
+                if admission.imports_left == 0 {
+                    self.forward(master, admission);
+                } else {
+                    master.admissions.insert(number, admission);
+                }
+            }
+        }
+    }
+}
+
+fn verdict_word(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Admit => "admitted".to_owned(),
+        Verdict::Import(held) => format!("to be imported with {} services", held.len()),
+        Verdict::Lead { above, .. } => format!("lead above {above} first"),
+        Verdict::Refuse(why) => format!("refused: {why}"),
+    }
+}
+
+fn to_services<T>(master: &mut Master, items: Vec<T>, service: impl Fn(&T) -> String, mail: impl Fn(Vec<T>) -> Mail) {
+    let mut by_service: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for item in items {
+        by_service.entry(service(&item)).or_default().push(item);
+    }
+    for (name, items) in by_service {
+        if let Some(member) = master.members.get(name.as_str()) {
+            let actor = member.actor;
+            master.post(actor, mail(items));
+        }
+    }
+}

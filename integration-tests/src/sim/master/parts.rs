@@ -1,0 +1,271 @@
+//! The drivers in place of the service and runner actors.
+
+use bytes::Bytes;
+use shef_common::clock::DurationMs;
+use shef_common::{
+    protocol::Registered,
+    status::{ReplicaState, ReplicaStatus},
+};
+use shef_master::{
+    runner::{NodeState, RunnerEffect, RunnerEvent},
+    scheduler::{HostChanged, Schedule},
+    service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
+    store::{Key, Write},
+};
+
+use super::{CLUSTER, Mail, Master, PUSH_LIMIT_MS, ReplyTo, RunnerDriver, SCHEDULER, STORE, ServiceDriver, storage::word};
+use crate::sim::{
+    net::{Body, Caller, Reply},
+    plant::Plant,
+    world::World,
+};
+
+impl World {
+    pub(super) fn service_mail(&mut self, master: &mut Master, actor: u64, service: &mut ServiceDriver, mail: Mail) {
+        let mut now = self.master_now(master);
+        let event = match mail {
+            Mail::Request(request, reply) => {
+                service.tickets += 1;
+                service.waiting.insert(service.tickets, reply);
+                ServiceEvent::Request(service.tickets, request)
+            }
+            Mail::Scheduled(scheduled) => ServiceEvent::Scheduled(scheduled),
+            Mail::Committed(result) => {
+                self.note(|| format!("service {}: {}", service.name, word(&result)));
+                match result {
+                    Ok(()) => ServiceEvent::Committed,
+                    Err(error) => ServiceEvent::CommitFailed(Refused::from(&error)),
+                }
+            }
+            Mail::Statuses(statuses) => {
+                self.rules_observed(&statuses);
+                if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
+                    now.mono.0 = now.mono.0.saturating_sub(400_000);
+                }
+                ServiceEvent::Observed(statuses)
+            }
+            Mail::Gone(replicas) => ServiceEvent::Gone(replicas),
+            Mail::HostChanged(HostChanged { node, ready }) => ServiceEvent::HostChanged { node, ready },
+            Mail::Wake => ServiceEvent::Wake,
+            other => return debug_assert!(false, "not for a service: {other:?}"),
+        };
+        let effects = service.core.handle(event, now);
+        self.service_effects(master, actor, service, effects);
+    }
+
+    pub(super) fn service_effects(
+        &mut self,
+        master: &mut Master,
+        actor: u64,
+        service: &mut ServiceDriver,
+        effects: Vec<ServiceEffect>,
+    ) {
+        for effect in effects {
+            if self.killed(master) {
+                return;
+            }
+            let name = service.name.clone();
+            match effect {
+                ServiceEffect::Schedule { place, candidates, give_up } => {
+                    master.post(
+                        SCHEDULER,
+                        Mail::Schedule { from: actor, ask: Schedule { service: name, place, candidates, give_up } },
+                    );
+                }
+                ServiceEffect::Commit { expect, record } => {
+                    self.note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_deref())));
+                    self.rules_plans(master, &name, record.as_deref());
+                    if self.planted(Plant::OrdersBeforeCommit)
+                        && let Some(record) = &record
+                    {
+                        for replica in record.wanted() {
+                            let orders =
+                                Orders { node: replica.node.clone(), set: vec![record.assignment(replica)], remove: vec![] };
+                            master.post(CLUSTER, Mail::Orders(orders));
+                        }
+                    }
+                    let value = record.as_deref().and_then(|record| serde_json::to_vec(record).ok()).map(Bytes::from);
+                    let write = Write { key: Key::Service(name), expect, value };
+                    master.post(STORE, Mail::Commit { from: actor, writes: vec![write] });
+                }
+                ServiceEffect::Reply(ticket, answer) => match service.waiting.remove(&ticket) {
+                    Some(reply) => self.replied(master, &name, reply, answer),
+                    None => self.violated(format!("request {ticket} of service {name} is answered twice")),
+                },
+                ServiceEffect::Order { node, set, remove } => {
+                    self.lies(master, actor, &set, &remove);
+                    master.post(CLUSTER, Mail::Orders(Orders { node, set, remove }));
+                }
+                ServiceEffect::Occupy(nodes) => master.post(SCHEDULER, Mail::Occupy(name, nodes)),
+                ServiceEffect::Vacate(nodes) => master.post(SCHEDULER, Mail::Vacate(name, nodes)),
+                ServiceEffect::Publish(Some(view)) => {
+                    master.services_shown.insert(name, *view);
+                }
+                ServiceEffect::Publish(None) => {
+                    master.services_shown.remove(&name);
+                }
+                ServiceEffect::Count(_) => {}
+                ServiceEffect::WakeAt(at) => self.set_timer(master, actor, &mut service.timer, at),
+                ServiceEffect::Retire => master.post(CLUSTER, Mail::Retired { name, actor, seen: service.tickets }),
+            }
+        }
+    }
+
+    /// Planted bugs that consist in believing what nobody said.
+    fn lies(
+        &mut self,
+        master: &mut Master,
+        actor: u64,
+        set: &[shef_common::protocol::Assignment],
+        remove: &[shef_common::ids::ReplicaId],
+    ) {
+        if self.planted(Plant::RemovesOriginalFirst) {
+            let now = self.master_now(master).wall;
+            let runs = set.iter().map(|set| ReplicaStatus::new(set.replica.clone(), ReplicaState::Running, now)).collect();
+            master.post(actor, Mail::Statuses(runs));
+        }
+        if self.planted(Plant::DeletedWhileHeld) {
+            master.post(actor, Mail::Gone(remove.to_vec()));
+        }
+    }
+
+    pub(super) fn replied(
+        &mut self,
+        master: &mut Master,
+        name: &shef_common::ids::ServiceName,
+        reply: ReplyTo,
+        answer: Result<Accepted, Refused>,
+    ) {
+        match reply {
+            ReplyTo::User(user) => self.user_is_answered(name, user, answer),
+            ReplyTo::Import(admission) => master.post(CLUSTER, Mail::Imported { admission, result: answer }),
+        }
+    }
+
+    pub(super) fn runner_mail(&mut self, master: &mut Master, actor: u64, runner: &mut RunnerDriver, mail: Mail) {
+        let now = self.master_now(master);
+        let (event, call) = match mail {
+            Mail::Register { call, registration } => {
+                runner.heard = self.now;
+                (RunnerEvent::Register(registration), Some(call))
+            }
+            Mail::Report { call, report } => {
+                // Reports that come too late are no sign of life.
+                let number = (report.boot.clone(), report.seq);
+                let newer = runner.last.as_ref().is_none_or(|last| last.0 != number.0 || last.1 < number.1);
+                let effects = runner.core.handle(RunnerEvent::Report(*report), now);
+                if newer && effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration)) {
+                    runner.heard = self.now;
+                    runner.last = Some(number);
+                }
+                return self.runner_effects(master, actor, runner, effects, Some(call));
+            }
+            Mail::Orders(Orders { set, remove, .. }) => {
+                self.note(|| format!("{} is to run {} more and to remove {remove:?}", runner.node, set.len()));
+                (RunnerEvent::Order { set, remove }, None)
+            }
+            Mail::PushDone { revision, outcome } => {
+                self.note(|| format!("push {revision} to {}: {outcome:?}", runner.node));
+                (RunnerEvent::PushDone { revision, outcome }, None)
+            }
+            Mail::Fence(fence) => (RunnerEvent::FenceChanged(fence.0), None),
+            Mail::Committed(Ok(())) => (RunnerEvent::Committed, None),
+            Mail::Committed(Err(_)) => (RunnerEvent::CommitFailed, None),
+            Mail::Wake => {
+                self.sweeps_again(master, runner);
+                (RunnerEvent::Wake, None)
+            }
+            other => return debug_assert!(false, "not for a runner: {other:?}"),
+        };
+        let effects = runner.core.handle(event, now);
+        self.runner_effects(master, actor, runner, effects, call);
+    }
+
+    /// A planted bug: while some host is down, every timer calls all others down and up again.
+    fn sweeps_again(&mut self, master: &mut Master, runner: &RunnerDriver) {
+        if self.planted(Plant::MigratesAgain) && !master.cluster.down().is_empty() && runner.core.is_ready() {
+            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+            for service in services {
+                for ready in [false, true] {
+                    master.post(service, Mail::HostChanged(HostChanged { node: runner.node.clone(), ready }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn runner_effects(
+        &mut self,
+        master: &mut Master,
+        actor: u64,
+        runner: &mut RunnerDriver,
+        effects: Vec<RunnerEffect>,
+        call: Option<u64>,
+    ) {
+        let mut reply = None;
+        for effect in effects {
+            if self.killed(master) {
+                return;
+            }
+            let node = runner.node.clone();
+            match effect {
+                RunnerEffect::Registered(registered) => {
+                    reply = Some(Reply::Registered(Registered { ..registered }));
+                }
+                RunnerEffect::Ack(ack) => reply = Some(Reply::Ack(ack)),
+                RunnerEffect::Push { push, .. } => {
+                    let Some(host) = self.host_of(&node) else { continue };
+                    self.note(|| push_word(&node, &push));
+                    self.rules_push(host, &push);
+                    let from = Caller::Runner { inc: master.inc, actor, revision: push.revision };
+                    self.call(host, from, Body::Push(*push), PUSH_LIMIT_MS);
+                }
+                RunnerEffect::Statuses(statuses) => master.post(CLUSTER, Mail::Statuses(statuses)),
+                RunnerEffect::Gone(replicas) => {
+                    self.note(|| format!("{node} no longer holds {replicas:?}"));
+                    master.post(CLUSTER, Mail::Gone(replicas));
+                }
+                RunnerEffect::HostChanged { ready } => {
+                    if !ready && self.now - runner.heard < super::TIMING.down_after.0 {
+                        let silent = DurationMs(self.now - runner.heard);
+                        self.violated(format!("host {node} is called down {} ms after it was heard of", silent.0));
+                    }
+                    master.post(CLUSTER, Mail::HostChanged(HostChanged { node, ready }));
+                }
+                RunnerEffect::Commit { expect, record } => {
+                    let value = serde_json::to_vec(&record).ok().map(Bytes::from);
+                    let write = Write { key: Key::Node(node), expect, value };
+                    master.post(STORE, Mail::Commit { from: actor, writes: vec![write] });
+                }
+                RunnerEffect::StaleFence(fence) => master.post(CLUSTER, Mail::StaleFence(fence)),
+                RunnerEffect::Publish(view) => {
+                    if view.state == NodeState::Ready {
+                        master.ready_since.entry(node.clone()).or_insert(self.now);
+                    } else {
+                        master.ready_since.remove(&node);
+                    }
+                    master.hosts_shown.insert(node, *view);
+                }
+                RunnerEffect::WakeAt(at) => self.set_timer(master, actor, &mut runner.timer, at),
+            }
+        }
+        if let Some(call) = call {
+            self.answer(call, reply.unwrap_or_else(|| Reply::Later("the runner gave no answer".to_owned())));
+        }
+    }
+}
+
+/// A record in a line.
+pub(super) fn record_word(record: Option<&ServiceRecord>) -> String {
+    let Some(record) = record else { return "nothing".to_owned() };
+    let replicas: Vec<String> =
+        record.replicas.iter().map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want)).collect();
+    let gone = if record.deleted { ", deleted" } else { "" };
+    format!("{} wanted, generation {}{gone} [{}]", record.spec.replicas, record.generation, replicas.join(" "))
+}
+
+fn push_word(node: &shef_common::ids::NodeName, push: &shef_common::protocol::Push) -> String {
+    let set: Vec<&str> = push.set.iter().map(|set| set.replica.as_str()).collect();
+    let remove: Vec<&str> = push.remove.iter().map(|id| id.as_str()).collect();
+    let base = push.base.map_or_else(|| "snapshot".to_owned(), |base| format!("base {base}"));
+    format!("push {} to {node}, {base}, set [{}] remove [{}]", push.revision, set.join(" "), remove.join(" "))
+}

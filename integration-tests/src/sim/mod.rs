@@ -1,0 +1,32 @@
+//! The simulator: the real cores of a master and its agents on one thread, in
+//! virtual time, over a fake store, network and engines, with seeded faults.
+//!
+//! The driver takes the place of the actors and of everything outside: it hands
+//! time and randomness in and carries effects out, after latencies and through
+//! faults that the seed chooses. It decides nothing that a core decides.
+//! `docs/simulator.md` says what is checked, what is not modelled, and how to
+//! replay a failure.
+//!
+//! - [`profile`]: which faults there are and how often; [`plant`]: bugs on purpose
+//! - [`world`]: the queue of what is to come, and the run from start to verdict
+//! - [`net`]: calls between hosts; [`engine`]: a container engine
+//! - [`master`], [`agent`]: the drivers in place of the actors
+//! - [`user`], [`chaos`]: who asks for things, and who breaks them
+//! - [`rules`]: what must hold after every step; [`converged`]: what must hold in the end
+
+mod agent;
+mod chaos;
+mod converged;
+mod engine;
+mod master;
+mod net;
+mod plant;
+mod profile;
+mod rules;
+mod run;
+mod user;
+mod world;
+
+pub use plant::Plant;
+pub use profile::Profile;
+pub use run::{Failure, check_seeds, run_seed};

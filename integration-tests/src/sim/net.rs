@@ -1,0 +1,183 @@
+//! Calls between hosts: lost, late, doubled, reordered, or to nobody.
+
+use std::rc::Rc;
+
+use shef_common::{
+    ids::Revision,
+    protocol::{Accepted, Push, PushRefused, Registered, Registration, Report, ReportAck},
+};
+use shef_master::runner::PushFailure;
+
+use super::{
+    agent::AgentMail,
+    master::{CLUSTER, Mail},
+    world::{Ev, Part, World},
+};
+
+/// What is asked.
+#[derive(Debug)]
+pub enum Body {
+    /// Master to agent.
+    Push(Push),
+    /// Agent to master.
+    Register(Registration),
+    /// Agent to master.
+    Report(Report),
+}
+
+/// What is answered.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// To a push.
+    Push(Result<Accepted, PushRefused>),
+    /// To a registration.
+    Registered(Registered),
+    /// To a report.
+    Ack(ReportAck),
+    /// A status of 4xx: the master does not want it.
+    Refused(String),
+    /// A status of 5xx: come back later.
+    Later(String),
+    /// Nothing.
+    None,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Caller {
+    /// A runner of the master.
+    Runner {
+        /// Which run of the master.
+        inc: u64,
+        /// Which actor.
+        actor: u64,
+        /// Of which push.
+        revision: Revision,
+    },
+    /// An agent's reporter.
+    Reporter {
+        /// Which run of the agent.
+        inc: u64,
+        /// Whether it registers.
+        registers: bool,
+    },
+}
+
+/// A call that waits for its answer.
+#[derive(Debug)]
+pub struct Call {
+    /// The host at the agent's end.
+    pub host: usize,
+    /// Who waits.
+    pub from: Caller,
+}
+
+impl World {
+    /// Sends `body` between the master and `host`; gives up after `limit_ms`.
+    pub fn call(&mut self, host: usize, from: Caller, body: Body, limit_ms: u64) {
+        let call = self.fresh();
+        self.calls.insert(call, Call { host, from });
+        self.at(limit_ms, Ev::CallLimit { call });
+        let body = Rc::new(body);
+        if self.fault(self.profile.lose) {
+            self.note(|| format!("call {call} of host {host} is lost"));
+        } else {
+            let delay = self.latency();
+            self.at(delay, Ev::Request { call, body: body.clone() });
+        }
+        if self.fault(self.profile.double) {
+            let delay = self.latency() + self.rng.u64(0..2_000);
+            self.at(delay, Ev::Request { call, body });
+        }
+    }
+
+    fn latency(&mut self) -> u64 {
+        if self.fault(self.profile.late) { self.rng.u64(1_000..20_000) } else { self.rng.u64(0..=8) }
+    }
+
+    /// A request has come through, if it has.
+    pub fn request_arrives(&mut self, call: u64, body: &Rc<Body>) {
+        // A request that comes twice or too late is served all the same; only
+        // its answer finds nobody.
+        let host = match (self.calls.get(&call), &**body) {
+            (Some(call), _) => Some(call.host),
+            (None, Body::Push(_)) => None,
+            (None, Body::Register(registration)) => self.host_of(&registration.node),
+            (None, Body::Report(report)) => self.host_of(&report.node),
+        };
+        let host = host.or_else(|| self.late.get(&call).copied());
+        let Some(host) = host else { return };
+        self.late.insert(call, host);
+        if self.hosts[host].cut {
+            return;
+        }
+        match &**body {
+            Body::Push(push) => match &self.hosts[host].agent {
+                Some(agent) => {
+                    let (inc, mail) = (agent.inc, AgentMail::Push { call, push: push.clone() });
+                    self.agent_mail(host, inc, Part::Supervisor, mail);
+                }
+                None => self.answer(call, Reply::None),
+            },
+            Body::Register(registration) => {
+                let mail = Mail::Register { call, registration: Box::new(registration.clone()) };
+                self.to_cluster(call, mail);
+            }
+            Body::Report(report) => {
+                self.note(|| report_word(report));
+                self.to_cluster(call, Mail::Report { call, report: Box::new(report.clone()) });
+            }
+        }
+    }
+
+    fn to_cluster(&mut self, call: u64, mail: Mail) {
+        match &self.master {
+            Some(master) => {
+                let inc = master.inc;
+                self.master_mail(inc, CLUSTER, mail);
+            }
+            // Nobody listens there.
+            None => self.answer(call, Reply::None),
+        }
+    }
+
+    /// Sends an answer back.
+    pub fn answer(&mut self, call: u64, reply: Reply) {
+        if self.fault(self.profile.lose) {
+            return self.note(|| format!("the answer to call {call} is lost"));
+        }
+        let delay = self.latency();
+        self.at(delay, Ev::Answer { call, reply });
+    }
+
+    /// An answer has come through, if it has; later ones find nobody.
+    pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
+        let Some(open) = self.calls.get(&call) else { return };
+        let host = open.host;
+        if self.hosts[host].cut && !matches!(reply, Reply::None) {
+            return;
+        }
+        let Some(Call { from, .. }) = self.calls.remove(&call) else { return };
+        self.late.insert(call, host);
+        match from {
+            Caller::Runner { inc, actor, revision } => {
+                let outcome = match reply {
+                    Reply::Push(Ok(accepted)) => Ok(accepted),
+                    Reply::Push(Err(refused)) => Err(PushFailure::Refused(refused)),
+                    other => Err(PushFailure::Unknown(format!("{other:?}"))),
+                };
+                self.master_mail(inc, actor, Mail::PushDone { revision, outcome });
+            }
+            Caller::Reporter { inc, registers } => {
+                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { registers, reply });
+            }
+        }
+    }
+}
+
+fn report_word(report: &Report) -> String {
+    let statuses: Vec<String> = report.statuses.iter().map(|status| format!("{}:{:?}", status.replica, status.state)).collect();
+    let full = if report.full { ", full" } else { "" };
+    let accepted = report.accepted.as_ref().map(|accepted| (accepted.fence.epoch.0, accepted.revision.0));
+    format!("{} reports {}{full}, accepted {accepted:?} [{}]", report.node, report.seq, statuses.join(" "))
+}

@@ -1,0 +1,52 @@
+//! Bugs put in on purpose, each in the driver's place where a core or a shell
+//! could have it: what proves that the simulator would find them.
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// docker-shef 1: a removal takes the first managed container of the host.
+    RemovesTheFirst,
+    /// docker-shef 2: told that the master does not know it, an agent removes all it has.
+    DeletesOnAbsence,
+    /// docker-shef 3: a lost host's replicas are placed again at every sweep.
+    MigratesAgain,
+    /// docker-shef 4: what fails is tried again at once, for ever.
+    RetriesAtOnce,
+    /// docker-shef 5: hosts are told before the record is durable.
+    OrdersBeforeCommit,
+    /// docker-shef 6: the store takes writes without looking at versions and fences.
+    WritesUnchecked,
+    /// docker-shef 7: one report that does not come means that the host is dead.
+    OneLostReport,
+    /// docker-shef 10: a service is gone while hosts still hold its containers.
+    DeletedWhileHeld,
+    /// A request is acknowledged before its record is durable.
+    AcknowledgesEarly,
+    /// An agent follows a leader older than one it has accepted.
+    AcceptsStaleFence,
+    /// An agent applies a change to a ledger that it does not build on.
+    WrongBase,
+    /// An agent starts with an empty ledger.
+    ForgetsLedger,
+    /// The original goes before its replacement runs.
+    RemovesOriginalFirst,
+}
+
+impl Plant {
+    /// Every one.
+    pub const ALL: [Self; 13] = [
+        Self::RemovesTheFirst,
+        Self::DeletesOnAbsence,
+        Self::MigratesAgain,
+        Self::RetriesAtOnce,
+        Self::OrdersBeforeCommit,
+        Self::WritesUnchecked,
+        Self::OneLostReport,
+        Self::DeletedWhileHeld,
+        Self::AcknowledgesEarly,
+        Self::AcceptsStaleFence,
+        Self::WrongBase,
+        Self::ForgetsLedger,
+        Self::RemovesOriginalFirst,
+    ];
+}

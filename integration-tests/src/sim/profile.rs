@@ -1,0 +1,215 @@
+//! Which faults a run has, and how often.
+
+/// Faults that come on their own, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chaos {
+    /// The master's process is killed, between any two effects.
+    CrashMaster,
+    /// An agent's process is killed, between any two effects.
+    CrashAgent,
+    /// A host's network is cut for a while.
+    Cut,
+    /// A host's engine does not answer for a while.
+    EngineAway,
+    /// The engine's event stream ends.
+    StreamEnds,
+    /// A container's process ends; the engine starts it again.
+    Exit,
+    /// Somebody removes a container by hand.
+    Vanish,
+    /// Somebody stops a container by hand.
+    HandStop,
+    /// The store refuses everything for a while.
+    StoreAway,
+    /// The store loses the last of what it confirmed.
+    LoseTail,
+    /// The store is emptied while the master runs.
+    Empty,
+    /// The master is killed and the store emptied before it is started again.
+    EmptyWhileDown,
+    /// A wall clock jumps.
+    WallJump,
+}
+
+/// How a run goes wrong. Probabilities are in thousandths.
+#[derive(Debug, Clone, Default)]
+pub struct Profile {
+    /// Its name in a failure's report.
+    pub name: &'static str,
+    /// A message or its answer is lost.
+    pub lose: u32,
+    /// A message comes twice.
+    pub double: u32,
+    /// A message takes up to 20 s.
+    pub late: u32,
+    /// An engine's answer is lost, the operation done.
+    pub engine_done_unanswered: u32,
+    /// An engine's answer is lost, the operation not done.
+    pub engine_not_done: u32,
+    /// An engine refuses.
+    pub engine_refuses: u32,
+    /// A ledger cannot be written.
+    pub ledger_fails: u32,
+    /// A store call is refused.
+    pub store_refuses: u32,
+    /// A store call is done, its answer lost.
+    pub store_done_unanswered: u32,
+    /// A store call is lost.
+    pub store_not_done: u32,
+    /// A store call takes up to 8 s.
+    pub store_slow: u32,
+    /// A service's image is one that no registry has, until the faults stop.
+    pub bad_image: u32,
+    /// What comes on its own, by weight.
+    pub chaos: &'static [(Chaos, u32)],
+    /// How long, on average, between two of those, in milliseconds.
+    pub chaos_every_ms: u64,
+    /// The store may forget what was acknowledged: promises about that are not checked.
+    pub store_forgets: bool,
+}
+
+impl Profile {
+    /// Only the user, and latencies.
+    #[must_use]
+    pub fn calm() -> Self {
+        Self { name: "calm", ..Self::default() }
+    }
+    /// Messages lost, late, doubled and reordered.
+    #[must_use]
+    pub fn messages() -> Self {
+        Self { name: "messages", lose: 60, double: 60, late: 30, ..Self::default() }
+    }
+    /// Master and agents killed and started again.
+    #[must_use]
+    pub fn crashes() -> Self {
+        Self {
+            name: "crashes",
+            chaos: &[(Chaos::CrashMaster, 3), (Chaos::CrashAgent, 3)],
+            chaos_every_ms: 4_000,
+            lose: 5,
+            late: 5,
+            ..Self::default()
+        }
+    }
+    /// Hosts cut off and back, flapping.
+    #[must_use]
+    pub fn hosts() -> Self {
+        Self {
+            name: "hosts",
+            chaos: &[(Chaos::Cut, 6), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
+            chaos_every_ms: 3_000,
+            lose: 10,
+            late: 5,
+            ..Self::default()
+        }
+    }
+    /// Engines that time out, refuse and go away; containers that exit, vanish or are stopped.
+    #[must_use]
+    pub fn engines() -> Self {
+        Self {
+            name: "engines",
+            engine_done_unanswered: 40,
+            engine_not_done: 40,
+            engine_refuses: 20,
+            ledger_fails: 30,
+            bad_image: 200,
+            chaos: &[
+                (Chaos::EngineAway, 2),
+                (Chaos::StreamEnds, 2),
+                (Chaos::Exit, 4),
+                (Chaos::Vanish, 3),
+                (Chaos::HandStop, 3),
+                (Chaos::CrashAgent, 2),
+            ],
+            chaos_every_ms: 2_000,
+            ..Self::default()
+        }
+    }
+    /// A store that refuses, is slow, or does not confirm.
+    #[must_use]
+    pub fn store() -> Self {
+        Self {
+            name: "store",
+            store_refuses: 30,
+            store_done_unanswered: 50,
+            store_not_done: 50,
+            store_slow: 40,
+            chaos: &[(Chaos::StoreAway, 2), (Chaos::CrashMaster, 2)],
+            chaos_every_ms: 5_000,
+            ..Self::default()
+        }
+    }
+    /// A store that loses its tail or is emptied under a running master.
+    #[must_use]
+    pub fn store_loss() -> Self {
+        Self {
+            name: "store_loss",
+            store_done_unanswered: 20,
+            store_not_done: 20,
+            chaos: &[(Chaos::LoseTail, 3), (Chaos::Empty, 2), (Chaos::StoreAway, 1), (Chaos::CrashMaster, 1)],
+            chaos_every_ms: 5_000,
+            store_forgets: true,
+            ..Self::default()
+        }
+    }
+    /// A store that is found empty at the master's start.
+    #[must_use]
+    pub fn emptied() -> Self {
+        Self {
+            name: "emptied",
+            chaos: &[(Chaos::EmptyWhileDown, 3), (Chaos::Cut, 1), (Chaos::CrashAgent, 1)],
+            chaos_every_ms: 8_000,
+            store_forgets: true,
+            ..Self::default()
+        }
+    }
+    /// Everything that a store which keeps its promises leaves possible.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            name: "everything",
+            lose: 30,
+            double: 30,
+            late: 15,
+            engine_done_unanswered: 15,
+            engine_not_done: 15,
+            engine_refuses: 5,
+            ledger_fails: 10,
+            store_refuses: 10,
+            store_done_unanswered: 15,
+            store_not_done: 15,
+            store_slow: 10,
+            bad_image: 100,
+            chaos: &[
+                (Chaos::CrashMaster, 3),
+                (Chaos::CrashAgent, 3),
+                (Chaos::Cut, 5),
+                (Chaos::EngineAway, 1),
+                (Chaos::StreamEnds, 1),
+                (Chaos::Exit, 2),
+                (Chaos::Vanish, 2),
+                (Chaos::HandStop, 2),
+                (Chaos::StoreAway, 1),
+                (Chaos::WallJump, 2),
+            ],
+            chaos_every_ms: 2_500,
+            store_forgets: false,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::calm(),
+            Self::messages(),
+            Self::crashes(),
+            Self::hosts(),
+            Self::engines(),
+            Self::store(),
+            Self::store_loss(),
+            Self::emptied(),
+            Self::everything(),
+        ]
+    }
+}

@@ -1,0 +1,382 @@
+//! What must hold after every step. Each rule is a sentence in `docs/simulator.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use shef_agent::{engine::Container, supervisor::ledger::Ledger};
+use shef_common::{
+    backoff::Backoff,
+    ids::{Fence, ReplicaId, Revision, ServiceName, Version},
+    protocol::{Accepted, Push},
+    status::{ReplicaState, ReplicaStatus},
+};
+use shef_master::{
+    service::{Request, ServiceRecord, ServiceState, ServiceView, Want},
+    store::{Key, Led, StoreError, Write, WriteOutcome},
+};
+
+use super::{engine::is_up, master::Master, world::World};
+
+/// What is remembered to judge by.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// Under which fence the store was led last.
+    pub fence: Option<Fence>,
+    /// Services as they are stored.
+    pub stored: BTreeMap<ServiceName, (Version, ServiceRecord)>,
+    raw: BTreeMap<Key, (Version, Bytes)>,
+    /// Every version that was ever stored, in order; `None`: it was removed.
+    log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
+    /// Replicas that a durable record has wanted to run.
+    wanted: BTreeSet<ReplicaId>,
+    /// Replicas that a durable record has wanted to be gone.
+    unwanted: BTreeSet<ReplicaId>,
+    /// Replicas whose container has run.
+    ran: BTreeSet<ReplicaId>,
+    /// When the master heard first that a replica failed.
+    failed: BTreeMap<ReplicaId, u64>,
+    /// What each host's disk says it has accepted, and what it said before.
+    accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
+    /// Pushes that were accepted.
+    applied: BTreeSet<(usize, String, u64, Revision)>,
+    /// The store has lost something, ever.
+    pub store_lost: bool,
+    /// The store has lost only the last of it, so that it contradicts the hosts.
+    pub tail_lost: bool,
+}
+
+impl World {
+    // --- the store --------------------------------------------------------
+
+    /// The leadership was taken.
+    pub fn rules_led(&mut self, led: &Led) {
+        if let Some(before) = &self.rules.fence
+            && led.fence.epoch <= before.epoch
+            && !self.rules.store_lost
+        {
+            self.violated(format!("the epoch went from {} to {}", before.epoch, led.fence.epoch));
+        }
+        self.rules.fence = Some(led.fence.clone());
+        self.look_at_store();
+    }
+
+    /// The store was called with writes.
+    pub fn rules_stored(&mut self, _inc: u64, fence: &Fence, _writes: &[Write], _result: &Result<Vec<WriteOutcome>, StoreError>) {
+        let changed = self.look_at_store();
+        if changed && self.rules.fence.as_ref() != Some(fence) && !self.rules.store_lost {
+            self.violated(format!("the store took a write of epoch {}, which no longer leads", fence.epoch));
+        }
+    }
+
+    /// The store was given back what it had lost.
+    pub fn rules_restored(&mut self) {
+        self.look_at_store();
+    }
+
+    /// The store has lost something.
+    pub fn rules_store_lost(&mut self) {
+        self.rules.store_lost = true;
+        self.rules.tail_lost |= !self.store.records().is_empty();
+        let stored: Vec<_> = self.store.records();
+        self.rules.raw = stored.iter().map(|record| (record.key.clone(), (record.version, record.value.clone()))).collect();
+        self.rules.stored = stored
+            .iter()
+            .filter_map(|record| match &record.key {
+                Key::Service(name) => Some((name.clone(), (record.version, serde_json::from_slice(&record.value).ok()?))),
+                Key::Node(_) | Key::Stats => None,
+            })
+            .collect();
+    }
+
+    /// The master was told that it no longer leads.
+    pub fn rules_deposed(&mut self, inc: u64, stored: &Fence) {
+        if inc == self.master_inc && self.rules.fence.as_ref().is_some_and(|fence| stored.epoch <= fence.epoch) {
+            self.violated(format!("master {inc} gives up the leadership though nobody else has taken it"));
+        }
+    }
+
+    /// Takes in what changed in the store; returns whether anything did.
+    fn look_at_store(&mut self) -> bool {
+        let now: BTreeMap<Key, (Version, Bytes)> =
+            self.store.records().into_iter().map(|record| (record.key, (record.version, record.value))).collect();
+        let before = std::mem::replace(&mut self.rules.raw, now.clone());
+        let mut changed = false;
+        for key in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+            let (old, new) = (before.get(key), now.get(key));
+            if old == new {
+                continue;
+            }
+            changed = true;
+            if let Key::Service(name) = key {
+                self.service_stored(name, old.map(|(version, _)| *version), new);
+            }
+        }
+        changed
+    }
+
+    fn service_stored(&mut self, name: &ServiceName, old_version: Option<Version>, new: Option<&(Version, Bytes)>) {
+        let old = self.rules.stored.remove(name).map(|(_, record)| record);
+        let new = match new {
+            None => None,
+            Some((version, bytes)) => match serde_json::from_slice::<ServiceRecord>(bytes) {
+                Ok(record) => Some((*version, record)),
+                Err(error) => return self.violated(format!("the store holds {name}, which cannot be read: {error}")),
+            },
+        };
+        let log = self.rules.log.entry(name.clone()).or_default();
+        match &new {
+            Some((version, record)) => log.push((*version, Some(record.clone()))),
+            None => log.push((old_version.unwrap_or_default().next(), None)),
+        }
+        let record = new.as_ref().map(|(_, record)| record);
+        self.check_spec(name, old.as_ref(), record);
+        self.check_dropped(name, old.as_ref(), record);
+        for replica in record.iter().flat_map(|record| &record.replicas) {
+            match replica.want {
+                Want::Run => self.rules.wanted.insert(replica.id.clone()),
+                Want::Remove => self.rules.unwanted.insert(replica.id.clone()),
+            };
+        }
+        if let Some(new) = new {
+            self.rules.stored.insert(name.clone(), new);
+        }
+    }
+
+    /// What is stored was asked for by somebody.
+    fn check_spec(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+        let Some(new) = new else {
+            if old.is_some_and(|old| !old.deleted) && !self.user.deletes.contains(name) {
+                self.violated(format!("the record of {name} is gone, and nobody deleted it"));
+            }
+            return;
+        };
+        if new.imported || self.rules.store_lost {
+            return;
+        }
+        let replicas = self.user.replicas.get(name).is_some_and(|asked| asked.contains(&new.spec.replicas));
+        let image = self.user.images.get(name).is_some_and(|asked| asked.contains(&new.spec.template.image.pinned()));
+        if !replicas || !image {
+            self.violated(format!("{name} is stored with a spec that nobody asked for: {:?}", new.spec));
+        }
+        if new.deleted && !self.user.deletes.contains(name) {
+            self.violated(format!("{name} is stored as deleted, and nobody asked for that"));
+        }
+    }
+
+    /// A replica leaves its record only when no host holds its container any more.
+    fn check_dropped(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+        if self.rules.tail_lost {
+            return;
+        }
+        for replica in old.iter().flat_map(|old| &old.replicas) {
+            let kept = new.is_some_and(|new| new.replicas.iter().any(|kept| kept.id == replica.id));
+            let id = replica.id.as_str();
+            if !kept && let Some(host) = self.hosts.iter().find(|host| host.engine.containers.contains_key(id)) {
+                let node = &host.node;
+                let rule = format!("{id} is no longer in the record of {name}, but {node} still holds its container");
+                return self.violated(rule);
+            }
+        }
+    }
+
+    // --- the master -------------------------------------------------------
+
+    /// A service is about to commit: what is new in it is necessary and not too early.
+    pub fn rules_plans(&mut self, master: &Master, name: &ServiceName, record: Option<&ServiceRecord>) {
+        let Some(record) = record else { return };
+        let Some(shown) = master.services_shown.get(name) else { return };
+        let is_new = |id: &ReplicaId| shown.replica_states.iter().all(|known| known.id != *id);
+        let now = self.now;
+        let ready_before = |node| master.ready_since.get(node).is_some_and(|since| *since < now);
+        self.check_retired(name, shown, record);
+        let mut broken = None;
+        for replica in record.wanted().filter(|replica| is_new(&replica.id)) {
+            let same = |other: &&shef_master::service::ReplicaRecord| {
+                other.id != replica.id && other.slot == replica.slot && other.generation == replica.generation
+            };
+            // What an import brings is not placed by us.
+            let placed = !record.imported && !self.rules.wanted.contains(&replica.id);
+            if placed && let Some(other) = record.wanted().filter(same).find(|other| ready_before(&other.node)) {
+                broken =
+                    Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
+            }
+            if replica.attempt > 0 {
+                let in_slot = shown.replica_states.iter().filter(|known| known.slot == replica.slot);
+                let last = in_slot.filter_map(|known| self.rules.failed.get(&known.id)).max();
+                let wait = Backoff::REPLICA.after(replica.attempt).0;
+                if let Some(last) = last.filter(|last| self.now < **last + wait) {
+                    broken = Some(format!(
+                        "{} is try {} of its slot, {} ms after the last failed, but {wait} ms is the back-off",
+                        replica.id,
+                        replica.attempt,
+                        self.now - last
+                    ));
+                }
+            }
+        }
+        if let Some(broken) = broken {
+            self.violated(broken);
+        }
+    }
+
+    /// What runs, for all that the master has been told, is retired only because the user
+    /// wants fewer or other ones, or because another replica of its slot has run.
+    fn check_retired(&mut self, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
+        let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
+        let slots = before().map(|replica| replica.slot).collect::<BTreeSet<_>>().len();
+        let created_anew = shown.state == ServiceState::Deleting && !record.deleted;
+        if record.deleted || created_anew || slots > record.spec.replicas as usize {
+            return;
+        }
+        for replica in before() {
+            let kept = record.wanted().any(|kept| kept.id == replica.id);
+            let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
+            let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
+            let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
+            if !kept && may_run && up && !replaced() {
+                return self
+                    .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
+            }
+        }
+    }
+
+    /// A service hears of its replicas.
+    pub fn rules_observed(&mut self, statuses: &[ReplicaStatus]) {
+        for status in statuses {
+            if matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
+                self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
+            }
+        }
+    }
+
+    /// A host is told something: it is durable.
+    pub fn rules_push(&mut self, host: usize, push: &Push) {
+        if self.rules.store_lost {
+            return;
+        }
+        let node = self.hosts[host].node.clone();
+        if let Some(early) = push.set.iter().find(|set| !self.rules.wanted.contains(&set.replica)) {
+            return self.violated(format!("{node} is told to run {}, which is not durable", early.replica));
+        }
+        if let Some(early) = push.remove.iter().find(|id| !self.rules.unwanted.contains(*id)) {
+            self.violated(format!("{node} is told to remove {early}, which is not durable"));
+        }
+    }
+
+    /// A user's request was acknowledged: the store has had that version.
+    pub fn rules_acknowledged(&mut self, name: &ServiceName, version: Version) {
+        let had = self.rules.log.get(name).is_some_and(|log| log.iter().any(|(stored, _)| *stored == version));
+        let came_to_nothing = !self.rules.stored.contains_key(name);
+        if !had && !came_to_nothing && !self.rules.store_lost {
+            self.violated(format!("a request of {name} was acknowledged with version {version}, which the store has never had"));
+        }
+        if came_to_nothing && !had && self.rules.log.get(name).is_none_or(Vec::is_empty) && !self.rules.store_lost {
+            self.violated(format!("a request of {name} was acknowledged, but the store has never heard of it"));
+        }
+    }
+
+    /// In the end, the last acknowledged request of every service is what its version says.
+    pub fn check_acknowledged(&self) -> Result<(), String> {
+        if self.rules.store_lost {
+            return Ok(());
+        }
+        for (name, (version, request)) in &self.user.acknowledged {
+            let log = self.rules.log.get(name).map_or(&[][..], Vec::as_slice);
+            let Some((_, record)) = log.iter().rev().find(|(stored, _)| stored == version) else { continue };
+            let fits = match (request, record) {
+                (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
+                    !record.deleted && record.spec == *spec
+                }
+                (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
+                (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
+                (Request::Import { .. }, _) => true,
+                (_, None) => false,
+            };
+            if !fits {
+                return Err(format!("{name}: version {version} is not what was acknowledged: {request:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    // --- the agents -------------------------------------------------------
+
+    /// A ledger is about to be on disk: its fence and revision never go back.
+    pub fn rules_ledger(&mut self, host: usize, ledger: &Ledger) {
+        let (last, _) = self.rules.accepted.entry(host).or_default().clone();
+        let goes_back = match (&last, &ledger.accepted) {
+            (Some(last), Some(next)) => {
+                !next.fence.admits_over(&last.fence) || next.fence == last.fence && next.revision < last.revision
+            }
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if goes_back {
+            let node = &self.hosts[host].node;
+            return self.violated(format!("the ledger of {node} goes back from {last:?} to {:?}", ledger.accepted));
+        }
+        if last != ledger.accepted {
+            self.rules.accepted.insert(host, (ledger.accepted.clone(), last));
+        }
+    }
+
+    /// An agent says yes to a push: it was admitted, and a change builds on what was there.
+    pub fn rules_accepts(&mut self, host: usize, push: &PushHead) {
+        let node = self.hosts[host].node.clone();
+        let (now, before) = self.rules.accepted.entry(host).or_default().clone();
+        let key = (host, push.fence.leader.to_string(), push.fence.epoch.0, push.revision);
+        let again = self.rules.applied.contains(&key);
+        let Some(now) = now else { return self.violated(format!("{node} accepts a push without writing it down")) };
+        if !push.fence.admits_over(&now.fence) {
+            return self.violated(format!("{node} follows epoch {} after {}", push.fence.epoch, now.fence.epoch));
+        }
+        if let Some(base) = push.base.filter(|_| !again && now.revision == push.revision) {
+            let builds = before.is_some_and(|before| before.fence == push.fence && before.revision == base);
+            if !builds {
+                return self.violated(format!("{node} applies change {} to something else than its base {base}", push.revision));
+            }
+        }
+        self.rules.applied.insert(key);
+    }
+
+    /// An agent registers with what it has accepted: never less than it has on disk, or had just before.
+    pub fn rules_tells(&mut self, host: usize, told: Option<&Accepted>) {
+        let (now, before) = self.rules.accepted.entry(host).or_default().clone();
+        if told != now.as_ref() && told != before.as_ref() {
+            let node = &self.hosts[host].node;
+            self.violated(format!("{node} says it has accepted {told:?}, but it has {now:?}"));
+        }
+    }
+
+    /// A container runs.
+    pub fn rules_runs(&mut self, _host: usize, container: &Container) {
+        if let Ok(id) = ReplicaId::parse(&container.name) {
+            self.rules.ran.insert(id);
+        }
+    }
+
+    /// An agent stops or removes a container: it is ours, and a durable record wanted it gone.
+    pub fn rules_removal(&mut self, host: usize, container: &Container) {
+        let node = self.hosts[host].node.clone();
+        let name = &container.name;
+        let ours = self.hosts[host].ledger.cluster.as_ref().is_some_and(|cluster| container.assignment(cluster).is_some());
+        if !ours {
+            return self.violated(format!("{node} touches {name}, which is not ours"));
+        }
+        let unwanted = ReplicaId::parse(name).is_ok_and(|id| self.rules.unwanted.contains(&id));
+        if !unwanted && !self.rules.tail_lost {
+            self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
+        }
+    }
+}
+
+/// What identifies a push.
+#[derive(Debug, Clone)]
+pub struct PushHead {
+    /// Under which fence.
+    pub fence: Fence,
+    /// On what it builds.
+    pub base: Option<Revision>,
+    /// What it leads to.
+    pub revision: Revision,
+}

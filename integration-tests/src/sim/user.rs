@@ -1,0 +1,129 @@
+//! The user: creates, scales, updates and deletes one to five services.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    ids::{ServiceName, Version},
+    image::ImageRef,
+    spec::{ServiceSpec, Template},
+};
+use shef_master::service::{Accepted, Expect, Refused, Request};
+
+use super::{
+    engine::BAD_IMAGE,
+    master::{CLUSTER, Mail},
+    world::{Ev, World},
+};
+
+/// The most services.
+const SERVICES: u32 = 5;
+/// The most replicas of one.
+const REPLICAS: u32 = 6;
+
+/// What the user asked for and was told.
+#[derive(Debug, Default)]
+pub struct User {
+    next: u64,
+    /// Requests without an answer yet.
+    pub open: BTreeMap<u64, (ServiceName, Request)>,
+    /// Requests that were answered.
+    answered: BTreeSet<u64>,
+    /// Numbers of replicas that somebody asked for, by service.
+    pub replicas: BTreeMap<ServiceName, BTreeSet<u32>>,
+    /// Images likewise.
+    pub images: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// Services whose deletion somebody asked for.
+    pub deletes: BTreeSet<ServiceName>,
+    /// The last acknowledged request of a service and its version.
+    pub acknowledged: BTreeMap<ServiceName, (Version, Request)>,
+    last_version: BTreeMap<ServiceName, Version>,
+    updates: u32,
+}
+
+impl World {
+    /// The user does something, and will again.
+    pub fn user_acts(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let pause = self.rng.u64(200..5_000);
+        self.at(pause, Ev::User);
+        let Ok(name) = ServiceName::parse(&format!("s{}", self.rng.u32(0..SERVICES))) else { return };
+        let known = self.master.as_ref().is_some_and(|master| master.services_shown.contains_key(&name));
+        let replicas = self.rng.u32(0..=REPLICAS);
+        let version = self.user.last_version.get(&name).copied();
+        let expect = match version {
+            Some(version) if self.chance(200) => Expect::Exactly(version),
+            Some(_) | None => Expect::Any,
+        };
+        let request = match self.rng.u32(0..10) {
+            0..=3 if !known => Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() },
+            0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
+            4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },
+            7 => Request::Create { spec: self.spec(&name, replicas), needs_host: false },
+            _ => Request::Delete { expect },
+        };
+        self.ask_for(name, request);
+    }
+
+    fn spec(&mut self, name: &ServiceName, replicas: u32) -> ServiceSpec {
+        let bad = self.fault(self.profile.bad_image);
+        self.user.updates += 1;
+        let image = if bad { format!("{BAD_IMAGE}:{}", self.user.updates) } else { format!("app:{}", self.rng.u32(0..3)) };
+        let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
+        let mut template = Template::of(image);
+        template.stop_grace_s = self.rng.u32(0..4);
+        ServiceSpec { name: name.clone(), replicas, template: template.into() }
+    }
+
+    fn ask_for(&mut self, name: ServiceName, request: Request) {
+        let user = &mut self.user;
+        match &request {
+            Request::Create { spec, .. } | Request::Put { spec, .. } => {
+                user.replicas.entry(name.clone()).or_default().insert(spec.replicas);
+                user.images.entry(name.clone()).or_default().insert(spec.template.image.pinned());
+            }
+            Request::Scale { replicas, .. } => {
+                user.replicas.entry(name.clone()).or_default().insert(*replicas);
+            }
+            Request::Delete { .. } => {
+                user.deletes.insert(name.clone());
+            }
+            Request::Import { .. } => {}
+        }
+        user.next += 1;
+        let number = user.next;
+        user.open.insert(number, (name.clone(), request.clone()));
+        self.note(|| format!("user asks {number}: {name}: {}", request_word(&request)));
+        if let Some(master) = &self.master {
+            let inc = master.inc;
+            self.master_mail(inc, CLUSTER, Mail::Ask { name, request, user: number });
+        }
+    }
+
+    /// A request of the user's is answered.
+    pub fn user_is_answered(&mut self, name: &ServiceName, number: u64, answer: Result<Accepted, Refused>) {
+        self.note(|| format!("user is answered {number}: {answer:?}"));
+        if !self.user.answered.insert(number) {
+            return self.violated(format!("the user's request {number} is answered twice"));
+        }
+        let Some((_, request)) = self.user.open.remove(&number) else { return };
+        if let Ok(accepted) = answer {
+            self.user.last_version.insert(name.clone(), accepted.version);
+            self.rules_acknowledged(name, accepted.version);
+            self.user.acknowledged.insert(name.clone(), (accepted.version, request));
+        }
+    }
+}
+
+fn request_word(request: &Request) -> String {
+    match request {
+        Request::Create { spec, needs_host } => {
+            format!("create {} of {} (needs host: {needs_host})", spec.replicas, spec.template.image.pinned())
+        }
+        Request::Put { spec, expect } => format!("put {} of {} {expect:?}", spec.replicas, spec.template.image.pinned()),
+        Request::Scale { replicas, expect, .. } => format!("scale to {replicas} {expect:?}"),
+        Request::Delete { expect } => format!("delete {expect:?}"),
+        Request::Import { .. } => "import".to_owned(),
+    }
+}

@@ -1,0 +1,291 @@
+//! Everything there is in a run, and the queue of what is to come.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use fastrand::Rng;
+use shef_common::{
+    clock::{MonoMs, Now, WallMs},
+    ids::NodeName,
+};
+use shef_master::store::fake::FakeStore;
+
+use super::{
+    agent::{AgentMail, Host},
+    engine::EngineCall,
+    master::{Mail, Master, StoreCall},
+    net::{Body, Call, Reply},
+    plant::Plant,
+    profile::{Chaos, Profile},
+    rules::Rules,
+    user::User,
+};
+
+/// How many hosts a run has at most.
+pub const MAX_HOSTS: usize = 6;
+/// The wall clock's time at the start of a run.
+const EPOCH_MS: u64 = 1_750_000_000_000;
+
+/// What is to come.
+#[derive(Debug)]
+pub enum Ev {
+    /// The master's process starts.
+    MasterStart,
+    /// Mail for one of its actors, if that incarnation still runs.
+    Master { inc: u64, actor: u64, mail: Mail },
+    /// An actor's timer; valid if it is still the one that was set last.
+    MasterTimer { inc: u64, actor: u64, timer: u64 },
+    /// A call reaches the store.
+    Store { inc: u64, call: StoreCall },
+    /// An agent's process starts.
+    AgentStart { host: usize },
+    /// Something for an agent, if that incarnation still runs.
+    Agent { host: usize, inc: u64, to: Part, mail: AgentMail },
+    /// A timer of an agent.
+    AgentTimer { host: usize, inc: u64, to: Part, at: MonoMs },
+    /// An agent's write reaches its disk.
+    LedgerWrite { host: usize, inc: u64, ledger: Box<shef_agent::supervisor::ledger::Ledger>, fails: bool },
+    /// A call reaches an engine; the answer, if there is to be one.
+    Engine { host: usize, inc: u64, call: EngineCall },
+    /// An engine starts a container again whose process ended.
+    EngineRestarts { host: usize, name: String },
+    /// A message reaches its destination.
+    Request { call: u64, body: Rc<Body> },
+    /// An answer reaches the caller.
+    Answer { call: u64, reply: Reply },
+    /// The caller gives up.
+    CallLimit { call: u64 },
+    /// The user does something.
+    User,
+    /// Something breaks.
+    Chaos,
+    /// Something is well again.
+    Heal(Heal),
+    /// No faults from now on.
+    Quiet,
+    /// See whether everything is as it should be.
+    Look,
+}
+
+/// What is well again.
+#[derive(Debug, Clone, Copy)]
+pub enum Heal {
+    /// A host's network.
+    Link(usize),
+    /// A host's engine.
+    Engine(usize),
+    /// The store.
+    Store,
+}
+
+/// Which of an agent's actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The supervisor.
+    Supervisor,
+    /// The reporter.
+    Reporter,
+}
+
+/// A run.
+pub struct World {
+    /// All randomness.
+    pub rng: Rng,
+    /// Virtual milliseconds since the start.
+    pub now: u64,
+    seq: u64,
+    queue: BTreeMap<(u64, u64), Ev>,
+    /// Which faults there are.
+    pub profile: Profile,
+    /// The bug that was put in.
+    pub plant: Option<Plant>,
+    /// Whether faults still come.
+    pub faults: bool,
+    /// What happened, if somebody wants to read it.
+    pub trace: Option<Vec<String>>,
+    /// The rule that was broken.
+    pub broken: Option<String>,
+    /// Steps so far.
+    pub steps: u64,
+    /// The store.
+    pub store: FakeStore,
+    /// The master, while it runs.
+    pub master: Option<Box<Master>>,
+    /// Counts its runs.
+    pub master_inc: u64,
+    /// How many effects until the master is killed.
+    pub master_fuse: Option<u32>,
+    /// How far its wall clock is off.
+    pub master_wall: i64,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// Calls between hosts that wait for their answer.
+    pub calls: BTreeMap<u64, Call>,
+    /// Which host a call was with, once it no longer waits.
+    pub late: BTreeMap<u64, usize>,
+    /// The user.
+    pub user: User,
+    /// What is watched.
+    pub rules: Rules,
+    /// When faults stopped.
+    pub quiet_since: u64,
+    /// Since when everything is as it should be.
+    pub well_since: Option<u64>,
+}
+
+impl World {
+    /// A run of `seed`, with a trace if one is wanted.
+    #[must_use]
+    pub fn new(seed: u64, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let count = rng.usize(1..=MAX_HOSTS);
+        let hosts = (0..count).map(|n| Host::new(n, &mut rng)).collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            seq: 0,
+            queue: BTreeMap::new(),
+            profile,
+            plant,
+            faults: true,
+            trace: trace.then(Vec::new),
+            broken: None,
+            steps: 0,
+            store: FakeStore::new(),
+            master: None,
+            master_inc: 0,
+            master_fuse: None,
+            master_wall: 0,
+            hosts,
+            calls: BTreeMap::new(),
+            late: BTreeMap::new(),
+            user: User::default(),
+            rules: Rules::default(),
+            quiet_since: 0,
+            well_since: None,
+        };
+        world.at(0, Ev::MasterStart);
+        for host in 0..count {
+            let delay = world.rng.u64(0..3_000);
+            world.at(delay, Ev::AgentStart { host });
+        }
+        world.at(500, Ev::User);
+        if world.profile.chaos_every_ms > 0 {
+            world.at(2_000, Ev::Chaos);
+        }
+        let faulty = world.rng.u64(20_000..60_000);
+        world.at(faulty, Ev::Quiet);
+        world
+    }
+
+    /// Queues `ev` for `delay` milliseconds from now, behind what is queued for then.
+    pub fn at(&mut self, delay: u64, ev: Ev) {
+        self.seq += 1;
+        self.queue.insert((self.now + delay, self.seq), ev);
+    }
+
+    /// Takes what comes next.
+    pub fn pop(&mut self) -> Option<Ev> {
+        let ((at, _), ev) = self.queue.pop_first()?;
+        self.now = at;
+        self.steps += 1;
+        Some(ev)
+    }
+
+    /// A number that names something new.
+    pub fn fresh(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Whether something that happens `per_mille` of a thousand times happens now.
+    pub fn chance(&mut self, per_mille: u32) -> bool {
+        per_mille > 0 && self.rng.u32(0..1_000) < per_mille
+    }
+
+    /// Whether a fault happens now.
+    pub fn fault(&mut self, per_mille: u32) -> bool {
+        self.faults && self.chance(per_mille)
+    }
+
+    /// Whether `plant` is in.
+    #[must_use]
+    pub fn planted(&self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    /// Sixteen hexadecimal digits.
+    pub fn hex16(&mut self) -> String {
+        format!("{:016x}", self.rng.u64(..))
+    }
+
+    /// Writes a line of the trace.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9} {}", Seconds(self.now), line()));
+        }
+    }
+
+    /// A rule was broken: the run ends.
+    pub fn violated(&mut self, rule: String) {
+        self.note(|| format!("BROKEN: {rule}"));
+        self.broken.get_or_insert(rule);
+    }
+
+    /// Both clocks of a process that was started at `started`, with its wall clock off by `off`.
+    #[must_use]
+    pub fn clocks(&self, started: u64, off: i64) -> Now {
+        let wall = (EPOCH_MS + self.now).saturating_add_signed(off);
+        Now { mono: MonoMs(self.now - started), wall: WallMs(wall) }
+    }
+
+    /// The host of that name.
+    #[must_use]
+    pub fn host_of(&self, node: &NodeName) -> Option<usize> {
+        self.hosts.iter().position(|host| host.node == *node)
+    }
+
+    /// One step.
+    pub fn step(&mut self, ev: Ev) {
+        match ev {
+            Ev::MasterStart => self.start_master(),
+            Ev::Master { inc, actor, mail } => self.master_mail(inc, actor, mail),
+            Ev::MasterTimer { inc, actor, timer } => self.master_timer(inc, actor, timer),
+            Ev::Store { inc, call } => self.store_call(inc, call),
+            Ev::AgentStart { host } => self.start_agent(host),
+            Ev::Agent { host, inc, to, mail } => self.agent_mail(host, inc, to, mail),
+            Ev::AgentTimer { host, inc, to, at } => self.agent_timer(host, inc, to, at),
+            Ev::LedgerWrite { host, inc, ledger, fails } => self.ledger_write(host, inc, *ledger, fails),
+            Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),
+            Ev::EngineRestarts { host, name } => self.engine_restarts(host, &name),
+            Ev::Request { call, body } => self.request_arrives(call, &body),
+            Ev::Answer { call, reply } => self.answer_arrives(call, reply),
+            Ev::CallLimit { call } => self.answer_arrives(call, Reply::None),
+            Ev::User => self.user_acts(),
+            Ev::Chaos => self.chaos(),
+            Ev::Heal(heal) => self.heal(heal),
+            Ev::Quiet => self.quiet(),
+            Ev::Look => self.look(),
+        }
+    }
+
+    /// Draws one of the profile's faults.
+    pub fn draw_chaos(&mut self) -> Option<Chaos> {
+        let total: u32 = self.profile.chaos.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.rng.u32(0..total.max(1));
+        for (chaos, weight) in self.profile.chaos {
+            if drawn < *weight {
+                return Some(*chaos);
+            }
+            drawn -= weight;
+        }
+        None
+    }
+}
+
+struct Seconds(u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{}.{:03}", self.0 / 1_000, self.0 % 1_000))
+    }
+}
