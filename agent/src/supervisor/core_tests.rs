@@ -342,3 +342,28 @@ fn what_was_removed_while_a_list_was_on_its_way_does_not_come_back() {
     world.finish(0, End::Well);
     assert_eq!(world.core.holds().count(), 0);
 }
+
+#[test]
+fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
+    let mut world = World::new();
+    world.push(None, &[0], &[]);
+    world.settle();
+    // Stopped again and again, until its back-off is longer than the time between two lists.
+    for _ in 0..6 {
+        let container = world.containers["web-000000"].clone();
+        world.set(&container, ContainerState::Exited);
+        world.event(&container, EventKind::Stopped);
+        world.hear(true);
+        for _ in 0..40 {
+            while !world.pending.is_empty() {
+                world.finish(0, End::Well);
+            }
+            world.hear(true);
+            if world.containers["web-000000"].state == ContainerState::Running {
+                break;
+            }
+            world.advance(10_000);
+        }
+        assert_eq!(world.containers["web-000000"].state, ContainerState::Running, "not within 400 s");
+    }
+}

@@ -352,13 +352,21 @@ impl Replica {
 
     /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens again soon.
     fn repair(&mut self, reason: &str, now: Now) {
-        if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
-            self.repairs = 0;
+        if let Some(at) = self.repaired_at.filter(|at| *at > now.mono) {
+            // It waits for its repair already: seeing it again does not put that off.
+            self.not_before = at;
+            if self.status.state == ReplicaState::Starting {
+                return;
+            }
+        } else {
+            if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
+                self.repairs = 0;
+            }
+            let wait = Backoff::REPLICA.after(self.repairs);
+            self.repairs += 1;
+            self.not_before = now.mono + wait;
+            self.repaired_at = Some(self.not_before);
         }
-        let wait = Backoff::REPLICA.after(self.repairs);
-        self.repairs += 1;
-        self.not_before = now.mono + wait;
-        self.repaired_at = Some(self.not_before);
         self.pulled = false;
         self.crashed = None;
         self.settles_at = None;

@@ -18,6 +18,9 @@ impl World {
         let every = self.profile.chaos_every_ms;
         let next = self.rng.u64(every / 4..every * 2);
         self.at(next, Ev::Chaos);
+        if !self.rules.has_host {
+            return;
+        }
         let Some(chaos) = self.draw_chaos() else { return };
         let host = self.rng.usize(..self.hosts.len());
         self.note(|| format!("chaos: {chaos:?} (h{})", host + 1));
@@ -70,6 +73,10 @@ impl World {
                 self.rules_store_lost();
             }
             Chaos::EmptyWhileDown => {
+                // A cluster that somebody has joined anew in the meantime stays another one.
+                if self.hosts.iter().any(|host| host.ledger.cluster.is_none()) {
+                    return;
+                }
                 if let Some(master) = self.master.take() {
                     self.note(|| format!("master {} is killed and its store emptied", master.inc));
                     self.store.empty();

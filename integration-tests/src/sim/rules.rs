@@ -39,6 +39,8 @@ pub struct Rules {
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Pushes that were accepted.
     applied: BTreeSet<(usize, String, u64, Revision)>,
+    /// The store has had a host: from then on the cluster keeps its identity.
+    pub has_host: bool,
     /// The store has lost something, ever.
     pub store_lost: bool,
     /// The store has lost only the last of it, so that it contradicts the hosts.
@@ -107,6 +109,7 @@ impl World {
                 continue;
             }
             changed = true;
+            self.rules.has_host |= matches!(key, Key::Node(_));
             if let Key::Service(name) = key {
                 self.service_stored(name, old.map(|(version, _)| *version), new);
             }
@@ -201,7 +204,10 @@ impl World {
                     Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
             }
             if replica.attempt > 0 {
-                let in_slot = shown.replica_states.iter().filter(|known| known.slot == replica.slot);
+                let in_slot = shown
+                    .replica_states
+                    .iter()
+                    .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
                 let last = in_slot.filter_map(|known| self.rules.failed.get(&known.id)).max();
                 let wait = Backoff::REPLICA.after(replica.attempt).0;
                 if let Some(last) = last.filter(|last| self.now < **last + wait) {
@@ -223,7 +229,8 @@ impl World {
     /// wants fewer or other ones, or because another replica of its slot has run.
     fn check_retired(&mut self, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
         let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
-        let slots = before().map(|replica| replica.slot).collect::<BTreeSet<_>>().len();
+        let imported = record.replicas.iter().map(|replica| replica.slot);
+        let slots = before().map(|replica| replica.slot).chain(imported).collect::<BTreeSet<_>>().len();
         let created_anew = shown.state == ServiceState::Deleting && !record.deleted;
         if record.deleted || created_anew || slots > record.spec.replicas as usize {
             return;

@@ -48,6 +48,12 @@ impl World {
         }
         let pause = self.rng.u64(200..5_000);
         self.at(pause, Ev::User);
+        if !self.rules.has_host {
+            return;
+        }
+        if self.rules.store_lost && self.master.as_ref().is_some_and(|master| master.hosts_shown.is_empty()) {
+            return; // Who fills an emptied store before a host has come founds another cluster.
+        }
         let Ok(name) = ServiceName::parse(&format!("s{}", self.rng.u32(0..SERVICES))) else { return };
         let known = self.master.as_ref().is_some_and(|master| master.services_shown.contains_key(&name));
         let replicas = self.rng.u32(0..=REPLICAS);

@@ -204,7 +204,7 @@ impl World {
 
     /// Whether a fault happens now.
     pub fn fault(&mut self, per_mille: u32) -> bool {
-        self.faults && self.chance(per_mille)
+        self.faults && self.rules.has_host && self.chance(per_mille)
     }
 
     /// Whether `plant` is in.

@@ -145,7 +145,11 @@ impl ClusterActor {
         };
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
         let (core, initial) = RunnerCore::new(cluster, fence, self.timing, record, version, Now::read());
-        self.runners.insert(node.clone(), RunnerActor::new(node, core, initial, out).start());
+        let runner = RunnerActor::new(node.clone(), core, initial, out).start();
+        if let Some((set, remove)) = self.core.kept_orders(&node) {
+            post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
+        }
+        self.runners.insert(node, runner);
     }
 
     fn ask(&mut self, name: ServiceName, request: Request, ctx: &mut Context<Self>) -> ResponseFuture<Result<Accepted, Refused>> {
@@ -320,7 +324,10 @@ impl Handler<Orders> for ClusterActor {
     fn handle(&mut self, orders: Orders, ctx: &mut Self::Context) {
         match self.runners.get(&orders.node) {
             Some(runner) => post(ctx, &runner.clone().recipient(), orders),
-            None => log::error!(node:% = orders.node; "no runner for this host; it will be imported when it registers"),
+            None => {
+                log::warn!(node:% = orders.node; "this host has no runner yet; its orders wait until it registers");
+                self.core.keep_orders(orders.node, orders.set, orders.remove);
+            }
         }
     }
 }

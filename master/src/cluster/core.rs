@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ServiceName},
+    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Assignment, Registration},
 };
 
@@ -33,13 +33,18 @@ pub struct ClusterCore {
     hosts: BTreeMap<NodeName, (NodeUid, bool)>,
     down: BTreeSet<NodeName>,
     services: usize,
+    /// Orders for hosts that nobody knows yet.
+    kept: BTreeMap<NodeName, Orders>,
 }
+
+/// What a host is to run and to remove.
+pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
 
 impl ClusterCore {
     /// A cluster under `fence` without members.
     #[must_use]
     pub const fn new(cluster: ClusterId, fence: Fence) -> Self {
-        Self { cluster, fence, hosts: BTreeMap::new(), down: BTreeSet::new(), services: 0 }
+        Self { cluster, fence, hosts: BTreeMap::new(), down: BTreeSet::new(), services: 0, kept: BTreeMap::new() }
     }
 
     /// The cluster's id.
@@ -96,6 +101,20 @@ impl ClusterCore {
         self.hosts.contains_key(node)
     }
 
+    /// Keeps orders for a host that has no runner yet: the store may know a
+    /// replica there, and not the host, when the master died amid its admission.
+    pub fn keep_orders(&mut self, node: NodeName, set: Vec<Assignment>, remove: Vec<ReplicaId>) {
+        let kept = self.kept.entry(node).or_default();
+        kept.0.extend(set);
+        kept.0.retain(|assignment| !remove.contains(&assignment.replica));
+        kept.1.extend(remove);
+    }
+
+    /// The orders that were kept for a host which has a runner from now on.
+    pub fn kept_orders(&mut self, node: &NodeName) -> Option<Orders> {
+        self.kept.remove(node)
+    }
+
     /// What to do with `registration`.
     #[must_use]
     pub fn register(&self, registration: &Registration) -> Verdict {
@@ -136,7 +155,7 @@ impl ClusterCore {
 #[cfg(test)]
 mod tests {
     use shef_common::{
-        ids::{BootId, Generation, LeaderId, ReplicaId, Revision, Slot},
+        ids::{BootId, Generation, LeaderId, Revision, Slot},
         image::ImageRef,
         protocol::{Accepted, HostInfo},
         spec::Template,
@@ -218,6 +237,18 @@ mod tests {
         ahead.cluster = Some(ClusterId::parse(OURS).unwrap());
         ahead.accepted = Some(Accepted { fence: fence(3, "00000000000000bb"), revision: Revision(9) });
         assert_eq!(core().register(&ahead), Verdict::Lead { above: Epoch(3), cluster: ClusterId::parse(OURS).unwrap() });
+    }
+
+    #[test]
+    fn orders_for_a_host_that_is_not_known_yet_wait_for_it() {
+        let (mut core, held) = (core(), holding(registration()).holds);
+        let node = registration().node;
+        core.keep_orders(node.clone(), held.clone(), vec![]);
+        assert_eq!(core.kept_orders(&node), Some((held.clone(), vec![])));
+        assert_eq!(core.kept_orders(&node), None);
+        core.keep_orders(node.clone(), held.clone(), vec![]);
+        core.keep_orders(node.clone(), vec![], vec![held[0].replica.clone()]);
+        assert_eq!(core.kept_orders(&node), Some((vec![], vec![held[0].replica.clone()])));
     }
 
     #[test]

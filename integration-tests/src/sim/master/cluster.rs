@@ -11,7 +11,7 @@ use shef_master::{
     cluster::Verdict,
     runner::{FenceChanged, NodeRecord, RunnerCore},
     scheduler::HostChanged,
-    service::{Refused, Request, ServiceCore, ServiceEffect},
+    service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
 
@@ -43,7 +43,7 @@ impl World {
             },
             Mail::Orders(orders) => match master.runners.get(&orders.node) {
                 Some(&runner) => master.post(runner, Mail::Orders(orders)),
-                None => self.note(|| format!("no runner for {}", orders.node)),
+                None => master.cluster.keep_orders(orders.node, orders.set, orders.remove),
             },
             Mail::Statuses(statuses) => {
                 to_services(master, statuses, |status| status.replica.service().to_owned(), Mail::Statuses);
@@ -112,6 +112,9 @@ impl World {
         master.runners.insert(node.clone(), actor);
         let mut runner = RunnerDriver { node, core, timer: None, heard: self.now, last: None };
         self.runner_effects(master, actor, &mut runner, initial, None);
+        if let Some((set, remove)) = master.cluster.kept_orders(&runner.node) {
+            master.post(actor, Mail::Orders(Orders { node: runner.node.clone(), set, remove }));
+        }
         master.actors.insert(actor, Actor::Runner(runner));
     }
 
