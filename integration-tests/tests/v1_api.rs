@@ -298,24 +298,18 @@ async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is
 
 #[actix_rt::test]
 async fn a_client_that_goes_away_gives_its_place_back() {
-    use std::io::Write as _;
+    use tokio::io::AsyncWriteExt as _;
 
     let engine = FakeEngineOptions { images: Some([].into()), registry: Some([].into()), ..Default::default() };
     let cluster = Cluster::fake(1, engine).await;
-    let address = cluster.master.address();
-    // One after the other, more requests than there are places, each left in the middle of a long wait.
-    let asking = tokio::task::spawn_blocking(move || {
-        for n in 0..40 {
-            let mut client = std::net::TcpStream::connect(address).unwrap();
-            let head = format!("PUT /v1/services/s{n}?wait=10m HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
-            client.write_all(format!("{head}content-length: 14\r\n\r\n{{\"image\":\"no\"}}").as_bytes()).unwrap();
-            // It has arrived when the service is there.
-            client.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
-            let _ = std::io::Read::read(&mut client, &mut [0]);
-        }
-    });
-    asking.await.unwrap();
-    cluster.api.until("/v1/stats", |answer| answer.status == 200 && answer.body["now"]["services"] == 40).await;
+    // One after the other, many requests, each left in the middle of a long wait.
+    for n in 0..40 {
+        let mut client = tokio::net::TcpStream::connect(cluster.master.address()).await.unwrap();
+        let head = format!("PUT /v1/services/s{n}?wait=10m HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        client.write_all(format!("{head}content-length: 14\r\n\r\n{{\"image\":\"no\"}}").as_bytes()).await.unwrap();
+        // It has arrived when the service is there.
+        cluster.api.until(&format!("/v1/services/s{n}"), |answer| answer.status == 200).await;
+    }
     cluster.api.until("/v1/stats", |answer| answer.body["waiting_requests"] == 1).await;
     cluster.stop().await;
 }

@@ -13,7 +13,7 @@ use shef_integration_tests::{
 };
 
 /// How often something is killed in the middle of work.
-const ROUNDS: u64 = 15;
+const ROUNDS: u64 = 12;
 /// The latest moment after a request at which something is killed, in milliseconds.
 const LATEST_MS: u64 = 900;
 

@@ -75,7 +75,7 @@ async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
 
 #[actix::test]
 async fn a_host_that_hangs_holds_up_nobody_else() {
-    let mut site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    let site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
     site.master.deploy("web", busybox(2)).await;
     let before = site.settled(&["web"]).await;
     // It takes connections, and answers nothing.
