@@ -367,3 +367,27 @@ fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
         assert_eq!(world.containers["web-000000"].state, ContainerState::Running, "not within 400 s");
     }
 }
+
+#[test]
+fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() {
+    let mut world = World::new();
+    world.push(None, &[0], &[]);
+    let start = |p: &Pending| matches!(p, Pending::Run(_, Operation::Start(_)));
+    let start = loop {
+        match world.pending.iter().position(start) {
+            Some(start) => break start,
+            None => world.finish(0, End::Well),
+        }
+    };
+    // It starts, exits and is started again by the engine, and of all that only the exit is heard.
+    world.pending.remove(start);
+    let container = world.containers["web-000000"].clone();
+    world.set(&container, ContainerState::Running);
+    world.event(&container, EventKind::Died { exit_code: 1 });
+    world.hear(true);
+    let replica = assignment(0).replica;
+    world.feed(Event::Done { replica, outcome: Outcome::Start(Err(EngineError::TimedOut("no answer".into()))) });
+    world.settle();
+    assert_eq!(world.statuses["web-000000"].state, ReplicaState::Running);
+    assert_eq!(world.statuses["web-000000"].health, Health::Healthy);
+}

@@ -203,7 +203,7 @@ impl Replica {
         match container {
             Some(container) => {
                 self.check_fails = container.unhealthy;
-                if container.state == ContainerState::Running && self.is_restarting() {
+                if container.state == ContainerState::Running && (self.is_restarting() || self.settles_at.is_none()) {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };

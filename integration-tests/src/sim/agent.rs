@@ -388,7 +388,7 @@ impl World {
             }),
             AgentMail::Answered { registers: false, reply } => {
                 if self.planted(Plant::DeletesOnAbsence) && matches!(&reply, Reply::Ack(ack) if ack.want_registration) {
-                    self.delete_all(host, agent.inc);
+                    self.delete_all(host);
                 }
                 reporter::Event::Reported(match reply {
                     Reply::Ack(ack) => Ok(ack),

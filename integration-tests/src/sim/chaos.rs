@@ -23,6 +23,11 @@ impl World {
         }
         let Some(chaos) = self.draw_chaos() else { return };
         let host = self.rng.usize(..self.hosts.len());
+        // Who joins an emptied cluster as its first host founds another one, and the others stay outside.
+        let all_joined = self.hosts.iter().all(|host| host.ledger.cluster.is_some());
+        if matches!(chaos, Chaos::Empty | Chaos::EmptyWhileDown) && !all_joined {
+            return;
+        }
         self.note(|| format!("chaos: {chaos:?} (h{})", host + 1));
         match chaos {
             Chaos::CrashMaster => self.master_fuse = Some(self.rng.u32(0..60)),
@@ -62,7 +67,11 @@ impl World {
                 self.at(delay, Ev::Heal(Heal::Store));
             }
             Chaos::LoseTail => {
-                let changes = self.rng.usize(1..6);
+                // What was synced a second ago stays.
+                let second = self.now.saturating_sub(1_000);
+                let changes = self.rules.changes.iter().rev().take_while(|at| **at > second).count();
+                let kept = self.rules.changes.len() - changes;
+                self.rules.changes.truncate(kept);
                 self.store.lose_tail(changes);
                 // Who restarts drops its connections.
                 self.store.inject([Fault::Refuse]);
@@ -73,10 +82,6 @@ impl World {
                 self.rules_store_lost();
             }
             Chaos::EmptyWhileDown => {
-                // A cluster that somebody has joined anew in the meantime stays another one.
-                if self.hosts.iter().any(|host| host.ledger.cluster.is_none()) {
-                    return;
-                }
                 if let Some(master) = self.master.take() {
                     self.note(|| format!("master {} is killed and its store emptied", master.inc));
                     self.store.empty();

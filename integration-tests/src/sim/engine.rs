@@ -261,7 +261,7 @@ impl World {
             return;
         }
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
-        self.rules_runs(host, container);
+        self.rules_runs(container);
         self.engine_tells(host, container, EventKind::Started);
     }
 
@@ -295,10 +295,11 @@ impl World {
         self.engine_tells(host, container, EventKind::Destroyed);
     }
 
-    /// A planted bug: the agent removes everything it has.
-    pub fn delete_all(&mut self, host: usize, _inc: u64) {
-        let all: Vec<Container> = self.hosts[host].engine.containers.values().cloned().collect();
-        for container in all.iter().filter(|container| container.labels.contains_key(labels::MANAGED)) {
+    /// A planted bug: the agent removes everything it has of the cluster.
+    pub fn delete_all(&mut self, host: usize) {
+        let Some(cluster) = self.hosts[host].ledger.cluster.clone() else { return };
+        let all: Vec<Container> = self.hosts[host].engine.ours(&cluster).map(|(container, _)| container.clone()).collect();
+        for container in &all {
             self.container_goes(host, container);
         }
     }

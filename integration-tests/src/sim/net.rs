@@ -146,6 +146,9 @@ impl World {
         if self.fault(self.profile.lose) {
             return self.note(|| format!("the answer to call {call} is lost"));
         }
+        if let Reply::Refused(why) | Reply::Later(why) = &reply {
+            self.note(|| format!("call {call} is answered: {why}"));
+        }
         let delay = self.latency();
         self.at(delay, Ev::Answer { call, reply });
     }

@@ -8,6 +8,8 @@ pub enum Plant {
     RemovesTheFirst,
     /// docker-shef 2: told that the master does not know it, an agent removes all it has.
     DeletesOnAbsence,
+    /// docker-shef 2, the master's half: a host that an emptied store does not know is told to run nothing.
+    SkipsImport,
     /// docker-shef 3: a lost host's replicas are placed again at every sweep.
     MigratesAgain,
     /// docker-shef 4: what fails is tried again at once, for ever.
@@ -34,9 +36,10 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
+        Self::SkipsImport,
         Self::MigratesAgain,
         Self::RetriesAtOnce,
         Self::OrdersBeforeCommit,

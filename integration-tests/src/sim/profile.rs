@@ -197,6 +197,13 @@ impl Profile {
         }
     }
 
+    /// Whether every host is always within reach.
+    #[must_use]
+    pub fn keeps_hosts(&self) -> bool {
+        let loses = |(chaos, _): &(Chaos, u32)| matches!(chaos, Chaos::Cut | Chaos::CrashAgent | Chaos::EmptyWhileDown);
+        self.lose == 0 && self.late == 0 && !self.chaos.iter().any(loses)
+    }
+
     /// All of them.
     #[must_use]
     pub fn all() -> Vec<Self> {

@@ -39,6 +39,8 @@ pub struct Rules {
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Pushes that were accepted.
     applied: BTreeSet<(usize, String, u64, Revision)>,
+    /// When the store changed.
+    pub changes: Vec<u64>,
     /// The store has had a host: from then on the cluster keeps its identity.
     pub has_host: bool,
     /// The store has lost something, ever.
@@ -59,12 +61,16 @@ impl World {
             self.violated(format!("the epoch went from {} to {}", before.epoch, led.fence.epoch));
         }
         self.rules.fence = Some(led.fence.clone());
+        self.rules.changes.push(self.now);
         self.look_at_store();
     }
 
     /// The store was called with writes.
     pub fn rules_stored(&mut self, _inc: u64, fence: &Fence, _writes: &[Write], _result: &Result<Vec<WriteOutcome>, StoreError>) {
         let changed = self.look_at_store();
+        if changed {
+            self.rules.changes.push(self.now);
+        }
         if changed && self.rules.fence.as_ref() != Some(fence) && !self.rules.store_lost {
             self.violated(format!("the store took a write of epoch {}, which no longer leads", fence.epoch));
         }
@@ -72,6 +78,7 @@ impl World {
 
     /// The store was given back what it had lost.
     pub fn rules_restored(&mut self) {
+        self.rules.changes.push(self.now);
         self.look_at_store();
     }
 
@@ -355,10 +362,22 @@ impl World {
         }
     }
 
-    /// A container runs.
-    pub fn rules_runs(&mut self, _host: usize, container: &Container) {
-        if let Ok(id) = ReplicaId::parse(&container.name) {
-            self.rules.ran.insert(id);
+    /// A container runs. Where no host is ever out of reach, a service never has
+    /// more of them than it wants and an update may add.
+    pub fn rules_runs(&mut self, container: &Container) {
+        let Ok(id) = ReplicaId::parse(&container.name) else { return };
+        let name = id.service().to_owned();
+        self.rules.ran.insert(id);
+        if !self.profile.keeps_hosts() {
+            return;
+        }
+        let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
+        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
+        let running = record.wanted().filter(|replica| up(&replica.id)).count();
+        let replicas = record.spec.replicas;
+        let most = (replicas + replicas.div_ceil(4).max(1)) as usize;
+        if running > most {
+            self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
         }
     }
 

@@ -75,6 +75,12 @@ fn run(seed: u64, profile: &Profile, plant: Option<Plant>, trace: bool) -> (Resu
     (outcome, lines)
 }
 
+/// The first of `seeds` whose run breaks a rule with `plant` put in.
+#[must_use]
+pub fn find(plant: Plant, profile: &Profile, mut seeds: std::ops::Range<u64>) -> Option<Failure> {
+    seeds.find_map(|seed| run_seed(seed, profile, Some(plant)).err())
+}
+
 /// Runs `seeds` of `profile`; `SHEF_SIM_SEED` runs that one alone and prints
 /// its whole trace, `SHEF_SIM_SEEDS` that many instead.
 ///

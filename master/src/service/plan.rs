@@ -166,6 +166,13 @@ fn plan_slot(
         plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
         return;
     }
+    // Of several earlier generations (an update amid an update) one that is known to run stays.
+    let runs =
+        |replica: &ReplicaRecord| know.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running);
+    let old = replicas.iter().filter(|(_, fare)| *fare == Fare::Old).map(|(replica, _)| *replica);
+    if let Some(keeper) = old.clone().filter(|replica| runs(replica)).max_by_key(|replica| replica.generation) {
+        plan.retire.extend(old.filter(|replica| replica.id != keeper.id).map(|replica| replica.id.clone()));
+    }
     let failed: Vec<&ReplicaRecord> = replicas
         .iter()
         .filter(|(replica, fare)| *fare == Fare::Failed && replica.generation == record.generation)
@@ -185,4 +192,42 @@ fn plan_slot(
     let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or(0);
     let avoid = failed.last().map(|r| r.node.clone());
     plan.place.push((Place { slot, avoid }, attempt));
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        clock::WallMs,
+        ids::{Generation, ServiceName},
+        image::ImageRef,
+        spec::{ServiceSpec, Template},
+    };
+
+    use super::{super::record::Want, *};
+
+    #[test]
+    fn of_several_earlier_generations_one_that_runs_stays() {
+        let name = ServiceName::parse("web").unwrap();
+        let spec = |image: &str| Template::of(ImageRef::parse(image).unwrap()).into();
+        let mut record = ServiceRecord::new(ServiceSpec { name: name.clone(), replicas: 1, template: spec("app:1") }, WallMs(0));
+        for generation in 1..=2 {
+            record.replicas.push(ReplicaRecord {
+                id: ReplicaId::new(&name, generation),
+                slot: Slot(0),
+                generation: Generation(generation.into()),
+                node: NodeName::parse("h1").unwrap(),
+                want: Want::Run,
+                attempt: 0,
+            });
+            record.set_template(spec(&format!("app:{}", generation + 1)));
+        }
+        let (first, second) = (ReplicaId::new(&name, 1), ReplicaId::new(&name, 2));
+        let mut know = Knowledge::default();
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [], "after a start of the master either may run");
+        let running = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, WallMs(0));
+        know.observed.insert(first.clone(), running(&first));
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second.clone()]);
+        know.observed.insert(second.clone(), running(&second));
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first]);
+    }
 }

@@ -178,7 +178,10 @@ impl Handler<Lead> for StoreActor {
         let led = async move { store.lead(&leader, above, &cluster).await };
         Box::pin(led.into_actor(self).map(|led, actor, _| {
             let led = led.map_err(|error| error.to_string())?;
-            (actor.cluster, actor.fence) = (led.cluster, led.fence);
+            // Two of these may end in another order than they reached the store.
+            if led.fence.epoch > actor.fence.epoch {
+                (actor.cluster, actor.fence) = (led.cluster, led.fence);
+            }
             Ok(LeadOutcome { cluster: actor.cluster.clone(), fence: actor.fence.clone() })
         }))
     }

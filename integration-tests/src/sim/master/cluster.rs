@@ -143,7 +143,7 @@ impl World {
                 master.admissions.insert(number, admission);
                 master.post(STORE, Mail::Lead { above, cluster, reply: LeadFor::Admission(number) });
             }
-            Verdict::Import(by_service) if !self.planted(Plant::DeletesOnAbsence) => {
+            Verdict::Import(by_service) if !self.planted(Plant::SkipsImport) => {
                 self.ensure_runner(master, &admission.registration);
                 let (number, node) = (self.fresh(), admission.registration.node.clone());
                 admission.imports_left = by_service.len();

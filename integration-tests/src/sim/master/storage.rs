@@ -34,7 +34,9 @@ impl World {
             }
             Mail::StoreLed { result, reply } => {
                 let result = result.map_err(|error| error.to_string()).map(|led| {
-                    (master.store.cluster, master.store.fence) = (led.cluster, led.fence);
+                    if led.fence.epoch > master.store.fence.epoch {
+                        (master.store.cluster, master.store.fence) = (led.cluster, led.fence);
+                    }
                     LeadOutcome { cluster: master.store.cluster.clone(), fence: master.store.fence.clone() }
                 });
                 return master.post(CLUSTER, Mail::Led { result, reply });
