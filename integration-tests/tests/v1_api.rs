@@ -1,8 +1,22 @@
 //! `/v1`: the API to build on.
 
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
 use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
-use shef_integration_tests::cluster::{Answer, Cluster};
+use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
+use shef_integration_tests::cluster::{Answer, Cluster, PATIENCE, master_config};
+use shef_master::{
+    config::MasterConfig,
+    store::{Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
+};
 
 const PROBLEM: &str = "application/problem+json";
 
@@ -221,26 +235,81 @@ async fn an_emptied_store_deletes_nothing() {
     cluster.stop().await;
 }
 
+/// A store that refuses to commit for a while.
+#[derive(Default)]
+struct Stubborn {
+    store: FakeStore,
+    refuses: AtomicBool,
+    refused: AtomicU32,
+}
+
+impl Store for Stubborn {
+    fn describe(&self) -> String {
+        "a stubborn store".to_owned()
+    }
+    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+        self.store.lead(leader, at_least, cluster_if_new)
+    }
+    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+        if self.refuses.load(SeqCst) {
+            self.refused.fetch_add(1, SeqCst);
+            return Box::pin(std::future::ready(Err(StoreError::Unavailable { why: "not now".to_owned() })));
+        }
+        self.store.commit(fence, writes)
+    }
+    fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
+        self.store.check(fence)
+    }
+    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+        self.store.restore(cluster, fence, records)
+    }
+}
+
+#[actix_rt::test]
+async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is() {
+    let mut cluster = cluster().await;
+    let created =
+        cluster.api.call("POST", "/v1/services?wait=10s", json!({"name": "web", "image": "nginx", "replicas": 4})).await;
+    assert_eq!(created.body["converged"], true, "{created:?}");
+    let ids = |service: &Value| -> BTreeSet<String> {
+        service["replica_states"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = ids(&cluster.api.get("/v1/services/web").await.body);
+
+    // The master comes back at the same address with an empty store that does not take anything yet.
+    let address = cluster.master.address();
+    cluster.master.stop().await;
+    let store = Arc::new(Stubborn { refuses: true.into(), ..Default::default() });
+    let config = MasterConfig { listen: address, ..master_config(cluster.dir.path()) };
+    cluster.master = shef_master::start_on(config, store.clone()).await.unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        // Several tries of each host.
+        while store.refused.load(SeqCst) < 6 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the hosts register again and again");
+    store.refuses.store(false, SeqCst);
+    let found = cluster.api.until("/v1/services/web", |answer| answer.body["running"] == 4).await.body;
+    assert_eq!(ids(&found), before, "{found:#}");
+    cluster.stop().await;
+}
+
 #[actix_rt::test]
 async fn a_client_that_goes_away_gives_its_place_back() {
-    use std::io::Write as _;
+    use tokio::io::AsyncWriteExt as _;
 
     let engine = FakeEngineOptions { images: Some([].into()), registry: Some([].into()), ..Default::default() };
     let cluster = Cluster::fake(1, engine).await;
-    let address = cluster.master.address();
-    // One after the other, more requests than there are places, each left in the middle of a long wait.
-    let asking = tokio::task::spawn_blocking(move || {
-        for n in 0..40 {
-            let mut client = std::net::TcpStream::connect(address).unwrap();
-            let head = format!("PUT /v1/services/s{n}?wait=10m HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
-            client.write_all(format!("{head}content-length: 14\r\n\r\n{{\"image\":\"no\"}}").as_bytes()).unwrap();
-            // It has arrived when the service is there.
-            client.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
-            let _ = std::io::Read::read(&mut client, &mut [0]);
-        }
-    });
-    asking.await.unwrap();
-    cluster.api.until("/v1/stats", |answer| answer.status == 200 && answer.body["now"]["services"] == 40).await;
+    // One after the other, many requests, each left in the middle of a long wait.
+    for n in 0..40 {
+        let mut client = tokio::net::TcpStream::connect(cluster.master.address()).await.unwrap();
+        let head = format!("PUT /v1/services/s{n}?wait=10m HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        client.write_all(format!("{head}content-length: 14\r\n\r\n{{\"image\":\"no\"}}").as_bytes()).await.unwrap();
+        // It has arrived when the service is there.
+        cluster.api.until(&format!("/v1/services/s{n}"), |answer| answer.status == 200).await;
+    }
     cluster.api.until("/v1/stats", |answer| answer.body["waiting_requests"] == 1).await;
     cluster.stop().await;
 }

@@ -16,6 +16,8 @@ use bollard::{
 };
 use futures_util::{TryStreamExt as _, future::join_all};
 
+use super::bridge::Bridge;
+
 /// How long an engine may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long an engine may take to end.
@@ -48,6 +50,7 @@ pub struct Seen {
 pub struct LabEngine {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
+    bridge: Bridge,
 }
 
 impl LabEngine {
@@ -57,7 +60,7 @@ impl LabEngine {
     /// If it cannot be started: a test without its engine proves nothing.
     pub async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
-        let mut engine = Self { directory, daemon: None };
+        let mut engine = Self { directory, daemon: None, bridge: Bridge::new() };
         engine.boot().await;
         engine
     }
@@ -73,7 +76,7 @@ impl LabEngine {
         // setpriv makes the kernel end the daemon, and it its containers, when the test's thread ends without cleaning up.
         let daemon = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "--", "dockerd"])
-            .args(["--bridge=none", "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
+            .args(["--bridge", self.bridge.name(), "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")

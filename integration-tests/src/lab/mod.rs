@@ -1,6 +1,7 @@
 //! The lab: real programs of their own for a test (engines, stores, registries,
 //! `shef` itself), and a scripted master.
 
+pub mod bridge;
 pub mod engine;
 pub mod master;
 pub mod process;

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use shef_integration_tests::{
-    cluster::Api,
+    cluster::{Answer, Api},
     lab::{
         engine::Seen,
         shef::{Site, busybox},
@@ -13,18 +13,22 @@ use shef_integration_tests::{
 };
 
 /// How often something is killed in the middle of work.
-const ROUNDS: u64 = 15;
+const ROUNDS: u64 = 12;
 /// The latest moment after a request at which something is killed, in milliseconds.
 const LATEST_MS: u64 = 900;
 
-/// How many replicas of a service are asked for; `None`: no service.
-type Wish = Option<u32>;
+/// How many replicas of which version of a service are asked for; `None`: no service.
+type Wish = Option<(u32, u32)>;
 
 /// Asks for it, and says whether that was acknowledged.
 async fn ask(api: Api, name: &'static str, wish: Wish) -> bool {
     let path = format!("/v1/services/{name}");
     let (method, body) = match wish {
-        Some(replicas) => ("PUT", busybox(replicas).to_string().into_bytes()),
+        Some((replicas, version)) => {
+            let mut spec = busybox(replicas);
+            spec["env"] = json!({ "VERSION": version.to_string() });
+            ("PUT", spec.to_string().into_bytes())
+        }
         None => ("DELETE", Vec::new()),
     };
     let answer = api.attempt(method, &path, &[("content-type", "application/json")], body).await;
@@ -39,7 +43,8 @@ async fn ask(api: Api, name: &'static str, wish: Wish) -> bool {
 
 fn wish_of(service: Option<&Value>) -> Wish {
     let live = service.filter(|service| service["state"] != "deleting")?;
-    live["replicas"].as_u64().and_then(|replicas| u32::try_from(replicas).ok())
+    let version = live["env"]["VERSION"].as_str()?.parse().ok()?;
+    Some((u32::try_from(live["replicas"].as_u64()?).ok()?, version))
 }
 
 /// Everything that ran before and is still wanted is the very same container, never started again.
@@ -64,10 +69,11 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
     for round in 0..ROUNDS {
         let before = site.containers().await;
         let wish = match wanted {
-            None => Some(random.u32(10..=12)),
-            Some(_) if round % 3 == 2 => None,
-            Some(now) if now > 9 => Some(random.u32(1..=5)),
-            Some(_) => Some(random.u32(10..=14)),
+            None => Some((random.u32(10..=12), 1)),
+            Some(_) if round % 4 == 3 => None,
+            Some((now, version)) if random.u32(..3) == 0 => Some((now, version + 1)),
+            Some((now, version)) if now > 9 => Some((random.u32(1..=5), version)),
+            Some((_, version)) => Some((random.u32(10..=14), version)),
         };
         let (kill_master, kill_agent) = (round % 3 != 1, round % 3 != 0);
         let delay = Duration::from_millis(random.u64(0..LATEST_MS));
@@ -99,7 +105,11 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
         wanted = found;
         let names: &[&str] = if wanted.is_some() { &["busy", "steady"] } else { &["steady"] };
         let now = site.settled(names).await;
-        assert_eq!(now.len(), 3 + wanted.unwrap_or(0) as usize, "nothing is missing, and nothing is left over");
+        assert_eq!(
+            now.len(),
+            3 + wanted.map_or(0, |(replicas, _)| replicas as usize),
+            "nothing is missing, and nothing is left over"
+        );
         nothing_was_restarted(&before, &now);
         nothing_was_restarted(&during, &now);
         if wanted.is_none() {
@@ -108,6 +118,46 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
     }
     let now = site.containers().await;
     assert!(steady.iter().all(|(name, seen)| now.get(name) == Some(seen)), "what was wanted throughout ran throughout");
+}
+
+#[actix::test]
+async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels() {
+    let mut site = Site::start(1, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    site.master.deploy("web", busybox(3)).await;
+    let before = site.settled(&["web"]).await;
+    site.agents[0].process.kill();
+    std::fs::remove_dir_all(site.dir.path().join("h1")).unwrap();
+    // Until the host is called down, one of another identity may not have its name.
+    site.agents[0].process.start();
+    site.master.api.until("/v1/nodes/h1", |answer| answer.body["state"] == "down").await;
+    site.master.hosts(1).await;
+    assert_eq!(site.settled(&["web"]).await, before);
+    let deleted = site.master.api.call("DELETE", "/v1/services/web?wait=30s", json!({})).await;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+    assert!(site.containers().await.is_empty());
+}
+
+#[actix::test]
+async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone() {
+    let mut site = Site::start(1, &[]).await;
+    site.master.deploy("web", busybox(4)).await;
+    let before = site.settled(&["web"]).await;
+    let mut broken = busybox(4);
+    broken["image"] = json!("127.0.0.1:1/app:2");
+    let answer = site.master.api.call("PUT", "/v1/services/web", broken).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let is_stuck = |answer: &Answer| answer.body["failing"].is_string() && answer.body["running"] == 0;
+    site.master.api.until("/v1/services/web", is_stuck).await;
+    for _ in 0..2 {
+        site.master.process.kill();
+        site.master.start().await;
+        site.master.api.until("/v1/services/web", is_stuck).await;
+        assert_eq!(site.containers().await, before);
+    }
+    // An update that works ends it.
+    let answer = site.master.api.call("PUT", "/v1/services/web?wait=30s", busybox(4)).await;
+    assert_eq!(answer.body["converged"], true, "{answer:?}");
+    assert_eq!(site.settled(&["web"]).await.len(), 4);
 }
 
 #[actix::test]

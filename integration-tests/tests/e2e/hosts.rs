@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptions};
+use rustix::process::Signal;
 use serde_json::json;
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
@@ -35,6 +37,8 @@ async fn replicas_of_a_lost_host_are_replaced_and_its_return_leaves_the_exact_co
     assert!(spread[0].iter().all(|(name, seen)| elsewhere.get(name) == Some(seen)), "what ran there was left alone");
     let said = "is still to be removed from h2, which is down";
     site.master.api.until("/v1/services/web", |answer| answer.body["missing"].to_string().matches(said).count() == 3).await;
+    let shown = site.master.api.get("/service?serviceName=web").await.body;
+    assert_eq!((&shown["state"], shown["containers"].as_array().unwrap().len()), (&json!(null), 6), "as wanted: {shown}");
 
     // It comes back with its containers: only they go.
     site.engines[1].boot().await;
@@ -67,6 +71,47 @@ async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
     site.agents[0].process.start();
     let after = site.settled(&["web"]).await;
     assert!(after.len() == 5 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{before:#?} {after:#?}");
+}
+
+#[actix::test]
+async fn a_host_that_hangs_holds_up_nobody_else() {
+    let site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    site.master.deploy("web", busybox(2)).await;
+    let before = site.settled(&["web"]).await;
+    // It takes connections, and answers nothing.
+    site.agents[1].process.signal(Signal::STOP);
+    site.master.deploy("more", busybox(2)).await;
+    let meanwhile = site.engines[0].managed().await;
+    assert!(meanwhile.keys().filter(|name| name.starts_with("more-")).count() == 2, "{meanwhile:?}");
+    site.agents[1].process.signal(Signal::CONT);
+    site.master.hosts(2).await;
+    let after = site.settled(&["web", "more"]).await;
+    assert_eq!(after.len(), 4);
+    let here = site.engines[0].managed().await;
+    assert!(before.iter().all(|(name, seen)| !here.contains_key(name) || after.get(name) == Some(seen)), "{after:?}");
+}
+
+#[actix::test]
+async fn a_returning_host_keeps_what_could_not_be_replaced() {
+    let mut site = Site::start(2, &[("SHEF_MASTER_NODE_DOWN_AFTER_MS", "1000")]).await;
+    // An image that the first host will no longer have when it is to take over.
+    let (repo, tag) = ("127.0.0.1:1/other", "1");
+    for engine in &site.engines {
+        let name = TagImageOptions { repo: Some(repo.into()), tag: Some(tag.into()) };
+        engine.client().tag_image(BUSYBOX, Some(name)).await.unwrap();
+    }
+    let image = format!("{repo}:{tag}");
+    site.master.deploy("web", json!({ "image": image, "replicas": 2 })).await;
+    let before = site.settled(&["web"]).await;
+    site.engines[0].client().remove_image(&image, None::<RemoveImageOptions>, None).await.unwrap();
+
+    site.agents[1].process.kill();
+    let failed = site.master.api.until("/v1/services/web", |answer| answer.body["failing"].is_string()).await.body;
+    assert!(failed["failing"].as_str().unwrap().contains("connection refused"), "{failed:#}");
+    assert_eq!(site.containers().await, before, "it runs on, though its host is down");
+    site.agents[1].process.start();
+    site.master.hosts(2).await;
+    assert_eq!(site.settled(&["web"]).await, before);
 }
 
 #[actix::test]

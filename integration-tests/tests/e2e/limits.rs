@@ -1,8 +1,10 @@
 //! Bad input and too much of it, to a real master.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shef_integration_tests::lab::{
-    shef::{Site, busybox},
+    shef::{Master, Site, busybox},
     wait::until,
 };
 
@@ -66,4 +68,24 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
     assert!(site.containers().await.is_empty(), "nothing came of any of it");
     // All of that left it as it was.
     master.deploy("web", busybox(1)).await;
+}
+
+#[actix::test]
+async fn a_second_master_on_the_same_file_or_port_says_what_is_wrong_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Master::new(dir.path(), &[]);
+    first.start().await;
+    let other = tempfile::tempdir().unwrap();
+    let mut same_file = Master::new(other.path(), &[("SHEF_MASTER_DATA_DIR", &first.data.to_string_lossy())]);
+    same_file.process.start();
+    assert_eq!(same_file.process.ended(Duration::from_secs(20)).await.code(), Some(1));
+    let said = same_file.process.said();
+    assert!(said.contains("shef.redb") && said.contains("(shef)"), "it names the file and who holds it: {said}");
+
+    let mut same_port = Master::new(other.path(), &[("SHEF_MASTER_LISTEN", &first.address.to_string())]);
+    same_port.process.start();
+    assert_eq!(same_port.process.ended(Duration::from_secs(20)).await.code(), Some(1));
+    let said = same_port.process.said();
+    assert!(said.contains(&format!("cannot listen on {}", first.address)) && said.contains("--api"), "{said}");
+    assert_eq!(first.api.get("/readyz").await.status, 200);
 }

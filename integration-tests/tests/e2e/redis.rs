@@ -5,7 +5,7 @@ use shef_integration_tests::{
     cluster::Answer,
     lab::{
         redis::{LabRedis, PASSWORD},
-        shef::{Site, busybox},
+        shef::{Master, Site, busybox},
         wait::until,
     },
 };
@@ -81,6 +81,42 @@ async fn while_redis_is_away_reads_go_on_and_writes_are_put_off_and_nothing_is_l
     for secret in [PASSWORD, "rd-of-the-lab"] {
         assert!(!said.contains(secret), "the password is in a log");
     }
+}
+
+#[actix::test]
+async fn a_second_master_deposes_the_first_which_then_writes_nothing_more() {
+    let redis = LabRedis::start().await;
+    let mut site = site(&redis).await;
+    site.master.deploy("web", busybox(2)).await;
+    let before = site.settled(&["web"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let database = DATABASE.to_string();
+    let settings = [
+        ("SHEF_REDIS_URL", redis.url()),
+        ("SHEF_REDIS_PASSWORD", PASSWORD.to_owned()),
+        ("SHEF_REDIS_DATABASE", database),
+        ("SHEF_REDIS_PREFIX", "lab".to_owned()),
+    ];
+    let mut second = Master::new(dir.path(), &settings.each_ref().map(|(name, value)| (*name, value.as_str())));
+    second.start().await;
+    assert_eq!(second.service("web").await.unwrap()["replicas"], 2);
+
+    let refused = site.master.api.call("PUT", "/v1/services/web", busybox(3)).await;
+    assert!(is_later(&refused) && refused.body["code"] == "not_leader", "{refused:?}");
+    let refused = site.master.api.call("PUT", "/service", json!({ "serviceName": "web", "replicas": 3 })).await;
+    assert!(is_later(&refused), "{refused:?}");
+    assert_eq!(site.master.api.get("/v1/services/web").await.status, 200, "it goes on answering reads");
+
+    // The host follows the second as soon as it is told of it, and then obeys nobody else.
+    site.agents[0].process.kill();
+    site.agents[0].process.set("SHEF_AGENT_MASTERS", second.address);
+    site.agents[0].process.start();
+    second.hosts(1).await;
+    second.deploy("web", busybox(3)).await;
+    let now = site.containers().await;
+    assert!(now.len() == 3 && before.iter().all(|(name, seen)| now.get(name) == Some(seen)), "{now:?}");
+    assert!(is_later(&site.master.api.call("DELETE", "/v1/services/web", json!({})).await));
+    assert_eq!(site.containers().await, now);
 }
 
 fn replicas(view: &Value) -> usize {

@@ -1,19 +1,23 @@
 //! What this and earlier versions have written is read by this one.
 //!
 //! The fixtures are what a master of each format left behind when it was
-//! stopped, packed by gzip; a new format adds one and keeps the others. Each
-//! holds a host `h1`; a service `web` of two replicas that run generation 1,
+//! stopped: the embedded store's file, packed by gzip, and the fields of Redis'
+//! hash. A new format adds its own and keeps the others. Each holds a host `h1`; a service `web` of two replicas that run generation 1,
 //! while the first of generation 2 (of an image that cannot be had) has failed;
 //! and a service `gone` whose host has not confirmed its removal yet.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     path::Path,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
-use shef_integration_tests::lab::shef::Master;
+use shef_integration_tests::lab::{
+    redis::{LabRedis, PASSWORD},
+    shef::Master,
+};
 
 fn unpack(fixture: &str, to: &Path) {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures").join(fixture);
@@ -32,13 +36,28 @@ fn replica(shown: &Value) -> (&str, u64, u64, &str) {
 }
 
 #[actix::test]
-async fn a_store_of_format_1_is_read_and_written_on() {
+async fn an_embedded_store_of_format_1_is_read_and_written_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut master = Master::new(dir.path(), &[]);
     fs::create_dir_all(&master.data).unwrap();
     unpack("embedded-format-1.redb.gz", &master.data.join("shef.redb"));
     master.start().await;
+    everything_of_format_1_is_there(&master).await;
+}
 
+#[actix::test]
+async fn a_redis_of_format_1_is_read_and_written_on() {
+    let (dir, redis) = (tempfile::tempdir().unwrap(), LabRedis::start().await);
+    let fields: BTreeMap<String, String> = serde_json::from_str(include_str!("fixtures/redis-format-1.json")).unwrap();
+    for (field, value) in &fields {
+        let _: u32 = redis.run(0, &["HSET", "shef:store", field, value]);
+    }
+    let mut master = Master::new(dir.path(), &[("SHEF_REDIS_URL", &redis.url()), ("SHEF_REDIS_PASSWORD", PASSWORD)]);
+    master.start().await;
+    everything_of_format_1_is_there(&master).await;
+}
+
+async fn everything_of_format_1_is_there(master: &Master) {
     let web = master.service("web").await.unwrap();
     let spec = ["image", "replicas", "command", "env", "stop_grace_s", "generation", "version"].map(|key| web[key].clone());
     let expected = [

@@ -12,9 +12,11 @@ use shef_common::{
 };
 
 use super::{
-    core::{NodeRecord, RunnerCore},
-    events::{Effect, Event, PushFailure},
+    core::RunnerCore,
+    events::{Effect, Event},
     messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
+    outbox::PushFailure,
+    record::NodeRecord,
 };
 use crate::{
     post::{Alarm, MAILBOX, post},

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Fence, NodeName, NodeUid, ReplicaId, Version},
-    protocol::{HostInfo, Registered, Registration, Report, ReportAck},
+    ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
+    protocol::{Registered, Registration, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
 use super::{
     events::{Effect, Event},
     outbox::Outbox,
+    record::NodeRecord,
     view::{NodeState, NodeView},
 };
 
@@ -26,19 +26,6 @@ pub struct Timing {
     pub report_interval: DurationMs,
     /// After how long without a report it is down.
     pub down_after: DurationMs,
-}
-
-/// What the store keeps of a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRecord {
-    /// The host's name.
-    pub node: NodeName,
-    /// Its lasting identity.
-    pub uid: NodeUid,
-    /// What it is.
-    pub host: HostInfo,
-    /// When it joined.
-    pub joined: WallMs,
 }
 
 #[derive(Debug)]

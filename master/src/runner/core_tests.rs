@@ -13,8 +13,10 @@ use shef_common::{
 };
 
 use super::{
-    core::{NodeRecord, RunnerCore, Timing},
-    events::{Effect, Event, PushFailure},
+    core::{RunnerCore, Timing},
+    events::{Effect, Event},
+    outbox::PushFailure,
+    record::NodeRecord,
     view::NodeState,
 };
 

@@ -3,11 +3,11 @@
 use shef_common::{
     clock::MonoMs,
     ids::{Fence, ReplicaId, Revision, Version},
-    protocol::{Accepted, Assignment, Push, PushRefused, Registered, Registration, Report, ReportAck},
+    protocol::{Accepted, Assignment, Push, Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
 
-use super::{core::NodeRecord, view::NodeView};
+use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
 
 /// What can happen to a runner.
 #[derive(Debug)]
@@ -38,15 +38,6 @@ pub enum Event {
     CommitFailed,
     /// The time that was asked for has come.
     Wake,
-}
-
-/// Why a push was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PushFailure {
-    /// The agent says why.
-    Refused(PushRefused),
-    /// No answer, or one that makes no sense; the push may have been applied.
-    Unknown(String),
 }
 
 /// What is to be done.

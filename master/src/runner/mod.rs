@@ -15,10 +15,13 @@ mod core_tests;
 mod events;
 mod messages;
 mod outbox;
+mod record;
 mod view;
 
 pub use actor::{RunnerActor, RunnerOutlets};
-pub use core::{NodeRecord, RunnerCore, Timing};
-pub use events::{Effect as RunnerEffect, Event as RunnerEvent, PushFailure};
+pub use core::{RunnerCore, Timing};
+pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
 pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
+pub use outbox::PushFailure;
+pub use record::NodeRecord;
 pub use view::{NodeState, NodeView};

@@ -7,10 +7,8 @@ use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Fence, ReplicaId, Revision},
-    protocol::{Accepted, Assignment, Push, Refusal},
+    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
 };
-
-use super::events::PushFailure;
 
 /// After this long without a word on a removal, a full report is asked for.
 const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
@@ -33,6 +31,15 @@ struct Wanted {
 struct Removing {
     sent: Option<Revision>,
     since: MonoMs,
+}
+
+/// Why a push was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushFailure {
+    /// The agent says why.
+    Refused(PushRefused),
+    /// No answer, or one that makes no sense; the push may have been applied.
+    Unknown(String),
 }
 
 /// The orders for one host.

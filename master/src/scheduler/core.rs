@@ -11,16 +11,7 @@ use std::{
 
 use shef_common::ids::{NodeName, ServiceName, Slot};
 
-use super::filter;
-
-/// What the scheduler knows of a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Whether the host reports.
-    pub ready: bool,
-    /// Replicas that are to run there, of all services.
-    pub total: u32,
-}
+use super::filter::{self, Load};
 
 /// A slot that wants a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

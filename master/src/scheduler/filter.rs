@@ -4,7 +4,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use shef_common::ids::NodeName;
 
-use super::core::Load;
+/// What the scheduler knows of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Whether the host reports.
+    pub ready: bool,
+    /// Replicas that are to run there, of all services.
+    pub total: u32,
+}
 
 /// One reason for which hosts are not considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

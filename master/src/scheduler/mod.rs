@@ -9,5 +9,6 @@ mod filter;
 mod messages;
 
 pub use actor::SchedulerActor;
-pub use core::{Load, Place, Placement, SchedulerCore};
+pub use core::{Place, Placement, SchedulerCore};
+pub use filter::Load;
 pub use messages::{HostChanged, Occupy, Schedule, Scheduled, Vacate};

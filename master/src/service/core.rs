@@ -214,9 +214,12 @@ impl ServiceCore {
             }
         }
         if let Some(record) = &mut draft.record {
-            let before = record.replicas.len();
-            record.drop_confirmed(|replica| self.confirmed_gone.contains(&replica.id));
-            draft.tally.containers_deleted = (before - record.replicas.len()) as u64;
+            let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
+            // One that was never seen running is no container that was deleted.
+            let deleted =
+                |replica: &&ReplicaRecord| replica.want == Want::Remove && gone(replica) && !self.uncounted.contains(&replica.id);
+            draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
+            record.drop_confirmed(gone);
         }
         draft
     }

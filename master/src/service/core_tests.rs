@@ -63,6 +63,8 @@ struct Model {
     now: Now,
     most_wanted: usize,
     starts: u64,
+    created: u64,
+    deleted: u64,
 }
 
 impl Model {
@@ -86,6 +88,8 @@ impl Model {
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
             most_wanted: 0,
             starts: 0,
+            created: 0,
+            deleted: 0,
         }
     }
 
@@ -129,7 +133,10 @@ impl Model {
                 Effect::Publish(view) => self.view = view.map(|view| *view),
                 Effect::Retire => self.retired = true,
                 Effect::WakeAt(at) => self.wake_at = Some(at),
-                Effect::Count(_) => {}
+                Effect::Count(tally) => {
+                    self.created += tally.containers_created;
+                    self.deleted += tally.containers_deleted;
+                }
             }
         }
     }
@@ -295,6 +302,7 @@ fn scaling_down_takes_from_the_fullest_host_and_keeps_the_rest_running() {
     assert!(after.is_subset(&before));
     let counts: Vec<_> = model.hosts.values().map(BTreeMap::len).collect();
     assert_eq!(counts.iter().sum::<usize>(), 4);
+    assert_eq!(model.created - model.deleted, 4);
     assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
 }
 
@@ -314,6 +322,7 @@ fn what_cannot_start_is_tried_again_after_ten_seconds_and_then_twenty() {
     let second = model.durable.clone().unwrap().1.replicas;
     assert_ne!(second[0].id, first[0].id);
     assert_eq!((second.len(), second[0].attempt, second[0].slot), (1, 1, first[0].slot));
+    assert_eq!((model.created, model.deleted), (0, 0), "no container was made or deleted");
     model.sleep(19_999);
     model.settle();
     assert_eq!(model.durable.clone().unwrap().1.replicas, second, "too early");
@@ -456,6 +465,10 @@ fn a_lost_hosts_replicas_are_replaced_once_and_removed_there_after_that() {
     model.settle();
     let reachable: usize = [1, 2].iter().map(|n| model.hosts[&node(*n)].len()).sum();
     assert_eq!(reachable, 6, "six run on the hosts that are left");
+    let view = model.view.clone().unwrap();
+    assert_eq!((view.state, view.running), (ServiceState::Running, 6), "nobody waits for the lost host");
+    assert!(view.missing.iter().all(|line| line.ends_with("is still to be removed from h0, which is down")), "{view:?}");
+    assert_eq!(view.missing.len(), 2);
     model.host(0, true);
     model.settle();
     assert_eq!(model.running(), 6);

@@ -27,7 +27,7 @@ pub struct ServiceView {
     pub state: ServiceState,
     /// How many replicas of the newest generation run well.
     pub running: u32,
-    /// What is missing, a line each; empty when converged.
+    /// What is missing, a line each; when converged, at most what hosts that are down have still to remove.
     pub missing: Vec<String>,
     /// The engine's reason, when replicas failed and nothing but a retry is to come.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct ServiceView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
-    /// Something is still missing or too much.
+    /// Something is still missing or too much, on hosts that can be reached.
     Pending,
     /// Everything is as wanted.
     Running,
@@ -89,10 +89,14 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     let mut missing = Vec::new();
     let (mut running, mut wanted, mut coming) = (0_u32, 0_u32, 0_u32);
     let mut failing = None;
+    // Nobody waits for a host that may never come back.
+    let mut left_behind = 0;
     for replica in &record.replicas {
         let reason = know.observed.get(&replica.id).and_then(|status| status.reason.as_deref());
         if replica.want == Want::Remove {
-            let waits = if know.down.contains(&replica.node) { ", which is down" } else { "" };
+            let down = know.down.contains(&replica.node);
+            left_behind += usize::from(down);
+            let waits = if down { ", which is down" } else { "" };
             missing.push(format!("{} is still to be removed from {}{waits}", replica.id, replica.node));
             continue;
         }
@@ -120,7 +124,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     if coming > 0 || unplaced > 0 && no_host.is_none() {
         failing = None;
     }
-    let state = match (record.deleted, missing.is_empty()) {
+    let state = match (record.deleted, missing.len() == left_behind) {
         (true, _) => ServiceState::Deleting,
         (false, true) => ServiceState::Running,
         (false, false) => ServiceState::Pending,

@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
-use shef_common::{ids::NodeName, ids::ServiceName, status::ReplicaState};
+use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName, status::ReplicaState};
 
-use super::ClusterView;
+use super::{ClusterView, Host};
 use crate::{
     runner::NodeState,
     service::{ServiceState, ServiceView, Want},
@@ -77,10 +77,23 @@ impl ShefService {
 #[derive(Debug, Default)]
 pub struct StateBody(Mutex<Option<Arc<Kept>>>);
 
+/// What is used again while nothing but heartbeats comes in.
 #[derive(Debug)]
 struct Kept {
     version: u64,
+    addresses: BTreeMap<NodeName, Ipv4Addr>,
+    parts: BTreeMap<ServiceName, Arc<Part>>,
     services: String,
+    containers: BTreeMap<NodeName, String>,
+    /// The last body, and the heartbeats that it shows.
+    body: Mutex<(Vec<WallMs>, Bytes)>,
+}
+
+/// One service's share, used again while the service has not changed.
+#[derive(Debug)]
+struct Part {
+    of: Arc<ServiceView>,
+    service: String,
     containers: BTreeMap<NodeName, String>,
 }
 
@@ -90,7 +103,32 @@ impl StateBody {
     pub fn build(&self, view: &ClusterView, master: Ipv4Addr) -> Bytes {
         let kept = self.kept(view);
         let hosts = view.hosts(None, usize::MAX);
-        let mut body = String::with_capacity(kept.services.len() * 2 + 256);
+        let heard: Vec<WallMs> = hosts.iter().map(Host::heard).collect();
+        let mut last = kept.body.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != heard || last.1.is_empty() {
+            *last = (heard, kept.body(&hosts, master));
+        }
+        last.1.clone()
+    }
+
+    fn kept(&self, view: &ClusterView) -> Arc<Kept> {
+        let version = view.version();
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(kept) if kept.version == version => kept.clone(),
+            before => {
+                let kept = Arc::new(keep(view, version, before.as_deref()));
+                *slot = Some(kept.clone());
+                kept
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn body(&self, hosts: &[Host], master: Ipv4Addr) -> Bytes {
+        let containers: usize = self.containers.values().map(String::len).sum();
+        let mut body = String::with_capacity(self.services.len() + containers + hosts.len() * 256 + 256);
         body.push_str("{\"nodes\":[");
         for (n, host) in hosts.iter().enumerate() {
             let address = host.view.host.address;
@@ -112,57 +150,170 @@ impl StateBody {
                 host.view.host.address,
                 host.view.state == NodeState::Ready,
                 host.heard().iso(),
-                kept.containers.get(&host.view.name).map_or("", String::as_str),
+                self.containers.get(&host.view.name).map_or("", String::as_str),
             );
         }
         body.push_str("],\"services\":[");
-        body.push_str(&kept.services);
+        body.push_str(&self.services);
         body.push_str("]}");
         body.into()
     }
-
-    fn kept(&self, view: &ClusterView) -> Arc<Kept> {
-        let version = view.version();
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*slot {
-            Some(kept) if kept.version == version => kept.clone(),
-            _ => {
-                let kept = Arc::new(keep(view, version));
-                *slot = Some(kept.clone());
-                kept
-            }
-        }
-    }
 }
 
-fn keep(view: &ClusterView, version: u64) -> Kept {
+/// Takes over from `before` what has not changed since.
+fn keep(view: &ClusterView, version: u64, before: Option<&Kept>) -> Kept {
+    let addresses = view.hosts(None, usize::MAX).iter().map(|host| (host.view.name.clone(), host.view.host.address)).collect();
+    // A service is shown with its hosts' addresses.
+    let before = before.filter(|kept| kept.addresses == addresses);
     let mut services = String::new();
     let mut containers: BTreeMap<NodeName, String> = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     for service in view.services(None, usize::MAX) {
-        if service.state != ServiceState::Deleting {
-            push_json(&mut services, &ShefService::of(&service, view));
+        let name = service.spec.name.clone();
+        let same = before.and_then(|kept| kept.parts.get(&name)).filter(|part| Arc::ptr_eq(&part.of, &service)).cloned();
+        let part = same.unwrap_or_else(|| Arc::new(part(view, service)));
+        push(&mut services, &part.service);
+        for (node, list) in &part.containers {
+            match containers.get_mut(node) {
+                Some(all) => push(all, list),
+                None => _ = containers.insert(node.clone(), list.clone()),
+            }
         }
-        let image = service.spec.template.image.as_str();
-        for replica in &service.replica_states {
-            let Some(id) = &replica.container_id else { continue };
-            let state = match replica.state {
-                ReplicaState::Running | ReplicaState::Stopping => "running",
-                ReplicaState::Pending | ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => "created",
-                ReplicaState::Stopped | ReplicaState::Failed => "exited",
-            };
-            let shown = RunnerContainer { image, name: replica.id.as_str(), state, service_name: service.spec.name.as_str(), id };
-            push_json(containers.entry(replica.node.clone()).or_default(), &shown);
-        }
+        parts.insert(name, part);
     }
-    Kept { version, services, containers }
+    Kept { version, addresses, parts, services, containers, body: Mutex::default() }
+}
+
+fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
+    let mut service = String::new();
+    let mut containers: BTreeMap<NodeName, String> = BTreeMap::new();
+    if of.state != ServiceState::Deleting {
+        push_json(&mut service, &ShefService::of(&of, view));
+    }
+    for replica in &of.replica_states {
+        let Some(id) = &replica.container_id else { continue };
+        let state = match replica.state {
+            ReplicaState::Running | ReplicaState::Stopping => "running",
+            ReplicaState::Pending | ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => "created",
+            ReplicaState::Stopped | ReplicaState::Failed => "exited",
+        };
+        let (image, service_name) = (of.spec.template.image.as_str(), of.spec.name.as_str());
+        let shown = RunnerContainer { image, name: replica.id.as_str(), state, service_name, id };
+        push_json(containers.entry(replica.node.clone()).or_default(), &shown);
+    }
+    Part { of, service, containers }
+}
+
+/// Adds `items`, which are separated by commas already, to such a list.
+fn push(list: &mut String, items: &str) {
+    if !list.is_empty() && !items.is_empty() {
+        list.push(',');
+    }
+    list.push_str(items);
 }
 
 fn push_json(list: &mut String, item: &impl Serialize) {
     // Plain structs of strings and numbers: they always serialise.
     if let Ok(json) = serde_json::to_string(item) {
-        if !list.is_empty() {
-            list.push(',');
+        push(list, &json);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        ids::{Generation, NodeUid, ReplicaId, Slot, Version},
+        image::ImageRef,
+        protocol::HostInfo,
+        spec::{ServiceSpec, Template},
+        status::Health,
+    };
+
+    use super::*;
+    use crate::{runner::NodeView, service::ReplicaView};
+
+    fn host(name: &str, last: u8, heard: u64) -> NodeView {
+        NodeView {
+            name: NodeName::parse(name).unwrap(),
+            uid: NodeUid::parse("0123456789abcdef").unwrap(),
+            state: NodeState::Ready,
+            why: None,
+            host: HostInfo {
+                address: Ipv4Addr::new(10, 0, 0, last),
+                agent_url: String::new(),
+                labels: BTreeMap::new(),
+                cpus: 1,
+                memory_bytes: 1,
+                engine_version: String::new(),
+                engine_api: String::new(),
+                os: String::new(),
+                arch: String::new(),
+                shef_version: String::new(),
+            },
+            joined: WallMs(1),
+            last_report: Some(WallMs(heard)),
+            wanted: 0,
+            removing: 0,
         }
-        list.push_str(&json);
+    }
+
+    fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<ServiceView>) {
+        let name = ServiceName::parse(name).unwrap();
+        let replica = |(n, node): (u32, &&str)| ReplicaView {
+            id: ReplicaId::new(&name, n),
+            slot: Slot(n),
+            generation: Generation(1),
+            node: NodeName::parse(node).unwrap(),
+            want: Want::Run,
+            state: ReplicaState::Running,
+            health: Health::Healthy,
+            host_down: false,
+            reason: None,
+            container_id: Some(format!("{n:064}")),
+            restarts: 0,
+            since: None,
+        };
+        let view = ServiceView {
+            spec: ServiceSpec {
+                name: name.clone(),
+                replicas: u32::try_from(nodes.len()).unwrap(),
+                template: Template::of(ImageRef::parse("app:1").unwrap()).into(),
+            },
+            generation: Generation(1),
+            version: Version(1),
+            state: ServiceState::Running,
+            running: u32::try_from(nodes.len()).unwrap(),
+            missing: Vec::new(),
+            failing: None,
+            created: WallMs(1),
+            updated: WallMs(1),
+            replica_states: (0..).zip(nodes).map(replica).collect(),
+        };
+        (name, Some(view))
+    }
+
+    #[test]
+    fn what_is_used_again_says_the_same_as_what_is_made_anew() {
+        let (view, kept, master) = (ClusterView::default(), StateBody::default(), Ipv4Addr::new(10, 0, 0, 1));
+        let show = |(name, service): (ServiceName, Option<ServiceView>)| view.show_service(&name, service);
+        let steps: [&dyn Fn(); 8] = [
+            &|| view.show_host(host("h1", 1, 1_000)),
+            &|| show(service("a", &["h1"])),
+            &|| view.show_host(host("h2", 2, 1_000)),
+            &|| show(service("b", &["h1", "h2"])),
+            &|| show(service("a", &["h2", "h2"])),
+            &|| view.host_heard(&NodeName::parse("h1").unwrap(), WallMs(2_000)),
+            &|| view.show_host(host("h2", 3, 3_000)),
+            &|| show((ServiceName::parse("a").unwrap(), None)),
+        ];
+        let mut bodies = Vec::new();
+        for step in steps {
+            step();
+            let body = kept.build(&view, master);
+            assert_eq!(body, StateBody::default().build(&view, master));
+            assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "{body:?}");
+            assert_ne!(bodies.last(), Some(&body), "each step shows");
+            bodies.push(body);
+        }
     }
 }

@@ -1,0 +1,145 @@
+//! Load on one address over a number of connections kept open, from a thread of its own.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// The longest head of an answer that is taken.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// What is read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Makes the bytes of the request with this number; `None`: there are no more.
+pub type Requests = Arc<dyn Fn(u64) -> Option<Vec<u8>> + Send + Sync>;
+
+/// What came of a load.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Answers with a status below 400.
+    pub answers: usize,
+    /// Answers with another status.
+    pub refused: usize,
+    /// Bytes of all bodies.
+    pub body_bytes: u64,
+    /// From request to the last byte of the answer, sorted.
+    latencies: Vec<Duration>,
+    /// From the first request to the last answer.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// Answers per second.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+    pub fn per_second(&self) -> f64 {
+        self.answers as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Megabytes (10^6) of bodies per second.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+    pub fn megabytes_per_second(&self) -> f64 {
+        self.body_bytes as f64 / 1e6 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that `per_cent` of the answers do not exceed, in milliseconds.
+    pub fn percentile_ms(&self, per_cent: usize) -> f64 {
+        let rank = (self.latencies.len() * per_cent).div_ceil(100).max(1) - 1;
+        self.latencies.get(rank).map_or(0.0, |took| took.as_secs_f64() * 1_000.0)
+    }
+}
+
+/// Sends requests over `connections`, each waiting for its answer before it asks
+/// again, until `span` is over or there are no more requests.
+///
+/// # Panics
+/// If the other side closes a connection or answers with something else than HTTP.
+pub async fn load(address: SocketAddr, connections: u64, span: Duration, requests: Requests) -> Outcome {
+    let generator = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let start = Instant::now();
+            let each = (0..connections).map(|first| connection(address, start + span, first, connections, &requests));
+            let mut sum = Outcome::default();
+            for part in join_all(each).await {
+                sum.answers += part.answers;
+                sum.refused += part.refused;
+                sum.body_bytes += part.body_bytes;
+                sum.latencies.extend(part.latencies);
+            }
+            sum.elapsed = start.elapsed();
+            sum.latencies.sort();
+            sum
+        })
+    });
+    generator.await.expect("the load generator ends")
+}
+
+async fn connection(address: SocketAddr, end: Instant, first: u64, step: u64, requests: &Requests) -> Outcome {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("a socket option");
+    let mut buffer = vec![0; READ_BYTES];
+    let mut outcome = Outcome::default();
+    let mut number = first;
+    while Instant::now() < end
+        && let Some(request) = requests(number)
+    {
+        number += step;
+        let start = Instant::now();
+        stream.write_all(&request).await.expect("the request is taken");
+        let (status, body_bytes) = answer(&mut stream, &mut buffer).await;
+        outcome.latencies.push(start.elapsed());
+        if status < 400 {
+            outcome.answers += 1;
+        } else {
+            outcome.refused += 1;
+        }
+        outcome.body_bytes += body_bytes;
+    }
+    outcome
+}
+
+/// Reads one answer: its status and the length of its body.
+async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> (u16, u64) {
+    let mut filled = 0;
+    let head_end = loop {
+        let read = stream.read(&mut buffer[filled..]).await.expect("an answer");
+        assert!(read > 0, "the connection was closed before the answer");
+        filled += read;
+        if let Some(at) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        assert!(filled < MAX_HEAD_BYTES, "the answer's head does not end");
+    };
+    let head = String::from_utf8_lossy(&buffer[..head_end]).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
+    let length = length.expect("an answer of known length");
+    let mut left = length - u64::try_from(filled - head_end).expect("a length");
+    while left > 0 {
+        let read = stream.read(buffer).await.expect("the rest of the answer");
+        assert!(read > 0, "the connection was closed within the answer");
+        left -= u64::try_from(read).expect("a length");
+    }
+    (status, length)
+}
+
+/// A `GET`.
+pub fn get(path: &str) -> Requests {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes();
+    Arc::new(move |_| Some(request.clone()))
+}
+
+/// `POST`s of JSON, each made from its number; `count` of them.
+pub fn post(path: &'static str, count: u64, body: impl Fn(u64) -> String + Send + Sync + 'static) -> Requests {
+    Arc::new(move |number| {
+        let body = (number < count).then(|| body(number))?;
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        Some((head + &body).into_bytes())
+    })
+}

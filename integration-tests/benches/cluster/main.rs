@@ -1,0 +1,104 @@
+//! The benchmark of the whole system. See `docs/benchmarks.md`.
+//!
+//! Runs the real programs as processes of their own, over a private Docker engine
+//! and Redis servers that it starts itself, and takes all of it away again: at the
+//! end, after a failure, and after ctrl-C.
+
+mod creates;
+mod engine;
+mod fleet;
+mod floor;
+mod load;
+mod measure;
+mod memory;
+mod programs;
+mod startup;
+mod state;
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "\
+cargo bench -p shef-integration-tests --bench cluster [-- [PART ...] [OPTION ...]]
+
+parts (all of them if none is named):
+  engine    create and remove 30 replicas, against the engine driven directly
+  state     GET /state with 1,000 services and 10,000 replicas
+  creates   durable creates per second on each store
+  memory    resident size of master and agent
+  startup   from `shef up` to the API, and to a running replica
+
+options:
+  --pairs N                   pairs of the part engine, 1 to 50 [10]
+  --engine-concurrency N,...  the agent's key; several are measured beside each other [the agent's default]
+";
+
+/// What the command line asks for.
+struct Wish {
+    parts: Vec<String>,
+    pairs: usize,
+    engine_concurrency: Vec<u32>,
+}
+
+const PARTS: [&str; 5] = ["engine", "state", "creates", "memory", "startup"];
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(wish) = parse(arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    actix_rt::System::new().block_on(async {
+        let stop = async {
+            let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        };
+        // Whatever was started belongs to the future that ends here, and ends with it.
+        tokio::select! {
+            () = run(&wish) => ExitCode::SUCCESS,
+            () = stop => {
+                eprintln!("stopped; cleaning up");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
+    signal(kind).expect("signals can be listened to")
+}
+
+async fn run(wish: &Wish) {
+    let shef = programs::Shef::build();
+    for part in PARTS.iter().filter(|part| wish.parts.is_empty() || wish.parts.iter().any(|wanted| wanted == *part)) {
+        match *part {
+            "engine" => engine::run(&shef, wish.pairs, &wish.engine_concurrency).await,
+            "state" => state::run(&shef).await,
+            "creates" => creates::run(&shef).await,
+            "memory" => memory::run(&shef).await,
+            _ => startup::run(&shef).await,
+        }
+    }
+}
+
+fn parse(arguments: Vec<String>) -> Option<Wish> {
+    let mut wish = Wish { parts: Vec::new(), pairs: 10, engine_concurrency: Vec::new() };
+    let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--pairs" => wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?,
+            "--engine-concurrency" => {
+                wish.engine_concurrency = arguments.next()?.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+            }
+            part if PARTS.contains(&part) => wish.parts.push(argument),
+            _ => return None,
+        }
+    }
+    Some(wish)
+}

@@ -1,0 +1,21 @@
+//! What the store keeps of a host.
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    clock::WallMs,
+    ids::{NodeName, NodeUid},
+    protocol::HostInfo,
+};
+
+/// What the store keeps of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// The host's name.
+    pub node: NodeName,
+    /// Its lasting identity.
+    pub uid: NodeUid,
+    /// What it is.
+    pub host: HostInfo,
+    /// When it joined.
+    pub joined: WallMs,
+}
