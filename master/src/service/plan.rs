@@ -159,9 +159,11 @@ fn plan_slot(
         return;
     }
     if find(Fare::Coming).is_some() {
-        // Of several that are on their way one stays. Those that nothing is known of may run: they are let be.
+        // Of several that are on their way the one that has come farthest stays. Those
+        // that nothing is known of may run: they are let be.
         let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
-        let keeper = heard.clone().find(|(_, fare)| *fare == Fare::Coming).map(|(replica, _)| &replica.id);
+        let coming = heard.clone().rev().filter(|(_, fare)| *fare == Fare::Coming).map(|(replica, _)| &replica.id);
+        let keeper = coming.max_by_key(|id| know.observed.get(*id).map(|status| status.state));
         let doubled = heard.filter(|(r, fare)| *fare == Fare::Failed || *fare == Fare::Coming && Some(&r.id) != keeper);
         plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
         return;
@@ -205,29 +207,56 @@ mod tests {
 
     use super::{super::record::Want, *};
 
-    #[test]
-    fn of_several_earlier_generations_one_that_runs_stays() {
+    /// One slot with a replica of each of these generations, of which the last is the newest.
+    fn record(generations: &[u32]) -> ServiceRecord {
         let name = ServiceName::parse("web").unwrap();
-        let spec = |image: &str| Template::of(ImageRef::parse(image).unwrap()).into();
-        let mut record = ServiceRecord::new(ServiceSpec { name: name.clone(), replicas: 1, template: spec("app:1") }, WallMs(0));
-        for generation in 1..=2 {
+        let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap()).into();
+        let spec = ServiceSpec { name: name.clone(), replicas: 1, template: template(1) };
+        let mut record = ServiceRecord::new(spec, WallMs(0));
+        for (n, &generation) in (1..).zip(generations) {
+            while record.generation < Generation(generation.into()) {
+                record.set_template(template(generation));
+            }
             record.replicas.push(ReplicaRecord {
-                id: ReplicaId::new(&name, generation),
+                id: ReplicaId::new(&name, n),
                 slot: Slot(0),
-                generation: Generation(generation.into()),
+                generation: record.generation,
                 node: NodeName::parse("h1").unwrap(),
                 want: Want::Run,
                 attempt: 0,
             });
-            record.set_template(spec(&format!("app:{}", generation + 1)));
         }
-        let (first, second) = (ReplicaId::new(&name, 1), ReplicaId::new(&name, 2));
+        record
+    }
+
+    fn hears(know: &mut Knowledge, n: u32, state: ReplicaState, health: Health) -> ReplicaId {
+        let id = ReplicaId::new(&ServiceName::parse("web").unwrap(), n);
+        let status = ReplicaStatus { health, ..ReplicaStatus::new(id.clone(), state, WallMs(0)) };
+        know.observed.insert(id.clone(), status);
+        id
+    }
+
+    #[test]
+    fn of_several_earlier_generations_one_that_runs_stays() {
+        let mut record = record(&[1, 2]);
+        record.set_template(Template::of(ImageRef::parse("app:3").unwrap()).into());
         let mut know = Knowledge::default();
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [], "after a start of the master either may run");
-        let running = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, WallMs(0));
-        know.observed.insert(first.clone(), running(&first));
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second.clone()]);
-        know.observed.insert(second.clone(), running(&second));
+        let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        let second = record.replicas[1].id.clone();
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second]);
+        hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first]);
+    }
+
+    #[test]
+    fn of_several_on_their_way_the_one_that_has_come_farthest_stays() {
+        let record = record(&[1, 1]);
+        let mut know = Knowledge::default();
+        let first = hears(&mut know, 1, ReplicaState::Pulling, Health::Healthy);
+        let second = hears(&mut know, 2, ReplicaState::Running, Health::Unhealthy);
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first], "one that runs, though unwell, is worth more than a pull");
+        hears(&mut know, 1, ReplicaState::Running, Health::Unhealthy);
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second]);
     }
 }
