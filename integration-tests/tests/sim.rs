@@ -60,7 +60,8 @@ planted! {
     removes_original_first: RemovesOriginalFirst by calm,
 }
 
-/// Seeds of bugs that the simulator has found, each fixed since.
+/// Seeds of bugs that the simulator has found, each fixed since. With its fix
+/// taken back, each of them failed when it was written down.
 mod found {
     use super::*;
 
@@ -80,20 +81,18 @@ mod found {
 
     found! {
         /// A full report from before the engine's first list confirmed removals of what was still held.
-        an_engine_that_is_away_confirms_nothing: engines 4,
+        an_engine_that_is_away_confirms_nothing: engines 23,
         /// A host was known before what it brought was durable, and told to run nothing when it registered again.
-        a_host_is_known_when_its_replicas_are_durable: emptied 2,
+        a_host_is_known_when_its_replicas_are_durable: emptied 5,
         /// Orders for a host without a runner were dropped.
-        orders_wait_for_an_unknown_host: store_loss 11,
+        orders_wait_for_an_unknown_host: store_loss 143,
         /// A store that forgot the leadership with its tail deposed its only master.
-        a_forgotten_leadership_is_stored_again: store_loss 6,
+        a_forgotten_leadership_is_stored_again: store_loss 0,
         /// Every list put the repair of a stopped container off.
-        a_list_does_not_put_off_a_repair: engines 108,
+        a_list_does_not_put_off_a_repair: engines 30,
         /// A container whose start went unheard stayed unhealthy.
         an_unheard_start_settles: engines 93,
         /// Of two leaderships taken at once the lower one counted.
         the_higher_leadership_counts: emptied 161,
-        /// An update amid an update ran more than its surge.
-        an_update_amid_an_update_keeps_its_surge: calm 34,
     }
 }
