@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [], "after a start of the master either may run");
         let running = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, WallMs(0));
         know.observed.insert(first.clone(), running(&first));
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second.clone()]);
+        assert_eq!(plan(&record, &know, MonoMs(0)).retire, std::slice::from_ref(&second));
         know.observed.insert(second.clone(), running(&second));
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first]);
     }
