@@ -118,3 +118,18 @@ pub fn check_seeds(profile: &Profile, seeds: std::ops::Range<u64>) {
     }
     println!("{}: {count} seeds, {steps} steps, converged within {longest} ms at most", profile.name);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_the_same_run_every_time() {
+        for seed in 0..5 {
+            let (first, second) =
+                (trace_seed(seed, &Profile::everything(), None), trace_seed(seed, &Profile::everything(), None));
+            assert!(first.len() > 100);
+            assert_eq!(first, second);
+        }
+    }
+}
