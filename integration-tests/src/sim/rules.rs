@@ -210,19 +210,18 @@ impl World {
                 broken =
                     Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
             }
-            if replica.attempt > 0 {
-                let in_slot = shown.replica_states.iter().filter(|known| {
-                    known.want == Want::Run && known.slot == replica.slot && known.generation == replica.generation
-                });
-                let last = in_slot.filter_map(|known| self.rules.failed.get(&known.id)).max();
-                let wait = Backoff::REPLICA.after(replica.attempt).0;
-                if let Some(last) = last.filter(|last| self.now < **last + wait) {
-                    broken = Some(format!(
-                        "{} is try {} of its slot, {} ms after the last failed, but {wait} ms is the back-off",
-                        replica.id,
-                        replica.attempt,
-                        self.now - last
-                    ));
+            let in_slot = shown
+                .replica_states
+                .iter()
+                .filter(|known| known.want == Want::Run && known.slot == replica.slot && known.generation == replica.generation);
+            let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
+            for known in in_slot.filter(|_| replica.attempt > 0) {
+                let before = stored.and_then(|stored| stored.replicas.iter().find(|replica| replica.id == known.id));
+                let (Some(before), Some(failed)) = (before, self.rules.failed.get(&known.id)) else { continue };
+                let (waited, wait) = (self.now - failed, Backoff::REPLICA.after(before.attempt + 1).0);
+                if waited < wait {
+                    let (id, failed) = (&replica.id, &known.id);
+                    broken = Some(format!("{id} is placed {waited} ms after {failed} failed, but {wait} ms is the back-off"));
                 }
             }
         }

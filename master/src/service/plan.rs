@@ -242,17 +242,10 @@ mod tests {
         record.set_template(Template::of(ImageRef::parse("app:3").unwrap()).into());
         let mut know = Knowledge::default();
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [], "after a start of the master either may run");
-<<<<<<< HEAD
         let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
         let second = record.replicas[1].id.clone();
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second]);
         hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
-=======
-        let running = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, WallMs(0));
-        know.observed.insert(first.clone(), running(&first));
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, std::slice::from_ref(&second));
-        know.observed.insert(second.clone(), running(&second));
->>>>>>> main
         assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first]);
     }
 
