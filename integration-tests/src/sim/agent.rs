@@ -246,7 +246,7 @@ impl World {
             }
             AgentMail::Identified(Err(_)) => Event::Unidentified,
             AgentMail::Done { replica, outcome } => {
-                self.note(|| format!("h{}: {replica}: {outcome:?}", host + 1));
+                self.note(|| format!("h{}: {replica}: {}", host + 1, outcome_word(&outcome)));
                 Event::Done { replica, outcome }
             }
             AgentMail::Pulled { image, pull, outcome } => {
@@ -488,5 +488,13 @@ fn operation_word(operation: &Operation) -> String {
         Operation::Stop { .. } => "stop".to_owned(),
         Operation::Remove(_) => "remove".to_owned(),
         Operation::Inspect => "inspect".to_owned(),
+    }
+}
+
+/// An outcome in a line; labels stand in no order, so a container is told by its state.
+fn outcome_word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.as_ref().map(|container| container.state)),
+        other => format!("{other:?}"),
     }
 }
