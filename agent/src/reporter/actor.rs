@@ -26,7 +26,8 @@ use crate::{
 /// What may wait in the mailbox; the supervisor gathers what does not fit.
 const MAILBOX: usize = 64;
 const REGISTER_LIMIT: Duration = Duration::from_secs(10);
-const REPORT_LIMIT: Duration = Duration::from_secs(5);
+// Short, so that one call that hangs does not make the host look down.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Who this host is, apart from its engine.
