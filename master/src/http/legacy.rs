@@ -85,7 +85,7 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     let (Some(name), Some(image), Some(replicas)) = (name, image, replicas) else { return fields.refuse() };
     let spec = ServiceSpec { name: name.clone(), replicas, template: Template::of(image).into() };
     let accepted = api.ask(name.clone(), Request::Create { spec, needs_host: replicas > 0 }).await;
-    let version = accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?.version;
+    let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await
 }
 
@@ -117,7 +117,7 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
     let replicas = fields.replicas(None);
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
     let accepted = api.ask(name.clone(), Request::Scale { replicas, expect: Expect::Any, must_change: true }).await;
-    let version = accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?.version;
+    let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await
 }
 
@@ -131,7 +131,7 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     let _place = Place::take(api)?;
     let name = named(request, payload, api).await?;
     let accepted = api.ask(name.clone(), Request::Delete { expect: Expect::Any }).await;
-    accepted.map_err(|refused| refusal(&name, refused, "Service already exist!"))?;
+    accepted.map_err(|refused| refusal(&name, refused))?;
     let mut missing = String::new();
     let gone = api.view.wait_for(&name, |view| {
         missing = view.missing.join(", ");
@@ -192,9 +192,9 @@ async fn settled(api: &Api, name: &ServiceName, version: Version) -> Outcome {
     }
 }
 
-fn refusal(name: &ServiceName, refused: Refused, exists: &str) -> ShefError {
+fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
     match refused {
-        Refused::Exists => ShefError::new(409, exists),
+        Refused::Exists => ShefError::new(409, "Service already exist!"),
         Refused::NotFound => ShefError::new(409, "No service in this name!"),
         Refused::Unchanged => ShefError::new(409, "Same replica count already exist!"),
         Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
