@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::{
     ids::{ClusterId, Epoch, Generation, ReplicaId, ServiceName, Slot},
     protocol::Assignment,
-    spec::Template,
+    spec::{OnDisconnect, Template},
 };
 
 /// docker-shef's own mark: `true` on every managed container.
@@ -67,6 +67,7 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>) -
         slot: Slot(get(SLOT)?.parse().ok()?),
         generation: Generation(get(GENERATION)?.parse().ok()?),
         template: template.into(),
+        on_disconnect: OnDisconnect::Keep,
     })
 }
 
@@ -83,6 +84,7 @@ mod tests {
             slot: Slot(3),
             generation: Generation(2),
             template: Template::of(ImageRef::parse("nginx:1").unwrap()).into(),
+            on_disconnect: OnDisconnect::Keep,
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BootId, ClusterId, Fence, Generation, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
-    spec::Template,
+    spec::{OnDisconnect, Template},
     status::ReplicaStatus,
 };
 
@@ -18,6 +18,8 @@ pub const REGISTER_PATH: &str = "/agent/v1/register";
 pub const REPORT_PATH: &str = "/agent/v1/report";
 /// `POST` on the agent: a [`Push`], answered by [`Accepted`], or 409 with [`PushRefused`].
 pub const ASSIGNMENTS_PATH: &str = "/v1/assignments";
+/// `GET` on the agent: [`Alive`]. `POST` on the agent: a [`ProbeThrough`], answered by a [`ProbeOutcome`].
+pub const PROBE_PATH: &str = "/v1/probe";
 
 /// One replica that a host shall run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Assignment {
     pub generation: Generation,
     /// What to run.
     pub template: Arc<Template>,
+    /// What the agent does by itself when no master is heard of for long.
+    #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
+    pub on_disconnect: OnDisconnect,
 }
 
 /// What an agent's ledger has accepted last.
@@ -160,6 +165,9 @@ pub struct Report {
     /// Why the engine does not answer, while it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,
+    /// How long the last report took to be answered, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<u64>,
 }
 
 /// Master → agent: what became of a report.
@@ -171,6 +179,54 @@ pub struct ReportAck {
     pub want_full: bool,
     /// Whether the master does not know this host or this run: register first.
     pub want_registration: bool,
+    /// How often to report from now on, in milliseconds, if that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_interval_ms: Option<u64>,
+    /// Orders that could not be brought to the agent directly: to be taken as if
+    /// they had been posted. The next report's `accepted` answers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<Box<Push>>,
+}
+
+/// Agent → whoever asks: this agent is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// The host.
+    pub node: NodeName,
+    /// Its lasting identity.
+    pub uid: NodeUid,
+    /// This run of the agent.
+    pub boot: BootId,
+}
+
+/// Master → agent: look whether another agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeThrough {
+    /// The other agent's address, as `http://address:port`.
+    pub agent_url: String,
+    /// How long it may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
+    pub limit_ms: u64,
+}
+
+/// The longest that a probe may take, in milliseconds.
+pub const MAX_PROBE_MS: u64 = 10_000;
+
+/// What a probe of an agent brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeOutcome {
+    /// The agent answers.
+    Answered(Alive),
+    /// The host is there, its agent is not: the connection was refused, or made and then not served.
+    AgentSilent {
+        /// In the client's words.
+        why: String,
+    },
+    /// Nothing is heard of the host.
+    Unreachable {
+        /// In the client's words.
+        why: String,
+    },
 }
 
 /// The bodies as they go over the wire. A change here is a change of the
@@ -214,6 +270,7 @@ mod wire {
                 slot: Slot(0),
                 generation: Generation(2),
                 template: template.into(),
+                on_disconnect: OnDisconnect::Keep,
             }],
             remove: vec![ReplicaId::new(&service, 11)],
         };
@@ -280,6 +337,7 @@ mod wire {
             full: false,
             statuses: vec![status],
             engine_error: None,
+            round_trip_ms: None,
         };
         assert_snapshot!(json(&report), @r#"
         {
@@ -307,7 +365,7 @@ mod wire {
           ]
         }
         "#);
-        assert_snapshot!(json(&ReportAck { fence: fence(), want_full: true, want_registration: false }), @r#"
+        assert_snapshot!(json(&ReportAck { fence: fence(), want_full: true, want_registration: false, report_interval_ms: None, push: None }), @r#"
         {
           "fence": {
             "epoch": 3,

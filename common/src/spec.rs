@@ -27,6 +27,63 @@ pub struct ServiceSpec {
     /// What every replica runs.
     #[serde(flatten)]
     pub template: Arc<Template>,
+    /// What an agent does with its replicas when no master is heard of for long.
+    #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
+    pub on_disconnect: OnDisconnect,
+    /// Whether replicas are moved to hosts that have room, by themselves.
+    #[serde(default, skip_serializing_if = "Rebalance::is_off")]
+    pub rebalance: Rebalance,
+}
+
+/// What an agent does by itself when no master is heard of for long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// The replicas run on, for as long as it takes.
+    #[default]
+    Keep,
+    /// They are stopped, and started again when a master is back that still wants them.
+    StopAfter {
+        /// After how long without a word, in seconds: 1 to [`MAX_STOP_AFTER_S`].
+        seconds: u32,
+    },
+}
+
+/// The longest `stop_after`, in seconds: thirty days.
+pub const MAX_STOP_AFTER_S: u32 = 30 * 24 * 3_600;
+
+impl OnDisconnect {
+    /// Whether replicas run on.
+    #[must_use]
+    pub const fn is_keep(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+}
+
+/// Whether replicas are moved to hosts that have room, by themselves: each
+/// replacement runs before its original stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rebalance {
+    /// They stay where they are.
+    #[default]
+    Off,
+    /// They are moved.
+    On {
+        /// At most so many in a minute: 1 to [`MAX_MOVES_PER_MINUTE`].
+        per_minute: u32,
+    },
+}
+
+/// The highest rate of [`Rebalance::On`].
+pub const MAX_MOVES_PER_MINUTE: u32 = 1_000;
+
+impl Rebalance {
+    /// Whether replicas stay where they are.
+    #[must_use]
+    pub const fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
 }
 
 /// What one replica runs. A change of it is a new generation.

@@ -108,6 +108,12 @@ pub struct ReplicaStatus {
     /// How often the container was made or started anew since the agent's start.
     #[serde(default)]
     pub restarts: u32,
+    /// The code with which its process ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// The last lines that it wrote before that: at most 10, of at most 200 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_log_lines: Vec<String>,
     /// Since when, by the host's clock.
     pub since: WallMs,
 }
@@ -116,7 +122,17 @@ impl ReplicaStatus {
     /// A status with nothing to tell but its state.
     #[must_use]
     pub fn new(replica: ReplicaId, state: ReplicaState, since: WallMs) -> Self {
-        Self { replica, state, health: Health::Healthy, reason: None, container_id: None, restarts: 0, since }
+        Self {
+            replica,
+            state,
+            health: Health::Healthy,
+            reason: None,
+            container_id: None,
+            restarts: 0,
+            exit_code: None,
+            last_log_lines: Vec::new(),
+            since,
+        }
     }
 
     /// Whether this may follow `earlier` in one run of an agent: after a

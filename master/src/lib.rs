@@ -6,6 +6,7 @@ mod app;
 pub mod cluster;
 pub mod config;
 mod http;
+pub mod membership;
 mod post;
 pub mod runner;
 pub mod scheduler;

@@ -244,6 +244,7 @@ impl Core {
             full: self.sent_full,
             statuses: self.sent.clone(),
             engine_error: self.engine_error.clone(),
+            round_trip_ms: None,
         }
     }
 

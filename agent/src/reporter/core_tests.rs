@@ -35,7 +35,13 @@ fn registered() -> Event {
 }
 
 fn acked() -> Event {
-    Event::Reported(Ok(ReportAck { fence: fence(), want_full: false, want_registration: false }))
+    Event::Reported(Ok(ReportAck {
+        fence: fence(),
+        want_full: false,
+        want_registration: false,
+        report_interval_ms: None,
+        push: None,
+    }))
 }
 
 fn ready() -> Event {
@@ -91,7 +97,7 @@ fn a_report_is_full_only_once_the_engine_has_shown_its_containers() {
     core.handle(Event::Tick, at(2_000));
     let effects = core.handle(registered(), at(2_000));
     assert!(!report(&effects).unwrap().full, "the engine is away: what is missing says nothing");
-    let want_full = ReportAck { fence: fence(), want_full: true, want_registration: false };
+    let want_full = ReportAck { fence: fence(), want_full: true, want_registration: false, report_interval_ms: None, push: None };
     assert!(core.handle(Event::Reported(Ok(want_full)), at(2_001)).is_empty());
     assert!(core.next_wake() > Some(MonoMs(2_500)), "asking again at once would not help");
     let mut shown = Observed { listed: true, ..Observed::default() };
@@ -141,7 +147,13 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
     // A full report no longer names it.
     core.handle(observed(&[status(2, ReplicaState::Running)]), at(200));
     core.handle(Event::Tick, at(220));
-    let want = Event::Reported(Ok(ReportAck { fence: fence(), want_full: true, want_registration: false }));
+    let want = Event::Reported(Ok(ReportAck {
+        fence: fence(),
+        want_full: true,
+        want_registration: false,
+        report_interval_ms: None,
+        push: None,
+    }));
     core.handle(want, at(221));
     let effects = core.handle(Event::Tick, at(241));
     let report = report(&effects).unwrap();
@@ -154,7 +166,13 @@ fn a_master_that_does_not_know_the_host_is_registered_with_and_told_everything()
     let mut core = member();
     core.handle(observed(&[status(1, ReplicaState::Running)]), at(100));
     core.handle(Event::Tick, at(120));
-    let want = Event::Reported(Ok(ReportAck { fence: fence(), want_full: false, want_registration: true }));
+    let want = Event::Reported(Ok(ReportAck {
+        fence: fence(),
+        want_full: false,
+        want_registration: true,
+        report_interval_ms: None,
+        push: None,
+    }));
     assert!(matches!(core.handle(want, at(121))[..], [Effect::Register { .. }]));
     let effects = core.handle(registered(), at(122));
     let report = report(&effects).unwrap();

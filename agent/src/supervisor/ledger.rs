@@ -214,8 +214,14 @@ mod tests {
         template.command = vec!["a".into()];
         template.env.insert("K".into(), "v".into());
         template.stop_grace_s = 3;
-        let assignment =
-            Assignment { replica: replica.clone(), service, slot: Slot(2), generation: Generation(4), template: template.into() };
+        let assignment = Assignment {
+            replica: replica.clone(),
+            service,
+            slot: Slot(2),
+            generation: Generation(4),
+            template: template.into(),
+            on_disconnect: Default::default(),
+        };
         Ledger {
             uid: NodeUid::parse("00000000000000aa").unwrap(),
             cluster: Some(ClusterId::parse("00000000000000cc").unwrap()),

@@ -262,6 +262,8 @@ async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpRespo
                 fence: shared.fence.clone(),
                 want_full: std::mem::take(&mut heard.want_full),
                 want_registration: std::mem::take(&mut heard.want_registration),
+                report_interval_ms: None,
+                push: None,
             })
         }
     };
@@ -284,6 +286,7 @@ pub fn assignments(name: &str, first: u32, count: u32, template: &Template) -> V
             slot: Slot(number),
             generation: Generation(1),
             template: template.clone(),
+            on_disconnect: Default::default(),
         })
         .collect()
 }

@@ -79,7 +79,13 @@ impl World {
         let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
-        ServiceSpec { name: name.clone(), replicas, template: template.into() }
+        ServiceSpec {
+            name: name.clone(),
+            replicas,
+            template: template.into(),
+            on_disconnect: Default::default(),
+            rebalance: Default::default(),
+        }
     }
 
     fn ask_for(&mut self, name: ServiceName, request: Request) {

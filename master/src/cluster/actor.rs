@@ -19,12 +19,13 @@ use super::{
     messages::AskService,
 };
 use crate::{
+    membership::{HostChanged, HostCondition, Standing},
     post::{MAILBOX, post},
     runner::{
         FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
         StaleFence, TakeReport, Timing,
     },
-    scheduler::{HostChanged, Occupy, Schedule, Vacate},
+    scheduler::{Occupy, Schedule, Vacate},
     service::{
         Accepted, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
     },
@@ -105,7 +106,7 @@ impl ClusterActor {
         }
         for node in unknown {
             log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
-            self.tell_host_changed(&HostChanged { node, ready: false }, ctx);
+            self.tell_host_changed(&HostChanged { node, condition: HostCondition::of(Standing::Down), why: None }, ctx);
         }
     }
 
@@ -168,7 +169,7 @@ impl ClusterActor {
     }
 
     fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
-        self.core.host_changed(&change.node, change.ready);
+        self.core.host_changed(&change.node, change.condition);
         post(ctx, &self.out.host_changed, change.clone());
         for member in self.services.values() {
             post(ctx, &member.addr.clone().recipient(), change.clone());
@@ -314,7 +315,14 @@ impl Handler<TakeReport> for ClusterActor {
                 let answer = runner.send(report);
                 async move { answer.await.ok().flatten() }.boxed_local()
             }
-            None => fut::ready(Some(ReportAck { fence, want_full: false, want_registration: true })).boxed_local(),
+            None => fut::ready(Some(ReportAck {
+                fence,
+                want_full: false,
+                want_registration: true,
+                report_interval_ms: None,
+                push: None,
+            }))
+            .boxed_local(),
         }
     }
 }

@@ -7,6 +7,8 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
+use crate::membership::{HostCondition, Standing};
+
 /// What to do with a host that registers.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -84,14 +86,14 @@ impl ClusterCore {
     }
 
     /// A host has come or gone.
-    pub fn host_changed(&mut self, node: &NodeName, ready: bool) {
+    pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) {
         if let Some(host) = self.hosts.get_mut(node) {
-            host.1 = ready;
+            host.1 = condition.standing == Standing::Ready;
         }
-        if ready {
-            self.down.remove(node);
-        } else {
+        if condition.is_lost() {
             self.down.insert(node.clone());
+        } else {
+            self.down.remove(node);
         }
     }
 
@@ -202,6 +204,7 @@ mod tests {
             slot: Slot(0),
             generation: Generation(1),
             template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
+            on_disconnect: Default::default(),
         }];
         registration
     }
@@ -256,7 +259,7 @@ mod tests {
         let mut core = core();
         core.host_known(registration().node, NodeUid::parse("00000000000000c2").unwrap());
         assert_eq!(core.register(&registration()), Verdict::Admit, "the name's old holder is not there");
-        core.host_changed(&registration().node, true);
+        core.host_changed(&registration().node, HostCondition::of(Standing::Ready));
         assert!(matches!(core.register(&registration()), Verdict::Refuse(_)));
     }
 }

@@ -36,7 +36,13 @@ pub fn read(fields: Map<String, Value>, path_name: Option<&ServiceName>) -> Resu
     }
     fields.finish()?;
     match (path_name.cloned().or(in_body), template) {
-        (Some(name), Some(template)) => Ok(ServiceSpec { name, replicas: replicas.unwrap_or(1), template: template.into() }),
+        (Some(name), Some(template)) => Ok(ServiceSpec {
+            name,
+            replicas: replicas.unwrap_or(1),
+            template: template.into(),
+            on_disconnect: Default::default(),
+            rebalance: Default::default(),
+        }),
         // `finish` has refused this already.
         _ => Err(ApiError::fields(Vec::new())),
     }

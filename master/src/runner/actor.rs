@@ -19,8 +19,8 @@ use super::{
     record::NodeRecord,
 };
 use crate::{
+    membership::{HostChanged, HostCondition, Standing},
     post::{Alarm, MAILBOX, post},
-    scheduler::HostChanged,
     service::Orders,
     store::{Commit, Key, Write},
     view::ClusterView,
@@ -80,7 +80,15 @@ impl RunnerActor {
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
                 Effect::HostChanged { ready } => {
                     log::info!(node:% = self.node, ready; "host {}", if ready { "is ready" } else { "is down" });
-                    post(ctx, &self.out.host_changed, HostChanged { node: self.node.clone(), ready });
+                    post(
+                        ctx,
+                        &self.out.host_changed,
+                        HostChanged {
+                            node: self.node.clone(),
+                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
+                            why: None,
+                        },
+                    );
                 }
                 Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
                 Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),

@@ -186,7 +186,13 @@ impl RunnerCore {
     /// Returns whether readers should see a change.
     fn report(&mut self, report: Report, now: Now, effects: &mut Vec<Effect>) -> bool {
         let known = report.cluster == self.cluster && self.link.as_ref().is_some_and(|link| link.boot == report.boot);
-        let mut ack = ReportAck { fence: self.fence.clone(), want_full: false, want_registration: !known };
+        let mut ack = ReportAck {
+            fence: self.fence.clone(),
+            want_full: false,
+            want_registration: !known,
+            report_interval_ms: None,
+            push: None,
+        };
         let Some(link) = self.link.as_mut().filter(|_| known) else {
             effects.push(Effect::Ack(ack));
             return false;

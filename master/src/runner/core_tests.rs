@@ -39,6 +39,7 @@ fn assignment(n: u32) -> Assignment {
         slot: Slot(n),
         generation: Generation(1),
         template: Template::of(ImageRef::parse("app").unwrap()).into(),
+        on_disconnect: Default::default(),
     }
 }
 
@@ -135,6 +136,7 @@ impl Agent {
             full: self.want_full,
             statuses,
             engine_error: None,
+            round_trip_ms: None,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use actix::{Actor, Context, Handler};
 
-use super::{HostChanged, Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
+use super::{Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
+use crate::membership::HostChanged;
 
 /// Keeps the load of the hosts and answers at once.
 #[derive(Default)]
@@ -40,6 +41,6 @@ impl Handler<Vacate> for SchedulerActor {
 impl Handler<HostChanged> for SchedulerActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, _: &mut Self::Context) {
-        self.0.host_changed(change.node, change.ready);
+        self.0.host_changed(change.node, change.condition);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use shef_common::ids::{NodeName, ServiceName, Slot};
 
 use super::filter::{self, Load};
+use crate::membership::HostCondition;
 
 /// A slot that wants a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,8 @@ pub struct SchedulerCore {
 
 impl SchedulerCore {
     /// A host has joined, come back or gone silent. Its load is kept.
-    pub fn host_changed(&mut self, node: NodeName, ready: bool) {
-        self.hosts.entry(node).or_default().ready = ready;
+    pub fn host_changed(&mut self, node: NodeName, condition: HostCondition) {
+        self.hosts.entry(node).or_default().ready = condition.takes_replicas();
     }
 
     /// A replica is to run on `node` (a placement that the store remembers).
@@ -139,6 +140,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::membership::Standing;
+
+    const UP: HostCondition = HostCondition::of(Standing::Ready);
+    const DOWN: HostCondition = HostCondition::of(Standing::Down);
 
     fn node(n: usize) -> NodeName {
         NodeName::parse(&format!("h{n}")).unwrap()
@@ -168,8 +173,8 @@ mod tests {
     #[test]
     fn silent_hosts_are_counted_in_the_reason() {
         let mut core = SchedulerCore::default();
-        core.host_changed(node(1), false);
-        core.host_changed(node(2), false);
+        core.host_changed(node(1), DOWN);
+        core.host_changed(node(2), DOWN);
         let placement = core.place(&service(0), &slots(1));
         assert_eq!(placement.refused.as_deref(), Some("no host can take the replica: 2 of 2 hosts do not report"));
     }
@@ -177,10 +182,10 @@ mod tests {
     #[test]
     fn a_host_that_failed_is_avoided_only_if_another_will_do() {
         let mut core = SchedulerCore::default();
-        core.host_changed(node(1), true);
+        core.host_changed(node(1), UP);
         let avoid = [Place { slot: Slot(0), avoid: Some(node(1)) }];
         assert_eq!(core.place(&service(0), &avoid).chosen, [(Slot(0), node(1))]);
-        core.host_changed(node(2), true);
+        core.host_changed(node(2), UP);
         core.vacate(&service(0), &node(1));
         core.occupy(&service(1), &node(2));
         assert_eq!(core.place(&service(0), &avoid).chosen, [(Slot(0), node(2))]);
@@ -195,7 +200,7 @@ mod tests {
             let build = || {
                 let mut core = SchedulerCore::default();
                 for (n, (ready, load)) in hosts.iter().enumerate() {
-                    core.host_changed(node(n), *ready);
+                    core.host_changed(node(n), if *ready { UP } else { DOWN });
                     (0..*load).for_each(|_| core.occupy(&service(9), &node(n)));
                 }
                 core
@@ -217,7 +222,7 @@ mod tests {
             hosts in 1_usize..8, wanted in 0_u32..40, give_up in 0_usize..50,
         ) {
             let mut core = SchedulerCore::default();
-            (0..hosts).for_each(|n| core.host_changed(node(n), true));
+            (0..hosts).for_each(|n| core.host_changed(node(n), UP));
             let placement = core.place(&service(0), &slots(wanted));
             let given = core.shrink(&service(0), &placement.chosen, give_up);
             prop_assert_eq!(given.len(), give_up.min(wanted as usize));
@@ -233,7 +238,7 @@ mod tests {
         #[test]
         fn what_is_placed_and_vacated_leaves_no_load(hosts in 1_usize..6, wanted in 0_u32..30) {
             let mut core = SchedulerCore::default();
-            (0..hosts).for_each(|n| core.host_changed(node(n), true));
+            (0..hosts).for_each(|n| core.host_changed(node(n), UP));
             for (_, node) in core.place(&service(0), &slots(wanted)).chosen {
                 core.vacate(&service(0), &node);
             }

@@ -37,13 +37,3 @@ pub struct Occupy(pub ServiceName, pub Vec<NodeName>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Vacate(pub ServiceName, pub Vec<NodeName>);
-
-/// A host has joined, come back or gone silent.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct HostChanged {
-    /// Which host.
-    pub node: NodeName,
-    /// Whether it may take replicas.
-    pub ready: bool,
-}

@@ -11,4 +11,4 @@ mod messages;
 pub use actor::SchedulerActor;
 pub use core::{Place, Placement, SchedulerCore};
 pub use filter::Load;
-pub use messages::{HostChanged, Occupy, Schedule, Scheduled, Vacate};
+pub use messages::{Occupy, Schedule, Scheduled, Vacate};

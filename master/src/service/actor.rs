@@ -18,8 +18,9 @@ use super::{
     request::{Accepted, Refused, Request},
 };
 use crate::{
+    membership::HostChanged,
     post::{Alarm, MAILBOX, post},
-    scheduler::{HostChanged, Occupy, Schedule, Vacate},
+    scheduler::{Occupy, Schedule, Vacate},
     stats::Stats,
     store::{Commit, Key, Write},
     view::ClusterView,
@@ -163,7 +164,7 @@ impl Handler<Gone> for ServiceActor {
 
 impl Handler<HostChanged> for ServiceActor {
     type Result = ();
-    fn handle(&mut self, HostChanged { node, ready }: HostChanged, ctx: &mut Self::Context) {
-        self.event(Event::HostChanged { node, ready }, ctx);
+    fn handle(&mut self, HostChanged { node, condition, .. }: HostChanged, ctx: &mut Self::Context) {
+        self.event(Event::HostChanged { node, condition }, ctx);
     }
 }

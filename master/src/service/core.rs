@@ -106,12 +106,12 @@ impl ServiceCore {
             Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
             Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
-            Event::HostChanged { node, ready } => {
-                if ready {
-                    self.host_came = true;
-                    self.know.down.remove(&node);
-                } else {
+            Event::HostChanged { node, condition } => {
+                self.host_came |= condition.takes_replicas();
+                if condition.is_lost() {
                     self.know.down.insert(node.clone());
+                } else {
+                    self.know.down.remove(&node);
                 }
                 if !self.is_concerned_by(&node) {
                     return effects;

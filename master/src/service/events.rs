@@ -12,6 +12,7 @@ use super::{
     request::{Accepted, Refused, Request},
     view::ServiceView,
 };
+use crate::membership::HostCondition;
 use crate::scheduler::{Place, Scheduled};
 
 /// Names a waiting request.
@@ -36,8 +37,8 @@ pub enum Event {
     HostChanged {
         /// Which host.
         node: NodeName,
-        /// Whether it may take replicas.
-        ready: bool,
+        /// What is true of it now.
+        condition: HostCondition,
     },
     /// The time that was asked for has come.
     Wake,

@@ -211,7 +211,13 @@ mod tests {
     fn record(generations: &[u32]) -> ServiceRecord {
         let name = ServiceName::parse("web").unwrap();
         let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap()).into();
-        let spec = ServiceSpec { name: name.clone(), replicas: 1, template: template(1) };
+        let spec = ServiceSpec {
+            name: name.clone(),
+            replicas: 1,
+            template: template(1),
+            on_disconnect: Default::default(),
+            rebalance: Default::default(),
+        };
         let mut record = ServiceRecord::new(spec, WallMs(0));
         for (n, &generation) in (1..).zip(generations) {
             while record.generation < Generation(generation.into()) {

@@ -94,6 +94,7 @@ impl ServiceRecord {
             slot: replica.slot,
             generation: replica.generation,
             template: template.clone(),
+            on_disconnect: self.spec.on_disconnect,
         }
     }
 

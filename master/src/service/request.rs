@@ -192,7 +192,13 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
     let Some(newest) = holds.iter().max_by_key(|held| held.generation) else { return Applied::Unchanged };
     let born = record.is_none();
     let record = record.get_or_insert_with(|| {
-        let spec = ServiceSpec { name: newest.service.clone(), replicas: 0, template: newest.template.clone() };
+        let spec = ServiceSpec {
+            name: newest.service.clone(),
+            replicas: 0,
+            template: newest.template.clone(),
+            on_disconnect: Default::default(),
+            rebalance: Default::default(),
+        };
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });
     let mut changed = born;

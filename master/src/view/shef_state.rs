@@ -278,6 +278,8 @@ mod tests {
                 name: name.clone(),
                 replicas: u32::try_from(nodes.len()).unwrap(),
                 template: Template::of(ImageRef::parse("app:1").unwrap()).into(),
+                on_disconnect: Default::default(),
+                rebalance: Default::default(),
             },
             generation: Generation(1),
             version: Version(1),

@@ -9,8 +9,8 @@ use shef_common::{
 };
 use shef_master::{
     cluster::Verdict,
+    membership::HostChanged,
     runner::{FenceChanged, NodeRecord, RunnerCore},
-    scheduler::HostChanged,
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
@@ -38,7 +38,16 @@ impl World {
                 Some(&runner) => master.post(runner, Mail::Report { call, report }),
                 None => {
                     let fence = master.cluster.fence().clone();
-                    self.answer(call, Reply::Ack(ReportAck { fence, want_full: false, want_registration: true }));
+                    self.answer(
+                        call,
+                        Reply::Ack(ReportAck {
+                            fence,
+                            want_full: false,
+                            want_registration: true,
+                            report_interval_ms: None,
+                            push: None,
+                        }),
+                    );
                 }
             },
             Mail::Orders(orders) => match master.runners.get(&orders.node) {
@@ -119,8 +128,8 @@ impl World {
     }
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
-        self.note(|| format!("master: {} is {}", change.node, if change.ready { "ready" } else { "down" }));
-        master.cluster.host_changed(&change.node, change.ready);
+        self.note(|| format!("master: {} is {}", change.node, if change.condition.takes_replicas() { "ready" } else { "down" }));
+        master.cluster.host_changed(&change.node, change.condition);
         master.post(SCHEDULER, Mail::HostChanged(change.clone()));
         let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
         for service in services {

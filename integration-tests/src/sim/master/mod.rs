@@ -19,8 +19,9 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterCore, Recovered},
+    membership::{HostChanged, HostCondition, Standing},
     runner::{FenceChanged, NodeView, PushFailure, RunnerCore, Timing},
-    scheduler::{HostChanged, Schedule, Scheduled, SchedulerCore},
+    scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
         CommitError, CoreOptions, LeadOutcome, Led, Record, Store as _, StoreError, Write, WriteOutcome,
@@ -311,7 +312,7 @@ impl World {
             self.add_service(master, name, core, initial);
         }
         for node in unknown {
-            self.tell_host_changed(master, &HostChanged { node, ready: false });
+            self.tell_host_changed(master, &HostChanged { node, condition: HostCondition::of(Standing::Down), why: None });
         }
     }
 
@@ -420,7 +421,7 @@ fn scheduler_mail(master: &mut Master, mail: Mail) {
         }
         Mail::Occupy(service, nodes) => nodes.iter().for_each(|node| master.scheduler.occupy(&service, node)),
         Mail::Vacate(service, nodes) => nodes.iter().for_each(|node| master.scheduler.vacate(&service, node)),
-        Mail::HostChanged(change) => master.scheduler.host_changed(change.node, change.ready),
+        Mail::HostChanged(change) => master.scheduler.host_changed(change.node, change.condition),
         other => debug_assert!(false, "not for the scheduler: {other:?}"),
     }
 }

@@ -7,8 +7,9 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 use shef_master::{
+    membership::{HostChanged, HostCondition, Standing},
     runner::{NodeState, RunnerEffect, RunnerEvent},
-    scheduler::{HostChanged, Schedule},
+    scheduler::Schedule,
     service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
@@ -45,7 +46,7 @@ impl World {
                 ServiceEvent::Observed(statuses)
             }
             Mail::Gone(replicas) => ServiceEvent::Gone(replicas),
-            Mail::HostChanged(HostChanged { node, ready }) => ServiceEvent::HostChanged { node, ready },
+            Mail::HostChanged(HostChanged { node, condition, .. }) => ServiceEvent::HostChanged { node, condition },
             Mail::Wake => ServiceEvent::Wake,
             other => return debug_assert!(false, "not for a service: {other:?}"),
         };
@@ -186,8 +187,15 @@ impl World {
         if self.planted(Plant::MigratesAgain) && !master.cluster.down().is_empty() && runner.core.is_ready() {
             let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
             for service in services {
-                for ready in [false, true] {
-                    master.post(service, Mail::HostChanged(HostChanged { node: runner.node.clone(), ready }));
+                for standing in [Standing::Down, Standing::Ready] {
+                    master.post(
+                        service,
+                        Mail::HostChanged(HostChanged {
+                            node: runner.node.clone(),
+                            condition: HostCondition::of(standing),
+                            why: None,
+                        }),
+                    );
                 }
             }
         }
@@ -229,7 +237,14 @@ impl World {
                         let silent = DurationMs(self.now - runner.heard);
                         self.violated(format!("host {node} is called down {} ms after it was heard of", silent.0));
                     }
-                    master.post(CLUSTER, Mail::HostChanged(HostChanged { node, ready }));
+                    master.post(
+                        CLUSTER,
+                        Mail::HostChanged(HostChanged {
+                            node,
+                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
+                            why: None,
+                        }),
+                    );
                 }
                 RunnerEffect::Commit { expect, record } => {
                     let value = serde_json::to_vec(&record).ok().map(Bytes::from);

@@ -18,6 +18,7 @@ use super::super::{
     request::{Accepted, Expect, Refused, Request},
     view::ServiceView,
 };
+use crate::membership::{HostCondition, Standing};
 use crate::scheduler::{Scheduled, SchedulerCore};
 
 pub(super) fn node(n: usize) -> NodeName {
@@ -29,6 +30,8 @@ pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
         name: ServiceName::parse("web").unwrap(),
         replicas,
         template: Template::of(ImageRef::parse(image).unwrap()).into(),
+        on_disconnect: Default::default(),
+        rebalance: Default::default(),
     }
 }
 
@@ -69,7 +72,7 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(hosts: usize) -> Self {
         let mut scheduler = SchedulerCore::default();
-        (0..hosts).for_each(|n| scheduler.host_changed(node(n), true));
+        (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
         Self {
             core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, BTreeSet::new()),
             scheduler,
@@ -231,7 +234,7 @@ impl Model {
         }
         self.scheduler = SchedulerCore::default();
         for host in self.hosts.keys().filter(|host| !self.unreachable.contains(*host)) {
-            self.scheduler.host_changed(host.clone(), true);
+            self.scheduler.host_changed(host.clone(), standing(true));
         }
         self.starts += 1;
         let seed = 1_000 + self.starts;
@@ -248,12 +251,16 @@ impl Model {
     }
 
     pub(super) fn host(&mut self, n: usize, up: bool) {
-        self.scheduler.host_changed(node(n), up);
+        self.scheduler.host_changed(node(n), standing(up));
         if up {
             self.unreachable.remove(&node(n));
         } else {
             self.unreachable.insert(node(n));
         }
-        self.event(Event::HostChanged { node: node(n), ready: up });
+        self.event(Event::HostChanged { node: node(n), condition: standing(up) });
     }
+}
+
+fn standing(up: bool) -> HostCondition {
+    HostCondition::of(if up { Standing::Ready } else { Standing::Down })
 }
