@@ -220,7 +220,7 @@ mod tests {
             slot: Slot(2),
             generation: Generation(4),
             template: template.into(),
-            on_disconnect: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
         };
         Ledger {
             uid: NodeUid::parse("00000000000000aa").unwrap(),

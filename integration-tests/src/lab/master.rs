@@ -286,7 +286,7 @@ pub fn assignments(name: &str, first: u32, count: u32, template: &Template) -> V
             slot: Slot(number),
             generation: Generation(1),
             template: template.clone(),
-            on_disconnect: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
         })
         .collect()
 }

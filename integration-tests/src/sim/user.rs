@@ -83,8 +83,8 @@ impl World {
             name: name.clone(),
             replicas,
             template: template.into(),
-            on_disconnect: Default::default(),
-            rebalance: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            rebalance: shef_common::spec::Rebalance::Off,
         }
     }
 

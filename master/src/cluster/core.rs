@@ -204,7 +204,7 @@ mod tests {
             slot: Slot(0),
             generation: Generation(1),
             template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
-            on_disconnect: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
         }];
         registration
     }

@@ -87,8 +87,8 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
         name: name.clone(),
         replicas,
         template: Template::of(image).into(),
-        on_disconnect: Default::default(),
-        rebalance: Default::default(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        rebalance: shef_common::spec::Rebalance::Off,
     };
     let accepted = api.ask(name.clone(), Request::Create { spec, needs_host: replicas > 0 }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;

@@ -40,8 +40,8 @@ pub fn read(fields: Map<String, Value>, path_name: Option<&ServiceName>) -> Resu
             name,
             replicas: replicas.unwrap_or(1),
             template: template.into(),
-            on_disconnect: Default::default(),
-            rebalance: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            rebalance: shef_common::spec::Rebalance::Off,
         }),
         // `finish` has refused this already.
         _ => Err(ApiError::fields(Vec::new())),

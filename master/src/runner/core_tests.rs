@@ -39,7 +39,7 @@ fn assignment(n: u32) -> Assignment {
         slot: Slot(n),
         generation: Generation(1),
         template: Template::of(ImageRef::parse("app").unwrap()).into(),
-        on_disconnect: Default::default(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
     }
 }
 

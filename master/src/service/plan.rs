@@ -215,8 +215,8 @@ mod tests {
             name: name.clone(),
             replicas: 1,
             template: template(1),
-            on_disconnect: Default::default(),
-            rebalance: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            rebalance: shef_common::spec::Rebalance::Off,
         };
         let mut record = ServiceRecord::new(spec, WallMs(0));
         for (n, &generation) in (1..).zip(generations) {

@@ -196,8 +196,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             name: newest.service.clone(),
             replicas: 0,
             template: newest.template.clone(),
-            on_disconnect: Default::default(),
-            rebalance: Default::default(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            rebalance: shef_common::spec::Rebalance::Off,
         };
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });

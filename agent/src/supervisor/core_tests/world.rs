@@ -33,7 +33,7 @@ pub fn assignment(number: u32) -> Assignment {
         slot: Slot(number),
         generation: Generation(1),
         template: Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap()).into(),
-        on_disconnect: Default::default(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
     }
 }
 

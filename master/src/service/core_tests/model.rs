@@ -30,8 +30,8 @@ pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
         name: ServiceName::parse("web").unwrap(),
         replicas,
         template: Template::of(ImageRef::parse(image).unwrap()).into(),
-        on_disconnect: Default::default(),
-        rebalance: Default::default(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        rebalance: shef_common::spec::Rebalance::Off,
     }
 }
 
