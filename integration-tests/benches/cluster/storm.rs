@@ -130,11 +130,15 @@ async fn fill(master: &Master) {
 async fn flood(master: &Master, hosts: usize) {
     let before = master.process.resident();
     let requests = {
-        let create = post("/v1/services", u64::MAX, |n| {
-            format!("{{\"name\":\"flood-{n}\",\"image\":\"registry.example/app:1\",\"replicas\":0}}")
-        });
+        // Each a change to commit, of a few services: what is kept does not grow.
+        let change = |n: u64| {
+            let body = format!("{{\"image\":\"registry.example/app:{n}\",\"replicas\":0}}");
+            let (name, length) = (n / 2 % 100, body.len());
+            let head = format!("PUT /v1/services/flood-{name} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n");
+            Some(format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes())
+        };
         let state = crate::load::get("/state");
-        let requests: Requests = Arc::new(move |n| if n % 2 == 0 { create(n) } else { state(n) });
+        let requests: Requests = Arc::new(move |n| if n % 2 == 0 { change(n) } else { state(n) });
         requests
     };
     let flooding = actix_rt::spawn(load(master.address, FLOOD.1, FLOOD.0, requests));
@@ -155,7 +159,7 @@ async fn flood(master: &Master, hosts: usize) {
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let mb = |bytes: u64| format!("{:.0}", bytes as f64 / f64::from(1 << 20));
     note(format_args!(
-        "flood: {} clients for {} s, every other request a durable create, the others GET /state",
+        "flood: {} clients for {} s, every other request a durable change, the others GET /state",
         FLOOD.1,
         FLOOD.0.as_secs()
     ));
