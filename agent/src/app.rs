@@ -18,6 +18,7 @@ use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
     clock::DurationMs,
     ids::{BootId, InvalidId, NodeName, random_hex16},
+    protocol::Alive,
 };
 
 use crate::{
@@ -149,6 +150,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         debounce: DurationMs(config.report_debounce_ms),
         seed: fastrand::u64(..),
     };
+    let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
     let limits = Limits {
         engine_concurrency: config.engine_concurrency.max(1) as usize,
         pull_concurrency: config.pull_concurrency.max(1) as usize,
@@ -167,7 +169,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         supervisor.clone().recipient(),
         supervisor.clone().recipient(),
     ));
-    let server = http::Server::start(listener, supervisor.clone().recipient())
+    let server = http::Server::start(listener, supervisor.clone().recipient(), alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(AgentHandle { server, supervisor, reporter, ledger: held })

@@ -1,10 +1,19 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::time::Duration;
+use std::{net::SocketAddrV4, time::Duration};
 
 use awc::{Client, Connector, http::StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::protocol::{PROBE_PATH, ProbeOutcome};
+
+/// The most bytes of a probe's answer that are read.
+const MAX_PROBE_ANSWER_BYTES: u64 = 4_096;
 
 /// The most bytes of an answer's body that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -54,6 +63,19 @@ impl HostClient {
         Self { client: Client::builder().connector(connector).disable_redirects().disable_timeout().finish() }
     }
 
+    /// Looks, within `limit`, whether the agent at `agent_url` (`http://address:port`) is there. The
+    /// connection is made anew: whether one can be made tells a silent agent from a silent host.
+    pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
+        let mut connected = false;
+        match tokio::time::timeout(limit, ask(agent_url, &mut connected)).await {
+            Ok(outcome) => outcome,
+            Err(_) if connected => {
+                ProbeOutcome::AgentSilent { why: format!("it takes connections and does not answer within {limit:?}") }
+            }
+            Err(_) => ProbeOutcome::Unreachable { why: format!("no connection within {limit:?}") },
+        }
+    }
+
     /// Posts `body` to `url` and reads the JSON answer, all within `limit`.
     ///
     /// # Errors
@@ -79,6 +101,42 @@ impl Default for HostClient {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// One `GET` of [`PROBE_PATH`] over a connection of its own, as plain HTTP/1.1.
+async fn ask(agent_url: &str, connected: &mut bool) -> ProbeOutcome {
+    let Some(address) = agent_address(agent_url) else {
+        return ProbeOutcome::Unreachable { why: format!("{agent_url:?} is no address of an agent, which is http://IPv4:port") };
+    };
+    let mut stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        // Only a host that is there refuses.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return ProbeOutcome::AgentSilent { why: error.to_string() };
+        }
+        Err(error) => return ProbeOutcome::Unreachable { why: error.to_string() },
+    };
+    *connected = true;
+    let request = format!("GET {PROBE_PATH} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    let asked = async {
+        stream.write_all(request.as_bytes()).await?;
+        (&mut stream).take(MAX_PROBE_ANSWER_BYTES).read_to_end(&mut answer).await
+    };
+    if let Err(error) = asked.await {
+        return ProbeOutcome::AgentSilent { why: error.to_string() };
+    }
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").and_then(|at| answer.get(at + 4..)).unwrap_or_default();
+    serde_json::from_slice(body).map_or_else(
+        |error| ProbeOutcome::AgentSilent { why: format!("it answers something else than an agent does: {error}") },
+        ProbeOutcome::Answered,
+    )
+}
+
+/// The address in `http://IPv4:port`; `None`: it is something else.
+#[must_use]
+pub fn agent_address(agent_url: &str) -> Option<SocketAddrV4> {
+    agent_url.strip_prefix("http://")?.parse().ok()
 }
 
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {

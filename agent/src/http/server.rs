@@ -11,13 +11,16 @@ use actix_web::{
     error::{InternalError, JsonPayloadError},
     web,
 };
-use shef_common::problem::Code;
+use shef_common::{problem::Code, protocol::Alive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, health};
+use super::{
+    assignments, health,
+    probe::{self, Prober},
+};
 use crate::supervisor::ApplyPush;
 
 /// The most connections at once; more wait in the kernel's queue.
@@ -64,10 +67,11 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's own.
-    pub async fn start(listener: std::net::TcpListener, supervisor: Recipient<ApplyPush>) -> std::io::Result<Self> {
+    pub async fn start(listener: std::net::TcpListener, supervisor: Recipient<ApplyPush>, alive: Alive) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let supervisor = web::Data::new(supervisor);
+        let prober = web::Data::new(Prober::new(alive));
         let requests = Rc::new(Semaphore::new(MAX_REQUESTS));
         let slots = requests.clone();
         let app = App::new()
@@ -80,11 +84,18 @@ impl Server {
                 }
             })
             .app_data(supervisor)
+            .app_data(prober)
             .app_data(json_config())
             .service(web::resource("/health").route(web::get().to(health::health)).default_service(web::to(not_allowed)))
             .service(
                 web::resource(shef_common::protocol::ASSIGNMENTS_PATH)
                     .route(web::post().to(assignments::push))
+                    .default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource(shef_common::protocol::PROBE_PATH)
+                    .route(web::get().to(probe::alive))
+                    .route(web::post().to(probe::through))
                     .default_service(web::to(not_allowed)),
             )
             .default_service(web::to(not_found));
@@ -173,9 +184,9 @@ fn json_config() -> web::JsonConfig {
 }
 
 async fn not_found() -> actix_web::HttpResponse {
-    assignments::problem(Code::NotFound, "an agent answers at /health and /v1/assignments")
+    assignments::problem(Code::NotFound, "an agent answers at /health, /v1/assignments and /v1/probe")
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
-    assignments::problem(Code::MethodNotAllowed, "use GET for /health and POST for /v1/assignments")
+    assignments::problem(Code::MethodNotAllowed, "use GET for /health, POST for /v1/assignments, and either for /v1/probe")
 }

@@ -111,6 +111,8 @@ pub struct Core {
     must_register: bool,
     want_full: bool,
     in_flight: bool,
+    sent_at: MonoMs,
+    round_trip: Option<DurationMs>,
     /// What the report in flight says.
     sent: Vec<ReplicaStatus>,
     sent_full: bool,
@@ -139,6 +141,8 @@ impl Core {
             must_register: true,
             want_full: false,
             in_flight: false,
+            sent_at: MonoMs(0),
+            round_trip: None,
             sent: Vec::new(),
             sent_full: false,
             failures: 0,
@@ -209,6 +213,7 @@ impl Core {
             return;
         }
         self.in_flight = true;
+        self.sent_at = now.mono;
         let interval = self.member.as_ref().map(|member| self.jittered(member.interval));
         match (&mut self.member, interval) {
             (Some(member), Some(interval)) if !self.must_register => {
@@ -244,7 +249,7 @@ impl Core {
             full: self.sent_full,
             statuses: self.sent.clone(),
             engine_error: self.engine_error.clone(),
-            round_trip_ms: None,
+            round_trip_ms: self.round_trip.map(|span| span.0),
         }
     }
 
@@ -254,10 +259,13 @@ impl Core {
             Ok(registered) => {
                 self.failures = 0;
                 self.want_full = true;
-                let ms = registered.report_interval_ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end());
                 effects.push(Effect::Joined(registered.cluster.clone()));
                 // The first report follows at once: until then the master knows nothing of what runs.
-                self.member = Some(Membership { cluster: registered.cluster, interval: DurationMs(ms), heartbeat_at: now.mono });
+                self.member = Some(Membership {
+                    cluster: registered.cluster,
+                    interval: interval(registered.report_interval_ms),
+                    heartbeat_at: now.mono,
+                });
             }
             Err(failure) => {
                 self.must_register = true;
@@ -276,6 +284,11 @@ impl Core {
             }
             Ok(ack) => {
                 self.failures = 0;
+                self.round_trip = Some(now.mono - self.sent_at);
+                if let (Some(member), Some(ms)) = (&mut self.member, ack.report_interval_ms) {
+                    member.interval = interval(ms);
+                    member.heartbeat_at = member.heartbeat_at.min(now.mono + member.interval);
+                }
                 if self.sent_full {
                     self.want_full = false;
                 }
@@ -330,6 +343,11 @@ impl Core {
         let per_mille = 900 + next_random(self.random) % 201;
         DurationMs((interval.0 * per_mille / 1_000).max(1))
     }
+}
+
+/// What a master asks for, within bounds.
+fn interval(ms: u64) -> DurationMs {
+    DurationMs(ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end()))
 }
 
 /// xorshift64 (Marsaglia 2003): enough to spread heartbeats.
