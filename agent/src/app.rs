@@ -150,7 +150,6 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         debounce: DurationMs(config.report_debounce_ms),
         seed: fastrand::u64(..),
     };
-    let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
     let limits = Limits {
         engine_concurrency: config.engine_concurrency.max(1) as usize,
         pull_concurrency: config.pull_concurrency.max(1) as usize,

@@ -1,22 +1,23 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{io::ErrorKind, time::Duration};
 
-use awc::{Client, Connector, http::StatusCode};
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+use awc::{
+    Client, Connector,
+    error::{ConnectError, SendRequestError},
+    http::StatusCode,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::protocol::{PROBE_PATH, ProbeOutcome};
-
-/// The most bytes of a probe's answer that are read.
-const MAX_PROBE_ANSWER_BYTES: u64 = 4_096;
+use crate::protocol::{Alive, PROBE_PATH, ProbeOutcome};
 
 /// The most bytes of an answer's body that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of an answer to a probe that are read.
+const MAX_PROBE_BYTES: usize = 4 * 1024;
+/// A probe's connecting gives up at the limit, and the whole probe only after this: whatever runs longer has connected.
+const PROBE_SLACK: Duration = Duration::from_millis(50);
 
 /// Why a call between hosts brought no answer of the expected kind.
 #[derive(Debug, thiserror::Error)]
@@ -63,19 +64,6 @@ impl HostClient {
         Self { client: Client::builder().connector(connector).disable_redirects().disable_timeout().finish() }
     }
 
-    /// Looks, within `limit`, whether the agent at `agent_url` (`http://address:port`) is there. The
-    /// connection is made anew: whether one can be made tells a silent agent from a silent host.
-    pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
-        let mut connected = false;
-        match tokio::time::timeout(limit, ask(agent_url, &mut connected)).await {
-            Ok(outcome) => outcome,
-            Err(_) if connected => {
-                ProbeOutcome::AgentSilent { why: format!("it takes connections and does not answer within {limit:?}") }
-            }
-            Err(_) => ProbeOutcome::Unreachable { why: format!("no connection within {limit:?}") },
-        }
-    }
-
     /// Posts `body` to `url` and reads the JSON answer, all within `limit`.
     ///
     /// # Errors
@@ -95,6 +83,30 @@ impl HostClient {
             Err(_) => Err(CallError::Unreachable { url: url.to_owned(), why: format!("no answer within {limit:?}") }),
         }
     }
+
+    /// Asks the agent at `agent_url` (`http://address:port`) whether it is up,
+    /// over a connection of its own, within `limit`. A connection that is
+    /// refused, or made and then not served, comes from a host that is there.
+    pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
+        let url = format!("{agent_url}{PROBE_PATH}");
+        // A connection of an earlier call may be dead without our knowing: a client of its own has none.
+        let connector = Connector::new().limit(1).timeout(limit);
+        let fresh = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+        let call = async {
+            let mut answer = fresh.get(&url).force_close().send().await.map_err(|error| probe_failed(&error))?;
+            let status = answer.status();
+            let body = answer.body().limit(MAX_PROBE_BYTES).await.map_err(|error| silent(&error))?;
+            if !status.is_success() {
+                return Err(silent(&format!("it answered {status}")));
+            }
+            serde_json::from_slice::<Alive>(&body).map_err(|error| silent(&format!("it answered something else: {error}")))
+        };
+        match tokio::time::timeout(limit + PROBE_SLACK, call).await {
+            Ok(Ok(alive)) => ProbeOutcome::Answered(alive),
+            Ok(Err(outcome)) => outcome,
+            Err(_) => silent(&format!("the connection was made, but nothing answered within {} ms", limit.as_millis())),
+        }
+    }
 }
 
 impl Default for HostClient {
@@ -103,42 +115,22 @@ impl Default for HostClient {
     }
 }
 
-/// One `GET` of [`PROBE_PATH`] over a connection of its own, as plain HTTP/1.1.
-async fn ask(agent_url: &str, connected: &mut bool) -> ProbeOutcome {
-    let Some(address) = agent_address(agent_url) else {
-        return ProbeOutcome::Unreachable { why: format!("{agent_url:?} is no address of an agent, which is http://IPv4:port") };
-    };
-    let mut stream = match TcpStream::connect(address).await {
-        Ok(stream) => stream,
-        // Only a host that is there refuses.
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return ProbeOutcome::AgentSilent { why: error.to_string() };
-        }
-        Err(error) => return ProbeOutcome::Unreachable { why: error.to_string() },
-    };
-    *connected = true;
-    let request = format!("GET {PROBE_PATH} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    let mut answer = Vec::new();
-    let asked = async {
-        stream.write_all(request.as_bytes()).await?;
-        (&mut stream).take(MAX_PROBE_ANSWER_BYTES).read_to_end(&mut answer).await
-    };
-    if let Err(error) = asked.await {
-        return ProbeOutcome::AgentSilent { why: error.to_string() };
-    }
-    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").and_then(|at| answer.get(at + 4..)).unwrap_or_default();
-    serde_json::from_slice(body).map_or_else(
-        |error| ProbeOutcome::AgentSilent { why: format!("it answers something else than an agent does: {error}") },
-        ProbeOutcome::Answered,
-    )
-}
-
-/// The address in `http://IPv4:port`; `None`: it is something else.
-#[must_use]
-pub fn agent_address(agent_url: &str) -> Option<SocketAddrV4> {
-    agent_url.strip_prefix("http://")?.parse().ok()
-}
-
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {
     CallError::Unreachable { url: url.to_owned(), why: error.to_string() }
+}
+
+fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
+    ProbeOutcome::AgentSilent { why: why.to_string() }
+}
+
+/// What a probe that brought no answer says of the host.
+fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
+    match error {
+        // The host's kernel says that nobody listens there.
+        SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => silent(error),
+        // A connection that was made and then dropped.
+        SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
+        SendRequestError::Connect(_) | SendRequestError::Url(_) => ProbeOutcome::Unreachable { why: error.to_string() },
+        _ => silent(error),
+    }
 }
