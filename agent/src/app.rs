@@ -3,7 +3,7 @@
 //! ```text
 //! master -> http -> supervisor -> engine
 //!                       |  ^
-//!                       v  | joined, acknowledged, describe
+//!                       v  | joined, acknowledged, heard, describe, orders that came with an answer
 //! master <----------- reporter
 //! ```
 
@@ -18,6 +18,7 @@ use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
     clock::DurationMs,
     ids::{BootId, InvalidId, NodeName, random_hex16},
+    protocol::Alive,
 };
 
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
-    reporter::{Identity, Reporter, Settings},
+    reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
         Limits, Shutdown, Supervisor,
         ledger::{LedgerError, LedgerFile},
@@ -142,6 +143,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         agent_url: format!("http://{}:{}", config.host_ip, address.port()),
         labels: config.labels.clone(),
     };
+    let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
     let settings = Settings {
         node: node.clone(),
         boot: identity.boot.clone(),
@@ -163,11 +165,15 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         identity,
         masters,
         settings,
-        supervisor.clone().recipient(),
-        supervisor.clone().recipient(),
-        supervisor.clone().recipient(),
+        SupervisorLinks {
+            describe: supervisor.clone().recipient(),
+            joined: supervisor.clone().recipient(),
+            acknowledged: supervisor.clone().recipient(),
+            heard: supervisor.clone().recipient(),
+            push: supervisor.clone().recipient(),
+        },
     ));
-    let server = http::Server::start(listener, supervisor.clone().recipient())
+    let server = http::Server::start(listener, supervisor.clone().recipient(), alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(AgentHandle { server, supervisor, reporter, ledger: held })

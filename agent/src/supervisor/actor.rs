@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     core::{Core, Effect, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile},
-    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, Shutdown},
+    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown},
 };
 use crate::{
     engine::{Engine, EngineError},
@@ -286,6 +286,14 @@ impl Handler<Acknowledged> for Supervisor {
 
     fn handle(&mut self, Acknowledged(replicas): Acknowledged, ctx: &mut Self::Context) {
         self.feed(Event::Acknowledged(replicas), ctx);
+    }
+}
+
+impl Handler<MasterHeard> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: MasterHeard, ctx: &mut Self::Context) {
+        self.feed(Event::MasterHeard, ctx);
     }
 }
 

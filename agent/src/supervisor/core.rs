@@ -165,6 +165,7 @@ impl Core {
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
             Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
+            Event::MasterHeard => {}
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(error) => self.watch_ended(&error, now),
             Event::Listed(outcome) => self.listed(outcome, now),

@@ -28,4 +28,4 @@ mod replica;
 
 pub use self::core::{Core, Effect, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
-pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, Shutdown};
+pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown};

@@ -46,7 +46,10 @@ pub enum AgentMail {
     Pulled { image: ImageRef, pull: u64, outcome: Result<(), EngineError> },
     Tick,
     Observed(Observed),
-    Answered { registers: bool, reply: Reply },
+    Answered { report: Option<u64>, reply: Reply },
+    MasterHeard,
+    Obey(Push),
+    Obeyed,
 }
 
 /// A machine: what outlives the agent's process.
@@ -68,6 +71,8 @@ pub struct Host {
     pub cut: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
+    /// When its agent was started last.
+    pub agent_since: u64,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
 }
@@ -88,7 +93,8 @@ pub struct Agent {
     told_error: Option<String>,
     told_listed: bool,
     told_accepted: Option<Accepted>,
-    tickets: BTreeMap<u64, (u64, PushHead)>,
+    /// Who waits for the answer to a push; nobody but the reporter, if it came with a master's answer.
+    tickets: BTreeMap<u64, (Option<u64>, PushHead)>,
     next_ticket: u64,
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.
@@ -111,6 +117,7 @@ impl Host {
             fuse: None,
             cut: false,
             link_changed: 0,
+            agent_since: 0,
             wall: 0,
         }
     }
@@ -126,6 +133,7 @@ impl World {
             let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
         }
+        self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
             node: self.hosts[host].node.clone(),
@@ -225,10 +233,18 @@ impl World {
             AgentMail::Push { call, mut push } => {
                 agent.next_ticket += 1;
                 let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
-                agent.tickets.insert(agent.next_ticket, (call, head));
+                agent.tickets.insert(agent.next_ticket, (Some(call), head));
                 self.misread(agent, &mut push);
                 Event::Pushed { ticket: agent.next_ticket, push }
             }
+            AgentMail::Obey(mut push) => {
+                agent.next_ticket += 1;
+                let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
+                agent.tickets.insert(agent.next_ticket, (None, head));
+                self.misread(agent, &mut push);
+                Event::Pushed { ticket: agent.next_ticket, push }
+            }
+            AgentMail::MasterHeard => Event::MasterHeard,
             AgentMail::Joined(cluster) => Event::Joined(cluster),
             AgentMail::Acknowledged(replicas) => Event::Acknowledged(replicas),
             AgentMail::Describe { facts } => return self.register(host, agent, facts),
@@ -257,7 +273,7 @@ impl World {
                 Event::Pulled { image, outcome }
             }
             AgentMail::Tick => Event::Tick,
-            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. }) => {
+            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. } | AgentMail::Obeyed) => {
                 return debug_assert!(false, "not for a supervisor: {other:?}");
             }
         };
@@ -328,7 +344,10 @@ impl World {
                     if verdict.is_ok() {
                         self.rules_accepts(host, &head);
                     }
-                    self.answer(call, Reply::Push(verdict));
+                    match call {
+                        Some(call) => self.answer(call, Reply::Push(verdict)),
+                        None => agent.post(Part::Reporter, AgentMail::Obeyed),
+                    }
                 }
                 None => self.violated(format!("push {ticket} of h{} is answered twice", host + 1)),
             },
@@ -381,21 +400,23 @@ impl World {
     fn reporter_mail(&mut self, host: usize, agent: &mut Agent, mail: AgentMail) {
         let event = match mail {
             AgentMail::Observed(observed) => reporter::Event::Observed(observed),
-            AgentMail::Answered { registers: true, reply } => reporter::Event::Registered(match reply {
+            AgentMail::Answered { report: None, reply } => reporter::Event::Registered(match reply {
                 Reply::Registered(registered) => Ok(registered),
                 Reply::Refused(_) => Err(Failure::Refused),
                 _ => Err(Failure::Unreachable),
             }),
-            AgentMail::Answered { registers: false, reply } => {
+            AgentMail::Answered { report: Some(seq), reply } => {
                 if self.planted(Plant::DeletesOnAbsence) && matches!(&reply, Reply::Ack(ack) if ack.want_registration) {
                     self.delete_all(host);
                 }
-                reporter::Event::Reported(match reply {
+                let outcome = match reply {
                     Reply::Ack(ack) => Ok(ack),
                     Reply::Refused(_) => Err(Failure::Refused),
                     _ => Err(Failure::Unreachable),
-                })
+                };
+                reporter::Event::Reported { seq, outcome }
             }
+            AgentMail::Obeyed => reporter::Event::Obeyed,
             AgentMail::Tick => reporter::Event::Tick,
             other => return debug_assert!(false, "not for a reporter: {other:?}"),
         };
@@ -411,10 +432,12 @@ impl World {
             match effect {
                 reporter::Effect::Register { facts, .. } => agent.post(Part::Supervisor, AgentMail::Describe { facts }),
                 reporter::Effect::Report { report, .. } => {
-                    let from = Caller::Reporter { inc: agent.inc, registers: false };
+                    let from = Caller::Reporter { inc: agent.inc, report: Some(report.seq) };
                     self.call(host, from, Body::Report(*report), REPORT_LIMIT_MS);
                 }
                 reporter::Effect::Joined(cluster) => agent.post(Part::Supervisor, AgentMail::Joined(cluster)),
+                reporter::Effect::Heard => agent.post(Part::Supervisor, AgentMail::MasterHeard),
+                reporter::Effect::Obey(push) => agent.post(Part::Supervisor, AgentMail::Obey(*push)),
                 reporter::Effect::Acknowledged(ids) => agent.post(Part::Supervisor, AgentMail::Acknowledged(ids)),
             }
         }
@@ -447,7 +470,7 @@ impl World {
             },
         };
         self.rules_tells(host, registration.accepted.as_ref());
-        let from = Caller::Reporter { inc: agent.inc, registers: true };
+        let from = Caller::Reporter { inc: agent.inc, report: None };
         self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
     }
 
@@ -466,6 +489,8 @@ impl Agent {
             AgentMail::Push { .. }
                 | AgentMail::Joined(_)
                 | AgentMail::Acknowledged(_)
+                | AgentMail::MasterHeard
+                | AgentMail::Obey(_)
                 | AgentMail::Describe { .. }
                 | AgentMail::Observed(_)
         );

@@ -58,8 +58,8 @@ pub enum Caller {
     Reporter {
         /// Which run of the agent.
         inc: u64,
-        /// Whether it registers.
-        registers: bool,
+        /// Which report it is; `None`: it registers.
+        report: Option<u64>,
     },
 }
 
@@ -171,8 +171,8 @@ impl World {
                 };
                 self.master_mail(inc, actor, Mail::PushDone { revision, outcome });
             }
-            Caller::Reporter { inc, registers } => {
-                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { registers, reply });
+            Caller::Reporter { inc, report } => {
+                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { report, reply });
             }
         }
     }

@@ -30,6 +30,8 @@ pub enum Event {
     LedgerWritten(Result<(), String>),
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
+    /// A master has answered that knows this host.
+    MasterHeard,
     /// The engine tells something.
     Happened(EngineEvent),
     /// The event stream has ended.
