@@ -186,6 +186,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         store_timeout: Duration::from_millis(config.store_timeout_ms),
         max_waiting: config.max_waiting_requests as usize,
         waiting: AtomicUsize::new(0),
+        unsent_bytes: AtomicUsize::new(0),
     });
     let listen = config.listen;
     let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))

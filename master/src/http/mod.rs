@@ -9,6 +9,7 @@ mod legacy;
 mod nodes;
 mod params;
 mod services;
+mod slices;
 mod spec;
 
 use std::{
@@ -62,6 +63,8 @@ pub struct Api {
     pub max_waiting: usize,
     /// How many are.
     pub waiting: AtomicUsize,
+    /// How many bytes of large answers are not sent yet.
+    pub unsent_bytes: AtomicUsize,
 }
 
 impl Api {
