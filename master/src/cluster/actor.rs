@@ -9,21 +9,21 @@ use actix::{
 use futures_util::{FutureExt, future::try_join_all};
 use shef_common::{
     client::HostClient,
-    clock::{DurationMs, Now},
+    clock::Now,
     ids::{NodeName, ServiceName, Version},
     protocol::{Registered, Registration, ReportAck},
 };
 
 use super::{
     core::{ClusterCore, Verdict},
-    messages::{AskService, ResumeReplacement},
+    messages::AskService,
 };
 use crate::{
-    membership::{Event as Known, HostChanged, HostCondition, Intent, MembershipEvent, ReportInterval, Standing},
+    membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
     post::{MAILBOX, post},
     runner::{
-        FenceChanged, HostGone, HostStatuses, IntentRefused, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore,
-        RunnerOutlets, SetIntent, StaleFence, TakeReport,
+        FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
+        StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -47,8 +47,10 @@ pub struct ClusterOutlets {
     pub vacate: Recipient<Vacate>,
     /// Is told of hosts that come and go.
     pub host_changed: Recipient<HostChanged>,
-    /// Finds out which hosts are there.
-    pub membership: Recipient<MembershipEvent>,
+    /// Is told what the store knows of hosts.
+    pub known: Recipient<HostKnown>,
+    /// Is told that hosts are heard of.
+    pub heard: Recipient<HostHeard>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -78,7 +80,6 @@ struct Member {
 /// The cluster.
 pub struct ClusterActor {
     core: ClusterCore,
-    interval: DurationMs,
     out: ClusterOutlets,
     recovered: Recovered,
     client: Option<HostClient>,
@@ -89,8 +90,8 @@ pub struct ClusterActor {
 impl ClusterActor {
     /// The cluster as the store remembers it.
     #[must_use]
-    pub const fn new(core: ClusterCore, interval: DurationMs, recovered: Recovered, out: ClusterOutlets) -> Self {
-        Self { core, interval, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    pub const fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self { core, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
@@ -139,7 +140,8 @@ impl ClusterActor {
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),
-            membership: self.out.membership.clone(),
+            known: self.out.known.clone(),
+            heard: self.out.heard.clone(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -147,14 +149,7 @@ impl ClusterActor {
             push_timeout: self.out.push_timeout,
         };
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
-        let known = Known::Known {
-            node: node.clone(),
-            uid: record.uid.clone(),
-            agent_url: record.host.agent_url.as_str().into(),
-            intent: record.intent,
-        };
-        post(ctx, &self.out.membership, MembershipEvent(known));
-        let (core, initial) = RunnerCore::new(cluster, fence, self.interval, record, version);
+        let (core, initial) = RunnerCore::new(cluster, fence, self.core.report_interval(), record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
         if let Some((set, remove)) = self.core.kept_orders(&node) {
             post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
@@ -168,8 +163,11 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down().clone());
-            self.add_service(name.clone(), core, Vec::new(), ctx);
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down());
+            let addr = self.add_service(name.clone(), core, Vec::new(), ctx).addr.clone().recipient();
+            for (node, condition) in self.core.conditions().iter().filter(|(_, condition)| !condition.takes_replicas()) {
+                post(ctx, &addr, HostChanged { node: node.clone(), condition: *condition, why: None });
+            }
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
         member.asked += 1;
@@ -178,13 +176,15 @@ impl ClusterActor {
     }
 
     fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
-        self.core.host_changed(&change.node, change.condition);
-        post(ctx, &self.out.host_changed, change.clone());
+        if self.core.host_changed(&change.node, change.condition) {
+            post(ctx, &self.out.host_changed, change.clone());
+            for member in self.services.values() {
+                post(ctx, &member.addr.clone().recipient(), change.clone());
+            }
+        }
+        // Its runner shows it to readers, who may count on what they see: it comes last.
         if let Some(runner) = self.runners.get(&change.node) {
             post(ctx, &runner.clone().recipient(), change.clone());
-        }
-        for member in self.services.values() {
-            post(ctx, &member.addr.clone().recipient(), change.clone());
         }
     }
 
@@ -210,7 +210,8 @@ impl ClusterActor {
 
     fn led(&mut self, led: LeadOutcome, ctx: &mut Context<Self>) {
         log::info!(cluster:% = led.cluster, epoch:% = led.fence.epoch; "leading anew");
-        self.core.led(led.cluster, led.fence.clone());
+        self.core.led(led.cluster.clone(), led.fence.clone());
+        self.out.view.show_leadership(led.cluster, led.fence.clone());
         for runner in self.runners.values() {
             post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
         }
@@ -276,6 +277,7 @@ impl ClusterActor {
             host: registration.host.clone(),
             joined: Now::read().wall,
             intent: Intent::Active,
+            forgotten: None,
         };
         self.add_runner(record, None, ctx);
     }
@@ -374,6 +376,16 @@ impl Handler<HostChanged> for ClusterActor {
     }
 }
 
+impl Handler<IntervalChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, changed: IntervalChanged, ctx: &mut Self::Context) {
+        self.core.interval_changed(changed.0);
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), changed);
+        }
+    }
+}
+
 impl Handler<StaleFence> for ClusterActor {
     type Result = ();
     fn handle(&mut self, StaleFence(theirs): StaleFence, ctx: &mut Self::Context) {
@@ -398,33 +410,5 @@ impl Handler<Retired> for ClusterActor {
             self.services.remove(&retired.name);
             self.core.services_are(self.services.len());
         }
-    }
-}
-
-impl Handler<ReportInterval> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, interval: ReportInterval, ctx: &mut Self::Context) {
-        self.interval = interval.0;
-        for runner in self.runners.values() {
-            post(ctx, &runner.clone().recipient(), interval);
-        }
-    }
-}
-
-impl Handler<SetIntent> for ClusterActor {
-    type Result = ResponseFuture<Result<(), IntentRefused>>;
-    fn handle(&mut self, wish: SetIntent, _: &mut Self::Context) -> Self::Result {
-        let Some(runner) = self.runners.get(&wish.node) else {
-            return fut::ready(Err(IntentRefused::NoSuchHost)).boxed_local();
-        };
-        let answer = runner.send(wish);
-        async move { answer.await.unwrap_or_else(|closed| Err(IntentRefused::Store(closed.to_string()))) }.boxed_local()
-    }
-}
-
-impl Handler<ResumeReplacement> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, _: ResumeReplacement, ctx: &mut Self::Context) {
-        post(ctx, &self.out.membership, MembershipEvent(Known::ReleaseBrake));
     }
 }

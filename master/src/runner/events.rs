@@ -1,7 +1,5 @@
 //! What can happen to a runner, and what is to be done.
 
-use std::sync::Arc;
-
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{Fence, ReplicaId, Revision, Version},
@@ -9,12 +7,8 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
-use crate::membership::{HostCondition, Intent, Pulse};
-
 use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
-
-/// Names an operator who waits.
-pub type Ticket = u64;
+use crate::membership::{HostChanged, HostHeard, HostKnown};
 
 /// What can happen to a runner.
 #[derive(Debug)]
@@ -39,26 +33,14 @@ pub enum Event {
     },
     /// We lead under another fence now.
     FenceChanged(Fence),
+    /// What is true of the host, from the membership.
+    HostChanged(HostChanged),
+    /// Hosts report at this interval from now on.
+    Interval(DurationMs),
     /// The host's record is durable.
     Committed,
     /// The store did not take it.
     CommitFailed,
-    /// The membership knows better.
-    HostChanged {
-        /// What is true of the host now.
-        condition: HostCondition,
-        /// What led to that.
-        why: Option<Arc<str>>,
-    },
-    /// Hosts are to report this often.
-    Interval(DurationMs),
-    /// The operator wants this of the host.
-    SetIntent {
-        /// Who asks.
-        ticket: Ticket,
-        /// What is wanted.
-        intent: Intent,
-    },
     /// The time that was asked for has come.
     Wake,
 }
@@ -66,8 +48,10 @@ pub enum Event {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answer the registration.
+    /// Answer the registrations that wait.
     Registered(Registered),
+    /// Refuse the registrations that wait: the host could not be made durable.
+    RegisterLater(String),
     /// Answer the report.
     Ack(ReportAck),
     /// Send to the agent; comes back as [`Event::PushDone`].
@@ -81,17 +65,10 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// Tell the membership that the host is heard of.
-    Heard(Pulse),
-    /// Answer an operator.
-    Reply {
-        /// Who asked.
-        ticket: Ticket,
-        /// Whether the wish is durable; if not, nothing has changed.
-        durable: bool,
-    },
-    /// Tell the membership what the operator wants of it, which is durable.
-    IntentChanged(Intent),
+    /// Tell the membership what the store knows of the host.
+    Known(Box<HostKnown>),
+    /// Tell the membership that the host was heard of. Only of one that the store knows.
+    Heard(HostHeard),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.
