@@ -48,10 +48,13 @@ pub struct HostHeard {
     pub round_trip: Option<DurationMs>,
 }
 
-/// A host is no member any more.
+/// The operator has forgotten a host for good: whatever it ran counts as gone.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct ForgetHost(pub NodeName);
+pub struct HostForgotten {
+    /// Which host.
+    pub node: NodeName,
+}
 
 /// An operator lets replacement go on though many hosts are down. Answered by
 /// whether the brake was on.

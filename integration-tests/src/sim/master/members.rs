@@ -23,6 +23,7 @@ impl World {
                 self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
                 MembershipEvent::ProbeDone { node, round, via, outcome }
             }
+            Mail::Forgotten(forgotten) => MembershipEvent::Forgotten(forgotten.node),
             Mail::Wake => {
                 self.sweeps_again(master);
                 MembershipEvent::Tick
