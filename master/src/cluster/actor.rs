@@ -159,7 +159,7 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down().clone());
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions().clone());
             self.add_service(name.clone(), core, Vec::new(), ctx);
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };

@@ -34,6 +34,8 @@ pub struct ClusterCore {
     fence: Fence,
     hosts: BTreeMap<NodeName, (NodeUid, bool)>,
     down: BTreeSet<NodeName>,
+    /// Hosts that are not simply ready.
+    conditions: BTreeMap<NodeName, HostCondition>,
     services: usize,
     /// Orders for hosts that nobody knows yet.
     kept: BTreeMap<NodeName, Orders>,
@@ -46,7 +48,15 @@ impl ClusterCore {
     /// A cluster under `fence` without members.
     #[must_use]
     pub const fn new(cluster: ClusterId, fence: Fence) -> Self {
-        Self { cluster, fence, hosts: BTreeMap::new(), down: BTreeSet::new(), services: 0, kept: BTreeMap::new() }
+        Self {
+            cluster,
+            fence,
+            hosts: BTreeMap::new(),
+            down: BTreeSet::new(),
+            conditions: BTreeMap::new(),
+            services: 0,
+            kept: BTreeMap::new(),
+        }
     }
 
     /// The cluster's id.
@@ -65,6 +75,12 @@ impl ClusterCore {
     #[must_use]
     pub const fn down(&self) -> &BTreeSet<NodeName> {
         &self.down
+    }
+
+    /// Hosts that are not simply ready, and what is true of them.
+    #[must_use]
+    pub const fn conditions(&self) -> &BTreeMap<NodeName, HostCondition> {
+        &self.conditions
     }
 
     /// We lead anew.
@@ -89,6 +105,11 @@ impl ClusterCore {
     pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) {
         if let Some(host) = self.hosts.get_mut(node) {
             host.1 = condition.standing == Standing::Ready;
+        }
+        if condition == HostCondition::of(Standing::Ready) {
+            self.conditions.remove(node);
+        } else {
+            self.conditions.insert(node.clone(), condition);
         }
         if condition.is_lost() {
             self.down.insert(node.clone());

@@ -18,3 +18,11 @@ pub struct HostChanged {
     /// What led to that, for people.
     pub why: Option<Arc<str>>,
 }
+
+/// An operator says that a host is gone for good, with all that it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct HostForgotten {
+    /// Which host.
+    pub node: NodeName,
+}

@@ -4,4 +4,4 @@ mod condition;
 mod messages;
 
 pub use condition::{HostCondition, Intent, Standing};
-pub use messages::HostChanged;
+pub use messages::{HostChanged, HostForgotten};

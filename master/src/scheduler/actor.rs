@@ -3,7 +3,7 @@
 use actix::{Actor, Context, Handler};
 
 use super::{Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
-use crate::membership::HostChanged;
+use crate::membership::{HostChanged, HostForgotten};
 
 /// Keeps the load of the hosts and answers at once.
 #[derive(Default)]
@@ -19,8 +19,7 @@ impl Actor for SchedulerActor {
 impl Handler<Schedule> for SchedulerActor {
     type Result = Scheduled;
     fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
-        let give_up = self.0.shrink(&ask.service, &ask.candidates, ask.give_up);
-        Scheduled { placement: self.0.place(&ask.service, &ask.place), give_up }
+        self.0.answer(&ask.service, &ask.question)
     }
 }
 
@@ -42,5 +41,12 @@ impl Handler<HostChanged> for SchedulerActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, _: &mut Self::Context) {
         self.0.host_changed(change.node, change.condition);
+    }
+}
+
+impl Handler<HostForgotten> for SchedulerActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, _: &mut Self::Context) {
+        self.0.forget(&node);
     }
 }

@@ -18,7 +18,7 @@ use super::{
     request::{Accepted, Refused, Request},
 };
 use crate::{
-    membership::HostChanged,
+    membership::{HostChanged, HostForgotten},
     post::{Alarm, MAILBOX, post},
     scheduler::{Occupy, Schedule, Vacate},
     stats::Stats,
@@ -74,8 +74,8 @@ impl ServiceActor {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Schedule { place, candidates, give_up } => {
-                    let ask = Schedule { service: self.name.clone(), place, candidates, give_up };
+                Effect::Schedule(question) => {
+                    let ask = Schedule { service: self.name.clone(), question };
                     let answer = self.out.schedule.send(ask).into_actor(self).map(|answer, service, ctx| {
                         // The scheduler lives as long as the program does.
                         if let Ok(scheduled) = answer {
@@ -166,5 +166,12 @@ impl Handler<HostChanged> for ServiceActor {
     type Result = ();
     fn handle(&mut self, HostChanged { node, condition, .. }: HostChanged, ctx: &mut Self::Context) {
         self.event(Event::HostChanged { node, condition }, ctx);
+    }
+}
+
+impl Handler<HostForgotten> for ServiceActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
+        self.event(Event::HostForgotten { node }, ctx);
     }
 }

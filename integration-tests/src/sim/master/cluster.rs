@@ -90,7 +90,7 @@ impl World {
             return self.replied(master, &name, reply, Err(Refused::NotFound));
         }
         if !master.members.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.down().clone());
+            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.conditions().clone());
             self.add_service(master, name.clone(), core, Vec::new());
         }
         if let Some(member) = master.members.get_mut(&name) {
