@@ -18,6 +18,7 @@ use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
     clock::DurationMs,
     ids::{BootId, InvalidId, NodeName, random_hex16},
+    protocol::Alive,
 };
 
 use crate::{
@@ -142,6 +143,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         agent_url: format!("http://{}:{}", config.host_ip, address.port()),
         labels: config.labels.clone(),
     };
+    let alive = Alive { node: node.clone(), uid: identity.uid.clone(), boot: identity.boot.clone() };
     let settings = Settings {
         node: node.clone(),
         boot: identity.boot.clone(),
@@ -167,7 +169,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         supervisor.clone().recipient(),
         supervisor.clone().recipient(),
     ));
-    let server = http::Server::start(listener, supervisor.clone().recipient())
+    let server = http::Server::start(listener, supervisor.clone().recipient(), alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(AgentHandle { server, supervisor, reporter, ledger: held })

@@ -1,13 +1,23 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
-use awc::{Client, Connector, http::StatusCode};
+use awc::{
+    Client, Connector,
+    error::{ConnectError, SendRequestError},
+    http::StatusCode,
+};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::protocol::{Alive, PROBE_PATH, ProbeOutcome};
 
 /// The most bytes of an answer's body that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of an answer to a probe that are read.
+const MAX_PROBE_BYTES: usize = 4 * 1024;
+/// A probe's connecting gives up at the limit, and the whole probe only after this: whatever runs longer has connected.
+const PROBE_SLACK: Duration = Duration::from_millis(50);
 
 /// Why a call between hosts brought no answer of the expected kind.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +83,30 @@ impl HostClient {
             Err(_) => Err(CallError::Unreachable { url: url.to_owned(), why: format!("no answer within {limit:?}") }),
         }
     }
+
+    /// Asks the agent at `agent_url` (`http://address:port`) whether it is up,
+    /// over a connection of its own, within `limit`. A connection that is
+    /// refused, or made and then not served, comes from a host that is there.
+    pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
+        let url = format!("{agent_url}{PROBE_PATH}");
+        // A connection of an earlier call may be dead without our knowing: a client of its own has none.
+        let connector = Connector::new().limit(1).timeout(limit);
+        let fresh = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+        let call = async {
+            let mut answer = fresh.get(&url).force_close().send().await.map_err(|error| probe_failed(&error))?;
+            let status = answer.status();
+            let body = answer.body().limit(MAX_PROBE_BYTES).await.map_err(|error| silent(&error))?;
+            if !status.is_success() {
+                return Err(silent(&format!("it answered {status}")));
+            }
+            serde_json::from_slice::<Alive>(&body).map_err(|error| silent(&format!("it answered something else: {error}")))
+        };
+        match tokio::time::timeout(limit + PROBE_SLACK, call).await {
+            Ok(Ok(alive)) => ProbeOutcome::Answered(alive),
+            Ok(Err(outcome)) => outcome,
+            Err(_) => silent(&format!("the connection was made, but nothing answered within {} ms", limit.as_millis())),
+        }
+    }
 }
 
 impl Default for HostClient {
@@ -83,4 +117,20 @@ impl Default for HostClient {
 
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {
     CallError::Unreachable { url: url.to_owned(), why: error.to_string() }
+}
+
+fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
+    ProbeOutcome::AgentSilent { why: why.to_string() }
+}
+
+/// What a probe that brought no answer says of the host.
+fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
+    match error {
+        // The host's kernel says that nobody listens there.
+        SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => silent(error),
+        // A connection that was made and then dropped.
+        SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
+        SendRequestError::Connect(_) | SendRequestError::Url(_) => ProbeOutcome::Unreachable { why: error.to_string() },
+        _ => silent(error),
+    }
 }

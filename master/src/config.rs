@@ -27,8 +27,16 @@ pub struct MasterConfig {
     pub store: StoreConfig,
     /// How often agents report when nothing changes, in milliseconds.
     pub report_interval_ms: u64,
-    /// How long a silent host counts as alive, in milliseconds.
-    pub node_down_after_ms: u64,
+    /// How long a host may be silent before it is suspect, in milliseconds.
+    pub suspect_after_ms: u64,
+    /// How long a suspect is probed before it is down, in milliseconds.
+    pub probe_window_ms: u64,
+    /// The share of the hosts that, down together, stops replacement, in percent.
+    pub brake_share_percent: u32,
+    /// When replacement goes on by itself, in milliseconds.
+    pub brake_release_after_ms: u64,
+    /// How long a flapping host has to be up before it takes replicas, in milliseconds.
+    pub flap_hold_ms: u64,
     /// How long a push to an agent may take, in milliseconds.
     pub push_timeout_ms: u64,
     /// How long a write request waits for the store, in milliseconds.
@@ -105,11 +113,42 @@ const KEYS: &[Key] = &[
         doc: "How often an agent reports when nothing changes; changes are reported at once.",
     },
     Key {
-        name: "node_down_after_ms",
-        kind: milliseconds(500, 600_000),
-        default: "5000",
+        name: "suspect_after_ms",
+        kind: milliseconds(200, 600_000),
+        default: "1200",
         env: &[],
-        doc: "How long a host may be silent before it counts as down. At least twice report_interval_ms.",
+        doc: "How long a host may be silent before it is suspect: nothing new is placed there, and it is probed, by the master and\n\
+              through other agents. At least twice report_interval_ms; grows with the interval when many hosts make that longer.",
+    },
+    Key {
+        name: "probe_window_ms",
+        kind: milliseconds(200, 600_000),
+        default: "850",
+        env: &[],
+        doc: "How long every probe of a suspect host has to bring nothing before it is down and its replicas are placed anew;\n\
+              four times the round trip that the host has reported comes on top.",
+    },
+    Key {
+        name: "brake_share_percent",
+        kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
+        default: "33",
+        env: &[],
+        doc: "When more than this share of the hosts, and at least three, go down together, their replicas are not replaced:\n\
+              the fault is probably in the network or in the master. 100 turns the brake off.",
+    },
+    Key {
+        name: "brake_release_after_ms",
+        kind: milliseconds(1_000, 86_400_000),
+        default: "300000",
+        env: &[],
+        doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume end it earlier.",
+    },
+    Key {
+        name: "flap_hold_ms",
+        kind: milliseconds(1_000, 86_400_000),
+        default: "300000",
+        env: &[],
+        doc: "How long a host that went down three times within ten minutes has to be up before it takes new replicas.",
     },
     Key {
         name: "push_timeout_ms",
@@ -259,16 +298,20 @@ impl MasterConfig {
             data_dir: effective.path("data_dir"),
             store,
             report_interval_ms: effective.integer("report_interval_ms"),
-            node_down_after_ms: effective.integer("node_down_after_ms"),
+            suspect_after_ms: effective.integer("suspect_after_ms"),
+            probe_window_ms: effective.integer("probe_window_ms"),
+            brake_share_percent: effective.integer_u32("brake_share_percent"),
+            brake_release_after_ms: effective.integer("brake_release_after_ms"),
+            flap_hold_ms: effective.integer("flap_hold_ms"),
             push_timeout_ms: effective.integer("push_timeout_ms"),
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_body_bytes: effective.integer("max_body_bytes"),
             http_workers: effective.integer_u32("http_workers"),
         };
-        if config.node_down_after_ms < 2 * config.report_interval_ms {
+        if config.suspect_after_ms < 2 * config.report_interval_ms {
             let rule = format!("at least twice report_interval_ms ({})", config.report_interval_ms);
-            return Err(effective.refuse("node_down_after_ms", rule));
+            return Err(effective.refuse("suspect_after_ms", rule));
         }
         Ok(config)
     }
@@ -398,8 +441,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_not_called_down_between_two_reports() {
+    fn a_host_is_not_suspected_between_two_reports() {
         let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "3000")]).unwrap_err().to_string();
-        assert!(refused.starts_with("node_down_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
+        assert!(refused.starts_with("suspect_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
     }
 }

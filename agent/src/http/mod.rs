@@ -5,6 +5,7 @@
 
 mod assignments;
 mod health;
+mod probe;
 mod server;
 
 pub use server::{Server, bind};

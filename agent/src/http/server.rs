@@ -11,13 +11,16 @@ use actix_web::{
     error::{InternalError, JsonPayloadError},
     web,
 };
-use shef_common::problem::Code;
+use shef_common::{
+    problem::Code,
+    protocol::{ASSIGNMENTS_PATH, Alive, PROBE_PATH},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, health};
+use super::{assignments, health, probe};
 use crate::supervisor::ApplyPush;
 
 /// The most connections at once; more wait in the kernel's queue.
@@ -60,11 +63,11 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 }
 
 impl Server {
-    /// Serves `listener` on this arbiter until [`Server::stop`].
+    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is what probes are told.
     ///
     /// # Errors
     /// The operating system's own.
-    pub async fn start(listener: std::net::TcpListener, supervisor: Recipient<ApplyPush>) -> std::io::Result<Self> {
+    pub async fn start(listener: std::net::TcpListener, supervisor: Recipient<ApplyPush>, alive: Alive) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let supervisor = web::Data::new(supervisor);
@@ -73,19 +76,27 @@ impl Server {
         let app = App::new()
             .wrap_fn(move |request, service| {
                 let slots = slots.clone();
+                // Probes have a bound of their own, and do not wait behind pushes that wait for the disk.
+                let bounded = request.path() != PROBE_PATH;
                 let answer = service.call(request);
                 async move {
-                    let _slot = slots.acquire().await;
+                    let _slot = if bounded { Some(slots.acquire().await) } else { None };
                     answer.await
                 }
             })
             .app_data(supervisor)
+            .app_data(web::Data::new(alive))
+            .app_data(web::Data::new(probe::Prober::new()))
             .app_data(json_config())
             .service(web::resource("/health").route(web::get().to(health::health)).default_service(web::to(not_allowed)))
             .service(
-                web::resource(shef_common::protocol::ASSIGNMENTS_PATH)
-                    .route(web::post().to(assignments::push))
+                web::resource(PROBE_PATH)
+                    .route(web::get().to(probe::alive))
+                    .route(web::post().to(probe::through))
                     .default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource(ASSIGNMENTS_PATH).route(web::post().to(assignments::push)).default_service(web::to(not_allowed)),
             )
             .default_service(web::to(not_found));
         let factory = HttpService::build()
@@ -173,9 +184,9 @@ fn json_config() -> web::JsonConfig {
 }
 
 async fn not_found() -> actix_web::HttpResponse {
-    assignments::problem(Code::NotFound, "an agent answers at /health and /v1/assignments")
+    assignments::problem(Code::NotFound, "an agent answers at /health, /v1/probe and /v1/assignments")
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
-    assignments::problem(Code::MethodNotAllowed, "use GET for /health and POST for /v1/assignments")
+    assignments::problem(Code::MethodNotAllowed, "use GET for /health, GET or POST for /v1/probe and POST for /v1/assignments")
 }

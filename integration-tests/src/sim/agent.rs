@@ -15,7 +15,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
     image::ImageRef,
-    protocol::{Accepted, HostInfo, Push, Registration},
+    protocol::{Accepted, Alive, HostInfo, Push, Registration},
 };
 
 use super::{
@@ -113,6 +113,14 @@ impl Host {
             link_changed: 0,
             wall: 0,
         }
+    }
+}
+
+impl Agent {
+    /// What it answers a probe.
+    #[must_use]
+    pub fn alive(&self, host: &Host) -> Alive {
+        Alive { node: host.node.clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
     }
 }
 

@@ -19,11 +19,11 @@ use super::{
     messages::AskService,
 };
 use crate::{
-    membership::{HostChanged, HostCondition, Standing},
+    membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
     post::{MAILBOX, post},
     runner::{
         FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
-        StaleFence, TakeReport, Timing,
+        StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -47,6 +47,10 @@ pub struct ClusterOutlets {
     pub vacate: Recipient<Vacate>,
     /// Is told of hosts that come and go.
     pub host_changed: Recipient<HostChanged>,
+    /// Is told what the store knows of hosts.
+    pub known: Recipient<HostKnown>,
+    /// Is told that hosts are heard of.
+    pub heard: Recipient<HostHeard>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -76,7 +80,6 @@ struct Member {
 /// The cluster.
 pub struct ClusterActor {
     core: ClusterCore,
-    timing: Timing,
     out: ClusterOutlets,
     recovered: Recovered,
     client: Option<HostClient>,
@@ -87,8 +90,8 @@ pub struct ClusterActor {
 impl ClusterActor {
     /// The cluster as the store remembers it.
     #[must_use]
-    pub const fn new(core: ClusterCore, timing: Timing, recovered: Recovered, out: ClusterOutlets) -> Self {
-        Self { core, timing, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    pub const fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self { core, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
@@ -137,7 +140,8 @@ impl ClusterActor {
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),
-            host_changed: ctx.address().recipient(),
+            known: self.out.known.clone(),
+            heard: self.out.heard.clone(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -145,7 +149,7 @@ impl ClusterActor {
             push_timeout: self.out.push_timeout,
         };
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.timing, record, version, Now::read());
+        let (core, initial) = RunnerCore::new(cluster, fence, self.core.report_interval(), record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
         if let Some((set, remove)) = self.core.kept_orders(&node) {
             post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
@@ -159,7 +163,7 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions().clone());
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions());
             self.add_service(name.clone(), core, Vec::new(), ctx);
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
@@ -169,10 +173,15 @@ impl ClusterActor {
     }
 
     fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
-        self.core.host_changed(&change.node, change.condition);
-        post(ctx, &self.out.host_changed, change.clone());
-        for member in self.services.values() {
-            post(ctx, &member.addr.clone().recipient(), change.clone());
+        if self.core.host_changed(&change.node, change.condition) {
+            post(ctx, &self.out.host_changed, change.clone());
+            for member in self.services.values() {
+                post(ctx, &member.addr.clone().recipient(), change.clone());
+            }
+        }
+        // Its runner shows it to readers, who may count on what they see: it comes last.
+        if let Some(runner) = self.runners.get(&change.node) {
+            post(ctx, &runner.clone().recipient(), change.clone());
         }
     }
 
@@ -198,7 +207,8 @@ impl ClusterActor {
 
     fn led(&mut self, led: LeadOutcome, ctx: &mut Context<Self>) {
         log::info!(cluster:% = led.cluster, epoch:% = led.fence.epoch; "leading anew");
-        self.core.led(led.cluster, led.fence.clone());
+        self.core.led(led.cluster.clone(), led.fence.clone());
+        self.out.view.show_leadership(led.cluster, led.fence.clone());
         for runner in self.runners.values() {
             post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
         }
@@ -263,6 +273,8 @@ impl ClusterActor {
             uid: registration.uid.clone(),
             host: registration.host.clone(),
             joined: Now::read().wall,
+            intent: Intent::Active,
+            forgotten: None,
         };
         self.add_runner(record, None, ctx);
     }
@@ -358,6 +370,16 @@ impl Handler<HostChanged> for ClusterActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
         self.tell_host_changed(&change, ctx);
+    }
+}
+
+impl Handler<IntervalChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, changed: IntervalChanged, ctx: &mut Self::Context) {
+        self.core.interval_changed(changed.0);
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), changed);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod health;
 mod legacy;
 mod nodes;
+mod operator;
 mod params;
 mod services;
 mod slices;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::{
     cluster::AskService,
+    membership::ReleaseBrake,
     runner::{Register, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
@@ -45,6 +47,8 @@ pub struct Api {
     pub register: Recipient<Register>,
     /// Takes hosts' reports.
     pub report: Recipient<TakeReport>,
+    /// Lets replacement go on though many hosts are down.
+    pub release_brake: Recipient<ReleaseBrake>,
     /// What readers see.
     pub view: Arc<ClusterView>,
     /// What is counted.
@@ -141,6 +145,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/nodes/{name}").route(web::get().to(nodes::get)).default_service(web::to(wrong_method)))
+        .service(web::resource("/v1/cluster").route(web::get().to(operator::cluster)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
+        )
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(wrong_method)))

@@ -1,7 +1,27 @@
 //! Which hosts are there: suspicion, probes, the brake, and what operators want.
+//!
+//! One actor for all hosts, and the only one who says what is true of a host.
+//! Invariants:
+//!
+//! - A host is down only after it was silent for long enough to be suspected,
+//!   and then a whole window of probes, ours and other agents', brought nothing.
+//! - A master that was late itself blames nobody for what it did not hear.
+//! - While the brake is on, no host counts as lost.
 
+mod actor;
+mod brake;
 mod condition;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod events;
+mod flapping;
+mod liveness;
 mod messages;
 
+pub use actor::{MembershipActor, MembershipOutlets};
+pub use brake::BrakeState;
 pub use condition::{HostCondition, Intent, Standing};
-pub use messages::{HostChanged, HostForgotten};
+pub use core::{MembershipCore, Settings};
+pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
+pub use messages::{ForgetHost, HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake};

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use bytes::Bytes;
 use shef_common::{
     client::{CallError, HostClient},
@@ -10,6 +10,7 @@ use shef_common::{
     ids::{NodeName, Version},
     protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Refusal, Registered, ReportAck},
 };
+use tokio::sync::oneshot;
 
 use super::{
     core::RunnerCore,
@@ -19,7 +20,7 @@ use super::{
     record::NodeRecord,
 };
 use crate::{
-    membership::{HostChanged, HostCondition, Standing},
+    membership::{HostChanged, HostHeard, HostKnown, IntervalChanged},
     post::{Alarm, MAILBOX, post},
     service::Orders,
     store::{Commit, Key, Write},
@@ -33,8 +34,10 @@ pub struct RunnerOutlets {
     pub statuses: Recipient<HostStatuses>,
     /// Hands confirmed removals to services.
     pub gone: Recipient<HostGone>,
-    /// Is told of hosts that come and go.
-    pub host_changed: Recipient<HostChanged>,
+    /// Is told what the store knows of hosts.
+    pub known: Recipient<HostKnown>,
+    /// Is told that hosts are heard of.
+    pub heard: Recipient<HostHeard>,
     /// Is told when an agent follows a higher fence.
     pub stale_fence: Recipient<StaleFence>,
     /// Makes the host's record durable.
@@ -53,7 +56,9 @@ pub struct RunnerActor {
     core: RunnerCore,
     out: RunnerOutlets,
     initial: Vec<Effect>,
-    registered: Option<Registered>,
+    /// Who waits for a registration's answer. An agent registers once at a time:
+    /// a later one takes the place of one that was given up.
+    registers: Option<oneshot::Sender<Result<Registered, RegisterRefused>>>,
     ack: Option<ReportAck>,
     alarm: Alarm,
 }
@@ -62,7 +67,7 @@ impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, registered: None, ack: None, alarm: Alarm::new() }
+        Self { node, core, out, initial, registers: None, ack: None, alarm: Alarm::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -73,23 +78,14 @@ impl RunnerActor {
     fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                Effect::Registered(registered) => self.registered = Some(registered),
+                Effect::Registered(registered) => self.answer(Ok(registered)),
+                Effect::RegisterLater(why) => self.answer(Err(RegisterRefused::Later(why))),
                 Effect::Ack(ack) => self.ack = Some(ack),
                 Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
                 Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
-                Effect::HostChanged { ready } => {
-                    log::info!(node:% = self.node, ready; "host {}", if ready { "is ready" } else { "is down" });
-                    post(
-                        ctx,
-                        &self.out.host_changed,
-                        HostChanged {
-                            node: self.node.clone(),
-                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
-                            why: None,
-                        },
-                    );
-                }
+                Effect::Known(known) => post(ctx, &self.out.known, *known),
+                Effect::Heard(heard) => post(ctx, &self.out.heard, heard),
                 Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
                 Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),
                 Effect::Publish(view) => self.out.view.show_host(*view),
@@ -98,6 +94,13 @@ impl RunnerActor {
                     runner.event(Event::Wake, ctx);
                 }),
             }
+        }
+    }
+
+    fn answer(&mut self, answer: Result<Registered, RegisterRefused>) {
+        if let Some(caller) = self.registers.take() {
+            // The caller may have given up; the host is known all the same.
+            let _ = caller.send(answer);
         }
     }
 
@@ -154,11 +157,15 @@ impl Actor for RunnerActor {
 }
 
 impl Handler<Register> for RunnerActor {
-    type Result = Result<Registered, RegisterRefused>;
+    type Result = ResponseFuture<Result<Registered, RegisterRefused>>;
     fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
         log::info!(node:% = self.node, boot:% = registration.boot, engine = registration.host.engine_version; "host registers");
+        let (answer, answered) = oneshot::channel();
+        self.registers = Some(answer);
         self.event(Event::Register(Box::new(registration)), ctx);
-        self.registered.take().ok_or_else(|| RegisterRefused::Later("the runner gave no answer".to_owned()))
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| Err(RegisterRefused::Later("the host registers once more meanwhile".to_owned())))
+        })
     }
 }
 
@@ -182,5 +189,19 @@ impl Handler<FenceChanged> for RunnerActor {
     type Result = ();
     fn handle(&mut self, FenceChanged(fence): FenceChanged, ctx: &mut Self::Context) {
         self.event(Event::FenceChanged(fence), ctx);
+    }
+}
+
+impl Handler<HostChanged> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
+        self.event(Event::HostChanged(change), ctx);
+    }
+}
+
+impl Handler<IntervalChanged> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, IntervalChanged(interval): IntervalChanged, ctx: &mut Self::Context) {
+        self.event(Event::Interval(interval), ctx);
     }
 }

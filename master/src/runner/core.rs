@@ -1,6 +1,6 @@
 //! The state machine of one host's runner.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -13,32 +13,12 @@ use super::{
     events::{Effect, Event},
     outbox::Outbox,
     record::NodeRecord,
-    view::{NodeState, NodeView},
+    view::{IntentView, NodeView},
 };
+use crate::membership::{HostChanged, HostCondition, HostHeard, HostKnown, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
-
-/// The time limits of a runner, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// How often the host is to report.
-    pub report_interval: DurationMs,
-    /// After how long without a report it is down.
-    pub down_after: DurationMs,
-}
-
-#[derive(Debug)]
-enum Liveness {
-    /// Not heard of since the master's start.
-    Awaited {
-        until: MonoMs,
-    },
-    Ready {
-        heard: MonoMs,
-    },
-    Down,
-}
 
 #[derive(Debug)]
 struct Link {
@@ -52,14 +32,20 @@ struct Link {
 pub struct RunnerCore {
     cluster: ClusterId,
     fence: Fence,
-    timing: Timing,
+    report_interval: DurationMs,
     record: NodeRecord,
     version: Option<Version>,
     commit_in_flight: Option<NodeRecord>,
     durable: Option<NodeRecord>,
     store_retry_at: Option<MonoMs>,
-    liveness: Liveness,
+    /// A registration waits until the host is durable.
+    registers: bool,
+    condition: HostCondition,
+    why: Option<Arc<str>>,
+    /// Nothing is sent to a host that is down until it is heard of again.
+    silent: bool,
     last_report: Option<WallMs>,
+    round_trip: Option<DurationMs>,
     engine_error: Option<String>,
     link: Option<Link>,
     outbox: Outbox,
@@ -72,30 +58,32 @@ impl RunnerCore {
     pub fn new(
         cluster: ClusterId,
         fence: Fence,
-        timing: Timing,
+        report_interval: DurationMs,
         record: NodeRecord,
         version: Option<Version>,
-        now: Now,
     ) -> (Self, Vec<Effect>) {
-        // A host that was known before the master's start is given time to call in.
-        let until = now.mono + DurationMs(timing.down_after.0.saturating_mul(2));
         let core = Self {
             cluster,
             fence,
-            timing,
+            report_interval,
             version,
             commit_in_flight: None,
             durable: version.map(|_| record.clone()),
             store_retry_at: None,
+            registers: false,
+            condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
+            why: None,
+            silent: false,
             record,
-            liveness: Liveness::Awaited { until },
             last_report: None,
+            round_trip: None,
             engine_error: None,
             link: None,
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
         };
-        let effects = vec![Effect::WakeAt(until), Effect::Publish(Box::new(core.view()))];
+        let mut effects = vec![Effect::Publish(Box::new(core.view()))];
+        effects.extend(core.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
         (core, effects)
     }
 
@@ -117,21 +105,24 @@ impl RunnerCore {
                 self.fence = fence;
                 self.outbox.start_over();
             }
-            Event::Committed => {
-                self.version = Some(self.version.map_or(Version(1), Version::next));
-                let first = self.durable.is_none();
-                self.durable = self.commit_in_flight.take();
-                // Nothing is placed on a host that the store does not know.
-                if first && self.is_ready() {
-                    effects.push(Effect::HostChanged { ready: true });
-                }
+            Event::HostChanged(HostChanged { condition, why, .. }) => {
+                self.silent = condition.standing == Standing::Down;
+                (self.condition, self.why) = (condition, why);
             }
+            Event::Interval(interval) => {
+                self.report_interval = interval;
+                show = false;
+            }
+            Event::Committed => self.committed(&mut effects),
             Event::CommitFailed => {
                 self.commit_in_flight = None;
                 self.store_retry_at = Some(now.mono + STORE_RETRY);
                 effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
+                if std::mem::take(&mut self.registers) {
+                    effects.push(Effect::RegisterLater("the host could not be made durable; it is tried again".to_owned()));
+                }
             }
-            Event::Wake => show = self.check_liveness(now, &mut effects),
+            Event::Wake => show = false,
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
@@ -147,12 +138,6 @@ impl RunnerCore {
         &self.record.uid
     }
 
-    /// Whether the host is being heard of.
-    #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        matches!(self.liveness, Liveness::Ready { .. })
-    }
-
     fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
@@ -165,22 +150,44 @@ impl RunnerCore {
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         self.outbox.registered(holds);
         self.heard(now, effects);
-        effects.push(Effect::Registered(Registered {
-            cluster: self.cluster.clone(),
-            fence: self.fence.clone(),
-            report_interval_ms: self.timing.report_interval.0,
-        }));
+        self.registers = true;
+        if self.durable.is_some() {
+            self.answer_registration(effects);
+        }
+    }
+
+    fn answer_registration(&mut self, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.registers) {
+            effects.push(Effect::Registered(Registered {
+                cluster: self.cluster.clone(),
+                fence: self.fence.clone(),
+                report_interval_ms: self.report_interval.0,
+            }));
+        }
+    }
+
+    fn committed(&mut self, effects: &mut Vec<Effect>) {
+        self.version = Some(self.version.map_or(Version(1), Version::next));
+        let first = self.durable.is_none();
+        self.durable = self.commit_in_flight.take();
+        effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
+        // Nothing is placed on a host that the store does not know.
+        if first && self.link.is_some() {
+            effects.push(Effect::Heard(self.sign_of_life()));
+            self.answer_registration(effects);
+        }
     }
 
     fn heard(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_ready() {
-            if self.durable.is_some() {
-                effects.push(Effect::HostChanged { ready: true });
-            }
-            effects.push(Effect::WakeAt(now.mono + self.timing.down_after));
-        }
-        self.liveness = Liveness::Ready { heard: now.mono };
+        self.silent = false;
         self.last_report = Some(now.wall);
+        if self.durable.is_some() {
+            effects.push(Effect::Heard(self.sign_of_life()));
+        }
+    }
+
+    fn sign_of_life(&self) -> HostHeard {
+        HostHeard { node: self.record.node.clone(), engine_ok: self.engine_error.is_none(), round_trip: self.round_trip }
     }
 
     /// Returns whether readers should see a change.
@@ -190,7 +197,7 @@ impl RunnerCore {
             fence: self.fence.clone(),
             want_full: false,
             want_registration: !known,
-            report_interval_ms: None,
+            report_interval_ms: known.then_some(self.report_interval.0),
             push: None,
         };
         let Some(link) = self.link.as_mut().filter(|_| known) else {
@@ -204,10 +211,11 @@ impl RunnerCore {
         link.last_seq = report.seq;
         link.full_seen |= report.full;
         let full_missing = !link.full_seen;
-        let was_ready = self.is_ready();
-        self.heard(now, effects);
+        let first = self.last_report.is_none();
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
+        self.round_trip = report.round_trip_ms.map(DurationMs);
+        self.heard(now, effects);
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         if report.full {
@@ -218,7 +226,7 @@ impl RunnerCore {
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         effects.push(Effect::Ack(ack));
-        statuses || !was_ready || engine_changed || removing != self.outbox.removing()
+        statuses || first || engine_changed || removing != self.outbox.removing()
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
@@ -254,28 +262,12 @@ impl RunnerCore {
     }
 
     fn push_if_needed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link.is_none() || !self.is_ready() {
+        if self.link.is_none() || self.silent || self.durable.is_none() {
             return;
         }
         if let Some(push) = self.outbox.next_push(&self.cluster, &self.fence, now.mono) {
             effects.push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
         }
-    }
-
-    /// Returns whether readers should see a change.
-    fn check_liveness(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
-        let deadline = match self.liveness {
-            Liveness::Awaited { until } => until,
-            Liveness::Ready { heard } => heard + self.timing.down_after,
-            Liveness::Down => return false,
-        };
-        if now.mono < deadline {
-            effects.push(Effect::WakeAt(deadline));
-            return false;
-        }
-        self.liveness = Liveness::Down;
-        effects.push(Effect::HostChanged { ready: false });
-        true
     }
 
     fn commit_if_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -291,18 +283,21 @@ impl RunnerCore {
     }
 
     fn view(&self) -> NodeView {
-        let state = match self.liveness {
-            Liveness::Awaited { .. } => NodeState::Awaited,
-            // Who reads "ready" counts on the host taking replicas.
-            Liveness::Ready { .. } if self.durable.is_none() => NodeState::Awaited,
-            Liveness::Ready { .. } => NodeState::Ready,
-            Liveness::Down => NodeState::Down,
+        let own = || self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
+        let why = match self.condition.standing {
+            // Its own words say more than ours.
+            Standing::Ready | Standing::EngineDown => own().or_else(|| self.why.as_deref().map(str::to_owned)),
+            Standing::Awaited | Standing::Suspect | Standing::AgentDown | Standing::Down => {
+                self.why.as_deref().map(str::to_owned).or_else(own)
+            }
         };
-        let why = self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
         NodeView {
             name: self.record.node.clone(),
             uid: self.record.uid.clone(),
-            state,
+            state: self.condition.standing,
+            intent: IntentView::of(self.condition.intent, self.condition.overdue),
+            flapping: self.condition.flapping,
+            held: self.condition.held,
             why,
             host: self.record.host.clone(),
             joined: self.record.joined,
@@ -310,5 +305,14 @@ impl RunnerCore {
             wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),
             removing: u32::try_from(self.outbox.removing()).unwrap_or(u32::MAX),
         }
+    }
+}
+
+fn known(record: &NodeRecord) -> HostKnown {
+    HostKnown {
+        node: record.node.clone(),
+        uid: record.uid.clone(),
+        agent_url: record.host.agent_url.clone(),
+        intent: record.intent,
     }
 }

@@ -13,12 +13,12 @@ use shef_common::{
 };
 
 use super::{
-    core::{RunnerCore, Timing},
+    core::RunnerCore,
     events::{Effect, Event},
     outbox::PushFailure,
     record::NodeRecord,
-    view::NodeState,
 };
+use crate::membership::{HostChanged, HostCondition, Intent, Standing};
 
 fn fence(epoch: u64) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
@@ -60,6 +60,8 @@ fn record() -> NodeRecord {
             shef_version: "0".into(),
         },
         joined: WallMs(0),
+        intent: Intent::Active,
+        forgotten: None,
     }
 }
 
@@ -149,7 +151,8 @@ struct Model {
     wanted: BTreeSet<ReplicaId>,
     removing: BTreeSet<ReplicaId>,
     ack: Option<ReportAck>,
-    ready: Vec<bool>,
+    /// How often the membership was told of a sign of life.
+    heard: usize,
     /// How many removals readers see as outstanding.
     shown_removing: u32,
 }
@@ -157,8 +160,8 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
-        let (core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), Some(shef_common::ids::Version(1)), now);
+        let version = Some(shef_common::ids::Version(1));
+        let (core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), version);
         Self {
             core,
             agent: Agent::default(),
@@ -167,7 +170,7 @@ impl Model {
             wanted: BTreeSet::new(),
             removing: BTreeSet::new(),
             ack: None,
-            ready: vec![],
+            heard: 0,
             shown_removing: 0,
         }
     }
@@ -186,8 +189,9 @@ impl Model {
                         assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
                     }
                 }
-                Effect::HostChanged { ready } => self.ready.push(ready),
-                Effect::Registered(_) | Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
+                Effect::Heard(_) => self.heard += 1,
+                Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
+                Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
                 Effect::WakeAt(_) => {}
             }
@@ -277,45 +281,84 @@ fn a_removal_that_a_full_report_confirms_is_no_longer_shown() {
     assert_eq!(model.shown_removing, 0);
 }
 
-#[test]
-fn a_new_host_is_shown_as_ready_once_it_takes_replicas() {
-    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-    let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
-    let (mut core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), None, now);
-    let mut shown = |event| {
-        let effects = core.handle(event, now);
-        let told = effects.iter().any(|effect| matches!(effect, Effect::HostChanged { ready: true }));
-        let state = effects.into_iter().find_map(|effect| match effect {
-            Effect::Publish(view) => Some(view.state),
-            _ => None,
-        });
-        (state, told)
-    };
-    let registration = Agent::default().registration();
-    assert_eq!(shown(Event::Register(Box::new(registration))), (Some(NodeState::Awaited), false));
-    assert_eq!(shown(Event::Committed), (Some(NodeState::Ready), true), "it is durable");
+fn changed(standing: Standing) -> Event {
+    Event::HostChanged(HostChanged { node: record().node, condition: HostCondition::of(standing), why: None })
 }
 
 #[test]
-fn a_silent_host_is_down_and_one_that_reports_is_back() {
+fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
+    let mut words = |event| -> Vec<&str> {
+        let word = |effect: &Effect| match effect {
+            Effect::Registered(_) => "registered",
+            Effect::RegisterLater(_) => "later",
+            Effect::Ack(_) => "ack",
+            Effect::Push { .. } => "push",
+            Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
+            Effect::Known(_) => "known",
+            Effect::Heard(_) => "heard",
+            Effect::Commit { .. } => "commit",
+            Effect::Publish(_) => "publish",
+            Effect::WakeAt(_) => "wake",
+        };
+        core.handle(event, now).iter().map(word).collect()
+    };
+    assert_eq!(words(Event::Register(Box::new(Agent::default().registration()))), ["commit", "publish"]);
+    let order = Event::Order { set: vec![assignment(1)], remove: vec![] };
+    assert_eq!(words(order), ["publish"]);
+    assert_eq!(words(Event::Committed), ["known", "heard", "registered", "push", "publish"]);
+}
+
+#[test]
+fn a_new_host_that_cannot_be_made_durable_is_told_to_come_back() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
+    let _ = core.handle(Event::Register(Box::new(Agent::default().registration())), now);
+    let effects = core.handle(Event::CommitFailed, now);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RegisterLater(_))), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))), "{effects:?}");
+}
+
+#[test]
+fn nothing_is_sent_to_a_host_that_is_down_until_it_is_heard_of() {
     let mut model = Model::new();
     model.register();
+    model.deliver(true, true);
+    model.event(changed(Standing::Suspect));
+    model.order(1, true);
+    assert!(model.push.is_some(), "a suspect may well be there");
+    model.deliver(true, true);
+    model.event(changed(Standing::Down));
+    model.order(2, true);
+    assert!(model.push.is_none());
+    let heard = model.heard;
     model.report();
-    model.sleep(2_999);
-    assert_eq!(model.ready, [true]);
-    model.sleep(1);
-    assert_eq!(model.ready, [true, false]);
-    model.report();
-    assert_eq!(model.ready, [true, false, true]);
+    assert!(model.push.is_some() && model.heard > heard);
 }
 
 #[test]
-fn a_host_from_the_store_has_twice_the_time_to_call_in() {
+fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
     let mut model = Model::new();
-    model.sleep(5_999);
-    assert!(model.ready.is_empty());
-    model.sleep(1);
-    assert_eq!(model.ready, [false]);
+    model.register();
+    let report = model.agent.report();
+    let report = Report { engine_error: Some("gone".into()), round_trip_ms: Some(7), ..report };
+    let effects = model.core.handle(Event::Report(report), model.now);
+    let heard = effects.into_iter().find_map(|effect| match effect {
+        Effect::Heard(heard) => Some((heard.engine_ok, heard.round_trip)),
+        _ => None,
+    });
+    assert_eq!(heard, Some((false, Some(DurationMs(7)))));
+}
+
+#[test]
+fn the_interval_is_told_with_every_answer() {
+    let mut model = Model::new();
+    model.register();
+    model.event(Event::Interval(DurationMs(2_000)));
+    let report = model.agent.report();
+    model.event(Event::Report(report));
+    assert_eq!(model.ack.unwrap().report_interval_ms, Some(2_000));
 }
 
 #[test]

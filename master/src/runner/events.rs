@@ -1,13 +1,14 @@
 //! What can happen to a runner, and what is to be done.
 
 use shef_common::{
-    clock::MonoMs,
+    clock::{DurationMs, MonoMs},
     ids::{Fence, ReplicaId, Revision, Version},
     protocol::{Accepted, Assignment, Push, Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
 
 use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
+use crate::membership::{HostChanged, HostHeard, HostKnown};
 
 /// What can happen to a runner.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub enum Event {
     },
     /// We lead under another fence now.
     FenceChanged(Fence),
+    /// What is true of the host, from the membership.
+    HostChanged(HostChanged),
+    /// Hosts report at this interval from now on.
+    Interval(DurationMs),
     /// The host's record is durable.
     Committed,
     /// The store did not take it.
@@ -43,8 +48,10 @@ pub enum Event {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answer the registration.
+    /// Answer the registrations that wait.
     Registered(Registered),
+    /// Refuse the registrations that wait: the host could not be made durable.
+    RegisterLater(String),
     /// Answer the report.
     Ack(ReportAck),
     /// Send to the agent; comes back as [`Event::PushDone`].
@@ -58,11 +65,10 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// Tell the scheduler and the services.
-    HostChanged {
-        /// Whether the host may take replicas.
-        ready: bool,
-    },
+    /// Tell the membership what the store knows of the host.
+    Known(Box<HostKnown>),
+    /// Tell the membership that the host was heard of. Only of one that the store knows.
+    Heard(HostHeard),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

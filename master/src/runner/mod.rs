@@ -7,6 +7,7 @@
 //!   known to have accepted, anything else is sent as a snapshot.
 //! - A removal counts as done only when the host says so, or when a full report
 //!   that follows it no longer lists the replica.
+//! - A new host is answered, told and spoken of only once the store knows it.
 
 mod actor;
 mod core;
@@ -19,9 +20,9 @@ mod record;
 mod view;
 
 pub use actor::{RunnerActor, RunnerOutlets};
-pub use core::{RunnerCore, Timing};
+pub use core::RunnerCore;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
 pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
 pub use outbox::PushFailure;
 pub use record::NodeRecord;
-pub use view::{NodeState, NodeView};
+pub use view::{IntentView, IntentWord, NodeView};

@@ -84,9 +84,9 @@ pub struct ServiceCore {
 
 impl ServiceCore {
     /// A service of which nothing is stored yet. `seed` makes replica ids;
-    /// `hosts` are those that are not simply ready.
+    /// `hosts` is what is true of all hosts.
     #[must_use]
-    pub fn new(name: ServiceName, seed: u64, hosts: BTreeMap<NodeName, HostCondition>) -> Self {
+    pub fn new(name: ServiceName, seed: u64, hosts: &BTreeMap<NodeName, HostCondition>) -> Self {
         Self {
             name,
             version: None,
@@ -109,7 +109,7 @@ impl ServiceCore {
     /// A service as the store remembers it, and what follows from that.
     #[must_use]
     pub fn recover(version: Version, record: ServiceRecord, seed: u64, now: Now) -> (Self, Vec<Effect>) {
-        let mut core = Self::new(record.spec.name.clone(), seed, BTreeMap::new());
+        let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new());
         core.know.it_is(now.mono);
         let changes = changes(None, Some(&record));
         let occupied = record.wanted().map(|replica| replica.node.clone()).collect();

@@ -52,11 +52,11 @@ pub enum Fare {
 }
 
 impl Knowledge {
-    /// Nothing but the hosts that are not simply ready.
-    pub fn of(conditions: BTreeMap<NodeName, HostCondition>) -> Self {
+    /// Nothing but the hosts.
+    pub fn of(conditions: &BTreeMap<NodeName, HostCondition>) -> Self {
         let mut know = Self::default();
         for (node, condition) in conditions {
-            know.host_changed(&node, condition, false);
+            know.host_changed(node, *condition, false);
         }
         know
     }

@@ -11,11 +11,15 @@ use std::{
     },
 };
 
-use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName};
+use shef_common::{
+    clock::{DurationMs, WallMs},
+    ids::{ClusterId, Fence, NodeName, ServiceName},
+};
 use tokio::sync::watch;
 
 use crate::{
-    runner::{NodeState, NodeView},
+    membership::{BrakeState, Standing},
+    runner::NodeView,
     service::{ServiceState, ServiceView},
 };
 
@@ -39,6 +43,17 @@ impl Host {
     }
 }
 
+/// What is true of the cluster as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Which cluster, and under which fence we lead it.
+    pub leads: Option<(ClusterId, Fence)>,
+    /// How often hosts report.
+    pub report_interval: DurationMs,
+    /// The brake, while it is on.
+    pub brake: Option<BrakeState>,
+}
+
 type Shown = watch::Sender<Option<Arc<ServiceView>>>;
 
 /// The read side of the cluster.
@@ -46,6 +61,7 @@ type Shown = watch::Sender<Option<Arc<ServiceView>>>;
 pub struct ClusterView {
     services: RwLock<BTreeMap<ServiceName, Shown>>,
     hosts: RwLock<BTreeMap<NodeName, Host>>,
+    cluster: RwLock<ClusterState>,
     version: AtomicU64,
 }
 
@@ -91,6 +107,37 @@ impl ClusterView {
         if let Some(host) = read(&self.hosts).get(node) {
             host.heard.store(at.0, Relaxed);
         }
+    }
+
+    /// Shows which cluster we lead, and under which fence.
+    pub fn show_leadership(&self, cluster: ClusterId, fence: Fence) {
+        write(&self.cluster).leads = Some((cluster, fence));
+    }
+
+    /// Shows how often hosts report.
+    pub fn show_interval(&self, interval: DurationMs) {
+        write(&self.cluster).report_interval = interval;
+    }
+
+    /// Shows the brake; `None`: it is off.
+    pub fn show_brake(&self, brake: Option<BrakeState>) {
+        write(&self.cluster).brake = brake;
+    }
+
+    /// What is true of the cluster as a whole.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterState {
+        read(&self.cluster).clone()
+    }
+
+    /// How many hosts there are in each standing.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<Standing, u64> {
+        let mut counts = BTreeMap::new();
+        for host in read(&self.hosts).values() {
+            *counts.entry(host.view.state).or_default() += 1;
+        }
+        counts
     }
 
     /// One service.
@@ -141,7 +188,7 @@ impl ClusterView {
         }
         for host in read(&self.hosts).values() {
             totals.nodes += 1;
-            totals.nodes_ready += u64::from(host.view.state == NodeState::Ready);
+            totals.nodes_ready += u64::from(host.view.state == Standing::Ready);
         }
         totals
     }

@@ -9,7 +9,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::Verdict,
-    membership::HostChanged,
+    membership::{HostChanged, Intent},
     runner::{FenceChanged, NodeRecord, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
@@ -59,6 +59,13 @@ impl World {
             }
             Mail::Gone(replicas) => to_services(master, replicas, |replica| replica.service().to_owned(), Mail::Gone),
             Mail::HostChanged(change) => self.tell_host_changed(master, &change),
+            Mail::Interval(interval) => {
+                master.cluster.interval_changed(interval);
+                let runners: Vec<u64> = master.runners.values().copied().collect();
+                for runner in runners {
+                    master.post(runner, Mail::Interval(interval));
+                }
+            }
             Mail::StaleFence(theirs) => {
                 if !master.cluster.fence().admits_over(&theirs) {
                     let cluster = master.cluster.cluster().clone();
@@ -90,7 +97,7 @@ impl World {
             return self.replied(master, &name, reply, Err(Refused::NotFound));
         }
         if !master.members.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.conditions().clone());
+            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.conditions());
             self.add_service(master, name.clone(), core, Vec::new());
         }
         if let Some(member) = master.members.get_mut(&name) {
@@ -114,12 +121,12 @@ impl World {
     pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
         let node = record.node.clone();
         let (cluster, fence) = (master.cluster.cluster().clone(), master.cluster.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.timing(), record, version, self.master_now(master));
+        let (core, initial) = RunnerCore::new(cluster, fence, master.cluster.report_interval(), record, version);
         master.next_actor += 1;
         let actor = master.next_actor;
         master.open(actor);
         master.runners.insert(node.clone(), actor);
-        let mut runner = RunnerDriver { node, core, timer: None, heard: self.now, last: None };
+        let mut runner = RunnerDriver { node, core, timer: None, registers: None, last: None };
         self.runner_effects(master, actor, &mut runner, initial, None);
         if let Some((set, remove)) = master.cluster.kept_orders(&runner.node) {
             master.post(actor, Mail::Orders(Orders { node: runner.node.clone(), set, remove }));
@@ -128,12 +135,16 @@ impl World {
     }
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
-        self.note(|| format!("master: {} is {}", change.node, if change.condition.takes_replicas() { "ready" } else { "down" }));
-        master.cluster.host_changed(&change.node, change.condition);
-        master.post(SCHEDULER, Mail::HostChanged(change.clone()));
-        let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
-        for service in services {
-            master.post(service, Mail::HostChanged(change.clone()));
+        self.note(|| format!("master: {} is {:?} {:?}", change.node, change.condition, change.why));
+        if master.cluster.host_changed(&change.node, change.condition) {
+            master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+            for service in services {
+                master.post(service, Mail::HostChanged(change.clone()));
+            }
+        }
+        if let Some(&runner) = master.runners.get(&change.node) {
+            master.post(runner, Mail::HostChanged(change.clone()));
         }
     }
 
@@ -179,6 +190,8 @@ impl World {
             uid: registration.uid.clone(),
             host: registration.host.clone(),
             joined: self.master_now(master).wall,
+            intent: Intent::Active,
+            forgotten: None,
         };
         self.add_runner(master, record, None);
     }

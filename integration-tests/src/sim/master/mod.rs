@@ -6,6 +6,7 @@
 //! for granted.
 
 mod cluster;
+mod members;
 mod parts;
 mod storage;
 
@@ -15,12 +16,12 @@ use futures_util::FutureExt as _;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, Revision, ServiceName},
-    protocol::{Accepted as AgentAccepted, Registration, Report},
+    protocol::{Accepted as AgentAccepted, ProbeOutcome, Registration, Report},
 };
 use shef_master::{
     cluster::{ClusterCore, Recovered},
-    membership::{HostChanged, HostCondition, Standing},
-    runner::{FenceChanged, NodeView, PushFailure, RunnerCore, Timing},
+    membership::{HostChanged, HostCondition, HostHeard, HostKnown, MembershipCore, Settings, Standing},
+    runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
@@ -28,6 +29,8 @@ use shef_master::{
         core::{Core as StoreCore, Ticket},
     },
 };
+
+pub use members::probe_outcome;
 
 use super::{
     plant::Plant,
@@ -40,8 +43,17 @@ pub const CLUSTER: u64 = 0;
 pub const STORE: u64 = 1;
 /// The scheduler's.
 pub const SCHEDULER: u64 = 2;
-/// What the agents are told, and after how long a host is down.
-pub const TIMING: Timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
+/// The membership's.
+pub const MEMBERSHIP: u64 = 3;
+/// What the membership goes by: the defaults, with shorter holds than a run is long.
+pub const SETTINGS: Settings = Settings {
+    report_interval: DurationMs(500),
+    suspect_after: DurationMs(1_200),
+    probe_window: DurationMs(850),
+    brake_share_percent: 33,
+    brake_release_after: DurationMs(60_000),
+    flap_hold: DurationMs(30_000),
+};
 /// How long a push may take.
 pub const PUSH_LIMIT_MS: u64 = 5_000;
 /// How long a host that brings replicas waits until they are durable.
@@ -57,6 +69,10 @@ pub enum Mail {
     Statuses(Vec<shef_common::status::ReplicaStatus>),
     Gone(Vec<shef_common::ids::ReplicaId>),
     HostChanged(HostChanged),
+    Known(HostKnown),
+    Heard(HostHeard),
+    Interval(DurationMs),
+    ProbeDone { node: NodeName, round: u64, via: Option<NodeName>, outcome: ProbeOutcome },
     StaleFence(Fence),
     Retired { name: ServiceName, actor: u64, seen: u64 },
     Fence(FenceChanged),
@@ -87,6 +103,7 @@ impl Mail {
             Self::Scheduled(_)
                 | Self::Committed(_)
                 | Self::PushDone { .. }
+                | Self::ProbeDone { .. }
                 | Self::Wake
                 | Self::StoreCommitted(_)
                 | Self::StoreChecked(_)
@@ -155,8 +172,8 @@ pub(super) struct RunnerDriver {
     pub(super) node: NodeName,
     pub(super) core: RunnerCore,
     pub(super) timer: Timer,
-    /// When the host was heard of last, in the run's time.
-    pub(super) heard: u64,
+    /// The call of a registration that waits for its answer.
+    pub(super) registers: Option<u64>,
     /// The last report that counted.
     pub(super) last: Option<(BootId, u64)>,
 }
@@ -203,6 +220,10 @@ pub struct Master {
     pub(super) next_actor: u64,
     pub(super) store: StoreDriver,
     pub(super) scheduler: SchedulerCore,
+    pub(super) membership: MembershipCore,
+    pub(super) membership_timer: Timer,
+    /// When hosts were heard of last, in the run's time.
+    pub(super) heard: BTreeMap<NodeName, u64>,
     pub(super) admissions: BTreeMap<u64, Admission>,
     boxes: BTreeMap<u64, Mailbox>,
     /// What readers see of services.
@@ -271,26 +292,31 @@ impl World {
             tickets: 0,
             timer: None,
         };
+        let (membership, looks) = MembershipCore::new(self.settings(), now);
         let mut master = Box::new(Master {
             inc,
             started: self.now,
             dead: false,
-            cluster: ClusterCore::new(led.cluster, led.fence),
+            cluster: ClusterCore::new(led.cluster, led.fence, SETTINGS.report_interval),
             members: BTreeMap::new(),
             runners: BTreeMap::new(),
             actors: BTreeMap::new(),
             next_actor: 10,
             store,
             scheduler: SchedulerCore::default(),
+            membership,
+            membership_timer: None,
+            heard: BTreeMap::new(),
             admissions: BTreeMap::new(),
             boxes: BTreeMap::new(),
             services_shown: BTreeMap::new(),
             hosts_shown: BTreeMap::new(),
             ready_since: BTreeMap::new(),
         });
-        for actor in [CLUSTER, STORE, SCHEDULER] {
+        for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP] {
             master.open(actor);
         }
+        self.membership_effects(&mut master, looks);
         self.arm_store(&mut master);
         self.recover(&mut master, recovered);
         self.drain_master(master);
@@ -357,6 +383,7 @@ impl World {
             CLUSTER => self.cluster_mail(master, mail),
             STORE => self.store_mail(master, mail),
             SCHEDULER => scheduler_mail(master, mail),
+            MEMBERSHIP => self.membership_mail(master, mail),
             _ => match master.actors.remove(&actor) {
                 Some(Actor::Service(mut service)) => {
                     self.service_mail(master, actor, &mut service, mail);
@@ -376,6 +403,7 @@ impl World {
         let Some(master) = self.master.as_mut().filter(|master| master.inc == inc) else { return };
         let slot = match (actor, master.actors.get_mut(&actor)) {
             (STORE, _) => &mut master.store.timer,
+            (MEMBERSHIP, _) => &mut master.membership_timer,
             (_, Some(Actor::Service(service))) => &mut service.timer,
             (_, Some(Actor::Runner(runner))) => &mut runner.timer,
             (_, None) => return,
@@ -407,8 +435,8 @@ impl World {
         master.dead
     }
 
-    pub(super) fn timing(&self) -> Timing {
-        if self.planted(Plant::OneLostReport) { Timing { down_after: DurationMs(700), ..TIMING } } else { TIMING }
+    fn settings(&self) -> Settings {
+        if self.planted(Plant::OneLostReport) { Settings { suspect_after: DurationMs(700), ..SETTINGS } } else { SETTINGS }
     }
 }
 

@@ -1,20 +1,18 @@
 //! The drivers in place of the service and runner actors.
 
 use bytes::Bytes;
-use shef_common::clock::DurationMs;
-use shef_common::{
-    protocol::Registered,
-    status::{ReplicaState, ReplicaStatus},
-};
+use shef_common::status::{ReplicaState, ReplicaStatus};
 use shef_master::{
-    membership::{HostChanged, HostCondition, Standing},
-    runner::{NodeState, RunnerEffect, RunnerEvent},
+    membership::{HostChanged, Standing},
+    runner::{RunnerEffect, RunnerEvent},
     scheduler::Schedule,
     service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
 
-use super::{CLUSTER, Mail, Master, PUSH_LIMIT_MS, ReplyTo, RunnerDriver, SCHEDULER, STORE, ServiceDriver, storage::word};
+use super::{
+    CLUSTER, MEMBERSHIP, Mail, Master, PUSH_LIMIT_MS, ReplyTo, RunnerDriver, SCHEDULER, STORE, ServiceDriver, storage::word,
+};
 use crate::sim::{
     net::{Body, Caller, Reply},
     plant::Plant,
@@ -144,8 +142,11 @@ impl World {
         let now = self.master_now(master);
         let (event, call) = match mail {
             Mail::Register { call, registration } => {
-                runner.heard = self.now;
-                (RunnerEvent::Register(registration), Some(call))
+                master.heard.insert(runner.node.clone(), self.now);
+                if let Some(earlier) = runner.registers.replace(call) {
+                    self.answer(earlier, Reply::Later("the host registers once more meanwhile".to_owned()));
+                }
+                (RunnerEvent::Register(registration), None)
             }
             Mail::Report { call, report } => {
                 // Reports that come too late are no sign of life.
@@ -153,7 +154,7 @@ impl World {
                 let newer = runner.last.as_ref().is_none_or(|last| last.0 != number.0 || last.1 < number.1);
                 let effects = runner.core.handle(RunnerEvent::Report(*report), now);
                 if newer && effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration)) {
-                    runner.heard = self.now;
+                    master.heard.insert(runner.node.clone(), self.now);
                     runner.last = Some(number);
                 }
                 return self.runner_effects(master, actor, runner, effects, Some(call));
@@ -169,33 +170,13 @@ impl World {
             Mail::Fence(fence) => (RunnerEvent::FenceChanged(fence.0), None),
             Mail::Committed(Ok(())) => (RunnerEvent::Committed, None),
             Mail::Committed(Err(_)) => (RunnerEvent::CommitFailed, None),
-            Mail::Wake => {
-                self.sweeps_again(master, runner);
-                (RunnerEvent::Wake, None)
-            }
+            Mail::HostChanged(change) => (RunnerEvent::HostChanged(change), None),
+            Mail::Interval(interval) => (RunnerEvent::Interval(interval), None),
+            Mail::Wake => (RunnerEvent::Wake, None),
             other => return debug_assert!(false, "not for a runner: {other:?}"),
         };
         let effects = runner.core.handle(event, now);
         self.runner_effects(master, actor, runner, effects, call);
-    }
-
-    /// A planted bug: while some host is down, every timer calls all others down and up again.
-    fn sweeps_again(&mut self, master: &mut Master, runner: &RunnerDriver) {
-        if self.planted(Plant::MigratesAgain) && !master.cluster.down().is_empty() && runner.core.is_ready() {
-            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
-            for service in services {
-                for standing in [Standing::Down, Standing::Ready] {
-                    master.post(
-                        service,
-                        Mail::HostChanged(HostChanged {
-                            node: runner.node.clone(),
-                            condition: HostCondition::of(standing),
-                            why: None,
-                        }),
-                    );
-                }
-            }
-        }
     }
 
     pub(super) fn runner_effects(
@@ -214,7 +195,14 @@ impl World {
             let node = runner.node.clone();
             match effect {
                 RunnerEffect::Registered(registered) => {
-                    reply = Some(Reply::Registered(Registered { ..registered }));
+                    if let Some(call) = runner.registers.take() {
+                        self.answer(call, Reply::Registered(registered));
+                    }
+                }
+                RunnerEffect::RegisterLater(why) => {
+                    if let Some(call) = runner.registers.take() {
+                        self.answer(call, Reply::Later(why));
+                    }
                 }
                 RunnerEffect::Ack(ack) => reply = Some(Reply::Ack(ack)),
                 RunnerEffect::Push { push, .. } => {
@@ -229,20 +217,8 @@ impl World {
                     self.note(|| format!("{node} no longer holds {replicas:?}"));
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
-                RunnerEffect::HostChanged { ready } => {
-                    if !ready && self.now - runner.heard < super::TIMING.down_after.0 {
-                        let silent = DurationMs(self.now - runner.heard);
-                        self.violated(format!("host {node} is called down {} ms after it was heard of", silent.0));
-                    }
-                    master.post(
-                        CLUSTER,
-                        Mail::HostChanged(HostChanged {
-                            node,
-                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
-                            why: None,
-                        }),
-                    );
-                }
+                RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
+                RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {
                     let value = serde_json::to_vec(&record).ok().map(Bytes::from);
                     let write = Write { key: Key::Node(node), expect, value };
@@ -250,7 +226,7 @@ impl World {
                 }
                 RunnerEffect::StaleFence(fence) => master.post(CLUSTER, Mail::StaleFence(fence)),
                 RunnerEffect::Publish(view) => {
-                    if view.state == NodeState::Ready {
+                    if view.state == Standing::Ready {
                         master.ready_since.entry(node.clone()).or_insert(self.now);
                     } else {
                         master.ready_since.remove(&node);

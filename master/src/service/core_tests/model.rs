@@ -83,7 +83,7 @@ impl Model {
         let mut scheduler = SchedulerCore::default();
         (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
         Self {
-            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, BTreeMap::new()),
+            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new()),
             scheduler,
             durable: None,
             in_commit: None,
@@ -292,7 +292,7 @@ impl Model {
         let seed = 1_000 + self.starts;
         let (core, effects) = match self.durable.clone() {
             Some((version, record)) => ServiceCore::recover(version, record, seed, self.now),
-            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, BTreeMap::new()), vec![]),
+            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new()), vec![]),
         };
         self.core = core;
         self.carry_out(effects);
