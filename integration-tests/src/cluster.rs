@@ -11,10 +11,11 @@ use std::{
 use awc::{Client, http::Method};
 use serde_json::Value;
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
-use shef_common::ids::NodeName;
+use shef_common::{clock::DurationMs, ids::NodeName};
 use shef_master::{
     MasterHandle,
     config::{MasterConfig, StoreConfig},
+    membership::Timing,
 };
 use tempfile::TempDir;
 
@@ -29,8 +30,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         host_ip: Ipv4Addr::LOCALHOST,
         data_dir: dir.to_owned(),
         store: StoreConfig::Embedded,
-        report_interval_ms: 200,
-        node_down_after_ms: 3_000,
+        membership: Timing { report_interval: DurationMs(200), suspect_after: DurationMs(2_000), ..Timing::default() },
         push_timeout_ms: 5_000,
         store_timeout_ms: 5_000,
         max_waiting_requests: 1_024,

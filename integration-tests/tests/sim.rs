@@ -52,6 +52,7 @@ planted! {
     orders_before_commit: OrdersBeforeCommit by store,
     writes_unchecked: WritesUnchecked by store,
     one_lost_report: OneLostReport by messages,
+    suspect_is_down: SuspectIsDown by crashes,
     deleted_while_held: DeletedWhileHeld by calm,
     acknowledges_early: AcknowledgesEarly by store,
     accepts_stale_fence: AcceptsStaleFence by crashes,

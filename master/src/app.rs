@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Arbiter, Context, Handler};
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use shef_common::{
     clock::DurationMs,
@@ -27,7 +27,7 @@ use crate::{
     cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api},
-    runner::Timing,
+    membership::{MembershipActor, MembershipCore, MembershipOutlets},
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
     store::{
@@ -157,26 +157,36 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
     let (counters, commit) = (stats.clone(), store.clone().recipient());
     let stats_actor = StatsActor::start_in_arbiter(&thread, move |_| StatsActor::new(counters, saved_counts, commit));
-    let outlets = ClusterOutlets {
-        schedule: scheduler.clone().recipient(),
-        occupy: scheduler.clone().recipient(),
-        vacate: scheduler.clone().recipient(),
-        host_changed: scheduler.recipient(),
-        store: store.clone().recipient(),
-        lead: store.clone().recipient(),
-        view: view.clone(),
-        stats: stats.clone(),
-        push_timeout: Duration::from_millis(config.push_timeout_ms),
-    };
-    let timing =
-        Timing { report_interval: DurationMs(config.report_interval_ms), down_after: DurationMs(config.node_down_after_ms) };
-    let core = ClusterCore::new(led.cluster, led.fence);
-    let cluster = ClusterActor::start_in_arbiter(&thread, move |_| ClusterActor::new(core, timing, recovered, outlets));
+    let timing = config.membership;
+    let core = ClusterCore::new(led.cluster.clone(), led.fence.clone());
+    let (commit, lead, shown, counted) = (store.clone().recipient(), store.clone().recipient(), view.clone(), stats.clone());
+    let push_timeout = Duration::from_millis(config.push_timeout_ms);
+    let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
+        let told =
+            MembershipOutlets { changed: ctx.address().recipient(), interval: ctx.address().recipient(), view: shown.clone() };
+        let membership = MembershipCore::new(timing);
+        let interval = membership.interval();
+        let outlets = ClusterOutlets {
+            schedule: scheduler.clone().recipient(),
+            occupy: scheduler.clone().recipient(),
+            vacate: scheduler.clone().recipient(),
+            host_changed: scheduler.recipient(),
+            membership: MembershipActor::new(membership, told).start().recipient(),
+            store: commit,
+            lead,
+            view: shown,
+            stats: counted,
+            push_timeout,
+        };
+        ClusterActor::new(core, interval, recovered, outlets)
+    });
 
     let api = web::Data::new(Api {
         ask: cluster.clone().recipient(),
         register: cluster.clone().recipient(),
-        report: cluster.recipient(),
+        report: cluster.clone().recipient(),
+        intent: cluster.clone().recipient(),
+        membership: cluster.recipient(),
         view,
         stats,
         state: StateBody::default(),
@@ -186,6 +196,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         store_timeout: Duration::from_millis(config.store_timeout_ms),
         max_waiting: config.max_waiting_requests as usize,
         waiting: AtomicUsize::new(0),
+        unsent_bytes: AtomicUsize::new(0),
     });
     let listen = config.listen;
     let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))

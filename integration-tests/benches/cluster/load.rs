@@ -24,6 +24,10 @@ pub struct Outcome {
     pub answers: usize,
     /// Answers with another status.
     pub refused: usize,
+    /// Of these, answers that say to come back later: 503 with a `Retry-After`.
+    pub told_to_wait: usize,
+    /// Connections that were closed instead of an answer.
+    pub closed: usize,
     /// Bytes of all bodies.
     pub body_bytes: u64,
     /// From request to the last byte of the answer, sorted.
@@ -56,7 +60,7 @@ impl Outcome {
 /// again, until `span` is over or there are no more requests.
 ///
 /// # Panics
-/// If the other side closes a connection or answers with something else than HTTP.
+/// If the other side takes no connection or answers with something else than HTTP.
 pub async fn load(address: SocketAddr, connections: u64, span: Duration, requests: Requests) -> Outcome {
     let generator = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -67,6 +71,8 @@ pub async fn load(address: SocketAddr, connections: u64, span: Duration, request
             for part in join_all(each).await {
                 sum.answers += part.answers;
                 sum.refused += part.refused;
+                sum.closed += part.closed;
+                sum.told_to_wait += part.told_to_wait;
                 sum.body_bytes += part.body_bytes;
                 sum.latencies.extend(part.latencies);
             }
@@ -79,8 +85,7 @@ pub async fn load(address: SocketAddr, connections: u64, span: Duration, request
 }
 
 async fn connection(address: SocketAddr, end: Instant, first: u64, step: u64, requests: &Requests) -> Outcome {
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("a socket option");
+    let mut stream = connect(address).await;
     let mut buffer = vec![0; READ_BYTES];
     let mut outcome = Outcome::default();
     let mut number = first;
@@ -89,25 +94,37 @@ async fn connection(address: SocketAddr, end: Instant, first: u64, step: u64, re
     {
         number += step;
         let start = Instant::now();
-        stream.write_all(&request).await.expect("the request is taken");
-        let (status, body_bytes) = answer(&mut stream, &mut buffer).await;
+        let sent = stream.write_all(&request).await;
+        let answered = if sent.is_ok() { answer(&mut stream, &mut buffer).await } else { None };
+        let Some((status, wait, body_bytes)) = answered else {
+            // Who refuses a request without reading it closes the connection.
+            outcome.closed += 1;
+            stream = connect(address).await;
+            continue;
+        };
         outcome.latencies.push(start.elapsed());
         if status < 400 {
             outcome.answers += 1;
         } else {
             outcome.refused += 1;
+            outcome.told_to_wait += usize::from(status == 503 && wait);
         }
         outcome.body_bytes += body_bytes;
     }
     outcome
 }
 
-/// Reads one answer: its status and the length of its body.
-async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> (u16, u64) {
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("a socket option");
+    stream
+}
+
+/// Reads one answer: its status, whether it has a `Retry-After`, and the length of its body; `None`: the connection was closed before the end.
+async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<(u16, bool, u64)> {
     let mut filled = 0;
     let head_end = loop {
-        let read = stream.read(&mut buffer[filled..]).await.expect("an answer");
-        assert!(read > 0, "the connection was closed before the answer");
+        let read = stream.read(&mut buffer[filled..]).await.ok().filter(|read| *read > 0)?;
         filled += read;
         if let Some(at) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
@@ -120,11 +137,10 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> (u16, u64) {
     let length = length.expect("an answer of known length");
     let mut left = length - u64::try_from(filled - head_end).expect("a length");
     while left > 0 {
-        let read = stream.read(buffer).await.expect("the rest of the answer");
-        assert!(read > 0, "the connection was closed within the answer");
+        let read = stream.read(buffer).await.ok().filter(|read| *read > 0)?;
         left -= u64::try_from(read).expect("a length");
     }
-    (status, length)
+    Some((status, head.contains("\r\nretry-after:"), length))
 }
 
 /// A `GET`.

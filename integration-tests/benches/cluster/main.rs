@@ -14,6 +14,7 @@ mod memory;
 mod programs;
 mod startup;
 mod state;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -28,9 +29,11 @@ parts (all of them if none is named):
   creates   durable creates per second on each store
   memory    resident size of master and agent
   startup   from `shef up` to the API, and to a running replica
+  storm     a thousand agents at once, and a flood of requests
 
 options:
   --pairs N                   pairs of the part engine, 1 to 50 [10]
+  --hosts N                   agents of the part storm, 1 to 5000 [1000]
   --engine-concurrency N,...  the agent's key; several are measured beside each other [the agent's default]
 ";
 
@@ -38,10 +41,11 @@ options:
 struct Wish {
     parts: Vec<String>,
     pairs: usize,
+    hosts: usize,
     engine_concurrency: Vec<u32>,
 }
 
-const PARTS: [&str; 5] = ["engine", "state", "creates", "memory", "startup"];
+const PARTS: [&str; 6] = ["engine", "state", "creates", "memory", "startup", "storm"];
 
 fn main() -> ExitCode {
     // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
@@ -82,17 +86,19 @@ async fn run(wish: &Wish) {
             "state" => state::run(&shef).await,
             "creates" => creates::run(&shef).await,
             "memory" => memory::run(&shef).await,
+            "storm" => storm::run(&shef, wish.hosts).await,
             _ => startup::run(&shef).await,
         }
     }
 }
 
 fn parse(arguments: Vec<String>) -> Option<Wish> {
-    let mut wish = Wish { parts: Vec::new(), pairs: 10, engine_concurrency: Vec::new() };
+    let mut wish = Wish { parts: Vec::new(), pairs: 10, hosts: 1_000, engine_concurrency: Vec::new() };
     let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?,
+            "--hosts" => wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?,
             "--engine-concurrency" => {
                 wish.engine_concurrency = arguments.next()?.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
             }

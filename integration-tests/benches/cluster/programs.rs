@@ -64,7 +64,14 @@ impl Shef {
     /// # Panics
     /// If it does not answer.
     pub async fn master(&self, dir: &Path, more: &[&str]) -> Master {
-        let address = free_address();
+        self.master_at(free_address(), dir, more).await
+    }
+
+    /// The same, at an address of one's choice.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn master_at(&self, address: SocketAddr, dir: &Path, more: &[&str]) -> Master {
         let (listen, data) = (address.to_string(), dir.join("master").display().to_string());
         let mut arguments = vec!["master", "--host-ip", "127.0.0.1", "--listen", &listen, "--data-dir", &data];
         arguments.extend(more);
@@ -137,6 +144,12 @@ impl Process {
     /// Stops it gracefully.
     pub fn stop(self) {
         drop(self);
+    }
+
+    /// Kills it (`kill -9`) and waits for its end.
+    pub fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 
     fn signal(&self, name: &str) {

@@ -71,6 +71,8 @@ pub struct Host {
     pub cut: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
+    /// When its agent was started last.
+    pub agent_since: u64,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
 }
@@ -115,6 +117,7 @@ impl Host {
             fuse: None,
             cut: false,
             link_changed: 0,
+            agent_since: 0,
             wall: 0,
         }
     }
@@ -130,6 +133,7 @@ impl World {
             let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
         }
+        self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
             node: self.hosts[host].node.clone(),

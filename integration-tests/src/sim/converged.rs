@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{ids::ServiceName, protocol::Assignment};
 use shef_master::{
-    runner::NodeState,
+    membership::Standing,
     service::{ServiceState, Want},
 };
 
@@ -60,7 +60,7 @@ impl World {
             let node = &host.node;
             let agent = host.agent.as_ref().ok_or_else(|| format!("{node} has no agent"))?;
             let shown = master.hosts_shown.get(node).ok_or_else(|| format!("{node} is not shown"))?;
-            if shown.state != NodeState::Ready {
+            if shown.state != Standing::Ready {
                 return Err(format!("{node} is shown as {:?}", shown.state));
             }
             let ledger = agent.supervisor.ledger();

@@ -9,21 +9,21 @@ use actix::{
 use futures_util::{FutureExt, future::try_join_all};
 use shef_common::{
     client::HostClient,
-    clock::Now,
+    clock::{DurationMs, Now},
     ids::{NodeName, ServiceName, Version},
     protocol::{Registered, Registration, ReportAck},
 };
 
 use super::{
     core::{ClusterCore, Verdict},
-    messages::AskService,
+    messages::{AskService, ResumeReplacement},
 };
 use crate::{
-    membership::{HostChanged, HostCondition, Standing},
+    membership::{Event as Known, HostChanged, HostCondition, Intent, MembershipEvent, ReportInterval, Standing},
     post::{MAILBOX, post},
     runner::{
-        FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
-        StaleFence, TakeReport, Timing,
+        FenceChanged, HostGone, HostStatuses, IntentRefused, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore,
+        RunnerOutlets, SetIntent, StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -47,6 +47,8 @@ pub struct ClusterOutlets {
     pub vacate: Recipient<Vacate>,
     /// Is told of hosts that come and go.
     pub host_changed: Recipient<HostChanged>,
+    /// Finds out which hosts are there.
+    pub membership: Recipient<MembershipEvent>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -76,7 +78,7 @@ struct Member {
 /// The cluster.
 pub struct ClusterActor {
     core: ClusterCore,
-    timing: Timing,
+    interval: DurationMs,
     out: ClusterOutlets,
     recovered: Recovered,
     client: Option<HostClient>,
@@ -87,8 +89,8 @@ pub struct ClusterActor {
 impl ClusterActor {
     /// The cluster as the store remembers it.
     #[must_use]
-    pub const fn new(core: ClusterCore, timing: Timing, recovered: Recovered, out: ClusterOutlets) -> Self {
-        Self { core, timing, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    pub const fn new(core: ClusterCore, interval: DurationMs, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self { core, interval, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
@@ -137,7 +139,7 @@ impl ClusterActor {
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),
-            host_changed: ctx.address().recipient(),
+            membership: self.out.membership.clone(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -145,7 +147,14 @@ impl ClusterActor {
             push_timeout: self.out.push_timeout,
         };
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.timing, record, version, Now::read());
+        let known = Known::Known {
+            node: node.clone(),
+            uid: record.uid.clone(),
+            agent_url: record.host.agent_url.as_str().into(),
+            intent: record.intent,
+        };
+        post(ctx, &self.out.membership, MembershipEvent(known));
+        let (core, initial) = RunnerCore::new(cluster, fence, self.interval, record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
         if let Some((set, remove)) = self.core.kept_orders(&node) {
             post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
@@ -171,6 +180,9 @@ impl ClusterActor {
     fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
         self.core.host_changed(&change.node, change.condition);
         post(ctx, &self.out.host_changed, change.clone());
+        if let Some(runner) = self.runners.get(&change.node) {
+            post(ctx, &runner.clone().recipient(), change.clone());
+        }
         for member in self.services.values() {
             post(ctx, &member.addr.clone().recipient(), change.clone());
         }
@@ -263,6 +275,7 @@ impl ClusterActor {
             uid: registration.uid.clone(),
             host: registration.host.clone(),
             joined: Now::read().wall,
+            intent: Intent::Active,
         };
         self.add_runner(record, None, ctx);
     }
@@ -385,5 +398,33 @@ impl Handler<Retired> for ClusterActor {
             self.services.remove(&retired.name);
             self.core.services_are(self.services.len());
         }
+    }
+}
+
+impl Handler<ReportInterval> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, interval: ReportInterval, ctx: &mut Self::Context) {
+        self.interval = interval.0;
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), interval);
+        }
+    }
+}
+
+impl Handler<SetIntent> for ClusterActor {
+    type Result = ResponseFuture<Result<(), IntentRefused>>;
+    fn handle(&mut self, wish: SetIntent, _: &mut Self::Context) -> Self::Result {
+        let Some(runner) = self.runners.get(&wish.node) else {
+            return fut::ready(Err(IntentRefused::NoSuchHost)).boxed_local();
+        };
+        let answer = runner.send(wish);
+        async move { answer.await.unwrap_or_else(|closed| Err(IntentRefused::Store(closed.to_string()))) }.boxed_local()
+    }
+}
+
+impl Handler<ResumeReplacement> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, _: ResumeReplacement, ctx: &mut Self::Context) {
+        post(ctx, &self.out.membership, MembershipEvent(Known::ReleaseBrake));
     }
 }

@@ -14,7 +14,7 @@ use shef_common::{
     spec::{MAX_REPLICAS, ServiceSpec, Template},
 };
 
-use super::{Api, ApiError, Place, body, params};
+use super::{Api, ApiError, Place, body, params, slices::Slices};
 use crate::{
     service::{Expect, Refused, Request, ServiceState},
     view::ShefService,
@@ -154,8 +154,13 @@ pub async fn state(api: web::Data<Api>) -> HttpResponse {
     match Place::take(&api) {
         Ok(_place) => {
             let body = api.state.build(&api.view, api.host_ip);
-            api.stats.request(true);
-            HttpResponse::Ok().content_type(header::ContentType::json()).body(body)
+            match Slices::of(body, &api) {
+                Ok(body) => {
+                    api.stats.request(true);
+                    HttpResponse::Ok().content_type(header::ContentType::json()).body(body)
+                }
+                Err(error) => answer(&api, Err(error.into())),
+            }
         }
         Err(error) => answer(&api, Err(error.into())),
     }

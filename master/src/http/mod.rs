@@ -3,12 +3,14 @@
 
 mod agents;
 mod body;
+mod cluster;
 mod error;
 mod health;
 mod legacy;
 mod nodes;
 mod params;
 mod services;
+mod slices;
 mod spec;
 
 use std::{
@@ -26,8 +28,8 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::watch;
 
 use crate::{
-    cluster::AskService,
-    runner::{Register, TakeReport},
+    cluster::{AskService, ResumeReplacement},
+    runner::{Register, SetIntent, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::StoreHealth,
@@ -44,8 +46,12 @@ pub struct Api {
     pub register: Recipient<Register>,
     /// Takes hosts' reports.
     pub report: Recipient<TakeReport>,
+    /// Takes what operators want of hosts.
+    pub intent: Recipient<SetIntent>,
     /// What readers see.
     pub view: Arc<ClusterView>,
+    /// Lets replacement go on.
+    pub membership: Recipient<ResumeReplacement>,
     /// What is counted.
     pub stats: Arc<Stats>,
     /// docker-shef's `GET /state`.
@@ -62,6 +68,8 @@ pub struct Api {
     pub max_waiting: usize,
     /// How many are.
     pub waiting: AtomicUsize,
+    /// How many bytes of large answers are not sent yet.
+    pub unsent_bytes: AtomicUsize,
 }
 
 impl Api {
@@ -133,6 +141,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/nodes/{name}").route(web::get().to(nodes::get)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource("/v1/nodes/{name}/cordon").route(web::post().to(nodes::cordon)).default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/drain").route(web::post().to(nodes::drain)).default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/activate")
+                .route(web::post().to(nodes::activate))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(web::resource("/v1/cluster").route(web::get().to(cluster::get)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource("/v1/cluster/resume").route(web::post().to(cluster::resume)).default_service(web::to(wrong_method)),
+        )
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(wrong_method)))

@@ -39,6 +39,14 @@ pub enum Intent {
     },
 }
 
+impl Intent {
+    /// Whether it takes replicas.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        matches!(self, Self::Active)
+    }
+}
+
 /// Everything about a host by which services and the scheduler decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostCondition {

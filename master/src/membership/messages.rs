@@ -18,3 +18,13 @@ pub struct HostChanged {
     /// What led to that, for people.
     pub why: Option<Arc<str>>,
 }
+
+/// Something that concerns the membership.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct MembershipEvent(pub super::Event);
+
+/// Hosts are to report this often from now on.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ReportInterval(pub shef_common::clock::DurationMs);

@@ -1,8 +1,8 @@
 //! The shell: messages become events, effects become messages and calls.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use bytes::Bytes;
 use shef_common::{
     client::{CallError, HostClient},
@@ -10,16 +10,19 @@ use shef_common::{
     ids::{NodeName, Version},
     protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Refusal, Registered, ReportAck},
 };
+use tokio::sync::oneshot;
 
 use super::{
     core::RunnerCore,
-    events::{Effect, Event},
-    messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
+    events::{Effect, Event, Ticket},
+    messages::{
+        FenceChanged, HostGone, HostStatuses, IntentRefused, Register, RegisterRefused, SetIntent, StaleFence, TakeReport,
+    },
     outbox::PushFailure,
     record::NodeRecord,
 };
 use crate::{
-    membership::{HostChanged, HostCondition, Standing},
+    membership::{Event as Known, HostChanged, MembershipEvent, ReportInterval},
     post::{Alarm, MAILBOX, post},
     service::Orders,
     store::{Commit, Key, Write},
@@ -33,8 +36,8 @@ pub struct RunnerOutlets {
     pub statuses: Recipient<HostStatuses>,
     /// Hands confirmed removals to services.
     pub gone: Recipient<HostGone>,
-    /// Is told of hosts that come and go.
-    pub host_changed: Recipient<HostChanged>,
+    /// Is told that the host is heard of.
+    pub membership: Recipient<MembershipEvent>,
     /// Is told when an agent follows a higher fence.
     pub stale_fence: Recipient<StaleFence>,
     /// Makes the host's record durable.
@@ -55,6 +58,8 @@ pub struct RunnerActor {
     initial: Vec<Effect>,
     registered: Option<Registered>,
     ack: Option<ReportAck>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<bool>>,
+    tickets: Ticket,
     alarm: Alarm,
 }
 
@@ -62,7 +67,7 @@ impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, registered: None, ack: None, alarm: Alarm::new() }
+        Self { node, core, out, initial, registered: None, ack: None, waiting: BTreeMap::new(), tickets: 0, alarm: Alarm::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -78,17 +83,16 @@ impl RunnerActor {
                 Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
                 Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
-                Effect::HostChanged { ready } => {
-                    log::info!(node:% = self.node, ready; "host {}", if ready { "is ready" } else { "is down" });
-                    post(
-                        ctx,
-                        &self.out.host_changed,
-                        HostChanged {
-                            node: self.node.clone(),
-                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
-                            why: None,
-                        },
-                    );
+                Effect::Heard(pulse) => self.tell(Known::Heard { node: self.node.clone(), pulse }, ctx),
+                Effect::Reply { ticket, durable } => {
+                    if let Some(answer) = self.waiting.remove(&ticket) {
+                        // Whoever asked may have given up.
+                        let _ = answer.send(durable);
+                    }
+                }
+                Effect::IntentChanged(intent) => {
+                    log::info!(node:% = self.node, intent:?; "the operator wants something else of this host");
+                    self.tell(Known::IntentChanged { node: self.node.clone(), intent }, ctx);
                 }
                 Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
                 Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),
@@ -99,6 +103,10 @@ impl RunnerActor {
                 }),
             }
         }
+    }
+
+    fn tell(&self, event: Known, ctx: &mut Context<Self>) {
+        post(ctx, &self.out.membership, MembershipEvent(event));
     }
 
     fn push(&self, agent_url: &str, push: Push, ctx: &mut Context<Self>) {
@@ -182,5 +190,33 @@ impl Handler<FenceChanged> for RunnerActor {
     type Result = ();
     fn handle(&mut self, FenceChanged(fence): FenceChanged, ctx: &mut Self::Context) {
         self.event(Event::FenceChanged(fence), ctx);
+    }
+}
+
+impl Handler<HostChanged> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, HostChanged { condition, why, .. }: HostChanged, ctx: &mut Self::Context) {
+        self.event(Event::HostChanged { condition, why }, ctx);
+    }
+}
+
+impl Handler<ReportInterval> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, ReportInterval(interval): ReportInterval, ctx: &mut Self::Context) {
+        self.event(Event::Interval(interval), ctx);
+    }
+}
+
+impl Handler<SetIntent> for RunnerActor {
+    type Result = ResponseFuture<Result<(), IntentRefused>>;
+    fn handle(&mut self, SetIntent { intent, .. }: SetIntent, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.tickets += 1;
+        self.waiting.insert(self.tickets, answer);
+        self.event(Event::SetIntent { ticket: self.tickets, intent }, ctx);
+        Box::pin(async move {
+            let durable = answered.await.unwrap_or(false);
+            durable.then_some(()).ok_or_else(|| IntentRefused::Store("the store did not take the change".to_owned()))
+        })
     }
 }

@@ -9,42 +9,26 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
+use std::sync::Arc;
+
 use super::{
-    events::{Effect, Event},
+    events::{Effect, Event, Ticket},
     outbox::Outbox,
     record::NodeRecord,
-    view::{NodeState, NodeView},
+    view::NodeView,
 };
+use crate::membership::{HostCondition, Intent, Pulse, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
-
-/// The time limits of a runner, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// How often the host is to report.
-    pub report_interval: DurationMs,
-    /// After how long without a report it is down.
-    pub down_after: DurationMs,
-}
-
-#[derive(Debug)]
-enum Liveness {
-    /// Not heard of since the master's start.
-    Awaited {
-        until: MonoMs,
-    },
-    Ready {
-        heard: MonoMs,
-    },
-    Down,
-}
 
 #[derive(Debug)]
 struct Link {
     boot: BootId,
     last_seq: u64,
     full_seen: bool,
+    /// The interval that this run of the agent was told of.
+    interval: DurationMs,
 }
 
 /// One host's runner.
@@ -52,13 +36,20 @@ struct Link {
 pub struct RunnerCore {
     cluster: ClusterId,
     fence: Fence,
-    timing: Timing,
+    interval: DurationMs,
     record: NodeRecord,
     version: Option<Version>,
     commit_in_flight: Option<NodeRecord>,
     durable: Option<NodeRecord>,
     store_retry_at: Option<MonoMs>,
-    liveness: Liveness,
+    condition: HostCondition,
+    why: Option<Arc<str>>,
+    /// Whether it was heard of since it was last called down.
+    heard: bool,
+    /// The operator's wish that the membership was told of.
+    intent_told: Intent,
+    /// Operators who wait for their wish to be durable.
+    asked: Vec<Ticket>,
     last_report: Option<WallMs>,
     engine_error: Option<String>,
     link: Option<Link>,
@@ -72,30 +63,31 @@ impl RunnerCore {
     pub fn new(
         cluster: ClusterId,
         fence: Fence,
-        timing: Timing,
+        interval: DurationMs,
         record: NodeRecord,
         version: Option<Version>,
-        now: Now,
     ) -> (Self, Vec<Effect>) {
-        // A host that was known before the master's start is given time to call in.
-        let until = now.mono + DurationMs(timing.down_after.0.saturating_mul(2));
         let core = Self {
             cluster,
             fence,
-            timing,
+            interval,
             version,
             commit_in_flight: None,
             durable: version.map(|_| record.clone()),
             store_retry_at: None,
-            record,
-            liveness: Liveness::Awaited { until },
+            condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
+            why: None,
+            heard: false,
+            intent_told: record.intent,
+            asked: Vec::new(),
             last_report: None,
             engine_error: None,
             link: None,
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
+            record,
         };
-        let effects = vec![Effect::WakeAt(until), Effect::Publish(Box::new(core.view()))];
+        let effects = vec![Effect::Publish(Box::new(core.view()))];
         (core, effects)
     }
 
@@ -122,16 +114,32 @@ impl RunnerCore {
                 let first = self.durable.is_none();
                 self.durable = self.commit_in_flight.take();
                 // Nothing is placed on a host that the store does not know.
-                if first && self.is_ready() {
-                    effects.push(Effect::HostChanged { ready: true });
+                if first && self.heard {
+                    effects.push(Effect::Heard(self.pulse(DurationMs(0))));
                 }
+                self.tell_intent(&mut effects);
+                self.answer_operator(&mut effects);
             }
             Event::CommitFailed => {
                 self.commit_in_flight = None;
+                self.refuse_operator(&mut effects);
                 self.store_retry_at = Some(now.mono + STORE_RETRY);
                 effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
             }
-            Event::Wake => show = self.check_liveness(now, &mut effects),
+            Event::HostChanged { condition, why } => {
+                self.heard &= condition.standing != Standing::Down;
+                (self.condition, self.why) = (condition, why);
+            }
+            Event::Interval(interval) => {
+                self.interval = interval;
+                show = false;
+            }
+            Event::SetIntent { ticket, intent } => {
+                self.record.intent = intent;
+                self.asked.push(ticket);
+                self.answer_operator(&mut effects);
+            }
+            Event::Wake => show = false,
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
@@ -147,10 +155,26 @@ impl RunnerCore {
         &self.record.uid
     }
 
-    /// Whether the host is being heard of.
-    #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        matches!(self.liveness, Liveness::Ready { .. })
+    fn tell_intent(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(durable) = self.durable.as_ref().filter(|durable| durable.intent != self.intent_told) {
+            self.intent_told = durable.intent;
+            effects.push(Effect::IntentChanged(durable.intent));
+        }
+    }
+
+    /// Answers who waits, once the latest wish is durable.
+    fn answer_operator(&mut self, effects: &mut Vec<Effect>) {
+        if self.durable.as_ref().is_some_and(|durable| durable.intent == self.record.intent) {
+            effects.extend(self.asked.drain(..).map(|ticket| Effect::Reply { ticket, durable: true }));
+        }
+    }
+
+    /// The store did not take the wish: nothing has changed.
+    fn refuse_operator(&mut self, effects: &mut Vec<Effect>) {
+        if !self.asked.is_empty() {
+            self.record.intent = self.intent_told;
+            effects.extend(self.asked.drain(..).map(|ticket| Effect::Reply { ticket, durable: false }));
+        }
     }
 
     fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
@@ -158,29 +182,39 @@ impl RunnerCore {
         if !same_boot {
             // Another run of the agent may begin anew with every status.
             self.statuses.clear();
-            self.link = Some(Link { boot: registration.boot, last_seq: 0, full_seen: false });
+            self.link = Some(Link { boot: registration.boot, last_seq: 0, full_seen: false, interval: self.interval });
         }
         self.record.uid = registration.uid;
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         self.outbox.registered(holds);
-        self.heard(now, effects);
+        if let Some(link) = &mut self.link {
+            link.interval = self.interval;
+        }
+        self.heard(DurationMs(0), now, effects);
         effects.push(Effect::Registered(Registered {
             cluster: self.cluster.clone(),
             fence: self.fence.clone(),
-            report_interval_ms: self.timing.report_interval.0,
+            report_interval_ms: self.interval.0,
         }));
     }
 
-    fn heard(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.is_ready() {
-            if self.durable.is_some() {
-                effects.push(Effect::HostChanged { ready: true });
-            }
-            effects.push(Effect::WakeAt(now.mono + self.timing.down_after));
-        }
-        self.liveness = Liveness::Ready { heard: now.mono };
+    fn heard(&mut self, round_trip: DurationMs, now: Now, effects: &mut Vec<Effect>) {
+        self.heard = true;
         self.last_report = Some(now.wall);
+        // Nothing is placed on a host that the store does not know.
+        if self.durable.is_some() {
+            effects.push(Effect::Heard(self.pulse(round_trip)));
+        }
+    }
+
+    fn pulse(&self, round_trip: DurationMs) -> Pulse {
+        Pulse {
+            uid: self.record.uid.clone(),
+            agent_url: self.record.host.agent_url.as_str().into(),
+            engine_error: self.engine_error.as_deref().map(Arc::from),
+            round_trip,
+        }
     }
 
     /// Returns whether readers should see a change.
@@ -204,10 +238,13 @@ impl RunnerCore {
         link.last_seq = report.seq;
         link.full_seen |= report.full;
         let full_missing = !link.full_seen;
-        let was_ready = self.is_ready();
-        self.heard(now, effects);
+        if link.interval != self.interval {
+            link.interval = self.interval;
+            ack.report_interval_ms = Some(self.interval.0);
+        }
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
+        self.heard(DurationMs(report.round_trip_ms.unwrap_or(0)), now, effects);
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         if report.full {
@@ -218,7 +255,7 @@ impl RunnerCore {
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         effects.push(Effect::Ack(ack));
-        statuses || !was_ready || engine_changed || removing != self.outbox.removing()
+        statuses || engine_changed || removing != self.outbox.removing()
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
@@ -254,7 +291,7 @@ impl RunnerCore {
     }
 
     fn push_if_needed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link.is_none() || !self.is_ready() {
+        if self.link.is_none() || !self.heard {
             return;
         }
         if let Some(push) = self.outbox.next_push(&self.cluster, &self.fence, now.mono) {
@@ -262,24 +299,9 @@ impl RunnerCore {
         }
     }
 
-    /// Returns whether readers should see a change.
-    fn check_liveness(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
-        let deadline = match self.liveness {
-            Liveness::Awaited { until } => until,
-            Liveness::Ready { heard } => heard + self.timing.down_after,
-            Liveness::Down => return false,
-        };
-        if now.mono < deadline {
-            effects.push(Effect::WakeAt(deadline));
-            return false;
-        }
-        self.liveness = Liveness::Down;
-        effects.push(Effect::HostChanged { ready: false });
-        true
-    }
-
     fn commit_if_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link.is_none()
+        // A host that only the store knows is written again when its operator wants something of it.
+        if self.link.is_none() && self.durable.is_none()
             || self.commit_in_flight.is_some()
             || self.durable.as_ref() == Some(&self.record)
             || self.store_retry_at.is_some_and(|at| at > now.mono)
@@ -291,18 +313,14 @@ impl RunnerCore {
     }
 
     fn view(&self) -> NodeView {
-        let state = match self.liveness {
-            Liveness::Awaited { .. } => NodeState::Awaited,
-            // Who reads "ready" counts on the host taking replicas.
-            Liveness::Ready { .. } if self.durable.is_none() => NodeState::Awaited,
-            Liveness::Ready { .. } => NodeState::Ready,
-            Liveness::Down => NodeState::Down,
-        };
-        let why = self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
+        let why = self.why.as_deref().map(str::to_owned).or_else(|| self.outbox.error().map(str::to_owned));
         NodeView {
             name: self.record.node.clone(),
             uid: self.record.uid.clone(),
-            state,
+            state: self.condition.standing,
+            intent: self.record.intent,
+            flapping: self.condition.flapping,
+            held: self.condition.held,
             why,
             host: self.record.host.clone(),
             joined: self.record.joined,

@@ -12,13 +12,16 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
+use crate::membership::{HostCondition, Intent, Standing};
+
 use super::{
-    core::{RunnerCore, Timing},
+    core::RunnerCore,
     events::{Effect, Event},
     outbox::PushFailure,
     record::NodeRecord,
-    view::NodeState,
 };
+
+const INTERVAL: DurationMs = DurationMs(500);
 
 fn fence(epoch: u64) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
@@ -60,6 +63,7 @@ fn record() -> NodeRecord {
             shef_version: "0".into(),
         },
         joined: WallMs(0),
+        intent: Intent::Active,
     }
 }
 
@@ -149,7 +153,7 @@ struct Model {
     wanted: BTreeSet<ReplicaId>,
     removing: BTreeSet<ReplicaId>,
     ack: Option<ReportAck>,
-    ready: Vec<bool>,
+    pulses: usize,
     /// How many removals readers see as outstanding.
     shown_removing: u32,
 }
@@ -157,8 +161,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
-        let (core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), Some(shef_common::ids::Version(1)), now);
+        let (core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), Some(shef_common::ids::Version(1)));
         Self {
             core,
             agent: Agent::default(),
@@ -167,7 +170,7 @@ impl Model {
             wanted: BTreeSet::new(),
             removing: BTreeSet::new(),
             ack: None,
-            ready: vec![],
+            pulses: 0,
             shown_removing: 0,
         }
     }
@@ -186,8 +189,13 @@ impl Model {
                         assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
                     }
                 }
-                Effect::HostChanged { ready } => self.ready.push(ready),
-                Effect::Registered(_) | Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
+                Effect::Heard(_) => self.pulses += 1,
+                Effect::Registered(_)
+                | Effect::IntentChanged(_)
+                | Effect::Reply { .. }
+                | Effect::Statuses(_)
+                | Effect::Commit { .. }
+                | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
                 Effect::WakeAt(_) => {}
             }
@@ -278,44 +286,65 @@ fn a_removal_that_a_full_report_confirms_is_no_longer_shown() {
 }
 
 #[test]
-fn a_new_host_is_shown_as_ready_once_it_takes_replicas() {
+fn a_new_host_counts_as_heard_of_once_the_store_knows_it() {
     let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-    let timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
-    let (mut core, _) = RunnerCore::new(cluster(), fence(1), timing, record(), None, now);
-    let mut shown = |event| {
-        let effects = core.handle(event, now);
-        let told = effects.iter().any(|effect| matches!(effect, Effect::HostChanged { ready: true }));
-        let state = effects.into_iter().find_map(|effect| match effect {
-            Effect::Publish(view) => Some(view.state),
-            _ => None,
-        });
-        (state, told)
-    };
-    let registration = Agent::default().registration();
-    assert_eq!(shown(Event::Register(Box::new(registration))), (Some(NodeState::Awaited), false));
-    assert_eq!(shown(Event::Committed), (Some(NodeState::Ready), true), "it is durable");
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), None);
+    let mut heard = |event| core.handle(event, now).iter().any(|effect| matches!(effect, Effect::Heard(_)));
+    assert!(!heard(Event::Register(Box::new(Agent::default().registration()))));
+    assert!(heard(Event::Committed), "it is durable");
 }
 
 #[test]
-fn a_silent_host_is_down_and_one_that_reports_is_back() {
+fn a_host_that_is_down_is_told_nothing_until_it_is_heard_of() {
     let mut model = Model::new();
     model.register();
+    model.settle();
+    model.event(Event::HostChanged { condition: HostCondition::of(Standing::Down), why: None });
+    model.order(1, true);
+    assert_eq!(model.push, None);
     model.report();
-    model.sleep(2_999);
-    assert_eq!(model.ready, [true]);
-    model.sleep(1);
-    assert_eq!(model.ready, [true, false]);
-    model.report();
-    assert_eq!(model.ready, [true, false, true]);
+    assert!(model.push.is_some());
 }
 
 #[test]
-fn a_host_from_the_store_has_twice_the_time_to_call_in() {
+fn every_report_that_counts_is_a_pulse_and_no_other() {
     let mut model = Model::new();
-    model.sleep(5_999);
-    assert!(model.ready.is_empty());
-    model.sleep(1);
-    assert_eq!(model.ready, [false]);
+    model.register();
+    let before = model.pulses;
+    model.report();
+    assert_eq!(model.pulses, before + 1);
+    let again = Report { seq: 1, ..model.agent.report() };
+    model.event(Event::Report(again));
+    assert_eq!(model.pulses, before + 1, "it had come before");
+}
+
+#[test]
+fn an_agent_is_told_of_another_interval_once() {
+    let mut model = Model::new();
+    model.register();
+    model.event(Event::Interval(DurationMs(2_000)));
+    let report = model.agent.report();
+    model.event(Event::Report(report));
+    assert_eq!(model.ack.take().unwrap().report_interval_ms, Some(2_000));
+    let report = model.agent.report();
+    model.event(Event::Report(report));
+    assert_eq!(model.ack.take().unwrap().report_interval_ms, None);
+}
+
+#[test]
+fn an_operators_wish_counts_when_it_is_durable_and_is_taken_back_when_it_is_not() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), Some(shef_common::ids::Version(1)));
+    let asked = core.handle(Event::SetIntent { ticket: 7, intent: Intent::Cordoned }, now);
+    assert!(asked.iter().any(|effect| matches!(effect, Effect::Commit { .. })));
+    assert!(!asked.iter().any(|effect| matches!(effect, Effect::IntentChanged(_) | Effect::Reply { .. })));
+    let refused = core.handle(Event::CommitFailed, now);
+    assert!(refused.contains(&Effect::Reply { ticket: 7, durable: false }));
+    let later = Now { mono: MonoMs(5_000), wall: WallMs(5_000) };
+    let _ = core.handle(Event::SetIntent { ticket: 8, intent: Intent::Cordoned }, later);
+    let done = core.handle(Event::Committed, later);
+    assert!(done.contains(&Effect::IntentChanged(Intent::Cordoned)));
+    assert!(done.contains(&Effect::Reply { ticket: 8, durable: true }));
 }
 
 #[test]

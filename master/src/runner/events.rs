@@ -1,13 +1,20 @@
 //! What can happen to a runner, and what is to be done.
 
+use std::sync::Arc;
+
 use shef_common::{
-    clock::MonoMs,
+    clock::{DurationMs, MonoMs},
     ids::{Fence, ReplicaId, Revision, Version},
     protocol::{Accepted, Assignment, Push, Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
 
+use crate::membership::{HostCondition, Intent, Pulse};
+
 use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
+
+/// Names an operator who waits.
+pub type Ticket = u64;
 
 /// What can happen to a runner.
 #[derive(Debug)]
@@ -36,6 +43,22 @@ pub enum Event {
     Committed,
     /// The store did not take it.
     CommitFailed,
+    /// The membership knows better.
+    HostChanged {
+        /// What is true of the host now.
+        condition: HostCondition,
+        /// What led to that.
+        why: Option<Arc<str>>,
+    },
+    /// Hosts are to report this often.
+    Interval(DurationMs),
+    /// The operator wants this of the host.
+    SetIntent {
+        /// Who asks.
+        ticket: Ticket,
+        /// What is wanted.
+        intent: Intent,
+    },
     /// The time that was asked for has come.
     Wake,
 }
@@ -58,11 +81,17 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// Tell the scheduler and the services.
-    HostChanged {
-        /// Whether the host may take replicas.
-        ready: bool,
+    /// Tell the membership that the host is heard of.
+    Heard(Pulse),
+    /// Answer an operator.
+    Reply {
+        /// Who asked.
+        ticket: Ticket,
+        /// Whether the wish is durable; if not, nothing has changed.
+        durable: bool,
     },
+    /// Tell the membership what the operator wants of it, which is durable.
+    IntentChanged(Intent),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

@@ -2,10 +2,12 @@
 
 use actix::Message;
 use shef_common::{
-    ids::{Fence, ReplicaId},
+    ids::{Fence, NodeName, ReplicaId},
     protocol::{Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
+
+use crate::membership::Intent;
 
 /// An agent introduces itself.
 #[derive(Debug, Message)]
@@ -45,3 +47,22 @@ pub struct HostGone(pub Vec<ReplicaId>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct StaleFence(pub Fence);
+
+/// The operator wants something of a host. Answered when it is durable; else, why it is not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), IntentRefused>")]
+pub struct SetIntent {
+    /// Which host.
+    pub node: NodeName,
+    /// What is wanted.
+    pub intent: Intent,
+}
+
+/// Why an operator's wish was not taken. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntentRefused {
+    /// There is no such host.
+    NoSuchHost,
+    /// The store does not take it now.
+    Store(String),
+}

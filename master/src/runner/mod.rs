@@ -19,9 +19,11 @@ mod record;
 mod view;
 
 pub use actor::{RunnerActor, RunnerOutlets};
-pub use core::{RunnerCore, Timing};
+pub use core::RunnerCore;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
-pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
+pub use messages::{
+    FenceChanged, HostGone, HostStatuses, IntentRefused, Register, RegisterRefused, SetIntent, StaleFence, TakeReport,
+};
 pub use outbox::PushFailure;
 pub use record::NodeRecord;
-pub use view::{NodeState, NodeView};
+pub use view::NodeView;

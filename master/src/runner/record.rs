@@ -7,6 +7,8 @@ use shef_common::{
     protocol::HostInfo,
 };
 
+use crate::membership::Intent;
+
 /// What the store keeps of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -18,4 +20,7 @@ pub struct NodeRecord {
     pub host: HostInfo,
     /// When it joined.
     pub joined: WallMs,
+    /// What the operator wants of it.
+    #[serde(default, skip_serializing_if = "Intent::is_active")]
+    pub intent: Intent,
 }

@@ -7,6 +7,8 @@ use shef_common::{
     protocol::HostInfo,
 };
 
+use crate::membership::{Intent, Standing};
+
 /// A host and how it fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeView {
@@ -14,9 +16,18 @@ pub struct NodeView {
     pub name: NodeName,
     /// Its lasting identity.
     pub uid: NodeUid,
-    /// Whether it is heard of.
-    pub state: NodeState,
-    /// What is wrong with its engine or with the way to its agent.
+    /// Whether it is there.
+    pub state: Standing,
+    /// What its operator wants of it.
+    #[serde(default, skip_serializing_if = "Intent::is_active")]
+    pub intent: Intent,
+    /// Whether it takes no new replicas because it went down too often of late.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
+    /// Whether its replicas are not replaced though it is down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// What led to its state, or what is wrong with the way to its agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What it is.
@@ -31,16 +42,4 @@ pub struct NodeView {
     pub wanted: u32,
     /// How many replicas it is still to remove.
     pub removing: u32,
-}
-
-/// Whether a host is heard of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeState {
-    /// Known from the store and not heard of since the master's start, or heard of and not in the store yet.
-    Awaited,
-    /// It reports, and takes replicas.
-    Ready,
-    /// It has not reported for too long.
-    Down,
 }

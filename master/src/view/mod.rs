@@ -11,11 +11,15 @@ use std::{
     },
 };
 
-use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName};
+use shef_common::{
+    clock::{Now, WallMs},
+    ids::{NodeName, ServiceName},
+};
 use tokio::sync::watch;
 
 use crate::{
-    runner::{NodeState, NodeView},
+    membership::{BrakeState, Standing},
+    runner::NodeView,
     service::{ServiceState, ServiceView},
 };
 
@@ -46,6 +50,7 @@ type Shown = watch::Sender<Option<Arc<ServiceView>>>;
 pub struct ClusterView {
     services: RwLock<BTreeMap<ServiceName, Shown>>,
     hosts: RwLock<BTreeMap<NodeName, Host>>,
+    brake: RwLock<Option<Brake>>,
     version: AtomicU64,
 }
 
@@ -91,6 +96,23 @@ impl ClusterView {
         if let Some(host) = read(&self.hosts).get(node) {
             host.heard.store(at.0, Relaxed);
         }
+    }
+
+    /// Shows that replacement is on hold, or that it goes on.
+    pub fn show_brake(&self, state: Option<BrakeState>, now: Now) {
+        *write(&self.brake) = state.map(|on| Brake {
+            since: WallMs(now.wall.0.saturating_sub((now.mono - on.since).0)),
+            until: WallMs(now.wall.0 + (on.until - now.mono).0),
+            lost: on.lost,
+            of: on.of,
+        });
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// Why replacement is on hold, while it is.
+    #[must_use]
+    pub fn brake(&self) -> Option<Brake> {
+        *read(&self.brake)
     }
 
     /// One service.
@@ -141,7 +163,8 @@ impl ClusterView {
         }
         for host in read(&self.hosts).values() {
             totals.nodes += 1;
-            totals.nodes_ready += u64::from(host.view.state == NodeState::Ready);
+            totals.nodes_ready += u64::from(host.view.state == Standing::Ready);
+            totals.nodes_down += u64::from(host.view.state == Standing::Down);
         }
         totals
     }
@@ -160,6 +183,19 @@ impl ClusterView {
     }
 }
 
+/// Why replacement is on hold: too many hosts went down together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Brake {
+    /// Since when.
+    pub since: WallMs,
+    /// When it goes on by itself at the latest.
+    pub until: WallMs,
+    /// How many hosts were lost together.
+    pub lost: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
 /// Sums over the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
@@ -175,6 +211,8 @@ pub struct Totals {
     pub nodes: u64,
     /// Hosts that report.
     pub nodes_ready: u64,
+    /// Hosts that are called down.
+    pub nodes_down: u64,
 }
 
 /// A writer that panicked ends the process; until then its last view is as good as any.

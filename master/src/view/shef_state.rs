@@ -14,7 +14,7 @@ use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName, status::Replic
 
 use super::{ClusterView, Host};
 use crate::{
-    runner::NodeState,
+    membership::Standing,
     service::{ServiceState, ServiceView, Want},
 };
 
@@ -137,7 +137,7 @@ impl Kept {
                 "{}{{\"node\":\"{address}\",\"master\":{},\"alive\":{},\"lastAlive\":\"{}\"}}",
                 if n > 0 { "," } else { "" },
                 address == master,
-                host.view.state == NodeState::Ready,
+                host.view.state == Standing::Ready,
                 host.heard().iso(),
             );
         }
@@ -148,7 +148,7 @@ impl Kept {
                 "{}{{\"runnerName\":\"{}\",\"alive\":{},\"lastAlive\":\"{}\",\"containers\":[{}]}}",
                 if n > 0 { "," } else { "" },
                 host.view.host.address,
-                host.view.state == NodeState::Ready,
+                host.view.state == Standing::Ready,
                 host.heard().iso(),
                 self.containers.get(&host.view.name).map_or("", String::as_str),
             );
@@ -236,7 +236,10 @@ mod tests {
         NodeView {
             name: NodeName::parse(name).unwrap(),
             uid: NodeUid::parse("0123456789abcdef").unwrap(),
-            state: NodeState::Ready,
+            state: Standing::Ready,
+            intent: crate::membership::Intent::Active,
+            flapping: false,
+            held: false,
             why: None,
             host: HostInfo {
                 address: Ipv4Addr::new(10, 0, 0, last),

@@ -9,14 +9,17 @@ use shef_common::{
 };
 use shef_master::{
     cluster::Verdict,
-    membership::HostChanged,
+    membership::{Event as MembershipEvent, HostChanged, Intent},
     runner::{FenceChanged, NodeRecord, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
 
 use super::ServiceDriver;
-use super::{Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER, STORE};
+use super::{
+    Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, MEMBERSHIP, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER,
+    STORE,
+};
 use crate::sim::{
     net::Reply,
     plant::Plant,
@@ -59,6 +62,13 @@ impl World {
             }
             Mail::Gone(replicas) => to_services(master, replicas, |replica| replica.service().to_owned(), Mail::Gone),
             Mail::HostChanged(change) => self.tell_host_changed(master, &change),
+            Mail::Interval(interval) => {
+                master.interval = interval;
+                let runners: Vec<u64> = master.runners.values().copied().collect();
+                for runner in runners {
+                    master.post(runner, Mail::Interval(interval));
+                }
+            }
             Mail::StaleFence(theirs) => {
                 if !master.cluster.fence().admits_over(&theirs) {
                     let cluster = master.cluster.cluster().clone();
@@ -114,7 +124,14 @@ impl World {
     pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
         let node = record.node.clone();
         let (cluster, fence) = (master.cluster.cluster().clone(), master.cluster.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.timing(), record, version, self.master_now(master));
+        let known = MembershipEvent::Known {
+            node: node.clone(),
+            uid: record.uid.clone(),
+            agent_url: record.host.agent_url.as_str().into(),
+            intent: record.intent,
+        };
+        master.post(MEMBERSHIP, Mail::Membership(known));
+        let (core, initial) = RunnerCore::new(cluster, fence, master.interval, record, version);
         master.next_actor += 1;
         let actor = master.next_actor;
         master.open(actor);
@@ -128,9 +145,12 @@ impl World {
     }
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
-        self.note(|| format!("master: {} is {}", change.node, if change.condition.takes_replicas() { "ready" } else { "down" }));
+        self.note(|| format!("master: {} is {:?}", change.node, change.condition));
         master.cluster.host_changed(&change.node, change.condition);
         master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+        if let Some(&runner) = master.runners.get(&change.node) {
+            master.post(runner, Mail::HostChanged(change.clone()));
+        }
         let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
         for service in services {
             master.post(service, Mail::HostChanged(change.clone()));
@@ -179,6 +199,7 @@ impl World {
             uid: registration.uid.clone(),
             host: registration.host.clone(),
             joined: self.master_now(master).wall,
+            intent: Intent::Active,
         };
         self.add_runner(master, record, None);
     }

@@ -6,6 +6,7 @@
 //! for granted.
 
 mod cluster;
+mod membership;
 mod parts;
 mod storage;
 
@@ -19,8 +20,8 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterCore, Recovered},
-    membership::{HostChanged, HostCondition, Standing},
-    runner::{FenceChanged, NodeView, PushFailure, RunnerCore, Timing},
+    membership::{Event as MembershipEvent, HostChanged, HostCondition, MembershipCore, Standing, Timing},
+    runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
@@ -40,8 +41,8 @@ pub const CLUSTER: u64 = 0;
 pub const STORE: u64 = 1;
 /// The scheduler's.
 pub const SCHEDULER: u64 = 2;
-/// What the agents are told, and after how long a host is down.
-pub const TIMING: Timing = Timing { report_interval: DurationMs(500), down_after: DurationMs(3_000) };
+/// The membership's.
+pub const MEMBERSHIP: u64 = 3;
 /// How long a push may take.
 pub const PUSH_LIMIT_MS: u64 = 5_000;
 /// How long a host that brings replicas waits until they are durable.
@@ -57,6 +58,8 @@ pub enum Mail {
     Statuses(Vec<shef_common::status::ReplicaStatus>),
     Gone(Vec<shef_common::ids::ReplicaId>),
     HostChanged(HostChanged),
+    Membership(MembershipEvent),
+    Interval(DurationMs),
     StaleFence(Fence),
     Retired { name: ServiceName, actor: u64, seen: u64 },
     Fence(FenceChanged),
@@ -69,6 +72,7 @@ pub enum Mail {
     Scheduled(Scheduled),
     Committed(Result<(), CommitError>),
     PushDone { revision: Revision, outcome: Result<AgentAccepted, PushFailure> },
+    Probed(MembershipEvent),
     Wake,
     StoreCommitted(Result<Vec<WriteOutcome>, StoreError>),
     StoreChecked(Result<(), StoreError>),
@@ -87,6 +91,7 @@ impl Mail {
             Self::Scheduled(_)
                 | Self::Committed(_)
                 | Self::PushDone { .. }
+                | Self::Probed(_)
                 | Self::Wake
                 | Self::StoreCommitted(_)
                 | Self::StoreChecked(_)
@@ -203,6 +208,9 @@ pub struct Master {
     pub(super) next_actor: u64,
     pub(super) store: StoreDriver,
     pub(super) scheduler: SchedulerCore,
+    pub(super) membership: MembershipCore,
+    pub(super) membership_timer: Timer,
+    pub(super) interval: DurationMs,
     pub(super) admissions: BTreeMap<u64, Admission>,
     boxes: BTreeMap<u64, Mailbox>,
     /// What readers see of services.
@@ -271,6 +279,10 @@ impl World {
             tickets: 0,
             timer: None,
         };
+        let mut timing = Timing::default();
+        if self.planted(Plant::OneLostReport) {
+            timing.suspect_after = DurationMs(700);
+        }
         let mut master = Box::new(Master {
             inc,
             started: self.now,
@@ -282,13 +294,16 @@ impl World {
             next_actor: 10,
             store,
             scheduler: SchedulerCore::default(),
+            membership: MembershipCore::new(timing),
+            membership_timer: None,
+            interval: Timing::default().report_interval,
             admissions: BTreeMap::new(),
             boxes: BTreeMap::new(),
             services_shown: BTreeMap::new(),
             hosts_shown: BTreeMap::new(),
             ready_since: BTreeMap::new(),
         });
-        for actor in [CLUSTER, STORE, SCHEDULER] {
+        for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP] {
             master.open(actor);
         }
         self.arm_store(&mut master);
@@ -357,6 +372,7 @@ impl World {
             CLUSTER => self.cluster_mail(master, mail),
             STORE => self.store_mail(master, mail),
             SCHEDULER => scheduler_mail(master, mail),
+            MEMBERSHIP => self.membership_mail(master, mail),
             _ => match master.actors.remove(&actor) {
                 Some(Actor::Service(mut service)) => {
                     self.service_mail(master, actor, &mut service, mail);
@@ -376,6 +392,7 @@ impl World {
         let Some(master) = self.master.as_mut().filter(|master| master.inc == inc) else { return };
         let slot = match (actor, master.actors.get_mut(&actor)) {
             (STORE, _) => &mut master.store.timer,
+            (MEMBERSHIP, _) => &mut master.membership_timer,
             (_, Some(Actor::Service(service))) => &mut service.timer,
             (_, Some(Actor::Runner(runner))) => &mut runner.timer,
             (_, None) => return,
@@ -405,10 +422,6 @@ impl World {
             None => {}
         }
         master.dead
-    }
-
-    pub(super) fn timing(&self) -> Timing {
-        if self.planted(Plant::OneLostReport) { Timing { down_after: DurationMs(700), ..TIMING } } else { TIMING }
     }
 }
 

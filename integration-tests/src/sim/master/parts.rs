@@ -1,20 +1,21 @@
 //! The drivers in place of the service and runner actors.
 
 use bytes::Bytes;
-use shef_common::clock::DurationMs;
 use shef_common::{
     protocol::Registered,
     status::{ReplicaState, ReplicaStatus},
 };
 use shef_master::{
-    membership::{HostChanged, HostCondition, Standing},
-    runner::{NodeState, RunnerEffect, RunnerEvent},
+    membership::{Event as MembershipEvent, HostChanged, HostCondition, Standing},
+    runner::{RunnerEffect, RunnerEvent},
     scheduler::Schedule,
     service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
 
-use super::{CLUSTER, Mail, Master, PUSH_LIMIT_MS, ReplyTo, RunnerDriver, SCHEDULER, STORE, ServiceDriver, storage::word};
+use super::{
+    CLUSTER, MEMBERSHIP, Mail, Master, PUSH_LIMIT_MS, ReplyTo, RunnerDriver, SCHEDULER, STORE, ServiceDriver, storage::word,
+};
 use crate::sim::{
     net::{Body, Caller, Reply},
     plant::Plant,
@@ -155,6 +156,7 @@ impl World {
                 let number = (report.boot.clone(), report.seq);
                 let newer = runner.last.as_ref().is_none_or(|last| last.0 != number.0 || last.1 < number.1);
                 let effects = runner.core.handle(RunnerEvent::Report(*report), now);
+                self.sweeps_again(master, runner);
                 if newer && effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration)) {
                     runner.heard = self.now;
                     runner.last = Some(number);
@@ -169,22 +171,24 @@ impl World {
                 self.note(|| format!("push {revision} to {}: {outcome:?}", runner.node));
                 (RunnerEvent::PushDone { revision, outcome }, None)
             }
+            Mail::HostChanged(HostChanged { condition, why, .. }) => (RunnerEvent::HostChanged { condition, why }, None),
+            Mail::Interval(interval) => (RunnerEvent::Interval(interval), None),
             Mail::Fence(fence) => (RunnerEvent::FenceChanged(fence.0), None),
             Mail::Committed(Ok(())) => (RunnerEvent::Committed, None),
             Mail::Committed(Err(_)) => (RunnerEvent::CommitFailed, None),
-            Mail::Wake => {
-                self.sweeps_again(master, runner);
-                (RunnerEvent::Wake, None)
-            }
+            Mail::Wake => (RunnerEvent::Wake, None),
             other => return debug_assert!(false, "not for a runner: {other:?}"),
         };
         let effects = runner.core.handle(event, now);
         self.runner_effects(master, actor, runner, effects, call);
     }
 
-    /// A planted bug: while some host is down, every timer calls all others down and up again.
+    /// A planted bug: while some host is down, every report calls all others down and up again.
     fn sweeps_again(&mut self, master: &mut Master, runner: &RunnerDriver) {
-        if self.planted(Plant::MigratesAgain) && !master.cluster.down().is_empty() && runner.core.is_ready() {
+        if self.planted(Plant::MigratesAgain)
+            && !master.cluster.down().is_empty()
+            && master.ready_since.contains_key(&runner.node)
+        {
             let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
             for service in services {
                 for standing in [Standing::Down, Standing::Ready] {
@@ -232,20 +236,13 @@ impl World {
                     self.note(|| format!("{node} no longer holds {replicas:?}"));
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
-                RunnerEffect::HostChanged { ready } => {
-                    if !ready && self.now - runner.heard < super::TIMING.down_after.0 {
-                        let silent = DurationMs(self.now - runner.heard);
-                        self.violated(format!("host {node} is called down {} ms after it was heard of", silent.0));
-                    }
-                    master.post(
-                        CLUSTER,
-                        Mail::HostChanged(HostChanged {
-                            node,
-                            condition: HostCondition::of(if ready { Standing::Ready } else { Standing::Down }),
-                            why: None,
-                        }),
-                    );
+                RunnerEffect::Heard(pulse) => {
+                    master.post(MEMBERSHIP, Mail::Membership(MembershipEvent::Heard { node, pulse }));
                 }
+                RunnerEffect::IntentChanged(intent) => {
+                    master.post(MEMBERSHIP, Mail::Membership(MembershipEvent::IntentChanged { node, intent }));
+                }
+                RunnerEffect::Reply { .. } => {}
                 RunnerEffect::Commit { expect, record } => {
                     let value = serde_json::to_vec(&record).ok().map(Bytes::from);
                     let write = Write { key: Key::Node(node), expect, value };
@@ -253,7 +250,7 @@ impl World {
                 }
                 RunnerEffect::StaleFence(fence) => master.post(CLUSTER, Mail::StaleFence(fence)),
                 RunnerEffect::Publish(view) => {
-                    if view.state == NodeState::Ready {
+                    if view.state == Standing::Ready {
                         master.ready_since.entry(node.clone()).or_insert(self.now);
                     } else {
                         master.ready_since.remove(&node);
