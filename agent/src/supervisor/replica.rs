@@ -2,6 +2,7 @@
 //! step that comes next. Pure.
 
 mod answers;
+mod ends;
 
 use shef_common::{
     backoff::Backoff,
@@ -11,10 +12,11 @@ use shef_common::{
     status::{Health, Owner, ReplicaState, ReplicaStatus},
 };
 
-use crate::engine::{Container, ContainerState, EventKind};
+use super::restarts::{AfterEnd, QUICK, Restarts};
+use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
-const SETTLE: DurationMs = DurationMs(5_000);
+const SETTLE: DurationMs = QUICK;
 /// A container that goes missing or stops again within this time is given back-off.
 const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
 /// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
@@ -27,6 +29,8 @@ pub(super) enum Wish {
     Run,
     /// It shall be stopped within the grace and removed.
     Remove { grace_s: u32 },
+    /// It shall be stopped within the grace and kept, until a master is heard of.
+    Rest { grace_s: u32 },
     /// Nobody has said: it is kept as it is.
     Hold,
 }
@@ -50,6 +54,7 @@ pub(super) enum Step {
     Stop { grace_s: u32 },
     Remove,
     Inspect,
+    SetPolicy(RestartPolicy),
 }
 
 /// What a look at a replica's name shows.
@@ -79,6 +84,18 @@ pub(super) struct Replica {
     pub queued: bool,
     /// Whether it waits for its image.
     pub awaits_image: bool,
+    /// Whether it is not to be started before a master is heard of.
+    pub awaits_master: bool,
+    /// Whether the step in flight makes way for those of other replicas.
+    pub in_background: bool,
+    /// Whether its process has ended and its last words have not been asked for.
+    pub wants_logs: bool,
+    /// Who starts it again, and when.
+    pub restarts: Restarts,
+    /// When we start it again, while it waits for that.
+    restart_at: Option<MonoMs>,
+    /// Whether the engine was asked who starts it again.
+    policy_asked: bool,
     /// No step before this.
     pub not_before: MonoMs,
     /// The count of engine news at which this last changed.
@@ -102,7 +119,7 @@ pub(super) struct Replica {
 impl Replica {
     pub fn new(id: ReplicaId, wish: Wish, assignment: Option<Assignment>, seen: Seen, now: Now) -> Self {
         let state = match wish {
-            Wish::Run | Wish::Hold => ReplicaState::Assigned,
+            Wish::Run | Wish::Rest { .. } | Wish::Hold => ReplicaState::Assigned,
             Wish::Remove { .. } => ReplicaState::Stopping,
         };
         Self {
@@ -113,6 +130,12 @@ impl Replica {
             heard: false,
             queued: false,
             awaits_image: false,
+            awaits_master: false,
+            in_background: false,
+            wants_logs: false,
+            restarts: Restarts::new(),
+            restart_at: None,
+            policy_asked: false,
             not_before: now.mono,
             touched: 0,
             status: ReplicaStatus::new(id, state, now.wall),
@@ -138,14 +161,21 @@ impl Replica {
         }
         match (self.wish, &self.seen) {
             (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
-            (Wish::Hold, _) | (Wish::Remove { .. }, Seen::Absent) => None,
-            (Wish::Run | Wish::Remove { .. }, Seen::Unknown) => Some(Step::Inspect),
-            (Wish::Run, Seen::Absent) => Some(Step::Create),
-            (Wish::Run, Seen::Present { state, .. }) => match state {
-                Created | Exited => Some(Step::Start),
-                Dead => Some(Step::Remove),
-                Restarting | Removing => Some(Step::Inspect),
-                Running | Paused | Other => None,
+            (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
+            (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
+            (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
+            (Wish::Run, Seen::Present { state, .. }) => match (state, self.restarts.due()) {
+                (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
+                (Created | Exited, _) => (!self.awaits_master).then_some(Step::Start),
+                (Dead, _) => Some(Step::Remove),
+                (Restarting | Removing, _) => Some(Step::Inspect),
+                (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
+                (Running | Paused | Other, _) => None,
+            },
+            (Wish::Rest { grace_s }, Seen::Present { state, .. }) => match state {
+                Created | Exited | Dead => None,
+                Removing => Some(Step::Inspect),
+                Running | Restarting | Paused | Other => Some(Step::Stop { grace_s }),
             },
             (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => Some(Step::Remove),
@@ -154,6 +184,17 @@ impl Replica {
                     Some(if grace_s == 0 || self.stop_refused { Step::Remove } else { Step::Stop { grace_s } })
                 }
             },
+        }
+    }
+
+    /// Whether its next step makes way for those of other replicas: what is no haste, and what
+    /// crash-loops and would take their places again and again.
+    pub fn makes_way(&self, step: Step) -> bool {
+        match step {
+            Step::Start => self.restarts.is_ours(),
+            Step::Inspect => matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }),
+            Step::SetPolicy(policy) => policy != RestartPolicy::Never,
+            Step::Create | Step::Stop { .. } | Step::Remove => false,
         }
     }
 
@@ -181,7 +222,10 @@ impl Replica {
         self.not_before = now.mono;
         match wish {
             Wish::Run => {
-                if before != Wish::Hold {
+                self.restart_at = None;
+                if matches!(before, Wish::Rest { .. }) {
+                    self.status.reason = None;
+                } else if before != Wish::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
                     self.stop_refused = false;
                     self.enter(ReplicaState::Assigned, now);
@@ -193,6 +237,7 @@ impl Replica {
                 self.enter(ReplicaState::Stopping, now);
                 self.judge(now);
             }
+            Wish::Rest { .. } => self.judge(now),
             Wish::Hold => {}
         }
     }
@@ -203,6 +248,16 @@ impl Replica {
         match container {
             Some(container) => {
                 self.check_fails = container.unhealthy;
+                self.restarts.learned(container.policy);
+                match container.state {
+                    ContainerState::Running => self.restarts.up(now.mono),
+                    ContainerState::Restarting | ContainerState::Exited => self.restarts.down(),
+                    ContainerState::Created
+                    | ContainerState::Paused
+                    | ContainerState::Dead
+                    | ContainerState::Removing
+                    | ContainerState::Other => {}
+                }
                 if container.state == ContainerState::Running && (self.is_restarting() || self.settles_at.is_none()) {
                     self.starts_settling(now);
                 }
@@ -219,6 +274,7 @@ impl Replica {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
                 }
+                Seen::Present { state: ContainerState::Exited, .. } if self.restarts.is_ours() => self.await_restart(now),
                 Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
                     self.repair("its container was stopped and is started again", now);
                 }
@@ -241,17 +297,17 @@ impl Replica {
         match kind {
             EventKind::Started => {
                 *state = ContainerState::Running;
+                self.restart_at = None;
+                self.restarts.up(now.mono);
                 self.starts_settling(now);
             }
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
-                if self.wish != Wish::Run {
+                if self.wish == Wish::Run {
+                    self.ended(exit_code, now);
+                } else {
                     *state = ContainerState::Exited;
-                } else if self.status.state == ReplicaState::Running || self.busy == Some(Step::Start) {
-                    self.status.restarts += 1;
-                    self.crashed = Some(format!("exited with code {exit_code}; the engine restarts it"));
-                    self.settles_at = None;
-                    self.check_later(now);
+                    self.restarts.down();
                 }
             }
             EventKind::Stopped => {
@@ -284,6 +340,12 @@ impl Replica {
             self.exit_checks = 0;
             self.judge(now);
         }
+        self.restarts.tick(now.mono);
+    }
+
+    /// When to call [`Replica::tick`] at the latest.
+    pub fn wakes_at(&self) -> Option<MonoMs> {
+        [self.settles_at, self.restarts.wakes_at()].into_iter().flatten().min()
     }
 
     /// Brings the status in line with wish and container.
@@ -311,7 +373,18 @@ impl Replica {
                     self.crashed = None;
                 }
             }
-            (Wish::Run | Wish::Remove { .. } | Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => {}
+            (Wish::Rest { .. }, Seen::Absent)
+            | (
+                Wish::Rest { .. },
+                Seen::Present { state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead, .. },
+            ) if self.busy.is_none() => {
+                self.enter(ReplicaState::Starting, now);
+                self.status.reason = Some(self.resting());
+            }
+            (
+                Wish::Run | Wish::Remove { .. } | Wish::Rest { .. } | Wish::Hold,
+                Seen::Unknown | Seen::Absent | Seen::Present { .. },
+            ) => {}
         }
         if self.status.state == ReplicaState::Running {
             let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
@@ -370,11 +443,12 @@ impl Replica {
         self.pulled = false;
         self.crashed = None;
         self.settles_at = None;
+        self.restart_at = None;
         if self.status.state == ReplicaState::Starting {
             self.status.restarts += 1;
         }
         self.enter(ReplicaState::Starting, now);
-        self.status.reason = Some(reason.to_owned());
+        self.status.reason = Some(if self.awaits_master { self.resting() } else { reason.to_owned() });
     }
 
     fn check_later(&mut self, now: Now) {
