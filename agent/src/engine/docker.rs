@@ -7,15 +7,14 @@
 //! bollard refuses a whole list for one unknown word in it; such a list is read
 //! again state by state, and says that it is not complete.
 
+mod models;
+
 use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{
-        ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, ContainerUpdateBody, EventMessage, HealthStatusEnum,
-        HostConfig, RestartPolicy, RestartPolicyNameEnum, SystemInfo,
-    },
+    models::{ContainerUpdateBody, HealthStatusEnum, SystemInfo},
     query_parameters::{
         CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
         StopContainerOptions,
@@ -24,9 +23,10 @@ use bollard::{
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels};
 
+use self::models::{container_of, create_body, event_of, policy_body, policy_of};
 use super::{
-    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, LOG_LINES,
-    Listing, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
+    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing,
+    PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -288,72 +288,6 @@ fn within<'a, T: 'a>(
             .unwrap_or_else(|_| Err(EngineError::TimedOut(format!("no answer within {} s", limit.as_secs()))))
     }
     .boxed_local()
-}
-
-fn create_body(order: &CreateOrder) -> ContainerCreateBody {
-    let template = &order.template;
-    ContainerCreateBody {
-        image: Some(template.image.as_str().to_owned()),
-        cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-        env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(order.labels.clone()),
-        host_config: Some(HostConfig {
-            restart_policy: Some(policy_body(Policy::UnlessStopped)),
-            init: Some(false),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn policy_body(policy: Policy) -> RestartPolicy {
-    let name = match policy {
-        Policy::UnlessStopped | Policy::Unknown => RestartPolicyNameEnum::UNLESS_STOPPED,
-        Policy::Never => RestartPolicyNameEnum::NO,
-    };
-    RestartPolicy { name: Some(name), maximum_retry_count: None }
-}
-
-fn policy_of(name: Option<RestartPolicyNameEnum>) -> Policy {
-    match name {
-        Some(RestartPolicyNameEnum::UNLESS_STOPPED) => Policy::UnlessStopped,
-        Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) => Policy::Never,
-        Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::ON_FAILURE) | None => Policy::Unknown,
-    }
-}
-
-fn container_of(found: ContainerSummary) -> Option<Container> {
-    // A container has further names where others link to it; its own has no second slash.
-    let name = found.names?.into_iter().find_map(|name| {
-        let own = name.trim_start_matches('/');
-        (!own.contains('/')).then(|| own.to_owned())
-    })?;
-    let state = found.state.as_ref().map(ContainerSummaryStateEnum::to_string).unwrap_or_default();
-    Some(Container {
-        id: found.id?,
-        name,
-        labels: found.labels.unwrap_or_default(),
-        state: ContainerState::parse(&state),
-        unhealthy: found.status.is_some_and(|words| words.ends_with("(unhealthy)")),
-        policy: Policy::Unknown,
-    })
-}
-
-fn event_of(message: EventMessage) -> Option<EngineEvent> {
-    let actor = message.actor?;
-    let attributes = actor.attributes.unwrap_or_default();
-    let kind = match message.action?.as_str() {
-        "start" => EventKind::Started,
-        "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
-        "stop" => EventKind::Stopped,
-        "destroy" => EventKind::Destroyed,
-        "pause" => EventKind::Paused,
-        "unpause" => EventKind::Unpaused,
-        "health_status: healthy" => EventKind::Health { healthy: true },
-        "health_status: unhealthy" => EventKind::Health { healthy: false },
-        _ => return None,
-    };
-    Some(EngineEvent { id: actor.id?, name: attributes.get("name")?.clone(), kind })
 }
 
 /// Success, or there already (304).

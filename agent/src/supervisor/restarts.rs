@@ -124,10 +124,10 @@ impl Restarts {
         }
     }
 
-    /// It is found with its process ended.
-    pub fn down(&mut self) {
-        self.up_since = None;
+    /// It is found with its process ended. Returns whether it was up until now and had not ended quickly.
+    pub fn down(&mut self, now: MonoMs) -> bool {
         self.was_up = true;
+        self.up_since.take().is_some_and(|since| now - since >= QUICK)
     }
 
     /// Its process has ended.
