@@ -11,11 +11,10 @@ use std::{
 use awc::{Client, http::Method};
 use serde_json::Value;
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
-use shef_common::{clock::DurationMs, ids::NodeName};
+use shef_common::ids::NodeName;
 use shef_master::{
     MasterHandle,
     config::{MasterConfig, StoreConfig},
-    membership::Timing,
 };
 use tempfile::TempDir;
 
@@ -30,7 +29,12 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         host_ip: Ipv4Addr::LOCALHOST,
         data_dir: dir.to_owned(),
         store: StoreConfig::Embedded,
-        membership: Timing { report_interval: DurationMs(200), suspect_after: DurationMs(2_000), ..Timing::default() },
+        report_interval_ms: 200,
+        suspect_after_ms: 1_500,
+        probe_window_ms: 850,
+        brake_share_percent: 33,
+        brake_release_after_ms: 300_000,
+        flap_hold_ms: 300_000,
         push_timeout_ms: 5_000,
         store_timeout_ms: 5_000,
         max_waiting_requests: 1_024,

@@ -4,7 +4,8 @@
 //! http ──AskService──▶ cluster ──Request──▶ service ──Schedule──▶ scheduler
 //!   └──Register/Report─▶ │  ▲                │  │
 //!                        ▼  └──Orders────────┘  └──Commit──▶ store ◀──Commit── stats
-//!                      runner ──push──▶ agent
+//!        membership ◀─ runner ──push──▶ agent
+//!             └──────────probe──────────────┘
 //! ```
 //!
 //! All actors share one arbiter, so that what one posts to another arrives in
@@ -19,15 +20,17 @@ use std::{
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use shef_common::{
-    clock::DurationMs,
+    clock::{DurationMs, Now},
     ids::{ClusterId, Epoch, LeaderId, random_hex16},
 };
+
+use tokio::sync::oneshot;
 
 use crate::{
     cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api},
-    membership::{MembershipActor, MembershipCore, MembershipOutlets},
+    membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
     store::{
@@ -157,36 +160,45 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
     let (counters, commit) = (stats.clone(), store.clone().recipient());
     let stats_actor = StatsActor::start_in_arbiter(&thread, move |_| StatsActor::new(counters, saved_counts, commit));
-    let timing = config.membership;
-    let core = ClusterCore::new(led.cluster.clone(), led.fence.clone());
-    let (commit, lead, shown, counted) = (store.clone().recipient(), store.clone().recipient(), view.clone(), stats.clone());
-    let push_timeout = Duration::from_millis(config.push_timeout_ms);
+    view.show_leadership(led.cluster.clone(), led.fence.clone());
+    view.show_interval(DurationMs(config.report_interval_ms));
+    let settings = membership_settings(&config);
+    let core = ClusterCore::new(led.cluster, led.fence, settings.report_interval);
+    let (tell, told) = oneshot::channel();
+    let (host_changed, commit, lead) = (scheduler.clone().recipient(), store.clone().recipient(), store.clone().recipient());
+    let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
-        let told =
-            MembershipOutlets { changed: ctx.address().recipient(), interval: ctx.address().recipient(), view: shown.clone() };
-        let membership = MembershipCore::new(timing);
-        let interval = membership.interval();
+        // The two know each other: the membership says what is true of hosts, the cluster carries it on.
+        let cluster = ctx.address();
+        let outlets =
+            MembershipOutlets { changed: cluster.clone().recipient(), interval: cluster.recipient(), view: shown.clone() };
+        let (members, initial) = MembershipCore::new(settings, Now::read());
+        let membership = MembershipActor::new(members, initial, outlets).start();
+        let _ = tell.send(membership.clone());
         let outlets = ClusterOutlets {
             schedule: scheduler.clone().recipient(),
             occupy: scheduler.clone().recipient(),
             vacate: scheduler.clone().recipient(),
-            host_changed: scheduler.recipient(),
-            membership: MembershipActor::new(membership, told).start().recipient(),
+            host_changed,
+            known: membership.clone().recipient(),
+            heard: membership.clone().recipient(),
+            forgotten: [membership.recipient(), scheduler.recipient()],
             store: commit,
             lead,
             view: shown,
             stats: counted,
             push_timeout,
         };
-        ClusterActor::new(core, interval, recovered, outlets)
+        ClusterActor::new(core, recovered, outlets)
     });
+    let membership = told.await.map_err(|_| StartError::Ended)?;
 
     let api = web::Data::new(Api {
         ask: cluster.clone().recipient(),
         register: cluster.clone().recipient(),
         report: cluster.clone().recipient(),
-        intent: cluster.clone().recipient(),
-        membership: cluster.recipient(),
+        operate: cluster.recipient(),
+        release_brake: membership.recipient(),
         view,
         stats,
         state: StateBody::default(),
@@ -213,6 +225,17 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let handle = server.handle();
     actix_rt::spawn(server);
     Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store })
+}
+
+fn membership_settings(config: &MasterConfig) -> Settings {
+    Settings {
+        report_interval: DurationMs(config.report_interval_ms),
+        suspect_after: DurationMs(config.suspect_after_ms),
+        probe_window: DurationMs(config.probe_window_ms),
+        brake_share_percent: config.brake_share_percent,
+        brake_release_after: DurationMs(config.brake_release_after_ms),
+        flap_hold: DurationMs(config.flap_hold_ms),
+    }
 }
 
 /// What a leadership that was lost comes to: nothing more is written (the store

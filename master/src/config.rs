@@ -7,12 +7,9 @@ use std::{
 };
 
 use shef_common::{
-    clock::DurationMs,
     config::{ConfigError, Effective, Key, Kind, Layers, Preset, Program, Secret, Value, load},
     logging,
 };
-
-use crate::membership::Timing;
 
 /// The port of the API, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 8044;
@@ -28,8 +25,18 @@ pub struct MasterConfig {
     pub data_dir: PathBuf,
     /// Where the acknowledged is kept.
     pub store: StoreConfig,
-    /// By what hosts are judged.
-    pub membership: Timing,
+    /// How often agents report when nothing changes, in milliseconds.
+    pub report_interval_ms: u64,
+    /// How long a host may be silent before it is suspect, in milliseconds.
+    pub suspect_after_ms: u64,
+    /// How long a suspect is probed before it is down, in milliseconds.
+    pub probe_window_ms: u64,
+    /// The share of the hosts that, down together, stops replacement, in percent.
+    pub brake_share_percent: u32,
+    /// When replacement goes on by itself, in milliseconds.
+    pub brake_release_after_ms: u64,
+    /// How long a flapping host has to be up before it takes replicas, in milliseconds.
+    pub flap_hold_ms: u64,
     /// How long a push to an agent may take, in milliseconds.
     pub push_timeout_ms: u64,
     /// How long a write request waits for the store, in milliseconds.
@@ -103,46 +110,45 @@ const KEYS: &[Key] = &[
         kind: milliseconds(100, 10_000),
         default: "500",
         env: &[],
-        doc: "How often an agent reports when nothing changes; changes are reported at once. With more than 250 hosts the \
-              interval is 2 ms a host, and suspect_after_ms grows with it.",
+        doc: "How often an agent reports when nothing changes; changes are reported at once.",
     },
     Key {
         name: "suspect_after_ms",
         kind: milliseconds(200, 600_000),
         default: "1200",
         env: &[],
-        doc: "How long a host may be silent before it is suspect and probed, by the master and through up to three other hosts. \
-              At least twice report_interval_ms.",
+        doc: "How long a host may be silent before it is suspect: nothing new is placed there, and it is probed, by the master and\n\
+              through other agents. At least twice report_interval_ms; grows with the interval when many hosts make that longer.",
     },
     Key {
         name: "probe_window_ms",
-        kind: milliseconds(300, 600_000),
-        default: "750",
+        kind: milliseconds(200, 600_000),
+        default: "850",
         env: &[],
-        doc: "How long a suspect is probed before it is down; a host whose reports take long to be answered gets four round \
-              trips more.",
+        doc: "How long every probe of a suspect host has to bring nothing before it is down and its replicas are placed anew;\n\
+              four times the round trip that the host has reported comes on top.",
     },
     Key {
         name: "brake_share_percent",
-        kind: Kind::Integer { min: 1, max: 100, unit: "%" },
+        kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
         default: "33",
         env: &[],
-        doc: "When more than this share of the hosts, and at least three, go down together, the fault is probably not theirs: \
-              replacement is on hold until enough of them are back, brake_release_after_ms have passed, or an operator says so.",
+        doc: "When more than this share of the hosts, and at least three, go down together, their replicas are not replaced:\n\
+              the fault is probably in the network or in the master. 100 turns the brake off.",
     },
     Key {
         name: "brake_release_after_ms",
         kind: milliseconds(1_000, 86_400_000),
         default: "300000",
         env: &[],
-        doc: "After how long replacement goes on although too many hosts are still down.",
+        doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume end it earlier.",
     },
     Key {
         name: "flap_hold_ms",
         kind: milliseconds(1_000, 86_400_000),
         default: "300000",
         env: &[],
-        doc: "A host that goes down three times within ten minutes takes no new replicas until it has been up for this long.",
+        doc: "How long a host that went down three times within ten minutes has to be up before it takes new replicas.",
     },
     Key {
         name: "push_timeout_ms",
@@ -291,24 +297,20 @@ impl MasterConfig {
             host_ip,
             data_dir: effective.path("data_dir"),
             store,
-            membership: Timing {
-                report_interval: DurationMs(effective.integer("report_interval_ms")),
-                suspect_after: DurationMs(effective.integer("suspect_after_ms")),
-                probe_window: DurationMs(effective.integer("probe_window_ms")),
-                brake_share_percent: effective.integer_u32("brake_share_percent"),
-                brake_release_after: DurationMs(effective.integer("brake_release_after_ms")),
-                flap_hold: DurationMs(effective.integer("flap_hold_ms")),
-                ..Timing::default()
-            },
+            report_interval_ms: effective.integer("report_interval_ms"),
+            suspect_after_ms: effective.integer("suspect_after_ms"),
+            probe_window_ms: effective.integer("probe_window_ms"),
+            brake_share_percent: effective.integer_u32("brake_share_percent"),
+            brake_release_after_ms: effective.integer("brake_release_after_ms"),
+            flap_hold_ms: effective.integer("flap_hold_ms"),
             push_timeout_ms: effective.integer("push_timeout_ms"),
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
             max_body_bytes: effective.integer("max_body_bytes"),
             http_workers: effective.integer_u32("http_workers"),
         };
-        let (interval, suspect) = (config.membership.report_interval, config.membership.suspect_after);
-        if suspect.0 < 2 * interval.0 {
-            let rule = format!("at least twice report_interval_ms ({})", interval.0);
+        if config.suspect_after_ms < 2 * config.report_interval_ms {
+            let rule = format!("at least twice report_interval_ms ({})", config.report_interval_ms);
             return Err(effective.refuse("suspect_after_ms", rule));
         }
         Ok(config)
@@ -439,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_not_suspect_between_two_reports() {
+    fn a_host_is_not_suspected_between_two_reports() {
         let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "3000")]).unwrap_err().to_string();
         assert!(refused.starts_with("suspect_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
     }

@@ -15,7 +15,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
     image::ImageRef,
-    protocol::{Accepted, HostInfo, Push, Registration},
+    protocol::{Accepted, Alive, HostInfo, Push, Registration},
 };
 
 use super::{
@@ -70,6 +70,8 @@ pub struct Host {
     pub fuse: Option<u32>,
     /// Whether the network is cut.
     pub cut: bool,
+    /// Whether it is cut from the master alone.
+    pub cut_from_master: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
     /// When its agent was started last.
@@ -104,6 +106,12 @@ pub struct Agent {
 }
 
 impl Host {
+    /// Whether nothing comes through between it and the master.
+    #[must_use]
+    pub const fn is_cut_from_master(&self) -> bool {
+        self.cut || self.cut_from_master
+    }
+
     /// Host number `n`, with a container of somebody else and one of another cluster.
     #[must_use]
     pub fn new(n: usize, rng: &mut Rng) -> Self {
@@ -117,10 +125,19 @@ impl Host {
             agent_inc: 0,
             fuse: None,
             cut: false,
+            cut_from_master: false,
             link_changed: 0,
             agent_since: 0,
             wall: 0,
         }
+    }
+}
+
+impl Agent {
+    /// What it answers a probe.
+    #[must_use]
+    pub fn alive(&self, host: &Host) -> Alive {
+        Alive { node: host.node.clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
     }
 }
 

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use shef_common::{
-    ids::Revision,
-    protocol::{Accepted, Push, PushRefused, Registered, Registration, Report, ReportAck},
+    ids::{NodeName, Revision},
+    protocol::{Accepted, ProbeOutcome, Push, PushRefused, Registered, Registration, Report, ReportAck},
 };
 use shef_master::runner::PushFailure;
 
 use super::{
     agent::AgentMail,
-    master::{CLUSTER, Mail},
+    master::{CLUSTER, MEMBERSHIP, Mail, probe_outcome},
     world::{Ev, Part, World},
 };
 
@@ -23,6 +23,15 @@ pub enum Body {
     Register(Registration),
     /// Agent to master.
     Report(Report),
+    /// Anybody to an agent: is it up?
+    Probe,
+    /// Master to agent: is another one up?
+    ProbeThrough {
+        /// The other one's host.
+        target: usize,
+        /// How long that may take.
+        limit_ms: u64,
+    },
 }
 
 /// What is answered.
@@ -34,6 +43,8 @@ pub enum Reply {
     Registered(Registered),
     /// To a report.
     Ack(ReportAck),
+    /// To a probe.
+    Probe(ProbeOutcome),
     /// A status of 4xx: the master does not want it.
     Refused(String),
     /// A status of 5xx: come back later.
@@ -43,8 +54,26 @@ pub enum Reply {
 }
 
 /// Who waits for an answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Caller {
+    /// The master's membership.
+    Prober {
+        /// Which run of the master.
+        inc: u64,
+        /// Of which host.
+        node: NodeName,
+        /// Which round.
+        round: u64,
+        /// Through which other.
+        via: Option<NodeName>,
+    },
+    /// An agent that probes another one for the master.
+    Helper {
+        /// Its host.
+        helper: usize,
+        /// The master's call.
+        asked: u64,
+    },
     /// A runner of the master.
     Runner {
         /// Which run of the master.
@@ -72,6 +101,16 @@ pub struct Call {
     pub from: Caller,
 }
 
+impl Call {
+    /// The host that probes for the master.
+    const fn helper(&self) -> Option<usize> {
+        match self.from {
+            Caller::Helper { helper, .. } => Some(helper),
+            Caller::Prober { .. } | Caller::Runner { .. } | Caller::Reporter { .. } => None,
+        }
+    }
+}
+
 impl World {
     /// Sends `body` between the master and `host`; gives up after `limit_ms`.
     pub fn call(&mut self, host: usize, from: Caller, body: Body, limit_ms: u64) {
@@ -91,6 +130,14 @@ impl World {
         }
     }
 
+    /// Whether nothing comes through to `host`, from the master or from `helper`.
+    fn is_cut(&self, host: usize, helper: Option<usize>) -> bool {
+        match helper {
+            None => self.hosts[host].is_cut_from_master(),
+            Some(helper) => self.hosts[host].cut || self.hosts[helper].cut,
+        }
+    }
+
     fn latency(&mut self) -> u64 {
         if self.fault(self.profile.late) { self.rng.u64(1_000..20_000) } else { self.rng.u64(0..=8) }
     }
@@ -101,17 +148,33 @@ impl World {
         // its answer finds nobody.
         let host = match (self.calls.get(&call), &**body) {
             (Some(call), _) => Some(call.host),
-            (None, Body::Push(_)) => None,
+            (None, Body::Push(_) | Body::Probe | Body::ProbeThrough { .. }) => None,
             (None, Body::Register(registration)) => self.host_of(&registration.node),
             (None, Body::Report(report)) => self.host_of(&report.node),
         };
         let host = host.or_else(|| self.late.get(&call).copied());
         let Some(host) = host else { return };
         self.late.insert(call, host);
-        if self.hosts[host].cut {
+        let helper = self.calls.get(&call).and_then(Call::helper);
+        if self.is_cut(host, helper) {
             return;
         }
         match &**body {
+            Body::Probe => {
+                let agent = self.hosts[host].agent.as_ref();
+                let outcome = match agent.map(|agent| agent.alive(&self.hosts[host])) {
+                    Some(alive) => ProbeOutcome::Answered(alive),
+                    None => ProbeOutcome::AgentSilent { why: "refused".to_owned() },
+                };
+                self.answer(call, Reply::Probe(outcome));
+            }
+            Body::ProbeThrough { target, limit_ms } => {
+                if self.hosts[host].agent.is_some() {
+                    self.call(*target, Caller::Helper { helper: host, asked: call }, Body::Probe, *limit_ms);
+                } else {
+                    self.answer(call, Reply::None);
+                }
+            }
             Body::Push(push) => match &self.hosts[host].agent {
                 Some(agent) => {
                     let (inc, mail) = (agent.inc, AgentMail::Push { call, push: push.clone() });
@@ -157,12 +220,17 @@ impl World {
     pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
         let Some(open) = self.calls.get(&call) else { return };
         let host = open.host;
-        if self.hosts[host].cut && !matches!(reply, Reply::None) {
+        if self.is_cut(host, open.helper()) && !matches!(reply, Reply::None) {
             return;
         }
         let Some(Call { from, .. }) = self.calls.remove(&call) else { return };
         self.late.insert(call, host);
         match from {
+            Caller::Prober { inc, node, round, via } => {
+                let mail = Mail::ProbeDone { node, round, via, outcome: probe_outcome(reply) };
+                self.master_mail(inc, MEMBERSHIP, mail);
+            }
+            Caller::Helper { asked, .. } => self.answer(asked, Reply::Probe(probe_outcome(reply))),
             Caller::Runner { inc, actor, revision } => {
                 let outcome = match reply {
                     Reply::Push(Ok(accepted)) => Ok(accepted),

@@ -9,21 +9,21 @@ use actix::{
 use futures_util::{FutureExt, future::try_join_all};
 use shef_common::{
     client::HostClient,
-    clock::{DurationMs, Now},
+    clock::Now,
     ids::{NodeName, ServiceName, Version},
     protocol::{Registered, Registration, ReportAck},
 };
 
 use super::{
     core::{ClusterCore, Verdict},
-    messages::{AskService, ResumeReplacement},
+    messages::AskService,
 };
 use crate::{
-    membership::{Event as Known, HostChanged, HostCondition, Intent, MembershipEvent, ReportInterval, Standing},
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
     post::{MAILBOX, post},
     runner::{
-        FenceChanged, HostGone, HostStatuses, IntentRefused, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore,
-        RunnerOutlets, SetIntent, StaleFence, TakeReport,
+        FenceChanged, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused, RunnerActor,
+        RunnerCore, RunnerOutlets, StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -47,8 +47,12 @@ pub struct ClusterOutlets {
     pub vacate: Recipient<Vacate>,
     /// Is told of hosts that come and go.
     pub host_changed: Recipient<HostChanged>,
-    /// Finds out which hosts are there.
-    pub membership: Recipient<MembershipEvent>,
+    /// Is told what the store knows of hosts.
+    pub known: Recipient<HostKnown>,
+    /// Is told that hosts are heard of.
+    pub heard: Recipient<HostHeard>,
+    /// Is told of hosts that are no members any more, before services are.
+    pub forgotten: [Recipient<HostForgotten>; 2],
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -78,7 +82,6 @@ struct Member {
 /// The cluster.
 pub struct ClusterActor {
     core: ClusterCore,
-    interval: DurationMs,
     out: ClusterOutlets,
     recovered: Recovered,
     client: Option<HostClient>,
@@ -89,14 +92,18 @@ pub struct ClusterActor {
 impl ClusterActor {
     /// The cluster as the store remembers it.
     #[must_use]
-    pub const fn new(core: ClusterCore, interval: DurationMs, recovered: Recovered, out: ClusterOutlets) -> Self {
-        Self { core, interval, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    pub const fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self { core, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
         let Recovered { services, nodes } = std::mem::take(&mut self.recovered);
         for (version, record) in nodes {
-            self.core.host_known(record.node.clone(), record.uid.clone());
+            if record.forgotten.is_some() {
+                self.core.host_forgotten(record.node.clone(), record.uid.clone());
+            } else {
+                self.core.host_known(record.node.clone(), record.uid.clone());
+            }
             self.add_runner(record, Some(version), ctx);
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -107,6 +114,10 @@ impl ClusterActor {
             self.add_service(name, core, initial, ctx);
         }
         for node in unknown {
+            if self.core.is_forgotten(&node) {
+                self.tell_forgotten(&node, ctx);
+                continue;
+            }
             log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
             self.tell_host_changed(&HostChanged { node, condition: HostCondition::of(Standing::Down), why: None }, ctx);
         }
@@ -139,7 +150,9 @@ impl ClusterActor {
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),
-            membership: self.out.membership.clone(),
+            known: self.out.known.clone(),
+            heard: self.out.heard.clone(),
+            forgotten: ctx.address().recipient(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -147,14 +160,7 @@ impl ClusterActor {
             push_timeout: self.out.push_timeout,
         };
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
-        let known = Known::Known {
-            node: node.clone(),
-            uid: record.uid.clone(),
-            agent_url: record.host.agent_url.as_str().into(),
-            intent: record.intent,
-        };
-        post(ctx, &self.out.membership, MembershipEvent(known));
-        let (core, initial) = RunnerCore::new(cluster, fence, self.interval, record, version);
+        let (core, initial) = RunnerCore::new(cluster, fence, self.core.report_interval(), record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
         if let Some((set, remove)) = self.core.kept_orders(&node) {
             post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
@@ -168,8 +174,11 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down().clone());
-            self.add_service(name.clone(), core, Vec::new(), ctx);
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down());
+            let addr = self.add_service(name.clone(), core, Vec::new(), ctx).addr.clone().recipient();
+            for (node, condition) in self.core.conditions().iter().filter(|(_, condition)| !condition.takes_replicas()) {
+                post(ctx, &addr, HostChanged { node: node.clone(), condition: *condition, why: None });
+            }
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
         member.asked += 1;
@@ -178,13 +187,25 @@ impl ClusterActor {
     }
 
     fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
-        self.core.host_changed(&change.node, change.condition);
-        post(ctx, &self.out.host_changed, change.clone());
+        if self.core.host_changed(&change.node, change.condition) {
+            post(ctx, &self.out.host_changed, change.clone());
+            for member in self.services.values() {
+                post(ctx, &member.addr.clone().recipient(), change.clone());
+            }
+        }
+        // Its runner shows it to readers, who may count on what they see: it comes last.
         if let Some(runner) = self.runners.get(&change.node) {
             post(ctx, &runner.clone().recipient(), change.clone());
         }
+    }
+
+    fn tell_forgotten(&self, node: &NodeName, ctx: &mut Context<Self>) {
+        let forgotten = HostForgotten { node: node.clone() };
+        for outlet in &self.out.forgotten {
+            post(ctx, outlet, forgotten.clone());
+        }
         for member in self.services.values() {
-            post(ctx, &member.addr.clone().recipient(), change.clone());
+            post(ctx, &member.addr.clone().recipient(), forgotten.clone());
         }
     }
 
@@ -210,7 +231,8 @@ impl ClusterActor {
 
     fn led(&mut self, led: LeadOutcome, ctx: &mut Context<Self>) {
         log::info!(cluster:% = led.cluster, epoch:% = led.fence.epoch; "leading anew");
-        self.core.led(led.cluster, led.fence.clone());
+        self.core.led(led.cluster.clone(), led.fence.clone());
+        self.out.view.show_leadership(led.cluster, led.fence.clone());
         for runner in self.runners.values() {
             post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
         }
@@ -276,6 +298,7 @@ impl ClusterActor {
             host: registration.host.clone(),
             joined: Now::read().wall,
             intent: Intent::Active,
+            forgotten: None,
         };
         self.add_runner(record, None, ctx);
     }
@@ -374,6 +397,37 @@ impl Handler<HostChanged> for ClusterActor {
     }
 }
 
+impl Handler<HostForgotten> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
+        if let Some(uid) = self.core.uid(&node).cloned() {
+            self.core.host_forgotten(node.clone(), uid);
+            self.tell_forgotten(&node, ctx);
+        }
+    }
+}
+
+impl Handler<Operate> for ClusterActor {
+    type Result = ResponseFuture<Result<(), OperateRefused>>;
+    fn handle(&mut self, operate: Operate, _: &mut Self::Context) -> Self::Result {
+        let Some(runner) = self.runners.get(&operate.node) else {
+            return fut::ready(Err(OperateRefused::NotFound)).boxed_local();
+        };
+        let answer = runner.send(operate);
+        async move { answer.await.unwrap_or_else(|closed| Err(OperateRefused::Store(closed.to_string()))) }.boxed_local()
+    }
+}
+
+impl Handler<IntervalChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, changed: IntervalChanged, ctx: &mut Self::Context) {
+        self.core.interval_changed(changed.0);
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), changed);
+        }
+    }
+}
+
 impl Handler<StaleFence> for ClusterActor {
     type Result = ();
     fn handle(&mut self, StaleFence(theirs): StaleFence, ctx: &mut Self::Context) {
@@ -398,33 +452,5 @@ impl Handler<Retired> for ClusterActor {
             self.services.remove(&retired.name);
             self.core.services_are(self.services.len());
         }
-    }
-}
-
-impl Handler<ReportInterval> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, interval: ReportInterval, ctx: &mut Self::Context) {
-        self.interval = interval.0;
-        for runner in self.runners.values() {
-            post(ctx, &runner.clone().recipient(), interval);
-        }
-    }
-}
-
-impl Handler<SetIntent> for ClusterActor {
-    type Result = ResponseFuture<Result<(), IntentRefused>>;
-    fn handle(&mut self, wish: SetIntent, _: &mut Self::Context) -> Self::Result {
-        let Some(runner) = self.runners.get(&wish.node) else {
-            return fut::ready(Err(IntentRefused::NoSuchHost)).boxed_local();
-        };
-        let answer = runner.send(wish);
-        async move { answer.await.unwrap_or_else(|closed| Err(IntentRefused::Store(closed.to_string()))) }.boxed_local()
-    }
-}
-
-impl Handler<ResumeReplacement> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, _: ResumeReplacement, ctx: &mut Self::Context) {
-        post(ctx, &self.out.membership, MembershipEvent(Known::ReleaseBrake));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
+    clock::DurationMs,
     ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Assignment, Registration},
 };
@@ -32,8 +33,12 @@ pub enum Verdict {
 pub struct ClusterCore {
     cluster: ClusterId,
     fence: Fence,
-    hosts: BTreeMap<NodeName, (NodeUid, bool)>,
-    down: BTreeSet<NodeName>,
+    hosts: BTreeMap<NodeName, NodeUid>,
+    /// Hosts that an operator has forgotten, until they join anew.
+    forgotten: BTreeMap<NodeName, NodeUid>,
+    /// What is true of hosts, members or not.
+    conditions: BTreeMap<NodeName, HostCondition>,
+    report_interval: DurationMs,
     services: usize,
     /// Orders for hosts that nobody knows yet.
     kept: BTreeMap<NodeName, Orders>,
@@ -45,8 +50,17 @@ pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
 impl ClusterCore {
     /// A cluster under `fence` without members.
     #[must_use]
-    pub const fn new(cluster: ClusterId, fence: Fence) -> Self {
-        Self { cluster, fence, hosts: BTreeMap::new(), down: BTreeSet::new(), services: 0, kept: BTreeMap::new() }
+    pub const fn new(cluster: ClusterId, fence: Fence, report_interval: DurationMs) -> Self {
+        Self {
+            cluster,
+            fence,
+            hosts: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            conditions: BTreeMap::new(),
+            report_interval,
+            services: 0,
+            kept: BTreeMap::new(),
+        }
     }
 
     /// The cluster's id.
@@ -61,10 +75,27 @@ impl ClusterCore {
         &self.fence
     }
 
-    /// Hosts that are down.
+    /// Hosts whose replicas count as lost.
     #[must_use]
-    pub const fn down(&self) -> &BTreeSet<NodeName> {
-        &self.down
+    pub fn down(&self) -> BTreeSet<NodeName> {
+        self.conditions.iter().filter(|(_, condition)| condition.is_lost()).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// What is true of each host: what a service that is new has to be told.
+    #[must_use]
+    pub const fn conditions(&self) -> &BTreeMap<NodeName, HostCondition> {
+        &self.conditions
+    }
+
+    /// How often hosts report.
+    #[must_use]
+    pub const fn report_interval(&self) -> DurationMs {
+        self.report_interval
+    }
+
+    /// Hosts report at this interval from now on.
+    pub const fn interval_changed(&mut self, interval: DurationMs) {
+        self.report_interval = interval;
     }
 
     /// We lead anew.
@@ -81,20 +112,44 @@ impl ClusterCore {
     /// durable. To be called no earlier, or its next registration is admitted
     /// without what it holds, which it is then told to remove.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
-        let ready = self.hosts.get(&node).is_some_and(|(_, ready)| *ready);
-        self.hosts.insert(node, (uid, ready));
+        self.forgotten.remove(&node);
+        self.hosts.insert(node, uid);
     }
 
-    /// A host has come or gone.
-    pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) {
-        if let Some(host) = self.hosts.get_mut(node) {
-            host.1 = condition.standing == Standing::Ready;
-        }
-        if condition.is_lost() {
-            self.down.insert(node.clone());
-        } else {
-            self.down.remove(node);
-        }
+    /// A host is no member any more: what it holds should it come back is not taken over.
+    pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) {
+        self.hosts.remove(&node);
+        self.conditions.remove(&node);
+        self.kept.remove(&node);
+        self.forgotten.insert(node, uid);
+    }
+
+    /// The lasting identity of a member.
+    #[must_use]
+    pub fn uid(&self, node: &NodeName) -> Option<&NodeUid> {
+        self.hosts.get(node)
+    }
+
+    /// Whether the host is no member any more, by an operator's word.
+    #[must_use]
+    pub fn is_forgotten(&self, node: &NodeName) -> bool {
+        self.forgotten.contains_key(node)
+    }
+
+    /// This is true of a host now. Returns whether services and the scheduler have
+    /// to be told: words alone do not concern them.
+    pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) -> bool {
+        // Words about a host that is forgotten were on their way when it was.
+        !self.is_forgotten(node) && self.conditions.insert(node.clone(), condition) != Some(condition)
+    }
+
+    /// Whether a host of that name is there, for all that is known.
+    fn is_there(&self, node: &NodeName) -> bool {
+        self.conditions.get(node).is_some_and(|condition| match condition.standing {
+            Standing::Ready | Standing::Suspect | Standing::EngineDown => true,
+            // The agent there may be this one, with another data directory.
+            Standing::Awaited | Standing::AgentDown | Standing::Down => false,
+        })
     }
 
     /// Whether the host is known.
@@ -137,12 +192,15 @@ impl ClusterCore {
             return Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() };
         }
         match self.hosts.get(&registration.node) {
-            Some((uid, true)) if *uid != registration.uid => Verdict::Refuse(format!(
+            Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => Verdict::Refuse(format!(
                 "another host is already there under the name {}; give this agent a node_name of its own",
                 registration.node
             )),
             Some(_) => Verdict::Admit,
             None if registration.holds.is_empty() => Verdict::Admit,
+            None if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
+                Verdict::Admit
+            }
             None => {
                 let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
                 for held in &registration.holds {
@@ -172,7 +230,7 @@ mod tests {
         Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
     }
     fn core() -> ClusterCore {
-        ClusterCore::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"))
+        ClusterCore::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"), DurationMs(500))
     }
     fn registration() -> Registration {
         Registration {

@@ -14,8 +14,3 @@ pub struct AskService {
     /// What.
     pub request: Request,
 }
-
-/// An operator wants replacement to go on although too many hosts went down together.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct ResumeReplacement;

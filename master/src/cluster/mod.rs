@@ -14,4 +14,4 @@ mod messages;
 
 pub use actor::{ClusterActor, ClusterOutlets, Recovered};
 pub use core::{ClusterCore, Verdict};
-pub use messages::{AskService, ResumeReplacement};
+pub use messages::AskService;

@@ -3,11 +3,11 @@
 
 mod agents;
 mod body;
-mod cluster;
 mod error;
 mod health;
 mod legacy;
 mod nodes;
+mod operator;
 mod params;
 mod services;
 mod slices;
@@ -28,8 +28,9 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::watch;
 
 use crate::{
-    cluster::{AskService, ResumeReplacement},
-    runner::{Register, SetIntent, TakeReport},
+    cluster::AskService,
+    membership::ReleaseBrake,
+    runner::{Operate, Register, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::StoreHealth,
@@ -46,12 +47,12 @@ pub struct Api {
     pub register: Recipient<Register>,
     /// Takes hosts' reports.
     pub report: Recipient<TakeReport>,
-    /// Takes what operators want of hosts.
-    pub intent: Recipient<SetIntent>,
+    /// Takes what operators ask of hosts.
+    pub operate: Recipient<Operate>,
+    /// Lets replacement go on though many hosts are down.
+    pub release_brake: Recipient<ReleaseBrake>,
     /// What readers see.
     pub view: Arc<ClusterView>,
-    /// Lets replacement go on.
-    pub membership: Recipient<ResumeReplacement>,
     /// What is counted.
     pub stats: Arc<Stats>,
     /// docker-shef's `GET /state`.
@@ -140,21 +141,28 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .default_service(web::to(wrong_method)),
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
-        .service(web::resource("/v1/nodes/{name}").route(web::get().to(nodes::get)).default_service(web::to(wrong_method)))
         .service(
-            web::resource("/v1/nodes/{name}/cordon").route(web::post().to(nodes::cordon)).default_service(web::to(wrong_method)),
+            web::resource("/v1/nodes/{name}")
+                .route(web::get().to(nodes::get))
+                .route(web::delete().to(operator::forget))
+                .default_service(web::to(wrong_method)),
         )
         .service(
-            web::resource("/v1/nodes/{name}/drain").route(web::post().to(nodes::drain)).default_service(web::to(wrong_method)),
+            web::resource("/v1/nodes/{name}/cordon")
+                .route(web::post().to(operator::cordon))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/drain").route(web::post().to(operator::drain)).default_service(web::to(wrong_method)),
         )
         .service(
             web::resource("/v1/nodes/{name}/activate")
-                .route(web::post().to(nodes::activate))
+                .route(web::post().to(operator::activate))
                 .default_service(web::to(wrong_method)),
         )
-        .service(web::resource("/v1/cluster").route(web::get().to(cluster::get)).default_service(web::to(wrong_method)))
+        .service(web::resource("/v1/cluster").route(web::get().to(operator::cluster)).default_service(web::to(wrong_method)))
         .service(
-            web::resource("/v1/cluster/resume").route(web::post().to(cluster::resume)).default_service(web::to(wrong_method)),
+            web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
         )
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))

@@ -1,31 +1,37 @@
-//! The shell: messages become events, probes become calls, one timer.
+//! The shell: probes are calls, everything else is messages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use shef_common::{
-    client::HostClient,
-    clock::Now,
-    protocol::{PROBE_PATH, ProbeOutcome, ProbeThrough},
+    client::{CallError, HostClient},
+    clock::{DurationMs, Now},
+    ids::NodeName,
+    protocol::{MAX_PROBE_MS, PROBE_PATH, ProbeOutcome, ProbeThrough},
 };
 
 use super::{
-    HostChanged, MembershipEvent, ReportInterval,
+    HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake, Standing,
     core::MembershipCore,
-    events::{Effect, Probe},
+    events::{Effect, Event, Helper},
 };
 use crate::{
     post::{Alarm, MAILBOX, post},
     view::ClusterView,
 };
 
+/// The way to a helper and back takes its part of the limit: it is told three quarters of it …
+const HELPERS_PART: (u64, u64) = (3, 4);
+/// … and is waited for a little beyond, as its own probe ends a little after what it is told.
+const HELPER_GRACE: DurationMs = DurationMs(50);
+
 /// Whom the membership talks to.
 pub struct MembershipOutlets {
-    /// Is told of hosts that are in another condition.
+    /// Is told what is true of hosts.
     pub changed: Recipient<HostChanged>,
     /// Is told how often hosts are to report.
-    pub interval: Recipient<ReportInterval>,
-    /// Shows the brake to readers.
+    pub interval: Recipient<IntervalChanged>,
+    /// What readers see.
     pub view: Arc<ClusterView>,
 }
 
@@ -33,68 +39,94 @@ pub struct MembershipOutlets {
 pub struct MembershipActor {
     core: MembershipCore,
     out: MembershipOutlets,
+    initial: Vec<Effect>,
     client: Option<HostClient>,
     alarm: Alarm,
 }
 
 impl MembershipActor {
-    /// The shell around `core`.
+    /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
-    pub const fn new(core: MembershipCore, out: MembershipOutlets) -> Self {
-        Self { core, out, client: None, alarm: Alarm::new() }
+    pub const fn new(core: MembershipCore, initial: Vec<Effect>, out: MembershipOutlets) -> Self {
+        Self { core, out, initial, client: None, alarm: Alarm::new() }
     }
 
-    fn event(&mut self, event: super::Event, ctx: &mut Context<Self>) {
-        for effect in self.core.handle(event, Now::read()) {
+    fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let effects = self.core.handle(event, Now::read());
+        self.carry_out(effects, ctx);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
             match effect {
                 Effect::Changed(change) => {
-                    log::info!(
-                        node:% = change.node, standing:? = change.condition.standing, why = change.why.as_deref();
-                        "host changed"
-                    );
+                    log_change(&change);
                     post(ctx, &self.out.changed, change);
                 }
-                Effect::Probe(probe) => self.probe(probe, ctx),
+                Effect::Probe { node, agent_url, via, limit, round } => self.probe(node, agent_url, via, limit, round, ctx),
                 Effect::Interval(interval) => {
                     log::info!(interval_ms = interval.0; "hosts report at another interval");
-                    post(ctx, &self.out.interval, ReportInterval(interval));
+                    self.out.view.show_interval(interval);
+                    post(ctx, &self.out.interval, IntervalChanged(interval));
                 }
                 Effect::Brake(state) => {
                     match &state {
-                        Some(on) => log::error!(
-                            lost = on.lost, of = on.of;
-                            "too many hosts went down together: replacement is on hold; POST /v1/cluster/resume goes on"
-                        ),
-                        None => log::warn!("replacement goes on"),
+                        Some(state) => {
+                            log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back");
+                        }
+                        None => log::warn!("replacement is no longer held back"),
                     }
-                    self.out.view.show_brake(state, Now::read());
+                    self.out.view.show_brake(state);
                 }
                 Effect::WakeAt(at) => self.alarm.set(ctx, at, |membership, ctx| {
                     membership.alarm.rang();
-                    membership.event(super::Event::Wake, ctx);
+                    membership.event(Event::Tick, ctx);
                 }),
             }
         }
     }
 
-    fn probe(&mut self, probe: Probe, ctx: &mut Context<Self>) {
+    fn probe(
+        &mut self,
+        node: NodeName,
+        agent_url: String,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+        ctx: &mut Context<Self>,
+    ) {
         let client = self.client.get_or_insert_default().clone();
-        let Probe { node, round, agent_url, via, limit } = probe;
+        let helper = via.as_ref().map(|helper| helper.node.clone());
         let call = async move {
-            let Some((helper, helper_url)) = via else {
-                return (None, client.probe(&agent_url, limit.into()).await);
-            };
-            let ask = ProbeThrough { agent_url: agent_url.to_string(), limit_ms: limit.0 };
-            // What the helper's own limit leaves is for the way there and back.
-            let patience = Duration::from(limit) + Duration::from_millis(100);
-            let asked = client.post::<_, ProbeOutcome>(&format!("{helper_url}{PROBE_PATH}"), &ask, patience).await;
-            // A helper that is away has seen nothing.
-            (Some(helper), asked.unwrap_or_else(|error| ProbeOutcome::Unreachable { why: error.to_string() }))
+            match via {
+                None => client.probe(&agent_url, limit.into()).await,
+                Some(helper) => through(&client, &helper, agent_url, limit).await,
+            }
         };
-        ctx.spawn(call.into_actor(self).map(move |(via, outcome), membership, ctx| {
-            log::debug!(node:%, via:?, outcome:?; "probed");
-            membership.event(super::Event::ProbeDone { node, round, via, outcome }, ctx);
+        ctx.spawn(call.into_actor(self).map(move |outcome, membership, ctx| {
+            log::debug!(node:%, round, outcome:?; "probed");
+            membership.event(Event::ProbeDone { node, round, via: helper, outcome }, ctx);
         }));
+    }
+}
+
+async fn through(client: &HostClient, helper: &Helper, agent_url: String, limit: DurationMs) -> ProbeOutcome {
+    let limit_ms = (limit.0 * HELPERS_PART.0 / HELPERS_PART.1).clamp(1, MAX_PROBE_MS);
+    let whole = DurationMs(limit.0 + HELPER_GRACE.0);
+    let ask = ProbeThrough { agent_url, limit_ms };
+    let answer: Result<ProbeOutcome, CallError> =
+        client.post(&format!("{}{PROBE_PATH}", helper.agent_url), &ask, whole.into()).await;
+    answer.unwrap_or_else(|error| ProbeOutcome::Unreachable { why: format!("{} did not probe it: {error}", helper.node) })
+}
+
+fn log_change(change: &HostChanged) {
+    let (node, condition) = (&change.node, change.condition);
+    let (standing, why) = (condition.standing, change.why.as_deref().unwrap_or_default());
+    match standing {
+        Standing::Awaited | Standing::Ready => log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}"),
+        Standing::Suspect | Standing::AgentDown | Standing::EngineDown | Standing::Down => {
+            log::warn!(node:%, intent:? = condition.intent, why; "host is {standing:?}");
+        }
     }
 }
 
@@ -102,12 +134,37 @@ impl Actor for MembershipActor {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        let initial = std::mem::take(&mut self.initial);
+        self.carry_out(initial, ctx);
     }
 }
 
-impl Handler<MembershipEvent> for MembershipActor {
+impl Handler<HostKnown> for MembershipActor {
     type Result = ();
-    fn handle(&mut self, MembershipEvent(event): MembershipEvent, ctx: &mut Self::Context) {
-        self.event(event, ctx);
+    fn handle(&mut self, known: HostKnown, ctx: &mut Self::Context) {
+        self.event(Event::Known(known), ctx);
+    }
+}
+
+impl Handler<HostHeard> for MembershipActor {
+    type Result = ();
+    fn handle(&mut self, heard: HostHeard, ctx: &mut Self::Context) {
+        self.event(Event::Heard(heard), ctx);
+    }
+}
+
+impl Handler<HostForgotten> for MembershipActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
+        self.event(Event::Forgotten(node), ctx);
+    }
+}
+
+impl Handler<ReleaseBrake> for MembershipActor {
+    type Result = bool;
+    fn handle(&mut self, _: ReleaseBrake, ctx: &mut Self::Context) -> bool {
+        let was_on = self.core.is_braking();
+        self.event(Event::ReleaseBrake, ctx);
+        was_on
     }
 }

@@ -1,82 +1,148 @@
-//! The brake: when a large share of the hosts is lost together, the fault is
-//! probably ours, and replacing everything on the rest would do harm.
+//! The brake: when many hosts go down together, the fault is probably ours, and
+//! replacing everything would make it worse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
 use shef_common::{
-    clock::{DurationMs, MonoMs},
+    clock::{DurationMs, MonoMs, Now, WallMs},
     ids::NodeName,
 };
 
-use super::{
-    Standing,
-    events::{BrakeState, Effect},
-    host::Host,
-    timing::Timing,
-};
+/// Fewer hosts than this never set the brake.
+const AT_LEAST: usize = 3;
 
-/// With fewer hosts lost it is never put on.
-const LEAST: usize = 3;
+/// The brake as readers see it while it is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeState {
+    /// Since when, by the master's clock.
+    pub since: WallMs,
+    /// The hosts that are down and whose replicas are not replaced for now.
+    pub down: Vec<NodeName>,
+    /// When replacement goes on though they have not come back, by the master's clock.
+    pub releases_at: WallMs,
+}
 
-/// Whether replacement is on hold.
-#[derive(Debug, Default)]
-pub(super) struct Brake {
-    on: Option<BrakeState>,
-    /// What readers were told last.
-    told: Option<BrakeState>,
+#[derive(Debug)]
+struct On {
+    since: Now,
+    /// The hosts that set it, and those that went down since.
+    concerned: BTreeSet<NodeName>,
+}
+
+/// Whether replacement is held back.
+#[derive(Debug)]
+pub struct Brake {
+    share_percent: u32,
+    release_after: DurationMs,
+    on: Option<On>,
+    /// Who went down within the last window, at most one entry a host.
+    recent: VecDeque<(MonoMs, NodeName)>,
 }
 
 impl Brake {
-    /// `name` is about to go down. Returns whether its replicas are not to be replaced for now.
-    pub fn on_loss(&mut self, hosts: &mut BTreeMap<NodeName, Host>, name: &NodeName, timing: &Timing, now: MonoMs) -> bool {
-        if self.on.is_some() {
-            return true;
-        }
-        let together = together(timing);
-        let recently = |host: &Host| host.down_at.is_some_and(|at| now - at <= together);
-        let lost = hosts.iter().filter(|(other, host)| *other == name || recently(host) || host.is_in_the_dark()).count();
-        if !too_many(lost, hosts.len(), timing) {
+    /// A brake that is off. It comes on when more than `share_percent` of the
+    /// hosts go down together, and goes off by itself `release_after` later.
+    pub const fn new(share_percent: u32, release_after: DurationMs) -> Self {
+        Self { share_percent, release_after, on: None, recent: VecDeque::new() }
+    }
+
+    /// Whether it is on.
+    pub const fn is_on(&self) -> bool {
+        self.on.is_some()
+    }
+
+    /// `node` goes down, as one of `known` hosts of which `doubted` answer
+    /// nothing either. Within `window` of each other they went down together.
+    /// Returns whether the brake comes on by this.
+    pub fn goes_down(&mut self, node: &NodeName, doubted: Vec<NodeName>, known: usize, window: DurationMs, now: Now) -> bool {
+        self.recent.retain(|(at, other)| other != node && now.mono - *at <= window);
+        self.recent.push_back((now.mono, node.clone()));
+        if let Some(on) = &mut self.on {
+            on.concerned.insert(node.clone());
             return false;
         }
-        let until = now + timing.brake_release_after;
-        self.on = Some(BrakeState { since: now, until, lost, of: hosts.len() });
-        hosts.values_mut().filter(|host| recently(host)).for_each(|host| host.held = true);
+        let together: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).chain(doubted).collect();
+        if !self.is_too_much(together.len(), known) {
+            return false;
+        }
+        self.on = Some(On { since: now, concerned: together });
         true
     }
 
-    /// Releases the brake where it is no longer needed. Returns what readers are to be told, if that is new.
-    pub fn look(&mut self, hosts: &mut BTreeMap<NodeName, Host>, timing: &Timing, now: MonoMs) -> Option<Effect> {
-        if let Some(on) = &self.on {
-            // Those that nothing answers for may be about to go down: they count until they are heard of.
-            let lost =
-                hosts.values().filter(|host| host.standing == Standing::Down && host.held || host.is_in_the_dark()).count();
-            if now >= on.until || !too_many(lost, hosts.len(), timing) {
-                self.release(hosts);
-            }
-        }
-        (self.on != self.told).then(|| {
-            self.told.clone_from(&self.on);
-            Effect::Brake(self.on.clone())
+    /// Looks whether it may go off: by the time, or because of the hosts that set
+    /// it few enough are still `lost`. Returns whether it goes off by this.
+    pub fn look(&mut self, known: usize, lost: impl Fn(&NodeName) -> bool, now: Now) -> bool {
+        let Some(on) = &self.on else { return false };
+        let lost = on.concerned.iter().filter(|node| lost(node)).count();
+        let over = now.mono - on.since.mono >= self.release_after;
+        (over || !self.is_too_much(lost, known)) && self.release()
+    }
+
+    /// Goes off. Returns whether it was on.
+    pub fn release(&mut self) -> bool {
+        // Whoever was down by now does not set it again.
+        self.recent.clear();
+        self.on.take().is_some()
+    }
+
+    /// What readers are to see, with the hosts that are `down` now.
+    pub fn state(&self, down: impl Iterator<Item = NodeName>) -> Option<BrakeState> {
+        let on = self.on.as_ref()?;
+        Some(BrakeState {
+            since: on.since.wall,
+            down: down.collect(),
+            releases_at: WallMs(on.since.wall.0.saturating_add(self.release_after.0)),
         })
     }
 
-    /// Replacement goes on.
-    pub fn release(&mut self, hosts: &mut BTreeMap<NodeName, Host>) {
-        self.on = None;
-        hosts.values_mut().for_each(|host| host.held = false);
-    }
-
-    /// When it is released by itself.
-    pub fn wake_at(&self) -> Option<MonoMs> {
-        self.on.as_ref().map(|on| on.until)
+    fn is_too_much(&self, lost: usize, known: usize) -> bool {
+        lost >= AT_LEAST && lost.saturating_mul(100) > known.saturating_mul(self.share_percent as usize)
     }
 }
 
-/// Losses within this time of each other are one event.
-fn together(timing: &Timing) -> DurationMs {
-    DurationMs(timing.suspect_after().0 + timing.window(DurationMs(0)).0)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn too_many(lost: usize, of: usize, timing: &Timing) -> bool {
-    lost >= LEAST && lost * 100 > of * timing.brake_share_percent as usize
+    const WINDOW: DurationMs = DurationMs(2_000);
+
+    fn node(n: usize) -> NodeName {
+        NodeName::parse(&format!("h{n}")).unwrap()
+    }
+    fn at(ms: u64) -> Now {
+        Now { mono: MonoMs(ms), wall: WallMs(ms) }
+    }
+    /// Which of so many hosts that go down, one every `apart`, sets the brake.
+    fn sets_it(known: usize, apart: u64) -> Option<usize> {
+        let mut brake = Brake::new(33, DurationMs(300_000));
+        (1..=known).find(|n| brake.goes_down(&node(*n), vec![], known, WINDOW, at(*n as u64 * apart)))
+    }
+
+    #[test]
+    fn it_comes_on_at_more_than_a_third_of_the_hosts_and_at_least_three() {
+        let cases = [(1, None), (2, None), (3, Some(3)), (4, Some(3)), (9, Some(3)), (10, Some(4)), (100, Some(34))];
+        for (known, expected) in cases {
+            assert_eq!(sets_it(known, 1), expected, "{known} hosts");
+        }
+        assert_eq!(sets_it(9, 1_001), None, "never three within a window");
+    }
+
+    #[test]
+    fn hosts_that_answer_nothing_count_as_those_that_are_down() {
+        let mut brake = Brake::new(33, DurationMs(300_000));
+        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(5)));
+        assert!(!brake.look(6, |_| true, at(5)));
+        assert!(brake.look(6, |lost| *lost == node(1), at(6)), "two are back");
+    }
+
+    #[test]
+    fn it_goes_off_by_itself_and_those_that_are_down_do_not_set_it_again() {
+        let mut brake = Brake::new(33, DurationMs(300_000));
+        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
+        assert!(!brake.look(6, |_| true, at(299_999)));
+        assert!(brake.look(6, |_| true, at(300_000)));
+        assert!(!brake.goes_down(&node(4), vec![], 6, WINDOW, at(300_001)));
+        assert!(!brake.release());
+    }
 }

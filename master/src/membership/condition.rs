@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::clock::WallMs;
 
 /// Whether a host is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Known from the store and not heard of since the master's start, or heard of and not in the store yet.
@@ -40,7 +40,7 @@ pub enum Intent {
 }
 
 impl Intent {
-    /// Whether it takes replicas.
+    /// Whether it takes replicas, as far as the operator is concerned.
     #[must_use]
     pub const fn is_active(&self) -> bool {
         matches!(self, Self::Active)

@@ -1,224 +1,379 @@
-//! The state machine of the membership: it alone says what is true of a host.
-//!
-//! Silence makes a suspect, not a corpse. A suspect is probed, directly and
-//! through other hosts, as in SWIM (Das, Gupta, Motivala: "SWIM", DSN 2002). A
-//! master that was late itself blames nobody, an idea of Lifeguard's (Dadgar,
-//! Phillips, Currey, 2018).
+//! The state machine over all hosts: the one place that says what is true of a host.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
-    ids::NodeName,
+    ids::{NodeName, NodeUid},
+    protocol::ProbeOutcome,
 };
 
 use super::{
-    HostChanged, HostCondition, Standing,
+    HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing,
     brake::Brake,
-    events::{Effect, Event, Probe},
-    host::Host,
-    timing::Timing,
+    events::{Effect, Event, Helper},
+    flapping::Flapping,
+    liveness::{Evidence, Liveness, Patience},
 };
 
-/// Through how many other hosts a suspect is probed in a round.
-const HELPERS: usize = 3;
-/// How many probes may be under way at once; hosts beyond wait, and are not down before.
-const MAX_PROBES: usize = 256;
-/// A timer that is late by more says that this process had no time.
+/// So many other hosts probe a suspect for us.
+pub const HELPERS: usize = 3;
+/// The most probes under way.
+pub const MAX_PROBES: usize = 256;
+/// It looks at least this often, so that a master that was stopped notices it.
+const LOOK_EVERY: DurationMs = DurationMs(250);
+/// A tick that comes so much later than asked for means that the master itself was late.
 const LATE: DurationMs = DurationMs(150);
-/// The master itself looks no oftener than this.
-const LEAST_WAIT: DurationMs = DurationMs(10);
-/// A reason that changes alone is told no oftener than this.
-const WHY_EVERY: DurationMs = DurationMs(1_000);
-/// Of a probe's time, what the way to the helper and back is given.
-const DETOUR: DurationMs = DurationMs(100);
+/// Hosts known from the store have at least this long to call in.
+const CALL_IN: DurationMs = DurationMs(5_000);
+/// How often the words about a host change while its condition does not.
+const WORDS_EVERY: DurationMs = DurationMs(1_000);
+/// What a report costs the master at most, as the part of its time it is given: one host, one report in so long.
+const REPORT_SHARE: DurationMs = DurationMs(2);
+/// Report intervals above the configured one are multiples of this.
+const INTERVAL_STEP: u64 = 250;
 
-#[derive(Debug)]
-struct Told {
-    condition: HostCondition,
-    why: Option<Arc<str>>,
-    at: MonoMs,
+/// What the membership goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The shortest interval of reports.
+    pub report_interval: DurationMs,
+    /// After how long without a report a host is suspect, at that interval.
+    pub suspect_after: DurationMs,
+    /// How long a suspect that is close is probed before it is down.
+    pub probe_window: DurationMs,
+    /// Of which share of all hosts down together on replacement stops.
+    pub brake_share_percent: u32,
+    /// After how long it goes on by itself.
+    pub brake_release_after: DurationMs,
+    /// How long a flapping host has to be ready before it takes replicas.
+    pub flap_hold: DurationMs,
 }
 
-/// Every host's condition, and how it came about.
+#[derive(Debug)]
+struct Host {
+    uid: NodeUid,
+    agent_url: String,
+    intent: Intent,
+    overdue: bool,
+    liveness: Liveness,
+    flapping: Flapping,
+    /// What everybody was told last, and when.
+    told: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
+}
+
+/// All hosts of the cluster.
 #[derive(Debug)]
 pub struct MembershipCore {
-    timing: Timing,
+    settings: Settings,
     hosts: BTreeMap<NodeName, Host>,
-    told: BTreeMap<NodeName, Told>,
     brake: Brake,
+    interval: DurationMs,
+    /// When the interval may become shorter again.
+    shorter_at: MonoMs,
+    rounds: u64,
     probes: usize,
-    /// When it asked to be woken.
-    asked: Option<MonoMs>,
+    /// The tick that was asked for.
+    asked: MonoMs,
+    brake_shown: Option<super::BrakeState>,
 }
 
 impl MembershipCore {
-    /// A cluster without hosts yet.
+    /// A membership without members.
     #[must_use]
-    pub fn new(timing: Timing) -> Self {
-        Self {
-            timing: timing.fresh(),
+    pub fn new(settings: Settings, now: Now) -> (Self, Vec<Effect>) {
+        let core = Self {
+            settings,
             hosts: BTreeMap::new(),
-            told: BTreeMap::new(),
-            brake: Brake::default(),
+            brake: Brake::new(settings.brake_share_percent, settings.brake_release_after),
+            interval: settings.report_interval,
+            shorter_at: now.mono,
+            rounds: 0,
             probes: 0,
-            asked: None,
-        }
+            asked: now.mono + LOOK_EVERY,
+            brake_shown: None,
+        };
+        let effects = vec![Effect::WakeAt(core.asked)];
+        (core, effects)
     }
 
     /// Takes one event.
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.excuse_if_late(now.mono);
+        self.excuse_lateness(now);
         match event {
-            Event::Heard { node, pulse } => {
-                if let Some(host) = self.hosts.get_mut(&node) {
-                    // Of one that was ready before, what is due only moves away.
-                    let as_before = host.standing == Standing::Ready;
-                    host.heard(pulse, now.mono);
-                    if as_before { self.tell(&node, now, &mut effects) } else { self.look_at(&node, now, &mut effects) }
+            Event::Heard(heard) => {
+                let node = heard.node.clone();
+                self.heard(heard, now);
+                // Reports are many: they mind nobody but their own host.
+                if !self.release_brake_if_due(now) {
+                    self.tell(&node, now, &mut effects);
+                    self.show_brake(&mut effects);
+                    return effects;
                 }
             }
-            Event::Known { node, uid, agent_url, intent } => {
-                let grace = self.timing.awaited_for;
-                self.hosts.entry(node).or_insert_with(|| Host::new(uid, agent_url, intent, now.mono, grace));
-                self.look_at_all(now, &mut effects);
-            }
-            Event::IntentChanged { node, intent } => {
-                if let Some(host) = self.hosts.get_mut(&node) {
-                    host.intent = intent;
-                }
-                self.look_at(&node, now, &mut effects);
-            }
+            Event::Known(known) => self.known(known, now),
             Event::ProbeDone { node, round, via, outcome } => {
                 self.probes = self.probes.saturating_sub(1);
-                if let Some(host) = self.hosts.get_mut(&node) {
-                    host.probed(round, via, outcome, now.mono);
-                }
-                self.look_at(&node, now, &mut effects);
+                self.probed(&node, round, via, outcome, now);
             }
             Event::Forgotten(node) => {
                 self.hosts.remove(&node);
-                self.told.remove(&node);
-                self.look_at_all(now, &mut effects);
             }
             Event::ReleaseBrake => {
-                self.brake.release(&mut self.hosts);
-                self.look_at_all(now, &mut effects);
+                self.brake.release();
             }
-            Event::Wake => {
-                self.asked = None;
-                self.look_at_all(now, &mut effects);
-            }
+            Event::Tick => {}
         }
+        self.advance(now, &mut effects);
         effects
     }
 
-    /// How often hosts are to report.
+    /// Whether replacement is held back.
     #[must_use]
-    pub const fn interval(&self) -> DurationMs {
-        self.timing.interval
+    pub const fn is_braking(&self) -> bool {
+        self.brake.is_on()
     }
 
-    /// What is true of `node`, as it was told last.
-    #[must_use]
-    pub fn condition(&self, node: &NodeName) -> Option<HostCondition> {
-        self.told.get(node).map(|told| told.condition)
+    fn patience(&self) -> Patience {
+        let scaled = self.settings.suspect_after.0.saturating_mul(self.interval.0) / self.settings.report_interval.0.max(1);
+        Patience { suspect_after: DurationMs(scaled), window: self.settings.probe_window }
     }
 
-    fn excuse_if_late(&mut self, now: MonoMs) {
-        let Some(lateness) = self.asked.map(|asked| now - asked).filter(|lateness| *lateness > LATE) else { return };
-        // It is excused once: until the timer rings it counts as asked for now.
-        self.asked = Some(now);
-        self.hosts.values_mut().for_each(|host| host.excuse(lateness));
+    /// Within this time of each other hosts went down together.
+    fn together(&self) -> DurationMs {
+        let patience = self.patience();
+        DurationMs(patience.suspect_after.0 + patience.window.0)
     }
 
-    /// What time has brought for every host, and for the cluster.
-    fn look_at_all(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        effects.extend(self.timing.fit(self.hosts.len()).map(Effect::Interval));
-        let names: Vec<NodeName> = self.hosts.keys().cloned().collect();
-        // All suspects are known as such before the first is called down: the brake counts them.
-        self.hosts.values_mut().for_each(|host| host.suspect_if_silent(&self.timing, now.mono));
-        for name in &names {
-            self.move_on(name, now.mono, effects);
+    /// A master that comes to it later than it asked for was stopped, or had no
+    /// processor: it blames nobody for that time (Lifeguard's local health,
+    /// arXiv 1707.00788).
+    fn excuse_lateness(&mut self, now: Now) {
+        let late = now.mono - self.asked;
+        if late > LATE {
+            for host in self.hosts.values_mut() {
+                host.liveness.excuse(late);
+            }
+            self.asked = now.mono;
         }
-        effects.extend(self.brake.look(&mut self.hosts, &self.timing, now.mono));
-        for name in &names {
-            self.tell(name, now, effects);
-        }
-        let wakes = self.hosts.values().filter_map(|host| host.wake_at(&self.timing, now));
-        self.ask(wakes.chain(self.brake.wake_at()).min(), now.mono, effects);
     }
 
-    /// What an event has brought for one host.
-    fn look_at(&mut self, name: &NodeName, now: Now, effects: &mut Vec<Effect>) {
-        self.move_on(name, now.mono, effects);
-        effects.extend(self.brake.look(&mut self.hosts, &self.timing, now.mono));
-        self.tell(name, now, effects);
-        let wake = self.hosts.get(name).and_then(|host| host.wake_at(&self.timing, now));
-        self.ask(wake, now.mono, effects);
+    fn known(&mut self, known: HostKnown, now: Now) {
+        let HostKnown { node, uid, agent_url, intent } = known;
+        if let Some(host) = self.hosts.get_mut(&node) {
+            if host.intent != intent {
+                host.overdue = false;
+            }
+            (host.uid, host.agent_url, host.intent) = (uid, agent_url, intent);
+            return;
+        }
+        let call_in = DurationMs(self.together().0.saturating_mul(2)).max(CALL_IN);
+        let liveness = Liveness::awaited(now.mono + call_in);
+        let host = Host { uid, agent_url, intent, overdue: false, liveness, flapping: Flapping::default(), told: None };
+        self.hosts.insert(node, host);
     }
 
-    fn move_on(&mut self, name: &NodeName, now: MonoMs, effects: &mut Vec<Effect>) {
-        if let Some(host) = self.hosts.get_mut(name) {
-            host.settle(&self.timing, now);
+    fn heard(&mut self, heard: HostHeard, now: Now) {
+        if let Some(host) = self.hosts.get_mut(&heard.node) {
+            host.liveness.heard(heard.engine_ok, heard.round_trip, now.mono);
         }
-        if self.hosts.get(name).is_some_and(|host| host.is_lost(&self.timing, now)) {
-            let held = self.brake.on_loss(&mut self.hosts, name, &self.timing, now);
-            if let Some(host) = self.hosts.get_mut(name) {
-                host.goes_down(held, now);
+    }
+
+    fn probed(&mut self, node: &NodeName, round: u64, via: Option<NodeName>, outcome: ProbeOutcome, now: Now) {
+        let Some(host) = self.hosts.get_mut(node) else { return };
+        let outcome = match outcome {
+            ProbeOutcome::Answered(alive) if alive.uid != host.uid => {
+                ProbeOutcome::Unreachable { why: format!("another host answers at {}", host.agent_url) }
+            }
+            ProbeOutcome::Answered(_) | ProbeOutcome::AgentSilent { .. } | ProbeOutcome::Unreachable { .. } => outcome,
+        };
+        host.liveness.probed(round, via, outcome, now.mono);
+    }
+
+    /// Whatever follows from the time and from what happened.
+    fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let patience = self.patience();
+        for host in self.hosts.values_mut() {
+            host.liveness.doubt_if_silent(patience, now.mono);
+            let past = |deadline| deadline <= now.wall;
+            host.overdue |= matches!(host.intent, Intent::Drained { deadline: Some(deadline) } if past(deadline));
+        }
+        self.call_down(patience, now);
+        self.release_brake_if_due(now);
+        self.fit_interval(now, effects);
+        self.begin_rounds(patience, now, effects);
+        let nodes: Vec<NodeName> = self.hosts.keys().cloned().collect();
+        for node in &nodes {
+            self.tell(node, now, effects);
+        }
+        self.show_brake(effects);
+        self.asked = self.next_look(patience, now);
+        effects.push(Effect::WakeAt(self.asked));
+    }
+
+    fn call_down(&mut self, patience: Patience, now: Now) {
+        let lost: Vec<NodeName> = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.liveness.is_lost(patience, now.mono))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in lost {
+            let mute: Vec<NodeName> =
+                self.hosts.iter().filter(|(_, host)| host.liveness.is_mute()).map(|(node, _)| node.clone()).collect();
+            self.brake.goes_down(&node, mute, self.hosts.len(), self.together(), now);
+            if let Some(host) = self.hosts.get_mut(&node) {
+                host.liveness.goes_down();
+                host.flapping.went_down(now.mono);
             }
         }
-        self.probe_if_due(name, now, effects);
     }
 
-    fn ask(&mut self, at: Option<MonoMs>, now: MonoMs, effects: &mut Vec<Effect>) {
-        if let Some(at) = at {
-            let at = at.max(now + LEAST_WAIT);
-            self.asked = Some(self.asked.map_or(at, |asked| asked.min(at)));
-            effects.push(Effect::WakeAt(at));
-        }
+    fn release_brake_if_due(&mut self, now: Now) -> bool {
+        let hosts = &self.hosts;
+        let lost = |node: &NodeName| {
+            hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Down || host.liveness.is_mute())
+        };
+        self.brake.look(hosts.len(), lost, now)
     }
 
-    fn probe_if_due(&mut self, name: &NodeName, now: MonoMs, effects: &mut Vec<Effect>) {
-        let helpers = if self.hosts.get(name).is_some_and(Host::needs_helpers) { self.helpers(name) } else { Vec::new() };
-        let Some(host) = self.hosts.get_mut(name) else { return };
-        let Some((round, limit)) = host.next_round(&self.timing, now) else { return };
-        if self.probes + 1 + helpers.len() > MAX_PROBES {
-            return host.round_put_off(now);
-        }
-        let agent_url = host.agent_url.clone();
-        host.round_begun(round, 1 + helpers.len());
-        self.probes += 1 + helpers.len();
-        let probe = |via, limit| Probe { node: name.clone(), round, agent_url: agent_url.clone(), via, limit };
-        effects.push(Effect::Probe(probe(None, limit)));
-        let detoured = DurationMs(limit.0.saturating_sub(DETOUR.0));
-        effects.extend(helpers.into_iter().map(|helper| Effect::Probe(probe(Some(helper), detoured))));
+    /// Longer at once when there are more hosts; shorter by a step at a time, so
+    /// that no host is suspected for keeping to the interval it was told last.
+    fn fit_interval(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let least = self.settings.report_interval;
+        let fitting = |slack: u64| {
+            let wanted = (self.hosts.len() as u64).saturating_mul(REPORT_SHARE.0) + slack;
+            if wanted <= least.0 { least } else { DurationMs(wanted.div_ceil(INTERVAL_STEP) * INTERVAL_STEP) }
+        };
+        let interval = if fitting(0) > self.interval {
+            fitting(0)
+        } else if fitting(INTERVAL_STEP / 2) < self.interval && self.shorter_at <= now.mono {
+            DurationMs(self.interval.0.saturating_sub(INTERVAL_STEP)).max(least)
+        } else {
+            return;
+        };
+        self.shorter_at = now.mono + DurationMs(self.interval.0.max(interval.0) * 2);
+        self.interval = interval;
+        effects.push(Effect::Interval(interval));
     }
 
-    /// The next few hosts by name that are heard of.
-    fn helpers(&self, of: &NodeName) -> Vec<(NodeName, Arc<str>)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let after = self.hosts.range::<NodeName, _>((Excluded(of), Unbounded));
-        let before = self.hosts.range::<NodeName, _>((Unbounded, Excluded(of)));
-        let ready = after.chain(before).filter(|(_, host)| host.standing == Standing::Ready);
-        ready.take(HELPERS).map(|(name, host)| (name.clone(), host.agent_url.clone())).collect()
-    }
-
-    fn tell(&mut self, name: &NodeName, now: Now, effects: &mut Vec<Effect>) {
-        let Some(host) = self.hosts.get(name) else { return };
-        let condition = host.condition(now);
-        let told = self.told.get(name);
-        let same = told.is_some_and(|told| told.condition == condition);
-        if same && told.is_some_and(|told| now.mono - told.at < WHY_EVERY) {
+    /// Begins rounds of probes that are due, the longest waiting first, as far as
+    /// the bound of probes under way allows.
+    fn begin_rounds(&mut self, patience: Patience, now: Now, effects: &mut Vec<Effect>) {
+        let mut due: Vec<(MonoMs, NodeName)> =
+            self.hosts.iter().filter_map(|(node, host)| Some((host.liveness.round_due(now.mono)?, node.clone()))).collect();
+        if due.is_empty() {
             return;
         }
-        let why: Option<Arc<str>> = host.why(&self.timing).map(Arc::from);
-        if same && told.is_some_and(|told| told.why == why) {
-            return;
+        due.sort_unstable();
+        let ready: Vec<Helper> = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.liveness.standing() == Standing::Ready)
+            .map(|(node, host)| Helper { node: node.clone(), agent_url: host.agent_url.clone() })
+            .collect();
+        let helpers = HELPERS.min(ready.len());
+        for (_, node) in due {
+            if self.probes + 1 + helpers > MAX_PROBES {
+                return;
+            }
+            let Some(host) = self.hosts.get_mut(&node) else { continue };
+            self.rounds += 1;
+            let round = self.rounds;
+            let limit = host.liveness.probe_limit(patience);
+            host.liveness.round_begins(round, 1 + helpers, now.mono);
+            self.probes += 1 + helpers;
+            // Other hosts each round, evenly over all.
+            let first = spread(&node, round) % ready.len().max(1);
+            let through = (0..helpers).map(|n| Some(ready[(first + n * ready.len() / helpers) % ready.len()].clone()));
+            effects.extend(std::iter::once(None).chain(through).map(|via| Effect::Probe {
+                node: node.clone(),
+                agent_url: host.agent_url.clone(),
+                via,
+                limit,
+                round,
+            }));
         }
-        self.told.insert(name.clone(), Told { condition, why: why.clone(), at: now.mono });
-        effects.push(Effect::Changed(HostChanged { node: name.clone(), condition, why }));
     }
+
+    /// Tells everybody of `node` if there is something to tell.
+    fn tell(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
+        let braking = self.brake.is_on();
+        let Some(host) = self.hosts.get_mut(node) else { return };
+        let standing = host.liveness.standing();
+        let condition = HostCondition {
+            standing,
+            intent: host.intent,
+            overdue: host.overdue,
+            flapping: host.flapping.look(standing == Standing::Ready, self.settings.flap_hold, now.mono),
+            held: braking && standing == Standing::Down,
+        };
+        let why = why(host, condition, self.settings.flap_hold).map(Arc::from);
+        if let Some((told, words, at)) = &host.told {
+            let same = *told == condition;
+            if same && (*words == why || now.mono - *at < WORDS_EVERY) {
+                return;
+            }
+        }
+        host.told = Some((condition, why.clone(), now.mono));
+        effects.push(Effect::Changed(HostChanged { node: node.clone(), condition, why }));
+    }
+
+    fn show_brake(&mut self, effects: &mut Vec<Effect>) {
+        let down = self.hosts.iter().filter(|(_, host)| host.liveness.standing() == Standing::Down);
+        let state = self.brake.is_on().then(|| self.brake.state(down.map(|(node, _)| node.clone()))).flatten();
+        if state != self.brake_shown {
+            self.brake_shown.clone_from(&state);
+            effects.push(Effect::Brake(state));
+        }
+    }
+
+    fn next_look(&self, patience: Patience, now: Now) -> MonoMs {
+        let full = self.probes + 1 + HELPERS > MAX_PROBES;
+        let deadlines = self.hosts.values().filter_map(|host| host.liveness.deadline(patience));
+        // A round that waits for its turn is begun when a probe comes back.
+        let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
+        ahead.map_or(now.mono + LOOK_EVERY, |at| at.clamp(now.mono + DurationMs(1), now.mono + LOOK_EVERY))
+    }
+}
+
+/// What led to `condition`, for people.
+fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<String> {
+    let flaps = || {
+        let minutes = flap_hold.0 / 60_000;
+        format!("it went down three times within ten minutes, and takes new replicas once it has been up for {minutes} min")
+    };
+    match condition.standing {
+        Standing::Awaited => Some("it has not called in since the master started".to_owned()),
+        Standing::Ready => condition.flapping.then(flaps),
+        Standing::Suspect => Some(match host.liveness.evidence() {
+            Some(Evidence::Answers { via: None }) => "it answers probes, but its reports do not arrive".to_owned(),
+            Some(Evidence::Answers { via: Some(via) }) => {
+                format!("it answers probes (through {via}), but its reports do not arrive")
+            }
+            Some(Evidence::AgentSilent { .. }) | None => "its reports do not arrive; it is being probed".to_owned(),
+        }),
+        Standing::AgentDown => Some(match host.liveness.evidence() {
+            Some(Evidence::AgentSilent { why }) => {
+                format!("the host is there, its agent is not ({why}); what runs there runs on")
+            }
+            Some(Evidence::Answers { .. }) | None => "the host is there, its agent is not; what runs there runs on".to_owned(),
+        }),
+        Standing::EngineDown => Some("its engine does not answer".to_owned()),
+        Standing::Down if condition.held => Some(
+            "neither reports nor probes reach it; so many hosts went down together that its replicas are not replaced for now \
+             (see /v1/cluster)"
+                .to_owned(),
+        ),
+        Standing::Down => Some("neither reports nor probes reach it".to_owned()),
+    }
+}
+
+/// A number for a host and a round: FNV-1a, so that the same run chooses the same helpers.
+fn spread(node: &NodeName, round: u64) -> usize {
+    let bytes = node.as_str().bytes().chain(round.to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    usize::try_from(hash >> 32).unwrap_or_default()
 }

@@ -1,88 +1,46 @@
 //! What can happen to the membership, and what is to be done.
 
-use std::sync::Arc;
-
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{NodeName, NodeUid},
+    ids::NodeName,
     protocol::ProbeOutcome,
 };
 
-use super::{HostChanged, Intent};
-
-/// What a host's runner tells of every report that counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pulse {
-    /// The host's lasting identity.
-    pub uid: NodeUid,
-    /// Where its agent is reached.
-    pub agent_url: Arc<str>,
-    /// Why its engine does not answer, while it does not.
-    pub engine_error: Option<Arc<str>>,
-    /// How long its last report took to be answered.
-    pub round_trip: DurationMs,
-}
+use super::{BrakeState, HostChanged, HostHeard, HostKnown};
 
 /// What can happen to the membership.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Event {
-    /// A host has a runner from now on: the store knows it, or it has just registered.
-    Known {
-        /// Which host.
-        node: NodeName,
-        /// Its lasting identity.
-        uid: NodeUid,
-        /// Where its agent is reached.
-        agent_url: Arc<str>,
-        /// What the operator wants of it.
-        intent: Intent,
-    },
-    /// A host has reported, and the store knows it.
-    Heard {
-        /// Which host.
-        node: NodeName,
-        /// What it said.
-        pulse: Pulse,
-    },
-    /// The operator wants something else of a host, durably.
-    IntentChanged {
-        /// Which host.
-        node: NodeName,
-        /// What is wanted now.
-        intent: Intent,
-    },
-    /// A probe came back, or was given up.
+    /// The store knows this of a host.
+    Known(HostKnown),
+    /// A host has registered or reported.
+    Heard(HostHeard),
+    /// What a probe brought. Every [`Effect::Probe`] comes back so exactly once.
     ProbeDone {
-        /// Which host was probed.
+        /// The host that was probed.
         node: NodeName,
-        /// In which round.
-        round: u32,
-        /// Through which other host; `None`: directly.
+        /// Which round of probes.
+        round: u64,
+        /// The host that probed for us; `None`: we did.
         via: Option<NodeName>,
-        /// What it brought.
+        /// What came of it.
         outcome: ProbeOutcome,
     },
-    /// The operator has forgotten a host.
+    /// A host is no member any more.
     Forgotten(NodeName),
-    /// The operator wants replacement to go on.
+    /// An operator lets replacement go on.
     ReleaseBrake,
     /// The time that was asked for has come.
-    Wake,
+    Tick,
 }
 
-/// A look at a host whose reports do not come.
+/// A host that probes another for us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
+pub struct Helper {
     /// Which host.
     pub node: NodeName,
-    /// In which round.
-    pub round: u32,
-    /// Where its agent should be.
-    pub agent_url: Arc<str>,
-    /// Through which other host, and where that one's agent is; `None`: directly.
-    pub via: Option<(NodeName, Arc<str>)>,
-    /// How long it may take; whoever carries it out answers within that.
-    pub limit: DurationMs,
+    /// Where its agent listens.
+    pub agent_url: String,
 }
 
 /// What is to be done.
@@ -90,25 +48,23 @@ pub struct Probe {
 pub enum Effect {
     /// Tell everybody.
     Changed(HostChanged),
-    /// Look at a host; comes back as [`Event::ProbeDone`].
-    Probe(Probe),
-    /// Hosts are to report this often from now on.
+    /// See whether an agent answers; comes back as [`Event::ProbeDone`] in any case.
+    Probe {
+        /// The host to probe.
+        node: NodeName,
+        /// Where its agent listens.
+        agent_url: String,
+        /// Who is to probe it; `None`: we do.
+        via: Option<Helper>,
+        /// How long it may take.
+        limit: DurationMs,
+        /// Which round of probes.
+        round: u64,
+    },
+    /// Hosts are to report at this interval.
     Interval(DurationMs),
-    /// The brake was put on or released.
+    /// Show this to readers; `None`: the brake is not on.
     Brake(Option<BrakeState>),
-    /// Send [`Event::Wake`] then, or earlier.
+    /// Send [`Event::Tick`] then, or earlier.
     WakeAt(MonoMs),
-}
-
-/// Why replacement is on hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrakeState {
-    /// Since when.
-    pub since: MonoMs,
-    /// When it is released by itself at the latest.
-    pub until: MonoMs,
-    /// How many hosts had been lost together.
-    pub lost: usize,
-    /// Of how many.
-    pub of: usize,
 }

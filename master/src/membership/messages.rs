@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use actix::Message;
-use shef_common::ids::NodeName;
+use shef_common::{
+    clock::DurationMs,
+    ids::{NodeName, NodeUid},
+};
 
-use super::HostCondition;
+use super::{HostCondition, Intent};
 
 /// A host is in another condition than before.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -19,12 +22,47 @@ pub struct HostChanged {
     pub why: Option<Arc<str>>,
 }
 
-/// Something that concerns the membership.
-#[derive(Debug, Clone, Message)]
+/// The store knows this of a host: it is new, or something of it has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct MembershipEvent(pub super::Event);
+pub struct HostKnown {
+    /// Which host.
+    pub node: NodeName,
+    /// Its lasting identity: a probe that another one answers says nothing of it.
+    pub uid: NodeUid,
+    /// Where its agent listens.
+    pub agent_url: String,
+    /// What the operator wants of it.
+    pub intent: Intent,
+}
 
-/// Hosts are to report this often from now on.
-#[derive(Debug, Clone, Copy, Message)]
+/// A host that the store knows has registered or reported.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct ReportInterval(pub shef_common::clock::DurationMs);
+pub struct HostHeard {
+    /// Which host.
+    pub node: NodeName,
+    /// Whether its engine answers.
+    pub engine_ok: bool,
+    /// How long its last report took to be answered.
+    pub round_trip: Option<DurationMs>,
+}
+
+/// The operator has forgotten a host for good: whatever it ran counts as gone.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct HostForgotten {
+    /// Which host.
+    pub node: NodeName,
+}
+
+/// An operator lets replacement go on though many hosts are down. Answered by
+/// whether the brake was on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "bool")]
+pub struct ReleaseBrake;
+
+/// Hosts are to report at another interval from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct IntervalChanged(pub DurationMs);

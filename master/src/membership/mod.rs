@@ -1,11 +1,11 @@
 //! Which hosts are there: suspicion, probes, the brake, and what operators want.
 //!
+//! One actor for all hosts, and the only one who says what is true of a host.
 //! Invariants:
 //!
-//! - Nobody else says what is true of a host; everybody is told by one message.
-//! - A host is down only after silence, and after rounds of probes by the master
-//!   and by other hosts that all came back with nothing.
-//! - A host whose agent or engine alone is away is not down: what runs there is not doubled.
+//! - A host is down only after it was silent for long enough to be suspected,
+//!   and then a whole window of probes, ours and other agents', brought nothing.
+//! - A master that was late itself blames nobody for what it did not hear.
 //! - While the brake is on, no host counts as lost.
 
 mod actor;
@@ -15,13 +15,13 @@ mod core;
 #[cfg(test)]
 mod core_tests;
 mod events;
-mod host;
+mod flapping;
+mod liveness;
 mod messages;
-mod timing;
 
 pub use actor::{MembershipActor, MembershipOutlets};
+pub use brake::BrakeState;
 pub use condition::{HostCondition, Intent, Standing};
-pub use core::MembershipCore;
-pub use events::{BrakeState, Effect, Event, Probe, Pulse};
-pub use messages::{HostChanged, MembershipEvent, ReportInterval};
-pub use timing::Timing;
+pub use core::{MembershipCore, Settings};
+pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
+pub use messages::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake};

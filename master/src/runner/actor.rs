@@ -16,13 +16,13 @@ use super::{
     core::RunnerCore,
     events::{Effect, Event, Ticket},
     messages::{
-        FenceChanged, HostGone, HostStatuses, IntentRefused, Register, RegisterRefused, SetIntent, StaleFence, TakeReport,
+        FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Register, RegisterRefused, StaleFence, TakeReport,
     },
     outbox::PushFailure,
     record::NodeRecord,
 };
 use crate::{
-    membership::{Event as Known, HostChanged, MembershipEvent, ReportInterval},
+    membership::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged},
     post::{Alarm, MAILBOX, post},
     service::Orders,
     store::{Commit, Key, Write},
@@ -36,8 +36,12 @@ pub struct RunnerOutlets {
     pub statuses: Recipient<HostStatuses>,
     /// Hands confirmed removals to services.
     pub gone: Recipient<HostGone>,
-    /// Is told that the host is heard of.
-    pub membership: Recipient<MembershipEvent>,
+    /// Is told what the store knows of hosts.
+    pub known: Recipient<HostKnown>,
+    /// Is told that hosts are heard of.
+    pub heard: Recipient<HostHeard>,
+    /// Is told of hosts that are no members any more.
+    pub forgotten: Recipient<HostForgotten>,
     /// Is told when an agent follows a higher fence.
     pub stale_fence: Recipient<StaleFence>,
     /// Makes the host's record durable.
@@ -56,10 +60,12 @@ pub struct RunnerActor {
     core: RunnerCore,
     out: RunnerOutlets,
     initial: Vec<Effect>,
-    registered: Option<Registered>,
-    ack: Option<ReportAck>,
-    waiting: BTreeMap<Ticket, oneshot::Sender<bool>>,
+    /// Who waits for a registration's answer. An agent registers once at a time:
+    /// a later one takes the place of one that was given up.
+    registers: Option<oneshot::Sender<Result<Registered, RegisterRefused>>>,
+    operators: BTreeMap<Ticket, oneshot::Sender<Result<(), OperateRefused>>>,
     tickets: Ticket,
+    ack: Option<ReportAck>,
     alarm: Alarm,
 }
 
@@ -67,7 +73,7 @@ impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, registered: None, ack: None, waiting: BTreeMap::new(), tickets: 0, alarm: Alarm::new() }
+        Self { node, core, out, initial, registers: None, operators: BTreeMap::new(), tickets: 0, ack: None, alarm: Alarm::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -78,22 +84,25 @@ impl RunnerActor {
     fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         for effect in effects {
             match effect {
-                Effect::Registered(registered) => self.registered = Some(registered),
+                Effect::Registered(registered) => self.answer(Ok(registered)),
+                Effect::RegisterLater(why) => self.answer(Err(RegisterRefused::Later(why))),
                 Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Operated(ticket, answer) => {
+                    if let Some(caller) = self.operators.remove(&ticket) {
+                        // The caller may have given up; what it asked for is decided all the same.
+                        let _ = caller.send(answer);
+                    }
+                }
+                Effect::Forgotten => {
+                    log::warn!(node:% = self.node; "the host is forgotten");
+                    self.out.view.hide_host(&self.node);
+                    post(ctx, &self.out.forgotten, HostForgotten { node: self.node.clone() });
+                }
                 Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
                 Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
-                Effect::Heard(pulse) => self.tell(Known::Heard { node: self.node.clone(), pulse }, ctx),
-                Effect::Reply { ticket, durable } => {
-                    if let Some(answer) = self.waiting.remove(&ticket) {
-                        // Whoever asked may have given up.
-                        let _ = answer.send(durable);
-                    }
-                }
-                Effect::IntentChanged(intent) => {
-                    log::info!(node:% = self.node, intent:?; "the operator wants something else of this host");
-                    self.tell(Known::IntentChanged { node: self.node.clone(), intent }, ctx);
-                }
+                Effect::Known(known) => post(ctx, &self.out.known, *known),
+                Effect::Heard(heard) => post(ctx, &self.out.heard, heard),
                 Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
                 Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),
                 Effect::Publish(view) => self.out.view.show_host(*view),
@@ -105,8 +114,11 @@ impl RunnerActor {
         }
     }
 
-    fn tell(&self, event: Known, ctx: &mut Context<Self>) {
-        post(ctx, &self.out.membership, MembershipEvent(event));
+    fn answer(&mut self, answer: Result<Registered, RegisterRefused>) {
+        if let Some(caller) = self.registers.take() {
+            // The caller may have given up; the host is known all the same.
+            let _ = caller.send(answer);
+        }
     }
 
     fn push(&self, agent_url: &str, push: Push, ctx: &mut Context<Self>) {
@@ -162,11 +174,29 @@ impl Actor for RunnerActor {
 }
 
 impl Handler<Register> for RunnerActor {
-    type Result = Result<Registered, RegisterRefused>;
+    type Result = ResponseFuture<Result<Registered, RegisterRefused>>;
     fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
         log::info!(node:% = self.node, boot:% = registration.boot, engine = registration.host.engine_version; "host registers");
+        let (answer, answered) = oneshot::channel();
+        self.registers = Some(answer);
         self.event(Event::Register(Box::new(registration)), ctx);
-        self.registered.take().ok_or_else(|| RegisterRefused::Later("the runner gave no answer".to_owned()))
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| Err(RegisterRefused::Later("the host registers once more meanwhile".to_owned())))
+        })
+    }
+}
+
+impl Handler<Operate> for RunnerActor {
+    type Result = ResponseFuture<Result<(), OperateRefused>>;
+    fn handle(&mut self, Operate { node, operation }: Operate, ctx: &mut Self::Context) -> Self::Result {
+        log::info!(node:%, operation:?; "an operator asks");
+        let (answer, answered) = oneshot::channel();
+        self.tickets += 1;
+        self.operators.insert(self.tickets, answer);
+        self.event(Event::Operate(self.tickets, operation), ctx);
+        Box::pin(
+            async move { answered.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned()))) },
+        )
     }
 }
 
@@ -195,28 +225,14 @@ impl Handler<FenceChanged> for RunnerActor {
 
 impl Handler<HostChanged> for RunnerActor {
     type Result = ();
-    fn handle(&mut self, HostChanged { condition, why, .. }: HostChanged, ctx: &mut Self::Context) {
-        self.event(Event::HostChanged { condition, why }, ctx);
+    fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
+        self.event(Event::HostChanged(change), ctx);
     }
 }
 
-impl Handler<ReportInterval> for RunnerActor {
+impl Handler<IntervalChanged> for RunnerActor {
     type Result = ();
-    fn handle(&mut self, ReportInterval(interval): ReportInterval, ctx: &mut Self::Context) {
+    fn handle(&mut self, IntervalChanged(interval): IntervalChanged, ctx: &mut Self::Context) {
         self.event(Event::Interval(interval), ctx);
-    }
-}
-
-impl Handler<SetIntent> for RunnerActor {
-    type Result = ResponseFuture<Result<(), IntentRefused>>;
-    fn handle(&mut self, SetIntent { intent, .. }: SetIntent, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        self.tickets += 1;
-        self.waiting.insert(self.tickets, answer);
-        self.event(Event::SetIntent { ticket: self.tickets, intent }, ctx);
-        Box::pin(async move {
-            let durable = answered.await.unwrap_or(false);
-            durable.then_some(()).ok_or_else(|| IntentRefused::Store("the store did not take the change".to_owned()))
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! The state machine of one host's runner.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -9,15 +9,15 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use std::sync::Arc;
-
 use super::{
     events::{Effect, Event, Ticket},
+    messages::{OperateRefused, Operation},
+    operations::Operations,
     outbox::Outbox,
     record::NodeRecord,
-    view::NodeView,
+    view::{IntentView, NodeView},
 };
-use crate::membership::{HostCondition, Intent, Pulse, Standing};
+use crate::membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
@@ -27,8 +27,6 @@ struct Link {
     boot: BootId,
     last_seq: u64,
     full_seen: bool,
-    /// The interval that this run of the agent was told of.
-    interval: DurationMs,
 }
 
 /// One host's runner.
@@ -36,21 +34,21 @@ struct Link {
 pub struct RunnerCore {
     cluster: ClusterId,
     fence: Fence,
-    interval: DurationMs,
+    report_interval: DurationMs,
     record: NodeRecord,
     version: Option<Version>,
     commit_in_flight: Option<NodeRecord>,
     durable: Option<NodeRecord>,
     store_retry_at: Option<MonoMs>,
+    operations: Operations,
+    /// A registration waits until the host is durable.
+    registers: bool,
     condition: HostCondition,
     why: Option<Arc<str>>,
-    /// Whether it was heard of since it was last called down.
-    heard: bool,
-    /// The operator's wish that the membership was told of.
-    intent_told: Intent,
-    /// Operators who wait for their wish to be durable.
-    asked: Vec<Ticket>,
+    /// Nothing is sent to a host that is down until it is heard of again.
+    silent: bool,
     last_report: Option<WallMs>,
+    round_trip: Option<DurationMs>,
     engine_error: Option<String>,
     link: Option<Link>,
     outbox: Outbox,
@@ -63,31 +61,37 @@ impl RunnerCore {
     pub fn new(
         cluster: ClusterId,
         fence: Fence,
-        interval: DurationMs,
+        report_interval: DurationMs,
         record: NodeRecord,
         version: Option<Version>,
     ) -> (Self, Vec<Effect>) {
         let core = Self {
             cluster,
             fence,
-            interval,
+            report_interval,
             version,
             commit_in_flight: None,
             durable: version.map(|_| record.clone()),
             store_retry_at: None,
+            operations: Operations::default(),
+            registers: false,
             condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
             why: None,
-            heard: false,
-            intent_told: record.intent,
-            asked: Vec::new(),
+            silent: false,
+            record,
             last_report: None,
+            round_trip: None,
             engine_error: None,
             link: None,
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
-            record,
         };
-        let effects = vec![Effect::Publish(Box::new(core.view()))];
+        let mut effects = Vec::new();
+        if core.is_forgotten() {
+            return (core, effects);
+        }
+        effects.push(Effect::Publish(Box::new(core.view())));
+        effects.extend(core.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
         (core, effects)
     }
 
@@ -99,7 +103,10 @@ impl RunnerCore {
         match event {
             Event::Register(registration) => self.register(*registration, now, &mut effects),
             Event::Report(report) => show = self.report(report, now, &mut effects),
+            // What is ordered of a host that is forgotten was on its way when it was.
+            Event::Order { .. } if self.is_forgotten() => show = false,
             Event::Order { set, remove } => self.outbox.order(set, remove, now.mono),
+            Event::Operate(ticket, operation) => self.operate(ticket, operation, now, &mut effects),
             Event::PushDone { revision, outcome } => {
                 let after = self.outbox.done(revision, outcome, &self.fence, now.mono);
                 effects.extend(after.stale.map(Effect::StaleFence));
@@ -109,42 +116,38 @@ impl RunnerCore {
                 self.fence = fence;
                 self.outbox.start_over();
             }
-            Event::Committed => {
-                self.version = Some(self.version.map_or(Version(1), Version::next));
-                let first = self.durable.is_none();
-                self.durable = self.commit_in_flight.take();
-                // Nothing is placed on a host that the store does not know.
-                if first && self.heard {
-                    effects.push(Effect::Heard(self.pulse(DurationMs(0))));
-                }
-                self.tell_intent(&mut effects);
-                self.answer_operator(&mut effects);
-            }
-            Event::CommitFailed => {
-                self.commit_in_flight = None;
-                self.refuse_operator(&mut effects);
-                self.store_retry_at = Some(now.mono + STORE_RETRY);
-                effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
-            }
-            Event::HostChanged { condition, why } => {
-                self.heard &= condition.standing != Standing::Down;
+            Event::HostChanged(HostChanged { condition, why, .. }) => {
+                self.silent = condition.standing == Standing::Down;
                 (self.condition, self.why) = (condition, why);
             }
             Event::Interval(interval) => {
-                self.interval = interval;
+                self.report_interval = interval;
                 show = false;
             }
-            Event::SetIntent { ticket, intent } => {
-                self.record.intent = intent;
-                self.asked.push(ticket);
-                self.answer_operator(&mut effects);
+            Event::Committed => self.committed(&mut effects),
+            Event::CommitFailed => {
+                self.commit_in_flight = None;
+                self.store_retry_at = Some(now.mono + STORE_RETRY);
+                effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
+                if std::mem::take(&mut self.registers) {
+                    effects.push(Effect::RegisterLater("the host could not be made durable; it is tried again".to_owned()));
+                }
+                if let Some(durable) = self.durable.as_ref().filter(|_| !self.operations.is_empty()) {
+                    (self.record.intent, self.record.forgotten) = (durable.intent, durable.forgotten);
+                    let refused = OperateRefused::Store("it could not be made durable; nothing has changed".to_owned());
+                    self.operations.answer(&Err(refused), &mut effects);
+                }
             }
             Event::Wake => show = false,
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
-        if show {
-            effects.push(Effect::Publish(Box::new(self.view())));
+        if self.durable.as_ref() == Some(&self.record) && !self.operations.is_empty() {
+            self.operations.answer(&Ok(()), &mut effects);
+        }
+        if show && !self.is_forgotten() {
+            // Before anybody is answered.
+            effects.insert(0, Effect::Publish(Box::new(self.view())));
         }
         effects
     }
@@ -155,66 +158,94 @@ impl RunnerCore {
         &self.record.uid
     }
 
-    fn tell_intent(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(durable) = self.durable.as_ref().filter(|durable| durable.intent != self.intent_told) {
-            self.intent_told = durable.intent;
-            effects.push(Effect::IntentChanged(durable.intent));
+    /// Whether the store knows that it is no member any more.
+    fn is_forgotten(&self) -> bool {
+        self.durable.as_ref().is_some_and(|record| record.forgotten.is_some())
+    }
+
+    fn operate(&mut self, ticket: Ticket, operation: Operation, now: Now, effects: &mut Vec<Effect>) {
+        let taken = if self.durable.is_none() {
+            Err(OperateRefused::Store("the host is not durable yet; ask again".to_owned()))
+        } else {
+            self.operations.take(ticket, operation, &mut self.record, self.condition.standing, now)
+        };
+        match taken {
+            Ok(()) => self.store_retry_at = None,
+            Err(refused) => effects.push(Effect::Operated(ticket, Err(refused))),
         }
     }
 
-    /// Answers who waits, once the latest wish is durable.
-    fn answer_operator(&mut self, effects: &mut Vec<Effect>) {
-        if self.durable.as_ref().is_some_and(|durable| durable.intent == self.record.intent) {
-            effects.extend(self.asked.drain(..).map(|ticket| Effect::Reply { ticket, durable: true }));
-        }
-    }
-
-    /// The store did not take the wish: nothing has changed.
-    fn refuse_operator(&mut self, effects: &mut Vec<Effect>) {
-        if !self.asked.is_empty() {
-            self.record.intent = self.intent_told;
-            effects.extend(self.asked.drain(..).map(|ticket| Effect::Reply { ticket, durable: false }));
-        }
+    /// A forgotten host is here again: it is a new one, and is told to run nothing of before.
+    fn revive(&mut self, now: Now) {
+        (self.record.forgotten, self.record.intent, self.record.joined) = (None, Intent::Active, now.wall);
+        (self.condition, self.why) = (HostCondition::of(Standing::Awaited), None);
+        self.durable = None;
+        self.outbox.forget();
     }
 
     fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_forgotten() {
+            self.revive(now);
+        } else if self.record.forgotten.is_some() {
+            effects.push(Effect::RegisterLater("the host is being forgotten; register once more".to_owned()));
+            return;
+        }
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
             // Another run of the agent may begin anew with every status.
             self.statuses.clear();
-            self.link = Some(Link { boot: registration.boot, last_seq: 0, full_seen: false, interval: self.interval });
+            self.link = Some(Link { boot: registration.boot, last_seq: 0, full_seen: false });
         }
         self.record.uid = registration.uid;
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         self.outbox.registered(holds);
-        if let Some(link) = &mut self.link {
-            link.interval = self.interval;
-        }
-        self.heard(DurationMs(0), now, effects);
-        effects.push(Effect::Registered(Registered {
-            cluster: self.cluster.clone(),
-            fence: self.fence.clone(),
-            report_interval_ms: self.interval.0,
-        }));
-    }
-
-    fn heard(&mut self, round_trip: DurationMs, now: Now, effects: &mut Vec<Effect>) {
-        self.heard = true;
-        self.last_report = Some(now.wall);
-        // Nothing is placed on a host that the store does not know.
+        self.heard(now, effects);
+        self.registers = true;
         if self.durable.is_some() {
-            effects.push(Effect::Heard(self.pulse(round_trip)));
+            self.answer_registration(effects);
         }
     }
 
-    fn pulse(&self, round_trip: DurationMs) -> Pulse {
-        Pulse {
-            uid: self.record.uid.clone(),
-            agent_url: self.record.host.agent_url.as_str().into(),
-            engine_error: self.engine_error.as_deref().map(Arc::from),
-            round_trip,
+    fn answer_registration(&mut self, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.registers) {
+            effects.push(Effect::Registered(Registered {
+                cluster: self.cluster.clone(),
+                fence: self.fence.clone(),
+                report_interval_ms: self.report_interval.0,
+            }));
         }
+    }
+
+    fn committed(&mut self, effects: &mut Vec<Effect>) {
+        self.version = Some(self.version.map_or(Version(1), Version::next));
+        let first = self.durable.is_none();
+        self.durable = self.commit_in_flight.take();
+        if self.is_forgotten() {
+            self.outbox.forget();
+            self.statuses.clear();
+            self.link = None;
+            effects.push(Effect::Forgotten);
+            return;
+        }
+        effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
+        // Nothing is placed on a host that the store does not know.
+        if first && self.link.is_some() {
+            effects.push(Effect::Heard(self.sign_of_life()));
+            self.answer_registration(effects);
+        }
+    }
+
+    fn heard(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.silent = false;
+        self.last_report = Some(now.wall);
+        if self.durable.is_some() {
+            effects.push(Effect::Heard(self.sign_of_life()));
+        }
+    }
+
+    fn sign_of_life(&self) -> HostHeard {
+        HostHeard { node: self.record.node.clone(), engine_ok: self.engine_error.is_none(), round_trip: self.round_trip }
     }
 
     /// Returns whether readers should see a change.
@@ -224,7 +255,7 @@ impl RunnerCore {
             fence: self.fence.clone(),
             want_full: false,
             want_registration: !known,
-            report_interval_ms: None,
+            report_interval_ms: known.then_some(self.report_interval.0),
             push: None,
         };
         let Some(link) = self.link.as_mut().filter(|_| known) else {
@@ -238,15 +269,14 @@ impl RunnerCore {
         link.last_seq = report.seq;
         link.full_seen |= report.full;
         let full_missing = !link.full_seen;
-        if link.interval != self.interval {
-            link.interval = self.interval;
-            ack.report_interval_ms = Some(self.interval.0);
-        }
+        let first = self.last_report.is_none();
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
-        self.heard(DurationMs(report.round_trip_ms.unwrap_or(0)), now, effects);
+        self.round_trip = report.round_trip_ms.map(DurationMs);
+        self.heard(now, effects);
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
+        self.outbox.reported(accepted);
         if report.full {
             let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
@@ -254,8 +284,11 @@ impl RunnerCore {
         }
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
+        if self.durable.is_some() {
+            ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
+        }
         effects.push(Effect::Ack(ack));
-        statuses || engine_changed || removing != self.outbox.removing()
+        statuses || first || engine_changed || removing != self.outbox.removing()
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
@@ -291,7 +324,7 @@ impl RunnerCore {
     }
 
     fn push_if_needed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link.is_none() || !self.heard {
+        if self.link.is_none() || self.silent || self.durable.is_none() {
             return;
         }
         if let Some(push) = self.outbox.next_push(&self.cluster, &self.fence, now.mono) {
@@ -300,8 +333,9 @@ impl RunnerCore {
     }
 
     fn commit_if_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // A host that only the store knows is written again when its operator wants something of it.
-        if self.link.is_none() && self.durable.is_none()
+        // A host that is new registers before it is written.
+        let is_new = self.link.is_none() && self.version.is_none();
+        if is_new
             || self.commit_in_flight.is_some()
             || self.durable.as_ref() == Some(&self.record)
             || self.store_retry_at.is_some_and(|at| at > now.mono)
@@ -313,12 +347,20 @@ impl RunnerCore {
     }
 
     fn view(&self) -> NodeView {
-        let why = self.why.as_deref().map(str::to_owned).or_else(|| self.outbox.error().map(str::to_owned));
+        let own = || self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
+        let why = match self.condition.standing {
+            // Its own words say more than ours.
+            Standing::Ready | Standing::EngineDown => own().or_else(|| self.why.as_deref().map(str::to_owned)),
+            Standing::Awaited | Standing::Suspect | Standing::AgentDown | Standing::Down => {
+                self.why.as_deref().map(str::to_owned).or_else(own)
+            }
+        };
+        let intent = self.durable.as_ref().unwrap_or(&self.record).intent;
         NodeView {
             name: self.record.node.clone(),
             uid: self.record.uid.clone(),
             state: self.condition.standing,
-            intent: self.record.intent,
+            intent: IntentView::of(intent, self.condition.overdue && self.condition.intent == intent),
             flapping: self.condition.flapping,
             held: self.condition.held,
             why,
@@ -328,5 +370,14 @@ impl RunnerCore {
             wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),
             removing: u32::try_from(self.outbox.removing()).unwrap_or(u32::MAX),
         }
+    }
+}
+
+fn known(record: &NodeRecord) -> HostKnown {
+    HostKnown {
+        node: record.node.clone(),
+        uid: record.uid.clone(),
+        agent_url: record.host.agent_url.clone(),
+        intent: record.intent,
     }
 }

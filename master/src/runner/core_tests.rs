@@ -12,16 +12,14 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use crate::membership::{HostCondition, Intent, Standing};
-
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
+    messages::{OperateRefused, Operation, Wish},
     outbox::PushFailure,
     record::NodeRecord,
 };
-
-const INTERVAL: DurationMs = DurationMs(500);
+use crate::membership::{HostChanged, HostCondition, Intent, Standing};
 
 fn fence(epoch: u64) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
@@ -64,6 +62,7 @@ fn record() -> NodeRecord {
         },
         joined: WallMs(0),
         intent: Intent::Active,
+        forgotten: None,
     }
 }
 
@@ -153,7 +152,10 @@ struct Model {
     wanted: BTreeSet<ReplicaId>,
     removing: BTreeSet<ReplicaId>,
     ack: Option<ReportAck>,
-    pulses: usize,
+    operated: Vec<Result<(), OperateRefused>>,
+    forgotten: usize,
+    /// How often the membership was told of a sign of life.
+    heard: usize,
     /// How many removals readers see as outstanding.
     shown_removing: u32,
 }
@@ -161,7 +163,8 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let (core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), Some(shef_common::ids::Version(1)));
+        let version = Some(shef_common::ids::Version(1));
+        let (core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), version);
         Self {
             core,
             agent: Agent::default(),
@@ -170,7 +173,9 @@ impl Model {
             wanted: BTreeSet::new(),
             removing: BTreeSet::new(),
             ack: None,
-            pulses: 0,
+            operated: vec![],
+            forgotten: 0,
+            heard: 0,
             shown_removing: 0,
         }
     }
@@ -189,13 +194,11 @@ impl Model {
                         assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
                     }
                 }
-                Effect::Heard(_) => self.pulses += 1,
-                Effect::Registered(_)
-                | Effect::IntentChanged(_)
-                | Effect::Reply { .. }
-                | Effect::Statuses(_)
-                | Effect::Commit { .. }
-                | Effect::StaleFence(_) => {}
+                Effect::Heard(_) => self.heard += 1,
+                Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
+                Effect::Operated(_, answer) => self.operated.push(answer),
+                Effect::Forgotten => self.forgotten += 1,
+                Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
                 Effect::WakeAt(_) => {}
             }
@@ -238,6 +241,11 @@ impl Model {
         self.event(Event::Report(report));
         let ack = self.ack.take().expect("an answer");
         self.agent.want_full = ack.want_full;
+        if let Some(push) = ack.push {
+            assert!(self.push.is_none(), "two pushes in flight");
+            // Its outcome shows in the next report.
+            let _ = self.agent.take(&push);
+        }
         if ack.want_registration {
             self.register();
         } else {
@@ -285,66 +293,175 @@ fn a_removal_that_a_full_report_confirms_is_no_longer_shown() {
     assert_eq!(model.shown_removing, 0);
 }
 
-#[test]
-fn a_new_host_counts_as_heard_of_once_the_store_knows_it() {
-    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-    let (mut core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), None);
-    let mut heard = |event| core.handle(event, now).iter().any(|effect| matches!(effect, Effect::Heard(_)));
-    assert!(!heard(Event::Register(Box::new(Agent::default().registration()))));
-    assert!(heard(Event::Committed), "it is durable");
+fn changed(standing: Standing) -> Event {
+    Event::HostChanged(HostChanged { node: record().node, condition: HostCondition::of(standing), why: None })
 }
 
 #[test]
-fn a_host_that_is_down_is_told_nothing_until_it_is_heard_of() {
+fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
+    let mut words = |event| -> Vec<&str> {
+        let word = |effect: &Effect| match effect {
+            Effect::Registered(_) => "registered",
+            Effect::RegisterLater(_) => "later",
+            Effect::Ack(_) => "ack",
+            Effect::Operated(..) | Effect::Forgotten => "operator",
+            Effect::Push { .. } => "push",
+            Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
+            Effect::Known(_) => "known",
+            Effect::Heard(_) => "heard",
+            Effect::Commit { .. } => "commit",
+            Effect::Publish(_) => "publish",
+            Effect::WakeAt(_) => "wake",
+        };
+        core.handle(event, now).iter().map(word).collect()
+    };
+    assert_eq!(words(Event::Register(Box::new(Agent::default().registration()))), ["publish", "commit"]);
+    let order = Event::Order { set: vec![assignment(1)], remove: vec![] };
+    assert_eq!(words(order), ["publish"]);
+    assert_eq!(words(Event::Committed), ["publish", "known", "heard", "registered", "push"]);
+}
+
+#[test]
+fn a_new_host_that_cannot_be_made_durable_is_told_to_come_back() {
+    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+    let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
+    let _ = core.handle(Event::Register(Box::new(Agent::default().registration())), now);
+    let effects = core.handle(Event::CommitFailed, now);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RegisterLater(_))), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))), "{effects:?}");
+}
+
+#[test]
+fn nothing_is_sent_to_a_host_that_is_down_until_it_is_heard_of() {
     let mut model = Model::new();
     model.register();
-    model.settle();
-    model.event(Event::HostChanged { condition: HostCondition::of(Standing::Down), why: None });
+    model.deliver(true, true);
+    model.event(changed(Standing::Suspect));
     model.order(1, true);
-    assert_eq!(model.push, None);
+    assert!(model.push.is_some(), "a suspect may well be there");
+    model.deliver(true, true);
+    model.event(changed(Standing::Down));
+    model.order(2, true);
+    assert!(model.push.is_none());
+    let heard = model.heard;
     model.report();
+    assert!(model.push.is_some() && model.heard > heard);
+}
+
+#[test]
+fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
+    let mut model = Model::new();
+    model.register();
+    let report = model.agent.report();
+    let report = Report { engine_error: Some("gone".into()), round_trip_ms: Some(7), ..report };
+    let effects = model.core.handle(Event::Report(report), model.now);
+    let heard = effects.into_iter().find_map(|effect| match effect {
+        Effect::Heard(heard) => Some((heard.engine_ok, heard.round_trip)),
+        _ => None,
+    });
+    assert_eq!(heard, Some((false, Some(DurationMs(7)))));
+}
+
+#[test]
+fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
+    let mut model = Model::new();
+    model.register();
+    model.deliver(true, true);
+    model.order(1, true);
+    for _ in 0..2 {
+        model.deliver(false, false);
+        model.sleep(5_000);
+    }
+    model.deliver(false, false);
+    model.report();
+    assert_eq!(model.agent.holds, model.wanted, "it rode");
+    model.report();
+    model.order(2, true);
+    assert!(model.push.is_none(), "the direct way is not tried for every order");
+    model.report();
+    model.report();
+    assert_eq!(model.agent.holds, model.wanted);
+    // After a while it is, and if it is open again, orders take it.
+    model.sleep(10_001);
+    model.order(3, true);
+    assert!(model.push.is_some());
+    model.deliver(true, true);
+    model.order(4, true);
     assert!(model.push.is_some());
 }
 
 #[test]
-fn every_report_that_counts_is_a_pulse_and_no_other() {
+fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again() {
     let mut model = Model::new();
     model.register();
-    let before = model.pulses;
-    model.report();
-    assert_eq!(model.pulses, before + 1);
-    let again = Report { seq: 1, ..model.agent.report() };
-    model.event(Event::Report(again));
-    assert_eq!(model.pulses, before + 1, "it had come before");
+    model.deliver(true, true);
+    model.order(1, true);
+    for _ in 0..3 {
+        model.deliver(false, false);
+        model.sleep(5_000);
+    }
+    for _ in 0..200 {
+        let report = model.agent.report();
+        model.event(Event::Report(report));
+        model.sleep(500);
+        model.deliver(true, true);
+    }
+    assert_eq!(model.agent.holds, model.wanted);
 }
 
 #[test]
-fn an_agent_is_told_of_another_interval_once() {
+fn what_an_operator_wants_is_answered_once_it_is_durable() {
+    let mut model = Model::new();
+    model.event(Event::Operate(1, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated, []);
+    model.event(Event::Committed);
+    assert_eq!(model.operated, [Ok(())]);
+    model.event(Event::Operate(2, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated, [Ok(()), Ok(())], "it is so already");
+    model.event(Event::Operate(3, Operation::Intend(Wish::Activate)));
+    model.event(Event::CommitFailed);
+    assert!(matches!(model.operated[2], Err(OperateRefused::Store(_))));
+    model.sleep(5_000);
+    model.event(Event::Operate(4, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated[3], Ok(()), "nothing has changed");
+}
+
+#[test]
+fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_that_runs_nothing() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.settle();
+    model.event(changed(Standing::Ready));
+    model.event(Event::Operate(1, Operation::Forget { force: false }));
+    assert!(matches!(&model.operated[0], Err(OperateRefused::NotNow(why)) if why.contains("force=true")));
+    model.event(Event::Operate(2, Operation::Forget { force: true }));
+    assert_eq!((model.operated.len(), model.forgotten), (1, 0), "not before it is durable");
+    model.event(Event::Committed);
+    assert_eq!((model.operated[1].clone(), model.forgotten), (Ok(()), 1));
+    model.event(Event::Operate(3, Operation::Intend(Wish::Cordon)));
+    assert!(matches!(model.operated[2], Err(OperateRefused::Store(_) | OperateRefused::NotFound)));
+    let heard = model.heard;
+    model.wanted.clear();
+    model.report();
+    assert_eq!((model.heard, model.push.clone()), (heard, None), "nothing is said before it is durable again");
+    model.event(Event::Committed);
+    assert!(model.heard > heard);
+    assert_eq!(model.push.as_ref().map(|push| (push.base, push.set.len())), Some((None, 0)));
+    model.settle();
+    assert!(model.agent.holds.is_empty());
+}
+
+#[test]
+fn the_interval_is_told_with_every_answer() {
     let mut model = Model::new();
     model.register();
     model.event(Event::Interval(DurationMs(2_000)));
     let report = model.agent.report();
     model.event(Event::Report(report));
-    assert_eq!(model.ack.take().unwrap().report_interval_ms, Some(2_000));
-    let report = model.agent.report();
-    model.event(Event::Report(report));
-    assert_eq!(model.ack.take().unwrap().report_interval_ms, None);
-}
-
-#[test]
-fn an_operators_wish_counts_when_it_is_durable_and_is_taken_back_when_it_is_not() {
-    let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-    let (mut core, _) = RunnerCore::new(cluster(), fence(1), INTERVAL, record(), Some(shef_common::ids::Version(1)));
-    let asked = core.handle(Event::SetIntent { ticket: 7, intent: Intent::Cordoned }, now);
-    assert!(asked.iter().any(|effect| matches!(effect, Effect::Commit { .. })));
-    assert!(!asked.iter().any(|effect| matches!(effect, Effect::IntentChanged(_) | Effect::Reply { .. })));
-    let refused = core.handle(Event::CommitFailed, now);
-    assert!(refused.contains(&Effect::Reply { ticket: 7, durable: false }));
-    let later = Now { mono: MonoMs(5_000), wall: WallMs(5_000) };
-    let _ = core.handle(Event::SetIntent { ticket: 8, intent: Intent::Cordoned }, later);
-    let done = core.handle(Event::Committed, later);
-    assert!(done.contains(&Effect::IntentChanged(Intent::Cordoned)));
-    assert!(done.contains(&Effect::Reply { ticket: 8, durable: true }));
+    assert_eq!(model.ack.unwrap().report_interval_ms, Some(2_000));
 }
 
 #[test]
@@ -397,6 +514,7 @@ enum Act {
     Order(u32, bool),
     Deliver(bool, bool),
     Report,
+    ReportUnanswered,
     Restart,
     LoseLedger,
     Sleep(u64),
@@ -407,6 +525,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (0_u32..8, any::<bool>()).prop_map(|(n, run)| Act::Order(n, run)),
         5 => (any::<bool>(), any::<bool>()).prop_map(|(reaches, answers)| Act::Deliver(reaches, answers)),
         4 => Just(Act::Report),
+        2 => Just(Act::ReportUnanswered),
         1 => Just(Act::Restart),
         1 => Just(Act::LoseLedger),
         2 => (1_u64..5_000).prop_map(Act::Sleep),
@@ -427,6 +546,11 @@ proptest! {
                 Act::Order(n, run) => model.order(n, run),
                 Act::Deliver(reaches, answers) => model.deliver(reaches, answers),
                 Act::Report => model.report(),
+                Act::ReportUnanswered => {
+                    let report = model.agent.report();
+                    model.event(Event::Report(report));
+                    model.ack = None;
+                }
                 Act::Restart => {
                     model.agent.boot += 1;
                     model.agent.seq = 0;

@@ -1,7 +1,5 @@
 //! What can happen to a runner, and what is to be done.
 
-use std::sync::Arc;
-
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{Fence, ReplicaId, Revision, Version},
@@ -9,11 +7,15 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
-use crate::membership::{HostCondition, Intent, Pulse};
+use super::{
+    messages::{OperateRefused, Operation},
+    outbox::PushFailure,
+    record::NodeRecord,
+    view::NodeView,
+};
+use crate::membership::{HostChanged, HostHeard, HostKnown};
 
-use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
-
-/// Names an operator who waits.
+/// Names an operator's request that waits.
 pub type Ticket = u64;
 
 /// What can happen to a runner.
@@ -37,28 +39,18 @@ pub enum Event {
         /// What the agent answered.
         outcome: Result<Accepted, PushFailure>,
     },
+    /// An operator asks something.
+    Operate(Ticket, Operation),
     /// We lead under another fence now.
     FenceChanged(Fence),
+    /// What is true of the host, from the membership.
+    HostChanged(HostChanged),
+    /// Hosts report at this interval from now on.
+    Interval(DurationMs),
     /// The host's record is durable.
     Committed,
     /// The store did not take it.
     CommitFailed,
-    /// The membership knows better.
-    HostChanged {
-        /// What is true of the host now.
-        condition: HostCondition,
-        /// What led to that.
-        why: Option<Arc<str>>,
-    },
-    /// Hosts are to report this often.
-    Interval(DurationMs),
-    /// The operator wants this of the host.
-    SetIntent {
-        /// Who asks.
-        ticket: Ticket,
-        /// What is wanted.
-        intent: Intent,
-    },
     /// The time that was asked for has come.
     Wake,
 }
@@ -66,10 +58,16 @@ pub enum Event {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answer the registration.
+    /// Answer the registrations that wait.
     Registered(Registered),
+    /// Refuse the registrations that wait: the host could not be made durable.
+    RegisterLater(String),
     /// Answer the report.
     Ack(ReportAck),
+    /// Answer an operator.
+    Operated(Ticket, Result<(), OperateRefused>),
+    /// The host is no member any more: tell everybody, show it to nobody.
+    Forgotten,
     /// Send to the agent; comes back as [`Event::PushDone`].
     Push {
         /// The agent's address.
@@ -81,17 +79,10 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// Tell the membership that the host is heard of.
-    Heard(Pulse),
-    /// Answer an operator.
-    Reply {
-        /// Who asked.
-        ticket: Ticket,
-        /// Whether the wish is durable; if not, nothing has changed.
-        durable: bool,
-    },
-    /// Tell the membership what the operator wants of it, which is durable.
-    IntentChanged(Intent),
+    /// Tell the membership what the store knows of the host.
+    Known(Box<HostKnown>),
+    /// Tell the membership that the host was heard of. Only of one that the store knows.
+    Heard(HostHeard),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

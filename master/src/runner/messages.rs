@@ -2,12 +2,11 @@
 
 use actix::Message;
 use shef_common::{
+    clock::DurationMs,
     ids::{Fence, NodeName, ReplicaId},
     protocol::{Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
-
-use crate::membership::Intent;
 
 /// An agent introduces itself.
 #[derive(Debug, Message)]
@@ -21,6 +20,55 @@ pub enum RegisterRefused {
     Conflict(String),
     /// Not now: the store does not take what the host brings; in words.
     Later(String),
+}
+
+/// An operator asks something of a host. Answered once it is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), OperateRefused>")]
+pub struct Operate {
+    /// Of which host.
+    pub node: NodeName,
+    /// What.
+    pub operation: Operation,
+}
+
+/// What an operator asks of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// This is wanted of it from now on.
+    Intend(Wish),
+    /// It is no member any more, for good.
+    Forget {
+        /// Though it is there.
+        force: bool,
+    },
+}
+
+/// What an operator wants of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It takes replicas.
+    Activate,
+    /// It keeps what it runs and takes nothing new.
+    Cordon,
+    /// What it runs is to run elsewhere first, and then to be removed.
+    Drain {
+        /// What still runs after this long is removed, replaced or not.
+        within: Option<DurationMs>,
+    },
+}
+
+/// Why an operator does not get what was asked for. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperateRefused {
+    /// There is no such host.
+    NotFound,
+    /// The host is there; why that matters and what to do.
+    NotNow(String),
+    /// It could not be made durable; in words.
+    Store(String),
+    /// Too many wait already.
+    Busy,
 }
 
 /// An agent reports.
@@ -47,22 +95,3 @@ pub struct HostGone(pub Vec<ReplicaId>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct StaleFence(pub Fence);
-
-/// The operator wants something of a host. Answered when it is durable; else, why it is not.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<(), IntentRefused>")]
-pub struct SetIntent {
-    /// Which host.
-    pub node: NodeName,
-    /// What is wanted.
-    pub intent: Intent,
-}
-
-/// Why an operator's wish was not taken. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IntentRefused {
-    /// There is no such host.
-    NoSuchHost,
-    /// The store does not take it now.
-    Store(String),
-}

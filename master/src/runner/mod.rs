@@ -7,6 +7,7 @@
 //!   known to have accepted, anything else is sent as a snapshot.
 //! - A removal counts as done only when the host says so, or when a full report
 //!   that follows it no longer lists the replica.
+//! - A new host is answered, told and spoken of only once the store knows it.
 
 mod actor;
 mod core;
@@ -14,6 +15,7 @@ mod core;
 mod core_tests;
 mod events;
 mod messages;
+mod operations;
 mod outbox;
 mod record;
 mod view;
@@ -22,8 +24,9 @@ pub use actor::{RunnerActor, RunnerOutlets};
 pub use core::RunnerCore;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
 pub use messages::{
-    FenceChanged, HostGone, HostStatuses, IntentRefused, Register, RegisterRefused, SetIntent, StaleFence, TakeReport,
+    FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Operation, Register, RegisterRefused, StaleFence, TakeReport,
+    Wish,
 };
 pub use outbox::PushFailure;
 pub use record::NodeRecord;
-pub use view::NodeView;
+pub use view::{IntentView, IntentWord, NodeView};

@@ -23,4 +23,8 @@ pub struct NodeRecord {
     /// What the operator wants of it.
     #[serde(default, skip_serializing_if = "Intent::is_active")]
     pub intent: Intent,
+    /// When the operator forgot it for good. The record stays, so that the host
+    /// is not taken over with what it held should it come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<WallMs>,
 }

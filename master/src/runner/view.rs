@@ -9,6 +9,43 @@ use shef_common::{
 
 use crate::membership::{Intent, Standing};
 
+/// What the operator wants of a host, as readers see it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentView {
+    /// As in `drained`.
+    pub intent: IntentWord,
+    /// When the replicas that a drained host still has are removed, replaced or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<WallMs>,
+    /// Whether that time has come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
+}
+
+/// What the operator wants of a host, in a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntentWord {
+    /// It takes replicas.
+    #[default]
+    Active,
+    /// It keeps what it runs and takes nothing new.
+    Cordoned,
+    /// What it runs moves away.
+    Drained,
+}
+
+impl IntentView {
+    /// What readers see of `intent`.
+    pub const fn of(intent: Intent, overdue: bool) -> Self {
+        match intent {
+            Intent::Active => Self { intent: IntentWord::Active, deadline: None, overdue },
+            Intent::Cordoned => Self { intent: IntentWord::Cordoned, deadline: None, overdue },
+            Intent::Drained { deadline } => Self { intent: IntentWord::Drained, deadline, overdue },
+        }
+    }
+}
+
 /// A host and how it fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeView {
@@ -18,16 +55,16 @@ pub struct NodeView {
     pub uid: NodeUid,
     /// Whether it is there.
     pub state: Standing,
-    /// What its operator wants of it.
-    #[serde(default, skip_serializing_if = "Intent::is_active")]
-    pub intent: Intent,
-    /// Whether it takes no new replicas because it went down too often of late.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// What the operator wants of it.
+    #[serde(flatten)]
+    pub intent: IntentView,
+    /// Whether it went down so often of late that it takes nothing new for a while.
+    #[serde(default)]
     pub flapping: bool,
-    /// Whether its replicas are not replaced though it is down.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Whether its replicas are not replaced for now though it is down: see `GET /v1/cluster`.
+    #[serde(default)]
     pub held: bool,
-    /// What led to its state, or what is wrong with the way to its agent.
+    /// What led to that, or what is wrong with its engine or with the way to its agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What it is.

@@ -3,7 +3,7 @@
 use actix::{Actor, Context, Handler};
 
 use super::{Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
-use crate::membership::HostChanged;
+use crate::membership::{HostChanged, HostForgotten};
 
 /// Keeps the load of the hosts and answers at once.
 #[derive(Default)]
@@ -42,5 +42,12 @@ impl Handler<HostChanged> for SchedulerActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, _: &mut Self::Context) {
         self.0.host_changed(change.node, change.condition);
+    }
+}
+
+impl Handler<HostForgotten> for SchedulerActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, _: &mut Self::Context) {
+        self.0.forget(&node);
     }
 }

@@ -45,6 +45,11 @@ impl SchedulerCore {
         self.hosts.entry(node).or_default().ready = condition.takes_replicas();
     }
 
+    /// A host is no member any more.
+    pub fn forget(&mut self, node: &NodeName) {
+        self.hosts.remove(node);
+    }
+
     /// A replica is to run on `node` (a placement that the store remembers).
     pub fn occupy(&mut self, service: &ServiceName, node: &NodeName) {
         self.hosts.entry(node.clone()).or_default().total += 1;

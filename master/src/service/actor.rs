@@ -18,7 +18,7 @@ use super::{
     request::{Accepted, Refused, Request},
 };
 use crate::{
-    membership::HostChanged,
+    membership::{HostChanged, HostForgotten},
     post::{Alarm, MAILBOX, post},
     scheduler::{Occupy, Schedule, Vacate},
     stats::Stats,
@@ -166,5 +166,12 @@ impl Handler<HostChanged> for ServiceActor {
     type Result = ();
     fn handle(&mut self, HostChanged { node, condition, .. }: HostChanged, ctx: &mut Self::Context) {
         self.event(Event::HostChanged { node, condition }, ctx);
+    }
+}
+
+impl Handler<HostForgotten> for ServiceActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
+        self.event(Event::HostForgotten { node }, ctx);
     }
 }

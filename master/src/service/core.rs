@@ -52,6 +52,8 @@ pub struct ServiceCore {
     waiting: VecDeque<(Ticket, Request)>,
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
+    /// Hosts that an operator has forgotten, until they are members again.
+    forgotten: BTreeSet<NodeName>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
     uncounted: BTreeSet<ReplicaId>,
     no_host: Option<String>,
@@ -73,6 +75,7 @@ impl ServiceCore {
             waiting: VecDeque::new(),
             know: Knowledge { down, ..Knowledge::default() },
             confirmed_gone: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             uncounted: BTreeSet::new(),
             no_host: None,
             host_came: false,
@@ -106,7 +109,12 @@ impl ServiceCore {
             Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
             Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
+            Event::HostForgotten { node } => {
+                self.know.down.remove(&node);
+                self.forgotten.insert(node);
+            }
             Event::HostChanged { node, condition } => {
+                self.forgotten.remove(&node);
                 self.host_came |= condition.takes_replicas();
                 if condition.is_lost() {
                     self.know.down.insert(node.clone());
@@ -154,7 +162,7 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
-        if self.waiting.is_empty() && self.confirmed_gone.is_empty() {
+        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && !self.holds_on_forgotten() {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
             let plan = self.plan(record, now);
@@ -193,7 +201,9 @@ impl ServiceCore {
         let mut version = self.version.unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
             let alone = matches!(request, Request::Create { needs_host: true, .. });
-            if draft.needs_host || alone && !draft.answers.is_empty() {
+            // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
+            let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
+            if draft.needs_host || (alone || unborn) && !draft.answers.is_empty() {
                 break;
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };
@@ -220,8 +230,14 @@ impl ServiceCore {
                 |replica: &&ReplicaRecord| replica.want == Want::Remove && gone(replica) && !self.uncounted.contains(&replica.id);
             draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
             record.drop_confirmed(gone);
+            record.forget_hosts(|node| self.forgotten.contains(node));
         }
         draft
+    }
+
+    fn holds_on_forgotten(&self) -> bool {
+        let replicas = self.record.iter().flat_map(|record| &record.replicas);
+        !self.forgotten.is_empty() && replicas.into_iter().any(|replica| self.forgotten.contains(&replica.node))
     }
 
     /// The plan for `record`; nothing is placed while there is no host for it.

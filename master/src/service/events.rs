@@ -40,6 +40,11 @@ pub enum Event {
         /// What is true of it now.
         condition: HostCondition,
     },
+    /// An operator has forgotten a host for good: all that it held is gone.
+    HostForgotten {
+        /// Which host.
+        node: NodeName,
+    },
     /// The time that was asked for has come.
     Wake,
 }

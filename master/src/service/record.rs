@@ -117,6 +117,12 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
+    /// Drops everything on hosts that are forgotten: nothing runs there any more, by an operator's word.
+    pub fn forget_hosts(&mut self, forgotten: impl Fn(&NodeName) -> bool) {
+        self.replicas.retain(|replica| !forgotten(&replica.node));
+        self.forget_unused();
+    }
+
     fn forget_unused(&mut self) {
         let replicas = &self.replicas;
         self.earlier.retain(|generation, _| {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use shef_common::{
-    clock::{Now, WallMs},
-    ids::{NodeName, ServiceName},
+    clock::{DurationMs, WallMs},
+    ids::{ClusterId, Fence, NodeName, ServiceName},
 };
 use tokio::sync::watch;
 
@@ -43,6 +43,17 @@ impl Host {
     }
 }
 
+/// What is true of the cluster as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Which cluster, and under which fence we lead it.
+    pub leads: Option<(ClusterId, Fence)>,
+    /// How often hosts report.
+    pub report_interval: DurationMs,
+    /// The brake, while it is on.
+    pub brake: Option<BrakeState>,
+}
+
 type Shown = watch::Sender<Option<Arc<ServiceView>>>;
 
 /// The read side of the cluster.
@@ -50,7 +61,7 @@ type Shown = watch::Sender<Option<Arc<ServiceView>>>;
 pub struct ClusterView {
     services: RwLock<BTreeMap<ServiceName, Shown>>,
     hosts: RwLock<BTreeMap<NodeName, Host>>,
-    brake: RwLock<Option<Brake>>,
+    cluster: RwLock<ClusterState>,
     version: AtomicU64,
 }
 
@@ -91,6 +102,12 @@ impl ClusterView {
         self.version.fetch_add(1, Relaxed);
     }
 
+    /// A host is no member any more.
+    pub fn hide_host(&self, node: &NodeName) {
+        write(&self.hosts).remove(node);
+        self.version.fetch_add(1, Relaxed);
+    }
+
     /// A host was heard of, and nothing else is new.
     pub fn host_heard(&self, node: &NodeName, at: WallMs) {
         if let Some(host) = read(&self.hosts).get(node) {
@@ -98,21 +115,35 @@ impl ClusterView {
         }
     }
 
-    /// Shows that replacement is on hold, or that it goes on.
-    pub fn show_brake(&self, state: Option<BrakeState>, now: Now) {
-        *write(&self.brake) = state.map(|on| Brake {
-            since: WallMs(now.wall.0.saturating_sub((now.mono - on.since).0)),
-            until: WallMs(now.wall.0 + (on.until - now.mono).0),
-            lost: on.lost,
-            of: on.of,
-        });
-        self.version.fetch_add(1, Relaxed);
+    /// Shows which cluster we lead, and under which fence.
+    pub fn show_leadership(&self, cluster: ClusterId, fence: Fence) {
+        write(&self.cluster).leads = Some((cluster, fence));
     }
 
-    /// Why replacement is on hold, while it is.
+    /// Shows how often hosts report.
+    pub fn show_interval(&self, interval: DurationMs) {
+        write(&self.cluster).report_interval = interval;
+    }
+
+    /// Shows the brake; `None`: it is off.
+    pub fn show_brake(&self, brake: Option<BrakeState>) {
+        write(&self.cluster).brake = brake;
+    }
+
+    /// What is true of the cluster as a whole.
     #[must_use]
-    pub fn brake(&self) -> Option<Brake> {
-        *read(&self.brake)
+    pub fn cluster(&self) -> ClusterState {
+        read(&self.cluster).clone()
+    }
+
+    /// How many hosts there are in each standing.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<Standing, u64> {
+        let mut counts = BTreeMap::new();
+        for host in read(&self.hosts).values() {
+            *counts.entry(host.view.state).or_default() += 1;
+        }
+        counts
     }
 
     /// One service.
@@ -164,7 +195,6 @@ impl ClusterView {
         for host in read(&self.hosts).values() {
             totals.nodes += 1;
             totals.nodes_ready += u64::from(host.view.state == Standing::Ready);
-            totals.nodes_down += u64::from(host.view.state == Standing::Down);
         }
         totals
     }
@@ -183,19 +213,6 @@ impl ClusterView {
     }
 }
 
-/// Why replacement is on hold: too many hosts went down together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Brake {
-    /// Since when.
-    pub since: WallMs,
-    /// When it goes on by itself at the latest.
-    pub until: WallMs,
-    /// How many hosts were lost together.
-    pub lost: usize,
-    /// Of how many.
-    pub of: usize,
-}
-
 /// Sums over the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
@@ -211,8 +228,6 @@ pub struct Totals {
     pub nodes: u64,
     /// Hosts that report.
     pub nodes_ready: u64,
-    /// Hosts that are called down.
-    pub nodes_down: u64,
 }
 
 /// A writer that panicked ends the process; until then its last view is as good as any.

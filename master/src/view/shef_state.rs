@@ -137,7 +137,7 @@ impl Kept {
                 "{}{{\"node\":\"{address}\",\"master\":{},\"alive\":{},\"lastAlive\":\"{}\"}}",
                 if n > 0 { "," } else { "" },
                 address == master,
-                host.view.state == Standing::Ready,
+                is_alive(host.view.state),
                 host.heard().iso(),
             );
         }
@@ -148,7 +148,7 @@ impl Kept {
                 "{}{{\"runnerName\":\"{}\",\"alive\":{},\"lastAlive\":\"{}\",\"containers\":[{}]}}",
                 if n > 0 { "," } else { "" },
                 host.view.host.address,
-                host.view.state == Standing::Ready,
+                is_alive(host.view.state),
                 host.heard().iso(),
                 self.containers.get(&host.view.name).map_or("", String::as_str),
             );
@@ -157,6 +157,14 @@ impl Kept {
         body.push_str(&self.services);
         body.push_str("]}");
         body.into()
+    }
+}
+
+/// docker-shef knows of two states only.
+const fn is_alive(standing: Standing) -> bool {
+    match standing {
+        Standing::Ready | Standing::Suspect | Standing::EngineDown => true,
+        Standing::Awaited | Standing::AgentDown | Standing::Down => false,
     }
 }
 
@@ -230,14 +238,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::{runner::NodeView, service::ReplicaView};
+    use crate::{
+        runner::{IntentView, NodeView},
+        service::ReplicaView,
+    };
 
     fn host(name: &str, last: u8, heard: u64) -> NodeView {
         NodeView {
             name: NodeName::parse(name).unwrap(),
             uid: NodeUid::parse("0123456789abcdef").unwrap(),
             state: Standing::Ready,
-            intent: crate::membership::Intent::Active,
+            intent: IntentView::default(),
             flapping: false,
             held: false,
             why: None,

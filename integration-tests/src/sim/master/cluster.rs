@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    ids::{ServiceName, Version},
+    ids::{NodeName, ServiceName, Version},
     protocol::{Registration, ReportAck},
 };
 use shef_master::{
     cluster::Verdict,
-    membership::{Event as MembershipEvent, HostChanged, Intent},
+    membership::{HostChanged, HostForgotten, Intent},
     runner::{FenceChanged, NodeRecord, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
@@ -63,10 +63,16 @@ impl World {
             Mail::Gone(replicas) => to_services(master, replicas, |replica| replica.service().to_owned(), Mail::Gone),
             Mail::HostChanged(change) => self.tell_host_changed(master, &change),
             Mail::Interval(interval) => {
-                master.interval = interval;
+                master.cluster.interval_changed(interval);
                 let runners: Vec<u64> = master.runners.values().copied().collect();
                 for runner in runners {
                     master.post(runner, Mail::Interval(interval));
+                }
+            }
+            Mail::Forgotten(HostForgotten { node }) => {
+                if let Some(uid) = master.cluster.uid(&node).cloned() {
+                    master.cluster.host_forgotten(node.clone(), uid);
+                    Self::tell_forgotten(master, &node);
                 }
             }
             Mail::StaleFence(theirs) => {
@@ -100,8 +106,15 @@ impl World {
             return self.replied(master, &name, reply, Err(Refused::NotFound));
         }
         if !master.members.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.down().clone());
+            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.down());
             self.add_service(master, name.clone(), core, Vec::new());
+            let conditions: Vec<_> = master.cluster.conditions().iter().map(|(node, is)| (node.clone(), *is)).collect();
+            let actor = master.members.get(&name).map(|member| member.actor);
+            for (node, condition) in conditions.into_iter().filter(|(_, condition)| !condition.takes_replicas()) {
+                if let Some(actor) = actor {
+                    master.post(actor, Mail::HostChanged(HostChanged { node, condition, why: None }));
+                }
+            }
         }
         if let Some(member) = master.members.get_mut(&name) {
             member.asked += 1;
@@ -124,19 +137,12 @@ impl World {
     pub(super) fn add_runner(&mut self, master: &mut Master, record: NodeRecord, version: Option<Version>) {
         let node = record.node.clone();
         let (cluster, fence) = (master.cluster.cluster().clone(), master.cluster.fence().clone());
-        let known = MembershipEvent::Known {
-            node: node.clone(),
-            uid: record.uid.clone(),
-            agent_url: record.host.agent_url.as_str().into(),
-            intent: record.intent,
-        };
-        master.post(MEMBERSHIP, Mail::Membership(known));
-        let (core, initial) = RunnerCore::new(cluster, fence, master.interval, record, version);
+        let (core, initial) = RunnerCore::new(cluster, fence, master.cluster.report_interval(), record, version);
         master.next_actor += 1;
         let actor = master.next_actor;
         master.open(actor);
         master.runners.insert(node.clone(), actor);
-        let mut runner = RunnerDriver { node, core, timer: None, heard: self.now, last: None };
+        let mut runner = RunnerDriver { node, core, timer: None, registers: None, last: None };
         self.runner_effects(master, actor, &mut runner, initial, None);
         if let Some((set, remove)) = master.cluster.kept_orders(&runner.node) {
             master.post(actor, Mail::Orders(Orders { node: runner.node.clone(), set, remove }));
@@ -145,15 +151,23 @@ impl World {
     }
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
-        self.note(|| format!("master: {} is {:?}", change.node, change.condition));
-        master.cluster.host_changed(&change.node, change.condition);
-        master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+        self.note(|| format!("master: {} is {:?} {:?}", change.node, change.condition, change.why));
+        if master.cluster.host_changed(&change.node, change.condition) {
+            master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+            for service in services {
+                master.post(service, Mail::HostChanged(change.clone()));
+            }
+        }
         if let Some(&runner) = master.runners.get(&change.node) {
             master.post(runner, Mail::HostChanged(change.clone()));
         }
+    }
+
+    pub(super) fn tell_forgotten(master: &mut Master, node: &NodeName) {
         let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
-        for service in services {
-            master.post(service, Mail::HostChanged(change.clone()));
+        for actor in [MEMBERSHIP, SCHEDULER].into_iter().chain(services) {
+            master.post(actor, Mail::Forgotten(HostForgotten { node: node.clone() }));
         }
     }
 
@@ -200,6 +214,7 @@ impl World {
             host: registration.host.clone(),
             joined: self.master_now(master).wall,
             intent: Intent::Active,
+            forgotten: None,
         };
         self.add_runner(master, record, None);
     }

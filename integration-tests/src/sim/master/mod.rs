@@ -6,7 +6,7 @@
 //! for granted.
 
 mod cluster;
-mod membership;
+mod members;
 mod parts;
 mod storage;
 
@@ -16,11 +16,11 @@ use futures_util::FutureExt as _;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, Revision, ServiceName},
-    protocol::{Accepted as AgentAccepted, Registration, Report},
+    protocol::{Accepted as AgentAccepted, ProbeOutcome, Registration, Report},
 };
 use shef_master::{
     cluster::{ClusterCore, Recovered},
-    membership::{Event as MembershipEvent, HostChanged, HostCondition, MembershipCore, Standing, Timing},
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
     runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
@@ -29,6 +29,8 @@ use shef_master::{
         core::{Core as StoreCore, Ticket},
     },
 };
+
+pub use members::probe_outcome;
 
 use super::{
     plant::Plant,
@@ -43,6 +45,15 @@ pub const STORE: u64 = 1;
 pub const SCHEDULER: u64 = 2;
 /// The membership's.
 pub const MEMBERSHIP: u64 = 3;
+/// What the membership goes by: the defaults, with shorter holds than a run is long.
+pub const SETTINGS: Settings = Settings {
+    report_interval: DurationMs(500),
+    suspect_after: DurationMs(1_200),
+    probe_window: DurationMs(850),
+    brake_share_percent: 33,
+    brake_release_after: DurationMs(60_000),
+    flap_hold: DurationMs(30_000),
+};
 /// How long a push may take.
 pub const PUSH_LIMIT_MS: u64 = 5_000;
 /// How long a host that brings replicas waits until they are durable.
@@ -58,8 +69,11 @@ pub enum Mail {
     Statuses(Vec<shef_common::status::ReplicaStatus>),
     Gone(Vec<shef_common::ids::ReplicaId>),
     HostChanged(HostChanged),
-    Membership(MembershipEvent),
+    Forgotten(HostForgotten),
+    Known(HostKnown),
+    Heard(HostHeard),
     Interval(DurationMs),
+    ProbeDone { node: NodeName, round: u64, via: Option<NodeName>, outcome: ProbeOutcome },
     StaleFence(Fence),
     Retired { name: ServiceName, actor: u64, seen: u64 },
     Fence(FenceChanged),
@@ -72,7 +86,6 @@ pub enum Mail {
     Scheduled(Scheduled),
     Committed(Result<(), CommitError>),
     PushDone { revision: Revision, outcome: Result<AgentAccepted, PushFailure> },
-    Probed(MembershipEvent),
     Wake,
     StoreCommitted(Result<Vec<WriteOutcome>, StoreError>),
     StoreChecked(Result<(), StoreError>),
@@ -91,7 +104,7 @@ impl Mail {
             Self::Scheduled(_)
                 | Self::Committed(_)
                 | Self::PushDone { .. }
-                | Self::Probed(_)
+                | Self::ProbeDone { .. }
                 | Self::Wake
                 | Self::StoreCommitted(_)
                 | Self::StoreChecked(_)
@@ -160,8 +173,8 @@ pub(super) struct RunnerDriver {
     pub(super) node: NodeName,
     pub(super) core: RunnerCore,
     pub(super) timer: Timer,
-    /// When the host was heard of last, in the run's time.
-    pub(super) heard: u64,
+    /// The call of a registration that waits for its answer.
+    pub(super) registers: Option<u64>,
     /// The last report that counted.
     pub(super) last: Option<(BootId, u64)>,
 }
@@ -210,7 +223,8 @@ pub struct Master {
     pub(super) scheduler: SchedulerCore,
     pub(super) membership: MembershipCore,
     pub(super) membership_timer: Timer,
-    pub(super) interval: DurationMs,
+    /// When hosts were heard of last, in the run's time.
+    pub(super) heard: BTreeMap<NodeName, u64>,
     pub(super) admissions: BTreeMap<u64, Admission>,
     boxes: BTreeMap<u64, Mailbox>,
     /// What readers see of services.
@@ -279,24 +293,21 @@ impl World {
             tickets: 0,
             timer: None,
         };
-        let mut timing = Timing::default();
-        if self.planted(Plant::OneLostReport) {
-            timing.suspect_after = DurationMs(700);
-        }
+        let (membership, looks) = MembershipCore::new(self.settings(), now);
         let mut master = Box::new(Master {
             inc,
             started: self.now,
             dead: false,
-            cluster: ClusterCore::new(led.cluster, led.fence),
+            cluster: ClusterCore::new(led.cluster, led.fence, SETTINGS.report_interval),
             members: BTreeMap::new(),
             runners: BTreeMap::new(),
             actors: BTreeMap::new(),
             next_actor: 10,
             store,
             scheduler: SchedulerCore::default(),
-            membership: MembershipCore::new(timing),
+            membership,
             membership_timer: None,
-            interval: Timing::default().report_interval,
+            heard: BTreeMap::new(),
             admissions: BTreeMap::new(),
             boxes: BTreeMap::new(),
             services_shown: BTreeMap::new(),
@@ -306,6 +317,7 @@ impl World {
         for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP] {
             master.open(actor);
         }
+        self.membership_effects(&mut master, looks);
         self.arm_store(&mut master);
         self.recover(&mut master, recovered);
         self.drain_master(master);
@@ -314,7 +326,11 @@ impl World {
     fn recover(&mut self, master: &mut Master, recovered: Recovered) {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
-            master.cluster.host_known(record.node.clone(), record.uid.clone());
+            if record.forgotten.is_some() {
+                master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
+            } else {
+                master.cluster.host_known(record.node.clone(), record.uid.clone());
+            }
             self.add_runner(master, record, Some(version));
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -327,6 +343,10 @@ impl World {
             self.add_service(master, name, core, initial);
         }
         for node in unknown {
+            if master.cluster.is_forgotten(&node) {
+                Self::tell_forgotten(master, &node);
+                continue;
+            }
             self.tell_host_changed(master, &HostChanged { node, condition: HostCondition::of(Standing::Down), why: None });
         }
     }
@@ -423,6 +443,10 @@ impl World {
         }
         master.dead
     }
+
+    fn settings(&self) -> Settings {
+        if self.planted(Plant::OneLostReport) { Settings { suspect_after: DurationMs(700), ..SETTINGS } } else { SETTINGS }
+    }
 }
 
 fn scheduler_mail(master: &mut Master, mail: Mail) {
@@ -435,6 +459,7 @@ fn scheduler_mail(master: &mut Master, mail: Mail) {
         Mail::Occupy(service, nodes) => nodes.iter().for_each(|node| master.scheduler.occupy(&service, node)),
         Mail::Vacate(service, nodes) => nodes.iter().for_each(|node| master.scheduler.vacate(&service, node)),
         Mail::HostChanged(change) => master.scheduler.host_changed(change.node, change.condition),
+        Mail::Forgotten(forgotten) => master.scheduler.forget(&forgotten.node),
         other => debug_assert!(false, "not for the scheduler: {other:?}"),
     }
 }

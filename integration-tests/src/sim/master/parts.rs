@@ -1,12 +1,9 @@
 //! The drivers in place of the service and runner actors.
 
 use bytes::Bytes;
-use shef_common::{
-    protocol::Registered,
-    status::{ReplicaState, ReplicaStatus},
-};
+use shef_common::status::{ReplicaState, ReplicaStatus};
 use shef_master::{
-    membership::{Event as MembershipEvent, HostChanged, HostCondition, Standing},
+    membership::{HostChanged, HostForgotten, Standing},
     runner::{RunnerEffect, RunnerEvent},
     scheduler::Schedule,
     service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
@@ -48,6 +45,7 @@ impl World {
             }
             Mail::Gone(replicas) => ServiceEvent::Gone(replicas),
             Mail::HostChanged(HostChanged { node, condition, .. }) => ServiceEvent::HostChanged { node, condition },
+            Mail::Forgotten(HostForgotten { node }) => ServiceEvent::HostForgotten { node },
             Mail::Wake => ServiceEvent::Wake,
             other => return debug_assert!(false, "not for a service: {other:?}"),
         };
@@ -148,17 +146,19 @@ impl World {
         let now = self.master_now(master);
         let (event, call) = match mail {
             Mail::Register { call, registration } => {
-                runner.heard = self.now;
-                (RunnerEvent::Register(registration), Some(call))
+                master.heard.insert(runner.node.clone(), self.now);
+                if let Some(earlier) = runner.registers.replace(call) {
+                    self.answer(earlier, Reply::Later("the host registers once more meanwhile".to_owned()));
+                }
+                (RunnerEvent::Register(registration), None)
             }
             Mail::Report { call, report } => {
                 // Reports that come too late are no sign of life.
                 let number = (report.boot.clone(), report.seq);
                 let newer = runner.last.as_ref().is_none_or(|last| last.0 != number.0 || last.1 < number.1);
                 let effects = runner.core.handle(RunnerEvent::Report(*report), now);
-                self.sweeps_again(master, runner);
                 if newer && effects.iter().any(|e| matches!(e, RunnerEffect::Ack(ack) if !ack.want_registration)) {
-                    runner.heard = self.now;
+                    master.heard.insert(runner.node.clone(), self.now);
                     runner.last = Some(number);
                 }
                 return self.runner_effects(master, actor, runner, effects, Some(call));
@@ -171,38 +171,16 @@ impl World {
                 self.note(|| format!("push {revision} to {}: {outcome:?}", runner.node));
                 (RunnerEvent::PushDone { revision, outcome }, None)
             }
-            Mail::HostChanged(HostChanged { condition, why, .. }) => (RunnerEvent::HostChanged { condition, why }, None),
-            Mail::Interval(interval) => (RunnerEvent::Interval(interval), None),
             Mail::Fence(fence) => (RunnerEvent::FenceChanged(fence.0), None),
             Mail::Committed(Ok(())) => (RunnerEvent::Committed, None),
             Mail::Committed(Err(_)) => (RunnerEvent::CommitFailed, None),
+            Mail::HostChanged(change) => (RunnerEvent::HostChanged(change), None),
+            Mail::Interval(interval) => (RunnerEvent::Interval(interval), None),
             Mail::Wake => (RunnerEvent::Wake, None),
             other => return debug_assert!(false, "not for a runner: {other:?}"),
         };
         let effects = runner.core.handle(event, now);
         self.runner_effects(master, actor, runner, effects, call);
-    }
-
-    /// A planted bug: while some host is down, every report calls all others down and up again.
-    fn sweeps_again(&mut self, master: &mut Master, runner: &RunnerDriver) {
-        if self.planted(Plant::MigratesAgain)
-            && !master.cluster.down().is_empty()
-            && master.ready_since.contains_key(&runner.node)
-        {
-            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
-            for service in services {
-                for standing in [Standing::Down, Standing::Ready] {
-                    master.post(
-                        service,
-                        Mail::HostChanged(HostChanged {
-                            node: runner.node.clone(),
-                            condition: HostCondition::of(standing),
-                            why: None,
-                        }),
-                    );
-                }
-            }
-        }
     }
 
     pub(super) fn runner_effects(
@@ -221,7 +199,14 @@ impl World {
             let node = runner.node.clone();
             match effect {
                 RunnerEffect::Registered(registered) => {
-                    reply = Some(Reply::Registered(Registered { ..registered }));
+                    if let Some(call) = runner.registers.take() {
+                        self.answer(call, Reply::Registered(registered));
+                    }
+                }
+                RunnerEffect::RegisterLater(why) => {
+                    if let Some(call) = runner.registers.take() {
+                        self.answer(call, Reply::Later(why));
+                    }
                 }
                 RunnerEffect::Ack(ack) => reply = Some(Reply::Ack(ack)),
                 RunnerEffect::Push { push, .. } => {
@@ -236,13 +221,11 @@ impl World {
                     self.note(|| format!("{node} no longer holds {replicas:?}"));
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
-                RunnerEffect::Heard(pulse) => {
-                    master.post(MEMBERSHIP, Mail::Membership(MembershipEvent::Heard { node, pulse }));
-                }
-                RunnerEffect::IntentChanged(intent) => {
-                    master.post(MEMBERSHIP, Mail::Membership(MembershipEvent::IntentChanged { node, intent }));
-                }
-                RunnerEffect::Reply { .. } => {}
+                // Nobody operates on hosts here yet.
+                RunnerEffect::Operated(..) => {}
+                RunnerEffect::Forgotten => master.post(CLUSTER, Mail::Forgotten(HostForgotten { node })),
+                RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
+                RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {
                     let value = serde_json::to_vec(&record).ok().map(Bytes::from);
                     let write = Write { key: Key::Node(node), expect, value };

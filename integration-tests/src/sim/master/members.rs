@@ -1,0 +1,124 @@
+//! The driver in place of the membership's actor.
+
+use shef_common::protocol::ProbeOutcome;
+use shef_master::membership::{HostChanged, HostCondition, MembershipEffect, MembershipEvent, Standing};
+
+use super::{CLUSTER, MEMBERSHIP, Mail, Master, SETTINGS};
+use crate::sim::{
+    agent::Host,
+    net::{Body, Caller, Reply},
+    plant::Plant,
+    world::World,
+};
+
+/// A host that has been up, with its agent and its network, for this long is not to be called down.
+const UNTROUBLED_MS: u64 = 4_000;
+
+impl World {
+    pub(super) fn membership_mail(&mut self, master: &mut Master, mail: Mail) {
+        let event = match mail {
+            Mail::Known(known) => MembershipEvent::Known(known),
+            Mail::Heard(heard) => MembershipEvent::Heard(heard),
+            Mail::ProbeDone { node, round, via, outcome } => {
+                self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
+                MembershipEvent::ProbeDone { node, round, via, outcome }
+            }
+            Mail::Forgotten(forgotten) => MembershipEvent::Forgotten(forgotten.node),
+            Mail::Wake => {
+                self.sweeps_again(master);
+                MembershipEvent::Tick
+            }
+            other => return debug_assert!(false, "not for the membership: {other:?}"),
+        };
+        let now = self.master_now(master);
+        let effects = master.membership.handle(event, now);
+        self.membership_effects(master, effects);
+    }
+
+    pub(super) fn membership_effects(&mut self, master: &mut Master, effects: Vec<MembershipEffect>) {
+        for effect in effects {
+            if self.killed(master) {
+                return;
+            }
+            match effect {
+                MembershipEffect::Changed(change) => {
+                    let change = self.misjudged(change);
+                    self.rules_judged(master, &change);
+                    master.post(CLUSTER, Mail::HostChanged(change));
+                }
+                MembershipEffect::Probe { node, via, limit, round, .. } => {
+                    let Some(target) = self.host_of(&node) else { continue };
+                    let helper = via.as_ref().and_then(|helper| self.host_of(&helper.node));
+                    let from = Caller::Prober { inc: master.inc, node, round, via: via.map(|helper| helper.node) };
+                    match helper {
+                        None => self.call(target, from, Body::Probe, limit.0),
+                        Some(helper) => {
+                            self.call(helper, from, Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 }, limit.0);
+                        }
+                    }
+                }
+                MembershipEffect::Interval(interval) => master.post(CLUSTER, Mail::Interval(interval)),
+                MembershipEffect::Brake(state) => self.note(|| format!("brake: {state:?}")),
+                MembershipEffect::WakeAt(at) => {
+                    let mut timer = master.membership_timer;
+                    self.set_timer(master, MEMBERSHIP, &mut timer, at);
+                    master.membership_timer = timer;
+                }
+            }
+        }
+    }
+
+    /// Planted bugs: who does not report, or is suspected, is dead.
+    fn misjudged(&self, mut change: HostChanged) -> HostChanged {
+        let planted = self.planted(Plant::OneLostReport) || self.planted(Plant::SuspectIsDown);
+        if planted && change.condition.standing == Standing::Suspect {
+            change.condition.standing = Standing::Down;
+        }
+        change
+    }
+
+    /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
+    fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
+        let Some(judged) = self.host_of(&change.node).filter(|_| change.condition.standing == Standing::Down) else { return };
+        let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
+        if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
+            return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));
+        }
+        let well = |host: &Host| {
+            host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS
+        };
+        let host = &self.hosts[judged];
+        let others = self.hosts.iter().enumerate().filter(|(n, _)| *n != judged).map(|(_, host)| host);
+        let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
+        if well(host) && reached && self.profile.late == 0 {
+            self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));
+        }
+    }
+
+    /// A planted bug: while some host is down, every look calls all others down and up again.
+    fn sweeps_again(&mut self, master: &mut Master) {
+        if !self.planted(Plant::MigratesAgain) || master.cluster.down().is_empty() {
+            return;
+        }
+        let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+        let ready: Vec<_> = master.ready_since.keys().cloned().collect();
+        for service in services {
+            for node in &ready {
+                for standing in [Standing::Down, Standing::Ready] {
+                    let condition = HostCondition::of(standing);
+                    master.post(service, Mail::HostChanged(HostChanged { node: node.clone(), condition, why: None }));
+                }
+            }
+        }
+    }
+}
+
+/// What an answer says of the probed host.
+pub fn probe_outcome(reply: Reply) -> ProbeOutcome {
+    match reply {
+        Reply::Probe(outcome) => outcome,
+        other @ (Reply::Push(_) | Reply::Registered(_) | Reply::Ack(_) | Reply::Refused(_) | Reply::Later(_) | Reply::None) => {
+            ProbeOutcome::Unreachable { why: format!("{other:?}") }
+        }
+    }
+}

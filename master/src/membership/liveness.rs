@@ -1,0 +1,265 @@
+//! Whether one host is there: silence, doubt, probes, and what they bring.
+//!
+//! ```text
+//!            silence            a window of probes brings nothing
+//! reporting ---------> doubted ----------------------------------> down
+//!     ^                  |  ^ \_ a probe is answered: the window begins anew
+//!     +------------------+--+------------- a report ----------------+
+//! ```
+
+use std::sync::Arc;
+
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::NodeName,
+    protocol::ProbeOutcome,
+};
+
+use super::Standing;
+
+/// After a round that brought nothing, the next one begins so long after its start.
+const AGAIN: DurationMs = DurationMs(300);
+/// While probes are answered, and only reports do not come.
+const WHILE_ANSWERED: DurationMs = DurationMs(500);
+/// While the host is there and its agent is not.
+const WHILE_AGENT_SILENT: DurationMs = DurationMs(1_000);
+/// So many rounds in a row have to bring nothing.
+pub const SILENT_ROUNDS: u32 = 2;
+/// A slow way is allowed for: so many round trips …
+const ROUND_TRIPS: u64 = 4;
+/// … and at most this much.
+const MOST_ALLOWANCE: DurationMs = DurationMs(3_000);
+
+/// For how long nobody minds silence.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Without reports.
+    pub suspect_after: DurationMs,
+    /// Without an answer to any probe, for a host that is close.
+    pub window: DurationMs,
+}
+
+/// What probes have brought last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// The agent answers.
+    Answers {
+        /// To whom; `None`: to us.
+        via: Option<NodeName>,
+    },
+    /// The host is there, its agent is not.
+    AgentSilent {
+        /// In the client's words.
+        why: Arc<str>,
+    },
+}
+
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    started: MonoMs,
+    /// Probes that have not come back.
+    waiting: usize,
+    brought: bool,
+    /// The master was late meanwhile: that nothing came says nothing.
+    void: bool,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    /// Since when nothing was heard by probes: the suspicion, or the last evidence.
+    quiet_since: MonoMs,
+    silent_rounds: u32,
+    evidence: Option<Evidence>,
+    round: Option<Round>,
+    next_round_at: MonoMs,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Not heard of since the master's start.
+    Awaited {
+        until: MonoMs,
+    },
+    Reporting {
+        heard: MonoMs,
+        engine_ok: bool,
+    },
+    Doubted(Doubt),
+    Down,
+}
+
+/// One host's liveness.
+#[derive(Debug)]
+pub struct Liveness {
+    phase: Phase,
+    round_trip: DurationMs,
+}
+
+impl Liveness {
+    /// A host that has time to call in until `until`.
+    pub const fn awaited(until: MonoMs) -> Self {
+        Self { phase: Phase::Awaited { until }, round_trip: DurationMs(0) }
+    }
+
+    /// What is said of the host.
+    pub const fn standing(&self) -> Standing {
+        match &self.phase {
+            Phase::Awaited { .. } => Standing::Awaited,
+            Phase::Reporting { engine_ok: true, .. } => Standing::Ready,
+            Phase::Reporting { engine_ok: false, .. } => Standing::EngineDown,
+            Phase::Doubted(Doubt { evidence: Some(Evidence::AgentSilent { .. }), .. }) => Standing::AgentDown,
+            Phase::Doubted(_) => Standing::Suspect,
+            Phase::Down => Standing::Down,
+        }
+    }
+
+    /// What probes brought last, while reports do not come.
+    pub const fn evidence(&self) -> Option<&Evidence> {
+        match &self.phase {
+            Phase::Doubted(doubt) => doubt.evidence.as_ref(),
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+        }
+    }
+
+    /// Whether it is in doubt and no probe was answered.
+    pub const fn is_mute(&self) -> bool {
+        matches!(&self.phase, Phase::Doubted(Doubt { evidence: None, .. }))
+    }
+
+    /// It has registered or reported.
+    pub fn heard(&mut self, engine_ok: bool, round_trip: Option<DurationMs>, now: MonoMs) {
+        self.round_trip = round_trip.unwrap_or(self.round_trip);
+        self.phase = Phase::Reporting { heard: now, engine_ok };
+    }
+
+    /// The master was late by `by`: nobody is blamed for that time.
+    pub fn excuse(&mut self, by: DurationMs) {
+        match &mut self.phase {
+            Phase::Awaited { until } => *until = *until + by,
+            Phase::Reporting { heard, .. } => *heard = *heard + by,
+            Phase::Doubted(doubt) => {
+                doubt.quiet_since = doubt.quiet_since + by;
+                doubt.silent_rounds = 0;
+                if let Some(round) = &mut doubt.round {
+                    round.void = true;
+                }
+            }
+            Phase::Down => {}
+        }
+    }
+
+    /// What time allows for a slow way to the host.
+    fn allowance(&self) -> DurationMs {
+        DurationMs(self.round_trip.0.saturating_mul(ROUND_TRIPS)).min(MOST_ALLOWANCE)
+    }
+
+    /// How long a window of probes is.
+    pub fn window(&self, patience: Patience) -> DurationMs {
+        DurationMs(patience.window.0 + self.allowance().0)
+    }
+
+    /// How long one probe may take: two rounds fit into the window.
+    pub fn probe_limit(&self, patience: Patience) -> DurationMs {
+        DurationMs(self.window(patience).0 * 2 / 5)
+    }
+
+    /// Becomes doubted when it was silent for too long. Returns whether it does.
+    pub fn doubt_if_silent(&mut self, patience: Patience, now: MonoMs) -> bool {
+        let due = match self.phase {
+            Phase::Awaited { until } => until,
+            Phase::Reporting { heard, .. } => heard + patience.suspect_after,
+            Phase::Doubted(_) | Phase::Down => return false,
+        };
+        if due > now {
+            return false;
+        }
+        self.phase =
+            Phase::Doubted(Doubt { quiet_since: now, silent_rounds: 0, evidence: None, round: None, next_round_at: now });
+        true
+    }
+
+    /// Whether a whole window of probes has brought nothing.
+    pub fn is_lost(&self, patience: Patience, now: MonoMs) -> bool {
+        match &self.phase {
+            Phase::Doubted(doubt) => doubt.silent_rounds >= SILENT_ROUNDS && doubt.quiet_since + self.window(patience) <= now,
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => false,
+        }
+    }
+
+    /// It is down.
+    pub fn goes_down(&mut self) {
+        self.phase = Phase::Down;
+    }
+
+    /// Since when a round of probes is due, if it is.
+    pub fn round_due(&self, now: MonoMs) -> Option<MonoMs> {
+        match &self.phase {
+            Phase::Doubted(doubt) if doubt.round.is_none() && doubt.next_round_at <= now => Some(doubt.next_round_at),
+            Phase::Doubted(_) | Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+        }
+    }
+
+    /// A round of so many probes is under way.
+    pub fn round_begins(&mut self, number: u64, probes: usize, now: MonoMs) {
+        if let Phase::Doubted(doubt) = &mut self.phase {
+            doubt.round = Some(Round { number, started: now, waiting: probes, brought: false, void: false });
+        }
+    }
+
+    /// A probe of round `number` came back. Late ones of earlier rounds count if they bring something.
+    pub fn probed(&mut self, number: u64, via: Option<NodeName>, outcome: ProbeOutcome, now: MonoMs) {
+        let Phase::Doubted(doubt) = &mut self.phase else { return };
+        let found = match outcome {
+            ProbeOutcome::Answered(_) => Some(Evidence::Answers { via }),
+            ProbeOutcome::AgentSilent { why } => Some(Evidence::AgentSilent { why: why.into() }),
+            ProbeOutcome::Unreachable { .. } => None,
+        };
+        let brought = found.is_some();
+        if let Some(round) = doubt.round.as_mut().filter(|round| round.number != number && brought) {
+            // It began before this sign of life.
+            round.void = true;
+        }
+        let ours = doubt.round.as_mut().filter(|round| round.number == number);
+        if let Some(found) = found {
+            doubt.quiet_since = now;
+            doubt.silent_rounds = 0;
+            // In one round, an answer outweighs a refusal that somebody else met.
+            let outweighed =
+                ours.as_ref().is_some_and(|round| round.brought) && matches!(doubt.evidence, Some(Evidence::Answers { .. }));
+            if !outweighed {
+                doubt.evidence = Some(found);
+            }
+        }
+        let Some(round) = ours else { return };
+        round.brought |= brought;
+        round.waiting = round.waiting.saturating_sub(1);
+        if round.waiting > 0 {
+            return;
+        }
+        let pause = match (round.brought, &doubt.evidence) {
+            (true, Some(Evidence::Answers { .. })) => WHILE_ANSWERED,
+            (true, Some(Evidence::AgentSilent { .. })) => WHILE_AGENT_SILENT,
+            (false, _) | (true, None) => AGAIN,
+        };
+        if !round.brought && !round.void {
+            doubt.silent_rounds += 1;
+        }
+        doubt.next_round_at = (round.started + pause).max(now);
+        doubt.round = None;
+    }
+
+    /// When time alone will change something.
+    pub fn deadline(&self, patience: Patience) -> Option<MonoMs> {
+        match &self.phase {
+            Phase::Awaited { until } => Some(*until),
+            Phase::Reporting { heard, .. } => Some(*heard + patience.suspect_after),
+            Phase::Doubted(doubt) => {
+                let round = doubt.round.is_none().then_some(doubt.next_round_at);
+                let lost = (doubt.silent_rounds >= SILENT_ROUNDS).then(|| doubt.quiet_since + self.window(patience));
+                round.into_iter().chain(lost).min()
+            }
+            Phase::Down => None,
+        }
+    }
+}
