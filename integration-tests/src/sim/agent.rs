@@ -43,6 +43,7 @@ pub enum AgentMail {
     Listed(Result<shef_agent::engine::Listing, EngineError>),
     Identified(Result<EngineFacts, EngineError>),
     Done { replica: ReplicaId, outcome: Outcome },
+    Logs { replica: ReplicaId, outcome: Result<Vec<String>, EngineError> },
     Pulled { image: ImageRef, pull: u64, outcome: Result<(), EngineError> },
     Tick,
     Observed(Observed),
@@ -282,6 +283,7 @@ impl World {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, outcome_word(&outcome)));
                 Event::Done { replica, outcome }
             }
+            AgentMail::Logs { replica, outcome } => Event::Logs { replica, outcome },
             AgentMail::Pulled { image, pull, outcome } => {
                 if agent.pulls.get(&image) != Some(&pull) {
                     return; // It was given up.
@@ -382,6 +384,7 @@ impl World {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
                 self.engine_work(host, inc, EngineWork::Run { replica, operation });
             }
+            Effect::Logs { replica, .. } => self.engine_work(host, inc, EngineWork::Logs { replica }),
             Effect::Pull(image) => {
                 let pull = self.fresh();
                 agent.pulls.insert(image.clone(), pull);
@@ -529,6 +532,7 @@ fn operation_word(operation: &Operation) -> String {
         Operation::Start(_) => "start".to_owned(),
         Operation::Stop { .. } => "stop".to_owned(),
         Operation::Remove(_) => "remove".to_owned(),
+        Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),
         Operation::Inspect => "inspect".to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use shef_common::{
 };
 
 use crate::{
-    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing},
+    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing, RestartPolicy},
     supervisor::ledger::Ledger,
 };
 
@@ -47,6 +47,13 @@ pub enum Event {
         /// What came of it.
         outcome: Outcome,
     },
+    /// The last lines that a replica's container wrote.
+    Logs {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// What came of asking.
+        outcome: Result<Vec<String>, EngineError>,
+    },
     /// An image was fetched, or could not be.
     Pulled {
         /// Which.
@@ -69,6 +76,8 @@ pub enum Outcome {
     Stop(Result<(), EngineError>),
     /// It was removed.
     Remove(Result<(), EngineError>),
+    /// The engine knows who starts it again.
+    SetPolicy(Result<(), EngineError>),
     /// What there is of that name.
     Inspect(Result<Option<Container>, EngineError>),
 }
@@ -77,7 +86,9 @@ impl Outcome {
     pub(super) fn error(&self) -> Option<&EngineError> {
         match self {
             Self::Create(outcome) => outcome.as_ref().err(),
-            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) => outcome.as_ref().err(),
+            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) | Self::SetPolicy(outcome) => {
+                outcome.as_ref().err()
+            }
             Self::Inspect(outcome) => outcome.as_ref().err(),
         }
     }
@@ -105,6 +116,13 @@ pub enum Effect {
         replica: ReplicaId,
         /// What.
         operation: Operation,
+    },
+    /// Read the last lines that a replica's container wrote. Never two at once.
+    Logs {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Its container.
+        id: String,
     },
     /// Fetch an image.
     Pull(ImageRef),
@@ -134,6 +152,13 @@ pub enum Operation {
     },
     /// Remove it.
     Remove(String),
+    /// Say who starts it again when its process ends.
+    SetPolicy {
+        /// Which container.
+        id: String,
+        /// Who.
+        policy: RestartPolicy,
+    },
     /// Look at it.
     Inspect,
 }
