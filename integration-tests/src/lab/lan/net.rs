@@ -185,7 +185,8 @@ impl Namespace {
 }
 
 /// The directory of the lab `id`.
-pub(super) fn dir_of(id: &str) -> PathBuf {
+#[must_use]
+pub fn dir_of(id: &str) -> PathBuf {
     PathBuf::from(ROOT).join(id)
 }
 
@@ -202,9 +203,13 @@ fn requirements() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("a lab makes network namespaces and starts engines: run it as root".to_owned());
     }
-    for (program, package) in
-        [("ip", "iproute2"), ("iptables", "iptables"), ("nsenter", "util-linux"), ("setpriv", "util-linux"), ("dockerd", "docker.io")]
-    {
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("iptables", "iptables"),
+        ("nsenter", "util-linux"),
+        ("setpriv", "util-linux"),
+        ("dockerd", "docker.io"),
+    ] {
         let found = Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status();
         if !found.is_ok_and(|status| status.success()) {
             return Err(format!("the program {program} is missing; on Debian it is in the package {package}"));

@@ -163,7 +163,8 @@ fn remove_cgroups(id: &str) {
 
 /// The names in `directory` that belong to the lab `id`.
 fn named(directory: &str, id: &str) -> Vec<String> {
-    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| id_in(name).as_deref() == Some(id)).collect()
 }
 
