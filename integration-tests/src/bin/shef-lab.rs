@@ -53,7 +53,7 @@ enum What {
         /// Put the master's file on a disk of this size, for `fill-disk`.
         #[arg(long, value_name = "MB")]
         disk_mb: Option<u32>,
-        /// A setting of the master, as in SHEF_MASTER_PROBE_WINDOW_MS=500.
+        /// A setting of the master, as in `SHEF_MASTER_PROBE_WINDOW_MS=500`.
         #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
         set: Vec<(String, String)>,
     },
@@ -231,7 +231,10 @@ async fn detached() -> Result<String, String> {
 
 async fn down(named: Option<String>) -> Result<String, String> {
     let swept = sweep::sweep();
-    let mut text = swept.iter().map(|id| format!("swept lab {id}, whose owner was killed\n")).collect::<String>();
+    let mut text = String::new();
+    if !swept.is_empty() {
+        text = format!("swept what labs left whose owners were killed: {}\n", swept.join(", "));
+    }
     if named.is_none() && listening().is_empty() {
         return if text.is_empty() { Err("no lab runs".to_owned()) } else { Ok(text) };
     }
@@ -244,6 +247,5 @@ async fn down(named: Option<String>) -> Result<String, String> {
         }
     };
     tokio::time::timeout(LIMIT, gone).await.map_err(|_| format!("the lab {lab} does not go down"))?;
-    text += &format!("lab {lab} is down\n");
-    Ok(text)
+    Ok(format!("{text}lab {lab} is down\n"))
 }

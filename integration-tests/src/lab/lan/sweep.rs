@@ -154,7 +154,7 @@ fn remove_cgroups(id: &str) {
     }
     for _ in 0..ROUNDS {
         // The kernel lets go of a process's cgroup a moment after its end.
-        if cgroups(id).iter().fold(true, |all, group| remove(group) && all) {
+        if cgroups(id).iter().filter(|group| !remove(group)).count() == 0 {
             return;
         }
         thread::sleep(Duration::from_millis(20));
