@@ -69,6 +69,8 @@ pub struct Host {
     pub fuse: Option<u32>,
     /// Whether the network is cut.
     pub cut: bool,
+    /// Whether it is cut from the master alone.
+    pub cut_from_master: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
     /// When its agent was started last.
@@ -103,6 +105,12 @@ pub struct Agent {
 }
 
 impl Host {
+    /// Whether nothing comes through between it and the master.
+    #[must_use]
+    pub const fn is_cut_from_master(&self) -> bool {
+        self.cut || self.cut_from_master
+    }
+
     /// Host number `n`, with a container of somebody else and one of another cluster.
     #[must_use]
     pub fn new(n: usize, rng: &mut Rng) -> Self {
@@ -116,6 +124,7 @@ impl Host {
             agent_inc: 0,
             fuse: None,
             cut: false,
+            cut_from_master: false,
             link_changed: 0,
             agent_since: 0,
             wall: 0,

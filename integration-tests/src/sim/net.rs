@@ -108,7 +108,7 @@ impl World {
         let host = host.or_else(|| self.late.get(&call).copied());
         let Some(host) = host else { return };
         self.late.insert(call, host);
-        if self.hosts[host].cut {
+        if self.hosts[host].is_cut_from_master() {
             return;
         }
         match &**body {
@@ -157,7 +157,7 @@ impl World {
     pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
         let Some(open) = self.calls.get(&call) else { return };
         let host = open.host;
-        if self.hosts[host].cut && !matches!(reply, Reply::None) {
+        if self.hosts[host].is_cut_from_master() && !matches!(reply, Reply::None) {
             return;
         }
         let Some(Call { from, .. }) = self.calls.remove(&call) else { return };

@@ -8,6 +8,7 @@ use shef_master::membership::{Effect, Event, HostChanged, HostCondition, Probe, 
 
 use super::{CLUSTER, MEMBERSHIP, Mail, Master};
 use crate::sim::{
+    agent::Host,
     plant::Plant,
     world::{Ev, World},
 };
@@ -53,13 +54,16 @@ impl World {
         }
     }
 
-    /// Nobody calls a host down whose agent and network have been well for a while.
+    /// Nobody calls a host down that has been well for a while, and within somebody's reach.
     fn rules_called(&mut self, change: &HostChanged) {
-        let Some(host) = self.host_of(&change.node).filter(|_| change.condition.standing == Standing::Down) else { return };
-        let host = &self.hosts[host];
-        let well = host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS;
-        if well && self.profile.late == 0 {
-            self.violated(format!("host {} is called down, though its agent runs and its network works", change.node));
+        let Some(called) = self.host_of(&change.node).filter(|_| change.condition.standing == Standing::Down) else { return };
+        let well =
+            |host: &Host| host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS;
+        let others = || self.hosts.iter().enumerate().filter(|(n, _)| *n != called).map(|(_, host)| host);
+        let host = &self.hosts[called];
+        let reached = !host.cut_from_master || others().any(|other| well(other) && !other.cut_from_master);
+        if well(host) && reached && self.profile.late == 0 {
+            self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));
         }
     }
 
@@ -69,8 +73,10 @@ impl World {
         let lost = self.fault(self.profile.lose) || self.fault(self.profile.lose) || self.fault(self.profile.late);
         let helper = via.as_ref().map(|(helper, _)| self.host_of(helper));
         let reached = match helper {
-            None => true,
-            Some(helper) => helper.is_some_and(|helper| !self.hosts[helper].cut && self.hosts[helper].agent.is_some()),
+            None => self.host_of(&node).is_some_and(|target| !self.hosts[target].cut_from_master),
+            Some(helper) => helper
+                .map(|helper| &self.hosts[helper])
+                .is_some_and(|helper| !helper.is_cut_from_master() && helper.agent.is_some()),
         };
         let target = self.host_of(&node).map(|target| &self.hosts[target]);
         let outcome = match target {
