@@ -15,7 +15,8 @@ use shef_common::{
 };
 
 use super::{
-    core::{ClusterCore, Verdict},
+    admission::{Admission, Event, Step},
+    core::ClusterCore,
     messages::AskService,
 };
 use crate::{
@@ -235,29 +236,28 @@ impl ClusterActor {
         }
     }
 
-    /// Admission, one step at a time; comes back to itself after each.
-    fn admit(&mut self, registration: Registration, steps_left: u8, ctx: &mut Context<Self>) -> Admission {
-        match self.core.register(&registration) {
-            Verdict::Refuse(why) => refuse(RegisterRefused::Conflict(why)),
-            _ if steps_left == 0 => refuse(RegisterRefused::Later("the leadership changes too often".to_owned())),
-            Verdict::Lead { above, cluster } => {
+    /// One step of an admission; comes back to itself after each.
+    fn admit(&mut self, mut admission: Admission, event: Event, ctx: &mut Context<Self>) -> Admitted {
+        let Some(step) = admission.step(event, &mut self.core) else {
+            return refuse(RegisterRefused::Later("the admission has no next step".to_owned()));
+        };
+        match step {
+            Step::Refuse(refused) => refuse(refused),
+            Step::Lead { above, cluster } => {
                 let lead = self.out.lead.send(Lead { above, cluster });
                 let then = move |led: Result<Result<LeadOutcome, String>, actix::MailboxError>,
                                  actor: &mut Self,
-                                 ctx: &mut Context<Self>| match led {
-                    Ok(Ok(led)) => {
-                        actor.led(led, ctx);
-                        actor.admit(registration, steps_left - 1, ctx)
-                    }
-                    Ok(Err(why)) => refuse(RegisterRefused::Later(why)),
-                    Err(closed) => refuse(RegisterRefused::Later(closed.to_string())),
+                                 ctx: &mut Context<Self>| {
+                    let led = led.unwrap_or_else(|closed| Err(closed.to_string())).map(|led| actor.led(led, ctx));
+                    actor.admit(admission, Event::Led(led), ctx)
                 };
                 Box::pin(fut::ActorFutureExt::then(lead.into_actor(self), then))
             }
-            Verdict::Import(by_service) => {
-                self.ensure_runner(&registration, ctx);
+            Step::Import(by_service) => {
+                let registration = admission.registration();
                 log::warn!(node:% = registration.node, services = by_service.len(); "taking over what an unknown host holds");
                 let node = registration.node.clone();
+                self.ensure_runner(admission.registration(), ctx);
                 let imports: Vec<_> = by_service
                     .into_iter()
                     .map(|(name, holds)| self.ask(name, Request::Import { node: node.clone(), holds }, ctx))
@@ -265,22 +265,22 @@ impl ClusterActor {
                 let all = async move { tokio::time::timeout(IMPORT_LIMIT, try_join_all(imports)).await };
                 let then = move |done: Result<Result<Vec<Accepted>, Refused>, tokio::time::error::Elapsed>,
                                  actor: &mut Self,
-                                 ctx: &mut Context<Self>| {
-                    match done {
-                        Ok(Ok(_)) => actor.forward(registration, ctx),
-                        Ok(Err(refused)) => {
-                            refuse(RegisterRefused::Later(format!("what the host holds was not taken over: {refused:?}")))
+                                 ctx: &mut Context<Self>| match done {
+                    Ok(Ok(all)) => {
+                        // Each of them counts; the last one is what leads on.
+                        for _ in 1..all.len() {
+                            let _ = admission.step(Event::Imported(Ok(())), &mut actor.core);
                         }
-                        Err(_) => {
-                            refuse(RegisterRefused::Later("what the host holds could not be made durable in time".to_owned()))
-                        }
+                        actor.admit(admission, Event::Imported(Ok(())), ctx)
                     }
+                    Ok(Err(refused)) => actor.admit(admission, Event::Imported(Err(format!("{refused:?}"))), ctx),
+                    Err(_) => actor.admit(admission, Event::ImportTooLate, ctx),
                 };
                 Box::pin(fut::ActorFutureExt::then(all.into_actor(self), then))
             }
-            Verdict::Admit => {
+            Step::Forward(registration) => {
                 self.ensure_runner(&registration, ctx);
-                self.forward(registration, ctx)
+                self.forward(*registration)
             }
         }
     }
@@ -300,8 +300,7 @@ impl ClusterActor {
         self.add_runner(record, None, ctx);
     }
 
-    fn forward(&mut self, registration: Registration, _: &mut Context<Self>) -> Admission {
-        self.core.host_known(registration.node.clone(), registration.uid.clone());
+    fn forward(&self, registration: Registration) -> Admitted {
         let Some(runner) = self.runners.get(&registration.node) else {
             return refuse(RegisterRefused::Later("the host's runner has ended".to_owned()));
         };
@@ -311,9 +310,9 @@ impl ClusterActor {
     }
 }
 
-type Admission = ResponseActFuture<ClusterActor, Result<Registered, RegisterRefused>>;
+type Admitted = ResponseActFuture<ClusterActor, Result<Registered, RegisterRefused>>;
 
-fn refuse(refused: RegisterRefused) -> Admission {
+fn refuse(refused: RegisterRefused) -> Admitted {
     Box::pin(fut::ready(Err(refused)))
 }
 
@@ -333,9 +332,9 @@ impl Handler<AskService> for ClusterActor {
 }
 
 impl Handler<Register> for ClusterActor {
-    type Result = Admission;
+    type Result = Admitted;
     fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
-        self.admit(registration, 3, ctx)
+        self.admit(Admission::new(Box::new(registration)), Event::Began, ctx)
     }
 }
 

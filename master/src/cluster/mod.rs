@@ -9,9 +9,11 @@
 //!   store deletes nothing.
 
 mod actor;
+mod admission;
 mod core;
 mod messages;
 
 pub use actor::{ClusterActor, ClusterOutlets, Recovered};
+pub use admission::{Admission, Event as AdmissionEvent, Step as AdmissionStep};
 pub use core::{ClusterCore, Verdict};
 pub use messages::AskService;

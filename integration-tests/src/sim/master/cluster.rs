@@ -8,16 +8,16 @@ use shef_common::{
     protocol::{Registration, ReportAck},
 };
 use shef_master::{
-    cluster::Verdict,
+    cluster::{Admission, AdmissionEvent as Event, AdmissionStep as Step},
     membership::{HostChanged, HostForgotten, Intent},
-    runner::{FenceChanged, NodeRecord, RunnerCore},
+    runner::{FenceChanged, NodeRecord, RegisterRefused, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
 
 use super::ServiceDriver;
 use super::{
-    Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, MEMBERSHIP, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER,
+    Actor, Admitting, CLUSTER, IMPORT_LIMIT_MS, LeadFor, MEMBERSHIP, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER,
     STORE,
 };
 use crate::sim::{
@@ -34,8 +34,7 @@ impl World {
         match mail {
             Mail::Ask { name, request, user } => self.ask(master, name, request, ReplyTo::User(user)),
             Mail::Register { call, registration } => {
-                let admission = Admission { call, registration, steps_left: 3, imports_left: 0 };
-                self.admit(master, admission);
+                self.admit(master, Admitting { call, admission: Admission::new(registration) }, Event::Began);
             }
             Mail::Report { call, report } => match master.runners.get(&report.node) {
                 Some(&runner) => master.post(runner, Mail::Report { call, report }),
@@ -84,8 +83,8 @@ impl World {
             Mail::Led { result, reply } => self.led(master, result, reply),
             Mail::Imported { admission, result } => self.imported(master, admission, result),
             Mail::ImportLimit { admission } => {
-                if let Some(admission) = master.admissions.remove(&admission) {
-                    self.answer(admission.call, Reply::Later("could not be made durable in time".to_owned()));
+                if let Some(admitting) = master.admissions.remove(&admission) {
+                    self.admit(master, admitting, Event::ImportTooLate);
                 }
             }
             Mail::Retired { name, actor, seen } => {
@@ -164,36 +163,41 @@ impl World {
         }
     }
 
-    /// Admission, one step at a time; comes back to itself after each.
-    fn admit(&mut self, master: &mut Master, mut admission: Admission) {
-        let verdict = master.cluster.register(&admission.registration);
-        self.note(|| format!("{} registers: {}", admission.registration.node, verdict_word(&verdict)));
-        match verdict {
-            Verdict::Refuse(why) => self.answer(admission.call, Reply::Refused(why)),
-            _ if admission.steps_left == 0 => {
-                self.answer(admission.call, Reply::Later("the leadership changes too often".to_owned()));
+    /// One step of an admission.
+    fn admit(&mut self, master: &mut Master, mut admitting: Admitting, event: Event) {
+        let step = admitting.admission.step(event, &mut master.cluster);
+        let node = admitting.admission.registration().node.clone();
+        self.note(|| format!("{node} registers: {}", step_word(step.as_ref())));
+        let number = self.fresh();
+        match step {
+            // More of what it holds is to become durable.
+            None => {
+                master.admissions.insert(number, admitting);
             }
-            Verdict::Lead { above, cluster } => {
-                admission.steps_left -= 1;
-                let number = self.fresh();
-                master.admissions.insert(number, admission);
+            Some(Step::Refuse(RegisterRefused::Conflict(why))) => self.answer(admitting.call, Reply::Refused(why)),
+            Some(Step::Refuse(RegisterRefused::Later(why))) => self.answer(admitting.call, Reply::Later(why)),
+            Some(Step::Lead { above, cluster }) => {
+                master.admissions.insert(number, admitting);
                 master.post(STORE, Mail::Lead { above, cluster, reply: LeadFor::Admission(number) });
             }
-            Verdict::Import(by_service) if !self.planted(Plant::SkipsImport) => {
-                self.ensure_runner(master, &admission.registration);
-                let (number, node) = (self.fresh(), admission.registration.node.clone());
-                admission.imports_left = by_service.len();
-                master.admissions.insert(number, admission);
+            Some(Step::Import(by_service)) if self.planted(Plant::SkipsImport) => {
+                for _ in by_service {
+                    let step = admitting.admission.step(Event::Imported(Ok(())), &mut master.cluster);
+                    if let Some(Step::Forward(registration)) = step {
+                        self.forward(master, admitting.call, registration);
+                    }
+                }
+            }
+            Some(Step::Import(by_service)) => {
+                self.ensure_runner(master, admitting.admission.registration());
+                master.admissions.insert(number, admitting);
                 let mail = Mail::ImportLimit { admission: number };
                 self.at(IMPORT_LIMIT_MS, Ev::Master { inc: master.inc, actor: CLUSTER, mail });
                 for (name, holds) in by_service {
                     self.ask(master, name, Request::Import { node: node.clone(), holds }, ReplyTo::Import(number));
                 }
             }
-            Verdict::Import(_) | Verdict::Admit => {
-                self.ensure_runner(master, &admission.registration);
-                self.forward(master, admission);
-            }
+            Some(Step::Forward(registration)) => self.forward(master, admitting.call, registration),
         }
     }
 
@@ -212,9 +216,8 @@ impl World {
         self.add_runner(master, record, None);
     }
 
-    fn forward(&mut self, master: &mut Master, admission: Admission) {
-        let Admission { call, registration, .. } = admission;
-        master.cluster.host_known(registration.node.clone(), registration.uid.clone());
+    fn forward(&mut self, master: &mut Master, call: u64, registration: Box<Registration>) {
+        self.ensure_runner(master, &registration);
         match master.runners.get(&registration.node) {
             Some(&runner) => master.post(runner, Mail::Register { call, registration }),
             None => self.answer(call, Reply::Later("the host's runner has ended".to_owned())),
@@ -234,40 +237,41 @@ impl World {
                 for runner in runners {
                     master.post(runner, Mail::Fence(FenceChanged(led.fence.clone())));
                 }
-                if let Some(admission) = admission {
-                    self.admit(master, admission);
+                if let Some(admitting) = admission {
+                    self.admit(master, admitting, Event::Led(Ok(())));
                 }
             }
             Err(why) => {
-                if let Some(admission) = admission {
-                    self.answer(admission.call, Reply::Later(why));
+                if let Some(admitting) = admission {
+                    self.admit(master, admitting, Event::Led(Err(why)));
                 }
             }
         }
     }
 
     fn imported(&mut self, master: &mut Master, number: u64, result: Result<shef_master::service::Accepted, Refused>) {
-        let Some(mut admission) = master.admissions.remove(&number) else { return };
-        match result {
-            Err(refused) => self.answer(admission.call, Reply::Later(format!("not taken over: {refused:?}"))),
-            Ok(_) => {
-                admission.imports_left -= 1;
-                if admission.imports_left == 0 {
-                    self.forward(master, admission);
-                } else {
-                    master.admissions.insert(number, admission);
-                }
+        let Some(mut admitting) = master.admissions.remove(&number) else { return };
+        let event = Event::Imported(result.map(|_| ()).map_err(|refused| format!("{refused:?}")));
+        match admitting.admission.step(event, &mut master.cluster) {
+            // More is to come under the same number.
+            None => {
+                master.admissions.insert(number, admitting);
             }
+            Some(Step::Forward(registration)) => self.forward(master, admitting.call, registration),
+            Some(Step::Refuse(RegisterRefused::Conflict(why))) => self.answer(admitting.call, Reply::Refused(why)),
+            Some(Step::Refuse(RegisterRefused::Later(why))) => self.answer(admitting.call, Reply::Later(why)),
+            Some(other @ (Step::Lead { .. } | Step::Import(_))) => debug_assert!(false, "after an import: {other:?}"),
         }
     }
 }
 
-fn verdict_word(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Admit => "admitted".to_owned(),
-        Verdict::Import(held) => format!("to be imported with {} services", held.len()),
-        Verdict::Lead { above, .. } => format!("lead above {above} first"),
-        Verdict::Refuse(why) => format!("refused: {why}"),
+fn step_word(step: Option<&Step>) -> String {
+    match step {
+        None => "waits".to_owned(),
+        Some(Step::Forward(_)) => "admitted".to_owned(),
+        Some(Step::Import(held)) => format!("to be imported with {} services", held.len()),
+        Some(Step::Lead { above, .. }) => format!("lead above {above} first"),
+        Some(Step::Refuse(why)) => format!("refused: {why:?}"),
     }
 }
 

@@ -19,7 +19,7 @@ use shef_common::{
     protocol::{Accepted as AgentAccepted, ProbeOutcome, Registration, Report},
 };
 use shef_master::{
-    cluster::{ClusterCore, Recovered},
+    cluster::{Admission, ClusterCore, Recovered},
     membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
     runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
@@ -195,11 +195,9 @@ pub(super) struct StoreDriver {
 }
 
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct Admitting {
     pub(super) call: u64,
-    pub(super) registration: Box<Registration>,
-    pub(super) steps_left: u8,
-    pub(super) imports_left: usize,
+    pub(super) admission: Admission,
 }
 
 #[derive(Debug)]
@@ -225,7 +223,7 @@ pub struct Master {
     pub(super) membership_timer: Timer,
     /// When hosts were heard of last, in the run's time.
     pub(super) heard: BTreeMap<NodeName, u64>,
-    pub(super) admissions: BTreeMap<u64, Admission>,
+    pub(super) admissions: BTreeMap<u64, Admitting>,
     boxes: BTreeMap<u64, Mailbox>,
     /// What readers see of services.
     pub services_shown: BTreeMap<ServiceName, ServiceView>,

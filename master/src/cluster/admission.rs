@@ -1,0 +1,230 @@
+//! A host's admission, one step at a time: first the leadership above what the
+//! host has followed, then what it holds, and only then its runner.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    ids::{ClusterId, Epoch, ServiceName},
+    protocol::{Assignment, Registration},
+};
+
+use super::core::{ClusterCore, Verdict};
+use crate::runner::RegisterRefused;
+
+/// How often the leadership may change under one admission.
+const MAX_LEADS: u8 = 3;
+
+/// What has happened to an admission.
+#[derive(Debug)]
+pub enum Event {
+    /// The host has come.
+    Began,
+    /// The leadership was taken anew, or why not.
+    Led(Result<(), String>),
+    /// What the host holds of one service is durable, or why not.
+    Imported(Result<(), String>),
+    /// That took too long.
+    ImportTooLate,
+}
+
+/// What an admission needs next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Take the leadership anew; comes back as [`Event::Led`].
+    Lead {
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be.
+        cluster: ClusterId,
+    },
+    /// Make the host's runner, which keeps orders, and have what it holds made
+    /// durable, by service; comes back as [`Event::Imported`] for each of them, or
+    /// as [`Event::ImportTooLate`].
+    Import(BTreeMap<ServiceName, Vec<Assignment>>),
+    /// Make the host's runner if there is none, and hand it the registration. The end.
+    Forward(Box<Registration>),
+    /// Answer so. The end.
+    Refuse(RegisterRefused),
+}
+
+/// One host's admission.
+#[derive(Debug)]
+pub struct Admission {
+    registration: Box<Registration>,
+    leads_left: u8,
+    imports_left: usize,
+}
+
+impl Admission {
+    /// Of the host that registers so. [`Event::Began`] begins it.
+    #[must_use]
+    pub const fn new(registration: Box<Registration>) -> Self {
+        Self { registration, leads_left: MAX_LEADS, imports_left: 0 }
+    }
+
+    /// Who registers, and with what.
+    #[must_use]
+    pub const fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Takes one event; `None`: there is more to wait for.
+    #[must_use]
+    pub fn step(&mut self, event: Event, cluster: &mut ClusterCore) -> Option<Step> {
+        match event {
+            Event::Began | Event::Led(Ok(())) => Some(self.judge(cluster)),
+            Event::Led(Err(why)) => Some(later(why)),
+            Event::Imported(Ok(())) => {
+                self.imports_left = self.imports_left.saturating_sub(1);
+                (self.imports_left == 0).then(|| self.forward(cluster))
+            }
+            Event::Imported(Err(why)) => Some(later(format!("what the host holds was not taken over: {why}"))),
+            Event::ImportTooLate => Some(later("what the host holds could not be made durable in time".to_owned())),
+        }
+    }
+
+    fn judge(&mut self, cluster: &mut ClusterCore) -> Step {
+        match cluster.register(&self.registration) {
+            Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why)),
+            Verdict::Admit => self.forward(cluster),
+            Verdict::Import(by_service) => {
+                self.imports_left = by_service.len();
+                Step::Import(by_service)
+            }
+            Verdict::Lead { above, cluster } => {
+                if self.leads_left == 0 {
+                    return later("the leadership changes too often".to_owned());
+                }
+                self.leads_left -= 1;
+                Step::Lead { above, cluster }
+            }
+        }
+    }
+
+    /// Only now is the host known: a registration in between would be admitted
+    /// without what it holds, and be told to remove it.
+    fn forward(&self, cluster: &mut ClusterCore) -> Step {
+        cluster.host_known(self.registration.node.clone(), self.registration.uid.clone());
+        Step::Forward(self.registration.clone())
+    }
+}
+
+fn later(why: String) -> Step {
+    Step::Refuse(RegisterRefused::Later(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        clock::DurationMs,
+        ids::{BootId, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, Slot},
+        image::ImageRef,
+        protocol::{Accepted, HostInfo},
+        spec::{OnDisconnect, Template},
+    };
+
+    use super::*;
+
+    fn fence(epoch: u64) -> Fence {
+        Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
+    }
+    fn id() -> ClusterId {
+        ClusterId::parse("0000000000000001").unwrap()
+    }
+    fn cluster(epoch: u64) -> ClusterCore {
+        ClusterCore::new(id(), fence(epoch), DurationMs(500))
+    }
+    /// A host that has followed `epoch` and holds a replica of each of `services`.
+    fn registration(epoch: u64, services: &[&str]) -> Box<Registration> {
+        let held = |name: &&str| Assignment {
+            replica: ReplicaId::parse(&format!("{name}-000001")).unwrap(),
+            service: ServiceName::parse(name).unwrap(),
+            slot: Slot(0),
+            generation: Generation(1),
+            template: Template::of(ImageRef::parse("app").unwrap()).into(),
+            on_disconnect: OnDisconnect::Keep,
+        };
+        Box::new(Registration {
+            node: NodeName::parse("h1").unwrap(),
+            uid: NodeUid::parse("00000000000000c1").unwrap(),
+            boot: BootId::parse("00000000000000b1").unwrap(),
+            cluster: Some(id()),
+            accepted: Some(Accepted { fence: fence(epoch), revision: Revision(1) }),
+            holds: services.iter().map(held).collect(),
+            host: HostInfo {
+                address: std::net::Ipv4Addr::LOCALHOST,
+                agent_url: "http://127.0.0.1:1".into(),
+                labels: BTreeMap::new(),
+                cpus: 1,
+                memory_bytes: 1,
+                engine_version: String::new(),
+                engine_api: String::new(),
+                os: String::new(),
+                arch: String::new(),
+                shef_version: String::new(),
+            },
+        })
+    }
+    fn refused(step: Option<Step>) -> String {
+        match step {
+            Some(Step::Refuse(RegisterRefused::Later(why) | RegisterRefused::Conflict(why))) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_host_is_known_only_once_all_that_it_brought_is_durable() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a", "b"])));
+        let step = admission.step(Event::Began, &mut cluster);
+        assert!(matches!(step, Some(Step::Import(by_service)) if by_service.len() == 2));
+        assert_eq!(admission.step(Event::Imported(Ok(())), &mut cluster), None);
+        assert!(!cluster.knows(&admission.registration().node));
+        assert!(matches!(admission.step(Event::Imported(Ok(())), &mut cluster), Some(Step::Forward(_))));
+        assert!(cluster.knows(&admission.registration().node));
+    }
+
+    #[test]
+    fn what_cannot_be_made_durable_leaves_the_host_unknown() {
+        for event in [Event::Imported(Err("full".into())), Event::ImportTooLate] {
+            let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
+            let _ = admission.step(Event::Began, &mut cluster);
+            assert!(refused(admission.step(event, &mut cluster)).starts_with("what the host holds"));
+            assert!(!cluster.knows(&admission.registration().node));
+        }
+    }
+
+    #[test]
+    fn the_leadership_goes_above_what_the_host_has_followed_before_anything_is_taken_over() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(7, &["a"])));
+        let lead = Some(Step::Lead { above: Epoch(7), cluster: id() });
+        assert_eq!(admission.step(Event::Began, &mut cluster), lead);
+        cluster.led(id(), fence(8));
+        assert!(matches!(admission.step(Event::Led(Ok(())), &mut cluster), Some(Step::Import(_))));
+    }
+
+    #[test]
+    fn a_leadership_that_never_gets_above_ends_the_admission() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(7, &[])));
+        let mut step = admission.step(Event::Began, &mut cluster);
+        for _ in 0..MAX_LEADS {
+            assert!(matches!(step, Some(Step::Lead { .. })));
+            step = admission.step(Event::Led(Ok(())), &mut cluster);
+        }
+        assert_eq!(refused(step), "the leadership changes too often");
+    }
+
+    #[test]
+    fn a_forgotten_host_is_admitted_without_what_it_held() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
+        let (node, uid) = (admission.registration().node.clone(), admission.registration().uid.clone());
+        cluster.host_forgotten(node.clone(), uid.clone());
+        assert!(matches!(admission.step(Event::Began, &mut cluster), Some(Step::Forward(_))));
+        assert!(cluster.knows(&node) && !cluster.is_forgotten(&node));
+        // The same under another name: it is known by its lasting identity.
+        cluster.host_forgotten(NodeName::parse("old").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
+        let mut renamed = registration(2, &["a"]);
+        (renamed.node, renamed.uid) = (NodeName::parse("new").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
+        let step = Admission::new(renamed).step(Event::Began, &mut cluster);
+        assert!(matches!(step, Some(Step::Forward(_))));
+    }
+}
