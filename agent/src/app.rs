@@ -3,7 +3,7 @@
 //! ```text
 //! master -> http -> supervisor -> engine
 //!                       |  ^
-//!                       v  | joined, acknowledged, describe
+//!                       v  | joined, acknowledged, heard, describe, orders that came with an answer
 //! master <----------- reporter
 //! ```
 
@@ -29,7 +29,7 @@ use crate::{
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
-    reporter::{Identity, Reporter, Settings},
+    reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
         Limits, Shutdown, Supervisor,
         ledger::{LedgerError, LedgerFile},
@@ -165,9 +165,13 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         identity,
         masters,
         settings,
-        supervisor.clone().recipient(),
-        supervisor.clone().recipient(),
-        supervisor.clone().recipient(),
+        SupervisorLinks {
+            describe: supervisor.clone().recipient(),
+            joined: supervisor.clone().recipient(),
+            acknowledged: supervisor.clone().recipient(),
+            heard: supervisor.clone().recipient(),
+            push: supervisor.clone().recipient(),
+        },
     ));
     let server = http::Server::start(listener, supervisor.clone().recipient(), alive)
         .await

@@ -1,7 +1,7 @@
 //! HTTP between hosts: the one client module. Identities, encryption and limits
 //! of outgoing calls have their place here.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{io::ErrorKind, net::SocketAddrV4, time::Duration};
 
 use awc::{
     Client, Connector,
@@ -88,6 +88,9 @@ impl HostClient {
     /// over a connection of its own, within `limit`. A connection that is
     /// refused, or made and then not served, comes from a host that is there.
     pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
+        if agent_address(agent_url).is_none() {
+            return ProbeOutcome::Unreachable { why: format!("{agent_url:?} is no agent's address, which is http://IPv4:PORT") };
+        }
         let url = format!("{agent_url}{PROBE_PATH}");
         // A connection of an earlier call may be dead without our knowing: a client of its own has none.
         let connector = Connector::new().limit(1).timeout(limit);
@@ -115,6 +118,13 @@ impl Default for HostClient {
     }
 }
 
+/// The address in `http://IPv4:PORT`, as agents call themselves; `None`: it is something else.
+#[must_use]
+pub fn agent_address(agent_url: &str) -> Option<SocketAddrV4> {
+    let address: SocketAddrV4 = agent_url.strip_prefix("http://")?.parse().ok()?;
+    (address.port() != 0).then_some(address)
+}
+
 fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {
     CallError::Unreachable { url: url.to_owned(), why: error.to_string() }
 }
@@ -132,5 +142,32 @@ fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
         SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
         SendRequestError::Connect(_) | SendRequestError::Url(_) => ProbeOutcome::Unreachable { why: error.to_string() },
         _ => silent(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agent_address;
+
+    #[test]
+    fn only_an_ipv4_address_with_a_port_is_probed() {
+        assert_eq!(agent_address("http://10.0.0.5:11044"), Some("10.0.0.5:11044".parse().unwrap()));
+        for bad in [
+            "",
+            "10.0.0.5:11044",
+            "https://10.0.0.5:1",
+            "http://10.0.0.5",
+            "http://10.0.0.5:0",
+            "http://host:1",
+            "http://10.0.0.5:1/",
+            "http://10.0.0.5:1/v1/assignments",
+            "http://u@10.0.0.5:1",
+            "http://[::1]:1",
+            "http://10.0.0.5:1?x",
+            "http://10.0.0.5:1 ",
+            "http://10.0.0.5:99999",
+        ] {
+            assert_eq!(agent_address(bad), None, "{bad}");
+        }
     }
 }

@@ -62,6 +62,13 @@ impl Sub for MonoMs {
     }
 }
 
+impl Sub for WallMs {
+    type Output = DurationMs;
+    fn sub(self, earlier: Self) -> DurationMs {
+        DurationMs(self.0.saturating_sub(earlier.0))
+    }
+}
+
 impl From<DurationMs> for Duration {
     fn from(span: DurationMs) -> Self {
         Self::from_millis(span.0)

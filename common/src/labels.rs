@@ -25,6 +25,8 @@ pub const GENERATION: &str = "shef.generation";
 pub const SPEC_HASH: &str = "shef.spec-hash";
 /// The template itself, as JSON.
 pub const SPEC: &str = "shef.spec";
+/// What happens without a master, as JSON; absent: the replica runs on.
+pub const ON_DISCONNECT: &str = "shef.on-disconnect";
 /// The epoch under which the container was made.
 pub const EPOCH: &str = "shef.epoch";
 
@@ -32,6 +34,8 @@ pub const EPOCH: &str = "shef.epoch";
 #[must_use]
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
     let template = serde_json::to_string(&assignment.template).unwrap_or_default();
+    let on_disconnect = serde_json::to_string(&assignment.on_disconnect).unwrap_or_default();
+    let on_disconnect = (!assignment.on_disconnect.is_keep()).then_some((ON_DISCONNECT, on_disconnect));
     [
         (MANAGED, "true".to_owned()),
         (SERVICE_NAME, assignment.service.to_string()),
@@ -44,6 +48,7 @@ pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap
         (EPOCH, epoch.to_string()),
     ]
     .into_iter()
+    .chain(on_disconnect)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -67,7 +72,8 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>) -
         slot: Slot(get(SLOT)?.parse().ok()?),
         generation: Generation(get(GENERATION)?.parse().ok()?),
         template: template.into(),
-        on_disconnect: OnDisconnect::Keep,
+        // What cannot be read is the careful choice: to run on.
+        on_disconnect: get(ON_DISCONNECT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(OnDisconnect::Keep),
     })
 }
 
@@ -93,6 +99,9 @@ mod tests {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let labels = of(&cluster, Epoch(4), &assignment());
         assert_eq!(read(&cluster, "/web-000007", &labels), Some(assignment()));
+        assert!(!labels.contains_key(ON_DISCONNECT), "the default needs no label");
+        let stops = Assignment { on_disconnect: OnDisconnect::StopAfter { seconds: 90 }, ..assignment() };
+        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &stops)), Some(stops));
     }
 
     #[test]

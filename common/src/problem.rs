@@ -45,6 +45,8 @@ codes! {
     ServiceExists = "service_exists", 409, "The service exists already";
     /// Another node holds that name, or the host belongs to another cluster.
     NodeConflict = "node_conflict", 409, "The node cannot join under this name";
+    /// The node is there, and what was asked is for one that is not.
+    NodePresent = "node_present", 409, "The node is still there";
     /// `If-Match` names another version.
     VersionMismatch = "version_mismatch", 412, "The service has changed since it was read";
     /// The body is larger than the bound.

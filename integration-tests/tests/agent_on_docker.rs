@@ -295,3 +295,51 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
     agent.stop().await;
 }
+
+#[actix::test]
+async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let broken = assignments("broken", 1, 2, &shell(BUSYBOX, "echo no configuration; exit 3", 1));
+    let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.snapshot(1, &[broken.clone(), good.clone()].concat()).await.unwrap();
+    let crash_loops = |heard: &shef_integration_tests::lab::master::Heard| {
+        broken.iter().all(|a| {
+            heard.statuses.get(&a.replica).is_some_and(|status| {
+                let why = status.reason.as_deref().unwrap_or_default();
+                status.state == ReplicaState::Starting
+                    && status.exit_code == Some(3)
+                    && why.starts_with("crash-looping: exited with code 3; restart ")
+                    && status.last_log_lines.last().is_some_and(|line| line == "no configuration")
+            })
+        })
+    };
+    bench.master.until("both are taken over and say why", crash_loops).await;
+    bench.master.until_all(&good, ReplicaState::Running).await;
+    let docker = bench.engine.client();
+    let policy = async |name: &str| {
+        let found = docker.inspect_container(name, None).await.unwrap();
+        let restarts = found.restart_count.unwrap();
+        (found.host_config.unwrap().restart_policy.unwrap().name.unwrap().to_string(), restarts)
+    };
+    for a in &broken {
+        let (name, restarts) = policy(a.replica.as_str()).await;
+        assert_eq!(name, "no");
+        assert!(restarts <= 3, "the engine restarted it {restarts} times");
+    }
+    assert_eq!(policy("good-000001").await, ("unless-stopped".to_owned(), 0));
+
+    // The policy is the record of who owns it.
+    agent.stop().await;
+    bench.master.heard().statuses.clear();
+    let agent = bench.agent().await;
+    bench.master.until("the new agent knows", crash_loops).await;
+    assert_eq!(policy("broken-000001").await.0, "no");
+    assert_eq!(bench.containers().await["broken-000001"].1, "exited");
+
+    bench.master.delta(1, &[], &broken).await.unwrap();
+    bench.master.until_all(&broken, ReplicaState::Stopped).await;
+    assert_eq!(bench.containers().await.len(), 2);
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}

@@ -6,8 +6,8 @@ use shef_agent::{
     AgentHandle, EngineChoice, StartError,
     config::AgentConfig,
     engine::{
-        EngineError,
-        fake::{FakeEngineOptions, FakeHost, FakeLatency},
+        ContainerState, EngineError, RestartPolicy,
+        fake::{CrashLoop, FakeEngineOptions, FakeHost, FakeLatency},
     },
     start,
 };
@@ -15,11 +15,14 @@ use shef_common::{
     ids::{Epoch, Fence, LeaderId, NodeName, Revision},
     image::ImageRef,
     problem::{Code, MEDIA_TYPE, Problem},
-    protocol::Refusal,
-    spec::Template,
+    protocol::{Assignment, Push, Refusal},
+    spec::{OnDisconnect, Template},
     status::{Health, ReplicaState},
 };
-use shef_integration_tests::lab::master::{LabMaster, assignments};
+use shef_integration_tests::lab::{
+    master::{LabMaster, assignments},
+    wait,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
@@ -254,4 +257,104 @@ async fn two_hundred_agents_live_in_one_process() {
         .until("all have registered", |heard| heard.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200)
         .await;
     futures_util::future::join_all(agents.into_iter().map(AgentHandle::stop)).await;
+}
+
+#[actix::test]
+async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let crash = CrashLoop { after: Duration::from_millis(30), exit_code: 3, log: vec!["no configuration".into()] };
+    host.set_crash_loop(&ImageRef::parse("broken").unwrap(), crash);
+    let agent = agent(&master, &host, &data).await;
+    let broken = assignments("broken", 1, 5, &template("broken"));
+    master.snapshot(1, &broken).await.unwrap();
+    master
+        .until("all are taken over and say why", |heard| {
+            heard.statuses.len() == 5
+                && heard.statuses.values().all(|status| {
+                    status.state == ReplicaState::Starting
+                        && status.exit_code == Some(3)
+                        && status.last_log_lines == ["no configuration"]
+                        && status
+                            .reason
+                            .as_deref()
+                            .is_some_and(|why| why.starts_with("crash-looping: exited with code 3; restart "))
+                })
+        })
+        .await;
+    assert!(host.containers().values().all(|c| c.policy == RestartPolicy::Never && c.state == ContainerState::Exited));
+    let good = assignments("good", 1, 10, &template("nginx"));
+    master.delta(1, &good, &[]).await.unwrap();
+    master.until_all(&good, ReplicaState::Running).await;
+    assert!(good.iter().all(|a| host.containers()[a.replica.as_str()].policy == RestartPolicy::UnlessStopped));
+    master.delta(2, &[], &broken).await.unwrap();
+    master.until_all(&broken, ReplicaState::Stopped).await;
+    assert_eq!(host.containers().len(), 10);
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let slow = Duration::from_secs(3);
+    let latency = FakeLatency { create: slow, start: slow, look: slow, ..FakeLatency::default() };
+    let options = FakeEngineOptions { host: Some(host.clone()), latency, ..FakeEngineOptions::default() };
+    let agent = start(config(&[&master.url], data.path()), EngineChoice::Fake(options)).await.unwrap();
+    master.until("a registration without the engine", |heard| !heard.registrations.is_empty()).await;
+    let three = assignments("web", 1, 3, &template("nginx"));
+    master.snapshot(1, &three).await.unwrap();
+    master.until("reports while it creates", |heard| heard.reports >= 10 && heard.count(ReplicaState::Running) == 0).await;
+    master.until_all(&three, ReplicaState::Running).await;
+    assert_eq!(master.heard().engine_errors, [] as [&str; 0]);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let agent = agent(&master, &host, &data).await;
+    let two = assignments("web", 1, 2, &template("nginx"));
+    let push = |revision: u64, base: Option<u64>, set: &[Assignment]| Push {
+        cluster: master.cluster.clone(),
+        fence: master.fence.clone(),
+        base: base.map(Revision),
+        revision: Revision(revision),
+        set: set.to_vec(),
+        remove: vec![],
+    };
+    let accepted = |revision: u64| {
+        master.until("the next report answers", move |heard| {
+            let accepted = heard.last_report.as_ref().and_then(|report| report.accepted.as_ref());
+            accepted.is_some_and(|accepted| accepted.revision == Revision(revision))
+        })
+    };
+    master.heard().push_with_ack = Some(push(1, None, &two[..1]));
+    accepted(1).await;
+    // One that does not fit changes nothing; the next does.
+    master.heard().push_with_ack = Some(push(9, Some(8), &[]));
+    master.until("it was taken", |heard| heard.push_with_ack.is_none()).await;
+    master.heard().push_with_ack = Some(push(2, Some(1), &two[1..]));
+    accepted(2).await;
+    master.until_all(&two, ReplicaState::Running).await;
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn without_a_master_what_may_not_run_alone_is_stopped_until_one_answers() {
+    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let agent = agent(&master, &host, &data).await;
+    let mut two = assignments("web", 1, 2, &template("nginx"));
+    two[0].on_disconnect = OnDisconnect::StopAfter { seconds: 1 };
+    master.snapshot(1, &two).await.unwrap();
+    master.until_all(&two, ReplicaState::Running).await;
+    let state = |name: &str| host.containers()[name].state;
+    master.heard().deaf = true;
+    wait::until("it is stopped", async || (state("web-000001") == ContainerState::Exited).then_some(())).await;
+    assert_eq!(state("web-000002"), ContainerState::Running);
+    master.heard().deaf = false;
+    wait::until("it is started again", async || (state("web-000001") == ContainerState::Running).then_some(())).await;
+    master.until_all(&two, ReplicaState::Running).await;
+    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert_eq!(host.counts().get("remove"), None);
+    agent.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The simulator's seeds, by profile.
 
-use shef_integration_tests::sim::{Plant, Profile, check_seeds, find};
+use shef_integration_tests::sim::{Plant, Profile, check_seeds, find, run_hosts};
 
 macro_rules! profiles {
     ($($name:ident: $seeds:literal),* $(,)?) => {$(
@@ -22,6 +22,13 @@ profiles! {
     store_loss: 350,
     emptied: 300,
     everything: 500,
+}
+
+/// A thousand agents that start within three seconds, some of them cut off and killed.
+#[test]
+fn a_thousand_agents_at_once() {
+    let took = run_hosts(0, 1_000, &Profile::hosts()).unwrap_or_else(|failure| panic!("{failure:?}"));
+    println!("{took:?}");
 }
 
 /// How many seeds may be needed to find a planted bug.
@@ -52,6 +59,7 @@ planted! {
     orders_before_commit: OrdersBeforeCommit by store,
     writes_unchecked: WritesUnchecked by store,
     one_lost_report: OneLostReport by messages,
+    suspect_is_down: SuspectIsDown by crashes,
     deleted_while_held: DeletedWhileHeld by calm,
     acknowledges_early: AcknowledgesEarly by store,
     accepts_stale_fence: AcceptsStaleFence by crashes,

@@ -178,10 +178,11 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         let outlets = ClusterOutlets {
             schedule: scheduler.clone().recipient(),
             occupy: scheduler.clone().recipient(),
-            vacate: scheduler.recipient(),
+            vacate: scheduler.clone().recipient(),
             host_changed,
             known: membership.clone().recipient(),
-            heard: membership.recipient(),
+            heard: membership.clone().recipient(),
+            forgotten: [membership.recipient(), scheduler.recipient()],
             store: commit,
             lead,
             view: shown,
@@ -195,7 +196,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let api = web::Data::new(Api {
         ask: cluster.clone().recipient(),
         register: cluster.clone().recipient(),
-        report: cluster.recipient(),
+        report: cluster.clone().recipient(),
+        operate: cluster.recipient(),
         release_brake: membership.recipient(),
         view,
         stats,

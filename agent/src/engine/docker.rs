@@ -7,31 +7,35 @@
 //! bollard refuses a whole list for one unknown word in it; such a list is read
 //! again state by state, and says that it is not complete.
 
+mod models;
+
 use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{
-        ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EventMessage, HealthStatusEnum, HostConfig,
-        RestartPolicy, RestartPolicyNameEnum, SystemInfo,
-    },
+    models::{ContainerUpdateBody, HealthStatusEnum, SystemInfo},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, RemoveContainerOptions,
+        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
         StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels};
 
+use self::models::{container_of, create_body, event_of, policy_body, policy_of};
 use super::{
-    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
-    PULL_IDLE_LIMIT_MS,
+    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing,
+    PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
 /// seconds; a minute means that something hangs.
 const OPERATION_LIMIT: Duration = Duration::from_mins(1);
+/// How long a list may take. A loaded engine takes seconds; one that takes longer does not answer.
+const LOOK_LIMIT: Duration = Duration::from_secs(20);
+/// How long a container's log is read, and how many bytes of it.
+const LOGS_LIMIT: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
 /// What bollard itself is told, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
 /// The words for a container's state that a list can be asked for.
@@ -143,7 +147,7 @@ impl Engine for DockerEngine {
     }
 
     fn list(&self) -> EngineFuture<'_, Listing> {
-        within(OPERATION_LIMIT, self.list_all())
+        within(LOOK_LIMIT, self.list_all())
     }
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
@@ -176,6 +180,33 @@ impl Engine for DockerEngine {
         })
     }
 
+    fn set_policy<'a>(&'a self, id: &'a str, policy: Policy) -> EngineFuture<'a, ()> {
+        within(OPERATION_LIMIT, async move {
+            let body = ContainerUpdateBody { restart_policy: Some(policy_body(policy)), ..Default::default() };
+            settled(self.client()?.update_container(id, body).await)
+        })
+    }
+
+    fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>> {
+        async move {
+            let options = LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.0.to_string(), ..Default::default() };
+            let mut log = self.client()?.logs(id, Some(options)).boxed_local();
+            let (limit, most) = LOGS_LIMIT;
+            let mut written = Vec::new();
+            // What came until then is told, too.
+            let _ = tokio::time::timeout(limit, async {
+                while written.len() < most
+                    && let Some(Ok(part)) = log.next().await
+                {
+                    written.extend_from_slice(part.as_ref());
+                }
+            })
+            .await;
+            Ok(log_lines(&written))
+        }
+        .boxed_local()
+    }
+
     fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>> {
         within(OPERATION_LIMIT, async move {
             let found = match self.client()?.inspect_container(replica.as_str(), None).await {
@@ -184,6 +215,7 @@ impl Engine for DockerEngine {
                 Err(error) => return Err(generic(&error)),
             };
             let state = found.state.unwrap_or_default();
+            let policy = found.host_config.and_then(|config| config.restart_policy).and_then(|policy| policy.name);
             let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
             // The engine also answers to prefixes of ids: six digits may be one.
             if name != replica.as_str() {
@@ -195,6 +227,7 @@ impl Engine for DockerEngine {
                 labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
                 state: state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref())),
                 unhealthy: state.health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY),
+                policy: policy_of(policy),
             }))
         })
     }
@@ -255,55 +288,6 @@ fn within<'a, T: 'a>(
             .unwrap_or_else(|_| Err(EngineError::TimedOut(format!("no answer within {} s", limit.as_secs()))))
     }
     .boxed_local()
-}
-
-fn create_body(order: &CreateOrder) -> ContainerCreateBody {
-    let template = &order.template;
-    ContainerCreateBody {
-        image: Some(template.image.as_str().to_owned()),
-        cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-        env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(order.labels.clone()),
-        host_config: Some(HostConfig {
-            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
-            init: Some(false),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn container_of(found: ContainerSummary) -> Option<Container> {
-    // A container has further names where others link to it; its own has no second slash.
-    let name = found.names?.into_iter().find_map(|name| {
-        let own = name.trim_start_matches('/');
-        (!own.contains('/')).then(|| own.to_owned())
-    })?;
-    let state = found.state.as_ref().map(ContainerSummaryStateEnum::to_string).unwrap_or_default();
-    Some(Container {
-        id: found.id?,
-        name,
-        labels: found.labels.unwrap_or_default(),
-        state: ContainerState::parse(&state),
-        unhealthy: found.status.is_some_and(|words| words.ends_with("(unhealthy)")),
-    })
-}
-
-fn event_of(message: EventMessage) -> Option<EngineEvent> {
-    let actor = message.actor?;
-    let attributes = actor.attributes.unwrap_or_default();
-    let kind = match message.action?.as_str() {
-        "start" => EventKind::Started,
-        "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
-        "stop" => EventKind::Stopped,
-        "destroy" => EventKind::Destroyed,
-        "pause" => EventKind::Paused,
-        "unpause" => EventKind::Unpaused,
-        "health_status: healthy" => EventKind::Health { healthy: true },
-        "health_status: unhealthy" => EventKind::Health { healthy: false },
-        _ => return None,
-    };
-    Some(EngineEvent { id: actor.id?, name: attributes.get("name")?.clone(), kind })
 }
 
 /// Success, or there already (304).

@@ -9,10 +9,16 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef};
+
+mod processes;
+
+pub use processes::CrashLoop;
+use processes::Processes;
 use tokio::sync::broadcast;
 
 use super::{
     Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
+    RestartPolicy,
 };
 
 /// Events that a slow listener may lag behind; one that lags further is told to look anew.
@@ -66,6 +72,7 @@ struct State {
     peak: usize,
     next_id: u64,
     events: Option<broadcast::Sender<EngineEvent>>,
+    processes: Processes,
 }
 
 impl Default for FakeHost {
@@ -89,6 +96,7 @@ impl FakeHost {
                 peak: 0,
                 next_id: 0,
                 events: None,
+                processes: Processes::default(),
             })),
         }
     }
@@ -124,6 +132,11 @@ impl FakeHost {
         container.state = if restarts { ContainerState::Running } else { ContainerState::Exited };
         state.containers.insert(name.to_owned(), container.clone());
         state.tell(&container, if restarts { EventKind::Started } else { EventKind::Stopped });
+    }
+
+    /// Containers of `image` end again and again from now on, whenever they are started.
+    pub fn set_crash_loop(&self, image: &ImageRef, crash: CrashLoop) {
+        self.state().processes.set_crash_loop(image.pinned(), crash);
     }
 
     /// Whether the engine is away: its operations fail and its event stream ends.
@@ -203,7 +216,7 @@ impl FakeEngine {
         act: impl FnOnce(&mut State) -> Result<T, EngineError> + 'a,
     ) -> EngineFuture<'a, T> {
         async move {
-            let counts = !matches!(name, "stop" | "pull" | "list" | "identify");
+            let counts = !matches!(name, "stop" | "pull" | "list" | "identify" | "logs");
             if counts {
                 let mut state = self.host.state();
                 state.in_flight += 1;
@@ -242,7 +255,9 @@ impl Engine for FakeEngine {
 
     fn list(&self) -> EngineFuture<'_, Listing> {
         self.operation("list", self.latency.look, |state| {
-            Ok(Listing { containers: state.containers.values().cloned().collect(), complete: true })
+            // As Docker's, a list does not tell policies.
+            let told = |container: &Container| Container { policy: RestartPolicy::Unknown, ..container.clone() };
+            Ok(Listing { containers: state.containers.values().map(told).collect(), complete: true })
         })
     }
 
@@ -265,7 +280,9 @@ impl Engine for FakeEngine {
                 labels: order.labels,
                 state: ContainerState::Created,
                 unhealthy: false,
+                policy: RestartPolicy::UnlessStopped,
             };
+            state.processes.made(&id, &image);
             state.containers.insert(name, container);
             Ok(id)
         })
@@ -273,10 +290,8 @@ impl Engine for FakeEngine {
 
     fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
         self.operation("start", self.latency.start, move |state| {
-            let container = state.by_id(id)?;
-            container.state = ContainerState::Running;
-            let container = container.clone();
-            state.tell(&container, EventKind::Started);
+            state.by_id(id)?;
+            self.host.process_starts(state, id);
             Ok(())
         })
     }
@@ -299,6 +314,20 @@ impl Engine for FakeEngine {
                 state.tell(&container, EventKind::Destroyed);
             }
             Ok(())
+        })
+    }
+
+    fn set_policy<'a>(&'a self, id: &'a str, policy: RestartPolicy) -> EngineFuture<'a, ()> {
+        self.operation("set_policy", self.latency.look, move |state| {
+            state.by_id(id)?.policy = policy;
+            Ok(())
+        })
+    }
+
+    fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>> {
+        self.operation("logs", self.latency.look, move |state| {
+            state.by_id(id)?;
+            Ok(state.processes.log(id))
         })
     }
 

@@ -40,6 +40,10 @@ pub trait Engine: 'static {
     fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()>;
     /// Removes a container with its anonymous volumes, killing it if it runs.
     fn remove<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()>;
+    /// Sets who starts a container again when its process ends.
+    fn set_policy<'a>(&'a self, id: &'a str, policy: RestartPolicy) -> EngineFuture<'a, ()>;
+    /// What a container wrote last, as [`log_lines`] bounds it. Takes 2 s at most.
+    fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
     /// The container of that name; `None`: there is none.
     fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>>;
     /// Fetches an image. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
@@ -51,6 +55,30 @@ pub trait Engine: 'static {
 /// A pull without any progress for this long has failed. Below 30 s, so that
 /// the reason reaches whoever waits that long for a deployment.
 pub const PULL_IDLE_LIMIT_MS: u64 = 25_000;
+
+/// The most lines of a container's log that are kept, and the most characters of each.
+pub const LOG_LINES: (usize, usize) = (10, 200);
+
+/// The last lines of what a container wrote, without control characters.
+#[must_use]
+pub fn log_lines(written: &[u8]) -> Vec<String> {
+    let (most, longest) = LOG_LINES;
+    let text = String::from_utf8_lossy(written);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(most));
+    last.map(|line| line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect::<String>()).collect()
+}
+
+/// Who starts a container again when its process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// The engine does, unless the container was stopped.
+    UnlessStopped,
+    /// The engine does not.
+    Never,
+    /// It was not asked (a list does not tell), or it is a policy that we do not set.
+    Unknown,
+}
 
 /// Why an engine operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +163,8 @@ pub struct Container {
     pub state: ContainerState,
     /// Whether its own health check fails.
     pub unhealthy: bool,
+    /// Who starts it again.
+    pub policy: RestartPolicy,
 }
 
 impl Container {
@@ -217,4 +247,20 @@ pub enum EventKind {
         /// Whether the check passes.
         healthy: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_lines;
+
+    #[test]
+    fn of_a_log_the_last_ten_lines_are_kept_and_each_is_bounded() {
+        let written: String =
+            (0..30).map(|n| format!("line {n}\r\n")).collect::<Vec<_>>().join("\n") + "bell\u{7} " + &"x".repeat(500);
+        let lines = log_lines(written.as_bytes());
+        assert_eq!(lines.len(), 10);
+        assert_eq!(lines[0], "line 21");
+        assert!(lines[9].starts_with("bell  xxx") && lines[9].len() == 200);
+        assert!(log_lines(b"\xff\xfe\n")[0].chars().count() == 2);
+    }
 }

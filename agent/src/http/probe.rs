@@ -1,11 +1,11 @@
 //! `/v1/probe`: whether this agent is up, and whether another one is. Neither
 //! asks the supervisor, so that an agent whose engine or disk hangs still answers.
 
-use std::{net::SocketAddrV4, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use shef_common::{
-    client::HostClient,
+    client::{HostClient, agent_address},
     problem::Code,
     protocol::{Alive, MAX_PROBE_MS, ProbeThrough},
 };
@@ -37,7 +37,7 @@ pub async fn alive(alive: web::Data<Alive>) -> HttpResponse {
 
 /// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 when too many are under way.
 pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -> HttpResponse {
-    if !is_agent_url(&body.agent_url) {
+    if agent_address(&body.agent_url).is_none() {
         let shown: String = body.agent_url.chars().take(200).collect();
         let detail = format!("agent_url must be http://IPv4:PORT and nothing more, but is {shown:?}");
         return problem(Code::InvalidBody, detail);
@@ -49,37 +49,4 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
         return problem(Code::Overloaded, format!("{MAX_PROBES} probes are under way already; ask again"));
     };
     HttpResponse::Ok().json(prober.client.probe(&body.agent_url, Duration::from_millis(body.limit_ms)).await)
-}
-
-/// Whether `text` is what agents call themselves: a probe goes nowhere else.
-fn is_agent_url(text: &str) -> bool {
-    let address = text.strip_prefix("http://").and_then(|rest| rest.parse::<SocketAddrV4>().ok());
-    address.is_some_and(|address| address.port() != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_agent_url;
-
-    #[test]
-    fn only_an_ipv4_address_with_a_port_is_probed() {
-        assert!(is_agent_url("http://10.0.0.5:11044"));
-        for bad in [
-            "",
-            "10.0.0.5:11044",
-            "https://10.0.0.5:1",
-            "http://10.0.0.5",
-            "http://10.0.0.5:0",
-            "http://host:1",
-            "http://10.0.0.5:1/",
-            "http://10.0.0.5:1/v1/assignments",
-            "http://u@10.0.0.5:1",
-            "http://[::1]:1",
-            "http://10.0.0.5:1?x",
-            "http://10.0.0.5:1 ",
-            "http://10.0.0.5:99999",
-        ] {
-            assert!(!is_agent_url(bad), "{bad}");
-        }
-    }
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     engine::EngineFacts,
-    supervisor::{Acknowledged, Describe, Description, Joined, Shutdown},
+    supervisor::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown},
 };
 
 /// What may wait in the mailbox; the supervisor gathers what does not fit.
@@ -29,6 +29,8 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 // Short, so that one call that hangs does not make the host look down.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long orders that came with an answer may take to be judged, as posted ones.
+const OBEY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Who this host is, apart from its engine.
 #[derive(Debug, Clone)]
@@ -47,15 +49,27 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What the reporter may tell and ask the supervisor.
+pub struct SupervisorLinks {
+    /// For a registration.
+    pub describe: Recipient<Describe>,
+    /// After one.
+    pub joined: Recipient<Joined>,
+    /// What the master knows.
+    pub acknowledged: Recipient<Acknowledged>,
+    /// That a master answers.
+    pub heard: Recipient<MasterHeard>,
+    /// Orders that came with an answer.
+    pub push: Recipient<ApplyPush>,
+}
+
 /// The reporter actor. See the module's own words.
 pub struct Reporter {
     core: Core,
     identity: Identity,
     masters: Vec<String>,
     client: HostClient,
-    describe: Recipient<Describe>,
-    joined: Recipient<Joined>,
-    acknowledged: Recipient<Acknowledged>,
+    supervisor: SupervisorLinks,
     timer: Option<(MonoMs, SpawnHandle)>,
     /// Whether the master's silence has been told already.
     silent: bool,
@@ -64,17 +78,10 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter to `masters` (at least one), made on its arbiter's thread.
     #[must_use]
-    pub fn new(
-        identity: Identity,
-        masters: Vec<String>,
-        settings: Settings,
-        describe: Recipient<Describe>,
-        joined: Recipient<Joined>,
-        acknowledged: Recipient<Acknowledged>,
-    ) -> Self {
+    pub fn new(identity: Identity, masters: Vec<String>, settings: Settings, supervisor: SupervisorLinks) -> Self {
         let core = Core::new(settings);
         let client = HostClient::new();
-        Self { core, identity, masters, client, describe, joined, acknowledged, timer: None, silent: false }
+        Self { core, identity, masters, client, supervisor, timer: None, silent: false }
     }
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -101,7 +108,7 @@ impl Reporter {
             Effect::Register { master, facts } => {
                 let url = format!("{}{REGISTER_PATH}", self.masters[master]);
                 let (client, identity) = (self.client.clone(), self.identity.clone());
-                let describe = self.describe.send(Describe);
+                let describe = self.supervisor.describe.send(Describe);
                 let call = async move {
                     let Ok(Ok(told)) = tokio::time::timeout(DESCRIBE_LIMIT, describe).await else {
                         return Err(CallError::Unreachable { url, why: "this host's supervisor is busy".to_owned() });
@@ -118,18 +125,24 @@ impl Reporter {
             }
             Effect::Report { master, report } => {
                 let url = format!("{}{REPORT_PATH}", self.masters[master]);
-                let client = self.client.clone();
+                let (client, seq) = (self.client.clone(), report.seq);
                 let call = async move { client.post::<_, ReportAck>(&url, &report, REPORT_LIMIT).await };
-                ctx.spawn(call.into_actor(self).map(|outcome, act, ctx| {
+                ctx.spawn(call.into_actor(self).map(move |outcome, act, ctx| {
                     if outcome.is_ok() && std::mem::take(&mut act.silent) {
                         log::info!("the master answers again");
                     }
                     let outcome = outcome.map_err(|error| act.failure(&error));
-                    act.feed(Event::Reported(outcome), ctx);
+                    act.feed(Event::Reported { seq, outcome }, ctx);
                 }));
             }
-            Effect::Joined(cluster) => self.joined.tell(Joined(cluster)),
-            Effect::Acknowledged(replicas) => self.acknowledged.tell(Acknowledged(replicas)),
+            Effect::Joined(cluster) => self.supervisor.joined.tell(Joined(cluster)),
+            Effect::Acknowledged(replicas) => self.supervisor.acknowledged.tell(Acknowledged(replicas)),
+            Effect::Heard => self.supervisor.heard.tell(MasterHeard),
+            Effect::Obey(push) => {
+                let judged = tokio::time::timeout(OBEY_LIMIT, self.supervisor.push.send(ApplyPush(*push)));
+                // Accepted or refused: the next report says what the ledger holds.
+                ctx.spawn(judged.into_actor(self).map(|_, act, ctx| act.feed(Event::Obeyed, ctx)));
+            }
         }
     }
 
@@ -166,7 +179,7 @@ where
         match self.try_send(message) {
             Ok(()) => {}
             Err(SendError::Full(message)) => {
-                // At most one call to a master is in flight, so at most one of these waits.
+                // Each answer of a master brings at most three of these, and at most two are on their way.
                 let waiting = self.send(message);
                 actix::spawn(async move { waiting.await.unwrap_or_default() });
             }

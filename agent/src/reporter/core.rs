@@ -6,7 +6,7 @@ use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, ReplicaId},
-    protocol::{Accepted, Registered, Report, ReportAck},
+    protocol::{Accepted, Push, Registered, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
@@ -19,6 +19,11 @@ const ENGINE_GRACE: DurationMs = DurationMs(2_000);
 const REFUSED_WAIT: DurationMs = DurationMs(5_000);
 /// Between calls to masters that do not answer: 100 ms doubling to 1 s.
 const UNREACHABLE: Backoff = Backoff { first: Backoff::CALL.first, most: DurationMs(1_000) };
+/// The most reports in flight.
+const MAX_IN_FLIGHT: usize = 2;
+/// A report in flight for longer than this, and than two of the latest round trips, is
+/// taken to hang: the heartbeat goes past it. Never later than a report's own limit, 2 s.
+const HANGS_AFTER_MS: std::ops::RangeInclusive<u64> = 600..=2_000;
 /// Bounds on the report interval that a master may ask for.
 const INTERVAL_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 
@@ -47,7 +52,14 @@ pub enum Event {
     /// A registration was answered.
     Registered(Result<Registered, Failure>),
     /// A report was answered.
-    Reported(Result<ReportAck, Failure>),
+    Reported {
+        /// Which.
+        seq: u64,
+        /// With what.
+        outcome: Result<ReportAck, Failure>,
+    },
+    /// The supervisor has judged the orders that came with an answer.
+    Obeyed,
     /// Time has passed.
     Tick,
 }
@@ -82,6 +94,25 @@ pub enum Effect {
     Joined(ClusterId),
     /// Tell the supervisor that the master knows these are stopped.
     Acknowledged(Vec<ReplicaId>),
+    /// Tell the supervisor that a master has answered that knows this host.
+    Heard,
+    /// Have the supervisor judge these orders as if they had been posted, then say [`Event::Obeyed`].
+    Obey(Box<Push>),
+}
+
+/// A report that waits for its answer.
+#[derive(Debug)]
+struct Sent {
+    seq: u64,
+    at: MonoMs,
+    statuses: Vec<ReplicaStatus>,
+    full: bool,
+}
+
+impl Sent {
+    fn is_heartbeat(&self) -> bool {
+        self.statuses.is_empty() && !self.full
+    }
 }
 
 #[derive(Debug)]
@@ -110,10 +141,14 @@ pub struct Core {
     member: Option<Membership>,
     must_register: bool,
     want_full: bool,
-    in_flight: bool,
-    /// What the report in flight says.
-    sent: Vec<ReplicaStatus>,
-    sent_full: bool,
+    registering: bool,
+    /// The reports in flight, the older first.
+    in_flight: Vec<Sent>,
+    /// How long the two reports that were answered last took.
+    round_trips: [Option<DurationMs>; 2],
+    /// The newest report that was answered.
+    answered: u64,
+    obeying: bool,
     failures: u32,
     not_before: MonoMs,
     seq: u64,
@@ -138,9 +173,11 @@ impl Core {
             member: None,
             must_register: true,
             want_full: false,
-            in_flight: false,
-            sent: Vec::new(),
-            sent_full: false,
+            registering: false,
+            in_flight: Vec::new(),
+            round_trips: [None, None],
+            answered: 0,
+            obeying: false,
             failures: 0,
             not_before: MonoMs(0),
             seq: 0,
@@ -154,7 +191,12 @@ impl Core {
             Event::Begin => self.grace_ends = Some(now.mono + ENGINE_GRACE),
             Event::Observed(observed) => self.observed(observed, now),
             Event::Registered(outcome) => self.registered(outcome, now, &mut effects),
-            Event::Reported(outcome) => self.reported(outcome, now, &mut effects),
+            Event::Reported { seq, outcome } => self.reported(seq, outcome, now, &mut effects),
+            Event::Obeyed => {
+                // The master waits to hear what became of its orders.
+                self.obeying = false;
+                self.changed_at = Some(MonoMs(0));
+            }
             Event::Tick => {}
         }
         self.call(now, &mut effects);
@@ -164,19 +206,42 @@ impl Core {
     /// When to call with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<MonoMs> {
-        if self.in_flight { None } else { self.due().map(|at| at.max(self.not_before)) }
+        self.due().map(|at| at.max(self.not_before))
     }
 
-    /// When the next call should go out, back-off aside.
+    /// When the next call should go out, back-off aside; `None`: not before an answer.
     fn due(&self) -> Option<MonoMs> {
-        match &self.member {
-            Some(member) if !self.must_register => {
+        if self.registering {
+            return None;
+        }
+        match (&self.member, &self.in_flight[..]) {
+            (Some(member), []) if !self.must_register => {
                 let changed = self.changed_at.map(|at| at + self.settings.debounce);
                 Some(changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at)))
             }
-            Some(_) | None if self.listed && self.facts.is_some() => Some(MonoMs(0)),
-            Some(_) | None => self.grace_ends,
+            // A heartbeat goes past a report that hangs, and a report past a heartbeat that does.
+            (Some(member), [hangs]) if !self.must_register => {
+                let changed = self.changed_at.filter(|_| hangs.is_heartbeat()).map(|at| at + self.settings.debounce);
+                let due = changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at));
+                Some(due.max(hangs.at + self.patience()))
+            }
+            (_, []) if self.listed && self.facts.is_some() => Some(MonoMs(0)),
+            (_, []) => self.grace_ends,
+            (_, [_, ..]) => None,
         }
+    }
+
+    /// After how long a report is taken to hang. The shorter of two round trips counts, so
+    /// that one that hung does not make the next one be waited for as long.
+    fn patience(&self) -> DurationMs {
+        let usual = self.round_trips.iter().flatten().min().map_or(0, |trip| trip.0.saturating_mul(2));
+        DurationMs(usual.clamp(*HANGS_AFTER_MS.start(), *HANGS_AFTER_MS.end()))
+    }
+
+    /// The newest report's number.
+    #[cfg(test)]
+    pub(super) const fn newest(&self) -> u64 {
+        self.seq
     }
 
     fn observed(&mut self, observed: Observed, now: Now) {
@@ -205,59 +270,64 @@ impl Core {
 
     fn call(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let due = self.due().is_some_and(|at| at <= now.mono) && self.not_before <= now.mono;
-        if self.in_flight || !due {
+        if !due || self.in_flight.len() >= MAX_IN_FLIGHT {
             return;
         }
-        self.in_flight = true;
         let interval = self.member.as_ref().map(|member| self.jittered(member.interval));
         match (&mut self.member, interval) {
             (Some(member), Some(interval)) if !self.must_register => {
                 self.random = next_random(self.random);
                 member.heartbeat_at = now.mono + interval;
                 let cluster = member.cluster.clone();
-                let report = Box::new(self.report(cluster));
+                let report = Box::new(self.report(cluster, now));
                 effects.push(Effect::Report { master: self.master, report });
             }
             _ => {
+                self.registering = true;
                 self.must_register = false;
                 effects.push(Effect::Register { master: self.master, facts: self.facts.clone() });
             }
         }
     }
 
-    fn report(&mut self, cluster: ClusterId) -> Report {
+    fn report(&mut self, cluster: ClusterId, now: Now) -> Report {
         self.seq += 1;
-        // Before the engine has shown its containers, what is missing here says nothing.
-        self.sent_full = self.want_full && self.listed;
-        self.sent = if self.sent_full {
-            self.latest.values().cloned().collect()
-        } else {
-            self.dirty.iter().filter_map(|id| self.latest.get(id).cloned()).collect()
-        };
-        self.changed_at = None;
+        let (mut statuses, mut full) = (Vec::new(), false);
+        // What passes a report that hangs is a mere heartbeat, unless the other is one.
+        if self.in_flight.iter().all(Sent::is_heartbeat) {
+            // Before the engine has shown its containers, what is missing here says nothing.
+            full = self.want_full && self.listed;
+            statuses = if full {
+                self.latest.values().cloned().collect()
+            } else {
+                self.dirty.iter().filter_map(|id| self.latest.get(id).cloned()).collect()
+            };
+            self.changed_at = None;
+        }
+        self.in_flight.push(Sent { seq: self.seq, at: now.mono, statuses: statuses.clone(), full });
         Report {
             cluster,
             node: self.settings.node.clone(),
             boot: self.settings.boot.clone(),
             seq: self.seq,
             accepted: self.accepted.clone(),
-            full: self.sent_full,
-            statuses: self.sent.clone(),
+            full,
+            statuses,
             engine_error: self.engine_error.clone(),
-            round_trip_ms: None,
+            round_trip_ms: self.round_trips.iter().flatten().max().map(|trip| trip.0),
         }
     }
 
     fn registered(&mut self, outcome: Result<Registered, Failure>, now: Now, effects: &mut Vec<Effect>) {
-        self.in_flight = false;
+        self.registering = false;
         match outcome {
             Ok(registered) => {
                 self.failures = 0;
                 self.want_full = true;
-                let ms = registered.report_interval_ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end());
                 effects.push(Effect::Joined(registered.cluster.clone()));
+                let interval = within_bounds(registered.report_interval_ms);
                 // The first report follows at once: until then the master knows nothing of what runs.
-                self.member = Some(Membership { cluster: registered.cluster, interval: DurationMs(ms), heartbeat_at: now.mono });
+                self.member = Some(Membership { cluster: registered.cluster, interval, heartbeat_at: now.mono });
             }
             Err(failure) => {
                 self.must_register = true;
@@ -266,42 +336,59 @@ impl Core {
         }
     }
 
-    fn reported(&mut self, outcome: Result<ReportAck, Failure>, now: Now, effects: &mut Vec<Effect>) {
-        self.in_flight = false;
-        let sent = std::mem::take(&mut self.sent);
-        match outcome {
-            Ok(ack) if ack.want_registration => {
-                self.must_register = true;
-                self.not_yet_told(now);
-            }
-            Ok(ack) => {
-                self.failures = 0;
-                if self.sent_full {
-                    self.want_full = false;
-                }
-                let mut stopped = Vec::new();
-                for status in sent {
-                    if self.latest.get(&status.replica) == Some(&status) {
-                        self.dirty.remove(&status.replica);
-                        if status.state == ReplicaState::Stopped {
-                            self.latest.remove(&status.replica);
-                            stopped.push(status.replica);
-                        }
-                    }
-                }
-                if !stopped.is_empty() {
-                    effects.push(Effect::Acknowledged(stopped));
-                }
-                if ack.want_full {
-                    self.want_full = true;
-                    self.not_yet_told(now);
-                }
-            }
+    fn reported(&mut self, seq: u64, outcome: Result<ReportAck, Failure>, now: Now, effects: &mut Vec<Effect>) {
+        let Some(index) = self.in_flight.iter().position(|sent| sent.seq == seq) else { return };
+        let sent = self.in_flight.remove(index);
+        let ack = match outcome {
+            Ok(ack) => ack,
+            Err(_) if seq < self.answered => return self.not_yet_told(now),
             Err(failure) => {
                 self.must_register |= failure == Failure::Refused;
                 self.not_yet_told(now);
-                self.failed(&failure, now);
+                return self.failed(&failure, now);
             }
+        };
+        self.round_trips = [Some(now.mono - sent.at), self.round_trips[0]];
+        self.answered = self.answered.max(seq);
+        if ack.want_registration {
+            self.must_register = true;
+            return self.not_yet_told(now);
+        }
+        effects.push(Effect::Heard);
+        self.failures = 0;
+        if let (Some(ms), Some(member)) = (ack.report_interval_ms, &mut self.member) {
+            member.interval = within_bounds(ms);
+            member.heartbeat_at = member.heartbeat_at.min(now.mono + member.interval);
+        }
+        if let Some(push) = ack.push.filter(|_| !self.obeying) {
+            self.obeying = true;
+            effects.push(Effect::Obey(push));
+        }
+        self.want_full |= ack.want_full;
+        // A master that heard a later report first has left this one unread.
+        if seq == self.seq {
+            if sent.full && !ack.want_full {
+                self.want_full = false;
+            }
+            self.confirm(sent.statuses, effects);
+        }
+        self.not_yet_told(now);
+    }
+
+    /// The master knows these: what has not changed since need not be told again.
+    fn confirm(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
+        let mut stopped = Vec::new();
+        for status in statuses {
+            if self.latest.get(&status.replica) == Some(&status) {
+                self.dirty.remove(&status.replica);
+                if status.state == ReplicaState::Stopped {
+                    self.latest.remove(&status.replica);
+                    stopped.push(status.replica);
+                }
+            }
+        }
+        if !stopped.is_empty() {
+            effects.push(Effect::Acknowledged(stopped));
         }
     }
 
@@ -330,6 +417,10 @@ impl Core {
         let per_mille = 900 + next_random(self.random) % 201;
         DurationMs((interval.0 * per_mille / 1_000).max(1))
     }
+}
+
+fn within_bounds(interval_ms: u64) -> DurationMs {
+    DurationMs(interval_ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end()))
 }
 
 /// xorshift64 (Marsaglia 2003): enough to spread heartbeats.

@@ -1,7 +1,8 @@
 //! The reporter: tells a master who this host is and what it sees.
 //!
 //! Invariants:
-//! - At most one call to a master is in flight.
+//! - A registration is in flight alone; of reports at most two are, and the second goes
+//!   out only when the first hangs. One that was overtaken confirms nothing.
 //! - A status is sent again until a report that held it is acknowledged; only
 //!   the latest of each replica is kept, so what is kept grows with what runs.
 //! - A stopped replica is forgotten once the master has confirmed that it knows.
@@ -14,5 +15,5 @@ mod core_tests;
 mod messages;
 
 pub use self::core::{Core, Effect, Event, Failure, Settings};
-pub use actor::{Identity, Reporter};
+pub use actor::{Identity, Reporter, SupervisorLinks};
 pub use messages::Observed;

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     core::{Core, Effect, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile},
-    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, Shutdown},
+    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown},
 };
 use crate::{
     engine::{Engine, EngineError},
@@ -197,10 +197,16 @@ impl Supervisor {
                         Operation::Start(id) => Outcome::Start(engine.start(&id).await),
                         Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                         Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
+                        Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
                         Operation::Inspect => Outcome::Inspect(engine.inspect(&target).await),
                     }
                 };
                 ctx.spawn(run.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Done { replica, outcome }, ctx)));
+            }
+            Effect::Logs { replica, id } => {
+                let engine = self.engine.clone();
+                let read = async move { engine.logs(&id).await };
+                ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Logs { replica, outcome }, ctx)));
             }
             Effect::Pull(image) => {
                 log::info!(image:%; "pulling");
@@ -286,6 +292,14 @@ impl Handler<Acknowledged> for Supervisor {
 
     fn handle(&mut self, Acknowledged(replicas): Acknowledged, ctx: &mut Self::Context) {
         self.feed(Event::Acknowledged(replicas), ctx);
+    }
+}
+
+impl Handler<MasterHeard> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: MasterHeard, ctx: &mut Self::Context) {
+        self.feed(Event::MasterHeard, ctx);
     }
 }
 

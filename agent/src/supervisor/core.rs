@@ -2,8 +2,10 @@
 
 mod events;
 mod images;
+mod logs;
 mod news;
 mod orders;
+mod silence;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +18,7 @@ use shef_common::{
 };
 
 pub use self::events::{Effect, Event, Operation, Outcome};
+use self::{logs::Logs, silence::Silence};
 use super::{
     ledger::Ledger,
     replica::{Replica, Seen, Wish},
@@ -63,6 +66,9 @@ pub struct Core {
     pull_queue: VecDeque<ImageRef>,
     pub(super) pulls_running: usize,
     work: VecDeque<ReplicaId>,
+    /// What makes way for `work`.
+    background: VecDeque<ReplicaId>,
+    in_background: usize,
     stops: VecDeque<ReplicaId>,
     pub(super) working: usize,
     pub(super) stopping: usize,
@@ -75,7 +81,12 @@ pub struct Core {
     list_again: bool,
     pub(super) listed: bool,
     pub(super) engine_up: bool,
-    engine_error: Option<String>,
+    /// Why the last look failed, or an operation found nobody.
+    failing: Option<String>,
+    /// How many looks failed in a row.
+    failed_looks: u32,
+    logs: Logs,
+    silence: Silence,
     watch_since: Option<MonoMs>,
     failures: u32,
     reconnect_at: Option<MonoMs>,
@@ -91,14 +102,16 @@ impl Core {
         let mut replicas = BTreeMap::new();
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
-            replicas.insert(id.clone(), Replica::new(id, Wish::Run, Some(assignment.clone()), Seen::Unknown, now));
+            let mut replica = Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Unknown, now);
+            // It may have been stopped for want of a master: one that runs is left running, none is started.
+            replica.awaits_master = !assignment.on_disconnect.is_keep();
+            replicas.insert(id, replica);
         }
         for (id, &grace_s) in &ledger.removals {
             replicas.insert(id.clone(), Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now));
         }
         Self {
             limits,
-            ledger,
             staged: None,
             tidy_at: None,
             joining: None,
@@ -108,6 +121,8 @@ impl Core {
             pull_queue: VecDeque::new(),
             pulls_running: 0,
             work: VecDeque::new(),
+            background: VecDeque::new(),
+            in_background: 0,
             stops: VecDeque::new(),
             working: 0,
             stopping: 0,
@@ -117,13 +132,17 @@ impl Core {
             list_again: false,
             listed: false,
             engine_up: false,
-            engine_error: None,
+            failing: None,
+            failed_looks: 0,
+            logs: Logs::default(),
+            silence: Silence::new(&ledger, now.mono),
             watch_since: None,
             failures: 0,
             reconnect_at: None,
             relist_at: None,
             unidentified: false,
             effects: Vec::new(),
+            ledger,
         }
     }
 
@@ -142,7 +161,7 @@ impl Core {
     /// Why the engine does not answer, while it does not.
     #[must_use]
     pub fn engine_error(&self) -> Option<&str> {
-        self.engine_error.as_deref()
+        self.engine_trouble()
     }
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
@@ -154,7 +173,8 @@ impl Core {
     #[must_use]
     pub fn next_wake(&self) -> Option<MonoMs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        [alarm, self.reconnect_at, self.relist_at, self.tidy_at].into_iter().flatten().min()
+        let logs = self.logs.due().filter(|_| self.engine_up);
+        [alarm, self.reconnect_at, self.relist_at, self.tidy_at, logs, self.silence.wakes_at()].into_iter().flatten().min()
     }
 
     /// The one entrance.
@@ -165,11 +185,13 @@ impl Core {
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
             Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
+            Event::MasterHeard => self.master_heard(now),
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(error) => self.watch_ended(&error, now),
             Event::Listed(outcome) => self.listed(outcome, now),
             Event::Unidentified => self.unidentified = true,
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
+            Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
             Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
             Event::Tick => self.tick(now),
         }

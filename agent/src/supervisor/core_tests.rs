@@ -1,5 +1,8 @@
 //! The supervisor's rules, by properties and one by one.
 
+mod crashes;
+mod engine;
+mod silence;
 mod world;
 
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use shef_common::{
 
 use self::world::{End, Pending, World, assignment, cluster, fence};
 use super::core::*;
-use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing};
+use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing, RestartPolicy};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -90,7 +93,11 @@ fn perform(world: &mut World, action: &Action) {
         Action::Exit(index) => {
             if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running) {
                 world.event(&container, EventKind::Died { exit_code: 1 });
-                world.event(&container, EventKind::Started);
+                if container.policy == RestartPolicy::Never {
+                    world.set(&container, ContainerState::Exited);
+                } else {
+                    world.event(&container, EventKind::Started);
+                }
             }
         }
         Action::Crash(happens) => world.crash(happens),
@@ -212,7 +219,10 @@ fn containers_that_no_ledger_names_are_held_until_a_snapshot_decides() {
     let labels = labels::of(&cluster(), Epoch(1), &lost);
     let name = lost.replica.to_string();
     let state = ContainerState::Running;
-    world.containers.insert(name.clone(), Container { id: "id-lost".into(), name, labels, state, unhealthy: false });
+    world.containers.insert(
+        name.clone(),
+        Container { id: "id-lost".into(), name, labels, state, unhealthy: false, policy: RestartPolicy::UnlessStopped },
+    );
     world.crash(false);
     world.settle();
     assert_eq!(world.core.holds().collect::<Vec<_>>(), [&lost]);
@@ -277,7 +287,7 @@ fn a_crashing_process_is_unhealthy_until_it_stays_up() {
     let status = world.statuses["web-000000"].clone();
     assert_eq!((status.state, status.health, status.restarts), (ReplicaState::Running, Health::Unhealthy, 3));
     assert_eq!(status.reason.as_deref(), Some("exited with code 3; the engine restarts it"));
-    world.advance(5_000);
+    world.advance(10_000);
     assert_eq!(world.statuses["web-000000"].health, Health::Healthy);
 }
 

@@ -21,6 +21,11 @@ pub struct Joined(pub ClusterId);
 #[rtype(result = "()")]
 pub struct Acknowledged(pub Vec<ReplicaId>);
 
+/// Event: a master has answered a report.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MasterHeard;
+
 /// Query: what a registration tells.
 #[derive(Debug, Message)]
 #[rtype(result = "Description")]

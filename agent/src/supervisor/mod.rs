@@ -12,10 +12,11 @@
 //!   before it tries again.
 //! - What the engine said before an operation ended says nothing about what is
 //!   after it.
+//! - At any moment either the engine or the agent restarts a container, and the engine knows who.
 //! - A failed replica is reported, not retried: the master replaces it.
 //!
 //! `admission` decides whether a push is accepted, `replica` what the next step
-//! for one replica is, `core` ties them to the engine and the ledger.
+//! for one replica is, `restarts` who restarts a container and when, `core` ties them to the engine and the ledger.
 
 mod actor;
 mod admission;
@@ -25,7 +26,8 @@ mod core_tests;
 pub mod ledger;
 mod messages;
 mod replica;
+mod restarts;
 
 pub use self::core::{Core, Effect, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
-pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, Shutdown};
+pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown};

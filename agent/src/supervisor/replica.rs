@@ -2,19 +2,22 @@
 //! step that comes next. Pure.
 
 mod answers;
+mod ends;
+mod judgement;
 
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
     ids::ReplicaId,
     protocol::Assignment,
-    status::{Health, Owner, ReplicaState, ReplicaStatus},
+    status::{ReplicaState, ReplicaStatus},
 };
 
-use crate::engine::{Container, ContainerState, EventKind};
+use super::restarts::{AfterEnd, QUICK, Restarts};
+use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
-const SETTLE: DurationMs = DurationMs(5_000);
+const SETTLE: DurationMs = QUICK;
 /// A container that goes missing or stops again within this time is given back-off.
 const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
 /// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
@@ -27,6 +30,8 @@ pub(super) enum Wish {
     Run,
     /// It shall be stopped within the grace and removed.
     Remove { grace_s: u32 },
+    /// It shall be stopped within the grace and kept, until a master is heard of.
+    Rest { grace_s: u32 },
     /// Nobody has said: it is kept as it is.
     Hold,
 }
@@ -50,6 +55,7 @@ pub(super) enum Step {
     Stop { grace_s: u32 },
     Remove,
     Inspect,
+    SetPolicy(RestartPolicy),
 }
 
 /// What a look at a replica's name shows.
@@ -79,6 +85,18 @@ pub(super) struct Replica {
     pub queued: bool,
     /// Whether it waits for its image.
     pub awaits_image: bool,
+    /// Whether it is not to be started before a master is heard of.
+    pub awaits_master: bool,
+    /// Whether the step in flight makes way for those of other replicas.
+    pub in_background: bool,
+    /// Whether its process has ended and its last words have not been asked for.
+    pub wants_logs: bool,
+    /// Who starts it again, and when.
+    pub restarts: Restarts,
+    /// When we start it again, while it waits for that.
+    restart_at: Option<MonoMs>,
+    /// Whether the engine was asked who starts it again.
+    policy_asked: bool,
     /// No step before this.
     pub not_before: MonoMs,
     /// The count of engine news at which this last changed.
@@ -102,7 +120,7 @@ pub(super) struct Replica {
 impl Replica {
     pub fn new(id: ReplicaId, wish: Wish, assignment: Option<Assignment>, seen: Seen, now: Now) -> Self {
         let state = match wish {
-            Wish::Run | Wish::Hold => ReplicaState::Assigned,
+            Wish::Run | Wish::Rest { .. } | Wish::Hold => ReplicaState::Assigned,
             Wish::Remove { .. } => ReplicaState::Stopping,
         };
         Self {
@@ -113,6 +131,12 @@ impl Replica {
             heard: false,
             queued: false,
             awaits_image: false,
+            awaits_master: false,
+            in_background: false,
+            wants_logs: false,
+            restarts: Restarts::new(),
+            restart_at: None,
+            policy_asked: false,
             not_before: now.mono,
             touched: 0,
             status: ReplicaStatus::new(id, state, now.wall),
@@ -138,14 +162,21 @@ impl Replica {
         }
         match (self.wish, &self.seen) {
             (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
-            (Wish::Hold, _) | (Wish::Remove { .. }, Seen::Absent) => None,
-            (Wish::Run | Wish::Remove { .. }, Seen::Unknown) => Some(Step::Inspect),
-            (Wish::Run, Seen::Absent) => Some(Step::Create),
-            (Wish::Run, Seen::Present { state, .. }) => match state {
-                Created | Exited => Some(Step::Start),
-                Dead => Some(Step::Remove),
-                Restarting | Removing => Some(Step::Inspect),
-                Running | Paused | Other => None,
+            (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
+            (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
+            (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
+            (Wish::Run, Seen::Present { state, .. }) => match (state, self.restarts.due()) {
+                (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
+                (Created | Exited, _) => (!self.awaits_master).then_some(Step::Start),
+                (Dead, _) => Some(Step::Remove),
+                (Restarting | Removing, _) => Some(Step::Inspect),
+                (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
+                (Running | Paused | Other, _) => None,
+            },
+            (Wish::Rest { grace_s }, Seen::Present { state, .. }) => match state {
+                Created | Exited | Dead => None,
+                Removing => Some(Step::Inspect),
+                Running | Restarting | Paused | Other => Some(Step::Stop { grace_s }),
             },
             (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => Some(Step::Remove),
@@ -154,6 +185,17 @@ impl Replica {
                     Some(if grace_s == 0 || self.stop_refused { Step::Remove } else { Step::Stop { grace_s } })
                 }
             },
+        }
+    }
+
+    /// Whether its next step makes way for those of other replicas: what is no haste, and what
+    /// crash-loops and would take their places again and again.
+    pub fn makes_way(&self, step: Step) -> bool {
+        match step {
+            Step::Start => self.restarts.is_ours(),
+            Step::Inspect => matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }),
+            Step::SetPolicy(policy) => policy != RestartPolicy::Never,
+            Step::Create | Step::Stop { .. } | Step::Remove => false,
         }
     }
 
@@ -181,7 +223,10 @@ impl Replica {
         self.not_before = now.mono;
         match wish {
             Wish::Run => {
-                if before != Wish::Hold {
+                self.restart_at = None;
+                if matches!(before, Wish::Rest { .. }) {
+                    self.status.reason = None;
+                } else if before != Wish::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
                     self.stop_refused = false;
                     self.enter(ReplicaState::Assigned, now);
@@ -193,6 +238,7 @@ impl Replica {
                 self.enter(ReplicaState::Stopping, now);
                 self.judge(now);
             }
+            Wish::Rest { .. } => self.judge(now),
             Wish::Hold => {}
         }
     }
@@ -200,9 +246,21 @@ impl Replica {
     /// The engine shows this container, or that there is none, outside of any operation of ours.
     pub fn show(&mut self, container: Option<&Container>, now: Now) {
         let had = self.container_id().map(str::to_owned);
+        // Whether it was up for a while: then most likely the engine or somebody has stopped it.
+        let mut was_steady = false;
         match container {
             Some(container) => {
                 self.check_fails = container.unhealthy;
+                self.restarts.learned(container.policy);
+                match container.state {
+                    ContainerState::Running => self.restarts.up(now.mono),
+                    ContainerState::Restarting | ContainerState::Exited => was_steady = self.restarts.down(now.mono),
+                    ContainerState::Created
+                    | ContainerState::Paused
+                    | ContainerState::Dead
+                    | ContainerState::Removing
+                    | ContainerState::Other => {}
+                }
                 if container.state == ContainerState::Running && (self.is_restarting() || self.settles_at.is_none()) {
                     self.starts_settling(now);
                 }
@@ -218,6 +276,9 @@ impl Replica {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
+                }
+                Seen::Present { state: ContainerState::Exited, .. } if self.restarts.is_ours() && !was_steady => {
+                    self.await_restart(now);
                 }
                 Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
                     self.repair("its container was stopped and is started again", now);
@@ -241,17 +302,17 @@ impl Replica {
         match kind {
             EventKind::Started => {
                 *state = ContainerState::Running;
+                self.restart_at = None;
+                self.restarts.up(now.mono);
                 self.starts_settling(now);
             }
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
-                if self.wish != Wish::Run {
+                if self.wish == Wish::Run {
+                    self.ended(exit_code, now);
+                } else {
                     *state = ContainerState::Exited;
-                } else if self.status.state == ReplicaState::Running || self.busy == Some(Step::Start) {
-                    self.status.restarts += 1;
-                    self.crashed = Some(format!("exited with code {exit_code}; the engine restarts it"));
-                    self.settles_at = None;
-                    self.check_later(now);
+                    self.restarts.down(now.mono);
                 }
             }
             EventKind::Stopped => {
@@ -284,111 +345,11 @@ impl Replica {
             self.exit_checks = 0;
             self.judge(now);
         }
+        self.restarts.tick(now.mono);
     }
 
-    /// Brings the status in line with wish and container.
-    fn judge(&mut self, now: Now) {
-        self.status.container_id = self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
-        match (self.wish, &self.seen) {
-            // While a create is under way, absence is about to end.
-            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => self.enter(ReplicaState::Stopped, now),
-            (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
-                use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
-                match state {
-                    Running | Restarting | Paused | Other if self.busy.is_none() => self.enter(ReplicaState::Running, now),
-                    Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
-                        self.enter(ReplicaState::Starting, now);
-                    }
-                    Running | Restarting | Paused | Other | Created | Exited | Dead | Removing => {}
-                }
-            }
-            (Wish::Hold, Seen::Present { state, .. }) => {
-                let (state, word) = (*state, format!("{state:?}").to_lowercase());
-                self.enter(ReplicaState::Running, now);
-                if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
-                    self.crashed = Some(format!("its container is {word}, and no master has ordered it to run"));
-                } else {
-                    self.crashed = None;
-                }
-            }
-            (Wish::Run | Wish::Remove { .. } | Wish::Hold, Seen::Unknown | Seen::Absent | Seen::Present { .. }) => {}
-        }
-        if self.status.state == ReplicaState::Running {
-            let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
-            let trouble = self
-                .crashed
-                .clone()
-                .or_else(|| paused.then(|| "its container is paused".to_owned()))
-                .or_else(|| self.check_fails.then(|| "its health check fails".to_owned()));
-            self.status.health = if trouble.is_some() { Health::Unhealthy } else { Health::Healthy };
-            self.status.reason = trouble;
-        }
-    }
-
-    /// Moves the status to `state`; a step back counts as a restart, so that every
-    /// status supersedes the one before.
-    fn enter(&mut self, state: ReplicaState, now: Now) {
-        let before = self.status.state;
-        if before == state {
-            return;
-        }
-        if before.mover(state) != Some(Owner::Agent) {
-            self.status.restarts += 1;
-        }
-        self.status.state = state;
-        self.status.since = now.wall;
-        self.status.health = Health::Healthy;
-        self.status.reason = None;
-    }
-
-    fn fail(&mut self, reason: String, now: Now) {
-        // The wish may have changed while this was under way: then what went wrong no longer matters.
-        if self.wish != Wish::Run {
-            return;
-        }
-        self.enter(ReplicaState::Failed, now);
-        self.status.reason = Some(reason);
-    }
-
-    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens again soon.
-    fn repair(&mut self, reason: &str, now: Now) {
-        if let Some(at) = self.repaired_at.filter(|at| *at > now.mono) {
-            // It waits for its repair already: seeing it again does not put that off.
-            self.not_before = at;
-            if self.status.state == ReplicaState::Starting {
-                return;
-            }
-        } else {
-            if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
-                self.repairs = 0;
-            }
-            let wait = Backoff::REPLICA.after(self.repairs);
-            self.repairs += 1;
-            self.not_before = now.mono + wait;
-            self.repaired_at = Some(self.not_before);
-        }
-        self.pulled = false;
-        self.crashed = None;
-        self.settles_at = None;
-        if self.status.state == ReplicaState::Starting {
-            self.status.restarts += 1;
-        }
-        self.enter(ReplicaState::Starting, now);
-        self.status.reason = Some(reason.to_owned());
-    }
-
-    fn check_later(&mut self, now: Now) {
-        self.exit_checks += 1;
-        self.not_before = now.mono + EXIT_CHECK.after(self.exit_checks);
-    }
-
-    fn is_restarting(&self) -> bool {
-        matches!(self.seen, Seen::Present { state: ContainerState::Restarting, .. })
-    }
-
-    fn starts_settling(&mut self, now: Now) {
-        if self.crashed.is_some() {
-            self.settles_at = Some(now.mono + SETTLE);
-        }
+    /// When to call [`Replica::tick`] at the latest.
+    pub fn wakes_at(&self) -> Option<MonoMs> {
+        [self.settles_at, self.restarts.wakes_at()].into_iter().flatten().min()
     }
 }

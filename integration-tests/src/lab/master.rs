@@ -42,6 +42,10 @@ pub struct Heard {
     pub histories: BTreeMap<ReplicaId, Vec<ReplicaState>>,
     /// Statuses that should not have followed what came before.
     pub illegal: Vec<(ReplicaStatus, ReplicaStatus)>,
+    /// Every reason that the engine was said not to answer for, as often as it was said.
+    pub engine_errors: Vec<String>,
+    /// The next report is answered with these orders.
+    pub push_with_ack: Option<Push>,
     /// Registrations are refused with this detail.
     pub refuse: Option<String>,
     /// Reports are answered 503.
@@ -257,13 +261,14 @@ async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpRespo
                     history.push(status.state);
                 }
             }
+            heard.engine_errors.extend(report.engine_error.clone());
             heard.last_report = Some(report);
             HttpResponse::Ok().json(ReportAck {
                 fence: shared.fence.clone(),
                 want_full: std::mem::take(&mut heard.want_full),
                 want_registration: std::mem::take(&mut heard.want_registration),
                 report_interval_ms: None,
-                push: None,
+                push: heard.push_with_ack.take().map(Box::new),
             })
         }
     };

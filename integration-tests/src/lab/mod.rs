@@ -3,9 +3,12 @@
 
 pub mod bridge;
 pub mod engine;
+pub mod lan;
 pub mod master;
 pub mod process;
 pub mod redis;
 pub mod registry;
 pub mod shef;
+pub mod socket;
+pub mod system;
 pub mod wait;

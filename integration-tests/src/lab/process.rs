@@ -22,6 +22,7 @@ pub struct Process {
     arguments: Vec<OsString>,
     variables: Vec<(String, String)>,
     log: PathBuf,
+    namespace: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -29,7 +30,7 @@ impl Process {
     /// `program` with `arguments`, which writes what it says to the file `log`. Not started yet.
     pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>, log: PathBuf) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program: program.into(), arguments, variables: Vec::new(), log, child: None }
+        Self { program: program.into(), arguments, variables: Vec::new(), log, namespace: None, child: None }
     }
 
     /// Sets an environment variable; besides these there is only `PATH`.
@@ -45,6 +46,14 @@ impl Process {
         self.variables.push((name.to_owned(), value.to_string()));
     }
 
+    /// Starts it in the network namespace with this path (as in `/run/netns/NAME`).
+    /// Of nothing else it has one of its own: with a private view of /sys an engine finds no cgroups.
+    #[must_use]
+    pub fn inside(mut self, namespace: impl Into<PathBuf>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -53,8 +62,13 @@ impl Process {
         assert!(self.child.is_none(), "{} runs already", self.program.display());
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
         // setpriv makes the kernel end the program when the test's thread ends without cleaning up.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        if let Some(namespace) = &self.namespace {
+            // Both replace themselves by the program, which keeps the process's id.
+            command.arg("nsenter").arg(format!("--net={}", namespace.display())).arg("--");
+        }
+        let child = command
             .arg(&self.program)
             .args(&self.arguments)
             .env_clear()
@@ -72,9 +86,17 @@ impl Process {
     /// # Panics
     /// If it does not run.
     pub fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("a running program");
-        let pid = Pid::from_raw(child.id().cast_signed()).expect("a process id");
+        let pid = Pid::from_raw(self.id().cast_signed()).expect("a process id");
         kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running program").id()
     }
 
     /// Ends it as a crash would, and waits until it is gone.

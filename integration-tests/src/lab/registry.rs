@@ -1,5 +1,7 @@
 //! A real image registry (Debian's `docker-registry`) on a free loopback port.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use bollard::{
     Docker,
     query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions},
@@ -26,8 +28,16 @@ impl LabRegistry {
     /// # Panics
     /// If it does not come up.
     pub async fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).await
+    }
+
+    /// Starts one at an address of this machine; engines must be told to take it without TLS.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start_at(address: SocketAddr) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = address.to_string();
         let file = directory.path().join("config.yml");
         let data = directory.path().join("data");
         let config = format!(

@@ -73,13 +73,19 @@ impl Master {
     #[must_use]
     pub fn new(dir: &Path, settings: &[(&str, &str)]) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let quick = [("SHEF_MASTER_REPORT_INTERVAL_MS", "200")];
+        Self::at(address, dir, &quick.iter().chain(settings).copied().collect::<Vec<_>>())
+    }
+
+    /// The same at a given address, with the intervals that it ships with.
+    #[must_use]
+    pub fn at(address: SocketAddr, dir: &Path, settings: &[(&str, &str)]) -> Self {
         let data = dir.join("master");
         let mut process = Process::new(binary(), ["master"], dir.join("master.log"))
-            .with("HOST_IP", "127.0.0.1")
+            .with("HOST_IP", address.ip())
             .with("LOG_LEVEL", "debug")
             .with("SHEF_MASTER_LISTEN", address)
-            .with("SHEF_MASTER_DATA_DIR", data.display())
-            .with("SHEF_MASTER_REPORT_INTERVAL_MS", 200);
+            .with("SHEF_MASTER_DATA_DIR", data.display());
         for (name, value) in settings {
             process = process.with(name, value);
         }
@@ -133,22 +139,32 @@ pub struct Agent {
 
 impl Agent {
     /// The agent of host `n` (counted from 1; its address is 127.0.0.n). Not started yet.
+    ///
+    /// # Panics
+    /// If there cannot be so many.
     #[must_use]
     pub fn new(dir: &Path, n: usize, master: SocketAddr, engine: &str, settings: &[(&str, &str)]) -> Self {
-        let name = format!("h{n}");
-        let ip = format!("127.0.0.{n}");
-        let mut process = Process::new(binary(), ["agent"], dir.join(format!("{name}.log")))
-            .with("HOST_IP", &ip)
+        let last = u8::try_from(n).expect("a host's number is at most 255");
+        let listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), free_port()));
+        let mut agent = Self::at(listen, &format!("h{n}"), dir, master, engine);
+        for (name, value) in settings {
+            agent.process.set(name, value);
+        }
+        agent
+    }
+
+    /// The agent of the host `name`, which listens at `listen`.
+    #[must_use]
+    pub fn at(listen: SocketAddr, name: &str, dir: &Path, master: SocketAddr, engine: &str) -> Self {
+        let process = Process::new(binary(), ["agent"], dir.join(format!("{name}.log")))
+            .with("HOST_IP", listen.ip())
             .with("LOG_LEVEL", "debug")
             .with("DOCKER_HOST", engine)
-            .with("SHEF_AGENT_LISTEN", format!("{ip}:{}", free_port()))
+            .with("SHEF_AGENT_LISTEN", listen)
             .with("SHEF_AGENT_MASTERS", master)
-            .with("SHEF_AGENT_NODE_NAME", &name)
-            .with("SHEF_AGENT_DATA_DIR", dir.join(&name).display());
-        for (name, value) in settings {
-            process = process.with(name, value);
-        }
-        Self { process, name }
+            .with("SHEF_AGENT_NODE_NAME", name)
+            .with("SHEF_AGENT_DATA_DIR", dir.join(name).display());
+        Self { process, name: name.to_owned() }
     }
 }
 

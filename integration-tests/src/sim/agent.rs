@@ -43,10 +43,14 @@ pub enum AgentMail {
     Listed(Result<shef_agent::engine::Listing, EngineError>),
     Identified(Result<EngineFacts, EngineError>),
     Done { replica: ReplicaId, outcome: Outcome },
+    Logs { replica: ReplicaId, outcome: Result<Vec<String>, EngineError> },
     Pulled { image: ImageRef, pull: u64, outcome: Result<(), EngineError> },
     Tick,
     Observed(Observed),
-    Answered { registers: bool, reply: Reply },
+    Answered { report: Option<u64>, reply: Reply },
+    MasterHeard,
+    Obey(Push),
+    Obeyed,
 }
 
 /// A machine: what outlives the agent's process.
@@ -66,8 +70,12 @@ pub struct Host {
     pub fuse: Option<u32>,
     /// Whether the network is cut.
     pub cut: bool,
+    /// Whether it is cut from the master alone.
+    pub cut_from_master: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
+    /// When its agent was started last.
+    pub agent_since: u64,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
 }
@@ -88,7 +96,8 @@ pub struct Agent {
     told_error: Option<String>,
     told_listed: bool,
     told_accepted: Option<Accepted>,
-    tickets: BTreeMap<u64, (u64, PushHead)>,
+    /// Who waits for the answer to a push; nobody but the reporter, if it came with a master's answer.
+    tickets: BTreeMap<u64, (Option<u64>, PushHead)>,
     next_ticket: u64,
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.
@@ -97,6 +106,12 @@ pub struct Agent {
 }
 
 impl Host {
+    /// Whether nothing comes through between it and the master.
+    #[must_use]
+    pub const fn is_cut_from_master(&self) -> bool {
+        self.cut || self.cut_from_master
+    }
+
     /// Host number `n`, with a container of somebody else and one of another cluster.
     #[must_use]
     pub fn new(n: usize, rng: &mut Rng) -> Self {
@@ -110,7 +125,9 @@ impl Host {
             agent_inc: 0,
             fuse: None,
             cut: false,
+            cut_from_master: false,
             link_changed: 0,
+            agent_since: 0,
             wall: 0,
         }
     }
@@ -134,6 +151,7 @@ impl World {
             let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
         }
+        self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
             node: self.hosts[host].node.clone(),
@@ -233,10 +251,18 @@ impl World {
             AgentMail::Push { call, mut push } => {
                 agent.next_ticket += 1;
                 let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
-                agent.tickets.insert(agent.next_ticket, (call, head));
+                agent.tickets.insert(agent.next_ticket, (Some(call), head));
                 self.misread(agent, &mut push);
                 Event::Pushed { ticket: agent.next_ticket, push }
             }
+            AgentMail::Obey(mut push) => {
+                agent.next_ticket += 1;
+                let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
+                agent.tickets.insert(agent.next_ticket, (None, head));
+                self.misread(agent, &mut push);
+                Event::Pushed { ticket: agent.next_ticket, push }
+            }
+            AgentMail::MasterHeard => Event::MasterHeard,
             AgentMail::Joined(cluster) => Event::Joined(cluster),
             AgentMail::Acknowledged(replicas) => Event::Acknowledged(replicas),
             AgentMail::Describe { facts } => return self.register(host, agent, facts),
@@ -257,6 +283,7 @@ impl World {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, outcome_word(&outcome)));
                 Event::Done { replica, outcome }
             }
+            AgentMail::Logs { replica, outcome } => Event::Logs { replica, outcome },
             AgentMail::Pulled { image, pull, outcome } => {
                 if agent.pulls.get(&image) != Some(&pull) {
                     return; // It was given up.
@@ -265,7 +292,7 @@ impl World {
                 Event::Pulled { image, outcome }
             }
             AgentMail::Tick => Event::Tick,
-            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. }) => {
+            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. } | AgentMail::Obeyed) => {
                 return debug_assert!(false, "not for a supervisor: {other:?}");
             }
         };
@@ -336,7 +363,10 @@ impl World {
                     if verdict.is_ok() {
                         self.rules_accepts(host, &head);
                     }
-                    self.answer(call, Reply::Push(verdict));
+                    match call {
+                        Some(call) => self.answer(call, Reply::Push(verdict)),
+                        None => agent.post(Part::Reporter, AgentMail::Obeyed),
+                    }
                 }
                 None => self.violated(format!("push {ticket} of h{} is answered twice", host + 1)),
             },
@@ -354,6 +384,7 @@ impl World {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
                 self.engine_work(host, inc, EngineWork::Run { replica, operation });
             }
+            Effect::Logs { replica, .. } => self.engine_work(host, inc, EngineWork::Logs { replica }),
             Effect::Pull(image) => {
                 let pull = self.fresh();
                 agent.pulls.insert(image.clone(), pull);
@@ -389,21 +420,23 @@ impl World {
     fn reporter_mail(&mut self, host: usize, agent: &mut Agent, mail: AgentMail) {
         let event = match mail {
             AgentMail::Observed(observed) => reporter::Event::Observed(observed),
-            AgentMail::Answered { registers: true, reply } => reporter::Event::Registered(match reply {
+            AgentMail::Answered { report: None, reply } => reporter::Event::Registered(match reply {
                 Reply::Registered(registered) => Ok(registered),
                 Reply::Refused(_) => Err(Failure::Refused),
                 _ => Err(Failure::Unreachable),
             }),
-            AgentMail::Answered { registers: false, reply } => {
+            AgentMail::Answered { report: Some(seq), reply } => {
                 if self.planted(Plant::DeletesOnAbsence) && matches!(&reply, Reply::Ack(ack) if ack.want_registration) {
                     self.delete_all(host);
                 }
-                reporter::Event::Reported(match reply {
+                let outcome = match reply {
                     Reply::Ack(ack) => Ok(ack),
                     Reply::Refused(_) => Err(Failure::Refused),
                     _ => Err(Failure::Unreachable),
-                })
+                };
+                reporter::Event::Reported { seq, outcome }
             }
+            AgentMail::Obeyed => reporter::Event::Obeyed,
             AgentMail::Tick => reporter::Event::Tick,
             other => return debug_assert!(false, "not for a reporter: {other:?}"),
         };
@@ -419,10 +452,12 @@ impl World {
             match effect {
                 reporter::Effect::Register { facts, .. } => agent.post(Part::Supervisor, AgentMail::Describe { facts }),
                 reporter::Effect::Report { report, .. } => {
-                    let from = Caller::Reporter { inc: agent.inc, registers: false };
+                    let from = Caller::Reporter { inc: agent.inc, report: Some(report.seq) };
                     self.call(host, from, Body::Report(*report), REPORT_LIMIT_MS);
                 }
                 reporter::Effect::Joined(cluster) => agent.post(Part::Supervisor, AgentMail::Joined(cluster)),
+                reporter::Effect::Heard => agent.post(Part::Supervisor, AgentMail::MasterHeard),
+                reporter::Effect::Obey(push) => agent.post(Part::Supervisor, AgentMail::Obey(*push)),
                 reporter::Effect::Acknowledged(ids) => agent.post(Part::Supervisor, AgentMail::Acknowledged(ids)),
             }
         }
@@ -455,7 +490,7 @@ impl World {
             },
         };
         self.rules_tells(host, registration.accepted.as_ref());
-        let from = Caller::Reporter { inc: agent.inc, registers: true };
+        let from = Caller::Reporter { inc: agent.inc, report: None };
         self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
     }
 
@@ -474,6 +509,8 @@ impl Agent {
             AgentMail::Push { .. }
                 | AgentMail::Joined(_)
                 | AgentMail::Acknowledged(_)
+                | AgentMail::MasterHeard
+                | AgentMail::Obey(_)
                 | AgentMail::Describe { .. }
                 | AgentMail::Observed(_)
         );
@@ -495,6 +532,7 @@ fn operation_word(operation: &Operation) -> String {
         Operation::Start(_) => "start".to_owned(),
         Operation::Stop { .. } => "stop".to_owned(),
         Operation::Remove(_) => "remove".to_owned(),
+        Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),
         Operation::Inspect => "inspect".to_owned(),
     }
 }

@@ -39,6 +39,12 @@ impl World {
                 let delay = if long { self.rng.u64(4_000..25_000) } else { self.rng.u64(100..4_000) };
                 self.at(delay, Ev::Heal(Heal::Link(host)));
             }
+            Chaos::CutFromMaster => {
+                self.hosts[host].cut_from_master = true;
+                self.hosts[host].link_changed = self.now;
+                let delay = self.rng.u64(1_000..25_000);
+                self.at(delay, Ev::Heal(Heal::Link(host)));
+            }
             Chaos::EngineAway => {
                 self.hosts[host].engine.away = true;
                 self.stream_ends(host);
@@ -118,6 +124,7 @@ impl World {
         match heal {
             Heal::Link(host) => {
                 self.hosts[host].cut = false;
+                self.hosts[host].cut_from_master = false;
                 self.hosts[host].link_changed = self.now;
             }
             Heal::Engine(host) => self.hosts[host].engine.away = false,
@@ -134,6 +141,7 @@ impl World {
         self.store.set_away(false);
         for host in &mut self.hosts {
             host.cut = false;
+            host.cut_from_master = false;
             host.fuse = None;
             host.engine.away = false;
         }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
-    engine::{Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, fake::foreign_labels},
+    engine::{
+        Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy, fake::foreign_labels,
+    },
     supervisor::{Operation, Outcome},
 };
 use shef_common::{ids::ReplicaId, image::ImageRef, labels};
@@ -39,6 +41,7 @@ pub enum EngineWork {
     List,
     Identify,
     Pull { image: ImageRef, pull: u64 },
+    Logs { replica: ReplicaId },
     Run { replica: ReplicaId, operation: Operation },
 }
 
@@ -87,7 +90,8 @@ impl Engine {
             engine.next_id += 1;
             let id = format!("{:064x}", engine.next_id);
             let name = name.to_owned();
-            let container = Container { id, name: name.clone(), labels, state: ContainerState::Running, unhealthy: false };
+            let (state, policy) = (ContainerState::Running, RestartPolicy::Unknown);
+            let container = Container { id, name: name.clone(), labels, state, unhealthy: false, policy };
             engine.containers.insert(name, container);
         }
         engine
@@ -123,7 +127,7 @@ impl World {
     /// Draws how long a call takes and how it ends.
     pub fn engine_plan(&mut self, host: usize, work: EngineWork) -> EngineCall {
         let delay = match &work {
-            EngineWork::List | EngineWork::Identify => self.rng.u64(1..20),
+            EngineWork::List | EngineWork::Identify | EngineWork::Logs { .. } => self.rng.u64(1..20),
             EngineWork::Pull { .. } => self.rng.u64(100..4_000),
             EngineWork::Run { operation, .. } => match operation {
                 Operation::Create(_) => self.rng.u64(5..200),
@@ -132,6 +136,7 @@ impl World {
                 Operation::Stop { .. } => self.rng.u64(5..500),
                 Operation::Remove(_) => self.rng.u64(5..100),
                 Operation::Inspect => self.rng.u64(1..10),
+                Operation::SetPolicy { .. } => self.rng.u64(1..50),
             },
         };
         let mut fate = Fate::Answered;
@@ -164,7 +169,9 @@ impl World {
         let mail = match work {
             EngineWork::List => {
                 let containers = self.hosts[host].engine.containers.values();
-                let managed = containers.filter(|container| container.labels.contains_key(labels::MANAGED)).cloned().collect();
+                let managed = containers.filter(|container| container.labels.contains_key(labels::MANAGED));
+                // As Docker's, a list does not tell policies.
+                let managed = managed.map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect();
                 let listing = Listing { containers: managed, complete: true };
                 AgentMail::Listed(error.map_or(Ok(listing), Err))
             }
@@ -172,6 +179,10 @@ impl World {
             EngineWork::Pull { image, pull } => {
                 let outcome = if done { self.pull(host, &image) } else { Ok(()) };
                 AgentMail::Pulled { image, pull, outcome: error.map_or(outcome, Err) }
+            }
+            EngineWork::Logs { replica } => {
+                let lines = vec!["last words".to_owned()];
+                AgentMail::Logs { replica, outcome: error.map_or(Ok(lines), Err) }
             }
             EngineWork::Run { replica, operation } => {
                 let outcome = self.operate(host, &replica, operation, done, error);
@@ -217,6 +228,7 @@ impl World {
                         labels: order.labels,
                         state: ContainerState::Created,
                         unhealthy: false,
+                        policy: RestartPolicy::UnlessStopped,
                     };
                     engine.containers.insert(replica.to_string(), container);
                     Ok(id)
@@ -228,6 +240,15 @@ impl World {
             Operation::Remove(id) => {
                 let id = if self.planted(Plant::RemovesTheFirst) { self.first_managed(host).unwrap_or(id) } else { id };
                 Outcome::Remove(self.ended(host, &id, done, error, Self::container_goes))
+            }
+            Operation::SetPolicy { id, policy } => {
+                let found = self.hosts[host].engine.by_id(&id);
+                if let (true, Ok(container)) = (done, &found)
+                    && let Some(container) = self.hosts[host].engine.containers.get_mut(&container.name)
+                {
+                    container.policy = policy;
+                }
+                Outcome::SetPolicy(error.map_or(found.map(|_| ()), Err))
             }
             Operation::Inspect => {
                 let found = self.hosts[host].engine.containers.get(replica.as_str()).cloned();
@@ -304,8 +325,12 @@ impl World {
         }
     }
 
-    /// A container's process ends; the engine is to start it again.
+    /// A container's process ends; the engine starts it again, unless it was told not to.
     pub fn container_exits(&mut self, host: usize, container: &Container) {
+        if container.policy == RestartPolicy::Never {
+            self.hosts[host].engine.set(&container.name, ContainerState::Exited);
+            return self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
+        }
         self.hosts[host].engine.set(&container.name, ContainerState::Restarting);
         self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
         let delay = self.rng.u64(100..5_000);

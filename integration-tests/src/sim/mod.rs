@@ -29,4 +29,4 @@ mod world;
 
 pub use plant::Plant;
 pub use profile::Profile;
-pub use run::{Failure, check_seeds, find, run_seed};
+pub use run::{Failure, check_seeds, find, run_hosts, run_seed};

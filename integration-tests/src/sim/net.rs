@@ -87,8 +87,8 @@ pub enum Caller {
     Reporter {
         /// Which run of the agent.
         inc: u64,
-        /// Whether it registers.
-        registers: bool,
+        /// Which report it is; `None`: it registers.
+        report: Option<u64>,
     },
 }
 
@@ -130,6 +130,14 @@ impl World {
         }
     }
 
+    /// Whether nothing comes through to `host`, from the master or from `helper`.
+    fn is_cut(&self, host: usize, helper: Option<usize>) -> bool {
+        match helper {
+            None => self.hosts[host].is_cut_from_master(),
+            Some(helper) => self.hosts[host].cut || self.hosts[helper].cut,
+        }
+    }
+
     fn latency(&mut self) -> u64 {
         if self.fault(self.profile.late) { self.rng.u64(1_000..20_000) } else { self.rng.u64(0..=8) }
     }
@@ -148,7 +156,7 @@ impl World {
         let Some(host) = host else { return };
         self.late.insert(call, host);
         let helper = self.calls.get(&call).and_then(Call::helper);
-        if self.hosts[host].cut || helper.is_some_and(|helper| self.hosts[helper].cut) {
+        if self.is_cut(host, helper) {
             return;
         }
         match &**body {
@@ -212,8 +220,7 @@ impl World {
     pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
         let Some(open) = self.calls.get(&call) else { return };
         let host = open.host;
-        let cut = self.hosts[host].cut || open.helper().is_some_and(|helper| self.hosts[helper].cut);
-        if cut && !matches!(reply, Reply::None) {
+        if self.is_cut(host, open.helper()) && !matches!(reply, Reply::None) {
             return;
         }
         let Some(Call { from, .. }) = self.calls.remove(&call) else { return };
@@ -232,8 +239,8 @@ impl World {
                 };
                 self.master_mail(inc, actor, Mail::PushDone { revision, outcome });
             }
-            Caller::Reporter { inc, registers } => {
-                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { registers, reply });
+            Caller::Reporter { inc, report } => {
+                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { report, reply });
             }
         }
     }

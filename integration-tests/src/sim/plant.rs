@@ -20,6 +20,8 @@ pub enum Plant {
     WritesUnchecked,
     /// docker-shef 7: one report that does not come means that the host is dead.
     OneLostReport,
+    /// A host that is suspected counts as down.
+    SuspectIsDown,
     /// docker-shef 10: a service is gone while hosts still hold its containers.
     DeletedWhileHeld,
     /// A request is acknowledged before its record is durable.
@@ -36,7 +38,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -45,6 +47,7 @@ impl Plant {
         Self::OrdersBeforeCommit,
         Self::WritesUnchecked,
         Self::OneLostReport,
+        Self::SuspectIsDown,
         Self::DeletedWhileHeld,
         Self::AcknowledgesEarly,
         Self::AcceptsStaleFence,

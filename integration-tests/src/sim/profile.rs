@@ -9,6 +9,8 @@ pub enum Chaos {
     CrashAgent,
     /// A host's network is cut for a while.
     Cut,
+    /// A host is cut from the master for a while, and not from other hosts.
+    CutFromMaster,
     /// A host's engine does not answer for a while.
     EngineAway,
     /// The engine's event stream ends.
@@ -96,7 +98,7 @@ impl Profile {
     pub fn hosts() -> Self {
         Self {
             name: "hosts",
-            chaos: &[(Chaos::Cut, 6), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
+            chaos: &[(Chaos::Cut, 6), (Chaos::CutFromMaster, 3), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
             chaos_every_ms: 3_000,
             lose: 10,
             late: 5,

@@ -45,8 +45,19 @@ pub fn trace_seed(seed: u64, profile: &Profile, plant: Option<Plant>) -> Vec<Str
     run(seed, profile, plant, true).1
 }
 
+/// Runs one seed with so many hosts.
+///
+/// # Errors
+/// [`Failure`] names the rule that was broken.
+pub fn run_hosts(seed: u64, hosts: usize, profile: &Profile) -> Result<Took, Failure> {
+    run_world(seed, World::with_hosts(fastrand::Rng::with_seed(seed), hosts, profile.clone(), None, false)).0
+}
+
 fn run(seed: u64, profile: &Profile, plant: Option<Plant>, trace: bool) -> (Result<Took, Failure>, Vec<String>) {
-    let mut world = World::new(seed, profile.clone(), plant, trace);
+    run_world(seed, World::new(seed, profile.clone(), plant, trace))
+}
+
+fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>) {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         while !world.is_over() {
             let Some(ev) = world.pop() else {
@@ -65,7 +76,7 @@ fn run(seed: u64, profile: &Profile, plant: Option<Plant>, trace: bool) -> (Resu
     }
     let lines = world.trace.take().unwrap_or_default();
     let outcome = match world.broken {
-        Some(rule) => Err(Failure { seed, profile: profile.name, rule }),
+        Some(rule) => Err(Failure { seed, profile: world.profile.name, rule }),
         None => Ok(Took {
             virtual_ms: world.now,
             steps: world.steps,

@@ -138,6 +138,12 @@ impl World {
     pub fn new(seed: u64, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(1..=MAX_HOSTS);
+        Self::with_hosts(rng, count, profile, plant, trace)
+    }
+
+    /// A run with so many hosts.
+    #[must_use]
+    pub fn with_hosts(mut rng: Rng, count: usize, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
         let hosts = (0..count).map(|n| Host::new(n, &mut rng)).collect();
         let mut world = Self {
             rng,

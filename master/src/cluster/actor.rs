@@ -19,11 +19,11 @@ use super::{
     messages::AskService,
 };
 use crate::{
-    membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
     post::{MAILBOX, post},
     runner::{
-        FenceChanged, HostGone, HostStatuses, NodeRecord, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerOutlets,
-        StaleFence, TakeReport,
+        FenceChanged, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused, RunnerActor,
+        RunnerCore, RunnerOutlets, StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -51,6 +51,8 @@ pub struct ClusterOutlets {
     pub known: Recipient<HostKnown>,
     /// Is told that hosts are heard of.
     pub heard: Recipient<HostHeard>,
+    /// Is told of hosts that are no members any more, before services are.
+    pub forgotten: [Recipient<HostForgotten>; 2],
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -97,7 +99,11 @@ impl ClusterActor {
     fn recover(&mut self, ctx: &mut Context<Self>) {
         let Recovered { services, nodes } = std::mem::take(&mut self.recovered);
         for (version, record) in nodes {
-            self.core.host_known(record.node.clone(), record.uid.clone());
+            if record.forgotten.is_some() {
+                self.core.host_forgotten(record.node.clone(), record.uid.clone());
+            } else {
+                self.core.host_known(record.node.clone(), record.uid.clone());
+            }
             self.add_runner(record, Some(version), ctx);
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -108,6 +114,10 @@ impl ClusterActor {
             self.add_service(name, core, initial, ctx);
         }
         for node in unknown {
+            if self.core.is_forgotten(&node) {
+                self.tell_forgotten(&node, ctx);
+                continue;
+            }
             log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
             self.tell_host_changed(&HostChanged { node, condition: HostCondition::of(Standing::Down), why: None }, ctx);
         }
@@ -142,6 +152,7 @@ impl ClusterActor {
             gone: ctx.address().recipient(),
             known: self.out.known.clone(),
             heard: self.out.heard.clone(),
+            forgotten: ctx.address().recipient(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -182,6 +193,16 @@ impl ClusterActor {
         // Its runner shows it to readers, who may count on what they see: it comes last.
         if let Some(runner) = self.runners.get(&change.node) {
             post(ctx, &runner.clone().recipient(), change.clone());
+        }
+    }
+
+    fn tell_forgotten(&self, node: &NodeName, ctx: &mut Context<Self>) {
+        let forgotten = HostForgotten { node: node.clone() };
+        for outlet in &self.out.forgotten {
+            post(ctx, outlet, forgotten.clone());
+        }
+        for member in self.services.values() {
+            post(ctx, &member.addr.clone().recipient(), forgotten.clone());
         }
     }
 
@@ -370,6 +391,27 @@ impl Handler<HostChanged> for ClusterActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
         self.tell_host_changed(&change, ctx);
+    }
+}
+
+impl Handler<HostForgotten> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
+        if let Some(uid) = self.core.uid(&node).cloned() {
+            self.core.host_forgotten(node.clone(), uid);
+            self.tell_forgotten(&node, ctx);
+        }
+    }
+}
+
+impl Handler<Operate> for ClusterActor {
+    type Result = ResponseFuture<Result<(), OperateRefused>>;
+    fn handle(&mut self, operate: Operate, _: &mut Self::Context) -> Self::Result {
+        let Some(runner) = self.runners.get(&operate.node) else {
+            return fut::ready(Err(OperateRefused::NotFound)).boxed_local();
+        };
+        let answer = runner.send(operate);
+        async move { answer.await.unwrap_or_else(|closed| Err(OperateRefused::Store(closed.to_string()))) }.boxed_local()
     }
 }
 

@@ -34,6 +34,8 @@ pub struct ClusterCore {
     cluster: ClusterId,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
+    /// Hosts that an operator has forgotten, until they join anew.
+    forgotten: BTreeMap<NodeName, NodeUid>,
     /// What is true of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
     report_interval: DurationMs,
@@ -53,6 +55,7 @@ impl ClusterCore {
             cluster,
             fence,
             hosts: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
             conditions: BTreeMap::new(),
             report_interval,
             services: 0,
@@ -109,13 +112,35 @@ impl ClusterCore {
     /// durable. To be called no earlier, or its next registration is admitted
     /// without what it holds, which it is then told to remove.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
+        self.forgotten.remove(&node);
         self.hosts.insert(node, uid);
+    }
+
+    /// A host is no member any more: what it holds should it come back is not taken over.
+    pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) {
+        self.hosts.remove(&node);
+        self.conditions.remove(&node);
+        self.kept.remove(&node);
+        self.forgotten.insert(node, uid);
+    }
+
+    /// The lasting identity of a member.
+    #[must_use]
+    pub fn uid(&self, node: &NodeName) -> Option<&NodeUid> {
+        self.hosts.get(node)
+    }
+
+    /// Whether the host is no member any more, by an operator's word.
+    #[must_use]
+    pub fn is_forgotten(&self, node: &NodeName) -> bool {
+        self.forgotten.contains_key(node)
     }
 
     /// This is true of a host now. Returns whether services and the scheduler have
     /// to be told: words alone do not concern them.
     pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) -> bool {
-        self.conditions.insert(node.clone(), condition) != Some(condition)
+        // Words about a host that is forgotten were on their way when it was.
+        !self.is_forgotten(node) && self.conditions.insert(node.clone(), condition) != Some(condition)
     }
 
     /// Whether a host of that name is there, for all that is known.
@@ -173,6 +198,9 @@ impl ClusterCore {
             )),
             Some(_) => Verdict::Admit,
             None if registration.holds.is_empty() => Verdict::Admit,
+            None if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
+                Verdict::Admit
+            }
             None => {
                 let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
                 for held in &registration.holds {

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use crate::{
     cluster::AskService,
     membership::ReleaseBrake,
-    runner::{Register, TakeReport},
+    runner::{Operate, Register, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::StoreHealth,
@@ -47,6 +47,8 @@ pub struct Api {
     pub register: Recipient<Register>,
     /// Takes hosts' reports.
     pub report: Recipient<TakeReport>,
+    /// Takes what operators ask of hosts.
+    pub operate: Recipient<Operate>,
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
     /// What readers see.
@@ -144,7 +146,25 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .default_service(web::to(wrong_method)),
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
-        .service(web::resource("/v1/nodes/{name}").route(web::get().to(nodes::get)).default_service(web::to(wrong_method)))
+        .service(
+            web::resource("/v1/nodes/{name}")
+                .route(web::get().to(nodes::get))
+                .route(web::delete().to(operator::forget))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/cordon")
+                .route(web::post().to(operator::cordon))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/drain").route(web::post().to(operator::drain)).default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/nodes/{name}/activate")
+                .route(web::post().to(operator::activate))
+                .default_service(web::to(wrong_method)),
+        )
         .service(web::resource("/v1/cluster").route(web::get().to(operator::cluster)).default_service(web::to(wrong_method)))
         .service(
             web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),

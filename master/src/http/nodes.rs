@@ -12,10 +12,16 @@ use crate::{runner::NodeView, view::Host};
 
 type Answer = Result<HttpResponse, ApiError>;
 
-fn shown(host: &Host) -> NodeView {
+/// A host as it is shown, heartbeat included.
+pub fn shown(host: &Host) -> NodeView {
     let mut view = (*host.view).clone();
     view.last_report = Some(host.heard()).filter(|at| *at != WallMs(0));
     view
+}
+
+/// There is no such host.
+pub fn not_found(name: &NodeName) -> ApiError {
+    Problem::new(Code::NodeNotFound, format!("there is no node {name}")).into()
 }
 
 /// `GET /v1/nodes?limit=&after=`
@@ -33,7 +39,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let name: NodeName = params::name(&request)?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(shown(&host))),
-        None => Err(Problem::new(Code::NodeNotFound, format!("there is no node {name}")).into()),
+        None => Err(not_found(&name)),
     }
 }
 

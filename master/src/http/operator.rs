@@ -1,15 +1,108 @@
-//! `/v1/cluster`: the cluster as a whole, and what an operator does with it.
+//! What operators do with hosts and with the cluster as a whole.
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
-use shef_common::problem::{Code, Problem};
+use shef_common::{
+    clock::DurationMs,
+    ids::NodeName,
+    problem::{Code, Problem},
+};
 
-use super::{Api, ApiError, Place, params};
-use crate::membership::ReleaseBrake;
+use super::{
+    Api, ApiError, Place,
+    body::{self, Fields},
+    nodes, params,
+};
+use crate::{
+    membership::ReleaseBrake,
+    runner::{Operate, OperateRefused, Operation, Wish},
+};
+
+/// The longest deadline of a drain, in seconds.
+const MAX_DEADLINE_S: u64 = 86_400;
 
 type Answer = Result<HttpResponse, ApiError>;
+
+/// `POST /v1/nodes/{name}/cordon`
+pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name = named(&request)?;
+    fields(&request, payload, &api).await?.finish()?;
+    intend(&api, name, Wish::Cordon).await
+}
+
+/// `POST /v1/nodes/{name}/activate`
+pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name = named(&request)?;
+    fields(&request, payload, &api).await?.finish()?;
+    intend(&api, name, Wish::Activate).await
+}
+
+/// `POST /v1/nodes/{name}/drain`, with `{"deadline_s": 600}` or without a body.
+pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name = named(&request)?;
+    let mut fields = fields(&request, payload, &api).await?;
+    let deadline: Option<u64> = fields.optional("deadline_s");
+    if deadline.is_some_and(|seconds| !(1..=MAX_DEADLINE_S).contains(&seconds)) {
+        fields.wrong("deadline_s", format!("must be a number of seconds from 1 to {MAX_DEADLINE_S}"));
+    }
+    fields.finish()?;
+    intend(&api, name, Wish::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) }).await
+}
+
+/// `DELETE /v1/nodes/{name}?force=`
+pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: NodeName = params::name(&request)?;
+    let force = match params::query(&request, &["force"])?.get("force").map(String::as_str) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let detail = format!("force must be true or false, but is {}", params::shown(other));
+            return Err(Problem::new(Code::InvalidParameter, detail).into());
+        }
+    };
+    operate(&api, &name, Operation::Forget { force }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "forgotten": name })))
+}
+
+fn named(request: &HttpRequest) -> Result<NodeName, ApiError> {
+    params::query(request, &[])?;
+    params::name(request)
+}
+
+/// The fields of the body; none at all is as good as an empty object.
+async fn fields(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Fields, ApiError> {
+    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
+}
+
+async fn intend(api: &Api, name: NodeName, wish: Wish) -> Answer {
+    operate(api, &name, Operation::Intend(wish)).await?;
+    match api.view.host(&name) {
+        Some(host) => Ok(HttpResponse::Ok().json(nodes::shown(&host))),
+        None => Err(nodes::not_found(&name)),
+    }
+}
+
+async fn operate(api: &Api, name: &NodeName, operation: Operation) -> Result<(), ApiError> {
+    let answer = api.operate.send(Operate { node: name.clone(), operation }).timeout(api.store_timeout).await;
+    let refused = match answer {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(refused)) => refused,
+        Err(error) => OperateRefused::Store(format!("the store has not confirmed ({error}); look before trying again")),
+    };
+    Err(match refused {
+        OperateRefused::NotFound => nodes::not_found(name),
+        OperateRefused::NotNow(why) => Problem::new(Code::NodePresent, why).into(),
+        OperateRefused::Store(why) => Problem::new(Code::StoreUnavailable, why).into(),
+        OperateRefused::Busy => Problem::new(Code::Overloaded, format!("too many requests wait for host {name}")).into(),
+    })
+}
 
 /// `GET /v1/cluster`
 pub async fn cluster(request: HttpRequest, api: web::Data<Api>) -> Answer {

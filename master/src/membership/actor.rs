@@ -11,7 +11,7 @@ use shef_common::{
 };
 
 use super::{
-    ForgetHost, HostChanged, HostHeard, HostKnown, IntervalChanged, ReleaseBrake, Standing,
+    HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake, Standing,
     core::MembershipCore,
     events::{Effect, Event, Helper},
 };
@@ -153,9 +153,9 @@ impl Handler<HostHeard> for MembershipActor {
     }
 }
 
-impl Handler<ForgetHost> for MembershipActor {
+impl Handler<HostForgotten> for MembershipActor {
     type Result = ();
-    fn handle(&mut self, ForgetHost(node): ForgetHost, ctx: &mut Self::Context) {
+    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
         self.event(Event::Forgotten(node), ctx);
     }
 }

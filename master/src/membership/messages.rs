@@ -22,14 +22,6 @@ pub struct HostChanged {
     pub why: Option<Arc<str>>,
 }
 
-/// An operator says that a host is gone for good, with all that it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub struct HostForgotten {
-    /// Which host.
-    pub node: NodeName,
-}
-
 /// The store knows this of a host: it is new, or something of it has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
@@ -56,10 +48,13 @@ pub struct HostHeard {
     pub round_trip: Option<DurationMs>,
 }
 
-/// A host is no member any more.
+/// The operator has forgotten a host for good: whatever it ran counts as gone.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct ForgetHost(pub NodeName);
+pub struct HostForgotten {
+    /// Which host.
+    pub node: NodeName,
+}
 
 /// An operator lets replacement go on though many hosts are down. Answered by
 /// whether the brake was on.

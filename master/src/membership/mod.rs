@@ -24,4 +24,4 @@ pub use brake::BrakeState;
 pub use condition::{HostCondition, Intent, Standing};
 pub use core::{MembershipCore, Settings};
 pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
-pub use messages::{ForgetHost, HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake};
+pub use messages::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake};

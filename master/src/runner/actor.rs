@@ -1,6 +1,6 @@
 //! The shell: messages become events, effects become messages and calls.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use bytes::Bytes;
@@ -14,13 +14,15 @@ use tokio::sync::oneshot;
 
 use super::{
     core::RunnerCore,
-    events::{Effect, Event},
-    messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport},
+    events::{Effect, Event, Ticket},
+    messages::{
+        FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Register, RegisterRefused, StaleFence, TakeReport,
+    },
     outbox::PushFailure,
     record::NodeRecord,
 };
 use crate::{
-    membership::{HostChanged, HostHeard, HostKnown, IntervalChanged},
+    membership::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged},
     post::{Alarm, MAILBOX, post},
     service::Orders,
     store::{Commit, Key, Write},
@@ -38,6 +40,8 @@ pub struct RunnerOutlets {
     pub known: Recipient<HostKnown>,
     /// Is told that hosts are heard of.
     pub heard: Recipient<HostHeard>,
+    /// Is told of hosts that are no members any more.
+    pub forgotten: Recipient<HostForgotten>,
     /// Is told when an agent follows a higher fence.
     pub stale_fence: Recipient<StaleFence>,
     /// Makes the host's record durable.
@@ -59,6 +63,8 @@ pub struct RunnerActor {
     /// Who waits for a registration's answer. An agent registers once at a time:
     /// a later one takes the place of one that was given up.
     registers: Option<oneshot::Sender<Result<Registered, RegisterRefused>>>,
+    operators: BTreeMap<Ticket, oneshot::Sender<Result<(), OperateRefused>>>,
+    tickets: Ticket,
     ack: Option<ReportAck>,
     alarm: Alarm,
 }
@@ -67,7 +73,7 @@ impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, registers: None, ack: None, alarm: Alarm::new() }
+        Self { node, core, out, initial, registers: None, operators: BTreeMap::new(), tickets: 0, ack: None, alarm: Alarm::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -81,6 +87,17 @@ impl RunnerActor {
                 Effect::Registered(registered) => self.answer(Ok(registered)),
                 Effect::RegisterLater(why) => self.answer(Err(RegisterRefused::Later(why))),
                 Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Operated(ticket, answer) => {
+                    if let Some(caller) = self.operators.remove(&ticket) {
+                        // The caller may have given up; what it asked for is decided all the same.
+                        let _ = caller.send(answer);
+                    }
+                }
+                Effect::Forgotten => {
+                    log::warn!(node:% = self.node; "the host is forgotten");
+                    self.out.view.hide_host(&self.node);
+                    post(ctx, &self.out.forgotten, HostForgotten { node: self.node.clone() });
+                }
                 Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
                 Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
@@ -166,6 +183,20 @@ impl Handler<Register> for RunnerActor {
         Box::pin(async move {
             answered.await.unwrap_or_else(|_| Err(RegisterRefused::Later("the host registers once more meanwhile".to_owned())))
         })
+    }
+}
+
+impl Handler<Operate> for RunnerActor {
+    type Result = ResponseFuture<Result<(), OperateRefused>>;
+    fn handle(&mut self, Operate { node, operation }: Operate, ctx: &mut Self::Context) -> Self::Result {
+        log::info!(node:%, operation:?; "an operator asks");
+        let (answer, answered) = oneshot::channel();
+        self.tickets += 1;
+        self.operators.insert(self.tickets, answer);
+        self.event(Event::Operate(self.tickets, operation), ctx);
+        Box::pin(
+            async move { answered.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned()))) },
+        )
     }
 }
 

@@ -10,12 +10,14 @@ use shef_common::{
 };
 
 use super::{
-    events::{Effect, Event},
+    events::{Effect, Event, Ticket},
+    messages::{OperateRefused, Operation},
+    operations::Operations,
     outbox::Outbox,
     record::NodeRecord,
     view::{IntentView, NodeView},
 };
-use crate::membership::{HostChanged, HostCondition, HostHeard, HostKnown, Standing};
+use crate::membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
@@ -38,6 +40,7 @@ pub struct RunnerCore {
     commit_in_flight: Option<NodeRecord>,
     durable: Option<NodeRecord>,
     store_retry_at: Option<MonoMs>,
+    operations: Operations,
     /// A registration waits until the host is durable.
     registers: bool,
     condition: HostCondition,
@@ -70,6 +73,7 @@ impl RunnerCore {
             commit_in_flight: None,
             durable: version.map(|_| record.clone()),
             store_retry_at: None,
+            operations: Operations::default(),
             registers: false,
             condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
             why: None,
@@ -82,7 +86,11 @@ impl RunnerCore {
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
         };
-        let mut effects = vec![Effect::Publish(Box::new(core.view()))];
+        let mut effects = Vec::new();
+        if core.is_forgotten() {
+            return (core, effects);
+        }
+        effects.push(Effect::Publish(Box::new(core.view())));
         effects.extend(core.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
         (core, effects)
     }
@@ -95,7 +103,10 @@ impl RunnerCore {
         match event {
             Event::Register(registration) => self.register(*registration, now, &mut effects),
             Event::Report(report) => show = self.report(report, now, &mut effects),
+            // What is ordered of a host that is forgotten was on its way when it was.
+            Event::Order { .. } if self.is_forgotten() => show = false,
             Event::Order { set, remove } => self.outbox.order(set, remove, now.mono),
+            Event::Operate(ticket, operation) => self.operate(ticket, operation, now, &mut effects),
             Event::PushDone { revision, outcome } => {
                 let after = self.outbox.done(revision, outcome, &self.fence, now.mono);
                 effects.extend(after.stale.map(Effect::StaleFence));
@@ -121,13 +132,22 @@ impl RunnerCore {
                 if std::mem::take(&mut self.registers) {
                     effects.push(Effect::RegisterLater("the host could not be made durable; it is tried again".to_owned()));
                 }
+                if let Some(durable) = self.durable.as_ref().filter(|_| !self.operations.is_empty()) {
+                    (self.record.intent, self.record.forgotten) = (durable.intent, durable.forgotten);
+                    let refused = OperateRefused::Store("it could not be made durable; nothing has changed".to_owned());
+                    self.operations.answer(&Err(refused), &mut effects);
+                }
             }
             Event::Wake => show = false,
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
-        if show {
-            effects.push(Effect::Publish(Box::new(self.view())));
+        if self.durable.as_ref() == Some(&self.record) && !self.operations.is_empty() {
+            self.operations.answer(&Ok(()), &mut effects);
+        }
+        if show && !self.is_forgotten() {
+            // Before anybody is answered.
+            effects.insert(0, Effect::Publish(Box::new(self.view())));
         }
         effects
     }
@@ -138,7 +158,38 @@ impl RunnerCore {
         &self.record.uid
     }
 
+    /// Whether the store knows that it is no member any more.
+    fn is_forgotten(&self) -> bool {
+        self.durable.as_ref().is_some_and(|record| record.forgotten.is_some())
+    }
+
+    fn operate(&mut self, ticket: Ticket, operation: Operation, now: Now, effects: &mut Vec<Effect>) {
+        let taken = if self.durable.is_none() {
+            Err(OperateRefused::Store("the host is not durable yet; ask again".to_owned()))
+        } else {
+            self.operations.take(ticket, operation, &mut self.record, self.condition.standing, now)
+        };
+        match taken {
+            Ok(()) => self.store_retry_at = None,
+            Err(refused) => effects.push(Effect::Operated(ticket, Err(refused))),
+        }
+    }
+
+    /// A forgotten host is here again: it is a new one, and is told to run nothing of before.
+    fn revive(&mut self, now: Now) {
+        (self.record.forgotten, self.record.intent, self.record.joined) = (None, Intent::Active, now.wall);
+        (self.condition, self.why) = (HostCondition::of(Standing::Awaited), None);
+        self.durable = None;
+        self.outbox.forget();
+    }
+
     fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_forgotten() {
+            self.revive(now);
+        } else if self.record.forgotten.is_some() {
+            effects.push(Effect::RegisterLater("the host is being forgotten; register once more".to_owned()));
+            return;
+        }
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
             // Another run of the agent may begin anew with every status.
@@ -170,6 +221,13 @@ impl RunnerCore {
         self.version = Some(self.version.map_or(Version(1), Version::next));
         let first = self.durable.is_none();
         self.durable = self.commit_in_flight.take();
+        if self.is_forgotten() {
+            self.outbox.forget();
+            self.statuses.clear();
+            self.link = None;
+            effects.push(Effect::Forgotten);
+            return;
+        }
         effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
         // Nothing is placed on a host that the store does not know.
         if first && self.link.is_some() {
@@ -218,6 +276,7 @@ impl RunnerCore {
         self.heard(now, effects);
         let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
+        self.outbox.reported(accepted);
         if report.full {
             let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
@@ -225,6 +284,9 @@ impl RunnerCore {
         }
         self.take_statuses(report.statuses, effects);
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
+        if self.durable.is_some() {
+            ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
+        }
         effects.push(Effect::Ack(ack));
         statuses || first || engine_changed || removing != self.outbox.removing()
     }
@@ -271,7 +333,9 @@ impl RunnerCore {
     }
 
     fn commit_if_changed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.link.is_none()
+        // A host that is new registers before it is written.
+        let is_new = self.link.is_none() && self.version.is_none();
+        if is_new
             || self.commit_in_flight.is_some()
             || self.durable.as_ref() == Some(&self.record)
             || self.store_retry_at.is_some_and(|at| at > now.mono)
@@ -291,11 +355,12 @@ impl RunnerCore {
                 self.why.as_deref().map(str::to_owned).or_else(own)
             }
         };
+        let intent = self.durable.as_ref().unwrap_or(&self.record).intent;
         NodeView {
             name: self.record.node.clone(),
             uid: self.record.uid.clone(),
             state: self.condition.standing,
-            intent: IntentView::of(self.condition.intent, self.condition.overdue),
+            intent: IntentView::of(intent, self.condition.overdue && self.condition.intent == intent),
             flapping: self.condition.flapping,
             held: self.condition.held,
             why,

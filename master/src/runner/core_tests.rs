@@ -15,6 +15,7 @@ use shef_common::{
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
+    messages::{OperateRefused, Operation, Wish},
     outbox::PushFailure,
     record::NodeRecord,
 };
@@ -151,6 +152,8 @@ struct Model {
     wanted: BTreeSet<ReplicaId>,
     removing: BTreeSet<ReplicaId>,
     ack: Option<ReportAck>,
+    operated: Vec<Result<(), OperateRefused>>,
+    forgotten: usize,
     /// How often the membership was told of a sign of life.
     heard: usize,
     /// How many removals readers see as outstanding.
@@ -170,6 +173,8 @@ impl Model {
             wanted: BTreeSet::new(),
             removing: BTreeSet::new(),
             ack: None,
+            operated: vec![],
+            forgotten: 0,
             heard: 0,
             shown_removing: 0,
         }
@@ -191,6 +196,8 @@ impl Model {
                 }
                 Effect::Heard(_) => self.heard += 1,
                 Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
+                Effect::Operated(_, answer) => self.operated.push(answer),
+                Effect::Forgotten => self.forgotten += 1,
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
                 Effect::WakeAt(_) => {}
@@ -234,6 +241,11 @@ impl Model {
         self.event(Event::Report(report));
         let ack = self.ack.take().expect("an answer");
         self.agent.want_full = ack.want_full;
+        if let Some(push) = ack.push {
+            assert!(self.push.is_none(), "two pushes in flight");
+            // Its outcome shows in the next report.
+            let _ = self.agent.take(&push);
+        }
         if ack.want_registration {
             self.register();
         } else {
@@ -294,6 +306,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
             Effect::Registered(_) => "registered",
             Effect::RegisterLater(_) => "later",
             Effect::Ack(_) => "ack",
+            Effect::Operated(..) | Effect::Forgotten => "operator",
             Effect::Push { .. } => "push",
             Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
             Effect::Known(_) => "known",
@@ -304,10 +317,10 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
         };
         core.handle(event, now).iter().map(word).collect()
     };
-    assert_eq!(words(Event::Register(Box::new(Agent::default().registration()))), ["commit", "publish"]);
+    assert_eq!(words(Event::Register(Box::new(Agent::default().registration()))), ["publish", "commit"]);
     let order = Event::Order { set: vec![assignment(1)], remove: vec![] };
     assert_eq!(words(order), ["publish"]);
-    assert_eq!(words(Event::Committed), ["known", "heard", "registered", "push", "publish"]);
+    assert_eq!(words(Event::Committed), ["publish", "known", "heard", "registered", "push"]);
 }
 
 #[test]
@@ -349,6 +362,96 @@ fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
         _ => None,
     });
     assert_eq!(heard, Some((false, Some(DurationMs(7)))));
+}
+
+#[test]
+fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
+    let mut model = Model::new();
+    model.register();
+    model.deliver(true, true);
+    model.order(1, true);
+    for _ in 0..2 {
+        model.deliver(false, false);
+        model.sleep(5_000);
+    }
+    model.deliver(false, false);
+    model.report();
+    assert_eq!(model.agent.holds, model.wanted, "it rode");
+    model.report();
+    model.order(2, true);
+    assert!(model.push.is_none(), "the direct way is not tried for every order");
+    model.report();
+    model.report();
+    assert_eq!(model.agent.holds, model.wanted);
+    // After a while it is, and if it is open again, orders take it.
+    model.sleep(10_001);
+    model.order(3, true);
+    assert!(model.push.is_some());
+    model.deliver(true, true);
+    model.order(4, true);
+    assert!(model.push.is_some());
+}
+
+#[test]
+fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again() {
+    let mut model = Model::new();
+    model.register();
+    model.deliver(true, true);
+    model.order(1, true);
+    for _ in 0..3 {
+        model.deliver(false, false);
+        model.sleep(5_000);
+    }
+    for _ in 0..200 {
+        let report = model.agent.report();
+        model.event(Event::Report(report));
+        model.sleep(500);
+        model.deliver(true, true);
+    }
+    assert_eq!(model.agent.holds, model.wanted);
+}
+
+#[test]
+fn what_an_operator_wants_is_answered_once_it_is_durable() {
+    let mut model = Model::new();
+    model.event(Event::Operate(1, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated, []);
+    model.event(Event::Committed);
+    assert_eq!(model.operated, [Ok(())]);
+    model.event(Event::Operate(2, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated, [Ok(()), Ok(())], "it is so already");
+    model.event(Event::Operate(3, Operation::Intend(Wish::Activate)));
+    model.event(Event::CommitFailed);
+    assert!(matches!(model.operated[2], Err(OperateRefused::Store(_))));
+    model.sleep(5_000);
+    model.event(Event::Operate(4, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated[3], Ok(()), "nothing has changed");
+}
+
+#[test]
+fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_that_runs_nothing() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.settle();
+    model.event(changed(Standing::Ready));
+    model.event(Event::Operate(1, Operation::Forget { force: false }));
+    assert!(matches!(&model.operated[0], Err(OperateRefused::NotNow(why)) if why.contains("force=true")));
+    model.event(Event::Operate(2, Operation::Forget { force: true }));
+    assert_eq!((model.operated.len(), model.forgotten), (1, 0), "not before it is durable");
+    model.event(Event::Committed);
+    assert_eq!((model.operated[1].clone(), model.forgotten), (Ok(()), 1));
+    model.event(Event::Operate(3, Operation::Intend(Wish::Cordon)));
+    assert!(matches!(model.operated[2], Err(OperateRefused::Store(_) | OperateRefused::NotFound)));
+    let heard = model.heard;
+    model.wanted.clear();
+    model.report();
+    assert_eq!((model.heard, model.push.clone()), (heard, None), "nothing is said before it is durable again");
+    model.event(Event::Committed);
+    assert!(model.heard > heard);
+    assert_eq!(model.push.as_ref().map(|push| (push.base, push.set.len())), Some((None, 0)));
+    model.settle();
+    assert!(model.agent.holds.is_empty());
 }
 
 #[test]
@@ -411,6 +514,7 @@ enum Act {
     Order(u32, bool),
     Deliver(bool, bool),
     Report,
+    ReportUnanswered,
     Restart,
     LoseLedger,
     Sleep(u64),
@@ -421,6 +525,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (0_u32..8, any::<bool>()).prop_map(|(n, run)| Act::Order(n, run)),
         5 => (any::<bool>(), any::<bool>()).prop_map(|(reaches, answers)| Act::Deliver(reaches, answers)),
         4 => Just(Act::Report),
+        2 => Just(Act::ReportUnanswered),
         1 => Just(Act::Restart),
         1 => Just(Act::LoseLedger),
         2 => (1_u64..5_000).prop_map(Act::Sleep),
@@ -441,6 +546,11 @@ proptest! {
                 Act::Order(n, run) => model.order(n, run),
                 Act::Deliver(reaches, answers) => model.deliver(reaches, answers),
                 Act::Report => model.report(),
+                Act::ReportUnanswered => {
+                    let report = model.agent.report();
+                    model.event(Event::Report(report));
+                    model.ack = None;
+                }
                 Act::Restart => {
                     model.agent.boot += 1;
                     model.agent.seq = 0;

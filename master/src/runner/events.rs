@@ -7,8 +7,16 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
-use super::{outbox::PushFailure, record::NodeRecord, view::NodeView};
+use super::{
+    messages::{OperateRefused, Operation},
+    outbox::PushFailure,
+    record::NodeRecord,
+    view::NodeView,
+};
 use crate::membership::{HostChanged, HostHeard, HostKnown};
+
+/// Names an operator's request that waits.
+pub type Ticket = u64;
 
 /// What can happen to a runner.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub enum Event {
         /// What the agent answered.
         outcome: Result<Accepted, PushFailure>,
     },
+    /// An operator asks something.
+    Operate(Ticket, Operation),
     /// We lead under another fence now.
     FenceChanged(Fence),
     /// What is true of the host, from the membership.
@@ -54,6 +64,10 @@ pub enum Effect {
     RegisterLater(String),
     /// Answer the report.
     Ack(ReportAck),
+    /// Answer an operator.
+    Operated(Ticket, Result<(), OperateRefused>),
+    /// The host is no member any more: tell everybody, show it to nobody.
+    Forgotten,
     /// Send to the agent; comes back as [`Event::PushDone`].
     Push {
         /// The agent's address.

@@ -2,7 +2,8 @@
 
 use actix::Message;
 use shef_common::{
-    ids::{Fence, ReplicaId},
+    clock::DurationMs,
+    ids::{Fence, NodeName, ReplicaId},
     protocol::{Registered, Registration, Report, ReportAck},
     status::ReplicaStatus,
 };
@@ -19,6 +20,55 @@ pub enum RegisterRefused {
     Conflict(String),
     /// Not now: the store does not take what the host brings; in words.
     Later(String),
+}
+
+/// An operator asks something of a host. Answered once it is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), OperateRefused>")]
+pub struct Operate {
+    /// Of which host.
+    pub node: NodeName,
+    /// What.
+    pub operation: Operation,
+}
+
+/// What an operator asks of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// This is wanted of it from now on.
+    Intend(Wish),
+    /// It is no member any more, for good.
+    Forget {
+        /// Though it is there.
+        force: bool,
+    },
+}
+
+/// What an operator wants of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It takes replicas.
+    Activate,
+    /// It keeps what it runs and takes nothing new.
+    Cordon,
+    /// What it runs is to run elsewhere first, and then to be removed.
+    Drain {
+        /// What still runs after this long is removed, replaced or not.
+        within: Option<DurationMs>,
+    },
+}
+
+/// Why an operator does not get what was asked for. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OperateRefused {
+    /// There is no such host.
+    NotFound,
+    /// The host is there; why that matters and what to do.
+    NotNow(String),
+    /// It could not be made durable; in words.
+    Store(String),
+    /// Too many wait already.
+    Busy,
 }
 
 /// An agent reports.

@@ -15,6 +15,7 @@ mod core;
 mod core_tests;
 mod events;
 mod messages;
+mod operations;
 mod outbox;
 mod record;
 mod view;
@@ -22,7 +23,10 @@ mod view;
 pub use actor::{RunnerActor, RunnerOutlets};
 pub use core::RunnerCore;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
-pub use messages::{FenceChanged, HostGone, HostStatuses, Register, RegisterRefused, StaleFence, TakeReport};
+pub use messages::{
+    FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Operation, Register, RegisterRefused, StaleFence, TakeReport,
+    Wish,
+};
 pub use outbox::PushFailure;
 pub use record::NodeRecord;
 pub use view::{IntentView, IntentWord, NodeView};

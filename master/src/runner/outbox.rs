@@ -13,9 +13,19 @@ use shef_common::{
 /// After this long without a word on a removal, a full report is asked for.
 const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
 
+/// After so many pushes in a row without an answer, orders ride on the answers to
+/// the host's reports: it reaches us, and we do not reach it.
+const RIDES_AFTER: u32 = 2;
+/// How often the direct way is tried meanwhile.
+const DIRECT_AGAIN: DurationMs = DurationMs(10_000);
+/// A report may have been on its way when its predecessor was answered: the next but one has to confirm.
+const CONFIRMED_BY: u32 = 2;
+
 #[derive(Debug)]
 struct InFlight {
     revision: Revision,
+    /// On the answer to a report: how many reports came since without confirming it.
+    rides: Option<u32>,
     set: BTreeSet<ReplicaId>,
     remove: BTreeSet<ReplicaId>,
 }
@@ -54,6 +64,9 @@ pub struct Outbox {
     accepted: Option<Revision>,
     in_flight: Option<InFlight>,
     failures: u32,
+    /// Pushes in a row that brought no answer.
+    unanswered: u32,
+    direct_at: MonoMs,
     error: Option<String>,
     retry_at: Option<MonoMs>,
 }
@@ -117,6 +130,13 @@ impl Outbox {
         }
         self.retry_at = None;
         self.failures = 0;
+        self.unanswered = 0;
+    }
+
+    /// The host is no member any more: nothing is wanted of it, and should it come
+    /// back, a snapshot says so. Revisions go on counting.
+    pub fn forget(&mut self) {
+        *self = Self { revision: self.revision, ..Self::default() };
     }
 
     /// Nothing that the host has accepted counts any more: the next push is a snapshot.
@@ -126,9 +146,23 @@ impl Outbox {
 
     /// The next push, if one is due.
     pub fn next_push(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
+        let waiting = self.retry_at.is_some_and(|at| at > now) || self.rides() && self.direct_at > now;
+        if waiting { None } else { self.compose(None, cluster, fence, now) }
+    }
+
+    /// The next push if it is to ride on the answer to a report.
+    pub fn next_ride(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
+        // An agent that takes no rides must not keep the direct way from being tried.
+        if self.rides() && self.direct_at > now { self.compose(Some(0), cluster, fence, now) } else { None }
+    }
+
+    const fn rides(&self) -> bool {
+        self.unanswered >= RIDES_AFTER
+    }
+
+    fn compose(&mut self, rides: Option<u32>, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
         let changed = !self.to_set.is_empty() || !self.to_remove.is_empty();
-        let waiting = self.retry_at.is_some_and(|at| at > now);
-        if self.in_flight.is_some() || waiting || self.accepted.is_some() && !changed {
+        if self.in_flight.is_some() || self.accepted.is_some() && !changed {
             return None;
         }
         self.revision = self.revision.next();
@@ -148,7 +182,7 @@ impl Outbox {
             set: assignments,
             remove: remove.iter().cloned().collect(),
         };
-        self.in_flight = Some(InFlight { revision: self.revision, set, remove });
+        self.in_flight = Some(InFlight { revision: self.revision, rides, set, remove });
         Some(push)
     }
 
@@ -171,9 +205,10 @@ impl Outbox {
     /// The push of `revision` came back.
     pub fn done(&mut self, revision: Revision, outcome: Result<Accepted, PushFailure>, fence: &Fence, now: MonoMs) -> Aftermath {
         // A registration in between has made the push void.
-        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.revision == revision) else {
+        let Some(in_flight) = self.in_flight.take_if(|sent| sent.revision == revision && sent.rides.is_none()) else {
             return Aftermath::default();
         };
+        let unanswered = std::mem::take(&mut self.unanswered);
         let mut stale = None;
         let error = match outcome {
             Ok(accepted) if accepted.fence == *fence && accepted.revision == revision => {
@@ -194,8 +229,9 @@ impl Outbox {
             Err(PushFailure::Unknown(why)) => {
                 // It may have been applied. Sent again as a change on the same
                 // base, it is refused in that case, and a snapshot mends it.
-                self.to_set.extend(in_flight.set.into_iter().filter(|id| self.wanted.contains_key(id)));
-                self.to_remove.extend(in_flight.remove.into_iter().filter(|id| self.removing.contains_key(id)));
+                self.again(in_flight);
+                self.unanswered = unanswered.saturating_add(1);
+                self.direct_at = now + DIRECT_AGAIN;
                 why
             }
         };
@@ -204,6 +240,35 @@ impl Outbox {
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(at);
         Aftermath { stale, retry_at: Some(at) }
+    }
+
+    /// What `sent` held is still to be sent.
+    fn again(&mut self, sent: InFlight) {
+        self.to_set.extend(sent.set.into_iter().filter(|id| self.wanted.contains_key(id)));
+        self.to_remove.extend(sent.remove.into_iter().filter(|id| self.removing.contains_key(id)));
+    }
+
+    /// A report says that the host follows `accepted` under the present fence: it
+    /// confirms what rode on the answer to an earlier one, or does not.
+    pub fn reported(&mut self, accepted: Option<Revision>) {
+        let Some((revision, rides)) = self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.rides.as_mut()?))) else {
+            return;
+        };
+        if accepted == Some(revision) {
+            (self.in_flight, self.accepted, self.error, self.failures, self.retry_at) = (None, accepted, None, 0, None);
+            return;
+        }
+        *rides += 1;
+        if *rides < CONFIRMED_BY {
+            return;
+        }
+        if accepted != self.accepted {
+            self.accepted = None;
+        }
+        // Should it have been applied all the same, what comes next is refused, and a snapshot mends it.
+        if let Some(sent) = self.in_flight.take() {
+            self.again(sent);
+        }
     }
 
     /// A full report lists `listed`, and follows `accepted`. Returns the removals

@@ -265,7 +265,9 @@ impl ServiceCore {
         let mut version = self.version.unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
             let alone = matches!(request, Request::Create { needs_host: true, .. });
-            if draft.needs_host.is_some() || alone && !draft.answers.is_empty() {
+            // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
+            let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
+            if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
                 break;
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };

@@ -102,6 +102,12 @@ impl ClusterView {
         self.version.fetch_add(1, Relaxed);
     }
 
+    /// A host is no member any more.
+    pub fn hide_host(&self, node: &NodeName) {
+        write(&self.hosts).remove(node);
+        self.version.fetch_add(1, Relaxed);
+    }
+
     /// A host was heard of, and nothing else is new.
     pub fn host_heard(&self, node: &NodeName, at: WallMs) {
         if let Some(host) = read(&self.hosts).get(node) {

@@ -8,7 +8,7 @@ use shef_common::{
 };
 
 use crate::{
-    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing},
+    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing, RestartPolicy},
     supervisor::ledger::Ledger,
 };
 
@@ -30,6 +30,8 @@ pub enum Event {
     LedgerWritten(Result<(), String>),
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
+    /// A master has answered that knows this host.
+    MasterHeard,
     /// The engine tells something.
     Happened(EngineEvent),
     /// The event stream has ended.
@@ -44,6 +46,13 @@ pub enum Event {
         replica: ReplicaId,
         /// What came of it.
         outcome: Outcome,
+    },
+    /// The last lines that a replica's container wrote.
+    Logs {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// What came of asking.
+        outcome: Result<Vec<String>, EngineError>,
     },
     /// An image was fetched, or could not be.
     Pulled {
@@ -67,6 +76,8 @@ pub enum Outcome {
     Stop(Result<(), EngineError>),
     /// It was removed.
     Remove(Result<(), EngineError>),
+    /// The engine knows who starts it again.
+    SetPolicy(Result<(), EngineError>),
     /// What there is of that name.
     Inspect(Result<Option<Container>, EngineError>),
 }
@@ -75,7 +86,9 @@ impl Outcome {
     pub(super) fn error(&self) -> Option<&EngineError> {
         match self {
             Self::Create(outcome) => outcome.as_ref().err(),
-            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) => outcome.as_ref().err(),
+            Self::Start(outcome) | Self::Stop(outcome) | Self::Remove(outcome) | Self::SetPolicy(outcome) => {
+                outcome.as_ref().err()
+            }
             Self::Inspect(outcome) => outcome.as_ref().err(),
         }
     }
@@ -103,6 +116,13 @@ pub enum Effect {
         replica: ReplicaId,
         /// What.
         operation: Operation,
+    },
+    /// Read the last lines that a replica's container wrote. Never two at once.
+    Logs {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Its container.
+        id: String,
     },
     /// Fetch an image.
     Pull(ImageRef),
@@ -132,6 +152,13 @@ pub enum Operation {
     },
     /// Remove it.
     Remove(String),
+    /// Say who starts it again when its process ends.
+    SetPolicy {
+        /// Which container.
+        id: String,
+        /// Who.
+        policy: RestartPolicy,
+    },
     /// Look at it.
     Inspect,
 }

@@ -11,13 +11,16 @@ use shef_common::{
 use super::{Core, Effect, Outcome};
 use crate::{
     engine::{EngineError, EngineEvent, Listing},
-    supervisor::replica::{Look, Replica, Seen, Wish},
+    supervisor::replica::{Look, Replica, Seen, Step, Wish},
 };
 
 /// An event stream that lasted this long was sound: its end is not counted as a failure in a row.
 const SOUND_WATCH: DurationMs = DurationMs(10_000);
 /// Between attempts to reach an engine: 100 ms doubling to 2 s.
-const RECONNECT: Backoff = Backoff { first: DurationMs(100), most: DurationMs(2_000) };
+const RECONNECT: Backoff = Backoff { first: DurationMs(100), most: DurationMs(1_000) };
+/// So many looks in a row that fail, and the engine is said not to answer: with the waits
+/// above about 1.5 s after it went. One that is merely slow answers them, however late.
+const FAILED_LOOKS: u32 = 4;
 
 impl Core {
     pub(super) fn reconnect(&mut self, now: Now) {
@@ -39,11 +42,16 @@ impl Core {
 
     pub(super) fn engine_failed(&mut self, error: &EngineError, now: Now) {
         self.engine_up = false;
-        self.engine_error = Some(error.reason());
+        self.failing = Some(error.reason());
         if self.reconnect_at.is_none() {
             self.failures += 1;
             self.reconnect_at = Some(now.mono + RECONNECT.after(self.failures));
         }
+    }
+
+    /// Why the engine does not answer, once enough looks have failed to be sure.
+    pub(super) fn engine_trouble(&self) -> Option<&str> {
+        self.failing.as_deref().filter(|_| self.failed_looks >= FAILED_LOOKS)
     }
 
     pub(super) fn watch_ended(&mut self, error: &EngineError, now: Now) {
@@ -64,6 +72,9 @@ impl Core {
             Ok(listing) => listing,
             Err(error) => {
                 self.list_again = false;
+                // One that took too long took as long as many.
+                let counts = if matches!(error, EngineError::TimedOut(_)) { FAILED_LOOKS } else { 1 };
+                self.failed_looks = self.failed_looks.saturating_add(counts);
                 self.engine_failed(&error, now);
                 return;
             }
@@ -72,7 +83,8 @@ impl Core {
             self.failures = 0;
         }
         self.engine_up = true;
-        self.engine_error = None;
+        self.failing = None;
+        self.failed_looks = 0;
         if std::mem::take(&mut self.unidentified) {
             self.effects.push(Effect::Identify);
         }
@@ -133,6 +145,9 @@ impl Core {
         self.news += 1;
         replica.touched = self.news;
         replica.happened(event.kind, now);
+        if std::mem::take(&mut replica.wants_logs) {
+            self.want_logs(&id);
+        }
         self.consider(&id, now);
     }
 
@@ -147,7 +162,10 @@ impl Core {
             self.engine_failed(&error.clone(), now);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        replica.busy = None;
+        let step = replica.busy.take();
+        if std::mem::take(&mut replica.in_background) {
+            self.in_background = self.in_background.saturating_sub(1);
+        }
         let heard = replica.heard;
         replica.touched = self.news;
         let mut needs_image = false;
@@ -163,6 +181,11 @@ impl Core {
                 replica.stopped(outcome, now);
             }
             Outcome::Remove(outcome) => replica.removed(outcome, now),
+            Outcome::SetPolicy(outcome) => {
+                if let Some(Step::SetPolicy(policy)) = step {
+                    replica.policy_set(policy, outcome, now);
+                }
+            }
             Outcome::Inspect(outcome) => {
                 let cluster = self.ledger.cluster.as_ref();
                 let look = outcome.as_ref().map(|found| match found {

@@ -124,9 +124,15 @@ impl Core {
     /// Brings every replica's wish in line with the ledger.
     pub(super) fn obey(&mut self, now: Now) {
         let mut changed = Vec::new();
+        self.silence.ordered(&self.ledger);
         for (id, assignment) in &self.ledger.assignments {
             match self.replicas.get_mut(id) {
-                Some(replica) if replica.wish == Wish::Run => continue,
+                Some(replica) if matches!(replica.wish, Wish::Run | Wish::Rest { .. }) => {
+                    if let Some(ours) = &mut replica.assignment {
+                        ours.on_disconnect = assignment.on_disconnect;
+                    }
+                    continue;
+                }
                 Some(replica) => replica.wish(Wish::Run, Some(assignment), now),
                 None => {
                     let replica = Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Absent, now);

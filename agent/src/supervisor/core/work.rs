@@ -9,6 +9,9 @@ use shef_common::{
 use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
 use crate::{engine::CreateOrder, supervisor::replica::Step};
 
+/// The most steps at once that make way for others: crash loops, and what is no haste.
+const MAX_BACKGROUND: usize = 2;
+
 impl Core {
     pub(super) fn tick(&mut self, now: Now) {
         if self.reconnect_at.is_some_and(|at| at <= now.mono) {
@@ -17,6 +20,7 @@ impl Core {
             self.relist_at = None;
             self.list();
         }
+        self.tick_silence(now);
         if self.tidy_at.is_some_and(|at| at <= now.mono) {
             // One that is busy writing is asked again.
             self.tidy_at = self.staged.is_some().then_some(now.mono + TIDY_AFTER);
@@ -40,7 +44,7 @@ impl Core {
             replica.published = Some(replica.status.clone());
             self.effects.push(Effect::Publish(replica.status.clone()));
         }
-        if let Some(at) = replica.settles_at {
+        if let Some(at) = replica.wakes_at() {
             self.alarms.insert((at, id.clone()));
         }
         let Some(step) = replica.next().filter(|_| !replica.queued) else { return };
@@ -51,7 +55,8 @@ impl Core {
         replica.queued = true;
         match step {
             Step::Stop { .. } => self.stops.push_back(id.clone()),
-            Step::Create | Step::Start | Step::Remove | Step::Inspect => self.work.push_back(id.clone()),
+            step if replica.makes_way(step) => self.background.push_back(id.clone()),
+            Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => self.work.push_back(id.clone()),
         }
     }
 
@@ -74,11 +79,18 @@ impl Core {
         {
             self.issue(&id, false, now);
         }
+        while self.working < self.limits.engine_concurrency
+            && self.in_background < MAX_BACKGROUND
+            && let Some(id) = self.background.pop_front()
+        {
+            self.issue(&id, false, now);
+        }
         while self.stopping < MAX_STOPS
             && let Some(id) = self.stops.pop_front()
         {
             self.issue(&id, true, now);
         }
+        self.ask_for_logs(now);
         while self.pulls_running < self.limits.pull_concurrency
             && let Some(image) = self.pull_queue.pop_front()
         {
@@ -112,7 +124,8 @@ impl Core {
             (Step::Start, Some(container)) => Operation::Start(container),
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
             (Step::Remove, Some(container)) => Operation::Remove(container),
-            (Step::Inspect | Step::Start | Step::Stop { .. } | Step::Remove, _) => Operation::Inspect,
+            (Step::SetPolicy(policy), Some(id)) => Operation::SetPolicy { id, policy },
+            (Step::Inspect | Step::Start | Step::Stop { .. } | Step::Remove | Step::SetPolicy(_), _) => Operation::Inspect,
         };
         let is_stop = matches!(operation, Operation::Stop { .. });
         if is_stop {
@@ -120,6 +133,8 @@ impl Core {
         } else {
             self.working += 1;
         }
+        replica.in_background = replica.makes_way(step);
+        self.in_background += usize::from(replica.in_background);
         replica.busy = Some(step);
         replica.heard = false;
         self.effects.push(Effect::Run { replica: id.clone(), operation });

@@ -12,7 +12,9 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use crate::engine::{Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, fake::foreign_labels};
+use crate::engine::{
+    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy, fake::foreign_labels,
+};
 use crate::supervisor::{core::*, ledger::Ledger};
 
 pub const BOUND: usize = 3;
@@ -44,6 +46,7 @@ pub enum Pending {
     List(Vec<Container>),
     Run(ReplicaId, Operation),
     Pull(ImageRef),
+    Logs(ReplicaId),
 }
 
 /// How an operation ends.
@@ -72,6 +75,8 @@ pub struct World {
     pub revision: u64,
     pub tickets: u64,
     pub next_id: u64,
+    /// Those that may be stopped without an order.
+    pub rests: BTreeSet<ReplicaId>,
 }
 
 impl World {
@@ -93,6 +98,7 @@ impl World {
             revision: 0,
             tickets: 0,
             next_id: 0,
+            rests: BTreeSet::new(),
         };
         world.containers.insert("foreign".into(), Self::foreign("foreign"));
         world.feed(Event::Begin);
@@ -110,6 +116,7 @@ impl World {
             labels: foreign_labels(),
             state: ContainerState::Running,
             unhealthy: false,
+            policy: RestartPolicy::Unknown,
         }
     }
 
@@ -136,11 +143,15 @@ impl World {
             Effect::List => {
                 assert!(!self.pending.iter().any(|p| matches!(p, Pending::List(_))), "two lists at once");
                 // The engine looks when it is asked; the answer may come much later.
-                self.pending.push(Pending::List(self.containers.values().cloned().collect()));
+                self.pending.push(Pending::List(self.list()));
             }
             Effect::Run { replica, operation } => {
                 self.check_operation(&replica, &operation);
                 self.pending.push(Pending::Run(replica, operation));
+            }
+            Effect::Logs { replica, .. } => {
+                assert!(!self.pending.iter().any(|p| matches!(p, Pending::Logs(_))), "two logs at once");
+                self.pending.push(Pending::Logs(replica));
             }
             Effect::Pull(image) => {
                 assert!(
@@ -170,12 +181,12 @@ impl World {
                 assert!(self.disk.assignments.contains_key(replica), "created without a durable order");
                 return;
             }
-            Operation::Inspect => return,
+            Operation::Inspect | Operation::SetPolicy { .. } => return,
             Operation::Start(id) => (id, false),
             Operation::Stop { id, .. } | Operation::Remove(id) => (id, true),
         };
         assert!(!id.starts_with("foreign"), "touches what is not ours");
-        if ending {
+        if ending && !self.rests.contains(replica) {
             assert!(self.disk.removals.contains_key(replica), "ends {replica} without a durable order");
         }
     }
@@ -214,6 +225,10 @@ impl World {
                 End::Well => Ok(Listing { containers, complete: true }),
                 End::Unheard | End::Lost => Err(lost()),
             })),
+            Pending::Logs(replica) => {
+                let outcome = if end == End::Well { Ok(vec!["last words".to_owned()]) } else { Err(lost()) };
+                self.feed(Event::Logs { replica, outcome });
+            }
             Pending::Pull(image) => {
                 let outcome = if end == End::Well {
                     self.images.insert(image.pinned());
@@ -230,6 +245,7 @@ impl World {
                     (_, Operation::Create(_)) => Outcome::Create(Err(lost())),
                     (_, Operation::Start(_)) => Outcome::Start(Err(lost())),
                     (_, Operation::Stop { .. }) => Outcome::Stop(Err(lost())),
+                    (_, Operation::SetPolicy { .. }) => Outcome::SetPolicy(Err(lost())),
                     (_, Operation::Remove(_)) => Outcome::Remove(Err(lost())),
                     (_, Operation::Inspect) => Outcome::Inspect(Err(lost())),
                 };
@@ -255,7 +271,9 @@ impl World {
                     let id = format!("id{}", self.next_id);
                     let labels = order.labels.clone();
                     let state = ContainerState::Created;
-                    self.containers.insert(name.clone(), Container { id: id.clone(), name, labels, state, unhealthy: false });
+                    let policy = RestartPolicy::UnlessStopped;
+                    self.containers
+                        .insert(name.clone(), Container { id: id.clone(), name, labels, state, unhealthy: false, policy });
                     Ok(id)
                 } else {
                     Err(EngineError::NoSuchImage("No such image".into()))
@@ -283,6 +301,15 @@ impl World {
                 Some(container) => {
                     self.containers.remove(&container.name);
                     self.event(&container, EventKind::Destroyed);
+                    Ok(())
+                }
+            }),
+            Operation::SetPolicy { id, policy } => Outcome::SetPolicy(match by_id(self, id) {
+                None => Err(missing()),
+                Some(container) => {
+                    if let Some(found) = self.containers.get_mut(&container.name) {
+                        found.policy = *policy;
+                    }
                     Ok(())
                 }
             }),
@@ -370,7 +397,7 @@ impl World {
             match pending {
                 Pending::Run(replica, operation) if happens => drop(self.act(&replica, &operation)),
                 Pending::Ledger(ledger) if happens => self.disk = *ledger,
-                Pending::Run(..) | Pending::Ledger(_) | Pending::List(_) | Pending::Pull(_) => {}
+                Pending::Run(..) | Pending::Ledger(_) | Pending::List(_) | Pending::Pull(_) | Pending::Logs(_) => {}
             }
         }
         self.events.clear();
@@ -378,6 +405,11 @@ impl World {
         self.answers.clear();
         self.core = Core::new(self.disk.clone(), Self::limits(), self.now);
         self.feed(Event::Begin);
+    }
+
+    /// As Docker's, a list does not tell policies.
+    pub fn list(&self) -> Vec<Container> {
+        self.containers.values().map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect()
     }
 
     pub fn ours(&self) -> BTreeMap<&str, ContainerState> {
@@ -398,7 +430,7 @@ impl World {
         while !self.pending.is_empty() {
             self.finish(0, End::Well);
         }
-        self.feed(Event::Listed(Ok(Listing { containers: self.containers.values().cloned().collect(), complete: true })));
+        self.feed(Event::Listed(Ok(Listing { containers: self.list(), complete: true })));
         assert!(!self.pending.iter().any(|p| matches!(p, Pending::Run(..))), "a second plan is empty: {:?}", self.pending);
     }
 }

@@ -28,6 +28,7 @@ impl Replica {
         match outcome {
             Ok(id) => {
                 self.seen = Seen::Present { id, state: ContainerState::Created };
+                self.restarts.created();
                 if self.wish == Wish::Run {
                     self.enter(ReplicaState::Starting, now);
                 }
@@ -60,8 +61,11 @@ impl Replica {
             Ok(()) => {
                 if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
                     *state = ContainerState::Running;
+                    self.restart_at = None;
+                    self.restarts.up(now.mono);
+                    self.starts_settling(now);
                 }
-                if self.wish == Wish::Run {
+                if self.wish == Wish::Run && !self.waits() {
                     self.enter(ReplicaState::Running, now);
                     if self.seen == Seen::Absent {
                         self.repair("its container went missing and is made anew", now);
@@ -88,6 +92,10 @@ impl Replica {
                 }
             }
             Err(EngineError::NoSuchContainer(_)) => self.seen = Seen::Absent,
+            Err(error) if matches!(self.wish, Wish::Rest { .. }) => {
+                self.unanswered_or(error, now, |_, _, _| {});
+                self.refused(now);
+            }
             // Removing kills what would not stop.
             Err(EngineError::TimedOut(_)) => self.stop_refused = true,
             Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.stop_refused = true),
@@ -113,6 +121,7 @@ impl Replica {
 
     /// Inspect was answered, or not.
     pub fn inspected(&mut self, look: Result<Look<'_>, ()>, now: Now) {
+        self.policy_asked |= look.is_ok();
         match look {
             Ok(Look::Nothing) => self.show(None, now),
             Ok(Look::Ours(container)) => self.show(Some(container), now),
@@ -125,14 +134,14 @@ impl Replica {
         }
     }
 
-    fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
+    pub(super) fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
         match error {
             EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
             error => otherwise(self, error, now),
         }
     }
 
-    fn refused(&mut self, now: Now) {
+    pub(super) fn refused(&mut self, now: Now) {
         self.refusals += 1;
         self.not_before = now.mono + Backoff::CALL.after(self.refusals);
     }

@@ -4,19 +4,22 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    ids::{ServiceName, Version},
+    ids::{NodeName, ServiceName, Version},
     protocol::{Registration, ReportAck},
 };
 use shef_master::{
     cluster::Verdict,
-    membership::{HostChanged, Intent},
+    membership::{HostChanged, HostForgotten, Intent},
     runner::{FenceChanged, NodeRecord, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
 
 use super::ServiceDriver;
-use super::{Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER, STORE};
+use super::{
+    Actor, Admission, CLUSTER, IMPORT_LIMIT_MS, LeadFor, MEMBERSHIP, Mail, Master, Member, ReplyTo, RunnerDriver, SCHEDULER,
+    STORE,
+};
 use crate::sim::{
     net::Reply,
     plant::Plant,
@@ -64,6 +67,12 @@ impl World {
                 let runners: Vec<u64> = master.runners.values().copied().collect();
                 for runner in runners {
                     master.post(runner, Mail::Interval(interval));
+                }
+            }
+            Mail::Forgotten(HostForgotten { node }) => {
+                if let Some(uid) = master.cluster.uid(&node).cloned() {
+                    master.cluster.host_forgotten(node.clone(), uid);
+                    Self::tell_forgotten(master, &node);
                 }
             }
             Mail::StaleFence(theirs) => {
@@ -145,6 +154,13 @@ impl World {
         }
         if let Some(&runner) = master.runners.get(&change.node) {
             master.post(runner, Mail::HostChanged(change.clone()));
+        }
+    }
+
+    pub(super) fn tell_forgotten(master: &mut Master, node: &NodeName) {
+        let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+        for actor in [MEMBERSHIP, SCHEDULER].into_iter().chain(services) {
+            master.post(actor, Mail::Forgotten(HostForgotten { node: node.clone() }));
         }
     }
 

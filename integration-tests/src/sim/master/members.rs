@@ -5,10 +5,14 @@ use shef_master::membership::{HostChanged, HostCondition, MembershipEffect, Memb
 
 use super::{CLUSTER, MEMBERSHIP, Mail, Master, SETTINGS};
 use crate::sim::{
+    agent::Host,
     net::{Body, Caller, Reply},
     plant::Plant,
     world::World,
 };
+
+/// A host that has been up, with its agent and its network, for this long is not to be called down.
+const UNTROUBLED_MS: u64 = 4_000;
 
 impl World {
     pub(super) fn membership_mail(&mut self, master: &mut Master, mail: Mail) {
@@ -19,6 +23,7 @@ impl World {
                 self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
                 MembershipEvent::ProbeDone { node, round, via, outcome }
             }
+            Mail::Forgotten(forgotten) => MembershipEvent::Forgotten(forgotten.node),
             Mail::Wake => {
                 self.sweeps_again(master);
                 MembershipEvent::Tick
@@ -63,23 +68,29 @@ impl World {
         }
     }
 
-    /// A planted bug: who does not report is dead.
+    /// Planted bugs: who does not report, or is suspected, is dead.
     fn misjudged(&self, mut change: HostChanged) -> HostChanged {
-        if self.planted(Plant::OneLostReport) && change.condition.standing == Standing::Suspect {
+        let planted = self.planted(Plant::OneLostReport) || self.planted(Plant::SuspectIsDown);
+        if planted && change.condition.standing == Standing::Suspect {
             change.condition.standing = Standing::Down;
         }
         change
     }
 
-    /// Nobody is down who was heard of, or could have been, a moment ago.
+    /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
     fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
-        if change.condition.standing != Standing::Down {
-            return;
+        let Some(judged) = self.host_of(&change.node).filter(|_| change.condition.standing == Standing::Down) else { return };
+        let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
+        if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
+            return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));
         }
-        let Some(heard) = master.heard.get(&change.node) else { return };
-        let silent = self.now - heard;
-        if silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0 {
-            self.violated(format!("host {} is called down {silent} ms after it was heard of", change.node));
+        let well =
+            |host: &Host| host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS;
+        let host = &self.hosts[judged];
+        let others = self.hosts.iter().enumerate().filter(|(n, _)| *n != judged).map(|(_, host)| host);
+        let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
+        if well(host) && reached && self.profile.late == 0 {
+            self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));
         }
     }
 

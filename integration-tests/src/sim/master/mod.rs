@@ -20,7 +20,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterCore, Recovered},
-    membership::{HostChanged, HostCondition, HostHeard, HostKnown, MembershipCore, Settings, Standing},
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
     runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
@@ -69,6 +69,7 @@ pub enum Mail {
     Statuses(Vec<shef_common::status::ReplicaStatus>),
     Gone(Vec<shef_common::ids::ReplicaId>),
     HostChanged(HostChanged),
+    Forgotten(HostForgotten),
     Known(HostKnown),
     Heard(HostHeard),
     Interval(DurationMs),
@@ -325,7 +326,11 @@ impl World {
     fn recover(&mut self, master: &mut Master, recovered: Recovered) {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
-            master.cluster.host_known(record.node.clone(), record.uid.clone());
+            if record.forgotten.is_some() {
+                master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
+            } else {
+                master.cluster.host_known(record.node.clone(), record.uid.clone());
+            }
             self.add_runner(master, record, Some(version));
         }
         let mut unknown = std::collections::BTreeSet::new();
@@ -338,6 +343,10 @@ impl World {
             self.add_service(master, name, core, initial);
         }
         for node in unknown {
+            if master.cluster.is_forgotten(&node) {
+                Self::tell_forgotten(master, &node);
+                continue;
+            }
             self.tell_host_changed(master, &HostChanged { node, condition: HostCondition::of(Standing::Down), why: None });
         }
     }
@@ -449,6 +458,7 @@ fn scheduler_mail(master: &mut Master, mail: Mail) {
         Mail::Occupy(service, nodes) => nodes.iter().for_each(|node| master.scheduler.occupy(&service, node)),
         Mail::Vacate(service, nodes) => nodes.iter().for_each(|node| master.scheduler.vacate(&service, node)),
         Mail::HostChanged(change) => master.scheduler.host_changed(change.node, change.condition),
+        Mail::Forgotten(forgotten) => master.scheduler.forget(&forgotten.node),
         other => debug_assert!(false, "not for the scheduler: {other:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use shef_common::status::{ReplicaState, ReplicaStatus};
 use shef_master::{
-    membership::{HostChanged, Standing},
+    membership::{HostChanged, HostForgotten, Standing},
     runner::{RunnerEffect, RunnerEvent},
     scheduler::Schedule,
     service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
@@ -45,6 +45,7 @@ impl World {
             }
             Mail::Gone(replicas) => ServiceEvent::Gone(replicas),
             Mail::HostChanged(HostChanged { node, condition, .. }) => ServiceEvent::HostChanged { node, condition },
+            Mail::Forgotten(HostForgotten { node }) => ServiceEvent::HostForgotten { node },
             Mail::Wake => ServiceEvent::Wake,
             other => return debug_assert!(false, "not for a service: {other:?}"),
         };
@@ -217,6 +218,9 @@ impl World {
                     self.note(|| format!("{node} no longer holds {replicas:?}"));
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
+                // Nobody operates on hosts here yet.
+                RunnerEffect::Operated(..) => {}
+                RunnerEffect::Forgotten => master.post(CLUSTER, Mail::Forgotten(HostForgotten { node })),
                 RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
                 RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {

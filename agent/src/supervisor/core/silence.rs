@@ -1,0 +1,126 @@
+//! No master is heard of: replicas whose service says so are stopped after
+//! their time, and started again when a master answers that still wants them.
+//!
+//! Time is counted from the agent's start at the earliest. A replica that is
+//! found stopped then is not started before a master has answered.
+
+use std::collections::BTreeSet;
+
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now},
+    ids::ReplicaId,
+    spec::OnDisconnect,
+    status::ReplicaState,
+};
+
+use super::Core;
+use crate::supervisor::{
+    ledger::Ledger,
+    replica::{Replica, Wish},
+};
+
+/// After a master's first answer: time for it to order away what it has replaced meanwhile.
+const RESUMES_AFTER: DurationMs = DurationMs(2_000);
+
+/// How long no master has been heard of, and what that means.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// Since when: a master's last answer, or the agent's start.
+    since: MonoMs,
+    /// The times after which replicas are to be stopped, in seconds, each once.
+    limits: BTreeSet<u32>,
+    /// Of those, up to which it has been done since the last answer.
+    done: u32,
+    /// Whether replicas are stopped or not started for want of a master.
+    rests: bool,
+    resumes_at: Option<MonoMs>,
+}
+
+fn limit_of(on_disconnect: OnDisconnect) -> Option<u32> {
+    match on_disconnect {
+        OnDisconnect::Keep => None,
+        OnDisconnect::StopAfter { seconds } => Some(seconds.max(1)),
+    }
+}
+
+fn in_ms(seconds: u32) -> DurationMs {
+    DurationMs(u64::from(seconds) * 1_000)
+}
+
+impl Silence {
+    pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
+        let mut silence = Self { since: now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
+        silence.ordered(ledger);
+        silence.rests = !silence.limits.is_empty();
+        silence
+    }
+
+    /// The ledger has changed.
+    pub fn ordered(&mut self, ledger: &Ledger) {
+        self.limits = ledger.assignments.values().filter_map(|assignment| limit_of(assignment.on_disconnect)).collect();
+        self.done = 0;
+    }
+
+    fn next_stop(&self) -> Option<MonoMs> {
+        let next = self.limits.range(self.done.saturating_add(1)..).next();
+        next.map(|seconds| self.since + in_ms(*seconds))
+    }
+
+    pub fn wakes_at(&self) -> Option<MonoMs> {
+        [self.next_stop(), self.resumes_at].into_iter().flatten().min()
+    }
+
+    /// Whether replicas with this limit shall run.
+    fn allows(&self, on_disconnect: OnDisconnect, now: MonoMs) -> bool {
+        limit_of(on_disconnect).is_none_or(|seconds| now < self.since + in_ms(seconds))
+    }
+}
+
+impl Core {
+    pub(super) fn master_heard(&mut self, now: Now) {
+        self.silence.since = now.mono;
+        self.silence.done = 0;
+        if self.silence.rests && self.silence.resumes_at.is_none() {
+            self.silence.resumes_at = Some(now.mono + RESUMES_AFTER);
+        }
+    }
+
+    pub(super) fn tick_silence(&mut self, now: Now) {
+        if self.silence.resumes_at.is_some_and(|at| at <= now.mono) {
+            self.silence.resumes_at = None;
+            self.silence.rests = false;
+            self.change_wishes(now, |replica, allowed| match replica.wish {
+                Wish::Rest { .. } if allowed => Some(Wish::Run),
+                Wish::Run if replica.awaits_master => Some(Wish::Run),
+                Wish::Run | Wish::Rest { .. } | Wish::Remove { .. } | Wish::Hold => None,
+            });
+        }
+        if self.silence.next_stop().is_some_and(|at| at <= now.mono) {
+            self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
+            self.change_wishes(now, |replica, allowed| {
+                let grace_s = replica.assignment.as_ref().map_or(0, |assignment| assignment.template.stop_grace_s);
+                let lives = replica.status.state != ReplicaState::Failed;
+                (replica.wish == Wish::Run && !allowed && lives).then_some(Wish::Rest { grace_s })
+            });
+        }
+    }
+
+    fn change_wishes(&mut self, now: Now, wish: impl Fn(&Replica, bool) -> Option<Wish>) {
+        let mut changed: Vec<ReplicaId> = Vec::new();
+        for (id, replica) in &mut self.replicas {
+            let on_disconnect = replica.assignment.as_ref().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
+            let allowed = self.silence.allows(on_disconnect, now.mono);
+            if let Some(wish) = wish(replica, allowed) {
+                self.silence.rests |= matches!(wish, Wish::Rest { .. });
+                replica.awaits_master = false;
+                replica.wish(wish, None, now);
+                changed.push(id.clone());
+            } else {
+                self.silence.rests |= replica.awaits_master || matches!(replica.wish, Wish::Rest { .. });
+            }
+        }
+        for id in changed {
+            self.consider(&id, now);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A replica's process has ended though it shall run, or rests without a master.
+
+use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
+
+use super::{AfterEnd, Replica, Seen, Step};
+use crate::engine::{ContainerState, EngineError, RestartPolicy};
+
+impl Replica {
+    /// Its process ended; whoever owns its restarts starts it again.
+    pub(super) fn ended(&mut self, exit_code: i64, now: Now) {
+        let after = self.restarts.ended(now.mono);
+        if self.status.state != ReplicaState::Running && self.busy != Some(Step::Start) {
+            return;
+        }
+        self.status.exit_code = Some(exit_code);
+        self.wants_logs = true;
+        self.settles_at = None;
+        match after {
+            AfterEnd::EngineRestarts => {
+                self.status.restarts += 1;
+                self.crashed = Some(format!("exited with code {exit_code}; the engine restarts it"));
+                self.check_later(now);
+                if self.restarts.due().is_some() {
+                    // Taken over before the engine starts it once more.
+                    self.not_before = now.mono;
+                }
+            }
+            AfterEnd::RestartAt(at) => {
+                if let Seen::Present { state, .. } = &mut self.seen {
+                    *state = ContainerState::Exited;
+                }
+                self.waits_until(at, now);
+            }
+        }
+    }
+
+    /// It is found ended, and its restarts are ours.
+    pub(super) fn await_restart(&mut self, now: Now) {
+        match self.restart_at {
+            // It waits already: seeing it again changes nothing.
+            Some(at) if self.status.state == ReplicaState::Starting => self.not_before = at,
+            Some(_) | None => {
+                let at = self.restarts.next_restart(now.mono);
+                self.waits_until(at, now);
+            }
+        }
+    }
+
+    fn waits_until(&mut self, at: shef_common::clock::MonoMs, now: Now) {
+        self.restart_at = Some(at);
+        self.not_before = at;
+        if self.status.state == ReplicaState::Starting {
+            self.status.restarts += 1;
+        }
+        self.enter(ReplicaState::Starting, now);
+        let ended = self.status.exit_code.map_or_else(|| "exited".to_owned(), |code| format!("exited with code {code}"));
+        let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));
+        self.status.reason = Some(format!("crash-looping: {ended}; restart {number} in {seconds} s"));
+        self.crashed = Some(format!("crash-looping: {ended}; restart {number}"));
+    }
+
+    /// Whether it has ended again, before the answer to its start: then it waits for the next one.
+    pub(super) fn waits(&self) -> bool {
+        self.restart_at.is_some() && matches!(self.seen, Seen::Present { state: ContainerState::Exited, .. })
+    }
+
+    /// Why it is stopped without a master.
+    pub(super) fn resting(&self) -> String {
+        let seconds = match self.assignment.as_ref().map(|assignment| assignment.on_disconnect) {
+            Some(OnDisconnect::StopAfter { seconds }) => seconds,
+            Some(OnDisconnect::Keep) | None => 0,
+        };
+        if self.awaits_master {
+            "stopped: no master was heard of since the agent's start (on_disconnect)".to_owned()
+        } else {
+            format!("stopped: no master was heard of for {seconds} s (on_disconnect)")
+        }
+    }
+
+    /// The engine was told who starts it again from now on.
+    pub fn policy_set(&mut self, policy: RestartPolicy, outcome: Result<(), EngineError>, now: Now) {
+        match outcome {
+            Ok(()) => {
+                self.restarts.learned(policy);
+                if self.is_restarting() {
+                    // The engine may start it once more, or may not.
+                    self.check_later(now);
+                }
+            }
+            Err(EngineError::NoSuchContainer(_)) => self.show(None, now),
+            Err(error) => self.unanswered_or(error, now, |replica, _, now| replica.refused(now)),
+        }
+        self.judge(now);
+    }
+}

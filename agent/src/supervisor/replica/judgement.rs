@@ -1,0 +1,130 @@
+//! From what is wished and seen of a replica to its status.
+
+use shef_common::{
+    backoff::Backoff,
+    clock::Now,
+    status::{Health, Owner, ReplicaState},
+};
+
+use super::{EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen, Wish};
+use crate::engine::ContainerState;
+
+impl Replica {
+    /// Brings the status in line with wish and container.
+    pub(super) fn judge(&mut self, now: Now) {
+        self.status.container_id = self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
+        match (self.wish, &self.seen) {
+            // While a create is under way, absence is about to end.
+            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => self.enter(ReplicaState::Stopped, now),
+            (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
+                use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
+                match state {
+                    Running | Restarting | Paused | Other if self.busy.is_none() => self.enter(ReplicaState::Running, now),
+                    Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
+                        self.enter(ReplicaState::Starting, now);
+                    }
+                    Running | Restarting | Paused | Other | Created | Exited | Dead | Removing => {}
+                }
+            }
+            (Wish::Hold, Seen::Present { state, .. }) => {
+                let (state, word) = (*state, format!("{state:?}").to_lowercase());
+                self.enter(ReplicaState::Running, now);
+                if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
+                    self.crashed = Some(format!("its container is {word}, and no master has ordered it to run"));
+                } else {
+                    self.crashed = None;
+                }
+            }
+            (Wish::Rest { .. }, Seen::Absent)
+            | (
+                Wish::Rest { .. },
+                Seen::Present { state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead, .. },
+            ) if self.busy.is_none() => {
+                self.enter(ReplicaState::Starting, now);
+                self.status.reason = Some(self.resting());
+            }
+            (
+                Wish::Run | Wish::Remove { .. } | Wish::Rest { .. } | Wish::Hold,
+                Seen::Unknown | Seen::Absent | Seen::Present { .. },
+            ) => {}
+        }
+        if self.status.state == ReplicaState::Running {
+            let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
+            let trouble = self
+                .crashed
+                .clone()
+                .or_else(|| paused.then(|| "its container is paused".to_owned()))
+                .or_else(|| self.check_fails.then(|| "its health check fails".to_owned()));
+            self.status.health = if trouble.is_some() { Health::Unhealthy } else { Health::Healthy };
+            self.status.reason = trouble;
+        }
+    }
+
+    /// Moves the status to `state`; a step back counts as a restart, so that every
+    /// status supersedes the one before.
+    pub(super) fn enter(&mut self, state: ReplicaState, now: Now) {
+        let before = self.status.state;
+        if before == state {
+            return;
+        }
+        if before.mover(state) != Some(Owner::Agent) {
+            self.status.restarts += 1;
+        }
+        self.status.state = state;
+        self.status.since = now.wall;
+        self.status.health = Health::Healthy;
+        self.status.reason = None;
+    }
+
+    pub(super) fn fail(&mut self, reason: String, now: Now) {
+        // The wish may have changed while this was under way: then what went wrong no longer matters.
+        if self.wish != Wish::Run {
+            return;
+        }
+        self.enter(ReplicaState::Failed, now);
+        self.status.reason = Some(reason);
+    }
+
+    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens again soon.
+    pub(super) fn repair(&mut self, reason: &str, now: Now) {
+        if let Some(at) = self.repaired_at.filter(|at| *at > now.mono) {
+            // It waits for its repair already: seeing it again does not put that off.
+            self.not_before = at;
+            if self.status.state == ReplicaState::Starting {
+                return;
+            }
+        } else {
+            if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
+                self.repairs = 0;
+            }
+            let wait = Backoff::REPLICA.after(self.repairs);
+            self.repairs += 1;
+            self.not_before = now.mono + wait;
+            self.repaired_at = Some(self.not_before);
+        }
+        self.pulled = false;
+        self.crashed = None;
+        self.settles_at = None;
+        self.restart_at = None;
+        if self.status.state == ReplicaState::Starting {
+            self.status.restarts += 1;
+        }
+        self.enter(ReplicaState::Starting, now);
+        self.status.reason = Some(if self.awaits_master { self.resting() } else { reason.to_owned() });
+    }
+
+    pub(super) fn check_later(&mut self, now: Now) {
+        self.exit_checks += 1;
+        self.not_before = now.mono + EXIT_CHECK.after(self.exit_checks);
+    }
+
+    pub(super) fn is_restarting(&self) -> bool {
+        matches!(self.seen, Seen::Present { state: ContainerState::Restarting, .. })
+    }
+
+    pub(super) fn starts_settling(&mut self, now: Now) {
+        if self.crashed.is_some() {
+            self.settles_at = Some(now.mono + SETTLE);
+        }
+    }
+}
