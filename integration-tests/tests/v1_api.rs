@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use shef_agent::engine::fake::FakeEngineOptions;
+use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
 use shef_integration_tests::cluster::{Answer, Cluster, PATIENCE, master_config};
 use shef_master::{
@@ -61,6 +61,54 @@ async fn a_service_lives_from_post_to_delete() {
     let deleted = api.raw("DELETE", "/v1/services/web?wait=10s", &[], Vec::new()).await;
     assert_eq!((deleted.status, &deleted.body["converged"]), (200, &json!(true)), "{deleted:?}");
     is_problem(&api.get("/v1/services/web").await, 404, "service_not_found");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let spec = json!({"image": "nginx:1", "replicas": 2, "on_disconnect": {"stop_after": {"seconds": 3600}},
+        "rebalance": {"on": {"per_minute": 6}}});
+    assert_eq!(api.call("PUT", "/v1/services/web?wait=10s", spec.clone()).await.body["converged"], true);
+    let shown = api.get("/v1/services/web").await.body;
+    assert_eq!((&shown["on_disconnect"], &shown["rebalance"]), (&spec["on_disconnect"], &spec["rebalance"]));
+    assert!(shown["replica_states"].as_array().unwrap().iter().all(|replica| replica["host"] == "ready"), "{shown:#}");
+
+    let changed = api.call("PATCH", "/v1/services/web?wait=10s", json!({"on_disconnect": "keep", "rebalance": "off"})).await;
+    assert_eq!((changed.status, &changed.body["generation"]), (200, &json!(1)), "{changed:?}");
+    let now = api.get("/v1/services/web").await.body;
+    assert_eq!((now.get("on_disconnect"), now.get("rebalance"), &now["replicas"]), (None, None, &json!(2)));
+    let ids = |body: &Value| -> Vec<Value> {
+        body["replica_states"].as_array().unwrap().iter().map(|replica| replica["container_id"].clone()).collect()
+    };
+    assert_eq!(ids(&now), ids(&shown), "no container was touched");
+
+    let asked = api.call("POST", "/v1/services/web/rebalance", json!({"per_minute": 5})).await;
+    assert_eq!((asked.status, &asked.body["name"]), (202, &json!("web")), "{asked:?}");
+    api.until("/v1/services/web", |answer| answer.body.get("rebalancing").is_none() && answer.body["state"] == "running").await;
+    assert_eq!(api.raw("POST", "/v1/services/web/rebalance", &[], Vec::new()).await.status, 202, "no body is the default");
+    is_problem(&api.call("POST", "/v1/services/web/rebalance", json!({"per_minute": 0})).await, 400, "invalid_body");
+    is_problem(&api.call("POST", "/v1/services/gone/rebalance", json!({})).await, 404, "service_not_found");
+    is_problem(&api.call("PATCH", "/v1/services/web", json!({})).await, 400, "invalid_body");
+    is_problem(&api.call("PATCH", "/v1/services/web", json!({"rebalance": "on"})).await, 400, "invalid_body");
+    is_problem(&api.raw("GET", "/v1/services/web/rebalance", &[], Vec::new()).await, 405, "method_not_allowed");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_rebalance_moves_replicas_to_a_host_that_has_come() {
+    let mut cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
+    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4});
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=10s", spec).await.body["converged"], true);
+    cluster.add_agent("h1", "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
+    cluster.ready(2).await;
+    let asked = cluster.api.call("POST", "/v1/services/web/rebalance", json!({"per_minute": 1000})).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let on = |body: &Value, node: &str| body["replica_states"].as_array().unwrap().iter().filter(|r| r["node"] == node).count();
+    let through = |answer: &Answer| answer.body.get("rebalancing").is_none() && answer.body["state"] == "running";
+    let shown = cluster.api.until("/v1/services/web", through).await.body;
+    assert_eq!((on(&shown, "h0"), on(&shown, "h1"), &shown["running"]), (2, 2, &json!(4)), "{shown:#}");
     cluster.stop().await;
 }
 

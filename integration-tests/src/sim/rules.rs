@@ -213,7 +213,9 @@ impl World {
             let in_slot = shown
                 .replica_states
                 .iter()
-                .filter(|known| known.want == Want::Run && known.slot == replica.slot && known.generation == replica.generation);
+                // What failed on a host that is lost since waits for nothing.
+                .filter(|known| known.want == Want::Run && !known.host_down)
+                .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {
                 let before = stored.and_then(|stored| stored.replicas.iter().find(|replica| replica.id == known.id));

@@ -8,7 +8,7 @@
 //!   meanwhile goes into the next one.
 //! - A replica is removed only because the user wants fewer or other ones, or
 //!   because another replica of its slot runs, or because its host is drained
-//!   past its deadline.
+//!   past its deadline, or forgotten.
 
 mod actor;
 mod core;

@@ -84,9 +84,8 @@ impl World {
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));
         }
-        let well = |host: &Host| {
-            host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS
-        };
+        let well =
+            |host: &Host| host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS;
         let host = &self.hosts[judged];
         let others = self.hosts.iter().enumerate().filter(|(n, _)| *n != judged).map(|(_, host)| host);
         let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);

@@ -76,6 +76,9 @@ pub(super) struct Model {
     conditions: BTreeMap<NodeName, HostCondition>,
     /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come about later.
     given_up: BTreeSet<NodeName>,
+    /// Hosts that were out of reach at some time: what runs there may not be known of.
+    away: BTreeSet<NodeName>,
+    most_replicas: u32,
 }
 
 impl Model {
@@ -105,6 +108,8 @@ impl Model {
             undelivered: BTreeMap::new(),
             conditions: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            away: BTreeSet::new(),
+            most_replicas: 0,
         }
     }
 
@@ -134,7 +139,7 @@ impl Model {
                 Effect::Commit { expect, record } => {
                     assert!(self.in_commit.is_none(), "two records on their way at once");
                     assert_eq!(expect, self.durable.as_ref().map(|(version, _)| *version));
-                    self.retires_only_what_may_go(record.as_deref());
+                    self.changes_only_what_may_change(record.as_deref());
                     self.in_commit = Some((expect, record.map(|record| *record)));
                 }
                 Effect::Reply(ticket, answer) => {
@@ -193,12 +198,23 @@ impl Model {
         self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
     }
 
-    /// What runs is retired only because fewer or other replicas are wanted,
+    /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are wanted,
     /// because another of its slot runs, or because a deadline has passed.
-    fn retires_only_what_may_go(&self, new: Option<&ServiceRecord>) {
+    fn changes_only_what_may_change(&mut self, new: Option<&ServiceRecord>) {
+        // An update ends with the surge that it began with.
+        self.most_replicas = self.most_replicas.max(new.map_or(0, |new| new.spec.replicas));
         let Some((_, old)) = &self.durable else { return };
         let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else { return };
         let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
+        let beside = |placed: &ReplicaRecord| {
+            new.wanted().any(|other| {
+                let stays = !self.away.contains(&other.node) && !self.given_up.contains(&other.node);
+                other.id != placed.id && other.slot == placed.slot && stays && self.runs(&other.id)
+            })
+        };
+        let placed = new.wanted().filter(|new| old.replicas.iter().all(|known| known.id != new.id));
+        let (doubled, surge) = (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(1));
+        assert!(doubled <= surge as usize, "{doubled} are placed beside one that runs: {old:?} {new:?}");
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
             let scaled_down = !slots.contains(&gone.slot) && slots.len() >= new.spec.replicas as usize;
             let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || self.given_up.contains(&kept.node);
@@ -311,6 +327,7 @@ impl Model {
         let node = node(n);
         self.scheduler.host_changed(node.clone(), condition);
         self.conditions.insert(node.clone(), condition);
+        self.away.extend((condition.standing != Standing::Ready).then(|| node.clone()));
         self.given_up.extend(condition.overdue.then(|| node.clone()));
         self.forgotten.remove(&node);
         if condition.standing == Standing::Ready {
