@@ -11,11 +11,11 @@ use std::{
 
 use bollard::Docker;
 
+pub use super::socket::{BUSYBOX, EngineSocket, OBEDIENT, Seen};
 use super::{
     bridge::Bridge,
     system::{children_of, command_line, kill, processes_naming, shim_sockets, terminate, unmount_below},
 };
-pub use super::socket::{BUSYBOX, EngineSocket, OBEDIENT, Seen};
 
 /// How long an engine may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -139,9 +139,13 @@ pub struct Agent {
 
 impl Agent {
     /// The agent of host `n` (counted from 1; its address is 127.0.0.n). Not started yet.
+    ///
+    /// # Panics
+    /// If there cannot be so many.
     #[must_use]
     pub fn new(dir: &Path, n: usize, master: SocketAddr, engine: &str, settings: &[(&str, &str)]) -> Self {
-        let listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, n as u8), free_port()));
+        let last = u8::try_from(n).expect("a host's number is at most 255");
+        let listen = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), free_port()));
         let mut agent = Self::at(listen, &format!("h{n}"), dir, master, engine);
         for (name, value) in settings {
             agent.process.set(name, value);

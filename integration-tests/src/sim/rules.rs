@@ -307,7 +307,10 @@ impl World {
                 }
                 (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
-                (Request::Import { .. }, _) => true,
+                (Request::Change { change, .. }, Some(record)) => {
+                    !record.deleted && change.replicas.is_none_or(|replicas| record.spec.replicas == replicas)
+                }
+                (Request::Import { .. } | Request::Rebalance { .. }, _) => true,
                 (_, None) => false,
             };
             // One that a crash left unanswered may have gone into the same commit.

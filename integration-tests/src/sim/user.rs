@@ -98,10 +98,13 @@ impl World {
             Request::Scale { replicas, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(*replicas);
             }
+            Request::Change { change, .. } => {
+                user.replicas.entry(name.clone()).or_default().extend(change.replicas);
+            }
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
             }
-            Request::Import { .. } => {}
+            Request::Import { .. } | Request::Rebalance { .. } => {}
         }
         user.next += 1;
         let number = user.next;
@@ -134,6 +137,8 @@ fn request_word(request: &Request) -> String {
         }
         Request::Put { spec, expect } => format!("put {} of {} {expect:?}", spec.replicas, spec.template.image.pinned()),
         Request::Scale { replicas, expect, .. } => format!("scale to {replicas} {expect:?}"),
+        Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
+        Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
         Request::Import { .. } => "import".to_owned(),
     }

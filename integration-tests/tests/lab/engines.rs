@@ -1,0 +1,47 @@
+//! A host that lives while its agent or its engine does not.
+
+use rustix::process::Signal;
+use shef_integration_tests::lab::{
+    lan::{Lan, Plan},
+    shef::busybox,
+};
+
+use crate::common::host_is;
+
+#[actix::test]
+async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
+    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    lan.master.deploy("web", busybox(6)).await;
+    let before = lan.settled(&["web"]).await;
+    lan.hosts[1].agent.process.kill();
+    host_is(&lan, "h2", "agent_down").await;
+    lan.master.deploy("new", busybox(2)).await;
+    let by_host = lan.by_host().await;
+    assert!(by_host["h2"].len() == 2 && by_host["h2"].keys().all(|name| name.starts_with("web-")), "{by_host:#?}");
+    lan.hosts[1].agent.process.start();
+    lan.master.hosts(3).await;
+    // One that hangs is found by the same sign: connections are taken, nobody answers.
+    lan.hosts[2].agent.process.signal(Signal::STOP);
+    host_is(&lan, "h3", "agent_down").await;
+    lan.hosts[2].agent.process.signal(Signal::CONT);
+    lan.master.hosts(3).await;
+    let after = lan.settled(&["web", "new"]).await;
+    assert_eq!(after.len(), 8);
+    assert!(before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "nothing was replaced");
+}
+
+#[actix::test]
+async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_again() {
+    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    lan.master.deploy("web", busybox(6)).await;
+    let before = lan.settled(&["web"]).await;
+    lan.hosts[1].kill_engine();
+    host_is(&lan, "h2", "engine_down").await;
+    lan.master.deploy("new", busybox(2)).await;
+    assert_eq!(lan.containers().await.len(), 6, "four of web's on the others, and the two new ones");
+    lan.hosts[1].start_engine().await;
+    lan.master.hosts(3).await;
+    let after = lan.settled(&["web", "new"]).await;
+    assert_eq!(after.len(), 8);
+    assert!(before.keys().all(|name| after.contains_key(name)), "nothing was replaced");
+}

@@ -1,12 +1,20 @@
 //! Hosts and masters that are lost.
 
-use rustix::process::Signal;
-use serde_json::json;
-use shef_integration_tests::lab::{
-    lan::{Lan, Plan},
-    shef::busybox,
-    wait::until,
+use std::time::Duration;
+
+use shef_integration_tests::{
+    cluster::Api,
+    lab::{
+        lan::{Cut, Lan, Plan},
+        shef::busybox,
+        wait::{until, until_within},
+    },
 };
+
+use crate::common::{host_is, running_on};
+
+/// How long a host that is back may keep what it is to remove.
+const CLEAN_WITHIN: Duration = Duration::from_secs(10);
 
 #[actix::test]
 async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_count() {
@@ -15,12 +23,8 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     let before = lan.by_host().await;
     assert!(before.values().all(|containers| containers.len() == 3), "{before:#?}");
     lan.hosts[1].lose();
-    lan.master.api.until("/v1/nodes/h2", |answer| answer.body["state"] == "down").await;
-    until("nine run on the two that are left", async || {
-        let now = lan.by_host().await;
-        (now.values().flatten().filter(|(_, seen)| seen.state == "running").count() == 9).then_some(())
-    })
-    .await;
+    host_is(&lan, "h2", "down").await;
+    running_on(&mut lan, &["h1", "h3"], 9).await;
     lan.master.running("web").await;
     let moved = lan.by_host().await;
     for host in ["h1", "h3"] {
@@ -30,4 +34,91 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     lan.master.hosts(3).await;
     let after = lan.settled(&["web"]).await;
     assert!(moved.values().flatten().all(|(name, seen)| after.get(name) == Some(seen)), "the replacements stay");
+    assert_eq!(lan.called_down(), 1);
+}
+
+#[actix::test]
+async fn a_host_that_was_cut_off_goes_on_running_and_is_cleaned_within_10_s_of_its_return() {
+    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    lan.master.deploy("web", busybox(6)).await;
+    lan.master.deploy("old", busybox(3)).await;
+    lan.cut("h2", Cut::Both).unwrap();
+    host_is(&lan, "h2", "down").await;
+    running_on(&mut lan, &["h1", "h3"], 9).await;
+    assert_eq!(lan.by_host().await["h2"].len(), 3, "what cannot be told to stop runs on");
+    // A service is deleted meanwhile.
+    let deleted = lan.master.api.call("DELETE", "/v1/services/old", serde_json::Value::Null).await;
+    assert!(deleted.status < 300, "{deleted:?}");
+    running_on(&mut lan, &["h1", "h3"], 6).await;
+    let shown = lan.master.service("old").await.expect("it is shown until the last container is gone");
+    assert!(shown["state"] == "deleting" && shown["missing"].to_string().contains("h2"), "{shown:#}");
+    lan.heal("h2").unwrap();
+    until_within(CLEAN_WITHIN, "h2 is clean", async || lan.by_host().await["h2"].is_empty().then_some(())).await;
+    let gone = async || lan.master.service("old").await.is_none().then_some(());
+    until("the deleted service is no longer shown", gone).await;
+    assert_eq!(lan.settled(&["web"]).await.len(), 6);
+}
+
+#[actix::test]
+async fn a_master_killed_in_the_middle_of_creating_30_ends_with_exactly_30() {
+    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let asked = lan.master.api.call("PUT", "/v1/services/web", busybox(30)).await;
+    assert_eq!(asked.status, 201, "{asked:?}");
+    until("some are there", async || (lan.containers().await.len() >= 5).then_some(())).await;
+    lan.master.process.kill();
+    let meanwhile = lan.containers().await;
+    lan.master.start().await;
+    lan.master.hosts(3).await;
+    let after = lan.settled(&["web"]).await;
+    assert_eq!(after.len(), 30);
+    assert!(meanwhile.keys().all(|name| after.contains_key(name)), "what was there was not made anew");
+}
+
+#[actix::test]
+async fn a_host_lost_together_with_the_master_is_replaced_once_the_master_is_back() {
+    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    lan.master.deploy("web", busybox(9)).await;
+    lan.master.process.kill();
+    lan.hosts[1].lose();
+    assert_eq!(lan.containers().await.len(), 6, "the others run on without a master");
+    lan.master.start().await;
+    host_is(&lan, "h2", "down").await;
+    running_on(&mut lan, &["h1", "h3"], 9).await;
+    lan.hosts[1].boot().await;
+    lan.master.hosts(3).await;
+    assert_eq!(lan.settled(&["web"]).await.len(), 9);
+}
+
+#[actix::test]
+async fn a_master_that_shares_a_lost_hosts_fate_replaces_nothing_when_both_come_back() {
+    let plan = Plan { master_on: Some(1), ..Plan::hosts(2) };
+    let mut lan = Lan::start(&plan).await.unwrap();
+    lan.master.deploy("web", busybox(4)).await;
+    let before = lan.settled(&["web"]).await;
+    lan.master.process.kill();
+    lan.hosts[0].lose();
+    lan.hosts[0].boot().await;
+    // Connections of before the cut are not used again.
+    lan.master.api = Api::new(lan.master.address);
+    lan.master.start().await;
+    lan.master.hosts(2).await;
+    let after = lan.settled(&["web"]).await;
+    assert!(after.keys().eq(before.keys()), "each replica has kept its container: {before:#?} {after:#?}");
+}
+
+#[actix::test]
+async fn a_host_that_flaps_gets_nothing_new_and_says_why() {
+    let mut lan = Lan::start(&Plan::hosts(2)).await.unwrap();
+    for _ in 0..3 {
+        lan.cut("h2", Cut::Both).unwrap();
+        host_is(&lan, "h2", "down").await;
+        lan.heal("h2").unwrap();
+        host_is(&lan, "h2", "ready").await;
+    }
+    let shown = lan.master.api.until("/v1/nodes/h2", |answer| answer.body["flapping"] == true).await.body;
+    assert!(shown["why"].as_str().is_some_and(|why| why.contains("down")), "{shown:#}");
+    lan.master.deploy("web", busybox(4)).await;
+    assert_eq!(lan.settled(&["web"]).await.len(), 4);
+    let by_host = lan.by_host().await;
+    assert_eq!((by_host["h1"].len(), by_host["h2"].len()), (4, 0));
 }

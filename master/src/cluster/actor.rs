@@ -174,11 +174,8 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.down());
-            let addr = self.add_service(name.clone(), core, Vec::new(), ctx).addr.clone().recipient();
-            for (node, condition) in self.core.conditions().iter().filter(|(_, condition)| !condition.takes_replicas()) {
-                post(ctx, &addr, HostChanged { node: node.clone(), condition: *condition, why: None });
-            }
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions());
+            self.add_service(name.clone(), core, Vec::new(), ctx);
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
         member.asked += 1;

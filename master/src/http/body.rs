@@ -59,6 +59,11 @@ impl Fields {
         Self { fields, errors: Vec::new() }
     }
 
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// Notes that `field` is wrong.
     pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
         self.errors.push(FieldError { field: field.to_owned(), message: message.into() });

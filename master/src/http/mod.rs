@@ -136,6 +136,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .default_service(web::to(wrong_method)),
         )
         .service(
+            web::resource("/v1/services/{name}/rebalance")
+                .route(web::post().to(services::rebalance))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
             web::resource("/v1/services/{name}/replicas")
                 .route(web::get().to(services::replicas))
                 .default_service(web::to(wrong_method)),

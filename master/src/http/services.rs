@@ -79,14 +79,27 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     write(&api, &name, Request::Put { spec, expect }, wait).await
 }
 
-/// `PATCH /v1/services/{name}?wait=`, with `If-Match`: the number of replicas
+/// `PATCH /v1/services/{name}?wait=`, with `If-Match`: parts of the spec but for the template
 pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
-    let replicas = spec::read_scale(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
-    write(&api, &name, Request::Scale { replicas, expect, must_change: false }, wait).await
+    let change = spec::read_change(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
+    write(&api, &name, Request::Change { change, expect }, wait).await
+}
+
+/// `POST /v1/services/{name}/rebalance`
+pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    params::query(&request, &[])?;
+    let bytes = body::read(&request, payload, api.max_body_bytes).await?;
+    let fields = if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? };
+    let per_minute = spec::read_rebalance(fields)?;
+    ask(&api, &name, Request::Rebalance { per_minute }).await?;
+    let view = find(&api, &name)?;
+    Ok(tagged(HttpResponse::Accepted(), view.version).json(&*view))
 }
 
 /// `DELETE /v1/services/{name}?wait=`, with `If-Match`

@@ -19,8 +19,7 @@ impl Actor for SchedulerActor {
 impl Handler<Schedule> for SchedulerActor {
     type Result = Scheduled;
     fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
-        let give_up = self.0.shrink(&ask.service, &ask.candidates, ask.give_up);
-        Scheduled { placement: self.0.place(&ask.service, &ask.place), give_up }
+        self.0.answer(&ask.service, &ask.question)
     }
 }
 

@@ -11,12 +11,21 @@ use super::core::{Place, Placement};
 pub struct Schedule {
     /// Whose slots.
     pub service: ServiceName,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What a service asks of the scheduler.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Question {
     /// Slots that want a host.
     pub place: Vec<Place>,
-    /// Of these, `give_up` are to go.
+    /// Of these, `give_up` are to go, or one is to move.
     pub candidates: Vec<(Slot, NodeName)>,
     /// How many of the candidates are to go.
     pub give_up: usize,
+    /// Whether one of the candidates is to move, if that makes the service more balanced.
+    pub rebalance: bool,
 }
 
 /// The scheduler's choice.
@@ -26,6 +35,8 @@ pub struct Scheduled {
     pub placement: Placement,
     /// Which candidates go.
     pub give_up: Vec<Slot>,
+    /// Which candidate moves, and where to; its place there is counted already.
+    pub moved: Option<(Slot, NodeName)>,
 }
 
 /// A replica that the store remembers occupies a host.

@@ -74,8 +74,8 @@ impl ServiceActor {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Schedule { place, candidates, give_up } => {
-                    let ask = Schedule { service: self.name.clone(), place, candidates, give_up };
+                Effect::Schedule(question) => {
+                    let ask = Schedule { service: self.name.clone(), question };
                     let answer = self.out.schedule.send(ask).into_actor(self).map(|answer, service, ctx| {
                         // The scheduler lives as long as the program does.
                         if let Ok(scheduled) = answer {

@@ -12,17 +12,28 @@ use shef_common::{
 
 use super::{
     events::{Effect, Event, Tally, Ticket},
-    plan::{Fare, Knowledge, Plan, plan},
+    knowledge::Knowledge,
+    plan::{Plan, plan},
+    rebalance::{self, Pace},
     record::{Changes, ReplicaRecord, ServiceRecord, Want, changes},
     request::{Accepted, Applied, Refused, Request},
     view::view,
 };
-use crate::scheduler::Scheduled;
+use crate::{
+    membership::HostCondition,
+    scheduler::{Question, Refusal},
+};
+
+mod placing;
 
 /// The most requests that wait for one service.
 const MAX_WAITING: usize = 64;
 /// How long after a refusal by the store our own changes are tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
+/// How long a request that needs a host waits for hosts that are awaited.
+const AWAITED_PATIENCE: DurationMs = DurationMs(3_000);
+/// How long the scheduler's "no" is shown after a host changed, at most.
+const REFUSAL_STANDS: DurationMs = DurationMs(1_000);
 
 #[derive(Debug)]
 enum Step {
@@ -32,13 +43,18 @@ enum Step {
 }
 
 /// A record in the making, and who waits for it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Draft {
     record: Option<ServiceRecord>,
     answers: Vec<(Ticket, Accepted)>,
     attempts: BTreeMap<Slot, u32>,
     reserved: Vec<NodeName>,
-    needs_host: bool,
+    /// The request that is refused if there is no host now.
+    needs_host: Option<(Ticket, Request)>,
+    /// Hosts that this record forgets.
+    forgets: BTreeSet<NodeName>,
+    /// Whether the scheduler was asked for a move.
+    rebalances: bool,
     tally: Tally,
 }
 
@@ -52,11 +68,14 @@ pub struct ServiceCore {
     waiting: VecDeque<(Ticket, Request)>,
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
-    /// Hosts that an operator has forgotten, until they are members again.
+    /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
-    /// Placed by this core and not yet seen running: what `/stats` has still to count.
-    uncounted: BTreeSet<ReplicaId>,
-    no_host: Option<String>,
+    no_host: Option<Refusal>,
+    /// When the scheduler is asked again after hosts changed, though none came.
+    ask_again_at: Option<MonoMs>,
+    /// Until when the first of the waiting requests waits for awaited hosts.
+    awaits_hosts_until: Option<MonoMs>,
+    pace: Pace,
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
@@ -64,20 +83,23 @@ pub struct ServiceCore {
 }
 
 impl ServiceCore {
-    /// A service of which nothing is stored yet. `seed` makes replica ids.
+    /// A service of which nothing is stored yet. `seed` makes replica ids;
+    /// `hosts` is what is true of all hosts.
     #[must_use]
-    pub fn new(name: ServiceName, seed: u64, down: BTreeSet<NodeName>) -> Self {
+    pub fn new(name: ServiceName, seed: u64, hosts: &BTreeMap<NodeName, HostCondition>) -> Self {
         Self {
             name,
             version: None,
             record: None,
             step: Step::Idle,
             waiting: VecDeque::new(),
-            know: Knowledge { down, ..Knowledge::default() },
+            know: Knowledge::of(hosts),
             confirmed_gone: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            uncounted: BTreeSet::new(),
             no_host: None,
+            ask_again_at: None,
+            awaits_hosts_until: None,
+            pace: Pace::default(),
             host_came: false,
             store_retry_at: None,
             random: seed,
@@ -87,9 +109,11 @@ impl ServiceCore {
     /// A service as the store remembers it, and what follows from that.
     #[must_use]
     pub fn recover(version: Version, record: ServiceRecord, seed: u64, now: Now) -> (Self, Vec<Effect>) {
-        let mut core = Self::new(record.spec.name.clone(), seed, BTreeSet::new());
+        let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new());
+        core.know.it_is(now.mono);
         let changes = changes(None, Some(&record));
         let occupied = record.wanted().map(|replica| replica.node.clone()).collect();
+        core.pace.due = rebalance::rate(&record).is_some();
         (core.version, core.record) = (Some(version), Some(record));
         let mut effects = vec![Effect::Occupy(occupied)];
         orders(changes, &mut effects);
@@ -102,6 +126,7 @@ impl ServiceCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.know.it_is(now.mono);
         match event {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
             Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
@@ -109,35 +134,52 @@ impl ServiceCore {
             Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
             Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
-            Event::HostForgotten { node } => {
-                self.know.down.remove(&node);
-                self.forgotten.insert(node);
-            }
             Event::HostChanged { node, condition } => {
-                self.forgotten.remove(&node);
-                self.host_came |= condition.takes_replicas();
-                if condition.is_lost() {
-                    self.know.down.insert(node.clone());
-                } else {
-                    self.know.down.remove(&node);
-                }
-                if !self.is_concerned_by(&node) {
+                let holds = self.holds_on(&node);
+                self.know.host_changed(&node, condition, holds);
+                if !self.is_concerned_by(condition.takes_replicas(), now) && !holds {
+                    effects.extend(self.ask_again_at.map(Effect::WakeAt));
                     return effects;
                 }
             }
+            Event::HostForgotten { node } => {
+                self.know.host_forgotten(&node);
+                if let Step::Scheduling(draft) | Step::Committing(draft) = &mut self.step {
+                    draft.forgets.remove(&node);
+                }
+                self.forgotten.insert(node);
+            }
             Event::Wake => {}
         }
+        if self.ask_again_at.is_some_and(|at| at <= now.mono) {
+            self.no_host = None;
+        }
+        if self.no_host.is_none() {
+            self.ask_again_at = None;
+        }
+        effects.extend(self.ask_again_at.map(Effect::WakeAt));
         self.advance(now, &mut effects);
         self.publish(&mut effects);
         effects
     }
 
-    /// Whether the coming or going of `node` can change anything here. With a
-    /// thousand hosts and services, mostly it cannot.
-    fn is_concerned_by(&mut self, node: &NodeName) -> bool {
-        let waits_for_host = self.host_came && self.no_host.take().is_some();
-        let holds = self.record.as_ref().is_some_and(|record| record.replicas.iter().any(|replica| replica.node == *node));
-        waits_for_host || holds
+    fn holds_on(&self, node: &NodeName) -> bool {
+        self.record.as_ref().is_some_and(|record| record.replicas.iter().any(|replica| replica.node == *node))
+    }
+
+    /// Whether the change of a host that holds nothing of this service can
+    /// change anything here. With a thousand hosts and services, mostly it cannot.
+    fn is_concerned_by(&mut self, takes_replicas: bool, now: Now) -> bool {
+        if !takes_replicas {
+            if self.no_host.is_some() {
+                self.ask_again_at.get_or_insert(now.mono + REFUSAL_STANDS);
+            }
+            return false;
+        }
+        self.host_came = true;
+        let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        self.pace.due |= rebalances;
+        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
@@ -162,48 +204,70 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
-        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && !self.holds_on_forgotten() {
+        if let Some(until) = self.awaits_hosts_until.filter(|until| *until > now.mono && !self.host_came) {
+            return effects.push(Effect::WakeAt(until));
+        }
+        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
-            let plan = self.plan(record, now);
-            if plan.retire.is_empty() && !plan.needs_scheduler() {
-                return effects.extend(plan.wake_at.map(Effect::WakeAt));
+            let plan = self.plan(record);
+            if plan.is_idle() {
+                effects.extend(plan.wake_at.map(Effect::WakeAt));
+                return self.rebalance(now, effects);
             }
         }
         let mut draft = self.draft(now, effects);
-        let Some(record) = &mut draft.record else { return effects.push(Effect::Retire) };
-        let plan = self.plan(record, now);
+        let Some(record) = &mut draft.record else {
+            self.forgotten.clear();
+            return effects.push(Effect::Retire);
+        };
+        let plan = self.plan(record);
         record.retire(|replica| plan.retire.contains(&replica.id));
+        if !plan.stay.is_empty() {
+            record.stay(&plan.stay);
+            self.pace.failed(now.mono);
+        }
         effects.extend(plan.wake_at.map(Effect::WakeAt));
         if plan.needs_scheduler() {
             let Plan { place, candidates, give_up, .. } = plan;
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
             let place = place.into_iter().map(|(place, _)| place).collect();
-            effects.push(Effect::Schedule { place, candidates, give_up });
-            self.host_came = false;
-            self.step = Step::Scheduling(draft);
+            self.schedule(draft, Question { place, candidates, give_up, rebalance: false }, effects);
         } else {
             self.commit(draft, effects);
         }
     }
 
+    fn schedule(&mut self, draft: Draft, question: Question, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Schedule(question));
+        self.host_came = false;
+        self.step = Step::Scheduling(draft);
+    }
+
+    /// Everything is as wanted: asks for a replica to move if one may.
+    fn rebalance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(record) = self.record.as_ref().filter(|record| self.pace.due && rebalance::rate(record).is_some()) else {
+            return;
+        };
+        if self.pace.next_at() > now.mono {
+            return effects.push(Effect::WakeAt(self.pace.next_at()));
+        }
+        let Some(candidates) = rebalance::movable(record, &self.know) else { return };
+        self.pace.due = false;
+        let draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
+        self.schedule(draft, Question { candidates, rebalance: true, ..Question::default() }, effects);
+    }
+
     /// The durable record with what users asked for and hosts confirmed applied.
     fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
-        let mut draft = Draft {
-            record: self.record.clone(),
-            answers: Vec::new(),
-            attempts: BTreeMap::new(),
-            reserved: Vec::new(),
-            needs_host: false,
-            tally: Tally::default(),
-        };
+        let mut draft = Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
         let next_version = self.version.map_or(Version(1), Version::next);
         let mut version = self.version.unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
             let alone = matches!(request, Request::Create { needs_host: true, .. });
             // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
             let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
-            if draft.needs_host || (alone || unborn) && !draft.answers.is_empty() {
+            if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
                 break;
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };
@@ -213,7 +277,7 @@ impl ServiceCore {
                 Ok(applied) => {
                     if applied != Applied::Unchanged {
                         version = next_version;
-                        draft.needs_host = alone;
+                        draft.needs_host = alone.then_some((ticket, request));
                     }
                     let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
                     draft.tally.services_created += u64::from(is_live && !was_live);
@@ -226,78 +290,28 @@ impl ServiceCore {
         if let Some(record) = &mut draft.record {
             let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
             // One that was never seen running is no container that was deleted.
-            let deleted =
-                |replica: &&ReplicaRecord| replica.want == Want::Remove && gone(replica) && !self.uncounted.contains(&replica.id);
+            let deleted = |replica: &&ReplicaRecord| {
+                replica.want == Want::Remove && gone(replica) && !self.know.fresh.contains(&replica.id)
+            };
             draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
             record.drop_confirmed(gone);
-            record.forget_hosts(|node| self.forgotten.contains(node));
+            record.forget_hosts(|node| draft.forgets.contains(node));
         }
         draft
     }
 
-    fn holds_on_forgotten(&self) -> bool {
-        let replicas = self.record.iter().flat_map(|record| &record.replicas);
-        !self.forgotten.is_empty() && replicas.into_iter().any(|replica| self.forgotten.contains(&replica.node))
-    }
-
     /// The plan for `record`; nothing is placed while there is no host for it.
-    fn plan(&self, record: &ServiceRecord, now: Now) -> Plan {
-        let mut plan = plan(record, &self.know, now.mono);
+    fn plan(&self, record: &ServiceRecord) -> Plan {
+        let mut plan = plan(record, &self.know);
         if self.no_host.is_some() {
             plan.place.clear();
         }
         plan
     }
 
-    fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
-        let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
-        let Some(mut record) = draft.record.take() else { return };
-        self.no_host = scheduled.placement.refused;
-        if let Some(reason) = self.no_host.as_ref().filter(|_| draft.needs_host) {
-            let nodes = scheduled.placement.chosen.into_iter().map(|(_, node)| node).collect();
-            effects.push(Effect::Vacate(nodes));
-            let refused = Refused::NoHost(reason.clone());
-            effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
-            self.no_host = None;
-            return;
-        }
-        record.retire(|replica| scheduled.give_up.contains(&replica.slot));
-        for (slot, node) in scheduled.placement.chosen {
-            let failed: Vec<ReplicaId> = record
-                .wanted()
-                .filter(|replica| replica.slot == slot && self.know.fare(&record, replica) == Fare::Failed)
-                .map(|replica| replica.id.clone())
-                .collect();
-            record.retire(|replica| failed.contains(&replica.id));
-            let id = self.new_id(&record);
-            draft.reserved.push(node.clone());
-            let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
-            record.replicas.push(ReplicaRecord { id, slot, generation: record.generation, node, want: Want::Run, attempt });
-        }
-        if self.host_came {
-            self.no_host = None;
-        }
-        draft.record = Some(record);
-        self.commit(draft, effects);
-    }
-
-    /// Six digits that no replica of the record has; xorshift64* over the seed.
-    fn new_id(&mut self, record: &ServiceRecord) -> ReplicaId {
-        loop {
-            self.random ^= self.random >> 12;
-            self.random ^= self.random << 25;
-            self.random ^= self.random >> 27;
-            self.random = self.random.max(1);
-            let digits = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as u32;
-            let id = ReplicaId::new(&self.name, digits);
-            if record.replicas.iter().all(|replica| replica.id != id) {
-                return id;
-            }
-        }
-    }
-
     fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
         if draft.record == self.record {
+            self.forgotten.retain(|node| !draft.forgets.contains(node));
             effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
             return;
         }
@@ -310,15 +324,18 @@ impl ServiceCore {
     fn committed(&mut self, effects: &mut Vec<Effect>) {
         let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         let record = draft.record.filter(|record| !(record.deleted && record.replicas.is_empty()));
-        let changes = changes(self.record.as_ref(), record.as_ref());
+        let mut changes = changes(self.record.as_ref(), record.as_ref());
+        self.forgotten.retain(|node| !draft.forgets.contains(node));
+        // The scheduler has forgotten them too, and nobody is to tell them of before.
+        changes.vacated.retain(|node| !draft.forgets.contains(node));
+        changes.orders.retain(|node, _| !self.forgotten.contains(node));
         self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
         self.record = record;
         let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
-        self.know.observed.retain(|id, _| known.contains(id));
-        self.know.retry_at.retain(|id, _| known.contains(id));
+        self.know.retain(|id| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
-        self.uncounted.retain(|id| known.contains(id));
-        self.uncounted.extend(changes.orders.values().flat_map(|(set, _)| set).map(|assignment| assignment.replica.clone()));
+        self.know.fresh.extend(changes.placed.iter().cloned());
+        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
         effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
             effects.push(Effect::Count(draft.tally));
@@ -333,6 +350,7 @@ impl ServiceCore {
             effects.push(Effect::Vacate(draft.reserved));
         }
         self.store_retry_at = Some(now.mono + STORE_RETRY);
+        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
     }
 
     fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
@@ -340,7 +358,7 @@ impl ServiceCore {
         let mut tally = Tally::default();
         for status in statuses {
             let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
-            if status.state == ReplicaState::Running && self.uncounted.remove(&status.replica) {
+            if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
                 tally.containers_created += 1;
             }
             let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
@@ -359,7 +377,7 @@ impl ServiceCore {
     /// Shows the durable record as it fares now, before anybody is answered.
     fn publish(&self, effects: &mut Vec<Effect>) {
         let shown = self.record.as_ref().zip(self.version);
-        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, self.no_host.as_deref())));
+        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, self.no_host.as_ref())));
         if view.is_some() || effects.contains(&Effect::Retire) {
             effects.insert(0, Effect::Publish(view));
         }

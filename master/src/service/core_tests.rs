@@ -1,5 +1,6 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod hosts;
 mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use proptest::prelude::*;
 use shef_common::{
     ids::{Generation, Version},
     protocol::Assignment,
+    spec::Rebalance,
     status::ReplicaState,
 };
 
@@ -16,9 +18,10 @@ use super::{
     core::ServiceCore,
     events::Effect,
     record::{ServiceRecord, Want},
-    request::{Accepted, Expect, Refused, Request},
+    request::{Accepted, Change, Expect, Refused, Request},
     view::ServiceState,
 };
+use crate::membership::{HostCondition, Intent, Standing};
 
 #[test]
 fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
@@ -175,7 +178,7 @@ fn without_a_host_a_request_that_needs_one_leaves_no_trace() {
     // One that can wait is taken, and starts when a host is there.
     model.ask(create(1));
     model.settle();
-    assert!(model.view.as_ref().unwrap().missing[0].contains("do not report"), "{:?}", model.view);
+    assert!(model.view.as_ref().unwrap().missing[0].contains("the only host is down"), "{:?}", model.view);
     model.host(0, true);
     model.settle();
     assert_eq!(model.running(), 1);
@@ -334,10 +337,33 @@ enum Act {
     Step,
     Report,
     FailCommit,
-    Host(usize, bool),
+    Host(usize, HostCondition),
+    Forget(usize),
+    Rebalance(u32),
+    Moves(bool),
     Starts(bool),
     Restart,
     Sleep(u64),
+}
+
+fn condition() -> impl Strategy<Value = HostCondition> {
+    let standing = prop_oneof![
+        6 => Just(Standing::Ready),
+        3 => Just(Standing::Down),
+        1 => Just(Standing::Suspect),
+        1 => Just(Standing::AgentDown),
+        1 => Just(Standing::EngineDown),
+    ];
+    let intent =
+        prop_oneof![4 => Just(Intent::Active), 1 => Just(Intent::Cordoned), 2 => Just(Intent::Drained { deadline: None })];
+    let rare = || prop::bool::weighted(0.2);
+    (standing, intent, rare(), rare(), rare()).prop_map(|(standing, intent, overdue, flapping, held)| HostCondition {
+        standing,
+        intent,
+        overdue: overdue && matches!(intent, Intent::Drained { .. }),
+        flapping,
+        held: held && standing == Standing::Down,
+    })
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -348,7 +374,10 @@ fn act() -> impl Strategy<Value = Act> {
         8 => Just(Act::Step),
         5 => Just(Act::Report),
         1 => Just(Act::FailCommit),
-        2 => (0_usize..3, any::<bool>()).prop_map(|(n, up)| Act::Host(n, up)),
+        4 => (0_usize..3, condition()).prop_map(|(n, condition)| Act::Host(n, condition)),
+        1 => (0_usize..3).prop_map(Act::Forget),
+        1 => (1_u32..1_000).prop_map(Act::Rebalance),
+        1 => any::<bool>().prop_map(Act::Moves),
         1 => any::<bool>().prop_map(Act::Starts),
         1 => Just(Act::Restart),
         2 => (1_u64..40_000).prop_map(Act::Sleep),
@@ -372,7 +401,14 @@ proptest! {
                 Act::Step => drop(model.step()),
                 Act::Report => model.report(),
                 Act::FailCommit => model.finish_commit(false),
-                Act::Host(n, up) => model.host(n, up),
+                Act::Host(n, condition) => model.is(n, condition),
+                Act::Forget(n) => model.forget(n),
+                Act::Rebalance(per_minute) => drop(model.ask(Request::Rebalance { per_minute })),
+                Act::Moves(on) => {
+                    let rebalance = if on { Rebalance::On { per_minute: 60 } } else { Rebalance::Off };
+                    let change = Change { rebalance: Some(rebalance), ..Change::default() };
+                    model.ask(Request::Change { change, expect: Expect::Any });
+                }
                 Act::Starts(works) => model.fails = !works,
                 Act::Restart => model.restart(),
                 Act::Sleep(span) => model.sleep(span),
@@ -380,7 +416,7 @@ proptest! {
         }
         model.fails = false;
         (0..3).for_each(|n| model.host(n, true));
-        for _ in 0..4 {
+        for _ in 0..12 {
             model.sleep(300_000);
             model.settle();
         }
@@ -396,6 +432,11 @@ proptest! {
             prop_assert!(record.replicas.iter().all(|replica| replica.generation == record.generation));
             let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
             prop_assert_eq!(slots.len(), wish, "one replica a slot");
+            prop_assert_eq!(record.rebalancing, None, "every rebalance ends");
+            if !record.spec.rebalance.is_off() {
+                let counts = [0, 1, 2].map(|n| model.on(n));
+                prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
+            }
         }
     }
 }

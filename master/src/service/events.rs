@@ -2,7 +2,7 @@
 
 use shef_common::{
     clock::MonoMs,
-    ids::{NodeName, ReplicaId, Slot, Version},
+    ids::{NodeName, ReplicaId, Version},
     protocol::Assignment,
     status::ReplicaStatus,
 };
@@ -13,7 +13,7 @@ use super::{
     view::ServiceView,
 };
 use crate::membership::HostCondition;
-use crate::scheduler::{Place, Scheduled};
+use crate::scheduler::{Question, Scheduled};
 
 /// Names a waiting request.
 pub type Ticket = u64;
@@ -33,14 +33,14 @@ pub enum Event {
     Observed(Vec<ReplicaStatus>),
     /// A host confirms that it no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// A host went down, or came back.
+    /// A host is in another condition.
     HostChanged {
         /// Which host.
         node: NodeName,
         /// What is true of it now.
         condition: HostCondition,
     },
-    /// An operator has forgotten a host for good: all that it held is gone.
+    /// An operator says that a host is gone for good, with all that it holds.
     HostForgotten {
         /// Which host.
         node: NodeName,
@@ -53,14 +53,7 @@ pub enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
-    Schedule {
-        /// Slots that want a host.
-        place: Vec<Place>,
-        /// Of these, some are to go.
-        candidates: Vec<(Slot, NodeName)>,
-        /// How many.
-        give_up: usize,
-    },
+    Schedule(Question),
     /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

@@ -7,15 +7,18 @@
 //! - At most one record is on its way to the store at a time; what comes in
 //!   meanwhile goes into the next one.
 //! - A replica is removed only because the user wants fewer or other ones, or
-//!   because another replica of its slot runs.
+//!   because another replica of its slot runs, or because its host is drained
+//!   past its deadline.
 
 mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
 mod events;
+mod knowledge;
 mod messages;
 mod plan;
+mod rebalance;
 mod record;
 mod request;
 mod view;
@@ -25,5 +28,5 @@ pub use core::ServiceCore;
 pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally};
 pub use messages::{Gone, Observed, Orders, Retired};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
-pub use request::{Accepted, Expect, Refused, Request};
+pub use request::{Accepted, Change, Expect, Refused, Request};
 pub use view::{ReplicaView, ServiceState, ServiceView};

@@ -1,81 +1,31 @@
 //! From what is wanted and what is observed to the next changes of the record.
 //!
-//! Per slot: once a replica of the newest generation runs well on a reachable
-//! host, every other replica of the slot goes; until then the ones that run
-//! stay, and one new replica is on its way. The same rule serves first starts,
-//! retries, updates (start-first, a quarter of the replicas at a time) and
-//! hosts that are lost and come back.
+//! Per slot: once a replica of the newest generation runs well on a host where
+//! it may stay, every other replica of the slot goes; until then the ones that
+//! run stay, and one new replica is on its way. The same rule serves first
+//! starts, retries, updates and drains (start-first, a quarter of the replicas
+//! at a time), moves of a rebalance, and hosts that are lost and come back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, ReplicaId, Slot},
-    status::{Health, ReplicaState, ReplicaStatus},
 };
 
-use super::record::{ReplicaRecord, ServiceRecord};
-use crate::scheduler::Place;
-
-/// What is known of the hosts and replicas of a service.
-#[derive(Debug, Default)]
-pub struct Knowledge {
-    /// The latest word of the hosts.
-    pub observed: BTreeMap<ReplicaId, ReplicaStatus>,
-    /// Hosts that are down.
-    pub down: BTreeSet<NodeName>,
-    /// When a failed replica may be replaced.
-    pub retry_at: BTreeMap<ReplicaId, MonoMs>,
-}
-
-/// How a replica that is to run fares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fare {
-    /// The newest generation, running and healthy on a reachable host.
-    Good,
-    /// The newest generation, not there yet (or unwell, or not told of yet), on a reachable host.
-    Coming,
-    /// It failed.
-    Failed,
-    /// An earlier generation that runs, for all that is known.
-    Old,
-    /// Its host is down.
-    Lost,
-}
-
-impl Knowledge {
-    /// How `replica` of `record` fares.
-    pub fn fare(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Fare {
-        let status = self.observed.get(&replica.id);
-        let state = status.map_or(ReplicaState::Assigned, |status| status.state);
-        let healthy = status.is_none_or(|status| status.health == Health::Healthy);
-        if matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
-            return Fare::Failed;
-        }
-        if self.down.contains(&replica.node) {
-            return Fare::Lost;
-        }
-        match (replica.generation == record.generation, state == ReplicaState::Running) {
-            (true, true) if healthy => Fare::Good,
-            (true, _) => Fare::Coming,
-            (false, true) => Fare::Old,
-            // After a start of the master it may well run: its host has not told yet.
-            (false, false) if status.is_none() => Fare::Old,
-            (false, false) => Fare::Failed,
-        }
-    }
-
-    /// Whether its host has told of `replica`.
-    fn heard_of(&self, replica: &ReplicaRecord) -> bool {
-        self.observed.contains_key(&replica.id)
-    }
-}
+use super::{
+    knowledge::{Fare, Knowledge},
+    record::{ReplicaRecord, ServiceRecord},
+};
+use crate::{membership::Standing, scheduler::Place};
 
 /// The next changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Replicas to retire now.
     pub retire: Vec<ReplicaId>,
+    /// Replicas whose move is given up: what was to take their place did not come to run.
+    pub stay: Vec<ReplicaId>,
     /// Slots that want a new replica, with how many failed there in a row.
     pub place: Vec<(Place, u32)>,
     /// Slots of which `give_up` are to go; the scheduler chooses.
@@ -91,34 +41,55 @@ impl Plan {
     pub const fn needs_scheduler(&self) -> bool {
         !self.place.is_empty() || self.give_up > 0
     }
+
+    /// Whether nothing is to be changed now.
+    pub const fn is_idle(&self) -> bool {
+        self.retire.is_empty() && self.stay.is_empty() && !self.needs_scheduler()
+    }
+
+    fn wake(&mut self, at: MonoMs) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
 }
 
-/// How many slots an update may have in two generations at once.
+/// The wanted replicas of each slot.
+pub type Slots<'a> = BTreeMap<Slot, Vec<(&'a ReplicaRecord, Fare)>>;
+
+/// How the wanted replicas of `record` fare, by slot.
+pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
+    let mut slots = Slots::new();
+    for replica in record.wanted() {
+        slots.entry(replica.slot).or_default().push((replica, know.fare(record, replica)));
+    }
+    slots
+}
+
+/// How many slots may have an original and its replacement at once.
 fn surge(replicas: u32) -> usize {
     replicas.div_ceil(4).max(1) as usize
 }
 
 /// Plans the next step for `record`.
-pub fn plan(record: &ServiceRecord, know: &Knowledge, now: MonoMs) -> Plan {
+pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
         plan.retire = record.wanted().map(|replica| replica.id.clone()).collect();
         return plan;
     }
-    let mut slots: BTreeMap<Slot, Vec<(&ReplicaRecord, Fare)>> = BTreeMap::new();
-    for replica in record.wanted() {
-        slots.entry(replica.slot).or_default().push((replica, know.fare(record, replica)));
-    }
+    let mut slots = slots(record, know);
+    retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
     // A slot whose new replica failed holds its place, so that a bad update stops early.
-    let newest = |replica: &ReplicaRecord| replica.generation == record.generation;
-    let updating = |slot: &Vec<(&ReplicaRecord, Fare)>| {
-        slot.iter().any(|(_, fare)| *fare == Fare::Old) && slot.iter().any(|(replica, _)| newest(replica))
+    let doubled = |slot: &Vec<(&ReplicaRecord, Fare)>| {
+        slot.iter().any(|(_, fare)| matches!(fare, Fare::Old | Fare::Leaving))
+            && slot
+                .iter()
+                .any(|(r, fare)| r.generation == record.generation && matches!(fare, Fare::Good | Fare::Coming | Fare::Failed))
     };
-    let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| updating(slot)).count());
+    let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| doubled(slot)).count());
     for replicas in slots.values() {
-        plan_slot(record, replicas, know, now, &mut surge_left, &mut plan);
+        plan_slot(record, replicas, know, &mut surge_left, &mut plan);
     }
     let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
     let free = (0..).map(Slot).filter(|slot| !slots.contains_key(slot));
@@ -126,15 +97,34 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge, now: MonoMs) -> Plan {
     plan
 }
 
-/// More slots than wanted: those without a good replica go first, the highest
-/// first; of the others the scheduler chooses.
-fn give_up_surplus(record: &ServiceRecord, slots: &mut BTreeMap<Slot, Vec<(&ReplicaRecord, Fare)>>, plan: &mut Plan) {
+/// What still is on a host whose drain is past its deadline goes, replaced or not.
+fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
+    for replicas in slots.values_mut() {
+        replicas.retain(|(replica, _)| {
+            let condition = know.condition(&replica.node);
+            let stays = !(condition.is_leaving() && condition.overdue);
+            if !stays {
+                plan.retire.push(replica.id.clone());
+            }
+            stays
+        });
+    }
+    slots.retain(|_, replicas| !replicas.is_empty());
+}
+
+/// More slots than wanted: those in which nothing runs for all that is known go
+/// first, then those that are to move anyway, the highest first; of the others
+/// the scheduler chooses.
+fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
     let mut surplus = slots.len().saturating_sub(record.spec.replicas as usize);
-    let good = |slot: &Vec<(&ReplicaRecord, Fare)>| slot.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Old));
-    let lesser: Vec<Slot> = slots.iter().rev().filter(|(_, slot)| !good(slot)).map(|(slot, _)| *slot).take(surplus).collect();
-    for slot in lesser {
-        surplus -= 1;
-        plan.retire.extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
+    let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| slot.iter().any(|(_, fare)| fares.contains(fare));
+    for runs in [&[Fare::Good, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Old]] {
+        let lesser: Vec<Slot> =
+            slots.iter().rev().filter(|(_, slot)| !has(slot, runs)).map(|(slot, _)| *slot).take(surplus).collect();
+        for slot in lesser {
+            surplus -= 1;
+            plan.retire.extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
+        }
     }
     if surplus > 0 {
         plan.give_up = surplus;
@@ -149,16 +139,17 @@ fn plan_slot(
     record: &ServiceRecord,
     replicas: &[(&ReplicaRecord, Fare)],
     know: &Knowledge,
-    now: MonoMs,
     surge_left: &mut usize,
     plan: &mut Plan,
 ) {
-    let find = |wanted: Fare| replicas.iter().find(|(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
-    if let Some(keeper) = find(Fare::Good) {
-        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
-        return;
+    let with = |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
+    if with(Fare::Good).next().is_some() {
+        return keep_one_good(replicas, know, plan);
     }
-    if find(Fare::Coming).is_some() {
+    if with(Fare::Coming).next().is_some() {
+        for at in with(Fare::Coming).filter_map(|replica| know.strands_at(replica)) {
+            plan.wake(at);
+        }
         // Of several that are on their way the one that has come farthest stays. Those
         // that nothing is known of may run: they are let be.
         let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
@@ -169,22 +160,19 @@ fn plan_slot(
         return;
     }
     // Of several earlier generations (an update amid an update) one that is known to run stays.
-    let runs =
-        |replica: &ReplicaRecord| know.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running);
-    let old = replicas.iter().filter(|(_, fare)| *fare == Fare::Old).map(|(replica, _)| *replica);
-    if let Some(keeper) = old.clone().filter(|replica| runs(replica)).max_by_key(|replica| replica.generation) {
-        plan.retire.extend(old.filter(|replica| replica.id != keeper.id).map(|replica| replica.id.clone()));
+    if let Some(keeper) = with(Fare::Old).filter(|replica| know.runs(replica)).max_by_key(|replica| replica.generation) {
+        plan.retire.extend(with(Fare::Old).filter(|replica| replica.id != keeper.id).map(|replica| replica.id.clone()));
     }
-    let failed: Vec<&ReplicaRecord> = replicas
-        .iter()
-        .filter(|(replica, fare)| *fare == Fare::Failed && replica.generation == record.generation)
-        .map(|(replica, _)| *replica)
-        .collect();
-    if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > now) {
-        plan.wake_at = Some(plan.wake_at.map_or(*wait_until, |at| at.min(*wait_until)));
-        return;
+    // A rebalance is worth no second try at once: the original stays where it is.
+    let moved = with(Fare::Leaving).find(|replica| !know.condition(&replica.node).is_leaving());
+    if let Some(original) = moved {
+        return plan.stay.push(original.id.clone());
     }
-    if find(Fare::Old).is_some() && failed.is_empty() {
+    let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == record.generation).collect();
+    if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now()) {
+        return plan.wake(*wait_until);
+    }
+    if failed.is_empty() && replicas.iter().any(|(_, fare)| matches!(fare, Fare::Old | Fare::Leaving)) {
         if *surge_left == 0 {
             return;
         }
@@ -196,16 +184,32 @@ fn plan_slot(
     plan.place.push((Place { slot, avoid }, attempt));
 }
 
+/// One good replica stays, if possible on a host that reports; all others go,
+/// unless nobody knows for now whether its host is still there.
+fn keep_one_good(replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &mut Plan) {
+    let standing = |replica: &ReplicaRecord| know.condition(&replica.node).standing;
+    let good = replicas.iter().filter(|(_, fare)| *fare == Fare::Good).map(|(replica, _)| *replica);
+    let Some(keeper) = good.min_by_key(|replica| standing(replica) != Standing::Ready) else { return };
+    if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {
+        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shef_common::{
-        clock::WallMs,
+        clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{ServiceSpec, Template},
+        spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
+        status::{Health, ReplicaState, ReplicaStatus},
     };
 
-    use super::{super::record::Want, *};
+    use super::{
+        super::{knowledge::AWAY_PATIENCE, record::Want},
+        *,
+    };
+    use crate::membership::{HostCondition, Intent};
 
     /// One slot with a replica of each of these generations, of which the last is the newest.
     fn record(generations: &[u32]) -> ServiceRecord {
@@ -215,8 +219,8 @@ mod tests {
             name: name.clone(),
             replicas: 1,
             template: template(1),
-            on_disconnect: shef_common::spec::OnDisconnect::Keep,
-            rebalance: shef_common::spec::Rebalance::Off,
+            on_disconnect: OnDisconnect::Keep,
+            rebalance: Rebalance::Off,
         };
         let mut record = ServiceRecord::new(spec, WallMs(0));
         for (n, &generation) in (1..).zip(generations) {
@@ -230,6 +234,7 @@ mod tests {
                 node: NodeName::parse("h1").unwrap(),
                 want: Want::Run,
                 attempt: 0,
+                moving: false,
             });
         }
         record
@@ -247,12 +252,12 @@ mod tests {
         let mut record = record(&[1, 2]);
         record.set_template(Template::of(ImageRef::parse("app:3").unwrap()).into());
         let mut know = Knowledge::default();
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [], "after a start of the master either may run");
+        assert_eq!(plan(&record, &know).retire, [], "after a start of the master either may run");
         let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
         let second = record.replicas[1].id.clone();
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second]);
+        assert_eq!(plan(&record, &know).retire, [second]);
         hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first]);
+        assert_eq!(plan(&record, &know).retire, [first]);
     }
 
     #[test]
@@ -261,8 +266,118 @@ mod tests {
         let mut know = Knowledge::default();
         let first = hears(&mut know, 1, ReplicaState::Pulling, Health::Healthy);
         let second = hears(&mut know, 2, ReplicaState::Running, Health::Unhealthy);
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [first], "one that runs, though unwell, is worth more than a pull");
+        assert_eq!(plan(&record, &know).retire, [first], "one that runs, though unwell, is worth more than a pull");
         hears(&mut know, 1, ReplicaState::Running, Health::Unhealthy);
-        assert_eq!(plan(&record, &know, MonoMs(0)).retire, [second]);
+        assert_eq!(plan(&record, &know).retire, [second]);
+    }
+
+    fn condition(standing: Standing) -> HostCondition {
+        HostCondition::of(standing)
+    }
+    fn h1() -> NodeName {
+        NodeName::parse("h1").unwrap()
+    }
+    fn placed(plan: &Plan) -> Vec<u32> {
+        plan.place.iter().map(|(place, _)| place.slot.0).collect()
+    }
+
+    #[test]
+    fn only_a_host_that_is_lost_loses_its_replicas() {
+        let record = record(&[1]);
+        let mut know = Knowledge::default();
+        hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        let held = HostCondition { held: true, ..condition(Standing::Down) };
+        let stay = [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
+        for kept in stay.map(condition).into_iter().chain([held]) {
+            know.host_changed(&h1(), kept, true);
+            assert_eq!(plan(&record, &know), Plan::default(), "{kept:?}");
+        }
+        know.host_changed(&h1(), condition(Standing::Down), true);
+        assert_eq!(placed(&plan(&record, &know)), [0]);
+    }
+
+    #[test]
+    fn what_failed_on_a_host_that_is_lost_since_is_placed_without_a_delay() {
+        let record = record(&[1]);
+        let mut know = Knowledge::default();
+        let id = hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
+        know.retry_at.insert(id, MonoMs(10_000));
+        assert_eq!(plan(&record, &know).wake_at, Some(MonoMs(10_000)));
+        know.host_changed(&h1(), condition(Standing::Down), true);
+        assert_eq!(plan(&record, &know).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+    }
+
+    #[test]
+    fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after_a_while() {
+        let record = record(&[1]);
+        let id = record.replicas[0].id.clone();
+        for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {
+            let mut know = Knowledge::default();
+            know.fresh.insert(id.clone());
+            know.host_changed(&h1(), condition(standing), true);
+            let at = MonoMs(0) + AWAY_PATIENCE;
+            assert_eq!(plan(&record, &know), Plan { wake_at: Some(at), ..Plan::default() }, "{standing:?}");
+            know.it_is(at);
+            assert_eq!(placed(&plan(&record, &know)), [0], "{standing:?}");
+            assert_eq!(plan(&record, &know).retire, [], "it goes when another runs");
+            hears(&mut know, 1, ReplicaState::Starting, Health::Healthy);
+            assert_eq!(plan(&record, &know), Plan::default(), "it has come about after all");
+            // Placed before our own start, it may have run there for long.
+            let mut know = Knowledge::default();
+            know.host_changed(&h1(), condition(standing), true);
+            know.it_is(at + DurationMs(1));
+            assert_eq!(plan(&record, &know), Plan::default());
+        }
+    }
+
+    #[test]
+    fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
+        let record = record(&[1]);
+        let mut know = Knowledge::default();
+        let id = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+        know.host_changed(&h1(), drained, true);
+        assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![]));
+        know.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
+        assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![id]));
+    }
+
+    #[test]
+    fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
+        let record = record(&[1, 1]);
+        let mut record = record;
+        record.replicas[1].node = NodeName::parse("h2").unwrap();
+        let mut know = Knowledge::default();
+        let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+        know.host_changed(&h1(), drained, true);
+        know.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
+        let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+        assert_eq!(plan(&record, &know), Plan::default());
+        know.host_changed(&record.replicas[1].node, condition(Standing::Ready), true);
+        assert_eq!(plan(&record, &know).retire, [first]);
+    }
+
+    #[test]
+    fn a_move_that_fails_leaves_the_original_where_it_is() {
+        let mut record = record(&[1, 1]);
+        record.replicas[0].moving = true;
+        let mut know = Knowledge::default();
+        let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        assert_eq!(plan(&record, &know), Plan::default(), "its replacement is on its way");
+        let second = hears(&mut know, 2, ReplicaState::Failed, Health::Healthy);
+        assert_eq!(plan(&record, &know), Plan { stay: vec![first], ..Plan::default() });
+        record.replicas[0].moving = false;
+        assert_eq!(plan(&record, &know).retire, [second]);
+    }
+
+    #[test]
+    fn a_lost_replacement_does_not_block_its_slot() {
+        let mut record = record(&[1, 2]);
+        record.replicas[1].node = NodeName::parse("h2").unwrap();
+        let mut know = Knowledge::default();
+        hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        know.host_changed(&record.replicas[1].node, condition(Standing::Down), true);
+        assert_eq!(placed(&plan(&record, &know)), [0]);
     }
 }

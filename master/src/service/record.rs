@@ -28,6 +28,9 @@ pub struct ServiceRecord {
     /// with what further hosts bring.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
+    /// A rebalance that a user asked for and that is not through, with its moves a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalancing: Option<u32>,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
     /// Templates of earlier generations that replicas still run.
@@ -51,6 +54,9 @@ pub struct ReplicaRecord {
     /// How many replicas of this slot failed in a row before it.
     #[serde(default)]
     pub attempt: u32,
+    /// A rebalance has another replica take its slot, on another host; it runs until that one does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moving: bool,
 }
 
 /// What the master wants of a replica.
@@ -72,6 +78,7 @@ impl ServiceRecord {
             generation: Generation(1),
             deleted: false,
             imported: false,
+            rebalancing: None,
             created: now,
             updated: now,
             replicas: Vec::new(),
@@ -117,6 +124,12 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
+    /// Gives up the move of these replicas, and the rebalance that a user asked for with it.
+    pub fn stay(&mut self, ids: &[ReplicaId]) {
+        self.replicas.iter_mut().filter(|replica| ids.contains(&replica.id)).for_each(|replica| replica.moving = false);
+        self.rebalancing = None;
+    }
+
     /// Drops everything on hosts that are forgotten: nothing runs there any more, by an operator's word.
     pub fn forget_hosts(&mut self, forgotten: impl Fn(&NodeName) -> bool) {
         self.replicas.retain(|replica| !forgotten(&replica.node));
@@ -138,6 +151,8 @@ pub struct Changes {
     pub orders: BTreeMap<NodeName, (Vec<Assignment>, Vec<ReplicaId>)>,
     /// Hosts that run one replica less, once for each.
     pub vacated: Vec<NodeName>,
+    /// Replicas that are to run and were not in the record before.
+    pub placed: Vec<ReplicaId>,
 }
 
 /// The difference between what was durable and what is.
@@ -147,18 +162,21 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
         record.into_iter().flat_map(|record| &record.replicas).map(|r| (r.id.clone(), r.clone())).collect()
     };
     let (before, after) = (index(old), index(new));
+    // Of what an agent is told of a replica only this can change.
+    let amended = old.zip(new).is_some_and(|(old, new)| old.spec.on_disconnect != new.spec.on_disconnect);
     let mut changes = Changes::default();
     for (id, replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
         match (was, replica.want) {
-            (None, Want::Run) => {
+            (was, Want::Run) if was.is_none() || amended && was == Some(Want::Run) => {
+                changes.placed.extend(was.is_none().then(|| id.clone()));
                 let assignment = new.map(|record| record.assignment(replica));
                 changes.orders.entry(replica.node.clone()).or_default().0.extend(assignment);
             }
             (None | Some(Want::Run), Want::Remove) => {
                 changes.orders.entry(replica.node.clone()).or_default().1.push(id.clone());
             }
-            (Some(Want::Run), Want::Run) | (Some(Want::Remove), _) => {}
+            (None | Some(Want::Run | Want::Remove), Want::Run) | (Some(Want::Remove), Want::Remove) => {}
         }
     }
     for (id, replica) in &before {

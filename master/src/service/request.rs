@@ -4,7 +4,7 @@ use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, Version},
     protocol::Assignment,
-    spec::ServiceSpec,
+    spec::{OnDisconnect, Rebalance, ServiceSpec},
 };
 
 use super::record::{ReplicaRecord, ServiceRecord, Want};
@@ -36,6 +36,18 @@ pub enum Request {
         /// Refuse if that is the number already.
         must_change: bool,
     },
+    /// Change some of the spec, and leave the template.
+    Change {
+        /// What is to be another.
+        change: Change,
+        /// The condition on the version.
+        expect: Expect,
+    },
+    /// Move replicas to hosts with fewer of them, until they are balanced once.
+    Rebalance {
+        /// At most so many a minute: 1 to [`shef_common::spec::MAX_MOVES_PER_MINUTE`].
+        per_minute: u32,
+    },
     /// Delete the service.
     Delete {
         /// The condition on the version.
@@ -48,6 +60,17 @@ pub enum Request {
         /// What it holds of this service.
         holds: Vec<Assignment>,
     },
+}
+
+/// Parts of a spec; those that are `None` stay as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// How many replicas.
+    pub replicas: Option<u32>,
+    /// What an agent does with them when no master is heard of for long.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// Whether they are moved to hosts that have room.
+    pub rebalance: Option<Rebalance>,
 }
 
 /// `If-Match`: which version the request was made for.
@@ -135,6 +158,23 @@ impl Request {
                 live.updated = now;
                 Ok(Applied::Changed)
             }
+            Self::Change { change, expect } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                check(expect)?;
+                let Change { replicas, on_disconnect, rebalance } = *change;
+                let spec = ServiceSpec {
+                    replicas: replicas.unwrap_or(live.spec.replicas),
+                    on_disconnect: on_disconnect.unwrap_or(live.spec.on_disconnect),
+                    rebalance: rebalance.unwrap_or(live.spec.rebalance),
+                    ..live.spec.clone()
+                };
+                Ok(replace(live, &spec, now))
+            }
+            Self::Rebalance { per_minute } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                let asked = live.rebalancing.replace(*per_minute);
+                Ok(if asked == Some(*per_minute) { Applied::Unchanged } else { Applied::Changed })
+            }
             Self::Delete { expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
@@ -176,6 +216,7 @@ fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs) -> Applied
     if live.spec == *spec {
         return Applied::Unchanged;
     }
+    (live.spec.on_disconnect, live.spec.rebalance) = (spec.on_disconnect, spec.rebalance);
     live.spec.replicas = spec.replicas;
     live.imported = false;
     if live.spec.template != spec.template {
@@ -196,8 +237,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             name: newest.service.clone(),
             replicas: 0,
             template: newest.template.clone(),
-            on_disconnect: shef_common::spec::OnDisconnect::Keep,
-            rebalance: shef_common::spec::Rebalance::Off,
+            on_disconnect: newest.on_disconnect,
+            rebalance: Rebalance::Off,
         };
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });
@@ -219,6 +260,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             node: node.clone(),
             want: Want::Run,
             attempt: 0,
+            moving: false,
         });
         changed = true;
     }

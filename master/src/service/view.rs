@@ -1,5 +1,7 @@
 //! A service as readers see it: made by its core at every change, read from memory.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
@@ -9,9 +11,10 @@ use shef_common::{
 };
 
 use super::{
-    plan::{Fare, Knowledge},
+    knowledge::{Fare, Knowledge},
     record::{ReplicaRecord, ServiceRecord, Want},
 };
+use crate::{membership::Standing, scheduler::Refusal};
 
 /// A service and how it fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct ServiceView {
     /// The engine's reason, when replicas failed and nothing but a retry is to come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
+    /// A rebalance that was asked for and is not through: its moves a minute, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalancing: Option<u32>,
     /// When it was created.
     pub created: WallMs,
     /// When its user changed it last.
@@ -69,7 +75,9 @@ pub struct ReplicaView {
     pub state: ReplicaState,
     /// How it fares while it runs.
     pub health: Health,
-    /// Whether its host is down, so that the state is only the last known.
+    /// Whether its host is there; unless it is ready, the state is only the last known.
+    pub host: Standing,
+    /// Whether its host is down and what is lost there is replaced.
     pub host_down: bool,
     /// Why it failed or is unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,49 +87,63 @@ pub struct ReplicaView {
     pub container_id: Option<String>,
     /// How often its container was made or started anew.
     pub restarts: u32,
+    /// The code with which its process ended last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// The last lines that it wrote before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_log_lines: Vec<String>,
     /// Since when it is in this state, by the host's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<WallMs>,
 }
 
 /// Builds the view of `record`.
-pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host: Option<&str>) -> ServiceView {
-    let mut missing = Vec::new();
-    let (mut running, mut wanted, mut coming) = (0_u32, 0_u32, 0_u32);
+pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host: Option<&Refusal>) -> ServiceView {
+    let (mut missing, left_behind) = removals(record, know);
+    let (mut wanted, mut coming) = (0_u32, 0_u32);
+    let mut running = BTreeSet::new();
     let mut failing = None;
-    // Nobody waits for a host that may never come back.
-    let mut left_behind = 0;
-    for replica in &record.replicas {
-        let reason = know.observed.get(&replica.id).and_then(|status| status.reason.as_deref());
-        if replica.want == Want::Remove {
-            let down = know.down.contains(&replica.node);
-            left_behind += usize::from(down);
-            let waits = if down { ", which is down" } else { "" };
-            missing.push(format!("{} is still to be removed from {}{waits}", replica.id, replica.node));
-            continue;
-        }
+    let no_place = no_host.map(|refusal| refusal.reason.as_str());
+    for replica in record.wanted() {
         wanted += 1;
+        let (id, node) = (&replica.id, &replica.node);
+        let reason = know.observed.get(id).and_then(|status| status.reason.as_deref());
+        let condition = know.condition(node);
         match know.fare(record, replica) {
-            Fare::Good => running += 1,
+            Fare::Good => {
+                running.insert(replica.slot);
+                if condition.held {
+                    missing.push(format!("{id} is on {node}: {HELD}"));
+                }
+            }
             Fare::Coming => {
                 coming += 1;
                 missing.push(in_progress(replica, know, reason));
             }
             Fare::Failed => {
                 let reason = reason.unwrap_or("its host gave no reason");
-                missing.push(format!("{} failed on {}: {reason}", replica.id, replica.node));
+                missing.push(format!("{id} failed on {node}: {reason}"));
                 failing = Some(reason.to_owned());
             }
-            Fare::Old => missing.push(format!("{} on {} still runs an earlier generation", replica.id, replica.node)),
-            Fare::Lost => missing.push(format!("{} is on {}, which is down", replica.id, replica.node)),
+            Fare::Old => missing.push(format!("{id} on {node} still runs an earlier generation")),
+            Fare::Leaving => {
+                if know.runs(replica) {
+                    running.insert(replica.slot);
+                }
+                missing.push(leaving(replica, condition.is_leaving(), no_place));
+            }
+            Fare::Stranded => missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing))),
+            Fare::Lost => missing.push(format!("{id} is on {node}, which is down")),
         }
     }
     let unplaced = record.spec.replicas.saturating_sub(wanted);
     if unplaced > 0 && !record.deleted {
-        let why = no_host.unwrap_or("about to be placed");
+        let why = no_place.unwrap_or("about to be placed");
         missing.push(format!("{unplaced} of {} replicas have no host: {why}", record.spec.replicas));
     }
-    if coming > 0 || unplaced > 0 && no_host.is_none() {
+    let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
+    if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
     }
     let state = match (record.deleted, missing.len() == left_behind) {
@@ -129,26 +151,85 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         (false, true) => ServiceState::Running,
         (false, false) => ServiceState::Pending,
     };
+    let failing = failing.or_else(|| no_place.filter(|_| unplaced > 0 && !may_be_placed).map(str::to_owned));
     ServiceView {
         spec: record.spec.clone(),
         generation: record.generation,
         version,
         state,
-        running,
+        running: u32::try_from(running.len()).unwrap_or(u32::MAX),
         missing,
-        failing: failing.or_else(|| no_host.filter(|_| unplaced > 0).map(str::to_owned)),
+        failing,
+        rebalancing: record.rebalancing,
         created: record.created,
         updated: record.updated,
         replica_states: record.replicas.iter().map(|replica| replica_view(replica, know)).collect(),
     }
 }
 
+/// What hosts have still to remove, and how many of these lines nobody waits
+/// for, as their hosts may never come back.
+fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
+    let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
+    for replica in record.replicas.iter().filter(|replica| replica.want == Want::Remove) {
+        by_host.entry(&replica.node).or_default().push(&replica.id);
+    }
+    let (mut missing, mut left_behind) = (Vec::new(), 0);
+    for (node, replicas) in by_host {
+        let standing = know.condition(node).standing;
+        if record.deleted && standing != Standing::Ready {
+            missing.push(format!("deleting, waiting for host {node}, which {}", is(standing)));
+            continue;
+        }
+        left_behind += if standing == Standing::Down { replicas.len() } else { 0 };
+        let waits = if standing == Standing::Ready { String::new() } else { format!(", which {}", is(standing)) };
+        missing.extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
+    }
+    (missing, left_behind)
+}
+
+const HELD: &str = "its host is down; replacement is on hold (brake)";
+
+/// What is true of a host: "which ...".
+const fn is(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Awaited => "is awaited",
+        Standing::Ready => "is ready",
+        Standing::Suspect => "is suspect",
+        Standing::AgentDown => "has no agent",
+        Standing::EngineDown => "has no engine",
+        Standing::Down => "is down",
+    }
+}
+
+fn leaving(replica: &ReplicaRecord, drained: bool, no_place: Option<&str>) -> String {
+    let (id, node) = (&replica.id, &replica.node);
+    match (drained, no_place) {
+        (true, Some(why)) => format!("{id} stays on {node}, which is drained: {why}"),
+        (true, None) => format!("{id} is to leave {node}, which is drained, once its replacement runs"),
+        (false, _) => format!("{id} moves from {node} to a host with fewer replicas, once its replacement runs"),
+    }
+}
+
 fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) -> String {
     let (id, node) = (&replica.id, &replica.node);
-    match know.observed.get(id).map_or(ReplicaState::Assigned, |status| status.state) {
+    let condition = know.condition(node);
+    if condition.held {
+        return format!("{id} is on {node}: {HELD}");
+    }
+    let state = know.observed.get(id).map_or(ReplicaState::Assigned, |status| status.state);
+    if condition.standing != Standing::Ready && state != ReplicaState::Running {
+        return format!("{id} waits for {node}, which {}", is(condition.standing));
+    }
+    match state {
         ReplicaState::Pulling => format!("{id} waits on {node} for its image"),
         ReplicaState::Running => format!("{id} runs on {node}, but is unhealthy: {}", reason.unwrap_or("no reason given")),
-        _ => format!("{id} is being started on {node}"),
+        ReplicaState::Pending
+        | ReplicaState::Assigned
+        | ReplicaState::Starting
+        | ReplicaState::Stopping
+        | ReplicaState::Stopped
+        | ReplicaState::Failed => format!("{id} is being started on {node}"),
     }
 }
 
@@ -162,10 +243,13 @@ fn replica_view(replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
         want: replica.want,
         state: status.map_or(ReplicaState::Assigned, |status| status.state),
         health: status.map_or(Health::Healthy, |status| status.health),
-        host_down: know.down.contains(&replica.node),
+        host: know.condition(&replica.node).standing,
+        host_down: know.condition(&replica.node).is_lost(),
         reason: status.and_then(|status| status.reason.clone()),
         container_id: status.and_then(|status| status.container_id.clone()),
         restarts: status.map_or(0, |status| status.restarts),
+        exit_code: status.and_then(|status| status.exit_code),
+        last_log_lines: status.map(|status| status.last_log_lines.clone()).unwrap_or_default(),
         since: status.map(|status| status.since),
     }
 }

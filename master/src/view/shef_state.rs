@@ -281,10 +281,13 @@ mod tests {
             want: Want::Run,
             state: ReplicaState::Running,
             health: Health::Healthy,
+            host: crate::membership::Standing::Ready,
             host_down: false,
             reason: None,
             container_id: Some(format!("{n:064}")),
             restarts: 0,
+            exit_code: None,
+            last_log_lines: Vec::new(),
             since: None,
         };
         let view = ServiceView {
@@ -301,6 +304,7 @@ mod tests {
             running: u32::try_from(nodes.len()).unwrap(),
             missing: Vec::new(),
             failing: None,
+            rebalancing: None,
             created: WallMs(1),
             updated: WallMs(1),
             replica_states: (0..).zip(nodes).map(replica).collect(),

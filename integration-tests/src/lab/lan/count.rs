@@ -10,9 +10,16 @@ use super::{
 };
 
 impl Lan {
+    /// How often the master has called a host down, in all its runs.
+    #[must_use]
+    pub fn called_down(&self) -> usize {
+        self.master.process.said().lines().filter(|line| line.contains("host changed") && line.contains("standing=Down")).count()
+    }
+
     /// Every container of ours on the hosts whose engine runs, by host and name.
     pub async fn by_host(&mut self) -> BTreeMap<String, BTreeMap<String, Seen>> {
-        let running = self.hosts.iter_mut().filter_map(|host| host.engine.is_running().then_some((host.name.clone(), host.socket())));
+        let running =
+            self.hosts.iter_mut().filter_map(|host| host.engine.is_running().then_some((host.name.clone(), host.socket())));
         join_all(running.map(|(name, socket)| async move { (name, socket.managed().await) })).await.into_iter().collect()
     }
 

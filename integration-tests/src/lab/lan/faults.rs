@@ -130,7 +130,11 @@ impl Lan {
             for other in others.chain(self.master_namespace.as_ref()) {
                 for (table, chain, words) in diversion(agent, to_agent.address) {
                     // Another host's healing may have taken it away already.
-                    let _ = rule(other, table, &[&["-D", chain], words.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat());
+                    let _ = rule(
+                        other,
+                        table,
+                        &[&["-D", chain], words.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat(),
+                    );
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! registry. All of it goes with its owner, and what an owner that was killed
 //! left is taken away when the next one starts.
 
+pub mod command;
 pub mod count;
 pub mod delay;
 pub mod faults;
@@ -15,12 +16,12 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use futures_util::future::join_all;
 
-pub use self::{faults::Cut, host::Host};
 use self::{
     delay::DelayProxy,
     host::REGISTRY_PORT,
     net::{Namespace, Net},
 };
+pub use self::{faults::Cut, host::Host};
 use super::{redis::LabRedis, registry::LabRegistry, shef::Master};
 
 /// Where the master's API listens.
@@ -120,7 +121,8 @@ impl Lan {
         let inside: PathBuf = own.as_ref().map(Namespace::path).or(shared).ok_or("the master's host is none of the lab's")?;
 
         let redis = if plan.redis { Some(LabRedis::start_at((net.address(), REDIS_PORT).into()).await) } else { None };
-        let registry = if plan.registry { Some(LabRegistry::start_at((net.address(), REGISTRY_PORT).into()).await) } else { None };
+        let registry =
+            if plan.registry { Some(LabRegistry::start_at((net.address(), REGISTRY_PORT).into()).await) } else { None };
         let settings: Vec<(&str, &str)> = plan.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut master = Master::at(address, &net.dir(), &settings);
         store::prepare(&mut master, redis.as_ref(), plan.disk_mb)?;

@@ -48,7 +48,7 @@ impl Net {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         requirements()?;
         sweep::sweep();
-        let letter = char::from(b'a' + (COUNT.fetch_add(1, Relaxed) % 26) as u8);
+        let letter = char::from_digit(COUNT.fetch_add(1, Relaxed) % 26 + 10, 36).unwrap_or('a');
         let owner = std::process::id();
         let net = Self { id: format!("{owner}{letter}"), subnet: free_subnet(owner)? };
         let dir = net.dir();
@@ -111,13 +111,16 @@ impl Net {
     /// If there cannot be so many.
     pub fn for_host(&self, n: usize) -> Result<Namespace, String> {
         assert!((1..=MAX_HOSTS).contains(&n), "a host's number is 1 to {MAX_HOSTS}, not {n}");
-        self.namespace(&format!("h{n}"), FIRST_HOST + n as u8 - 1)
+        self.namespace(&format!("h{n}"), self.address_of_host(n).octets()[3])
     }
 
     /// The address of host `n`, counted from 1, whether it has been made or not.
+    ///
+    /// # Panics
+    /// If there cannot be so many.
     #[must_use]
     pub fn address_of_host(&self, n: usize) -> Ipv4Addr {
-        self.host(FIRST_HOST + n as u8 - 1)
+        self.host(u8::try_from(usize::from(FIRST_HOST) + n - 1).expect("so many hosts have addresses"))
     }
 
     fn namespace(&self, short: &str, last: u8) -> Result<Namespace, String> {
@@ -185,16 +188,18 @@ impl Namespace {
 }
 
 /// The directory of the lab `id`.
-pub(super) fn dir_of(id: &str) -> PathBuf {
+#[must_use]
+pub fn dir_of(id: &str) -> PathBuf {
     PathBuf::from(ROOT).join(id)
 }
 
 /// A subnet that no route of the machine leads to.
 fn free_subnet(seed: u32) -> Result<(u8, u8), String> {
     let routes = run(&["ip", "-4", "route", "show", "table", "all"])?;
-    let candidates = (seed..seed + 10_000).map(|n| ((200 + n / 256 % 50) as u8, (n % 256) as u8));
-    let mut free = candidates.filter(|(a, b)| !routes.contains(&format!("10.{a}.{b}.")));
-    free.next().ok_or_else(|| "no subnet of 10.200.0.0/10 is free".to_owned())
+    let candidates = (seed..seed + 10_000).map(|n| [n / 256 % 50 + 200, n % 256]);
+    let mut free = candidates.filter(|[a, b]| !routes.contains(&format!("10.{a}.{b}.")));
+    let bytes = |[a, b]: [u32; 2]| Some((u8::try_from(a).ok()?, u8::try_from(b).ok()?));
+    free.next().and_then(bytes).ok_or_else(|| "no subnet of 10.200.0.0/10 is free".to_owned())
 }
 
 /// Whether the machine has what a lab needs.
@@ -202,9 +207,13 @@ fn requirements() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("a lab makes network namespaces and starts engines: run it as root".to_owned());
     }
-    for (program, package) in
-        [("ip", "iproute2"), ("iptables", "iptables"), ("nsenter", "util-linux"), ("setpriv", "util-linux"), ("dockerd", "docker.io")]
-    {
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("iptables", "iptables"),
+        ("nsenter", "util-linux"),
+        ("setpriv", "util-linux"),
+        ("dockerd", "docker.io"),
+    ] {
         let found = Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status();
         if !found.is_ok_and(|status| status.success()) {
             return Err(format!("the program {program} is missing; on Debian it is in the package {package}"));

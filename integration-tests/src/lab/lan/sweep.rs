@@ -154,7 +154,7 @@ fn remove_cgroups(id: &str) {
     }
     for _ in 0..ROUNDS {
         // The kernel lets go of a process's cgroup a moment after its end.
-        if cgroups(id).iter().fold(true, |all, group| remove(group) && all) {
+        if cgroups(id).iter().filter(|group| !remove(group)).count() == 0 {
             return;
         }
         thread::sleep(Duration::from_millis(20));
@@ -163,7 +163,8 @@ fn remove_cgroups(id: &str) {
 
 /// The names in `directory` that belong to the lab `id`.
 fn named(directory: &str, id: &str) -> Vec<String> {
-    let names = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| id_in(name).as_deref() == Some(id)).collect()
 }
 

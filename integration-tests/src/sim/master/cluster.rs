@@ -106,15 +106,8 @@ impl World {
             return self.replied(master, &name, reply, Err(Refused::NotFound));
         }
         if !master.members.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.down());
+            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.conditions());
             self.add_service(master, name.clone(), core, Vec::new());
-            let conditions: Vec<_> = master.cluster.conditions().iter().map(|(node, is)| (node.clone(), *is)).collect();
-            let actor = master.members.get(&name).map(|member| member.actor);
-            for (node, condition) in conditions.into_iter().filter(|(_, condition)| !condition.takes_replicas()) {
-                if let Some(actor) = actor {
-                    master.post(actor, Mail::HostChanged(HostChanged { node, condition, why: None }));
-                }
-            }
         }
         if let Some(member) = master.members.get_mut(&name) {
             member.asked += 1;

@@ -452,9 +452,8 @@ impl World {
 fn scheduler_mail(master: &mut Master, mail: Mail) {
     match mail {
         Mail::Schedule { from, ask } => {
-            let give_up = master.scheduler.shrink(&ask.service, &ask.candidates, ask.give_up);
-            let placement = master.scheduler.place(&ask.service, &ask.place);
-            master.post(from, Mail::Scheduled(Scheduled { placement, give_up }));
+            let scheduled = master.scheduler.answer(&ask.service, &ask.question);
+            master.post(from, Mail::Scheduled(scheduled));
         }
         Mail::Occupy(service, nodes) => nodes.iter().for_each(|node| master.scheduler.occupy(&service, node)),
         Mail::Vacate(service, nodes) => nodes.iter().for_each(|node| master.scheduler.vacate(&service, node)),

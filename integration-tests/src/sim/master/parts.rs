@@ -66,11 +66,8 @@ impl World {
             }
             let name = service.name.clone();
             match effect {
-                ServiceEffect::Schedule { place, candidates, give_up } => {
-                    master.post(
-                        SCHEDULER,
-                        Mail::Schedule { from: actor, ask: Schedule { service: name, place, candidates, give_up } },
-                    );
+                ServiceEffect::Schedule(question) => {
+                    master.post(SCHEDULER, Mail::Schedule { from: actor, ask: Schedule { service: name, question } });
                 }
                 ServiceEffect::Commit { expect, record } => {
                     self.note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_deref())));

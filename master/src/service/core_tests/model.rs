@@ -14,12 +14,12 @@ use shef_common::{
 use super::super::{
     core::ServiceCore,
     events::{Effect, Event, Ticket},
-    record::ServiceRecord,
+    record::{ReplicaRecord, ServiceRecord},
     request::{Accepted, Expect, Refused, Request},
     view::ServiceView,
 };
-use crate::membership::{HostCondition, Standing};
-use crate::scheduler::{Scheduled, SchedulerCore};
+use crate::membership::{HostCondition, Intent, Standing};
+use crate::scheduler::SchedulerCore;
 
 pub(super) fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -47,6 +47,9 @@ pub(super) fn scale(replicas: u32) -> Request {
     Request::Scale { replicas, expect: Expect::Any, must_change: true }
 }
 
+/// What a host is to run and to remove.
+type Told = (Vec<Assignment>, Vec<ReplicaId>);
+
 /// Everything around the core, as simple as it can be, and in the hands of the test.
 pub(super) struct Model {
     pub(super) core: ServiceCore,
@@ -56,6 +59,7 @@ pub(super) struct Model {
     pub(super) pending: VecDeque<Event>,
     pub(super) hosts: BTreeMap<NodeName, BTreeMap<ReplicaId, ReplicaState>>,
     pub(super) unreachable: BTreeSet<NodeName>,
+    pub(super) forgotten: BTreeSet<NodeName>,
     pub(super) fails: bool,
     pub(super) answers: BTreeMap<Ticket, Result<Accepted, Refused>>,
     pub(super) asked: Ticket,
@@ -67,6 +71,11 @@ pub(super) struct Model {
     pub(super) starts: u64,
     pub(super) created: u64,
     pub(super) deleted: u64,
+    /// What hosts that are out of reach have still to be told.
+    undelivered: BTreeMap<NodeName, Vec<Told>>,
+    conditions: BTreeMap<NodeName, HostCondition>,
+    /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come about later.
+    given_up: BTreeSet<NodeName>,
 }
 
 impl Model {
@@ -74,13 +83,14 @@ impl Model {
         let mut scheduler = SchedulerCore::default();
         (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
         Self {
-            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, BTreeSet::new()),
+            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new()),
             scheduler,
             durable: None,
             in_commit: None,
             pending: VecDeque::new(),
             hosts: (0..hosts).map(|n| (node(n), BTreeMap::new())).collect(),
             unreachable: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             fails: false,
             answers: BTreeMap::new(),
             asked: 0,
@@ -92,6 +102,9 @@ impl Model {
             starts: 0,
             created: 0,
             deleted: 0,
+            undelivered: BTreeMap::new(),
+            conditions: BTreeMap::new(),
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -102,6 +115,7 @@ impl Model {
 
     pub(super) fn ask(&mut self, request: Request) -> Ticket {
         self.asked += 1;
+        self.now.wall.0 += 1;
         self.event(Event::Request(self.asked, request));
         self.asked
     }
@@ -109,15 +123,18 @@ impl Model {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Schedule { place, candidates, give_up } => {
+                Effect::Schedule(question) => {
                     let name = ServiceName::parse("web").unwrap();
-                    let give_up = self.scheduler.shrink(&name, &candidates, give_up);
-                    let placement = self.scheduler.place(&name, &place);
-                    self.pending.push_back(Event::Scheduled(Scheduled { placement, give_up }));
+                    let scheduled = self.scheduler.answer(&name, &question);
+                    for (_, node) in scheduled.placement.chosen.iter().chain(&scheduled.moved) {
+                        assert!(self.condition(node).takes_replicas(), "{node} takes nothing: {:?}", self.condition(node));
+                    }
+                    self.pending.push_back(Event::Scheduled(scheduled));
                 }
                 Effect::Commit { expect, record } => {
                     assert!(self.in_commit.is_none(), "two records on their way at once");
                     assert_eq!(expect, self.durable.as_ref().map(|(version, _)| *version));
+                    self.retires_only_what_may_go(record.as_deref());
                     self.in_commit = Some((expect, record.map(|record| *record)));
                 }
                 Effect::Reply(ticket, answer) => {
@@ -145,19 +162,54 @@ impl Model {
 
     pub(super) fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
         let record = self.durable.as_ref().map(|(_, record)| record);
-        let holds = self.hosts.entry(node.clone()).or_default();
         for assignment in set {
             let durable = record.is_some_and(|record| record.wanted().any(|r| r.id == assignment.replica && r.node == *node));
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
-            let state = if self.fails { ReplicaState::Failed } else { ReplicaState::Running };
-            // What the host holds already is as it is.
-            holds.entry(assignment.replica.clone()).or_insert(state);
         }
         for id in remove {
             let wanted = record.is_some_and(|record| record.wanted().any(|replica| replica.id == *id));
             assert!(!wanted, "{id} is removed although it is wanted");
+        }
+        if self.unreachable.contains(node) {
+            self.undelivered.entry(node.clone()).or_default().push((set.to_vec(), remove.to_vec()));
+        } else {
+            self.deliver(node, set, remove);
+        }
+    }
+
+    fn deliver(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
+        let state = if self.fails { ReplicaState::Failed } else { ReplicaState::Running };
+        let holds = self.hosts.entry(node.clone()).or_default();
+        for assignment in set {
+            // What the host holds already is as it is.
+            holds.entry(assignment.replica.clone()).or_insert(state);
+        }
+        for id in remove {
             holds.insert(id.clone(), ReplicaState::Stopped);
         }
+    }
+
+    fn runs(&self, id: &ReplicaId) -> bool {
+        self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
+    }
+
+    /// What runs is retired only because fewer or other replicas are wanted,
+    /// because another of its slot runs, or because a deadline has passed.
+    fn retires_only_what_may_go(&self, new: Option<&ServiceRecord>) {
+        let Some((_, old)) = &self.durable else { return };
+        let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else { return };
+        let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
+        for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
+            let scaled_down = !slots.contains(&gone.slot) && slots.len() >= new.spec.replicas as usize;
+            let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || self.given_up.contains(&kept.node);
+            let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
+            let may_go = scaled_down || replaced || self.given_up.contains(&gone.node);
+            assert!(may_go || !self.runs(&gone.id), "{} runs and is retired: {old:?} {new:?}", gone.id);
+        }
+    }
+
+    fn condition(&self, node: &NodeName) -> HostCondition {
+        self.conditions.get(node).copied().unwrap_or_else(|| standing(true))
     }
 
     /// The hosts tell what they hold.
@@ -233,14 +285,14 @@ impl Model {
             self.answers.entry(ticket).or_insert_with(|| Err(Refused::Store("no answer".to_owned())));
         }
         self.scheduler = SchedulerCore::default();
-        for host in self.hosts.keys().filter(|host| !self.unreachable.contains(*host)) {
-            self.scheduler.host_changed(host.clone(), standing(true));
+        for host in self.hosts.keys().filter(|host| !self.forgotten.contains(*host)) {
+            self.scheduler.host_changed(host.clone(), self.condition(host));
         }
         self.starts += 1;
         let seed = 1_000 + self.starts;
         let (core, effects) = match self.durable.clone() {
             Some((version, record)) => ServiceCore::recover(version, record, seed, self.now),
-            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, BTreeSet::new()), vec![]),
+            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new()), vec![]),
         };
         self.core = core;
         self.carry_out(effects);
@@ -251,16 +303,50 @@ impl Model {
     }
 
     pub(super) fn host(&mut self, n: usize, up: bool) {
-        self.scheduler.host_changed(node(n), standing(up));
-        if up {
-            self.unreachable.remove(&node(n));
+        self.is(n, standing(up));
+    }
+
+    /// The host is in another condition; only one that is ready hears and tells.
+    pub(super) fn is(&mut self, n: usize, condition: HostCondition) {
+        let node = node(n);
+        self.scheduler.host_changed(node.clone(), condition);
+        self.conditions.insert(node.clone(), condition);
+        self.given_up.extend(condition.overdue.then(|| node.clone()));
+        self.forgotten.remove(&node);
+        if condition.standing == Standing::Ready {
+            self.unreachable.remove(&node);
+            for (set, remove) in self.undelivered.remove(&node).unwrap_or_default() {
+                self.deliver(&node, &set, &remove);
+            }
         } else {
-            self.unreachable.insert(node(n));
+            self.unreachable.insert(node.clone());
         }
-        self.event(Event::HostChanged { node: node(n), condition: standing(up) });
+        self.event(Event::HostChanged { node, condition });
+    }
+
+    /// An operator says that the host is gone for good: nobody hears of it again.
+    pub(super) fn forget(&mut self, n: usize) {
+        let node = node(n);
+        self.scheduler.forget(&node);
+        self.hosts.insert(node.clone(), BTreeMap::new());
+        self.undelivered.remove(&node);
+        self.unreachable.insert(node.clone());
+        self.conditions.insert(node.clone(), standing(false));
+        self.forgotten.insert(node.clone());
+        self.given_up.insert(node.clone());
+        self.event(Event::HostForgotten { node });
+    }
+
+    /// How many run for all that a host's condition tells: those that a user could reach.
+    pub(super) fn on(&self, n: usize) -> usize {
+        self.hosts[&node(n)].values().filter(|state| **state == ReplicaState::Running).count()
     }
 }
 
-fn standing(up: bool) -> HostCondition {
+pub(super) fn standing(up: bool) -> HostCondition {
     HostCondition::of(if up { Standing::Ready } else { Standing::Down })
+}
+
+pub(super) fn drained() -> HostCondition {
+    HostCondition { intent: Intent::Drained { deadline: None }, ..standing(true) }
 }

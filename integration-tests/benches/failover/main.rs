@@ -1,0 +1,109 @@
+//! How long it takes from the loss of a host until what ran there runs elsewhere,
+//! beside what the engines alone need and beside Docker Swarm mode; and whether
+//! hosts are called down for nothing. See `docs/benchmarks.md`.
+
+mod cuts;
+#[path = "../cluster/floor.rs"]
+mod floor;
+mod samples;
+mod soak;
+mod swarm;
+
+use std::{process::ExitCode, time::Duration};
+
+use shef_integration_tests::lab::lan::{Lan, Plan};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "\
+cargo bench -p shef-integration-tests --bench failover [-- [OPTION ...]]
+
+  --cuts N         cut a host off N times, 0 to 500 [20]
+  --swarm-cuts N   the same for Docker Swarm mode on the same engines, 0 to 100 [3]
+  --soak SECONDS   count false alarms under lost packets, delays, busy cores and a slow
+                   engine, so long in each, 0 to 86400 [0: not at all]
+";
+
+/// What the command line asks for.
+#[derive(Clone, Copy)]
+struct Wish {
+    cuts: u32,
+    swarm_cuts: u32,
+    soak: Duration,
+}
+
+/// How many replicas are lost with a host.
+const LOST: u32 = 10;
+/// How long anything may take before it counts as failed.
+const LIMIT: Duration = Duration::from_mins(2);
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(wish) = parse(arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    actix_rt::System::new().block_on(async {
+        let stop = async {
+            let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        };
+        // Whatever was started belongs to the future that ends here, and ends with it.
+        tokio::select! {
+            done = run(wish) => match done {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    eprintln!("failover: {why}");
+                    ExitCode::FAILURE
+                }
+            },
+            () = stop => {
+                eprintln!("stopped; cleaning up");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
+    signal(kind).expect("signals can be listened to")
+}
+
+async fn run(wish: Wish) -> Result<(), String> {
+    // A host that is cut off again and again is to take replicas all the same.
+    let plan =
+        Plan { registry: true, ..Plan::hosts(3) }.with("SHEF_MASTER_FLAP_HOLD_MS", 1_000).with("SHEF_MASTER_LOG_LEVEL", "info");
+    let mut lan = Lan::start(&plan).await?;
+    if !wish.soak.is_zero() {
+        soak::run(&mut lan, wish.soak).await?;
+    }
+    if wish.cuts > 0 {
+        cuts::run(&mut lan, wish.cuts).await?;
+    }
+    if wish.swarm_cuts > 0 {
+        // It has the engines for itself.
+        lan.master.process.kill();
+        lan.hosts.iter_mut().for_each(|host| host.agent.process.kill());
+        swarm::run(&mut lan, wish.swarm_cuts).await?;
+    }
+    Ok(())
+}
+
+fn parse(arguments: Vec<String>) -> Option<Wish> {
+    let mut wish = Wish { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO };
+    let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        let value: u32 = arguments.next()?.parse().ok()?;
+        match argument.as_str() {
+            "--cuts" if value <= 500 => wish.cuts = value,
+            "--swarm-cuts" if value <= 100 => wish.swarm_cuts = value,
+            "--soak" if value <= 86_400 => wish.soak = Duration::from_secs(value.into()),
+            _ => return None,
+        }
+    }
+    Some(wish)
+}

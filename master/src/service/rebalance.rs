@@ -1,0 +1,66 @@
+//! Moving replicas to hosts that have fewer: which may move, and how fast.
+
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::{NodeName, Slot},
+    spec::Rebalance,
+};
+
+use super::{
+    knowledge::{Fare, Knowledge},
+    plan::slots,
+    record::ServiceRecord,
+};
+
+/// How long nothing is moved after a move that had to be given up.
+const AFTER_FAILURE: DurationMs = DurationMs(60_000);
+
+/// The pace of a service's moves: a bucket of one token, as one move is under
+/// way at a time.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Whether something may have changed since the scheduler saw no move to make.
+    pub due: bool,
+    next_at: MonoMs,
+}
+
+impl Pace {
+    /// When the next move may begin.
+    pub const fn next_at(&self) -> MonoMs {
+        self.next_at
+    }
+
+    /// A move begins.
+    pub fn moves(&mut self, now: MonoMs, per_minute: u32) {
+        self.next_at = now + DurationMs(60_000 / u64::from(per_minute.max(1)));
+    }
+
+    /// A move was given up.
+    pub fn failed(&mut self, now: MonoMs) {
+        self.next_at = now + AFTER_FAILURE;
+    }
+}
+
+/// How many replicas of the service may move in a minute; `None`: they stay.
+pub fn rate(record: &ServiceRecord) -> Option<u32> {
+    let of_spec = match record.spec.rebalance {
+        Rebalance::Off => None,
+        Rebalance::On { per_minute } => Some(per_minute),
+    };
+    record.rebalancing.or(of_spec).filter(|_| !record.deleted)
+}
+
+/// The replicas that may move: each the only one of its slot, and good. `None`
+/// while anything else is under way: first the service is to be as wanted, but
+/// for what cannot start.
+pub fn movable(record: &ServiceRecord, know: &Knowledge) -> Option<Vec<(Slot, NodeName)>> {
+    let mut movable = Vec::new();
+    for (slot, replicas) in slots(record, know) {
+        match replicas.as_slice() {
+            [(replica, Fare::Good)] => movable.push((slot, replica.node.clone())),
+            all if all.iter().all(|(_, fare)| *fare == Fare::Failed) => {}
+            _ => return None,
+        }
+    }
+    Some(movable)
+}
