@@ -115,8 +115,15 @@ impl MembershipCore {
             }
             Event::Known(known) => self.known(known, now),
             Event::ProbeDone { node, round, via, outcome } => {
+                let rounds_wait = self.is_full();
                 self.probes = self.probes.saturating_sub(1);
                 self.probed(&node, round, via, outcome, now);
+                // When many hosts are suspect, probes are many: they mind nobody but their own host.
+                if !rounds_wait {
+                    self.tell(&node, now, &mut effects);
+                    self.look_again_for(&node, now, &mut effects);
+                    return effects;
+                }
             }
             Event::Forgotten(node) => {
                 self.hosts.remove(&node);
@@ -330,8 +337,22 @@ impl MembershipCore {
         }
     }
 
+    /// Whether another round of probes would exceed the bound.
+    const fn is_full(&self) -> bool {
+        self.probes + 1 + HELPERS > MAX_PROBES
+    }
+
+    /// Looks at everything when this host's next deadline comes, if that is earlier than was asked for.
+    fn look_again_for(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
+        let deadline = self.hosts.get(node).and_then(|host| host.liveness.deadline(self.patience()));
+        if let Some(at) = deadline.map(|at| at.max(now.mono + DurationMs(1))).filter(|at| *at < self.asked) {
+            self.asked = at;
+            effects.push(Effect::WakeAt(at));
+        }
+    }
+
     fn next_look(&self, patience: Patience, now: Now) -> MonoMs {
-        let full = self.probes + 1 + HELPERS > MAX_PROBES;
+        let full = self.is_full();
         let deadlines = self.hosts.values().filter_map(|host| host.liveness.deadline(patience));
         // A round that waits for its turn is begun when a probe comes back.
         let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
