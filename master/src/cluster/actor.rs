@@ -23,8 +23,8 @@ use crate::{
     membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
     post::{MAILBOX, post},
     runner::{
-        FenceChanged, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused, RunnerActor,
-        RunnerCore, RunnerOutlets, StaleFence, TakeReport,
+        Erase, FenceChanged, HostErased, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused,
+        RunnerActor, RunnerCore, RunnerOutlets, StaleFence, TakeReport,
     },
     scheduler::{Occupy, Schedule, Vacate},
     service::{
@@ -98,10 +98,12 @@ impl ClusterActor {
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
-        let Recovered { services, nodes } = std::mem::take(&mut self.recovered);
+        let Recovered { services, mut nodes } = std::mem::take(&mut self.recovered);
+        nodes.sort_by_key(|(_, record)| record.forgotten);
         for (version, record) in nodes {
             if record.forgotten.is_some() {
-                self.core.host_forgotten(record.node.clone(), record.uid.clone());
+                // One too many goes when the next one is forgotten.
+                let _ = self.core.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
                 self.core.host_known(record.node.clone(), record.uid.clone());
             }
@@ -154,6 +156,7 @@ impl ClusterActor {
             known: self.out.known.clone(),
             heard: self.out.heard.clone(),
             forgotten: ctx.address().recipient(),
+            erased: ctx.address().recipient(),
             stale_fence: ctx.address().recipient(),
             store: self.out.store.clone(),
             view: self.out.view.clone(),
@@ -397,9 +400,20 @@ impl Handler<HostForgotten> for ClusterActor {
     type Result = ();
     fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
         if let Some(uid) = self.core.uid(&node).cloned() {
-            self.core.host_forgotten(node.clone(), uid);
+            let surplus = self.core.host_forgotten(node.clone(), uid);
             self.tell_forgotten(&node, ctx);
+            if let Some(runner) = surplus.and_then(|node| self.runners.get(&node)) {
+                post(ctx, &runner.clone().recipient(), Erase);
+            }
         }
+    }
+}
+
+impl Handler<HostErased> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, HostErased(node): HostErased, _: &mut Self::Context) {
+        self.core.remembered(&node);
+        self.runners.remove(&node);
     }
 }
 

@@ -217,11 +217,12 @@ mod tests {
     fn a_forgotten_host_is_admitted_without_what_it_held() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
         let (node, uid) = (admission.registration().node.clone(), admission.registration().uid.clone());
-        cluster.host_forgotten(node.clone(), uid.clone());
+        assert_eq!(cluster.host_forgotten(node.clone(), uid.clone()), None);
         assert!(matches!(admission.step(Event::Began, &mut cluster), Some(Step::Forward(_))));
         assert!(cluster.knows(&node) && !cluster.is_forgotten(&node));
         // The same under another name: it is known by its lasting identity.
-        cluster.host_forgotten(NodeName::parse("old").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
+        let uid = NodeUid::parse("00000000000000c2").unwrap();
+        assert_eq!(cluster.host_forgotten(NodeName::parse("old").unwrap(), uid), None);
         let mut renamed = registration(2, &["a"]);
         (renamed.node, renamed.uid) = (NodeName::parse("new").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
         let step = Admission::new(renamed).step(Event::Began, &mut cluster);

@@ -1,6 +1,6 @@
 //! Who may join the cluster, and what has to happen before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shef_common::{
     clock::DurationMs,
@@ -28,6 +28,10 @@ pub enum Verdict {
     Refuse(String),
 }
 
+/// The most forgotten hosts that are remembered; beyond, the one forgotten first
+/// goes. Should that one come back, it is taken over with what it holds.
+const MAX_FORGOTTEN: usize = 1_000;
+
 /// The members of the cluster.
 #[derive(Debug)]
 pub struct ClusterCore {
@@ -36,6 +40,8 @@ pub struct ClusterCore {
     hosts: BTreeMap<NodeName, NodeUid>,
     /// Hosts that an operator has forgotten, until they join anew.
     forgotten: BTreeMap<NodeName, NodeUid>,
+    /// The same, the one forgotten first in front.
+    forgotten_order: VecDeque<NodeName>,
     /// What is true of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
     report_interval: DurationMs,
@@ -56,6 +62,7 @@ impl ClusterCore {
             fence,
             hosts: BTreeMap::new(),
             forgotten: BTreeMap::new(),
+            forgotten_order: VecDeque::new(),
             conditions: BTreeMap::new(),
             report_interval,
             services: 0,
@@ -112,16 +119,27 @@ impl ClusterCore {
     /// durable. To be called no earlier, or its next registration is admitted
     /// without what it holds, which it is then told to remove.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
-        self.forgotten.remove(&node);
+        self.remembered(&node);
         self.hosts.insert(node, uid);
     }
 
     /// A host is no member any more: what it holds should it come back is not taken over.
-    pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) {
+    /// Returns the host whose record is one too many.
+    pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
         self.hosts.remove(&node);
         self.conditions.remove(&node);
         self.kept.remove(&node);
+        self.remembered(&node);
+        self.forgotten_order.push_back(node.clone());
         self.forgotten.insert(node, uid);
+        if self.forgotten.len() > MAX_FORGOTTEN { self.forgotten_order.front().cloned() } else { None }
+    }
+
+    /// A host is not one of the forgotten any more.
+    pub fn remembered(&mut self, node: &NodeName) {
+        if self.forgotten.remove(node).is_some() {
+            self.forgotten_order.retain(|other| other != node);
+        }
     }
 
     /// The lasting identity of a member.
@@ -310,6 +328,20 @@ mod tests {
         core.keep_orders(node.clone(), held.clone(), vec![]);
         core.keep_orders(node.clone(), vec![], vec![held[0].replica.clone()]);
         assert_eq!(core.kept_orders(&node), Some((vec![], vec![held[0].replica.clone()])));
+    }
+
+    #[test]
+    fn of_too_many_forgotten_hosts_the_first_goes() {
+        let mut core = core();
+        let name = |n: usize| NodeName::parse(&format!("h{n}")).unwrap();
+        for n in 0..MAX_FORGOTTEN {
+            assert_eq!(core.host_forgotten(name(n), registration().uid), None);
+        }
+        core.host_known(name(0), registration().uid);
+        assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN), registration().uid), None);
+        assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN + 1), registration().uid), Some(name(1)));
+        core.remembered(&name(1));
+        assert!(!core.is_forgotten(&name(1)));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use super::{
     core::RunnerCore,
     events::{Effect, Event, Ticket},
     messages::{
-        FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Register, RegisterRefused, StaleFence, TakeReport,
+        Erase, FenceChanged, HostErased, HostGone, HostStatuses, Operate, OperateRefused, Register, RegisterRefused, StaleFence,
+        TakeReport,
     },
     outbox::PushFailure,
     record::NodeRecord,
@@ -42,6 +43,8 @@ pub struct RunnerOutlets {
     pub heard: Recipient<HostHeard>,
     /// Is told of hosts that are no members any more.
     pub forgotten: Recipient<HostForgotten>,
+    /// Is told of hosts of which nothing is left.
+    pub erased: Recipient<HostErased>,
     /// Is told when an agent follows a higher fence.
     pub stale_fence: Recipient<StaleFence>,
     /// Makes the host's record durable.
@@ -103,7 +106,8 @@ impl RunnerActor {
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
                 Effect::Known(known) => post(ctx, &self.out.known, *known),
                 Effect::Heard(heard) => post(ctx, &self.out.heard, heard),
-                Effect::Commit { expect, record } => self.commit(expect, &record, ctx),
+                Effect::Commit { expect, record } => self.commit(expect, record.as_deref(), ctx),
+                Effect::Erased => post(ctx, &self.out.erased, HostErased(self.node.clone())),
                 Effect::StaleFence(fence) => post(ctx, &self.out.stale_fence, StaleFence(fence)),
                 Effect::Publish(view) => self.out.view.show_host(*view),
                 Effect::WakeAt(at) => self.alarm.set(ctx, at, |runner, ctx| {
@@ -143,10 +147,10 @@ impl RunnerActor {
         );
     }
 
-    fn commit(&self, expect: Option<Version>, record: &NodeRecord, ctx: &mut Context<Self>) {
+    fn commit(&self, expect: Option<Version>, record: Option<&NodeRecord>, ctx: &mut Context<Self>) {
         // Plain data always serialises; an empty value would be refused on reading.
-        let value = serde_json::to_vec(record).unwrap_or_default();
-        let write = Write { key: Key::Node(self.node.clone()), expect, value: Some(Bytes::from(value)) };
+        let value = record.map(|record| Bytes::from(serde_json::to_vec(record).unwrap_or_default()));
+        let write = Write { key: Key::Node(self.node.clone()), expect, value };
         let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(|done, runner, ctx| {
             let event = if matches!(done, Ok(Ok(()))) { Event::Committed } else { Event::CommitFailed };
             runner.event(event, ctx);
@@ -197,6 +201,13 @@ impl Handler<Operate> for RunnerActor {
         Box::pin(
             async move { answered.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned()))) },
         )
+    }
+}
+
+impl Handler<Erase> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, _: Erase, ctx: &mut Self::Context) {
+        self.event(Event::Erase, ctx);
     }
 }
 

@@ -41,6 +41,8 @@ pub struct RunnerCore {
     durable: Option<NodeRecord>,
     store_retry_at: Option<MonoMs>,
     operations: Operations,
+    /// The forgotten host's record is being deleted.
+    erasing: bool,
     /// A registration waits until the host is durable.
     registers: bool,
     condition: HostCondition,
@@ -74,6 +76,7 @@ impl RunnerCore {
             durable: version.map(|_| record.clone()),
             store_retry_at: None,
             operations: Operations::default(),
+            erasing: false,
             registers: false,
             condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
             why: None,
@@ -112,6 +115,12 @@ impl RunnerCore {
                 effects.extend(after.stale.map(Effect::StaleFence));
                 effects.extend(after.retry_at.map(Effect::WakeAt));
             }
+            Event::Erase => {
+                if self.is_forgotten() && self.commit_in_flight.is_none() && !self.erasing {
+                    self.erasing = true;
+                    effects.push(Effect::Commit { expect: self.version, record: None });
+                }
+            }
             Event::FenceChanged(fence) => {
                 self.fence = fence;
                 self.outbox.start_over();
@@ -124,8 +133,13 @@ impl RunnerCore {
                 self.report_interval = interval;
                 show = false;
             }
+            Event::Committed if self.erasing => {
+                effects.push(Effect::Erased);
+                return effects;
+            }
             Event::Committed => self.committed(&mut effects),
             Event::CommitFailed => {
+                self.erasing = false;
                 self.commit_in_flight = None;
                 self.store_retry_at = Some(now.mono + STORE_RETRY);
                 effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
@@ -184,6 +198,10 @@ impl RunnerCore {
     }
 
     fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
+        if self.erasing {
+            effects.push(Effect::RegisterLater("the host's record is being deleted; register once more".to_owned()));
+            return;
+        }
         if self.is_forgotten() {
             self.revive(now);
         } else if self.record.forgotten.is_some() {
@@ -343,7 +361,7 @@ impl RunnerCore {
             return;
         }
         self.commit_in_flight = Some(self.record.clone());
-        effects.push(Effect::Commit { expect: self.version, record: Box::new(self.record.clone()) });
+        effects.push(Effect::Commit { expect: self.version, record: Some(Box::new(self.record.clone())) });
     }
 
     fn view(&self) -> NodeView {

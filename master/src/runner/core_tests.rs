@@ -198,6 +198,7 @@ impl Model {
                 Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
                 Effect::Operated(_, answer) => self.operated.push(answer),
                 Effect::Forgotten => self.forgotten += 1,
+                Effect::Erased => panic!("nobody asked for that"),
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
                 Effect::WakeAt(_) => {}
@@ -306,7 +307,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
             Effect::Registered(_) => "registered",
             Effect::RegisterLater(_) => "later",
             Effect::Ack(_) => "ack",
-            Effect::Operated(..) | Effect::Forgotten => "operator",
+            Effect::Operated(..) | Effect::Forgotten | Effect::Erased => "operator",
             Effect::Push { .. } => "push",
             Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
             Effect::Known(_) => "known",
@@ -452,6 +453,19 @@ fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_t
     assert_eq!(model.push.as_ref().map(|push| (push.base, push.set.len())), Some((None, 0)));
     model.settle();
     assert!(model.agent.holds.is_empty());
+}
+
+#[test]
+fn only_the_record_of_a_forgotten_host_can_be_erased() {
+    let mut model = Model::new();
+    assert!(!model.core.handle(Event::Erase, model.now).iter().any(|effect| matches!(effect, Effect::Commit { .. })));
+    model.event(Event::Operate(1, Operation::Forget { force: true }));
+    model.event(Event::Committed);
+    let erases = model.core.handle(Event::Erase, model.now);
+    assert!(matches!(erases[..], [Effect::Commit { record: None, .. }]), "{erases:?}");
+    let late = model.core.handle(Event::Register(Box::new(model.agent.registration())), model.now);
+    assert!(late.iter().any(|effect| matches!(effect, Effect::RegisterLater(_))));
+    assert_eq!(model.core.handle(Event::Committed, model.now), [Effect::Erased]);
 }
 
 #[test]

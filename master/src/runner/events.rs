@@ -41,6 +41,8 @@ pub enum Event {
     },
     /// An operator asks something.
     Operate(Ticket, Operation),
+    /// So many hosts are forgotten that this one's record goes too.
+    Erase,
     /// We lead under another fence now.
     FenceChanged(Fence),
     /// What is true of the host, from the membership.
@@ -68,6 +70,8 @@ pub enum Effect {
     Operated(Ticket, Result<(), OperateRefused>),
     /// The host is no member any more: tell everybody, show it to nobody.
     Forgotten,
+    /// Nothing is left of the host.
+    Erased,
     /// Send to the agent; comes back as [`Event::PushDone`].
     Push {
         /// The agent's address.
@@ -87,8 +91,8 @@ pub enum Effect {
     Commit {
         /// The version it builds on.
         expect: Option<Version>,
-        /// The record.
-        record: Box<NodeRecord>,
+        /// The record; `None` deletes it.
+        record: Option<Box<NodeRecord>>,
     },
     /// The agent has accepted a higher fence than ours.
     StaleFence(Fence),

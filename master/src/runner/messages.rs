@@ -71,6 +71,16 @@ pub enum OperateRefused {
     Busy,
 }
 
+/// So many hosts are forgotten that this one's record goes too.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Erase;
+
+/// To the cluster: nothing is left of a forgotten host.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HostErased(pub NodeName);
+
 /// An agent reports.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<ReportAck>")]

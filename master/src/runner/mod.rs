@@ -24,8 +24,8 @@ pub use actor::{RunnerActor, RunnerOutlets};
 pub use core::RunnerCore;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
 pub use messages::{
-    FenceChanged, HostGone, HostStatuses, Operate, OperateRefused, Operation, Register, RegisterRefused, StaleFence, TakeReport,
-    Wish,
+    Erase, FenceChanged, HostErased, HostGone, HostStatuses, Operate, OperateRefused, Operation, Register, RegisterRefused,
+    StaleFence, TakeReport, Wish,
 };
 pub use outbox::PushFailure;
 pub use record::NodeRecord;

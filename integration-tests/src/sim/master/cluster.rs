@@ -70,7 +70,7 @@ impl World {
             }
             Mail::Forgotten(HostForgotten { node }) => {
                 if let Some(uid) = master.cluster.uid(&node).cloned() {
-                    master.cluster.host_forgotten(node.clone(), uid);
+                    let _ = master.cluster.host_forgotten(node.clone(), uid);
                     Self::tell_forgotten(master, &node);
                 }
             }

@@ -325,7 +325,7 @@ impl World {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
             if record.forgotten.is_some() {
-                master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
+                let _ = master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
                 master.cluster.host_known(record.node.clone(), record.uid.clone());
             }

@@ -219,12 +219,12 @@ impl World {
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
                 // Nobody operates on hosts here yet.
-                RunnerEffect::Operated(..) => {}
+                RunnerEffect::Operated(..) | RunnerEffect::Erased => {}
                 RunnerEffect::Forgotten => master.post(CLUSTER, Mail::Forgotten(HostForgotten { node })),
                 RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
                 RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {
-                    let value = serde_json::to_vec(&record).ok().map(Bytes::from);
+                    let value = record.and_then(|record| serde_json::to_vec(&record).ok()).map(Bytes::from);
                     let write = Write { key: Key::Node(node), expect, value };
                     master.post(STORE, Mail::Commit { from: actor, writes: vec![write] });
                 }
