@@ -242,7 +242,7 @@ async fn down(named: Option<String>) -> Result<String, String> {
     // It answers by ending.
     let _ = give(&lab, &Order::Down).await;
     let gone = async {
-        while sweep::alive().contains(&lab) {
+        while !sweep::is_orphan(&lab) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -34,6 +34,12 @@ pub fn alive() -> Vec<String> {
     all().into_iter().filter(|id| has_owner(id)).collect()
 }
 
+/// Whether the process that started the lab `id` has ended.
+#[must_use]
+pub fn is_orphan(id: &str) -> bool {
+    id.trim_end_matches(|c: char| c.is_ascii_lowercase()).parse().is_ok_and(|pid: u32| started(pid).is_none())
+}
+
 /// Takes the lab `id` away. What is not there is as good.
 pub fn remove(id: &str) {
     let dir = dir_of(id);
@@ -45,16 +51,16 @@ pub fn remove(id: &str) {
         let _ = fs::remove_file(socket);
     }
     let _ = fs::remove_dir_all(&dir);
+    let rules = run(&["iptables", "-w", "10", "-S", "FORWARD"]).unwrap_or_default();
+    for rule in rules.lines().filter(|rule| rule.contains(&format!(" {PREFIX}{id} "))) {
+        let words: Vec<&str> = rule.split(' ').skip(1).collect();
+        let _ = run(&[&["iptables", "-w", "10", "-D"], words.as_slice()].concat());
+    }
     for name in named("/run/netns", id) {
         let _ = run(&["ip", "netns", "delete", &name]);
     }
     for name in named("/sys/class/net", id) {
         let _ = run(&["ip", "link", "delete", &name]);
-    }
-    let rules = run(&["iptables", "-w", "10", "-S", "FORWARD"]).unwrap_or_default();
-    for rule in rules.lines().filter(|rule| rule.contains(&format!(" {PREFIX}{id} "))) {
-        let words: Vec<&str> = rule.split(' ').skip(1).collect();
-        let _ = run(&[&["iptables", "-w", "10", "-D"], words.as_slice()].concat());
     }
     remove_cgroups(id);
 }
@@ -193,7 +199,7 @@ fn has_owner(id: &str) -> bool {
     match noted.split_once(' ').and_then(|(pid, at)| Some((pid.parse::<u32>().ok()?, at.parse::<u64>().ok()?))) {
         Some((pid, at)) => started(pid) == Some(at),
         // Not noted yet, or not any more.
-        None => id.trim_end_matches(|c: char| c.is_ascii_lowercase()).parse().is_ok_and(|pid: u32| started(pid).is_some()),
+        None => !is_orphan(id),
     }
 }
 
