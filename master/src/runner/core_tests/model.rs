@@ -1,0 +1,268 @@
+//! A runner and a host that holds what it is told, as tests drive them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, ServiceName, Slot},
+    image::ImageRef,
+    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck},
+    spec::Template,
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use crate::membership::Intent;
+use crate::runner::{
+    core::RunnerCore,
+    events::{Effect, Event},
+    messages::OperateRefused,
+    outbox::PushFailure,
+    record::NodeRecord,
+};
+
+pub fn fence(epoch: u64) -> Fence {
+    Fence { epoch: Epoch(epoch), leader: LeaderId::parse("00000000000000aa").unwrap() }
+}
+
+pub fn cluster() -> ClusterId {
+    ClusterId::parse("00000000000000cc").unwrap()
+}
+
+pub fn replica(n: u32) -> ReplicaId {
+    ReplicaId::new(&ServiceName::parse("web").unwrap(), n)
+}
+
+pub fn assignment(n: u32) -> Assignment {
+    Assignment {
+        replica: replica(n),
+        service: ServiceName::parse("web").unwrap(),
+        slot: Slot(n),
+        generation: Generation(1),
+        template: Template::of(ImageRef::parse("app").unwrap()).into(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
+    }
+}
+
+pub fn record() -> NodeRecord {
+    NodeRecord {
+        node: NodeName::parse("h1").unwrap(),
+        uid: NodeUid::parse("00000000000000d1").unwrap(),
+        host: HostInfo {
+            address: std::net::Ipv4Addr::LOCALHOST,
+            agent_url: "http://127.0.0.1:1".into(),
+            labels: BTreeMap::new(),
+            cpus: 1,
+            memory_bytes: 1,
+            engine_version: "20.10".into(),
+            engine_api: "1.41".into(),
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            shef_version: "0".into(),
+        },
+        joined: WallMs(0),
+        intent: Intent::Active,
+        forgotten: None,
+    }
+}
+
+/// An agent that follows the protocol and does its work at once.
+#[derive(Default)]
+pub struct Agent {
+    pub boot: u64,
+    pub seq: u64,
+    pub accepted: Option<Accepted>,
+    pub holds: BTreeSet<ReplicaId>,
+    pub stopped: BTreeSet<ReplicaId>,
+    pub want_full: bool,
+    pub registered: bool,
+}
+
+impl Agent {
+    pub fn boot(&self) -> BootId {
+        BootId::parse(&format!("{:016x}", self.boot)).unwrap()
+    }
+
+    pub fn take(&mut self, push: &Push) -> Result<Accepted, PushFailure> {
+        let refuse =
+            |why, accepted: &Option<Accepted>| Err(PushFailure::Refused(PushRefused { why, accepted: accepted.clone() }));
+        if self.accepted.as_ref().is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
+            return refuse(Refusal::StaleFence, &self.accepted);
+        }
+        let ours = self.accepted.as_ref().filter(|accepted| accepted.fence == push.fence).map(|accepted| accepted.revision);
+        if ours == Some(push.revision) {
+            return Ok(self.accepted.clone().unwrap());
+        }
+        match push.base {
+            Some(base) if ours != Some(base) => return refuse(Refusal::WrongBase, &self.accepted),
+            Some(_) => {}
+            None => {
+                let set: BTreeSet<_> = push.set.iter().map(|a| a.replica.clone()).collect();
+                self.stopped.extend(self.holds.difference(&set).cloned());
+                self.holds.retain(|id| set.contains(id));
+            }
+        }
+        self.holds.extend(push.set.iter().map(|a| a.replica.clone()));
+        for id in &push.remove {
+            if self.holds.remove(id) {
+                self.stopped.insert(id.clone());
+            }
+        }
+        self.accepted = Some(Accepted { fence: push.fence.clone(), revision: push.revision });
+        Ok(self.accepted.clone().unwrap())
+    }
+
+    pub fn registration(&self) -> Registration {
+        let NodeRecord { node, uid, host, .. } = record();
+        Registration {
+            node,
+            uid,
+            boot: self.boot(),
+            cluster: Some(cluster()),
+            accepted: self.accepted.clone(),
+            holds: vec![],
+            host,
+        }
+    }
+
+    pub fn report(&mut self) -> Report {
+        self.seq += 1;
+        let status = |id: &ReplicaId, state| ReplicaStatus::new(id.clone(), state, WallMs(0));
+        let mut statuses: Vec<_> = self.holds.iter().map(|id| status(id, ReplicaState::Running)).collect();
+        statuses.extend(self.stopped.iter().map(|id| status(id, ReplicaState::Stopped)));
+        Report {
+            cluster: cluster(),
+            node: record().node,
+            boot: self.boot(),
+            seq: self.seq,
+            accepted: self.accepted.clone(),
+            full: self.want_full,
+            statuses,
+            engine_error: None,
+            round_trip_ms: None,
+        }
+    }
+}
+
+pub struct Model {
+    pub core: RunnerCore,
+    pub agent: Agent,
+    pub now: Now,
+    pub push: Option<Push>,
+    pub wanted: BTreeSet<ReplicaId>,
+    pub removing: BTreeSet<ReplicaId>,
+    pub ack: Option<ReportAck>,
+    pub operated: Vec<Result<(), OperateRefused>>,
+    pub forgotten: usize,
+    /// How often the membership was told of a sign of life.
+    pub heard: usize,
+    /// How many removals readers see as outstanding.
+    pub shown_removing: u32,
+}
+
+impl Model {
+    pub fn new() -> Self {
+        let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+        let version = Some(shef_common::ids::Version(1));
+        let (core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), version);
+        Self {
+            core,
+            agent: Agent::default(),
+            now,
+            push: None,
+            wanted: BTreeSet::new(),
+            removing: BTreeSet::new(),
+            ack: None,
+            operated: vec![],
+            forgotten: 0,
+            heard: 0,
+            shown_removing: 0,
+        }
+    }
+
+    pub fn event(&mut self, event: Event) {
+        for effect in self.core.handle(event, self.now) {
+            match effect {
+                Effect::Push { push, .. } => {
+                    assert!(self.push.is_none(), "two pushes in flight");
+                    self.push = Some(*push);
+                }
+                Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Gone(gone) => {
+                    for id in gone {
+                        assert!(self.removing.remove(&id), "{id} was not to be removed");
+                        assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
+                    }
+                }
+                Effect::Heard(_) => self.heard += 1,
+                Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
+                Effect::Operated(_, answer) => self.operated.push(answer),
+                Effect::Forgotten => self.forgotten += 1,
+                Effect::Erased => panic!("nobody asked for that"),
+                Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
+                Effect::Publish(view) => self.shown_removing = view.removing,
+                Effect::WakeAt(_) => {}
+            }
+        }
+    }
+
+    pub fn register(&mut self) {
+        // What was in flight to the agent may still come back; the core ignores it.
+        self.push = None;
+        self.agent.registered = true;
+        let registration = self.agent.registration();
+        self.event(Event::Register(Box::new(registration)));
+    }
+
+    pub fn order(&mut self, n: u32, run: bool) {
+        let id = replica(n);
+        if run && !self.wanted.contains(&id) && !self.removing.contains(&id) {
+            self.wanted.insert(id);
+            self.event(Event::Order { set: vec![assignment(n)], remove: vec![] });
+        } else if !run && self.wanted.remove(&id) {
+            self.removing.insert(id.clone());
+            self.event(Event::Order { set: vec![], remove: vec![id] });
+        }
+    }
+
+    pub fn deliver(&mut self, reaches: bool, answers: bool) {
+        let Some(push) = self.push.take() else { return };
+        let mut outcome = Err(PushFailure::Unknown("lost".into()));
+        if reaches {
+            let taken = self.agent.take(&push);
+            if answers {
+                outcome = taken;
+            }
+        }
+        self.event(Event::PushDone { revision: push.revision, outcome });
+    }
+
+    pub fn report(&mut self) {
+        let report = self.agent.report();
+        self.event(Event::Report(report));
+        let ack = self.ack.take().expect("an answer");
+        self.agent.want_full = ack.want_full;
+        if let Some(push) = ack.push {
+            assert!(self.push.is_none(), "two pushes in flight");
+            // Its outcome shows in the next report.
+            let _ = self.agent.take(&push);
+        }
+        if ack.want_registration {
+            self.register();
+        } else {
+            self.agent.stopped.clear();
+        }
+    }
+
+    pub fn sleep(&mut self, span: u64) {
+        self.now.mono = self.now.mono + DurationMs(span);
+        self.event(Event::Wake);
+    }
+
+    pub fn settle(&mut self) {
+        for _ in 0..20 {
+            self.deliver(true, true);
+            self.report();
+            self.sleep(2_500);
+        }
+    }
+}
