@@ -21,6 +21,7 @@ cargo bench -p shef-integration-tests --bench failover [-- [OPTION ...]]
   --swarm-cuts N   the same for Docker Swarm mode on the same engines, 0 to 100 [3]
   --soak SECONDS   count false alarms under lost packets, delays, busy cores and a slow
                    engine, so long in each, 0 to 86400 [0: not at all]
+  --trouble NAME   only this one of them: packets, delay, cores, engines [all]
 ";
 
 /// What the command line asks for.
@@ -29,6 +30,7 @@ struct Wish {
     cuts: u32,
     swarm_cuts: u32,
     soak: Duration,
+    trouble: Option<soak::Trouble>,
 }
 
 /// How many replicas are lost with a host.
@@ -79,7 +81,7 @@ async fn run(wish: Wish) -> Result<(), String> {
         Plan { registry: true, ..Plan::hosts(3) }.with("SHEF_MASTER_FLAP_HOLD_MS", 1_000).with("SHEF_MASTER_LOG_LEVEL", "info");
     let mut lan = Lan::start(&plan).await?;
     if !wish.soak.is_zero() {
-        soak::run(&mut lan, wish.soak).await?;
+        soak::run(&mut lan, wish.soak, wish.trouble).await?;
     }
     if wish.cuts > 0 {
         cuts::run(&mut lan, wish.cuts).await?;
@@ -94,10 +96,15 @@ async fn run(wish: Wish) -> Result<(), String> {
 }
 
 fn parse(arguments: Vec<String>) -> Option<Wish> {
-    let mut wish = Wish { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO };
+    let mut wish = Wish { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO, trouble: None };
     let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
-        let value: u32 = arguments.next()?.parse().ok()?;
+        let value = arguments.next()?;
+        if argument == "--trouble" {
+            wish.trouble = Some(soak::Trouble::named(&value)?);
+            continue;
+        }
+        let value: u32 = value.parse().ok()?;
         match argument.as_str() {
             "--cuts" if value <= 500 => wish.cuts = value,
             "--swarm-cuts" if value <= 100 => wish.swarm_cuts = value,

@@ -13,39 +13,68 @@ use tokio::time::Instant;
 const FROZEN: Duration = Duration::from_millis(1_500);
 const THAWED: Duration = Duration::from_millis(300);
 
-/// Each trouble for `each`, with the replicas of a service changed all the while.
-pub async fn run(lan: &mut Lan, each: Duration) -> Result<(), String> {
+/// What a cluster has to live with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Of the packets of every host 5 % are lost, each way.
+    Packets,
+    /// Everything takes 200 ms longer, each way.
+    Delay,
+    /// Every core is busy.
+    Cores,
+    /// Every engine answers slowly.
+    Engines,
+}
+
+impl Trouble {
+    const ALL: [Self; 4] = [Self::Packets, Self::Delay, Self::Cores, Self::Engines];
+
+    /// By its name on the command line.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.words().0 == name)
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Packets => ("packets", "5 % of the packets of every host lost, each way"),
+            Self::Delay => ("delay", "200 ms delay each way, every host"),
+            Self::Cores => ("cores", "every core busy"),
+            Self::Engines => ("engines", "every engine slow"),
+        }
+    }
+}
+
+/// Each trouble, or the only one that is wanted, for `each`, with the replicas of a service changed all the while.
+pub async fn run(lan: &mut Lan, each: Duration, only: Option<Trouble>) -> Result<(), String> {
     println!("\n== hosts called down, {} s each\n{:<48}{:>8}{:>10}", each.as_secs(), "", "down", "changes");
     let mut sum = 0;
-    for trouble in
-        ["5 % of the packets of every host lost", "200 ms delay each way, every host", "every core busy", "every engine slow"]
-    {
+    for trouble in Trouble::ALL.into_iter().filter(|trouble| only.is_none_or(|only| only == *trouble)) {
         let before = lan.called_down();
         let changes = match trouble {
-            "5 % of the packets of every host lost" => {
+            Trouble::Packets => {
                 for host in ["h1", "h2", "h3"] {
                     lan.lose_packets(host, 5.0)?;
                 }
                 churn(lan, each).await
             }
-            "200 ms delay each way, every host" => {
+            Trouble::Delay => {
                 for host in ["h1", "h2", "h3"] {
                     lan.delay(host, Duration::from_millis(200)).await?;
                 }
                 churn(lan, each).await
             }
-            "every core busy" => {
+            Trouble::Cores => {
                 let _load = Load::start(&lan.net.dir());
                 churn(lan, each).await
             }
-            _ => slow_engines(lan, each).await,
+            Trouble::Engines => slow_engines(lan, each).await,
         };
         for host in ["h1", "h2", "h3"] {
             lan.heal(host)?;
         }
         lan.master.hosts(3).await;
         let down = lan.called_down() - before;
-        println!("{trouble:<48}{down:>8}{changes:>10}");
+        println!("{:<48}{down:>8}{changes:>10}", trouble.words().1);
         sum += down;
     }
     lan.master.api.call("DELETE", "/v1/services/busy?wait=30s", serde_json::Value::Null).await;
