@@ -43,6 +43,7 @@ impl World {
                 }
             }
         }
+        self.operator_leaves();
         self.at(1_000, Ev::Look);
     }
 
@@ -55,6 +56,7 @@ impl World {
     fn is_well(&self) -> Result<(), String> {
         let master = self.master.as_ref().ok_or("no master runs")?;
         self.check_acknowledged()?;
+        self.check_operators(master)?;
         let mut held: BTreeMap<ServiceName, Vec<(usize, Assignment)>> = BTreeMap::new();
         for (n, host) in self.hosts.iter().enumerate() {
             let node = &host.node;

@@ -34,11 +34,15 @@ pub enum Plant {
     ForgetsLedger,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
+    /// A drained host's replicas are removed before others run in their place.
+    DrainStopsFirst,
+    /// What a forgotten host brings when it is back is taken over.
+    ImportsForgotten,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -54,5 +58,7 @@ impl Plant {
         Self::WrongBase,
         Self::ForgetsLedger,
         Self::RemovesOriginalFirst,
+        Self::DrainStopsFirst,
+        Self::ImportsForgotten,
     ];
 }

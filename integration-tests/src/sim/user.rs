@@ -62,7 +62,9 @@ impl World {
             Some(version) if self.chance(200) => Expect::Exactly(version),
             Some(_) | None => Expect::Any,
         };
+        let moves = self.profile.operators && self.chance(80);
         let request = match self.rng.u32(0..10) {
+            _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() },
             0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
             4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },

@@ -21,7 +21,7 @@ use shef_common::{
 use shef_master::{
     cluster::{Admission, ClusterCore, Recovered},
     membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
-    runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
+    runner::{FenceChanged, NodeView, Operation, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
@@ -63,6 +63,7 @@ const IMPORT_LIMIT_MS: u64 = 5_000;
 #[derive(Debug)]
 pub enum Mail {
     Ask { name: ServiceName, request: Request, user: u64 },
+    Operate { node: NodeName, operation: Operation, number: u64 },
     Register { call: u64, registration: Box<Registration> },
     Report { call: u64, report: Box<Report> },
     Orders(Orders),
@@ -325,6 +326,8 @@ impl World {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
             if record.forgotten.is_some() {
+                // It may have died before anybody was told.
+                self.rules_forgotten(&record.node);
                 let _ = master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
                 master.cluster.host_known(record.node.clone(), record.uid.clone());
