@@ -86,7 +86,10 @@ impl World {
                 }
                 let ordered = ledger.assignments.get(&assignment.replica);
                 // Two lives of a service that an emptied store has mixed up may share a generation.
-                if ordered.is_none() || ordered != Some(&assignment) && !self.rules.store_lost {
+                // What its container was made with, but for what may change while it runs.
+                let same = ordered
+                    .is_some_and(|ordered| *ordered == Assignment { on_disconnect: ordered.on_disconnect, ..assignment.clone() });
+                if ordered.is_none() || !same && !self.rules.store_lost {
                     return Err(format!("{} runs on {node}, but its ledger has it otherwise", container.name));
                 }
                 held.entry(assignment.service.clone()).or_default().push((n, assignment));

@@ -12,7 +12,7 @@
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
 //! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them
-//! - [`rules`]: what must hold after every step; [`converged`]: what must hold in the end
+//! - [`rules`], [`silence`]: what must hold after every step; [`converged`]: what must hold in the end
 
 mod agent;
 mod chaos;
@@ -25,6 +25,7 @@ mod plant;
 mod profile;
 mod rules;
 mod run;
+mod silence;
 mod user;
 mod world;
 

@@ -140,6 +140,14 @@ impl World {
         self.operators.forgotten.insert(node.clone(), self.now);
     }
 
+    /// A host is a member again, and the master starts anew: what the services had not yet
+    /// dropped of it by then is theirs again, as the store no longer tells it from the rest.
+    pub fn rules_recovered(&mut self, node: &NodeName) {
+        let stored: BTreeSet<ReplicaId> =
+            self.rules.stored.values().flat_map(|(_, record)| &record.replicas).map(|replica| replica.id.clone()).collect();
+        self.operators.left_behind.retain(|(there, id)| there != node || !stored.contains(id));
+    }
+
     /// Whether `id` was on `node` when that was forgotten, or on its way there.
     pub fn is_left_behind(&self, node: &NodeName, id: &ReplicaId) -> bool {
         let before = |at: u64| {

@@ -38,11 +38,13 @@ pub enum Plant {
     DrainStopsFirst,
     /// What a forgotten host brings when it is back is taken over.
     ImportsForgotten,
+    /// An agent does not notice that a master answers, and stops what is to run on.
+    MissesMaster,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -60,5 +62,6 @@ impl Plant {
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
+        Self::MissesMaster,
     ];
 }

@@ -49,6 +49,13 @@ pub struct Rules {
     pub tail_lost: bool,
 }
 
+impl Rules {
+    /// Whether a durable record has wanted `id` to be gone.
+    pub fn is_unwanted(&self, id: &ReplicaId) -> bool {
+        self.unwanted.contains(id)
+    }
+}
+
 impl World {
     // --- the store --------------------------------------------------------
 
@@ -407,14 +414,20 @@ impl World {
         }
     }
 
-    /// An agent stops or removes a container: it is ours, and a durable record wanted it gone.
-    pub fn rules_removal(&mut self, host: usize, container: &Container) {
-        let node = self.hosts[host].node.clone();
-        let name = &container.name;
+    /// An agent touches a container: it is ours.
+    pub fn rules_ours(&mut self, host: usize, container: &Container) {
         let ours = self.hosts[host].ledger.cluster.as_ref().is_some_and(|cluster| container.assignment(cluster).is_some());
         if !ours {
-            return self.violated(format!("{node} touches {name}, which is not ours"));
+            let (node, name) = (&self.hosts[host].node, &container.name);
+            self.violated(format!("{node} touches {name}, which is not ours"));
         }
+    }
+
+    /// An agent removes a container: it is ours, and a durable record wanted it gone.
+    pub fn rules_removal(&mut self, host: usize, container: &Container) {
+        self.rules_ours(host, container);
+        let node = self.hosts[host].node.clone();
+        let name = &container.name;
         let unwanted = ReplicaId::parse(name).is_ok_and(|id| self.rules.unwanted.contains(&id));
         let left_behind = || ReplicaId::parse(name).is_ok_and(|id| self.is_left_behind(&node, &id));
         if !unwanted && !self.rules.tail_lost && !left_behind() {

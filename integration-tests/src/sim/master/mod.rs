@@ -330,6 +330,7 @@ impl World {
                 self.rules_forgotten(&record.node);
                 let _ = master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
+                self.rules_recovered(&record.node);
                 master.cluster.host_known(record.node.clone(), record.uid.clone());
             }
             self.add_runner(master, record, Some(version));
