@@ -270,7 +270,7 @@ impl World {
             }
             AgentMail::MasterHeard => {
                 self.rules_master_heard(host);
-                if self.planted(Plant::MissesMaster) {
+                if self.planted(Plant::MissesMaster) && self.faults {
                     return;
                 }
                 Event::MasterHeard
