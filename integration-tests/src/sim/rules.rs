@@ -230,8 +230,9 @@ impl World {
             let in_slot = shown
                 .replica_states
                 .iter()
-                // What failed on a host that is lost since waits for nothing.
+                // What failed on a host that is lost, emptied or forgotten since waits for nothing.
                 .filter(|known| known.want == Want::Run && !known.host_down)
+                .filter(|known| !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id))
                 .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {

@@ -338,17 +338,16 @@ impl World {
         let mut unknown = std::collections::BTreeSet::new();
         for (version, record) in services {
             let elsewhere = record.replicas.iter().map(|replica| replica.node.clone());
-            unknown.extend(elsewhere.filter(|node| !master.cluster.knows(node)));
+            unknown.extend(elsewhere.filter(|node| !master.cluster.knows(node) && !master.cluster.is_forgotten(node)));
             let name = record.spec.name.clone();
             let seed = self.rng.u64(1..);
-            let (core, initial) = ServiceCore::recover(version, record, seed, self.master_now(master));
+            let (core, initial) = {
+                let is_forgotten = |node: &NodeName| master.cluster.is_forgotten(node);
+                ServiceCore::recover(version, record, is_forgotten, seed, self.master_now(master))
+            };
             self.add_service(master, name, core, initial);
         }
         for node in unknown {
-            if master.cluster.is_forgotten(&node) {
-                Self::tell_forgotten(master, &node);
-                continue;
-            }
             self.tell_host_changed(master, &HostChanged { node, condition: HostCondition::of(Standing::Down), why: None });
         }
     }
