@@ -66,6 +66,9 @@ planted! {
     wrong_base: WrongBase by messages,
     forgets_ledger: ForgetsLedger by crashes,
     removes_original_first: RemovesOriginalFirst by calm,
+    drain_stops_first: DrainStopsFirst by crashes,
+    imports_forgotten: ImportsForgotten by hosts,
+    misses_master: MissesMaster by hosts,
 }
 
 /// Seeds of bugs that the simulator has found, each fixed since. With its fix

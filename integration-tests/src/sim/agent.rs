@@ -76,6 +76,10 @@ pub struct Host {
     pub link_changed: u64,
     /// When its agent was started last.
     pub agent_since: u64,
+    /// When its agent heard a master last, or was started.
+    pub heard_master: u64,
+    /// When it heard one again after how long without, in milliseconds.
+    pub silences: Vec<(u64, u64)>,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
 }
@@ -128,6 +132,8 @@ impl Host {
             cut_from_master: false,
             link_changed: 0,
             agent_since: 0,
+            heard_master: 0,
+            silences: Vec::new(),
             wall: 0,
         }
     }
@@ -262,7 +268,13 @@ impl World {
                 self.misread(agent, &mut push);
                 Event::Pushed { ticket: agent.next_ticket, push }
             }
-            AgentMail::MasterHeard => Event::MasterHeard,
+            AgentMail::MasterHeard => {
+                self.rules_master_heard(host);
+                if self.planted(Plant::MissesMaster) && self.faults {
+                    return;
+                }
+                Event::MasterHeard
+            }
             AgentMail::Joined(cluster) => Event::Joined(cluster),
             AgentMail::Acknowledged(replicas) => Event::Acknowledged(replicas),
             AgentMail::Describe { facts } => return self.register(host, agent, facts),
@@ -382,6 +394,9 @@ impl World {
             Effect::Identify => self.engine_work(host, inc, EngineWork::Identify),
             Effect::Run { replica, operation } => {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
+                if matches!(operation, Operation::Stop { .. }) {
+                    self.rules_stops(host, &replica);
+                }
                 self.engine_work(host, inc, EngineWork::Run { replica, operation });
             }
             Effect::Logs { replica, .. } => self.engine_work(host, inc, EngineWork::Logs { replica }),

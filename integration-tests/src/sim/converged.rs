@@ -43,6 +43,7 @@ impl World {
                 }
             }
         }
+        self.operator_leaves();
         self.at(1_000, Ev::Look);
     }
 
@@ -55,6 +56,7 @@ impl World {
     fn is_well(&self) -> Result<(), String> {
         let master = self.master.as_ref().ok_or("no master runs")?;
         self.check_acknowledged()?;
+        self.check_operators(master)?;
         let mut held: BTreeMap<ServiceName, Vec<(usize, Assignment)>> = BTreeMap::new();
         for (n, host) in self.hosts.iter().enumerate() {
             let node = &host.node;
@@ -84,7 +86,10 @@ impl World {
                 }
                 let ordered = ledger.assignments.get(&assignment.replica);
                 // Two lives of a service that an emptied store has mixed up may share a generation.
-                if ordered.is_none() || ordered != Some(&assignment) && !self.rules.store_lost {
+                // What its container was made with, but for what may change while it runs.
+                let same = ordered
+                    .is_some_and(|ordered| *ordered == Assignment { on_disconnect: ordered.on_disconnect, ..assignment.clone() });
+                if ordered.is_none() || !same && !self.rules.store_lost {
                     return Err(format!("{} runs on {node}, but its ledger has it otherwise", container.name));
                 }
                 held.entry(assignment.service.clone()).or_default().push((n, assignment));

@@ -287,7 +287,8 @@ impl World {
     }
 
     fn container_stops(&mut self, host: usize, container: &Container) {
-        self.rules_removal(host, container);
+        // Whether it may be stopped was looked at when the agent asked for it.
+        self.rules_ours(host, container);
         self.stop_container(host, container);
     }
 

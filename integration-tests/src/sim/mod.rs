@@ -11,8 +11,8 @@
 //! - [`world`]: the queue of what is to come, and the run from start to verdict
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
-//! - [`user`], [`chaos`]: who asks for things, and who breaks them
-//! - [`rules`]: what must hold after every step; [`converged`]: what must hold in the end
+//! - [`user`], [`operator`], [`chaos`]: who asks for things, and who breaks them
+//! - [`rules`], [`silence`]: what must hold after every step; [`converged`]: what must hold in the end
 
 mod agent;
 mod chaos;
@@ -20,10 +20,12 @@ mod converged;
 mod engine;
 mod master;
 mod net;
+mod operator;
 mod plant;
 mod profile;
 mod rules;
 mod run;
+mod silence;
 mod user;
 mod world;
 

@@ -34,11 +34,17 @@ pub enum Plant {
     ForgetsLedger,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
+    /// A drained host's replicas are removed before others run in their place.
+    DrainStopsFirst,
+    /// What a forgotten host brings when it is back is taken over.
+    ImportsForgotten,
+    /// An agent does not notice that a master answers, and stops what is to run on.
+    MissesMaster,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -54,5 +60,8 @@ impl Plant {
         Self::WrongBase,
         Self::ForgetsLedger,
         Self::RemovesOriginalFirst,
+        Self::DrainStopsFirst,
+        Self::ImportsForgotten,
+        Self::MissesMaster,
     ];
 }

@@ -68,6 +68,8 @@ pub struct Profile {
     pub chaos_every_ms: u64,
     /// The store may forget what was acknowledged: promises about that are not checked.
     pub store_forgets: bool,
+    /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
+    pub operators: bool,
 }
 
 impl Profile {
@@ -86,6 +88,7 @@ impl Profile {
     pub fn crashes() -> Self {
         Self {
             name: "crashes",
+            operators: true,
             chaos: &[(Chaos::CrashMaster, 3), (Chaos::CrashAgent, 3)],
             chaos_every_ms: 4_000,
             lose: 5,
@@ -98,6 +101,7 @@ impl Profile {
     pub fn hosts() -> Self {
         Self {
             name: "hosts",
+            operators: true,
             chaos: &[(Chaos::Cut, 6), (Chaos::CutFromMaster, 3), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
             chaos_every_ms: 3_000,
             lose: 10,
@@ -196,6 +200,7 @@ impl Profile {
             ],
             chaos_every_ms: 2_500,
             store_forgets: false,
+            operators: true,
         }
     }
 

@@ -49,6 +49,13 @@ pub struct Rules {
     pub tail_lost: bool,
 }
 
+impl Rules {
+    /// Whether a durable record has wanted `id` to be gone.
+    pub fn is_unwanted(&self, id: &ReplicaId) -> bool {
+        self.unwanted.contains(id)
+    }
+}
+
 impl World {
     // --- the store --------------------------------------------------------
 
@@ -141,6 +148,7 @@ impl World {
         let record = new.as_ref().map(|(_, record)| record);
         self.check_spec(name, old.as_ref(), record);
         self.check_dropped(name, old.as_ref(), record);
+        self.rules_placed(old.as_ref(), record);
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),
@@ -181,7 +189,10 @@ impl World {
         for replica in old.iter().flat_map(|old| &old.replicas) {
             let kept = new.is_some_and(|new| new.replicas.iter().any(|kept| kept.id == replica.id));
             let id = replica.id.as_str();
-            if !kept && let Some(host) = self.hosts.iter().find(|host| host.engine.containers.contains_key(id)) {
+            if !kept
+                && !self.is_left_behind(&replica.node, &replica.id)
+                && let Some(host) = self.hosts.iter().find(|host| host.engine.containers.contains_key(id))
+            {
                 let node = &host.node;
                 let rule = format!("{id} is no longer in the record of {name}, but {node} still holds its container");
                 return self.violated(rule);
@@ -197,8 +208,8 @@ impl World {
         let Some(shown) = master.services_shown.get(name) else { return };
         let is_new = |id: &ReplicaId| shown.replica_states.iter().all(|known| known.id != *id);
         let now = self.now;
-        let ready_before = |node| master.ready_since.get(node).is_some_and(|since| *since < now);
-        self.check_retired(name, shown, record);
+        let ready_before = |node: &shef_common::ids::NodeName| master.ready_since.get(node).is_some_and(|since| *since < now);
+        self.check_retired(master, name, shown, record);
         let mut broken = None;
         for replica in record.wanted().filter(|replica| is_new(&replica.id)) {
             let same = |other: &&shef_master::service::ReplicaRecord| {
@@ -206,15 +217,22 @@ impl World {
             };
             // What an import brings is not placed by us.
             let placed = !record.imported && !self.rules.wanted.contains(&replica.id);
-            if placed && let Some(other) = record.wanted().filter(same).find(|other| ready_before(&other.node)) {
+            if let Some(why) = self.closed(&replica.node).filter(|_| placed) {
+                broken = Some(format!("{} is placed on {}, which is {why}", replica.id, replica.node));
+            }
+            let stays = |other: &&shef_master::service::ReplicaRecord| {
+                ready_before(&other.node) && !other.moving && !self.is_leaving(master, &other.node)
+            };
+            if placed && let Some(other) = record.wanted().filter(same).find(stays) {
                 broken =
                     Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
             }
             let in_slot = shown
                 .replica_states
                 .iter()
-                // What failed on a host that is lost since waits for nothing.
+                // What failed on a host that is lost, emptied or forgotten since waits for nothing.
                 .filter(|known| known.want == Want::Run && !known.host_down)
+                .filter(|known| !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id))
                 .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {
@@ -234,7 +252,7 @@ impl World {
 
     /// What runs, for all that the master has been told, is retired only because the user
     /// wants fewer or other ones, or because another replica of its slot has run.
-    fn check_retired(&mut self, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
+    fn check_retired(&mut self, master: &Master, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
         let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
         let imported = record.replicas.iter().map(|replica| replica.slot);
         let slots = before().map(|replica| replica.slot).chain(imported).collect::<BTreeSet<_>>().len();
@@ -248,7 +266,8 @@ impl World {
             let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
             let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
             let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
-            if !kept && may_run && up && !replaced() {
+            let ordered = || self.is_overdue(master, &replica.node) || self.is_left_behind(&replica.node, &replica.id);
+            if !kept && may_run && up && !replaced() && !ordered() {
                 return self
                     .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
             }
@@ -273,6 +292,7 @@ impl World {
         if let Some(early) = push.set.iter().find(|set| !self.rules.wanted.contains(&set.replica)) {
             return self.violated(format!("{node} is told to run {}, which is not durable", early.replica));
         }
+        self.rules_not_ordered_again(&node, &push.set);
         if let Some(early) = push.remove.iter().find(|id| !self.rules.unwanted.contains(*id)) {
             self.violated(format!("{node} is told to remove {early}, which is not durable"));
         }
@@ -395,16 +415,23 @@ impl World {
         }
     }
 
-    /// An agent stops or removes a container: it is ours, and a durable record wanted it gone.
-    pub fn rules_removal(&mut self, host: usize, container: &Container) {
-        let node = self.hosts[host].node.clone();
-        let name = &container.name;
+    /// An agent touches a container: it is ours.
+    pub fn rules_ours(&mut self, host: usize, container: &Container) {
         let ours = self.hosts[host].ledger.cluster.as_ref().is_some_and(|cluster| container.assignment(cluster).is_some());
         if !ours {
-            return self.violated(format!("{node} touches {name}, which is not ours"));
+            let (node, name) = (&self.hosts[host].node, &container.name);
+            self.violated(format!("{node} touches {name}, which is not ours"));
         }
+    }
+
+    /// An agent removes a container: it is ours, and a durable record wanted it gone.
+    pub fn rules_removal(&mut self, host: usize, container: &Container) {
+        self.rules_ours(host, container);
+        let node = self.hosts[host].node.clone();
+        let name = &container.name;
         let unwanted = ReplicaId::parse(name).is_ok_and(|id| self.rules.unwanted.contains(&id));
-        if !unwanted && !self.rules.tail_lost {
+        let left_behind = || ReplicaId::parse(name).is_ok_and(|id| self.is_left_behind(&node, &id));
+        if !unwanted && !self.rules.tail_lost && !left_behind() {
             self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     ids::{ServiceName, Version},
     image::ImageRef,
-    spec::{ServiceSpec, Template},
+    spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
 };
 use shef_master::service::{Accepted, Expect, Refused, Request};
 
@@ -20,6 +20,9 @@ const SERVICES: u32 = 5;
 /// The most replicas of one.
 const REPLICAS: u32 = 6;
 
+/// Services whose replicas are never to stop for want of a master.
+const KEPT: [&str; 2] = ["s0", "s1"];
+
 /// What the user asked for and was told.
 #[derive(Debug, Default)]
 pub struct User {
@@ -32,6 +35,8 @@ pub struct User {
     pub replicas: BTreeMap<ServiceName, BTreeSet<u32>>,
     /// Images likewise.
     pub images: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// The shortest time, in seconds, after which replicas of a service may stop for want of a master.
+    pub shortest_stop: BTreeMap<ServiceName, u32>,
     /// Services whose deletion somebody asked for.
     pub deletes: BTreeSet<ServiceName>,
     /// The last acknowledged request of a service, and where its record is in the log of what was stored.
@@ -62,7 +67,9 @@ impl World {
             Some(version) if self.chance(200) => Expect::Exactly(version),
             Some(_) | None => Expect::Any,
         };
+        let moves = self.profile.operators && self.chance(80);
         let request = match self.rng.u32(0..10) {
+            _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() },
             0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
             4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },
@@ -83,9 +90,25 @@ impl World {
             name: name.clone(),
             replicas,
             template: template.into(),
-            on_disconnect: shef_common::spec::OnDisconnect::Keep,
-            rebalance: shef_common::spec::Rebalance::Off,
+            on_disconnect: self.on_disconnect(name),
+            rebalance: if self.profile.operators && self.chance(150) {
+                Rebalance::On { per_minute: self.rng.u32(1..=60) }
+            } else {
+                Rebalance::Off
+            },
         }
+    }
+
+    /// The first two services run on without a master, whatever comes; the others may not.
+    fn on_disconnect(&mut self, name: &ServiceName) -> OnDisconnect {
+        let may_stop = self.profile.operators && !KEPT.contains(&name.as_str());
+        if !may_stop || self.rng.bool() {
+            return OnDisconnect::Keep;
+        }
+        let seconds = self.rng.u32(3..15);
+        let shortest = self.user.shortest_stop.entry(name.clone()).or_insert(seconds);
+        *shortest = seconds.min(*shortest);
+        OnDisconnect::StopAfter { seconds }
     }
 
     fn ask_for(&mut self, name: ServiceName, request: Request) {

@@ -14,6 +14,7 @@ use super::{
     engine::EngineCall,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
+    operator::Operators,
     plant::Plant,
     profile::{Chaos, Profile},
     rules::Rules,
@@ -56,6 +57,8 @@ pub enum Ev {
     CallLimit { call: u64 },
     /// The user does something.
     User,
+    /// The operator does something.
+    Operator,
     /// Something breaks.
     Chaos,
     /// Something is well again.
@@ -124,6 +127,8 @@ pub struct World {
     pub late: BTreeMap<u64, usize>,
     /// The user.
     pub user: User,
+    /// The operators.
+    pub operators: Operators,
     /// What is watched.
     pub rules: Rules,
     /// When faults stopped.
@@ -165,6 +170,7 @@ impl World {
             calls: BTreeMap::new(),
             late: BTreeMap::new(),
             user: User::default(),
+            operators: Operators::default(),
             rules: Rules::default(),
             quiet_since: 0,
             well_since: None,
@@ -175,6 +181,9 @@ impl World {
             world.at(delay, Ev::AgentStart { host });
         }
         world.at(500, Ev::User);
+        if world.profile.operators {
+            world.at(3_000, Ev::Operator);
+        }
         if world.profile.chaos_every_ms > 0 {
             world.at(2_000, Ev::Chaos);
         }
@@ -267,6 +276,7 @@ impl World {
             Ev::Answer { call, reply } => self.answer_arrives(call, reply),
             Ev::CallLimit { call } => self.answer_arrives(call, Reply::None),
             Ev::User => self.user_acts(),
+            Ev::Operator => self.operator_acts(),
             Ev::Chaos => self.chaos(),
             Ev::Heal(heal) => self.heal(heal),
             Ev::Quiet => self.quiet(),

@@ -111,16 +111,16 @@ impl ClusterActor {
         }
         let mut unknown = std::collections::BTreeSet::new();
         for (version, record) in services {
-            unknown.extend(record.replicas.iter().map(|replica| replica.node.clone()).filter(|node| !self.core.knows(node)));
+            let elsewhere = |node: &NodeName| !self.core.knows(node) && !self.core.is_forgotten(node);
+            unknown.extend(record.replicas.iter().map(|replica| replica.node.clone()).filter(elsewhere));
             let name = record.spec.name.clone();
-            let (core, initial) = ServiceCore::recover(version, record, fastrand::u64(1..), Now::read());
+            let (core, initial) = {
+                let is_forgotten = |node: &NodeName| self.core.is_forgotten(node);
+                ServiceCore::recover(version, record, is_forgotten, fastrand::u64(1..), Now::read())
+            };
             self.add_service(name, core, initial, ctx);
         }
         for node in unknown {
-            if self.core.is_forgotten(&node) {
-                self.tell_forgotten(&node, ctx);
-                continue;
-            }
             log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
             self.tell_host_changed(&HostChanged { node, condition: HostCondition::of(Standing::Down), why: None }, ctx);
         }

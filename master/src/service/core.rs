@@ -106,13 +106,25 @@ impl ServiceCore {
         }
     }
 
-    /// A service as the store remembers it, and what follows from that.
+    /// A service as the store remembers it, and what follows from that. What it
+    /// still has on hosts of which `is_forgotten` is true is dropped, and counted
+    /// and ordered nowhere.
     #[must_use]
-    pub fn recover(version: Version, record: ServiceRecord, seed: u64, now: Now) -> (Self, Vec<Effect>) {
+    pub fn recover(
+        version: Version,
+        record: ServiceRecord,
+        is_forgotten: impl Fn(&NodeName) -> bool,
+        seed: u64,
+        now: Now,
+    ) -> (Self, Vec<Effect>) {
         let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new());
         core.know.it_is(now.mono);
-        let changes = changes(None, Some(&record));
-        let occupied = record.wanted().map(|replica| replica.node.clone()).collect();
+        let on_forgotten = record.replicas.iter().map(|replica| &replica.node).filter(|node| is_forgotten(node));
+        core.forgotten = on_forgotten.cloned().collect();
+        let mut changes = changes(None, Some(&record));
+        changes.orders.retain(|node, _| !core.forgotten.contains(node));
+        let occupied =
+            record.wanted().map(|replica| replica.node.clone()).filter(|node| !core.forgotten.contains(node)).collect();
         core.pace.due = rebalance::rate(&record).is_some();
         (core.version, core.record) = (Some(version), Some(record));
         let mut effects = vec![Effect::Occupy(occupied)];

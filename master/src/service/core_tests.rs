@@ -257,7 +257,7 @@ fn a_recovered_service_orders_again_what_is_durable() {
     model.ask(create(3));
     model.settle();
     let (version, record) = model.durable.clone().unwrap();
-    let (core, effects) = ServiceCore::recover(version, record, 9, model.now);
+    let (core, effects) = ServiceCore::recover(version, record, |_| false, 9, model.now);
     let ordered: usize = effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
     assert_eq!(ordered, 3);
     model.core = core;
@@ -265,6 +265,23 @@ fn a_recovered_service_orders_again_what_is_durable() {
     let before = model.durable.clone();
     model.settle();
     assert_eq!(model.durable, before, "nothing is placed anew");
+}
+
+#[test]
+fn a_recovered_service_drops_what_is_on_forgotten_hosts_without_ordering_or_counting_it() {
+    let mut model = Model::new(1);
+    model.ask(create(3));
+    model.settle();
+    let (version, record) = model.durable.clone().unwrap();
+    let (_, effects) = ServiceCore::recover(version, record, |_| true, 9, model.now);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Order { .. })));
+    assert!(effects.contains(&Effect::Occupy(vec![])));
+    let dropped = |effect: &Effect| match effect {
+        Effect::Commit { record: Some(record), .. } => record.replicas.is_empty(),
+        Effect::Schedule(question) => question.place.len() == 3,
+        _ => false,
+    };
+    assert!(effects.iter().any(dropped), "{effects:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use shef_common::{
 use shef_master::{
     cluster::{Admission, AdmissionEvent as Event, AdmissionStep as Step},
     membership::{HostChanged, HostForgotten, Intent},
-    runner::{FenceChanged, NodeRecord, RegisterRefused, RunnerCore},
+    runner::{FenceChanged, NodeRecord, OperateRefused, RegisterRefused, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
 };
@@ -33,6 +33,10 @@ impl World {
         }
         match mail {
             Mail::Ask { name, request, user } => self.ask(master, name, request, ReplyTo::User(user)),
+            Mail::Operate { node, operation, number } => match master.runners.get(&node) {
+                Some(&runner) => master.post(runner, Mail::Operate { node, operation, number }),
+                None => self.operator_is_answered(number, &Err(OperateRefused::NotFound)),
+            },
             Mail::Register { call, registration } => {
                 self.admit(master, Admitting { call, admission: Admission::new(registration) }, Event::Began);
             }
@@ -71,6 +75,9 @@ impl World {
             Mail::Forgotten(HostForgotten { node }) => {
                 if let Some(uid) = master.cluster.uid(&node).cloned() {
                     let _ = master.cluster.host_forgotten(node.clone(), uid);
+                    if self.planted(Plant::ImportsForgotten) {
+                        master.cluster.remembered(&node);
+                    }
                     Self::tell_forgotten(master, &node);
                 }
             }
@@ -144,11 +151,14 @@ impl World {
 
     pub(super) fn tell_host_changed(&mut self, master: &mut Master, change: &HostChanged) {
         self.note(|| format!("master: {} is {:?} {:?}", change.node, change.condition, change.why));
+        self.rules_told_of(master, change);
         if master.cluster.host_changed(&change.node, change.condition) {
             master.post(SCHEDULER, Mail::HostChanged(change.clone()));
+            let mut told = change.clone();
+            told.condition.overdue |= self.planted(Plant::DrainStopsFirst) && change.condition.is_leaving();
             let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
             for service in services {
-                master.post(service, Mail::HostChanged(change.clone()));
+                master.post(service, Mail::HostChanged(told.clone()));
             }
         }
         if let Some(&runner) = master.runners.get(&change.node) {

@@ -21,7 +21,7 @@ use shef_common::{
 use shef_master::{
     cluster::{Admission, ClusterCore, Recovered},
     membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
-    runner::{FenceChanged, NodeView, PushFailure, RunnerCore},
+    runner::{FenceChanged, NodeView, Operation, PushFailure, RunnerCore},
     scheduler::{Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
@@ -63,6 +63,7 @@ const IMPORT_LIMIT_MS: u64 = 5_000;
 #[derive(Debug)]
 pub enum Mail {
     Ask { name: ServiceName, request: Request, user: u64 },
+    Operate { node: NodeName, operation: Operation, number: u64 },
     Register { call: u64, registration: Box<Registration> },
     Report { call: u64, report: Box<Report> },
     Orders(Orders),
@@ -325,8 +326,11 @@ impl World {
         let Recovered { services, nodes } = recovered;
         for (version, record) in nodes {
             if record.forgotten.is_some() {
+                // It may have died before anybody was told.
+                self.rules_forgotten(&record.node);
                 let _ = master.cluster.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
+                self.rules_recovered(&record.node);
                 master.cluster.host_known(record.node.clone(), record.uid.clone());
             }
             self.add_runner(master, record, Some(version));
@@ -334,17 +338,16 @@ impl World {
         let mut unknown = std::collections::BTreeSet::new();
         for (version, record) in services {
             let elsewhere = record.replicas.iter().map(|replica| replica.node.clone());
-            unknown.extend(elsewhere.filter(|node| !master.cluster.knows(node)));
+            unknown.extend(elsewhere.filter(|node| !master.cluster.knows(node) && !master.cluster.is_forgotten(node)));
             let name = record.spec.name.clone();
             let seed = self.rng.u64(1..);
-            let (core, initial) = ServiceCore::recover(version, record, seed, self.master_now(master));
+            let (core, initial) = {
+                let is_forgotten = |node: &NodeName| master.cluster.is_forgotten(node);
+                ServiceCore::recover(version, record, is_forgotten, seed, self.master_now(master))
+            };
             self.add_service(master, name, core, initial);
         }
         for node in unknown {
-            if master.cluster.is_forgotten(&node) {
-                Self::tell_forgotten(master, &node);
-                continue;
-            }
             self.tell_host_changed(master, &HostChanged { node, condition: HostCondition::of(Standing::Down), why: None });
         }
     }

@@ -160,6 +160,7 @@ impl World {
                 }
                 return self.runner_effects(master, actor, runner, effects, Some(call));
             }
+            Mail::Operate { operation, number, .. } => (RunnerEvent::Operate(number, operation), None),
             Mail::Orders(Orders { set, remove, .. }) => {
                 self.note(|| format!("{} is to run {} more and to remove {remove:?}", runner.node, set.len()));
                 (RunnerEvent::Order { set, remove }, None)
@@ -218,9 +219,15 @@ impl World {
                     self.note(|| format!("{node} no longer holds {replicas:?}"));
                     master.post(CLUSTER, Mail::Gone(replicas));
                 }
-                // Nobody operates on hosts here yet.
-                RunnerEffect::Operated(..) | RunnerEffect::Erased => {}
-                RunnerEffect::Forgotten => master.post(CLUSTER, Mail::Forgotten(HostForgotten { node })),
+                RunnerEffect::Operated(number, answer) => self.operator_is_answered(number, &answer),
+                // So many hosts there are not.
+                RunnerEffect::Erased => {}
+                RunnerEffect::Forgotten => {
+                    self.rules_forgotten(&node);
+                    master.hosts_shown.remove(&node);
+                    master.ready_since.remove(&node);
+                    master.post(CLUSTER, Mail::Forgotten(HostForgotten { node }));
+                }
                 RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
                 RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {

@@ -307,7 +307,7 @@ impl Model {
         self.starts += 1;
         let seed = 1_000 + self.starts;
         let (core, effects) = match self.durable.clone() {
-            Some((version, record)) => ServiceCore::recover(version, record, seed, self.now),
+            Some((version, record)) => ServiceCore::recover(version, record, |_| false, seed, self.now),
             None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new()), vec![]),
         };
         self.core = core;

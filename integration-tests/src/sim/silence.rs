@@ -1,0 +1,41 @@
+//! What agents may do by themselves when no master is heard of (`on_disconnect`).
+
+use shef_common::ids::ReplicaId;
+
+use super::world::World;
+
+/// How long a stop that was due may wait for its turn with the engine, in milliseconds.
+const TURN_MS: u64 = 60_000;
+
+impl World {
+    /// An agent hears a master.
+    pub fn rules_master_heard(&mut self, host: usize) {
+        let (now, host) = (self.now, &mut self.hosts[host]);
+        let silent = now - host.heard_master.max(host.agent_since);
+        host.silences.retain(|(ended, _)| now - ended <= TURN_MS);
+        if silent >= 1_000 {
+            host.silences.push((now, silent));
+        }
+        host.heard_master = now;
+    }
+
+    /// An agent is about to stop a replica: a durable record wants it gone, or its service
+    /// says so and no master was heard of for that long.
+    pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
+        let node = self.hosts[host].node.clone();
+        if self.rules.is_unwanted(id) || self.rules.tail_lost || self.is_left_behind(&node, id) {
+            return;
+        }
+        let Some(shortest) = self.user.shortest_stop.get(id.service()).copied() else {
+            return self.violated(format!(
+                "{node} stops {id}, which no durable record wanted gone and which is to run on without a master"
+            ));
+        };
+        let (now, host) = (self.now, &self.hosts[host]);
+        let silent = now - host.heard_master.max(host.agent_since);
+        let longest = host.silences.iter().map(|(_, silent)| *silent).fold(silent, u64::max);
+        if longest < u64::from(shortest) * 1_000 {
+            self.violated(format!("{node} stops {id} after {longest} ms without a master, but {shortest} s is the time"));
+        }
+    }
+}
