@@ -35,6 +35,10 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     let after = lan.settled(&["web"]).await;
     assert!(moved.values().flatten().all(|(name, seen)| after.get(name) == Some(seen)), "the replacements stay");
     assert_eq!(lan.called_down(), 1);
+    // From now on it takes its share again.
+    lan.master.deploy("new", busybox(9)).await;
+    lan.settled(&["web", "new"]).await;
+    assert!(lan.by_host().await["h2"].len() >= 3);
 }
 
 #[actix::test]
@@ -121,4 +125,40 @@ async fn a_host_that_flaps_gets_nothing_new_and_says_why() {
     assert_eq!(lan.settled(&["web"]).await.len(), 4);
     let by_host = lan.by_host().await;
     assert_eq!((by_host["h1"].len(), by_host["h2"].len()), (4, 0));
+}
+
+#[actix::test]
+async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
+    let mut lan = Lan::start(&Plan::hosts(1)).await.unwrap();
+    lan.master.deploy("web", busybox(4)).await;
+    let before = lan.settled(&["web"]).await;
+    lan.cut("h1", Cut::Both).unwrap();
+    host_is(&lan, "h1", "down").await;
+    // There is nowhere else to go.
+    let service = lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
+    assert!(service["replica_states"].as_array().unwrap().iter().all(|r| r["host_down"] == true), "{service:#}");
+    // What is asked meanwhile is taken, and done when the host is back.
+    let answer = lan.master.api.call("PATCH", "/v1/services/web", serde_json::json!({ "replicas": 5 })).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    lan.heal("h1").unwrap();
+    lan.master.hosts(1).await;
+    let after = lan.settled(&["web"]).await;
+    assert!(after.len() == 5 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{before:#?} {after:#?}");
+}
+
+#[actix::test]
+async fn a_returning_host_keeps_what_could_not_be_replaced() {
+    let mut lan = Lan::start(&Plan::hosts(2)).await.unwrap();
+    lan.master.deploy("web", busybox(2)).await;
+    let before = lan.settled(&["web"]).await;
+    let cordoned = lan.master.api.call("POST", "/v1/nodes/h1/cordon", serde_json::json!({})).await;
+    assert_eq!(cordoned.status, 200, "{cordoned:?}");
+    lan.cut("h2", Cut::Both).unwrap();
+    host_is(&lan, "h2", "down").await;
+    let failed = lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
+    assert!(failed["missing"].to_string().contains("h2"), "{failed:#}");
+    assert_eq!(lan.containers().await, before, "it runs on, though its host is down");
+    lan.heal("h2").unwrap();
+    lan.master.hosts(2).await;
+    assert_eq!(lan.settled(&["web"]).await, before);
 }

@@ -13,7 +13,7 @@ use crate::membership::{HostCondition, Standing};
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
-pub const AWAY_PATIENCE: DurationMs = DurationMs(30_000);
+pub const AWAY_PATIENCE: DurationMs = DurationMs(5_000);
 
 const READY: HostCondition = HostCondition::of(Standing::Ready);
 

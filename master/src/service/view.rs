@@ -181,7 +181,7 @@ fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
             missing.push(format!("deleting, waiting for host {node}, which {}", is(standing)));
             continue;
         }
-        left_behind += if standing == Standing::Down { replicas.len() } else { 0 };
+        left_behind += if standing == Standing::Ready { 0 } else { replicas.len() };
         let waits = if standing == Standing::Ready { String::new() } else { format!(", which {}", is(standing)) };
         missing.extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
     }

@@ -89,7 +89,7 @@ fn what_a_host_never_began_is_started_elsewhere_after_a_while() {
     model.settle();
     assert_eq!((model.on(0), model.on(1)), (1, 0));
     assert!(model.view.as_ref().unwrap().missing[0].contains("waits for h1, which has no agent"), "{:?}", model.view);
-    model.sleep(29_999);
+    model.sleep(4_999);
     model.settle();
     assert_eq!(model.on(0), 1, "too early");
     model.sleep(1);
