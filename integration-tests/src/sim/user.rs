@@ -87,15 +87,13 @@ impl World {
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
         ServiceSpec {
-            name: name.clone(),
-            replicas,
-            template: template.into(),
             on_disconnect: self.on_disconnect(name),
             rebalance: if self.profile.operators && self.chance(150) {
                 Rebalance::On { per_minute: self.rng.u32(1..=60) }
             } else {
                 Rebalance::Off
             },
+            ..ServiceSpec::of(name.clone(), replicas, template)
         }
     }
 

@@ -83,13 +83,7 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     let image = fields.text("image", ImageRef::parse);
     let replicas = fields.replicas(Some(1));
     let (Some(name), Some(image), Some(replicas)) = (name, image, replicas) else { return fields.refuse() };
-    let spec = ServiceSpec {
-        name: name.clone(),
-        replicas,
-        template: Template::of(image).into(),
-        on_disconnect: shef_common::spec::OnDisconnect::Keep,
-        rebalance: shef_common::spec::Rebalance::Off,
-    };
+    let spec = ServiceSpec::of(name.clone(), replicas, Template::of(image));
     let accepted = api.ask(name.clone(), Request::Create { spec, needs_host: replicas > 0 }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await

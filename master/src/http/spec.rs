@@ -38,11 +38,9 @@ pub fn read(fields: Map<String, Value>, path_name: Option<&ServiceName>) -> Resu
     fields.finish()?;
     match (path_name.cloned().or(in_body), template) {
         (Some(name), Some(template)) => Ok(ServiceSpec {
-            name,
-            replicas: replicas.unwrap_or(1),
-            template: template.into(),
             on_disconnect: on_disconnect.unwrap_or_default(),
             rebalance: rebalance.unwrap_or_default(),
+            ..ServiceSpec::of(name, replicas.unwrap_or(1), template)
         }),
         // `finish` has refused this already.
         _ => Err(ApiError::fields(Vec::new())),

@@ -201,7 +201,7 @@ mod tests {
         clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
+        spec::{ServiceSpec, Template},
         status::{Health, ReplicaState, ReplicaStatus},
     };
 
@@ -214,18 +214,12 @@ mod tests {
     /// One slot with a replica of each of these generations, of which the last is the newest.
     fn record(generations: &[u32]) -> ServiceRecord {
         let name = ServiceName::parse("web").unwrap();
-        let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap()).into();
-        let spec = ServiceSpec {
-            name: name.clone(),
-            replicas: 1,
-            template: template(1),
-            on_disconnect: OnDisconnect::Keep,
-            rebalance: Rebalance::Off,
-        };
+        let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap());
+        let spec = ServiceSpec::of(name.clone(), 1, template(1));
         let mut record = ServiceRecord::new(spec, WallMs(0));
         for (n, &generation) in (1..).zip(generations) {
             while record.generation < Generation(generation.into()) {
-                record.set_template(template(generation));
+                record.set_template(template(generation).into());
             }
             record.replicas.push(ReplicaRecord {
                 id: ReplicaId::new(&name, n),

@@ -234,11 +234,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
     let born = record.is_none();
     let record = record.get_or_insert_with(|| {
         let spec = ServiceSpec {
-            name: newest.service.clone(),
-            replicas: 0,
-            template: newest.template.clone(),
             on_disconnect: newest.on_disconnect,
-            rebalance: Rebalance::Off,
+            ..ServiceSpec::of(newest.service.clone(), 0, newest.template.clone())
         };
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });

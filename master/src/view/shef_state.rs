@@ -291,13 +291,11 @@ mod tests {
             since: None,
         };
         let view = ServiceView {
-            spec: ServiceSpec {
-                name: name.clone(),
-                replicas: u32::try_from(nodes.len()).unwrap(),
-                template: Template::of(ImageRef::parse("app:1").unwrap()).into(),
-                on_disconnect: shef_common::spec::OnDisconnect::Keep,
-                rebalance: shef_common::spec::Rebalance::Off,
-            },
+            spec: ServiceSpec::of(
+                name.clone(),
+                u32::try_from(nodes.len()).unwrap(),
+                Template::of(ImageRef::parse("app:1").unwrap()),
+            ),
             generation: Generation(1),
             version: Version(1),
             state: ServiceState::Running,

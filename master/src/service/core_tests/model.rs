@@ -26,13 +26,7 @@ pub(super) fn node(n: usize) -> NodeName {
 }
 
 pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
-    ServiceSpec {
-        name: ServiceName::parse("web").unwrap(),
-        replicas,
-        template: Template::of(ImageRef::parse(image).unwrap()).into(),
-        on_disconnect: shef_common::spec::OnDisconnect::Keep,
-        rebalance: shef_common::spec::Rebalance::Off,
-    }
+    ServiceSpec::of(ServiceName::parse("web").unwrap(), replicas, Template::of(ImageRef::parse(image).unwrap()))
 }
 
 pub(super) fn create(replicas: u32) -> Request {

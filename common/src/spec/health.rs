@@ -1,0 +1,99 @@
+//! How one knows that a replica is well, and what happens when its process ends.
+
+use serde::{Deserialize, Serialize};
+
+/// A health check. Only a replica whose check passes counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub test: HealthTest,
+    /// Between two checks, in milliseconds: 100 to 3,600,000.
+    #[serde(default = "default_interval_ms")]
+    pub interval_ms: u32,
+    /// How long one may take, in milliseconds: 100 to 600,000.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u32,
+    /// How many in a row must fail before the replica is unhealthy: 1 to 100.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+    /// How long after the start failures do not count, in milliseconds: 0 to 3,600,000.
+    #[serde(default)]
+    pub start_period_ms: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HealthTest {
+    /// A command in the container, run by the engine; well if it ends with 0.
+    Cmd(Vec<String>),
+    /// The same, by the container's shell.
+    Shell(String),
+    /// The agent asks for a page of the container; well if the status is 200 to 399.
+    Http {
+        /// The container's port.
+        port: u16,
+        /// With a leading slash.
+        path: String,
+    },
+    /// The agent connects to a port of the container.
+    Tcp {
+        /// The container's port.
+        port: u16,
+    },
+    /// The image's own check is turned off.
+    None,
+}
+
+const fn default_interval_ms() -> u32 {
+    30_000
+}
+const fn default_timeout_ms() -> u32 {
+    30_000
+}
+const fn default_retries() -> u32 {
+    3
+}
+
+/// What happens when a replica's process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Restart {
+    /// When it is started again.
+    pub condition: RestartCondition,
+    /// How long to wait before the first restart, in milliseconds: 0 to 3,600,000. 0 leaves the pace to the engine
+    /// and, for crash loops, to the agent.
+    pub delay_ms: u32,
+    /// How many restarts within `window_ms` before the replica has failed for good; 0: no bound.
+    pub max_attempts: u32,
+    /// In milliseconds; 0: since the replica's creation.
+    pub window_ms: u32,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self { condition: RestartCondition::Always, delay_ms: 0, max_attempts: 0, window_ms: 0 }
+    }
+}
+
+impl Restart {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When a replica's process is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartCondition {
+    /// Whenever it ends.
+    #[default]
+    Always,
+    /// When it ends with another code than 0.
+    OnFailure,
+    /// Never: a replica that ended with 0 is complete, another one has failed.
+    Never,
+}

@@ -1,0 +1,72 @@
+//! What is mounted into a replica.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The most mounts of a replica.
+pub const MAX_MOUNTS: usize = 64;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum Mount {
+    /// A named volume of the engine, made with our label if it is not there.
+    Volume {
+        /// The volume's name.
+        source: String,
+        /// An absolute path in the container.
+        target: String,
+        /// Whether the container may only read it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
+        /// The volume driver; the engine's own if empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        driver: String,
+        /// Options for the driver.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        options: BTreeMap<String, String>,
+        /// Whether the slot stays with the host that holds the volume.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sticky: bool,
+    },
+    /// A path of the host.
+    Bind {
+        /// An absolute path on the host, which must exist.
+        source: String,
+        /// An absolute path in the container.
+        target: String,
+        /// Whether the container may only read it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        read_only: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// An absolute path in the container.
+        target: String,
+        /// Its size in bytes; `None`: the kernel's half of the memory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
+        /// Its mode, as in 1777 octal written as a decimal number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+    },
+}
+
+impl Mount {
+    /// Where it appears in the container.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Volume { target, .. } | Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
+        }
+    }
+    /// Whether it binds the slot to its host.
+    #[must_use]
+    pub const fn is_sticky(&self) -> bool {
+        match self {
+            Self::Volume { sticky, .. } => *sticky,
+            Self::Bind { .. } | Self::Tmpfs { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What one replica runs.
+
+use std::{collections::BTreeMap, hash::Hasher};
+
+use serde::{Deserialize, Serialize};
+
+use super::{HealthCheck, Mount, Port, Resources, Restart};
+use crate::image::ImageRef;
+
+/// The longest grace at a stop, in seconds.
+pub const MAX_STOP_GRACE_S: u32 = 3_600;
+/// The most bytes that a template may hold, as JSON.
+pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
+
+/// What one replica runs. A change of it is a new generation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Template {
+    /// The image.
+    pub image: ImageRef,
+    /// When it is fetched.
+    #[serde(default, skip_serializing_if = "Pull::is_missing")]
+    pub pull: Pull,
+    /// Arguments instead of the image's own (`CMD`); empty keeps the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The program instead of the image's own (`ENTRYPOINT`); empty keeps the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Environment variables over the image's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The directory to start in; empty keeps the image's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// `user[:group]`, by name or number; empty keeps the image's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// The container's host name; empty: the engine's choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// Labels of the container beside ours; `shef` prefixes are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Whether the engine's small init reaps processes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub init: bool,
+    /// Whether the container has a terminal.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tty: bool,
+    /// Whether the root file system is read-only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// The signal to stop with, as in `SIGTERM`; empty keeps the image's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// Seconds between the stop signal and the kill: 0 to [`MAX_STOP_GRACE_S`].
+    #[serde(default = "default_stop_grace_s")]
+    pub stop_grace_s: u32,
+    /// Limits of the process by name, as in `nofile`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Kernel parameters of the container's namespaces.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Capabilities beside the engine's usual ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_bytes: Option<u64>,
+    /// Names and their addresses, beside DNS.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, std::net::IpAddr>,
+    /// DNS servers instead of the engine's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<std::net::IpAddr>,
+    /// Where the container's output goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+    /// Devices of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// GPUs and the like, as the engine takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<DeviceRequest>,
+    /// Ports on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// Volumes, paths and memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Networks of the engine, each made with our label if it is not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
+    /// What it needs and what it may take.
+    #[serde(default, skip_serializing_if = "Resources::is_none")]
+    pub resources: Resources,
+    /// How one knows that it is well; `None`: the image's own check, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// What happens when its process ends.
+    #[serde(default, skip_serializing_if = "Restart::is_default")]
+    pub restart: Restart,
+    /// Counts the restarts that its user forced: nothing else need differ between two generations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forced: u32,
+}
+
+impl Template {
+    /// The image with everything else at its default.
+    #[must_use]
+    pub fn of(image: ImageRef) -> Self {
+        Self {
+            image,
+            pull: Pull::Missing,
+            command: Vec::new(),
+            entrypoint: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: String::new(),
+            user: String::new(),
+            hostname: String::new(),
+            labels: BTreeMap::new(),
+            init: false,
+            tty: false,
+            read_only: false,
+            stop_signal: String::new(),
+            stop_grace_s: default_stop_grace_s(),
+            ulimits: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            shm_bytes: None,
+            extra_hosts: BTreeMap::new(),
+            dns: Vec::new(),
+            logging: None,
+            devices: Vec::new(),
+            device_requests: Vec::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            networks: Vec::new(),
+            resources: Resources::default(),
+            health: None,
+            restart: Restart::default(),
+            forced: 0,
+        }
+    }
+
+    /// A short stable digest of the template, for labels: FNV-1a over its JSON, so that
+    /// a field that is not given leaves it as it is.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        hasher.write(&serde_json::to_vec(self).unwrap_or_default());
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// Every rule that the field types do not carry, as (field, message).
+    #[must_use]
+    pub fn violations(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if self.stop_grace_s > MAX_STOP_GRACE_S {
+            found.push(("stop_grace_s", format!("must be at most {MAX_STOP_GRACE_S} seconds, but is {}", self.stop_grace_s)));
+        }
+        if let Some(argument) = self.command.iter().find(|argument| argument.contains('\0')) {
+            found.push(("command", format!("must not contain a zero byte, but has {argument:?}")));
+        }
+        for (key, value) in &self.env {
+            if key.is_empty() || key.contains(['=', '\0']) {
+                found.push(("env", format!("names must not be empty or contain '=' or a zero byte, but one is {key:?}")));
+            }
+            if value.contains('\0') {
+                found.push(("env", format!("values must not contain a zero byte, but {key:?} does")));
+            }
+        }
+        let bytes = self.command.iter().map(String::len).sum::<usize>()
+            + self.env.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if bytes > MAX_TEMPLATE_BYTES {
+            found.push(("command", format!("and env must hold at most {MAX_TEMPLATE_BYTES} bytes together, but hold {bytes}")));
+        }
+        found
+    }
+}
+
+/// When an image is fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pull {
+    /// When the host does not have it.
+    #[default]
+    Missing,
+    /// Before every replica.
+    Always,
+    /// Never: without it the replica fails.
+    Never,
+}
+
+impl Pull {
+    /// Whether it is the default.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+}
+
+/// A limit of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ulimit {
+    /// What holds at first; -1: no limit.
+    pub soft: i64,
+    /// How far the process may raise it; -1: no limit.
+    pub hard: i64,
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    /// The engine's logging driver, as in `json-file`.
+    pub driver: String,
+    /// Options for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// As in `/dev/ttyUSB0`.
+    pub source: String,
+    /// Where it appears; the same place if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// Of `rwm`; all of them if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub permissions: String,
+}
+
+/// GPUs and the like.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRequest {
+    /// As in `nvidia`; empty: by capabilities.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// How many; -1: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i32>,
+    /// Which ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_ids: Vec<String>,
+    /// Alternatives of capabilities that must be there together, as in `[["gpu"]]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Vec<String>>,
+}
+
+/// A network of the engine that the replica joins.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Names of the replica there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+}
+
+/// Ten seconds, as Docker's own.
+#[must_use]
+pub const fn default_stop_grace_s() -> u32 {
+    10
+}
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// FNV-1a, 64 bits: stable over builds, unlike the standard library's hasher.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_stable_and_tells_templates_apart() {
+        let a = Template::of(ImageRef::parse("nginx").unwrap());
+        let mut b = a.clone();
+        b.env.insert("A".into(), "1".into());
+        assert_eq!(a.digest(), a.clone().digest());
+        assert_ne!(a.digest(), b.digest());
+    }
+
+    #[test]
+    fn what_the_engine_cannot_take_is_named() {
+        let mut template = Template::of(ImageRef::parse("nginx").unwrap());
+        template.env.insert("A=B".into(), "x".into());
+        template.stop_grace_s = 4_000;
+        template.command = vec!["a\0".into()];
+        let fields: Vec<_> = template.violations().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["stop_grace_s", "command", "env"]);
+    }
+}
