@@ -33,7 +33,7 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
                 .is_ok_and(|ran| ran == Ok(true))
         }
         Part::Master => answers(&format!("http://{ip}:{port}/readyz")).await,
-        Part::Agent => answers(&format!("http://{ip}:{port}/healthz")).await,
+        Part::Agent => answers(&format!("http://{ip}:{port}/health")).await,
     }
 }
 

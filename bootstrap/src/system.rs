@@ -200,7 +200,7 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             (MASTER_VOLUME.to_owned(), MASTER_DIR.to_owned(), false),
             (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
         ],
-        health: health(config.host_ip, config.api_port),
+        health: health(config.host_ip, config.api_port, "healthz"),
         listens: (config.host_ip, config.api_port),
     }
 }
@@ -221,13 +221,13 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             (facts.socket.clone(), SOCKET.to_owned(), false),
             ("shef-agent".to_owned(), "/var/lib/shef/agent".to_owned(), false),
         ],
-        health: health(config.host_ip, AGENT_PORT),
+        health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
     }
 }
 
-fn health(ip: Ipv4Addr, port: u16) -> Vec<String> {
-    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/healthz")]).collect()
+fn health(ip: Ipv4Addr, port: u16, page: &str) -> Vec<String> {
+    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/{page}")]).collect()
 }
 
 #[cfg(test)]
