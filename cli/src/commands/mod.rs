@@ -2,6 +2,7 @@
 
 mod agent;
 mod backup;
+mod bootstrap;
 mod config;
 mod down;
 mod master;
@@ -39,6 +40,8 @@ enum Command {
     Backup(backup::Args),
     /// Puts a backup into a store, in the place of what is there
     Restore(restore::Args),
+    /// Starts a host's store, master and agent as containers and keeps them running
+    Bootstrap(bootstrap::Args),
     /// Prints the configuration in force and where each value came from
     Config(config::Args),
     /// A small HTTP server to try things with; it can be told to fail
@@ -60,6 +63,7 @@ impl Cli {
             Command::Agent(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
+            Command::Bootstrap(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Workload(args) => args.run(),
             Command::WorkloadImage(args) => args.run(),

@@ -9,7 +9,7 @@ use super::{
 use crate::store::OpenError;
 
 /// What matters of a Redis that is to be a store. `None`: it does not tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RedisFacts {
     /// Its version, as in `7.0.15`.
     pub version: Option<String>,
