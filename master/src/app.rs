@@ -118,10 +118,7 @@ impl MasterHandle {
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
-    let options = match &config.store {
-        StoreConfig::Embedded => StoreOptions::Embedded { path: config.data_dir.clone() },
-        StoreConfig::Redis(redis) => StoreOptions::Redis(redis_options(redis)),
-    };
+    let options = store_options(&config);
     let mut tries_left = STORE_TRIES.0;
     let store = loop {
         match open(&options).await {
@@ -276,6 +273,15 @@ pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Versio
         }
     }
     Ok((recovered, counts))
+}
+
+/// The store that is configured.
+#[must_use]
+pub fn store_options(config: &MasterConfig) -> StoreOptions {
+    match &config.store {
+        StoreConfig::Embedded => StoreOptions::Embedded { path: config.data_dir.clone() },
+        StoreConfig::Redis(redis) => StoreOptions::Redis(redis_options(redis)),
+    }
 }
 
 fn redis_options(config: &RedisConfig) -> RedisOptions {

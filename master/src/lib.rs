@@ -15,4 +15,4 @@ pub mod stats;
 pub mod store;
 pub mod view;
 
-pub use app::{MasterHandle, StartError, recover, start, start_on};
+pub use app::{MasterHandle, StartError, recover, start, start_on, store_options};

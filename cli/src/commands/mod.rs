@@ -1,6 +1,7 @@
 //! The command line, a file per command.
 
 mod agent;
+mod bootstrap;
 mod config;
 mod down;
 mod master;
@@ -33,6 +34,8 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Starts a host's store, master and agent as containers and keeps them running
+    Bootstrap(bootstrap::Args),
     /// Prints the configuration in force and where each value came from
     Config(config::Args),
     /// A small HTTP server to try things with; it can be told to fail
@@ -52,6 +55,7 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Bootstrap(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Workload(args) => args.run(),
             Command::WorkloadImage(args) => args.run(),

@@ -31,8 +31,8 @@ pub use self::{
     core::CoreOptions,
     key::InvalidKey,
     messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
-    open::{OpenError, StoreOptions, open},
-    redis::RedisOptions,
+    open::{OpenError, StoreOptions, open, stored_format},
+    redis::{RedisFacts, RedisOptions, inspect},
 };
 
 use std::{future::Future, pin::Pin};
