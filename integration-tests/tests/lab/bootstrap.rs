@@ -157,6 +157,7 @@ async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
     lab.hosts[0].kill_engine();
     lab.hosts[0].start_engine().await;
     hosts_ready(&lab, 2).await;
+    until("the bootstrap runs, which the engine had stopped", async || runs(&lab, 1, BOOTSTRAP).await).await;
     // Without its bootstrap: the engine starts what is to run.
     lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
     lab.hosts[0].lose();
