@@ -15,7 +15,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
 use shef_integration_tests::cluster::{Answer, Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
-    store::{Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
+    store::{Backup, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
 };
 
 const PROBLEM: &str = "application/problem+json";
@@ -321,6 +321,9 @@ impl Store for Stubborn {
     }
     fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
         self.store.restore(cluster, fence, records)
+    }
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        self.store.load(backup, replace)
     }
 }
 

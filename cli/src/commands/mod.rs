@@ -1,10 +1,12 @@
 //! The command line, a file per command.
 
 mod agent;
+mod backup;
 mod bootstrap;
 mod config;
 mod down;
 mod master;
+mod restore;
 mod up;
 mod workload;
 mod workload_image;
@@ -34,6 +36,10 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Copies everything that the cluster's store keeps out of a running master
+    Backup(backup::Args),
+    /// Puts a backup into a store, in the place of what is there
+    Restore(restore::Args),
     /// Starts a host's store, master and agent as containers and keeps them running
     Bootstrap(bootstrap::Args),
     /// Prints the configuration in force and where each value came from
@@ -55,6 +61,8 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Backup(args) => args.run(),
+            Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Workload(args) => args.run(),

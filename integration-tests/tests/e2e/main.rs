@@ -1,6 +1,7 @@
 //! End to end: the real binary in processes of its own, on real engines, stores
 //! and registries. Each test starts what it needs and leaves nothing behind.
 
+mod backup;
 mod crashes;
 mod hosts;
 mod lifecycle;

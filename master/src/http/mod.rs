@@ -2,6 +2,7 @@
 //! agents' calls. Handlers parse, ask, and answer; they decide nothing.
 
 mod agents;
+mod backup;
 mod body;
 mod error;
 mod health;
@@ -33,7 +34,7 @@ use crate::{
     runner::{Operate, Register, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
-    store::StoreHealth,
+    store::{StoreHealth, TakeBackup},
     view::{ClusterView, StateBody},
 };
 
@@ -51,6 +52,8 @@ pub struct Api {
     pub operate: Recipient<Operate>,
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
+    /// Gives what is durable.
+    pub backup: Recipient<TakeBackup>,
     /// What readers see.
     pub view: Arc<ClusterView>,
     /// What is counted.
@@ -169,6 +172,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/v1/backup").route(web::get().to(backup::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(wrong_method)))

@@ -18,12 +18,12 @@ use redb::{
 };
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "shef.redb";
 /// The format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = super::FORMAT;
 
 /// `format`, `cluster`, `epoch`, `leader`, each as text.
 const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
@@ -203,6 +203,28 @@ impl Store for EmbeddedStore {
                 }
             }
             commit(txn)
+        })
+    }
+
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        let backup = backup.clone();
+        self.call(move |db| {
+            let txn = begin(db)?;
+            let stored = lead_in(&txn)?.map(|(_, fence)| fence.epoch).unwrap_or_default();
+            let fence = Fence { epoch: stored.max(backup.fence.epoch).next(), leader: LeaderId::nobody() };
+            set_lead(&txn, &backup.cluster, &fence)?;
+            {
+                let mut table = txn.open_table(RECORDS)?;
+                if !replace && table.first()?.is_some() {
+                    return Err(StoreError::NotEmpty.into());
+                }
+                table.retain(|_, _| false)?;
+                for record in &backup.records {
+                    table.insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
+                }
+            }
+            commit(txn)?;
+            Ok(fence)
         })
     }
 }

@@ -44,10 +44,10 @@ pub use self::{
     inspect::{RedisFacts, inspect, stored_format},
     options::RedisOptions,
 };
-use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The format that is written and read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = super::FORMAT;
 /// A connection that was idle for longer is tried with a PING before a write is
 /// sent over it: if the Redis has gone meanwhile, it is certain that nothing happened.
 const IDLE: DurationMs = DurationMs(100);
@@ -57,6 +57,7 @@ const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session
 static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/load.lua")));
 static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/restore.lua")));
 
 /// A store in a Redis.
@@ -288,10 +289,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let args = |session: u64| {
                 let mut args = vec![text(&FORMAT), text(cluster), text(&fence.epoch), text(&fence.leader), text(&session)];
-                for record in records {
-                    args.push(text(&record.key));
-                    args.push([format!("{} ", record.version).as_bytes(), &record.value].concat().into());
-                }
+                args.extend(records.iter().flat_map(field_and_value));
                 args
             };
             let answer = self.run(&RESTORE, true, args).await?;
@@ -301,6 +299,29 @@ impl Store for RedisStore {
             }
         })
     }
+
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        Box::pin(async move {
+            let leader = LeaderId::nobody();
+            let args = |_| {
+                let replace = if replace { "replace" } else { "" };
+                let mut args =
+                    vec![text(&FORMAT), text(&backup.cluster), text(&backup.fence.epoch), text(&leader), text(&replace)];
+                args.extend(backup.records.iter().flat_map(field_and_value));
+                args
+            };
+            let answer = self.run(&LOAD, true, args).await?;
+            match parts(&answer) {
+                ("ok", [epoch]) => Ok(Fence { epoch: Epoch(parse(epoch, "epoch")?), leader: LeaderId::nobody() }),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+}
+
+/// A record as the hash keeps it.
+fn field_and_value(record: &Record) -> [Bytes; 2] {
+    [text(&record.key), [format!("{} ", record.version).as_bytes(), &record.value].concat().into()]
 }
 
 fn text(value: &impl ToString) -> Bytes {
