@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef};
+use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network};
 
 mod processes;
 
@@ -274,21 +274,14 @@ impl Engine for FakeEngine {
             }
             state.next_id += 1;
             let id = format!("{:064x}", state.next_id);
-            let container = Container {
-                id: id.clone(),
-                name: name.clone(),
-                labels: order.labels,
-                state: ContainerState::Created,
-                unhealthy: false,
-                policy: RestartPolicy::UnlessStopped,
-            };
+            let container = Container::new(id.clone(), name.clone(), order.labels, ContainerState::Created, order.policy);
             state.processes.made(&id, &image);
             state.containers.insert(name, container);
             Ok(id)
         })
     }
 
-    fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
+    fn start<'a>(&'a self, id: &'a str, _joins: &'a [Network]) -> EngineFuture<'a, ()> {
         self.operation("start", self.latency.start, move |state| {
             state.by_id(id)?;
             self.host.process_starts(state, id);

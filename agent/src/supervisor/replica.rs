@@ -4,6 +4,7 @@
 mod answers;
 mod ends;
 mod judgement;
+mod vitals;
 
 use shef_common::{
     backoff::Backoff,
@@ -13,6 +14,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
+use self::vitals::Vitals;
 use super::restarts::{AfterEnd, QUICK, Restarts};
 use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
@@ -107,7 +109,7 @@ pub(super) struct Replica {
     /// When it counts as healthy again, after its process ended.
     pub settles_at: Option<MonoMs>,
     crashed: Option<String>,
-    check_fails: bool,
+    pub(super) vitals: Vitals,
     pulled: bool,
     stop_refused: bool,
     exit_checks: u32,
@@ -143,7 +145,7 @@ impl Replica {
             published: None,
             settles_at: None,
             crashed: None,
-            check_fails: false,
+            vitals: Vitals::new(),
             pulled: false,
             stop_refused: false,
             exit_checks: 0,
@@ -170,6 +172,7 @@ impl Replica {
                 (Created | Exited, _) => (!self.awaits_master).then_some(Step::Start),
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
+                (Running, _) if self.vitals.wants_look() => Some(Step::Inspect),
                 (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
                 (Running | Paused | Other, _) => None,
             },
@@ -193,7 +196,9 @@ impl Replica {
     pub fn makes_way(&self, step: Step) -> bool {
         match step {
             Step::Start => self.restarts.is_ours(),
-            Step::Inspect => matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }),
+            Step::Inspect => {
+                matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }) && !self.vitals.wants_look()
+            }
             Step::SetPolicy(policy) => policy != RestartPolicy::Never,
             Step::Create | Step::Stop { .. } | Step::Remove => false,
         }
@@ -250,7 +255,7 @@ impl Replica {
         let mut was_steady = false;
         match container {
             Some(container) => {
-                self.check_fails = container.unhealthy;
+                self.shows_vitals(container);
                 self.restarts.learned(container.policy);
                 match container.state {
                     ContainerState::Running => self.restarts.up(now.mono),
@@ -269,7 +274,10 @@ impl Replica {
                     self.crashed.get_or_insert_with(|| "exited; the engine restarts it".to_owned());
                 }
             }
-            None => self.seen = Seen::Absent,
+            None => {
+                self.seen = Seen::Absent;
+                self.vitals.ended();
+            }
         }
         let was_up = self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
         if self.wish == Wish::Run && was_up && self.busy.is_none() {
@@ -301,13 +309,17 @@ impl Replica {
         self.heard = true;
         match kind {
             EventKind::Started => {
-                *state = ContainerState::Running;
+                let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
                 self.restarts.up(now.mono);
                 self.starts_settling(now);
+                if began {
+                    self.begins();
+                }
             }
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
+                self.vitals.ended();
                 if self.wish == Wish::Run {
                     self.ended(exit_code, now);
                 } else {
@@ -330,7 +342,7 @@ impl Replica {
             }
             EventKind::Paused => *state = ContainerState::Paused,
             EventKind::Unpaused => *state = ContainerState::Running,
-            EventKind::Health { healthy } => self.check_fails = !healthy,
+            EventKind::Health { healthy } => self.engine_checked(healthy),
         }
         if self.busy.is_none() {
             self.judge(now);

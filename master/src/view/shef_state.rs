@@ -299,6 +299,8 @@ mod tests {
             restarts: 0,
             exit_code: None,
             last_log_lines: Vec::new(),
+            ports: Vec::new(),
+            addresses: Vec::new(),
             since: None,
         };
         let view = ServiceView {

@@ -64,6 +64,7 @@ impl Replica {
                     self.restart_at = None;
                     self.restarts.up(now.mono);
                     self.starts_settling(now);
+                    self.begins();
                 }
                 if self.wish == Wish::Run && !self.waits() {
                     self.enter(ReplicaState::Running, now);
@@ -119,8 +120,8 @@ impl Replica {
         self.judge(now);
     }
 
-    /// Inspect was answered, or not.
-    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, now: Now) {
+    /// Inspect was answered, or not; `news`: events have told more since it was asked for.
+    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, news: bool, now: Now) {
         self.policy_asked |= look.is_ok();
         match look {
             Ok(Look::Nothing) => self.show(None, now),
@@ -131,6 +132,11 @@ impl Replica {
                 self.judge(now);
             }
             Err(()) => self.refused(now),
+        }
+        if news {
+            // It may have been started anew since, with other addresses.
+            self.vitals.look_again();
+            self.judge(now);
         }
     }
 
