@@ -23,6 +23,8 @@ use crate::{
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a part may take from its start until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a host may take until its master counts on it.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long one announcement may take.
 const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -187,6 +189,10 @@ impl Bootstrap {
             }
         }
         if is_news {
+            if !self.until_joined().await {
+                self.was_ready = false;
+                return false;
+            }
             self.told.borrow_mut().clear();
             let api = self.config.master_urls().join(", ");
             match self.config.role {
@@ -199,6 +205,22 @@ impl Bootstrap {
         }
         self.was_ready = true;
         true
+    }
+
+    /// Waits until the master counts on this host; says what its agent says where that does not come about.
+    async fn until_joined(&self) -> bool {
+        let urls = self.config.master_urls();
+        let joined = tokio::time::timeout(JOIN_LIMIT, async {
+            while !ready::joined(&urls, self.config.host_ip).await {
+                tokio::time::sleep(ready::PAUSE).await;
+            }
+        });
+        if joined.await.is_ok() {
+            return true;
+        }
+        let last = self.engine.last_line(Part::Agent.container()).await;
+        self.tell(&format!("the master at {} does not count on this host; its agent's last words: {last}", urls.join(", ")));
+        false
     }
 
     /// Asks the helper in the host's network, and lays down what it has to lay down.
@@ -230,10 +252,10 @@ impl Bootstrap {
         let mut env =
             self.wanted.iter().find(|wanted| wanted.part == Part::Master).map(|wanted| wanted.env.clone()).unwrap_or_default();
         env.insert(QUESTION_ENV.to_owned(), json!(question).to_string());
-        if let (Some(file), Some(_)) = (&self.config.redis_password_file, &question.redis) {
-            let password = std::fs::read_to_string(file);
-            let password = password.map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
-            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password.trim().to_owned());
+        if question.redis.is_some()
+            && let Some(password) = self.given_password()?
+        {
+            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password);
         }
         let mounts = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
         let mounts = mounts.iter().filter(|_| question.makes_secrets);
@@ -247,6 +269,15 @@ impl Bootstrap {
             health: Vec::new(),
             listens: (self.config.host_ip, 0),
         })
+    }
+
+    fn given_password(&self) -> Result<Option<String>, String> {
+        if let Some(password) = &self.config.redis_password {
+            return Ok(Some(password.expose().to_owned()));
+        }
+        let Some(file) = &self.config.redis_password_file else { return Ok(None) };
+        let read = std::fs::read_to_string(file).map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
+        Ok(Some(read.trim().to_owned()))
     }
 
     /// Tells the masters that this host's bootstrap is alive, as docker-shef's does.

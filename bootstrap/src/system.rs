@@ -176,10 +176,10 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
 
 fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     let (host, port) = config.redis.clone().unwrap_or(("127.0.0.1".to_owned(), config.redis_port));
-    let password = match (&config.redis, &config.redis_password_file) {
-        (None, _) => Some(PASSWORD_FILE),
-        (Some(_), Some(_)) => Some(GIVEN_PASSWORD_FILE),
-        (Some(_), None) => None,
+    let is_given = config.redis_password.is_some() || config.redis_password_file.is_some();
+    let password = match config.redis {
+        None => Some(PASSWORD_FILE),
+        Some(_) => is_given.then_some(GIVEN_PASSWORD_FILE),
     };
     let mut env = BTreeMap::from([
         ("HOST_IP".to_owned(), config.host_ip.to_string()),
@@ -200,7 +200,7 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             (MASTER_VOLUME.to_owned(), MASTER_DIR.to_owned(), false),
             (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
         ],
-        health: health(config.host_ip, config.api_port),
+        health: health(config.host_ip, config.api_port, "healthz"),
         listens: (config.host_ip, config.api_port),
     }
 }
@@ -221,13 +221,13 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             (facts.socket.clone(), SOCKET.to_owned(), false),
             ("shef-agent".to_owned(), "/var/lib/shef/agent".to_owned(), false),
         ],
-        health: health(config.host_ip, AGENT_PORT),
+        health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
     }
 }
 
-fn health(ip: Ipv4Addr, port: u16) -> Vec<String> {
-    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/healthz")]).collect()
+fn health(ip: Ipv4Addr, port: u16, page: &str) -> Vec<String> {
+    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/{page}")]).collect()
 }
 
 #[cfg(test)]

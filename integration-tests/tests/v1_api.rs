@@ -84,6 +84,15 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
     };
     assert_eq!(ids(&now), ids(&shown), "no container was touched");
 
+    let said = api.call("PATCH", "/v1/services/web", json!({"resources": {"limit": {"memory_bytes": 1}}})).await;
+    is_problem(&said, 400, "invalid_body");
+    assert_eq!(said.body["errors"][0]["field"], "resources.limit.memory_bytes", "{said:?}");
+    let patch = json!({"env": {"A": "1"}, "update": {"parallelism": 2}});
+    let changed = api.call("PATCH", "/v1/services/web?wait=10s", patch).await;
+    assert_eq!((changed.status, &changed.body["generation"]), (200, &json!(2)), "{changed:?}");
+    let now = api.get("/v1/services/web").await.body;
+    assert_eq!((&now["env"], &now["update"]["parallelism"], &now["image"]), (&json!({"A": "1"}), &json!(2), &json!("nginx:1")));
+
     let asked = api.call("POST", "/v1/services/web/rebalance", json!({"per_minute": 5})).await;
     assert_eq!((asked.status, &asked.body["name"]), (202, &json!("web")), "{asked:?}");
     api.until("/v1/services/web", |answer| answer.body.get("rebalancing").is_none() && answer.body["state"] == "running").await;
@@ -152,7 +161,9 @@ async fn every_wrong_field_is_named_and_nothing_changes() {
         (json!({"name": "web", "image": "a", "replicas": 10_001}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "replicas": "2"}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "env": {"A=B": "1"}}), vec!["env"]),
-        (json!({"name": "web", "image": "a", "env": {"A": 1}}), vec!["env"]),
+        (json!({"name": "web", "image": "a", "env": {"A": 1}}), vec!["env.A"]),
+        (json!({"name": "web", "image": "a", "ports": [{"target": 80}, {"target": 0}]}), vec!["ports[1].target"]),
+        (json!({"name": "web", "image": "a", "mode": "global", "replicas": 2}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "command": "sh"}), vec!["command"]),
         (json!({"name": "web", "image": "a", "stop_grace_s": 4_000}), vec!["stop_grace_s"]),
     ] {
