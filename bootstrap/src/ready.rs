@@ -1,6 +1,6 @@
 //! Whether a system container does not only run, but answers.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use awc::Client;
 
@@ -9,6 +9,8 @@ use crate::{
     system::{Part, Wanted},
 };
 
+/// There while all that the bootstrap started is ready, for its container's health check.
+pub const FILE: &str = "/run/shef-bootstrap.ready";
 /// How long one look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// Between two looks at a program that is starting; nothing tells when it listens.
@@ -16,6 +18,18 @@ pub const PAUSE: Duration = Duration::from_millis(150);
 
 /// The most bytes of a list of hosts that are read.
 const MAX_NODES_BYTES: usize = 4 << 20;
+
+/// Lays down [`FILE`], or takes it away. Outside of a container nobody asks for it.
+pub fn mark(ready: bool) {
+    let marked = match (ready, Path::new(FILE).exists()) {
+        (true, false) => Path::new(FILE).parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(FILE, b"")),
+        (false, true) => fs::remove_file(FILE),
+        (true, true) | (false, false) => Ok(()),
+    };
+    if let Err(error) = marked {
+        log::debug!(error:%; "the health check cannot be told");
+    }
+}
 
 /// Waits until the part answers, for as long as it takes.
 pub async fn wait(engine: &Engine, wanted: &Wanted) {

@@ -82,8 +82,11 @@ impl Bootstrap {
         let mut failures = 0;
         let interval = Duration::from_millis(self.config.reconcile_interval_ms);
         let mut events = self.engine.events(PART_LABEL);
+        // An earlier run in this container may have left its word.
+        ready::mark(false);
         loop {
             let succeeded = self.pass().await;
+            ready::mark(succeeded);
             failures = if succeeded { 0 } else { failures + 1 };
             let retry = Duration::from_millis(Backoff::CALL.after(failures).0);
             let wait = if failures == 0 { interval } else { retry.max(Duration::from_secs(1)) };

@@ -13,7 +13,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -224,6 +224,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         view,
         stats,
         state: StateBody::default(),
+        bootstraps: Mutex::default(),
         store: store_health,
         host_ip: config.host_ip,
         max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),

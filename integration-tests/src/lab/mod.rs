@@ -12,4 +12,5 @@ pub mod rootfs;
 pub mod shef;
 pub mod socket;
 pub mod system;
+pub mod system_image;
 pub mod wait;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde_json::json;
 use shef_integration_tests::lab::{
     lan::bare::{BOOTSTRAP, Bare},
+    process::Process,
     rootfs::rootfs,
     shef::binary,
     socket::{BUSYBOX, Seen},
@@ -157,6 +158,7 @@ async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
     lab.hosts[0].kill_engine();
     lab.hosts[0].start_engine().await;
     hosts_ready(&lab, 2).await;
+    until("the bootstrap runs, which the engine had stopped", async || runs(&lab, 1, BOOTSTRAP).await).await;
     // Without its bootstrap: the engine starts what is to run.
     lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
     lab.hosts[0].lose();
@@ -316,4 +318,36 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
     let left: Vec<String> = lab.hosts[0].socket().all().await.into_keys().collect();
     assert_eq!(left, ["theirs"]);
     assert_eq!(lab.docker(1, &["volume", "ls", "-q"]).await.unwrap(), "theirs");
+}
+
+#[actix::test]
+async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_ready() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = tokio::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    let config = directory.path().join("bootstrap.toml");
+    let text = format!(
+        "host_ip = \"{}\"\nimage = \"{}\"\nredis_image = \"{}\"\ndocker_host = \"{}\"\n",
+        lab.address(1),
+        lab.registry.image("shef:1"),
+        lab.registry.image("redis:7"),
+        lab.hosts[0].socket().url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let words = ["bootstrap".into(), "--config".into(), config.into_os_string()];
+    let mut process = Process::new(binary(), words, directory.path().join("log"))
+        .with("NOTIFY_SOCKET", directory.path().join("notify").display())
+        .inside(lab.hosts[0].namespace.path());
+    process.start();
+    let mut message = [0; 256];
+    let told = tokio::time::timeout(Duration::from_secs(60), socket.recv(&mut message)).await;
+    let length = told.expect("it tells that it is ready").unwrap();
+    assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
+    hosts_ready(&lab, 1).await;
+    let seen = lab.hosts[0].socket().all().await;
+    assert!(PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == 3, "{seen:#?}");
+    process.signal(rustix::process::Signal::TERM);
+    until("it ends", async || (!process.is_running()).then_some(())).await;
+    assert_eq!(lab.hosts[0].socket().all().await, seen, "the cluster runs on without it");
 }

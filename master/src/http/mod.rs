@@ -17,7 +17,7 @@ mod spec;
 use std::{
     net::Ipv4Addr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -35,7 +35,7 @@ use crate::{
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::{StoreHealth, TakeBackup},
-    view::{ClusterView, StateBody},
+    view::{Bootstraps, ClusterView, StateBody},
 };
 
 pub use error::ApiError;
@@ -60,6 +60,8 @@ pub struct Api {
     pub stats: Arc<Stats>,
     /// docker-shef's `GET /state`.
     pub state: StateBody,
+    /// Whose bootstraps have called.
+    pub bootstraps: Mutex<Bootstraps>,
     /// How the store fares.
     pub store: watch::Receiver<StoreHealth>,
     /// The master's own host.
@@ -122,6 +124,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::delete().to(legacy::delete))
                 .default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/node").route(web::post().to(legacy::node)).default_service(web::to(wrong_method)))
         .service(web::resource("/state").route(web::get().to(legacy::state)).default_service(web::to(wrong_method)))
         .service(web::resource("/stats").route(web::get().to(legacy::stats)).default_service(web::to(wrong_method)))
         .service(
