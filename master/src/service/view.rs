@@ -233,6 +233,7 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) 
             format!("{id} runs on {node} and is not healthy yet: {}", reason.unwrap_or("its engine is being asked"))
         }
         ReplicaState::Running => format!("{id} runs on {node}, but is unhealthy: {}", reason.unwrap_or("no reason given")),
+        ReplicaState::Complete => format!("{id} is done on {node}"),
         ReplicaState::Pending
         | ReplicaState::Assigned
         | ReplicaState::Starting
