@@ -8,7 +8,7 @@ use shef_integration_tests::lab::{
     process::Process,
     shef::binary,
     socket::{BUSYBOX, Seen},
-    system_image::{Pushed, SystemImages},
+    system_image::SystemImages,
     wait::{until, until_within},
 };
 
@@ -16,33 +16,27 @@ use shef_integration_tests::lab::{
 const HEALED: Duration = Duration::from_secs(5);
 const PARTS: [&str; 3] = ["shef-redis", "shef-master", "shef-agent"];
 
-/// Where the images have been pushed to.
-struct Images {
-    system: Pushed,
-    busybox: String,
-}
-
-/// Makes the images, and pushes them by host 1's engine: shef under two tags, a Redis, a service's.
-async fn images(lab: &Bare) -> Images {
-    let docker = lab.hosts[0].socket().client();
-    let system = SystemImages::get().await.push(&docker, &lab.registry).await;
-    lab.hosts[0].socket().import_busybox().await;
-    lab.registry.push(&docker, BUSYBOX, "busybox:1").await;
+/// Pushes what the hosts are to pull: shef under two tags, a Redis, a service's image.
+pub async fn images(lab: &Bare) {
+    let engine = lab.hosts[0].socket();
+    SystemImages::get().await.push(&engine.client(), &lab.registry).await;
+    engine.import_busybox().await;
+    lab.registry.push(&engine.client(), BUSYBOX, "busybox:1").await;
     lab.docker(1, &["rmi", BUSYBOX]).await.unwrap();
-    Images { system, busybox: lab.registry.image("busybox:1") }
 }
 
 /// Host 1 with Redis, master and agent.
-async fn first(lab: &Bare, images: &Images, shef: &str) {
-    lab.bootstrap(1, shef, &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &images.system.redis)]).await.unwrap();
+pub async fn first(lab: &Bare, tag: &str) {
+    let redis = lab.registry.image("redis:7");
+    lab.bootstrap(1, &lab.registry.image(tag), &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &redis)]).await.unwrap();
 }
 
-async fn further(lab: &Bare, n: usize, shef: &str) {
+async fn further(lab: &Bare, n: usize, tag: &str) {
     let master = lab.address(1).to_string();
-    lab.bootstrap(n, shef, &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
+    lab.bootstrap(n, &lab.registry.image(tag), &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
 }
 
-async fn says(lab: &Bare, n: usize, words: &str) {
+pub async fn says(lab: &Bare, n: usize, words: &str) {
     let limit = Duration::from_secs(90);
     let told = tokio::time::timeout(limit, async {
         while !lab.log(n).await.contains(words) {
@@ -53,7 +47,7 @@ async fn says(lab: &Bare, n: usize, words: &str) {
     assert!(told.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
 }
 
-async fn hosts_ready(lab: &Bare, count: usize) {
+pub async fn hosts_ready(lab: &Bare, count: usize) {
     let mut last = String::new();
     let ready = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
@@ -82,14 +76,14 @@ async fn hosts_ready(lab: &Bare, count: usize) {
     }
 }
 
-async fn deploy(lab: &Bare, images: &Images, replicas: usize) {
-    let body = json!({"image": images.busybox, "replicas": replicas, "stop_grace_s": 1});
+pub async fn deploy(lab: &Bare, replicas: usize) {
+    let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
 
 /// Every container of services, over all hosts, by name.
-async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
+pub async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
     let mut all = BTreeMap::new();
     for host in &lab.hosts {
         all.extend(host.socket().managed().await);
@@ -104,20 +98,25 @@ async fn runs(lab: &Bare, n: usize, name: &str) -> Option<Seen> {
 #[actix::test]
 async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_is_killed() {
     let lab = Bare::start(3).await;
-    let images = images(&lab).await;
-    first(&lab, &images, &images.system.shef).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready: its API is http://").await;
     for n in [2, 3] {
-        further(&lab, n, &images.system.shef).await;
+        further(&lab, n, "shef:1").await;
         says(&lab, n, "this host is ready").await;
     }
     hosts_ready(&lab, 3).await;
-    deploy(&lab, &images, 30).await;
+    deploy(&lab, 30).await;
     let before = containers(&lab).await;
     assert_eq!(before.values().filter(|seen| seen.state == "running").count(), 30);
     let state = lab.api(1).get("/state").await.body;
     let nodes = state["nodes"].as_array().unwrap();
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{state:#}");
+
+    for name in [BOOTSTRAP, "shef-master", "shef-agent"] {
+        let health = ["inspect", "-f", "{{.State.Health.Status}}", name];
+        until(&format!("{name} is healthy"), async || lab.docker(1, &health).await.ok().filter(|said| said == "healthy")).await;
+    }
 
     for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)]
     {
@@ -140,12 +139,12 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
 #[actix::test]
 async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
     let mut lab = Bare::start(2).await;
-    let images = images(&lab).await;
-    first(&lab, &images, &images.system.shef).await;
-    further(&lab, 2, &images.system.shef).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    further(&lab, 2, "shef:1").await;
     says(&lab, 2, "this host is ready").await;
     hosts_ready(&lab, 2).await;
-    deploy(&lab, &images, 10).await;
+    deploy(&lab, 10).await;
     let before: Vec<String> = containers(&lab).await.into_keys().collect();
 
     lab.hosts[0].kill_engine();
@@ -165,21 +164,22 @@ async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
 #[actix::test]
 async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade_of_the_store_is_refused() {
     let lab = Bare::start(2).await;
-    let images = images(&lab).await;
-    first(&lab, &images, &images.system.shef).await;
-    further(&lab, 2, &images.system.shef).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    further(&lab, 2, "shef:1").await;
     says(&lab, 2, "this host is ready").await;
     hosts_ready(&lab, 2).await;
-    deploy(&lab, &images, 10).await;
+    deploy(&lab, 10).await;
     let before = containers(&lab).await;
     let (api, busy) = (lab.api(1), std::cell::Cell::new(true));
+    let image = lab.registry.image("busybox:1");
     let load = async {
         let mut accepted = 0;
         for n in 0_u32.. {
             if !busy.get() {
                 break;
             }
-            let body = json!({"image": images.busybox, "replicas": 0, "stop_grace_s": n % 9}).to_string().into_bytes();
+            let body = json!({"image": image, "replicas": 0, "stop_grace_s": n % 9}).to_string().into_bytes();
             let headers = [("content-type", "application/json")];
             // A master that is being replaced refuses the connection; the change is made again.
             match api.attempt("PUT", "/v1/services/other", &headers, body).await {
@@ -194,16 +194,16 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
         for n in [1, 2] {
             lab.docker(n, &["rm", "-f", BOOTSTRAP]).await.unwrap();
             if n == 1 {
-                first(&lab, &images, &images.system.upgrade).await;
+                first(&lab, "shef:2").await;
             } else {
-                further(&lab, 2, &images.system.upgrade).await;
+                further(&lab, 2, "shef:2").await;
             }
         }
         for (n, name) in [(1, "shef-master"), (1, "shef-agent"), (2, "shef-agent")] {
             until_within(Duration::from_secs(60), &format!("{name} on h{n} is of the second tag"), async || {
                 runs(&lab, n, name)
                     .await
-                    .filter(|seen| seen.labels.get("org.opencontainers.image.revision").is_some_and(|revision| revision == "two"))
+                    .filter(|seen| seen.labels.get("org.opencontainers.image.revision").is_some_and(|revision| revision == "2"))
             })
             .await;
         }
@@ -225,7 +225,7 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
     lab.docker(1, &change).await.unwrap();
     let master = runs(&lab, 1, "shef-master").await.unwrap();
     lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
-    first(&lab, &images, &images.system.shef).await;
+    first(&lab, "shef:1").await;
     says(&lab, 1, "downgrade is refused").await;
     assert_eq!(
         (runs(&lab, 1, "shef-master").await.unwrap().id, runs(&lab, 1, "shef-redis").await.unwrap().id),
@@ -236,15 +236,17 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
 #[actix::test]
 async fn a_redis_that_is_there_is_used_and_what_it_puts_at_stake_is_told() {
     let lab = Bare::start(1).await;
-    let images = images(&lab).await;
+    images(&lab).await;
     let redis = lab.redis().await;
     let _: String = redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let address = lab.net.address().to_string();
-    lab.bootstrap(1, &images.system.shef, &[("REDIS_HOST", &address), ("SHEF_REDIS_PASSWORD", redis.password())]).await.unwrap();
+    lab.bootstrap(1, &lab.registry.image("shef:1"), &[("REDIS_HOST", &address), ("SHEF_REDIS_PASSWORD", redis.password())])
+        .await
+        .unwrap();
     says(&lab, 1, "the cluster is ready").await;
     says(&lab, 1, "allkeys-lru").await;
     assert!(!lab.hosts[0].socket().all().await.contains_key("shef-redis"));
-    deploy(&lab, &images, 2).await;
+    deploy(&lab, 2).await;
     let shown = lab.docker(1, &["inspect", "shef-master"]).await.unwrap();
     assert!(!shown.contains(redis.password()), "a password is not for everybody who may inspect a container");
     let stored: i64 = redis.run(0, &["EXISTS", "shef:store"]);
@@ -257,17 +259,19 @@ type Refusal<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
 #[actix::test]
 async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let lab = Bare::start(1).await;
-    let images = images(&lab).await;
-    let (image, busybox) = (&images.system.shef, &images.busybox);
-    let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", images.system.redis.as_str());
-    let squat = ["run", "-d", "--network", "host", "--name", "squatter", image, "workload", "--port", "8044"];
+    images(&lab).await;
+    let image = lab.registry.image("shef:1");
+    let redis = lab.registry.image("redis:7");
+    let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str());
+    let busybox = lab.registry.image("busybox:1");
+    let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
     let refusals: [Refusal<'_>; 4] = [
         (&[("HOST_IP", "192.0.2.7"), redis], &[], "HOST_IP is 192.0.2.7, which is not an address of this host"),
         (&[("SLAVE", "true")], &[], "MASTER_HOST"),
         (&[redis], &squat, "port 8044 of"),
         (
             &[redis],
-            &["create", "--name", "shef-master", busybox],
+            &["create", "--name", "shef-master", &busybox],
             "a container named shef-master is there already and is not ours",
         ),
     ];
@@ -275,7 +279,7 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
         if !before.is_empty() {
             lab.docker(1, before).await.unwrap();
         }
-        lab.bootstrap(1, image, variables).await.unwrap();
+        lab.bootstrap(1, &image, variables).await.unwrap();
         says(&lab, 1, line).await;
         let log = lab.log(1).await;
         assert!(log.lines().filter(|text| text.contains(line)).all(|text| text.starts_with("shef: ")), "{log}");
@@ -291,22 +295,23 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
 #[actix::test]
 async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace() {
     let lab = Bare::start(1).await;
-    let images = images(&lab).await;
-    first(&lab, &images, &images.system.shef).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
-    deploy(&lab, &images, 3).await;
-    lab.docker(1, &["run", "-d", "--name", "theirs", "-v", "theirs:/data", &images.busybox]).await.unwrap();
+    deploy(&lab, 3).await;
+    let busybox = lab.registry.image("busybox:1");
+    lab.docker(1, &["run", "-d", "--name", "theirs", "-v", "theirs:/data", &busybox]).await.unwrap();
     let before = containers(&lab).await;
-    let url = lab.hosts[0].socket().url().to_owned();
+    let (image, url) = (lab.registry.image("shef:1"), lab.hosts[0].socket().url().to_owned());
     let mount = format!("{}:/var/run/docker.sock", url.trim_start_matches("unix://"));
-    let uninstall = ["run", "--rm", "-v", &mount, &images.system.shef, "bootstrap", "--uninstall"];
+    let uninstall = ["run", "--rm", "-v", &mount, &image, "bootstrap", "--uninstall"];
     let said = lab.docker(1, &uninstall).await.unwrap();
     assert!(said.contains("removed shef-master") && said.contains("--services"), "{said}");
     let left = lab.hosts[0].socket().all().await;
     assert!(left.len() == 4 && left.contains_key("theirs"), "{left:#?}");
     assert_eq!(containers(&lab).await, before);
     // Its data is there: a new bootstrap goes on where the old one ended.
-    first(&lab, &images, &images.system.shef).await;
+    first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
     lab.api(1).until("/v1/services/web", |answer| answer.body["state"] == "running").await;
     assert_eq!(containers(&lab).await, before);
@@ -319,15 +324,15 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
 #[actix::test]
 async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_ready() {
     let lab = Bare::start(1).await;
-    let images = images(&lab).await;
+    images(&lab).await;
     let directory = tempfile::tempdir().unwrap();
     let socket = tokio::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
     let config = directory.path().join("bootstrap.toml");
     let text = format!(
         "host_ip = \"{}\"\nimage = \"{}\"\nredis_image = \"{}\"\ndocker_host = \"{}\"\n",
         lab.address(1),
-        images.system.shef,
-        images.system.redis,
+        lab.registry.image("shef:1"),
+        lab.registry.image("redis:7"),
         lab.hosts[0].socket().url()
     );
     std::fs::write(&config, text).unwrap();
