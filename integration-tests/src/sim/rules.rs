@@ -332,7 +332,14 @@ impl World {
                 (Request::Change { change, .. }, Some(record)) => {
                     !record.deleted && change.replicas.is_none_or(|replicas| record.spec.replicas == replicas)
                 }
-                (Request::Import { .. } | Request::Rebalance { .. }, _) => true,
+                (
+                    Request::Import { .. }
+                    | Request::Rebalance { .. }
+                    | Request::Lead { .. }
+                    | Request::Restart { .. }
+                    | Request::RollBack { .. },
+                    _,
+                ) => true,
                 (_, None) => false,
             };
             // One that a crash left unanswered may have gone into the same commit.

@@ -125,7 +125,11 @@ impl World {
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
             }
-            Request::Import { .. } | Request::Rebalance { .. } => {}
+            Request::Import { .. }
+            | Request::Rebalance { .. }
+            | Request::Lead { .. }
+            | Request::Restart { .. }
+            | Request::RollBack { .. } => {}
         }
         user.next += 1;
         let number = user.next;
@@ -161,6 +165,9 @@ fn request_word(request: &Request) -> String {
         Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
+        Request::Lead { lead, expect } => format!("{lead:?} the rollout {expect:?}"),
+        Request::Restart { expect } => format!("restart {expect:?}"),
+        Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),
         Request::Import { .. } => "import".to_owned(),
     }
 }

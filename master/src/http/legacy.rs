@@ -203,9 +203,11 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
         Refused::NotFound => ShefError::new(409, "No service in this name!"),
         Refused::Unchanged => ShefError::new(409, "Same replica count already exist!"),
         Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
-        other @ (Refused::VersionMismatch { .. } | Refused::Store(_) | Refused::Busy | Refused::NotLeader) => {
-            ApiError::refused(name, &other).into()
-        }
+        other @ (Refused::VersionMismatch { .. }
+        | Refused::Conflict(_)
+        | Refused::Store(_)
+        | Refused::Busy
+        | Refused::NotLeader) => ApiError::refused(name, &other).into(),
     }
 }
 
