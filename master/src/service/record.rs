@@ -1,6 +1,9 @@
 //! What the store keeps of a service: the spec and where its replicas are to run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -148,6 +151,10 @@ impl ServiceRecord {
 
     /// Drops templates that nothing runs and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
+        let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
+        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= self.spec.replicas as usize) {
+            rollout.turned.retain(|slot| slots.contains(slot));
+        }
         let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
         self.earlier.retain(|generation, _| {
             from == Some(*generation)

@@ -438,3 +438,19 @@ fn a_replacement_that_crashes_does_not_retire_the_original() {
     assert_eq!(model.pass(200), 2);
     assert_eq!((model.on(0), model.on(1)), (0, 2));
 }
+
+#[test]
+fn a_canary_that_is_scaled_away_is_followed_by_another() {
+    let update = Update { canary: 2, parallelism: 2, ..GATED };
+    let mut model = running(1, 4, update);
+    model.ask(put(4, "app:2", update));
+    model.pass(60);
+    model.ask(scale(1));
+    model.pass(60);
+    model.ask(scale(4));
+    model.pass(60);
+    assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
+    model.ask(lead(Lead::Promote));
+    model.pass(100);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}

@@ -133,7 +133,11 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let has_good = |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
     let mut canaries_left = match (update.canary, rollout.promoted) {
         (0, _) | (_, true) => usize::MAX,
-        (canary, false) => (canary as usize).saturating_sub(rollout.turned.len()),
+        (canary, false) => {
+            // A slot that was given up since does not count.
+            let there = |slot: &&Slot| slots.contains_key(slot) || free.contains(slot);
+            (canary as usize).saturating_sub(rollout.turned.iter().filter(there).count())
+        }
     };
     // What is added while all goes well starts as what everything is to be.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
