@@ -177,10 +177,8 @@ async fn volumes_are_made_with_our_label_and_outlive_the_replica() {
         {"type": "tmpfs", "target": "/scratch", "size_bytes": 1_048_576, "mode": 0o700},
     ]});
     bench.order(template(mounts.clone()), "it runs", is_well).await;
-    assert_eq!(
-        bench.exec("echo kept > /data/x; cat /bound/given; echo y > /bound/y").await,
-        "by the host/bin/sh: can't create /bound/y: Read-only file system"
-    );
+    assert_eq!(bench.exec("echo kept > /data/x; cat /bound/given").await, "by the host");
+    assert!(bench.exec("echo y > /bound/y").await.ends_with("Read-only file system"));
     assert!(bench.exec("grep /scratch /proc/mounts").await.contains("size=1024k,mode=700"));
     assert!(bench.exec("grep /fast /proc/mounts").await.contains("size=1024k"));
     let volume = bench.docker().inspect_volume("web-data").await.unwrap();
