@@ -9,7 +9,8 @@ use shef_master::config::MasterConfig;
 use crate::Failure;
 
 /// Every program whose `SHEF_` variables are known.
-pub const PROGRAMS: [&Program; 2] = [&shef_master::config::PROGRAM, &shef_agent::config::PROGRAM];
+pub const PROGRAMS: [&Program; 3] =
+    [&shef_master::config::PROGRAM, &shef_agent::config::PROGRAM, &shef_bootstrap::config::PROGRAM];
 
 /// Where a program's file lies if nobody says otherwise.
 fn usual_file(name: &str) -> PathBuf {

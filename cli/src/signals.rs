@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use shef_master::MasterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Failure;
@@ -39,5 +40,23 @@ impl StopSignals {
                 Err(Failure::new(format!("did not stop within {} s: stopped at once", STOP_LIMIT.as_secs())))
             }
         }
+    }
+}
+
+/// Waits for a signal. A master whose store was restored from a backup meanwhile
+/// is started again from that, in this process: nobody else might do it.
+pub(crate) async fn until_signal(
+    signals: &mut StopSignals,
+    mut master: MasterHandle,
+) -> Result<(&'static str, MasterHandle), Failure> {
+    loop {
+        tokio::select! {
+            name = signals.next() => return Ok((name, master)),
+            () = master.restored() => {}
+        }
+        log::warn!("starting again from what was restored; containers go on running");
+        let again = master.start_again().await;
+        master = again.map_err(|error| Failure::because("the master does not start again after the restore", &error))?;
+        log::info!(address:% = master.address(); "master is up again");
     }
 }

@@ -189,6 +189,21 @@ pub struct Fence {
     pub leader: LeaderId,
 }
 
+impl LeaderId {
+    /// Nobody: what a store says that has been restored from a backup, until a
+    /// master leads it. No master takes this id for its own.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self("0000000000000000".into())
+    }
+
+    /// Whether this is [`LeaderId::nobody`].
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        *self == Self::nobody()
+    }
+}
+
 impl Fence {
     /// Whether an order under `self` may be followed by someone who has accepted `accepted`.
     #[must_use]

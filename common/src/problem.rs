@@ -90,7 +90,7 @@ pub struct Problem {
 /// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// The field's name.
+    /// The field's path, as in `ports[1].published`.
     pub field: String,
     /// The rule it breaks, with the value.
     pub message: String,

@@ -15,7 +15,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
 use shef_integration_tests::cluster::{Answer, Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
-    store::{Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
+    store::{Backup, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
 };
 
 const PROBLEM: &str = "application/problem+json";
@@ -84,6 +84,15 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
     };
     assert_eq!(ids(&now), ids(&shown), "no container was touched");
 
+    let said = api.call("PATCH", "/v1/services/web", json!({"resources": {"limit": {"memory_bytes": 1}}})).await;
+    is_problem(&said, 400, "invalid_body");
+    assert_eq!(said.body["errors"][0]["field"], "resources.limit.memory_bytes", "{said:?}");
+    let patch = json!({"env": {"A": "1"}, "update": {"parallelism": 2}});
+    let changed = api.call("PATCH", "/v1/services/web?wait=10s", patch).await;
+    assert_eq!((changed.status, &changed.body["generation"]), (200, &json!(2)), "{changed:?}");
+    let now = api.get("/v1/services/web").await.body;
+    assert_eq!((&now["env"], &now["update"]["parallelism"], &now["image"]), (&json!({"A": "1"}), &json!(2), &json!("nginx:1")));
+
     let asked = api.call("POST", "/v1/services/web/rebalance", json!({"per_minute": 5})).await;
     assert_eq!((asked.status, &asked.body["name"]), (202, &json!("web")), "{asked:?}");
     api.until("/v1/services/web", |answer| answer.body.get("rebalancing").is_none() && answer.body["state"] == "running").await;
@@ -93,6 +102,28 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
     is_problem(&api.call("PATCH", "/v1/services/web", json!({})).await, 400, "invalid_body");
     is_problem(&api.call("PATCH", "/v1/services/web", json!({"rebalance": "on"})).await, 400, "invalid_body");
     is_problem(&api.raw("GET", "/v1/services/web/rebalance", &[], Vec::new()).await, 405, "method_not_allowed");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_replica_shows_the_address_that_it_really_has() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let ports = json!([{"target": 80}, {"target": 53, "published": 5353, "protocol": "udp", "host_ip": "127.0.0.9"}]);
+    let spec = json!({"image": "nginx:1", "replicas": 2, "ports": ports});
+    assert_eq!(api.call("PUT", "/v1/services/web?wait=10s", spec).await.body["converged"], true);
+    let nodes = api.get("/v1/nodes").await.body["nodes"].clone();
+    let shown = api.get("/v1/services/web").await.body;
+    for replica in shown["replica_states"].as_array().unwrap() {
+        let node = nodes.as_array().unwrap().iter().find(|node| node["name"] == replica["node"]).unwrap();
+        let chosen = replica["ports"].as_array().unwrap().iter().find(|port| port["target"] == 80).unwrap()["published"].clone();
+        let wanted = [format!("{}:{chosen}->80/tcp", node["address"].as_str().unwrap()), "127.0.0.9:5353->53/udp".to_owned()];
+        let mut addresses: Vec<String> = serde_json::from_value(replica["addresses"].clone()).unwrap();
+        addresses.sort_by_key(|address| address.ends_with("udp"));
+        assert_eq!(addresses, wanted, "{shown:#}");
+    }
+    let listed = api.get("/v1/services/web/replicas").await.body;
+    assert_eq!(listed["replicas"][0]["addresses"].as_array().unwrap().len(), 2, "{listed:#}");
     cluster.stop().await;
 }
 
@@ -152,7 +183,9 @@ async fn every_wrong_field_is_named_and_nothing_changes() {
         (json!({"name": "web", "image": "a", "replicas": 10_001}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "replicas": "2"}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "env": {"A=B": "1"}}), vec!["env"]),
-        (json!({"name": "web", "image": "a", "env": {"A": 1}}), vec!["env"]),
+        (json!({"name": "web", "image": "a", "env": {"A": 1}}), vec!["env.A"]),
+        (json!({"name": "web", "image": "a", "ports": [{"target": 80}, {"target": 0}]}), vec!["ports[1].target"]),
+        (json!({"name": "web", "image": "a", "mode": "global", "replicas": 2}), vec!["replicas"]),
         (json!({"name": "web", "image": "a", "command": "sh"}), vec!["command"]),
         (json!({"name": "web", "image": "a", "stop_grace_s": 4_000}), vec!["stop_grace_s"]),
     ] {
@@ -310,6 +343,9 @@ impl Store for Stubborn {
     }
     fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
         self.store.restore(cluster, fence, records)
+    }
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        self.store.load(backup, replace)
     }
 }
 

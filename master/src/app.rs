@@ -13,7 +13,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, LeaderId, random_hex16},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
@@ -87,6 +87,9 @@ pub struct MasterHandle {
     arbiter: Arbiter,
     stats: Addr<StatsActor>,
     store: Addr<StoreActor>,
+    /// Whether the store was restored from a backup under us.
+    restored: watch::Receiver<bool>,
+    config: MasterConfig,
 }
 
 impl MasterHandle {
@@ -94,6 +97,26 @@ impl MasterHandle {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the store has been restored from a backup: this master only
+    /// answers reads from then on, of what was before, and is to be [started
+    /// again](Self::start_again).
+    pub async fn restored(&mut self) {
+        if self.restored.wait_for(|restored| *restored).await.is_err() {
+            // The actors' thread has ended: nobody will say so any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Stops, and starts at the same address from what is stored now.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub async fn start_again(self) -> Result<Self, StartError> {
+        let config = MasterConfig { listen: self.address, ..self.config.clone() };
+        self.stop().await;
+        start(config).await
     }
 
     /// Stops gracefully: requests under way are finished, counters and the last
@@ -118,10 +141,7 @@ impl MasterHandle {
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
-    let options = match &config.store {
-        StoreConfig::Embedded => StoreOptions::Embedded { path: config.data_dir.clone() },
-        StoreConfig::Redis(redis) => StoreOptions::Redis(redis_options(redis)),
-    };
+    let options = store_options(&config);
     let mut tries_left = STORE_TRIES.0;
     let store = loop {
         match open(&options).await {
@@ -154,7 +174,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let arbiter = Arbiter::new();
     let thread = arbiter.handle();
 
-    let lost = Deposed::start_in_arbiter(&thread, |_| Deposed).recipient();
+    let (tell_restored, restored) = watch::channel(false);
+    let lost = Deposed::start_in_arbiter(&thread, |_| Deposed(tell_restored)).recipient();
     let (store_actor, store_health) = StoreActor::new(store, &led, CoreOptions::default(), lost);
     let store = StoreActor::start_in_arbiter(&thread, move |_| store_actor);
     let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
@@ -201,9 +222,11 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         report: cluster.clone().recipient(),
         operate: cluster.recipient(),
         release_brake: membership.recipient(),
+        backup: store.clone().recipient(),
         view,
         stats,
         state: StateBody::default(),
+        bootstraps: Mutex::default(),
         store: store_health,
         host_ip: config.host_ip,
         max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
@@ -226,7 +249,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let server = server.run();
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store })
+    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store, restored, config })
 }
 
 fn membership_settings(config: &MasterConfig) -> Settings {
@@ -241,8 +264,9 @@ fn membership_settings(config: &MasterConfig) -> Settings {
 }
 
 /// What a leadership that was lost comes to: nothing more is written (the store
-/// actor refuses), readers go on being served, and the log says so.
-struct Deposed;
+/// actor refuses), readers go on being served, and the log says so. If nobody has
+/// it, the store was restored, and whoever runs the master is told.
+struct Deposed(watch::Sender<bool>);
 
 impl Actor for Deposed {
     type Context = Context<Self>;
@@ -251,7 +275,12 @@ impl Actor for Deposed {
 impl Handler<LostLeadership> for Deposed {
     type Result = ();
     fn handle(&mut self, lost: LostLeadership, _: &mut Self::Context) {
-        log::error!(epoch:% = lost.stored.epoch, leader:% = lost.stored.leader; "another master leads; this one only answers reads");
+        if lost.stored.leader.is_nobody() {
+            log::warn!(epoch:% = lost.stored.epoch; "the store was restored from a backup; what this master knew counts no more");
+            self.0.send_replace(true);
+        } else {
+            log::error!(epoch:% = lost.stored.epoch, leader:% = lost.stored.leader; "another master leads; this one only answers reads");
+        }
     }
 }
 
@@ -278,6 +307,15 @@ pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Versio
         }
     }
     Ok((recovered, counts))
+}
+
+/// The store that is configured.
+#[must_use]
+pub fn store_options(config: &MasterConfig) -> StoreOptions {
+    match &config.store {
+        StoreConfig::Embedded => StoreOptions::Embedded { path: config.data_dir.clone() },
+        StoreConfig::Redis(redis) => StoreOptions::Redis(redis_options(redis)),
+    }
 }
 
 fn redis_options(config: &RedisConfig) -> RedisOptions {

@@ -8,6 +8,7 @@ pub mod config;
 mod http;
 pub mod membership;
 mod post;
+mod restore;
 pub mod runner;
 pub mod scheduler;
 pub mod service;
@@ -15,4 +16,5 @@ pub mod stats;
 pub mod store;
 pub mod view;
 
-pub use app::{MasterHandle, StartError, recover, start, start_on};
+pub use app::{MasterHandle, StartError, recover, start, start_on, store_options};
+pub use restore::{RestoreError, restore};

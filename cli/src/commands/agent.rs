@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// Where the agent keeps its ledger [default: /var/lib/shef/agent]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Start the host's bootstrap container again when it is killed
+    #[arg(long, hide = true)]
+    guard_bootstrap: bool,
     /// Any other key of config/agent.toml
     #[arg(long, value_name = "KEY=VALUE", value_parser = |text: &str| parse_set(&PROGRAM, text))]
     set: Vec<Preset>,
@@ -62,10 +65,17 @@ impl Args {
         logging::init(&LogConfig::from_effective(&effective));
         on_system(async move {
             let mut signals = StopSignals::listen()?;
+            let docker_host = config.docker_host.clone();
             let started = shef_agent::start(config, EngineChoice::Docker).await;
             let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
             log::info!(address:% = agent.address(); "agent is up");
-            let signal = signals.next().await;
+            let guard = async {
+                if self.guard_bootstrap { shef_bootstrap::guard::guard(&docker_host).await } else { std::future::pending().await }
+            };
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                never = guard => match never {},
+            };
             log::info!("{signal}: stopping; containers go on running");
             signals.stop_within(agent.stop()).await?;
             log::info!("agent has stopped");

@@ -31,6 +31,7 @@ pub(super) struct Args {
 enum Which {
     Master,
     Agent,
+    Bootstrap,
     Up,
 }
 
@@ -52,6 +53,11 @@ impl Args {
                 let effective = shef_agent::config::effective(&layers, &PROGRAMS)?;
                 (vec![("", effective.clone())], shef_agent::config::AgentConfig::from_effective(&effective).err())
             }
+            Which::Bootstrap => {
+                let layers = for_program("bootstrap", self.config.as_deref(), Vec::new())?;
+                let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;
+                (vec![("", effective.clone())], shef_bootstrap::config::BootstrapConfig::from_effective(&effective).err())
+            }
             Which::Up => {
                 let up = UpConfig::load(&UpFlags { config: self.config, ..UpFlags::default() })?;
                 (vec![("master.", up.master.1), ("agent.", up.agent.1)], None)
@@ -67,8 +73,11 @@ fn template(which: Which) -> Result<String, Failure> {
     let program: &Program = match which {
         Which::Master => &shef_master::config::PROGRAM,
         Which::Agent => &shef_agent::config::PROGRAM,
+        Which::Bootstrap => &shef_bootstrap::config::PROGRAM,
         Which::Up => {
-            return Err(Failure::new("say master or agent: `shef up` takes the keys of both, in tables [master] and [agent]"));
+            return Err(Failure::new(
+                "say master, agent or bootstrap: `shef up` takes the keys of both, in tables [master] and [agent]",
+            ));
         }
     };
     Ok(program.document())

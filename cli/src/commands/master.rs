@@ -12,7 +12,7 @@ use super::{flags, on_system, parse_set};
 use crate::{
     Failure,
     layers::{PROGRAMS, for_program},
-    signals::StopSignals,
+    signals::{StopSignals, until_signal},
 };
 
 /// Arguments of `shef master`.
@@ -54,7 +54,7 @@ impl Args {
             let master =
                 shef_master::start(config).await.map_err(|error| Failure::because("the master does not start", &error))?;
             log::info!(address:% = master.address(); "master is up");
-            let signal = signals.next().await;
+            let (signal, master) = until_signal(&mut signals, master).await?;
             log::info!("{signal}: stopping; containers go on running");
             signals.stop_within(master.stop()).await?;
             log::info!("master has stopped");

@@ -1,9 +1,13 @@
 //! The command line, a file per command.
 
 mod agent;
+mod backup;
+mod bootstrap;
 mod config;
 mod down;
+mod health;
 mod master;
+mod restore;
 mod up;
 mod workload;
 mod workload_image;
@@ -33,6 +37,14 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Copies everything that the cluster's store keeps out of a running master
+    Backup(backup::Args),
+    /// Puts a backup into a store, in the place of what is there
+    Restore(restore::Args),
+    /// Starts a host's store, master and agent as containers and keeps them running
+    Bootstrap(bootstrap::Args),
+    /// Asks whether the process of this container is well, for health checks
+    Health(health::Args),
     /// Prints the configuration in force and where each value came from
     Config(config::Args),
     /// A small HTTP server to try things with; it can be told to fail
@@ -52,6 +64,10 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Backup(args) => args.run(),
+            Command::Restore(args) => args.run(),
+            Command::Bootstrap(args) => args.run(),
+            Command::Health(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Workload(args) => args.run(),
             Command::WorkloadImage(args) => args.run(),

@@ -33,7 +33,7 @@ use crate::{
     layers::{UpConfig, UpFlags, reachable},
     running::{Claim, Running, State, look},
     say,
-    signals::StopSignals,
+    signals::{StopSignals, until_signal},
 };
 
 /// How long master and agent may take until the API answers.
@@ -129,17 +129,21 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         claim.write(&running)?;
         if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
     };
-    let signal = tokio::select! {
+    let early = tokio::select! {
         told = ready_and_told => match told {
-            Ok(()) => signals.next().await,
+            Ok(()) => None,
             // What went wrong in the demo does not take down a cluster that runs.
             Err(failure) if running.ready && mode == Mode::Foreground => {
                 say::line(format_args!("shef: {failure}"));
-                signals.next().await
+                None
             }
             Err(failure) => return Err(failure),
         },
-        name = signals.next() => name,
+        name = signals.next() => Some(name),
+    };
+    let (signal, master) = match early {
+        Some(signal) => (signal, master),
+        None => until_signal(&mut signals, master).await?,
     };
     log::info!("{signal}: stopping agent and master");
     signals

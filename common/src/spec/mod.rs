@@ -1,10 +1,13 @@
 //! What a user wants of a service. Only the user writes it.
 
+mod grammar;
 mod health;
 mod mounts;
 mod placement;
 mod ports;
+mod read;
 mod resources;
+mod rules;
 mod template;
 mod update;
 
@@ -19,6 +22,7 @@ pub use self::{
     mounts::{MAX_MOUNTS, Mount},
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
     ports::{MAX_PORTS, Port, Protocol},
+    read::Fields,
     resources::{Amount, Limit, Resources},
     template::{
         Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Network, Pull, Template, Ulimit,

@@ -156,32 +156,6 @@ impl Template {
         hasher.write(&serde_json::to_vec(self).unwrap_or_default());
         format!("{:016x}", hasher.finish())
     }
-
-    /// Every rule that the field types do not carry, as (field, message).
-    #[must_use]
-    pub fn violations(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        if self.stop_grace_s > MAX_STOP_GRACE_S {
-            found.push(("stop_grace_s", format!("must be at most {MAX_STOP_GRACE_S} seconds, but is {}", self.stop_grace_s)));
-        }
-        if let Some(argument) = self.command.iter().find(|argument| argument.contains('\0')) {
-            found.push(("command", format!("must not contain a zero byte, but has {argument:?}")));
-        }
-        for (key, value) in &self.env {
-            if key.is_empty() || key.contains(['=', '\0']) {
-                found.push(("env", format!("names must not be empty or contain '=' or a zero byte, but one is {key:?}")));
-            }
-            if value.contains('\0') {
-                found.push(("env", format!("values must not contain a zero byte, but {key:?} does")));
-            }
-        }
-        let bytes = self.command.iter().map(String::len).sum::<usize>()
-            + self.env.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        if bytes > MAX_TEMPLATE_BYTES {
-            found.push(("command", format!("and env must hold at most {MAX_TEMPLATE_BYTES} bytes together, but hold {bytes}")));
-        }
-        found
-    }
 }
 
 /// When an image is fetched.
@@ -306,15 +280,5 @@ mod tests {
         b.env.insert("A".into(), "1".into());
         assert_eq!(a.digest(), a.clone().digest());
         assert_ne!(a.digest(), b.digest());
-    }
-
-    #[test]
-    fn what_the_engine_cannot_take_is_named() {
-        let mut template = Template::of(ImageRef::parse("nginx").unwrap());
-        template.env.insert("A=B".into(), "x".into());
-        template.stop_grace_s = 4_000;
-        template.command = vec!["a\0".into()];
-        let fields: Vec<_> = template.violations().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["stop_grace_s", "command", "env"]);
     }
 }

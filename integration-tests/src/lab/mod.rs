@@ -11,4 +11,5 @@ pub mod registry;
 pub mod shef;
 pub mod socket;
 pub mod system;
+pub mod system_image;
 pub mod wait;

@@ -93,7 +93,7 @@ impl Engine {
             let id = format!("{:064x}", engine.next_id);
             let name = name.to_owned();
             let (state, policy) = (ContainerState::Running, RestartPolicy::Unknown);
-            let container = Container { id, name: name.clone(), labels, state, unhealthy: false, policy };
+            let container = Container::new(id, name.clone(), labels, state, policy);
             engine.containers.insert(name, container);
         }
         engine
@@ -133,7 +133,7 @@ impl World {
             EngineWork::Pull { .. } => self.rng.u64(100..4_000),
             EngineWork::Run { operation, .. } => match operation {
                 Operation::Create(_) => self.rng.u64(5..200),
-                Operation::Start(_) => self.rng.u64(5..300),
+                Operation::Start { .. } => self.rng.u64(5..300),
                 Operation::Stop { grace_s, .. } if self.chance(100) => u64::from(*grace_s) * 1_000,
                 Operation::Stop { .. } => self.rng.u64(5..500),
                 Operation::Remove(_) => self.rng.u64(5..100),
@@ -224,20 +224,14 @@ impl World {
                 } else {
                     engine.next_id += 1;
                     let id = format!("{:064x}", engine.next_id);
-                    let container = Container {
-                        id: id.clone(),
-                        name: replica.to_string(),
-                        labels: order.labels,
-                        state: ContainerState::Created,
-                        unhealthy: false,
-                        policy: RestartPolicy::UnlessStopped,
-                    };
+                    let container =
+                        Container::new(id.clone(), replica.to_string(), order.labels, ContainerState::Created, order.policy);
                     engine.containers.insert(replica.to_string(), container);
                     Ok(id)
                 };
                 Outcome::Create(error.map_or(made, Err))
             }
-            Operation::Start(id) => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
+            Operation::Start { id, .. } => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
             Operation::Stop { id, .. } => Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops)),
             Operation::Remove(id) => {
                 let id = if self.planted(Plant::RemovesTheFirst) { self.first_managed(host).unwrap_or(id) } else { id };

@@ -341,7 +341,7 @@ impl World {
                 (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
                 (Request::Change { change, .. }, Some(record)) => {
-                    !record.deleted && change.replicas.is_none_or(|replicas| record.spec.replicas == replicas)
+                    !record.deleted && change.replicas().is_none_or(|replicas| record.spec.replicas == replicas)
                 }
                 (
                     Request::Import { .. }

@@ -131,7 +131,7 @@ impl World {
                 user.replicas.entry(name.clone()).or_default().insert(*replicas);
             }
             Request::Change { change, .. } => {
-                user.replicas.entry(name.clone()).or_default().extend(change.replicas);
+                user.replicas.entry(name.clone()).or_default().extend(change.replicas());
             }
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());

@@ -1,8 +1,10 @@
 //! End to end: the real binary in processes of its own, on real engines, stores
 //! and registries. Each test starts what it needs and leaves nothing behind.
 
+mod backup;
 mod crashes;
 mod hosts;
+mod image;
 mod lifecycle;
 mod limits;
 mod redis;

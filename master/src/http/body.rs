@@ -1,10 +1,8 @@
-//! Request bodies: JSON objects within a bound, taken field by field so that
-//! every wrong one is named.
+//! Request bodies: JSON objects within a bound.
 
 use actix_web::{HttpRequest, http::header::CONTENT_TYPE, web};
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use shef_common::problem::{Code, FieldError, Problem};
+use shef_common::problem::{Code, Problem};
 
 use super::error::ApiError;
 
@@ -44,57 +42,5 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
-    }
-}
-
-/// The fields of an object, and what is wrong with them.
-pub struct Fields {
-    fields: Map<String, Value>,
-    errors: Vec<FieldError>,
-}
-
-impl Fields {
-    /// Starts on `fields`.
-    pub const fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, errors: Vec::new() }
-    }
-
-    /// Whether nothing was given.
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// Notes that `field` is wrong.
-    pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
-        self.errors.push(FieldError { field: field.to_owned(), message: message.into() });
-    }
-
-    /// Takes a field that may be absent.
-    pub fn optional<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
-        let value = self.fields.remove(field)?;
-        match serde_json::from_value(value) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.wrong(field, error.to_string());
-                None
-            }
-        }
-    }
-
-    /// Takes a field that must be there.
-    pub fn required<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
-        if !self.fields.contains_key(field) {
-            self.wrong(field, "is required");
-        }
-        self.optional(field)
-    }
-
-    /// Ends the taking: refuses what is left over and what was wrong.
-    pub fn finish(mut self) -> Result<(), ApiError> {
-        for field in std::mem::take(&mut self.fields).keys().take(16) {
-            let shown = super::params::shown(field);
-            self.wrong(&shown, "is not a field of this body");
-        }
-        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
     }
 }

@@ -22,6 +22,12 @@ impl From<Problem> for ApiError {
     }
 }
 
+impl From<Vec<FieldError>> for ApiError {
+    fn from(errors: Vec<FieldError>) -> Self {
+        Self::fields(errors)
+    }
+}
+
 impl ApiError {
     /// A body with wrong fields.
     pub fn fields(errors: Vec<FieldError>) -> Self {
@@ -41,6 +47,7 @@ impl ApiError {
                 format!("service {name} has version {current} now; read it again and decide anew"),
             ),
             Refused::Conflict(why) => Problem::new(Code::RolloutConflict, format!("service {name}: {why}")),
+            Refused::Invalid(errors) => return Self::fields(errors.clone()),
             Refused::Unchanged => Problem::new(Code::Internal, format!("service {name} has that many replicas already")),
             Refused::NoHost(why) => Problem::new(Code::StoreUnavailable, why.clone()),
             Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),

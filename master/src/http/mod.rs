@@ -2,6 +2,7 @@
 //! agents' calls. Handlers parse, ask, and answer; they decide nothing.
 
 mod agents;
+mod backup;
 mod body;
 mod error;
 mod health;
@@ -17,7 +18,7 @@ mod spec;
 use std::{
     net::Ipv4Addr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -34,8 +35,8 @@ use crate::{
     runner::{Operate, Register, TakeReport},
     service::{Accepted, Refused, Request},
     stats::Stats,
-    store::StoreHealth,
-    view::{ClusterView, StateBody},
+    store::{StoreHealth, TakeBackup},
+    view::{Bootstraps, ClusterView, StateBody},
 };
 
 pub use error::ApiError;
@@ -52,12 +53,16 @@ pub struct Api {
     pub operate: Recipient<Operate>,
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
+    /// Gives what is durable.
+    pub backup: Recipient<TakeBackup>,
     /// What readers see.
     pub view: Arc<ClusterView>,
     /// What is counted.
     pub stats: Arc<Stats>,
     /// docker-shef's `GET /state`.
     pub state: StateBody,
+    /// Whose bootstraps have called.
+    pub bootstraps: Mutex<Bootstraps>,
     /// How the store fares.
     pub store: watch::Receiver<StoreHealth>,
     /// The master's own host.
@@ -120,6 +125,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::delete().to(legacy::delete))
                 .default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/node").route(web::post().to(legacy::node)).default_service(web::to(wrong_method)))
         .service(web::resource("/state").route(web::get().to(legacy::state)).default_service(web::to(wrong_method)))
         .service(web::resource("/stats").route(web::get().to(legacy::stats)).default_service(web::to(wrong_method)))
         .service(
@@ -185,6 +191,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/v1/backup").route(web::get().to(backup::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))
         .service(web::resource("/readyz").route(web::get().to(health::readyz)).default_service(web::to(wrong_method)))

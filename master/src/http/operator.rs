@@ -8,13 +8,10 @@ use shef_common::{
     clock::DurationMs,
     ids::NodeName,
     problem::{Code, Problem},
+    spec::Fields,
 };
 
-use super::{
-    Api, ApiError, Place,
-    body::{self, Fields},
-    nodes, params,
-};
+use super::{Api, ApiError, Place, body, nodes, params};
 use crate::{
     membership::ReleaseBrake,
     runner::{Operate, OperateRefused, Operation, Wish},

@@ -1,5 +1,7 @@
 //! `/v1/services`: the API to build on.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
 use serde::Serialize;
 use shef_common::{
@@ -31,7 +33,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let query = params::query(&request, &["limit", "after"])?;
     let (limit, after) = params::page::<ServiceName>(&query)?;
-    let services = api.view.services(after.as_ref(), limit);
+    let services: Vec<_> = api.view.services(after.as_ref(), limit).into_iter().map(|view| addressed(&api, view)).collect();
     let next = (services.len() == limit).then(|| services.last().map(|view| view.spec.name.clone())).flatten();
     Ok(HttpResponse::Ok().json(serde_json::json!({ "services": services, "next": next })))
 }
@@ -124,8 +126,22 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     Ok(answer(status, &Written { name: &name, generation: accepted.generation, version: accepted.version, converged, missing }))
 }
 
-pub(super) fn find(api: &Api, name: &ServiceName) -> Result<std::sync::Arc<ServiceView>, ApiError> {
-    api.view.service(name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
+pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
+    let view =
+        api.view.service(name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+    Ok(addressed(api, view))
+}
+
+/// With the addresses of its replicas, which only the hosts and the engines together tell.
+fn addressed(api: &Api, mut view: Arc<ServiceView>) -> Arc<ServiceView> {
+    if view.replica_states.iter().all(|replica| replica.ports.is_empty()) {
+        return view;
+    }
+    for replica in &mut Arc::make_mut(&mut view).replica_states {
+        let host = api.view.host(&replica.node).map(|host| host.view.host.address.into());
+        replica.addresses = replica.ports.iter().map(|port| port.shown(host)).collect();
+    }
+    view
 }
 
 pub(super) async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {

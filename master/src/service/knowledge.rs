@@ -131,6 +131,10 @@ impl Knowledge {
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);
         let condition = self.condition(&replica.node);
+        // What is done is done, wherever its host is.
+        if state == ReplicaState::Complete {
+            return if replica.generation == record.target(replica.slot) { Fare::Good } else { Fare::Old };
+        }
         // What failed on a host that is lost since waits for nothing there.
         if condition.is_lost() {
             return Fare::Lost;
@@ -269,6 +273,14 @@ impl Knowledge {
         self.away_since.get(&replica.node).filter(|_| waits).map(|since| *since + AWAY_PATIENCE)
     }
 
+    /// Whether `replica` has failed because its process ended and its restart policy leaves it at that:
+    /// another one would only do the same.
+    pub fn ended_for_good(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        let bounded = replica.generation == record.generation && !record.spec.template.restart.is_default();
+        let ended = |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
+        bounded && self.observed.get(&replica.id).is_some_and(ended)
+    }
+
     /// Whether its host has told of `replica`.
     pub fn heard_of(&self, replica: &ReplicaRecord) -> bool {
         self.observed.contains_key(&replica.id)
@@ -294,5 +306,5 @@ impl Knowledge {
 }
 
 fn is_well(status: &ReplicaStatus) -> bool {
-    status.state == ReplicaState::Running && status.health == Health::Healthy
+    status.state == ReplicaState::Complete || status.state == ReplicaState::Running && status.health == Health::Healthy
 }

@@ -239,6 +239,9 @@ fn plan_slot(
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == target).collect();
+    if failed.iter().any(|replica| know.ended_for_good(record, replica)) {
+        return;
+    }
     if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now()) {
         return plan.wake(*wait_until);
     }
@@ -293,7 +296,7 @@ mod tests {
         clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{ServiceSpec, Template, Update},
+        spec::{RestartCondition, ServiceSpec, Template, Update},
         status::{Health, ReplicaState, ReplicaStatus},
     };
 
@@ -398,6 +401,25 @@ mod tests {
         assert_eq!(plan(&record, &know).wake_at, Some(MonoMs(10_000)));
         know.host_changed(&h1(), condition(Standing::Down), true);
         assert_eq!(plan(&record, &know).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+    }
+
+    #[test]
+    fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
+        let mut record = record(&[1]);
+        let mut template = (*record.spec.template).clone();
+        template.restart.condition = RestartCondition::Never;
+        record.spec.template = template.into();
+        let mut know = Knowledge::default();
+        let id = hears(&mut know, 1, ReplicaState::Complete, Health::Healthy);
+        assert_eq!(know.fare(&record, &record.replicas[0]), Fare::Good);
+        know.host_changed(&h1(), condition(Standing::Down), true);
+        assert_eq!(plan(&record, &know), Plan::default(), "what is done on a lost host is done");
+        know.host_changed(&h1(), condition(Standing::Ready), true);
+
+        hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
+        assert_eq!(placed(&plan(&record, &know)), [0], "what never ran is tried again");
+        know.observed.get_mut(&id).unwrap().exit_code = Some(1);
+        assert_eq!(plan(&record, &know), Plan::default());
     }
 
     #[test]

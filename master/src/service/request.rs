@@ -1,10 +1,12 @@
 //! What a user can ask of a service, and what it means for the record.
 
+use serde_json::{Map, Value};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, Version},
+    problem::FieldError,
     protocol::Assignment,
-    spec::{OnDisconnect, Rebalance, ServiceSpec},
+    spec::ServiceSpec,
 };
 
 use super::{
@@ -39,7 +41,7 @@ pub enum Request {
         /// Refuse if that is the number already.
         must_change: bool,
     },
-    /// Change some of the spec, and leave the template.
+    /// Change some of the spec.
     Change {
         /// What is to be another.
         change: Change,
@@ -97,15 +99,16 @@ pub enum Lead {
     Promote,
 }
 
-/// Parts of a spec; those that are `None` stay as they are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Change {
-    /// How many replicas.
-    pub replicas: Option<u32>,
-    /// What an agent does with them when no master is heard of for long.
-    pub on_disconnect: Option<OnDisconnect>,
-    /// Whether they are moved to hosts that have room.
-    pub rebalance: Option<Rebalance>,
+/// A JSON merge patch (RFC 7396) of the spec.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change(pub Map<String, Value>);
+
+impl Change {
+    /// The number of replicas that it asks for, if it names one.
+    #[must_use]
+    pub fn replicas(&self) -> Option<u32> {
+        self.0.get("replicas").and_then(Value::as_u64).and_then(|number| number.try_into().ok())
+    }
 }
 
 /// `If-Match`: which version the request was made for.
@@ -140,6 +143,8 @@ pub enum Refused {
         /// The one it has.
         current: Version,
     },
+    /// The spec that would come out breaks these rules.
+    Invalid(Vec<FieldError>),
     /// The number of replicas is that already.
     Unchanged,
     /// The rollout, or that there is none, does not allow it; why.
@@ -193,6 +198,10 @@ impl Request {
             Self::Scale { replicas, expect, must_change } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
+                if !live.spec.mode.is_replicated() {
+                    let message = "must not be given in mode global: there is one replica a host".to_owned();
+                    return Err(Refused::Invalid(vec![FieldError { field: "replicas".to_owned(), message }]));
+                }
                 if live.spec.replicas == *replicas {
                     return if *must_change { Err(Refused::Unchanged) } else { Ok(Applied::Unchanged) };
                 }
@@ -204,13 +213,7 @@ impl Request {
             Self::Change { change, expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
-                let Change { replicas, on_disconnect, rebalance } = *change;
-                let spec = ServiceSpec {
-                    replicas: replicas.unwrap_or(live.spec.replicas),
-                    on_disconnect: on_disconnect.unwrap_or(live.spec.on_disconnect),
-                    rebalance: rebalance.unwrap_or(live.spec.rebalance),
-                    ..live.spec.clone()
-                };
+                let spec = live.spec.patched(&change.0).map_err(Refused::Invalid)?;
                 Ok(replace(live, &spec, now, terms))
             }
             Self::Rebalance { per_minute } => {

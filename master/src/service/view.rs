@@ -7,7 +7,7 @@ use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
     spec::ServiceSpec,
-    status::{Health, ReplicaState},
+    status::{Health, PublishedPort, ReplicaState},
 };
 
 use super::{
@@ -106,6 +106,12 @@ pub struct ReplicaView {
     /// The last lines that it wrote before that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_log_lines: Vec<String>,
+    /// Its ports on the host, as the engine chose them, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
+    /// The same as a person reads them, with the host's address, as in `10.0.0.2:32768->80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// Since when it is in this state, by the host's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<WallMs>,
@@ -265,7 +271,11 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) 
     }
     match state {
         ReplicaState::Pulling => format!("{id} waits on {node} for its image"),
+        ReplicaState::Running if know.observed.get(id).is_some_and(|status| status.health == Health::Starting) => {
+            format!("{id} runs on {node} and is not healthy yet: {}", reason.unwrap_or("its engine is being asked"))
+        }
         ReplicaState::Running => format!("{id} runs on {node}, but is unhealthy: {}", reason.unwrap_or("no reason given")),
+        ReplicaState::Complete => format!("{id} is done on {node}"),
         ReplicaState::Pending
         | ReplicaState::Assigned
         | ReplicaState::Starting
@@ -292,6 +302,9 @@ fn replica_view(replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
         restarts: status.map_or(0, |status| status.restarts),
         exit_code: status.and_then(|status| status.exit_code),
         last_log_lines: status.map(|status| status.last_log_lines.clone()).unwrap_or_default(),
+        ports: status.map(|status| status.ports.clone()).unwrap_or_default(),
+        // The hosts' own addresses are joined when it is asked for.
+        addresses: Vec::new(),
         since: status.map(|status| status.since),
     }
 }

@@ -14,9 +14,9 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Led, Store,
+    Backup, Led, Store,
     core::{Core, CoreOptions, Effect, Event, Ticket, ours},
-    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
+    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
 };
 
 /// How long the owner may take to hear of a lost leadership.
@@ -184,6 +184,15 @@ impl Handler<Lead> for StoreActor {
             }
             Ok(LeadOutcome { cluster: actor.cluster.clone(), fence: actor.fence.clone() })
         }))
+    }
+}
+
+impl Handler<TakeBackup> for StoreActor {
+    type Result = Option<Backup>;
+
+    fn handle(&mut self, _: TakeBackup, _: &mut Context<Self>) -> Self::Result {
+        let backup = || Backup { cluster: self.cluster.clone(), fence: self.fence.clone(), records: self.core.records() };
+        (!self.core.is_fenced()).then(backup)
     }
 }
 

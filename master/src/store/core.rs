@@ -106,6 +106,11 @@ impl Core {
         self.mirror.iter().map(record).collect()
     }
 
+    /// Whether another master leads.
+    pub const fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
     /// Takes one event and says what to do.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut out = Vec::new();

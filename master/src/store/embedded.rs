@@ -13,16 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction,
+    Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    WriteTransaction,
 };
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "shef.redb";
 /// The format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = super::FORMAT;
 
 /// `format`, `cluster`, `epoch`, `leader`, each as text.
 const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
@@ -204,6 +205,28 @@ impl Store for EmbeddedStore {
             commit(txn)
         })
     }
+
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        let backup = backup.clone();
+        self.call(move |db| {
+            let txn = begin(db)?;
+            let stored = lead_in(&txn)?.map(|(_, fence)| fence.epoch).unwrap_or_default();
+            let fence = Fence { epoch: stored.max(backup.fence.epoch).next(), leader: LeaderId::nobody() };
+            set_lead(&txn, &backup.cluster, &fence)?;
+            {
+                let mut table = txn.open_table(RECORDS)?;
+                if !replace && table.first()?.is_some() {
+                    return Err(StoreError::NotEmpty.into());
+                }
+                table.retain(|_, _| false)?;
+                for record in &backup.records {
+                    table.insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
+                }
+            }
+            commit(txn)?;
+            Ok(fence)
+        })
+    }
 }
 
 fn begin(db: &Database) -> Result<WriteTransaction, Failure> {
@@ -286,34 +309,65 @@ fn all_records(txn: &WriteTransaction) -> Result<Vec<Record>, Failure> {
     Ok(records)
 }
 
-/// Opens the file and looks at its format, before anything is written into it.
-fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
-    fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
-    let store = || path.display().to_string();
-    let damaged = |why: String| OpenError::Damaged { store: store(), why };
-    let io_error = |source| OpenError::Io { path: path.to_owned(), source };
-    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|e| match e {
+/// The format of the store in `directory`; none where there is no store. Makes nothing.
+///
+/// # Errors
+/// [`OpenError`], as [`EmbeddedStore::open`], but for a newer format.
+pub async fn stored_format(directory: &Path) -> Result<Option<u32>, OpenError> {
+    let path = directory.join(FILE);
+    let task = tokio::task::spawn_blocking(move || {
+        if !path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })? {
+            return Ok(None);
+        }
+        match ReadOnlyDatabase::open(&path) {
+            Ok(db) => format_of(&db, &path),
+            // Its last owner crashed: only a writer may repair it.
+            Err(DatabaseError::RepairAborted) => {
+                format_of(&Database::open(&path).map_err(|error| open_error(error, &path))?, &path)
+            }
+            Err(error) => Err(open_error(error, &path)),
+        }
+    });
+    task.await.unwrap_or_else(|e| Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() }))
+}
+
+/// The format that an open file says it has.
+fn format_of(db: &impl ReadableDatabase, path: &Path) -> Result<Option<u32>, OpenError> {
+    let damaged = |why: String| OpenError::Damaged { store: path.display().to_string(), why };
+    let txn = db.begin_read().map_err(|e| damaged(e.to_string()))?;
+    let meta = match txn.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(e) => return Err(damaged(e.to_string())),
+    };
+    let found = meta.get("format").map_err(|e| damaged(e.to_string()))?;
+    let found = found.map(|guard| guard.value().to_owned()).unwrap_or_default();
+    found.parse().map(Some).map_err(|_| damaged(format!("its format is {found:?}")))
+}
+
+fn open_error(error: DatabaseError, path: &Path) -> OpenError {
+    match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned(), holder: holder(path) },
         DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
             OpenError::Io { path: path.to_owned(), source }
         }
-        e => OpenError::Damaged { store: store(), why: e.to_string() },
-    })?;
-    let txn = db.begin_read().map_err(|e| damaged(e.to_string()))?;
-    match txn.open_table(META) {
-        Ok(meta) => {
-            let found = meta.get("format").map_err(|e| damaged(e.to_string()))?;
-            let found = found.map(|guard| guard.value().to_owned()).unwrap_or_default();
-            match found.parse::<u32>() {
-                Ok(n) if n == FORMAT => {}
-                Ok(n) if n > FORMAT => return Err(OpenError::NewerFormat { store: store(), found, known: FORMAT }),
-                _ => return Err(damaged(format!("its format is {found:?}"))),
-            }
-        }
-        Err(redb::TableError::TableDoesNotExist(_)) => {}
-        Err(e) => return Err(damaged(e.to_string())),
+        e => OpenError::Damaged { store: path.display().to_string(), why: e.to_string() },
     }
-    drop(txn);
+}
+
+/// Opens the file and looks at its format, before anything is written into it.
+fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
+    fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
+    let store = || path.display().to_string();
+    let io_error = |source| OpenError::Io { path: path.to_owned(), source };
+    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| open_error(error, path))?;
+    match format_of(&db, path)? {
+        None | Some(FORMAT) => {}
+        Some(n) if n > FORMAT => {
+            return Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT });
+        }
+        Some(n) => return Err(OpenError::Damaged { store: store(), why: format!("its format is {n}") }),
+    }
     // So that the file itself survives a crash, not its content alone.
     fs::File::open(directory).and_then(|d| d.sync_all()).map_err(io_error)?;
     Ok(Open { db, identity: identity(path).map_err(io_error)? })

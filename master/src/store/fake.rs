@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Key, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// What happens to the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +196,19 @@ impl Store for FakeStore {
             state.lead = Some((cluster.clone(), fence.clone()));
             state.records = records.iter().map(|r| (r.key.clone(), (r.version, r.value.clone()))).collect();
             Ok(())
+        })))
+    }
+
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        Box::pin(ready(self.call(|state| {
+            if !replace && !state.records.is_empty() {
+                return Err(StoreError::NotEmpty);
+            }
+            let stored = state.lead.as_ref().map(|(_, fence)| fence.epoch).unwrap_or_default();
+            let fence = Fence { epoch: stored.max(backup.fence.epoch).next(), leader: LeaderId::nobody() };
+            state.lead = Some((backup.cluster.clone(), fence.clone()));
+            state.records = backup.records.iter().map(|r| (r.key.clone(), (r.version, r.value.clone()))).collect();
+            Ok(fence)
         })))
     }
 }

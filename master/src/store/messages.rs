@@ -6,7 +6,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence, Version},
 };
 
-use super::{Key, Write};
+use super::{Backup, Key, Write};
 
 /// Makes the writes durable, all in one batch and in this order. Answered when
 /// they are, or when it is certain that they are not.
@@ -43,6 +43,12 @@ pub struct Lead {
     /// The cluster to be, if the store knows no services and no hosts.
     pub cluster: ClusterId,
 }
+
+/// Everything that is durable, at one moment; `None`: another master leads, and
+/// knows better.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Option<Backup>")]
+pub struct TakeBackup;
 
 /// The leadership that was taken.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@
 //! (memory, with faults, for tests and the simulator).
 
 pub mod actor;
+pub mod backup;
 pub mod core;
 pub mod embedded;
 mod events;
@@ -28,11 +29,12 @@ mod repair;
 
 pub use self::{
     actor::StoreActor,
+    backup::{Backup, BackupError},
     core::CoreOptions,
     key::InvalidKey,
-    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth},
-    open::{OpenError, StoreOptions, open},
-    redis::RedisOptions,
+    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
+    open::{OpenError, StoreOptions, open, stored_format},
+    redis::{RedisFacts, RedisOptions, inspect},
 };
 
 use std::{future::Future, pin::Pin};
@@ -42,6 +44,9 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName,
 
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The format of what is stored: of the records, and of how both stores lay them down.
+pub const FORMAT: u32 = 1;
 
 /// Where the master keeps what it has acknowledged.
 pub trait Store: Send + Sync + 'static {
@@ -66,6 +71,12 @@ pub trait Store: Send + Sync + 'static {
     /// Fills a store that has lost everything with what the leader remembers,
     /// in one atomic step; refused as [`StoreError::NotEmpty`] by one that holds anything.
     fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()>;
+
+    /// Puts `backup` in the place of everything that is stored, in one atomic step,
+    /// under an epoch above the stored one and the backup's, led by nobody: a
+    /// running master is fenced by it. Returns the fence. A store that holds a
+    /// record refuses as [`StoreError::NotEmpty`], unless `replace`.
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence>;
 }
 
 /// The outcome of [`Store::lead`].
@@ -162,7 +173,7 @@ pub enum StoreError {
     /// The store has lost its cluster and fence: somebody emptied it.
     #[error("the store has been emptied")]
     Emptied,
-    /// [`Store::restore`] found a store that holds something.
+    /// [`Store::restore`] or [`Store::load`] found a store that holds something.
     #[error("the store is not empty")]
     NotEmpty,
     /// What is stored cannot be read.

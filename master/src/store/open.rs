@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Store,
-    embedded::EmbeddedStore,
-    redis::{RedisOptions, RedisStore},
+    embedded::{self, EmbeddedStore},
+    redis::{self, RedisOptions, RedisStore},
 };
 
 /// Which store, and where.
@@ -90,4 +90,17 @@ pub async fn open(options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
         StoreOptions::Embedded { path } => Arc::new(EmbeddedStore::open(path).await?),
         StoreOptions::Redis(redis) => Arc::new(RedisStore::open(redis).await?),
     })
+}
+
+/// The format of what is stored there, newer ones included; none where nothing
+/// is stored. Reads only, and makes nothing.
+///
+/// # Errors
+/// [`OpenError`] if it cannot be reached or read; an embedded store that a
+/// running master has open is [`OpenError::Locked`].
+pub async fn stored_format(options: &StoreOptions) -> Result<Option<u32>, OpenError> {
+    match options {
+        StoreOptions::Embedded { path } => embedded::stored_format(path).await,
+        StoreOptions::Redis(options) => redis::stored_format(options).await,
+    }
 }

@@ -16,6 +16,7 @@
 //! and the store refuses the lower one: a request that was thought lost on an
 //! earlier connection cannot arrive behind what was sent after it.
 
+mod inspect;
 mod options;
 mod server;
 
@@ -30,7 +31,7 @@ use std::{
 use bytes::Bytes;
 use deadpool_redis::{
     Connection, Manager, Pool, PoolError, Runtime,
-    redis::{AsyncConnectionConfig, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd, from_redis_value},
+    redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd, from_redis_value},
 };
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
@@ -38,12 +39,15 @@ use shef_common::{
 };
 use tokio::sync::Mutex;
 
-pub use self::options::RedisOptions;
 use self::server::Server;
-use super::{Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+pub use self::{
+    inspect::{RedisFacts, inspect, stored_format},
+    options::RedisOptions,
+};
+use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The format that is written and read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = super::FORMAT;
 /// A connection that was idle for longer is tried with a PING before a write is
 /// sent over it: if the Redis has gone meanwhile, it is certain that nothing happened.
 const IDLE: DurationMs = DurationMs(100);
@@ -53,6 +57,7 @@ const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session
 static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
+static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/load.lua")));
 static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/restore.lua")));
 
 /// A store in a Redis.
@@ -78,6 +83,15 @@ struct Held {
 impl RedisStore {
     /// Connects once, so that wrong options are told at once.
     pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
+        let store = Self::unconnected(options)?;
+        let held = store.connect().await.map_err(|error| refused(&store.name, &error))?;
+        *store.held.lock().await = Some(held);
+        store.refuse_other_formats().await?;
+        Ok(store)
+    }
+
+    /// What is needed to connect; nothing is sent yet.
+    fn unconnected(options: &RedisOptions) -> Result<Self, OpenError> {
         // redis takes the process's provider for TLS; whoever was first is right.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let info = options.connection_info()?;
@@ -96,24 +110,7 @@ impl RedisStore {
             .recycle_timeout(Some(connect))
             .build()
             .map_err(|e| invalid(e.to_string()))?;
-        let store = Self {
-            name,
-            key: options.key(),
-            pool,
-            command_timeout: command,
-            held: Mutex::new(None),
-            sessions: AtomicU64::new(0),
-        };
-        let held = store.connect().await.map_err(|error| {
-            let (store, why) = (store.name.clone(), explain(&error));
-            match error {
-                PoolError::Backend(e) if is_refusal(&e) => OpenError::Refused { store, why },
-                _ => OpenError::Unreachable { store, why },
-            }
-        })?;
-        *store.held.lock().await = Some(held);
-        store.refuse_other_formats().await?;
-        Ok(store)
+        Ok(Self { name, key: options.key(), pool, command_timeout: command, held: Mutex::new(None), sessions: AtomicU64::new(0) })
     }
 
     /// A format that this version does not read is told at the start already.
@@ -121,17 +118,19 @@ impl RedisStore {
         let store = || self.name.clone();
         let mut held = self.held.lock().await;
         let Some(held) = held.as_mut() else { return Ok(()) };
-        let found: Option<String> =
-            cmd("HGET").arg(&self.key).arg("format").query_async(&mut held.connection).await.map_err(|e| match e.kind() {
-                ErrorKind::Server(_) => OpenError::Refused { store: store(), why: e.to_string() },
-                _ => OpenError::Unreachable { store: store(), why: e.to_string() },
-            })?;
-        match found.map(|text| text.parse::<u32>().map_err(|_| text)) {
-            None | Some(Ok(FORMAT)) => Ok(()),
-            Some(Ok(n)) if n > FORMAT => Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT }),
-            Some(Ok(n)) => Err(OpenError::Damaged { store: store(), why: format!("its format is {n}") }),
-            Some(Err(text)) => Err(OpenError::Damaged { store: store(), why: format!("its format is {text:?}") }),
+        match self.format(&mut held.connection).await? {
+            None | Some(FORMAT) => Ok(()),
+            Some(n) if n > FORMAT => Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT }),
+            Some(n) => Err(OpenError::Damaged { store: store(), why: format!("its format is {n}") }),
         }
+    }
+
+    /// The format that is stored, if any is.
+    async fn format(&self, connection: &mut Connection) -> Result<Option<u32>, OpenError> {
+        let found: RedisResult<Option<String>> = cmd("HGET").arg(&self.key).arg("format").query_async(connection).await;
+        let found = found.map_err(|error| refused(&self.name, &PoolError::Backend(error)))?;
+        let damaged = |text: &String| OpenError::Damaged { store: self.name.clone(), why: format!("its format is {text:?}") };
+        found.map(|text| text.parse().map_err(|_| damaged(&text))).transpose()
     }
 
     async fn connect(&self) -> Result<Held, PoolError> {
@@ -217,6 +216,15 @@ fn is_refusal(error: &RedisError) -> bool {
     }
 }
 
+/// Why a Redis cannot be opened: it does not answer, or does not let us in.
+fn refused(store: &str, error: &PoolError) -> OpenError {
+    let (store, why) = (store.to_owned(), explain(error));
+    match error {
+        PoolError::Backend(e) if is_refusal(e) || matches!(e.kind(), ErrorKind::Server(_)) => OpenError::Refused { store, why },
+        _ => OpenError::Unreachable { store, why },
+    }
+}
+
 fn explain(error: &PoolError) -> String {
     match error {
         PoolError::Backend(e) => e.to_string(),
@@ -281,10 +289,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let args = |session: u64| {
                 let mut args = vec![text(&FORMAT), text(cluster), text(&fence.epoch), text(&fence.leader), text(&session)];
-                for record in records {
-                    args.push(text(&record.key));
-                    args.push([format!("{} ", record.version).as_bytes(), &record.value].concat().into());
-                }
+                args.extend(records.iter().flat_map(field_and_value));
                 args
             };
             let answer = self.run(&RESTORE, true, args).await?;
@@ -294,6 +299,29 @@ impl Store for RedisStore {
             }
         })
     }
+
+    fn load<'a>(&'a self, backup: &'a Backup, replace: bool) -> StoreFuture<'a, Fence> {
+        Box::pin(async move {
+            let leader = LeaderId::nobody();
+            let args = |_| {
+                let replace = if replace { "replace" } else { "" };
+                let mut args =
+                    vec![text(&FORMAT), text(&backup.cluster), text(&backup.fence.epoch), text(&leader), text(&replace)];
+                args.extend(backup.records.iter().flat_map(field_and_value));
+                args
+            };
+            let answer = self.run(&LOAD, true, args).await?;
+            match parts(&answer) {
+                ("ok", [epoch]) => Ok(Fence { epoch: Epoch(parse(epoch, "epoch")?), leader: LeaderId::nobody() }),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+}
+
+/// A record as the hash keeps it.
+fn field_and_value(record: &Record) -> [Bytes; 2] {
+    [text(&record.key), [format!("{} ", record.version).as_bytes(), &record.value].concat().into()]
 }
 
 fn text(value: &impl ToString) -> Bytes {

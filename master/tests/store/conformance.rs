@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version};
-use shef_master::store::{Key, Led, Record, Store, StoreError, Write, WriteOutcome};
+use shef_master::store::{Backup, Key, Led, Record, Store, StoreError, Write, WriteOutcome};
 
 /// A leader's identity made of one digit.
 pub fn leader(n: u8) -> LeaderId {
@@ -47,7 +47,8 @@ pub async fn conforms<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn(
     sending_again_is_harmless(store).await;
     fencing(store).await;
     values(store).await;
-    emptying(store, empty).await;
+    emptying(store, &empty).await;
+    loading(store, empty).await;
 }
 
 async fn leadership(store: &dyn Store) {
@@ -152,7 +153,7 @@ async fn values(store: &dyn Store) {
     assert_eq!(lead(store, 1).await.records, []);
 }
 
-async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
+async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: &impl Fn() -> F) {
     let fence = lead(store, 1).await.fence;
     let records: Vec<_> = (0..2_500).map(|n| record(&service(&format!("n-{n:04}")), n + 1, &format!("{{\"n\": {n}}}"))).collect();
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
@@ -166,4 +167,30 @@ async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() ->
     let led = lead(store, 1).await;
     assert_eq!((led.cluster, led.fence.epoch, led.was_empty), (cluster(1), fence.epoch.next(), false));
     assert_eq!(led.records, records);
+}
+
+async fn loading<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
+    let led = lead(store, 1).await;
+    assert!(!led.records.is_empty());
+    let records: Vec<_> = (0..2_500).map(|n| record(&service(&format!("b-{n:04}")), n + 1, &format!("{{\"n\": {n}}}"))).collect();
+    let mut backup = Backup { cluster: cluster(5), fence: Fence { epoch: Epoch(1), leader: leader(8) }, records };
+    assert_eq!(store.load(&backup, false).await, Err(StoreError::NotEmpty));
+    assert_eq!(store.check(&led.fence).await, Ok(()), "a refusal changes nothing");
+
+    let fence = store.load(&backup, true).await.unwrap();
+    assert_eq!(fence, Fence { epoch: led.fence.epoch.next(), leader: LeaderId::nobody() }, "above what is stored");
+    let fenced = Err(StoreError::Fenced { stored: fence.clone() });
+    assert_eq!(store.check(&led.fence).await, fenced, "a running master finds itself fenced");
+    let found = lead(store, 1).await;
+    assert_eq!((found.cluster, found.fence.epoch, found.was_empty), (cluster(5), fence.epoch.next(), false));
+    assert_eq!(found.records, backup.records, "nothing else is left");
+
+    empty().await;
+    backup.fence.epoch = Epoch(900);
+    assert_eq!(store.load(&backup, false).await.unwrap().epoch, Epoch(901), "above the backup's");
+    assert_eq!(lead(store, 1).await.records, backup.records);
+    backup.records.clear();
+    assert_eq!(store.load(&backup, true).await.unwrap().epoch, Epoch(903));
+    assert_eq!(store.load(&backup, false).await.unwrap().epoch, Epoch(904), "a leadership alone is nothing to lose");
+    assert_eq!(lead(store, 1).await.records, []);
 }

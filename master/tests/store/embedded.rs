@@ -6,7 +6,7 @@ use shef_common::ids::{Epoch, Version};
 use shef_master::store::{
     Key, OpenError, Store, StoreOptions, WriteOutcome,
     embedded::{EmbeddedStore, FILE},
-    open,
+    open, stored_format,
 };
 
 use crate::conformance::{cluster, conforms, lead, leader, record, service, set};
@@ -44,14 +44,21 @@ async fn a_file_in_use_says_who_has_it_and_what_to_do() {
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::Embedded { path: dir.path().join("none") };
+    assert_eq!(stored_format(&options).await.unwrap(), None);
+    assert!(!dir.path().join("none").exists(), "looking makes nothing");
+    let options = StoreOptions::Embedded { path: dir.path().to_owned() };
     let store = EmbeddedStore::open(dir.path()).await.unwrap();
+    assert!(matches!(stored_format(&options).await, Err(OpenError::Locked { .. })));
     lead(&store, 1).await;
     drop(store);
+    assert_eq!(stored_format(&options).await.unwrap(), Some(1));
     let db = redb::Database::open(dir.path().join(FILE)).unwrap();
     let txn = db.begin_write().unwrap();
     txn.open_table(redb::TableDefinition::<&str, &str>::new("meta")).unwrap().insert("format", "2").unwrap();
     txn.commit().unwrap();
     drop(db);
+    assert_eq!(stored_format(&options).await.unwrap(), Some(2));
     let error = EmbeddedStore::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
     assert!(error.to_string().contains("has format 2, and this version of shef reads up to 1"), "{error}");

@@ -5,8 +5,9 @@ use std::process::Command;
 use deadpool_redis::redis::Value;
 use shef_common::ids::{Epoch, Version};
 use shef_master::store::{
-    OpenError, Store, StoreError, StoreOptions, WriteOutcome, open,
+    OpenError, RedisFacts, Store, StoreError, StoreOptions, WriteOutcome, inspect, open,
     redis::{RedisOptions, RedisStore},
+    stored_format,
 };
 
 use crate::{
@@ -49,6 +50,31 @@ async fn a_wrong_password_is_told_and_not_shown() {
         let text = error.to_string();
         assert!(text.contains("check user, password") && !text.contains("geheim"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_look_at_a_redis_tells_what_it_is_and_leaves_no_trace() {
+    let server = RedisServer::start(&["--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"]);
+    let options = server.options();
+    let looked = inspect(&options).await.unwrap();
+    assert!(looked.version.as_ref().is_some_and(|version| version.contains('.')), "{looked:?}");
+    let wanted = RedisFacts {
+        version: looked.version.clone(),
+        maxmemory_policy: Some("allkeys-lru".into()),
+        appendonly: Some(true),
+        appendfsync: Some("everysec".into()),
+        role: Some("master".into()),
+        empty: true,
+    };
+    assert_eq!(looked, wanted);
+    let stored = async || stored_format(&StoreOptions::Redis(options.clone())).await.unwrap();
+    assert_eq!((stored().await, server.run::<i64>(&["DBSIZE"])), (None, 0));
+    lead(&RedisStore::open(&options).await.unwrap(), 1).await;
+    assert_eq!((stored().await, inspect(&options).await.unwrap().empty), (Some(1), false));
+    server.run::<Value>(&["HSET", "shef:store", "format", "7"]);
+    assert_eq!(stored().await, Some(7), "a newer one is told, not refused");
+    let error = inspect(&RedisOptions { password: None, ..options.clone() }).await.err().unwrap();
+    assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! registry. All of it goes with its owner, and what an owner that was killed
 //! left is taken away when the next one starts.
 
+pub mod bare;
 pub mod command;
 pub mod count;
 pub mod delay;

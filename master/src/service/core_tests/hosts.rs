@@ -232,7 +232,7 @@ fn on_disconnect_is_told_to_what_runs_and_nothing_is_started_anew() {
     model.settle();
     let before = model.durable.clone().unwrap().1;
     let (created, on_disconnect) = (model.created, OnDisconnect::StopAfter { seconds: 60 });
-    let change = Change { on_disconnect: Some(on_disconnect), ..Change::default() };
+    let change = Change([("on_disconnect".to_owned(), serde_json::to_value(on_disconnect).unwrap())].into_iter().collect());
     model.ask(Request::Change { change, expect: Expect::Any });
     let (expect, record) = model.in_commit.take().unwrap();
     model.durable = record.map(|record| (expect.unwrap().next(), record));
@@ -287,7 +287,9 @@ fn a_rebalance_moves_one_at_a_time_start_first_and_ends() {
 #[test]
 fn a_service_that_is_to_be_balanced_moves_to_what_comes_back() {
     let mut model = lopsided();
-    let change = Change { rebalance: Some(Rebalance::On { per_minute: 1_000 }), ..Change::default() };
+    let change = Change(
+        [("rebalance".to_owned(), serde_json::to_value(Rebalance::On { per_minute: 1_000 }).unwrap())].into_iter().collect(),
+    );
     model.ask(Request::Change { change, expect: Expect::Any });
     let settled = |model: &mut Model| {
         for _ in 0..10 {

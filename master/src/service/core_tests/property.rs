@@ -89,7 +89,7 @@ proptest! {
                 Act::Rebalance(per_minute) => drop(model.ask(Request::Rebalance { per_minute })),
                 Act::Moves(on) => {
                     let rebalance = if on { Rebalance::On { per_minute: 60 } } else { Rebalance::Off };
-                    let change = Change { rebalance: Some(rebalance), ..Change::default() };
+                    let change = Change([("rebalance".to_owned(), serde_json::to_value(rebalance).unwrap())].into_iter().collect());
                     model.ask(Request::Change { change, expect: Expect::Any });
                 }
                 Act::Starts(works) => model.fails = !works,

@@ -157,6 +157,7 @@ fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know:
                 | ReplicaState::Starting
                 | ReplicaState::Stopping
                 | ReplicaState::Stopped
+                | ReplicaState::Complete
                 | ReplicaState::Failed => "to start",
             };
             let reason = status.and_then(|status| status.reason.as_deref()).map(|why| format!(" ({why})")).unwrap_or_default();

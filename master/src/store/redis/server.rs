@@ -16,18 +16,39 @@ pub(super) struct Server {
     wait_aof: bool,
 }
 
-impl Server {
-    /// Asks the server for its version and settings, and logs what is missing. An
-    /// error is one of the connection: a server that refuses to tell is warned about.
-    pub(super) async fn ask(connection: &mut Connection, store: &str) -> RedisResult<Self> {
-        let info = setting(cmd("INFO").arg("server").query_async::<String>(connection).await)?.unwrap_or_default();
-        let version = version_in(&info).unwrap_or((0, 0));
+/// What a server tells of itself; nothing where it refuses to.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// The answer to INFO, empty without one.
+    pub(super) info: String,
+    /// `appendonly`.
+    pub(super) append_only: Option<String>,
+    /// `appendfsync`.
+    pub(super) fsync: Option<String>,
+    /// `maxmemory-policy`.
+    pub(super) policy: Option<String>,
+}
+
+impl Settings {
+    /// Asks for them. An error is one of the connection.
+    pub(super) async fn ask(connection: &mut Connection) -> RedisResult<Self> {
+        let info = setting(cmd("INFO").query_async::<String>(connection).await)?.unwrap_or_default();
         let mut found = [const { None }; 3];
         for (at, name) in ["appendonly", "appendfsync", "maxmemory-policy"].into_iter().enumerate() {
             let answer = cmd("CONFIG").arg("GET").arg(name).query_async::<Vec<String>>(connection).await;
             found[at] = setting(answer)?.and_then(|pair| pair.into_iter().nth(1));
         }
         let [append_only, fsync, policy] = found;
+        Ok(Self { info, append_only, fsync, policy })
+    }
+}
+
+impl Server {
+    /// Asks the server for its version and settings, and logs what is missing. An
+    /// error is one of the connection: a server that refuses to tell is warned about.
+    pub(super) async fn ask(connection: &mut Connection, store: &str) -> RedisResult<Self> {
+        let Settings { info, append_only, fsync, policy } = Settings::ask(connection).await?;
+        let version = version_in(&info).unwrap_or((0, 0));
         let wait_aof = version >= (7, 2) && append_only.as_deref() != Some("no");
         match append_only.as_deref() {
             Some("yes") => {}
@@ -87,7 +108,7 @@ fn setting<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
 }
 
 /// A field in the answer to INFO.
-fn field_in<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field_in<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -1,0 +1,337 @@
+//! The engine as the bootstrap needs it: carried out as told, nothing decided.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{
+        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, Mount, MountType, RestartPolicy,
+        RestartPolicyNameEnum, VolumeCreateRequest,
+    },
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
+        RemoveVolumeOptions, StopContainerOptions, WaitContainerOptions,
+    },
+};
+use futures_util::{StreamExt as _, stream::LocalBoxStream};
+
+use crate::{
+    plan::{Seen, State},
+    system::{MADE_OF_LABEL, PART_LABEL, Part, Wanted},
+};
+
+/// How long a system container may take to stop before it is killed, in seconds.
+const STOP_GRACE_S: i32 = 15;
+/// How long one call may take.
+const CALL_LIMIT_S: u64 = 120;
+/// A pull without any progress for this long has failed.
+const PULL_IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// The most bytes of a helper's output that are read.
+const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// A Docker engine.
+#[derive(Clone)]
+pub struct Engine(Docker);
+
+/// Why the engine did not do what it was told: in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineError(pub String);
+
+impl From<Error> for EngineError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::DockerResponseServerError { message, .. } => Self(message),
+            Error::DockerContainerWaitError { error, code } => Self(format!("ended with code {code} {error}").trim().to_owned()),
+            other => Self(other.to_string()),
+        }
+    }
+}
+
+type Outcome<T> = Result<T, EngineError>;
+
+impl Engine {
+    /// Connects to `unix:///PATH`, and looks whether an engine answers there.
+    ///
+    /// # Errors
+    /// [`EngineError`] in words.
+    pub async fn connect(url: &str) -> Outcome<Self> {
+        let path = url.trim_start_matches("unix://");
+        let docker = Docker::connect_with_unix(path, CALL_LIMIT_S, API_DEFAULT_VERSION)?;
+        docker.ping().await.map_err(|error| {
+            EngineError(format!("no Docker engine answers at {url}: {error}; in a container, mount it with -v {path}:{path}"))
+        })?;
+        Ok(Self(docker))
+    }
+
+    /// Every container with our label or one of our names, running or not.
+    pub async fn look(&self) -> Outcome<Vec<Seen>> {
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let all = self.0.list_containers(Some(options)).await?;
+        let seen = all.into_iter().filter_map(|found| {
+            let name = found.names?.into_iter().find_map(|name| {
+                let own = name.trim_start_matches('/').to_owned();
+                (!own.contains('/')).then_some(own)
+            })?;
+            let labels = found.labels.unwrap_or_default();
+            let part = labels.get(PART_LABEL).and_then(|word| Part::parse(word));
+            let ours = part.is_some() || Part::ALL.iter().any(|part| part.container() == name);
+            let state = match found.state.map(|state| state.to_string()).unwrap_or_default().as_str() {
+                "running" | "restarting" => State::Running,
+                "paused" => State::Paused,
+                "removing" | "dead" => State::Going,
+                _ => State::Stopped,
+            };
+            let made_of = labels.get(MADE_OF_LABEL).cloned().unwrap_or_default();
+            ours.then_some(Seen { id: found.id?, name, part, made_of, state })
+        });
+        Ok(seen.collect())
+    }
+
+    /// The ids of running containers with `label`.
+    pub async fn running_with(&self, label: &str) -> Outcome<Vec<(String, String)>> {
+        self.list(label, false).await
+    }
+
+    /// Ids and names of containers with `label`, running or all.
+    pub async fn list(&self, label: &str, all: bool) -> Outcome<Vec<(String, String)>> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptions { all, filters: Some(filters), ..Default::default() };
+        let found = self.0.list_containers(Some(options)).await?;
+        let name = |names: Option<Vec<String>>| names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()));
+        Ok(found.into_iter().filter_map(|found| Some((found.id?, name(found.names)?))).collect())
+    }
+
+    /// Everything the engine knows of a container; `None`: there is none.
+    pub async fn inspect(&self, id: &str) -> Outcome<Option<ContainerInspectResponse>> {
+        match self.0.inspect_container(id, None).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The id of an image; `None`: it is not on this host.
+    pub async fn image(&self, name: &str) -> Outcome<Option<String>> {
+        match self.0.inspect_image(name).await {
+            Ok(found) => Ok(found.id),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Fetches an image; `say` is told what goes on, a line at a time.
+    pub async fn pull(&self, name: &str, mut say: impl FnMut(String)) -> Outcome<()> {
+        let options = CreateImageOptions { from_image: Some(with_tag(name)), ..Default::default() };
+        let mut progress = self.0.create_image(Some(options), None, None);
+        let mut last = String::new();
+        loop {
+            match tokio::time::timeout(PULL_IDLE_LIMIT, progress.next()).await {
+                Ok(Some(Ok(step))) => {
+                    let words = [step.id.unwrap_or_default(), step.status.unwrap_or_default()].join(" ");
+                    // Bytes that trickle in are no news.
+                    if words != last && !words.contains("ing") {
+                        say(words.trim().to_owned());
+                    }
+                    last = words;
+                }
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(EngineError(format!("no progress for {} s", PULL_IDLE_LIMIT.as_secs()))),
+            }
+        }
+    }
+
+    /// Makes a volume of ours if it is not there.
+    pub async fn make_volume(&self, name: &str) -> Outcome<()> {
+        let labels = HashMap::from([(PART_LABEL.to_owned(), "volume".to_owned())]);
+        let request = VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() };
+        self.0.create_volume(request).await?;
+        Ok(())
+    }
+
+    /// Removes our volumes, and tells their names.
+    pub async fn remove_volumes(&self) -> Outcome<Vec<String>> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{PART_LABEL}=volume")])]);
+        let options = bollard::query_parameters::ListVolumesOptions { filters: Some(filters) };
+        let found = self.0.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
+        let mut removed = Vec::new();
+        for volume in found {
+            self.0.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await?;
+            removed.push(volume.name);
+        }
+        Ok(removed)
+    }
+
+    /// Makes a system container, and starts it.
+    pub async fn create(&self, wanted: &Wanted) -> Outcome<()> {
+        for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
+            self.make_volume(source).await?;
+        }
+        let labels = HashMap::from([
+            (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
+            (MADE_OF_LABEL.to_owned(), wanted.made_of()),
+            (wanted.part.docker_shefs_label().to_owned(), "true".to_owned()),
+        ]);
+        // Always: an engine that crashed takes containers that it stops itself for stopped by their operator.
+        let health = (!wanted.health.is_empty()).then(|| HealthConfig {
+            test: Some(std::iter::once("CMD".to_owned()).chain(wanted.health.clone()).collect()),
+            interval: Some(10_000_000_000),
+            timeout: Some(5_000_000_000),
+            retries: Some(3),
+            ..Default::default()
+        });
+        let body =
+            ContainerCreateBody { labels: Some(labels), healthcheck: health, ..body(wanted, RestartPolicyNameEnum::ALWAYS) };
+        let options = CreateContainerOptions { name: Some(wanted.part.container().to_owned()), ..Default::default() };
+        let made = self.0.create_container(Some(options), body).await?;
+        self.start(&made.id).await
+    }
+
+    /// Runs a container made like `wanted` to its end, and returns what it wrote to its standard output.
+    pub async fn run_to_end(&self, name: &str, wanted: &Wanted, limit: Duration) -> Outcome<String> {
+        self.remove(name).await?;
+        for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
+            self.make_volume(source).await?;
+        }
+        let labels = HashMap::from([(PART_LABEL.to_owned(), "helper".to_owned())]);
+        let mut body = ContainerCreateBody { labels: Some(labels), ..body(wanted, RestartPolicyNameEnum::NO) };
+        body.healthcheck = Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() });
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let made = self.0.create_container(Some(options), body).await?;
+        let ran = tokio::time::timeout(limit, async {
+            self.start(&made.id).await?;
+            let condition = WaitContainerOptions { condition: "not-running".to_owned() };
+            let ended = self.0.wait_container(&made.id, Some(condition)).next().await;
+            let (out, err) = self.output(&made.id).await?;
+            match ended {
+                Some(Ok(_)) | None => Ok(out),
+                Some(Err(_)) => Err(EngineError(err.lines().last().unwrap_or("it failed without a word").to_owned())),
+            }
+        })
+        .await
+        .unwrap_or_else(|_| Err(EngineError(format!("it did not end within {} s", limit.as_secs()))));
+        self.remove(&made.id).await?;
+        ran
+    }
+
+    /// What a container wrote to its standard output and its standard error.
+    async fn output(&self, id: &str) -> Outcome<(String, String)> {
+        let options = LogsOptions { stdout: true, stderr: true, tail: "200".to_owned(), ..Default::default() };
+        let mut log = self.0.logs(id, Some(options));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while let Some(part) = log.next().await {
+            let (to, bytes) = match part? {
+                bollard::container::LogOutput::StdErr { message } => (&mut err, message),
+                bollard::container::LogOutput::StdOut { message } | bollard::container::LogOutput::Console { message } => {
+                    (&mut out, message)
+                }
+                bollard::container::LogOutput::StdIn { .. } => continue,
+            };
+            to.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT_BYTES.saturating_sub(to.len()))]);
+        }
+        Ok((String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned()))
+    }
+
+    /// The last line that a container wrote.
+    pub async fn last_line(&self, id: &str) -> String {
+        let (out, err) = self.output(id).await.unwrap_or_default();
+        let last = |text: &str| text.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned);
+        last(&err).or_else(|| last(&out)).unwrap_or_default().chars().take(300).collect()
+    }
+
+    /// Starts a container; one that runs is started.
+    pub async fn start(&self, id: &str) -> Outcome<()> {
+        match self.0.start_container(id, None).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets a frozen container go on.
+    pub async fn unpause(&self, id: &str) -> Outcome<()> {
+        settled(self.0.unpause_container(id).await)
+    }
+
+    /// Stops a container gracefully and removes it; one that is not there is removed.
+    pub async fn remove(&self, id: &str) -> Outcome<()> {
+        let options = StopContainerOptions { t: Some(STOP_GRACE_S), ..Default::default() };
+        match self.0.stop_container(id, Some(options)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => {}
+            Err(error) => log::warn!(id, why:% = error; "a container does not stop and is removed all the same"),
+        }
+        let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        settled(self.0.remove_container(id, Some(options)).await)
+    }
+
+    /// Whether a command in the container ends well.
+    pub async fn exec_succeeds(&self, id: &str, command: &[&str]) -> Outcome<bool> {
+        use bollard::exec::{CreateExecOptions, StartExecResults};
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let made = self.0.create_exec(id, options).await?;
+        if let StartExecResults::Attached { mut output, .. } = self.0.start_exec(&made.id, None).await? {
+            while output.next().await.is_some() {}
+        }
+        Ok(self.0.inspect_exec(&made.id).await?.exit_code == Some(0))
+    }
+
+    /// A word each time something happens to a container of ours. Ends with the connection.
+    pub fn events(&self, label: &str) -> LocalBoxStream<'static, Outcome<(String, String)>> {
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("label".to_owned(), vec![label.to_owned()]),
+            ("event".to_owned(), ["die", "stop", "kill", "destroy", "pause", "start", "rename"].map(str::to_owned).to_vec()),
+        ]);
+        let events = self.0.events(Some(EventsOptions { filters: Some(filters), ..Default::default() }));
+        let word = |event: Result<bollard::models::EventMessage, Error>| {
+            let event = event?;
+            Ok((event.action.unwrap_or_default(), event.actor.and_then(|actor| actor.id).unwrap_or_default()))
+        };
+        events.map(word).boxed_local()
+    }
+}
+
+fn body(wanted: &Wanted, restart: RestartPolicyNameEnum) -> ContainerCreateBody {
+    let mounts = wanted.mounts.iter().map(|(source, target, read_only)| Mount {
+        typ: Some(if source.starts_with('/') { MountType::BIND } else { MountType::VOLUME }),
+        source: Some(source.clone()),
+        target: Some(target.clone()),
+        read_only: Some(*read_only),
+        ..Default::default()
+    });
+    ContainerCreateBody {
+        image: Some(wanted.image.clone()),
+        user: (!wanted.user.is_empty()).then(|| wanted.user.clone()),
+        cmd: Some(wanted.command.clone()),
+        env: Some(wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        host_config: Some(HostConfig {
+            network_mode: Some("host".to_owned()),
+            mounts: Some(mounts.collect()),
+            restart_policy: Some(RestartPolicy { name: Some(restart), maximum_retry_count: None }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// Success, or there or gone already.
+fn settled(answer: Result<(), Error>) -> Outcome<()> {
+    match answer {
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
+        // "removal of container … is already in progress"
+        Err(Error::DockerResponseServerError { status_code: 409, message }) if message.contains("already in progress") => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The engine pulls every tag of a name without one.
+fn with_tag(name: &str) -> String {
+    let tagged = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { name.to_owned() } else { format!("{name}:latest") }
+}

@@ -1,0 +1,106 @@
+//! Finding out where the bootstrap itself runs: its container, its image, the engine's socket.
+
+use std::fs;
+
+use crate::{
+    config::{BootstrapConfig, Role},
+    docker::{Engine, EngineError},
+    system::{BOOTSTRAP_LABEL, HostFacts, SOCKET},
+};
+
+/// The bootstrap's own container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// The engine's id.
+    pub id: String,
+    /// The id of its image.
+    pub image: String,
+    /// What of the host is mounted at the engine's socket.
+    pub socket: Option<String>,
+}
+
+/// The container that this process runs in, if it is one of `engine`'s.
+///
+/// # Errors
+/// [`EngineError`] if the engine does not answer.
+pub async fn own(engine: &Engine) -> Result<Option<Own>, EngineError> {
+    let Some(id) = container_id(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) else { return Ok(None) };
+    let Some(found) = engine.inspect(&id).await? else { return Ok(None) };
+    let mounts = found.mounts.unwrap_or_default();
+    let socket = mounts.into_iter().find(|mount| mount.destination.as_deref() == Some(SOCKET)).and_then(|mount| mount.source);
+    Ok(Some(Own { id, image: found.image.unwrap_or_default(), socket }))
+}
+
+/// The engine mounts a container's `hostname` from a directory that is named after its id.
+fn container_id(mountinfo: &str) -> Option<String> {
+    let line = mountinfo.lines().find(|line| line.contains(" /etc/hostname "))?;
+    let (_, rest) = line.split_once("/containers/")?;
+    let id = rest.split('/').next()?;
+    (id.len() == 64 && id.chars().all(|c| c.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// Brings the images here and says where everything is.
+///
+/// # Errors
+/// In words, with what to do.
+pub async fn facts(
+    config: &BootstrapConfig,
+    engine: &Engine,
+    own: Option<&Own>,
+    say: &dyn Fn(String),
+) -> Result<HostFacts, String> {
+    let image = match (&config.image, own) {
+        (Some(image), _) => fetched(engine, image, say).await?,
+        (None, Some(own)) => own.image.clone(),
+        (None, None) => {
+            return Err("image is not given: outside of a container, say which image master and agent run from, as in \
+                        SHEF_BOOTSTRAP_IMAGE=registry.example/shef:1"
+                .to_owned());
+        }
+    };
+    let needs_redis = config.role == Role::Master && config.redis.is_none();
+    let redis_image = if needs_redis { fetched(engine, &config.redis_image, say).await? } else { String::new() };
+    let given = config.docker_host.trim_start_matches("unix://").to_owned();
+    let socket = own.map_or(Some(given), |own| own.socket.clone());
+    let socket =
+        socket.ok_or_else(|| format!("{SOCKET} is not mounted into this container: start it with -v {SOCKET}:{SOCKET}"))?;
+    Ok(HostFacts { image, redis_image, socket })
+}
+
+async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<String, String> {
+    let failed = |error: EngineError| format!("the image {image} cannot be fetched: {error}");
+    if let Some(id) = engine.image(image).await.map_err(failed)? {
+        return Ok(id);
+    }
+    say(format!("fetching {image}"));
+    engine.pull(image, |line| say(format!("  {line}"))).await.map_err(failed)?;
+    engine.image(image).await.map_err(failed)?.ok_or_else(|| format!("the image {image} was fetched and yet is not there"))
+}
+
+/// Refuses to run beside another bootstrap of the same host: the two would undo each other's work.
+///
+/// # Errors
+/// In words, with the other's name.
+pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), String> {
+    let running = engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await.map_err(|error| error.to_string())?;
+    match running.iter().find(|(id, _)| own.is_none_or(|own| own.id != *id)) {
+        Some((_, name)) => Err(format!(
+            "another bootstrap runs on this host, the container {name}: remove it first (docker rm -f {name}); its system \
+             containers go on running and are taken over"
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_container_is_known_by_where_its_hostname_is_mounted_from() {
+        let id = "a".repeat(64);
+        let line = format!("570 560 8:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/sda rw\n");
+        assert_eq!(container_id(&line), Some(id));
+        assert_eq!(container_id("25 1 8:1 / / rw - ext4 /dev/sda rw\n"), None);
+    }
+}

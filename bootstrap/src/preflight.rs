@@ -1,0 +1,195 @@
+//! What only a process in the host's own network can find out, and what has to lie in
+//! our volumes before anything starts: done by a short-lived container
+//! (`shef bootstrap --prepare`), which prints its findings as one line of JSON.
+//!
+//! What the findings mean is decided here too, by [`judge`], which is pure.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use shef_master::store::redis::{FORMAT, RedisFacts};
+
+use crate::system::Part;
+
+/// What is to be found out and made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The address that should be this host's.
+    pub host_ip: Ipv4Addr,
+    /// Addresses that should be free: of which part, where.
+    pub ports: Vec<(String, Ipv4Addr, u16)>,
+    /// Whether passwords and directories of a master are to be made.
+    pub makes_secrets: bool,
+    /// A Redis that is not ours, to look at: host and port. How it is reached, the master's variables say.
+    pub redis: Option<(String, u16)>,
+    /// Whether our own Redis runs, so that what it stores can be looked at.
+    pub own_redis_runs: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Whether the address is this host's.
+    pub is_own_address: bool,
+    /// Addresses of this host, for people.
+    pub own_addresses: Vec<Ipv4Addr>,
+    /// Which parts' addresses are taken, and where.
+    pub taken: Vec<(String, Ipv4Addr, u16)>,
+    /// The Redis that was looked at, or why it could not be.
+    pub redis: Option<Result<RedisFacts, String>>,
+    /// The format of what it stores; `None`: nothing is stored.
+    pub stored_format: Option<u32>,
+}
+
+/// What the findings mean.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why nothing may be started, a line each.
+    pub refused: Vec<String>,
+    /// What is at stake, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// The oldest Redis whose scripts and append-only file are as the store needs them.
+const OLDEST_REDIS: (u32, u32) = (5, 0);
+
+/// What `findings` mean for `question`.
+#[must_use]
+pub fn judge(question: &Question, findings: &Findings) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut refuse = |line: String| verdict.refused.push(line);
+    if !findings.is_own_address {
+        let own: Vec<String> = findings.own_addresses.iter().map(ToString::to_string).collect();
+        refuse(format!(
+            "HOST_IP is {}, which is not an address of this host ({}): start again with one of them",
+            question.host_ip,
+            if own.is_empty() { "none was found".to_owned() } else { own.join(", ") }
+        ));
+    }
+    for (part, ip, port) in &findings.taken {
+        let (setting, default) = match Part::parse(part) {
+            Some(Part::Redis) => ("REDIS_PORT", "or give REDIS_HOST to use a Redis that is there"),
+            Some(Part::Master) => ("PORT", "for the API"),
+            Some(Part::Agent) | None => ("no setting", "the agent needs it"),
+        };
+        let or = if setting == "no setting" { String::new() } else { format!(", or choose another with {setting} ({default})") };
+        refuse(format!(
+            "port {port} of {ip} is in use, which the {part} needs: stop what listens there (ss -ltnp 'sport = :{port}'){or}"
+        ));
+    }
+    if let Some(stored) = findings.stored_format.filter(|stored| *stored > FORMAT) {
+        refuse(format!(
+            "the store has format {stored}, and this version reads up to {FORMAT}: it was written by a newer shef, so this \
+             downgrade is refused; start the newer image again"
+        ));
+    }
+    match (&findings.redis, &question.redis) {
+        (Some(Err(why)), Some((host, port))) => {
+            refuse(format!("the Redis at {host}:{port} (REDIS_HOST, REDIS_PORT) cannot be used: {why}"));
+        }
+        (Some(Ok(facts)), Some((host, port))) => {
+            let (refused, warnings) = judge_redis(facts, &format!("the Redis at {host}:{port}"));
+            verdict.refused.extend(refused);
+            verdict.warnings.extend(warnings);
+        }
+        (None, _) | (_, None) => {}
+    }
+    verdict
+}
+
+fn judge_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>) {
+    let (mut refused, mut warnings) = (Vec::new(), Vec::new());
+    if let Some(version) = &facts.version {
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST_REDIS {
+            refused.push(format!("{which} is version {version}: {}.{} or newer is needed", OLDEST_REDIS.0, OLDEST_REDIS.1));
+        }
+    }
+    if let Some(role) = facts.role.as_ref().filter(|role| *role != "master") {
+        refused.push(format!("{which} is a {role}, which cannot be written to: give its primary"));
+    }
+    if let Some(policy) = facts.maxmemory_policy.as_ref().filter(|policy| *policy != "noeviction") {
+        warnings.push(format!(
+            "{which} may drop keys when its memory is full (maxmemory-policy {policy}), and services with them: set noeviction"
+        ));
+    }
+    match (facts.appendonly, facts.appendfsync.as_deref()) {
+        (Some(false), _) => warnings
+            .push(format!("{which} keeps no append-only file: all services are lost when it restarts; set appendonly yes")),
+        (Some(true), Some(fsync)) if fsync != "always" => warnings.push(format!(
+            "{which} syncs its file once a second at best (appendfsync {fsync}): the last changes are lost when it dies; set always"
+        )),
+        (Some(true) | None, _) => {}
+    }
+    (refused, warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Question {
+        Question {
+            host_ip: Ipv4Addr::new(10, 0, 0, 1),
+            ports: vec![],
+            makes_secrets: false,
+            redis: Some(("r".into(), 6379)),
+            own_redis_runs: false,
+        }
+    }
+    fn findings() -> Findings {
+        Findings {
+            is_own_address: true,
+            own_addresses: vec![Ipv4Addr::new(10, 0, 0, 1)],
+            taken: vec![],
+            redis: Some(Ok(facts())),
+            stored_format: Some(FORMAT),
+        }
+    }
+    fn facts() -> RedisFacts {
+        RedisFacts {
+            version: Some("7.0.15".into()),
+            maxmemory_policy: Some("noeviction".into()),
+            appendonly: Some(true),
+            appendfsync: Some("always".into()),
+            role: Some("master".into()),
+            empty: true,
+        }
+    }
+    fn refused(findings: &Findings) -> String {
+        judge(&question(), findings).refused.join("\n")
+    }
+
+    #[test]
+    fn a_host_as_it_should_be_is_taken_without_a_word() {
+        assert_eq!(judge(&question(), &findings()), Verdict::default());
+    }
+
+    #[test]
+    fn each_refusal_names_the_value_and_what_to_do() {
+        let foreign = Findings { is_own_address: false, own_addresses: vec![Ipv4Addr::new(10, 0, 0, 7)], ..findings() };
+        assert!(refused(&foreign).contains("HOST_IP is 10.0.0.1") && refused(&foreign).contains("10.0.0.7"));
+        let taken = Findings { taken: vec![("master".into(), Ipv4Addr::new(10, 0, 0, 1), 8044)], ..findings() };
+        assert!(refused(&taken).contains("port 8044") && refused(&taken).contains("PORT"));
+        let newer = Findings { stored_format: Some(FORMAT + 1), ..findings() };
+        assert!(refused(&newer).contains("downgrade is refused"));
+        let away = Findings { redis: Some(Err("connection refused".into())), ..findings() };
+        assert!(refused(&away).contains("r:6379") && refused(&away).contains("connection refused"));
+        let old = Findings { redis: Some(Ok(RedisFacts { version: Some("4.0.9".into()), ..facts() })), ..findings() };
+        assert!(refused(&old).contains("4.0.9"));
+        let replica = Findings { redis: Some(Ok(RedisFacts { role: Some("slave".into()), ..facts() })), ..findings() };
+        assert!(refused(&replica).contains("primary"));
+    }
+
+    #[test]
+    fn a_redis_that_may_lose_what_is_stored_is_used_with_a_warning() {
+        let warned = |facts: RedisFacts| {
+            let verdict = judge(&question(), &Findings { redis: Some(Ok(facts)), ..findings() });
+            assert_eq!(verdict.refused, [""; 0]);
+            verdict.warnings.join("\n")
+        };
+        assert!(warned(RedisFacts { maxmemory_policy: Some("allkeys-lru".into()), ..facts() }).contains("allkeys-lru"));
+        assert!(warned(RedisFacts { appendonly: Some(false), ..facts() }).contains("appendonly yes"));
+        assert!(warned(RedisFacts { appendfsync: Some("everysec".into()), ..facts() }).contains("everysec"));
+    }
+}

@@ -1,0 +1,181 @@
+//! `shef bootstrap --prepare`: answers a [`Question`] from within the host's own
+//! network, and lays passwords and directories into our volumes. It runs in a
+//! short-lived container with the master's variables.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use shef_common::config::Layers;
+use shef_master::{
+    config::MasterConfig,
+    store::{self, StoreOptions},
+};
+
+use crate::{
+    preflight::{Findings, Question},
+    system::{GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR},
+};
+
+/// The variable that carries the [`Question`] as JSON.
+pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
+/// The variable that carries the password of a Redis that is not ours.
+pub const GIVEN_PASSWORD_ENV: &str = "PREPARE_REDIS_PASSWORD";
+
+/// Answers the question in the environment.
+///
+/// # Errors
+/// In words, when the question cannot be read or the volumes cannot be written.
+pub async fn answer() -> Result<Findings, String> {
+    let text = std::env::var(QUESTION_ENV).map_err(|_| "this is run by `shef bootstrap` itself, not by people".to_owned())?;
+    let question: Question = serde_json::from_str(&text).map_err(|error| format!("{QUESTION_ENV}: {error}"))?;
+    if question.makes_secrets {
+        make_secrets(Path::new(SECRETS_DIR)).map_err(|error| format!("cannot write the passwords: {error}"))?;
+        give_away(Path::new(MASTER_DIR)).map_err(|error| format!("cannot make the master's directory: {error}"))?;
+    }
+    let taken = question.ports.iter().filter(|(_, ip, port)| is_taken(*ip, *port)).cloned().collect();
+    let mut findings = Findings {
+        is_own_address: is_own(question.host_ip),
+        own_addresses: own_addresses(),
+        taken,
+        redis: None,
+        stored_format: None,
+    };
+    if question.redis.is_some() || question.own_redis_runs {
+        match redis().await {
+            Ok((facts, format)) => (findings.redis, findings.stored_format) = (Some(Ok(facts)), format),
+            Err(why) => findings.redis = Some(Err(why)),
+        }
+    }
+    Ok(findings)
+}
+
+/// Looks at the Redis that the master's variables name.
+async fn redis() -> Result<(store::redis::RedisFacts, Option<u32>), String> {
+    let mut layers = Layers::from_process_env();
+    layers.env.retain(|name, _| !name.starts_with("PREPARE_"));
+    let (config, _) = MasterConfig::load(&layers, &[]).map_err(|error| error.to_string())?;
+    let options = shef_master::store_options(&config);
+    let StoreOptions::Redis(redis) = &options else { return Err("the master's variables name no Redis".to_owned()) };
+    let facts = store::redis::inspect(redis).await.map_err(|error| error.to_string())?;
+    let format = store::stored_format(&options).await.map_err(|error| error.to_string())?;
+    Ok((facts, format))
+}
+
+/// An address is this host's if one can listen on it.
+fn is_own(ip: Ipv4Addr) -> bool {
+    !ip.is_unspecified() && UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// The address from which this host would speak to others; nothing is sent to find it.
+fn own_addresses() -> Vec<Ipv4Addr> {
+    let route = |to: Ipv4Addr| -> Option<Ipv4Addr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        match socket.local_addr().ok()?.ip() {
+            std::net::IpAddr::V4(ip) => Some(ip),
+            std::net::IpAddr::V6(_) => None,
+        }
+    };
+    let names = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let mut found: Vec<Ipv4Addr> = local_addresses(&names);
+    found.extend(route(Ipv4Addr::new(192, 0, 2, 1)));
+    found.retain(|ip| !ip.is_loopback());
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(16);
+    found
+}
+
+/// The addresses that the kernel's table calls LOCAL: each stands on the line above.
+fn local_addresses(table: &str) -> Vec<Ipv4Addr> {
+    let lines: Vec<&str> = table.lines().collect();
+    let pairs = lines.windows(2).filter(|pair| pair[1].contains("/32 host LOCAL"));
+    pairs.filter_map(|pair| pair[0].trim().strip_prefix("|-- ")?.parse().ok()).collect()
+}
+
+fn is_taken(ip: Ipv4Addr, port: u16) -> bool {
+    TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Makes the password of our own Redis if there is none yet, and notes one that was given.
+fn make_secrets(dir: &Path) -> io::Result<()> {
+    // Readable within the containers that mount the volume, and to nobody outside: the engine keeps volumes to root.
+    fs::create_dir_all(dir)?;
+    let path = dir.join(PASSWORD_FILE);
+    let password = match fs::read_to_string(&path) {
+        Ok(password) if password.trim().len() == 32 => password,
+        Ok(_) => new_password(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => new_password(&path)?,
+        Err(error) => return Err(error),
+    };
+    write_whole(&dir.join(REDIS_CONF_FILE), format!("requirepass {}\n", password.trim()).as_bytes())?;
+    if let Ok(given) = std::env::var(GIVEN_PASSWORD_ENV) {
+        write_whole(&dir.join(GIVEN_PASSWORD_FILE), given.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn new_password(path: &Path) -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let password = u128::from_ne_bytes(bytes);
+    let password = format!("{password:032x}");
+    write_whole(path, password.as_bytes())?;
+    Ok(password)
+}
+
+/// The file has either its old content or the new one, whatever happens in between.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o444).open(&partial)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)
+}
+
+/// The master runs as nobody in particular: its directory becomes that user's.
+fn give_away(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    if fs::metadata(dir)?.uid() != MASTER_USER {
+        std::os::unix::fs::chown(dir, Some(MASTER_USER), Some(MASTER_USER))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        make_secrets(dir.path()).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        let first = read(PASSWORD_FILE);
+        assert_eq!((first.len(), read(REDIS_CONF_FILE)), (32, format!("requirepass {first}\n")));
+        make_secrets(dir.path()).unwrap();
+        assert_eq!(read(PASSWORD_FILE), first);
+        fs::remove_file(dir.path().join(PASSWORD_FILE)).unwrap();
+        fs::write(dir.path().join(PASSWORD_FILE), "torn").unwrap();
+        make_secrets(dir.path()).unwrap();
+        assert_eq!(read(PASSWORD_FILE).len(), 32);
+    }
+
+    #[test]
+    fn addresses_and_ports_are_found_as_they_are() {
+        assert!(is_own(Ipv4Addr::LOCALHOST) && !is_own(Ipv4Addr::new(192, 0, 2, 77)) && !is_own(Ipv4Addr::UNSPECIFIED));
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert!(is_taken(Ipv4Addr::LOCALHOST, port));
+        drop(taken);
+        assert!(!is_taken(Ipv4Addr::LOCALHOST, port));
+        let table =
+            "Local:\n        |-- 10.0.0.1\n           /32 host LOCAL\n        |-- 10.0.0.0\n           /24 link UNICAST\n";
+        assert_eq!(local_addresses(table), [Ipv4Addr::new(10, 0, 0, 1)]);
+    }
+}

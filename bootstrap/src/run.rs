@@ -1,0 +1,334 @@
+//! The loop: look, plan, carry out, until all is as wanted; again whenever the engine
+//! tells of a change, and every so often all the same.
+
+use std::{cell::RefCell, time::Duration};
+
+use futures_util::StreamExt as _;
+use serde_json::json;
+use shef_common::{backoff::Backoff, client::HostClient};
+
+use crate::{
+    BootstrapError,
+    config::{BootstrapConfig, Role},
+    docker::Engine,
+    host,
+    plan::{Plan, Step, plan},
+    preflight::{Findings, Question, judge},
+    prepare::{GIVEN_PASSWORD_ENV, QUESTION_ENV},
+    ready,
+    system::{self, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME, Wanted},
+};
+
+/// How long the helper in the host's network may take.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a part may take from its start until it answers.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a host may take until its master counts on it.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long one announcement may take.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keeps the host's system containers running until `stop` comes.
+///
+/// # Errors
+/// [`BootstrapError`] for what has to be set right before anything can be started;
+/// whatever goes wrong later is told and tried again.
+pub async fn run(config: BootstrapConfig, stop: impl Future<Output = ()>) -> Result<(), BootstrapError> {
+    let mut bootstrap = Bootstrap::start(config).await?;
+    tokio::select! {
+        () = bootstrap.keep() => {}
+        () = stop => {}
+    }
+    say("stopping; the cluster runs on without its bootstrap");
+    Ok(())
+}
+
+struct Bootstrap {
+    config: BootstrapConfig,
+    engine: Engine,
+    facts: HostFacts,
+    wanted: Vec<Wanted>,
+    client: HostClient,
+    told: RefCell<Vec<String>>,
+    was_ready: bool,
+    in_container: bool,
+}
+
+impl Bootstrap {
+    /// Finds out everything that must be right before the first container is touched.
+    async fn start(config: BootstrapConfig) -> Result<Self, BootstrapError> {
+        let role = match &config.role {
+            Role::Master => "a master host: store, master and agent".to_owned(),
+            Role::Agent { masters } => format!("a further host: the agent alone, for the master at {masters}"),
+        };
+        say(&format!("shef {} on {}, {role}", env!("CARGO_PKG_VERSION"), config.host_ip));
+        let engine = Engine::connect(&config.docker_host).await.map_err(|error| BootstrapError(error.0))?;
+        let own = host::own(&engine).await.map_err(|error| BootstrapError(error.0))?;
+        host::refuse_another(&engine, own.as_ref()).await.map_err(BootstrapError)?;
+        let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
+        let wanted = system::wanted(&config, &facts);
+        let client = HostClient::new();
+        let this = Self {
+            config,
+            engine,
+            facts,
+            wanted,
+            client,
+            told: RefCell::default(),
+            was_ready: false,
+            in_container: own.is_some(),
+        };
+        let seen = this.engine.look().await.map_err(|error| BootstrapError(error.0))?;
+        let plan = plan(&this.wanted, &seen);
+        if !plan.refused.is_empty() {
+            return Err(BootstrapError(plan.refused.join("\n")));
+        }
+        let created = plan.steps.iter().filter(|step| matches!(step, Step::Create(_))).map(Step::part).collect::<Vec<_>>();
+        this.check(&created, is_up(&plan, Part::Redis)).await.map_err(BootstrapError)?;
+        Ok(this)
+    }
+
+    async fn keep(&mut self) {
+        let mut failures = 0;
+        let interval = Duration::from_millis(self.config.reconcile_interval_ms);
+        let mut events = self.engine.events(PART_LABEL);
+        // An earlier run in this container may have left its word.
+        self.mark(false);
+        loop {
+            let succeeded = self.pass().await;
+            self.mark(succeeded);
+            failures = if succeeded { 0 } else { failures + 1 };
+            let retry = Duration::from_millis(Backoff::CALL.after(failures).0);
+            let wait = if failures == 0 { interval } else { retry.max(Duration::from_secs(1)) };
+            tokio::select! {
+                event = events.next() => if !matches!(event, Some(Ok(_))) {
+                    // The engine went away, and we with it or soon back.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    events = self.engine.events(PART_LABEL);
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Lets the health check of its own container know; outside of one nobody asks.
+    fn mark(&self, ready: bool) {
+        if self.in_container {
+            ready::mark(ready);
+        }
+    }
+
+    /// One look and what follows from it; whether all is as wanted in the end.
+    async fn pass(&mut self) -> bool {
+        let seen = match self.engine.look().await {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.tell(&format!("the engine does not answer: {error}"));
+                return false;
+            }
+        };
+        let plan = plan(&self.wanted, &seen);
+        plan.refused.iter().chain(&plan.noticed).for_each(|line| self.tell(line));
+        let mut well = plan.refused.is_empty();
+        for step in &plan.steps {
+            if step.is_change() && !well {
+                self.tell("nothing that runs is replaced before the rest is well");
+                return false;
+            }
+            if let Err(why) = self.carry_out(step).await {
+                self.tell(&format!("{}: {why}; trying again", step.part().container()));
+                well = false;
+            }
+        }
+        if well {
+            well = self.all_ready(!plan.steps.is_empty() || !self.was_ready).await;
+        }
+        self.announce().await;
+        well
+    }
+
+    async fn carry_out(&self, step: &Step) -> Result<(), String> {
+        let part = step.part();
+        let Some(wanted) = self.wanted.iter().find(|wanted| wanted.part == part) else { return Ok(()) };
+        let name = part.container();
+        let create = matches!(step, Step::Create(_));
+        if create || part == Part::Master {
+            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true).await?;
+        }
+        let words = |error: crate::docker::EngineError| error.0;
+        match step {
+            Step::Create(_) => {
+                say(&format!("starting {name}"));
+                self.engine.create(wanted).await.map_err(words)?;
+            }
+            Step::Start(_, id) => {
+                say(&format!("{name} had stopped: starting it again"));
+                self.engine.start(id).await.map_err(words)?;
+            }
+            Step::Unpause(_, id) => {
+                say(&format!("{name} was paused: letting it go on"));
+                self.engine.unpause(id).await.map_err(words)?;
+            }
+            Step::Replace(_, id) => {
+                say(&format!("replacing {name}: its image or settings have changed"));
+                self.engine.remove(id).await.map_err(words)?;
+                self.engine.create(wanted).await.map_err(words)?;
+            }
+            Step::Discard(_, id) => {
+                say(&format!("removing a second {name}"));
+                return self.engine.remove(id).await.map_err(words);
+            }
+        }
+        self.until_ready(wanted).await
+    }
+
+    async fn until_ready(&self, wanted: &Wanted) -> Result<(), String> {
+        let name = wanted.part.container();
+        match tokio::time::timeout(READY_LIMIT, ready::wait(&self.engine, wanted)).await {
+            Ok(()) => {
+                say(&format!("{name} is ready"));
+                Ok(())
+            }
+            Err(_) => {
+                let last = self.engine.last_line(name).await;
+                Err(format!("it is not ready after {} s; its last words: {last}", READY_LIMIT.as_secs()))
+            }
+        }
+    }
+
+    /// Whether every part answers; says so when that is news.
+    async fn all_ready(&mut self, is_news: bool) -> bool {
+        for wanted in &self.wanted {
+            if !ready::look(&self.engine, wanted).await {
+                self.tell(&format!("{} runs but does not answer yet", wanted.part.container()));
+                self.was_ready = false;
+                return false;
+            }
+        }
+        if is_news {
+            if !self.until_joined().await {
+                self.was_ready = false;
+                return false;
+            }
+            self.told.borrow_mut().clear();
+            let api = self.config.master_urls().join(", ");
+            match self.config.role {
+                Role::Master => say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)")),
+                Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
+            }
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                log::debug!(why:% = error; "nobody waits to be notified");
+            }
+        }
+        self.was_ready = true;
+        true
+    }
+
+    /// Waits until the master counts on this host; says what its agent says where that does not come about.
+    async fn until_joined(&self) -> bool {
+        let urls = self.config.master_urls();
+        let joined = tokio::time::timeout(JOIN_LIMIT, async {
+            while !ready::joined(&urls, self.config.host_ip).await {
+                tokio::time::sleep(ready::PAUSE).await;
+            }
+        });
+        if joined.await.is_ok() {
+            return true;
+        }
+        let last = self.engine.last_line(Part::Agent.container()).await;
+        self.tell(&format!("the master at {} does not count on this host; its agent's last words: {last}", urls.join(", ")));
+        false
+    }
+
+    /// Asks the helper in the host's network, and lays down what it has to lay down.
+    async fn check(&self, created: &[Part], own_redis_runs: bool) -> Result<(), String> {
+        let is_master = self.config.role == Role::Master;
+        let of = |part: &Part| self.wanted.iter().find(|wanted| wanted.part == *part);
+        let question = Question {
+            host_ip: self.config.host_ip,
+            ports: created
+                .iter()
+                .filter_map(of)
+                .map(|want| (want.part.word().to_owned(), want.listens.0, want.listens.1))
+                .collect(),
+            makes_secrets: is_master,
+            redis: self.config.redis.clone().filter(|_| is_master),
+            own_redis_runs: is_master && self.config.redis.is_none() && own_redis_runs && !created.contains(&Part::Redis),
+        };
+        let answer = self.engine.run_to_end("shef-prepare", &self.helper(&question)?, PREPARE_LIMIT).await;
+        let answer = answer.map_err(|error| format!("looking at the host has failed: {error}"))?;
+        let findings: Findings = answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
+            format!("looking at the host has brought no answer but {:?}", answer.chars().take(200).collect::<String>())
+        })?;
+        let verdict = judge(&question, &findings);
+        verdict.warnings.iter().for_each(|line| self.tell(&format!("warning: {line}")));
+        if verdict.refused.is_empty() { Ok(()) } else { Err(verdict.refused.join("\n")) }
+    }
+
+    fn helper(&self, question: &Question) -> Result<Wanted, String> {
+        let mut env =
+            self.wanted.iter().find(|wanted| wanted.part == Part::Master).map(|wanted| wanted.env.clone()).unwrap_or_default();
+        env.insert(QUESTION_ENV.to_owned(), json!(question).to_string());
+        if question.redis.is_some()
+            && let Some(password) = self.given_password()?
+        {
+            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password);
+        }
+        let mounts = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
+        let mounts = mounts.iter().filter(|_| question.makes_secrets);
+        Ok(Wanted {
+            part: Part::Master,
+            image: self.facts.image.clone(),
+            user: "0:0".to_owned(),
+            command: vec!["bootstrap".to_owned(), "--prepare".to_owned()],
+            env,
+            mounts: mounts.map(|(source, target)| ((*source).to_owned(), (*target).to_owned(), false)).collect(),
+            health: Vec::new(),
+            listens: (self.config.host_ip, 0),
+        })
+    }
+
+    fn given_password(&self) -> Result<Option<String>, String> {
+        if let Some(password) = &self.config.redis_password {
+            return Ok(Some(password.expose().to_owned()));
+        }
+        let Some(file) = &self.config.redis_password_file else { return Ok(None) };
+        let read = std::fs::read_to_string(file).map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
+        Ok(Some(read.trim().to_owned()))
+    }
+
+    /// Tells the masters that this host's bootstrap is alive, as docker-shef's does.
+    async fn announce(&self) {
+        let body = json!({ "node": self.config.host_ip, "master": self.config.role == Role::Master });
+        for url in self.config.master_urls() {
+            let sent = self.client.post::<_, serde_json::Value>(&format!("{url}/node"), &body, ANNOUNCE_LIMIT).await;
+            if let Err(error) = sent {
+                self.tell(&format!("the master at {url} does not hear of this host: {error}"));
+            }
+        }
+    }
+
+    /// Says a line unless it was the last thing said of its kind.
+    fn tell(&self, line: &str) {
+        let mut told = self.told.borrow_mut();
+        if !told.iter().any(|known| known == line) {
+            say(line);
+            // A bound, for a line that differs each time.
+            told.truncate(63);
+            told.insert(0, line.to_owned());
+        }
+    }
+}
+
+/// Whether `plan` finds `part` running as it should be.
+fn is_up(plan: &Plan, part: Part) -> bool {
+    !plan.steps.iter().any(|step| step.part() == part)
+}
+
+/// One line for whoever reads `docker logs`.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading.
+    _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -1,0 +1,280 @@
+//! The system containers of a host: which there should be, and what each is made of.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
+};
+
+use serde::Serialize;
+
+use crate::config::{BootstrapConfig, Role};
+
+/// On every container and volume of the bootstrap: which part it is.
+pub const PART_LABEL: &str = "shef.system";
+/// On every system container: what it was made of.
+pub const MADE_OF_LABEL: &str = "shef.system.made-of";
+/// On the bootstrap's own container, given by its operator as docker-shef wants it.
+pub const BOOTSTRAP_LABEL: &str = "shef-bouter";
+/// The volume with the passwords.
+pub const SECRETS_VOLUME: &str = "shef-secrets";
+/// Where it is mounted.
+pub const SECRETS_DIR: &str = "/run/shef";
+/// The file there with the password of our own Redis.
+pub const PASSWORD_FILE: &str = "redis-password";
+/// The file there with the same as a line of Redis' configuration.
+pub const REDIS_CONF_FILE: &str = "redis-auth.conf";
+/// The file there with the password of a Redis that is not ours.
+pub const GIVEN_PASSWORD_FILE: &str = "redis-password-given";
+/// Where the master keeps what is its own.
+pub const MASTER_DIR: &str = "/var/lib/shef/master";
+/// The volume of it.
+pub const MASTER_VOLUME: &str = "shef-master";
+/// Whom the master runs as: nobody in particular.
+pub const MASTER_USER: u32 = 65_532;
+/// The agent's port, as docker-shef's.
+pub const AGENT_PORT: u16 = 11_044;
+/// The engine's socket in a container.
+pub const SOCKET: &str = "/var/run/docker.sock";
+
+/// A part of the system that runs in a container. The order is that of starts and upgrades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The store.
+    Redis,
+    /// API and decisions.
+    Master,
+    /// The host's own.
+    Agent,
+}
+
+impl Part {
+    /// Every part, in order.
+    pub const ALL: [Self; 3] = [Self::Redis, Self::Master, Self::Agent];
+
+    /// Its word in labels and messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Master => "master",
+            Self::Agent => "agent",
+        }
+    }
+    /// The part of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.word() == word)
+    }
+    /// Its container's name.
+    #[must_use]
+    pub const fn container(self) -> &'static str {
+        match self {
+            Self::Redis => "shef-redis",
+            Self::Master => "shef-master",
+            Self::Agent => "shef-agent",
+        }
+    }
+    /// docker-shef's label of the same part.
+    #[must_use]
+    pub const fn docker_shefs_label(self) -> &'static str {
+        match self {
+            Self::Redis => "shef-Redis",
+            Self::Master => "shef-conducktor",
+            Self::Agent => "shef-shefRunner",
+        }
+    }
+}
+
+/// What one system container is made of. All of them use the host's network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Wanted {
+    /// Which part.
+    #[serde(skip)]
+    pub part: Part,
+    /// The image's id.
+    pub image: String,
+    /// `user:group`; empty: the image's own.
+    pub user: String,
+    /// Arguments.
+    pub command: Vec<String>,
+    /// Variables.
+    pub env: BTreeMap<String, String>,
+    /// Volumes by their names, and paths of the host: source, target, read-only.
+    pub mounts: Vec<(String, String, bool)>,
+    /// A command that tells whether it is well, run by the engine.
+    pub health: Vec<String>,
+    /// Where it listens.
+    #[serde(skip)]
+    pub listens: (Ipv4Addr, u16),
+}
+
+impl Wanted {
+    /// Differs whenever the container would be another one.
+    #[must_use]
+    pub fn made_of(&self) -> String {
+        // Two builds may disagree: then a container is made anew once, in order.
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(self).unwrap_or_default().hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+/// What has been found out about the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The id of the image of master and agent.
+    pub image: String,
+    /// The id of Redis' image, where one is to be started.
+    pub redis_image: String,
+    /// The engine's socket as a path of the host.
+    pub socket: String,
+}
+
+/// The containers that should run on this host, in order.
+#[must_use]
+pub fn wanted(config: &BootstrapConfig, facts: &HostFacts) -> Vec<Wanted> {
+    let mut parts = Vec::new();
+    if config.role == Role::Master {
+        if config.redis.is_none() {
+            parts.push(redis(config, facts));
+        }
+        parts.push(master(config, facts));
+    }
+    parts.push(agent(config, facts));
+    parts
+}
+
+fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
+    let port = config.redis_port.to_string();
+    let settings = [
+        format!("{SECRETS_DIR}/{REDIS_CONF_FILE}"),
+        // On loopback, with a password: nobody but this host's master needs it.
+        "--bind 127.0.0.1".to_owned(),
+        format!("--port {port}"),
+        "--dir /data".to_owned(),
+        // What the master acknowledges is durable.
+        "--appendonly yes".to_owned(),
+        "--appendfsync always".to_owned(),
+        "--maxmemory-policy noeviction".to_owned(),
+    ];
+    let words = settings.iter().flat_map(|setting| setting.split(' ')).map(str::to_owned);
+    Wanted {
+        part: Part::Redis,
+        image: facts.redis_image.clone(),
+        user: String::new(),
+        command: std::iter::once("redis-server".to_owned()).chain(words).collect(),
+        env: BTreeMap::new(),
+        mounts: vec![
+            ("shef-redis".to_owned(), "/data".to_owned(), false),
+            (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
+        ],
+        health: Vec::new(),
+        listens: (Ipv4Addr::LOCALHOST, config.redis_port),
+    }
+}
+
+fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
+    let (host, port) = config.redis.clone().unwrap_or(("127.0.0.1".to_owned(), config.redis_port));
+    let is_given = config.redis_password.is_some() || config.redis_password_file.is_some();
+    let password = match config.redis {
+        None => Some(PASSWORD_FILE),
+        Some(_) => is_given.then_some(GIVEN_PASSWORD_FILE),
+    };
+    let mut env = BTreeMap::from([
+        ("HOST_IP".to_owned(), config.host_ip.to_string()),
+        ("PORT".to_owned(), config.api_port.to_string()),
+        ("SHEF_REDIS_URL".to_owned(), format!("redis://{host}:{port}")),
+    ]);
+    if let Some(file) = password {
+        env.insert("SHEF_REDIS_PASSWORD_FILE".to_owned(), format!("{SECRETS_DIR}/{file}"));
+    }
+    env.extend(config.master_env.clone());
+    Wanted {
+        part: Part::Master,
+        image: facts.image.clone(),
+        user: format!("{MASTER_USER}:{MASTER_USER}"),
+        command: vec!["master".to_owned()],
+        env,
+        mounts: vec![
+            (MASTER_VOLUME.to_owned(), MASTER_DIR.to_owned(), false),
+            (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
+        ],
+        health: health(config.host_ip, config.api_port, "healthz"),
+        listens: (config.host_ip, config.api_port),
+    }
+}
+
+fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
+    let masters = config.master_urls().iter().map(|url| url.trim_start_matches("http://").to_owned()).collect::<Vec<_>>();
+    let mut env =
+        BTreeMap::from([("HOST_IP".to_owned(), config.host_ip.to_string()), ("MASTER_HOST".to_owned(), masters.join(","))]);
+    env.extend(config.agent_env.clone());
+    Wanted {
+        part: Part::Agent,
+        image: facts.image.clone(),
+        // The engine's socket is root's.
+        user: "0:0".to_owned(),
+        command: vec!["agent".to_owned(), "--guard-bootstrap".to_owned()],
+        env,
+        mounts: vec![
+            (facts.socket.clone(), SOCKET.to_owned(), false),
+            ("shef-agent".to_owned(), "/var/lib/shef/agent".to_owned(), false),
+        ],
+        health: health(config.host_ip, AGENT_PORT, "health"),
+        listens: (config.host_ip, AGENT_PORT),
+    }
+}
+
+fn health(ip: Ipv4Addr, port: u16, page: &str) -> Vec<String> {
+    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/{page}")]).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use shef_common::config::Layers;
+
+    pub(crate) fn config(env: &[(&str, &str)]) -> BootstrapConfig {
+        let mut layers = Layers::default();
+        layers.env.insert("HOST_IP".into(), "10.0.0.1".into());
+        layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        BootstrapConfig::load(&layers, &[&shef_master::config::PROGRAM]).unwrap().0
+    }
+    pub(crate) fn facts(image: &str) -> HostFacts {
+        HostFacts { image: image.into(), redis_image: "redis".into(), socket: "/run/docker.sock".into() }
+    }
+    fn parts(env: &[(&str, &str)]) -> Vec<Part> {
+        wanted(&config(env), &facts("a")).iter().map(|wanted| wanted.part).collect()
+    }
+
+    #[test]
+    fn each_role_has_its_parts_in_order() {
+        assert_eq!(parts(&[]), [Part::Redis, Part::Master, Part::Agent]);
+        assert_eq!(parts(&[("REDIS_HOST", "10.0.0.9")]), [Part::Master, Part::Agent]);
+        assert_eq!(parts(&[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")]), [Part::Agent]);
+    }
+
+    #[test]
+    fn redis_listens_on_loopback_alone_and_no_password_stands_in_a_container() {
+        let all = wanted(&config(&[]), &facts("a"));
+        assert_eq!(all[0].listens.0, Ipv4Addr::LOCALHOST);
+        assert!(all[0].command.join(" ").contains("--bind 127.0.0.1 --port 6379"));
+        assert!(all[0].command.join(" ").contains("--appendfsync always --maxmemory-policy noeviction"));
+        assert_eq!(all[1].env["SHEF_REDIS_PASSWORD_FILE"], "/run/shef/redis-password");
+        assert!(!all.iter().any(|part| part.env.keys().any(|name| name.ends_with("_PASSWORD"))));
+    }
+
+    #[test]
+    fn whatever_a_container_is_made_of_tells_it_apart() {
+        let of = |env: &[(&str, &str)], image: &str| {
+            wanted(&config(env), &facts(image)).iter().map(Wanted::made_of).collect::<Vec<_>>()
+        };
+        let base = of(&[], "a");
+        assert_eq!(base, of(&[], "a"));
+        let upgraded = of(&[], "b");
+        assert!(base[0] == upgraded[0] && base[1] != upgraded[1] && base[2] != upgraded[2], "Redis has an image of its own");
+        let other_port = of(&[("PORT", "9000")], "a");
+        assert!(base[0] == other_port[0] && base[1] != other_port[1] && base[2] != other_port[2]);
+    }
+}

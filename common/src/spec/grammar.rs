@@ -1,0 +1,110 @@
+//! The engine's grammars for what a spec names. What it would refuse, or read
+//! differently, is refused before anything is stored.
+
+use super::Operator;
+
+/// Names of volumes, networks and volume drivers: Docker's restricted names.
+pub(super) const NAME: &str =
+    "must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit";
+/// Host names, aliases and names in `extra_hosts`.
+pub(super) const HOST: &str =
+    "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a digit";
+/// Capabilities.
+pub(super) const CAPABILITY: &str = "must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN";
+/// Signals.
+pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64)";
+/// Names of ulimits, as the engine knows them.
+pub(super) const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+/// Keys and values of labels of containers.
+pub(super) const MAX_LABEL: usize = 4_096;
+
+fn is_word(text: &str, lengths: std::ops::RangeInclusive<usize>, more: &[u8]) -> bool {
+    let bytes = text.as_bytes();
+    lengths.contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+}
+
+pub(super) fn is_name(text: &str) -> bool {
+    is_word(text, 2..=128, b"_.-")
+}
+
+/// As [`is_name`], with what drivers from registries are called besides.
+pub(super) fn is_driver(text: &str) -> bool {
+    is_word(text, 1..=128, b"_.-/:@")
+}
+
+pub(super) fn is_host(text: &str) -> bool {
+    is_word(text, 1..=63, b"_.-") && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// An absolute path without `..`, without control characters, of at most 4096 bytes.
+pub(super) fn is_absolute(path: &str) -> bool {
+    path.starts_with('/')
+        && path.len() <= 4_096
+        && !path.chars().any(char::is_control)
+        && path.split('/').all(|part| part != "..")
+}
+
+pub(super) fn is_capability(text: &str) -> bool {
+    let name = text.strip_prefix("CAP_").unwrap_or(text);
+    (2..=40).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_uppercase() || c == b'_')
+}
+
+pub(super) fn is_signal(text: &str) -> bool {
+    match text.parse::<u8>() {
+        Ok(number) => (1..=64).contains(&number),
+        Err(_) => {
+            let name = text.strip_prefix("SIG").unwrap_or(text);
+            (2..=12).contains(&name.len())
+                && name.as_bytes()[0].is_ascii_uppercase()
+                && name.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'+' || c == b'-')
+        }
+    }
+}
+
+/// `user[:group]`, by name or number.
+pub(super) fn is_user(text: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
+    text.len() <= 128 && text.split_once(':').map_or_else(|| part(text), |(user, group)| part(user) && part(group))
+}
+
+pub(super) fn is_sysctl(text: &str) -> bool {
+    is_word(text, 3..=128, b"_.-/") && text.contains('.')
+}
+
+/// A key of hosts: `node.name`, `node.os`, `node.arch` or `label.KEY`.
+pub(super) fn is_constraint_key(key: &str) -> bool {
+    matches!(key, "node.name" | "node.os" | "node.arch") || key.strip_prefix("label.").is_some_and(is_host_label)
+}
+
+/// A key of a host's label.
+pub(super) fn is_host_label(key: &str) -> bool {
+    (1..=128).contains(&key.len()) && !key.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// How many values an operator takes: the least and the most, and in words.
+pub(super) const fn values_of(op: Operator) -> (usize, usize, &'static str) {
+    match op {
+        Operator::Is => (1, 1, "one value for =="),
+        Operator::IsNot => (1, 1, "one value for !="),
+        Operator::In => (1, 64, "1 to 64 values for in"),
+        Operator::Exists => (0, 0, "no values for exists"),
+    }
+}

@@ -1,0 +1,45 @@
+//! The rules of a spec that its types do not carry. Pure: every broken one is
+//! named, with its path, the value, and what would be right.
+
+mod container;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+
+use crate::problem::FieldError;
+
+/// What is wrong with a spec.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    pub found: Vec<FieldError>,
+}
+
+impl Rules {
+    /// Notes that the field at `path` is wrong.
+    pub fn wrong(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.found.push(FieldError { field: path.into(), message: message.into() });
+    }
+
+    /// Notes it unless `holds`; `rule` is completed by the value.
+    pub fn check(&mut self, holds: bool, path: impl Into<String>, rule: &str, value: impl Display) {
+        if !holds {
+            let shown: String = value.to_string().chars().take(80).flat_map(char::escape_default).collect();
+            self.wrong(path, format!("{rule}, but is {shown}"));
+        }
+    }
+
+    /// A whole number within bounds.
+    pub fn range(&mut self, path: impl Into<String>, value: u64, least: u64, most: u64, unit: &str) {
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        self.check((least..=most).contains(&value), path, &format!("must be {least} to {most}{unit}"), value);
+    }
+
+    /// How many there may be.
+    pub fn count(&mut self, path: &str, found: usize, most: usize) {
+        if found > most {
+            self.wrong(path, format!("must hold at most {most}, but holds {found}"));
+        }
+    }
+}

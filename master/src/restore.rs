@@ -1,0 +1,69 @@
+//! Putting a backup into a store, from outside: no master of ours runs for it.
+
+use crate::{
+    app::{StartError, recover},
+    store::{Backup, Led, OpenError, StoreError, StoreOptions, open},
+};
+use shef_common::ids::Fence;
+
+/// Why a backup was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A record in it is not what this version's master reads. Nothing was changed.
+    #[error("the backup holds {key}, which this version cannot read: {source}; use the version that made it")]
+    Record {
+        /// Which record.
+        key: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The store cannot be opened. Nothing was changed.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It holds something already. Nothing was changed.
+    #[error("{store} holds records already, which this would throw away; say --replace if that is meant")]
+    NotEmpty {
+        /// Which store.
+        store: String,
+    },
+    /// Nobody knows whether it came about.
+    #[error("{store} did not confirm: {why}; look at it, and restore again with --replace")]
+    Unconfirmed {
+        /// Which store.
+        store: String,
+        /// In its own words.
+        why: String,
+    },
+    /// The store refuses. Nothing was changed.
+    #[error("{store} refuses: {source}")]
+    Refused {
+        /// Which store.
+        store: String,
+        /// In its own words.
+        source: StoreError,
+    },
+}
+
+/// Puts `backup` in the place of everything in the store that `options` name, in
+/// one atomic step, and returns the name of the store and its fence: one that no
+/// running master leads under. Such a master, on a Redis, notices within seconds
+/// and starts again from what was restored. A store that holds records is refused unless `replace`.
+///
+/// # Errors
+/// [`RestoreError`] says whether anything was changed.
+pub async fn restore(options: &StoreOptions, backup: &Backup, replace: bool) -> Result<(String, Fence), RestoreError> {
+    // As the master will read them: one that it could not read would keep it from starting.
+    let led =
+        Led { cluster: backup.cluster.clone(), fence: backup.fence.clone(), was_empty: false, records: backup.records.clone() };
+    if let Err(StartError::Record { key, source }) = recover(&led) {
+        return Err(RestoreError::Record { key, source });
+    }
+    let store = open(options).await?;
+    let name = store.describe();
+    match store.load(backup, replace).await {
+        Ok(fence) => Ok((name, fence)),
+        Err(StoreError::NotEmpty) => Err(RestoreError::NotEmpty { store: name }),
+        Err(StoreError::Unconfirmed { why }) => Err(RestoreError::Unconfirmed { store: name, why }),
+        Err(source) => Err(RestoreError::Refused { store: name, source }),
+    }
+}
