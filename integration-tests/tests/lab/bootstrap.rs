@@ -105,7 +105,8 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
     let nodes = state["nodes"].as_array().unwrap();
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{state:#}");
 
-    for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)] {
+    for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)]
+    {
         let killed = runs(&lab, n, name).await.unwrap_or_else(|| panic!("{name} runs on h{n}"));
         lab.docker(n, &["kill", name]).await.unwrap();
         until_within(HEALED, &format!("{name} on h{n} runs again"), async || {

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, ReplicaId, Slot},
+    spec::Mode,
 };
 
 use super::{
+    homes,
     knowledge::{Fare, Knowledge},
     record::{ReplicaRecord, ServiceRecord},
 };
@@ -77,6 +79,7 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
         return plan;
     }
     let mut slots = slots(record, know);
+    give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
@@ -87,14 +90,38 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
                 .iter()
                 .any(|(r, fare)| r.generation == record.generation && matches!(fare, Fare::Good | Fare::Coming | Fare::Failed))
     };
-    let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| doubled(slot)).count());
+    let mut surge_left = surge(record.slots_wanted()).saturating_sub(slots.values().filter(|slot| doubled(slot)).count());
     for replicas in slots.values() {
         plan_slot(record, replicas, know, &mut surge_left, &mut plan);
     }
-    let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
-    let free = (0..).map(Slot).filter(|slot| !slots.contains_key(slot));
-    plan.place.extend(free.take(missing).map(|slot| (Place { slot, avoid: None }, 0)));
+    let free = free_slots(record, &slots);
+    plan.place.extend(free.into_iter().map(|slot| (Place { slot, avoid: None }, 0)));
+    plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));
     plan
+}
+
+/// Slots that are to have a replica, and have none.
+pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
+    let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
+    let is_free = |slot: &Slot| !slots.contains_key(slot);
+    match record.spec.mode {
+        Mode::Replicated => (0..).map(Slot).filter(is_free).take(missing).collect(),
+        Mode::Global => record.homes.keys().copied().filter(is_free).collect(),
+    }
+}
+
+/// In mode `global`, a slot without a host goes at once: nothing is to take its place.
+fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
+    if record.spec.mode.is_replicated() {
+        return;
+    }
+    slots.retain(|slot, replicas| {
+        let stays = record.homes.contains_key(slot);
+        if !stays {
+            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.id.clone()));
+        }
+        stays
+    });
 }
 
 /// What still is on a host whose drain is past its deadline goes, replaced or not.
@@ -116,7 +143,7 @@ fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
 /// first, then those that are to move anyway, the highest first; of the others
 /// the scheduler chooses.
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
-    let mut surplus = slots.len().saturating_sub(record.spec.replicas as usize);
+    let mut surplus = slots.len().saturating_sub(record.slots_wanted() as usize);
     let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| slot.iter().any(|(_, fare)| fares.contains(fare));
     for runs in [&[Fare::Good, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Old]] {
         let lesser: Vec<Slot> =
@@ -164,7 +191,7 @@ fn plan_slot(
         plan.retire.extend(with(Fare::Old).filter(|replica| replica.id != keeper.id).map(|replica| replica.id.clone()));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
-    let moved = with(Fare::Leaving).find(|replica| !know.condition(&replica.node).is_leaving());
+    let moved = with(Fare::Leaving).find(|replica| !know.has_to_leave(record, replica));
     if let Some(original) = moved {
         return plan.stay.push(original.id.clone());
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::Api,
-    lab::{registry::LabRegistry, redis::LabRedis},
+    lab::{redis::LabRedis, registry::LabRegistry},
 };
 
 /// The bootstrap's container.
