@@ -218,6 +218,8 @@ impl ClusterActor {
             post(ctx, outlet, forgotten.clone());
         }
         for member in self.services.values() {
+            // No member any more: or it might be given a slot once more.
+            post(ctx, &member.addr.clone().recipient(), HostsDescribed(self.core.described().clone()));
             post(ctx, &member.addr.clone().recipient(), forgotten.clone());
         }
     }

@@ -1,5 +1,6 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod homes;
 mod hosts;
 mod model;
 mod property;

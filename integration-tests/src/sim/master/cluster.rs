@@ -185,6 +185,10 @@ impl World {
 
     pub(super) fn tell_forgotten(master: &mut Master, node: &NodeName) {
         let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+        for service in &services {
+            let hosts = master.cluster.described().clone();
+            master.post(*service, Mail::Described(hosts));
+        }
         for actor in [MEMBERSHIP, SCHEDULER].into_iter().chain(services) {
             master.post(actor, Mail::Forgotten(HostForgotten { node: node.clone() }));
         }

@@ -309,7 +309,10 @@ impl Model {
         self.starts += 1;
         let seed = 1_000 + self.starts;
         let (core, effects) = match self.durable.clone() {
-            Some((version, record)) => ServiceCore::recover(version, record, self.described.clone(), |_| false, seed, self.now),
+            Some((version, record)) => {
+                let is_forgotten = |node: &NodeName| self.forgotten.contains(node);
+                ServiceCore::recover(version, record, self.described.clone(), is_forgotten, seed, self.now)
+            }
             None => {
                 (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new(), self.described.clone()), vec![])
             }
@@ -358,7 +361,9 @@ impl Model {
     pub(super) fn forget(&mut self, n: usize) {
         let node = node(n);
         self.scheduler.forget(&node);
-        Arc::make_mut(&mut self.described).remove(&node);
+        if Arc::make_mut(&mut self.described).remove(&node).is_some() {
+            self.event(Event::HostsDescribed(self.described.clone()));
+        }
         self.hosts.insert(node.clone(), BTreeMap::new());
         self.undelivered.remove(&node);
         self.unreachable.insert(node.clone());
