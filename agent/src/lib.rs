@@ -7,6 +7,7 @@
 mod app;
 pub mod config;
 pub mod engine;
+pub mod health;
 mod http;
 pub mod reporter;
 pub mod supervisor;

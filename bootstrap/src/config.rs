@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 use shef_common::{
-    config::{ConfigError, Effective, Key, Kind, Layers, Program, load},
+    config::{ConfigError, Effective, Key, Kind, Layers, Program, Secret, load},
     logging,
 };
 
@@ -26,7 +26,9 @@ pub struct BootstrapConfig {
     pub redis_image: String,
     /// The Docker engine, as in `DOCKER_HOST`.
     pub docker_host: String,
-    /// A file that holds the password of a Redis that is not ours.
+    /// The password of a Redis that is not ours.
+    pub redis_password: Option<Secret>,
+    /// A file that holds it.
     pub redis_password_file: Option<PathBuf>,
     /// Variables that are handed on to the master's container.
     pub master_env: BTreeMap<String, String>,
@@ -89,7 +91,7 @@ const KEYS: &[Key] = &[
         kind: Kind::Path,
         default: "",
         env: &[],
-        doc: "A file on this host that holds the password of the Redis of redis_host. Our own makes its password itself.",
+        doc: "A file that holds the password of the Redis of redis_host, instead of the variable SHEF_REDIS_PASSWORD. It is kept in a\nvolume that Redis and master alone mount. Our own Redis makes its password itself.",
     },
     Key {
         name: "port",
@@ -170,6 +172,9 @@ impl BootstrapConfig {
         };
         let given = std::mem::replace(&mut config.master_env, handed_on(&["SHEF_MASTER_", "SHEF_REDIS_"]));
         config.master_env.extend(given);
+        // It goes another way than the rest: a container's variables are no secret.
+        config.redis_password = config.master_env.remove("SHEF_REDIS_PASSWORD").map(Secret::new);
+        config.master_env.remove("SHEF_REDIS_PASSWORD_FILE");
         let given = std::mem::replace(&mut config.agent_env, handed_on(&["SHEF_AGENT_"]));
         config.agent_env.extend(given);
         if let Some(level) = layers.env.get("LOG_LEVEL") {
@@ -229,6 +234,7 @@ impl BootstrapConfig {
             image: effective.non_empty("image"),
             redis_image: effective.text("redis_image").to_owned(),
             docker_host,
+            redis_password: None,
             redis_password_file: effective.non_empty("redis_password_file").map(PathBuf::from),
             master_env: env("master_env")?,
             agent_env: env("agent_env")?,

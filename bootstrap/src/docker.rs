@@ -174,6 +174,7 @@ impl Engine {
             (MADE_OF_LABEL.to_owned(), wanted.made_of()),
             (wanted.part.docker_shefs_label().to_owned(), "true".to_owned()),
         ]);
+        // Always: an engine that crashed takes containers that it stops itself for stopped by their operator.
         let health = (!wanted.health.is_empty()).then(|| HealthConfig {
             test: Some(std::iter::once("CMD".to_owned()).chain(wanted.health.clone()).collect()),
             interval: Some(10_000_000_000),
@@ -181,11 +182,8 @@ impl Engine {
             retries: Some(3),
             ..Default::default()
         });
-        let body = ContainerCreateBody {
-            labels: Some(labels),
-            healthcheck: health,
-            ..body(wanted, RestartPolicyNameEnum::UNLESS_STOPPED)
-        };
+        let body =
+            ContainerCreateBody { labels: Some(labels), healthcheck: health, ..body(wanted, RestartPolicyNameEnum::ALWAYS) };
         let options = CreateContainerOptions { name: Some(wanted.part.container().to_owned()), ..Default::default() };
         let made = self.0.create_container(Some(options), body).await?;
         self.start(&made.id).await

@@ -1,6 +1,8 @@
 //! The bootstrap's own guard, run by the host's agent: a bootstrap that was killed is
-//! started again, though the engine takes `docker kill` for its operator's wish.
-//! One that was stopped ended by itself, with code 0, and is let be.
+//! started again, though the engine takes `docker kill` for its operator's wish. One
+//! that was stopped ended by itself, with code 0, and is let be; unless it went down
+//! together with the agent, as when an engine crashes: then, too, the engine takes
+//! what it did itself for its operator's wish.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -9,6 +11,7 @@ use futures_util::StreamExt as _;
 
 use crate::{
     docker::{Engine, EngineError},
+    host,
     system::BOOTSTRAP_LABEL,
 };
 
@@ -17,17 +20,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The code of a process that was killed.
 const KILLED: i64 = 137;
 
+/// Two containers that ended within so many seconds of each other were taken down together.
+const TOGETHER_S: i64 = 20;
+
 /// What matters of a bootstrap's container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ended {
     running: bool,
     code: i64,
     kept_running: bool,
+    /// When, in seconds since 1970; 0: never.
+    at: i64,
 }
 
-/// Whether a bootstrap that ended like this is to be started again.
-const fn is_to_start(ended: Ended) -> bool {
-    !ended.running && ended.code == KILLED && ended.kept_running
+/// Whether a bootstrap that ended like this is to be started again by an agent whose
+/// container had ended at `agent_ended` before it was started.
+const fn is_to_start(ended: Ended, agent_ended: i64) -> bool {
+    let together = agent_ended > 0 && (ended.at - agent_ended).abs() <= TOGETHER_S;
+    !ended.running && ended.kept_running && (ended.code == KILLED || together)
 }
 
 /// Watches over the host's bootstrap for as long as it is polled.
@@ -43,21 +53,26 @@ pub async fn guard(docker_host: &str) -> Infallible {
 async fn watch(docker_host: &str) -> Result<(), EngineError> {
     let engine = Engine::connect(docker_host).await?;
     let label = format!("{BOOTSTRAP_LABEL}=true");
+    let own = match host::own(&engine).await? {
+        Some(own) => engine.inspect(&own.id).await?,
+        None => None,
+    };
+    let agent_ended = own.as_ref().map_or(0, |own| ended(own).at);
     let mut events = engine.events(&label);
-    look(&engine, &label).await?;
+    look(&engine, &label, agent_ended).await?;
     while let Some(event) = events.next().await {
         if event?.0 == "die" {
             tokio::time::sleep(PATIENCE).await;
-            look(&engine, &label).await?;
+            look(&engine, &label, 0).await?;
         }
     }
     Ok(())
 }
 
-async fn look(engine: &Engine, label: &str) -> Result<(), EngineError> {
+async fn look(engine: &Engine, label: &str, agent_ended: i64) -> Result<(), EngineError> {
     for (id, name) in engine.list(label, true).await? {
-        if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found))) {
-            log::warn!(name; "the bootstrap was killed: starting it again");
+        if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found), agent_ended)) {
+            log::warn!(name; "the bootstrap did not end of its operator's will: starting it again");
             engine.start(&id).await?;
         }
     }
@@ -70,8 +85,19 @@ fn ended(found: &ContainerInspectResponse) -> Ended {
     Ended {
         running: state.running.unwrap_or(false) || state.restarting.unwrap_or(false),
         code: state.exit_code.unwrap_or(0),
+        at: state.finished_at.as_deref().and_then(seconds).unwrap_or(0).max(0),
         kept_running: matches!(policy, Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS)),
     }
+}
+
+/// Seconds since 1970 of an engine's time, as in `2026-11-23T00:26:16.561Z`.
+fn seconds(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    // Years that begin in March have their odd day at the end.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
+    Some(((days * 24 + number(11, 13)?) * 60 + number(14, 16)?) * 60 + number(17, 19)?)
 }
 
 #[cfg(test)]
@@ -79,12 +105,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bootstrap_that_was_killed_and_should_be_kept_running_is_started() {
-        let killed = Ended { running: false, code: KILLED, kept_running: true };
-        assert!(is_to_start(killed));
-        assert!(!is_to_start(Ended { running: true, ..killed }));
-        assert!(!is_to_start(Ended { code: 0, ..killed }), "it was stopped");
-        assert!(!is_to_start(Ended { code: 1, ..killed }), "it refused to start, and said why");
-        assert!(!is_to_start(Ended { kept_running: false, ..killed }));
+    fn an_engines_times_are_read() {
+        assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(seconds("2000-02-29T12:00:01.5Z"), Some(951_825_601));
+        assert_eq!(seconds("2026-11-23T00:26:16.561Z"), Some(1_795_393_576));
+        assert!(seconds("0001-01-01T00:00:00Z").unwrap() < 0, "the engine's word for never");
+        assert_eq!(seconds("soon"), None);
+    }
+
+    #[test]
+    fn only_a_bootstrap_that_did_not_end_of_its_operators_will_is_started() {
+        let killed = Ended { running: false, code: KILLED, kept_running: true, at: 1_000 };
+        assert!(is_to_start(killed, 0));
+        assert!(!is_to_start(Ended { running: true, ..killed }, 0));
+        assert!(!is_to_start(Ended { code: 0, ..killed }, 0), "it was stopped");
+        assert!(!is_to_start(Ended { code: 1, ..killed }, 0), "it refused to start, and said why");
+        assert!(!is_to_start(Ended { kept_running: false, ..killed }, 0));
+        assert!(is_to_start(Ended { code: 0, ..killed }, 1_003), "the engine took both down");
+        assert!(!is_to_start(Ended { code: 0, ..killed }, 2_000));
     }
 }

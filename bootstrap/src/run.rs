@@ -23,6 +23,8 @@ use crate::{
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long a part may take from its start until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a host may take until its master counts on it.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
 /// How long one announcement may take.
 const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -49,6 +51,7 @@ struct Bootstrap {
     client: HostClient,
     told: RefCell<Vec<String>>,
     was_ready: bool,
+    in_container: bool,
 }
 
 impl Bootstrap {
@@ -65,7 +68,16 @@ impl Bootstrap {
         let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
         let wanted = system::wanted(&config, &facts);
         let client = HostClient::new();
-        let this = Self { config, engine, facts, wanted, client, told: RefCell::default(), was_ready: false };
+        let this = Self {
+            config,
+            engine,
+            facts,
+            wanted,
+            client,
+            told: RefCell::default(),
+            was_ready: false,
+            in_container: own.is_some(),
+        };
         let seen = this.engine.look().await.map_err(|error| BootstrapError(error.0))?;
         let plan = plan(&this.wanted, &seen);
         if !plan.refused.is_empty() {
@@ -80,8 +92,11 @@ impl Bootstrap {
         let mut failures = 0;
         let interval = Duration::from_millis(self.config.reconcile_interval_ms);
         let mut events = self.engine.events(PART_LABEL);
+        // An earlier run in this container may have left its word.
+        self.mark(false);
         loop {
             let succeeded = self.pass().await;
+            self.mark(succeeded);
             failures = if succeeded { 0 } else { failures + 1 };
             let retry = Duration::from_millis(Backoff::CALL.after(failures).0);
             let wait = if failures == 0 { interval } else { retry.max(Duration::from_secs(1)) };
@@ -93,6 +108,13 @@ impl Bootstrap {
                 },
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Lets the health check of its own container know; outside of one nobody asks.
+    fn mark(&self, ready: bool) {
+        if self.in_container {
+            ready::mark(ready);
         }
     }
 
@@ -184,6 +206,10 @@ impl Bootstrap {
             }
         }
         if is_news {
+            if !self.until_joined().await {
+                self.was_ready = false;
+                return false;
+            }
             self.told.borrow_mut().clear();
             let api = self.config.master_urls().join(", ");
             match self.config.role {
@@ -196,6 +222,22 @@ impl Bootstrap {
         }
         self.was_ready = true;
         true
+    }
+
+    /// Waits until the master counts on this host; says what its agent says where that does not come about.
+    async fn until_joined(&self) -> bool {
+        let urls = self.config.master_urls();
+        let joined = tokio::time::timeout(JOIN_LIMIT, async {
+            while !ready::joined(&urls, self.config.host_ip).await {
+                tokio::time::sleep(ready::PAUSE).await;
+            }
+        });
+        if joined.await.is_ok() {
+            return true;
+        }
+        let last = self.engine.last_line(Part::Agent.container()).await;
+        self.tell(&format!("the master at {} does not count on this host; its agent's last words: {last}", urls.join(", ")));
+        false
     }
 
     /// Asks the helper in the host's network, and lays down what it has to lay down.
@@ -227,10 +269,10 @@ impl Bootstrap {
         let mut env =
             self.wanted.iter().find(|wanted| wanted.part == Part::Master).map(|wanted| wanted.env.clone()).unwrap_or_default();
         env.insert(QUESTION_ENV.to_owned(), json!(question).to_string());
-        if let (Some(file), Some(_)) = (&self.config.redis_password_file, &question.redis) {
-            let password = std::fs::read_to_string(file);
-            let password = password.map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
-            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password.trim().to_owned());
+        if question.redis.is_some()
+            && let Some(password) = self.given_password()?
+        {
+            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password);
         }
         let mounts = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
         let mounts = mounts.iter().filter(|_| question.makes_secrets);
@@ -244,6 +286,15 @@ impl Bootstrap {
             health: Vec::new(),
             listens: (self.config.host_ip, 0),
         })
+    }
+
+    fn given_password(&self) -> Result<Option<String>, String> {
+        if let Some(password) = &self.config.redis_password {
+            return Ok(Some(password.expose().to_owned()));
+        }
+        let Some(file) = &self.config.redis_password_file else { return Ok(None) };
+        let read = std::fs::read_to_string(file).map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
+        Ok(Some(read.trim().to_owned()))
     }
 
     /// Tells the masters that this host's bootstrap is alive, as docker-shef's does.

@@ -176,10 +176,10 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
 
 fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     let (host, port) = config.redis.clone().unwrap_or(("127.0.0.1".to_owned(), config.redis_port));
-    let password = match (&config.redis, &config.redis_password_file) {
-        (None, _) => Some(PASSWORD_FILE),
-        (Some(_), Some(_)) => Some(GIVEN_PASSWORD_FILE),
-        (Some(_), None) => None,
+    let is_given = config.redis_password.is_some() || config.redis_password_file.is_some();
+    let password = match config.redis {
+        None => Some(PASSWORD_FILE),
+        Some(_) => is_given.then_some(GIVEN_PASSWORD_FILE),
     };
     let mut env = BTreeMap::from([
         ("HOST_IP".to_owned(), config.host_ip.to_string()),

@@ -11,6 +11,10 @@ use crate::{
 
 /// docker-shef's own mark: `true` on every managed container.
 pub const MANAGED: &str = "shef-managed-container";
+/// `true` on every volume that was made for a replica.
+pub const MANAGED_VOLUME: &str = "shef-managed-volume";
+/// `true` on every network that was made for a replica.
+pub const MANAGED_NETWORK: &str = "shef-managed-network";
 /// docker-shef's own: the service's name.
 pub const SERVICE_NAME: &str = "shef-serviceName";
 /// The cluster's id.

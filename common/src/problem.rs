@@ -47,6 +47,8 @@ codes! {
     NodeConflict = "node_conflict", 409, "The node cannot join under this name";
     /// The node is there, and what was asked is for one that is not.
     NodePresent = "node_present", 409, "The node is still there";
+    /// The rollout of the service, or that there is none, does not allow it.
+    RolloutConflict = "rollout_conflict", 409, "The service's rollout does not allow this";
     /// `If-Match` names another version.
     VersionMismatch = "version_mismatch", 412, "The service has changed since it was read";
     /// The body is larger than the bound.

@@ -1,9 +1,11 @@
 //! The states of a replica and who may move it between them. The table here is
 //! the only place that knows.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::WallMs, ids::ReplicaId};
+use crate::{clock::WallMs, ids::ReplicaId, spec::Protocol};
 
 /// Where a replica stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub enum ReplicaState {
     Starting,
     /// The container runs.
     Running,
+    /// Its process ended with 0, and its restart policy leaves it at that: it is done.
+    Complete,
     /// The container is being stopped and removed.
     Stopping,
     /// The container is gone.
@@ -38,12 +42,13 @@ pub enum Owner {
 
 impl ReplicaState {
     /// Every state, in the order of a replica's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Assigned,
         Self::Pulling,
         Self::Starting,
         Self::Running,
+        Self::Complete,
         Self::Stopping,
         Self::Stopped,
         Self::Failed,
@@ -64,29 +69,54 @@ impl ReplicaState {
     /// ```
     #[must_use]
     pub const fn mover(self, to: Self) -> Option<Owner> {
-        use ReplicaState::{Assigned, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
+        use ReplicaState::{Assigned, Complete, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
         match (self, to) {
             (Pending, Assigned | Failed) => Some(Owner::Master),
-            (Assigned, Pulling | Starting | Running | Stopping | Stopped | Failed)
-            | (Pulling, Starting | Running | Stopping | Stopped | Failed)
-            | (Starting, Running | Stopping | Stopped | Failed)
-            | (Running, Stopping | Stopped | Failed)
+            (Assigned, Pulling | Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Pulling, Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Starting, Running | Complete | Stopping | Stopped | Failed)
+            | (Running, Complete | Stopping | Stopped | Failed)
+            | (Complete, Stopping | Stopped | Failed)
             | (Stopping, Stopped | Failed)
             | (Failed, Stopping | Stopped) => Some(Owner::Agent),
-            (Pending | Assigned | Pulling | Starting | Running | Stopping | Stopped | Failed, _) => None,
+            (Pending | Assigned | Pulling | Starting | Running | Complete | Stopping | Stopped | Failed, _) => None,
         }
     }
 }
 
-/// What the engine's own health check says.
+/// What a replica's health check says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Healthy, or without a check and up.
     #[default]
     Healthy,
+    /// It has been started, and its check has not passed yet, or its addresses are not known yet.
+    Starting,
     /// The check fails, or the process keeps exiting and the engine restarts it.
     Unhealthy,
+}
+
+/// A port of a replica on its host, as the engine chose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// The container's port.
+    pub target: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The host's address that listens; unspecified: all of them.
+    pub host_ip: IpAddr,
+    /// The host's port.
+    pub published: u16,
+}
+
+impl PublishedPort {
+    /// As a person reads it, as in `10.0.0.2:32768->80/tcp`; `host` is the host's address.
+    #[must_use]
+    pub fn shown(&self, host: Option<IpAddr>) -> String {
+        let address = if self.host_ip.is_unspecified() { host.unwrap_or(self.host_ip) } else { self.host_ip };
+        format!("{}->{}/{}", SocketAddr::new(address, self.published), self.target, self.protocol.as_str())
+    }
 }
 
 /// What an agent observed of one replica. Only agents write it.
@@ -114,6 +144,9 @@ pub struct ReplicaStatus {
     /// The last lines that it wrote before that: at most 10, of at most 200 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_log_lines: Vec<String>,
+    /// Its ports on the host, while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
     /// Since when, by the host's clock.
     pub since: WallMs,
 }
@@ -131,6 +164,7 @@ impl ReplicaStatus {
             restarts: 0,
             exit_code: None,
             last_log_lines: Vec::new(),
+            ports: Vec::new(),
             since,
         }
     }
@@ -176,6 +210,16 @@ mod tests {
             assert_ne!(Pending.mover(to), Some(Owner::Agent));
         }
         assert_eq!(Pending.mover(Assigned), Some(Owner::Master));
+    }
+
+    #[test]
+    fn an_address_is_shown_with_the_hosts_own_where_all_listen() {
+        let everywhere = IpAddr::from([0, 0, 0, 0]);
+        let port = PublishedPort { target: 80, protocol: Protocol::Tcp, host_ip: everywhere, published: 32_768 };
+        assert_eq!(port.shown(Some(IpAddr::from([10, 0, 0, 2]))), "10.0.0.2:32768->80/tcp");
+        assert_eq!(port.shown(None), "0.0.0.0:32768->80/tcp");
+        let one = PublishedPort { host_ip: IpAddr::from([127, 0, 0, 1]), protocol: Protocol::Udp, ..port };
+        assert_eq!(one.shown(Some(everywhere)), "127.0.0.1:32768->80/udp");
     }
 
     #[test]

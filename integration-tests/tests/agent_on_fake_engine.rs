@@ -68,7 +68,9 @@ async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
     master.until_all(&thirty, ReplicaState::Running).await;
     assert!(master.heard().reports - reports <= 10, "{} reports", master.heard().reports - reports);
     let counts = host.counts();
-    assert_eq!((counts["create"], counts["start"], counts.get("inspect")), (30, 30, None));
+    assert_eq!((counts["create"], counts["start"]), (30, 30));
+    // Whether the image has a health check is asked until it is known, not of every replica.
+    assert!(counts.get("inspect").copied().unwrap_or_default() <= 12, "{counts:?}");
     assert!(host.peak() <= 4, "{}", host.peak());
 
     // The same push again, and pushes that do not fit.

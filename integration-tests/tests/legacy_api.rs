@@ -137,6 +137,35 @@ async fn state_and_stats_show_the_cluster() {
 }
 
 #[actix_rt::test]
+async fn a_bootstrap_that_calls_is_shown_among_the_nodes() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let before = api.get("/state").await.body;
+    let counted = api.get("/stats").await.body["processedRequests"]["Total"].as_u64().unwrap();
+    let called = api.call("POST", "/node", json!({"node": "10.0.0.7", "master": true})).await;
+    assert_eq!((called.status, called.body), (200, json!({})));
+    let after = api.get("/state").await.body;
+    let (nodes, known) = (after["nodes"].as_array().unwrap(), before["nodes"].as_array().unwrap().len());
+    assert_eq!(nodes.len(), known + 1);
+    assert_eq!(
+        (&nodes[known]["node"], &nodes[known]["master"], &nodes[known]["alive"]),
+        (&json!("10.0.0.7"), &json!(true), &json!(true))
+    );
+    for (body, message) in [
+        (json!({}), "node is a required field, master is a required field"),
+        (json!({"node": "h1", "master": true}), "node: must be an IPv4 address such as 10.0.0.5"),
+        (json!({"node": "10.0.0.7", "master": "yes"}), "master must be a `boolean` type, but the final value was: `\"yes\"`."),
+        (json!({"node": "10.0.0.7", "master": true, "x": 1}), "this field has unspecified keys: x"),
+    ] {
+        let answer = api.call("POST", "/node", body.clone()).await;
+        assert_eq!((answer.status, error(&answer)), (400, message), "{body}");
+    }
+    let now = api.get("/stats").await.body["processedRequests"]["Total"].as_u64().unwrap();
+    assert_eq!(now, counted + 2, "one GET /stats and one GET /state");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn every_invalid_body_is_refused_with_its_message() {
     let cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
     let api = &cluster.api;

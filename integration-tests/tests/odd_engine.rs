@@ -1,7 +1,7 @@
 //! An engine, over TCP, that says words this version does not know.
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use shef_agent::engine::{ContainerState, Engine as _, EngineError, docker::DockerEngine};
+use shef_agent::engine::{Check, ContainerState, Engine as _, EngineError, docker::DockerEngine};
 
 fn container(name: &str, state: &str) -> serde_json::Value {
     let names = [format!("/{name}"), format!("/other/{name}")];
@@ -34,7 +34,7 @@ async fn one_odd_container_does_not_blind_the_agent() {
     let listing = engine.list().await.unwrap();
     assert!(!listing.complete, "absence from this list means nothing");
     let [known] = &listing.containers[..] else { panic!("{listing:?}") };
-    assert_eq!((known.name.as_str(), known.state, known.unhealthy), ("known", ContainerState::Running, true));
+    assert_eq!((known.name.as_str(), known.state, known.check), ("known", ContainerState::Running, Check::Unhealthy));
     handle.stop(false).await;
     assert!(matches!(engine.list().await, Err(EngineError::Unreachable(_))));
 }

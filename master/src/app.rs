@@ -13,7 +13,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -188,6 +188,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let (tell, told) = oneshot::channel();
     let (host_changed, commit, lead) = (scheduler.clone().recipient(), store.clone().recipient(), store.clone().recipient());
     let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
+    let history_limit = config.history_limit as usize;
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
         // The two know each other: the membership says what is true of hosts, the cluster carries it on.
         let cluster = ctx.address();
@@ -209,6 +210,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
             view: shown,
             stats: counted,
             push_timeout,
+            history_limit,
         };
         ClusterActor::new(core, recovered, outlets)
     });
@@ -224,6 +226,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         view,
         stats,
         state: StateBody::default(),
+        bootstraps: Mutex::default(),
         store: store_health,
         host_ip: config.host_ip,
         max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),

@@ -1,32 +1,37 @@
 //! Docker through bollard: a unix socket or plain TCP.
 //!
 //! Paths are sent without a version, so an engine speaks the newest API it has.
-//! What is sent needs nothing newer than API 1.40 (engine 19.03): the create
-//! body holds image, command, environment, labels, restart policy and init.
+//! What is sent needs nothing newer than API 1.41 (engine 20.10): a container
+//! is made in its first network and joined to the others before its start.
 //!
 //! bollard refuses a whole list for one unknown word in it; such a list is read
 //! again state by state, and says that it is not complete.
 
+mod create;
 mod models;
 
 use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
+use tokio::sync::Mutex;
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerUpdateBody, HealthStatusEnum, SystemInfo},
+    models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
         CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
         StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels};
+use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels, spec::Network};
 
-use self::models::{container_of, create_body, event_of, policy_body, policy_of};
+use self::{
+    create::{connect_body, create_body, may_be_made, network_body},
+    models::{container_of, event_of, inspected, policy_body},
+};
 use super::{
-    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing,
-    PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
+    Container, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing, PULL_IDLE_LIMIT_MS,
+    RestartPolicy as Policy, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -45,6 +50,8 @@ const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "e
 pub struct DockerEngine {
     host: DockerHost,
     client: OnceCell<Docker>,
+    /// Held while a network is made: the engine would make two of one name.
+    making_network: Mutex<()>,
 }
 
 /// Where an engine is reached.
@@ -78,7 +85,7 @@ impl DockerEngine {
         } else {
             return Err(InvalidDockerHost(url.chars().take(200).collect()));
         };
-        Ok(Self { host, client: OnceCell::new() })
+        Ok(Self { host, client: OnceCell::new(), making_network: Mutex::new(()) })
     }
 
     fn client(&self) -> Result<Docker, EngineError> {
@@ -91,6 +98,24 @@ impl DockerEngine {
         };
         let client = client.map_err(|error| generic(&error))?;
         Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// Makes a network unless there is one of that name.
+    async fn make_network(&self, network: &Network, cluster: Option<&String>) -> Result<(), EngineError> {
+        let is_there = async || match self.client()?.inspect_network(&network.name, None).await {
+            Ok(_) => Ok(true),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Err(error) => Err(generic(&error)),
+        };
+        if is_there().await? {
+            return Ok(());
+        }
+        let _alone = self.making_network.lock().await;
+        if is_there().await? {
+            return Ok(());
+        }
+        let made = self.client()?.create_network(network_body(network, cluster)).await;
+        made.map(drop).map_err(|error| generic(&error))
     }
 
     async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
@@ -152,18 +177,33 @@ impl Engine for DockerEngine {
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
         within(OPERATION_LIMIT, async move {
+            for network in order.template.networks.iter().filter(|network| may_be_made(network)) {
+                self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
+            }
             let options = CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
             let answer = self.client()?.create_container(Some(options), create_body(&order)).await;
             answer.map(|created| created.id).map_err(|error| match error {
-                Error::DockerResponseServerError { status_code: 404, message } => EngineError::NoSuchImage(message),
+                Error::DockerResponseServerError { status_code: 404, message } if is_about_image(&message) => {
+                    EngineError::NoSuchImage(message)
+                }
                 Error::DockerResponseServerError { status_code: 409, message } => EngineError::NameTaken(message),
                 other => generic(&other),
             })
         })
     }
 
-    fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()> {
-        within(OPERATION_LIMIT, async move { settled(self.client()?.start_container(id, None).await) })
+    fn start<'a>(&'a self, id: &'a str, joins: &'a [Network]) -> EngineFuture<'a, ()> {
+        within(OPERATION_LIMIT, async move {
+            for network in joins {
+                match self.client()?.connect_network(&network.name, connect_body(id, network)).await {
+                    Ok(()) => {}
+                    // It is there already.
+                    Err(Error::DockerResponseServerError { message, .. }) if message.contains("already exists in network") => {}
+                    Err(error) => return settled(Err(error)),
+                }
+            }
+            settled(self.client()?.start_container(id, None).await)
+        })
     }
 
     fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()> {
@@ -214,21 +254,8 @@ impl Engine for DockerEngine {
                 Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
                 Err(error) => return Err(generic(&error)),
             };
-            let state = found.state.unwrap_or_default();
-            let policy = found.host_config.and_then(|config| config.restart_policy).and_then(|policy| policy.name);
-            let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
             // The engine also answers to prefixes of ids: six digits may be one.
-            if name != replica.as_str() {
-                return Ok(None);
-            }
-            Ok(Some(Container {
-                id: found.id.unwrap_or_default(),
-                name,
-                labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
-                state: state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref())),
-                unhealthy: state.health.and_then(|health| health.status) == Some(HealthStatusEnum::UNHEALTHY),
-                policy: policy_of(policy),
-            }))
+            Ok(Some(inspected(found)).filter(|container| container.name == replica.as_str()))
         })
     }
 
@@ -288,6 +315,12 @@ fn within<'a, T: 'a>(
             .unwrap_or_else(|_| Err(EngineError::TimedOut(format!("no answer within {} s", limit.as_secs()))))
     }
     .boxed_local()
+}
+
+/// Whether a 404 at a create says that the image is missing, and not a network or a driver.
+fn is_about_image(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("image") && !message.starts_with("network") && !message.contains("plugin")
 }
 
 /// Success, or there already (304).

@@ -7,7 +7,10 @@
 //! - Ids and names that reach an engine's path are validated types or ids the
 //!   engine itself gave out.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 use shef_common::{
@@ -16,7 +19,8 @@ use shef_common::{
     image::ImageRef,
     labels,
     protocol::Assignment,
-    spec::Template,
+    spec::{Network, Template},
+    status::PublishedPort,
 };
 use std::sync::Arc;
 
@@ -34,8 +38,8 @@ pub trait Engine: 'static {
     fn list(&self) -> EngineFuture<'_, Listing>;
     /// Makes a container and returns its id.
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, String>;
-    /// Starts a container; one that runs already is started.
-    fn start<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()>;
+    /// Starts a container, after it was joined to those of `joins` that it is not in; one that runs already is started.
+    fn start<'a>(&'a self, id: &'a str, joins: &'a [Network]) -> EngineFuture<'a, ()>;
     /// Stops a container: the stop signal, and after the grace a kill. One that is stopped already is stopped.
     fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()>;
     /// Removes a container with its anonymous volumes, killing it if it runs.
@@ -137,8 +141,10 @@ pub struct CreateOrder {
     pub replica: ReplicaId,
     /// What it runs.
     pub template: Arc<Template>,
-    /// Its labels.
+    /// Its labels, beside the template's own.
     pub labels: HashMap<String, String>,
+    /// Who starts it again when its process ends.
+    pub policy: RestartPolicy,
 }
 
 /// Every container of ours, as far as it could be read.
@@ -161,13 +167,56 @@ pub struct Container {
     pub labels: HashMap<String, String>,
     /// What it does.
     pub state: ContainerState,
-    /// Whether its own health check fails.
-    pub unhealthy: bool,
+    /// The code with which its process ended, if it has ended.
+    pub exit_code: Option<i64>,
+    /// What the engine's health check says of it.
+    pub check: Check,
     /// Who starts it again.
     pub policy: RestartPolicy,
+    /// Its ports on the host, while it runs.
+    pub ports: Vec<PublishedPort>,
+    /// Its addresses by network, while it runs.
+    pub addresses: BTreeMap<String, IpAddr>,
+}
+
+/// What a health check says of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Check {
+    /// There is none.
+    #[default]
+    None,
+    /// It has not passed yet.
+    Starting,
+    /// It passes.
+    Healthy,
+    /// It fails.
+    Unhealthy,
 }
 
 impl Container {
+    /// A container without check and addresses.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        labels: HashMap<String, String>,
+        state: ContainerState,
+        policy: RestartPolicy,
+    ) -> Self {
+        let (id, name) = (id.into(), name.into());
+        Self {
+            id,
+            name,
+            labels,
+            state,
+            exit_code: None,
+            check: Check::None,
+            policy,
+            ports: Vec::new(),
+            addresses: BTreeMap::new(),
+        }
+    }
+
     /// The assignment it was made for, if it belongs to `cluster`.
     #[must_use]
     pub fn assignment(&self, cluster: &ClusterId) -> Option<Assignment> {

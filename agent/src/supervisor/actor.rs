@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, EngineError},
+    health::probe,
     reporter::Observed,
 };
 
@@ -194,7 +195,7 @@ impl Supervisor {
                 let run = async move {
                     match operation {
                         Operation::Create(order) => Outcome::Create(engine.create(*order).await),
-                        Operation::Start(id) => Outcome::Start(engine.start(&id).await),
+                        Operation::Start { id, joins } => Outcome::Start(engine.start(&id, &joins).await),
                         Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                         Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
                         Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
@@ -207,6 +208,12 @@ impl Supervisor {
                 let engine = self.engine.clone();
                 let read = async move { engine.logs(&id).await };
                 ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Logs { replica, outcome }, ctx)));
+            }
+            Effect::Check(check) => {
+                let (replica, run) = (check.replica.clone(), check.run);
+                ctx.spawn(probe(check).into_actor(self).map(move |outcome, act, ctx| {
+                    act.feed(Event::Checked { replica, run, outcome }, ctx);
+                }));
             }
             Effect::Pull(image) => {
                 log::info!(image:%; "pulling");

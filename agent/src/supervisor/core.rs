@@ -1,5 +1,6 @@
 //! The supervisor's decisions. Pure: events in, effects out.
 
+mod checks;
 mod events;
 mod images;
 mod logs;
@@ -19,6 +20,8 @@ use shef_common::{
 
 pub use self::events::{Effect, Event, Operation, Outcome};
 use self::{logs::Logs, silence::Silence};
+use crate::health::Checks;
+
 use super::{
     ledger::Ledger,
     replica::{Replica, Seen, Wish},
@@ -86,6 +89,9 @@ pub struct Core {
     /// How many looks failed in a row.
     failed_looks: u32,
     logs: Logs,
+    checks: Checks,
+    /// Whether the image has a health check of its own, of those that a look has shown.
+    image_checks: BTreeMap<ImageRef, bool>,
     silence: Silence,
     watch_since: Option<MonoMs>,
     failures: u32,
@@ -135,6 +141,8 @@ impl Core {
             failing: None,
             failed_looks: 0,
             logs: Logs::default(),
+            checks: Checks::default(),
+            image_checks: BTreeMap::new(),
             silence: Silence::new(&ledger, now.mono),
             watch_since: None,
             failures: 0,
@@ -174,7 +182,11 @@ impl Core {
     pub fn next_wake(&self) -> Option<MonoMs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let logs = self.logs.due().filter(|_| self.engine_up);
-        [alarm, self.reconnect_at, self.relist_at, self.tidy_at, logs, self.silence.wakes_at()].into_iter().flatten().min()
+        let checks = self.checks.wakes_at().filter(|_| self.engine_up);
+        [alarm, self.reconnect_at, self.relist_at, self.tidy_at, logs, checks, self.silence.wakes_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The one entrance.
@@ -192,6 +204,7 @@ impl Core {
             Event::Unidentified => self.unidentified = true,
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
             Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
+            Event::Checked { replica, run, outcome } => self.checked(&replica, run, outcome, now),
             Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
             Event::Tick => self.tick(now),
         }

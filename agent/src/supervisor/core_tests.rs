@@ -2,6 +2,7 @@
 
 mod crashes;
 mod engine;
+mod policies;
 mod silence;
 mod world;
 
@@ -219,10 +220,7 @@ fn containers_that_no_ledger_names_are_held_until_a_snapshot_decides() {
     let labels = labels::of(&cluster(), Epoch(1), &lost);
     let name = lost.replica.to_string();
     let state = ContainerState::Running;
-    world.containers.insert(
-        name.clone(),
-        Container { id: "id-lost".into(), name, labels, state, unhealthy: false, policy: RestartPolicy::UnlessStopped },
-    );
+    world.containers.insert(name.clone(), Container::new("id-lost", name, labels, state, RestartPolicy::UnlessStopped));
     world.crash(false);
     world.settle();
     assert_eq!(world.core.holds().collect::<Vec<_>>(), [&lost]);
@@ -382,7 +380,7 @@ fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
 fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() {
     let mut world = World::new();
     world.push(None, &[0], &[]);
-    let start = |p: &Pending| matches!(p, Pending::Run(_, Operation::Start(_)));
+    let start = |p: &Pending| matches!(p, Pending::Run(_, Operation::Start { .. }));
     let start = loop {
         match world.pending.iter().position(start) {
             Some(start) => break start,

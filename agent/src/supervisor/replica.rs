@@ -4,15 +4,18 @@
 mod answers;
 mod ends;
 mod judgement;
+mod vitals;
 
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
     ids::ReplicaId,
     protocol::Assignment,
+    spec::Restart,
     status::{ReplicaState, ReplicaStatus},
 };
 
+use self::vitals::Vitals;
 use super::restarts::{AfterEnd, QUICK, Restarts};
 use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
@@ -107,7 +110,7 @@ pub(super) struct Replica {
     /// When it counts as healthy again, after its process ended.
     pub settles_at: Option<MonoMs>,
     crashed: Option<String>,
-    check_fails: bool,
+    pub(super) vitals: Vitals,
     pulled: bool,
     stop_refused: bool,
     exit_checks: u32,
@@ -143,7 +146,7 @@ impl Replica {
             published: None,
             settles_at: None,
             crashed: None,
-            check_fails: false,
+            vitals: Vitals::new(),
             pulled: false,
             stop_refused: false,
             exit_checks: 0,
@@ -161,7 +164,7 @@ impl Replica {
             return None;
         }
         match (self.wish, &self.seen) {
-            (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
+            (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => None,
             (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
@@ -170,6 +173,7 @@ impl Replica {
                 (Created | Exited, _) => (!self.awaits_master).then_some(Step::Start),
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
+                (Running, _) if self.vitals.wants_look() => Some(Step::Inspect),
                 (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
                 (Running | Paused | Other, _) => None,
             },
@@ -193,7 +197,9 @@ impl Replica {
     pub fn makes_way(&self, step: Step) -> bool {
         match step {
             Step::Start => self.restarts.is_ours(),
-            Step::Inspect => matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }),
+            Step::Inspect => {
+                matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }) && !self.vitals.wants_look()
+            }
             Step::SetPolicy(policy) => policy != RestartPolicy::Never,
             Step::Create | Step::Stop { .. } | Step::Remove => false,
         }
@@ -202,6 +208,11 @@ impl Replica {
     /// Whether nothing of it is left on the host and the wish was just that.
     pub fn is_gone(&self) -> bool {
         self.status.state == ReplicaState::Stopped && self.busy.is_none()
+    }
+
+    /// What its spec says about the end of its process.
+    pub(super) fn rule(&self) -> Restart {
+        self.assignment.as_ref().map(|assignment| assignment.template.restart).unwrap_or_default()
     }
 
     pub fn container_id(&self) -> Option<&str> {
@@ -225,6 +236,8 @@ impl Replica {
             Wish::Run => {
                 self.restart_at = None;
                 if matches!(before, Wish::Rest { .. }) {
+                    // We have stopped it: its end is none that its restart policy judges.
+                    self.restart_at = (!self.rule().is_default()).then_some(now.mono);
                     self.status.reason = None;
                 } else if before != Wish::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
@@ -250,7 +263,7 @@ impl Replica {
         let mut was_steady = false;
         match container {
             Some(container) => {
-                self.check_fails = container.unhealthy;
+                self.shows_vitals(container);
                 self.restarts.learned(container.policy);
                 match container.state {
                     ContainerState::Running => self.restarts.up(now.mono),
@@ -269,13 +282,25 @@ impl Replica {
                     self.crashed.get_or_insert_with(|| "exited; the engine restarts it".to_owned());
                 }
             }
-            None => self.seen = Seen::Absent,
+            None => {
+                self.seen = Seen::Absent;
+                self.vitals.ended();
+            }
+        }
+        if let Some(container) = container
+            && self.has_ended_by_rule(container)
+        {
+            self.end_by_rule(container.exit_code.unwrap_or(-1), now);
         }
         let was_up = self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
         if self.wish == Wish::Run && was_up && self.busy.is_none() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
+                }
+                // What its spec's own rule has judged waits for its time.
+                Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
+                    self.not_before = self.restart_at.unwrap_or(now.mono);
                 }
                 Seen::Present { state: ContainerState::Exited, .. } if self.restarts.is_ours() && !was_steady => {
                     self.await_restart(now);
@@ -301,13 +326,17 @@ impl Replica {
         self.heard = true;
         match kind {
             EventKind::Started => {
-                *state = ContainerState::Running;
+                let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
                 self.restarts.up(now.mono);
                 self.starts_settling(now);
+                if began {
+                    self.begins();
+                }
             }
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
+                self.vitals.ended();
                 if self.wish == Wish::Run {
                     self.ended(exit_code, now);
                 } else {
@@ -317,7 +346,8 @@ impl Replica {
             }
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
-                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() {
+                let by_rule = !self.rule().is_default();
+                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() && !by_rule {
                     self.repair("its container was stopped and is started again", now);
                 }
             }
@@ -330,7 +360,7 @@ impl Replica {
             }
             EventKind::Paused => *state = ContainerState::Paused,
             EventKind::Unpaused => *state = ContainerState::Running,
-            EventKind::Health { healthy } => self.check_fails = !healthy,
+            EventKind::Health { healthy } => self.engine_checked(healthy),
         }
         if self.busy.is_none() {
             self.judge(now);
@@ -345,11 +375,12 @@ impl Replica {
             self.exit_checks = 0;
             self.judge(now);
         }
-        self.restarts.tick(now.mono);
+        let rule = self.rule();
+        self.restarts.tick(&rule, now.mono);
     }
 
     /// When to call [`Replica::tick`] at the latest.
     pub fn wakes_at(&self) -> Option<MonoMs> {
-        [self.settles_at, self.restarts.wakes_at()].into_iter().flatten().min()
+        [self.settles_at, self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
     }
 }

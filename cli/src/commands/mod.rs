@@ -5,6 +5,7 @@ mod backup;
 mod bootstrap;
 mod config;
 mod down;
+mod health;
 mod master;
 mod restore;
 mod up;
@@ -42,6 +43,8 @@ enum Command {
     Restore(restore::Args),
     /// Starts a host's store, master and agent as containers and keeps them running
     Bootstrap(bootstrap::Args),
+    /// Asks whether the process of this container is well, for health checks
+    Health(health::Args),
     /// Prints the configuration in force and where each value came from
     Config(config::Args),
     /// A small HTTP server to try things with; it can be told to fail
@@ -64,6 +67,7 @@ impl Cli {
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),
+            Command::Health(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Workload(args) => args.run(),
             Command::WorkloadImage(args) => args.run(),

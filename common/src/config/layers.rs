@@ -61,6 +61,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A variable of the whole container and no key of a program's: what `shef health` asks.
+pub const HEALTH_URL_ENV: &str = "SHEF_HEALTH_URL";
+
 /// A value that is set by name: by a preset or a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preset {
@@ -267,6 +270,9 @@ fn read_env(program: &Program, others: &[&Program], env: &BTreeMap<String, Strin
         }
     }
     let known = |name: &str| {
+        if name == HEALTH_URL_ENV {
+            return true;
+        }
         let all = std::iter::once(program).chain(others.iter().copied());
         all.flat_map(|p| p.keys.iter().map(move |key| (p, key)))
             .any(|(p, key)| key.own_env(p.name) == name || key.env.contains(&name))

@@ -65,6 +65,12 @@ impl LabRedis {
         until("redis-server answers (Debian: install redis-server)", async || self.try_run::<String>(0, &["PING"]).ok()).await;
     }
 
+    /// Its password.
+    #[must_use]
+    pub const fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
     /// A copy of what it has on disk now, to be given to [`LabRedis::go_back_to`].
     ///
     /// # Panics

@@ -149,7 +149,8 @@ fn busybox_tar() -> Vec<u8> {
     header.set_mode(0o755);
     header.set_size(binary.len() as u64);
     tar.append_data(&mut header, "bin/busybox", binary.as_slice()).expect("a tar in memory");
-    for applet in ["sh", "sleep", "true", "false", "echo", "kill", "httpd"] {
+    for applet in ["sh", "sleep", "true", "false", "echo", "kill", "httpd", "cat", "grep", "hostname", "ls", "mkdir", "nc", "rm"]
+    {
         let mut link = tar::Header::new_gnu();
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);

@@ -391,6 +391,8 @@ impl World {
             }
             Effect::List => self.engine_work(host, inc, EngineWork::List),
             Effect::Identify => self.engine_work(host, inc, EngineWork::Identify),
+            // No service of the simulator has a check that the agent makes.
+            Effect::Check(_) => {}
             Effect::Run { replica, operation } => {
                 self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
                 if matches!(operation, Operation::Stop { .. }) {
@@ -466,7 +468,7 @@ impl Agent {
 fn operation_word(operation: &Operation) -> String {
     match operation {
         Operation::Create(_) => "create".to_owned(),
-        Operation::Start(_) => "start".to_owned(),
+        Operation::Start { .. } => "start".to_owned(),
         Operation::Stop { .. } => "stop".to_owned(),
         Operation::Remove(_) => "remove".to_owned(),
         Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),

@@ -19,6 +19,8 @@ use super::{
 
 /// Images with this in their name cannot be had until the faults stop.
 pub const BAD_IMAGE: &str = "missing";
+/// Images of this name are there, but their processes end soon after every start, until the faults stop.
+pub const CRASHING_IMAGE: &str = "crashing";
 
 /// A host's engine and containers.
 #[derive(Debug, Default)]
@@ -91,7 +93,7 @@ impl Engine {
             let id = format!("{:064x}", engine.next_id);
             let name = name.to_owned();
             let (state, policy) = (ContainerState::Running, RestartPolicy::Unknown);
-            let container = Container { id, name: name.clone(), labels, state, unhealthy: false, policy };
+            let container = Container::new(id, name.clone(), labels, state, policy);
             engine.containers.insert(name, container);
         }
         engine
@@ -131,7 +133,7 @@ impl World {
             EngineWork::Pull { .. } => self.rng.u64(100..4_000),
             EngineWork::Run { operation, .. } => match operation {
                 Operation::Create(_) => self.rng.u64(5..200),
-                Operation::Start(_) => self.rng.u64(5..300),
+                Operation::Start { .. } => self.rng.u64(5..300),
                 Operation::Stop { grace_s, .. } if self.chance(100) => u64::from(*grace_s) * 1_000,
                 Operation::Stop { .. } => self.rng.u64(5..500),
                 Operation::Remove(_) => self.rng.u64(5..100),
@@ -222,20 +224,14 @@ impl World {
                 } else {
                     engine.next_id += 1;
                     let id = format!("{:064x}", engine.next_id);
-                    let container = Container {
-                        id: id.clone(),
-                        name: replica.to_string(),
-                        labels: order.labels,
-                        state: ContainerState::Created,
-                        unhealthy: false,
-                        policy: RestartPolicy::UnlessStopped,
-                    };
+                    let container =
+                        Container::new(id.clone(), replica.to_string(), order.labels, ContainerState::Created, order.policy);
                     engine.containers.insert(replica.to_string(), container);
                     Ok(id)
                 };
                 Outcome::Create(error.map_or(made, Err))
             }
-            Operation::Start(id) => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
+            Operation::Start { id, .. } => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
             Operation::Stop { id, .. } => Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops)),
             Operation::Remove(id) => {
                 let id = if self.planted(Plant::RemovesTheFirst) { self.first_managed(host).unwrap_or(id) } else { id };
@@ -284,6 +280,27 @@ impl World {
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
         self.rules_runs(container);
         self.engine_tells(host, container, EventKind::Started);
+        self.crashes_soon(host, container);
+    }
+
+    fn crashes_soon(&mut self, host: usize, container: &Container) {
+        let cluster = self.hosts[host].ledger.cluster.as_ref();
+        let assignment = cluster.and_then(|cluster| container.assignment(cluster));
+        let crashes = assignment.is_some_and(|assignment| assignment.template.image.pinned().contains(CRASHING_IMAGE));
+        if self.faults && crashes {
+            let delay = self.rng.u64(50..600);
+            self.at(delay, Ev::Crashes { host, id: container.id.clone() });
+        }
+    }
+
+    /// A container of an image that crashes does so.
+    pub fn crashes(&mut self, host: usize, id: &str) {
+        if let Ok(container) = self.hosts[host].engine.by_id(id)
+            && self.faults
+            && container.state == ContainerState::Running
+        {
+            self.container_exits(host, &container);
+        }
     }
 
     fn container_stops(&mut self, host: usize, container: &Container) {
@@ -344,6 +361,7 @@ impl World {
         if let Some(container) = waiting {
             self.hosts[host].engine.set(name, ContainerState::Running);
             self.engine_tells(host, &container, EventKind::Started);
+            self.crashes_soon(host, &container);
         }
     }
 

@@ -4,6 +4,7 @@
 mod backup;
 mod crashes;
 mod hosts;
+mod image;
 mod lifecycle;
 mod limits;
 mod redis;

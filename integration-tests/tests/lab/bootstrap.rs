@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde_json::json;
 use shef_integration_tests::lab::{
     lan::bare::{BOOTSTRAP, Bare},
-    rootfs::rootfs,
+    process::Process,
     shef::binary,
     socket::{BUSYBOX, Seen},
+    system_image::SystemImages,
     wait::{until, until_within},
 };
 
@@ -15,29 +16,17 @@ use shef_integration_tests::lab::{
 const HEALED: Duration = Duration::from_secs(5);
 const PARTS: [&str; 3] = ["shef-redis", "shef-master", "shef-agent"];
 
-/// Makes the images in host 1's engine and pushes them: shef under two tags, a Redis, a service's.
-async fn images(lab: &Bare) {
+/// Pushes what the hosts are to pull: shef under two tags, a Redis, a service's image.
+pub async fn images(lab: &Bare) {
     let engine = lab.hosts[0].socket();
-    let shef = rootfs(&[(binary(), "/usr/local/bin/shef")], &["/tmp", "/var/lib/shef"]);
-    for tag in ["1", "2"] {
-        let changes = vec!["ENTRYPOINT [\"/usr/local/bin/shef\"]".to_owned(), format!("LABEL version={tag}")];
-        engine.import(&format!("lab/shef:{tag}"), &shef, changes).await;
-        lab.registry.push(&engine.client(), &format!("lab/shef:{tag}"), &format!("shef:{tag}")).await;
-    }
-    let programs = [("/usr/bin/redis-server", "/usr/bin/redis-server"), ("/usr/bin/redis-cli", "/usr/bin/redis-cli")];
-    let programs = programs.map(|(from, to)| (Path::new(from), to));
-    let path = vec!["ENV PATH=/usr/bin".to_owned(), "CMD [\"redis-server\"]".to_owned()];
-    engine.import("lab/redis:7", &rootfs(&programs, &["/data", "/tmp"]), path).await;
-    lab.registry.push(&engine.client(), "lab/redis:7", "redis:7").await;
+    SystemImages::get().await.push(&engine.client(), &lab.registry).await;
     engine.import_busybox().await;
     lab.registry.push(&engine.client(), BUSYBOX, "busybox:1").await;
-    for image in ["lab/shef:1", "lab/shef:2", "lab/redis:7", BUSYBOX] {
-        lab.docker(1, &["rmi", image]).await.unwrap();
-    }
+    lab.docker(1, &["rmi", BUSYBOX]).await.unwrap();
 }
 
 /// Host 1 with Redis, master and agent.
-async fn first(lab: &Bare, tag: &str) {
+pub async fn first(lab: &Bare, tag: &str) {
     let redis = lab.registry.image("redis:7");
     lab.bootstrap(1, &lab.registry.image(tag), &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &redis)]).await.unwrap();
 }
@@ -47,35 +36,54 @@ async fn further(lab: &Bare, n: usize, tag: &str) {
     lab.bootstrap(n, &lab.registry.image(tag), &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
 }
 
-async fn says(lab: &Bare, n: usize, words: &str) {
+pub async fn says(lab: &Bare, n: usize, words: &str) {
     let limit = Duration::from_secs(90);
     let told = tokio::time::timeout(limit, async {
         while !lab.log(n).await.contains(words) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    if told.await.is_err() {
-        panic!("the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
+    let told = told.await;
+    assert!(told.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
+}
+
+pub async fn hosts_ready(lab: &Bare, count: usize) {
+    let mut last = String::new();
+    let ready = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            match lab.api(1).attempt("GET", "/v1/nodes", &[], Vec::new()).await {
+                Ok(answer) => {
+                    let nodes = answer.body["nodes"].as_array().cloned().unwrap_or_default();
+                    if nodes.iter().filter(|node| node["state"] == "ready").count() == count {
+                        return;
+                    }
+                    last = answer.body.to_string();
+                }
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    if ready.await.is_err() {
+        for n in 1..=lab.hosts.len() {
+            eprintln!("--- h{n}\n{}", lab.docker(n, &["ps", "-a"]).await.unwrap_or_else(|error| error));
+            for name in PARTS.into_iter().chain([BOOTSTRAP]) {
+                let log = lab.docker(n, &["logs", "--tail", "15", name]).await.unwrap_or_else(|error| error);
+                eprintln!("--- {name} of h{n}\n{log}");
+            }
+        }
+        panic!("not all {count} hosts became ready: {last}");
     }
 }
 
-async fn hosts_ready(lab: &Bare, count: usize) {
-    until("all hosts are ready", async || {
-        let answer = lab.api(1).attempt("GET", "/v1/nodes", &[], Vec::new()).await.ok()?;
-        let nodes = answer.body["nodes"].as_array()?.clone();
-        (nodes.iter().filter(|node| node["state"] == "ready").count() == count).then_some(())
-    })
-    .await;
-}
-
-async fn deploy(lab: &Bare, replicas: usize) {
+pub async fn deploy(lab: &Bare, replicas: usize) {
     let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
 
 /// Every container of services, over all hosts, by name.
-async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
+pub async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
     let mut all = BTreeMap::new();
     for host in &lab.hosts {
         all.extend(host.socket().managed().await);
@@ -105,6 +113,11 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
     let nodes = state["nodes"].as_array().unwrap();
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{state:#}");
 
+    for name in [BOOTSTRAP, "shef-master", "shef-agent"] {
+        let health = ["inspect", "-f", "{{.State.Health.Status}}", name];
+        until(&format!("{name} is healthy"), async || lab.docker(1, &health).await.ok().filter(|said| said == "healthy")).await;
+    }
+
     for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)]
     {
         let killed = runs(&lab, n, name).await.unwrap_or_else(|| panic!("{name} runs on h{n}"));
@@ -120,6 +133,222 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
     }
     hosts_ready(&lab, 3).await;
     assert_eq!(containers(&lab).await, before, "no user container was touched");
-    let service = lab.api(1).get("/v1/services/web").await.body;
-    assert_eq!(service["running"].as_u64(), Some(30), "the data outlived every container: {service:#}");
+    lab.api(1).until("/v1/services/web", |answer| answer.body["running"] == 30).await;
+}
+
+#[actix::test]
+async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
+    let mut lab = Bare::start(2).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    further(&lab, 2, "shef:1").await;
+    says(&lab, 2, "this host is ready").await;
+    hosts_ready(&lab, 2).await;
+    deploy(&lab, 10).await;
+    let before: Vec<String> = containers(&lab).await.into_keys().collect();
+
+    lab.hosts[0].kill_engine();
+    lab.hosts[0].start_engine().await;
+    hosts_ready(&lab, 2).await;
+    until("the bootstrap runs, which the engine had stopped", async || runs(&lab, 1, BOOTSTRAP).await).await;
+    // Without its bootstrap: the engine starts what is to run.
+    lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+    lab.hosts[0].lose();
+    lab.hosts[0].boot_engine().await;
+    hosts_ready(&lab, 2).await;
+    lab.api(1).until("/v1/services/web", |answer| answer.body["state"] == "running").await;
+    let after: Vec<String> = containers(&lab).await.into_keys().collect();
+    assert_eq!(after, before, "nothing was lost with the host's own master, and nothing doubled");
+}
+
+#[actix::test]
+async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade_of_the_store_is_refused() {
+    let lab = Bare::start(2).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    further(&lab, 2, "shef:1").await;
+    says(&lab, 2, "this host is ready").await;
+    hosts_ready(&lab, 2).await;
+    deploy(&lab, 10).await;
+    let before = containers(&lab).await;
+    let (api, busy) = (lab.api(1), std::cell::Cell::new(true));
+    let image = lab.registry.image("busybox:1");
+    let load = async {
+        let mut accepted = 0;
+        for n in 0_u32.. {
+            if !busy.get() {
+                break;
+            }
+            let body = json!({"image": image, "replicas": 0, "stop_grace_s": n % 9}).to_string().into_bytes();
+            let headers = [("content-type", "application/json")];
+            // A master that is being replaced refuses the connection; the change is made again.
+            match api.attempt("PUT", "/v1/services/other", &headers, body).await {
+                Ok(answer) if answer.status < 300 => accepted += 1,
+                Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        accepted
+    };
+    let upgrade = async {
+        for n in [1, 2] {
+            lab.docker(n, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+            if n == 1 {
+                first(&lab, "shef:2").await;
+            } else {
+                further(&lab, 2, "shef:2").await;
+            }
+        }
+        for (n, name) in [(1, "shef-master"), (1, "shef-agent"), (2, "shef-agent")] {
+            until_within(Duration::from_secs(60), &format!("{name} on h{n} is of the second tag"), async || {
+                runs(&lab, n, name)
+                    .await
+                    .filter(|seen| seen.labels.get("org.opencontainers.image.revision").is_some_and(|revision| revision == "2"))
+            })
+            .await;
+        }
+        says(&lab, 1, "the cluster is ready").await;
+        says(&lab, 2, "this host is ready").await;
+        busy.set(false);
+    };
+    let (accepted, ()) = futures_util::future::join(load, upgrade).await;
+    assert!(accepted > 10, "changes were accepted meanwhile: {accepted}");
+    hosts_ready(&lab, 2).await;
+    assert_eq!(containers(&lab).await, before, "no user container was touched");
+    let redis = runs(&lab, 1, "shef-redis").await.unwrap();
+    assert!(!lab.log(1).await.contains("replacing shef-redis"), "its image is the same");
+
+    // A store of a version to come.
+    let secrets = lab.docker(1, &["volume", "inspect", "-f", "{{.Mountpoint}}", "shef-secrets"]).await.unwrap();
+    let password = std::fs::read_to_string(Path::new(&secrets).join("redis-password")).unwrap();
+    let change = ["exec", "shef-redis", "redis-cli", "-a", &password, "HSET", "shef:store", "format", "99"];
+    lab.docker(1, &change).await.unwrap();
+    let master = runs(&lab, 1, "shef-master").await.unwrap();
+    lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+    first(&lab, "shef:1").await;
+    says(&lab, 1, "downgrade is refused").await;
+    assert_eq!(
+        (runs(&lab, 1, "shef-master").await.unwrap().id, runs(&lab, 1, "shef-redis").await.unwrap().id),
+        (master.id, redis.id)
+    );
+}
+
+#[actix::test]
+async fn a_redis_that_is_there_is_used_and_what_it_puts_at_stake_is_told() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    let redis = lab.redis().await;
+    let _: String = redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let address = lab.net.address().to_string();
+    lab.bootstrap(1, &lab.registry.image("shef:1"), &[("REDIS_HOST", &address), ("SHEF_REDIS_PASSWORD", redis.password())])
+        .await
+        .unwrap();
+    says(&lab, 1, "the cluster is ready").await;
+    says(&lab, 1, "allkeys-lru").await;
+    assert!(!lab.hosts[0].socket().all().await.contains_key("shef-redis"));
+    deploy(&lab, 2).await;
+    let shown = lab.docker(1, &["inspect", "shef-master"]).await.unwrap();
+    assert!(!shown.contains(redis.password()), "a password is not for everybody who may inspect a container");
+    let stored: i64 = redis.run(0, &["EXISTS", "shef:store"]);
+    assert_eq!(stored, 1);
+}
+
+/// Variables, what is done before, and what is said.
+type Refusal<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+
+#[actix::test]
+async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    let image = lab.registry.image("shef:1");
+    let redis = lab.registry.image("redis:7");
+    let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str());
+    let busybox = lab.registry.image("busybox:1");
+    let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
+    let refusals: [Refusal<'_>; 4] = [
+        (&[("HOST_IP", "192.0.2.7"), redis], &[], "HOST_IP is 192.0.2.7, which is not an address of this host"),
+        (&[("SLAVE", "true")], &[], "MASTER_HOST"),
+        (&[redis], &squat, "port 8044 of"),
+        (
+            &[redis],
+            &["create", "--name", "shef-master", &busybox],
+            "a container named shef-master is there already and is not ours",
+        ),
+    ];
+    for (variables, before, line) in refusals {
+        if !before.is_empty() {
+            lab.docker(1, before).await.unwrap();
+        }
+        lab.bootstrap(1, &image, variables).await.unwrap();
+        says(&lab, 1, line).await;
+        let log = lab.log(1).await;
+        assert!(log.lines().filter(|text| text.contains(line)).all(|text| text.starts_with("shef: ")), "{log}");
+        lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+        let left = lab.hosts[0].socket().all().await;
+        assert!(left.keys().all(|name| name == "squatter" || name == "shef-master"), "nothing was started: {left:#?}");
+        for name in left.keys() {
+            lab.docker(1, &["rm", "-f", name]).await.unwrap();
+        }
+    }
+}
+
+#[actix::test]
+async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    says(&lab, 1, "the cluster is ready").await;
+    deploy(&lab, 3).await;
+    let busybox = lab.registry.image("busybox:1");
+    lab.docker(1, &["run", "-d", "--name", "theirs", "-v", "theirs:/data", &busybox]).await.unwrap();
+    let before = containers(&lab).await;
+    let (image, url) = (lab.registry.image("shef:1"), lab.hosts[0].socket().url().to_owned());
+    let mount = format!("{}:/var/run/docker.sock", url.trim_start_matches("unix://"));
+    let uninstall = ["run", "--rm", "-v", &mount, &image, "bootstrap", "--uninstall"];
+    let said = lab.docker(1, &uninstall).await.unwrap();
+    assert!(said.contains("removed shef-master") && said.contains("--services"), "{said}");
+    let left = lab.hosts[0].socket().all().await;
+    assert!(left.len() == 4 && left.contains_key("theirs"), "{left:#?}");
+    assert_eq!(containers(&lab).await, before);
+    // Its data is there: a new bootstrap goes on where the old one ended.
+    first(&lab, "shef:1").await;
+    says(&lab, 1, "the cluster is ready").await;
+    lab.api(1).until("/v1/services/web", |answer| answer.body["state"] == "running").await;
+    assert_eq!(containers(&lab).await, before);
+    lab.docker(1, &[&uninstall[..], &["--volumes", "--services"]].concat()).await.unwrap();
+    let left: Vec<String> = lab.hosts[0].socket().all().await.into_keys().collect();
+    assert_eq!(left, ["theirs"]);
+    assert_eq!(lab.docker(1, &["volume", "ls", "-q"]).await.unwrap(), "theirs");
+}
+
+#[actix::test]
+async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_ready() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    let directory = tempfile::tempdir().unwrap();
+    let socket = tokio::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    let config = directory.path().join("bootstrap.toml");
+    let text = format!(
+        "host_ip = \"{}\"\nimage = \"{}\"\nredis_image = \"{}\"\ndocker_host = \"{}\"\n",
+        lab.address(1),
+        lab.registry.image("shef:1"),
+        lab.registry.image("redis:7"),
+        lab.hosts[0].socket().url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let words = ["bootstrap".into(), "--config".into(), config.into_os_string()];
+    let mut process = Process::new(binary(), words, directory.path().join("log"))
+        .with("NOTIFY_SOCKET", directory.path().join("notify").display())
+        .inside(lab.hosts[0].namespace.path());
+    process.start();
+    let mut message = [0; 256];
+    let told = tokio::time::timeout(Duration::from_secs(60), socket.recv(&mut message)).await;
+    let length = told.expect("it tells that it is ready").unwrap();
+    assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
+    hosts_ready(&lab, 1).await;
+    let seen = lab.hosts[0].socket().all().await;
+    assert!(PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == 3, "{seen:#?}");
+    process.signal(rustix::process::Signal::TERM);
+    until("it ends", async || (!process.is_running()).then_some(())).await;
+    assert_eq!(lab.hosts[0].socket().all().await, seen, "the cluster runs on without it");
 }

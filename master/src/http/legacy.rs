@@ -1,6 +1,6 @@
 //! docker-shef's API, with its bodies, statuses and messages.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, sync::PoisonError, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -9,6 +9,7 @@ use actix_web::{
 };
 use serde_json::{Map, Value, json};
 use shef_common::{
+    clock::Now,
     ids::{ServiceName, Version},
     image::ImageRef,
     spec::{MAX_REPLICAS, ServiceSpec, Template},
@@ -147,7 +148,12 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
 pub async fn state(api: web::Data<Api>) -> HttpResponse {
     match Place::take(&api) {
         Ok(_place) => {
-            let body = api.state.build(&api.view, api.host_ip);
+            let hosts = api.view.addresses();
+            let bootstraps = {
+                let all = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
+                all.shown(|address| hosts.contains(&address), Now::read().mono)
+            };
+            let body = api.state.build(&api.view, api.host_ip, &bootstraps);
             match Slices::of(body, &api) {
                 Ok(body) => {
                     api.stats.request(true);
@@ -158,6 +164,28 @@ pub async fn state(api: web::Data<Api>) -> HttpResponse {
         }
         Err(error) => answer(&api, Err(error.into())),
     }
+}
+
+/// `POST /node`: a host's bootstrap is alive. Nobody's wish, and not counted as one.
+pub async fn node(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
+    match try_node(&request, payload, &api).await {
+        Ok(()) => HttpResponse::Ok().json(json!({})),
+        Err(error) => answer(&api, Err(error)),
+    }
+}
+
+async fn try_node(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Result<(), ShefError> {
+    let _place = Place::take(api)?;
+    let mut fields = Checked::new(read(request, payload, api).await?, &["node", "master"]);
+    let node = fields.text("node", |text| text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5"));
+    let master = fields.flag("master");
+    let (Some(node), Some(master), true) = (node, master, fields.errors.is_empty()) else { return Err(fields.error()) };
+    let hosts = api.view.addresses();
+    let mut bootstraps = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
+    if bootstraps.heard(node, master, |address| hosts.contains(&address), Now::read()) {
+        return Ok(());
+    }
+    Err(ShefError { retry_after_s: Some(60), ..ShefError::new(503, "too many addresses have called within the last hour") })
 }
 
 /// `GET /stats`
@@ -205,6 +233,7 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
         Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
         other @ (Refused::Invalid(_)
         | Refused::VersionMismatch { .. }
+        | Refused::Conflict(_)
         | Refused::Store(_)
         | Refused::Busy
         | Refused::NotLeader) => ApiError::refused(name, &other).into(),
@@ -258,6 +287,16 @@ impl Checked {
                 Err(error) => format!("{field}: {error}"),
             },
             Some(other) => wrong_type(field, "string", other),
+        };
+        self.errors.push(error);
+        None
+    }
+
+    fn flag(&mut self, field: &str) -> Option<bool> {
+        let error = match self.fields.get(field) {
+            Some(Value::Bool(flag)) => return Some(*flag),
+            None => format!("{field} is a required field"),
+            Some(other) => wrong_type(field, "boolean", other),
         };
         self.errors.push(error);
         None

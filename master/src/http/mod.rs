@@ -10,6 +10,7 @@ mod legacy;
 mod nodes;
 mod operator;
 mod params;
+mod rollouts;
 mod services;
 mod slices;
 mod spec;
@@ -17,7 +18,7 @@ mod spec;
 use std::{
     net::Ipv4Addr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -35,7 +36,7 @@ use crate::{
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::{StoreHealth, TakeBackup},
-    view::{ClusterView, StateBody},
+    view::{Bootstraps, ClusterView, StateBody},
 };
 
 pub use error::ApiError;
@@ -60,6 +61,8 @@ pub struct Api {
     pub stats: Arc<Stats>,
     /// docker-shef's `GET /state`.
     pub state: StateBody,
+    /// Whose bootstraps have called.
+    pub bootstraps: Mutex<Bootstraps>,
     /// How the store fares.
     pub store: watch::Receiver<StoreHealth>,
     /// The master's own host.
@@ -122,6 +125,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::delete().to(legacy::delete))
                 .default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/node").route(web::post().to(legacy::node)).default_service(web::to(wrong_method)))
         .service(web::resource("/state").route(web::get().to(legacy::state)).default_service(web::to(wrong_method)))
         .service(web::resource("/stats").route(web::get().to(legacy::stats)).default_service(web::to(wrong_method)))
         .service(
@@ -141,6 +145,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/services/{name}/rebalance")
                 .route(web::post().to(services::rebalance))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/rollout/{lead}")
+                .route(web::post().to(rollouts::lead))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/restart")
+                .route(web::post().to(rollouts::restart))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/rollback")
+                .route(web::post().to(rollouts::rollback))
                 .default_service(web::to(wrong_method)),
         )
         .service(

@@ -1,6 +1,9 @@
 //! What the store keeps of a service: the spec and where its replicas are to run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -10,6 +13,7 @@ use shef_common::{
     spec::{Mode, ServiceSpec, Template},
 };
 
+use super::rollout::{Ended, Kept, Rollout};
 use crate::scheduler::{Claim, LoadChange, Takes};
 
 /// One service as it is stored. Only the master writes it.
@@ -38,9 +42,21 @@ pub struct ServiceRecord {
     pub homes: BTreeMap<Slot, NodeName>,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
-    /// Templates of earlier generations that hosts still hold replicas of.
+    /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
+    /// The highest generation so far, if it is not the one that is wanted. See [`ServiceRecord::newest`].
+    #[serde(default)]
+    pub newest: Generation,
+    /// The way to `generation`, while it is not everywhere. A service's first generation has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Generations that were good before this one, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Kept>,
+    /// How the rollout before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollout: Option<Ended>,
 }
 
 /// One replica and its host.
@@ -89,6 +105,10 @@ impl ServiceRecord {
             updated: now,
             replicas: Vec::new(),
             earlier: BTreeMap::new(),
+            newest: Generation(1),
+            rollout: None,
+            history: Vec::new(),
+            last_rollout: None,
         }
     }
 
@@ -133,14 +153,6 @@ impl ServiceRecord {
         }
     }
 
-    /// Takes a new template as the next generation; the old one is kept while replicas run it.
-    pub fn set_template(&mut self, template: Arc<Template>) {
-        let old = std::mem::replace(&mut self.spec.template, template);
-        self.earlier.insert(self.generation, old);
-        self.generation = self.generation.next();
-        self.forget_unused();
-    }
-
     /// Marks replicas for removal.
     pub fn retire(&mut self, gone: impl Fn(&ReplicaRecord) -> bool) {
         self.replicas.iter_mut().filter(|replica| gone(replica)).for_each(|replica| replica.want = Want::Remove);
@@ -165,11 +177,18 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
-    /// Drops templates of which hosts hold nothing any more.
+    /// Drops templates that hosts hold nothing of and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
-        let replicas = &self.replicas;
+        let wanted = self.slots_wanted();
+        let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
+        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= wanted as usize) {
+            rollout.turned.retain(|slot| slots.contains(slot));
+        }
+        let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
         // What is to be removed claims of its host what it takes, until it is gone.
-        self.earlier.retain(|generation, _| replicas.iter().any(|replica| replica.generation == *generation));
+        self.earlier.retain(|generation, _| {
+            from == Some(*generation) || replicas.iter().any(|replica| replica.generation == *generation)
+        });
     }
 }
 

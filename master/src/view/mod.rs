@@ -4,7 +4,8 @@
 //! threads and never wait for an actor.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{
         Arc, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,8 +24,10 @@ use crate::{
     service::{ServiceState, ServiceView},
 };
 
+mod bootstraps;
 mod shef_state;
 
+pub use bootstraps::{Bootstrap, Bootstraps};
 pub use shef_state::{ShefService, StateBody};
 
 /// A host's view, and when it was heard of last.
@@ -106,6 +109,12 @@ impl ClusterView {
     pub fn hide_host(&self, node: &NodeName) {
         write(&self.hosts).remove(node);
         self.version.fetch_add(1, Relaxed);
+    }
+
+    /// Which addresses belong to hosts.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+        read(&self.hosts).values().map(|host| host.view.host.address).collect()
     }
 
     /// A host was heard of, and nothing else is new.

@@ -2,7 +2,7 @@
 //! services. What changes seldom is kept serialised; only heartbeats are written anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName, status::ReplicaState};
 
-use super::{ClusterView, Host};
+use super::{Bootstrap, ClusterView, Host};
 use crate::{
     membership::Standing,
     service::{ServiceState, ServiceView, Want},
@@ -85,8 +85,8 @@ struct Kept {
     parts: BTreeMap<ServiceName, Arc<Part>>,
     services: String,
     containers: BTreeMap<NodeName, String>,
-    /// The last body, and the heartbeats that it shows.
-    body: Mutex<(Vec<WallMs>, Bytes)>,
+    /// The last body, and the heartbeats and bootstraps that it shows.
+    body: Mutex<(Vec<WallMs>, Vec<Bootstrap>, Bytes)>,
 }
 
 /// One service's share, used again while the service has not changed.
@@ -98,17 +98,18 @@ struct Part {
 }
 
 impl StateBody {
-    /// The body as of now. `master` is the master's own host.
+    /// The body as of now. `master` is the master's own host; `bootstraps` are those
+    /// that have called, in the order of their addresses.
     #[must_use]
-    pub fn build(&self, view: &ClusterView, master: Ipv4Addr) -> Bytes {
+    pub fn build(&self, view: &ClusterView, master: Ipv4Addr, bootstraps: &[Bootstrap]) -> Bytes {
         let kept = self.kept(view);
         let hosts = view.hosts(None, usize::MAX);
         let heard: Vec<WallMs> = hosts.iter().map(Host::heard).collect();
         let mut last = kept.body.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 != heard || last.1.is_empty() {
-            *last = (heard, kept.body(&hosts, master));
+        if last.0 != heard || last.1 != bootstraps || last.2.is_empty() {
+            *last = (heard, bootstraps.to_vec(), kept.body(&hosts, master, bootstraps));
         }
-        last.1.clone()
+        last.2.clone()
     }
 
     fn kept(&self, view: &ClusterView) -> Arc<Kept> {
@@ -126,19 +127,17 @@ impl StateBody {
 }
 
 impl Kept {
-    fn body(&self, hosts: &[Host], master: Ipv4Addr) -> Bytes {
+    fn body(&self, hosts: &[Host], master: Ipv4Addr, bootstraps: &[Bootstrap]) -> Bytes {
         let containers: usize = self.containers.values().map(String::len).sum();
         let mut body = String::with_capacity(self.services.len() + containers + hosts.len() * 256 + 256);
         body.push_str("{\"nodes\":[");
-        for (n, host) in hosts.iter().enumerate() {
-            let address = host.view.host.address;
+        for (n, node) in nodes(hosts, master, bootstraps).enumerate() {
+            let Bootstrap { address, master, alive, last } = node;
             let _ = write!(
                 body,
-                "{}{{\"node\":\"{address}\",\"master\":{},\"alive\":{},\"lastAlive\":\"{}\"}}",
+                "{}{{\"node\":\"{address}\",\"master\":{master},\"alive\":{alive},\"lastAlive\":\"{}\"}}",
                 if n > 0 { "," } else { "" },
-                address == master,
-                is_alive(host.view.state),
-                host.heard().iso(),
+                last.iso(),
             );
         }
         body.push_str("],\"runners\":[");
@@ -158,6 +157,18 @@ impl Kept {
         body.push_str("]}");
         body.into()
     }
+}
+
+/// Hosts by what their bootstraps say, or else their agents; then the bootstraps of addresses without a host.
+fn nodes<'a>(hosts: &'a [Host], master: Ipv4Addr, bootstraps: &'a [Bootstrap]) -> impl Iterator<Item = Bootstrap> + 'a {
+    let said = |address: Ipv4Addr| bootstraps.binary_search_by_key(&address, |one| one.address).ok().map(|at| bootstraps[at]);
+    let known = hosts.iter().map(move |host| {
+        let address = host.view.host.address;
+        let by_agent = || Bootstrap { address, master: address == master, alive: is_alive(host.view.state), last: host.heard() };
+        said(address).unwrap_or_else(by_agent)
+    });
+    let addresses: BTreeSet<Ipv4Addr> = hosts.iter().map(|host| host.view.host.address).collect();
+    known.chain(bootstraps.iter().filter(move |one| !addresses.contains(&one.address)).copied())
 }
 
 /// docker-shef knows of two states only.
@@ -203,7 +214,7 @@ fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
         let state = match replica.state {
             ReplicaState::Running | ReplicaState::Stopping => "running",
             ReplicaState::Pending | ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => "created",
-            ReplicaState::Stopped | ReplicaState::Failed => "exited",
+            ReplicaState::Complete | ReplicaState::Stopped | ReplicaState::Failed => "exited",
         };
         let (image, service_name) = (of.spec.template.image.as_str(), of.spec.name.as_str());
         let shown = RunnerContainer { image, name: replica.id.as_str(), state, service_name, id };
@@ -288,6 +299,8 @@ mod tests {
             restarts: 0,
             exit_code: None,
             last_log_lines: Vec::new(),
+            ports: Vec::new(),
+            addresses: Vec::new(),
             since: None,
         };
         let view = ServiceView {
@@ -304,6 +317,10 @@ mod tests {
             missing: Vec::new(),
             failing: None,
             rebalancing: None,
+            observed_generation: None,
+            rollout: None,
+            last_rollout: None,
+            history: Vec::new(),
             created: WallMs(1),
             updated: WallMs(1),
             replica_states: (0..).zip(nodes).map(replica).collect(),
@@ -328,11 +345,36 @@ mod tests {
         let mut bodies = Vec::new();
         for step in steps {
             step();
-            let body = kept.build(&view, master);
-            assert_eq!(body, StateBody::default().build(&view, master));
+            let body = kept.build(&view, master, &[]);
+            assert_eq!(body, StateBody::default().build(&view, master, &[]));
             assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "{body:?}");
             assert_ne!(bodies.last(), Some(&body), "each step shows");
             bodies.push(body);
         }
+    }
+
+    #[test]
+    fn a_host_is_shown_by_what_its_bootstrap_says_if_it_has_one() {
+        let (view, kept, master) = (ClusterView::default(), StateBody::default(), Ipv4Addr::new(10, 0, 0, 1));
+        view.show_host(host("h1", 1, 1_000));
+        view.show_host(host("h2", 2, 2_000));
+        let says = |last: u8, alive: bool| Bootstrap {
+            address: Ipv4Addr::new(10, 0, 0, last),
+            master: last == 9,
+            alive,
+            last: WallMs(5_000),
+        };
+        let nodes = |bootstraps: &[Bootstrap]| {
+            let body: serde_json::Value = serde_json::from_slice(&kept.build(&view, master, bootstraps)).unwrap();
+            let line = |node: &serde_json::Value| {
+                let seconds = node["lastAlive"].as_str().unwrap().get(17..19).unwrap().to_owned();
+                format!("{} {} {} {seconds}", node["node"].as_str().unwrap(), node["master"], node["alive"])
+            };
+            body["nodes"].as_array().unwrap().iter().map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(nodes(&[]), ["10.0.0.1 true true 01", "10.0.0.2 false true 02"]);
+        let silent = [says(2, false), says(9, true)];
+        assert_eq!(nodes(&silent), ["10.0.0.1 true true 01", "10.0.0.2 false false 05", "10.0.0.9 true true 05"]);
+        assert_eq!(nodes(&[says(2, true)]), ["10.0.0.1 true true 01", "10.0.0.2 false true 05"]);
     }
 }

@@ -1,27 +1,17 @@
 //! Between Docker's models and the engine's plain types.
 
-use bollard::models::{
-    ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, EventMessage, HostConfig, RestartPolicy,
-    RestartPolicyNameEnum,
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
 };
 
-use super::super::{Container, ContainerState, CreateOrder, EngineEvent, EventKind, RestartPolicy as Policy};
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage, HealthStatusEnum,
+    PortSummary, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
+};
+use shef_common::{spec::Protocol, status::PublishedPort};
 
-pub(super) fn create_body(order: &CreateOrder) -> ContainerCreateBody {
-    let template = &order.template;
-    ContainerCreateBody {
-        image: Some(template.image.as_str().to_owned()),
-        cmd: (!template.command.is_empty()).then(|| template.command.clone()),
-        env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(order.labels.clone()),
-        host_config: Some(HostConfig {
-            restart_policy: Some(policy_body(Policy::UnlessStopped)),
-            init: Some(false),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
+use super::super::{Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy};
 
 pub(super) fn policy_body(policy: Policy) -> RestartPolicy {
     let name = match policy {
@@ -46,14 +36,106 @@ pub(super) fn container_of(found: ContainerSummary) -> Option<Container> {
         (!own.contains('/')).then(|| own.to_owned())
     })?;
     let state = found.state.as_ref().map(ContainerSummaryStateEnum::to_string).unwrap_or_default();
+    let words = found.status.unwrap_or_default();
+    let check = if words.ends_with("(unhealthy)") {
+        Check::Unhealthy
+    } else if words.ends_with("(healthy)") {
+        Check::Healthy
+    } else if words.ends_with("(health: starting)") {
+        Check::Starting
+    } else {
+        Check::None
+    };
+    let ports = found.ports.unwrap_or_default().iter().filter_map(listed_port).collect();
+    let networks = found.network_settings.and_then(|settings| settings.networks);
+    let labels = found.labels.unwrap_or_default();
     Some(Container {
-        id: found.id?,
-        name,
-        labels: found.labels.unwrap_or_default(),
-        state: ContainerState::parse(&state),
-        unhealthy: found.status.is_some_and(|words| words.ends_with("(unhealthy)")),
-        policy: Policy::Unknown,
+        exit_code: exit_code(&words),
+        check,
+        ports: sorted(ports),
+        addresses: addresses(networks),
+        ..Container::new(found.id?, name, labels, ContainerState::parse(&state), Policy::Unknown)
     })
+}
+
+/// What a look at one container shows.
+pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
+    let state = found.state.unwrap_or_default();
+    let policy = found.host_config.and_then(|config| config.restart_policy).and_then(|policy| policy.name);
+    let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    let check = match state.health.and_then(|health| health.status) {
+        Some(HealthStatusEnum::UNHEALTHY) => Check::Unhealthy,
+        Some(HealthStatusEnum::HEALTHY) => Check::Healthy,
+        Some(HealthStatusEnum::STARTING) => Check::Starting,
+        Some(HealthStatusEnum::NONE | HealthStatusEnum::EMPTY) | None => Check::None,
+    };
+    let settings = found.network_settings.unwrap_or_default();
+    let mut ports = Vec::new();
+    for (key, bindings) in settings.ports.unwrap_or_default() {
+        let Some((target, protocol)) = target_of(&key) else { continue };
+        for binding in bindings.unwrap_or_default() {
+            let host_ip = binding.host_ip.unwrap_or_default().parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            if let Some(Ok(published)) = binding.host_port.map(|port| port.parse()) {
+                ports.push(PublishedPort { target, protocol, host_ip, published });
+            }
+        }
+    }
+    let exit_code = state.exit_code.filter(|_| state.running == Some(false));
+    let word = state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref()));
+    Container {
+        exit_code,
+        check,
+        ports: sorted(ports),
+        addresses: addresses(settings.networks),
+        ..Container::new(found.id.unwrap_or_default(), name, labels, word, policy_of(policy))
+    }
+}
+
+/// The code in the engine's words, as in `Exited (137) 3 minutes ago`.
+fn exit_code(words: &str) -> Option<i64> {
+    words.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
+}
+
+fn target_of(key: &str) -> Option<(u16, Protocol)> {
+    let (port, protocol) = key.split_once('/')?;
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return None,
+    };
+    Some((port.parse().ok()?, protocol))
+}
+
+fn listed_port(port: &PortSummary) -> Option<PublishedPort> {
+    let protocol = match port.typ? {
+        PortSummaryTypeEnum::TCP => Protocol::Tcp,
+        PortSummaryTypeEnum::UDP => Protocol::Udp,
+        PortSummaryTypeEnum::SCTP | PortSummaryTypeEnum::EMPTY => return None,
+    };
+    let host_ip = port.ip.as_deref().unwrap_or_default().parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    Some(PublishedPort { target: port.private_port, protocol, host_ip, published: port.public_port? })
+}
+
+/// In order, and without the IPv6 twins of what listens on every IPv4 address.
+fn sorted(mut ports: Vec<PublishedPort>) -> Vec<PublishedPort> {
+    let everywhere: Vec<PublishedPort> =
+        ports.iter().copied().filter(|port| port.host_ip == IpAddr::from([0, 0, 0, 0])).collect();
+    let is_twin = |port: &PublishedPort| {
+        port.host_ip.is_ipv6() && everywhere.iter().any(|other| PublishedPort { host_ip: port.host_ip, ..*other } == *port)
+    };
+    ports.retain(|port| !is_twin(port));
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+fn addresses(networks: Option<HashMap<String, EndpointSettings>>) -> BTreeMap<String, IpAddr> {
+    let address = |(name, endpoint): (String, EndpointSettings)| {
+        let text = endpoint.ip_address.filter(|text| !text.is_empty()).or(endpoint.global_ipv6_address)?;
+        Some((name, text.parse().ok()?))
+    };
+    networks.unwrap_or_default().into_iter().filter_map(address).collect()
 }
 
 pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {

@@ -4,11 +4,13 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Accepted, Push, PushRefused},
+    spec::Network,
     status::ReplicaStatus,
 };
 
 use crate::{
     engine::{Container, CreateOrder, EngineError, EngineEvent, Listing, RestartPolicy},
+    health::Probe,
     supervisor::ledger::Ledger,
 };
 
@@ -53,6 +55,15 @@ pub enum Event {
         replica: ReplicaId,
         /// What came of asking.
         outcome: Result<Vec<String>, EngineError>,
+    },
+    /// A health check has passed, or has failed for a reason.
+    Checked {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Of which of its runs.
+        run: u64,
+        /// What came of it.
+        outcome: Result<(), String>,
     },
     /// An image was fetched, or could not be.
     Pulled {
@@ -124,6 +135,8 @@ pub enum Effect {
         /// Its container.
         id: String,
     },
+    /// Make one health check.
+    Check(Probe),
     /// Fetch an image.
     Pull(ImageRef),
     /// Nobody waits for this image any more.
@@ -142,7 +155,12 @@ pub enum Operation {
     /// Make the container.
     Create(Box<CreateOrder>),
     /// Start it.
-    Start(String),
+    Start {
+        /// Which container.
+        id: String,
+        /// The networks that it joins before that, if it has not yet: all but its first.
+        joins: Vec<Network>,
+    },
     /// Stop it.
     Stop {
         /// Which container.

@@ -175,7 +175,10 @@ impl Core {
                 first = outcome.is_ok();
                 needs_image = replica.created(outcome, now);
             }
-            Outcome::Start(outcome) => replica.started(outcome, heard, now),
+            Outcome::Start(outcome) => {
+                first = outcome.is_ok();
+                replica.started(outcome, heard, now);
+            }
             Outcome::Stop(outcome) => {
                 first = outcome.is_ok();
                 replica.stopped(outcome, now);
@@ -195,7 +198,7 @@ impl Core {
                     }
                     Some(_) => Look::Foreign,
                 });
-                replica.inspected(look.map_err(drop), now);
+                replica.inspected(look.map_err(drop), heard, now);
             }
         }
         if needs_image {

@@ -165,6 +165,7 @@ impl Core {
                 continue;
             }
             self.replicas.remove(id);
+            self.checks.forget(id);
             if let Some((_, forgotten)) = &mut self.listing {
                 forgotten.insert(id.clone());
             }

@@ -7,7 +7,10 @@ use shef_common::{
 };
 
 use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
-use crate::{engine::CreateOrder, supervisor::replica::Step};
+use crate::{
+    engine::CreateOrder,
+    supervisor::{replica::Step, restarts::policy_for},
+};
 
 /// The most steps at once that make way for others: crash loops, and what is no haste.
 const MAX_BACKGROUND: usize = 2;
@@ -39,10 +42,15 @@ impl Core {
 
     /// Publishes what changed of a replica and puts it where its next step waits.
     pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
+        self.consider_checks(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
         if replica.published.as_ref() != Some(&replica.status) && self.listed {
             replica.published = Some(replica.status.clone());
             self.effects.push(Effect::Publish(replica.status.clone()));
+        }
+        if replica.not_before <= now.mono && !replica.queued && replica.pulls_first(now) {
+            self.await_image(id);
+            return self.consider(id, now);
         }
         if let Some(at) = replica.wakes_at() {
             self.alarms.insert((at, id.clone()));
@@ -91,6 +99,7 @@ impl Core {
             self.issue(&id, true, now);
         }
         self.ask_for_logs(now);
+        self.ask_for_checks(now);
         while self.pulls_running < self.limits.pull_concurrency
             && let Some(image) = self.pull_queue.pop_front()
         {
@@ -118,10 +127,14 @@ impl Core {
                     replica: id.clone(),
                     template: assignment.template.clone(),
                     labels: labels::of(cluster, epoch, assignment),
+                    policy: policy_for(&assignment.template.restart),
                 })),
                 (Some(_), None) | (None, _) => return,
             },
-            (Step::Start, Some(container)) => Operation::Start(container),
+            (Step::Start, Some(id)) => {
+                let networks = replica.assignment.as_ref().map(|assignment| assignment.template.networks.as_slice());
+                Operation::Start { id, joins: networks.unwrap_or_default().iter().skip(1).cloned().collect() }
+            }
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
             (Step::Remove, Some(container)) => Operation::Remove(container),
             (Step::SetPolicy(policy), Some(id)) => Operation::SetPolicy { id, policy },

@@ -110,14 +110,8 @@ impl World {
     }
 
     pub fn foreign(name: &str) -> Container {
-        Container {
-            id: format!("foreign-{name}"),
-            name: name.into(),
-            labels: foreign_labels(),
-            state: ContainerState::Running,
-            unhealthy: false,
-            policy: RestartPolicy::Unknown,
-        }
+        let id = format!("foreign-{name}");
+        Container::new(id, name, foreign_labels(), ContainerState::Running, RestartPolicy::Unknown)
     }
 
     pub fn feed(&mut self, event: Event) {
@@ -171,7 +165,7 @@ impl World {
                 }
                 self.statuses.insert(status.replica.clone(), status);
             }
-            Effect::Watch | Effect::Identify | Effect::Reregister => {}
+            Effect::Watch | Effect::Identify | Effect::Reregister | Effect::Check(_) => {}
         }
     }
 
@@ -182,7 +176,7 @@ impl World {
                 return;
             }
             Operation::Inspect | Operation::SetPolicy { .. } => return,
-            Operation::Start(id) => (id, false),
+            Operation::Start { id, .. } => (id, false),
             Operation::Stop { id, .. } | Operation::Remove(id) => (id, true),
         };
         assert!(!id.starts_with("foreign"), "touches what is not ours");
@@ -243,7 +237,7 @@ impl World {
                 let outcome = match (outcome, &operation) {
                     (Some(outcome), _) if end == End::Well => outcome,
                     (_, Operation::Create(_)) => Outcome::Create(Err(lost())),
-                    (_, Operation::Start(_)) => Outcome::Start(Err(lost())),
+                    (_, Operation::Start { .. }) => Outcome::Start(Err(lost())),
                     (_, Operation::Stop { .. }) => Outcome::Stop(Err(lost())),
                     (_, Operation::SetPolicy { .. }) => Outcome::SetPolicy(Err(lost())),
                     (_, Operation::Remove(_)) => Outcome::Remove(Err(lost())),
@@ -271,15 +265,13 @@ impl World {
                     let id = format!("id{}", self.next_id);
                     let labels = order.labels.clone();
                     let state = ContainerState::Created;
-                    let policy = RestartPolicy::UnlessStopped;
-                    self.containers
-                        .insert(name.clone(), Container { id: id.clone(), name, labels, state, unhealthy: false, policy });
+                    self.containers.insert(name.clone(), Container::new(id.clone(), name, labels, state, order.policy));
                     Ok(id)
                 } else {
                     Err(EngineError::NoSuchImage("No such image".into()))
                 }
             }),
-            Operation::Start(id) => Outcome::Start(match by_id(self, id) {
+            Operation::Start { id, .. } => Outcome::Start(match by_id(self, id) {
                 None => Err(missing()),
                 Some(container) => {
                     self.set(&container, ContainerState::Running);

@@ -54,9 +54,17 @@ impl Replica {
                 .crashed
                 .clone()
                 .or_else(|| paused.then(|| "its container is paused".to_owned()))
-                .or_else(|| self.check_fails.then(|| "its health check fails".to_owned()));
-            self.status.health = if trouble.is_some() { Health::Unhealthy } else { Health::Healthy };
-            self.status.reason = trouble;
+                .or_else(|| self.vitals.trouble());
+            (self.status.health, self.status.reason) = match trouble {
+                Some(trouble) => (Health::Unhealthy, Some(trouble)),
+                None if self.vitals.is_starting() => (Health::Starting, self.vitals.awaits()),
+                None => (Health::Healthy, None),
+            };
+        }
+        let shows = self.status.state == ReplicaState::Running;
+        let ports = if shows { self.vitals.ports() } else { &[] };
+        if self.status.ports != ports {
+            self.status.ports = ports.to_vec();
         }
     }
 

@@ -87,6 +87,9 @@ impl Bare {
         let (ip, mount) = (format!("HOST_IP={}", self.address(n)), format!("{path}:/var/run/docker.sock"));
         let variables: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut words = vec!["run", "-d", "--restart", "unless-stopped", "--name", BOOTSTRAP, "-e", &ip];
+        // Namespaces share the machine's name; hosts do not.
+        let name = format!("SHEF_AGENT_NODE_NAME=h{n}");
+        words.extend(["-e", &name]);
         variables.iter().for_each(|variable| words.extend(["-e", variable]));
         words.extend(["-v", &mount, "-l", "shef-bouter=true", image, "bootstrap"]);
         self.docker(n, &words).await

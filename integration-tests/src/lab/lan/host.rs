@@ -146,6 +146,15 @@ impl Host {
     /// # Panics
     /// If it is not lost, or does not come up.
     pub async fn boot(&mut self) {
+        self.boot_engine().await;
+        self.agent.process.start();
+    }
+
+    /// The same without the agent: what of it runs, its engine starts.
+    ///
+    /// # Panics
+    /// If it is not lost, or does not come up.
+    pub async fn boot_engine(&mut self) {
         for socket in shim_sockets(&self.dir) {
             let _ = fs::remove_file(socket);
         }
@@ -154,6 +163,5 @@ impl Host {
         let _ = fs::remove_file(self.dir.join("pid"));
         self.namespace.cable(true).expect("the cable goes in");
         self.start_engine().await;
-        self.agent.process.start();
     }
 }

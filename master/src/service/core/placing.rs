@@ -60,7 +60,7 @@ impl ServiceCore {
             record.replicas.push(ReplicaRecord {
                 id,
                 slot,
-                generation: record.generation,
+                generation: record.target(slot),
                 node,
                 want: Want::Run,
                 attempt,
@@ -108,7 +108,7 @@ impl ServiceCore {
             return effects.push(Effect::Load(vec![LoadChange::Release(id, to)]));
         };
         self.pace.moves(self.know.now(), per_minute);
-        let generation = record.generation;
+        let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
         record.replicas.push(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false });
@@ -123,7 +123,7 @@ impl ServiceCore {
         give_up: usize,
     ) -> Question {
         let Some(record) = draft.record.take() else { return Question::default() };
-        let takes = Takes::from(&*record.spec.template);
+        let takes = |slot: Slot| Takes::from(&**record.template(record.target(slot)));
         let mut failed = self.failed(&record);
         let mut ids = ids_of(&record);
         let mut demands = Vec::with_capacity(place.len());
@@ -134,7 +134,7 @@ impl ServiceCore {
             demands.push(Demand {
                 home: homes::home(&record, slot, &self.know).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
-                takes: takes.clone(),
+                takes: takes(slot),
                 place,
                 replica,
             });

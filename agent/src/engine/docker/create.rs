@@ -1,0 +1,226 @@
+//! From a replica's template to the engine's create body.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
+    Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig, NetworkConnectRequest,
+    NetworkCreateRequest, NetworkingConfig, PortBinding, ResourcesUlimits,
+};
+use shef_common::{
+    labels,
+    spec::{HealthCheck, HealthTest, Mount, Network, Port, Template},
+};
+
+use super::models::policy_body;
+use crate::engine::CreateOrder;
+
+/// Networks that every engine has, and that are never made.
+const OWN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
+
+/// Whether `network` is to be made if it is not there.
+pub(super) fn may_be_made(network: &Network) -> bool {
+    !OWN_NETWORKS.contains(&network.name.as_str())
+}
+
+pub(super) fn create_body(order: &CreateOrder) -> ContainerCreateBody {
+    let template = &order.template;
+    let first = template.networks.first();
+    ContainerCreateBody {
+        image: Some(template.image.as_str().to_owned()),
+        cmd: given(&template.command),
+        entrypoint: given(&template.entrypoint),
+        env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        working_dir: word(&template.working_dir),
+        user: word(&template.user),
+        hostname: word(&template.hostname),
+        // Ours come last: nothing of the user's takes their place.
+        labels: Some(template.labels.clone().into_iter().chain(order.labels.clone()).collect()),
+        tty: template.tty.then_some(true),
+        stop_signal: word(&template.stop_signal),
+        stop_timeout: Some(template.stop_grace_s.into()),
+        healthcheck: template.health.as_ref().map(health),
+        exposed_ports: (!template.ports.is_empty()).then(|| {
+            let mut ports: Vec<String> = template.ports.iter().map(port_key).collect();
+            ports.sort();
+            ports.dedup();
+            ports
+        }),
+        networking_config: first
+            .filter(|network| may_be_made(network))
+            .map(|network| NetworkingConfig { endpoints_config: Some([(network.name.clone(), endpoint(network))].into()) }),
+        host_config: Some(host_config(order)),
+        ..Default::default()
+    }
+}
+
+fn host_config(order: &CreateOrder) -> HostConfig {
+    let template: &Template = &order.template;
+    let limit = template.resources.limit;
+    HostConfig {
+        restart_policy: Some(policy_body(order.policy)),
+        init: Some(template.init),
+        readonly_rootfs: template.read_only.then_some(true),
+        ulimits: (!template.ulimits.is_empty()).then(|| {
+            let ulimit = |(name, limit): (&String, &shef_common::spec::Ulimit)| ResourcesUlimits {
+                name: Some(name.clone()),
+                soft: Some(limit.soft),
+                hard: Some(limit.hard),
+            };
+            template.ulimits.iter().map(ulimit).collect()
+        }),
+        sysctls: (!template.sysctls.is_empty()).then(|| template.sysctls.clone().into_iter().collect()),
+        cap_add: given(&template.cap_add),
+        cap_drop: given(&template.cap_drop),
+        shm_size: template.shm_bytes.and_then(number),
+        extra_hosts: (!template.extra_hosts.is_empty())
+            .then(|| template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        dns: (!template.dns.is_empty()).then(|| template.dns.iter().map(ToString::to_string).collect()),
+        log_config: template.logging.as_ref().map(|logging| HostConfigLogConfig {
+            typ: Some(logging.driver.clone()),
+            config: Some(logging.options.clone().into_iter().collect()),
+        }),
+        devices: (!template.devices.is_empty()).then(|| template.devices.iter().map(device).collect()),
+        device_requests: (!template.device_requests.is_empty())
+            .then(|| template.device_requests.iter().map(device_request).collect()),
+        port_bindings: (!template.ports.is_empty()).then(|| bindings(&template.ports)),
+        mounts: (!template.mounts.is_empty()).then(|| {
+            let cluster = order.labels.get(labels::CLUSTER);
+            template.mounts.iter().map(|mount| mount_body(mount, cluster)).collect()
+        }),
+        network_mode: template.networks.first().map(|network| network.name.clone()),
+        nano_cpus: number(limit.cpu_millis * 1_000_000).filter(|cpus| *cpus != 0),
+        memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
+        pids_limit: number(limit.pids).filter(|pids| *pids != 0),
+        ..Default::default()
+    }
+}
+
+fn given(words: &[String]) -> Option<Vec<String>> {
+    (!words.is_empty()).then(|| words.to_vec())
+}
+
+fn word(word: &str) -> Option<String> {
+    (!word.is_empty()).then(|| word.to_owned())
+}
+
+fn number(value: u64) -> Option<i64> {
+    i64::try_from(value).ok()
+}
+
+fn port_key(port: &Port) -> String {
+    format!("{}/{}", port.target, port.protocol.as_str())
+}
+
+fn bindings(ports: &[Port]) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: port.host_ip.map(|address| address.to_string()),
+            // An empty one is the engine's to choose.
+            host_port: Some(port.published.map(|port| port.to_string()).unwrap_or_default()),
+        };
+        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
+    match mount {
+        Mount::Volume { source, target, read_only, driver, options, sticky: _ } => MountBody {
+            typ: Some(MountType::VOLUME),
+            source: Some(source.clone()),
+            target: Some(target.clone()),
+            read_only: Some(*read_only),
+            // The engine makes the volume with these if it is not there, and else leaves it as it is.
+            volume_options: Some(MountVolumeOptions {
+                labels: Some(own_labels(labels::MANAGED_VOLUME, cluster)),
+                driver_config: (!driver.is_empty() || !options.is_empty()).then(|| MountVolumeOptionsDriverConfig {
+                    name: Some(if driver.is_empty() { "local".to_owned() } else { driver.clone() }),
+                    options: Some(options.clone().into_iter().collect()),
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        Mount::Bind { source, target, read_only } => MountBody {
+            typ: Some(MountType::BIND),
+            source: Some(source.clone()),
+            target: Some(target.clone()),
+            read_only: Some(*read_only),
+            ..Default::default()
+        },
+        Mount::Tmpfs { target, size_bytes, mode } => MountBody {
+            typ: Some(MountType::TMPFS),
+            target: Some(target.clone()),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: size_bytes.and_then(number),
+                mode: mode.map(i64::from),
+                options: None,
+            }),
+            ..Default::default()
+        },
+    }
+}
+
+fn own_labels(mark: &str, cluster: Option<&String>) -> HashMap<String, String> {
+    let cluster = cluster.map(|cluster| (labels::CLUSTER.to_owned(), cluster.clone()));
+    [(mark.to_owned(), "true".to_owned())].into_iter().chain(cluster).collect()
+}
+
+fn device(device: &shef_common::spec::Device) -> DeviceMapping {
+    let target = if device.target.is_empty() { &device.source } else { &device.target };
+    DeviceMapping {
+        path_on_host: Some(device.source.clone()),
+        path_in_container: Some(target.clone()),
+        cgroup_permissions: Some(if device.permissions.is_empty() { "rwm".to_owned() } else { device.permissions.clone() }),
+    }
+}
+
+fn device_request(request: &shef_common::spec::DeviceRequest) -> DeviceRequest {
+    DeviceRequest {
+        driver: word(&request.driver),
+        count: request.count.map(i64::from),
+        device_ids: given(&request.device_ids),
+        capabilities: (!request.capabilities.is_empty()).then(|| request.capabilities.clone()),
+        options: None,
+    }
+}
+
+/// The engine's part of a health check: what the agent checks itself, the engine does not.
+fn health(check: &HealthCheck) -> HealthConfig {
+    let nanos = |ms: u32| Some(i64::from(ms) * 1_000_000);
+    let test = match &check.test {
+        HealthTest::Cmd(arguments) => std::iter::once("CMD".to_owned()).chain(arguments.iter().cloned()).collect(),
+        HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+        HealthTest::Http { .. } | HealthTest::Tcp { .. } | HealthTest::None => {
+            return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };
+        }
+    };
+    HealthConfig {
+        test: Some(test),
+        interval: nanos(check.interval_ms),
+        timeout: nanos(check.timeout_ms),
+        retries: Some(check.retries.into()),
+        start_period: nanos(check.start_period_ms),
+        start_interval: None,
+    }
+}
+
+fn endpoint(network: &Network) -> EndpointSettings {
+    EndpointSettings { aliases: given(&network.aliases), ..Default::default() }
+}
+
+pub(super) fn connect_body(container: &str, network: &Network) -> NetworkConnectRequest {
+    NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint(network)) }
+}
+
+pub(super) fn network_body(network: &Network, cluster: Option<&String>) -> NetworkCreateRequest {
+    NetworkCreateRequest {
+        name: network.name.clone(),
+        driver: Some("bridge".to_owned()),
+        attachable: Some(true),
+        labels: Some(own_labels(labels::MANAGED_NETWORK, cluster)),
+        ..Default::default()
+    }
+}

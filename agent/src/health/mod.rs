@@ -1,0 +1,54 @@
+//! Health checks that the agent makes itself, over HTTP and TCP, for images
+//! that have no shell to check from within.
+//!
+//! Invariants:
+//! - One check of a replica is under way at most, and [`MAX_CHECKS`] of the host.
+//! - What was asked of an earlier run of a container says nothing about this one.
+//! - Nothing but a check that passes makes a replica healthy.
+
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod probe;
+
+use std::net::SocketAddr;
+
+use shef_common::{clock::DurationMs, ids::ReplicaId};
+
+pub use self::{
+    core::{Checks, MAX_CHECKS},
+    probe::probe,
+};
+
+/// What is asked of a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens; `None`: it has no address.
+    pub address: Option<SocketAddr>,
+    /// The page to ask for over HTTP; `None`: a TCP connection is enough.
+    pub path: Option<String>,
+}
+
+/// One check to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Of which replica.
+    pub replica: ReplicaId,
+    /// Of which of its runs.
+    pub run: u64,
+    /// What is asked.
+    pub target: Target,
+    /// How long it may take.
+    pub timeout: DurationMs,
+}
+
+/// What checks say of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// None has passed, and not enough have failed.
+    Starting,
+    /// The last that counts has passed.
+    Healthy,
+    /// As many in a row as its spec says have failed.
+    Unhealthy,
+}

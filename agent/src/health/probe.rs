@@ -1,0 +1,107 @@
+//! One check, carried out.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{Probe, Target};
+
+/// A status line is within the first bytes of an answer.
+const STATUS_LINE: usize = 64;
+
+/// Makes one check.
+///
+/// # Errors
+/// Why it has failed, in a few words.
+pub async fn probe(probe: Probe) -> Result<(), String> {
+    let limit = Duration::from(probe.timeout);
+    match tokio::time::timeout(limit, ask(&probe.target)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("no answer within {} ms", probe.timeout.0)),
+    }
+}
+
+async fn ask(target: &Target) -> Result<(), String> {
+    let Some(address) = target.address else { return Err("it has no address that could be asked".to_owned()) };
+    let io = |error: std::io::Error| format!("{address}: {error}");
+    let mut stream = TcpStream::connect(address).await.map_err(io)?;
+    let Some(path) = &target.path else { return Ok(()) };
+    // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: shef\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(io)?;
+    let mut answer = Vec::with_capacity(STATUS_LINE);
+    while answer.len() < STATUS_LINE && !answer.contains(&b'\n') {
+        let mut part = [0; STATUS_LINE];
+        match stream.read(&mut part).await.map_err(io)? {
+            0 => break,
+            read => answer.extend_from_slice(&part[..read]),
+        }
+    }
+    match status(&answer) {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(format!("{address}{path} answered {status}")),
+        None => Err(format!("{address} does not answer in HTTP")),
+    }
+}
+
+/// The status of an answer's first line, as in `HTTP/1.1 200 OK`.
+fn status(answer: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(answer.split(|byte| *byte == b'\n').next()?).ok()?;
+    let mut words = line.split_whitespace();
+    words.next()?.strip_prefix("HTTP/")?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{clock::DurationMs, ids::ReplicaId};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn serving(answer: &'static str) -> (std::net::SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 1_024];
+            let read = stream.read(&mut asked).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            asked.truncate(read);
+            asked
+        });
+        (address, served)
+    }
+
+    async fn check(address: Option<std::net::SocketAddr>, path: Option<&str>) -> Result<(), String> {
+        let target = Target { address, path: path.map(str::to_owned) };
+        probe(Probe { replica: ReplicaId::parse("web-000001").unwrap(), run: 1, target, timeout: DurationMs(500) }).await
+    }
+
+    #[tokio::test]
+    async fn a_page_passes_by_its_status_alone() {
+        let (address, served) = serving("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(check(Some(address), Some("/healthz?full=1")).await, Ok(()));
+        assert!(served.await.unwrap().starts_with(b"GET /healthz?full=1 HTTP/1.1\r\nHost: 127.0.0.1"));
+        let (address, _) = serving("HTTP/1.0 503 Busy\r\n\r\n").await;
+        assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address}/ answered 503")));
+        let (address, _) = serving("SSH-2.0-x\r\n").await;
+        assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address} does not answer in HTTP")));
+    }
+
+    #[tokio::test]
+    async fn a_connection_passes_and_what_cannot_be_reached_says_why() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(check(Some(address), None).await, Ok(()));
+        let silent = check(Some(address), Some("/")).await;
+        assert_eq!(silent, Err("no answer within 500 ms".to_owned()));
+        drop(listener);
+        assert!(check(Some(address), None).await.unwrap_err().contains("refused"));
+        assert_eq!(check(None, None).await, Err("it has no address that could be asked".to_owned()));
+    }
+}

@@ -1,0 +1,228 @@
+//! What is known of a running container beside that it runs: its addresses,
+//! and whether it is healthy.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use shef_common::{
+    clock::Now,
+    spec::{HealthCheck, HealthTest, Protocol, Template},
+    status::PublishedPort,
+};
+
+use super::{Replica, Seen, Wish};
+use crate::{
+    engine::{Check, Container, ContainerState},
+    health::{Target, Verdict},
+};
+
+/// A running container's addresses and health.
+#[derive(Debug, Clone)]
+pub(in crate::supervisor) struct Vitals {
+    check: Check,
+    /// Whether addresses and check are not known of this run yet.
+    unseen: bool,
+    ports: Vec<PublishedPort>,
+    /// Its address on its first network.
+    address: Option<IpAddr>,
+    /// Why the agent's check fails.
+    why: Option<String>,
+    /// Whether its image has a check of its own; `None`: not known.
+    image_check: Option<bool>,
+    /// Counts its runs, so that checks of an earlier one do not count.
+    run: u64,
+}
+
+impl Vitals {
+    pub(super) const fn new() -> Self {
+        let ports = Vec::new();
+        Self { check: Check::None, unseen: false, ports, address: None, why: None, image_check: None, run: 0 }
+    }
+
+    /// Whether the engine is to be looked at for them.
+    pub(super) const fn wants_look(&self) -> bool {
+        self.unseen
+    }
+
+    pub(super) const fn look_again(&mut self) {
+        self.unseen = true;
+    }
+
+    pub(super) fn ports(&self) -> &[PublishedPort] {
+        if self.unseen { &[] } else { &self.ports }
+    }
+
+    /// Its process has ended.
+    pub(super) fn ended(&mut self) {
+        (self.check, self.unseen, self.address, self.why) = (Check::None, false, None, None);
+        self.ports.clear();
+    }
+
+    pub(super) const fn is_starting(&self) -> bool {
+        self.unseen || matches!(self.check, Check::Starting)
+    }
+
+    /// What a replica that is starting waits for.
+    pub(super) fn awaits(&self) -> Option<String> {
+        let check = !self.unseen || self.check == Check::Starting;
+        check.then(|| {
+            self.why.as_ref().map_or_else(
+                || "its health check has not passed yet".to_owned(),
+                |why| format!("its health check has not passed yet: {why}"),
+            )
+        })
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        let fails = self.check == Check::Unhealthy;
+        fails.then(|| {
+            self.why.as_ref().map_or_else(|| "its health check fails".to_owned(), |why| format!("its health check fails: {why}"))
+        })
+    }
+
+    /// Whether its image has a check, if a look has shown it.
+    pub(in crate::supervisor) const fn image_check(&self) -> Option<bool> {
+        self.image_check
+    }
+}
+
+/// What says whether a replica is healthy.
+enum Checker<'a> {
+    /// The image's own check, if it has one.
+    Image,
+    /// The engine, as the spec says.
+    Engine,
+    /// The agent, as the spec says.
+    Agent(&'a HealthCheck, u16),
+    /// Nothing: it is healthy while it runs.
+    Nobody,
+}
+
+fn checker(template: &Template) -> Checker<'_> {
+    match &template.health {
+        None => Checker::Image,
+        Some(health) => match health.test {
+            HealthTest::Cmd(_) | HealthTest::Shell(_) => Checker::Engine,
+            HealthTest::Http { port, .. } | HealthTest::Tcp { port } => Checker::Agent(health, port),
+            HealthTest::None => Checker::Nobody,
+        },
+    }
+}
+
+impl Replica {
+    /// Its process has begun.
+    pub(super) fn begins(&mut self) {
+        let Some(assignment) = &self.assignment else { return };
+        let template = &assignment.template;
+        let vitals = &mut self.vitals;
+        vitals.run += 1;
+        vitals.why = None;
+        let (check, unknown) = match checker(template) {
+            Checker::Image => match vitals.image_check {
+                None => (Check::None, true),
+                Some(true) => (Check::Starting, false),
+                Some(false) => (Check::None, false),
+            },
+            Checker::Engine => (Check::Starting, false),
+            Checker::Agent(..) => (Check::Starting, true),
+            Checker::Nobody => (Check::None, false),
+        };
+        vitals.check = check;
+        vitals.unseen = unknown || !template.ports.is_empty();
+    }
+
+    /// A look shows its container.
+    pub(super) fn shows_vitals(&mut self, container: &Container) {
+        let vitals = &mut self.vitals;
+        if !matches!(container.state, ContainerState::Running | ContainerState::Paused) {
+            vitals.ended();
+            return;
+        }
+        let Some(assignment) = &self.assignment else { return };
+        let template = &assignment.template;
+        let changed = self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Running }
+            && self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Paused };
+        if changed {
+            // Its start went unheard, or it ran before the agent did.
+            vitals.run += 1;
+            vitals.check = Check::Starting;
+        }
+        vitals.unseen = false;
+        vitals.ports.clone_from(&container.ports);
+        let first = template.networks.first().map_or("bridge", |network| network.name.as_str());
+        vitals.address = container.addresses.get(first).or_else(|| container.addresses.values().next()).copied();
+        match checker(template) {
+            Checker::Image => {
+                vitals.image_check = Some(container.check != Check::None);
+                vitals.check = container.check;
+            }
+            Checker::Engine => vitals.check = container.check,
+            Checker::Agent(..) => {}
+            Checker::Nobody => vitals.check = Check::None,
+        }
+    }
+
+    /// The engine's check has changed its mind.
+    pub(super) fn engine_checked(&mut self, healthy: bool) {
+        let agents = self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
+        if !agents {
+            self.vitals.check = if healthy { Check::Healthy } else { Check::Unhealthy };
+        }
+    }
+
+    /// Another replica has shown whether the image has a check. Returns whether that was all that a look was for.
+    pub fn learn_image_check(&mut self, has: bool, now: Now) -> bool {
+        let Some(assignment) = &self.assignment else { return false };
+        let enough = self.vitals.unseen && matches!(checker(&assignment.template), Checker::Image);
+        let enough = enough && self.vitals.image_check.is_none() && assignment.template.ports.is_empty();
+        self.vitals.image_check = Some(has);
+        if enough && self.busy.is_none() {
+            self.vitals.unseen = false;
+            self.vitals.check = if has { Check::Starting } else { Check::None };
+            self.judge(now);
+        }
+        enough
+    }
+
+    /// What the agent is to check, and in which run; `None`: nothing now.
+    pub fn to_check(&self) -> Option<(u64, Target, &HealthCheck)> {
+        let template = &self.assignment.as_ref()?.template;
+        let Checker::Agent(health, port) = checker(template) else { return None };
+        let runs = matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
+        if self.wish != Wish::Run || !runs || self.vitals.unseen {
+            return None;
+        }
+        let on_host = template.networks.first().is_some_and(|network| network.name == "host");
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let published = || {
+            let found = self.vitals.ports.iter().find(|found| found.target == port && found.protocol == Protocol::Tcp)?;
+            let address = if found.host_ip.is_unspecified() { local } else { found.host_ip };
+            Some(SocketAddr::new(address, found.published))
+        };
+        let address = match self.vitals.address {
+            _ if on_host => Some(SocketAddr::new(local, port)),
+            Some(address) => Some(SocketAddr::new(address, port)),
+            None => published(),
+        };
+        let path = match &health.test {
+            HealthTest::Http { path, .. } => Some(path.clone()),
+            HealthTest::Cmd(_) | HealthTest::Shell(_) | HealthTest::Tcp { .. } | HealthTest::None => None,
+        };
+        Some((self.vitals.run, Target { address, path }, health))
+    }
+
+    /// The agent's check of this run has come to a verdict.
+    pub fn agent_checked(&mut self, run: u64, verdict: Verdict, why: Option<String>, now: Now) {
+        if run != self.vitals.run {
+            return;
+        }
+        self.vitals.check = match verdict {
+            Verdict::Starting => Check::Starting,
+            Verdict::Healthy => Check::Healthy,
+            Verdict::Unhealthy => Check::Unhealthy,
+        };
+        self.vitals.why = why;
+        if self.busy.is_none() {
+            self.judge(now);
+        }
+    }
+}
