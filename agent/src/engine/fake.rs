@@ -10,6 +10,7 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network};
 
+mod console;
 mod processes;
 
 pub use processes::CrashLoop;
@@ -73,6 +74,7 @@ struct State {
     next_id: u64,
     events: Option<broadcast::Sender<EngineEvent>>,
     processes: Processes,
+    written: console::Written,
 }
 
 impl Default for FakeHost {
@@ -97,6 +99,7 @@ impl FakeHost {
                 next_id: 0,
                 events: None,
                 processes: Processes::default(),
+                written: console::Written::default(),
             })),
         }
     }
