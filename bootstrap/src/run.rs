@@ -51,6 +51,7 @@ struct Bootstrap {
     client: HostClient,
     told: RefCell<Vec<String>>,
     was_ready: bool,
+    in_container: bool,
 }
 
 impl Bootstrap {
@@ -67,7 +68,16 @@ impl Bootstrap {
         let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
         let wanted = system::wanted(&config, &facts);
         let client = HostClient::new();
-        let this = Self { config, engine, facts, wanted, client, told: RefCell::default(), was_ready: false };
+        let this = Self {
+            config,
+            engine,
+            facts,
+            wanted,
+            client,
+            told: RefCell::default(),
+            was_ready: false,
+            in_container: own.is_some(),
+        };
         let seen = this.engine.look().await.map_err(|error| BootstrapError(error.0))?;
         let plan = plan(&this.wanted, &seen);
         if !plan.refused.is_empty() {
@@ -83,10 +93,10 @@ impl Bootstrap {
         let interval = Duration::from_millis(self.config.reconcile_interval_ms);
         let mut events = self.engine.events(PART_LABEL);
         // An earlier run in this container may have left its word.
-        ready::mark(false);
+        self.mark(false);
         loop {
             let succeeded = self.pass().await;
-            ready::mark(succeeded);
+            self.mark(succeeded);
             failures = if succeeded { 0 } else { failures + 1 };
             let retry = Duration::from_millis(Backoff::CALL.after(failures).0);
             let wait = if failures == 0 { interval } else { retry.max(Duration::from_secs(1)) };
@@ -98,6 +108,13 @@ impl Bootstrap {
                 },
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Lets the health check of its own container know; outside of one nobody asks.
+    fn mark(&self, ready: bool) {
+        if self.in_container {
+            ready::mark(ready);
         }
     }
 

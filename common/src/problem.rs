@@ -51,6 +51,8 @@ codes! {
     NodePresent = "node_present", 409, "The node is still there";
     /// The replica does not run, or its host cannot be reached.
     ReplicaUnreachable = "replica_unreachable", 409, "The replica cannot be reached now";
+    /// The rollout of the service, or that there is none, does not allow it.
+    RolloutConflict = "rollout_conflict", 409, "The service's rollout does not allow this";
     /// `If-Match` names another version.
     VersionMismatch = "version_mismatch", 412, "The service has changed since it was read";
     /// The body is larger than the bound.

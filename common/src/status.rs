@@ -21,6 +21,8 @@ pub enum ReplicaState {
     Starting,
     /// The container runs.
     Running,
+    /// Its process ended with 0, and its restart policy leaves it at that: it is done.
+    Complete,
     /// The container is being stopped and removed.
     Stopping,
     /// The container is gone.
@@ -40,12 +42,13 @@ pub enum Owner {
 
 impl ReplicaState {
     /// Every state, in the order of a replica's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Assigned,
         Self::Pulling,
         Self::Starting,
         Self::Running,
+        Self::Complete,
         Self::Stopping,
         Self::Stopped,
         Self::Failed,
@@ -66,16 +69,17 @@ impl ReplicaState {
     /// ```
     #[must_use]
     pub const fn mover(self, to: Self) -> Option<Owner> {
-        use ReplicaState::{Assigned, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
+        use ReplicaState::{Assigned, Complete, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
         match (self, to) {
             (Pending, Assigned | Failed) => Some(Owner::Master),
-            (Assigned, Pulling | Starting | Running | Stopping | Stopped | Failed)
-            | (Pulling, Starting | Running | Stopping | Stopped | Failed)
-            | (Starting, Running | Stopping | Stopped | Failed)
-            | (Running, Stopping | Stopped | Failed)
+            (Assigned, Pulling | Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Pulling, Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Starting, Running | Complete | Stopping | Stopped | Failed)
+            | (Running, Complete | Stopping | Stopped | Failed)
+            | (Complete, Stopping | Stopped | Failed)
             | (Stopping, Stopped | Failed)
             | (Failed, Stopping | Stopped) => Some(Owner::Agent),
-            (Pending | Assigned | Pulling | Starting | Running | Stopping | Stopped | Failed, _) => None,
+            (Pending | Assigned | Pulling | Starting | Running | Complete | Stopping | Stopped | Failed, _) => None,
         }
     }
 }

@@ -14,6 +14,7 @@ macro_rules! profiles {
 // Together 3,000 seeds: about a minute on two cores.
 profiles! {
     calm: 100,
+    rollouts: 300,
     messages: 350,
     crashes: 350,
     hosts: 350,
@@ -69,6 +70,8 @@ planted! {
     drain_stops_first: DrainStopsFirst by crashes,
     imports_forgotten: ImportsForgotten by hosts,
     misses_master: MissesMaster by hosts,
+    crashes_are_good: CrashesAreGood by rollouts,
+    forgets_replaced: ForgetsReplaced by rollouts,
 }
 
 /// Seeds of bugs that the simulator has found, each fixed since. With its fix

@@ -106,6 +106,28 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
 }
 
 #[actix_rt::test]
+async fn every_replica_shows_the_address_that_it_really_has() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let ports = json!([{"target": 80}, {"target": 53, "published": 5353, "protocol": "udp", "host_ip": "127.0.0.9"}]);
+    let spec = json!({"image": "nginx:1", "replicas": 2, "ports": ports});
+    assert_eq!(api.call("PUT", "/v1/services/web?wait=10s", spec).await.body["converged"], true);
+    let nodes = api.get("/v1/nodes").await.body["nodes"].clone();
+    let shown = api.get("/v1/services/web").await.body;
+    for replica in shown["replica_states"].as_array().unwrap() {
+        let node = nodes.as_array().unwrap().iter().find(|node| node["name"] == replica["node"]).unwrap();
+        let chosen = replica["ports"].as_array().unwrap().iter().find(|port| port["target"] == 80).unwrap()["published"].clone();
+        let wanted = [format!("{}:{chosen}->80/tcp", node["address"].as_str().unwrap()), "127.0.0.9:5353->53/udp".to_owned()];
+        let mut addresses: Vec<String> = serde_json::from_value(replica["addresses"].clone()).unwrap();
+        addresses.sort_by_key(|address| address.ends_with("udp"));
+        assert_eq!(addresses, wanted, "{shown:#}");
+    }
+    let listed = api.get("/v1/services/web/replicas").await.body;
+    assert_eq!(listed["replicas"][0]["addresses"].as_array().unwrap().len(), 2, "{listed:#}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_rebalance_moves_replicas_to_a_host_that_has_come() {
     let mut cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
     let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4});

@@ -191,6 +191,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let (tell, told) = oneshot::channel();
     let (host_changed, commit, lead) = (scheduler.clone().recipient(), store.clone().recipient(), store.clone().recipient());
     let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
+    let history_limit = config.history_limit as usize;
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
         // The two know each other: the membership says what is true of hosts, the cluster carries it on.
         let cluster = ctx.address();
@@ -212,6 +213,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
             view: shown,
             stats: counted,
             push_timeout,
+            history_limit,
         };
         ClusterActor::new(core, recovered, outlets)
     });

@@ -9,6 +9,7 @@ use std::{
 use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Layers, Preset, Program, Secret, Value, load},
     logging,
+    spec::MAX_HISTORY,
 };
 
 /// The port of the API, as docker-shef's.
@@ -37,6 +38,8 @@ pub struct MasterConfig {
     pub brake_release_after_ms: u64,
     /// How long a flapping host has to be up before it takes replicas, in milliseconds.
     pub flap_hold_ms: u64,
+    /// How many earlier generations of a service are kept to go back to.
+    pub history_limit: u32,
     /// How long a push to an agent may take, in milliseconds.
     pub push_timeout_ms: u64,
     /// How long a write request waits for the store, in milliseconds.
@@ -151,6 +154,13 @@ const KEYS: &[Key] = &[
         default: "300000",
         env: &[],
         doc: "How long a host that went down three times within ten minutes has to be up before it takes new replicas.",
+    },
+    Key {
+        name: "history_limit",
+        kind: Kind::Integer { min: 0, max: MAX_HISTORY as u64, unit: "generations" },
+        default: "10",
+        env: &[],
+        doc: "How many earlier generations of a service are kept to go back to.",
     },
     Key {
         name: "push_timeout_ms",
@@ -312,6 +322,7 @@ impl MasterConfig {
             brake_share_percent: effective.integer_u32("brake_share_percent"),
             brake_release_after_ms: effective.integer("brake_release_after_ms"),
             flap_hold_ms: effective.integer("flap_hold_ms"),
+            history_limit: effective.integer_u32("history_limit"),
             push_timeout_ms: effective.integer("push_timeout_ms"),
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),

@@ -3,12 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network};
+use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network, status::PublishedPort};
 
 mod console;
 mod processes;
@@ -24,6 +25,9 @@ use super::{
 
 /// Events that a slow listener may lag behind; one that lags further is told to look anew.
 const EVENT_BUFFER: usize = 256;
+
+/// Ports that the engine chooses lie above this, as Docker's do.
+const FIRST_CHOSEN_PORT: u16 = 32_767;
 
 /// How a fake engine behaves.
 #[derive(Debug, Clone, Default)]
@@ -277,7 +281,18 @@ impl Engine for FakeEngine {
             }
             state.next_id += 1;
             let id = format!("{:064x}", state.next_id);
-            let container = Container::new(id.clone(), name.clone(), order.labels, ContainerState::Created, order.policy);
+            // What the engine chooses is told apart from what was asked for, and never the same twice.
+            let chosen = FIRST_CHOSEN_PORT.saturating_add(u16::try_from(state.next_id).unwrap_or(u16::MAX));
+            let ports = order.template.ports.iter().map(|port| PublishedPort {
+                target: port.target,
+                protocol: port.protocol,
+                host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                published: port.published.unwrap_or(chosen),
+            });
+            let container = Container {
+                ports: ports.collect(),
+                ..Container::new(id.clone(), name.clone(), order.labels, ContainerState::Created, order.policy)
+            };
             state.processes.made(&id, &image);
             state.containers.insert(name, container);
             Ok(id)

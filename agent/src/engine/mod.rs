@@ -167,6 +167,8 @@ pub struct Container {
     pub labels: HashMap<String, String>,
     /// What it does.
     pub state: ContainerState,
+    /// The code with which its process ended, if it has ended.
+    pub exit_code: Option<i64>,
     /// What the engine's health check says of it.
     pub check: Check,
     /// Who starts it again.
@@ -202,7 +204,17 @@ impl Container {
         policy: RestartPolicy,
     ) -> Self {
         let (id, name) = (id.into(), name.into());
-        Self { id, name, labels, state, check: Check::None, policy, ports: Vec::new(), addresses: BTreeMap::new() }
+        Self {
+            id,
+            name,
+            labels,
+            state,
+            exit_code: None,
+            check: Check::None,
+            policy,
+            ports: Vec::new(),
+            addresses: BTreeMap::new(),
+        }
     }
 
     /// The assignment it was made for, if it belongs to `cluster`.

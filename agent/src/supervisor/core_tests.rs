@@ -2,6 +2,7 @@
 
 mod crashes;
 mod engine;
+mod policies;
 mod silence;
 mod world;
 

@@ -11,6 +11,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::ReplicaId,
     protocol::Assignment,
+    spec::Restart,
     status::{ReplicaState, ReplicaStatus},
 };
 
@@ -163,7 +164,7 @@ impl Replica {
             return None;
         }
         match (self.wish, &self.seen) {
-            (Wish::Run, _) if self.status.state == ReplicaState::Failed => None,
+            (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => None,
             (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
@@ -209,6 +210,11 @@ impl Replica {
         self.status.state == ReplicaState::Stopped && self.busy.is_none()
     }
 
+    /// What its spec says about the end of its process.
+    pub(super) fn rule(&self) -> Restart {
+        self.assignment.as_ref().map(|assignment| assignment.template.restart).unwrap_or_default()
+    }
+
     pub fn container_id(&self) -> Option<&str> {
         match &self.seen {
             Seen::Present { id, .. } => Some(id),
@@ -230,6 +236,8 @@ impl Replica {
             Wish::Run => {
                 self.restart_at = None;
                 if matches!(before, Wish::Rest { .. }) {
+                    // We have stopped it: its end is none that its restart policy judges.
+                    self.restart_at = (!self.rule().is_default()).then_some(now.mono);
                     self.status.reason = None;
                 } else if before != Wish::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
@@ -279,11 +287,20 @@ impl Replica {
                 self.vitals.ended();
             }
         }
+        if let Some(container) = container
+            && self.has_ended_by_rule(container)
+        {
+            self.end_by_rule(container.exit_code.unwrap_or(-1), now);
+        }
         let was_up = self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
         if self.wish == Wish::Run && was_up && self.busy.is_none() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
+                }
+                // What its spec's own rule has judged waits for its time.
+                Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
+                    self.not_before = self.restart_at.unwrap_or(now.mono);
                 }
                 Seen::Present { state: ContainerState::Exited, .. } if self.restarts.is_ours() && !was_steady => {
                     self.await_restart(now);
@@ -329,7 +346,8 @@ impl Replica {
             }
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
-                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() {
+                let by_rule = !self.rule().is_default();
+                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() && !by_rule {
                     self.repair("its container was stopped and is started again", now);
                 }
             }
@@ -357,11 +375,12 @@ impl Replica {
             self.exit_checks = 0;
             self.judge(now);
         }
-        self.restarts.tick(now.mono);
+        let rule = self.rule();
+        self.restarts.tick(&rule, now.mono);
     }
 
     /// When to call [`Replica::tick`] at the latest.
     pub fn wakes_at(&self) -> Option<MonoMs> {
-        [self.settles_at, self.restarts.wakes_at()].into_iter().flatten().min()
+        [self.settles_at, self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
     }
 }

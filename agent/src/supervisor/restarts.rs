@@ -5,12 +5,16 @@
 //! container that crash-loops is therefore taken over: its policy becomes `no`,
 //! and the agent restarts it, ever more slowly. Once it has stayed up it is
 //! handed back. The policy in the engine is the only record of who owns it.
+//!
+//! A container whose spec says more than "always" is the agent's from its
+//! creation to its end: no engine knows delays, windows and an end that is meant.
 
 use std::collections::VecDeque;
 
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs},
+    spec::{Restart, RestartCondition},
 };
 
 use crate::engine::RestartPolicy;
@@ -36,13 +40,26 @@ enum Owner {
 }
 
 /// What follows when a process has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AfterEnd {
     /// The engine starts it again.
     EngineRestarts,
     /// We start it again, not before this.
     RestartAt(MonoMs),
+    /// It has done what it was to do.
+    Complete,
+    /// It is not started again, for this reason.
+    GivenUp(String),
 }
+
+/// Who is to restart the container of a spec that says `rule`.
+#[must_use]
+pub(super) fn policy_for(rule: &Restart) -> RestartPolicy {
+    if rule.is_default() { RestartPolicy::UnlessStopped } else { RestartPolicy::Never }
+}
+
+/// Between the end of a process and its first restart by us, where the spec names no delay.
+const FIRST_DELAY: DurationMs = DurationMs(100);
 
 /// A container's starts and ends, as far as they decide about the next start.
 #[derive(Debug, Clone)]
@@ -57,6 +74,8 @@ pub(super) struct Restarts {
     delays: u32,
     /// The latest restarts, at most [`MOST_RESTARTS`].
     recent: VecDeque<MonoMs>,
+    /// The restarts that count against the spec's bound, at most as many as it allows.
+    attempts: VecDeque<MonoMs>,
 }
 
 impl Restarts {
@@ -70,12 +89,14 @@ impl Restarts {
             quick_ends: 0,
             delays: 0,
             recent: VecDeque::new(),
+            attempts: VecDeque::new(),
         }
     }
 
-    /// The container was made anew, with the engine as its owner.
-    pub fn created(&mut self) {
-        (self.owner, self.due, self.up_since, self.was_up) = (Owner::Engine, None, None, false);
+    /// The container was made anew, with the owner that `rule` calls for.
+    pub fn created(&mut self, rule: &Restart) {
+        let owner = if rule.is_default() { Owner::Engine } else { Owner::Agent };
+        (self.owner, self.due, self.up_since, self.was_up) = (owner, None, None, false);
     }
 
     /// The engine says what its policy is.
@@ -105,6 +126,11 @@ impl Restarts {
         self.owner == Owner::Agent
     }
 
+    /// Whether its process ends quickly, again and again.
+    pub const fn crash_loops(&self) -> bool {
+        self.quick_ends >= QUICK_ENDS
+    }
+
     /// What the engine's policy is to become, if it is to change.
     pub const fn due(&self) -> Option<RestartPolicy> {
         self.due
@@ -128,6 +154,47 @@ impl Restarts {
     pub fn down(&mut self, now: MonoMs) -> bool {
         self.was_up = true;
         self.up_since.take().is_some_and(|since| now - since >= QUICK)
+    }
+
+    /// Its process has ended with this code, and its spec says more than "always".
+    pub fn ended_by_rule(&mut self, exit_code: i64, rule: &Restart, now: MonoMs) -> AfterEnd {
+        match self.up_since.take().map(|since| now - since) {
+            Some(up) if up < QUICK => self.quick_ends = self.quick_ends.saturating_add(1),
+            Some(_) => (self.quick_ends, self.delays) = (0, 0),
+            None => {}
+        }
+        self.was_up = true;
+        self.owner = Owner::Agent;
+        self.due = None;
+        match rule.condition {
+            RestartCondition::Never | RestartCondition::OnFailure if exit_code == 0 => return AfterEnd::Complete,
+            RestartCondition::Never => {
+                return AfterEnd::GivenUp(format!("exited with code {exit_code}; its restart condition is never"));
+            }
+            RestartCondition::OnFailure | RestartCondition::Always => {}
+        }
+        let window = DurationMs(rule.window_ms.into());
+        if rule.max_attempts > 0 {
+            self.attempts.retain(|at| window == DurationMs(0) || now - *at < window);
+            let made = self.attempts.len();
+            if made >= rule.max_attempts as usize {
+                return AfterEnd::GivenUp(format!(
+                    "exited with code {exit_code} after {made} restarts, as many as max_attempts allows"
+                ));
+            }
+        }
+        let at = self.next_by_rule(rule, now);
+        if rule.max_attempts > 0 {
+            self.attempts.push_back(at);
+        }
+        AfterEnd::RestartAt(at)
+    }
+
+    /// The first restart comes after the spec's delay; further ones of a process that ends quickly come
+    /// ever more slowly, as [`Restarts::next_restart`] has them, if that is later.
+    fn next_by_rule(&mut self, rule: &Restart, now: MonoMs) -> MonoMs {
+        let delay = now + DurationMs(rule.delay_ms.into()).max(FIRST_DELAY);
+        if self.quick_ends < QUICK_ENDS { delay } else { delay.max(self.next_restart(now)) }
     }
 
     /// Its process has ended.
@@ -164,13 +231,15 @@ impl Restarts {
     }
 
     /// When to call [`Restarts::tick`] at the latest.
-    pub fn wakes_at(&self) -> Option<MonoMs> {
-        self.up_since.filter(|_| self.owner == Owner::Agent && self.due.is_none()).map(|since| since + HANDED_BACK_AFTER)
+    pub fn wakes_at(&self, rule: &Restart) -> Option<MonoMs> {
+        self.up_since
+            .filter(|_| rule.is_default() && self.owner == Owner::Agent && self.due.is_none())
+            .map(|since| since + HANDED_BACK_AFTER)
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: MonoMs) {
-        if self.wakes_at().is_some_and(|at| at <= now) {
+    pub fn tick(&mut self, rule: &Restart, now: MonoMs) {
+        if self.wakes_at(rule).is_some_and(|at| at <= now) {
             self.due = Some(RestartPolicy::UnlessStopped);
         }
     }
@@ -205,7 +274,7 @@ mod tests {
     impl Model {
         fn new() -> Self {
             let mut rules = Restarts::new();
-            rules.created();
+            rules.created(&Restart::default());
             Self {
                 now: 1_000,
                 rules,
@@ -241,6 +310,7 @@ mod tests {
             match self.rules.ended(MonoMs(self.now)) {
                 AfterEnd::EngineRestarts => self.look_at = Some(self.now + 65_000),
                 AfterEnd::RestartAt(at) => self.agent_at = Some(at.0),
+                after @ (AfterEnd::Complete | AfterEnd::GivenUp(_)) => panic!("no rule says {after:?}"),
             }
         }
 
@@ -253,7 +323,7 @@ mod tests {
                 if let (Some(policy), None) = (self.rules.due(), self.change) {
                     self.change = Some((self.now + latency(), policy));
                 }
-                let hand_back = self.rules.wakes_at().map(|at| at.0);
+                let hand_back = self.rules.wakes_at(&Restart::default()).map(|at| at.0);
                 let change_at = self.change.map(|(at, _)| at);
                 let next = [self.engine_at, self.agent_at, change_at, self.look_at, self.ends_at, hand_back];
                 let Some(next) = next.into_iter().flatten().min() else { panic!("nobody restarts it: {:?}", self.rules) };
@@ -276,7 +346,7 @@ mod tests {
                         self.agent_at = Some(self.rules.next_restart(MonoMs(self.now)).0);
                     }
                 } else {
-                    self.rules.tick(MonoMs(self.now));
+                    self.rules.tick(&Restart::default(), MonoMs(self.now));
                 }
             }
         }
@@ -319,7 +389,7 @@ mod tests {
     #[test]
     fn one_quick_end_is_the_engines_to_mend_and_the_second_is_not() {
         let mut rules = Restarts::new();
-        rules.created();
+        rules.created(&Restart::default());
         rules.up(MonoMs(0));
         assert_eq!((rules.ended(MonoMs(500)), rules.due()), (AfterEnd::EngineRestarts, None));
         rules.up(MonoMs(600));
@@ -330,7 +400,7 @@ mod tests {
         let waits: Vec<u64> = (0..6)
             .map(|_| match rules.ended(MonoMs(2_000)) {
                 AfterEnd::RestartAt(at) => (at.0 - 2_000) / 1_000,
-                AfterEnd::EngineRestarts => 0,
+                AfterEnd::EngineRestarts | AfterEnd::Complete | AfterEnd::GivenUp(_) => 0,
             })
             .collect();
         assert_eq!(waits, [10, 20, 40, 80, 160, 300]);
@@ -339,7 +409,7 @@ mod tests {
     #[test]
     fn ends_that_are_far_apart_are_no_crash_loop() {
         let mut rules = Restarts::new();
-        rules.created();
+        rules.created(&Restart::default());
         for n in 0..50 {
             rules.up(MonoMs(n * 20_000));
             assert_eq!(rules.ended(MonoMs(n * 20_000 + 10_000)), AfterEnd::EngineRestarts);

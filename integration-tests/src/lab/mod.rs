@@ -8,7 +8,6 @@ pub mod master;
 pub mod process;
 pub mod redis;
 pub mod registry;
-pub mod rootfs;
 pub mod shef;
 pub mod socket;
 pub mod system;

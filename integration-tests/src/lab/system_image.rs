@@ -21,7 +21,7 @@ use super::{engine::LabEngine, registry::LabRegistry, shef::binary};
 /// The base of both images.
 const BASE: &str = "shef-lab/base:1";
 /// The image of shef, and the same once more with another label: what an upgrade goes to.
-const SHEF: [&str; 2] = ["shef-lab/shef:one", "shef-lab/shef:two"];
+const SHEF: [&str; 2] = ["shef-lab/shef:1", "shef-lab/shef:2"];
 /// The image of Redis.
 const REDIS: &str = "shef-lab/redis:1";
 /// Whom the Redis image runs as, as the official one does in the end.
@@ -72,7 +72,7 @@ impl SystemImages {
         let packed = context.path().join("target/release/shef");
         run(Command::new("strip").arg("-o").arg(&packed).arg(binary())).await;
         engine.import(BASE, &base(&packed), Vec::new()).await;
-        for (tag, revision) in SHEF.iter().zip(["one", "two"]) {
+        for (tag, revision) in SHEF.iter().zip(["1", "2"]) {
             let base = format!("BASE_IMAGE={BASE}");
             let revision = format!("REVISION={revision}");
             let arguments = ["--target", "packed", "--build-arg", &base, "--build-arg", &revision];
@@ -95,12 +95,12 @@ impl SystemImages {
         [SHEF[0], SHEF[1], REDIS]
     }
 
-    /// Pushes them to `registry` through an engine that reaches it, and takes them away from the engine again.
+    /// Pushes them to `registry`, as `shef:1`, `shef:2` and `redis:7`, through an engine that reaches it, and takes them away from the engine again.
     ///
     /// # Panics
     /// If engine or registry refuse.
     pub async fn push(&self, docker: &Docker, registry: &LabRegistry) -> Pushed {
-        let names = ["shef:one", "shef:two", "redis:7"];
+        let names = ["shef:1", "shef:2", "redis:7"];
         for (source, name) in self.load(docker).await.into_iter().zip(names) {
             registry.push(docker, source, name).await;
             docker.remove_image(source, None::<RemoveImageOptions>, None).await.expect("the name is gone");

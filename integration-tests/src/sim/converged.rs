@@ -44,6 +44,7 @@ impl World {
             }
         }
         self.operator_leaves();
+        self.user_leads();
         self.at(1_000, Ev::Look);
     }
 
@@ -112,7 +113,8 @@ impl World {
                     placed.is_some_and(|placed| placed.node == self.hosts[*n].node && placed.generation == record.generation);
                 let current = assignment.template == record.spec.template || self.rules.store_lost;
                 if !fits || !current {
-                    return Err(format!("{} runs, but {name} has it otherwise", assignment.replica));
+                    let words = master.services_shown.get(name).map(|shown| shown.missing.join("; ")).unwrap_or_default();
+                    return Err(format!("{} runs, but {name} has it otherwise: {words}", assignment.replica));
                 }
             }
             let shown = master.services_shown.get(name).ok_or_else(|| format!("{name} is not shown"))?;

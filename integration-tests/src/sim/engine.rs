@@ -19,6 +19,8 @@ use super::{
 
 /// Images with this in their name cannot be had until the faults stop.
 pub const BAD_IMAGE: &str = "missing";
+/// Images of this name are there, but their processes end soon after every start, until the faults stop.
+pub const CRASHING_IMAGE: &str = "crashing";
 
 /// A host's engine and containers.
 #[derive(Debug, Default)]
@@ -278,6 +280,27 @@ impl World {
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
         self.rules_runs(container);
         self.engine_tells(host, container, EventKind::Started);
+        self.crashes_soon(host, container);
+    }
+
+    fn crashes_soon(&mut self, host: usize, container: &Container) {
+        let cluster = self.hosts[host].ledger.cluster.as_ref();
+        let assignment = cluster.and_then(|cluster| container.assignment(cluster));
+        let crashes = assignment.is_some_and(|assignment| assignment.template.image.pinned().contains(CRASHING_IMAGE));
+        if self.faults && crashes {
+            let delay = self.rng.u64(50..600);
+            self.at(delay, Ev::Crashes { host, id: container.id.clone() });
+        }
+    }
+
+    /// A container of an image that crashes does so.
+    pub fn crashes(&mut self, host: usize, id: &str) {
+        if let Ok(container) = self.hosts[host].engine.by_id(id)
+            && self.faults
+            && container.state == ContainerState::Running
+        {
+            self.container_exits(host, &container);
+        }
     }
 
     fn container_stops(&mut self, host: usize, container: &Container) {
@@ -338,6 +361,7 @@ impl World {
         if let Some(container) = waiting {
             self.hosts[host].engine.set(name, ContainerState::Running);
             self.engine_tells(host, &container, EventKind::Started);
+            self.crashes_soon(host, &container);
         }
     }
 

@@ -23,6 +23,7 @@ mod net;
 mod operator;
 mod plant;
 mod profile;
+mod rollouts;
 mod rules;
 mod run;
 mod silence;

@@ -40,11 +40,15 @@ pub enum Plant {
     ImportsForgotten,
     /// An agent does not notice that a master answers, and stops what is to run on.
     MissesMaster,
+    /// A replica that crashes counts as good in between.
+    CrashesAreGood,
+    /// A rollback leaves those slots as they are that were replaced already.
+    ForgetsReplaced,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -63,5 +67,7 @@ impl Plant {
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
         Self::MissesMaster,
+        Self::CrashesAreGood,
+        Self::ForgetsReplaced,
     ];
 }

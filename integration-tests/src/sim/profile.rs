@@ -62,6 +62,8 @@ pub struct Profile {
     pub store_slow: u32,
     /// A service's image is one that no registry has, until the faults stop.
     pub bad_image: u32,
+    /// A service's image is one whose processes end soon after every start, until the faults stop.
+    pub crashing_image: u32,
     /// What comes on its own, by weight.
     pub chaos: &'static [(Chaos, u32)],
     /// How long, on average, between two of those, in milliseconds.
@@ -77,6 +79,11 @@ impl Profile {
     #[must_use]
     pub fn calm() -> Self {
         Self { name: "calm", ..Self::default() }
+    }
+    /// Nothing fails but what users bring: images that cannot be had and images that crash.
+    #[must_use]
+    pub fn rollouts() -> Self {
+        Self { name: "rollouts", bad_image: 150, crashing_image: 250, ..Self::default() }
     }
     /// Messages lost, late, doubled and reordered.
     #[must_use]
@@ -119,6 +126,7 @@ impl Profile {
             engine_refuses: 20,
             ledger_fails: 30,
             bad_image: 200,
+            crashing_image: 100,
             chaos: &[
                 (Chaos::EngineAway, 2),
                 (Chaos::StreamEnds, 2),
@@ -186,6 +194,7 @@ impl Profile {
             store_not_done: 15,
             store_slow: 10,
             bad_image: 100,
+            crashing_image: 50,
             chaos: &[
                 (Chaos::CrashMaster, 3),
                 (Chaos::CrashAgent, 3),
@@ -215,6 +224,7 @@ impl Profile {
     pub fn all() -> Vec<Self> {
         vec![
             Self::calm(),
+            Self::rollouts(),
             Self::messages(),
             Self::crashes(),
             Self::hosts(),

@@ -15,7 +15,7 @@ use shef_master::{
     store::{Key, Led, StoreError, Write, WriteOutcome},
 };
 
-use super::{engine::is_up, master::Master, world::World};
+use super::{engine::is_up, master::Master, rollouts::is_as_asked, world::World};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
@@ -148,6 +148,7 @@ impl World {
         let record = new.as_ref().map(|(_, record)| record);
         self.check_spec(name, old.as_ref(), record);
         self.check_dropped(name, old.as_ref(), record);
+        self.check_rollout(name, old.as_ref(), record);
         self.rules_placed(old.as_ref(), record);
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
@@ -266,7 +267,12 @@ impl World {
             let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
             let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
             let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
-            let ordered = || self.is_overdue(master, &replica.node) || self.is_left_behind(&replica.node, &replica.id);
+            // An update that stops first; and a new replica that failed its trial.
+            let turned = record.stops_first() && replica.generation != record.target(replica.slot);
+            let tried = |record: &ServiceRecord| record.rollout.as_ref().map_or(0, shef_master::service::Rollout::failed);
+            let failed = self.rules.stored.get(name).is_some_and(|(_, stored)| tried(record) > tried(stored));
+            let ordered =
+                || turned || failed || self.is_overdue(master, &replica.node) || self.is_left_behind(&replica.node, &replica.id);
             if !kept && may_run && up && !replaced() && !ordered() {
                 return self
                     .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
@@ -325,14 +331,21 @@ impl World {
             let Some((version, record)) = self.rules.log.get(name).and_then(|log| log.get(*at)) else { continue };
             let fits = match (request, record) {
                 (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
-                    !record.deleted && record.spec == *spec
+                    !record.deleted && is_as_asked(&record.spec, spec)
                 }
                 (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
                 (Request::Change { change, .. }, Some(record)) => {
                     !record.deleted && change.replicas().is_none_or(|replicas| record.spec.replicas == replicas)
                 }
-                (Request::Import { .. } | Request::Rebalance { .. }, _) => true,
+                (
+                    Request::Import { .. }
+                    | Request::Rebalance { .. }
+                    | Request::Lead { .. }
+                    | Request::Restart { .. }
+                    | Request::RollBack { .. },
+                    _,
+                ) => true,
                 (_, None) => false,
             };
             // One that a crash left unanswered may have gone into the same commit.
@@ -409,7 +422,9 @@ impl World {
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
         let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
-        let most = (replicas + ever.div_ceil(4).max(1)) as usize;
+        let log = self.rules.log.get(name.as_str()).into_iter().flatten();
+        let parallel = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.update.parallelism)).max().unwrap_or(1);
+        let most = (replicas + ever.div_ceil(4).max(parallel)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
         }

@@ -10,7 +10,7 @@ use shef_common::{
 use shef_master::service::{Accepted, Expect, Refused, Request};
 
 use super::{
-    engine::BAD_IMAGE,
+    engine::{BAD_IMAGE, CRASHING_IMAGE},
     master::{CLUSTER, Mail},
     world::{Ev, World},
 };
@@ -70,6 +70,9 @@ impl World {
         let moves = self.profile.operators && self.chance(80);
         let request = match self.rng.u32(0..10) {
             _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
+            0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
+            2 if known && self.chance(300) => Request::Restart { expect },
+            2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() },
             0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
             4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },
@@ -82,7 +85,14 @@ impl World {
     fn spec(&mut self, name: &ServiceName, replicas: u32) -> ServiceSpec {
         let bad = self.fault(self.profile.bad_image);
         self.user.updates += 1;
-        let image = if bad { format!("{BAD_IMAGE}:{}", self.user.updates) } else { format!("app:{}", self.rng.u32(0..3)) };
+        let crashes = self.fault(self.profile.crashing_image);
+        let image = if crashes {
+            format!("{CRASHING_IMAGE}:{}", self.user.updates)
+        } else if bad {
+            format!("{BAD_IMAGE}:{}", self.user.updates)
+        } else {
+            format!("app:{}", self.rng.u32(0..3))
+        };
         let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
@@ -93,6 +103,7 @@ impl World {
             } else {
                 Rebalance::Off
             },
+            update: self.drawn_update(),
             ..ServiceSpec::of(name.clone(), replicas, template)
         }
     }
@@ -109,7 +120,7 @@ impl World {
         OnDisconnect::StopAfter { seconds }
     }
 
-    fn ask_for(&mut self, name: ServiceName, request: Request) {
+    pub(super) fn ask_for(&mut self, name: ServiceName, request: Request) {
         let user = &mut self.user;
         match &request {
             Request::Create { spec, .. } | Request::Put { spec, .. } => {
@@ -125,7 +136,11 @@ impl World {
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
             }
-            Request::Import { .. } | Request::Rebalance { .. } => {}
+            Request::Import { .. }
+            | Request::Rebalance { .. }
+            | Request::Lead { .. }
+            | Request::Restart { .. }
+            | Request::RollBack { .. } => {}
         }
         user.next += 1;
         let number = user.next;
@@ -161,6 +176,9 @@ fn request_word(request: &Request) -> String {
         Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
+        Request::Lead { lead, expect } => format!("{lead:?} the rollout {expect:?}"),
+        Request::Restart { expect } => format!("restart {expect:?}"),
+        Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),
         Request::Import { .. } => "import".to_owned(),
     }
 }

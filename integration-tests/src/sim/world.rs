@@ -49,6 +49,8 @@ pub enum Ev {
     Engine { host: usize, inc: u64, call: EngineCall },
     /// An engine starts a container again whose process ended.
     EngineRestarts { host: usize, name: String },
+    /// The process of a container ends, as it does after every start.
+    Crashes { host: usize, id: String },
     /// A message reaches its destination.
     Request { call: u64, body: Rc<Body> },
     /// An answer reaches the caller.
@@ -272,6 +274,7 @@ impl World {
             Ev::LedgerWrite { host, inc, ledger, fails } => self.ledger_write(host, inc, *ledger, fails),
             Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),
             Ev::EngineRestarts { host, name } => self.engine_restarts(host, &name),
+            Ev::Crashes { host, id } => self.crashes(host, &id),
             Ev::Request { call, body } => self.request_arrives(call, &body),
             Ev::Answer { call, reply } => self.answer_arrives(call, reply),
             Ev::CallLimit { call } => self.answer_arrives(call, Reply::None),

@@ -52,7 +52,7 @@ async fn the_image_runs_a_master_as_nobody_and_tells_its_health_and_redis_beside
     let config = found.config.unwrap();
     let labels = config.labels.unwrap();
     let label = |name: &str| labels.get(&format!("org.opencontainers.image.{name}")).map(String::as_str);
-    assert_eq!((label("title"), label("licenses"), label("revision")), (Some("shef"), Some("MIT OR Apache-2.0"), Some("one")));
+    assert_eq!((label("title"), label("licenses"), label("revision")), (Some("shef"), Some("MIT OR Apache-2.0"), Some("1")));
     assert_eq!(config.entrypoint, Some(words(&["/usr/local/bin/shef"])));
 
     let (redis_port, port) = (free_port().to_string(), free_port());

@@ -6,9 +6,9 @@ use serde_json::json;
 use shef_integration_tests::lab::{
     lan::bare::{BOOTSTRAP, Bare},
     process::Process,
-    rootfs::rootfs,
     shef::binary,
     socket::{BUSYBOX, Seen},
+    system_image::SystemImages,
     wait::{until, until_within},
 };
 
@@ -16,29 +16,17 @@ use shef_integration_tests::lab::{
 const HEALED: Duration = Duration::from_secs(5);
 const PARTS: [&str; 3] = ["shef-redis", "shef-master", "shef-agent"];
 
-/// Makes the images in host 1's engine and pushes them: shef under two tags, a Redis, a service's.
-async fn images(lab: &Bare) {
+/// Pushes what the hosts are to pull: shef under two tags, a Redis, a service's image.
+pub async fn images(lab: &Bare) {
     let engine = lab.hosts[0].socket();
-    let shef = rootfs(&[(binary(), "/usr/local/bin/shef")], &["/tmp", "/var/lib/shef"]);
-    for tag in ["1", "2"] {
-        let changes = vec!["ENTRYPOINT [\"/usr/local/bin/shef\"]".to_owned(), format!("LABEL version={tag}")];
-        engine.import(&format!("lab/shef:{tag}"), &shef, changes).await;
-        lab.registry.push(&engine.client(), &format!("lab/shef:{tag}"), &format!("shef:{tag}")).await;
-    }
-    let programs = [("/usr/bin/redis-server", "/usr/bin/redis-server"), ("/usr/bin/redis-cli", "/usr/bin/redis-cli")];
-    let programs = programs.map(|(from, to)| (Path::new(from), to));
-    let path = vec!["ENV PATH=/usr/bin".to_owned(), "CMD [\"redis-server\"]".to_owned()];
-    engine.import("lab/redis:7", &rootfs(&programs, &["/data", "/tmp"]), path).await;
-    lab.registry.push(&engine.client(), "lab/redis:7", "redis:7").await;
+    SystemImages::get().await.push(&engine.client(), &lab.registry).await;
     engine.import_busybox().await;
     lab.registry.push(&engine.client(), BUSYBOX, "busybox:1").await;
-    for image in ["lab/shef:1", "lab/shef:2", "lab/redis:7", BUSYBOX] {
-        lab.docker(1, &["rmi", image]).await.unwrap();
-    }
+    lab.docker(1, &["rmi", BUSYBOX]).await.unwrap();
 }
 
 /// Host 1 with Redis, master and agent.
-async fn first(lab: &Bare, tag: &str) {
+pub async fn first(lab: &Bare, tag: &str) {
     let redis = lab.registry.image("redis:7");
     lab.bootstrap(1, &lab.registry.image(tag), &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &redis)]).await.unwrap();
 }
@@ -48,19 +36,18 @@ async fn further(lab: &Bare, n: usize, tag: &str) {
     lab.bootstrap(n, &lab.registry.image(tag), &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
 }
 
-async fn says(lab: &Bare, n: usize, words: &str) {
+pub async fn says(lab: &Bare, n: usize, words: &str) {
     let limit = Duration::from_secs(90);
     let told = tokio::time::timeout(limit, async {
         while !lab.log(n).await.contains(words) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    if told.await.is_err() {
-        panic!("the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
-    }
+    let told = told.await;
+    assert!(told.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
 }
 
-async fn hosts_ready(lab: &Bare, count: usize) {
+pub async fn hosts_ready(lab: &Bare, count: usize) {
     let mut last = String::new();
     let ready = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
@@ -89,14 +76,14 @@ async fn hosts_ready(lab: &Bare, count: usize) {
     }
 }
 
-async fn deploy(lab: &Bare, replicas: usize) {
+pub async fn deploy(lab: &Bare, replicas: usize) {
     let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
 
 /// Every container of services, over all hosts, by name.
-async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
+pub async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
     let mut all = BTreeMap::new();
     for host in &lab.hosts {
         all.extend(host.socket().managed().await);
@@ -125,6 +112,11 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
     let state = lab.api(1).get("/state").await.body;
     let nodes = state["nodes"].as_array().unwrap();
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{state:#}");
+
+    for name in [BOOTSTRAP, "shef-master", "shef-agent"] {
+        let health = ["inspect", "-f", "{{.State.Health.Status}}", name];
+        until(&format!("{name} is healthy"), async || lab.docker(1, &health).await.ok().filter(|said| said == "healthy")).await;
+    }
 
     for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)]
     {
@@ -201,11 +193,17 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
     let upgrade = async {
         for n in [1, 2] {
             lab.docker(n, &["rm", "-f", BOOTSTRAP]).await.unwrap();
-            if n == 1 { first(&lab, "shef:2").await } else { further(&lab, 2, "shef:2").await }
+            if n == 1 {
+                first(&lab, "shef:2").await;
+            } else {
+                further(&lab, 2, "shef:2").await;
+            }
         }
         for (n, name) in [(1, "shef-master"), (1, "shef-agent"), (2, "shef-agent")] {
             until_within(Duration::from_secs(60), &format!("{name} on h{n} is of the second tag"), async || {
-                runs(&lab, n, name).await.filter(|seen| seen.labels.get("version").is_some_and(|version| version == "2"))
+                runs(&lab, n, name)
+                    .await
+                    .filter(|seen| seen.labels.get("org.opencontainers.image.revision").is_some_and(|revision| revision == "2"))
             })
             .await;
         }
@@ -255,6 +253,9 @@ async fn a_redis_that_is_there_is_used_and_what_it_puts_at_stake_is_told() {
     assert_eq!(stored, 1);
 }
 
+/// Variables, what is done before, and what is said.
+type Refusal<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+
 #[actix::test]
 async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let lab = Bare::start(1).await;
@@ -264,7 +265,7 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str());
     let busybox = lab.registry.image("busybox:1");
     let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
-    let refusals: [(&[(&str, &str)], &[&str], &str); 4] = [
+    let refusals: [Refusal<'_>; 4] = [
         (&[("HOST_IP", "192.0.2.7"), redis], &[], "HOST_IP is 192.0.2.7, which is not an address of this host"),
         (&[("SLAVE", "true")], &[], "MASTER_HOST"),
         (&[redis], &squat, "port 8044 of"),

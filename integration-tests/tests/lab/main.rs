@@ -1,6 +1,7 @@
 //! Real hosts, real faults: each test starts hosts in network namespaces, breaks
 //! something, and ends by counting the containers of every engine against the API.
 
+mod backup;
 mod bootstrap;
 mod common;
 mod engines;

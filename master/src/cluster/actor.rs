@@ -64,6 +64,8 @@ pub struct ClusterOutlets {
     pub stats: Arc<Stats>,
     /// How long a push may take.
     pub push_timeout: Duration,
+    /// How many earlier generations a service keeps.
+    pub history_limit: usize,
 }
 
 /// What the store remembers.
@@ -129,10 +131,11 @@ impl ClusterActor {
     fn add_service(
         &mut self,
         name: ServiceName,
-        core: ServiceCore,
+        mut core: ServiceCore,
         initial: Vec<crate::service::ServiceEffect>,
         ctx: &mut Context<Self>,
     ) -> &mut Member {
+        core.keep_generations(self.out.history_limit);
         let out = ServiceOutlets {
             schedule: self.out.schedule.clone(),
             occupy: self.out.occupy.clone(),

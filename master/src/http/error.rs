@@ -47,6 +47,7 @@ impl ApiError {
                 format!("service {name} has version {current} now; read it again and decide anew"),
             ),
             Refused::Invalid(errors) => return Self::fields(errors.clone()),
+            Refused::Conflict(why) => Problem::new(Code::RolloutConflict, format!("service {name}: {why}")),
             Refused::Unchanged => Problem::new(Code::Internal, format!("service {name} has that many replicas already")),
             Refused::NoHost(why) => Problem::new(Code::StoreUnavailable, why.clone()),
             Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),

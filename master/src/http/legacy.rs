@@ -233,6 +233,7 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
         Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
         other @ (Refused::Invalid(_)
         | Refused::VersionMismatch { .. }
+        | Refused::Conflict(_)
         | Refused::Store(_)
         | Refused::Busy
         | Refused::NotLeader) => ApiError::refused(name, &other).into(),

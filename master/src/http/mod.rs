@@ -11,6 +11,7 @@ mod logs;
 mod nodes;
 mod operator;
 mod params;
+mod rollouts;
 mod services;
 mod slices;
 mod spec;
@@ -153,6 +154,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/services/{name}/rebalance")
                 .route(web::post().to(services::rebalance))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/rollout/{lead}")
+                .route(web::post().to(rollouts::lead))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/restart")
+                .route(web::post().to(rollouts::restart))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/rollback")
+                .route(web::post().to(rollouts::rollback))
                 .default_service(web::to(wrong_method)),
         )
         .service(

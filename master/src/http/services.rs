@@ -12,7 +12,7 @@ use shef_common::{
 use super::{Api, ApiError, Place, body, params, spec};
 use crate::service::{Accepted, Request, ServiceState, ServiceView};
 
-type Answer = Result<HttpResponse, ApiError>;
+pub(super) type Answer = Result<HttpResponse, ApiError>;
 
 /// What a write answers.
 #[derive(Serialize)]
@@ -126,7 +126,7 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     Ok(answer(status, &Written { name: &name, generation: accepted.generation, version: accepted.version, converged, missing }))
 }
 
-fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
+pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
     let view =
         api.view.service(name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
     Ok(addressed(api, view))
@@ -144,20 +144,28 @@ fn addressed(api: &Api, mut view: Arc<ServiceView>) -> Arc<ServiceView> {
     view
 }
 
-async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {
+pub(super) async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {
     api.ask(name.clone(), request).await.map_err(|refused| ApiError::refused(name, &refused))
 }
 
-async fn write(api: &Api, name: &ServiceName, request: Request, wait: Option<std::time::Duration>) -> Answer {
+pub(super) async fn write(api: &Api, name: &ServiceName, request: Request, wait: Option<std::time::Duration>) -> Answer {
     let accepted = ask(api, name, request).await?;
     let mut missing = Vec::new();
     let mut converged = None;
     if let Some(wait) = wait {
         let settled = api.view.wait_for(name, |view| {
             missing.clone_from(&view.missing);
-            (view.version >= accepted.version && view.state == ServiceState::Running).then_some(())
+            if view.version < accepted.version || view.state != ServiceState::Running {
+                return None;
+            }
+            // It may run what it ran before: then that was rolled back, or somebody has changed it since.
+            let as_asked = view.generation == accepted.generation;
+            if !as_asked {
+                missing.push(instead(view, accepted.generation));
+            }
+            Some(as_asked)
         });
-        converged = Some(matches!(tokio::time::timeout(wait, settled).await, Ok(Some(()))));
+        converged = Some(matches!(tokio::time::timeout(wait, settled).await, Ok(Some(true))));
     }
     let status = match (accepted.created, converged) {
         (true, _) => HttpResponse::Created(),
@@ -171,7 +179,16 @@ async fn write(api: &Api, name: &ServiceName, request: Request, wait: Option<std
     Ok(answer(status, &Written { name, generation: accepted.generation, version: accepted.version, converged, missing }))
 }
 
-fn tagged(mut answer: HttpResponseBuilder, version: Version) -> HttpResponseBuilder {
+/// What became of a generation that is not the one in place.
+fn instead(view: &ServiceView, asked: Generation) -> String {
+    let ended = view.last_rollout.as_ref().filter(|ended| ended.generation == asked);
+    match ended.and_then(|ended| ended.rolled_back.as_ref()) {
+        Some(why) => format!("generation {asked} was rolled back to {}: {why}", view.generation),
+        None => format!("generation {} runs instead of {asked}", view.generation),
+    }
+}
+
+pub(super) fn tagged(mut answer: HttpResponseBuilder, version: Version) -> HttpResponseBuilder {
     answer.insert_header((header::ETAG, format!("\"{version}\"")));
     answer
 }

@@ -12,11 +12,12 @@ use shef_common::{
 
 use super::{
     events::{Effect, Event, Tally, Ticket},
-    knowledge::Knowledge,
+    knowledge::{Fare, Knowledge},
     plan::{Plan, plan},
     rebalance::{self, Pace},
     record::{Changes, ReplicaRecord, ServiceRecord, Want, changes},
     request::{Accepted, Applied, Refused, Request},
+    rollout::{self, Terms},
     view::view,
 };
 use crate::{
@@ -34,6 +35,8 @@ const STORE_RETRY: DurationMs = DurationMs(1_000);
 const AWAITED_PATIENCE: DurationMs = DurationMs(3_000);
 /// How long the scheduler's "no" is shown after a host changed, at most.
 const REFUSAL_STANDS: DurationMs = DurationMs(1_000);
+/// How many earlier generations are kept, unless the master is told otherwise.
+pub const DEFAULT_HISTORY: usize = 10;
 
 #[derive(Debug)]
 enum Step {
@@ -79,6 +82,7 @@ pub struct ServiceCore {
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
+    history_limit: usize,
     random: u64,
 }
 
@@ -102,6 +106,7 @@ impl ServiceCore {
             pace: Pace::default(),
             host_came: false,
             store_retry_at: None,
+            history_limit: DEFAULT_HISTORY,
             random: seed,
         }
     }
@@ -134,6 +139,11 @@ impl ServiceCore {
         (core, effects)
     }
 
+    /// Keeps so many earlier generations from now on: 0 to [`shef_common::spec::MAX_HISTORY`].
+    pub const fn keep_generations(&mut self, limit: usize) {
+        self.history_limit = limit;
+    }
+
     /// Takes one event.
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
@@ -148,6 +158,10 @@ impl ServiceCore {
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
             Event::HostChanged { node, condition } => {
                 let holds = self.holds_on(&node);
+                if self.know.condition(&node).standing != condition.standing {
+                    let here = self.record.iter().flat_map(|record| &record.replicas).filter(|replica| replica.node == node);
+                    self.know.try_anew(here.map(|replica| &replica.id));
+                }
                 self.know.host_changed(&node, condition, holds);
                 if !self.is_concerned_by(condition.takes_replicas(), now) && !holds {
                     effects.extend(self.ask_again_at.map(Effect::WakeAt));
@@ -219,12 +233,14 @@ impl ServiceCore {
         if let Some(until) = self.awaits_hosts_until.filter(|until| *until > now.mono && !self.host_came) {
             return effects.push(Effect::WakeAt(until));
         }
+        self.note_turns();
         if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
+            let next = rollout::next(record, &self.know);
             let plan = self.plan(record);
-            if plan.is_idle() {
-                effects.extend(plan.wake_at.map(Effect::WakeAt));
+            if next.is_idle() && plan.is_idle() {
+                effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
             }
         }
@@ -233,6 +249,13 @@ impl ServiceCore {
             self.forgotten.clear();
             return effects.push(Effect::Retire);
         };
+        let next = rollout::next(record, &self.know);
+        record.take(&next, now.wall);
+        for (slot, _, _) in &next.failed {
+            let at = now.mono + Backoff::REPLICA.after(rollout_failures(record, *slot));
+            self.know.retry_slot_at.insert(*slot, at);
+        }
+        effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
         record.retire(|replica| plan.retire.contains(&replica.id));
         if !plan.stay.is_empty() {
@@ -284,7 +307,8 @@ impl ServiceCore {
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };
             let was_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
-            match request.apply(&mut draft.record, version, now.wall) {
+            let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
+            match request.apply(&mut draft.record, version, now.wall, terms) {
                 Err(refused) => effects.push(Effect::Reply(ticket, Err(refused))),
                 Ok(applied) => {
                     if applied != Applied::Unchanged {
@@ -310,6 +334,28 @@ impl ServiceCore {
             record.forget_hosts(|node| draft.forgets.contains(node));
         }
         draft
+    }
+
+    /// Whether the generation that is wanted is worth going back to: it runs
+    /// somewhere, or may, for all that is known.
+    fn is_good(&self) -> bool {
+        let Some(record) = &self.record else { return false };
+        let may_run = |replica: &ReplicaRecord| match self.know.fare(record, replica) {
+            Fare::Good | Fare::Proving | Fare::Lost => true,
+            Fare::Leaving => self.know.runs(replica),
+            Fare::Coming => !self.know.heard_of(replica) && !self.know.fresh.contains(&replica.id),
+            Fare::Failed | Fare::Old | Fare::Stranded => false,
+        };
+        record.wanted().any(|replica| replica.generation == record.generation && may_run(replica))
+    }
+
+    /// Notes which slots of a rollout are through, for the delay before the next.
+    fn note_turns(&mut self) {
+        let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else { return };
+        let Some(rollout) = &record.rollout else { return self.know.note_turns(BTreeSet::new()) };
+        let good = |r: &&ReplicaRecord| rollout.turned.contains(&r.slot) && self.know.fare(record, r) == Fare::Good;
+        let through = record.wanted().filter(good).map(|replica| replica.slot).collect();
+        self.know.note_turns(through);
     }
 
     /// The plan for `record`; nothing is placed while there is no host for it.
@@ -346,7 +392,10 @@ impl ServiceCore {
         let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
         self.know.retain(|id| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
-        self.know.fresh.extend(changes.placed.iter().cloned());
+        self.know.placed(changes.placed.iter());
+        if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
+            self.know.retry_slot_at.clear();
+        }
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
         effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
@@ -367,6 +416,7 @@ impl ServiceCore {
 
     fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
         let Some(record) = &self.record else { return };
+        let monitor = DurationMs(record.spec.update.monitor_ms.into());
         let mut tally = Tally::default();
         for status in statuses {
             let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
@@ -379,7 +429,7 @@ impl ServiceCore {
                 self.know.retry_at.entry(replica.id.clone()).or_insert(at);
             }
             debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
-            self.know.observed.insert(status.replica.clone(), status);
+            self.know.observe(status, monitor);
         }
         if tally != Tally::default() {
             effects.push(Effect::Count(tally));
@@ -394,6 +444,10 @@ impl ServiceCore {
             effects.insert(0, Effect::Publish(view));
         }
     }
+}
+
+fn rollout_failures(record: &ServiceRecord, slot: Slot) -> u32 {
+    record.rollout.as_ref().and_then(|rollout| rollout.failures.get(&slot)).copied().unwrap_or(1)
 }
 
 fn orders(changes: Changes, effects: &mut Vec<Effect>) {

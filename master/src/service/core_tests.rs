@@ -3,6 +3,8 @@
 mod hosts;
 mod model;
 mod property;
+mod rollout_property;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,22 +110,29 @@ fn an_update_is_start_first_within_its_surge() {
 }
 
 #[test]
-fn an_update_that_fails_leaves_the_old_replicas_running() {
+fn an_update_that_fails_is_rolled_back_and_the_old_replicas_run_all_the_while() {
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();
+    let before: Vec<_> = model.durable.clone().unwrap().1.replicas;
     model.fails = true;
     model.ask(put(4, "app:broken"));
     model.settle();
-    assert_eq!(model.running(), 4);
-    assert_eq!(model.view.as_ref().unwrap().replica_states.len(), 5, "one new replica is tried, and the update stops there");
+    let (_, record) = model.durable.clone().unwrap();
+    assert_eq!((model.running(), record.replicas, record.generation), (4, before, Generation(1)));
+    let view = model.view.clone().unwrap();
+    assert_eq!((view.state, view.rollout), (ServiceState::Running, None));
+    let ended = view.last_rollout.unwrap();
+    assert_eq!(ended.generation, Generation(2));
+    assert!(ended.rolled_back.as_ref().unwrap().ends_with("no such image"), "{ended:?}");
+    // What was tried is never tried again by itself, and the next generation has a number of its own.
     model.sleep(600_000);
     model.settle();
-    assert_eq!(model.running(), 4);
     model.fails = false;
-    model.ask(put(4, "app:1"));
+    model.ask(put(4, "app:3"));
     model.settle();
-    assert_eq!((model.running(), model.view.as_ref().unwrap().state), (4, ServiceState::Running), "{:?}", model.view);
+    assert_eq!((model.running(), model.view.as_ref().unwrap().generation), (4, Generation(3)), "{:?}", model.view);
+    assert!(model.most_wanted <= 5, "one new replica was tried at a time");
 }
 
 #[test]

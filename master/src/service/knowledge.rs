@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{NodeName, ReplicaId},
+    ids::{NodeName, ReplicaId, Slot},
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
@@ -26,24 +26,51 @@ pub struct Knowledge {
     pub retry_at: BTreeMap<ReplicaId, MonoMs>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
     pub fresh: BTreeSet<ReplicaId>,
+    /// How new replicas do on their trial: until they have been well for as long as the update asks for.
+    trials: BTreeMap<ReplicaId, Trial>,
+    /// When a slot whose new replica failed may have its turn again.
+    pub retry_slot_at: BTreeMap<Slot, MonoMs>,
+    /// When the last slot of a rollout was through.
+    pub turned_at: Option<MonoMs>,
+    through: BTreeSet<Slot>,
     /// The hosts that are not simply ready: with a thousand hosts and services, few.
     conditions: BTreeMap<NodeName, HostCondition>,
     away_since: BTreeMap<NodeName, MonoMs>,
     now: MonoMs,
 }
 
+/// How long a replica has been well, from the first word of it on.
+#[derive(Debug, Clone)]
+struct Trial {
+    began: MonoMs,
+    /// What its host counted then; `None`: the next word says.
+    restarts: Option<u32>,
+    well_since: Option<MonoMs>,
+    /// Why it has failed.
+    failed: Option<String>,
+    passed: bool,
+}
+
+impl Trial {
+    const fn new(now: MonoMs, restarts: Option<u32>) -> Self {
+        Self { began: now, restarts, well_since: None, failed: None, passed: false }
+    }
+}
+
 /// How a replica that is to run fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fare {
-    /// The newest generation, running and healthy on a host that is not known to be lost.
+    /// The generation of its slot's turn, running and healthy, and past its trial, on a host that is not known to be lost.
     Good,
-    /// The newest generation, not there yet (or unwell, or not told of yet), on such a host.
+    /// As good, but not for as long as the update asks for: nothing is to go for it yet.
+    Proving,
+    /// That generation, not there yet (or unwell, or not told of yet), on such a host.
     Coming,
     /// It failed.
     Failed,
-    /// An earlier generation that runs, for all that is known.
+    /// Another generation that runs, for all that is known.
     Old,
-    /// The newest generation, to run elsewhere: its host is drained, or a rebalance moves it.
+    /// The generation of its slot's turn, to run elsewhere: its host is drained, or a rebalance moves it.
     Leaving,
     /// Placed by us on a host that has been out of reach for [`AWAY_PATIENCE`], and not begun there.
     Stranded,
@@ -104,6 +131,10 @@ impl Knowledge {
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);
         let condition = self.condition(&replica.node);
+        // What is done is done, wherever its host is.
+        if state == ReplicaState::Complete {
+            return if replica.generation == record.generation { Fare::Good } else { Fare::Old };
+        }
         // What failed on a host that is lost since waits for nothing there.
         if condition.is_lost() {
             return Fare::Lost;
@@ -112,7 +143,7 @@ impl Knowledge {
             return Fare::Failed;
         }
         let runs = state == ReplicaState::Running;
-        if replica.generation != record.generation {
+        if replica.generation != record.target(replica.slot) {
             // After a start of the master it may well run: its host has not told yet.
             return if runs || status.is_none() { Fare::Old } else { Fare::Failed };
         }
@@ -121,9 +152,116 @@ impl Knowledge {
         }
         match (condition.is_leaving() || replica.moving, runs && healthy) {
             (true, _) => Fare::Leaving,
-            (false, true) => Fare::Good,
+            (false, _) if self.fails_its_trial(record, replica) => Fare::Failed,
+            (false, true) if self.has_passed(record, replica) => Fare::Good,
+            (false, true) => Fare::Proving,
             (false, false) => Fare::Coming,
         }
+    }
+
+    /// Whether `replica` has been well for as long as the update asks for.
+    pub fn has_passed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        record.spec.update.monitor_ms == 0 && self.is_well(replica)
+            || self.trials.get(&replica.id).is_some_and(|trial| trial.passed)
+            || self.passes_at(record, replica).is_some_and(|at| at <= self.now)
+    }
+
+    /// When `replica`, which is well, will have been so for long enough.
+    pub fn passes_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+        let trial = self.trials.get(&replica.id)?;
+        trial.well_since.map(|since| since + DurationMs(record.spec.update.monitor_ms.into()))
+    }
+
+    /// When a new replica of a rollout that is not well until then has failed. One that its host has not told of yet
+    /// has that host to blame.
+    pub fn deadline(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+        let counts = record.is_gated() && replica.generation == record.generation && self.heard_of(replica);
+        let trial = self.trials.get(&replica.id).filter(|trial| counts && !trial.passed)?;
+        Some(trial.began + DurationMs(record.spec.update.deadline_ms.into()))
+    }
+
+    /// A new replica of a rollout fails if it restarts or is unhealthy while it
+    /// is on trial, or is not well until its deadline.
+    fn fails_its_trial(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        if !record.is_gated() || replica.generation != record.generation {
+            return false;
+        }
+        let Some(trial) = self.trials.get(&replica.id).filter(|trial| !trial.passed) else { return false };
+        let there = self.condition(&replica.node).standing == Standing::Ready;
+        let late = trial.well_since.is_none() && self.deadline(record, replica).is_some_and(|at| at <= self.now);
+        there && (trial.failed.is_some() || late)
+    }
+
+    /// Why `replica`, which has failed, did so; for people.
+    pub fn why_failed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> String {
+        let (id, node) = (&replica.id, &replica.node);
+        let status = self.observed.get(id);
+        let reason = || status.and_then(|status| status.reason.clone());
+        let why = match self.trials.get(id).and_then(|trial| trial.failed.clone()) {
+            _ if status.is_some_and(|status| status.state == ReplicaState::Failed) => {
+                reason().unwrap_or_else(|| "its host gave no reason".to_owned())
+            }
+            Some(why) => why,
+            None => {
+                let seconds = record.spec.update.deadline_ms.div_ceil(1_000);
+                let last = reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                format!("it was not healthy within {seconds} s{last}")
+            }
+        };
+        format!("{id} failed on {node}: {why}")
+    }
+
+    /// The trials of what was placed begin.
+    pub fn placed<'a>(&mut self, placed: impl Iterator<Item = &'a ReplicaId>) {
+        for id in placed {
+            self.fresh.insert(id.clone());
+            self.trials.insert(id.clone(), Trial::new(self.now, Some(0)));
+        }
+    }
+
+    /// The trials begin anew of what is not through, on a host that comes or
+    /// goes: what happened to it there was not its fault.
+    pub fn try_anew<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
+        for id in replicas {
+            let well = self.observed.get(id).is_some_and(is_well);
+            if let Some(trial) = self.trials.get_mut(id).filter(|trial| !trial.passed) {
+                *trial = Trial { well_since: well.then_some(self.now), ..Trial::new(self.now, None) };
+            }
+        }
+    }
+
+    /// A host tells of a replica. `monitor`: how long it is on trial.
+    pub fn observe(&mut self, status: ReplicaStatus, monitor: DurationMs) {
+        let now = self.now;
+        let trial = self.trials.entry(status.replica.clone()).or_insert_with(|| Trial::new(now, None));
+        let counted = *trial.restarts.get_or_insert(status.restarts);
+        let was_well = trial.well_since;
+        trial.passed |= was_well.is_some_and(|since| since + monitor <= now);
+        if !trial.passed {
+            let reason = status.reason.as_deref().unwrap_or("no reason given");
+            let unhealthy = status.state == ReplicaState::Running && status.health == Health::Unhealthy;
+            let why = match (status.restarts > counted, unhealthy) {
+                (_, true) => Some(format!("it was unhealthy: {reason}")),
+                (true, false) => Some(format!("it was started anew: {reason}")),
+                (false, false) => None,
+            };
+            // An agent that starts anew counts from nothing.
+            trial.restarts = Some(status.restarts);
+            let fails = why.is_some();
+            if trial.failed.is_none() {
+                trial.failed = why;
+            }
+            trial.well_since = is_well(&status).then(|| was_well.filter(|_| !fails).unwrap_or(now));
+        }
+        self.observed.insert(status.replica.clone(), status);
+    }
+
+    /// Notes when a slot of the rollout came to be through.
+    pub fn note_turns(&mut self, through: BTreeSet<Slot>) {
+        if through.difference(&self.through).next().is_some() {
+            self.turned_at = Some(self.now);
+        }
+        self.through = through;
     }
 
     /// When `replica` is no longer waited for: its host went out of reach before
@@ -133,6 +271,14 @@ impl Knowledge {
         let begun = self.observed.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
         let waits = self.fresh.contains(&replica.id) && !begun;
         self.away_since.get(&replica.node).filter(|_| waits).map(|since| *since + AWAY_PATIENCE)
+    }
+
+    /// Whether `replica` has failed because its process ended and its restart policy leaves it at that:
+    /// another one would only do the same.
+    pub fn ended_for_good(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        let bounded = replica.generation == record.generation && !record.spec.template.restart.is_default();
+        let ended = |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
+        bounded && self.observed.get(&replica.id).is_some_and(ended)
     }
 
     /// Whether its host has told of `replica`.
@@ -145,10 +291,20 @@ impl Knowledge {
         self.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running)
     }
 
+    /// Whether its host has told that `replica` runs and is healthy.
+    pub fn is_well(&self, replica: &ReplicaRecord) -> bool {
+        self.observed.get(&replica.id).is_some_and(is_well)
+    }
+
     /// Keeps only what concerns replicas of which `known` is true.
     pub fn retain(&mut self, known: impl Fn(&ReplicaId) -> bool) {
         self.observed.retain(|id, _| known(id));
         self.retry_at.retain(|id, _| known(id));
+        self.trials.retain(|id, _| known(id));
         self.fresh.retain(known);
     }
+}
+
+fn is_well(status: &ReplicaStatus) -> bool {
+    status.state == ReplicaState::Running && status.health == Health::Healthy
 }

@@ -7,8 +7,8 @@
 //! - At most one record is on its way to the store at a time; what comes in
 //!   meanwhile goes into the next one.
 //! - A replica is removed only because the user wants fewer or other ones, or
-//!   because another replica of its slot runs, or because its host is drained
-//!   past its deadline, or forgotten.
+//!   because another replica of its slot runs, or is to after it (an update that
+//!   stops first), or because its host is drained past its deadline, or forgotten.
 
 mod actor;
 mod core;
@@ -21,6 +21,7 @@ mod plan;
 mod rebalance;
 mod record;
 mod request;
+mod rollout;
 mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets};
@@ -28,5 +29,6 @@ pub use core::ServiceCore;
 pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally};
 pub use messages::{Gone, Observed, Orders, Retired};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
-pub use request::{Accepted, Change, Expect, Refused, Request};
+pub use request::{Accepted, Change, Expect, Lead, Refused, Request};
+pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};
 pub use view::{ReplicaView, ServiceState, ServiceView};

@@ -1,12 +1,14 @@
 //! From what is wanted and what is observed to the next changes of the record.
 //!
-//! Per slot: once a replica of the newest generation runs well on a host where
-//! it may stay, every other replica of the slot goes; until then the ones that
-//! run stay, and one new replica is on its way. The same rule serves first
+//! Per slot: once a replica of the generation that the slot is to run is good, on
+//! a host where it may stay, every other replica of the slot goes; until then the
+//! ones that run stay, and one new replica is on its way. Only an update that
+//! stops first has the old one go before. Which generation that is, a rollout
+//! says (`rollout`). The same rule serves first
 //! starts, retries, updates and drains (start-first, a quarter of the replicas
 //! at a time), moves of a rebalance, and hosts that are lost and come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::MonoMs,
@@ -15,7 +17,8 @@ use shef_common::{
 
 use super::{
     knowledge::{Fare, Knowledge},
-    record::{ReplicaRecord, ServiceRecord},
+    rebalance,
+    record::{ReplicaRecord, ServiceRecord, Want},
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -64,9 +67,77 @@ pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
     slots
 }
 
-/// How many slots may have an original and its replacement at once.
-fn surge(replicas: u32) -> usize {
-    replicas.div_ceil(4).max(1) as usize
+/// How many slots may have an original and its replacement at once: a quarter,
+/// and as many as its parallelism while there is a rollout.
+fn surge(record: &ServiceRecord) -> usize {
+    let of_rollout = record.rollout.as_ref().map(|_| record.spec.update.parallelism);
+    of_rollout.unwrap_or_else(|| record.spec.replicas.div_ceil(4)).max(1) as usize
+}
+
+/// The slots that are under way: those with an original and its replacement, and
+/// those whose turn in a rollout has come and that are not through, or failed and
+/// serve nobody.
+pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
+    let has = |replicas: &[(&ReplicaRecord, Fare)], fares: &[Fare]| replicas.iter().any(|(_, fare)| fares.contains(fare));
+    // A slot whose new replica failed holds its place, so that a bad update stops early.
+    let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, Fare)]| {
+        let is_new = |(r, fare): &(&ReplicaRecord, Fare)| {
+            r.generation == record.target(slot) && matches!(fare, Fare::Good | Fare::Proving | Fare::Coming | Fare::Failed)
+        };
+        has(replicas, &[Fare::Old, Fare::Leaving]) && replicas.iter().any(is_new)
+    };
+    let mut busy: BTreeSet<Slot> =
+        slots.iter().filter(|(slot, replicas)| doubled(**slot, replicas)).map(|(slot, _)| *slot).collect();
+    if let Some(rollout) = record.rollout.as_ref().filter(|_| record.is_gated()) {
+        let unwell = |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[Fare::Good]));
+        let serves_nobody = |slot: &Slot| slots.get(slot).is_some_and(|all| !all.iter().any(|(r, fare)| serves(r, *fare, know)));
+        busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
+        busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
+        busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
+    }
+    busy
+}
+
+/// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to become so
+/// than its parallelism.
+pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
+    if record.rollout.is_none() || !record.stops_first() {
+        return BTreeSet::new();
+    }
+    let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+    let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
+    dark.chain(free_slots(record, slots)).collect()
+}
+
+/// Whether somebody may be served by `replica`, for all that is known.
+pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
+    match fare {
+        Fare::Good | Fare::Proving => true,
+        Fare::Old | Fare::Leaving => !know.heard_of(replica) || know.is_well(replica),
+        Fare::Coming => !know.heard_of(replica),
+        Fare::Failed | Fare::Stranded | Fare::Lost => false,
+    }
+}
+
+/// The slots that are to be filled, as nothing is wanted in them: first those that
+/// a rollout has emptied, or that have still to be rid of something.
+pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
+    let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
+    if missing == 0 {
+        return Vec::new();
+    }
+    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()));
+    let left = record.replicas.iter().filter(|replica| replica.want == Want::Remove).map(|replica| &replica.slot);
+    let emptied: BTreeSet<Slot> = in_hand.chain(left.filter(|_| record.stops_first())).copied().collect();
+    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot));
+    emptied.iter().copied().chain(others).filter(|slot| !slots.contains_key(slot)).take(missing).collect()
+}
+
+/// Whether a new replica of the slot has to wait for one that goes.
+fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
+    let there = |node: &NodeName| matches!(know.condition(node).standing, Standing::Ready | Standing::Suspect);
+    let goes = |r: &ReplicaRecord| r.slot == slot && r.want == Want::Remove && there(&r.node);
+    record.stops_first() && record.replicas.iter().any(goes)
 }
 
 /// Plans the next step for `record`.
@@ -80,20 +151,14 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
-    // A slot whose new replica failed holds its place, so that a bad update stops early.
-    let doubled = |slot: &Vec<(&ReplicaRecord, Fare)>| {
-        slot.iter().any(|(_, fare)| matches!(fare, Fare::Old | Fare::Leaving))
-            && slot
-                .iter()
-                .any(|(r, fare)| r.generation == record.generation && matches!(fare, Fare::Good | Fare::Coming | Fare::Failed))
-    };
-    let mut surge_left = surge(record.spec.replicas).saturating_sub(slots.values().filter(|slot| doubled(slot)).count());
-    for replicas in slots.values() {
-        plan_slot(record, replicas, know, &mut surge_left, &mut plan);
+    let mut busy = busy(record, &slots, know);
+    busy.extend(dark(record, &slots, know));
+    let mut surge_left = surge(record).saturating_sub(busy.len());
+    for (slot, replicas) in &slots {
+        plan_slot(record, *slot, replicas, know, &mut surge_left, &mut plan);
     }
-    let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
-    let free = (0..).map(Slot).filter(|slot| !slots.contains_key(slot));
-    plan.place.extend(free.take(missing).map(|slot| (Place { slot, avoid: None }, 0)));
+    let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
+    plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan
 }
 
@@ -118,7 +183,7 @@ fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
     let mut surplus = slots.len().saturating_sub(record.spec.replicas as usize);
     let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| slot.iter().any(|(_, fare)| fares.contains(fare));
-    for runs in [&[Fare::Good, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Old]] {
+    for runs in [&[Fare::Good, Fare::Proving, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Proving, Fare::Old]] {
         let lesser: Vec<Slot> =
             slots.iter().rev().filter(|(_, slot)| !has(slot, runs)).map(|(slot, _)| *slot).take(surplus).collect();
         for slot in lesser {
@@ -137,51 +202,81 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
 
 fn plan_slot(
     record: &ServiceRecord,
+    slot: Slot,
     replicas: &[(&ReplicaRecord, Fare)],
     know: &Knowledge,
     surge_left: &mut usize,
     plan: &mut Plan,
 ) {
     let with = |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
+    let leaves = |replica: &ReplicaRecord| know.condition(&replica.node).is_leaving();
     if with(Fare::Good).next().is_some() {
         return keep_one_good(replicas, know, plan);
     }
-    if with(Fare::Coming).next().is_some() {
-        for at in with(Fare::Coming).filter_map(|replica| know.strands_at(replica)) {
-            plan.wake(at);
-        }
-        // Of several that are on their way the one that has come farthest stays. Those
-        // that nothing is known of may run: they are let be.
-        let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
-        let coming = heard.clone().rev().filter(|(_, fare)| *fare == Fare::Coming).map(|(replica, _)| &replica.id);
-        let keeper = coming.max_by_key(|id| know.observed.get(*id).map(|status| status.state));
-        let doubled = heard.filter(|(r, fare)| *fare == Fare::Failed || *fare == Fare::Coming && Some(&r.id) != keeper);
-        plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
-        return;
+    if with(Fare::Coming).chain(with(Fare::Proving)).next().is_some() {
+        return keep_one_coming(record, replicas, know, plan);
     }
-    // Of several earlier generations (an update amid an update) one that is known to run stays.
-    if let Some(keeper) = with(Fare::Old).filter(|replica| know.runs(replica)).max_by_key(|replica| replica.generation) {
-        plan.retire.extend(with(Fare::Old).filter(|replica| replica.id != keeper.id).map(|replica| replica.id.clone()));
+    // Of several other generations (an update amid an update) one that is known to run stays, the last good one above all.
+    let from = record.rollout.as_ref().and_then(|rollout| rollout.from);
+    let worth = |replica: &&ReplicaRecord| (know.is_well(replica), Some(replica.generation) == from, replica.generation);
+    if let Some(keeper) = with(Fare::Old).filter(|replica| know.runs(replica)).max_by_key(worth) {
+        // What is not told of may fare better than one that is unwell.
+        let goes = |r: &&ReplicaRecord| r.id != keeper.id && (know.is_well(keeper) || know.heard_of(r));
+        plan.retire.extend(with(Fare::Old).filter(goes).map(|replica| replica.id.clone()));
+    }
+    // Until its turn comes, a slot stays as it is.
+    let has_turn = record.rollout.as_ref().is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(&slot));
+    if !has_turn && with(Fare::Old).any(|replica| !leaves(replica)) {
+        return plan.retire.extend(with(Fare::Failed).map(|replica| replica.id.clone()));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
-    let moved = with(Fare::Leaving).find(|replica| !know.condition(&replica.node).is_leaving());
-    if let Some(original) = moved {
+    if let Some(original) = with(Fare::Leaving).find(|replica| !leaves(replica)) {
         return plan.stay.push(original.id.clone());
     }
-    let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == record.generation).collect();
+    // A new one that is to leave before it has proved itself needs no replacement beside an old one.
+    if with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
+        plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
+    }
+    let target = record.target(slot);
+    let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == target).collect();
+    if failed.iter().any(|replica| know.ended_for_good(record, replica)) {
+        return;
+    }
     if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now()) {
         return plan.wake(*wait_until);
     }
-    if failed.is_empty() && replicas.iter().any(|(_, fare)| matches!(fare, Fare::Old | Fare::Leaving)) {
+    // What is unwell serves nobody: its replacement takes nobody's place.
+    let is_served = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+    if failed.is_empty() && !(has_turn && record.is_gated()) && is_served {
         if *surge_left == 0 {
             return;
         }
         *surge_left -= 1;
     }
-    let Some(slot) = replicas.first().map(|(replica, _)| replica.slot) else { return };
-    let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or(0);
+    if record.stops_first() && with(Fare::Old).next().is_some() {
+        // What takes its place is planned once it is gone.
+        return plan.retire.extend(replicas.iter().filter(|(_, fare)| *fare != Fare::Lost).map(|(r, _)| r.id.clone()));
+    }
+    let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or_else(|| record.failures_of(slot));
     let avoid = failed.last().map(|r| r.node.clone());
     plan.place.push((Place { slot, avoid }, attempt));
+}
+
+/// Of several that are on their way the one that has come farthest stays. Those
+/// that nothing is known of may run: they are let be.
+fn keep_one_coming(record: &ServiceRecord, replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &mut Plan) {
+    let is_coming = |fare: Fare| matches!(fare, Fare::Coming | Fare::Proving);
+    let matters = replicas.len() > 1 || record.rollout.is_some() || rebalance::rate(record).is_some();
+    for (replica, _) in replicas.iter().filter(|(_, fare)| is_coming(*fare)) {
+        let passes_at = know.passes_at(record, replica).filter(|_| matters);
+        know.strands_at(replica).into_iter().chain(passes_at).filter(|at| *at > know.now()).for_each(|at| plan.wake(at));
+    }
+    let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
+    let coming = heard.clone().rev().filter(|(_, fare)| is_coming(*fare));
+    let keeper = coming.max_by_key(|(r, fare)| (*fare == Fare::Proving, know.observed.get(&r.id).map(|status| status.state)));
+    let keeper = keeper.map(|(replica, _)| &replica.id);
+    let doubled = heard.filter(|(r, fare)| *fare == Fare::Failed || is_coming(*fare) && Some(&r.id) != keeper);
+    plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
 }
 
 /// One good replica stays, if possible on a host that reports; all others go,
@@ -201,25 +296,32 @@ mod tests {
         clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{ServiceSpec, Template},
+        spec::{RestartCondition, ServiceSpec, Template, Update},
         status::{Health, ReplicaState, ReplicaStatus},
     };
 
     use super::{
-        super::{knowledge::AWAY_PATIENCE, record::Want},
+        super::{knowledge::AWAY_PATIENCE, rollout::Terms},
         *,
     };
     use crate::membership::{HostCondition, Intent};
+
+    /// Another generation without a rollout, as records of before rollouts have them.
+    fn bare_update(record: &mut ServiceRecord, template: Template) {
+        record.set_template(template.into(), WallMs(0), Terms { good: false, history_limit: 0 });
+        record.rollout = None;
+    }
 
     /// One slot with a replica of each of these generations, of which the last is the newest.
     fn record(generations: &[u32]) -> ServiceRecord {
         let name = ServiceName::parse("web").unwrap();
         let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap());
-        let spec = ServiceSpec::of(name.clone(), 1, template(1));
+        let update = Update { monitor_ms: 0, ..Update::default() };
+        let spec = ServiceSpec { update, ..ServiceSpec::of(name.clone(), 1, template(1)) };
         let mut record = ServiceRecord::new(spec, WallMs(0));
         for (n, &generation) in (1..).zip(generations) {
             while record.generation < Generation(generation.into()) {
-                record.set_template(template(generation).into());
+                bare_update(&mut record, template(generation));
             }
             record.replicas.push(ReplicaRecord {
                 id: ReplicaId::new(&name, n),
@@ -244,7 +346,7 @@ mod tests {
     #[test]
     fn of_several_earlier_generations_one_that_runs_stays() {
         let mut record = record(&[1, 2]);
-        record.set_template(Template::of(ImageRef::parse("app:3").unwrap()).into());
+        bare_update(&mut record, Template::of(ImageRef::parse("app:3").unwrap()));
         let mut know = Knowledge::default();
         assert_eq!(plan(&record, &know).retire, [], "after a start of the master either may run");
         let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
@@ -299,6 +401,25 @@ mod tests {
         assert_eq!(plan(&record, &know).wake_at, Some(MonoMs(10_000)));
         know.host_changed(&h1(), condition(Standing::Down), true);
         assert_eq!(plan(&record, &know).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+    }
+
+    #[test]
+    fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
+        let mut record = record(&[1]);
+        let mut template = (*record.spec.template).clone();
+        template.restart.condition = RestartCondition::Never;
+        record.spec.template = template.into();
+        let mut know = Knowledge::default();
+        let id = hears(&mut know, 1, ReplicaState::Complete, Health::Healthy);
+        assert_eq!(know.fare(&record, &record.replicas[0]), Fare::Good);
+        know.host_changed(&h1(), condition(Standing::Down), true);
+        assert_eq!(plan(&record, &know), Plan::default(), "what is done on a lost host is done");
+        know.host_changed(&h1(), condition(Standing::Ready), true);
+
+        hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
+        assert_eq!(placed(&plan(&record, &know)), [0], "what never ran is tried again");
+        know.observed.get_mut(&id).unwrap().exit_code = Some(1);
+        assert_eq!(plan(&record, &know), Plan::default());
     }
 
     #[test]

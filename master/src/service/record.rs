@@ -1,6 +1,9 @@
 //! What the store keeps of a service: the spec and where its replicas are to run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -9,6 +12,8 @@ use shef_common::{
     protocol::Assignment,
     spec::{ServiceSpec, Template},
 };
+
+use super::rollout::{Ended, Kept, Rollout};
 
 /// One service as it is stored. Only the master writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +38,21 @@ pub struct ServiceRecord {
     pub rebalancing: Option<u32>,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
-    /// Templates of earlier generations that replicas still run.
+    /// Templates of other generations, which replicas still run or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
+    /// The highest generation so far, if it is not the one that is wanted. See [`ServiceRecord::newest`].
+    #[serde(default)]
+    pub newest: Generation,
+    /// The way to `generation`, while it is not everywhere. A service's first generation has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Generations that were good before this one, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Kept>,
+    /// How the rollout before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollout: Option<Ended>,
 }
 
 /// One replica and its host.
@@ -83,6 +100,10 @@ impl ServiceRecord {
             updated: now,
             replicas: Vec::new(),
             earlier: BTreeMap::new(),
+            newest: Generation(1),
+            rollout: None,
+            history: Vec::new(),
+            last_rollout: None,
         }
     }
 
@@ -103,14 +124,6 @@ impl ServiceRecord {
             template: template.clone(),
             on_disconnect: self.spec.on_disconnect,
         }
-    }
-
-    /// Takes a new template as the next generation; the old one is kept while replicas run it.
-    pub fn set_template(&mut self, template: Arc<Template>) {
-        let old = std::mem::replace(&mut self.spec.template, template);
-        self.earlier.insert(self.generation, old);
-        self.generation = self.generation.next();
-        self.forget_unused();
     }
 
     /// Marks replicas for removal.
@@ -136,10 +149,16 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
-    fn forget_unused(&mut self) {
-        let replicas = &self.replicas;
+    /// Drops templates that nothing runs and no rollout goes back to.
+    pub(super) fn forget_unused(&mut self) {
+        let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
+        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= self.spec.replicas as usize) {
+            rollout.turned.retain(|slot| slots.contains(slot));
+        }
+        let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
         self.earlier.retain(|generation, _| {
-            replicas.iter().any(|replica| replica.want == Want::Run && replica.generation == *generation)
+            from == Some(*generation)
+                || replicas.iter().any(|replica| replica.want == Want::Run && replica.generation == *generation)
         });
     }
 }

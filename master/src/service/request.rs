@@ -9,7 +9,10 @@ use shef_common::{
     spec::ServiceSpec,
 };
 
-use super::record::{ReplicaRecord, ServiceRecord, Want};
+use super::{
+    record::{ReplicaRecord, ServiceRecord, Want},
+    rollout::{Phase, Terms},
+};
 use crate::store::CommitError;
 
 /// What the user wants changed.
@@ -50,6 +53,25 @@ pub enum Request {
         /// At most so many a minute: 1 to [`shef_common::spec::MAX_MOVES_PER_MINUTE`].
         per_minute: u32,
     },
+    /// Lead the rollout that is under way.
+    Lead {
+        /// Where to.
+        lead: Lead,
+        /// The condition on the version.
+        expect: Expect,
+    },
+    /// Replace every replica by a new one of the same template.
+    Restart {
+        /// The condition on the version.
+        expect: Expect,
+    },
+    /// Go back to an earlier generation.
+    RollBack {
+        /// Which one; `None`: the last good one before this.
+        generation: Option<Generation>,
+        /// The condition on the version.
+        expect: Expect,
+    },
     /// Delete the service.
     Delete {
         /// The condition on the version.
@@ -62,6 +84,19 @@ pub enum Request {
         /// What it holds of this service.
         holds: Vec<Assignment>,
     },
+}
+
+/// What its user can tell a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lead {
+    /// No further slot has its turn.
+    Pause,
+    /// It goes on, and failures count from nothing.
+    Resume,
+    /// It goes back to the last good generation.
+    Abort,
+    /// The canary is well: the others follow.
+    Promote,
 }
 
 /// A JSON merge patch (RFC 7396) of the spec.
@@ -112,6 +147,8 @@ pub enum Refused {
     Invalid(Vec<FieldError>),
     /// The number of replicas is that already.
     Unchanged,
+    /// The rollout, or that there is none, does not allow it; why.
+    Conflict(String),
     /// No host could take a replica; the scheduler's reason.
     NoHost(String),
     /// The store does not take it now; its reason.
@@ -133,7 +170,13 @@ impl From<&CommitError> for Refused {
 
 impl Request {
     /// Applies the request to `record`, which has `version` now.
-    pub fn apply(&self, record: &mut Option<ServiceRecord>, version: Version, now: WallMs) -> Result<Applied, Refused> {
+    pub fn apply(
+        &self,
+        record: &mut Option<ServiceRecord>,
+        version: Version,
+        now: WallMs,
+        terms: Terms,
+    ) -> Result<Applied, Refused> {
         let live = record.as_mut().filter(|record| !record.deleted);
         let check = |expect: &Expect| match expect {
             Expect::Exactly(expected) if *expected != version => Err(Refused::VersionMismatch { current: version }),
@@ -147,7 +190,7 @@ impl Request {
             Self::Put { spec, expect } => match live {
                 Some(live) => {
                     check(expect)?;
-                    Ok(replace(live, spec, now))
+                    Ok(replace(live, spec, now, terms))
                 }
                 None if *expect == Expect::Any => Ok(create(record, spec, now)),
                 None => Err(Refused::NotFound),
@@ -171,12 +214,32 @@ impl Request {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
                 let spec = live.spec.patched(&change.0).map_err(Refused::Invalid)?;
-                Ok(replace(live, &spec, now))
+                Ok(replace(live, &spec, now, terms))
             }
             Self::Rebalance { per_minute } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 let asked = live.rebalancing.replace(*per_minute);
                 Ok(if asked == Some(*per_minute) { Applied::Unchanged } else { Applied::Changed })
+            }
+            Self::Lead { lead, expect } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                check(expect)?;
+                lead_rollout(live, *lead, now).map_err(Refused::Conflict)
+            }
+            Self::Restart { expect } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                check(expect)?;
+                let mut template = live.spec.template.clone();
+                let forced = std::sync::Arc::make_mut(&mut template);
+                forced.forced = forced.forced.wrapping_add(1);
+                live.set_template(template, now, terms);
+                live.updated = now;
+                Ok(Applied::Changed)
+            }
+            Self::RollBack { generation, expect } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                check(expect)?;
+                roll_back(live, *generation, now, terms).map_err(Refused::Conflict)
             }
             Self::Delete { expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
@@ -207,7 +270,7 @@ fn create(record: &mut Option<ServiceRecord>, spec: &ServiceSpec, now: WallMs) -
     if let Some(tombstone) = record.take() {
         // Created anew while hosts still have to confirm the removal of the old
         // replicas: those stay in the record, and generations go on counting.
-        new.generation = tombstone.generation.next();
+        new.generation = tombstone.newest().next();
         new.replicas = tombstone.replicas;
         new.retire(|_| true);
     }
@@ -215,20 +278,79 @@ fn create(record: &mut Option<ServiceRecord>, spec: &ServiceSpec, now: WallMs) -
     Applied::Created
 }
 
-fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs) -> Applied {
+fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Terms) -> Applied {
+    // How often a restart was forced is not the user's to write.
+    let mut template = spec.template.clone();
+    if template.forced != live.spec.template.forced {
+        std::sync::Arc::make_mut(&mut template).forced = live.spec.template.forced;
+    }
+    let spec = &ServiceSpec { template, ..spec.clone() };
     if live.spec == *spec {
         return Applied::Unchanged;
     }
-    (live.spec.on_disconnect, live.spec.rebalance) = (spec.on_disconnect, spec.rebalance);
-    (live.spec.mode, live.spec.update) = (spec.mode, spec.update);
-    live.spec.placement.clone_from(&spec.placement);
-    live.spec.replicas = spec.replicas;
+    live.spec = ServiceSpec { template: live.spec.template.clone(), ..spec.clone() };
     live.imported = false;
     if live.spec.template != spec.template {
-        live.set_template(spec.template.clone());
+        live.set_template(spec.template.clone(), now, terms);
     }
     live.updated = now;
     Applied::Changed
+}
+
+fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<Applied, String> {
+    let canary = live.spec.update.canary;
+    let Some(rollout) = &mut live.rollout else {
+        return Err(format!("no rollout is under way: generation {} is everywhere", live.generation));
+    };
+    let Some(from) = rollout.from else {
+        return Err(match &rollout.phase {
+            Phase::RollingBack { failed, why } => {
+                format!("generation {failed} is being rolled back ({why}), and a rollback only goes on")
+            }
+            Phase::Running | Phase::Paused { .. } => "no earlier generation has run: there is nothing to go back to".to_owned(),
+        });
+    };
+    let paused = match &rollout.phase {
+        Phase::Paused { why } => Some(why),
+        Phase::Running | Phase::RollingBack { .. } => None,
+    };
+    match (lead, paused) {
+        (Lead::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
+        (Lead::Pause, None) => rollout.phase = Phase::Paused { why: "its user paused it".to_owned() },
+        (Lead::Resume, Some(_)) => {
+            rollout.phase = Phase::Running;
+            rollout.failures.clear();
+        }
+        (Lead::Resume, None) => return Err("the rollout is not paused".to_owned()),
+        (Lead::Abort, _) => live.go_back(format!("its user aborted it, back to generation {from}"), now),
+        (Lead::Promote, _) if canary == 0 => return Err("the rollout has no canary (update.canary is 0)".to_owned()),
+        (Lead::Promote, _) if rollout.promoted => return Err("the canary is promoted already".to_owned()),
+        (Lead::Promote, _) => rollout.promoted = true,
+    }
+    live.updated = now;
+    Ok(Applied::Changed)
+}
+
+fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, terms: Terms) -> Result<Applied, String> {
+    let from = live.rollout.as_ref().and_then(|rollout| rollout.from);
+    let kept = || live.history.iter().map(|kept| kept.generation.to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(from) = from.filter(|from| to.is_none_or(|to| to == *from)) {
+        live.go_back(format!("its user went back to generation {from}"), now);
+    } else {
+        if to == Some(live.generation) {
+            return Err(format!("generation {} is what the service is to run already", live.generation));
+        }
+        let Some(to) = to.or_else(|| live.history.last().map(|kept| kept.generation)) else {
+            return Err("no earlier generation is kept: there is nothing to go back to".to_owned());
+        };
+        let kept = kept();
+        if !live.return_to(to, now, terms) {
+            let kept = if kept.is_empty() { "none is".to_owned() } else { format!("those are {kept}") };
+            return Err(format!("generation {to} is not among the generations that are kept: {kept}"));
+        }
+    }
+    live.updated = now;
+    Ok(Applied::Changed)
 }
 
 /// The host's replicas join the record. A service that the store does not know
@@ -252,7 +374,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         if record.imported && !record.wanted().any(|replica| replica.slot == held.slot) {
             record.spec.replicas += 1;
         }
-        if held.generation < record.generation {
+        record.newest = record.newest().max(held.generation);
+        if held.generation != record.generation {
             record.earlier.entry(held.generation).or_insert_with(|| held.template.clone());
         }
         record.replicas.push(ReplicaRecord {

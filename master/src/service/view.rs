@@ -13,6 +13,7 @@ use shef_common::{
 use super::{
     knowledge::{Fare, Knowledge},
     record::{ReplicaRecord, ServiceRecord, Want},
+    rollout::{Ended, Kept, RolloutView, rollout_view},
 };
 use crate::{membership::Standing, scheduler::Refusal};
 
@@ -22,13 +23,16 @@ pub struct ServiceView {
     /// What the user wants.
     #[serde(flatten)]
     pub spec: ServiceSpec,
-    /// Counts the changes of what replicas run.
+    /// Which template replicas are to run: counts the changes; a rollback goes back to an earlier one.
     pub generation: Generation,
+    /// The last generation that was in place everywhere, or is good enough to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<Generation>,
     /// Counts the commits; the `ETag`.
     pub version: Version,
     /// Where the service stands.
     pub state: ServiceState,
-    /// How many replicas of the newest generation run well.
+    /// In how many slots a replica runs well, of the generation that the slot is to run for now.
     pub running: u32,
     /// What is missing, a line each; when converged, at most what hosts that are down have still to remove.
     pub missing: Vec<String>,
@@ -38,6 +42,15 @@ pub struct ServiceView {
     /// A rebalance that was asked for and is not through: its moves a minute, at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebalancing: Option<u32>,
+    /// The way from one generation to the next, while it is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
+    /// How the rollout before ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rollout: Option<Ended>,
+    /// Earlier generations that were good, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Kept>,
     /// When it was created.
     pub created: WallMs,
     /// When its user changed it last.
@@ -111,6 +124,9 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     let mut running = BTreeSet::new();
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
+    let serving = serving(record, know);
+    // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
+    let mut unawaited = left_behind;
     for replica in record.wanted() {
         wanted += 1;
         let (id, node) = (&replica.id, &replica.node);
@@ -123,6 +139,9 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                     missing.push(format!("{id} is on {node}: {HELD}"));
                 }
             }
+            Fare::Proving => {
+                running.insert(replica.slot);
+            }
             Fare::Coming => {
                 coming += 1;
                 missing.push(in_progress(replica, know, reason));
@@ -132,7 +151,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 missing.push(format!("{id} failed on {node}: {reason}"));
                 failing = Some(reason.to_owned());
             }
-            Fare::Old => missing.push(format!("{id} on {node} still runs an earlier generation")),
+            Fare::Old => missing.push(format!("{id} on {node} still runs generation {}", replica.generation)),
             Fare::Leaving => {
                 if know.runs(replica) {
                     running.insert(replica.slot);
@@ -140,7 +159,10 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 missing.push(leaving(replica, condition.is_leaving(), no_place));
             }
             Fare::Stranded => missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing))),
-            Fare::Lost => missing.push(format!("{id} is on {node}, which is down")),
+            Fare::Lost => {
+                unawaited += usize::from(serving.contains(&replica.slot));
+                missing.push(format!("{id} is on {node}, which is down"));
+            }
         }
     }
     let unplaced = record.spec.replicas.saturating_sub(wanted);
@@ -149,10 +171,12 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         missing.push(format!("{unplaced} of {} replicas have no host: {why}", record.spec.replicas));
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
+    let rollout = rollout_view(record, know, no_place);
+    missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.words)));
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
     }
-    let state = match (record.deleted, missing.len() == left_behind) {
+    let state = match (record.deleted, missing.len() == unawaited) {
         (true, _) => ServiceState::Deleting,
         (false, true) => ServiceState::Running,
         (false, false) => ServiceState::Pending,
@@ -161,15 +185,33 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     ServiceView {
         spec: record.spec.clone(),
         generation: record.generation,
+        observed_generation: observed_generation(record),
         version,
         state,
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
         missing,
         failing,
         rebalancing: record.rebalancing,
+        rollout,
+        last_rollout: record.last_rollout.clone(),
+        history: record.history.clone(),
         created: record.created,
         updated: record.updated,
         replica_states: record.replicas.iter().map(|replica| replica_view(replica, know)).collect(),
+    }
+}
+
+/// The slots in which a replica runs that is as wanted.
+fn serving(record: &ServiceRecord, know: &Knowledge) -> BTreeSet<Slot> {
+    let serves = |replica: &&ReplicaRecord| matches!(know.fare(record, replica), Fare::Good | Fare::Proving);
+    record.wanted().filter(serves).map(|replica| replica.slot).collect()
+}
+
+const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {
+    match &record.rollout {
+        None => Some(record.generation),
+        Some(rollout) if rollout.is_rolling_back() => Some(record.generation),
+        Some(rollout) => rollout.from,
     }
 }
 
@@ -233,6 +275,7 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) 
             format!("{id} runs on {node} and is not healthy yet: {}", reason.unwrap_or("its engine is being asked"))
         }
         ReplicaState::Running => format!("{id} runs on {node}, but is unhealthy: {}", reason.unwrap_or("no reason given")),
+        ReplicaState::Complete => format!("{id} is done on {node}"),
         ReplicaState::Pending
         | ReplicaState::Assigned
         | ReplicaState::Starting

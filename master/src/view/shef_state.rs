@@ -214,7 +214,7 @@ fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
         let state = match replica.state {
             ReplicaState::Running | ReplicaState::Stopping => "running",
             ReplicaState::Pending | ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => "created",
-            ReplicaState::Stopped | ReplicaState::Failed => "exited",
+            ReplicaState::Complete | ReplicaState::Stopped | ReplicaState::Failed => "exited",
         };
         let (image, service_name) = (of.spec.template.image.as_str(), of.spec.name.as_str());
         let shown = RunnerContainer { image, name: replica.id.as_str(), state, service_name, id };
@@ -316,6 +316,10 @@ mod tests {
             missing: Vec::new(),
             failing: None,
             rebalancing: None,
+            observed_generation: None,
+            rollout: None,
+            last_rollout: None,
+            history: Vec::new(),
             created: WallMs(1),
             updated: WallMs(1),
             replica_states: (0..).zip(nodes).map(replica).collect(),

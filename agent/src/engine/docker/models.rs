@@ -50,6 +50,7 @@ pub(super) fn container_of(found: ContainerSummary) -> Option<Container> {
     let networks = found.network_settings.and_then(|settings| settings.networks);
     let labels = found.labels.unwrap_or_default();
     Some(Container {
+        exit_code: exit_code(&words),
         check,
         ports: sorted(ports),
         addresses: addresses(networks),
@@ -80,13 +81,20 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
             }
         }
     }
+    let exit_code = state.exit_code.filter(|_| state.running == Some(false));
     let word = state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref()));
     Container {
+        exit_code,
         check,
         ports: sorted(ports),
         addresses: addresses(settings.networks),
         ..Container::new(found.id.unwrap_or_default(), name, labels, word, policy_of(policy))
     }
+}
+
+/// The code in the engine's words, as in `Exited (137) 3 minutes ago`.
+fn exit_code(words: &str) -> Option<i64> {
+    words.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
 }
 
 fn target_of(key: &str) -> Option<(u16, Protocol)> {

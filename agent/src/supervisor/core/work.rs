@@ -8,8 +8,8 @@ use shef_common::{
 
 use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
 use crate::{
-    engine::{CreateOrder, RestartPolicy},
-    supervisor::replica::Step,
+    engine::CreateOrder,
+    supervisor::{replica::Step, restarts::policy_for},
 };
 
 /// The most steps at once that make way for others: crash loops, and what is no haste.
@@ -47,6 +47,10 @@ impl Core {
         if replica.published.as_ref() != Some(&replica.status) && self.listed {
             replica.published = Some(replica.status.clone());
             self.effects.push(Effect::Publish(replica.status.clone()));
+        }
+        if replica.not_before <= now.mono && !replica.queued && replica.pulls_first(now) {
+            self.await_image(id);
+            return self.consider(id, now);
         }
         if let Some(at) = replica.wakes_at() {
             self.alarms.insert((at, id.clone()));
@@ -123,7 +127,7 @@ impl Core {
                     replica: id.clone(),
                     template: assignment.template.clone(),
                     labels: labels::of(cluster, epoch, assignment),
-                    policy: RestartPolicy::UnlessStopped,
+                    policy: policy_for(&assignment.template.restart),
                 })),
                 (Some(_), None) | (None, _) => return,
             },

@@ -1,8 +1,8 @@
 //! What the answers to a replica's operations mean for it.
 
-use shef_common::{backoff::Backoff, clock::Now, status::ReplicaState};
+use shef_common::{backoff::Backoff, clock::Now, spec::Pull, status::ReplicaState};
 
-use super::{Look, Replica, Seen, Wish};
+use super::{Look, Replica, Seen, Step, Wish};
 use crate::engine::{ContainerState, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.
@@ -23,15 +23,34 @@ impl Replica {
         }
     }
 
+    fn pull(&self) -> Pull {
+        self.assignment.as_ref().map(|assignment| assignment.template.pull).unwrap_or_default()
+    }
+
+    /// Whether its image is fetched before its container is made, whatever is there. It waits for that then.
+    pub fn pulls_first(&mut self, now: Now) -> bool {
+        let pulls = self.pull() == Pull::Always && !self.pulled && self.next() == Some(Step::Create);
+        if pulls {
+            self.enter(ReplicaState::Pulling, now);
+            self.awaits_image = true;
+        }
+        pulls
+    }
+
     /// Create was answered. Returns whether the image must be pulled first.
     pub fn created(&mut self, outcome: Result<String, EngineError>, now: Now) -> bool {
         match outcome {
             Ok(id) => {
                 self.seen = Seen::Present { id, state: ContainerState::Created };
-                self.restarts.created();
+                let rule = self.rule();
+                self.restarts.created(&rule);
                 if self.wish == Wish::Run {
                     self.enter(ReplicaState::Starting, now);
                 }
+            }
+            Err(EngineError::NoSuchImage(words)) if self.pull() == Pull::Never => {
+                self.seen = Seen::Absent;
+                self.fail(format!("{} (pull is never)", EngineError::NoSuchImage(words).reason()), now);
             }
             Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish == Wish::Run => {
                 self.enter(ReplicaState::Pulling, now);

@@ -2,12 +2,18 @@
 
 use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 
-use super::{AfterEnd, Replica, Seen, Step};
-use crate::engine::{ContainerState, EngineError, RestartPolicy};
+use super::{AfterEnd, Replica, Seen, Step, Wish};
+use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 impl Replica {
     /// Its process ended; whoever owns its restarts starts it again.
     pub(super) fn ended(&mut self, exit_code: i64, now: Now) {
+        if !self.rule().is_default() {
+            if matches!(self.status.state, ReplicaState::Running | ReplicaState::Starting) {
+                self.end_by_rule(exit_code, now);
+            }
+            return;
+        }
         let after = self.restarts.ended(now.mono);
         if self.status.state != ReplicaState::Running && self.busy != Some(Step::Start) {
             return;
@@ -31,6 +37,37 @@ impl Replica {
                 }
                 self.waits_until(at, now);
             }
+            // Only a rule of its own leaves it at its end.
+            AfterEnd::Complete | AfterEnd::GivenUp(_) => {}
+        }
+    }
+
+    /// Whether `container` has ended and its spec's own rule has not judged that yet.
+    pub(super) fn has_ended_by_rule(&self, container: &Container) -> bool {
+        let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed) || self.restart_at.is_some();
+        let waits = judged || self.awaits_master || self.busy.is_some();
+        self.wish == Wish::Run && container.state == ContainerState::Exited && !waits && !self.rule().is_default()
+    }
+
+    /// Its process ended, and its spec's own rule says what follows.
+    pub(super) fn end_by_rule(&mut self, exit_code: i64, now: Now) {
+        let rule = self.rule();
+        if let Seen::Present { state, .. } = &mut self.seen {
+            *state = ContainerState::Exited;
+        }
+        self.status.exit_code = Some(exit_code);
+        self.wants_logs = true;
+        self.settles_at = None;
+        match self.restarts.ended_by_rule(exit_code, &rule, now.mono) {
+            AfterEnd::RestartAt(at) => self.waits_until(at, now),
+            AfterEnd::Complete => {
+                self.crashed = None;
+                self.enter(ReplicaState::Complete, now);
+                self.status.reason = Some("ended with code 0".to_owned());
+            }
+            AfterEnd::GivenUp(why) => self.fail(why, now),
+            // The engine does not own it.
+            AfterEnd::EngineRestarts => {}
         }
     }
 
@@ -55,8 +92,9 @@ impl Replica {
         self.enter(ReplicaState::Starting, now);
         let ended = self.status.exit_code.map_or_else(|| "exited".to_owned(), |code| format!("exited with code {code}"));
         let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));
-        self.status.reason = Some(format!("crash-looping: {ended}; restart {number} in {seconds} s"));
-        self.crashed = Some(format!("crash-looping: {ended}; restart {number}"));
+        let word = if self.restarts.crash_loops() { "crash-looping: " } else { "" };
+        self.status.reason = Some(format!("{word}{ended}; restart {number} in {seconds} s"));
+        self.crashed = Some(format!("{word}{ended}; restart {number}"));
     }
 
     /// Whether it has ended again, before the answer to its start: then it waits for the next one.

@@ -1,12 +1,12 @@
 //! The drivers in place of the service and runner actors.
 
 use bytes::Bytes;
-use shef_common::status::{ReplicaState, ReplicaStatus};
+use shef_common::status::{Health, ReplicaState, ReplicaStatus};
 use shef_master::{
     membership::{HostChanged, HostForgotten, Standing},
     runner::{RunnerEffect, RunnerEvent},
     scheduler::Schedule,
-    service::{Accepted, Orders, Refused, ServiceEffect, ServiceEvent, ServiceRecord},
+    service::{Accepted, Orders, Refused, RolloutState, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
 
@@ -36,8 +36,11 @@ impl World {
                     Err(error) => ServiceEvent::CommitFailed(Refused::from(&error)),
                 }
             }
-            Mail::Statuses(statuses) => {
+            Mail::Statuses(mut statuses) => {
                 self.rules_observed(&statuses);
+                if self.planted(Plant::CrashesAreGood) {
+                    statuses.iter_mut().for_each(|status| status.health = Health::Healthy);
+                }
                 if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
                     now.mono.0 = now.mono.0.saturating_sub(400_000);
                 }
@@ -66,7 +69,12 @@ impl World {
             }
             let name = service.name.clone();
             match effect {
-                ServiceEffect::Schedule(question) => {
+                ServiceEffect::Schedule(mut question) => {
+                    let rollout = master.services_shown.get(&name).and_then(|view| view.rollout.as_ref());
+                    let goes_back = rollout.is_some_and(|rollout| rollout.state == RolloutState::RollingBack);
+                    if goes_back && self.planted(Plant::ForgetsReplaced) {
+                        question.place.clear();
+                    }
                     master.post(SCHEDULER, Mail::Schedule { from: actor, ask: Schedule { service: name, question } });
                 }
                 ServiceEffect::Commit { expect, record } => {

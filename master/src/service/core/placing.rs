@@ -53,7 +53,7 @@ impl ServiceCore {
             record.replicas.push(ReplicaRecord {
                 id,
                 slot,
-                generation: record.generation,
+                generation: record.target(slot),
                 node,
                 want: Want::Run,
                 attempt,
@@ -101,7 +101,7 @@ impl ServiceCore {
         };
         self.pace.moves(self.know.now(), per_minute);
         let id = self.new_id(record);
-        let generation = record.generation;
+        let generation = record.target(slot);
         draft.reserved.push(to.clone());
         record.replicas[original].moving = true;
         record.replicas.push(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false });

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{NodeName, ReplicaId, ServiceName, Version},
+    ids::{NodeName, ReplicaId, ServiceName, Slot, Version},
     image::ImageRef,
     protocol::Assignment,
-    spec::{ServiceSpec, Template},
-    status::{ReplicaState, ReplicaStatus},
+    spec::{ServiceSpec, Template, Update},
+    status::{Health, ReplicaState, ReplicaStatus},
 };
 
 use super::super::{
@@ -26,7 +26,10 @@ pub(super) fn node(n: usize) -> NodeName {
 }
 
 pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
-    ServiceSpec::of(ServiceName::parse("web").unwrap(), replicas, Template::of(ImageRef::parse(image).unwrap()))
+    let template = Template::of(ImageRef::parse(image).unwrap());
+    // What runs is good at once; rollouts' own tests have trials.
+    let update = Update { monitor_ms: 0, ..Update::default() };
+    ServiceSpec { update, ..ServiceSpec::of(ServiceName::parse("web").unwrap(), replicas, template) }
 }
 
 pub(super) fn create(replicas: u32) -> Request {
@@ -73,7 +76,20 @@ pub(super) struct Model {
     /// Hosts that were out of reach at some time: what runs there may not be known of.
     away: BTreeSet<NodeName>,
     most_replicas: u32,
+    most_parallel: u32,
+    /// Those that run and end and are started again, with how often that was told.
+    crashing: BTreeMap<ReplicaId, u32>,
+    pub(super) crashes_from_now_on: bool,
+    /// Slots that an update which stops first has emptied.
+    pub(super) dark: BTreeSet<Slot>,
 }
+
+/// An image whose containers the engine refuses.
+pub(super) const REFUSED: &str = "app:refused";
+/// An image whose containers crash, again and again.
+pub(super) const CRASHING: &str = "app:crashing";
+/// An image whose containers never come to be healthy.
+pub(super) const SICK: &str = "app:sick";
 
 impl Model {
     pub(super) fn new(hosts: usize) -> Self {
@@ -104,6 +120,10 @@ impl Model {
             given_up: BTreeSet::new(),
             away: BTreeSet::new(),
             most_replicas: 0,
+            most_parallel: 1,
+            crashing: BTreeMap::new(),
+            crashes_from_now_on: false,
+            dark: BTreeSet::new(),
         }
     }
 
@@ -177,11 +197,19 @@ impl Model {
     }
 
     fn deliver(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
-        let state = if self.fails { ReplicaState::Failed } else { ReplicaState::Running };
         let holds = self.hosts.entry(node.clone()).or_default();
         for assignment in set {
+            let state = match assignment.template.image.pinned().as_str() {
+                _ if self.fails => ReplicaState::Failed,
+                REFUSED => ReplicaState::Failed,
+                SICK => ReplicaState::Starting,
+                _ => ReplicaState::Running,
+            };
             // What the host holds already is as it is.
             holds.entry(assignment.replica.clone()).or_insert(state);
+            if self.crashes_from_now_on || assignment.template.image.pinned() == CRASHING {
+                self.crashing.entry(assignment.replica.clone()).or_default();
+            }
         }
         for id in remove {
             holds.insert(id.clone(), ReplicaState::Stopped);
@@ -189,7 +217,7 @@ impl Model {
     }
 
     fn runs(&self, id: &ReplicaId) -> bool {
-        self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
+        !self.crashing.contains_key(id) && self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
     }
 
     /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are wanted,
@@ -197,6 +225,7 @@ impl Model {
     fn changes_only_what_may_change(&mut self, new: Option<&ServiceRecord>) {
         // An update ends with the surge that it began with.
         self.most_replicas = self.most_replicas.max(new.map_or(0, |new| new.spec.replicas));
+        self.most_parallel = self.most_parallel.max(new.map_or(1, |new| new.spec.update.parallelism));
         let Some((_, old)) = &self.durable else { return };
         let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else { return };
         let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
@@ -207,19 +236,47 @@ impl Model {
             })
         };
         let placed = new.wanted().filter(|new| old.replicas.iter().all(|known| known.id != new.id));
-        let (doubled, surge) = (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(1));
-        assert!(doubled <= surge as usize, "{doubled} are placed beside one that runs: {old:?} {new:?}");
+        let (doubled, surge) =
+            (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(self.most_parallel));
+        assert!(doubled <= surge as usize, "{doubled} are placed beside one that runs: {} => {}", brief(old), brief(new));
+        let is_lit = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
+        let lit: BTreeSet<_> = new.wanted().filter(|kept| is_lit(kept)).map(|kept| kept.slot).collect();
+        let is_stopped_first = |gone: &ReplicaRecord| new.stops_first() && gone.generation != new.target(gone.slot);
+        let retired = old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id));
+        let emptied = retired.filter(|gone| is_stopped_first(gone)).map(|gone| gone.slot);
+        let emptied: BTreeSet<_> = emptied.chain(self.dark.iter().copied()).filter(|slot| !slots.contains(slot)).collect();
+        let mut dark = self.dark.clone();
+        dark.retain(|slot| {
+            !new.wanted().any(|kept| kept.slot == *slot && is_lit(kept))
+                && slots.len() <= new.spec.replicas as usize
+                && slot.0 < self.most_replicas
+        });
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
-            let scaled_down = !slots.contains(&gone.slot) && slots.len() >= new.spec.replicas as usize;
-            let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || self.given_up.contains(&kept.node);
+            let scaled_down = !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
+            // One that crashes, and was last told of while it was up, is as good as any for all that can be known.
+            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| told % 2 == 1);
+            let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node);
             let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
-            let may_go = scaled_down || replaced || self.given_up.contains(&gone.node);
-            assert!(may_go || !self.runs(&gone.id), "{} runs and is retired: {old:?} {new:?}", gone.id);
+            let stopped_first = is_stopped_first(gone);
+            if stopped_first && !replaced && !scaled_down && self.runs(&gone.id) {
+                dark.insert(gone.slot);
+            }
+            let may_go = scaled_down || replaced || stopped_first || self.given_up.contains(&gone.node);
+            assert!(may_go || !self.runs(&gone.id), "{} runs and is retired: {} => {}", gone.id, brief(old), brief(new));
         }
+        let parallel = self.most_parallel.max(self.most_replicas.div_ceil(4)) as usize;
+        let unserved = dark.len().min((new.spec.replicas as usize).saturating_sub(lit.len()));
+        assert!(unserved <= parallel, "{dark:?} serve nobody: {} => {}", brief(old), brief(new));
+        self.dark = dark;
     }
 
     fn condition(&self, node: &NodeName) -> HostCondition {
         self.conditions.get(node).copied().unwrap_or_else(|| standing(true))
+    }
+
+    /// What crashes does so no more.
+    pub(super) fn recover_crashing(&mut self) {
+        self.crashing.clear();
     }
 
     /// The hosts tell what they hold.
@@ -236,6 +293,13 @@ impl Model {
                 }
                 let mut status = ReplicaStatus::new(id.clone(), *state, WallMs(0));
                 status.reason = (*state == ReplicaState::Failed).then(|| "no such image".to_owned());
+                if let Some(told) = self.crashing.get_mut(id).filter(|_| *state == ReplicaState::Running) {
+                    *told += 1;
+                    if *told % 2 == 0 {
+                        status.health = Health::Unhealthy;
+                        status.reason = Some("exited with code 1".to_owned());
+                    }
+                }
                 statuses.push(status);
                 true
             });
@@ -257,6 +321,7 @@ impl Model {
     }
 
     pub(super) fn step(&mut self) -> bool {
+        self.now.wall.0 += 1;
         if let Some(event) = self.pending.pop_front() {
             self.event(event);
         } else if self.in_commit.is_some() {
@@ -309,7 +374,8 @@ impl Model {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.hosts.values().flat_map(BTreeMap::values).filter(|state| **state == ReplicaState::Running).count()
+        let up = self.hosts.values().flatten().filter(|(_, state)| **state == ReplicaState::Running);
+        up.filter(|(id, _)| !self.crashing.contains_key(*id)).count()
     }
 
     pub(super) fn host(&mut self, n: usize, up: bool) {
@@ -352,6 +418,14 @@ impl Model {
     pub(super) fn on(&self, n: usize) -> usize {
         self.hosts[&node(n)].values().filter(|state| **state == ReplicaState::Running).count()
     }
+}
+
+/// A record in a line.
+pub(super) fn brief(record: &ServiceRecord) -> String {
+    let replicas: Vec<_> =
+        record.replicas.iter().map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want)).collect();
+    let (wanted, update) = (record.spec.replicas, record.spec.update);
+    format!("{wanted} g{} [{}] {:?} {update:?}", record.generation, replicas.join(" "), record.rollout)
 }
 
 pub(super) fn standing(up: bool) -> HostCondition {

@@ -1,0 +1,220 @@
+//! What a spec says about images and about the end of a process.
+
+use proptest::prelude::*;
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::Revision,
+    image::ImageRef,
+    protocol::Push,
+    spec::{Pull, Restart, RestartCondition, Template},
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::world::{End, Pending, World, assignment, cluster};
+use crate::{
+    engine::{ContainerState, EventKind, Listing, RestartPolicy},
+    supervisor::{
+        core::{Event, Operation},
+        restarts::{AfterEnd, Restarts},
+    },
+};
+
+const ID: &str = "web-000000";
+
+fn order(world: &mut World, template: Template) {
+    let mut assignment = assignment(0);
+    assignment.template = template.into();
+    world.tickets += 1;
+    world.revision += 1;
+    let (fence, revision) = (world.fence.clone(), Revision(world.revision));
+    let push = Push { cluster: cluster(), fence, base: None, revision, set: vec![assignment], remove: Vec::new() };
+    world.feed(Event::Pushed { ticket: world.tickets, push });
+}
+
+fn carry_out(world: &mut World) {
+    for _ in 0..1_000 {
+        world.hear(true);
+        if world.pending.is_empty() && world.events.is_empty() {
+            return;
+        }
+        while !world.pending.is_empty() {
+            world.finish(0, End::Well);
+        }
+    }
+    panic!("does not come to rest");
+}
+
+fn restarting(condition: RestartCondition, delay_ms: u32, max_attempts: u32, window_ms: u32) -> Template {
+    let mut template = Template::of(ImageRef::parse("present").unwrap());
+    template.restart = Restart { condition, delay_ms, max_attempts, window_ms };
+    template
+}
+
+fn running(template: Template) -> World {
+    let mut world = World::new();
+    order(&mut world, template);
+    carry_out(&mut world);
+    assert_eq!(status(&world).state, ReplicaState::Running);
+    world
+}
+
+/// Its process ends; `heard`: the agent is told.
+fn ends(world: &mut World, exit_code: i64, heard: bool) {
+    let container = world.containers.get_mut(ID).unwrap();
+    container.state = ContainerState::Exited;
+    container.exit_code = Some(exit_code);
+    let container = container.clone();
+    if heard {
+        world.event(&container, EventKind::Died { exit_code });
+    }
+    carry_out(world);
+}
+
+fn status(world: &World) -> &ReplicaStatus {
+    &world.statuses[ID]
+}
+
+fn look(world: &mut World) {
+    world.feed(Event::Listed(Ok(Listing { containers: world.list(), complete: true })));
+    world.advance(61_000);
+    carry_out(world);
+}
+
+#[test]
+fn the_engine_restarts_nothing_whose_spec_has_a_rule_of_its_own() {
+    let world = running(restarting(RestartCondition::OnFailure, 0, 0, 0));
+    assert_eq!(world.containers[ID].policy, RestartPolicy::Never);
+    let world = running(restarting(RestartCondition::Always, 0, 0, 0));
+    assert_eq!(world.containers[ID].policy, RestartPolicy::UnlessStopped);
+}
+
+#[test]
+fn a_replica_that_ended_with_0_is_complete_and_stays_so() {
+    for condition in [RestartCondition::OnFailure, RestartCondition::Never] {
+        let mut world = running(restarting(condition, 0, 0, 0));
+        ends(&mut world, 0, true);
+        look(&mut world);
+        let told = status(&world);
+        assert_eq!((told.state, told.exit_code), (ReplicaState::Complete, Some(0)), "{told:?}");
+        assert_eq!(told.last_log_lines, ["last words"]);
+        // Nor does an agent start it that finds it so.
+        world.crash(true);
+        carry_out(&mut world);
+        look(&mut world);
+        assert_eq!(status(&world).state, ReplicaState::Complete);
+        assert_eq!(world.containers[ID].state, ContainerState::Exited);
+        // It goes when it is ordered away.
+        world.push(Some(Revision(1)), &[], &[0]);
+        carry_out(&mut world);
+        assert!(!world.containers.contains_key(ID));
+    }
+}
+
+#[test]
+fn a_replica_that_ended_otherwise_has_failed_for_good_if_it_is_never_restarted() {
+    let mut world = running(restarting(RestartCondition::Never, 0, 0, 0));
+    ends(&mut world, 7, false);
+    look(&mut world);
+    let told = status(&world);
+    assert_eq!((told.state, told.exit_code), (ReplicaState::Failed, Some(7)));
+    assert_eq!(told.reason.as_deref(), Some("exited with code 7; its restart condition is never"));
+}
+
+#[test]
+fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() {
+    let mut world = running(restarting(RestartCondition::OnFailure, 2_000, 2, 60_000));
+    for n in 1..=2 {
+        world.advance(15_000);
+        ends(&mut world, 1, true);
+        let told = status(&world);
+        let reason = format!("exited with code 1; restart {n} in 2 s");
+        assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Starting, Some(reason.as_str())));
+        world.advance(1_900);
+        carry_out(&mut world);
+        assert_eq!(world.containers[ID].state, ContainerState::Exited);
+        world.advance(100);
+        carry_out(&mut world);
+        assert_eq!((world.containers[ID].state, status(&world).state), (ContainerState::Running, ReplicaState::Running));
+    }
+    // The first has left the window.
+    world.advance(45_000);
+    ends(&mut world, 1, true);
+    world.advance(2_000);
+    carry_out(&mut world);
+    assert_eq!(status(&world).state, ReplicaState::Running);
+    world.advance(1_000);
+    ends(&mut world, 1, true);
+    let told = status(&world);
+    assert_eq!(told.state, ReplicaState::Failed, "{told:?}");
+    assert_eq!(told.reason.as_deref(), Some("exited with code 1 after 2 restarts, as many as max_attempts allows"));
+}
+
+#[test]
+fn an_image_that_is_always_pulled_is_pulled_before_the_container_is_made_though_it_is_there() {
+    let mut world = World::new();
+    let mut template = Template::of(ImageRef::parse("present").unwrap());
+    template.pull = Pull::Always;
+    order(&mut world, template);
+    while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
+        let create = |p: &Pending| matches!(p, Pending::Run(_, Operation::Create(_)));
+        assert!(!world.pending.iter().any(create), "nothing is made before");
+        world.finish(0, End::Well);
+    }
+    assert_eq!(status(&world).state, ReplicaState::Pulling);
+    carry_out(&mut world);
+    assert_eq!(status(&world).state, ReplicaState::Running);
+}
+
+#[test]
+fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
+    let mut world = World::new();
+    let mut template = Template::of(ImageRef::parse("absent").unwrap());
+    template.pull = Pull::Never;
+    order(&mut world, template);
+    carry_out(&mut world);
+    let told = status(&world);
+    assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Failed, Some("No such image (pull is never)")));
+}
+
+proptest! {
+    #[test]
+    fn however_a_process_ends_its_rule_is_kept(
+        condition in prop_oneof![Just(RestartCondition::Always), Just(RestartCondition::OnFailure), Just(RestartCondition::Never)],
+        delay_ms in 0_u32..20_000,
+        max_attempts in 0_u32..5,
+        window_ms in prop_oneof![Just(0_u32), 1_000_u32..600_000],
+        lives in proptest::collection::vec((0_u64..30_000, 0_i64..3), 1..60),
+    ) {
+        let rule = Restart { condition, delay_ms, max_attempts, window_ms };
+        prop_assume!(!rule.is_default());
+        let mut rules = Restarts::new();
+        rules.created(&rule);
+        let mut now = MonoMs(0);
+        let mut starts: Vec<MonoMs> = Vec::new();
+        for (lived, exit_code) in lives {
+            rules.up(now);
+            now = now + DurationMs(lived);
+            prop_assert_eq!(rules.due(), None, "the engine never becomes its owner");
+            match rules.ended_by_rule(exit_code, &rule, now) {
+                AfterEnd::RestartAt(at) => {
+                    prop_assert!(condition != RestartCondition::Never && (condition == RestartCondition::Always || exit_code != 0));
+                    prop_assert!(at >= now + DurationMs(delay_ms.into()));
+                    starts.push(at);
+                    let within = starts.iter().filter(|start| window_ms == 0 || now - **start < DurationMs(window_ms.into())).count();
+                    prop_assert!(max_attempts == 0 || within <= max_attempts as usize, "{within} restarts");
+                    now = at;
+                }
+                AfterEnd::Complete => {
+                    prop_assert!(exit_code == 0 && condition != RestartCondition::Always);
+                    return Ok(());
+                }
+                AfterEnd::GivenUp(_) => {
+                    let used_up = max_attempts > 0 && starts.len() >= max_attempts as usize;
+                    prop_assert!(condition == RestartCondition::Never || used_up);
+                    return Ok(());
+                }
+                AfterEnd::EngineRestarts => prop_assert!(false, "the engine does not own it"),
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `/v1/services/{name}/rollout/…`, `/restart`, `/rollback`: leading a service from one generation to another.
+
+use actix_web::{HttpRequest, web};
+use shef_common::{
+    ids::{Generation, ServiceName},
+    problem::{Code, Problem},
+    spec::Fields,
+};
+
+use super::{
+    Api, ApiError, Place, body, params,
+    services::{Answer, write},
+};
+use crate::service::{Lead, Request};
+
+/// `POST /v1/services/{name}/rollout/{pause|resume|abort|promote}?wait=`, with `If-Match`
+pub async fn lead(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    let lead = match request.match_info().get("lead") {
+        Some("pause") => Lead::Pause,
+        Some("resume") => Lead::Resume,
+        Some("abort") => Lead::Abort,
+        Some("promote") => Lead::Promote,
+        Some(_) | None => {
+            let detail = "a rollout takes: pause, resume, abort, promote";
+            return Err(Problem::new(Code::NotFound, detail).into());
+        }
+    };
+    read(&request, payload, &api).await?.finish()?;
+    write(&api, &name, Request::Lead { lead, expect }, wait).await
+}
+
+/// `POST /v1/services/{name}/restart?wait=`, with `If-Match`
+pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    read(&request, payload, &api).await?.finish()?;
+    write(&api, &name, Request::Restart { expect }, wait).await
+}
+
+/// `POST /v1/services/{name}/rollback?wait=`, with `If-Match`: `{"generation": n}`, or nothing
+pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    let mut fields = read(&request, payload, &api).await?;
+    let generation: Option<Generation> = fields.optional("generation");
+    fields.finish()?;
+    write(&api, &name, Request::RollBack { generation, expect }, wait).await
+}
+
+/// No body is an empty one.
+async fn read(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Fields, ApiError> {
+    let bytes = body::read(request, payload, api.max_body_bytes).await?;
+    Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
+}

@@ -1,0 +1,456 @@
+//! Rollouts: turns, trials, failures, and the way back.
+
+use std::collections::BTreeSet;
+
+use shef_common::{
+    ids::{Generation, ReplicaId},
+    spec::{FailureAction, Order, Port, Protocol, ServiceSpec, Update},
+};
+
+use super::super::{
+    request::{Expect, Lead, Refused, Request},
+    rollout::{RolloutState, RolloutView},
+    view::{ServiceState, ServiceView},
+};
+use super::model::{CRASHING, Model, REFUSED, SICK, drained, scale, spec, standing};
+
+/// A service of `replicas` of `app:1` that is updated as `update` says, and runs.
+fn running(hosts: usize, replicas: u32, update: Update) -> Model {
+    let mut model = Model::new(hosts);
+    model.ask(Request::Create { spec: with(replicas, "app:1", update), needs_host: false });
+    model.settle();
+    model.sleep(u64::from(update.monitor_ms));
+    model.settle();
+    model
+}
+
+fn with(replicas: u32, image: &str, update: Update) -> ServiceSpec {
+    ServiceSpec { update, ..spec(replicas, image) }
+}
+
+fn put(replicas: u32, image: &str, update: Update) -> Request {
+    Request::Put { spec: with(replicas, image, update), expect: Expect::Any }
+}
+
+fn lead(lead: Lead) -> Request {
+    Request::Lead { lead, expect: Expect::Any }
+}
+
+impl Model {
+    fn shown(&self) -> &ServiceView {
+        self.view.as_ref().unwrap()
+    }
+    fn rollout(&self) -> &RolloutView {
+        self.shown().rollout.as_ref().unwrap_or_else(|| panic!("no rollout: {:?}", self.view))
+    }
+    fn refused(&mut self, request: Request) -> String {
+        let ticket = self.ask(request);
+        self.settle();
+        match &self.answers[&ticket] {
+            Err(Refused::Conflict(why)) => why.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn wanted(&self) -> BTreeSet<ReplicaId> {
+        self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.id.clone()).collect()
+    }
+    /// How many are of each generation.
+    fn generations(&self) -> Vec<u64> {
+        let mut all: Vec<u64> =
+            self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.generation.0).collect();
+        all.sort_unstable();
+        all
+    }
+    /// Time goes on in steps of 500 ms, in which hosts report; `least` is how few run on the way.
+    fn pass(&mut self, steps: usize) -> usize {
+        let mut least = self.running();
+        for _ in 0..steps {
+            self.sleep(500);
+            while self.step() {
+                least = least.min(self.running());
+            }
+            self.report();
+            while self.step() {
+                least = least.min(self.running());
+            }
+        }
+        least
+    }
+}
+
+const GATED: Update = Update {
+    order: Order::Auto,
+    parallelism: 2,
+    delay_ms: 0,
+    monitor_ms: 5_000,
+    deadline_ms: 60_000,
+    failure_action: FailureAction::Rollback,
+    max_failures: 0,
+    canary: 0,
+};
+
+#[test]
+fn a_new_replica_takes_the_slot_only_once_it_was_healthy_for_the_monitors_time() {
+    let mut model = running(2, 6, GATED);
+    model.ask(put(6, "app:2", GATED));
+    model.settle();
+    assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2]);
+    let words = model.rollout().words.clone();
+    let waits = words.starts_with("0 of 6 replaced; waits for web-") && words.ends_with(" to be healthy for 5 s");
+    assert!(waits, "{words}");
+    model.sleep(4_999);
+    model.settle();
+    assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2]);
+    model.sleep(1);
+    model.settle();
+    assert_eq!((model.generations(), model.rollout().replaced), (vec![1, 1, 1, 1, 2, 2, 2, 2], 2));
+    assert_eq!(model.shown().observed_generation, Some(Generation(1)));
+    model.sleep(5_000);
+    model.settle();
+    model.sleep(5_000);
+    model.settle();
+    let view = model.shown();
+    assert_eq!((model.generations(), &view.rollout, view.state), (vec![2; 6], &None, ServiceState::Running));
+    assert_eq!((view.observed_generation, view.history.len()), (Some(Generation(2)), 1));
+    assert_eq!(model.most_wanted, 8);
+}
+
+#[test]
+fn each_way_to_fail_is_rolled_back_by_itself_with_the_old_ones_serving_throughout() {
+    for (image, why) in
+        [(REFUSED, "no such image"), (CRASHING, "it was unhealthy: exited with code 1"), (SICK, "it was not healthy within 60 s")]
+    {
+        let mut model = running(3, 6, GATED);
+        let before = model.wanted();
+        model.ask(put(6, image, GATED));
+        assert_eq!(model.pass(140), 6, "{image}");
+        let view = model.shown();
+        assert_eq!((view.state, &view.rollout), (ServiceState::Running, &None), "{image}");
+        let ended = view.last_rollout.as_ref().unwrap();
+        assert!(ended.rolled_back.as_ref().unwrap().contains(why), "{image}: {ended:?}");
+        assert_eq!((model.wanted(), model.most_wanted), (before, 8), "{image}: nothing that ran was touched");
+    }
+}
+
+#[test]
+fn a_rollback_restores_the_slots_that_were_replaced_already() {
+    let mut model = running(3, 6, GATED);
+    model.ask(put(6, "app:2", GATED));
+    model.settle();
+    model.sleep(5_000);
+    model.settle();
+    assert_eq!(model.generations(), [1, 1, 1, 1, 2, 2, 2, 2]);
+    model.fails = true;
+    model.sleep(5_000);
+    model.settle();
+    model.fails = false;
+    assert_eq!(model.rollout().state, RolloutState::RollingBack);
+    assert_eq!(model.pass(100), 6);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 6], &None));
+    assert_eq!(model.shown().spec.template.image.pinned(), "app:1");
+}
+
+#[test]
+fn failures_up_to_the_bound_are_tried_again_and_the_others_go_on() {
+    let update = Update { max_failures: 1, ..GATED };
+    let mut model = running(2, 4, update);
+    model.fails = true;
+    model.ask(put(4, "app:2", Update { parallelism: 1, ..update }));
+    while model.step() {}
+    model.fails = false;
+    assert_eq!(model.pass(80), 4);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+#[test]
+fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
+    let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
+    let mut model = running(2, 4, update);
+    model.ask(put(4, "app:2", update));
+    model.settle();
+    model.sleep(5_000);
+    model.fails = true;
+    model.settle();
+    assert_eq!(model.rollout().state, RolloutState::Paused);
+    assert!(model.rollout().words.starts_with("1 of 4 replaced; paused: web-"), "{:?}", model.rollout());
+    model.fails = false;
+    assert_eq!(model.pass(200), 4);
+    assert_eq!(model.generations(), [1, 1, 1, 2]);
+    model.ask(lead(Lead::Resume));
+    assert_eq!(model.pass(100), 4);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+#[test]
+fn a_rollout_that_goes_on_past_failures_tries_them_again_last() {
+    let update = Update { failure_action: FailureAction::Continue, parallelism: 1, ..GATED };
+    let mut model = running(2, 3, update);
+    model.fails = true;
+    model.ask(put(3, "app:2", update));
+    while model.step() {}
+    model.fails = false;
+    assert_eq!(model.pass(9), 3);
+    assert_eq!(model.rollout().failures, 1);
+    assert_eq!(model.pass(100), 3);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 3], &None));
+}
+
+#[test]
+fn a_canary_waits_until_it_is_promoted_or_aborted() {
+    let update = Update { canary: 1, ..GATED };
+    for promoted in [true, false] {
+        let mut model = running(2, 4, update);
+        model.ask(put(4, "app:2", update));
+        model.pass(100);
+        assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 1, 2], RolloutState::Canary));
+        assert_eq!(model.rollout().words, "1 of 4 replaced; waits to be promoted or aborted");
+        // What is lost of it meanwhile comes back as it was.
+        model.ask(lead(if promoted { Lead::Promote } else { Lead::Abort }));
+        assert_eq!(model.pass(100), 4);
+        assert_eq!((model.generations(), &model.shown().rollout), (vec![if promoted { 2 } else { 1 }; 4], &None));
+    }
+}
+
+#[test]
+fn while_a_rollout_waits_what_is_lost_comes_back_as_it_was() {
+    let update = Update { canary: 2, ..GATED };
+    let mut model = running(3, 6, update);
+    model.ask(put(6, "app:2", update));
+    model.pass(60);
+    for n in 0..3 {
+        model.host(n, false);
+        model.pass(60);
+        assert_eq!((0..3).filter(|other| *other != n).map(|other| model.on(other)).sum::<usize>(), 6);
+        model.host(n, true);
+        model.pass(60);
+        assert_eq!(model.generations(), [1, 1, 1, 1, 2, 2], "after the loss of h{n}");
+    }
+    model.ask(scale(8));
+    model.pass(60);
+    assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2], "what is added is of the good one");
+}
+
+#[test]
+fn stop_first_takes_down_at_most_as_many_as_its_parallelism() {
+    let update = Update { order: Order::StopFirst, ..GATED };
+    let mut model = running(2, 6, update);
+    model.ask(put(6, "app:2", update));
+    assert_eq!(model.pass(100), 4);
+    assert_eq!((model.generations(), &model.shown().rollout, model.most_wanted), (vec![2; 6], &None, 6));
+}
+
+#[test]
+fn stop_first_that_fails_brings_back_what_it_took() {
+    let update = Update { order: Order::StopFirst, ..GATED };
+    for image in [REFUSED, CRASHING, SICK] {
+        let mut model = running(2, 6, update);
+        model.ask(put(6, image, update));
+        assert_eq!(model.pass(200), 4, "{image}");
+        assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{image}");
+    }
+}
+
+#[test]
+fn a_published_port_makes_an_update_stop_first() {
+    let mut published = with(2, "app:2", GATED);
+    let template = std::sync::Arc::make_mut(&mut published.template);
+    template.ports.push(Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None });
+    let mut model = running(2, 2, GATED);
+    model.ask(Request::Put { spec: published.clone(), expect: Expect::Any });
+    model.pass(60);
+    assert_eq!((model.generations(), model.most_wanted), (vec![2; 2], 2));
+}
+
+#[test]
+fn a_new_change_takes_over_and_a_failure_then_goes_back_to_the_last_good_one() {
+    let mut model = running(3, 6, GATED);
+    let before = model.wanted();
+    model.ask(put(6, "app:2", GATED));
+    model.settle();
+    model.sleep(5_000);
+    model.settle();
+    model.ask(put(6, REFUSED, GATED));
+    model.settle();
+    assert_eq!(model.rollout().state, RolloutState::RollingBack);
+    assert_eq!(model.pass(100), 6);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 6], &None));
+    let kept = before.intersection(&model.wanted()).count();
+    assert_eq!(kept, 4, "what still ran of it was not touched");
+    model.ask(put(6, "app:3", GATED));
+    model.pass(100);
+    assert_eq!(model.generations(), [4; 6]);
+}
+
+#[test]
+fn to_want_the_earlier_template_again_is_to_abort() {
+    let mut model = running(2, 4, GATED);
+    let before = model.wanted();
+    model.ask(put(4, "app:2", GATED));
+    model.settle();
+    model.ask(put(4, "app:1", GATED));
+    model.pass(40);
+    assert_eq!((model.wanted(), model.shown().generation), (before, Generation(1)));
+}
+
+#[test]
+fn a_rollout_outlives_the_master() {
+    for image in ["app:2", REFUSED] {
+        let mut model = running(2, 4, GATED);
+        model.ask(put(4, image, GATED));
+        for _ in 0..40 {
+            model.pass(3);
+            model.restart();
+            model.report();
+            assert!(model.running() >= 4);
+        }
+        model.pass(60);
+        let good = if image == REFUSED { 1 } else { 2 };
+        assert_eq!((model.generations(), &model.shown().rollout), (vec![good; 4], &None));
+    }
+}
+
+#[test]
+fn what_hosts_do_is_not_held_against_the_new_generation() {
+    let mut model = running(3, 6, GATED);
+    model.ask(put(6, "app:2", GATED));
+    for n in [0, 1, 2, 0, 1, 2] {
+        model.pass(3);
+        model.host(n, false);
+        model.pass(5);
+        model.host(n, true);
+        model.pass(3);
+        model.is(n, drained());
+        model.pass(5);
+        model.is(n, standing(true));
+    }
+    model.pass(200);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 6], &None), "{:?}", model.shown().last_rollout);
+    assert_eq!(model.shown().last_rollout.as_ref().unwrap().rolled_back, None);
+}
+
+#[test]
+fn scaling_in_amid_a_rollout_starts_nothing() {
+    let mut model = running(2, 6, Update { canary: 2, ..GATED });
+    model.ask(put(6, "app:2", Update { canary: 2, ..GATED }));
+    model.pass(60);
+    let before = model.wanted();
+    model.ask(scale(3));
+    model.pass(60);
+    assert!(model.wanted().is_subset(&before));
+    assert_eq!(model.wanted().len(), 3);
+}
+
+#[test]
+fn a_pause_between_slots_is_kept() {
+    let update = Update { delay_ms: 30_000, parallelism: 1, monitor_ms: 0, ..GATED };
+    let mut model = running(2, 3, update);
+    model.ask(put(3, "app:2", update));
+    model.settle();
+    assert_eq!(model.generations(), [1, 1, 2]);
+    assert_eq!(model.rollout().words, "1 of 3 replaced; waits 30 s before the next slot");
+    model.sleep(29_999);
+    model.settle();
+    assert_eq!(model.generations(), [1, 1, 2]);
+    model.sleep(1);
+    model.settle();
+    assert_eq!(model.generations(), [1, 2, 2]);
+}
+
+#[test]
+fn a_restart_replaces_all_and_an_unchanged_spec_after_it_nothing() {
+    let mut model = running(2, 3, GATED);
+    let before = model.wanted();
+    model.ask(Request::Restart { expect: Expect::Any });
+    assert_eq!(model.pass(60), 3);
+    let after = model.wanted();
+    assert!(after.is_disjoint(&before));
+    model.ask(put(3, "app:1", GATED));
+    model.pass(60);
+    assert_eq!((model.wanted(), model.shown().generation), (after, Generation(2)));
+}
+
+#[test]
+fn one_can_go_back_to_every_generation_that_is_kept() {
+    let mut model = running(2, 2, GATED);
+    model.core.keep_generations(2);
+    for n in 2..=5 {
+        model.ask(put(2, &format!("app:{n}"), GATED));
+        model.pass(60);
+    }
+    let kept: Vec<_> = model.shown().history.iter().map(|kept| kept.generation.0).collect();
+    assert_eq!(kept, [3, 4]);
+    let back = |generation: Option<u64>| Request::RollBack { generation: generation.map(Generation), expect: Expect::Any };
+    let why = model.refused(back(Some(1)));
+    assert_eq!(why, "generation 1 is not among the generations that are kept: those are 3, 4");
+    assert_eq!(model.refused(back(Some(5))), "generation 5 is what the service is to run already");
+    model.ask(back(Some(3)));
+    model.pass(60);
+    assert_eq!((model.generations(), model.shown().spec.template.image.pinned().as_str()), (vec![3; 2], "app:3"));
+    model.ask(back(None));
+    model.pass(60);
+    assert_eq!(model.generations(), [5; 2], "the last one that was good");
+    model.ask(put(2, "app:6", GATED));
+    model.pass(60);
+    assert_eq!(model.generations(), [6; 2], "no number is given twice");
+}
+
+#[test]
+fn what_a_rollout_cannot_do_is_refused_with_what_is_the_case() {
+    let mut model = running(2, 2, GATED);
+    assert_eq!(model.refused(lead(Lead::Pause)), "no rollout is under way: generation 1 is everywhere");
+    let back = Request::RollBack { generation: None, expect: Expect::Any };
+    assert_eq!(model.refused(back), "no earlier generation is kept: there is nothing to go back to");
+    model.ask(put(2, "app:2", GATED));
+    model.settle();
+    assert_eq!(model.refused(lead(Lead::Resume)), "the rollout is not paused");
+    assert_eq!(model.refused(lead(Lead::Promote)), "the rollout has no canary (update.canary is 0)");
+    model.ask(lead(Lead::Pause));
+    model.settle();
+    assert_eq!(model.refused(lead(Lead::Pause)), "the rollout is paused already: its user paused it");
+    model.ask(lead(Lead::Abort));
+    while model.step() {}
+    let why = "its user aborted it, back to generation 1";
+    assert_eq!(model.shown().last_rollout.as_ref().unwrap().rolled_back.as_deref(), Some(why));
+}
+
+#[test]
+fn a_first_generation_that_never_ran_is_not_gone_back_to() {
+    let mut model = Model::new(2);
+    model.ask(Request::Create { spec: with(2, REFUSED, GATED), needs_host: false });
+    model.pass(20);
+    model.ask(put(2, SICK, GATED));
+    model.pass(200);
+    let rollout = model.rollout().clone();
+    assert_eq!((rollout.from, rollout.state), (None, RolloutState::Running));
+    model.ask(put(2, "app:1", GATED));
+    model.pass(60);
+    assert_eq!((model.running(), &model.shown().rollout), (2, &None));
+}
+
+#[test]
+fn a_replacement_that_crashes_does_not_retire_the_original() {
+    let mut model = running(2, 2, GATED);
+    model.crashes_from_now_on = true;
+    model.is(0, drained());
+    assert_eq!(model.pass(200), 2);
+    model.crashes_from_now_on = false;
+    model.recover_crashing();
+    assert_eq!(model.pass(200), 2);
+    assert_eq!((model.on(0), model.on(1)), (0, 2));
+}
+
+#[test]
+fn a_canary_that_is_scaled_away_is_followed_by_another() {
+    let update = Update { canary: 2, parallelism: 2, ..GATED };
+    let mut model = running(1, 4, update);
+    model.ask(put(4, "app:2", update));
+    model.pass(60);
+    model.ask(scale(1));
+    model.pass(60);
+    model.ask(scale(4));
+    model.pass(60);
+    assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
+    model.ask(lead(Lead::Promote));
+    model.pass(100);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}

@@ -1,0 +1,281 @@
+//! Rollouts: how a service goes from one generation to the next, and back.
+//!
+//! A rollout is part of the service's record, so it outlives the master. Slot
+//! by slot it is a slot's *turn*: from then on its target is the new
+//! generation, before that it is the last good one. All else (failover, drains,
+//! retries) follows from a slot's target as it does without a rollout, see
+//! `plan.rs`. What is decided next is in `next.rs`, what people read in
+//! `words.rs`.
+//!
+//! A rollback moves the service's generation back to the last good one, whose
+//! replicas that still run are thereby as wanted. It is a rollout that nothing
+//! rolls back.
+
+mod next;
+mod words;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    clock::WallMs,
+    ids::{Generation, Slot},
+    spec::{Order, Template},
+};
+
+use super::record::ServiceRecord;
+
+pub use self::{
+    next::{Next, Verdict, next},
+    words::{RolloutState, RolloutView, rollout_view},
+};
+
+/// A rollout that is under way; to [`ServiceRecord::generation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The last good generation, to which a failure goes back. `None`: there is
+    /// none, or this is a rollback; what fails is tried again then, and nothing is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Generation>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it began.
+    pub started: WallMs,
+    /// The slots whose turn has come. At most as many as there are slots.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub turned: BTreeSet<Slot>,
+    /// How many new replicas of a slot failed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<Slot, u32>,
+    /// The latest of these failures, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// Whether the user has seen the canary and wants the rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promoted: bool,
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Phase {
+    /// It goes on.
+    Running,
+    /// No further slot has its turn until its user says so.
+    Paused {
+        /// Why it stopped.
+        why: String,
+    },
+    /// It goes back to the last good generation.
+    RollingBack {
+        /// The generation that is given up.
+        failed: Generation,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A generation that was good, and can be gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which one.
+    pub generation: Generation,
+    /// What its replicas ran.
+    pub template: Arc<Template>,
+    /// When it was left for another.
+    pub left: WallMs,
+}
+
+/// A rollout that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The generation that it was to bring.
+    pub generation: Generation,
+    /// Whether it was rolled back, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<String>,
+    /// When it, or its rollback, began.
+    pub started: WallMs,
+    /// When everything was in place.
+    pub ended: WallMs,
+}
+
+/// What else a change of the template depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether the generation that is left is one to go back to: for all that is known, it runs somewhere.
+    pub good: bool,
+    /// How many earlier generations are kept: 0 to [`shef_common::spec::MAX_HISTORY`].
+    pub history_limit: usize,
+}
+
+impl Rollout {
+    fn new(from: Option<Generation>, phase: Phase, now: WallMs) -> Self {
+        Self {
+            from,
+            phase,
+            started: now,
+            turned: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            last_failure: None,
+            promoted: false,
+        }
+    }
+
+    /// Whether it goes back.
+    #[must_use]
+    pub const fn is_rolling_back(&self) -> bool {
+        matches!(self.phase, Phase::RollingBack { .. })
+    }
+
+    /// Whether the slot, if it is empty, is so by this rollout's doing.
+    #[must_use]
+    pub fn is_in_hand(&self, slot: Slot) -> bool {
+        self.turned.contains(&slot) || self.failures.contains_key(&slot)
+    }
+
+    /// How many new replicas failed.
+    #[must_use]
+    pub fn failed(&self) -> u32 {
+        self.failures.values().copied().fold(0, u32::saturating_add)
+    }
+}
+
+impl ServiceRecord {
+    /// The generation that the slot is to run now.
+    #[must_use]
+    pub fn target(&self, slot: Slot) -> Generation {
+        self.rollout
+            .as_ref()
+            .filter(|rollout| !rollout.turned.contains(&slot))
+            .and_then(|rollout| rollout.from)
+            .unwrap_or(self.generation)
+    }
+
+    /// Whether new replicas that fail are counted: there is a good generation to go back to.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some())
+    }
+
+    /// How many new replicas of the slot failed in this rollout, if it is new ones that it is to run.
+    #[must_use]
+    pub fn failures_of(&self, slot: Slot) -> u32 {
+        let failures = self.rollout.as_ref().and_then(|rollout| rollout.failures.get(&slot));
+        failures.copied().filter(|_| self.target(slot) == self.generation).unwrap_or(0)
+    }
+
+    /// Whether the old replica of a slot goes before the new one comes.
+    #[must_use]
+    pub fn stops_first(&self) -> bool {
+        match self.spec.update.order {
+            Order::StartFirst => false,
+            Order::StopFirst => true,
+            Order::Auto => {
+                let template = &self.spec.template;
+                template.ports.iter().any(|port| port.published.is_some())
+                    || template.mounts.iter().any(shef_common::spec::Mount::is_sticky)
+            }
+        }
+    }
+
+    /// The generation with the highest number that there ever was: a rollback goes back to an earlier one.
+    #[must_use]
+    pub fn newest(&self) -> Generation {
+        self.newest.max(self.generation)
+    }
+
+    /// Takes a new template as the next generation, with a rollout. One that is
+    /// under way is taken over where it stands; the template that it came from
+    /// leads back there.
+    pub fn set_template(&mut self, template: Arc<Template>, now: WallMs, terms: Terms) {
+        let from = self.rollout.as_ref().and_then(|rollout| rollout.from);
+        if from.is_some_and(|from| self.earlier.get(&from) == Some(&template)) {
+            return self.go_back("its user wants the earlier template again".to_owned(), now);
+        }
+        self.newest = self.newest().next();
+        self.roll_out(self.newest, template, now, terms);
+    }
+
+    /// Goes back to a generation of the history. Returns whether it is there.
+    pub fn return_to(&mut self, generation: Generation, now: WallMs, terms: Terms) -> bool {
+        let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else { return false };
+        self.newest = self.newest();
+        let kept = self.history.remove(at);
+        self.roll_out(kept.generation, kept.template, now, terms);
+        true
+    }
+
+    fn roll_out(&mut self, to: Generation, template: Arc<Template>, now: WallMs, terms: Terms) {
+        let from = match &self.rollout {
+            Some(rollout) if rollout.is_rolling_back() => Some(self.generation),
+            Some(rollout) => rollout.from,
+            None => terms.good.then_some(self.generation),
+        };
+        let left = std::mem::replace(&mut self.spec.template, template);
+        if from == Some(self.generation) {
+            self.history.retain(|kept| kept.generation != self.generation);
+            self.history.push(Kept { generation: self.generation, template: left.clone(), left: now });
+        }
+        let surplus = self.history.len().saturating_sub(terms.history_limit);
+        self.history.drain(..surplus);
+        self.earlier.insert(self.generation, left);
+        self.earlier.remove(&to);
+        self.generation = to;
+        self.rollout = Some(Rollout::new(from, Phase::Running, now));
+        self.forget_unused();
+    }
+
+    /// Gives the rollout up: the last good generation is wanted again, everywhere.
+    pub fn go_back(&mut self, why: String, now: WallMs) {
+        let Some(from) = self.rollout.as_ref().and_then(|rollout| rollout.from) else { return };
+        let Some(template) = self.earlier.remove(&from) else { return };
+        self.newest = self.newest();
+        let failed = std::mem::replace(&mut self.generation, from);
+        let left = std::mem::replace(&mut self.spec.template, template);
+        self.earlier.insert(failed, left);
+        self.rollout = Some(Rollout::new(None, Phase::RollingBack { failed, why }, now));
+        self.forget_unused();
+    }
+
+    /// Everything is in place.
+    fn finish(&mut self, now: WallMs) {
+        let Some(rollout) = self.rollout.take() else { return };
+        let (generation, rolled_back) = match rollout.phase {
+            Phase::RollingBack { failed, why } => (failed, Some(why)),
+            Phase::Running | Phase::Paused { .. } => (self.generation, None),
+        };
+        self.history.retain(|kept| kept.generation != self.generation);
+        self.last_rollout = Some(Ended { generation, rolled_back, started: rollout.started, ended: now });
+        self.forget_unused();
+    }
+
+    /// Carries out what was decided.
+    pub fn take(&mut self, next: &Next, now: WallMs) {
+        // What a rollback finds still running goes once what it brings back runs.
+        if !matches!(next.verdict, Verdict::RollBack(_)) {
+            self.retire(|replica| next.failed.iter().any(|(_, id, _)| *id == replica.id));
+        }
+        if let Some(rollout) = &mut self.rollout {
+            for (slot, _, why) in &next.failed {
+                rollout.turned.remove(slot);
+                *rollout.failures.entry(*slot).or_default() += 1;
+                rollout.last_failure = Some(why.clone());
+            }
+            rollout.turned.extend(&next.turn);
+        }
+        match &next.verdict {
+            Verdict::GoOn => {}
+            Verdict::Pause(why) => {
+                if let Some(rollout) = &mut self.rollout {
+                    rollout.phase = Phase::Paused { why: why.clone() };
+                }
+            }
+            Verdict::RollBack(why) => self.go_back(why.clone(), now),
+            Verdict::Finish => self.finish(now),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a rollout does next: whose turn it is, who has failed, and what follows from that.
+
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::{ReplicaId, Slot},
+    spec::FailureAction,
+};
+
+use super::{Phase, Rollout};
+use crate::{
+    membership::Standing,
+    service::{
+        knowledge::{Fare, Knowledge},
+        plan::{Slots, busy, dark, free_slots, serves, slots},
+        record::{ReplicaRecord, ServiceRecord},
+    },
+};
+
+/// The next step of a rollout.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Next {
+    /// New replicas that failed, with their slots and why: they go, and their slots lose their turn.
+    pub failed: Vec<(Slot, ReplicaId, String)>,
+    /// Slots whose turn has come.
+    pub turn: Vec<Slot>,
+    /// What becomes of the whole.
+    pub verdict: Verdict,
+    /// When to ask again at the latest.
+    pub wake_at: Option<MonoMs>,
+}
+
+/// What becomes of a rollout.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    #[default]
+    GoOn,
+    /// It stops, for this reason.
+    Pause(String),
+    /// It is given up, for this reason.
+    RollBack(String),
+    /// Everything is in place.
+    Finish,
+}
+
+impl Next {
+    /// Whether nothing is to be changed now.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.failed.is_empty() && self.turn.is_empty() && self.verdict == Verdict::GoOn
+    }
+
+    fn wake(&mut self, at: MonoMs) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// The next step of `record`'s rollout, if it has one.
+#[must_use]
+pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
+    let mut next = Next::default();
+    let Some(rollout) = record.rollout.as_ref().filter(|_| !record.deleted) else { return next };
+    let slots = slots(record, know);
+    if rollout.from.is_some() {
+        failures(record, &slots, know, &mut next);
+        let failed = rollout.failed().saturating_add(u32::try_from(next.failed.len()).unwrap_or(u32::MAX));
+        if let Some((_, _, why)) = next.failed.last().filter(|_| failed > record.spec.update.max_failures) {
+            next.verdict = verdict(rollout, record.spec.update.failure_action, why);
+        }
+        if !next.failed.is_empty() {
+            return next;
+        }
+    }
+    if is_finished(record, rollout, &slots, know) {
+        next.verdict = Verdict::Finish;
+    } else if rollout.phase == Phase::Running && rollout.from.is_some() {
+        turns(record, rollout, &slots, know, &mut next);
+    }
+    next
+}
+
+fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
+    match action {
+        FailureAction::Rollback if rollout.phase == Phase::Running => Verdict::RollBack(why.to_owned()),
+        FailureAction::Pause if rollout.phase == Phase::Running => Verdict::Pause(why.to_owned()),
+        FailureAction::Rollback | FailureAction::Pause | FailureAction::Continue => Verdict::GoOn,
+    }
+}
+
+/// New replicas that failed by their own fault: what fails on a host that is
+/// not well, or that they are to leave, says nothing about their generation.
+fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
+    for (slot, replicas) in slots {
+        for (replica, fare) in replicas.iter().filter(|(replica, _)| is_on_trial(record, replica, know)) {
+            match fare {
+                Fare::Failed => next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica))),
+                Fare::Coming => next.wake_at = [next.wake_at, know.deadline(record, replica)].into_iter().flatten().min(),
+                Fare::Proving | Fare::Good | Fare::Old | Fare::Leaving | Fare::Stranded | Fare::Lost => {}
+            }
+        }
+    }
+}
+
+fn is_on_trial(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> bool {
+    let condition = know.condition(&replica.node);
+    replica.generation == record.generation
+        && record.target(replica.slot) == record.generation
+        && !know.has_passed(record, replica)
+        && condition.standing == Standing::Ready
+        && !condition.is_leaving()
+}
+
+/// Whether every slot has a good replica of the new generation that all others of the slot can go for.
+fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge) -> bool {
+    let awaits_user = match rollout.phase {
+        Phase::Paused { .. } => true,
+        Phase::Running => rollout.from.is_some() && record.spec.update.canary > 0 && !rollout.promoted,
+        Phase::RollingBack { .. } => false,
+    };
+    let surely = |replica: &ReplicaRecord| !matches!(know.condition(&replica.node).standing, Standing::Suspect | Standing::Down);
+    let is_done = |slot: &Slot, replicas: &[(&ReplicaRecord, Fare)]| {
+        record.target(*slot) == record.generation
+            && replicas.iter().any(|(replica, fare)| *fare == Fare::Good && (replicas.len() == 1 || surely(replica)))
+    };
+    !awaits_user && slots.len() == record.spec.replicas as usize && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
+}
+
+/// Whose turn comes now: first those in which nothing serves, as they lose
+/// nothing, then in order; those that failed before come last, after a while.
+fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
+    let update = &record.spec.update;
+    let free = free_slots(record, slots);
+    let has_good = |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
+    let mut canaries_left = match (update.canary, rollout.promoted) {
+        (0, _) | (_, true) => usize::MAX,
+        (canary, false) => {
+            // A slot that was given up since does not count.
+            let there = |slot: &&Slot| slots.contains_key(slot) || free.contains(slot);
+            (canary as usize).saturating_sub(rollout.turned.iter().filter(there).count())
+        }
+    };
+    // What is added while all goes well starts as what everything is to be.
+    if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
+        let added = free.iter().filter(|slot| !rollout.turned.contains(slot)).take(canaries_left);
+        next.turn.extend(added);
+        canaries_left -= next.turn.len().min(canaries_left);
+    }
+    if let Some(at) = know.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > know.now()) {
+        return next.wake(at);
+    }
+    let mut busy = busy(record, slots, know);
+    // What is under way for another reason than its turn takes no further place when its turn comes.
+    let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
+    let mut under_way = busy.iter().filter(is_through_turn).count();
+    let dark = dark(record, slots, know);
+    let parallelism = update.parallelism.max(1) as usize;
+    for (serves, slot) in candidates(rollout, slots, know, next) {
+        let has_place = if busy.contains(&slot) { under_way < parallelism } else { busy.len() < parallelism };
+        // Where the old one stops first, no more than these may be without any.
+        let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
+        if canaries_left == 0 || !has_place || !may_go {
+            continue;
+        }
+        under_way += 1;
+        busy.insert(slot);
+        canaries_left -= 1;
+        next.turn.push(slot);
+    }
+}
+
+/// The slots whose turn could come, in the order in which it should, with whether they serve.
+fn candidates(rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) -> Vec<(bool, Slot)> {
+    let mut candidates = Vec::new();
+    for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
+        let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
+        match know.retry_slot_at.get(slot).filter(waits) {
+            Some(at) => next.wake(*at),
+            None => {
+                let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+                candidates.push((rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
+            }
+        }
+    }
+    candidates.sort_unstable();
+    candidates.into_iter().map(|(_, serving, slot)| (serving, slot)).collect()
+}

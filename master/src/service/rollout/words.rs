@@ -1,0 +1,180 @@
+//! A rollout as readers see it, with what it waits for in plain words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    clock::{DurationMs, WallMs},
+    ids::{Generation, Slot},
+    status::ReplicaState,
+};
+
+use super::{Phase, Rollout};
+use crate::service::{
+    knowledge::{Fare, Knowledge},
+    plan::{Slots, slots},
+    record::{ReplicaRecord, ServiceRecord, Want},
+};
+
+/// A rollout that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// The last good generation, if there is one to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Generation>,
+    /// The generation that all replicas are to run.
+    pub to: Generation,
+    /// Where it stands.
+    pub state: RolloutState,
+    /// How many slots have a good replica of `to`, and no other any more.
+    pub replaced: u32,
+    /// How many there are to be.
+    pub total: u32,
+    /// How many new replicas failed.
+    pub failures: u32,
+    /// Where it stands and what it waits for, in a line of plain words.
+    pub words: String,
+    /// The latest failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// When it began.
+    pub started: WallMs,
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutState {
+    /// It goes on.
+    Running,
+    /// The canary is in place, and waits to be promoted or aborted.
+    Canary,
+    /// No further slot has its turn until its user says so.
+    Paused,
+    /// It goes back to the last good generation.
+    RollingBack,
+}
+
+/// The rollout of `record`, if one is under way. `no_host`: why the scheduler found no host.
+pub fn rollout_view(record: &ServiceRecord, know: &Knowledge, no_host: Option<&str>) -> Option<RolloutView> {
+    let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
+    let slots = slots(record, know);
+    let is_through = |slot: &Slot, all: &[(&ReplicaRecord, Fare)]| {
+        record.target(*slot) == record.generation && all.iter().any(|(_, fare)| *fare == Fare::Good)
+    };
+    let replaced = slots.iter().filter(|(slot, all)| is_through(slot, all)).count();
+    let canary = record.spec.update.canary as usize;
+    let state = match rollout.phase {
+        Phase::Paused { .. } => RolloutState::Paused,
+        Phase::RollingBack { .. } => RolloutState::RollingBack,
+        Phase::Running if rollout.from.is_some() && canary > 0 && !rollout.promoted => {
+            let in_place = replaced >= canary.min(record.spec.replicas as usize);
+            if in_place { RolloutState::Canary } else { RolloutState::Running }
+        }
+        Phase::Running => RolloutState::Running,
+    };
+    let total = record.spec.replicas;
+    let (what, wait) = match &rollout.phase {
+        Phase::Paused { why } => (String::new(), format!("paused: {why}")),
+        Phase::RollingBack { failed, why } => {
+            let what = format!("rolling back from generation {failed} ({why}): ");
+            (what, waits_for(record, rollout, &slots, know, no_host))
+        }
+        Phase::Running if state == RolloutState::Canary => (String::new(), "waits to be promoted or aborted".to_owned()),
+        Phase::Running => (String::new(), waits_for(record, rollout, &slots, know, no_host)),
+    };
+    let done = if rollout.is_rolling_back() { "in place" } else { "replaced" };
+    Some(RolloutView {
+        from: rollout.from,
+        to: record.generation,
+        state,
+        replaced: u32::try_from(replaced).unwrap_or(u32::MAX),
+        total,
+        failures: rollout.failed(),
+        words: format!("{what}{replaced} of {total} {done}; {wait}"),
+        last_failure: rollout.last_failure.clone(),
+        started: rollout.started,
+    })
+}
+
+fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, no_host: Option<&str>) -> String {
+    let turned = |slot: &Slot| record.target(*slot) == record.generation;
+    let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
+    for (slot, all) in slots.iter().filter(|(slot, _)| turned(slot)) {
+        if all.iter().any(|(_, fare)| *fare == Fare::Good) {
+            continue;
+        }
+        for (replica, fare) in all {
+            if let Some((rank, words)) = of_replica(record, replica, *fare, know) {
+                under_way.entry(rank).or_insert(words);
+            }
+        }
+        if all.iter().all(|(_, fare)| matches!(fare, Fare::Old | Fare::Lost | Fare::Leaving)) {
+            let words = no_host.map_or_else(
+                || format!("waits for a host for slot {slot} to be chosen"),
+                |why| format!("waits for a host for slot {slot}: {why}"),
+            );
+            under_way.entry(3).or_insert(words);
+        }
+    }
+    for replica in record.replicas.iter().filter(|r| r.want == Want::Remove && turned(&r.slot) && !slots.contains_key(&r.slot)) {
+        under_way.entry(2).or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
+    }
+    if let Some((_, words)) = under_way.pop_first() {
+        return words;
+    }
+    let delay = DurationMs(record.spec.update.delay_ms.into());
+    if let Some(at) = know.turned_at.map(|at| at + delay).filter(|at| *at > know.now()) {
+        return format!("waits {} before the next slot", seconds(at - know.now()));
+    }
+    let retries = know.retry_slot_at.iter().filter(|(slot, _)| rollout.failures.contains_key(slot)).map(|(_, at)| at);
+    if let Some(at) = retries.min().filter(|at| **at > know.now()) {
+        return format!("waits {} to try again where it failed", seconds(*at - know.now()));
+    }
+    match no_host.filter(|_| slots.len() < record.spec.replicas as usize) {
+        Some(why) => format!("waits for a host: {why}"),
+        None if rollout.turned.is_empty() => "about to begin".to_owned(),
+        None => "about to go on".to_owned(),
+    }
+}
+
+/// What is waited for of one replica; the lower the number, the more it tells.
+fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> Option<(u8, String)> {
+    let (id, node) = (&replica.id, &replica.node);
+    match fare {
+        Fare::Proving => {
+            let monitor = seconds(DurationMs(record.spec.update.monitor_ms.into()));
+            Some((1, format!("waits for {id} on {node} to be healthy for {monitor}")))
+        }
+        Fare::Coming => {
+            let status = know.observed.get(id);
+            let state = status.map_or(ReplicaState::Assigned, |status| status.state);
+            let what = match state {
+                ReplicaState::Pulling => "to have its image",
+                ReplicaState::Running => "to be healthy",
+                ReplicaState::Pending
+                | ReplicaState::Assigned
+                | ReplicaState::Starting
+                | ReplicaState::Stopping
+                | ReplicaState::Stopped
+                | ReplicaState::Complete
+                | ReplicaState::Failed => "to start",
+            };
+            let reason = status.and_then(|status| status.reason.as_deref()).map(|why| format!(" ({why})")).unwrap_or_default();
+            Some((0, format!("waits for {id} on {node} {what}{reason}")))
+        }
+        Fare::Failed if replica.generation == record.target(replica.slot) => {
+            Some((4, format!("waits to try again: {}", know.why_failed(record, replica))))
+        }
+        Fare::Stranded => Some((4, format!("{id} was not begun on {node}, which is out of reach"))),
+        Fare::Good | Fare::Failed | Fare::Old | Fare::Leaving | Fare::Lost => None,
+    }
+}
+
+/// For people: "5 s", "1.5 s".
+fn seconds(span: DurationMs) -> String {
+    match (span.0 / 1_000, span.0 % 1_000 / 100) {
+        (whole, 0) => format!("{whole} s"),
+        (whole, tenths) => format!("{whole}.{tenths} s"),
+    }
+}
