@@ -9,10 +9,9 @@ use std::{
 use awc::Client;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
-use shef_integration_tests::lab::{
-    lan::{Lan, Plan},
-    shef::binary,
-};
+use shef_integration_tests::lab::lan::{Lan, Plan};
+
+use crate::rollouts::with_workload;
 
 const REPLICAS: usize = 30;
 /// How many requests are under way at once.
@@ -71,13 +70,7 @@ impl Traffic {
 
 #[actix::test]
 async fn thirty_replicas_are_updated_start_first_and_no_request_fails() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
-    join_all(lan.hosts.iter().map(async |host| {
-        let mut make = tokio::process::Command::new(binary());
-        make.args(["workload-image", "--tag", "lab/workload:1", "--docker-host", host.socket().url()]);
-        assert!(make.status().await.unwrap().success());
-    }))
-    .await;
+    let mut lan = with_workload(&Plan::hosts(3)).await;
     let spec = |version: u32| {
         json!({
             "image": "lab/workload:1",
