@@ -23,6 +23,7 @@ use shef_common::{
 
 use crate::{
     config::AgentConfig,
+    console::{Console, Consoles},
     engine::{
         Engine,
         docker::{DockerEngine, InvalidDockerHost},
@@ -121,9 +122,15 @@ impl AgentHandle {
 /// # Errors
 /// [`StartError`] for what waiting does not mend: the configuration, the ledger, the address.
 pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHandle, StartError> {
-    let engine: Rc<dyn Engine> = match engine {
-        EngineChoice::Docker => Rc::new(DockerEngine::new(&config.docker_host)?),
-        EngineChoice::Fake(options) => Rc::new(FakeEngine::new(options)),
+    let (engine, console): (Rc<dyn Engine>, Rc<dyn Console>) = match engine {
+        EngineChoice::Docker => {
+            let docker = Rc::new(DockerEngine::new(&config.docker_host)?);
+            (docker.clone(), docker)
+        }
+        EngineChoice::Fake(options) => {
+            let fake = Rc::new(FakeEngine::new(options));
+            (fake.clone(), fake)
+        }
     };
     let masters = masters(&config.masters)?;
     let node = match config.node_name.clone() {
@@ -160,7 +167,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
 
     // The two know each other by recipients alone: the reporter's address exists before the reporter.
     let reporter = Context::<Reporter>::new();
-    let supervisor = Supervisor::new(ledger, file, limits, engine, reporter.address().recipient()).start();
+    let supervisor = Supervisor::new(ledger, file, limits, engine.clone(), reporter.address().recipient()).start();
     let reporter = reporter.run(Reporter::new(
         identity,
         masters,
@@ -173,7 +180,8 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
             push: supervisor.clone().recipient(),
         },
     ));
-    let server = http::Server::start(listener, supervisor.clone().recipient(), alive)
+    let consoles = Consoles::new(engine, console, supervisor.clone().recipient());
+    let server = http::Server::start(listener, supervisor.clone().recipient(), consoles, alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(AgentHandle { server, supervisor, reporter, ledger: held })

@@ -6,6 +6,7 @@
 
 mod app;
 pub mod config;
+pub mod console;
 pub mod engine;
 pub mod health;
 mod http;

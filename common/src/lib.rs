@@ -13,6 +13,7 @@ pub mod ids;
 pub mod image;
 pub mod labels;
 pub mod logging;
+pub mod logs;
 pub mod problem;
 pub mod protocol;
 pub mod spec;

@@ -39,6 +39,8 @@ codes! {
     ServiceNotFound = "service_not_found", 404, "There is no such service";
     /// No such node.
     NodeNotFound = "node_not_found", 404, "There is no such node";
+    /// No such replica, or none with a container.
+    ReplicaNotFound = "replica_not_found", 404, "There is no such replica";
     /// The path takes other methods.
     MethodNotAllowed = "method_not_allowed", 405, "This address does not take this method";
     /// A service of that name is there.
@@ -47,6 +49,8 @@ codes! {
     NodeConflict = "node_conflict", 409, "The node cannot join under this name";
     /// The node is there, and what was asked is for one that is not.
     NodePresent = "node_present", 409, "The node is still there";
+    /// The replica does not run, or its host cannot be reached.
+    ReplicaUnreachable = "replica_unreachable", 409, "The replica cannot be reached now";
     /// The rollout of the service, or that there is none, does not allow it.
     RolloutConflict = "rollout_conflict", 409, "The service's rollout does not allow this";
     /// `If-Match` names another version.

@@ -39,6 +39,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         push_timeout_ms: 5_000,
         store_timeout_ms: 5_000,
         max_waiting_requests: 1_024,
+        max_streams: 16,
         max_body_bytes: 262_144,
         http_workers: 1,
     }

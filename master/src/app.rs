@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
     config::{MasterConfig, RedisConfig, StoreConfig},
-    http::{self, Api},
+    http::{self, Api, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
@@ -89,6 +89,8 @@ pub struct MasterHandle {
     store: Addr<StoreActor>,
     /// Whether the store was restored from a backup under us.
     restored: watch::Receiver<bool>,
+    /// Ends the answers that go on.
+    stopping: watch::Sender<bool>,
     config: MasterConfig,
 }
 
@@ -122,6 +124,7 @@ impl MasterHandle {
     /// Stops gracefully: requests under way are finished, counters and the last
     /// writes are saved; containers run on.
     pub async fn stop(self) {
+        self.stopping.send_replace(true);
         self.server.stop(true).await;
         for saved in [
             self.stats.send(SaveNow).timeout(FLUSH_LIMIT).await.map_err(|error| error.to_string()),
@@ -216,6 +219,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     });
     let membership = told.await.map_err(|_| StartError::Ended)?;
 
+    let (stopping, until_stop) = watch::channel(false);
     let api = web::Data::new(Api {
         ask: cluster.clone().recipient(),
         register: cluster.clone().recipient(),
@@ -233,23 +237,30 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         store_timeout: Duration::from_millis(config.store_timeout_ms),
         max_waiting: config.max_waiting_requests as usize,
         waiting: AtomicUsize::new(0),
+        max_streams: config.max_streams as usize,
+        streams: AtomicUsize::new(0),
+        stopping: until_stop,
         unsent_bytes: AtomicUsize::new(0),
     });
     let listen = config.listen;
-    let server = HttpServer::new(move || App::new().app_data(api.clone()).configure(http::routes))
-        .workers(config.http_workers as usize)
-        .keep_alive(KEEP_ALIVE)
-        // A client that has gone is noticed, and whatever waited for it gives its place back.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(DRAIN_S)
-        .disable_signals()
-        .bind(listen)
-        .map_err(|source| StartError::Listen { listen, source })?;
+    let server = HttpServer::new(move || {
+        // Each worker has a client of its own for what agents stream.
+        let streams = web::Data::new(StreamClient::new());
+        App::new().app_data(api.clone()).app_data(streams).configure(http::routes)
+    })
+    .workers(config.http_workers as usize)
+    .keep_alive(KEEP_ALIVE)
+    // A client that has gone is noticed, and whatever waited for it gives its place back.
+    .h1_allow_half_closed(false)
+    .shutdown_timeout(DRAIN_S)
+    .disable_signals()
+    .bind(listen)
+    .map_err(|source| StartError::Listen { listen, source })?;
     let address = server.addrs().first().copied().unwrap_or(listen);
     let server = server.run();
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store, restored, config })
+    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store, restored, stopping, config })
 }
 
 fn membership_settings(config: &MasterConfig) -> Settings {

@@ -46,6 +46,8 @@ pub struct MasterConfig {
     pub store_timeout_ms: u64,
     /// How many requests may wait at once; more are answered 503.
     pub max_waiting_requests: u32,
+    /// How many answers may be open that go on (logs, events, commands); more are answered 503.
+    pub max_streams: u32,
     /// The most bytes of a request's body.
     pub max_body_bytes: u64,
     /// Threads that serve HTTP.
@@ -180,6 +182,13 @@ const KEYS: &[Key] = &[
         default: "1024",
         env: &[],
         doc: "How many requests may wait for their outcome at once; more are answered 503.",
+    },
+    Key {
+        name: "max_streams",
+        kind: Kind::Integer { min: 1, max: 10_000, unit: "streams" },
+        default: "256",
+        env: &[],
+        doc: "How many logs, event streams and commands may be followed at once; more are answered 503.",
     },
     Key {
         name: "max_body_bytes",
@@ -317,6 +326,7 @@ impl MasterConfig {
             push_timeout_ms: effective.integer("push_timeout_ms"),
             store_timeout_ms: effective.integer("store_timeout_ms"),
             max_waiting_requests: effective.integer_u32("max_waiting_requests"),
+            max_streams: effective.integer_u32("max_streams"),
             max_body_bytes: effective.integer("max_body_bytes"),
             http_workers: effective.integer_u32("http_workers"),
         };

@@ -7,6 +7,7 @@
 //! bollard refuses a whole list for one unknown word in it; such a list is read
 //! again state by state, and says that it is not complete.
 
+mod console;
 mod create;
 mod models;
 

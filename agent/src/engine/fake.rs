@@ -11,6 +11,7 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network, status::PublishedPort};
 
+mod console;
 mod processes;
 
 pub use processes::CrashLoop;
@@ -77,6 +78,7 @@ struct State {
     next_id: u64,
     events: Option<broadcast::Sender<EngineEvent>>,
     processes: Processes,
+    written: console::Written,
 }
 
 impl Default for FakeHost {
@@ -101,6 +103,7 @@ impl FakeHost {
                 next_id: 0,
                 events: None,
                 processes: Processes::default(),
+                written: console::Written::default(),
             })),
         }
     }

@@ -5,6 +5,7 @@
 
 mod assignments;
 mod health;
+mod logs;
 mod probe;
 mod server;
 

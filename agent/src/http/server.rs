@@ -20,8 +20,8 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, health, probe};
-use crate::supervisor::ApplyPush;
+use super::{assignments, health, logs, probe};
+use crate::{console::Consoles, supervisor::ApplyPush};
 
 /// The most connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -67,7 +67,12 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's own.
-    pub async fn start(listener: std::net::TcpListener, supervisor: Recipient<ApplyPush>, alive: Alive) -> std::io::Result<Self> {
+    pub async fn start(
+        listener: std::net::TcpListener,
+        supervisor: Recipient<ApplyPush>,
+        consoles: Consoles,
+        alive: Alive,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let supervisor = web::Data::new(supervisor);
@@ -86,6 +91,8 @@ impl Server {
             })
             .app_data(supervisor)
             .app_data(web::Data::new(alive))
+            .app_data(web::Data::new(consoles))
+            .app_data(web::Data::new(logs::LogSlots::new()))
             .app_data(web::Data::new(probe::Prober::new()))
             .app_data(json_config())
             .service(web::resource("/health").route(web::get().to(health::health)).default_service(web::to(not_allowed)))
@@ -97,6 +104,9 @@ impl Server {
             )
             .service(
                 web::resource(ASSIGNMENTS_PATH).route(web::post().to(assignments::push)).default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource("/v1/replicas/{id}/logs").route(web::get().to(logs::get)).default_service(web::to(not_allowed)),
             )
             .default_service(web::to(not_found));
         let factory = HttpService::build()
@@ -184,9 +194,12 @@ fn json_config() -> web::JsonConfig {
 }
 
 async fn not_found() -> actix_web::HttpResponse {
-    assignments::problem(Code::NotFound, "an agent answers at /health, /v1/probe and /v1/assignments")
+    assignments::problem(Code::NotFound, "an agent answers at /health, /v1/probe, /v1/assignments and /v1/replicas/{id}/logs")
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
-    assignments::problem(Code::MethodNotAllowed, "use GET for /health, GET or POST for /v1/probe and POST for /v1/assignments")
+    assignments::problem(
+        Code::MethodNotAllowed,
+        "use GET for /health and /v1/replicas/{id}/logs, GET or POST for /v1/probe and POST for /v1/assignments",
+    )
 }

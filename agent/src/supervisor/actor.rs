@@ -11,6 +11,7 @@ use actix::{
 };
 use shef_common::{
     clock::{MonoMs, Now},
+    ids::ClusterId,
     image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
 };
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use super::{
     core::{Core, Effect, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile},
-    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown},
+    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown, WhichCluster},
 };
 use crate::{
     engine::{Engine, EngineError},
@@ -320,6 +321,14 @@ impl Handler<Describe> for Supervisor {
             accepted: ledger.accepted.clone(),
             holds: self.core.holds().cloned().collect(),
         }
+    }
+}
+
+impl Handler<WhichCluster> for Supervisor {
+    type Result = Option<ClusterId>;
+
+    fn handle(&mut self, _: WhichCluster, _: &mut Self::Context) -> Option<ClusterId> {
+        self.core.ledger().cluster.clone()
     }
 }
 

@@ -42,6 +42,11 @@ pub struct Description {
     pub holds: Vec<Assignment>,
 }
 
+/// Query: to which cluster the host belongs, once joined.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<ClusterId>")]
+pub struct WhichCluster;
+
 /// Command: the agent stops. What runs is left running.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

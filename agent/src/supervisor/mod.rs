@@ -30,4 +30,4 @@ mod restarts;
 
 pub use self::core::{Core, Effect, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
-pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown};
+pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown, WhichCluster};

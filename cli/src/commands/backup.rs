@@ -49,7 +49,7 @@ impl Args {
 }
 
 /// The API's address: what was given, else what docker-shef's variables say.
-fn address(given: Option<&str>, env: &BTreeMap<String, String>) -> String {
+pub(super) fn address(given: Option<&str>, env: &BTreeMap<String, String>) -> String {
     if let Some(given) = given {
         let given = given.trim_end_matches('/');
         return if given.contains("://") { given.to_owned() } else { format!("http://{given}") };

@@ -6,6 +6,7 @@ mod bootstrap;
 mod config;
 mod down;
 mod health;
+mod logs;
 mod master;
 mod restore;
 mod up;
@@ -37,6 +38,8 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Prints what a service's replicas write, from all hosts
+    Logs(logs::Args),
     /// Copies everything that the cluster's store keeps out of a running master
     Backup(backup::Args),
     /// Puts a backup into a store, in the place of what is there
@@ -64,6 +67,7 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Logs(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),

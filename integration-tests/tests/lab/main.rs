@@ -9,4 +9,5 @@ mod hosts;
 mod leftovers;
 mod network;
 mod operator;
+mod serving;
 mod stores;

@@ -7,6 +7,7 @@ mod body;
 mod error;
 mod health;
 mod legacy;
+mod logs;
 mod nodes;
 mod operator;
 mod params;
@@ -14,6 +15,7 @@ mod rollouts;
 mod services;
 mod slices;
 mod spec;
+mod streams;
 
 use std::{
     net::Ipv4Addr,
@@ -40,6 +42,7 @@ use crate::{
 };
 
 pub use error::ApiError;
+pub use streams::StreamClient;
 
 /// What the handlers work with. One for all workers.
 pub struct Api {
@@ -75,6 +78,12 @@ pub struct Api {
     pub max_waiting: usize,
     /// How many are.
     pub waiting: AtomicUsize,
+    /// How many answers that go on may be open.
+    pub max_streams: usize,
+    /// How many are.
+    pub streams: AtomicUsize,
+    /// Whether the master stops: what goes on ends.
+    pub stopping: watch::Receiver<bool>,
     /// How many bytes of large answers are not sent yet.
     pub unsent_bytes: AtomicUsize,
 }
@@ -165,6 +174,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/services/{name}/replicas")
                 .route(web::get().to(services::replicas))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/logs").route(web::get().to(logs::service)).default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas/{id}/logs")
+                .route(web::get().to(logs::replica))
                 .default_service(web::to(wrong_method)),
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))

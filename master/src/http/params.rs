@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use actix_web::{HttpRequest, http::header::IF_MATCH, web};
 use shef_common::{
-    ids::Version,
+    clock::{DurationMs, WallMs},
+    ids::{ReplicaId, Version},
+    logs::LogTime,
     problem::{Code, Problem},
 };
 
@@ -37,6 +39,26 @@ fn invalid(detail: String) -> ApiError {
 pub fn name<T: FromStr<Err: std::fmt::Display>>(request: &HttpRequest) -> Result<T, ApiError> {
     let text = request.match_info().get("name").unwrap_or_default();
     text.parse().map_err(|error: T::Err| invalid(error.to_string()))
+}
+
+/// The part of the path that names a replica.
+pub fn replica(request: &HttpRequest) -> Result<ReplicaId, ApiError> {
+    let text = request.match_info().get("id").unwrap_or_default();
+    ReplicaId::parse(text).map_err(|error| invalid(error.to_string()))
+}
+
+/// `since`: a span before `now` such as `90s`, `10m`, `2h` or `1d`, a time in RFC 3339, or seconds since 1970.
+pub fn since(text: &str, now: WallMs) -> Result<LogTime, ApiError> {
+    let span = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)].iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(DurationMs(number.checked_mul(*factor)?))
+    });
+    let seconds = || text.parse().ok().and_then(|s: u64| s.checked_mul(1_000_000_000)).map(LogTime);
+    let time = span.map(|span| LogTime::before(now, span)).or_else(seconds).or_else(|| LogTime::parse(text).ok());
+    time.ok_or_else(|| {
+        let rule = "since must be a span such as 90s, 10m or 2h, a time such as 2026-01-31T09:30:00Z, or seconds since 1970";
+        invalid(format!("{rule}, but is {}", shown(text)))
+    })
 }
 
 /// The query; every name must be one of `known`.

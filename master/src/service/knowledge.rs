@@ -174,7 +174,7 @@ impl Knowledge {
         let condition = self.condition(&replica.node);
         // What is done is done, wherever its host is.
         if state == ReplicaState::Complete {
-            return if replica.generation == record.generation { Fare::Good } else { Fare::Old };
+            return if replica.generation == record.target(replica.slot) { Fare::Good } else { Fare::Old };
         }
         // What failed on a host that is lost since waits for nothing there.
         if condition.is_lost() {
@@ -347,5 +347,5 @@ impl Knowledge {
 }
 
 fn is_well(status: &ReplicaStatus) -> bool {
-    status.state == ReplicaState::Running && status.health == Health::Healthy
+    status.state == ReplicaState::Complete || status.state == ReplicaState::Running && status.health == Health::Healthy
 }

@@ -275,7 +275,7 @@ fn plan_slot(
     }
     if record.stops_first() && with(Fare::Old).next().is_some() {
         // What takes its place is planned once it is gone.
-        return plan.retire.extend(replicas.iter().filter(|(_, fare)| *fare != Fare::Lost).map(|(r, _)| r.id.clone()));
+        return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
     }
     let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or_else(|| record.failures_of(slot));
     let avoid = failed.last().map(|r| r.node.clone());

@@ -208,6 +208,12 @@ impl ClusterView {
         totals
     }
 
+    /// Every view of the service from now on, and `None` when it is gone; `None`: there is none.
+    #[must_use]
+    pub fn watch(&self, name: &ServiceName) -> Option<watch::Receiver<Option<Arc<ServiceView>>>> {
+        read(&self.services).get(name).map(watch::Sender::subscribe)
+    }
+
     /// Waits until `done` has an outcome for the service; `None`: the service is
     /// gone. The caller bounds the time.
     pub async fn wait_for<T>(&self, name: &ServiceName, mut done: impl FnMut(&ServiceView) -> Option<T>) -> Option<T> {

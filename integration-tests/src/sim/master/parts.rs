@@ -39,7 +39,9 @@ impl World {
             Mail::Statuses(mut statuses) => {
                 self.rules_observed(&statuses);
                 if self.planted(Plant::CrashesAreGood) {
-                    statuses.iter_mut().for_each(|status| status.health = Health::Healthy);
+                    for status in &mut statuses {
+                        (status.health, status.restarts) = (Health::Healthy, 0);
+                    }
                 }
                 if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
                     now.mono.0 = now.mono.0.saturating_sub(400_000);

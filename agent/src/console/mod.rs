@@ -1,0 +1,89 @@
+//! Looking into replicas: their logs, what they use, and commands inside of
+//! them. Apart from the supervisor: nothing here changes what runs.
+//!
+//! Invariant: only containers with our labels and our cluster's id are shown.
+
+mod lines;
+
+use std::rc::Rc;
+
+use actix::Recipient;
+use bytes::Bytes;
+use futures_util::stream::LocalBoxStream;
+use shef_common::{
+    ids::ReplicaId,
+    logs::{LogQuery, Output},
+    problem::Code,
+};
+
+pub use lines::Lines;
+
+use crate::{
+    engine::{Container, Engine, EngineError},
+    supervisor::WhichCluster,
+};
+
+/// What an engine can show of a container.
+pub trait Console: 'static {
+    /// A container's log, each entry with its time before it. With
+    /// [`LogQuery::follow`] it ends when the container does. The engine is read
+    /// only as fast as the stream is.
+    fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>>;
+}
+
+/// A part of a log as the engine hands it out: one entry, which is a line or a part of a long one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPiece {
+    /// Which output it came by.
+    pub stream: Output,
+    /// The time in RFC 3339, a space, and what was written.
+    pub bytes: Bytes,
+}
+
+/// Why a replica cannot be looked into: the code, and the reason in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// How the API tells it.
+    pub code: Code,
+    /// In words.
+    pub why: String,
+}
+
+/// The way to this host's replicas.
+#[derive(Clone)]
+pub struct Consoles {
+    engine: Rc<dyn Engine>,
+    console: Rc<dyn Console>,
+    cluster: Recipient<WhichCluster>,
+}
+
+impl Consoles {
+    /// Of the replicas on `engine`, whose `console` shows them.
+    pub fn new(engine: Rc<dyn Engine>, console: Rc<dyn Console>, cluster: Recipient<WhichCluster>) -> Self {
+        Self { engine, console, cluster }
+    }
+
+    /// What shows containers.
+    #[must_use]
+    pub fn console(&self) -> &dyn Console {
+        &*self.console
+    }
+
+    /// The container of `replica`, if it is one of this cluster's.
+    ///
+    /// # Errors
+    /// [`Hidden`]: there is none, or it is not ours, or the engine does not answer.
+    pub async fn find(&self, replica: &ReplicaId) -> Result<Container, Hidden> {
+        let none = |why: &str| Hidden { code: Code::ReplicaNotFound, why: format!("replica {replica} {why}") };
+        let Some(cluster) = self.cluster.send(WhichCluster).await.ok().flatten() else {
+            return Err(none("cannot be here: this host belongs to no cluster yet"));
+        };
+        let found = self.engine.inspect(replica).await;
+        let found = found.map_err(|error| Hidden { code: Code::ReplicaUnreachable, why: error.reason() })?;
+        let container = found.ok_or_else(|| none("has no container on this host"))?;
+        match container.assignment(&cluster) {
+            Some(_) => Ok(container),
+            None => Err(none("is none of this cluster's: the container of that name is somebody else's")),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Reads one replica's log from its agent. When following it begins again where
+//! it was, as long as there is the replica: containers restart, hosts go and come.
+
+use std::time::Duration;
+
+use actix_web::web;
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
+use shef_common::{
+    ids::{NodeName, ReplicaId, ServiceName},
+    logs::{self, LogLine, LogQuery, LogRecord},
+    problem::{Code, Problem},
+};
+use tokio::sync::mpsc;
+
+use super::super::{Api, streams::StreamClient};
+use crate::membership::Standing;
+
+/// How many lines of one replica may wait to be merged.
+pub const WAITING_LINES: usize = 128;
+/// How long an agent may take to begin its answer.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// An agent sends something every [`logs::HEARTBEAT_MS`]; after three times that it is gone.
+const SILENCE_LIMIT: Duration = Duration::from_millis(3 * logs::HEARTBEAT_MS);
+/// The most bytes of one record: a line in which every byte is escaped.
+const MAX_RECORD_BYTES: usize = 8 * logs::MAX_LINE_BYTES;
+/// The most bytes of a refusal that are read.
+const MAX_PROBLEM_BYTES: usize = 16 * 1024;
+/// How long to wait before a log is read again: doubling from the first to the second.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// What a reader tells.
+#[derive(Debug)]
+pub enum Piece {
+    /// A line.
+    Line(LogLine),
+    /// The log cannot be read, or not further; the reason.
+    Missing(String),
+    /// It is read again.
+    Back,
+}
+
+/// The reader of one replica's log.
+pub struct Reader {
+    pub api: web::Data<Api>,
+    pub client: web::Data<StreamClient>,
+    pub service: ServiceName,
+    pub replica: ReplicaId,
+    pub node: NodeName,
+    pub query: LogQuery,
+    pub tell: mpsc::Sender<Piece>,
+}
+
+/// How one reading ended.
+enum Ended {
+    /// With the log.
+    Well,
+    /// There is no container; it may not have been made yet.
+    Nothing(String),
+    /// Before it was all told.
+    Broken(String),
+    /// Nobody listens any more.
+    Unheard,
+}
+
+impl Reader {
+    /// Reads until the log ends or nobody listens; the end of the channel is the end of the log.
+    pub async fn run(mut self) {
+        let tell = self.tell.clone();
+        tokio::select! {
+            () = tell.closed() => {}
+            () = self.read() => {}
+        }
+    }
+
+    async fn read(&mut self) {
+        let mut missing = None;
+        let mut pause = AGAIN.0;
+        while self.is_there() {
+            let before = self.query.since;
+            let why = match self.read_once(&mut missing).await {
+                Ended::Unheard => return,
+                Ended::Well => None,
+                Ended::Nothing(why) => (!self.query.follow).then_some(why),
+                Ended::Broken(why) => Some(why),
+            };
+            if why.is_some() && missing != why {
+                missing.clone_from(&why);
+                if self.tell.send(Piece::Missing(why.unwrap_or_default())).await.is_err() {
+                    return;
+                }
+            }
+            if !self.query.follow {
+                return;
+            }
+            pause = if self.query.since == before { (pause * 2).min(AGAIN.1) } else { AGAIN.0 };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let view = self.api.view.service(&self.service);
+        view.is_some_and(|view| view.replica_states.iter().any(|replica| replica.id == self.replica))
+    }
+
+    async fn read_once(&mut self, missing: &mut Option<String>) -> Ended {
+        let Some(host) = self.api.view.host(&self.node) else {
+            return Ended::Broken("the host is no member of the cluster".to_owned());
+        };
+        if let Some(why) = away(host.view.state) {
+            return Ended::Broken(why.to_owned());
+        }
+        let url = format!("{}{}?{}", host.view.host.agent_url, logs::path(&self.replica), self.query.to_query());
+        let mut answer = match tokio::time::timeout(HEAD_LIMIT, self.client.0.get(&url).send()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Ended::Broken(format!("its agent does not answer: {error}")),
+            Err(_) => return Ended::Broken(format!("its agent has not answered within {} s", HEAD_LIMIT.as_secs())),
+        };
+        if !answer.status().is_success() {
+            let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
+            return match serde_json::from_slice::<Problem>(&body) {
+                Ok(problem) if problem.code == Code::ReplicaNotFound => Ended::Nothing(problem.detail),
+                Ok(problem) => Ended::Broken(problem.detail),
+                Err(_) => Ended::Broken(format!("its agent answered {}", answer.status())),
+            };
+        }
+        if missing.take().is_some() && self.tell.send(Piece::Back).await.is_err() {
+            return Ended::Unheard;
+        }
+        let mut buffer = BytesMut::new();
+        loop {
+            match tokio::time::timeout(SILENCE_LIMIT, answer.next()).await {
+                Ok(Some(Ok(part))) => buffer.extend_from_slice(&part),
+                Ok(Some(Err(error))) => return Ended::Broken(format!("its agent broke off: {error}")),
+                Ok(None) => return Ended::Broken("its agent broke off".to_owned()),
+                Err(_) => return Ended::Broken(format!("nothing was heard of its agent for {} s", SILENCE_LIMIT.as_secs())),
+            }
+            while let Some(end) = buffer.iter().position(|c| *c == b'\n') {
+                let record = buffer.split_to(end + 1);
+                if end == 0 {
+                    continue;
+                }
+                let line = match serde_json::from_slice(&record) {
+                    Ok(LogRecord::Line(line)) => line,
+                    Ok(LogRecord::Failed { why }) => return Ended::Broken(why),
+                    Ok(LogRecord::End) => return Ended::Well,
+                    Err(error) => return Ended::Broken(format!("its agent sent what is no log: {error}")),
+                };
+                let next = line.time.next();
+                if self.tell.send(Piece::Line(line)).await.is_err() {
+                    return Ended::Unheard;
+                }
+                // Where it goes on if it breaks off here.
+                (self.query.since, self.query.tail) = (Some(next), None);
+            }
+            if buffer.len() > MAX_RECORD_BYTES {
+                return Ended::Broken("its agent sent a record beyond all bounds".to_owned());
+            }
+        }
+    }
+}
+
+/// Why a host that is so is not asked; `None`: it is.
+const fn away(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Ready | Standing::Suspect => None,
+        Standing::Awaited => Some("the host has not been heard of yet"),
+        Standing::AgentDown => Some("the host's agent does not run"),
+        Standing::EngineDown => Some("the host's engine does not answer"),
+        Standing::Down => Some("the host is down"),
+    }
+}

@@ -1,0 +1,96 @@
+//! Answers that go on: counted apart from other requests, with a client of
+//! their own towards agents, and ended when the master stops.
+
+use std::{convert::Infallible, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use actix_web::web;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use shef_common::problem::{Code, Problem};
+use tokio::sync::mpsc;
+
+use super::{Api, ApiError};
+
+/// The most connections to agents that a worker's streams have open at once.
+const MAX_CONNECTIONS: usize = 4_096;
+/// How long connecting to an agent may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How many parts of an answer may wait for its reader.
+const WAITING_PARTS: usize = 4;
+/// A reader that takes nothing for this long is left.
+const READER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A place among the streams; given back when dropped.
+pub struct StreamPlace(web::Data<Api>);
+
+impl StreamPlace {
+    /// Takes a place, if one is free.
+    pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
+        if api.streams.fetch_add(1, SeqCst) >= api.max_streams {
+            api.streams.fetch_sub(1, SeqCst);
+            let detail = format!("{} streams are open, which is the bound (max_streams); end one or try again", api.max_streams);
+            return Err(Problem::new(Code::Overloaded, detail).into());
+        }
+        Ok(Self(api.clone()))
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A worker's client for what agents stream. The other clients' limit of
+/// connections counts over all hosts, so long answers would starve them.
+pub struct StreamClient(pub awc::Client);
+
+impl StreamClient {
+    /// To be called on the worker's own thread.
+    pub fn new() -> Self {
+        let connector = awc::Connector::new().limit(MAX_CONNECTIONS).timeout(CONNECT_LIMIT);
+        Self(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish())
+    }
+}
+
+/// The writing end of an answer that goes on. It keeps its place until it is dropped.
+pub struct Writer {
+    tell: mpsc::Sender<Bytes>,
+    _place: StreamPlace,
+}
+
+/// Why nothing more can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderGone;
+
+impl Writer {
+    /// An answer's two ends.
+    pub fn new(place: StreamPlace) -> (Self, impl Stream<Item = Result<Bytes, Infallible>> + use<>) {
+        let (tell, told) = mpsc::channel(WAITING_PARTS);
+        let body = stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok(part), told)) });
+        (Self { tell, _place: place }, body)
+    }
+
+    /// Writes, as fast as the reader reads.
+    ///
+    /// # Errors
+    /// The reader has gone, or took nothing for [`READER_LIMIT`].
+    pub async fn write(&self, part: Bytes) -> Result<(), ReaderGone> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.tell.send_timeout(part, READER_LIMIT).await.map_err(|_| ReaderGone)
+    }
+
+    /// Waits until the reader has gone.
+    pub async fn gone(&self) {
+        self.tell.closed().await;
+    }
+}
+
+/// Waits until the master stops.
+pub async fn stopping(api: &Api) {
+    let mut stopping = api.stopping.clone();
+    // Whoever could say so has gone: it stops.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
