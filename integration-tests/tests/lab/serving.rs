@@ -101,7 +101,7 @@ async fn thirty_replicas_are_updated_start_first_and_no_request_fails() {
     };
     let senders = join_all((0..CLIENTS).map(|n| traffic.send(n)));
     let (answered, _) = join(update, join(traffic.follow(&lan), senders)).await;
-    let failed = traffic.failed.borrow();
+    let failed = traffic.failed.take();
     assert!(
         failed.is_empty() && answered > 200,
         "{answered} answered, {} failed: {:?}",

@@ -259,8 +259,9 @@ impl Model {
         });
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
             let scaled_down = !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
-            // One that crashes, and was last told of while it was up, is as good as any for all that can be known.
-            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| told % 2 == 1);
+            // One that crashes, and was told of while it was up, is as good as any for all that could be known when
+            // this was planned; what was told since has come too late.
+            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| *told > 0);
             let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node);
             let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
             let stopped_first = is_stopped_first(gone);
