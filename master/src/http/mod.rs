@@ -5,6 +5,7 @@ mod agents;
 mod backup;
 mod body;
 mod error;
+mod events;
 mod health;
 mod legacy;
 mod logs;
@@ -208,6 +209,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/v1/events").route(web::get().to(events::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/backup").route(web::get().to(backup::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))

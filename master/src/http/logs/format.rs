@@ -40,14 +40,14 @@ pub enum Note {
         replica: ReplicaId,
     },
     /// Something about the whole.
-    Note {
+    Whole {
         /// In words.
         note: String,
     },
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Told<'a> {
     replica: &'a ReplicaId,
     host: &'a NodeName,
     stream: Output,
@@ -69,7 +69,7 @@ impl Format {
         let text = match self {
             Self::Text { timestamps: false } => format!("{replica} | {}\n", line.line),
             Self::Text { timestamps: true } => format!("{replica} | {} {}\n", line.time, line.line),
-            Self::Ndjson => json(&Line { replica, host, stream: line.stream, time: line.time, line: &line.line }),
+            Self::Ndjson => json(&Told { replica, host, stream: line.stream, time: line.time, line: &line.line }),
         };
         out.extend_from_slice(text.as_bytes());
     }
@@ -82,7 +82,7 @@ impl Format {
                 format!("shef | {replica} on {missing} is missing here: {why}\n")
             }
             (Self::Text { .. }, Note::Back { back, replica }) => format!("shef | {replica} on {back} is read again\n"),
-            (Self::Text { .. }, Note::Note { note }) => format!("shef | {note}\n"),
+            (Self::Text { .. }, Note::Whole { note }) => format!("shef | {note}\n"),
         };
         out.extend_from_slice(text.as_bytes());
     }

@@ -130,7 +130,7 @@ impl Sources {
                     self.left_out = true;
                     let note =
                         format!("the service has more than {MAX_REPLICAS} replicas, and no more are read at once; ask for one");
-                    self.format.note(&mut self.out, &Note::Note { note });
+                    self.format.note(&mut self.out, &Note::Whole { note });
                 }
                 return;
             }
@@ -181,7 +181,7 @@ impl Sources {
             tokio::select! {
                 () = writer.gone() => return,
                 () = stopping(&api) => {
-                    self.format.note(&mut self.out, &Note::Note { note: "the master stops; ask again".to_owned() });
+                    self.format.note(&mut self.out, &Note::Whole { note: "the master stops; ask again".to_owned() });
                     let _ = writer.write(self.out.split().freeze()).await;
                     return;
                 }
@@ -189,7 +189,7 @@ impl Sources {
                     let view = changed.ok().and_then(|()| shown.borrow_and_update().clone());
                     let Some(view) = view else {
                         let note = format!("service {} is gone", self.name);
-                        self.format.note(&mut self.out, &Note::Note { note });
+                        self.format.note(&mut self.out, &Note::Whole { note });
                         let _ = writer.write(self.out.split().freeze()).await;
                         return;
                     };
