@@ -6,6 +6,7 @@ mod backup;
 mod body;
 mod error;
 mod events;
+mod exec;
 mod health;
 mod legacy;
 mod logs;
@@ -17,6 +18,7 @@ mod services;
 mod slices;
 mod spec;
 mod streams;
+mod usage;
 
 use std::{
     net::Ipv4Addr,
@@ -183,6 +185,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/services/{name}/replicas/{id}/logs")
                 .route(web::get().to(logs::replica))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/stats")
+                .route(web::get().to(usage::service))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas/{id}/stats")
+                .route(web::get().to(usage::replica))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas/{id}/exec")
+                .route(web::get().to(exec::get))
                 .default_service(web::to(wrong_method)),
         )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
