@@ -11,18 +11,18 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 3,000 seeds: about a minute on two cores.
+// Together about 2,000 seeds.
 profiles! {
     calm: 100,
-    rollouts: 300,
-    messages: 350,
-    crashes: 350,
-    hosts: 350,
-    engines: 350,
-    store: 350,
-    store_loss: 350,
-    emptied: 300,
-    everything: 500,
+    rollouts: 250,
+    messages: 200,
+    crashes: 200,
+    hosts: 200,
+    engines: 200,
+    store: 200,
+    store_loss: 200,
+    emptied: 200,
+    everything: 300,
 }
 
 /// A thousand agents that start within three seconds, some of them cut off and killed.

@@ -397,3 +397,31 @@ async fn a_client_that_goes_away_gives_its_place_back() {
     cluster.api.until("/v1/stats", |answer| answer.body["waiting_requests"] == 1).await;
     cluster.stop().await;
 }
+
+#[actix_rt::test]
+async fn an_update_that_cannot_start_is_rolled_back_and_says_so() {
+    let there = || Some(BTreeSet::from(["nginx:1".to_owned()]));
+    let engine = FakeEngineOptions { images: there(), registry: there(), ..FakeEngineOptions::default() };
+    let cluster = Cluster::fake(2, engine).await;
+    let api = &cluster.api;
+    api.call("PUT", "/v1/services/web?wait=10s", json!({"image": "nginx:1", "replicas": 2})).await;
+    let bad = api.call("PUT", "/v1/services/web?wait=20s", json!({"image": "missing:1", "replicas": 2})).await;
+    assert_eq!((&bad.body["generation"], &bad.body["converged"]), (&json!(2), &json!(false)), "{bad:?}");
+    let why = bad.body["missing"][0].as_str().unwrap();
+    assert!(why.starts_with("generation 2 was rolled back to 1: web-") && why.contains("not found"), "{why}");
+    let shown = api.get("/v1/services/web").await.body;
+    assert_eq!(
+        (&shown["image"], &shown["generation"], &shown["observed_generation"], &shown["state"], &shown["running"]),
+        (&json!("nginx:1"), &json!(1), &json!(1), &json!("running"), &json!(2)),
+        "{shown}"
+    );
+    assert_eq!(shown["last_rollout"]["generation"], 2);
+    is_problem(&api.call("POST", "/v1/services/web/rollout/pause", json!({})).await, 409, "rollout_conflict");
+    is_problem(&api.call("POST", "/v1/services/web/rollback", json!({})).await, 409, "rollout_conflict");
+    is_problem(&api.call("POST", "/v1/services/web/rollout/hurry", json!({})).await, 404, "not_found");
+    let restarted = api.call("POST", "/v1/services/web/restart?wait=20s", json!({})).await;
+    assert_eq!((&restarted.body["generation"], &restarted.body["converged"]), (&json!(3), &json!(true)), "{restarted:?}");
+    let back = api.call("POST", "/v1/services/web/rollback?wait=20s", json!({"generation": 1})).await;
+    assert_eq!((&back.body["generation"], &back.body["converged"]), (&json!(1), &json!(true)), "{back:?}");
+    cluster.stop().await;
+}

@@ -203,10 +203,10 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         let _ = tell.send(membership.clone());
         let outlets = ClusterOutlets {
             schedule: scheduler.clone().recipient(),
-            occupy: scheduler.clone().recipient(),
-            vacate: scheduler.clone().recipient(),
+            load: scheduler.clone().recipient(),
             host_changed,
             known: membership.clone().recipient(),
+            described: scheduler.clone().recipient(),
             heard: membership.clone().recipient(),
             forgotten: [membership.recipient(), scheduler.recipient()],
             store: commit,

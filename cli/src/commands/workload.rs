@@ -43,6 +43,9 @@ pub(super) struct Args {
     #[arg(long, env = "WORKLOAD_IGNORE_SIGTERM", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0, default_missing_value = "true", default_value_t = false)]
     ignore_sigterm: bool,
+    /// After SIGTERM or SIGINT go on serving for so long, as a server does until nobody sends it requests any more
+    #[arg(long, value_name = "SECONDS", env = "WORKLOAD_LINGER", value_parser = seconds)]
+    linger: Option<Duration>,
 }
 
 /// Seconds, fractions allowed, at most a year.
@@ -69,7 +72,7 @@ impl Args {
         tokio::select! {
             failed = args.clone().listen(started) => Err(failed),
             () = after(args.exit_after) => Ok(ExitCode::from(args.exit_code)),
-            () = stop(&mut signals, args.ignore_sigterm) => Ok(ExitCode::SUCCESS),
+            () = stop(&mut signals, &args) => Ok(ExitCode::SUCCESS),
         }
     }
 
@@ -156,11 +159,11 @@ async fn after(limit: Option<Duration>) {
     }
 }
 
-async fn stop(signals: &mut StopSignals, ignore: bool) {
+async fn stop(signals: &mut StopSignals, args: &Args) {
     loop {
         signals.next().await;
-        if !ignore {
-            return;
+        if !args.ignore_sigterm {
+            return tokio::time::sleep(args.linger.unwrap_or_default()).await;
         }
     }
 }

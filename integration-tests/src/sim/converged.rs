@@ -35,6 +35,11 @@ impl World {
             }
             Err(why) => {
                 self.note(|| format!("not yet: {why}"));
+                // A rebalance that gave up a move while there were faults goes on a minute later.
+                let moves = self.rules.stored.values().any(|(_, record)| record.replicas.iter().any(|replica| replica.moving));
+                if moves {
+                    self.well_since = None;
+                }
                 if let Some(since) = self.well_since.take_if(|since| *since > self.quiet_since + ECHO_MS) {
                     return self.violated(format!("all was well at {since} ms, and no longer is: {why}"));
                 }

@@ -25,7 +25,7 @@ impl World {
                 FailureAction::Pause,
                 FailureAction::Continue,
             ][rng.usize(0..5)],
-            max_failures: if rng.u32(0..4) == 0 { 1 } else { 0 },
+            max_failures: u32::from(rng.u32(0..4) == 0),
             canary: if rng.u32(0..5) == 0 { rng.u32(1..3) } else { 0 },
         }
     }

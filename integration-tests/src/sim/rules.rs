@@ -11,11 +11,16 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 use shef_master::{
-    service::{Request, ServiceRecord, ServiceState, ServiceView, Want},
+    service::{ReplicaRecord, Request, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, Led, StoreError, Write, WriteOutcome},
 };
 
-use super::{engine::is_up, master::Master, rollouts::is_as_asked, world::World};
+use super::{
+    engine::{CRASHING_IMAGE, is_up},
+    master::Master,
+    rollouts::is_as_asked,
+    world::World,
+};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
@@ -417,7 +422,9 @@ impl World {
         }
         let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
         let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
-        let running = record.wanted().filter(|replica| up(&replica.id)).count();
+        // What crashes is replaced at once, and takes nobody's place while it happens to be up.
+        let crashes = |r: &&ReplicaRecord| record.assignment(r).template.image.pinned().contains(CRASHING_IMAGE);
+        let running = record.wanted().filter(|replica| !crashes(replica) && up(&replica.id)).count();
         let replicas = record.spec.replicas;
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();

@@ -9,7 +9,7 @@ use bollard::{
 };
 use shef_integration_tests::{
     cluster::Api,
-    lab::{engine::LabEngine, process::free_port, registry::LabRegistry, shef::binary, system_image::SystemImages, wait::until},
+    lab::{engine::LabEngine, process::free_port, registry::LabRegistry, system_image::SystemImages, wait::until},
 };
 
 /// Starts a container in the machine's network.
@@ -94,6 +94,7 @@ async fn the_image_runs_a_master_as_nobody_and_tells_its_health_and_redis_beside
     };
     start(&docker, "sick", sick).await;
     until("the other is unhealthy", async || (health(&docker, "sick").await == "unhealthy").then_some(())).await;
-    let alone = tokio::process::Command::new(binary()).arg("health").env_remove("SHEF_HEALTH_URL").output().await.unwrap();
+    let alone = ["-H", &engine.url(), "run", "--rm", "--network", "none", &pushed.shef, "health"];
+    let alone = tokio::process::Command::new("docker").args(alone).output().await.unwrap();
     assert!(!alone.status.success() && String::from_utf8_lossy(&alone.stderr).contains("no bootstrap runs here"), "{alone:?}");
 }

@@ -9,4 +9,6 @@ mod hosts;
 mod leftovers;
 mod network;
 mod operator;
+mod rollouts;
+mod serving;
 mod stores;

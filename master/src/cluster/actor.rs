@@ -20,13 +20,15 @@ use super::{
     messages::AskService,
 };
 use crate::{
-    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, Intent, IntervalChanged, Standing},
+    membership::{
+        HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, HostsDescribed, Intent, IntervalChanged, Standing,
+    },
     post::{MAILBOX, post},
     runner::{
         Erase, FenceChanged, HostErased, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused,
         RunnerActor, RunnerCore, RunnerOutlets, StaleFence, TakeReport,
     },
-    scheduler::{Occupy, Schedule, Vacate},
+    scheduler::{LoadChanged, Schedule},
     service::{
         Accepted, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
     },
@@ -42,14 +44,14 @@ const IMPORT_LIMIT: Duration = Duration::from_secs(5);
 pub struct ClusterOutlets {
     /// Finds hosts.
     pub schedule: Recipient<Schedule>,
-    /// Is told of hosts in use.
-    pub occupy: Recipient<Occupy>,
-    /// Is told of hosts no longer in use.
-    pub vacate: Recipient<Vacate>,
+    /// Is told what hosts are loaded with.
+    pub load: Recipient<LoadChanged>,
     /// Is told of hosts that come and go.
     pub host_changed: Recipient<HostChanged>,
     /// Is told what the store knows of hosts.
     pub known: Recipient<HostKnown>,
+    /// Is told what the store knows of hosts, to place by it.
+    pub described: Recipient<HostKnown>,
     /// Is told that hosts are heard of.
     pub heard: Recipient<HostHeard>,
     /// Is told of hosts that are no members any more, before services are.
@@ -108,6 +110,10 @@ impl ClusterActor {
                 let _ = self.core.host_forgotten(record.node.clone(), record.uid.clone());
             } else {
                 self.core.host_known(record.node.clone(), record.uid.clone());
+                // Services go by it from their first plan on.
+                let known = record.known();
+                let _ = self.core.describes(&known);
+                post(ctx, &self.out.described, known);
             }
             self.add_runner(record, Some(version), ctx);
         }
@@ -118,7 +124,14 @@ impl ClusterActor {
             let name = record.spec.name.clone();
             let (core, initial) = {
                 let is_forgotten = |node: &NodeName| self.core.is_forgotten(node);
-                ServiceCore::recover(version, record, is_forgotten, fastrand::u64(1..), Now::read())
+                ServiceCore::recover(
+                    version,
+                    record,
+                    self.core.described().clone(),
+                    is_forgotten,
+                    fastrand::u64(1..),
+                    Now::read(),
+                )
             };
             self.add_service(name, core, initial, ctx);
         }
@@ -138,8 +151,7 @@ impl ClusterActor {
         core.keep_generations(self.out.history_limit);
         let out = ServiceOutlets {
             schedule: self.out.schedule.clone(),
-            occupy: self.out.occupy.clone(),
-            vacate: self.out.vacate.clone(),
+            load: self.out.load.clone(),
             store: self.out.store.clone(),
             orders: ctx.address().recipient(),
             retired: ctx.address().recipient(),
@@ -156,7 +168,7 @@ impl ClusterActor {
         let out = RunnerOutlets {
             statuses: ctx.address().recipient(),
             gone: ctx.address().recipient(),
-            known: self.out.known.clone(),
+            known: [self.out.known.clone(), ctx.address().recipient()],
             heard: self.out.heard.clone(),
             forgotten: ctx.address().recipient(),
             erased: ctx.address().recipient(),
@@ -181,7 +193,7 @@ impl ClusterActor {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions());
+            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions(), self.core.described().clone());
             self.add_service(name.clone(), core, Vec::new(), ctx);
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
@@ -209,6 +221,8 @@ impl ClusterActor {
             post(ctx, outlet, forgotten.clone());
         }
         for member in self.services.values() {
+            // No member any more: or it might be given a slot once more.
+            post(ctx, &member.addr.clone().recipient(), HostsDescribed(self.core.described().clone()));
             post(ctx, &member.addr.clone().recipient(), forgotten.clone());
         }
     }
@@ -396,6 +410,18 @@ impl Handler<HostChanged> for ClusterActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
         self.tell_host_changed(&change, ctx);
+    }
+}
+
+impl Handler<HostKnown> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, known: HostKnown, ctx: &mut Self::Context) {
+        if self.core.describes(&known) {
+            post(ctx, &self.out.described, known);
+            for member in self.services.values() {
+                post(ctx, &member.addr.clone().recipient(), HostsDescribed(self.core.described().clone()));
+            }
+        }
     }
 }
 

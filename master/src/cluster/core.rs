@@ -1,6 +1,9 @@
 //! Who may join the cluster, and what has to happen before.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use shef_common::{
     clock::DurationMs,
@@ -8,7 +11,7 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
-use crate::membership::{HostCondition, Standing};
+use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 
 /// What to do with a host that registers.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct ClusterCore {
     forgotten_order: VecDeque<NodeName>,
     /// What is true of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
+    /// What members are.
+    described: Hosts,
     report_interval: DurationMs,
     services: usize,
     /// Orders for hosts that nobody knows yet.
@@ -56,7 +61,7 @@ pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
 impl ClusterCore {
     /// A cluster under `fence` without members.
     #[must_use]
-    pub const fn new(cluster: ClusterId, fence: Fence, report_interval: DurationMs) -> Self {
+    pub fn new(cluster: ClusterId, fence: Fence, report_interval: DurationMs) -> Self {
         Self {
             cluster,
             fence,
@@ -64,6 +69,7 @@ impl ClusterCore {
             forgotten: BTreeMap::new(),
             forgotten_order: VecDeque::new(),
             conditions: BTreeMap::new(),
+            described: Hosts::default(),
             report_interval,
             services: 0,
             kept: BTreeMap::new(),
@@ -92,6 +98,21 @@ impl ClusterCore {
     #[must_use]
     pub const fn conditions(&self) -> &BTreeMap<NodeName, HostCondition> {
         &self.conditions
+    }
+
+    /// What each member is: what a service that is new has to be told.
+    #[must_use]
+    pub const fn described(&self) -> &Hosts {
+        &self.described
+    }
+
+    /// The store knows this of a host. Returns whether services have to be told.
+    pub fn describes(&mut self, known: &HostKnown) -> bool {
+        let changed = !self.is_forgotten(&known.node) && self.described.get(&known.node) != Some(&known.facts);
+        if changed {
+            Arc::make_mut(&mut self.described).insert(known.node.clone(), known.facts.clone());
+        }
+        changed
     }
 
     /// How often hosts report.
@@ -128,6 +149,9 @@ impl ClusterCore {
     pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
         self.hosts.remove(&node);
         self.conditions.remove(&node);
+        if self.described.contains_key(&node) {
+            Arc::make_mut(&mut self.described).remove(&node);
+        }
         self.kept.remove(&node);
         self.remembered(&node);
         self.forgotten_order.push_back(node.clone());

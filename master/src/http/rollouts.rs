@@ -29,7 +29,7 @@ pub async fn lead(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
             return Err(Problem::new(Code::NotFound, detail).into());
         }
     };
-    read(&request, payload, &api).await?.finish()?;
+    read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     write(&api, &name, Request::Lead { lead, expect }, wait).await
 }
 
@@ -39,7 +39,7 @@ pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
-    read(&request, payload, &api).await?.finish()?;
+    read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     write(&api, &name, Request::Restart { expect }, wait).await
 }
 
@@ -51,7 +51,7 @@ pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Dat
     let expect = params::expect(&request)?;
     let mut fields = read(&request, payload, &api).await?;
     let generation: Option<Generation> = fields.optional("generation");
-    fields.finish()?;
+    fields.finish().map_err(ApiError::fields)?;
     write(&api, &name, Request::RollBack { generation, expect }, wait).await
 }
 

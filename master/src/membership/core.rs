@@ -168,7 +168,7 @@ impl MembershipCore {
     }
 
     fn known(&mut self, known: HostKnown, now: Now) {
-        let HostKnown { node, uid, agent_url, intent } = known;
+        let HostKnown { node, uid, agent_url, intent, facts: _ } = known;
         if let Some(host) = self.hosts.get_mut(&node) {
             if host.intent != intent {
                 host.overdue = false;

@@ -1,6 +1,6 @@
 //! The membership core against hosts that report, answer probes, or do not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use shef_common::{
@@ -134,7 +134,7 @@ impl Model {
         let now = self.now;
         let truth = self.hosts.entry(n).or_insert_with(|| Truth { heard: now, sign: now, ..Truth::default() });
         truth.intent = intent;
-        let known = HostKnown { node: node(n), uid: uid(n), agent_url: format!("http://{n}"), intent };
+        let known = HostKnown { node: node(n), uid: uid(n), agent_url: format!("http://{n}"), intent, facts: Arc::default() };
         self.event(Event::Known(known));
         assert_eq!(self.told(n).intent, intent);
     }

@@ -8,7 +8,7 @@ use shef_common::{
     ids::{NodeName, NodeUid},
 };
 
-use super::{HostCondition, Intent};
+use super::{HostCondition, HostFacts, Hosts, Intent};
 
 /// A host is in another condition than before.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
@@ -34,7 +34,14 @@ pub struct HostKnown {
     pub agent_url: String,
     /// What the operator wants of it.
     pub intent: Intent,
+    /// What it is.
+    pub facts: Arc<HostFacts>,
 }
+
+/// The members, or what some of them are, have changed.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct HostsDescribed(pub Hosts);
 
 /// A host that the store knows has registered or reported.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

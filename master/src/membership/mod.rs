@@ -15,6 +15,7 @@ mod core;
 #[cfg(test)]
 mod core_tests;
 mod events;
+mod facts;
 mod flapping;
 mod liveness;
 mod messages;
@@ -24,4 +25,5 @@ pub use brake::BrakeState;
 pub use condition::{HostCondition, Intent, Standing};
 pub use core::{MembershipCore, Settings};
 pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
-pub use messages::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake};
+pub use facts::{HostFacts, Hosts};
+pub use messages::{HostChanged, HostForgotten, HostHeard, HostKnown, HostsDescribed, IntervalChanged, ReleaseBrake};

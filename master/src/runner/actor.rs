@@ -38,7 +38,7 @@ pub struct RunnerOutlets {
     /// Hands confirmed removals to services.
     pub gone: Recipient<HostGone>,
     /// Is told what the store knows of hosts.
-    pub known: Recipient<HostKnown>,
+    pub known: [Recipient<HostKnown>; 2],
     /// Is told that hosts are heard of.
     pub heard: Recipient<HostHeard>,
     /// Is told of hosts that are no members any more.
@@ -104,7 +104,9 @@ impl RunnerActor {
                 Effect::Push { agent_url, push } => self.push(&agent_url, *push, ctx),
                 Effect::Statuses(statuses) => post(ctx, &self.out.statuses, HostStatuses(statuses)),
                 Effect::Gone(replicas) => post(ctx, &self.out.gone, HostGone(replicas)),
-                Effect::Known(known) => post(ctx, &self.out.known, *known),
+                Effect::Known(known) => {
+                    self.out.known.iter().for_each(|outlet| post(ctx, outlet, (*known).clone()));
+                }
                 Effect::Heard(heard) => post(ctx, &self.out.heard, heard),
                 Effect::Commit { expect, record } => self.commit(expect, record.as_deref(), ctx),
                 Effect::Erased => post(ctx, &self.out.erased, HostErased(self.node.clone())),

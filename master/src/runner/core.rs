@@ -17,7 +17,7 @@ use super::{
     record::NodeRecord,
     view::{IntentView, NodeView},
 };
-use crate::membership::{HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing};
+use crate::membership::{HostChanged, HostCondition, HostHeard, Intent, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
@@ -94,7 +94,7 @@ impl RunnerCore {
             return (core, effects);
         }
         effects.push(Effect::Publish(Box::new(core.view())));
-        effects.extend(core.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
+        effects.extend(core.durable.as_ref().map(|record| Effect::Known(Box::new(record.known()))));
         (core, effects)
     }
 
@@ -156,7 +156,9 @@ impl RunnerCore {
         }
         self.commit_if_changed(now, &mut effects);
         self.push_if_needed(now, &mut effects);
-        if self.durable.as_ref() == Some(&self.record) && !self.operations.is_empty() {
+        // What is on its way to the store may yet make another of it.
+        let settled = self.commit_in_flight.is_none() && self.durable.as_ref() == Some(&self.record);
+        if settled && !self.operations.is_empty() {
             self.operations.answer(&Ok(()), &mut effects);
         }
         if show && !self.is_forgotten() {
@@ -246,7 +248,7 @@ impl RunnerCore {
             effects.push(Effect::Forgotten);
             return;
         }
-        effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(known(record)))));
+        effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(record.known()))));
         // Nothing is placed on a host that the store does not know.
         if first && self.link.is_some() {
             effects.push(Effect::Heard(self.sign_of_life()));
@@ -388,14 +390,5 @@ impl RunnerCore {
             wanted: u32::try_from(self.outbox.wanted()).unwrap_or(u32::MAX),
             removing: u32::try_from(self.outbox.removing()).unwrap_or(u32::MAX),
         }
-    }
-}
-
-fn known(record: &NodeRecord) -> HostKnown {
-    HostKnown {
-        node: record.node.clone(),
-        uid: record.uid.clone(),
-        agent_url: record.host.agent_url.clone(),
-        intent: record.intent,
     }
 }

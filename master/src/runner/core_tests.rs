@@ -177,6 +177,14 @@ fn what_an_operator_wants_is_answered_once_it_is_durable() {
     model.sleep(5_000);
     model.event(Event::Operate(4, Operation::Intend(Wish::Cordon)));
     assert_eq!(model.operated[3], Ok(()), "nothing has changed");
+    // The wish of before comes back while its opposite is on its way to the store.
+    model.event(Event::Operate(5, Operation::Intend(Wish::Activate)));
+    model.event(Event::Operate(6, Operation::Intend(Wish::Cordon)));
+    assert_eq!(model.operated.len(), 4, "the store may yet come to have the other");
+    model.event(Event::Committed);
+    assert_eq!(model.operated.len(), 4);
+    model.event(Event::Committed);
+    assert_eq!(model.operated[4..], [Ok(()), Ok(())]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the store keeps of a host.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
@@ -7,7 +9,7 @@ use shef_common::{
     protocol::HostInfo,
 };
 
-use crate::membership::Intent;
+use crate::membership::{HostFacts, HostKnown, Intent};
 
 /// What the store keeps of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,4 +29,18 @@ pub struct NodeRecord {
     /// is not taken over with what it held should it come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<WallMs>,
+}
+
+impl NodeRecord {
+    /// What the others need to know of the host.
+    #[must_use]
+    pub fn known(&self) -> HostKnown {
+        HostKnown {
+            node: self.node.clone(),
+            uid: self.uid.clone(),
+            agent_url: self.host.agent_url.clone(),
+            intent: self.intent,
+            facts: Arc::new(HostFacts::from(&self.host)),
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use actix::{Actor, Context, Handler};
 
-use super::{Occupy, Schedule, Scheduled, SchedulerCore, Vacate};
-use crate::membership::{HostChanged, HostForgotten};
+use super::{LoadChanged, Schedule, Scheduled, SchedulerCore};
+use crate::membership::{HostChanged, HostForgotten, HostKnown};
 
 /// Keeps the load of the hosts and answers at once.
 #[derive(Default)]
@@ -23,17 +23,17 @@ impl Handler<Schedule> for SchedulerActor {
     }
 }
 
-impl Handler<Occupy> for SchedulerActor {
+impl Handler<LoadChanged> for SchedulerActor {
     type Result = ();
-    fn handle(&mut self, Occupy(service, nodes): Occupy, _: &mut Self::Context) {
-        nodes.iter().for_each(|node| self.0.occupy(&service, node));
+    fn handle(&mut self, LoadChanged { service, changes }: LoadChanged, _: &mut Self::Context) {
+        changes.iter().for_each(|change| self.0.load(&service, change));
     }
 }
 
-impl Handler<Vacate> for SchedulerActor {
+impl Handler<HostKnown> for SchedulerActor {
     type Result = ();
-    fn handle(&mut self, Vacate(service, nodes): Vacate, _: &mut Self::Context) {
-        nodes.iter().for_each(|node| self.0.vacate(&service, node));
+    fn handle(&mut self, known: HostKnown, _: &mut Self::Context) {
+        self.0.host_known(known);
     }
 }
 

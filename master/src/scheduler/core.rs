@@ -1,21 +1,29 @@
 //! Placement as a pure state machine over the load of the hosts.
 //!
-//! Spread: a new replica goes to the host that takes replicas with the fewest replicas of its
-//! service, then with the fewest of all, then the first by name. A removal takes
-//! from the host with the most, by the same measure.
+//! Of the hosts that no filter drops, a new replica goes to the one for which most
+//! preferences hold, then to the value of the label to spread over that has the
+//! fewest of the service, then to the host with the fewest of the service, then of
+//! all (or, packing, to the fullest), then the first by name. A removal takes by the
+//! same measures turned round.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
 };
 
-use shef_common::ids::{NodeName, ServiceName, Slot};
+use shef_common::{
+    ids::{NodeName, ServiceName, Slot},
+    spec::{Placement, Strategy},
+};
 
 use super::{
-    Question, Scheduled,
-    filter::{self, Load},
+    Demand, LoadChange, Mover, Question, Scheduled,
+    filter::{Asked, Dropped},
+    host::Host,
+    score::{Rank, Ranks},
+    takes::Takes,
 };
-use crate::membership::{HostCondition, Standing};
+use crate::membership::{HostCondition, HostKnown, Standing};
 
 /// A slot that wants a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +36,10 @@ pub struct Place {
 
 /// Where slots go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Placement {
+pub struct Placed {
     /// A host for each slot that has found one.
     pub chosen: Vec<(Slot, NodeName)>,
-    /// Why the other slots have found none.
+    /// Why the first of the other slots has found none.
     pub refused: Option<Refusal>,
 }
 
@@ -43,19 +51,29 @@ pub struct Refusal {
     /// Whether a host is awaited that has not called since the master's start:
     /// soon the answer may be another.
     pub awaited: bool,
+    /// Whether a host lacks nothing but room: the answer may be another when some replica goes.
+    pub for_room: bool,
 }
 
 /// The load of all hosts, and the choice between them.
 #[derive(Debug, Default)]
 pub struct SchedulerCore {
-    pub(super) hosts: BTreeMap<NodeName, Load>,
-    pub(super) services: BTreeMap<ServiceName, BTreeMap<NodeName, u32>>,
+    hosts: BTreeMap<NodeName, Host>,
+    /// How many replicas of each service are to run on which hosts.
+    services: BTreeMap<ServiceName, BTreeMap<NodeName, u32>>,
 }
 
 impl SchedulerCore {
     /// A host is in another condition. Its load is kept.
     pub fn host_changed(&mut self, node: NodeName, condition: HostCondition) {
-        self.hosts.entry(node).or_default().condition = condition;
+        let host = self.hosts.entry(node).or_default();
+        (host.condition, host.is_known) = (condition, true);
+    }
+
+    /// The store knows this of a host.
+    pub fn host_known(&mut self, known: HostKnown) {
+        let host = self.hosts.entry(known.node).or_default();
+        (host.facts, host.is_known) = (Some(known.facts), true);
     }
 
     /// A host is gone for good, and its load with it.
@@ -67,120 +85,205 @@ impl SchedulerCore {
         });
     }
 
+    /// The load of a host changes.
+    pub fn load(&mut self, service: &ServiceName, change: &LoadChange) {
+        let (node, change) = match change {
+            LoadChange::Occupy(claim) => {
+                let is_new = self.hosts.entry(claim.node.clone()).or_default().occupy(&claim.replica, &claim.takes);
+                (&claim.node, i64::from(is_new))
+            }
+            LoadChange::Vacate(replica, node) => {
+                let counted = self.hosts.get_mut(node).is_some_and(|host| host.vacate(replica));
+                (node, -i64::from(counted))
+            }
+            LoadChange::Release(replica, node) => {
+                let counted = self.hosts.get_mut(node).is_some_and(|host| host.release(replica));
+                (node, -i64::from(counted))
+            }
+        };
+        if change == 0 {
+            return;
+        }
+        let counts = self.services.entry(service.clone()).or_default();
+        let count = counts.entry(node.clone()).or_default();
+        *count = count.saturating_add_signed(if change > 0 { 1 } else { -1 });
+        counts.retain(|_, count| *count > 0);
+        if counts.is_empty() {
+            self.services.remove(service);
+        }
+    }
+
     /// Answers `question` of `service`, and counts the replicas that are to come at once.
     pub fn answer(&mut self, service: &ServiceName, question: &Question) -> Scheduled {
-        let give_up = self.shrink(service, &question.candidates, question.give_up);
-        let moved = if question.rebalance { self.balance(service, &question.candidates) } else { None };
-        Scheduled { placement: self.place(service, &question.place), give_up, moved }
-    }
-
-    /// A replica is to run on `node` (a placement that the store remembers).
-    pub fn occupy(&mut self, service: &ServiceName, node: &NodeName) {
-        self.hosts.entry(node.clone()).or_default().total += 1;
-        *self.services.entry(service.clone()).or_default().entry(node.clone()).or_default() += 1;
-    }
-
-    /// A replica is no longer to run on `node`.
-    pub fn vacate(&mut self, service: &ServiceName, node: &NodeName) {
-        if let Some(host) = self.hosts.get_mut(node) {
-            host.total = host.total.saturating_sub(1);
-        }
-        if let Some(counts) = self.services.get_mut(service) {
-            if let Some(count) = counts.get_mut(node) {
-                *count = count.saturating_sub(1);
-            }
-            counts.retain(|_, count| *count > 0);
-            if counts.is_empty() {
-                self.services.remove(service);
-            }
-        }
+        let give_up = self.shrink(service, &question.placement, &question.candidates, question.give_up);
+        let moved =
+            question.mover.as_ref().and_then(|mover| self.balance(service, &question.placement, &question.candidates, mover));
+        Scheduled { placed: self.place(service, &question.placement, &question.place), give_up, moved }
     }
 
     /// Chooses a host for each of `wanted` and counts the replicas there at once.
-    pub fn place(&mut self, service: &ServiceName, wanted: &[Place]) -> Placement {
-        let of_service = self.services.get(service);
-        let mut heap: BinaryHeap<Reverse<(u32, u32, NodeName)>> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| filter::dropped_by(host).is_none())
-            .map(|(node, host)| {
-                Reverse((of_service.and_then(|counts| counts.get(node)).copied().unwrap_or(0), host.total, node.clone()))
-            })
-            .collect();
-        let mut placement = Placement::default();
-        for place in wanted {
-            let Some(Reverse(best)) = heap.pop() else {
-                let awaited = self.hosts.values().any(|host| host.condition.standing == Standing::Awaited);
-                placement.refused = Some(Refusal { reason: filter::explain(&self.hosts), awaited });
-                break;
-            };
-            let (own, total, node) = if place.avoid.as_ref() == Some(&best.2) {
-                // The second best, if there is one.
-                match heap.pop() {
-                    Some(Reverse(second)) => {
-                        heap.push(Reverse(best));
-                        second
-                    }
-                    None => best,
-                }
-            } else {
-                best
-            };
-            placement.chosen.push((place.slot, node.clone()));
-            heap.push(Reverse((own + 1, total + 1, node)));
+    pub fn place(&mut self, service: &ServiceName, placement: &Placement, wanted: &[Demand]) -> Placed {
+        let mut placed = Placed::default();
+        // What failed is in nobody's way that takes its place.
+        for gone in wanted.iter().flat_map(|demand| &demand.replaces) {
+            self.load(service, &LoadChange::Release(gone.replica.clone(), gone.node.clone()));
         }
-        for (_, node) in &placement.chosen {
-            self.occupy(service, node);
-        }
-        placement
-    }
-
-    /// Which of `candidates` to move where so that `service` is more balanced:
-    /// from the host with the most of it to the one with the fewest, of those
-    /// that take replicas, if they differ by two or more. Counts it there.
-    pub fn balance(&mut self, service: &ServiceName, candidates: &[(Slot, NodeName)]) -> Option<(Slot, NodeName)> {
-        let of_service = self.services.get(service);
-        let load =
-            |node: &NodeName, host: &Load| (of_service.and_then(|counts| counts.get(node)).copied().unwrap_or(0), host.total);
-        let takers = || self.hosts.iter().filter(|(_, host)| filter::dropped_by(host).is_none());
-        let least = takers().map(|(node, host)| (load(node, host), node)).min()?;
-        let movable = |node: &NodeName| candidates.iter().filter(|(_, on)| on == node).map(|(slot, _)| *slot).max();
-        let holders = takers().filter_map(|(node, host)| Some((load(node, host), movable(node)?)));
-        let (most, slot) = holders.max()?;
-        if most.0 < least.0.0 + 2 {
-            return None;
-        }
-        let to = least.1.clone();
-        self.occupy(service, &to);
-        Some((slot, to))
-    }
-
-    /// Which `count` of `candidates` to give up: each time one from the host
-    /// with the most, of the service first, then of all; the last slot there.
-    /// The load changes when the replicas are vacated, not here.
-    #[must_use]
-    pub fn shrink(&self, service: &ServiceName, candidates: &[(Slot, NodeName)], count: usize) -> Vec<Slot> {
-        let of_service = self.services.get(service);
-        let mut hosts: BTreeMap<&NodeName, (u32, u32, Vec<Slot>)> = BTreeMap::new();
-        for (slot, node) in candidates {
-            let own = of_service.and_then(|counts| counts.get(node)).copied().unwrap_or(0);
-            let total = self.hosts.get(node).map_or(0, |host| host.total);
-            hosts.entry(node).or_insert((own, total, Vec::new())).2.push(*slot);
-        }
-        for (_, _, slots) in hosts.values_mut() {
-            slots.sort_unstable();
-        }
-        let mut heap: BinaryHeap<(u32, u32, &NodeName)> =
-            hosts.iter().map(|(node, (own, total, _))| (*own, *total, *node)).collect();
-        let mut given_up = Vec::new();
-        while given_up.len() < count {
-            let Some((own, total, node)) = heap.pop() else { break };
-            let Some(slots) = hosts.get_mut(node).map(|host| &mut host.2) else { break };
-            given_up.extend(slots.pop());
-            if !slots.is_empty() {
-                heap.push((own.saturating_sub(1), total.saturating_sub(1), node));
+        // Who has no choice chooses first.
+        for demand in wanted {
+            let Some(home) = &demand.home else { continue };
+            let room = self.hosts.get(home).map(|host| self.asked(service, placement, &demand.takes).room(home, host));
+            match room {
+                Some(Ok(_)) => self.choose(service, demand, home, &mut placed),
+                None => self.refuse_bound(service, placement, demand, home, None, &mut placed),
+                Some(Err(dropped)) => self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed),
             }
         }
-        given_up
+        let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.home.is_none()).collect();
+        for alike in free.chunk_by(|one, next| one.takes == next.takes) {
+            let takes = &alike[0].takes;
+            let mut ranks = self.ranks(service, placement, takes);
+            let nodes: Vec<NodeName> = alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
+            for (demand, node) in alike.iter().zip(&nodes) {
+                self.choose(service, demand, node, &mut placed);
+            }
+            if nodes.len() < alike.len() && placed.refused.is_none() {
+                let asked = self.asked(service, placement, takes);
+                placed.refused = Some(Refusal {
+                    reason: asked.explain(&self.hosts),
+                    awaited: self.hosts.values().any(|host| host.is_known && host.condition.standing == Standing::Awaited),
+                    for_room: asked.lacks_room(&self.hosts),
+                });
+            }
+        }
+        let chosen: BTreeSet<Slot> = placed.chosen.iter().map(|(slot, _)| *slot).collect();
+        for demand in wanted.iter().filter(|demand| !chosen.contains(&demand.place.slot)) {
+            demand.replaces.iter().for_each(|stays| self.load(service, &LoadChange::Occupy(stays.clone())));
+        }
+        placed
+    }
+
+    fn choose(&mut self, service: &ServiceName, demand: &Demand, node: &NodeName, placed: &mut Placed) {
+        placed.chosen.push((demand.place.slot, node.clone()));
+        self.load(service, &LoadChange::Occupy(demand.claim(node)));
+    }
+
+    fn refuse_bound(
+        &self,
+        service: &ServiceName,
+        placement: &Placement,
+        demand: &Demand,
+        home: &NodeName,
+        dropped: Option<Dropped>,
+        placed: &mut Placed,
+    ) {
+        let asked = self.asked(service, placement, &demand.takes);
+        placed.refused.get_or_insert_with(|| Refusal {
+            reason: asked.explain_one(home, dropped),
+            awaited: dropped == Some(Dropped::Awaited),
+            // What holds it back is seldom told of to the service: it asks again.
+            for_room: true,
+        });
+    }
+
+    fn asked<'a>(&'a self, service: &ServiceName, placement: &'a Placement, takes: &'a Takes) -> Asked<'a> {
+        Asked { placement, takes, counts: self.services.get(service) }
+    }
+
+    /// The hosts that will do, and how they compare.
+    fn ranks(&self, service: &ServiceName, placement: &Placement, takes: &Takes) -> Ranks<'_> {
+        let asked = self.asked(service, placement, takes);
+        let hosts = self.hosts.iter().filter_map(|(node, host)| Some((node, host, asked.room(node, host).ok()?)));
+        Ranks::of(&asked, hosts, &self.by_zone(&asked))
+    }
+
+    /// How many of the service run where, by the value of the label to spread over.
+    fn by_zone(&self, asked: &Asked<'_>) -> BTreeMap<Option<String>, u32> {
+        let mut zones = BTreeMap::new();
+        let Some(label) = &asked.placement.spread_over else { return zones };
+        for (node, count) in asked.counts.into_iter().flatten() {
+            if let Some(host) = self.hosts.get(node).filter(|host| host.keeps()) {
+                *zones.entry(host.label(label).map(str::to_owned)).or_default() += count;
+            }
+        }
+        zones
+    }
+
+    /// Which of `candidates` to move where so that `service` is more balanced: from
+    /// where most of it is to where fewest of it are, of those that take replicas,
+    /// if they differ by two or more. What packs is not spread. Counts it there.
+    pub fn balance(
+        &mut self,
+        service: &ServiceName,
+        placement: &Placement,
+        candidates: &[(Slot, NodeName)],
+        mover: &Mover,
+    ) -> Option<(Slot, NodeName)> {
+        if placement.strategy == Strategy::BinPack {
+            return None;
+        }
+        let asked = self.asked(service, placement, &mover.takes);
+        let zones = self.by_zone(&asked);
+        let rank = |node: &NodeName| self.hosts.get(node).map(|host| Rank::of(&asked, node, host, &zones));
+        let mut to: Vec<(Rank, &NodeName)> = self
+            .hosts
+            .iter()
+            .filter(|(node, host)| asked.room(node, host).is_ok())
+            .map(|(node, host)| (Rank::of(&asked, node, host, &zones), node))
+            .collect();
+        to.sort_unstable();
+        let movable: BTreeMap<&NodeName, Slot> = candidates.iter().fold(BTreeMap::new(), |mut by_node, (slot, node)| {
+            by_node.entry(node).and_modify(|last: &mut Slot| *last = (*last).max(*slot)).or_insert(*slot);
+            by_node
+        });
+        let takes_replicas = |node: &NodeName| self.hosts.get(node).is_some_and(|host| host.condition.takes_replicas());
+        let from = movable.into_iter().filter(|(node, _)| takes_replicas(node));
+        let mut from: Vec<_> = from.filter_map(|(node, slot)| Some((rank(node)?, slot, node))).collect();
+        from.sort_unstable_by_key(|(rank, slot, _)| Reverse((*rank, *slot)));
+        let zone = |node: &NodeName| {
+            let label = placement.spread_over.as_ref()?;
+            self.hosts.get(node)?.label(label)
+        };
+        let (slot, node) = from.iter().find_map(|(most, slot, from)| {
+            let gains = |(least, to): &&(Rank, &NodeName)| {
+                let in_zone = zone(from) == zone(to);
+                let enough = if in_zone { most.own >= least.own + 2 } else { most.zone >= least.zone + 2 };
+                most.missed == least.missed && enough
+            };
+            to.iter().find(gains).map(|(_, to)| (*slot, (*to).clone()))
+        })?;
+        self.load(service, &LoadChange::Occupy(mover.claim(&node)));
+        Some((slot, node))
+    }
+
+    /// Which `count` of `candidates` to give up, one by one from the least wanted
+    /// host; the last slot there. The load changes when the replicas are vacated, not here.
+    #[must_use]
+    pub fn shrink(
+        &self,
+        service: &ServiceName,
+        placement: &Placement,
+        candidates: &[(Slot, NodeName)],
+        count: usize,
+    ) -> Vec<Slot> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let nothing = Takes::default();
+        let asked = self.asked(service, placement, &nothing);
+        let mut slots: BTreeMap<&NodeName, BTreeSet<Slot>> = BTreeMap::new();
+        for (slot, node) in candidates {
+            slots.entry(node).or_default().insert(*slot);
+        }
+        let unknown = Host::default();
+        let hosts = slots.iter().map(|(node, slots)| (*node, self.hosts.get(*node).unwrap_or(&unknown), slots.len() as u64));
+        let mut ranks = Ranks::of(&asked, hosts, &self.by_zone(&asked));
+        let given_up: Vec<&NodeName> = std::iter::from_fn(|| ranks.give_up()).take(count).collect();
+        given_up.into_iter().filter_map(|node| slots.get_mut(node).and_then(BTreeSet::pop_last)).collect()
+    }
+
+    /// Whether no replica claims anything.
+    #[cfg(test)]
+    pub fn is_unloaded(&self) -> bool {
+        self.services.is_empty() && self.hosts.values().all(Host::is_unloaded)
     }
 }

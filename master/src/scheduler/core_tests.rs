@@ -1,16 +1,23 @@
-//! The choice of hosts: examples and properties.
+//! The choice of hosts: examples. The properties are in `property.rs`.
 
-use std::collections::BTreeMap;
+mod property;
 
-use proptest::prelude::*;
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use shef_common::ids::{NodeName, ServiceName, Slot};
+use shef_common::{
+    ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot},
+    spec::{Constraint, Operator, Placement, Protocol, Strategy},
+};
 
-use super::core::{Place, Placement, SchedulerCore};
-use crate::membership::{HostCondition, Intent, Standing};
+use super::{
+    Claim, Demand, HostPort, LoadChange, Mover, Takes,
+    core::{Place, Placed, SchedulerCore},
+};
+use crate::membership::{HostCondition, HostFacts, HostKnown, Intent, Standing};
 
 const UP: HostCondition = HostCondition::of(Standing::Ready);
 const DOWN: HostCondition = HostCondition::of(Standing::Down);
+const MB: u64 = 1_000_000;
 
 fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -18,29 +25,78 @@ fn node(n: usize) -> NodeName {
 fn service(n: usize) -> ServiceName {
     ServiceName::parse(&format!("s{n}")).unwrap()
 }
-fn slots(count: u32) -> Vec<Place> {
-    (0..count).map(|n| Place { slot: Slot(n), avoid: None }).collect()
+fn replica(service: &ServiceName, n: u32) -> ReplicaId {
+    ReplicaId::new(service, n)
 }
-fn counts(placement: &Placement) -> BTreeMap<NodeName, u32> {
-    placement.chosen.iter().fold(BTreeMap::new(), |mut counts, (_, node)| {
+fn nothing() -> Takes {
+    Takes::default()
+}
+fn memory(memory_bytes: u64) -> Takes {
+    Takes { memory_bytes, ..nothing() }
+}
+fn port(port: u16, protocol: Protocol, address: [u8; 4]) -> Takes {
+    Takes { ports: vec![HostPort { port, protocol, address: Ipv4Addr::from(address) }], ..nothing() }
+}
+fn anywhere() -> Placement {
+    Placement::default()
+}
+fn constraint(key: &str, op: Operator, value: &str) -> Constraint {
+    Constraint { key: key.to_owned(), op, values: vec![value.to_owned()] }
+}
+
+/// So many slots, of which the first has this number, that take this.
+fn demands(service: &ServiceName, first: u32, count: u32, takes: &Takes) -> Vec<Demand> {
+    let demand = |n| Demand {
+        place: Place { slot: Slot(n), avoid: None },
+        home: None,
+        replica: replica(service, n),
+        takes: takes.clone(),
+        replaces: vec![],
+    };
+    (first..first + count).map(demand).collect()
+}
+
+fn counts(placed: &Placed) -> BTreeMap<NodeName, u32> {
+    placed.chosen.iter().fold(BTreeMap::new(), |mut counts, (_, node)| {
         *counts.entry(node.clone()).or_default() += 1;
         counts
     })
 }
+fn nodes(placed: &Placed) -> Vec<&str> {
+    placed.chosen.iter().map(|(_, node)| node.as_str()).collect()
+}
+fn reason(placed: Placed) -> String {
+    placed.refused.unwrap().reason
+}
+
+/// A host that is up, with this memory in MB and this zone.
+fn join(core: &mut SchedulerCore, n: usize, megabytes: u64, zone: &str) {
+    let labels = if zone.is_empty() { BTreeMap::new() } else { [("zone".to_owned(), zone.to_owned())].into() };
+    let facts = HostFacts { cpu_millis: 2_000, memory_bytes: megabytes * MB, labels, ..HostFacts::default() };
+    let uid = NodeUid::parse("00000000000000c1").unwrap();
+    let known = HostKnown { node: node(n), uid, agent_url: String::new(), intent: Intent::Active, facts: Arc::new(facts) };
+    core.host_known(known);
+    core.host_changed(node(n), UP);
+}
+
+fn occupy(core: &mut SchedulerCore, of: usize, n: u32, on: usize, takes: &Takes) {
+    let claim = Claim { replica: replica(&service(of), n), node: node(on), takes: takes.clone() };
+    core.load(&service(of), &LoadChange::Occupy(claim));
+}
 
 #[test]
 fn without_hosts_it_says_how_to_get_one() {
-    let placement = SchedulerCore::default().place(&service(0), &slots(1));
-    assert_eq!(
-        placement.refused.map(|refusal| refusal.reason).as_deref(),
-        Some("no host has joined the cluster yet: start an agent with this master's address")
-    );
+    let mut core = SchedulerCore::default();
+    occupy(&mut core, 1, 1, 1, &nothing());
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()));
+    assert_eq!(reason(placed), "no host has joined the cluster yet: start an agent with this master's address");
 }
 
 #[test]
 fn every_host_that_takes_nothing_is_accounted_for() {
     let mut core = SchedulerCore::default();
-    let refused = |core: &mut SchedulerCore| core.place(&service(0), &slots(1)).refused.unwrap();
+    let refused =
+        |core: &mut SchedulerCore| core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing())).refused.unwrap();
     core.host_changed(node(0), DOWN);
     assert_eq!(refused(&mut core).reason, "no host can take the replica: the only host is down");
     core.host_changed(node(1), HostCondition { held: true, ..DOWN });
@@ -60,112 +116,171 @@ fn every_host_that_takes_nothing_is_accounted_for() {
 }
 
 #[test]
+fn what_a_spec_excludes_is_said_host_by_host() {
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 200, "a");
+    join(&mut core, 1, 250, "a");
+    join(&mut core, 2, 1_000, "a");
+    join(&mut core, 3, 1_000, "b");
+    join(&mut core, 4, 1_000, "a");
+    let web = port(8080, Protocol::Tcp, [0, 0, 0, 0]);
+    occupy(&mut core, 1, 1, 2, &web);
+    let cpu = Takes { cpu_millis: 2_000, ..nothing() };
+    occupy(&mut core, 1, 2, 4, &cpu);
+    let takes = Takes { memory_bytes: 300 * MB, cpu_millis: 1, ..web };
+    let placement = Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
+    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &takes));
+    assert!(placed.refused.as_ref().unwrap().for_room);
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis of cpu, 1 has port 8080 taken");
+    occupy(&mut core, 0, 9, 0, &nothing());
+    let placement =
+        Placement { max_per_host: Some(1), constraints: vec![constraint("node.name", Operator::Is, "h0")], ..anywhere() };
+    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()));
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet node.name == h0, 1 has 1 of the service (max_per_host)");
+}
+
+#[test]
+fn ports_conflict_by_number_protocol_and_address() {
+    let (all, one, other) = ([0, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 2]);
+    let table = [
+        (port(80, Protocol::Tcp, all), port(80, Protocol::Tcp, all), false),
+        (port(80, Protocol::Tcp, all), port(80, Protocol::Tcp, one), false),
+        (port(80, Protocol::Tcp, one), port(80, Protocol::Tcp, all), false),
+        (port(80, Protocol::Tcp, one), port(80, Protocol::Tcp, other), true),
+        (port(80, Protocol::Tcp, one), port(80, Protocol::Tcp, one), false),
+        (port(80, Protocol::Tcp, all), port(80, Protocol::Udp, all), true),
+        (port(80, Protocol::Tcp, all), port(81, Protocol::Tcp, all), true),
+    ];
+    for (there, wanted, fits) in table {
+        let mut core = SchedulerCore::default();
+        join(&mut core, 0, 100, "");
+        occupy(&mut core, 1, 1, 0, &there);
+        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &wanted));
+        assert_eq!(placed.refused.is_none(), fits, "{there:?} {wanted:?}");
+    }
+}
+
+#[test]
+fn what_is_to_go_is_in_the_way_until_it_is_gone() {
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 100, "");
+    let web = Takes { memory_bytes: 60 * MB, ..port(80, Protocol::Tcp, [0, 0, 0, 0]) };
+    occupy(&mut core, 1, 1, 0, &web);
+    let mut place = |change: Option<LoadChange>| {
+        change.iter().for_each(|change| core.load(&service(1), change));
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &web)).refused.is_none()
+    };
+    let old = replica(&service(1), 1);
+    assert!(!place(None));
+    assert!(!place(Some(LoadChange::Vacate(old.clone(), node(0)))), "its container still has the port");
+    assert!(place(Some(LoadChange::Release(old, node(0)))));
+}
+
+#[test]
+fn what_failed_is_not_in_the_way_of_what_takes_its_place() {
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 100, "");
+    let web = port(80, Protocol::Tcp, [0, 0, 0, 0]);
+    occupy(&mut core, 0, 1, 0, &web);
+    let failed = Claim { replica: replica(&service(0), 1), node: node(0), takes: web.clone() };
+    let mut demand = demands(&service(0), 2, 1, &web);
+    assert!(core.place(&service(0), &anywhere(), &demand).refused.is_some());
+    demand[0].replaces = vec![failed.clone()];
+    let only_elsewhere = Placement { constraints: vec![constraint("node.name", Operator::IsNot, "h0")], ..anywhere() };
+    assert!(core.place(&service(0), &only_elsewhere, &demand).refused.is_some());
+    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &web)).refused.is_some(), "it has its claim back");
+    assert_eq!(nodes(&core.place(&service(0), &anywhere(), &demand)), ["h0"]);
+}
+
+#[test]
+fn a_bound_slot_is_placed_on_its_host_or_nowhere() {
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 100, "");
+    join(&mut core, 1, 100, "");
+    let mut wanted = demands(&service(0), 0, 2, &memory(60 * MB));
+    wanted[1].home = Some(node(0));
+    let placed = core.place(&service(0), &anywhere(), &wanted);
+    assert_eq!(placed.chosen, [(Slot(1), node(0)), (Slot(0), node(1))], "who has no choice chooses first");
+    let mut wanted = demands(&service(0), 2, 1, &memory(60 * MB));
+    wanted[0].home = Some(node(0));
+    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted)), @"host h0, to which the slot is bound, lacks 60 MB of memory");
+    core.host_changed(node(0), DOWN);
+    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted)), @"host h0, to which the slot is bound, is down");
+}
+
+#[test]
+fn preferences_come_first_then_zones_then_hosts() {
+    let mut core = SchedulerCore::default();
+    for (n, zone) in [(0, "a"), (1, "a"), (2, "a"), (3, "b"), (4, "")] {
+        join(&mut core, n, 100, zone);
+    }
+    let spread = Placement { spread_over: Some("zone".to_owned()), ..anywhere() };
+    let placed = core.place(&service(0), &spread, &demands(&service(0), 0, 6, &nothing()));
+    assert_eq!(nodes(&placed), ["h0", "h3", "h4", "h1", "h3", "h4"]);
+    let prefers = Placement { preferences: vec![constraint("label.zone", Operator::Is, "a")], ..spread };
+    let placed = core.place(&service(1), &prefers, &demands(&service(1), 0, 3, &memory(60 * MB)));
+    assert_eq!(nodes(&placed), ["h2", "h0", "h1"]);
+    let placed = core.place(&service(1), &prefers, &demands(&service(1), 3, 1, &memory(60 * MB)));
+    assert_eq!(nodes(&placed), ["h3"], "what is preferred is not required");
+}
+
+#[test]
+fn packing_fills_the_fullest_host_that_has_room() {
+    let mut core = SchedulerCore::default();
+    (0..3).for_each(|n| join(&mut core, n, 100, ""));
+    occupy(&mut core, 9, 1, 1, &memory(30 * MB));
+    let pack = Placement { strategy: Strategy::BinPack, ..anywhere() };
+    let placed = core.place(&service(0), &pack, &demands(&service(0), 0, 4, &memory(30 * MB)));
+    assert_eq!(nodes(&placed), ["h1", "h1", "h0", "h0"]);
+    assert_eq!(core.balance(&service(0), &pack, &placed.chosen, &mover(9, &nothing())), None);
+    let slots = core.shrink(&service(0), &pack, &placed.chosen, 2);
+    assert_eq!(slots, [Slot(3), Slot(2)], "the emptiest host is freed");
+}
+
+fn mover(n: u32, takes: &Takes) -> Mover {
+    Mover { replica: replica(&service(0), n), takes: takes.clone() }
+}
+
+#[test]
 fn a_rebalance_moves_only_between_hosts_that_take_replicas() {
     let mut core = SchedulerCore::default();
     (0..3).for_each(|n| core.host_changed(node(n), UP));
-    (0..4).for_each(|_| core.occupy(&service(0), &node(0)));
+    (0..4).for_each(|n| occupy(&mut core, 0, n, 0, &nothing()));
     let held: Vec<_> = (0..4).map(|n| (Slot(n), node(0))).collect();
     core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
-    assert_eq!(core.balance(&service(0), &held), Some((Slot(3), node(2))));
-    core.vacate(&service(0), &node(2));
+    assert_eq!(core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing())), Some((Slot(3), node(2))));
+    core.load(&service(0), &LoadChange::Release(replica(&service(0), 7), node(2)));
     core.host_changed(node(0), HostCondition { intent: Intent::Cordoned, ..UP });
-    assert_eq!(core.balance(&service(0), &held), None, "a cordoned host keeps what it runs");
+    let none = |core: &mut SchedulerCore| core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing()));
+    assert_eq!(none(&mut core), None, "a cordoned host keeps what it runs");
     core.host_changed(node(0), HostCondition::of(Standing::AgentDown));
-    assert_eq!(core.balance(&service(0), &held), None, "nothing could be removed there");
+    assert_eq!(none(&mut core), None, "nothing could be removed there");
+}
+
+#[test]
+fn a_rebalance_moves_nothing_where_it_does_not_fit() {
+    let mut core = SchedulerCore::default();
+    (0..3).for_each(|n| join(&mut core, n, 100, if n == 2 { "b" } else { "a" }));
+    (0..4).for_each(|n| occupy(&mut core, 0, n, 0, &memory(20 * MB)));
+    let held: Vec<_> = (0..4).map(|n| (Slot(n), node(0))).collect();
+    occupy(&mut core, 1, 1, 1, &memory(90 * MB));
+    let balance = |core: &mut SchedulerCore, placement: &Placement| {
+        core.balance(&service(0), placement, &held, &mover(7, &memory(20 * MB)))
+    };
+    let only_a = Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
+    assert_eq!(balance(&mut core, &only_a), None);
+    assert_eq!(balance(&mut core, &anywhere()), Some((Slot(3), node(2))));
 }
 
 #[test]
 fn a_host_that_failed_is_avoided_only_if_another_will_do() {
     let mut core = SchedulerCore::default();
     core.host_changed(node(1), UP);
-    let avoid = [Place { slot: Slot(0), avoid: Some(node(1)) }];
-    assert_eq!(core.place(&service(0), &avoid).chosen, [(Slot(0), node(1))]);
+    let mut avoid = demands(&service(0), 0, 1, &nothing());
+    avoid[0].place.avoid = Some(node(1));
+    assert_eq!(core.place(&service(0), &anywhere(), &avoid).chosen, [(Slot(0), node(1))]);
     core.host_changed(node(2), UP);
-    core.vacate(&service(0), &node(1));
-    core.occupy(&service(1), &node(2));
-    assert_eq!(core.place(&service(0), &avoid).chosen, [(Slot(0), node(2))]);
-}
-
-proptest! {
-    #[test]
-    fn placement_is_balanced_deterministic_and_never_over_the_wish(
-        hosts in proptest::collection::vec((any::<bool>(), 0_u32..5), 1..12),
-        wanted in 0_u32..60,
-    ) {
-        let build = || {
-            let mut core = SchedulerCore::default();
-            for (n, (ready, load)) in hosts.iter().enumerate() {
-                core.host_changed(node(n), if *ready { UP } else { DOWN });
-                (0..*load).for_each(|_| core.occupy(&service(9), &node(n)));
-            }
-            core
-        };
-        let placement = build().place(&service(0), &slots(wanted));
-        prop_assert_eq!(&placement, &build().place(&service(0), &slots(wanted)));
-        prop_assert!(placement.chosen.len() <= wanted as usize);
-        let ready: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| node(n)).collect();
-        prop_assert_eq!(placement.refused.is_some(), ready.is_empty() && wanted > 0);
-        let counts = counts(&placement);
-        prop_assert!(counts.keys().all(|node| ready.contains(node)));
-        let of = |node: &NodeName| counts.get(node).copied().unwrap_or(0);
-        let (least, most) = (ready.iter().map(of).min().unwrap_or(0), ready.iter().map(of).max().unwrap_or(0));
-        prop_assert!(most - least <= 1, "{:?}", counts);
-    }
-
-    #[test]
-    fn removal_keeps_the_balance_and_takes_what_was_asked(
-        hosts in 1_usize..8, wanted in 0_u32..40, give_up in 0_usize..50,
-    ) {
-        let mut core = SchedulerCore::default();
-        (0..hosts).for_each(|n| core.host_changed(node(n), UP));
-        let placement = core.place(&service(0), &slots(wanted));
-        let given = core.shrink(&service(0), &placement.chosen, give_up);
-        prop_assert_eq!(given.len(), give_up.min(wanted as usize));
-        let mut left = placement.clone();
-        left.chosen.retain(|(slot, _)| !given.contains(slot));
-        prop_assert_eq!(left.chosen.len() + given.len(), wanted as usize);
-        let counts = counts(&left);
-        let of = |n| counts.get(&node(n)).copied().unwrap_or(0);
-        let (least, most) = ((0..hosts).map(of).min().unwrap(), (0..hosts).map(of).max().unwrap());
-        prop_assert!(most - least <= 1, "{:?}", counts);
-    }
-
-    #[test]
-    fn what_is_placed_and_vacated_leaves_no_load(hosts in 1_usize..6, wanted in 0_u32..30) {
-        let mut core = SchedulerCore::default();
-        (0..hosts).for_each(|n| core.host_changed(node(n), UP));
-        for (_, node) in core.place(&service(0), &slots(wanted)).chosen {
-            core.vacate(&service(0), &node);
-        }
-        prop_assert!(core.services.is_empty());
-        prop_assert!(core.hosts.values().all(|host| host.total == 0));
-    }
-
-    #[test]
-    fn rebalancing_comes_to_an_end_that_is_balanced(
-        hosts in proptest::collection::vec((any::<bool>(), 0_u32..9), 1..8),
-    ) {
-        let mut core = SchedulerCore::default();
-        let mut held = Vec::new();
-        for (n, (up, count)) in hosts.iter().enumerate() {
-            core.host_changed(node(n), if *up { UP } else { DOWN });
-            for _ in 0..*count {
-                core.occupy(&service(0), &node(n));
-                held.push((Slot(u32::try_from(held.len()).unwrap()), node(n)));
-            }
-        }
-        let total = held.len();
-        for moves in 0.. {
-            prop_assert!(moves <= total, "it does not end");
-            let Some((slot, to)) = core.balance(&service(0), &held) else { break };
-            let from = std::mem::replace(&mut held[slot.0 as usize].1, to);
-            core.vacate(&service(0), &from);
-        }
-        let of = |n: usize| held.iter().filter(|(_, on)| *on == node(n)).count();
-        let counts: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| of(n)).collect();
-        prop_assert!(counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0) <= 1, "{counts:?}");
-        for (n, (up, count)) in hosts.iter().enumerate() {
-            prop_assert!(*up || of(n) == *count as usize, "nothing moves off a host that is down");
-        }
-    }
+    core.load(&service(0), &LoadChange::Vacate(replica(&service(0), 0), node(1)));
+    occupy(&mut core, 1, 1, 2, &nothing());
+    assert_eq!(core.place(&service(0), &anywhere(), &avoid).chosen, [(Slot(0), node(2))]);
 }

@@ -2,29 +2,18 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use shef_common::ids::NodeName;
+use shef_common::{ids::NodeName, spec::Placement};
 
+use super::{
+    constraint,
+    host::Host,
+    takes::{HostPort, Takes},
+};
 use crate::membership::{HostCondition, Intent, Standing};
 
-/// What the scheduler knows of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Load {
-    /// What is true of the host.
-    pub condition: HostCondition,
-    /// Replicas that are to run there, of all services.
-    pub total: u32,
-}
-
-impl Default for Load {
-    /// A host that only a service's record tells of, so far.
-    fn default() -> Self {
-        Self { condition: HostCondition::of(Standing::Awaited), total: 0 }
-    }
-}
-
-/// One reason for which hosts are not considered.
+/// One reason for which a host is not considered, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Filter {
+pub enum Dropped {
     /// The host is down.
     Down,
     /// It does not report, and may be down.
@@ -41,67 +30,178 @@ pub enum Filter {
     Cordoned,
     /// It went down too often of late.
     Flapping,
+    /// It does not meet the constraint of this index.
+    Constraint(usize),
+    /// It has not the memory.
+    Memory,
+    /// It has not the processors.
+    Cpu,
+    /// This port is published there already.
+    Port(HostPort),
+    /// It has as many of the service as one host may have.
+    Full,
 }
 
-impl Filter {
-    /// Every filter, in the order in which they are asked.
-    pub const ALL: [Self; 8] =
-        [Self::Down, Self::Suspect, Self::NoAgent, Self::NoEngine, Self::Awaited, Self::Drained, Self::Cordoned, Self::Flapping];
+/// Why a host is not to take replicas by what is true of it, if so.
+pub fn condition(condition: HostCondition) -> Option<Dropped> {
+    let HostCondition { standing, intent, flapping, .. } = condition;
+    match standing {
+        Standing::Down => return Some(Dropped::Down),
+        Standing::Suspect => return Some(Dropped::Suspect),
+        Standing::AgentDown => return Some(Dropped::NoAgent),
+        Standing::EngineDown => return Some(Dropped::NoEngine),
+        Standing::Awaited => return Some(Dropped::Awaited),
+        Standing::Ready => {}
+    }
+    match intent {
+        Intent::Drained { .. } => Some(Dropped::Drained),
+        Intent::Cordoned => Some(Dropped::Cordoned),
+        Intent::Active => flapping.then_some(Dropped::Flapping),
+    }
+}
 
-    /// Whether `host` may take a replica as far as this filter is concerned.
-    pub fn check(self, host: &Load) -> bool {
-        let HostCondition { standing, intent, flapping, .. } = host.condition;
-        match self {
-            Self::Down => standing != Standing::Down,
-            Self::Suspect => standing != Standing::Suspect,
-            Self::NoAgent => standing != Standing::AgentDown,
-            Self::NoEngine => standing != Standing::EngineDown,
-            Self::Awaited => standing != Standing::Awaited,
-            Self::Drained => !matches!(intent, Intent::Drained { .. }),
-            Self::Cordoned => intent != Intent::Cordoned,
-            Self::Flapping => !flapping,
+/// What is asked for: one replica of a service.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where its service may run.
+    pub placement: &'a Placement,
+    /// What it takes.
+    pub takes: &'a Takes,
+    /// How many of the service each host has.
+    pub counts: Option<&'a BTreeMap<NodeName, u32>>,
+}
+
+impl Asked<'_> {
+    /// How many of the service `node` has.
+    pub fn own(&self, node: &NodeName) -> u32 {
+        self.counts.and_then(|counts| counts.get(node)).copied().unwrap_or(0)
+    }
+
+    /// How many such replicas `host` can take, at least one, or why it takes none.
+    pub fn room(&self, node: &NodeName, host: &Host) -> Result<u64, Dropped> {
+        if let Some(dropped) = condition(host.condition) {
+            return Err(dropped);
+        }
+        self.room_whatever_its_condition(node, host)
+    }
+
+    fn room_whatever_its_condition(&self, node: &NodeName, host: &Host) -> Result<u64, Dropped> {
+        if let Some(facts) = &host.facts {
+            let broken = |constraint| !constraint::holds(constraint, node, facts);
+            if let Some(index) = self.placement.constraints.iter().position(broken) {
+                return Err(Dropped::Constraint(index));
+            }
+        }
+        let (memory, cpu) = host.room(self.takes);
+        if memory == 0 {
+            return Err(Dropped::Memory);
+        }
+        if cpu == 0 {
+            return Err(Dropped::Cpu);
+        }
+        if let Some(port) = host.taken(&self.takes.ports) {
+            return Err(Dropped::Port(port));
+        }
+        let most = self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
+        let by_port = if self.takes.ports.is_empty() { u64::MAX } else { 1 };
+        match most.min(memory).min(cpu).min(by_port) {
+            0 => Err(Dropped::Full),
+            room => Ok(room),
         }
     }
 
-    /// What to say of `dropped` hosts: "3 are down", of `all` at first mention: "3 of 5 hosts are down".
-    fn explain(self, dropped: usize, all: Option<usize>) -> String {
-        let (one, many) = match self {
-            Self::Down => ("is down", "are down"),
-            Self::Suspect => ("is suspect", "are suspect"),
-            Self::NoAgent => ("has no agent", "have no agent"),
-            Self::NoEngine => ("has no engine", "have no engine"),
-            Self::Awaited => ("is awaited", "are awaited"),
-            Self::Drained => ("is drained", "are drained"),
-            Self::Cordoned => ("is cordoned", "are cordoned"),
-            Self::Flapping => ("is flapping", "are flapping"),
+    /// What to say of `count` hosts that were dropped: "3 are down", of `all` at first mention: "3 of 5 hosts are down".
+    fn words(&self, dropped: Dropped, count: usize, all: Option<usize>) -> String {
+        let be = |word: &str| if count == 1 { format!("is {word}") } else { format!("are {word}") };
+        let have = |word: &str| if count == 1 { format!("has {word}") } else { format!("have {word}") };
+        let verb = match dropped {
+            Dropped::Down => be("down"),
+            Dropped::Suspect => be("suspect"),
+            Dropped::NoAgent => have("no agent"),
+            Dropped::NoEngine => have("no engine"),
+            Dropped::Awaited => be("awaited"),
+            Dropped::Drained => be("drained"),
+            Dropped::Cordoned => be("cordoned"),
+            Dropped::Flapping => be("flapping"),
+            Dropped::Constraint(index) => {
+                let constraint = self.placement.constraints.get(index).map(constraint::words).unwrap_or_default();
+                format!("{} not meet {constraint}", if count == 1 { "does" } else { "do" })
+            }
+            Dropped::Memory => {
+                format!("{} {} of memory", if count == 1 { "lacks" } else { "lack" }, bytes(self.takes.memory_bytes))
+            }
+            Dropped::Cpu => {
+                format!("{} {} millis of cpu", if count == 1 { "lacks" } else { "lack" }, self.takes.cpu_millis)
+            }
+            Dropped::Port(HostPort { port, protocol, .. }) => {
+                let protocol = if protocol.is_tcp() { String::new() } else { format!("/{}", protocol.as_str()) };
+                have(&format!("port {port}{protocol} taken"))
+            }
+            Dropped::Full => {
+                let most = self.placement.max_per_host.unwrap_or(0);
+                have(&format!("{most} of the service (max_per_host)"))
+            }
         };
-        let verb = if dropped == 1 { one } else { many };
         match all {
             Some(1) => format!("the only host {verb}"),
-            Some(all) => format!("{dropped} of {all} hosts {verb}"),
-            None => format!("{dropped} {verb}"),
+            Some(all) => format!("{count} of {all} hosts {verb}"),
+            None => format!("{count} {verb}"),
         }
     }
+
+    /// Why no host could be chosen, in one line that accounts for every host.
+    pub fn explain(&self, hosts: &BTreeMap<NodeName, Host>) -> String {
+        let known = hosts.iter().filter(|(_, host)| host.is_known);
+        let count_of_all = known.clone().count();
+        if count_of_all == 0 {
+            return "no host has joined the cluster yet: start an agent with this master's address".to_owned();
+        }
+        let mut dropped: BTreeMap<Dropped, usize> = BTreeMap::new();
+        for reason in known.filter_map(|(node, host)| self.room(node, host).err()) {
+            // Whichever of its addresses: to people it is the port.
+            let reason = match reason {
+                Dropped::Port(port) => Dropped::Port(HostPort { address: std::net::Ipv4Addr::UNSPECIFIED, ..port }),
+                other @ (Dropped::Down
+                | Dropped::Suspect
+                | Dropped::NoAgent
+                | Dropped::NoEngine
+                | Dropped::Awaited
+                | Dropped::Drained
+                | Dropped::Cordoned
+                | Dropped::Flapping
+                | Dropped::Constraint(_)
+                | Dropped::Memory
+                | Dropped::Cpu
+                | Dropped::Full) => other,
+            };
+            *dropped.entry(reason).or_default() += 1;
+        }
+        let mut text = String::from("no host can take the replica: ");
+        for (n, (reason, count)) in dropped.into_iter().enumerate() {
+            let all = (n == 0).then_some(count_of_all);
+            let _ = write!(text, "{}{}", if n > 0 { ", " } else { "" }, self.words(reason, count, all));
+        }
+        text
+    }
+
+    /// Why the only host that would do takes nothing.
+    pub fn explain_one(&self, node: &NodeName, dropped: Option<Dropped>) -> String {
+        let verb = dropped.map_or_else(|| "is not there".to_owned(), |dropped| self.words(dropped, 1, None)[2..].to_owned());
+        format!("host {node}, to which the slot is bound, {verb}")
+    }
+
+    /// Whether a host lacks nothing but room: that may come when another replica goes.
+    pub fn lacks_room(&self, hosts: &BTreeMap<NodeName, Host>) -> bool {
+        hosts.iter().any(|(node, host)| {
+            matches!(self.room(node, host), Err(Dropped::Memory | Dropped::Cpu | Dropped::Port(_) | Dropped::Full))
+        })
+    }
 }
 
-/// The first filter that drops `host`, if any does.
-pub fn dropped_by(host: &Load) -> Option<Filter> {
-    Filter::ALL.into_iter().find(|filter| !filter.check(host))
-}
-
-/// Why no host could be chosen, in one line that accounts for every host.
-pub fn explain(hosts: &BTreeMap<NodeName, Load>) -> String {
-    if hosts.is_empty() {
-        return "no host has joined the cluster yet: start an agent with this master's address".to_owned();
-    }
-    let mut dropped: BTreeMap<Filter, usize> = BTreeMap::new();
-    for filter in hosts.values().filter_map(dropped_by) {
-        *dropped.entry(filter).or_default() += 1;
-    }
-    let mut text = String::from("no host can take the replica: ");
-    for (n, (filter, count)) in dropped.into_iter().enumerate() {
-        let all = (n == 0).then_some(hosts.len());
-        let _ = write!(text, "{}{}", if n > 0 { ", " } else { "" }, filter.explain(count, all));
-    }
-    text
+/// In the largest unit that leaves a whole number.
+fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 6] =
+        [(1 << 30, "GiB"), (1_000_000_000, "GB"), (1 << 20, "MiB"), (1_000_000, "MB"), (1 << 10, "KiB"), (1_000, "kB")];
+    let unit = UNITS.iter().find(|(size, _)| count >= *size && count.is_multiple_of(*size));
+    unit.map_or_else(|| format!("{count} bytes"), |(size, name)| format!("{} {name}", count / size))
 }

@@ -1,9 +1,17 @@
 //! What others say to the scheduler.
 
-use actix::Message;
-use shef_common::ids::{NodeName, ServiceName, Slot};
+use std::sync::Arc;
 
-use super::core::{Place, Placement};
+use actix::Message;
+use shef_common::{
+    ids::{NodeName, ReplicaId, ServiceName, Slot},
+    spec::Placement,
+};
+
+use super::{
+    core::{Place, Placed},
+    takes::{Claim, LoadChange, Takes},
+};
 
 /// Find hosts for slots, and choose slots to give up. Answered by [`Scheduled`].
 #[derive(Debug, Message)]
@@ -18,33 +26,75 @@ pub struct Schedule {
 /// What a service asks of the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Question {
+    /// Where the service may and should run.
+    pub placement: Arc<Placement>,
     /// Slots that want a host.
-    pub place: Vec<Place>,
+    pub place: Vec<Demand>,
     /// Of these, `give_up` are to go, or one is to move.
     pub candidates: Vec<(Slot, NodeName)>,
     /// How many of the candidates are to go.
     pub give_up: usize,
-    /// Whether one of the candidates is to move, if that makes the service more balanced.
-    pub rebalance: bool,
+    /// What one of the candidates is to become elsewhere, if that makes the service more balanced.
+    pub mover: Option<Mover>,
+}
+
+/// A slot that wants a host for a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// Which slot.
+    pub place: Place,
+    /// The only host that will do, if the slot is bound to one.
+    pub home: Option<NodeName>,
+    /// The replica that is to be.
+    pub replica: ReplicaId,
+    /// What it takes.
+    pub takes: Takes,
+    /// What failed, and is retired as soon as this one is placed.
+    pub replaces: Vec<Claim>,
+}
+
+impl Demand {
+    /// What the replica will claim of `node`.
+    #[must_use]
+    pub fn claim(&self, node: &NodeName) -> Claim {
+        Claim { replica: self.replica.clone(), node: node.clone(), takes: self.takes.clone() }
+    }
+}
+
+/// What takes the place of a replica that moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mover {
+    /// The replica that is to be.
+    pub replica: ReplicaId,
+    /// What it takes.
+    pub takes: Takes,
+}
+
+impl Mover {
+    /// What the replica will claim of `node`.
+    #[must_use]
+    pub fn claim(&self, node: &NodeName) -> Claim {
+        Claim { replica: self.replica.clone(), node: node.clone(), takes: self.takes.clone() }
+    }
 }
 
 /// The scheduler's choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, actix::MessageResponse)]
 pub struct Scheduled {
     /// Where the slots go; the load is counted already.
-    pub placement: Placement,
+    pub placed: Placed,
     /// Which candidates go.
     pub give_up: Vec<Slot>,
     /// Which candidate moves, and where to; its place there is counted already.
     pub moved: Option<(Slot, NodeName)>,
 }
 
-/// A replica that the store remembers occupies a host.
+/// What hosts are loaded with changes.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Occupy(pub ServiceName, pub Vec<NodeName>);
-
-/// Replicas are no longer to run on these hosts.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Vacate(pub ServiceName, pub Vec<NodeName>);
+pub struct LoadChanged {
+    /// Whose replicas.
+    pub service: ServiceName,
+    /// What changes, in this order.
+    pub changes: Vec<LoadChange>,
+}

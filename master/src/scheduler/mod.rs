@@ -1,16 +1,26 @@
 //! The scheduler: which host takes a new replica, and which gives one up.
 //!
-//! Invariants: only hosts that take replicas are chosen; the same question under the same
-//! load brings the same answer; every host that was not chosen has a reason.
+//! Invariants:
+//!
+//! - Only hosts that take replicas and meet the constraints are chosen.
+//! - No host is chosen beyond its memory, its processors, or for a port that is taken;
+//!   what a replica takes is taken until its host says that it is gone.
+//! - The same question under the same load brings the same answer.
+//! - Every host that was not chosen has a reason.
 
 mod actor;
+mod constraint;
 mod core;
 #[cfg(test)]
 mod core_tests;
 mod filter;
+mod host;
 mod messages;
+mod score;
+mod takes;
 
 pub use actor::SchedulerActor;
-pub use core::{Place, Placement, Refusal, SchedulerCore};
-pub use filter::Load;
-pub use messages::{Occupy, Question, Schedule, Scheduled, Vacate};
+pub use constraint::allows;
+pub use core::{Place, Placed, Refusal, SchedulerCore};
+pub use messages::{Demand, LoadChanged, Mover, Question, Schedule, Scheduled};
+pub use takes::{Claim, HostPort, LoadChange, Takes};

@@ -18,9 +18,9 @@ use super::{
     request::{Accepted, Refused, Request},
 };
 use crate::{
-    membership::{HostChanged, HostForgotten},
+    membership::{HostChanged, HostForgotten, HostsDescribed},
     post::{Alarm, MAILBOX, post},
-    scheduler::{Occupy, Schedule, Vacate},
+    scheduler::{LoadChanged, Schedule},
     stats::Stats,
     store::{Commit, Key, Write},
     view::ClusterView,
@@ -31,10 +31,8 @@ use crate::{
 pub struct ServiceOutlets {
     /// Finds hosts.
     pub schedule: Recipient<Schedule>,
-    /// Is told of hosts in use.
-    pub occupy: Recipient<Occupy>,
-    /// Is told of hosts no longer in use.
-    pub vacate: Recipient<Vacate>,
+    /// Is told what hosts are loaded with.
+    pub load: Recipient<LoadChanged>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Hands orders to the hosts' runners.
@@ -92,8 +90,7 @@ impl ServiceActor {
                     }
                 }
                 Effect::Order { node, set, remove } => post(ctx, &self.out.orders, Orders { node, set, remove }),
-                Effect::Occupy(nodes) => post(ctx, &self.out.occupy, Occupy(self.name.clone(), nodes)),
-                Effect::Vacate(nodes) => post(ctx, &self.out.vacate, Vacate(self.name.clone(), nodes)),
+                Effect::Load(changes) => post(ctx, &self.out.load, LoadChanged { service: self.name.clone(), changes }),
                 Effect::Publish(view) => self.out.view.show_service(&self.name, view.map(|view| *view)),
                 Effect::Count(tally) => self.out.stats.add(tally),
                 Effect::WakeAt(at) => self.alarm.set(ctx, at, |service, ctx| {
@@ -173,5 +170,12 @@ impl Handler<HostForgotten> for ServiceActor {
     type Result = ();
     fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
         self.event(Event::HostForgotten { node }, ctx);
+    }
+}
+
+impl Handler<HostsDescribed> for ServiceActor {
+    type Result = ();
+    fn handle(&mut self, HostsDescribed(hosts): HostsDescribed, ctx: &mut Self::Context) {
+        self.event(Event::HostsDescribed(hosts), ctx);
     }
 }

@@ -12,6 +12,7 @@ use shef_common::{
 
 use super::{
     events::{Effect, Event, Tally, Ticket},
+    homes,
     knowledge::{Fare, Knowledge},
     plan::{Plan, plan},
     rebalance::{self, Pace},
@@ -21,8 +22,8 @@ use super::{
     view::view,
 };
 use crate::{
-    membership::HostCondition,
-    scheduler::{Question, Refusal},
+    membership::{HostCondition, Hosts},
+    scheduler::{LoadChange, Question, Refusal},
 };
 
 mod placing;
@@ -51,7 +52,11 @@ struct Draft {
     record: Option<ServiceRecord>,
     answers: Vec<(Ticket, Accepted)>,
     attempts: BTreeMap<Slot, u32>,
-    reserved: Vec<NodeName>,
+    /// What the scheduler was asked for is to become these.
+    ids: BTreeMap<Slot, ReplicaId>,
+    /// The one that takes the place of one that moves.
+    mover: Option<ReplicaId>,
+    reserved: Vec<LoadChange>,
     /// The request that is refused if there is no host now.
     needs_host: Option<(Ticket, Request)>,
     /// Hosts that this record forgets.
@@ -74,6 +79,8 @@ pub struct ServiceCore {
     /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
     no_host: Option<Refusal>,
+    /// What the scheduler said before, while it is asked again: readers see that until it answers.
+    asked_again: Option<Refusal>,
     /// When the scheduler is asked again after hosts changed, though none came.
     ask_again_at: Option<MonoMs>,
     /// Until when the first of the waiting requests waits for awaited hosts.
@@ -88,19 +95,20 @@ pub struct ServiceCore {
 
 impl ServiceCore {
     /// A service of which nothing is stored yet. `seed` makes replica ids;
-    /// `hosts` is what is true of all hosts.
+    /// `conditions` is what is true of all hosts, `hosts` what they are.
     #[must_use]
-    pub fn new(name: ServiceName, seed: u64, hosts: &BTreeMap<NodeName, HostCondition>) -> Self {
+    pub fn new(name: ServiceName, seed: u64, conditions: &BTreeMap<NodeName, HostCondition>, hosts: Hosts) -> Self {
         Self {
             name,
             version: None,
             record: None,
             step: Step::Idle,
             waiting: VecDeque::new(),
-            know: Knowledge::of(hosts),
+            know: Knowledge::of(conditions, hosts),
             confirmed_gone: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             no_host: None,
+            asked_again: None,
             ask_again_at: None,
             awaits_hosts_until: None,
             pace: Pace::default(),
@@ -118,21 +126,24 @@ impl ServiceCore {
     pub fn recover(
         version: Version,
         record: ServiceRecord,
+        hosts: Hosts,
         is_forgotten: impl Fn(&NodeName) -> bool,
         seed: u64,
         now: Now,
     ) -> (Self, Vec<Effect>) {
-        let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new());
+        let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new(), hosts);
         core.know.it_is(now.mono);
-        let on_forgotten = record.replicas.iter().map(|replica| &replica.node).filter(|node| is_forgotten(node));
-        core.forgotten = on_forgotten.cloned().collect();
+        if !record.spec.mode.is_replicated() {
+            core.know.awaits_all();
+        }
+        let on = record.replicas.iter().map(|replica| &replica.node).chain(record.homes.values());
+        core.forgotten = on.filter(|node| is_forgotten(node)).cloned().collect();
         let mut changes = changes(None, Some(&record));
         changes.orders.retain(|node, _| !core.forgotten.contains(node));
-        let occupied =
-            record.wanted().map(|replica| replica.node.clone()).filter(|node| !core.forgotten.contains(node)).collect();
+        changes.load.retain(|change| !core.forgotten.contains(change.node()));
         core.pace.due = rebalance::rate(&record).is_some();
         (core.version, core.record) = (Some(version), Some(record));
-        let mut effects = vec![Effect::Occupy(occupied)];
+        let mut effects = Vec::new();
         orders(changes, &mut effects);
         core.advance(now, &mut effects);
         core.publish(&mut effects);
@@ -157,7 +168,7 @@ impl ServiceCore {
             Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
             Event::HostChanged { node, condition } => {
-                let holds = self.holds_on(&node);
+                let holds = self.holds_on(&node) || self.is_global();
                 if self.know.condition(&node).standing != condition.standing {
                     let here = self.record.iter().flat_map(|record| &record.replicas).filter(|replica| replica.node == node);
                     self.know.try_anew(here.map(|replica| &replica.id));
@@ -167,6 +178,15 @@ impl ServiceCore {
                     effects.extend(self.ask_again_at.map(Effect::WakeAt));
                     return effects;
                 }
+            }
+            Event::HostsDescribed(hosts) => {
+                self.know.hosts_are(hosts);
+                let goes_by_it =
+                    |record: &ServiceRecord| !record.spec.mode.is_replicated() || !record.spec.placement.constraints.is_empty();
+                if !self.record.as_ref().is_some_and(goes_by_it) {
+                    return effects;
+                }
+                self.no_host = None;
             }
             Event::HostForgotten { node } => {
                 self.know.host_forgotten(&node);
@@ -178,7 +198,7 @@ impl ServiceCore {
             Event::Wake => {}
         }
         if self.ask_again_at.is_some_and(|at| at <= now.mono) {
-            self.no_host = None;
+            self.asked_again = self.no_host.take();
         }
         if self.no_host.is_none() {
             self.ask_again_at = None;
@@ -190,7 +210,14 @@ impl ServiceCore {
     }
 
     fn holds_on(&self, node: &NodeName) -> bool {
-        self.record.as_ref().is_some_and(|record| record.replicas.iter().any(|replica| replica.node == *node))
+        let has = |record: &ServiceRecord| {
+            record.replicas.iter().any(|replica| replica.node == *node) || record.homes.values().any(|home| home == node)
+        };
+        self.record.as_ref().is_some_and(has)
+    }
+
+    fn is_global(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| !record.spec.mode.is_replicated())
     }
 
     /// Whether the change of a host that holds nothing of this service can
@@ -205,7 +232,7 @@ impl ServiceCore {
         self.host_came = true;
         let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
         self.pace.due |= rebalances;
-        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances
+        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances || self.is_global()
     }
 
     fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
@@ -239,7 +266,7 @@ impl ServiceCore {
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
             let next = rollout::next(record, &self.know);
             let plan = self.plan(record);
-            if next.is_idle() && plan.is_idle() {
+            if homes::next(record, &self.know).is_none() && next.is_idle() && plan.is_idle() {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
             }
@@ -249,6 +276,9 @@ impl ServiceCore {
             self.forgotten.clear();
             return effects.push(Effect::Retire);
         };
+        if let Some(homes) = homes::next(record, &self.know) {
+            record.homes = homes;
+        }
         let next = rollout::next(record, &self.know);
         record.take(&next, now.wall);
         for (slot, _, _) in &next.failed {
@@ -267,7 +297,8 @@ impl ServiceCore {
             let Plan { place, candidates, give_up, .. } = plan;
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
             let place = place.into_iter().map(|(place, _)| place).collect();
-            self.schedule(draft, Question { place, candidates, give_up, rebalance: false }, effects);
+            let question = self.question(&mut draft, place, candidates, give_up);
+            self.schedule(draft, question, effects);
         } else {
             self.commit(draft, effects);
         }
@@ -289,8 +320,9 @@ impl ServiceCore {
         }
         let Some(candidates) = rebalance::movable(record, &self.know) else { return };
         self.pace.due = false;
-        let draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
-        self.schedule(draft, Question { candidates, rebalance: true, ..Question::default() }, effects);
+        let mut draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
+        let question = self.question_of_a_move(&mut draft, candidates);
+        self.schedule(draft, question, effects);
     }
 
     /// The durable record with what users asked for and hosts confirmed applied.
@@ -330,6 +362,12 @@ impl ServiceCore {
                 replica.want == Want::Remove && gone(replica) && !self.know.fresh.contains(&replica.id)
             };
             draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
+            // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
+            let released = record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
+            let released: Vec<_> = released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
+            if !released.is_empty() {
+                effects.push(Effect::Load(released));
+            }
             record.drop_confirmed(gone);
             record.forget_hosts(|node| draft.forgets.contains(node));
         }
@@ -385,7 +423,7 @@ impl ServiceCore {
         let mut changes = changes(self.record.as_ref(), record.as_ref());
         self.forgotten.retain(|node| !draft.forgets.contains(node));
         // The scheduler has forgotten them too, and nobody is to tell them of before.
-        changes.vacated.retain(|node| !draft.forgets.contains(node));
+        changes.load.retain(|change| !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node()));
         changes.orders.retain(|node, _| !self.forgotten.contains(node));
         self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
         self.record = record;
@@ -408,7 +446,7 @@ impl ServiceCore {
         let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
         if !draft.reserved.is_empty() {
-            effects.push(Effect::Vacate(draft.reserved));
+            effects.push(Effect::Load(draft.reserved));
         }
         self.store_retry_at = Some(now.mono + STORE_RETRY);
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
@@ -439,7 +477,9 @@ impl ServiceCore {
     /// Shows the durable record as it fares now, before anybody is answered.
     fn publish(&self, effects: &mut Vec<Effect>) {
         let shown = self.record.as_ref().zip(self.version);
-        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, self.no_host.as_ref())));
+        let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
+        let no_host = self.no_host.as_ref().or(asked_again);
+        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, no_host)));
         if view.is_some() || effects.contains(&Effect::Retire) {
             effects.insert(0, Effect::Publish(view));
         }
@@ -451,10 +491,10 @@ fn rollout_failures(record: &ServiceRecord, slot: Slot) -> u32 {
 }
 
 fn orders(changes: Changes, effects: &mut Vec<Effect>) {
+    if !changes.load.is_empty() {
+        effects.push(Effect::Load(changes.load));
+    }
     for (node, (set, remove)) in changes.orders {
         effects.push(Effect::Order { node, set, remove });
-    }
-    if !changes.vacated.is_empty() {
-        effects.push(Effect::Vacate(changes.vacated));
     }
 }

@@ -1,5 +1,6 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod homes;
 mod hosts;
 mod model;
 mod property;
@@ -22,6 +23,7 @@ use super::{
     request::{Accepted, Expect, Refused, Request},
     view::ServiceState,
 };
+use crate::membership::Hosts;
 
 #[test]
 fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
@@ -266,7 +268,7 @@ fn a_recovered_service_orders_again_what_is_durable() {
     model.ask(create(3));
     model.settle();
     let (version, record) = model.durable.clone().unwrap();
-    let (core, effects) = ServiceCore::recover(version, record, |_| false, 9, model.now);
+    let (core, effects) = ServiceCore::recover(version, record, Hosts::default(), |_| false, 9, model.now);
     let ordered: usize = effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
     assert_eq!(ordered, 3);
     model.core = core;
@@ -282,9 +284,9 @@ fn a_recovered_service_drops_what_is_on_forgotten_hosts_without_ordering_or_coun
     model.ask(create(3));
     model.settle();
     let (version, record) = model.durable.clone().unwrap();
-    let (_, effects) = ServiceCore::recover(version, record, |_| true, 9, model.now);
+    let (_, effects) = ServiceCore::recover(version, record, Hosts::default(), |_| true, 9, model.now);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Order { .. })));
-    assert!(effects.contains(&Effect::Occupy(vec![])));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_))));
     let dropped = |effect: &Effect| match effect {
         Effect::Commit { record: Some(record), .. } => record.replicas.is_empty(),
         Effect::Schedule(question) => question.place.len() == 3,

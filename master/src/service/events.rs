@@ -12,8 +12,8 @@ use super::{
     request::{Accepted, Refused, Request},
     view::ServiceView,
 };
-use crate::membership::HostCondition;
-use crate::scheduler::{Question, Scheduled};
+use crate::membership::{HostCondition, Hosts};
+use crate::scheduler::{LoadChange, Question, Scheduled};
 
 /// Names a waiting request.
 pub type Ticket = u64;
@@ -40,6 +40,8 @@ pub enum Event {
         /// What is true of it now.
         condition: HostCondition,
     },
+    /// The members, or what they are, have changed.
+    HostsDescribed(Hosts),
     /// An operator says that a host is gone for good, with all that it holds.
     HostForgotten {
         /// Which host.
@@ -72,10 +74,8 @@ pub enum Effect {
         /// To remove.
         remove: Vec<ReplicaId>,
     },
-    /// Tell the scheduler that the store remembers replicas there.
-    Occupy(Vec<NodeName>),
-    /// Tell the scheduler that these hosts run one replica less, once for each.
-    Vacate(Vec<NodeName>),
+    /// Tell the scheduler what hosts are loaded with.
+    Load(Vec<LoadChange>),
     /// Show this to readers; `None`: the service is gone.
     Publish(Option<Box<ServiceView>>),
     /// Count containers and services for `/stats`.

@@ -1,15 +1,25 @@
 //! What a service knows of its hosts and replicas, and how a replica fares by that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{NodeName, ReplicaId, Slot},
+    spec::Placement,
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
-use super::record::{ReplicaRecord, ServiceRecord};
-use crate::membership::{HostCondition, Standing};
+use super::{
+    homes,
+    record::{ReplicaRecord, ServiceRecord},
+};
+use crate::{
+    membership::{HostCondition, HostFacts, Hosts, Standing},
+    scheduler,
+};
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
@@ -35,6 +45,8 @@ pub struct Knowledge {
     through: BTreeSet<Slot>,
     /// The hosts that are not simply ready: with a thousand hosts and services, few.
     conditions: BTreeMap<NodeName, HostCondition>,
+    /// The members, and what they are.
+    hosts: Hosts,
     away_since: BTreeMap<NodeName, MonoMs>,
     now: MonoMs,
 }
@@ -70,7 +82,7 @@ pub enum Fare {
     Failed,
     /// Another generation that runs, for all that is known.
     Old,
-    /// The generation of its slot's turn, to run elsewhere: its host is drained, or a rebalance moves it.
+    /// The generation of its slot's turn, to run elsewhere: its host is drained or excluded, or a rebalance moves it.
     Leaving,
     /// Placed by us on a host that has been out of reach for [`AWAY_PATIENCE`], and not begun there.
     Stranded,
@@ -80,12 +92,41 @@ pub enum Fare {
 
 impl Knowledge {
     /// Nothing but the hosts.
-    pub fn of(conditions: &BTreeMap<NodeName, HostCondition>) -> Self {
-        let mut know = Self::default();
+    pub fn of(conditions: &BTreeMap<NodeName, HostCondition>, hosts: Hosts) -> Self {
+        let mut know = Self { hosts, ..Self::default() };
         for (node, condition) in conditions {
             know.host_changed(node, *condition, false);
         }
         know
+    }
+
+    /// Nothing was heard of any host yet.
+    pub fn awaits_all(&mut self) {
+        let awaited = HostCondition::of(Standing::Awaited);
+        self.conditions = self.hosts.keys().map(|node| (node.clone(), awaited)).collect();
+    }
+
+    /// The members, and what they are, are others.
+    pub fn hosts_are(&mut self, hosts: Hosts) {
+        self.hosts = hosts;
+    }
+
+    /// The members, and what they are.
+    pub fn hosts(&self) -> &BTreeMap<NodeName, Arc<HostFacts>> {
+        &self.hosts
+    }
+
+    /// Whether replicas may be on `node` as far as the constraints go. Of a host that
+    /// nothing is known of everything may be true.
+    pub fn allows(&self, placement: &Placement, node: &NodeName) -> bool {
+        self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
+    }
+
+    /// Whether `replica` is to run on another host for what is true of its own: an
+    /// operator empties it, or the constraints exclude it.
+    pub fn has_to_leave(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        let leaves = || self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node);
+        !homes::is_sticky(record) && leaves()
     }
 
     /// Time goes on.
@@ -133,7 +174,7 @@ impl Knowledge {
         let condition = self.condition(&replica.node);
         // What is done is done, wherever its host is.
         if state == ReplicaState::Complete {
-            return if replica.generation == record.generation { Fare::Good } else { Fare::Old };
+            return if replica.generation == record.target(replica.slot) { Fare::Good } else { Fare::Old };
         }
         // What failed on a host that is lost since waits for nothing there.
         if condition.is_lost() {
@@ -150,7 +191,7 @@ impl Knowledge {
         if self.strands_at(replica).is_some_and(|at| at <= self.now) {
             return Fare::Stranded;
         }
-        match (condition.is_leaving() || replica.moving, runs && healthy) {
+        match (replica.moving || self.has_to_leave(record, replica), runs && healthy) {
             (true, _) => Fare::Leaving,
             (false, _) if self.fails_its_trial(record, replica) => Fare::Failed,
             (false, true) if self.has_passed(record, replica) => Fare::Good,
@@ -306,5 +347,5 @@ impl Knowledge {
 }
 
 fn is_well(status: &ReplicaStatus) -> bool {
-    status.state == ReplicaState::Running && status.health == Health::Healthy
+    status.state == ReplicaState::Complete || status.state == ReplicaState::Running && status.health == Health::Healthy
 }

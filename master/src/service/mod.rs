@@ -15,6 +15,7 @@ mod core;
 #[cfg(test)]
 mod core_tests;
 mod events;
+mod homes;
 mod knowledge;
 mod messages;
 mod plan;

@@ -16,6 +16,7 @@ use shef_common::{
 };
 
 use super::{
+    homes,
     knowledge::{Fare, Knowledge},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
@@ -71,7 +72,7 @@ pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
 /// and as many as its parallelism while there is a rollout.
 fn surge(record: &ServiceRecord) -> usize {
     let of_rollout = record.rollout.as_ref().map(|_| record.spec.update.parallelism);
-    of_rollout.unwrap_or_else(|| record.spec.replicas.div_ceil(4)).max(1) as usize
+    of_rollout.unwrap_or_else(|| record.slots_wanted().div_ceil(4)).max(1) as usize
 }
 
 /// The slots that are under way: those with an original and its replacement, and
@@ -122,9 +123,12 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
 /// The slots that are to be filled, as nothing is wanted in them: first those that
 /// a rollout has emptied, or that have still to be rid of something.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
-    let missing = (record.spec.replicas as usize).saturating_sub(slots.len());
+    let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
     if missing == 0 {
         return Vec::new();
+    }
+    if !record.spec.mode.is_replicated() {
+        return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
     }
     let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()));
     let left = record.replicas.iter().filter(|replica| replica.want == Want::Remove).map(|replica| &replica.slot);
@@ -148,6 +152,7 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
         return plan;
     }
     let mut slots = slots(record, know);
+    give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
@@ -159,7 +164,22 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     }
     let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
+    plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));
     plan
+}
+
+/// In mode `global`, a slot without a host goes at once: nothing is to take its place.
+fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
+    if record.spec.mode.is_replicated() {
+        return;
+    }
+    slots.retain(|slot, replicas| {
+        let stays = record.homes.contains_key(slot);
+        if !stays {
+            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.id.clone()));
+        }
+        stays
+    });
 }
 
 /// What still is on a host whose drain is past its deadline goes, replaced or not.
@@ -181,7 +201,7 @@ fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
 /// first, then those that are to move anyway, the highest first; of the others
 /// the scheduler chooses.
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
-    let mut surplus = slots.len().saturating_sub(record.spec.replicas as usize);
+    let mut surplus = slots.len().saturating_sub(record.slots_wanted() as usize);
     let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| slot.iter().any(|(_, fare)| fares.contains(fare));
     for runs in [&[Fare::Good, Fare::Proving, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Proving, Fare::Old]] {
         let lesser: Vec<Slot> =
@@ -209,7 +229,7 @@ fn plan_slot(
     plan: &mut Plan,
 ) {
     let with = |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
-    let leaves = |replica: &ReplicaRecord| know.condition(&replica.node).is_leaving();
+    let leaves = |replica: &ReplicaRecord| know.has_to_leave(record, replica);
     if with(Fare::Good).next().is_some() {
         return keep_one_good(replicas, know, plan);
     }
@@ -255,7 +275,7 @@ fn plan_slot(
     }
     if record.stops_first() && with(Fare::Old).next().is_some() {
         // What takes its place is planned once it is gone.
-        return plan.retire.extend(replicas.iter().filter(|(_, fare)| *fare != Fare::Lost).map(|(r, _)| r.id.clone()));
+        return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
     }
     let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or_else(|| record.failures_of(slot));
     let avoid = failed.last().map(|r| r.node.clone());

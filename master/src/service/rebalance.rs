@@ -7,6 +7,7 @@ use shef_common::{
 };
 
 use super::{
+    homes,
     knowledge::{Fare, Knowledge},
     plan::slots,
     record::ServiceRecord,
@@ -55,8 +56,10 @@ pub fn rate(record: &ServiceRecord) -> Option<u32> {
 /// for what cannot start.
 pub fn movable(record: &ServiceRecord, know: &Knowledge) -> Option<Vec<(Slot, NodeName)>> {
     let mut movable = Vec::new();
+    let is_bound = homes::is_sticky(record) || !record.spec.mode.is_replicated();
     for (slot, replicas) in slots(record, know) {
         match replicas.as_slice() {
+            [(_, Fare::Good)] if is_bound => {}
             [(replica, Fare::Good)] => movable.push((slot, replica.node.clone())),
             all if all.iter().all(|(_, fare)| *fare == Fare::Failed) => {}
             _ => return None,

@@ -10,10 +10,11 @@ use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot},
     protocol::Assignment,
-    spec::{ServiceSpec, Template},
+    spec::{Mode, ServiceSpec, Template},
 };
 
 use super::rollout::{Ended, Kept, Rollout};
+use crate::scheduler::{Claim, LoadChange, Takes};
 
 /// One service as it is stored. Only the master writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +37,12 @@ pub struct ServiceRecord {
     /// A rebalance that a user asked for and that is not through, with its moves a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalancing: Option<u32>,
+    /// Slots that are bound to a host: by the volume that they have there, or because there is one a host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<Slot, NodeName>,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
-    /// Templates of other generations, which replicas still run or which a rollout goes back to.
+    /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
     /// The highest generation so far, if it is not the one that is wanted. See [`ServiceRecord::newest`].
@@ -96,6 +100,7 @@ impl ServiceRecord {
             deleted: false,
             imported: false,
             rebalancing: None,
+            homes: BTreeMap::new(),
             created: now,
             updated: now,
             replicas: Vec::new(),
@@ -112,10 +117,32 @@ impl ServiceRecord {
         self.replicas.iter().filter(|replica| replica.want == Want::Run)
     }
 
+    /// What replicas of a generation run.
+    #[must_use]
+    pub fn template(&self, generation: Generation) -> &Arc<Template> {
+        self.earlier.get(&generation).unwrap_or(&self.spec.template)
+    }
+
+    /// What `replica` claims of its host.
+    #[must_use]
+    pub fn claim(&self, replica: &ReplicaRecord) -> Claim {
+        let takes = Takes::from(&**self.template(replica.generation));
+        Claim { replica: replica.id.clone(), node: replica.node.clone(), takes }
+    }
+
+    /// How many slots are to have a replica: as many as the user says, or one a host.
+    #[must_use]
+    pub fn slots_wanted(&self) -> u32 {
+        match self.spec.mode {
+            Mode::Replicated => self.spec.replicas,
+            Mode::Global => u32::try_from(self.homes.len()).unwrap_or(u32::MAX),
+        }
+    }
+
     /// The order that makes `replica` run.
     #[must_use]
     pub fn assignment(&self, replica: &ReplicaRecord) -> Assignment {
-        let template = self.earlier.get(&replica.generation).unwrap_or(&self.spec.template);
+        let template = self.template(replica.generation);
         Assignment {
             replica: replica.id.clone(),
             service: self.spec.name.clone(),
@@ -146,19 +173,21 @@ impl ServiceRecord {
     /// Drops everything on hosts that are forgotten: nothing runs there any more, by an operator's word.
     pub fn forget_hosts(&mut self, forgotten: impl Fn(&NodeName) -> bool) {
         self.replicas.retain(|replica| !forgotten(&replica.node));
+        self.homes.retain(|_, home| !forgotten(home));
         self.forget_unused();
     }
 
-    /// Drops templates that nothing runs and no rollout goes back to.
+    /// Drops templates that hosts hold nothing of and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
+        let wanted = self.slots_wanted();
         let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= self.spec.replicas as usize) {
+        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= wanted as usize) {
             rollout.turned.retain(|slot| slots.contains(slot));
         }
         let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
+        // What is to be removed claims of its host what it takes, until it is gone.
         self.earlier.retain(|generation, _| {
-            from == Some(*generation)
-                || replicas.iter().any(|replica| replica.want == Want::Run && replica.generation == *generation)
+            from == Some(*generation) || replicas.iter().any(|replica| replica.generation == *generation)
         });
     }
 }
@@ -168,8 +197,8 @@ impl ServiceRecord {
 pub struct Changes {
     /// Per host: replicas to run and replicas to remove.
     pub orders: BTreeMap<NodeName, (Vec<Assignment>, Vec<ReplicaId>)>,
-    /// Hosts that run one replica less, once for each.
-    pub vacated: Vec<NodeName>,
+    /// What hosts are loaded with.
+    pub load: Vec<LoadChange>,
     /// Replicas that are to run and were not in the record before.
     pub placed: Vec<ReplicaId>,
 }
@@ -186,6 +215,12 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
     let mut changes = Changes::default();
     for (id, replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
+        if was.is_none() {
+            changes.load.extend(new.map(|record| LoadChange::Occupy(record.claim(replica))));
+        }
+        if was != Some(replica.want) && replica.want == Want::Remove {
+            changes.load.push(LoadChange::Vacate(id.clone(), replica.node.clone()));
+        }
         match (was, replica.want) {
             (was, Want::Run) if was.is_none() || amended && was == Some(Want::Run) => {
                 changes.placed.extend(was.is_none().then(|| id.clone()));
@@ -198,10 +233,8 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
             (None | Some(Want::Run | Want::Remove), Want::Run) | (Some(Want::Remove), Want::Remove) => {}
         }
     }
-    for (id, replica) in &before {
-        if replica.want == Want::Run && after.get(id).is_none_or(|after| after.want == Want::Remove) {
-            changes.vacated.push(replica.node.clone());
-        }
+    for (id, replica) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
+        changes.load.push(LoadChange::Release(id.clone(), replica.node.clone()));
     }
     changes
 }

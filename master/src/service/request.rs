@@ -271,8 +271,11 @@ fn create(record: &mut Option<ServiceRecord>, spec: &ServiceSpec, now: WallMs) -
         // Created anew while hosts still have to confirm the removal of the old
         // replicas: those stay in the record, and generations go on counting.
         new.generation = tombstone.newest().next();
+        new.earlier = tombstone.earlier;
+        new.earlier.insert(tombstone.generation, tombstone.spec.template);
         new.replicas = tombstone.replicas;
         new.retire(|_| true);
+        new.forget_unused();
     }
     *record = Some(new);
     Applied::Created

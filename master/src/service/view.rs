@@ -11,7 +11,9 @@ use shef_common::{
 };
 
 use super::{
+    homes,
     knowledge::{Fare, Knowledge},
+    plan::{free_slots, slots},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
 };
@@ -32,6 +34,9 @@ pub struct ServiceView {
     pub version: Version,
     /// Where the service stands.
     pub state: ServiceState,
+    /// How many slots are to have a replica: as many as `replicas` says, or one a host.
+    #[serde(default)]
+    pub wanted: u32,
     /// In how many slots a replica runs well, of the generation that the slot is to run for now.
     pub running: u32,
     /// What is missing, a line each; when converged, at most what hosts that are down have still to remove.
@@ -137,6 +142,8 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 running.insert(replica.slot);
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
+                } else if condition.is_leaving() && homes::is_sticky(record) {
+                    missing.push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }
             Fare::Proving => {
@@ -156,19 +163,31 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 if know.runs(replica) {
                     running.insert(replica.slot);
                 }
-                missing.push(leaving(replica, condition.is_leaving(), no_place));
+                let why = if condition.is_leaving() {
+                    Some("is drained")
+                } else {
+                    know.has_to_leave(record, replica).then_some("does not meet the constraints")
+                };
+                missing.push(leaving(replica, why, no_place));
             }
             Fare::Stranded => missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing))),
             Fare::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));
-                missing.push(format!("{id} is on {node}, which is down"));
+                let waits = homes::waits(record, replica.slot, know);
+                missing.push(waits.unwrap_or_else(|| format!("{id} is on {node}, which is down")));
             }
         }
     }
-    let unplaced = record.spec.replicas.saturating_sub(wanted);
+    let replicas = record.slots_wanted();
+    let free = free_slots(record, &slots(record, know));
+    let waiting: Vec<String> = free.into_iter().filter_map(|slot| homes::waits(record, slot, know)).collect();
+    let unplaced = replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+    if !record.deleted {
+        missing.extend(waiting);
+    }
     if unplaced > 0 && !record.deleted {
         let why = no_place.unwrap_or("about to be placed");
-        missing.push(format!("{unplaced} of {} replicas have no host: {why}", record.spec.replicas));
+        missing.push(format!("{unplaced} of {replicas} replicas have no host: {why}"));
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
     let rollout = rollout_view(record, know, no_place);
@@ -189,6 +208,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         version,
         state,
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
+        wanted: record.slots_wanted(),
         missing,
         failing,
         rebalancing: record.rebalancing,
@@ -250,12 +270,13 @@ const fn is(standing: Standing) -> &'static str {
     }
 }
 
-fn leaving(replica: &ReplicaRecord, drained: bool, no_place: Option<&str>) -> String {
+/// `has_to`: what is true of its host, for which it has to leave.
+fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>) -> String {
     let (id, node) = (&replica.id, &replica.node);
-    match (drained, no_place) {
-        (true, Some(why)) => format!("{id} stays on {node}, which is drained: {why}"),
-        (true, None) => format!("{id} is to leave {node}, which is drained, once its replacement runs"),
-        (false, _) => format!("{id} moves from {node} to a host with fewer replicas, once its replacement runs"),
+    match (has_to, no_place) {
+        (Some(is), Some(why)) => format!("{id} stays on {node}, which {is}: {why}"),
+        (Some(is), None) => format!("{id} is to leave {node}, which {is}, once its replacement runs"),
+        (None, _) => format!("{id} moves from {node} to a host with fewer replicas, once its replacement runs"),
     }
 }
 

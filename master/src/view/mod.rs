@@ -228,7 +228,7 @@ impl ClusterView {
             let Some(view) = shown.borrow().clone() else { continue };
             totals.services += 1;
             totals.services_running += u64::from(view.state == ServiceState::Running);
-            totals.replicas_wanted += u64::from(view.spec.replicas);
+            totals.replicas_wanted += u64::from(view.wanted);
             totals.replicas_running += u64::from(view.running);
         }
         for host in read(&self.hosts).values() {

@@ -55,7 +55,7 @@ impl ShefService {
         Self {
             service_name: view.spec.name.clone(),
             image: view.spec.template.image.to_string(),
-            replicas: view.spec.replicas,
+            replicas: view.wanted,
             containers: running
                 .map(|replica| ShefContainer {
                     container_name: replica.id.to_string(),
@@ -312,6 +312,7 @@ mod tests {
             generation: Generation(1),
             version: Version(1),
             state: ServiceState::Running,
+            wanted: u32::try_from(nodes.len()).unwrap(),
             running: u32::try_from(nodes.len()).unwrap(),
             missing: Vec::new(),
             failing: None,

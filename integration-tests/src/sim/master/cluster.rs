@@ -9,7 +9,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{Admission, AdmissionEvent as Event, AdmissionStep as Step},
-    membership::{HostChanged, HostForgotten, Intent},
+    membership::{HostChanged, HostForgotten, HostKnown, Intent},
     runner::{FenceChanged, NodeRecord, OperateRefused, RegisterRefused, RunnerCore},
     service::{Orders, Refused, Request, ServiceCore, ServiceEffect},
     store::LeadOutcome,
@@ -64,6 +64,7 @@ impl World {
                 to_services(master, statuses, |status| status.replica.service().to_owned(), Mail::Statuses);
             }
             Mail::Gone(replicas) => to_services(master, replicas, |replica| replica.service().to_owned(), Mail::Gone),
+            Mail::Known(known) => Self::tell_known(master, known),
             Mail::HostChanged(change) => self.tell_host_changed(master, &change),
             Mail::Interval(interval) => {
                 master.cluster.interval_changed(interval);
@@ -112,7 +113,12 @@ impl World {
             return self.replied(master, &name, reply, Err(Refused::NotFound));
         }
         if !master.members.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), self.rng.u64(1..), master.cluster.conditions());
+            let core = ServiceCore::new(
+                name.clone(),
+                self.rng.u64(1..),
+                master.cluster.conditions(),
+                master.cluster.described().clone(),
+            );
             self.add_service(master, name.clone(), core, Vec::new());
         }
         if let Some(member) = master.members.get_mut(&name) {
@@ -166,8 +172,23 @@ impl World {
         }
     }
 
+    fn tell_known(master: &mut Master, known: HostKnown) {
+        if master.cluster.describes(&known) {
+            let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+            master.post(SCHEDULER, Mail::Known(known));
+            for service in services {
+                let hosts = master.cluster.described().clone();
+                master.post(service, Mail::Described(hosts));
+            }
+        }
+    }
+
     pub(super) fn tell_forgotten(master: &mut Master, node: &NodeName) {
         let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
+        for service in &services {
+            let hosts = master.cluster.described().clone();
+            master.post(*service, Mail::Described(hosts));
+        }
         for actor in [MEMBERSHIP, SCHEDULER].into_iter().chain(services) {
             master.post(actor, Mail::Forgotten(HostForgotten { node: node.clone() }));
         }

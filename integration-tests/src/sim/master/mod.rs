@@ -20,9 +20,9 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{Admission, ClusterCore, Recovered},
-    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, MembershipCore, Settings, Standing},
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, Hosts, MembershipCore, Settings, Standing},
     runner::{FenceChanged, NodeView, Operation, PushFailure, RunnerCore},
-    scheduler::{Schedule, Scheduled, SchedulerCore},
+    scheduler::{LoadChanged, Schedule, Scheduled, SchedulerCore},
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceView},
     store::{
         CommitError, CoreOptions, LeadOutcome, Led, Record, Store as _, StoreError, Write, WriteOutcome,
@@ -80,8 +80,8 @@ pub enum Mail {
     Fence(FenceChanged),
     Request(Request, ReplyTo),
     Schedule { from: u64, ask: Schedule },
-    Occupy(ServiceName, Vec<NodeName>),
-    Vacate(ServiceName, Vec<NodeName>),
+    Load(LoadChanged),
+    Described(Hosts),
     Commit { from: u64, writes: Vec<Write> },
     Lead { above: Epoch, cluster: ClusterId, reply: LeadFor },
     Scheduled(Scheduled),
@@ -332,6 +332,9 @@ impl World {
             } else {
                 self.rules_recovered(&record.node);
                 master.cluster.host_known(record.node.clone(), record.uid.clone());
+                let known = record.known();
+                let _ = master.cluster.describes(&known);
+                master.post(SCHEDULER, Mail::Known(known));
             }
             self.add_runner(master, record, Some(version));
         }
@@ -343,7 +346,8 @@ impl World {
             let seed = self.rng.u64(1..);
             let (core, initial) = {
                 let is_forgotten = |node: &NodeName| master.cluster.is_forgotten(node);
-                ServiceCore::recover(version, record, is_forgotten, seed, self.master_now(master))
+                let hosts = master.cluster.described().clone();
+                ServiceCore::recover(version, record, hosts, is_forgotten, seed, self.master_now(master))
             };
             self.add_service(master, name, core, initial);
         }
@@ -456,8 +460,8 @@ fn scheduler_mail(master: &mut Master, mail: Mail) {
             let scheduled = master.scheduler.answer(&ask.service, &ask.question);
             master.post(from, Mail::Scheduled(scheduled));
         }
-        Mail::Occupy(service, nodes) => nodes.iter().for_each(|node| master.scheduler.occupy(&service, node)),
-        Mail::Vacate(service, nodes) => nodes.iter().for_each(|node| master.scheduler.vacate(&service, node)),
+        Mail::Load(LoadChanged { service, changes }) => changes.iter().for_each(|change| master.scheduler.load(&service, change)),
+        Mail::Known(known) => master.scheduler.host_known(known),
         Mail::HostChanged(change) => master.scheduler.host_changed(change.node, change.condition),
         Mail::Forgotten(forgotten) => master.scheduler.forget(&forgotten.node),
         other => debug_assert!(false, "not for the scheduler: {other:?}"),

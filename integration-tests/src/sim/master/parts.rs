@@ -5,7 +5,7 @@ use shef_common::status::{Health, ReplicaState, ReplicaStatus};
 use shef_master::{
     membership::{HostChanged, HostForgotten, Standing},
     runner::{RunnerEffect, RunnerEvent},
-    scheduler::Schedule,
+    scheduler::{LoadChanged, Schedule},
     service::{Accepted, Orders, Refused, RolloutState, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
@@ -39,7 +39,9 @@ impl World {
             Mail::Statuses(mut statuses) => {
                 self.rules_observed(&statuses);
                 if self.planted(Plant::CrashesAreGood) {
-                    statuses.iter_mut().for_each(|status| status.health = Health::Healthy);
+                    for status in &mut statuses {
+                        (status.health, status.restarts) = (Health::Healthy, 0);
+                    }
                 }
                 if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
                     now.mono.0 = now.mono.0.saturating_sub(400_000);
@@ -49,6 +51,7 @@ impl World {
             Mail::Gone(replicas) => ServiceEvent::Gone(replicas),
             Mail::HostChanged(HostChanged { node, condition, .. }) => ServiceEvent::HostChanged { node, condition },
             Mail::Forgotten(HostForgotten { node }) => ServiceEvent::HostForgotten { node },
+            Mail::Described(hosts) => ServiceEvent::HostsDescribed(hosts),
             Mail::Wake => ServiceEvent::Wake,
             other => return debug_assert!(false, "not for a service: {other:?}"),
         };
@@ -101,8 +104,9 @@ impl World {
                     self.lies(master, actor, &set, &remove);
                     master.post(CLUSTER, Mail::Orders(Orders { node, set, remove }));
                 }
-                ServiceEffect::Occupy(nodes) => master.post(SCHEDULER, Mail::Occupy(name, nodes)),
-                ServiceEffect::Vacate(nodes) => master.post(SCHEDULER, Mail::Vacate(name, nodes)),
+                ServiceEffect::Load(changes) => {
+                    master.post(SCHEDULER, Mail::Load(LoadChanged { service: name, changes }));
+                }
                 ServiceEffect::Publish(Some(view)) => {
                     master.services_shown.insert(name, *view);
                 }
@@ -236,7 +240,11 @@ impl World {
                     master.ready_since.remove(&node);
                     master.post(CLUSTER, Mail::Forgotten(HostForgotten { node }));
                 }
-                RunnerEffect::Known(known) => master.post(MEMBERSHIP, Mail::Known(*known)),
+                RunnerEffect::Known(known) => {
+                    for to in [MEMBERSHIP, CLUSTER] {
+                        master.post(to, Mail::Known((*known).clone()));
+                    }
+                }
                 RunnerEffect::Heard(heard) => master.post(MEMBERSHIP, Mail::Heard(heard)),
                 RunnerEffect::Commit { expect, record } => {
                     let value = record.and_then(|record| serde_json::to_vec(&record).ok()).map(Bytes::from);

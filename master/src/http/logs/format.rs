@@ -47,7 +47,7 @@ pub enum Note {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct Row<'a> {
     replica: &'a ReplicaId,
     host: &'a NodeName,
     stream: Output,
@@ -69,7 +69,7 @@ impl Format {
         let text = match self {
             Self::Text { timestamps: false } => format!("{replica} | {}\n", line.line),
             Self::Text { timestamps: true } => format!("{replica} | {} {}\n", line.time, line.line),
-            Self::Ndjson => json(&Told { replica, host, stream: line.stream, time: line.time, line: &line.line }),
+            Self::Ndjson => json(&Row { replica, host, stream: line.stream, time: line.time, line: &line.line }),
         };
         out.extend_from_slice(text.as_bytes());
     }

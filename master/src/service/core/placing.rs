@@ -1,12 +1,18 @@
 //! What the scheduler's choice makes of a draft.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use shef_common::ids::{NodeName, ReplicaId, Slot};
 
-use super::{AWAITED_PATIENCE, Draft, ServiceCore, Step};
+use super::{AWAITED_PATIENCE, Draft, REFUSAL_STANDS, ServiceCore, Step};
 use crate::{
-    scheduler::{Refusal, Scheduled},
+    scheduler::{Claim, Demand, LoadChange, Mover, Place, Question, Refusal, Scheduled, Takes},
     service::{
         events::{Effect, Ticket},
+        homes,
         knowledge::Fare,
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
@@ -19,11 +25,15 @@ impl ServiceCore {
     pub(super) fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
         let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         let Some(mut record) = draft.record.take() else { return };
-        self.no_host = scheduled.placement.refused;
+        self.no_host = scheduled.placed.refused;
+        self.asked_again = None;
+        if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
+            self.ask_again_at = Some(self.know.now() + REFUSAL_STANDS);
+        }
         if let Some(request) = draft.needs_host.take() {
             if let Some(refusal) = self.no_host.take() {
-                let nodes = scheduled.placement.chosen.into_iter().map(|(_, node)| node).collect();
-                effects.push(Effect::Vacate(nodes));
+                let never = |(slot, node)| draft.ids.get(&slot).map(|id| LoadChange::Release(id.clone(), node));
+                effects.push(Effect::Load(scheduled.placed.chosen.into_iter().filter_map(never).collect()));
                 return self.without_host(refusal, request, effects);
             }
             self.awaits_hosts_until = None;
@@ -32,23 +42,20 @@ impl ServiceCore {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
         }
         record.retire(|replica| scheduled.give_up.contains(&replica.slot));
-        for (slot, node) in scheduled.placement.chosen {
+        let failed = self.failed(&record);
+        let mut replaced = BTreeSet::new();
+        for (slot, node) in scheduled.placed.chosen {
+            let Some(id) = draft.ids.remove(&slot) else { continue };
             // Forgotten since: the scheduler has forgotten what it has just counted there.
             if self.forgotten.contains(&node) && !draft.forgets.contains(&node) {
                 continue;
             }
             if scheduled.give_up.contains(&slot) {
-                effects.push(Effect::Vacate(vec![node]));
+                effects.push(Effect::Load(vec![LoadChange::Release(id, node)]));
                 continue;
             }
-            let failed: Vec<ReplicaId> = record
-                .wanted()
-                .filter(|replica| replica.slot == slot && self.know.fare(&record, replica) == Fare::Failed)
-                .map(|replica| replica.id.clone())
-                .collect();
-            record.retire(|replica| failed.contains(&replica.id));
-            let id = self.new_id(&record);
-            draft.reserved.push(node.clone());
+            replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
+            draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
             record.replicas.push(ReplicaRecord {
                 id,
@@ -60,6 +67,7 @@ impl ServiceCore {
                 moving: false,
             });
         }
+        record.retire(|replica| replaced.contains(&replica.id));
         if self.host_came {
             self.no_host = None;
         }
@@ -87,7 +95,7 @@ impl ServiceCore {
         draft: &mut Draft,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((slot, to)) = moved else {
+        let (Some((slot, to)), Some(id)) = (moved, draft.mover.take()) else {
             record.rebalancing = None;
             return;
         };
@@ -97,18 +105,67 @@ impl ServiceCore {
         let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
             // It fares otherwise since it was asked for.
             self.pace.due = true;
-            return effects.push(Effect::Vacate(vec![to]));
+            return effects.push(Effect::Load(vec![LoadChange::Release(id, to)]));
         };
         self.pace.moves(self.know.now(), per_minute);
-        let id = self.new_id(record);
         let generation = record.target(slot);
-        draft.reserved.push(to.clone());
+        draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
         record.replicas.push(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false });
     }
 
-    /// Six digits that no replica of the record has; xorshift64* over the seed.
-    fn new_id(&mut self, record: &ServiceRecord) -> ReplicaId {
+    /// What is asked of the scheduler for `draft`.
+    pub(super) fn question(
+        &mut self,
+        draft: &mut Draft,
+        place: Vec<Place>,
+        candidates: Vec<(Slot, NodeName)>,
+        give_up: usize,
+    ) -> Question {
+        let Some(record) = draft.record.take() else { return Question::default() };
+        let takes = |slot: Slot| Takes::from(&**record.template(record.target(slot)));
+        let mut failed = self.failed(&record);
+        let mut ids = ids_of(&record);
+        let mut demands = Vec::with_capacity(place.len());
+        for place in place {
+            let slot = place.slot;
+            let replica = self.new_id(&mut ids);
+            draft.ids.insert(slot, replica.clone());
+            demands.push(Demand {
+                home: homes::home(&record, slot, &self.know).cloned(),
+                replaces: failed.remove(&slot).unwrap_or_default(),
+                takes: takes(slot),
+                place,
+                replica,
+            });
+        }
+        let placement = Arc::new(record.spec.placement.clone());
+        draft.record = Some(record);
+        Question { placement, place: demands, candidates, give_up, mover: None }
+    }
+
+    /// Which of `candidates` is to move, if one is.
+    pub(super) fn question_of_a_move(&mut self, draft: &mut Draft, candidates: Vec<(Slot, NodeName)>) -> Question {
+        let Some(record) = draft.record.take() else { return Question::default() };
+        let replica = self.new_id(&mut ids_of(&record));
+        draft.mover = Some(replica.clone());
+        let mover = Some(Mover { replica, takes: Takes::from(&*record.spec.template) });
+        let placement = Arc::new(record.spec.placement.clone());
+        draft.record = Some(record);
+        Question { placement, candidates, mover, ..Question::default() }
+    }
+
+    /// What failed, by slot, and what it claims.
+    fn failed(&self, record: &ServiceRecord) -> BTreeMap<Slot, Vec<Claim>> {
+        let mut failed: BTreeMap<Slot, Vec<Claim>> = BTreeMap::new();
+        for replica in record.wanted().filter(|replica| self.know.fare(record, replica) == Fare::Failed) {
+            failed.entry(replica.slot).or_default().push(record.claim(replica));
+        }
+        failed
+    }
+
+    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on.
+    fn new_id(&mut self, ids: &mut BTreeSet<ReplicaId>) -> ReplicaId {
         loop {
             self.random ^= self.random >> 12;
             self.random ^= self.random << 25;
@@ -116,9 +173,13 @@ impl ServiceCore {
             self.random = self.random.max(1);
             let digits = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as u32;
             let id = ReplicaId::new(&self.name, digits);
-            if record.replicas.iter().all(|replica| replica.id != id) {
+            if ids.insert(id.clone()) {
                 return id;
             }
         }
     }
+}
+
+fn ids_of(record: &ServiceRecord) -> BTreeSet<ReplicaId> {
+    record.replicas.iter().map(|replica| replica.id.clone()).collect()
 }

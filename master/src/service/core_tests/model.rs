@@ -1,10 +1,13 @@
 //! Everything around a service core, as simple as it can be.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{NodeName, ReplicaId, ServiceName, Slot, Version},
+    ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot, Version},
     image::ImageRef,
     protocol::Assignment,
     spec::{ServiceSpec, Template, Update},
@@ -18,7 +21,7 @@ use super::super::{
     request::{Accepted, Expect, Refused, Request},
     view::ServiceView,
 };
-use crate::membership::{HostCondition, Intent, Standing};
+use crate::membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing};
 use crate::scheduler::SchedulerCore;
 
 pub(super) fn node(n: usize) -> NodeName {
@@ -42,6 +45,11 @@ pub(super) fn put(replicas: u32, image: &str) -> Request {
 
 pub(super) fn scale(replicas: u32) -> Request {
     Request::Scale { replicas, expect: Expect::Any, must_change: true }
+}
+
+fn known(node: &NodeName, facts: &Arc<HostFacts>) -> HostKnown {
+    let uid = NodeUid::parse("00000000000000c1").unwrap();
+    HostKnown { node: node.clone(), uid, agent_url: String::new(), intent: Intent::Active, facts: facts.clone() }
 }
 
 /// What a host is to run and to remove.
@@ -71,6 +79,7 @@ pub(super) struct Model {
     /// What hosts that are out of reach have still to be told.
     undelivered: BTreeMap<NodeName, Vec<Told>>,
     conditions: BTreeMap<NodeName, HostCondition>,
+    described: Hosts,
     /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come about later.
     given_up: BTreeSet<NodeName>,
     /// Hosts that were out of reach at some time: what runs there may not be known of.
@@ -96,7 +105,7 @@ impl Model {
         let mut scheduler = SchedulerCore::default();
         (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
         Self {
-            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new()),
+            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new(), Hosts::default()),
             scheduler,
             durable: None,
             in_commit: None,
@@ -117,6 +126,7 @@ impl Model {
             deleted: 0,
             undelivered: BTreeMap::new(),
             conditions: BTreeMap::new(),
+            described: Hosts::default(),
             given_up: BTreeSet::new(),
             away: BTreeSet::new(),
             most_replicas: 0,
@@ -145,7 +155,7 @@ impl Model {
                 Effect::Schedule(question) => {
                     let name = ServiceName::parse("web").unwrap();
                     let scheduled = self.scheduler.answer(&name, &question);
-                    for (_, node) in scheduled.placement.chosen.iter().chain(&scheduled.moved) {
+                    for (_, node) in scheduled.placed.chosen.iter().chain(&scheduled.moved) {
                         assert!(self.condition(node).takes_replicas(), "{node} takes nothing: {:?}", self.condition(node));
                     }
                     self.pending.push_back(Event::Scheduled(scheduled));
@@ -160,13 +170,9 @@ impl Model {
                     assert!(self.answers.insert(ticket, answer).is_none(), "answered twice");
                 }
                 Effect::Order { node, set, remove } => self.order(&node, &set, &remove),
-                Effect::Vacate(nodes) => {
+                Effect::Load(changes) => {
                     let name = ServiceName::parse("web").unwrap();
-                    nodes.iter().for_each(|node| self.scheduler.vacate(&name, node));
-                }
-                Effect::Occupy(nodes) => {
-                    let name = ServiceName::parse("web").unwrap();
-                    nodes.iter().for_each(|node| self.scheduler.occupy(&name, node));
+                    changes.iter().for_each(|change| self.scheduler.load(&name, change));
                 }
                 Effect::Publish(view) => self.view = view.map(|view| *view),
                 Effect::Retire => self.retired = true,
@@ -253,8 +259,9 @@ impl Model {
         });
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
             let scaled_down = !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
-            // One that crashes, and was last told of while it was up, is as good as any for all that can be known.
-            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| told % 2 == 1);
+            // One that crashes, and was told of while it was up, is as good as any for all that could be known when
+            // this was planned; what was told since has come too late.
+            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| *told > 0);
             let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node);
             let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
             let stopped_first = is_stopped_first(gone);
@@ -360,14 +367,21 @@ impl Model {
             self.answers.entry(ticket).or_insert_with(|| Err(Refused::Store("no answer".to_owned())));
         }
         self.scheduler = SchedulerCore::default();
+        let described = self.described.clone();
+        described.iter().for_each(|(node, facts)| self.scheduler.host_known(known(node, facts)));
         for host in self.hosts.keys().filter(|host| !self.forgotten.contains(*host)) {
             self.scheduler.host_changed(host.clone(), self.condition(host));
         }
         self.starts += 1;
         let seed = 1_000 + self.starts;
         let (core, effects) = match self.durable.clone() {
-            Some((version, record)) => ServiceCore::recover(version, record, |_| false, seed, self.now),
-            None => (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new()), vec![]),
+            Some((version, record)) => {
+                let is_forgotten = |node: &NodeName| self.forgotten.contains(node);
+                ServiceCore::recover(version, record, self.described.clone(), is_forgotten, seed, self.now)
+            }
+            None => {
+                (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new(), self.described.clone()), vec![])
+            }
         };
         self.core = core;
         self.carry_out(effects);
@@ -401,10 +415,22 @@ impl Model {
         self.event(Event::HostChanged { node, condition });
     }
 
+    /// The host registers, and is this.
+    pub(super) fn describe(&mut self, n: usize, facts: HostFacts) {
+        let (node, facts) = (node(n), Arc::new(facts));
+        Arc::make_mut(&mut self.described).insert(node.clone(), facts.clone());
+        self.hosts.entry(node.clone()).or_default();
+        self.scheduler.host_known(known(&node, &facts));
+        self.event(Event::HostsDescribed(self.described.clone()));
+    }
+
     /// An operator says that the host is gone for good: nobody hears of it again.
     pub(super) fn forget(&mut self, n: usize) {
         let node = node(n);
         self.scheduler.forget(&node);
+        if Arc::make_mut(&mut self.described).remove(&node).is_some() {
+            self.event(Event::HostsDescribed(self.described.clone()));
+        }
         self.hosts.insert(node.clone(), BTreeMap::new());
         self.undelivered.remove(&node);
         self.unreachable.insert(node.clone());

@@ -122,7 +122,7 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
         record.target(*slot) == record.generation
             && replicas.iter().any(|(replica, fare)| *fare == Fare::Good && (replicas.len() == 1 || surely(replica)))
     };
-    !awaits_user && slots.len() == record.spec.replicas as usize && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
+    !awaits_user && slots.len() == record.slots_wanted() as usize && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
 /// Whose turn comes now: first those in which nothing serves, as they lose

@@ -68,12 +68,12 @@ pub fn rollout_view(record: &ServiceRecord, know: &Knowledge, no_host: Option<&s
         Phase::Paused { .. } => RolloutState::Paused,
         Phase::RollingBack { .. } => RolloutState::RollingBack,
         Phase::Running if rollout.from.is_some() && canary > 0 && !rollout.promoted => {
-            let in_place = replaced >= canary.min(record.spec.replicas as usize);
+            let in_place = replaced >= canary.min(record.slots_wanted() as usize);
             if in_place { RolloutState::Canary } else { RolloutState::Running }
         }
         Phase::Running => RolloutState::Running,
     };
-    let total = record.spec.replicas;
+    let total = record.slots_wanted();
     let (what, wait) = match &rollout.phase {
         Phase::Paused { why } => (String::new(), format!("paused: {why}")),
         Phase::RollingBack { failed, why } => {
@@ -131,7 +131,7 @@ fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know:
     if let Some(at) = retries.min().filter(|at| **at > know.now()) {
         return format!("waits {} to try again where it failed", seconds(*at - know.now()));
     }
-    match no_host.filter(|_| slots.len() < record.spec.replicas as usize) {
+    match no_host.filter(|_| slots.len() < record.slots_wanted() as usize) {
         Some(why) => format!("waits for a host: {why}"),
         None if rollout.turned.is_empty() => "about to begin".to_owned(),
         None => "about to go on".to_owned(),

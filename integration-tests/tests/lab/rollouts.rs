@@ -1,0 +1,104 @@
+//! Updates on real hosts: what fails goes back by itself, and what is under way
+//! survives the master and its hosts.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shef_integration_tests::lab::{
+    lan::{Lan, Plan},
+    shef::binary,
+    wait::until_within,
+};
+
+const REPLICAS: usize = 9;
+/// How long a rollback may take, retries of pulls included.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// A lab of three hosts that have the workload's image.
+pub async fn with_workload(plan: &Plan) -> Lan {
+    let lan = Lan::start(plan).await.unwrap();
+    for host in &lan.hosts {
+        let mut make = tokio::process::Command::new(binary());
+        make.args(["workload-image", "--tag", "lab/workload:1", "--docker-host", host.socket().url()]);
+        assert!(make.status().await.unwrap().success());
+    }
+    lan
+}
+
+fn spec(version: u32, variables: &[(&str, &str)]) -> Value {
+    let mut env = json!({"VERSION": version.to_string()});
+    for (name, value) in variables {
+        env[*name] = json!(value);
+    }
+    json!({
+        "image": "lab/workload:1",
+        "replicas": REPLICAS,
+        "env": env,
+        "health": {"test": {"http": {"port": 8080, "path": "/health"}}, "interval_ms": 300, "retries": 2},
+        "update": {"order": "start-first", "parallelism": 3, "monitor_ms": 2000, "deadline_ms": 10000},
+        "stop_grace_s": 2,
+    })
+}
+
+async fn deployed(lan: &mut Lan) {
+    let first = lan.master.api.call("PUT", "/v1/services/web?wait=60s", spec(1, &[])).await;
+    assert!(first.status == 201 && first.body["converged"] == true, "{first:?}");
+}
+
+/// How many containers of the first generation run, by the engines' own word.
+async fn serving(lan: &mut Lan, generation: &str) -> usize {
+    let all = lan.containers().await;
+    all.values().filter(|seen| seen.state == "running" && seen.labels["shef.generation"] == generation).count()
+}
+
+#[actix::test]
+async fn bad_updates_go_back_by_themselves_with_the_old_count_serving_throughout() {
+    let mut lan = with_workload(&Plan::hosts(3)).await;
+    deployed(&mut lan).await;
+    let before = lan.settled(&["web"]).await;
+    let mut no_image = spec(2, &[]);
+    no_image["image"] = json!("127.0.0.1:1/lab/nothing:1");
+    let updates = [
+        ("an image that cannot be had", no_image),
+        ("one that crashes", spec(3, &[("WORKLOAD_EXIT_AFTER", "0.5"), ("WORKLOAD_EXIT_CODE", "3")])),
+        ("one that never turns healthy", spec(4, &[("WORKLOAD_UNHEALTHY_AFTER", "0")])),
+    ];
+    for (what, update) in updates {
+        let asked = lan.master.api.call("PUT", "/v1/services/web", update).await;
+        assert_eq!(asked.status, 200, "{asked:?}");
+        let update = asked.body["generation"].clone();
+        until_within(LIMIT, &format!("{what} is rolled back"), async || {
+            assert!(serving(&mut lan, "1").await >= REPLICAS, "{what}: fewer serve than before");
+            let service = lan.master.api.get("/v1/services/web").await.body;
+            let over = service["rollout"].is_null() && service["state"] == "running";
+            let last = &service["last_rollout"];
+            (over && last["generation"] == update && last["rolled_back"].is_string()).then_some(())
+        })
+        .await;
+        let after = lan.settled(&["web"]).await;
+        assert_eq!(after, before, "{what}: what served was never touched");
+    }
+}
+
+#[actix::test]
+async fn a_rollout_survives_the_master_that_is_killed_in_its_middle_and_a_host_that_is_drained() {
+    let mut lan = with_workload(&Plan::hosts(3)).await;
+    deployed(&mut lan).await;
+    let asked = lan.master.api.call("PUT", "/v1/services/web", spec(2, &[])).await;
+    assert_eq!(asked.status, 200, "{asked:?}");
+    until_within(LIMIT, "some are replaced", async || (serving(&mut lan, "2").await >= 2).then_some(())).await;
+    lan.master.process.kill();
+    lan.master.start().await;
+    until_within(LIMIT, "more are replaced", async || (serving(&mut lan, "2").await >= 4).then_some(())).await;
+    let drained = lan.master.api.call("POST", "/v1/nodes/h3/drain", json!({})).await;
+    assert!(drained.status < 300, "{drained:?}");
+    until_within(LIMIT, "the rollout is over and the host empty", async || {
+        assert!(serving(&mut lan, "1").await + serving(&mut lan, "2").await >= REPLICAS - 1, "fewer serve than wanted");
+        let service = lan.master.api.get("/v1/services/web").await.body;
+        (service["rollout"].is_null() && service["state"] == "running").then_some(())
+    })
+    .await;
+    let after = lan.settled(&["web"]).await;
+    assert!(after.len() == REPLICAS && after.values().all(|seen| seen.labels["shef.generation"] == "2"), "{after:#?}");
+    assert!(lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty), "the drained host is empty");
+}

@@ -1,0 +1,35 @@
+//! What a host is, as far as placement goes by it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use shef_common::{ids::NodeName, protocol::HostInfo};
+
+/// What a host is, as its agent described it when it registered last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Its processors in thousandths.
+    pub cpu_millis: u64,
+    /// Its memory in bytes.
+    pub memory_bytes: u64,
+    /// As in `linux`.
+    pub os: String,
+    /// As in `x86_64`.
+    pub arch: String,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<&HostInfo> for HostFacts {
+    fn from(host: &HostInfo) -> Self {
+        Self {
+            cpu_millis: u64::from(host.cpus) * 1_000,
+            memory_bytes: host.memory_bytes,
+            os: host.os.clone(),
+            arch: host.arch.clone(),
+            labels: host.labels.clone(),
+        }
+    }
+}
+
+/// All members, and what each of them is: one map that whoever needs it shares.
+pub type Hosts = Arc<BTreeMap<NodeName, Arc<HostFacts>>>;

@@ -1,0 +1,127 @@
+//! What the scheduler knows of a host: what it is, and what is claimed of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use shef_common::ids::ReplicaId;
+
+use super::takes::{HostPort, Takes};
+use crate::membership::{HostCondition, HostFacts, Standing};
+
+/// A replica's claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    takes: Takes,
+    /// Whether it is to run; else it holds what it takes until it is gone.
+    counts: bool,
+}
+
+/// A host, and what replicas claim of it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Whether it is one, and not merely named by a service's record.
+    pub is_known: bool,
+    /// What is true of it.
+    pub condition: HostCondition,
+    /// What it is; unknown of one that only a service's record tells of.
+    pub facts: Option<Arc<HostFacts>>,
+    /// Replicas that are to run there, of all services.
+    pub total: u32,
+    /// Thousandths of processors that are claimed.
+    pub cpu_millis: u64,
+    /// Bytes of memory that are claimed.
+    pub memory_bytes: u64,
+    ports: Vec<HostPort>,
+    held: BTreeMap<ReplicaId, Held>,
+}
+
+impl Default for Host {
+    /// A host that only a service's record tells of, so far.
+    fn default() -> Self {
+        Self {
+            is_known: false,
+            condition: HostCondition::of(Standing::Awaited),
+            facts: None,
+            total: 0,
+            cpu_millis: 0,
+            memory_bytes: 0,
+            ports: Vec::new(),
+            held: BTreeMap::new(),
+        }
+    }
+}
+
+impl Host {
+    /// A replica is to run here. Returns whether it counts from now on.
+    pub fn occupy(&mut self, replica: &ReplicaId, takes: &Takes) -> bool {
+        let counted = self.remove(replica).is_some_and(|held| held.counts);
+        self.cpu_millis = self.cpu_millis.saturating_add(takes.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(takes.memory_bytes);
+        self.ports.extend(&takes.ports);
+        self.total += 1;
+        self.held.insert(replica.clone(), Held { takes: takes.clone(), counts: true });
+        !counted
+    }
+
+    /// A replica counts no more, and holds what it takes. Returns whether it counted.
+    pub fn vacate(&mut self, replica: &ReplicaId) -> bool {
+        let Some(held) = self.held.get_mut(replica) else { return false };
+        let counted = std::mem::replace(&mut held.counts, false);
+        self.total -= u32::from(counted);
+        counted
+    }
+
+    /// A replica is gone. Returns whether it counted.
+    pub fn release(&mut self, replica: &ReplicaId) -> bool {
+        self.remove(replica).is_some_and(|held| held.counts)
+    }
+
+    fn remove(&mut self, replica: &ReplicaId) -> Option<Held> {
+        let held = self.held.remove(replica)?;
+        self.total -= u32::from(held.counts);
+        self.cpu_millis = self.cpu_millis.saturating_sub(held.takes.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(held.takes.memory_bytes);
+        for port in &held.takes.ports {
+            if let Some(at) = self.ports.iter().position(|taken| taken == port) {
+                self.ports.swap_remove(at);
+            }
+        }
+        Some(held)
+    }
+
+    /// The first of `ports` that is in the way of one that is claimed here.
+    pub fn taken(&self, ports: &[HostPort]) -> Option<HostPort> {
+        ports.iter().find(|port| self.ports.iter().any(|taken| taken.conflicts(port))).copied()
+    }
+
+    /// How many replicas more that take this have memory here; processors likewise.
+    pub fn room(&self, takes: &Takes) -> (u64, u64) {
+        let (memory, cpu) = self.facts.as_ref().map_or((0, 0), |facts| (facts.memory_bytes, facts.cpu_millis));
+        let times = |has: u64, claimed: u64, each: u64| has.saturating_sub(claimed).checked_div(each).unwrap_or(u64::MAX);
+        (times(memory, self.memory_bytes, takes.memory_bytes), times(cpu, self.cpu_millis, takes.cpu_millis))
+    }
+
+    /// How full it is, in millionths: the shares of memory and of processors that are claimed, added.
+    pub fn fullness(&self) -> u64 {
+        let share =
+            |claimed: u64, has: u64| u64::try_from(u128::from(claimed) * 1_000_000 / u128::from(has.max(1))).unwrap_or(u64::MAX);
+        self.facts.as_ref().map_or(0, |facts| {
+            share(self.memory_bytes, facts.memory_bytes).saturating_add(share(self.cpu_millis, facts.cpu_millis))
+        })
+    }
+
+    /// The value of one of its labels.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.facts.as_ref().and_then(|facts| facts.labels.get(key)).map(String::as_str)
+    }
+
+    /// Whether what runs here is there to stay, for all that is known.
+    pub fn keeps(&self) -> bool {
+        !self.condition.is_lost() && !self.condition.is_leaving()
+    }
+
+    /// Whether no replica claims anything of it.
+    #[cfg(test)]
+    pub fn is_unloaded(&self) -> bool {
+        self.held.is_empty() && self.ports.is_empty() && (self.total, self.cpu_millis, self.memory_bytes) == (0, 0, 0)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a replica takes of its host, and what it occupies there.
+
+use std::net::Ipv4Addr;
+
+use shef_common::{
+    ids::{NodeName, ReplicaId},
+    spec::{Protocol, Template},
+};
+
+/// A published port: of two with the same number and protocol one must be free
+/// of the other's address, and `0.0.0.0` is every address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The host's address; `0.0.0.0`: all of them.
+    pub address: Ipv4Addr,
+}
+
+impl HostPort {
+    /// Whether not both can be published on one host.
+    #[must_use]
+    pub fn conflicts(&self, other: &Self) -> bool {
+        let everywhere = self.address.is_unspecified() || other.address.is_unspecified();
+        (self.port, self.protocol) == (other.port, other.protocol) && (everywhere || self.address == other.address)
+    }
+}
+
+/// What one replica takes of its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Thousandths of a processor that are kept for it.
+    pub cpu_millis: u64,
+    /// Bytes of memory that are kept for it.
+    pub memory_bytes: u64,
+    /// Ports that are given; those that the engine chooses are in nobody's way.
+    pub ports: Vec<HostPort>,
+}
+
+impl From<&Template> for Takes {
+    fn from(template: &Template) -> Self {
+        let fixed = |port: &shef_common::spec::Port| {
+            let address = port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            port.published.map(|published| HostPort { port: published, protocol: port.protocol, address })
+        };
+        let reserve = template.resources.reserve;
+        Self {
+            cpu_millis: reserve.cpu_millis,
+            memory_bytes: reserve.memory_bytes,
+            ports: template.ports.iter().filter_map(fixed).collect(),
+        }
+    }
+}
+
+/// A replica on its host, and what it takes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its host.
+    pub node: NodeName,
+    /// What it takes.
+    pub takes: Takes,
+}
+
+/// A change of what hosts are loaded with. Each may come twice without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadChange {
+    /// A replica is to run there.
+    Occupy(Claim),
+    /// It is to be gone: it counts no more, and holds what it takes until it is.
+    Vacate(ReplicaId, NodeName),
+    /// It is gone, or never came about.
+    Release(ReplicaId, NodeName),
+}
+
+impl LoadChange {
+    /// Which host's.
+    #[must_use]
+    pub const fn node(&self) -> &NodeName {
+        match self {
+            Self::Occupy(claim) => &claim.node,
+            Self::Vacate(_, node) | Self::Release(_, node) => node,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Slots that are bound to a host: by a volume that stays there, or because in mode
+//! `global` there is one slot a host.
+//!
+//! A bound slot is placed on its host or nowhere. While the host takes no replicas
+//! the slot waits, and says so; neither a drain nor a rebalance nor a loss moves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    ids::{NodeName, Slot},
+    spec::Mode,
+};
+
+use super::{
+    knowledge::{Fare, Knowledge},
+    record::{ReplicaRecord, ServiceRecord},
+};
+use crate::membership::{Intent, Standing};
+
+/// Slots and the hosts to which they are bound.
+pub type Homes = BTreeMap<Slot, NodeName>;
+
+/// Whether replicas of `record` stay with a volume.
+pub fn is_sticky(record: &ServiceRecord) -> bool {
+    record.spec.mode.is_replicated() && record.spec.template.mounts.iter().any(shef_common::spec::Mount::is_sticky)
+}
+
+/// The homes that `record` is to have, if they are to be others.
+pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
+    let homes = match record.spec.mode {
+        _ if record.deleted => return None,
+        Mode::Global => of_hosts(record, know),
+        Mode::Replicated if is_sticky(record) => of_volumes(record, know),
+        Mode::Replicated => Homes::new(),
+    };
+    (homes != record.homes).then_some(homes)
+}
+
+/// One slot on every host that the constraints allow and that nobody empties. One
+/// that takes nothing for now keeps its slot, and gets none.
+fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
+    let stays = |node: &NodeName| !know.condition(node).is_leaving() && know.allows(&record.spec.placement, node);
+    let mut homes: Homes =
+        record.homes.iter().filter(|(_, node)| stays(node)).map(|(slot, node)| (*slot, node.clone())).collect();
+    let mut taken: BTreeSet<NodeName> = homes.values().cloned().collect();
+    // Of a service that has just become global, what runs already is kept.
+    let mut used: BTreeSet<Slot> = record.homes.keys().copied().collect();
+    for replica in record.wanted() {
+        let adopts = !used.contains(&replica.slot) && stays(&replica.node) && !taken.contains(&replica.node);
+        if adopts && !homes.contains_key(&replica.slot) {
+            taken.insert(replica.node.clone());
+            homes.insert(replica.slot, replica.node.clone());
+        }
+    }
+    used.extend(record.wanted().map(|replica| replica.slot));
+    used.extend(homes.keys());
+    let mut free = (0..).map(Slot).filter(|slot| !used.contains(slot));
+    for node in know.hosts().keys() {
+        if !taken.contains(node) && stays(node) && know.condition(node).takes_replicas() {
+            homes.extend(free.next().map(|slot| (slot, node.clone())));
+        }
+    }
+    homes
+}
+
+/// The host on which a slot's replica is seen running first is its home from then on.
+fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
+    let mut homes = record.homes.clone();
+    for replica in record.wanted().filter(|replica| know.runs(replica)) {
+        homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
+    }
+    homes
+}
+
+/// The only host on which `slot` is placed, if it is bound to one.
+pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
+    let bound = record.homes.get(&slot);
+    if !is_sticky(record) {
+        return bound.filter(|_| !record.spec.mode.is_replicated());
+    }
+    // What is not known to have failed may have begun, and have written to its volume.
+    let may_run = |replica: &&ReplicaRecord| replica.slot == slot && know.fare(record, replica) != Fare::Failed;
+    bound.or_else(|| record.wanted().find(may_run).map(|replica| &replica.node))
+}
+
+/// Whether `slot` may be placed now, as far as its home goes.
+pub fn may_be_placed(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
+    home(record, slot, know).is_none_or(|home| know.condition(home).takes_replicas())
+}
+
+/// What `slot`, which has no replica, waits for, if it is for its home.
+pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<String> {
+    let home = home(record, slot, know)?;
+    let why = why_not(know, home)?;
+    Some(match record.spec.mode {
+        Mode::Replicated => format!("slot {slot} waits for host {home}, which holds its volume data and {why}"),
+        Mode::Global => format!("slot {slot} waits for host {home}, which {why}"),
+    })
+}
+
+/// Why a host takes no replicas.
+fn why_not(know: &Knowledge, node: &NodeName) -> Option<&'static str> {
+    let condition = know.condition(node);
+    match condition.standing {
+        Standing::Awaited => return Some("is awaited"),
+        Standing::Suspect => return Some("is suspect"),
+        Standing::AgentDown => return Some("has no agent"),
+        Standing::EngineDown => return Some("has no engine"),
+        Standing::Down => return Some("is down"),
+        Standing::Ready => {}
+    }
+    match condition.intent {
+        Intent::Drained { .. } => Some("is drained"),
+        Intent::Cordoned => Some("is cordoned"),
+        Intent::Active => condition.flapping.then_some("is flapping"),
+    }
+}
