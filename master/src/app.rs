@@ -20,6 +20,7 @@ use std::{
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use shef_common::{
+    client::HostClient,
     clock::{DurationMs, Now},
     ids::{ClusterId, Epoch, LeaderId, random_hex16},
 };
@@ -244,9 +245,9 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     });
     let listen = config.listen;
     let server = HttpServer::new(move || {
-        // Each worker has a client of its own for what agents stream.
-        let streams = web::Data::new(StreamClient::new());
-        App::new().app_data(api.clone()).app_data(streams).configure(http::routes)
+        // Each worker has clients of its own, one of them for what agents stream.
+        let (streams, calls) = (web::Data::new(StreamClient::new()), web::Data::new(HostClient::new()));
+        App::new().app_data(api.clone()).app_data(streams).app_data(calls).configure(http::routes)
     })
     .workers(config.http_workers as usize)
     .keep_alive(KEEP_ALIVE)

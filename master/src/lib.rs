@@ -5,6 +5,7 @@
 mod app;
 pub mod cluster;
 pub mod config;
+pub mod events;
 mod http;
 pub mod membership;
 mod post;

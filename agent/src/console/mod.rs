@@ -4,22 +4,27 @@
 //! Invariant: only containers with our labels and our cluster's id are shown.
 
 mod lines;
+mod usage;
 
-use std::rc::Rc;
+use std::{pin::Pin, rc::Rc};
 
 use actix::Recipient;
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
 use shef_common::{
+    exec::ExecOrder,
     ids::ReplicaId,
     logs::{LogQuery, Output},
     problem::Code,
 };
 
+use tokio::io::AsyncWrite;
+
 pub use lines::Lines;
+pub use usage::{Meter, Sample};
 
 use crate::{
-    engine::{Container, Engine, EngineError},
+    engine::{Container, ContainerState, Engine, EngineError, EngineFuture},
     supervisor::WhichCluster,
 };
 
@@ -29,6 +34,37 @@ pub trait Console: 'static {
     /// [`LogQuery::follow`] it ends when the container does. The engine is read
     /// only as fast as the stream is.
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>>;
+    /// A container's counters now.
+    fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample>;
+    /// Runs a command in a container that runs.
+    fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command>;
+}
+
+/// A command that runs in a container. Nothing of it is stopped when it is dropped but the way to it.
+pub struct Command {
+    /// What it writes; ends when it does.
+    pub output: LocalBoxStream<'static, Result<Written, EngineError>>,
+    /// What it reads; to be shut down at the input's end.
+    pub input: Pin<Box<dyn AsyncWrite>>,
+    /// What else is done with it.
+    pub control: Box<dyn CommandControl>,
+}
+
+/// What a command wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// By which output; with a terminal always the standard one.
+    pub stream: Output,
+    /// What.
+    pub bytes: Bytes,
+}
+
+/// What is done with a command beside reading and writing.
+pub trait CommandControl {
+    /// Its terminal has another size.
+    fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()>;
+    /// The code with which it ended; `None`: it has not.
+    fn exit_code(&self) -> EngineFuture<'_, Option<i64>>;
 }
 
 /// A part of a log as the engine hands it out: one entry, which is a line or a part of a long one.
@@ -67,6 +103,18 @@ impl Consoles {
     #[must_use]
     pub fn console(&self) -> &dyn Console {
         &*self.console
+    }
+
+    /// As [`Consoles::find`], of a replica that runs.
+    ///
+    /// # Errors
+    /// [`Hidden`], also when it does not run.
+    pub async fn find_running(&self, replica: &ReplicaId) -> Result<Container, Hidden> {
+        let container = self.find(replica).await?;
+        if container.state == ContainerState::Running {
+            return Ok(container);
+        }
+        Err(Hidden { code: Code::ReplicaUnreachable, why: format!("replica {replica} does not run now") })
     }
 
     /// The container of `replica`, if it is one of this cluster's.

@@ -78,7 +78,7 @@ struct State {
     next_id: u64,
     events: Option<broadcast::Sender<EngineEvent>>,
     processes: Processes,
-    written: console::Written,
+    written: console::Shown,
 }
 
 impl Default for FakeHost {
@@ -103,7 +103,7 @@ impl FakeHost {
                 next_id: 0,
                 events: None,
                 processes: Processes::default(),
-                written: console::Written::default(),
+                written: console::Shown::default(),
             })),
         }
     }

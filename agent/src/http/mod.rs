@@ -4,9 +4,11 @@
 //! agents in one process need no thousand threads.
 
 mod assignments;
+mod exec;
 mod health;
 mod logs;
 mod probe;
 mod server;
+mod usage;
 
 pub use server::{Server, bind};

@@ -14,14 +14,18 @@ use actix_web::{
 use shef_common::{
     problem::Code,
     protocol::{ASSIGNMENTS_PATH, Alive, PROBE_PATH},
+    usage::USAGE_PATH,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, health, logs, probe};
-use crate::{console::Consoles, supervisor::ApplyPush};
+use super::{assignments, exec, health, logs, probe, usage};
+use crate::{
+    console::{Consoles, Meter},
+    supervisor::ApplyPush,
+};
 
 /// The most connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -91,7 +95,9 @@ impl Server {
             })
             .app_data(supervisor)
             .app_data(web::Data::new(alive))
+            .app_data(web::Data::new(Meter::new(consoles.clone())))
             .app_data(web::Data::new(consoles))
+            .app_data(web::Data::new(exec::CommandSlots::new()))
             .app_data(web::Data::new(logs::LogSlots::new()))
             .app_data(web::Data::new(probe::Prober::new()))
             .app_data(json_config())
@@ -108,6 +114,10 @@ impl Server {
             .service(
                 web::resource("/v1/replicas/{id}/logs").route(web::get().to(logs::get)).default_service(web::to(not_allowed)),
             )
+            .service(
+                web::resource("/v1/replicas/{id}/exec").route(web::get().to(exec::get)).default_service(web::to(not_allowed)),
+            )
+            .service(web::resource(USAGE_PATH).route(web::post().to(usage::post)).default_service(web::to(not_allowed)))
             .default_service(web::to(not_found));
         let factory = HttpService::build()
             .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
@@ -194,12 +204,15 @@ fn json_config() -> web::JsonConfig {
 }
 
 async fn not_found() -> actix_web::HttpResponse {
-    assignments::problem(Code::NotFound, "an agent answers at /health, /v1/probe, /v1/assignments and /v1/replicas/{id}/logs")
+    assignments::problem(
+        Code::NotFound,
+        "an agent answers at /health, /v1/probe, /v1/assignments, /v1/usage and /v1/replicas/{id}/logs and exec",
+    )
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
     assignments::problem(
         Code::MethodNotAllowed,
-        "use GET for /health and /v1/replicas/{id}/logs, GET or POST for /v1/probe and POST for /v1/assignments",
+        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for /v1/assignments and /v1/usage",
     )
 }

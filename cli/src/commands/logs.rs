@@ -4,6 +4,7 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use awc::http::StatusCode;
 use futures_util::StreamExt as _;
+use shef_common::exec::escaped;
 
 use super::{backup::address, on_system};
 use crate::Failure;
@@ -59,12 +60,6 @@ fn path(service: &str) -> String {
         None => format!("/v1/services/{}/logs", escaped(service)),
         Some((service, replica)) => format!("/v1/services/{}/replicas/{}/logs", escaped(service), escaped(replica)),
     }
-}
-
-/// Fit for a part of a path or a query.
-pub(super) fn escaped(text: &str) -> String {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'~' | b':');
-    text.bytes().map(|c| if plain(c) { char::from(c).to_string() } else { format!("%{c:02X}") }).collect()
 }
 
 async fn print(url: String, json: bool) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ mod backup;
 mod bootstrap;
 mod config;
 mod down;
+mod exec;
 mod health;
 mod logs;
 mod master;
@@ -38,6 +39,8 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Runs a command inside of a replica, with this terminal if asked
+    Exec(exec::Args),
     /// Prints what a service's replicas write, from all hosts
     Logs(logs::Args),
     /// Copies everything that the cluster's store keeps out of a running master
@@ -67,6 +70,7 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Exec(args) => args.run(),
             Command::Logs(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),

@@ -5,6 +5,8 @@ mod agents;
 mod backup;
 mod body;
 mod error;
+mod events;
+mod exec;
 mod health;
 mod legacy;
 mod logs;
@@ -16,6 +18,7 @@ mod services;
 mod slices;
 mod spec;
 mod streams;
+mod usage;
 
 use std::{
     net::Ipv4Addr,
@@ -184,6 +187,21 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(logs::replica))
                 .default_service(web::to(wrong_method)),
         )
+        .service(
+            web::resource("/v1/services/{name}/stats")
+                .route(web::get().to(usage::service))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas/{id}/stats")
+                .route(web::get().to(usage::replica))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/replicas/{id}/exec")
+                .route(web::get().to(exec::get))
+                .default_service(web::to(wrong_method)),
+        )
         .service(web::resource("/v1/nodes").route(web::get().to(nodes::list)).default_service(web::to(wrong_method)))
         .service(
             web::resource("/v1/nodes/{name}")
@@ -208,6 +226,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource("/v1/cluster/resume").route(web::post().to(operator::resume)).default_service(web::to(wrong_method)),
         )
+        .service(web::resource("/v1/events").route(web::get().to(events::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/backup").route(web::get().to(backup::get)).default_service(web::to(wrong_method)))
         .service(web::resource("/v1/stats").route(web::get().to(nodes::stats)).default_service(web::to(wrong_method)))
         .service(web::resource("/healthz").route(web::get().to(health::healthz)).default_service(web::to(wrong_method)))

@@ -10,6 +10,7 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::mpsc;
 
 use super::{Api, ApiError};
+use crate::membership::Standing;
 
 /// The most connections to agents that a worker's streams have open at once.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -93,4 +94,15 @@ pub async fn stopping(api: &Api) {
     let mut stopping = api.stopping.clone();
     // Whoever could say so has gone: it stops.
     let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Why a host that is so is not asked; `None`: it is.
+pub const fn away(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Ready | Standing::Suspect => None,
+        Standing::Awaited => Some("the host has not been heard of yet"),
+        Standing::AgentDown => Some("the host's agent does not run"),
+        Standing::EngineDown => Some("the host's engine does not answer"),
+        Standing::Down => Some("the host is down"),
+    }
 }

@@ -13,12 +13,13 @@ use std::{
 };
 
 use shef_common::{
-    clock::{DurationMs, WallMs},
+    clock::{DurationMs, Now, WallMs},
     ids::{ClusterId, Fence, NodeName, ServiceName},
 };
 use tokio::sync::watch;
 
 use crate::{
+    events::{Change, Events, host_changes, service_changes},
     membership::{BrakeState, Standing},
     runner::NodeView,
     service::{ServiceState, ServiceView},
@@ -66,6 +67,10 @@ pub struct ClusterView {
     hosts: RwLock<BTreeMap<NodeName, Host>>,
     cluster: RwLock<ClusterState>,
     version: AtomicU64,
+    /// What changed from one view to the next.
+    events: Events,
+    /// When this leadership began: what is older was there before.
+    leading_since: AtomicU64,
 }
 
 impl ClusterView {
@@ -74,20 +79,25 @@ impl ClusterView {
         let mut services = write(&self.services);
         match view {
             Some(view) => {
-                let view = Some(Arc::new(view));
+                let view = Arc::new(view);
                 match services.get(name) {
-                    Some(shown) if *shown.borrow() == view => return,
+                    Some(shown) if shown.borrow().as_ref() == Some(&view) => return,
                     Some(shown) => {
-                        shown.send_replace(view);
+                        let before = shown.send_replace(Some(view.clone()));
+                        self.tell(service_changes(before.as_deref(), Some(&view)));
                     }
                     None => {
-                        services.insert(name.clone(), watch::Sender::new(view));
+                        if view.created.0 >= self.leading_since.load(Relaxed) {
+                            self.tell(service_changes(None, Some(&view)));
+                        }
+                        services.insert(name.clone(), watch::Sender::new(Some(view)));
                     }
                 }
             }
             None => {
                 if let Some(shown) = services.remove(name) {
-                    shown.send_replace(None);
+                    let before = shown.send_replace(None);
+                    self.tell(service_changes(before.as_deref(), None));
                 }
             }
         }
@@ -101,13 +111,19 @@ impl ClusterView {
         if let Some(at) = view.last_report {
             heard.store(at.0, Relaxed);
         }
+        let before = hosts.get(&view.name).map(|host| host.view.clone());
+        if before.is_some() || view.joined.0 >= self.leading_since.load(Relaxed) {
+            self.tell(host_changes(before.as_deref(), Some(&view)));
+        }
         hosts.insert(view.name.clone(), Host { view: Arc::new(view), heard });
         self.version.fetch_add(1, Relaxed);
     }
 
     /// A host is no member any more.
     pub fn hide_host(&self, node: &NodeName) {
-        write(&self.hosts).remove(node);
+        if let Some(host) = write(&self.hosts).remove(node) {
+            self.tell(host_changes(Some(&host.view), None));
+        }
         self.version.fetch_add(1, Relaxed);
     }
 
@@ -126,7 +142,21 @@ impl ClusterView {
 
     /// Shows which cluster we lead, and under which fence.
     pub fn show_leadership(&self, cluster: ClusterId, fence: Fence) {
+        self.leading_since.store(Now::read().wall.0, Relaxed);
+        self.events.begin(fence.epoch);
         write(&self.cluster).leads = Some((cluster, fence));
+    }
+
+    fn tell(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.events.tell(Now::read().wall, changes);
+        }
+    }
+
+    /// What happened, for readers who follow it.
+    #[must_use]
+    pub const fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Shows how often hosts report.

@@ -1,11 +1,25 @@
 //! What Docker shows of a container.
 
-use bollard::{container::LogOutput, query_parameters::LogsOptions};
-use futures_util::{StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::logs::{LogQuery, Output};
+use std::collections::HashMap;
 
-use super::{super::EngineError, DockerEngine, generic};
-use crate::console::{Console, LogPiece};
+use bollard::{
+    Docker,
+    container::LogOutput,
+    exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults},
+    models::ContainerStatsResponse,
+    query_parameters::{LogsOptions, StatsOptions},
+};
+use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
+use shef_common::{
+    exec::ExecOrder,
+    logs::{LogQuery, Output},
+};
+
+use super::{
+    super::{EngineError, EngineFuture},
+    DockerEngine, generic,
+};
+use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written};
 
 impl Console for DockerEngine {
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>> {
@@ -31,5 +45,108 @@ impl Console for DockerEngine {
             Err(error) => Err(generic(&error)),
         });
         pieces.boxed_local()
+    }
+
+    fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample> {
+        async move {
+            let options = StatsOptions { stream: false, one_shot: true };
+            let mut stats = self.client()?.stats(id, Some(options)).boxed_local();
+            match stats.next().await {
+                Some(Ok(stats)) => Ok(sampled(&stats)),
+                Some(Err(error)) => Err(generic(&error)),
+                None => Err(EngineError::Unreachable("the engine has told nothing".to_owned())),
+            }
+        }
+        .boxed_local()
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
+        async move {
+            let client = self.client()?;
+            let body = CreateExecOptions {
+                attach_stdin: Some(true),
+                attach_stdout: Some(true),
+                attach_stderr: Some(true),
+                tty: Some(order.tty),
+                cmd: Some(order.cmd.clone()),
+                user: order.user.clone(),
+                working_dir: order.workdir.clone(),
+                ..CreateExecOptions::default()
+            };
+            let id = client.create_exec(id, body).await.map_err(|error| generic(&error))?.id;
+            let options = StartExecOptions { detach: false, tty: order.tty, output_capacity: None };
+            match client.start_exec(&id, Some(options)).await.map_err(|error| generic(&error))? {
+                StartExecResults::Attached { output, input } => {
+                    let output = output.map(|item| item.map(written).map_err(|error| generic(&error))).boxed_local();
+                    Ok(Command { output, input, control: Box::new(DockerCommand { client, id }) })
+                }
+                StartExecResults::Detached => Err(EngineError::Refused("the engine did not attach to the command".to_owned())),
+            }
+        }
+        .boxed_local()
+    }
+}
+
+/// A command that an engine runs, by the engine's id for it.
+struct DockerCommand {
+    client: Docker,
+    id: String,
+}
+
+impl CommandControl for DockerCommand {
+    fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()> {
+        async move {
+            let size = ResizeExecOptions { height: rows, width: cols };
+            self.client.resize_exec(&self.id, size).await.map_err(|error| generic(&error))
+        }
+        .boxed_local()
+    }
+
+    fn exit_code(&self) -> EngineFuture<'_, Option<i64>> {
+        async move {
+            let found = self.client.inspect_exec(&self.id).await.map_err(|error| generic(&error))?;
+            Ok(found.exit_code.filter(|_| found.running != Some(true)))
+        }
+        .boxed_local()
+    }
+}
+
+fn written(output: LogOutput) -> Written {
+    match output {
+        LogOutput::StdErr { message } => Written { stream: Output::Stderr, bytes: message },
+        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
+            Written { stream: Output::Stdout, bytes: message }
+        }
+    }
+}
+
+fn sampled(stats: &ContainerStatsResponse) -> Sample {
+    let cpu = stats.cpu_stats.as_ref();
+    let memory = stats.memory_stats.as_ref();
+    let cached = memory.and_then(|memory| memory.stats.as_ref()).and_then(|stats| {
+        // As the docker client counts: cgroup v1's word for it, then v2's.
+        stats.get("total_inactive_file").or_else(|| stats.get("inactive_file")).copied()
+    });
+    let usage = memory.and_then(|memory| memory.usage).unwrap_or_default();
+    let networks = stats.networks.iter().flat_map(HashMap::values);
+    let (rx, tx) = networks
+        .fold((0, 0), |(rx, tx), network| (rx + network.rx_bytes.unwrap_or_default(), tx + network.tx_bytes.unwrap_or_default()));
+    let block = |word: &str| {
+        let entries = stats.blkio_stats.as_ref().and_then(|block| block.io_service_bytes_recursive.as_ref());
+        let of_word =
+            entries.into_iter().flatten().filter(|entry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(word)));
+        of_word.map(|entry| entry.value.unwrap_or_default()).sum()
+    };
+    Sample {
+        cpu_ns: cpu.and_then(|cpu| cpu.cpu_usage.as_ref()?.total_usage).unwrap_or_default(),
+        host_cpu_ns: cpu.and_then(|cpu| cpu.system_cpu_usage).unwrap_or_default(),
+        cpus: cpu.and_then(|cpu| cpu.online_cpus).unwrap_or(1),
+        memory_bytes: usage.saturating_sub(cached.unwrap_or_default()),
+        memory_limit_bytes: memory.and_then(|memory| memory.limit).unwrap_or_default(),
+        network_rx_bytes: rx,
+        network_tx_bytes: tx,
+        block_read_bytes: block("read"),
+        block_write_bytes: block("write"),
+        pids: stats.pids_stats.as_ref().and_then(|pids| pids.current).unwrap_or_default(),
     }
 }

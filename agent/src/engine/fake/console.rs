@@ -1,20 +1,32 @@
 //! What a fake engine shows of its containers: what tests have had them write.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
-use futures_util::{StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::logs::{LogQuery, LogTime, Output};
-use tokio::sync::watch;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
+use shef_common::{
+    exec::ExecOrder,
+    logs::{LogQuery, LogTime, Output},
+};
+use tokio::{
+    io::AsyncReadExt as _,
+    sync::{mpsc, watch},
+};
 
-use super::{super::EngineError, FakeEngine, FakeHost};
-use crate::console::{Console, LogPiece};
+use super::{
+    super::{EngineError, EngineFuture},
+    FakeEngine, FakeHost,
+};
+use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written};
 
 /// What the containers wrote, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct Shown {
     logs: BTreeMap<String, Vec<LogPiece>>,
     /// Says that something was written.
     grown: watch::Sender<()>,
+    /// How often each was measured.
+    samples: BTreeMap<String, u64>,
 }
 
 impl FakeHost {
@@ -59,5 +71,92 @@ impl Console for FakeEngine {
             }
         })
         .boxed_local()
+    }
+
+    fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample> {
+        self.operation("sample", self.latency.look, move |state| {
+            state.by_id(id)?;
+            // Every second sample is half a second of one processor of two later.
+            let samples = state.written.samples.entry(id.to_owned()).or_default();
+            *samples += 1;
+            Ok(Sample {
+                cpu_ns: *samples * 500_000_000,
+                host_cpu_ns: *samples * 1_000_000_000,
+                cpus: 2,
+                memory_bytes: 1 << 20,
+                memory_limit_bytes: 4 << 30,
+                network_rx_bytes: 1_000,
+                network_tx_bytes: 2_000,
+                block_read_bytes: 3_000,
+                block_write_bytes: 4_000,
+                pids: 3,
+            })
+        })
+    }
+
+    /// `cat` gives back its input, `exit N` ends with that code, anything else writes itself.
+    fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
+        self.operation("exec", self.latency.look, move |state| {
+            state.by_id(id)?;
+            let (input, mut read) = tokio::io::duplex(1_024);
+            let (tell, told) = mpsc::channel(4);
+            let code = Rc::new(Cell::new(None));
+            let (cmd, ended, say) = (order.cmd.clone(), code.clone(), tell.clone());
+            actix::spawn(async move {
+                let words: Vec<&str> = cmd.iter().map(String::as_str).collect();
+                let code = match words[..] {
+                    ["cat"] => {
+                        let mut buffer = vec![0; 1_024];
+                        while let Ok(length @ 1..) = read.read(&mut buffer).await {
+                            let bytes = Bytes::copy_from_slice(&buffer[..length]);
+                            if say.send(Written { stream: Output::Stdout, bytes }).await.is_err() {
+                                return;
+                            }
+                        }
+                        0
+                    }
+                    ["exit", code] => code.parse().unwrap_or(1),
+                    _ => {
+                        let bytes = format!("{}\n", words.join(" ")).into();
+                        // Nobody listening is no error.
+                        let _ = say.send(Written { stream: Output::Stderr, bytes }).await;
+                        0
+                    }
+                };
+                ended.set(Some(code));
+                let _ = say.send(Written { stream: Output::Stdout, bytes: Bytes::new() }).await;
+            });
+            let watched = code.clone();
+            let output = stream::unfold(told, move |mut told| {
+                let watched = watched.clone();
+                async move {
+                    let written = told.recv().await?;
+                    let over = written.bytes.is_empty() && watched.get().is_some();
+                    (!over).then_some((Ok(written), told))
+                }
+            });
+            Ok(Command { output: output.boxed_local(), input: Box::pin(input), control: Box::new(FakeCommand { code, tell }) })
+        })
+    }
+}
+
+/// A command in a fake container; it writes its terminal's size whenever that changes.
+struct FakeCommand {
+    code: Rc<Cell<Option<i64>>>,
+    tell: mpsc::Sender<Written>,
+}
+
+impl CommandControl for FakeCommand {
+    fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()> {
+        async move {
+            let bytes = format!("{rows}x{cols}\n").into();
+            let _ = self.tell.send(Written { stream: Output::Stdout, bytes }).await;
+            Ok(())
+        }
+        .boxed_local()
+    }
+
+    fn exit_code(&self) -> EngineFuture<'_, Option<i64>> {
+        async move { Ok(self.code.get()) }.boxed_local()
     }
 }

@@ -13,8 +13,10 @@ use shef_common::{
 };
 use tokio::sync::mpsc;
 
-use super::super::{Api, streams::StreamClient};
-use crate::membership::Standing;
+use super::super::{
+    Api,
+    streams::{StreamClient, away},
+};
 
 /// How many lines of one replica may wait to be merged.
 pub const WAITING_LINES: usize = 128;
@@ -157,16 +159,5 @@ impl Reader {
                 return Ended::Broken("its agent sent a record beyond all bounds".to_owned());
             }
         }
-    }
-}
-
-/// Why a host that is so is not asked; `None`: it is.
-const fn away(standing: Standing) -> Option<&'static str> {
-    match standing {
-        Standing::Ready | Standing::Suspect => None,
-        Standing::Awaited => Some("the host has not been heard of yet"),
-        Standing::AgentDown => Some("the host's agent does not run"),
-        Standing::EngineDown => Some("the host's engine does not answer"),
-        Standing::Down => Some("the host is down"),
     }
 }

@@ -1,0 +1,158 @@
+//! `GET /v1/replicas/{id}/exec?cmd=&tty=&user=&workdir=`: a command in a replica, over a WebSocket.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use shef_common::{
+    exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS, STDERR, STDIN, STDOUT},
+    ids::ReplicaId,
+    logs::Output,
+    problem::Code,
+};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use super::assignments::problem;
+use crate::console::{Command, CommandControl, Consoles};
+
+/// The most commands that run at once; a connection each, of the server's 256.
+const MAX_COMMANDS: usize = 32;
+/// How often and how far apart the engine is asked for the code of a command whose output has ended.
+const CODE_TRIES: (u32, Duration) = (50, Duration::from_millis(20));
+/// How long the engine may take to begin a command.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The bound on commands that run.
+pub struct CommandSlots(Arc<Semaphore>);
+
+impl CommandSlots {
+    /// With all places free.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_COMMANDS)))
+    }
+}
+
+/// 101; whatever is wrong is said in the last frame, as the other side reads no body of a refusal.
+pub async fn get(
+    request: HttpRequest,
+    payload: web::Payload,
+    replica: web::Path<String>,
+    consoles: web::Data<Consoles>,
+    slots: web::Data<CommandSlots>,
+) -> HttpResponse {
+    let (answer, mut session, messages) = match actix_ws::handle(&request, payload) {
+        Ok(upgraded) => upgraded,
+        Err(error) => return problem(Code::InvalidParameter, format!("this is a WebSocket: {error}")),
+    };
+    let messages = messages.aggregate_continuations().max_continuation_size(MAX_FRAME_BYTES + 1);
+    let query = request.query_string().to_owned();
+    let slot = slots.0.clone().try_acquire_owned().ok();
+    actix::spawn(async move {
+        let ended = match begin(&query, &replica, &consoles, slot.as_ref()).await {
+            Ok(command) => converse(command, session.clone(), messages).await,
+            Err(why) => Some(Control::Error(why)),
+        };
+        // Whoever has gone needs no telling.
+        if let Some(ended) = ended {
+            let _ = session.text(serde_json::to_string(&ended).unwrap_or_default()).await;
+        }
+        let _ = session.close(None).await;
+        drop(slot);
+    });
+    answer
+}
+
+async fn begin(query: &str, replica: &str, consoles: &Consoles, slot: Option<&OwnedSemaphorePermit>) -> Result<Command, String> {
+    if slot.is_none() {
+        return Err(format!("{MAX_COMMANDS} commands run on this host already; try again later"));
+    }
+    let replica = ReplicaId::parse(replica).map_err(|error| error.to_string())?;
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query);
+    let order = ExecOrder::read(pairs.map_err(|error| format!("the query cannot be read: {error}"))?.into_inner())?;
+    let container = consoles.find_running(&replica).await.map_err(|hidden| hidden.why)?;
+    match tokio::time::timeout(START_LIMIT, consoles.console().exec(&container.id, &order)).await {
+        Ok(command) => command.map_err(|error| error.reason()),
+        Err(_) => Err(format!("the engine has not begun the command within {} s", START_LIMIT.as_secs())),
+    }
+}
+
+/// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone.
+async fn converse(command: Command, mut session: Session, messages: AggregatedMessageStream) -> Option<Control> {
+    let Command { mut output, mut input, control } = command;
+    let mut pinging = session.clone();
+    let down = async {
+        while let Some(part) = output.next().await {
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => return Some(Control::Error(error.reason())),
+            };
+            let stream = match part.stream {
+                Output::Stdout => STDOUT,
+                Output::Stderr => STDERR,
+            };
+            let mut bytes = part.bytes;
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(MAX_FRAME_BYTES - 1));
+                if session.binary(framed(stream, &piece)).await.is_err() {
+                    return None;
+                }
+            }
+        }
+        Some(ended(control.as_ref()).await)
+    };
+    let pings = async {
+        while pinging.ping(b"").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(PING_MS)).await;
+        }
+    };
+    tokio::select! {
+        ended = down => ended,
+        () = listen(messages, &mut input, control.as_ref()) => None,
+        () = pings => None,
+    }
+}
+
+fn framed(stream: u8, bytes: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(bytes.len() + 1);
+    frame.put_u8(stream);
+    frame.extend_from_slice(bytes);
+    frame.freeze()
+}
+
+/// Hands on what comes in, until the other side has gone or was silent for too long.
+async fn listen(mut messages: AggregatedMessageStream, input: &mut (impl AsyncWrite + Unpin), control: &dyn CommandControl) {
+    let limit = Duration::from_millis(SILENCE_MS);
+    while let Ok(Some(Ok(message))) = tokio::time::timeout(limit, messages.recv()).await {
+        match message {
+            // A command that reads no more is no reason to stop listening to it.
+            AggregatedMessage::Binary(bytes) if bytes.as_ref() == [STDIN] => drop(input.shutdown().await),
+            AggregatedMessage::Binary(bytes) if bytes.first() == Some(&STDIN) => {
+                drop(input.write_all(&bytes[1..]).await);
+                drop(input.flush().await);
+            }
+            AggregatedMessage::Text(text) => match serde_json::from_str(&text) {
+                Ok(Control::Resize { rows, cols }) => drop(control.resize(rows, cols).await),
+                Ok(Control::ExitCode(_) | Control::Error(_)) | Err(_) => return,
+            },
+            AggregatedMessage::Ping(_) | AggregatedMessage::Pong(_) => {}
+            AggregatedMessage::Binary(_) | AggregatedMessage::Close(_) => return,
+        }
+    }
+}
+
+/// How the command ended; the engine may know a moment after the output's end.
+async fn ended(control: &dyn CommandControl) -> Control {
+    for _ in 0..CODE_TRIES.0 {
+        match control.exit_code().await {
+            Ok(Some(code)) => return Control::ExitCode(code),
+            Ok(None) => tokio::time::sleep(CODE_TRIES.1).await,
+            Err(error) => return Control::Error(error.reason()),
+        }
+    }
+    Control::Error("the command's output has ended, and it has not".to_owned())
+}

@@ -1,0 +1,202 @@
+//! `shef exec`: a command inside of a replica, with this terminal if it is one.
+
+use std::{
+    io::{IsTerminal as _, Read as _, Stdin, Write as _, stdin},
+    process::ExitCode,
+    time::Duration,
+};
+
+use awc::ws::{Frame, Message};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use shef_common::exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{backup::address, on_system};
+use crate::Failure;
+
+/// How long the master may take to answer.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// The most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Arguments of `shef exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A service (the first of its replicas that runs), or one replica as SERVICE/REPLICA
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    /// Give the command a terminal, and hand it every key
+    #[arg(short, long)]
+    tty: bool,
+    /// Run it as this user, by name or number [default: the container's own]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Run it in this directory [default: the container's own]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
+    #[arg(long, value_name = "URL")]
+    api: Option<String>,
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    cmd: Vec<String>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let api = address(self.api.as_deref(), &std::env::vars().collect());
+        let order = ExecOrder { cmd: self.cmd, tty: self.tty, user: self.user, workdir: self.workdir };
+        let code = on_system(run(&api, &self.service, &order))?;
+        // What does not fit into a byte has failed all the same.
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    }
+}
+
+async fn run(api: &str, target: &str, order: &ExecOrder) -> Result<i64, Failure> {
+    let client = awc::Client::builder().disable_redirects().disable_timeout().finish();
+    let (service, replica) = match target.split_once('/') {
+        Some((service, replica)) => (service, replica.to_owned()),
+        None => (target, running(&client, api, target).await?),
+    };
+    let url = format!("{api}/v1/services/{}/replicas/{}/exec?{}", escaped(service), escaped(&replica), order.to_query());
+    let connected = tokio::time::timeout(CONNECT_LIMIT, client.ws(&url).connect()).await;
+    let connected =
+        connected.map_err(|_| Failure::new(format!("{api} has not answered within {} s", CONNECT_LIMIT.as_secs())))?;
+    let Ok((_, socket)) = connected else {
+        // A refusal of a WebSocket has no body: the same as a plain request has.
+        let refusal = call(&client, &url).await;
+        return Err(refusal.err().unwrap_or_else(|| Failure::new(format!("{api} does not take the command"))));
+    };
+    let _raw = if order.tty { Raw::on(stdin()) } else { None };
+    let (sink, frames) = socket.split();
+    tokio::select! {
+        code = show(frames) => code,
+        why = send(sink, order.tty) => Err(why),
+    }
+}
+
+/// The first replica of `service` that runs.
+async fn running(client: &awc::Client, api: &str, service: &str) -> Result<String, Failure> {
+    let view = call(client, &format!("{api}/v1/services/{}", escaped(service))).await?;
+    let mut replicas = view["replica_states"].as_array().into_iter().flatten();
+    let found = replicas.find(|replica| replica["state"] == "running" && replica["want"] == "run" && replica["host"] == "ready");
+    let id = found.and_then(|replica| replica["id"].as_str()).map(str::to_owned);
+    id.ok_or_else(|| Failure::new(format!("no replica of service {service} runs now")))
+}
+
+async fn call(client: &awc::Client, url: &str) -> Result<serde_json::Value, Failure> {
+    let sent = tokio::time::timeout(CONNECT_LIMIT, client.get(url).send()).await;
+    let sent = sent.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CONNECT_LIMIT.as_secs())))?;
+    let mut answer = sent.map_err(|error| Failure::new(format!("{url} does not answer: {error}; say --api URL")))?;
+    let body = answer.body().limit(MAX_ANSWER_BYTES).await.unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    if answer.status().is_success() {
+        return Ok(value);
+    }
+    Err(Failure::new(value["detail"].as_str().map_or_else(|| format!("{url} answered {}", answer.status()), str::to_owned)))
+}
+
+/// Prints what the command writes, until it has ended.
+async fn show<E: std::fmt::Display>(mut frames: impl Stream<Item = Result<Frame, E>> + Unpin) -> Result<i64, Failure> {
+    while let Some(frame) = frames.next().await {
+        match frame.map_err(|error| Failure::new(format!("the connection broke: {error}")))? {
+            Frame::Binary(bytes) => {
+                let written = match bytes.split_first() {
+                    Some((&STDOUT, text)) => std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush()),
+                    Some((&STDERR, text)) => std::io::stderr().write_all(text),
+                    Some(_) | None => Ok(()),
+                };
+                written.map_err(|error| Failure::because("cannot write", &error))?;
+            }
+            Frame::Text(text) => match serde_json::from_slice(&text) {
+                Ok(Control::ExitCode(code)) => return Ok(code),
+                Ok(Control::Error(why)) => return Err(Failure::new(why)),
+                Ok(Control::Resize { .. }) | Err(_) => {}
+            },
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Continuation(_) => {}
+            Frame::Close(_) => break,
+        }
+    }
+    Err(Failure::new("the connection was closed before the command ended"))
+}
+
+/// Sends what is typed and the terminal's size, for as long as that is possible.
+async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Unpin, tty: bool) -> Failure {
+    let mut typed = read_stdin();
+    let mut ended = false;
+    let Ok(mut resized) = signal(SignalKind::window_change()) else { return Failure::new("cannot listen for signals") };
+    let mut size = if tty { window() } else { None };
+    loop {
+        let message = match size.take() {
+            Some(size) => size,
+            None => tokio::select! {
+                part = typed.recv(), if !ended => {
+                    let part = part.unwrap_or_default();
+                    // An empty frame is the input's end.
+                    ended = part.is_empty();
+                    Message::Binary([&[STDIN], &part[..]].concat().into())
+                }
+                _ = resized.recv(), if tty => {
+                    size = window();
+                    continue;
+                }
+                () = tokio::time::sleep(Duration::from_millis(PING_MS)) => Message::Ping(bytes::Bytes::new()),
+            },
+        };
+        if let Err(error) = sink.send(message).await {
+            return Failure::new(format!("the connection broke: {error}"));
+        }
+    }
+}
+
+/// What is typed, read by a thread of its own: reading a terminal cannot be called off.
+fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel(4);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; MAX_FRAME_BYTES - 1];
+        while let Ok(length @ 1..) = stdin().lock().read(&mut buffer) {
+            if tell.blocking_send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+/// The terminal's size, as the command is told it.
+fn window() -> Option<Message> {
+    let size = tcgetwinsize(stdin()).ok()?;
+    let control = Control::Resize { rows: size.ws_row, cols: size.ws_col };
+    Some(Message::Text(serde_json::to_string(&control).ok()?.into()))
+}
+
+/// The terminal without its own treatment of keys, until this is dropped.
+struct Raw {
+    stdin: Stdin,
+    before: Termios,
+}
+
+impl Raw {
+    /// `None`: it is no terminal.
+    fn on(stdin: Stdin) -> Option<Self> {
+        if !stdin.is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(&stdin).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&stdin, OptionalActions::Flush, &raw).ok()?;
+        Some(Self { stdin, before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // If this fails there is nobody left to tell.
+        _ = tcsetattr(&self.stdin, OptionalActions::Flush, &self.before);
+    }
+}

@@ -1,0 +1,172 @@
+//! Commands inside of replicas, over WebSockets: from the user to the master,
+//! and from the master to the agent, frame by frame the same.
+//!
+//! A binary frame is a byte that says which stream, and what was written to it.
+//! A text frame is a [`Control`]. An empty frame of [`STDIN`] is the input's end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ReplicaId;
+
+/// The first byte of input.
+pub const STDIN: u8 = 0;
+/// The first byte of what the command writes to its standard output.
+pub const STDOUT: u8 = 1;
+/// The first byte of what the command writes to its standard error.
+pub const STDERR: u8 = 2;
+/// The most bytes of one frame.
+pub const MAX_FRAME_BYTES: usize = 60 * 1024;
+/// How often each side sends a ping, in milliseconds.
+pub const PING_MS: u64 = 10_000;
+/// Who has said nothing for this long has gone, in milliseconds.
+pub const SILENCE_MS: u64 = 45_000;
+/// The most parts of a command, and the most bytes of all of them.
+pub const MAX_COMMAND: (usize, usize) = (64, 4_096);
+
+/// The path of a replica's commands on its agent: `GET`, a WebSocket.
+#[must_use]
+pub fn path(replica: &ReplicaId) -> String {
+    format!("/v1/replicas/{replica}/exec")
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOrder {
+    /// The command and its arguments.
+    pub cmd: Vec<String>,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+    /// As whom; `None`: as the container's own user.
+    pub user: Option<String>,
+    /// Where; `None`: in the container's own directory.
+    pub workdir: Option<String>,
+}
+
+impl ExecOrder {
+    /// From the pairs of a query: `cmd` (repeated), `tty`, `user`, `workdir`.
+    ///
+    /// # Errors
+    /// In words: which parameter must be what.
+    pub fn read(pairs: Vec<(String, String)>) -> Result<Self, String> {
+        let mut order = Self::default();
+        for (name, value) in pairs {
+            if value.contains('\0') {
+                return Err(format!("{name:?} must not hold a zero byte"));
+            }
+            match name.as_str() {
+                "cmd" => order.cmd.push(value),
+                "tty" => order.tty = crate::logs::flag("tty", &value)?,
+                "user" => order.user = Some(bounded("user", value, 256)?),
+                "workdir" if value.starts_with('/') => order.workdir = Some(bounded("workdir", value, 4_096)?),
+                "workdir" => return Err(format!("workdir must be an absolute path, but is {:?}", cut(&value))),
+                other => {
+                    return Err(format!("{:?} is not a parameter of this call; it takes: cmd, tty, user, workdir", cut(other)));
+                }
+            }
+        }
+        let (most, bytes) = MAX_COMMAND;
+        let length: usize = order.cmd.iter().map(String::len).sum();
+        if order.cmd.first().is_none_or(String::is_empty) || order.cmd.len() > most || length > bytes {
+            return Err(format!(
+                "cmd must be given, once for the command and once for each argument: at most {most}, {bytes} bytes"
+            ));
+        }
+        Ok(order)
+    }
+
+    /// As a query string, without the question mark.
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        let cmd = self.cmd.iter().map(|part| ("cmd", part.as_str()));
+        let user = self.user.iter().map(|user| ("user", user.as_str()));
+        let workdir = self.workdir.iter().map(|workdir| ("workdir", workdir.as_str()));
+        let tty = [("tty", if self.tty { "true" } else { "false" })];
+        let pairs = tty.into_iter().chain(cmd).chain(user).chain(workdir);
+        pairs.map(|(name, value)| format!("{name}={}", escaped(value))).collect::<Vec<_>>().join("&")
+    }
+}
+
+fn bounded(name: &str, value: String, most: usize) -> Result<String, String> {
+    let fits = !value.is_empty() && value.len() <= most;
+    if fits { Ok(value) } else { Err(format!("{name} must be 1 to {most} bytes, but is {}", value.len())) }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// Fit for a part of a path or of a query.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'~' | b':');
+    text.bytes().map(|c| if plain(c) { char::from(c).to_string() } else { format!("%{c:02X}") }).collect()
+}
+
+/// What text frames say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// To the command: its terminal has another size.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Characters in a line.
+        cols: u16,
+    },
+    /// From the command, the last frame: it has ended so.
+    ExitCode(i64),
+    /// From the command, the last frame: it could not be run, or not be seen to its end.
+    Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        let plain = |text: &str| {
+            let (mut out, mut rest) = (Vec::new(), text.bytes());
+            while let Some(c) = rest.next() {
+                let hex = |rest: &mut std::str::Bytes<'_>| char::from(rest.next().unwrap()).to_digit(16).unwrap() as u8;
+                out.push(if c == b'%' { hex(&mut rest) * 16 + hex(&mut rest) } else { c });
+            }
+            String::from_utf8(out).unwrap()
+        };
+        query.split('&').map(|pair| pair.split_once('=').map(|(name, value)| (plain(name), plain(value))).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_order_survives_its_way_over_the_wire() {
+        let order = ExecOrder {
+            cmd: vec!["sh".to_owned(), "-c".to_owned(), "echo \"a&b=%\" ; é".to_owned(), String::new()],
+            tty: true,
+            user: Some("1000:1000".to_owned()),
+            workdir: Some("/tmp".to_owned()),
+        };
+        assert_eq!(ExecOrder::read(pairs(&order.to_query())), Ok(order));
+    }
+
+    #[test]
+    fn wrong_orders_are_refused_by_name() {
+        for (query, word) in [
+            ("tty=true", "cmd"),
+            ("cmd=", "cmd"),
+            ("cmd=a&tty=2", "tty"),
+            ("cmd=a&workdir=b", "workdir"),
+            ("cmd=a&env=b", "env"),
+            ("cmd=a%00", "zero"),
+        ] {
+            let refused = ExecOrder::read(pairs(query)).unwrap_err();
+            assert!(refused.contains(word), "{query}: {refused}");
+        }
+        assert!(ExecOrder::read(vec![("cmd".to_owned(), "a".to_owned()); 65]).is_err());
+    }
+
+    #[test]
+    fn controls_read_as_documented() {
+        let text = |control: Control| serde_json::to_string(&control).unwrap();
+        assert_eq!(text(Control::Resize { rows: 24, cols: 80 }), r#"{"resize":{"rows":24,"cols":80}}"#);
+        assert_eq!(text(Control::ExitCode(3)), r#"{"exit_code":3}"#);
+        assert_eq!(text(Control::Error("no".to_owned())), r#"{"error":"no"}"#);
+    }
+}

@@ -1,0 +1,109 @@
+//! Commands in replicas and what replicas use, over a real master and real agents on fake engines.
+
+use awc::ws::{Frame, Message};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use shef_agent::engine::fake::FakeEngineOptions;
+use shef_integration_tests::cluster::{Cluster, PATIENCE};
+
+async fn cluster() -> (Cluster, String) {
+    let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
+    let body = json!({ "name": "web", "replicas": 2, "image": "app" });
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=30s", body).await.body["converged"], true);
+    let view = cluster.api.get("/v1/services/web").await.body;
+    let on_h0 = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["node"] == "h0").unwrap();
+    let id = on_h0["id"].as_str().unwrap().to_owned();
+    (cluster, id)
+}
+
+/// Runs a command and writes `input` while it reads what comes: by stream, and the last frame.
+async fn exec(cluster: &Cluster, replica: &str, query: &str, input: Vec<Message>) -> (Vec<u8>, Vec<u8>, Value) {
+    let url = format!("{}/v1/services/web/replicas/{replica}/exec?{query}", cluster.api.url);
+    let (_, socket) = awc::Client::new().ws(&url).connect().await.expect("a WebSocket");
+    let (mut sink, mut frames) = socket.split();
+    let write = async move {
+        for message in input {
+            sink.send(message).await.unwrap();
+        }
+        // Whoever hangs up is no longer told anything.
+        std::future::pending::<()>().await;
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let read = async {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, frames.next()).await.expect("it goes on").expect("it says how it ended");
+            match frame.unwrap() {
+                Frame::Binary(bytes) if bytes[0] == 1 => out.extend_from_slice(&bytes[1..]),
+                Frame::Binary(bytes) => err.extend_from_slice(&bytes[1..]),
+                Frame::Text(text) => return serde_json::from_slice(&text).unwrap(),
+                Frame::Ping(_) | Frame::Pong(_) | Frame::Continuation(_) | Frame::Close(_) => {}
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = read => ended,
+        () = write => unreachable!("it waits for ever"),
+    };
+    (out, err, ended)
+}
+
+fn binary(bytes: &[u8]) -> Message {
+    Message::Binary(bytes.to_vec().into())
+}
+
+#[actix_rt::test]
+async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_apart_and_its_code() {
+    let (cluster, replica) = cluster().await;
+    let (out, err, ended) = exec(&cluster, &replica, "cmd=say&cmd=a%20b", vec![]).await;
+    assert_eq!((out, err, ended), (vec![], b"say a b\n".to_vec(), json!({ "exit_code": 0 })));
+    assert_eq!(exec(&cluster, &replica, "cmd=exit&cmd=3", vec![]).await.2, json!({ "exit_code": 3 }));
+    // More than any buffer on the way, both ways at once.
+    let part = [&[0][..], &vec![b'x'; 50_000]].concat();
+    let mut input = vec![Message::Text(json!({ "resize": { "rows": 24, "cols": 80 } }).to_string().into())];
+    input.extend((0..40).map(|_| binary(&part)));
+    input.push(binary(&[0]));
+    let (out, _, ended) = exec(&cluster, &replica, "cmd=cat&tty=true", input).await;
+    assert_eq!((ended, out.len()), (json!({ "exit_code": 0 }), 6 + 40 * 50_000));
+    assert!(out.starts_with(b"24x80\n"));
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_cannot_be_run_is_refused_before_the_upgrade_or_said_in_the_last_frame() {
+    let (mut cluster, replica) = cluster().await;
+    for (path, status, code) in [
+        (format!("web/replicas/{replica}/exec"), 400, "invalid_parameter"),
+        (format!("web/replicas/{replica}/exec?cmd=a&tty=maybe"), 400, "invalid_parameter"),
+        (format!("web/replicas/{replica}/exec?cmd=a"), 400, "invalid_parameter"),
+        ("web/replicas/web-999999/exec?cmd=a".to_owned(), 404, "replica_not_found"),
+        (format!("none/replicas/{replica}/exec?cmd=a"), 404, "service_not_found"),
+    ] {
+        let answer = cluster.api.get(&format!("/v1/services/{path}")).await;
+        assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{path}: {answer:?}");
+    }
+    // The agents' order is h0, h1.
+    cluster.agents.remove(0).stop().await;
+    cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "agent_down").await;
+    let answer = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/exec?cmd=a")).await;
+    assert_eq!((answer.status, &answer.body["code"]), (409, &json!("replica_unreachable")), "{answer:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_a_service_uses_is_the_sum_of_its_replicas_and_missing_hosts_are_named() {
+    let (mut cluster, replica) = cluster().await;
+    let all = cluster.api.get("/v1/services/web/stats").await.body;
+    assert_eq!((all["replicas"].as_array().unwrap().len(), &all["missing"]), (2, &json!([])), "{all}");
+    assert_eq!((&all["total"]["cpu_percent"], &all["total"]["memory_bytes"]), (&json!(200.0), &json!(2 << 20)), "{all}");
+    let one = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/stats")).await.body;
+    assert_eq!((&one["host"], &one["cpu_percent"], &one["block_write_bytes"]), (&json!("h0"), &json!(100.0), &json!(4_000)));
+    cluster.agents.remove(0).stop().await;
+    cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "agent_down").await;
+    let rest = cluster.api.get("/v1/services/web/stats").await.body;
+    let why = "the host's agent does not run";
+    assert_eq!(rest["missing"], json!([{ "replica": replica, "host": "h0", "why": why }]));
+    assert_eq!((rest["replicas"].as_array().unwrap().len(), &rest["total"]["pids"]), (1, &json!(3)));
+    let answer = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/stats")).await;
+    assert_eq!((answer.status, &answer.body["code"]), (409, &json!("replica_unreachable")));
+    cluster.stop().await;
+}

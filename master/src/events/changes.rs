@@ -1,0 +1,256 @@
+//! What the difference between two views says happened. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use shef_common::{
+    ids::{Generation, NodeName, ReplicaId, ServiceName},
+    status::{Health, ReplicaState},
+};
+
+use crate::{
+    runner::NodeView,
+    service::{ReplicaView, ServiceState, ServiceView},
+};
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// A service is there that was not.
+    ServiceCreated,
+    /// Its user changed a service.
+    ServiceUpdated,
+    /// A service is `pending`, `running` or `deleting` now.
+    ServiceState,
+    /// Nothing is left of a service.
+    ServiceDeleted,
+    /// A replica has been given a host.
+    ReplicaAssigned,
+    /// A replica is in another state or health, or was started anew.
+    ReplicaState,
+    /// A replica is to be stopped and removed.
+    ReplicaRemoving,
+    /// A replica is gone.
+    ReplicaGone,
+    /// A rollout has begun.
+    RolloutStarted,
+    /// A rollout goes on, waits, is paused or rolls back.
+    RolloutState,
+    /// A rollout, or its rollback, is through.
+    RolloutEnded,
+    /// A host is there that was not.
+    HostJoined,
+    /// A host is in another state.
+    HostState,
+    /// An operator wants something else of a host.
+    HostIntent,
+    /// A host is no member any more.
+    HostForgotten,
+}
+
+impl Word {
+    /// As it stands in an event.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceCreated => "service_created",
+            Self::ServiceUpdated => "service_updated",
+            Self::ServiceState => "service_state",
+            Self::ServiceDeleted => "service_deleted",
+            Self::ReplicaAssigned => "replica_assigned",
+            Self::ReplicaState => "replica_state",
+            Self::ReplicaRemoving => "replica_removing",
+            Self::ReplicaGone => "replica_gone",
+            Self::RolloutStarted => "rollout_started",
+            Self::RolloutState => "rollout_state",
+            Self::RolloutEnded => "rollout_ended",
+            Self::HostJoined => "host_joined",
+            Self::HostState => "host_state",
+            Self::HostIntent => "host_intent",
+            Self::HostForgotten => "host_forgotten",
+        }
+    }
+}
+
+/// What something happened to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    /// The service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// The replica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
+    /// The host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<NodeName>,
+}
+
+impl Subject {
+    /// A service as a whole.
+    #[must_use]
+    pub fn of_service(service: &ServiceName) -> Self {
+        Self { service: Some(service.clone()), ..Self::default() }
+    }
+
+    /// A host.
+    #[must_use]
+    pub fn of_host(host: &NodeName) -> Self {
+        Self { host: Some(host.clone()), ..Self::default() }
+    }
+}
+
+/// What happened to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What kind of thing.
+    pub event: Word,
+    /// To what.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Which state it is in now, by the view's word for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// A replica's health, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Which generation it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    /// Why, or what it waits for, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
+}
+
+impl Change {
+    /// With nothing to tell but what it is.
+    #[must_use]
+    pub const fn new(event: Word, subject: Subject) -> Self {
+        Self { event, subject, state: None, health: None, generation: None, words: None }
+    }
+
+    fn in_state(mut self, state: &impl Serialize) -> Self {
+        self.state = word_of(state);
+        self
+    }
+
+    const fn of_generation(mut self, generation: Generation) -> Self {
+        self.generation = Some(generation);
+        self
+    }
+
+    fn because(mut self, words: Option<&String>) -> Self {
+        self.words = words.cloned();
+        self
+    }
+}
+
+/// A state's own word, as it stands in views.
+fn word_of(state: &impl Serialize) -> Option<String> {
+    serde_json::to_value(state).ok()?.as_str().map(str::to_owned)
+}
+
+/// What happened to a service between `old` and `new`; `None`: it is not there.
+#[must_use]
+pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let Some(name) = new.or(old).map(|view| view.spec.name.clone()) else { return changes };
+    let of = |word| Change::new(word, Subject::of_service(&name));
+    match (old, new) {
+        (None, Some(new)) => changes.push(of(Word::ServiceCreated).of_generation(new.generation)),
+        (Some(old), Some(new)) if old.spec != new.spec => {
+            changes.push(of(Word::ServiceUpdated).of_generation(new.generation));
+        }
+        (Some(_), Some(_) | None) | (None, None) => {}
+    }
+    if let Some(new) = new {
+        rollout_changes(&of, old, new, &mut changes);
+    }
+    replica_changes(
+        &name,
+        old.map_or(&[], |view| &view.replica_states),
+        new.map_or(&[], |view| &view.replica_states),
+        &mut changes,
+    );
+    let old_state = old.map_or(ServiceState::Pending, |view| view.state);
+    match new {
+        Some(new) if new.state != old_state => {
+            changes.push(of(Word::ServiceState).in_state(&new.state).because(new.failing.as_ref()));
+        }
+        Some(_) => {}
+        None => changes.push(of(Word::ServiceDeleted)),
+    }
+    changes
+}
+
+fn rollout_changes(of: &impl Fn(Word) -> Change, old: Option<&ServiceView>, new: &ServiceView, changes: &mut Vec<Change>) {
+    let before = old.and_then(|view| view.rollout.as_ref());
+    match (before, &new.rollout) {
+        (None, Some(now)) => {
+            changes.push(of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+        }
+        (Some(before), Some(now)) if before.started != now.started || before.to != now.to && before.state == now.state => {
+            changes.push(of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+        }
+        (Some(before), Some(now)) if before.state != now.state => {
+            changes.push(of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+        }
+        (Some(before), None) => {
+            let ended = new.last_rollout.as_ref();
+            let why = ended.and_then(|ended| ended.rolled_back.as_ref());
+            let generation = ended.map_or(before.to, |ended| ended.generation);
+            changes.push(of(Word::RolloutEnded).of_generation(generation).because(why));
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
+fn replica_changes(service: &ServiceName, old: &[ReplicaView], new: &[ReplicaView], changes: &mut Vec<Change>) {
+    let of = |word, replica: &ReplicaView| {
+        let subject =
+            Subject { service: Some(service.clone()), replica: Some(replica.id.clone()), host: Some(replica.node.clone()) };
+        Change::new(word, subject).of_generation(replica.generation)
+    };
+    // Most views differ in one replica and keep the order of all.
+    let same = old.iter().zip(new).take_while(|(old, new)| old.id == new.id).count();
+    let by_id: BTreeMap<_, _> = old[same..].iter().map(|replica| (&replica.id, replica)).collect();
+    for (nth, replica) in new.iter().enumerate() {
+        let before = if nth < same { Some(&old[nth]) } else { by_id.get(&replica.id).copied() };
+        if before.is_none() {
+            changes.push(of(Word::ReplicaAssigned, replica));
+        }
+        let looks = |replica: &ReplicaView| (replica.state, replica.health, replica.restarts);
+        let as_new = (ReplicaState::Assigned, Health::Healthy, 0);
+        if looks(replica) != before.map_or(as_new, looks) {
+            let health = (replica.state == ReplicaState::Running).then_some(replica.health);
+            let change = of(Word::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());
+            changes.push(Change { health, ..change });
+        }
+        if before.is_some_and(|before| before.want != replica.want) {
+            changes.push(of(Word::ReplicaRemoving, replica));
+        }
+    }
+    let still: std::collections::BTreeSet<_> = new[same.min(new.len())..].iter().map(|replica| &replica.id).collect();
+    changes
+        .extend(old[same..].iter().filter(|replica| !still.contains(&replica.id)).map(|replica| of(Word::ReplicaGone, replica)));
+}
+
+/// What happened to a host between `old` and `new`; `None`: it is not there.
+#[must_use]
+pub fn host_changes(old: Option<&NodeView>, new: Option<&NodeView>) -> Vec<Change> {
+    let Some(name) = new.or(old).map(|view| &view.name) else { return Vec::new() };
+    let of = |word| Change::new(word, Subject::of_host(name));
+    let Some(new) = new else { return vec![of(Word::HostForgotten)] };
+    let mut changes = Vec::new();
+    if old.is_none() {
+        changes.push(of(Word::HostJoined).in_state(&new.state));
+    }
+    if old.is_some_and(|old| old.state != new.state) {
+        changes.push(of(Word::HostState).in_state(&new.state).because(new.why.as_ref()));
+    }
+    if old.is_some_and(|old| old.intent != new.intent) {
+        changes.push(of(Word::HostIntent).in_state(&new.intent.intent));
+    }
+    changes
+}

@@ -1,0 +1,148 @@
+//! `GET /v1/services/{name}/stats` and `…/replicas/{id}/stats`: what replicas use, asked of their hosts now.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use shef_common::{
+    client::HostClient,
+    ids::{NodeName, ReplicaId, ServiceName},
+    problem::{Code, Problem},
+    usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
+};
+
+use super::{Api, ApiError, Place, params, streams::away};
+
+/// How many hosts are asked at once.
+const HOSTS_AT_ONCE: usize = 32;
+/// How long a host may take; its engine measures for half a second.
+const HOST_LIMIT: Duration = Duration::from_secs(10);
+
+type Answer = Result<HttpResponse, ApiError>;
+
+/// What a service uses.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceUsage {
+    /// Which service.
+    pub service: ServiceName,
+    /// All that is known together.
+    pub total: Usage,
+    /// By replica.
+    pub replicas: Vec<ReplicaUse>,
+    /// What is not known, and why.
+    pub missing: Vec<Missing>,
+}
+
+/// What a replica uses.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReplicaUse {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Its host.
+    pub host: NodeName,
+    /// What it uses.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// A replica whose use is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Its host.
+    pub host: NodeName,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// `GET /v1/services/{name}/stats`
+pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
+    let _place = Place::take(&api)?;
+    params::query(&request, &[])?;
+    let name: ServiceName = params::name(&request)?;
+    Ok(HttpResponse::Ok().json(measure(&api, &client, name, None).await?))
+}
+
+/// `GET /v1/services/{name}/replicas/{id}/stats`
+pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
+    let _place = Place::take(&api)?;
+    params::query(&request, &[])?;
+    let name: ServiceName = params::name(&request)?;
+    let mut usage = measure(&api, &client, name, Some(params::replica(&request)?)).await?;
+    match (usage.replicas.pop(), usage.missing.pop()) {
+        (Some(usage), _) => Ok(HttpResponse::Ok().json(usage)),
+        (None, Some(missing)) => Err(Problem::new(Code::ReplicaUnreachable, missing.why).into()),
+        (None, None) => Err(Problem::new(Code::Internal, "nothing is known of the replica").into()),
+    }
+}
+
+async fn measure(api: &Api, client: &HostClient, name: ServiceName, only: Option<ReplicaId>) -> Result<ServiceUsage, ApiError> {
+    let view =
+        api.view.service(&name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+    let mut by_host: BTreeMap<NodeName, Vec<ReplicaId>> = BTreeMap::new();
+    for replica in view.replica_states.iter().filter(|replica| only.as_ref().is_none_or(|only| *only == replica.id)) {
+        by_host.entry(replica.node.clone()).or_default().push(replica.id.clone());
+    }
+    if let Some(id) = only.filter(|_| by_host.is_empty()) {
+        return Err(Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")).into());
+    }
+    // A host is asked for as many as it answers at once.
+    let calls = by_host
+        .into_iter()
+        .flat_map(|(host, replicas)| replicas.chunks(MAX_REPLICAS).map(|part| (host.clone(), part.to_vec())).collect::<Vec<_>>());
+    let answers: Vec<_> = stream::iter(calls)
+        .map(|(host, replicas)| ask(api, client, host, replicas))
+        .buffer_unordered(HOSTS_AT_ONCE)
+        .collect()
+        .await;
+    let mut usage = ServiceUsage { service: name, total: Usage::default(), replicas: Vec::new(), missing: Vec::new() };
+    for (host, replica, known) in answers.into_iter().flatten() {
+        match known {
+            Ok(known) => {
+                usage.total.add(&known);
+                usage.replicas.push(ReplicaUse { replica, host, usage: known });
+            }
+            Err(why) => usage.missing.push(Missing { replica, host, why }),
+        }
+    }
+    usage.replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
+    usage.missing.sort_by(|a, b| a.replica.cmp(&b.replica));
+    Ok(usage)
+}
+
+type Known = (NodeName, ReplicaId, Result<Usage, String>);
+
+async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<ReplicaId>) -> Vec<Known> {
+    let shown = api.view.host(&host);
+    let reached = match &shown {
+        Some(shown) => {
+            away(shown.view.state).map_or(Ok(format!("{}{USAGE_PATH}", shown.view.host.agent_url)), |why| Err(why.to_owned()))
+        }
+        None => Err("the host is no member of the cluster".to_owned()),
+    };
+    let answer = match reached {
+        Ok(url) => {
+            let query = UsageQuery { replicas: replicas.clone() };
+            client.post::<_, Usages>(&url, &query, HOST_LIMIT).await.map_err(|error| error.to_string())
+        }
+        Err(why) => Err(why),
+    };
+    match answer {
+        Ok(told) => {
+            let mut told: BTreeMap<_, _> =
+                told.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
+            let known = |replica: ReplicaId| {
+                let known = match told.remove(&replica) {
+                    Some((Some(usage), _)) => Ok(usage),
+                    Some((None, why)) => Err(why.unwrap_or_else(|| "its agent gave no reason".to_owned())),
+                    None => Err("its agent told nothing of it".to_owned()),
+                };
+                (host.clone(), replica, known)
+            };
+            replicas.into_iter().map(known).collect()
+        }
+        Err(why) => replicas.into_iter().map(|replica| (host.clone(), replica, Err(why.clone()))).collect(),
+    }
+}
