@@ -127,7 +127,9 @@ mod tests {
         let plain = |text: &str| {
             let (mut out, mut rest) = (Vec::new(), text.bytes());
             while let Some(c) = rest.next() {
-                let hex = |rest: &mut std::str::Bytes<'_>| char::from(rest.next().unwrap()).to_digit(16).unwrap() as u8;
+                let hex = |rest: &mut std::str::Bytes<'_>| {
+                    u8::try_from(char::from(rest.next().unwrap()).to_digit(16).unwrap()).unwrap()
+                };
                 out.push(if c == b'%' { hex(&mut rest) * 16 + hex(&mut rest) } else { c });
             }
             String::from_utf8(out).unwrap()

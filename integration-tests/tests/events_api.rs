@@ -32,7 +32,7 @@ impl Reader {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let field = |name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.to_owned()));
                 let (id, data) = (field("id: "), field("data: "));
-                self.buffer = rest.to_owned();
+                self.buffer = String::from(rest);
                 self.at = id.unwrap_or(std::mem::take(&mut self.at));
                 return data.map(|data| serde_json::from_str(&data).unwrap());
             }

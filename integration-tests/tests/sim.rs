@@ -15,6 +15,7 @@ macro_rules! profiles {
 profiles! {
     calm: 100,
     rollouts: 250,
+    placement: 200,
     messages: 200,
     crashes: 200,
     hosts: 200,

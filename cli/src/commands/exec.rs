@@ -154,6 +154,7 @@ async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Un
 }
 
 /// What is typed, read by a thread of its own: reading a terminal cannot be called off.
+#[expect(clippy::disallowed_methods, reason = "the thread ends with the process, whatever it waits for")]
 fn read_stdin() -> mpsc::Receiver<Vec<u8>> {
     let (tell, told) = mpsc::channel(4);
     std::thread::spawn(move || {

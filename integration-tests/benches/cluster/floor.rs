@@ -60,6 +60,40 @@ impl Floor {
         each.buffer_unordered(concurrency).collect::<Vec<()>>().await;
     }
 
+    /// Creates and starts as many anew, and stops and removes each one's predecessor
+    /// once it runs, at most `concurrency` pairs at once.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    #[allow(dead_code, reason = "not every bench updates")]
+    pub async fn replace(&self, template: &Template, count: u32, concurrency: usize) {
+        let old = assignments("floor", 0, count, template);
+        let pairs = old.into_iter().zip(assignments("next", 0, count, template));
+        let each = stream::iter(pairs).map(|(old, new)| async move {
+            let options = CreateContainerOptions { name: Some(new.replica.to_string()), ..Default::default() };
+            let created = self.client.create_container(Some(options), self.body(&new)).await.expect("it is created");
+            self.client.start_container(&created.id, None).await.expect("it is started");
+            let grace_s = i32::try_from(template.stop_grace_s).expect("a short grace");
+            let stop = StopContainerOptions { t: Some(grace_s), ..Default::default() };
+            self.client.stop_container(old.replica.as_str(), Some(stop)).await.expect("it is stopped");
+            let remove = RemoveContainerOptions { v: true, force: true, ..Default::default() };
+            self.client.remove_container(old.replica.as_str(), Some(remove)).await.expect("it is removed");
+        });
+        each.buffer_unordered(concurrency).collect::<Vec<()>>().await;
+    }
+
+    /// Removes whatever [`Floor::replace`] has left running.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    #[allow(dead_code, reason = "not every bench updates")]
+    pub async fn remove_next(&self, template: &Template, count: u32) {
+        for new in assignments("next", 0, count, template) {
+            let remove = RemoveContainerOptions { v: true, force: true, ..Default::default() };
+            self.client.remove_container(new.replica.as_str(), Some(remove)).await.expect("it is removed");
+        }
+    }
+
     /// What the agent asks the engine for, but for the mark by which an agent on
     /// the same engine would listen to these containers' events.
     fn body(&self, assignment: &Assignment) -> ContainerCreateBody {

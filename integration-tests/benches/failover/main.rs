@@ -8,6 +8,7 @@ mod floor;
 mod samples;
 mod soak;
 mod swarm;
+mod swarm_mode;
 
 use std::{process::ExitCode, time::Duration};
 

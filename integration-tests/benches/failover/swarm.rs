@@ -1,44 +1,17 @@
 //! Docker Swarm mode on the same engines: the same loss, the same replicas.
 
-use std::{process::Stdio, time::Duration};
-
-use shef_integration_tests::lab::{
-    engine::BUSYBOX,
-    lan::{Cut, Lan},
-};
-use tokio::{process::Command, time::Instant};
+use shef_integration_tests::lab::lan::{Cut, Lan};
+use tokio::time::Instant;
 
 use crate::{
-    LIMIT, LOST,
+    LOST,
     samples::{Samples, head},
+    swarm_mode::{self, Joined, docker, poll},
 };
-
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Cuts workers off `cuts` times, and prints how long everything took.
 pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
-    let registry = lan.registry.as_ref().ok_or("a registry")?;
-    registry.push(&lan.hosts[0].socket().client(), BUSYBOX, "busybox:1").await;
-    let image = registry.image("busybox:1");
-    for host in &lan.hosts {
-        docker(lan, &host.name, &["pull", "-q", &image]).await?;
-    }
-    // Where there is no swarm mode, that is said and nothing more.
-    let manager = lan.hosts[0].namespace.address.to_string();
-    if let Err(why) = docker(lan, "h1", &["swarm", "init", "--advertise-addr", &manager]).await {
-        println!("\n== Docker Swarm mode is not available here: {why}");
-        return Ok(());
-    }
-    let token = docker(lan, "h1", &["swarm", "join-token", "-q", "worker"]).await?;
-    let mut ids = Vec::new();
-    for host in ["h1", "h2", "h3"] {
-        if host != "h1" {
-            docker(lan, host, &["swarm", "join", "--token", token.trim(), &format!("{manager}:2377")]).await?;
-        }
-        let id = docker(lan, host, &["info", "-f", "{{.Swarm.NodeID}}"]).await?;
-        ids.push(id.trim().to_owned());
-    }
+    let Some(Joined { image, nodes: ids }) = swarm_mode::join(lan).await? else { return Ok(()) };
     let (mut noticed, mut replaced, mut whole) = (Samples::default(), Samples::default(), Samples::default());
     for cut in 0..cuts {
         // The manager, which is the first host, stays.
@@ -114,26 +87,4 @@ async fn count(lan: &Lan, hosts: &[&str]) -> Result<usize, String> {
         all += ids.lines().count();
     }
     Ok(all)
-}
-
-async fn poll(what: &str, mut done: impl AsyncFnMut() -> Result<bool, String>) -> Result<(), String> {
-    let looked = async {
-        while !done().await? {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(LIMIT, looked).await.map_err(|_| format!("{what}: not within {LIMIT:?}"))?
-}
-
-/// Runs Docker's command line against the engine of `host`.
-async fn docker(lan: &Lan, host: &str, words: &[&str]) -> Result<String, String> {
-    let mut command = Command::new("docker");
-    command.arg("-H").arg(lan.host(host)?.socket().url()).args(words).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(LIMIT, command.output()).await.map_err(|_| format!("docker {words:?} hangs"))?;
-    let output = output.map_err(|error| format!("docker cannot be run: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("docker {words:?} on {host}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -108,22 +108,29 @@ impl World {
             }
             let containers = held.remove(name).unwrap_or_default();
             let slots: BTreeSet<_> = containers.iter().map(|(_, assignment)| assignment.slot).collect();
-            let replicas = record.spec.replicas as usize;
-            if containers.len() != replicas || slots.len() != replicas {
+            self.check_global(record, |node| {
+                master.cluster.conditions().get(node).is_some_and(shef_master::membership::HostCondition::takes_replicas)
+            })?;
+            let (replicas, has_room) = self.in_the_end(record, master.services_shown.get(name));
+            if containers.len() != replicas || has_room && slots.len() != replicas {
                 return Err(format!("{name} wants {replicas} replicas, and {} run in {} slots", containers.len(), slots.len()));
             }
             for (n, assignment) in &containers {
                 let placed = record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
-                let fits =
-                    placed.is_some_and(|placed| placed.node == self.hosts[*n].node && placed.generation == record.generation);
-                let current = assignment.template == record.spec.template || self.rules.store_lost;
+                let fits = placed.is_some_and(|placed| {
+                    placed.node == self.hosts[*n].node && (placed.generation == record.generation || !has_room)
+                });
+                let current = assignment.template == record.spec.template || self.rules.store_lost || !has_room;
                 if !fits || !current {
                     let words = master.services_shown.get(name).map(|shown| shown.missing.join("; ")).unwrap_or_default();
                     return Err(format!("{} runs, but {name} has it otherwise: {words}", assignment.replica));
                 }
             }
             let shown = master.services_shown.get(name).ok_or_else(|| format!("{name} is not shown"))?;
-            if shown.state != ServiceState::Running || shown.running as usize != replicas || shown.version != *version {
+            if (shown.state != ServiceState::Running) == has_room
+                || has_room && shown.running as usize != replicas
+                || shown.version != *version
+            {
                 return Err(format!("{name} is shown as {:?} with {} running: {:?}", shown.state, shown.running, shown.missing));
             }
         }

@@ -21,6 +21,7 @@ mod engine;
 mod master;
 mod net;
 mod operator;
+mod placement;
 mod plant;
 mod profile;
 mod rollouts;

@@ -70,6 +70,8 @@ pub struct Profile {
     pub chaos_every_ms: u64,
     /// The store may forget what was acknowledged: promises about that are not checked.
     pub store_forgets: bool,
+    /// Services reserve memory, publish ports, have constraints or are global, and hosts have not room for all.
+    pub demanding: bool,
     /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
     pub operators: bool,
 }
@@ -89,6 +91,20 @@ impl Profile {
     #[must_use]
     pub fn messages() -> Self {
         Self { name: "messages", lose: 60, double: 60, late: 30, ..Self::default() }
+    }
+    /// Hosts that have not room for all, with masters, agents and hosts that go and come.
+    #[must_use]
+    pub fn placement() -> Self {
+        Self {
+            name: "placement",
+            demanding: true,
+            operators: true,
+            chaos: &[(Chaos::Cut, 3), (Chaos::CrashMaster, 3), (Chaos::CrashAgent, 1)],
+            chaos_every_ms: 4_000,
+            lose: 10,
+            late: 5,
+            ..Self::default()
+        }
     }
     /// Master and agents killed and started again.
     #[must_use]
@@ -209,6 +225,7 @@ impl Profile {
             ],
             chaos_every_ms: 2_500,
             store_forgets: false,
+            demanding: false,
             operators: true,
         }
     }
@@ -226,6 +243,7 @@ impl Profile {
             Self::calm(),
             Self::rollouts(),
             Self::messages(),
+            Self::placement(),
             Self::crashes(),
             Self::hosts(),
             Self::engines(),

@@ -155,6 +155,7 @@ impl World {
         self.check_dropped(name, old.as_ref(), record);
         self.check_rollout(name, old.as_ref(), record);
         self.rules_placed(old.as_ref(), record);
+        self.rules_room(old.as_ref(), record);
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),

@@ -96,7 +96,7 @@ impl World {
         let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
-        ServiceSpec {
+        let mut spec = ServiceSpec {
             on_disconnect: self.on_disconnect(name),
             rebalance: if self.profile.operators && self.chance(150) {
                 Rebalance::On { per_minute: self.rng.u32(1..=60) }
@@ -105,7 +105,9 @@ impl World {
             },
             update: self.drawn_update(),
             ..ServiceSpec::of(name.clone(), replicas, template)
-        }
+        };
+        self.demanding(name, &mut spec);
+        spec
     }
 
     /// The first two services run on without a master, whatever comes; the others may not.

@@ -124,23 +124,25 @@ impl SchedulerCore {
     /// Chooses a host for each of `wanted` and counts the replicas there at once.
     pub fn place(&mut self, service: &ServiceName, placement: &Placement, wanted: &[Demand]) -> Placed {
         let mut placed = Placed::default();
-        // What failed is in nobody's way that takes its place.
-        for gone in wanted.iter().flat_map(|demand| &demand.replaces) {
-            self.load(service, &LoadChange::Release(gone.replica.clone(), gone.node.clone()));
-        }
         // Who has no choice chooses first.
         for demand in wanted {
             let Some(home) = &demand.home else { continue };
+            self.without_failed(service, demand);
             let room = self.hosts.get(home).map(|host| self.asked(service, placement, &demand.takes).room(home, host));
             match room {
                 Some(Ok(_)) => self.choose(service, demand, home, &mut placed),
                 None => self.refuse_bound(service, placement, demand, home, None, &mut placed),
                 Some(Err(dropped)) => self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed),
             }
+            self.keep_failed(service, demand, &placed);
         }
         let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.home.is_none()).collect();
-        for alike in free.chunk_by(|one, next| one.takes == next.takes) {
+        // What failed is in the way of every other: each that takes such a place is seen to alone.
+        let is_alike =
+            |one: &&Demand, next: &&Demand| one.takes == next.takes && one.replaces.is_empty() && next.replaces.is_empty();
+        for alike in free.chunk_by(is_alike) {
             let takes = &alike[0].takes;
+            self.without_failed(service, alike[0]);
             let mut ranks = self.ranks(service, placement, takes);
             let nodes: Vec<NodeName> = alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
             for (demand, node) in alike.iter().zip(&nodes) {
@@ -154,12 +156,23 @@ impl SchedulerCore {
                     for_room: asked.lacks_room(&self.hosts),
                 });
             }
-        }
-        let chosen: BTreeSet<Slot> = placed.chosen.iter().map(|(slot, _)| *slot).collect();
-        for demand in wanted.iter().filter(|demand| !chosen.contains(&demand.place.slot)) {
-            demand.replaces.iter().for_each(|stays| self.load(service, &LoadChange::Occupy(stays.clone())));
+            self.keep_failed(service, alike[0], &placed);
         }
         placed
+    }
+
+    /// What failed is not in the way of what takes its place.
+    fn without_failed(&mut self, service: &ServiceName, demand: &Demand) {
+        for gone in &demand.replaces {
+            self.load(service, &LoadChange::Release(gone.replica.clone(), gone.node.clone()));
+        }
+    }
+
+    /// It keeps what it claims if nothing has taken its place.
+    fn keep_failed(&mut self, service: &ServiceName, demand: &Demand, placed: &Placed) {
+        if placed.chosen.last().is_none_or(|(slot, _)| *slot != demand.place.slot) {
+            demand.replaces.iter().for_each(|stays| self.load(service, &LoadChange::Occupy(stays.clone())));
+        }
     }
 
     fn choose(&mut self, service: &ServiceName, demand: &Demand, node: &NodeName, placed: &mut Placed) {

@@ -193,6 +193,21 @@ fn what_failed_is_not_in_the_way_of_what_takes_its_place() {
 }
 
 #[test]
+fn what_failed_is_in_the_way_of_what_takes_another_place() {
+    let mut core = SchedulerCore::default();
+    (0..2).for_each(|n| join(&mut core, n, 100, ""));
+    let web = port(80, Protocol::Tcp, [0, 0, 0, 0]);
+    let mut wanted = demands(&service(0), 10, 2, &web);
+    for (n, demand) in (0..).zip(&mut wanted) {
+        occupy(&mut core, 0, n, 1 - n as usize, &web);
+        demand.replaces = vec![Claim { replica: replica(&service(0), n), node: node(1 - n as usize), takes: web.clone() }];
+    }
+    core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
+    let placed = core.place(&service(0), &anywhere(), &wanted);
+    assert_eq!(placed.chosen, [(Slot(11), node(0))], "what failed in the other slot stays wanted");
+}
+
+#[test]
 fn a_bound_slot_is_placed_on_its_host_or_nowhere() {
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 100, "");

@@ -158,7 +158,10 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 missing.push(format!("{id} failed on {node}: {reason}"));
                 failing = Some(reason.to_owned());
             }
-            Fare::Old => missing.push(format!("{id} on {node} still runs generation {}", replica.generation)),
+            Fare::Old => {
+                let waits = homes::waits(record, replica.slot, know).map(|waits| format!(": {waits}")).unwrap_or_default();
+                missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
+            }
             Fare::Leaving => {
                 if know.runs(replica) {
                     running.insert(replica.slot);

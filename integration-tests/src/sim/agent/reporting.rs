@@ -1,6 +1,6 @@
 //! The driver in place of an agent's reporter: what it hears, and its calls to the master.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use shef_agent::{
     engine::EngineFacts,
@@ -11,6 +11,7 @@ use shef_common::protocol::{HostInfo, Registration};
 use super::{Agent, AgentMail, REGISTER_LIMIT_MS, REPORT_LIMIT_MS};
 use crate::sim::{
     net::{Body, Caller, Reply},
+    placement::{MEMORY, labels},
     plant::Plant,
     world::{Part, World},
 };
@@ -78,9 +79,9 @@ impl World {
             host: HostInfo {
                 address,
                 agent_url: format!("http://{address}:11044"),
-                labels: BTreeMap::new(),
+                labels: labels(host),
                 cpus: facts.cpus,
-                memory_bytes: facts.memory_bytes,
+                memory_bytes: MEMORY,
                 engine_version: facts.version,
                 engine_api: facts.api,
                 os: facts.os,
