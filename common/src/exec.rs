@@ -1,4 +1,4 @@
-//! Commands inside of replicas, over `WebSocket`s: from the user to the master,
+//! Commands inside of replicas, over WebSockets: from the user to the master,
 //! and from the master to the agent, frame by frame the same.
 //!
 //! A binary frame is a byte that says which stream, and what was written to it.
@@ -23,7 +23,7 @@ pub const SILENCE_MS: u64 = 45_000;
 /// The most parts of a command, and the most bytes of all of them.
 pub const MAX_COMMAND: (usize, usize) = (64, 4_096);
 
-/// The path of a replica's commands on its agent: `GET`, a `WebSocket`.
+/// The path of a replica's commands on its agent: `GET`, a WebSocket.
 #[must_use]
 pub fn path(replica: &ReplicaId) -> String {
     format!("/v1/replicas/{replica}/exec")

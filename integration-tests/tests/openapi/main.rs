@@ -91,7 +91,7 @@ fn unexplained(schema: &Value, at: &str, found: &mut Vec<String>) {
         // A variant explains its tag, or the one field that is its name.
         let is_variant = field.get("const").is_some() || schema["required"] == json!([name]);
         let explained = field.get("description").is_some() || field.get("$ref").is_some();
-        if !explained && !(is_variant && schema.get("description").is_some()) {
+        if !(explained || is_variant && schema.get("description").is_some()) {
             found.push(format!("{at}.{name}"));
         }
         unexplained(field, &format!("{at}.{name}"), found);
@@ -138,8 +138,8 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
                 }
                 match param["in"].as_str().unwrap() {
                     "query" => {
-                        address.push(if address.contains('?') { '&' } else { '?' });
-                        address.push_str(&format!("{name}={value}"));
+                        let sign = if address.contains('?') { '&' } else { '?' };
+                        address = format!("{address}{sign}{name}={value}");
                     }
                     "header" => headers.push((name.to_owned(), value.to_owned())),
                     _ => {}

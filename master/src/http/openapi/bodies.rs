@@ -61,7 +61,7 @@ pub struct Forgotten {
 
 /// What is true of the cluster as a whole.
 #[derive(Serialize, JsonSchema)]
-pub struct Cluster {
+pub struct Overview {
     /// Which cluster.
     cluster: Option<ClusterId>,
     /// Counts the leaderships.

@@ -184,14 +184,14 @@ fn host_calls() -> Vec<Call> {
             .body(NOTHING)
             .json::<NodeView>(200, "The host."),
         Call::new("get", "/v1/cluster", || web::get().to(operator::cluster), "Who leads, how hosts fare, and the brake")
-            .json::<bodies::Cluster>(200, "The cluster."),
+            .json::<bodies::Overview>(200, "The cluster."),
         Call::new(
             "post",
             "/v1/cluster/resume",
             || web::post().to(operator::resume),
             "Replacement goes on though many hosts are down",
         )
-        .json::<bodies::Cluster>(200, "The cluster."),
+        .json::<bodies::Overview>(200, "The cluster."),
     ]
 }
 
