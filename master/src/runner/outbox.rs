@@ -181,6 +181,7 @@ impl Outbox {
             revision: self.revision,
             set: assignments,
             remove: remove.iter().cloned().collect(),
+            credentials: std::collections::BTreeMap::new(),
         };
         self.in_flight = Some(InFlight { revision: self.revision, rides, set, remove });
         Some(push)

@@ -27,7 +27,15 @@ fn order(world: &mut World, template: Template) {
     world.tickets += 1;
     world.revision += 1;
     let (fence, revision) = (world.fence.clone(), Revision(world.revision));
-    let push = Push { cluster: cluster(), fence, base: None, revision, set: vec![assignment], remove: Vec::new() };
+    let push = Push {
+        cluster: cluster(),
+        fence,
+        base: None,
+        revision,
+        set: vec![assignment],
+        remove: Vec::new(),
+        credentials: std::collections::BTreeMap::new(),
+    };
     world.feed(Event::Pushed { ticket: world.tickets, push });
 }
 
