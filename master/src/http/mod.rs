@@ -13,6 +13,7 @@ mod logs;
 mod nodes;
 mod operator;
 mod params;
+mod plan;
 mod rollouts;
 mod services;
 mod slices;
@@ -35,9 +36,10 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::watch;
 
 use crate::{
-    cluster::AskService,
+    cluster::{AskService, CopyService},
     membership::ReleaseBrake,
     runner::{Operate, Register, TakeReport},
+    scheduler::CopyScheduler,
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::{StoreHealth, TakeBackup},
@@ -51,6 +53,10 @@ pub use streams::StreamClient;
 pub struct Api {
     /// Takes what users ask.
     pub ask: Recipient<AskService>,
+    /// Gives copies of services, to rehearse on.
+    pub copy: Recipient<CopyService>,
+    /// Gives copies of the scheduler, to rehearse with.
+    pub copy_scheduler: Recipient<CopyScheduler>,
     /// Takes hosts that introduce themselves.
     pub register: Recipient<Register>,
     /// Takes hosts' reports.
@@ -153,6 +159,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::patch().to(services::patch))
                 .route(web::delete().to(services::delete))
                 .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/v1/services/{name}/plan").route(web::post().to(plan::plan)).default_service(web::to(wrong_method)),
         )
         .service(
             web::resource("/v1/services/{name}/rebalance")
