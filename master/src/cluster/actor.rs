@@ -30,7 +30,8 @@ use crate::{
     },
     scheduler::{LoadChanged, Schedule},
     service::{
-        Accepted, CopyCore, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
+        Accepted, CopyCore, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets,
+        ServiceRecord,
     },
     stats::Stats,
     store::{Commit, Lead, LeadOutcome},

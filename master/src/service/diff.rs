@@ -60,11 +60,7 @@ mod tests {
             (
                 json!({"env": {"A": "1", "B": "2", "C": "3"}}),
                 json!({"env": {"A": "1", "B": "9", "D": "4"}}),
-                vec![
-                    ("env.B", json!("2"), json!("9")),
-                    ("env.C", json!("3"), Value::Null),
-                    ("env.D", Value::Null, json!("4")),
-                ],
+                vec![("env.B", json!("2"), json!("9")), ("env.C", json!("3"), Value::Null), ("env.D", Value::Null, json!("4"))],
             ),
             (
                 json!({"ports": [{"target": 80, "published": 8080}]}),
@@ -92,7 +88,8 @@ mod tests {
     }
 
     fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0..3).prop_map(Value::from), "[a-b]{0,2}".prop_map(Value::from)];
+        let leaf =
+            prop_oneof![any::<bool>().prop_map(Value::from), (0..3).prop_map(Value::from), "[a-b]{0,2}".prop_map(Value::from)];
         leaf.prop_recursive(3, 12, 3, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),

@@ -116,7 +116,8 @@ impl Outcome<'_> {
         for (slot, new) in after.iter().filter(|(slot, _)| !before.contains_key(slot)) {
             let to_host = new.last().map(|replica| replica.node.clone());
             let why = "a replica is wanted here and none is".to_owned();
-            actions.insert(*slot, Action { slot: *slot, action: ActionKind::Create, replica: None, from_host: None, to_host, why });
+            actions
+                .insert(*slot, Action { slot: *slot, action: ActionKind::Create, replica: None, from_host: None, to_host, why });
         }
         for slot in self.after.map(|after| free_slots(after, &slots(after, self.know))).unwrap_or_default() {
             let unfilled = |replica: Option<&ReplicaRecord>, action| Action {

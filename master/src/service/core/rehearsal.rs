@@ -5,18 +5,19 @@ use std::collections::VecDeque;
 
 use shef_common::{
     clock::{MonoMs, Now},
-    ids::ReplicaId,
+    ids::{NodeName, ReplicaId},
     status::{ReplicaState, ReplicaStatus},
 };
 
 use super::{ServiceCore, Step};
 use crate::{
+    membership::Standing,
     scheduler::SchedulerCore,
     service::{
         events::{Effect, Event},
         knowledge::Fare,
         preview::{Outcome, Preview},
-        record::Want,
+        record::{ReplicaRecord, Want},
         request::{Expect, Lead, Refused, Request},
         rollout::Terms,
     },
@@ -118,16 +119,17 @@ impl Stage {
         }
     }
 
-    /// What is to come runs, what is to go is gone. Returns whether anything is new.
+    /// On hosts that are ready, what is to come runs and what is to go is gone; of
+    /// the others nobody hears. Returns whether anything is new.
     fn hosts_act(&mut self) -> bool {
         let core = &self.core;
         let Some(record) = &core.record else { return false };
-        let comes = |replica: &&_| core.know.fare(record, replica) == Fare::Coming;
+        let acts = |node: &NodeName| core.know.condition(node).standing == Standing::Ready;
+        let comes = |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
         let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
         let come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
-        let goes = |id: &ReplicaId| !core.confirmed_gone.contains(id);
-        let to_go = record.replicas.iter().filter(|replica| replica.want == Want::Remove && goes(&replica.id));
-        let gone: Vec<_> = to_go.map(|replica| replica.id.clone()).collect();
+        let goes = |r: &&ReplicaRecord| r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id);
+        let gone: Vec<_> = record.replicas.iter().filter(goes).map(|replica| replica.id.clone()).collect();
         let acts = !come.is_empty() || !gone.is_empty();
         if !come.is_empty() {
             self.pending.push_back(Event::Observed(come));
