@@ -1,4 +1,4 @@
-//! Commands inside of replicas, over `WebSocket`s: from the user to the master,
+//! Commands inside of replicas, over WebSockets: from the user to the master,
 //! and from the master to the agent, frame by frame the same.
 //!
 //! A binary frame is a byte that says which stream, and what was written to it.

@@ -179,6 +179,15 @@ impl fmt::Debug for ImageRef {
         f.write_str(&self.0)
     }
 }
+impl schemars::JsonSchema for ImageRef {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ImageRef".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "An image, by Docker's reference grammar." })
+    }
+}
+
 impl Serialize for ImageRef {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&self.0)

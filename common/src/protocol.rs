@@ -109,7 +109,7 @@ pub struct Registration {
 }
 
 /// What a host is and where it is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostInfo {
     /// The host's IPv4 address, as docker-shef's `HOST_IP`.
     pub address: std::net::Ipv4Addr,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{clock::WallMs, ids::ReplicaId, spec::Protocol};
 
 /// Where a replica stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// Wanted, but no host has been chosen yet.
@@ -85,7 +85,7 @@ impl ReplicaState {
 }
 
 /// What a replica's health check says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Healthy, or without a check and up.
@@ -98,7 +98,7 @@ pub enum Health {
 }
 
 /// A port of a replica on its host, as the engine chose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PublishedPort {
     /// The container's port.
     pub target: u16,

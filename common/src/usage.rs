@@ -10,7 +10,7 @@ pub const USAGE_PATH: &str = "/v1/usage";
 pub const MAX_REPLICAS: usize = 1_024;
 
 /// What one replica uses, or several together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
     /// Of one processor, over the last half second: 200 are two processors, wholly.
     pub cpu_percent: f64,

@@ -22,7 +22,7 @@ pub fn path(replica: &ReplicaId) -> String {
 }
 
 /// Which of its outputs a process wrote to. With a terminal everything goes to `stdout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
     /// The standard output.

@@ -59,6 +59,15 @@ impl fmt::Display for LogTime {
     }
 }
 
+impl schemars::JsonSchema for LogTime {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LogTime".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "A time in RFC 3339, to the nanosecond." })
+    }
+}
+
 impl Serialize for LogTime {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)

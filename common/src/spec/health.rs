@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A health check. Only a replica whose check passes counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
     /// What is asked.
@@ -23,7 +23,7 @@ pub struct HealthCheck {
 }
 
 /// What a health check asks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HealthTest {
     /// A command in the container, run by the engine; well if it ends with 0.
@@ -57,7 +57,7 @@ const fn default_retries() -> u32 {
 }
 
 /// What happens when a replica's process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Restart {
     /// When it is started again.
@@ -86,7 +86,7 @@ impl Restart {
 }
 
 /// When a replica's process is started again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartCondition {
     /// Whenever it ends.

@@ -35,7 +35,7 @@ pub use self::{
 pub const MAX_REPLICAS: u32 = 10_000;
 
 /// A service: its name, how many replicas, and what each of them is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceSpec {
     /// The name, unique in the cluster.
     pub name: ServiceName,
@@ -79,7 +79,7 @@ impl ServiceSpec {
 }
 
 /// What an agent does by itself when no master is heard of for long.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDisconnect {
     /// The replicas run on, for as long as it takes.
@@ -105,7 +105,7 @@ impl OnDisconnect {
 
 /// Whether replicas are moved to hosts that have room, by themselves: each
 /// replacement runs before its original stops.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rebalance {
     /// They stay where they are.

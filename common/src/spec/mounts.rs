@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_MOUNTS: usize = 64;
 
 /// One mount.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
 pub enum Mount {
     /// A named volume of the engine, made with our label if it is not there.

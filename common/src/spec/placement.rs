@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CONSTRAINTS: usize = 32;
 
 /// How many replicas there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// As many as `replicas` says.
@@ -25,7 +25,7 @@ impl Mode {
 }
 
 /// Where replicas may and should run. A change of it restarts nothing that may stay.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Placement {
     /// Every one must hold.
@@ -54,7 +54,7 @@ impl Placement {
 }
 
 /// Which of the hosts that will do is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The one with the fewest replicas.
@@ -73,7 +73,7 @@ impl Strategy {
 }
 
 /// One condition on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Constraint {
     /// `node.name`, `node.os`, `node.arch`, or `label.KEY`.
@@ -86,7 +86,7 @@ pub struct Constraint {
 }
 
 /// How a constraint compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Operator {
     /// Is the value.
     #[serde(rename = "==")]

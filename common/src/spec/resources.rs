@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Reservations and limits; 0 and `None` alike mean none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
     /// What the scheduler sets aside on the host.
@@ -23,7 +23,7 @@ impl Resources {
 }
 
 /// Processor and memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Amount {
     /// Thousandths of a processor: 500 is half a one.
@@ -43,7 +43,7 @@ impl Amount {
 }
 
 /// Bounds that the engine enforces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limit {
     /// Thousandths of a processor.

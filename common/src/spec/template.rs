@@ -13,7 +13,7 @@ pub const MAX_STOP_GRACE_S: u32 = 3_600;
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
 /// What one replica runs. A change of it is a new generation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Template {
     /// The image.
     pub image: ImageRef,
@@ -159,7 +159,7 @@ impl Template {
 }
 
 /// When an image is fetched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pull {
     /// When the host does not have it.
@@ -180,7 +180,7 @@ impl Pull {
 }
 
 /// A limit of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ulimit {
     /// What holds at first; -1: no limit.
@@ -190,7 +190,7 @@ pub struct Ulimit {
 }
 
 /// Where a container's output goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Logging {
     /// The engine's logging driver, as in `json-file`.
@@ -201,7 +201,7 @@ pub struct Logging {
 }
 
 /// A device of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// As in `/dev/ttyUSB0`.
@@ -215,7 +215,7 @@ pub struct Device {
 }
 
 /// GPUs and the like.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceRequest {
     /// As in `nvidia`; empty: by capabilities.
@@ -233,7 +233,7 @@ pub struct DeviceRequest {
 }
 
 /// A network of the engine that the replica joins.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Its name.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_HISTORY: usize = 100;
 
 /// How a rollout proceeds. A change of it alone starts none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Update {
     /// Whether the new replica runs before the old one stops.
@@ -52,7 +52,7 @@ impl Update {
 }
 
 /// Which of the two replicas of a slot comes first in a rollout.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Start-first, unless a published port or a sticky volume forces stop-first.
@@ -65,7 +65,7 @@ pub enum Order {
 }
 
 /// What happens when a new replica fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureAction {
     /// The last good generation comes back, also where it was replaced already.

@@ -145,9 +145,11 @@ async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone(
     let before = site.settled(&["web"]).await;
     let mut broken = busybox(4);
     broken["image"] = json!("127.0.0.1:1/app:2");
+    // By itself it would go back.
+    broken["update"] = json!({"failure_action": "continue", "parallelism": 4});
     let answer = site.master.api.call("PUT", "/v1/services/web", broken).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let is_stuck = |answer: &Answer| answer.body["failing"].is_string() && answer.body["running"] == 0;
+    let is_stuck = |answer: &Answer| !answer.body["rollout"]["last_failure"].is_null() && answer.body["state"] == "pending";
     site.master.api.until("/v1/services/web", is_stuck).await;
     for _ in 0..2 {
         site.master.process.kill();

@@ -7,6 +7,7 @@ mod hosts;
 mod image;
 mod lifecycle;
 mod limits;
+mod looking;
 mod redis;
 mod registry;
 mod stored_format;

@@ -29,6 +29,6 @@ pub async fn index() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "name": "shef",
         "version": env!("CARGO_PKG_VERSION"),
-        "addresses": ["/v1/services", "/v1/nodes", "/v1/cluster", "/v1/stats", "/v1/backup", "/healthz", "/readyz", "/service", "/state", "/stats"],
+        "addresses": ["/v1/services", "/v1/nodes", "/v1/cluster", "/v1/stats", "/v1/backup", "/v1/events", "/docs", "/openapi.json", "/healthz", "/readyz", "/service", "/state", "/stats"],
     }))
 }

@@ -15,10 +15,13 @@ use crate::service::{Accepted, Request, ServiceState, ServiceView};
 pub(super) type Answer = Result<HttpResponse, ApiError>;
 
 /// What a write answers.
-#[derive(Serialize)]
-struct Written<'a> {
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct Written<'a> {
+    /// The service.
     name: &'a ServiceName,
+    /// The generation that its replicas are to run now.
     generation: Generation,
+    /// Its version now.
     version: Version,
     /// Whether everything is as wanted; absent if the call did not wait.
     #[serde(skip_serializing_if = "Option::is_none")]

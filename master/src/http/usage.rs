@@ -22,7 +22,7 @@ const HOST_LIMIT: Duration = Duration::from_secs(10);
 type Answer = Result<HttpResponse, ApiError>;
 
 /// What a service uses.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ServiceUsage {
     /// Which service.
     pub service: ServiceName,
@@ -35,7 +35,7 @@ pub struct ServiceUsage {
 }
 
 /// What a replica uses.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ReplicaUse {
     /// Which replica.
     pub replica: ReplicaId,
@@ -47,7 +47,7 @@ pub struct ReplicaUse {
 }
 
 /// A replica whose use is not known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Missing {
     /// Which replica.
     pub replica: ReplicaId,

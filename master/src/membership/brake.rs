@@ -13,7 +13,7 @@ use shef_common::{
 const AT_LEAST: usize = 3;
 
 /// The brake as readers see it while it is on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BrakeState {
     /// Since when, by the master's clock.
     pub since: WallMs,

@@ -10,7 +10,7 @@ use shef_common::{
 use crate::membership::{Intent, Standing};
 
 /// What the operator wants of a host, as readers see it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct IntentView {
     /// As in `drained`.
     pub intent: IntentWord,
@@ -23,7 +23,7 @@ pub struct IntentView {
 }
 
 /// What the operator wants of a host, in a word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntentWord {
     /// It takes replicas.
@@ -47,7 +47,7 @@ impl IntentView {
 }
 
 /// A host and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeView {
     /// The host's name.
     pub name: NodeName,

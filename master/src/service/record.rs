@@ -81,7 +81,7 @@ pub struct ReplicaRecord {
 }
 
 /// What the master wants of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Want {
     /// To run.

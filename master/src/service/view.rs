@@ -20,7 +20,7 @@ use super::{
 use crate::{membership::Standing, scheduler::Refusal};
 
 /// A service and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceView {
     /// What the user wants.
     #[serde(flatten)]
@@ -65,7 +65,7 @@ pub struct ServiceView {
 }
 
 /// Where a service stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
     /// Something is still missing or too much, on hosts that can be reached.
@@ -77,7 +77,7 @@ pub enum ServiceState {
 }
 
 /// A replica and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaView {
     /// The replica, and its container's name.
     pub id: ReplicaId,

@@ -259,7 +259,7 @@ impl ClusterView {
 }
 
 /// Sums over the cluster.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Totals {
     /// Services, tombstones included.
     pub services: u64,

@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 /// Something about the log that is no line of a replica.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Note {
     /// A replica's log cannot be read, or not further for now.
@@ -46,7 +46,7 @@ pub enum Note {
     },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 struct Row<'a> {
     replica: &'a ReplicaId,
     host: &'a NodeName,

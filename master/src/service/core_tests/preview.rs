@@ -9,6 +9,8 @@ use shef_common::{
     spec::{Mode, Order, Port, ServiceSpec, Update},
 };
 
+use crate::membership::HostFacts;
+
 use super::super::{
     preview::{ActionKind, Preview},
     record::ServiceRecord,
@@ -144,7 +146,7 @@ fn wish() -> impl Strategy<Value = Wish> {
 }
 
 fn placed(record: Option<&ServiceRecord>) -> BTreeMap<Slot, (ReplicaId, NodeName, Generation)> {
-    let wanted = record.into_iter().flat_map(|record| record.wanted());
+    let wanted = record.into_iter().flat_map(ServiceRecord::wanted);
     wanted.map(|r| (r.slot, (r.id.clone(), r.node.clone(), r.generation))).collect()
 }
 
@@ -161,13 +163,13 @@ proptest! {
         leaves in proptest::option::of((0_usize..4, prop::bool::ANY)),
     ) {
         let mut model = Model::new(3);
-        (0..3).for_each(|n| model.describe(n, Default::default()));
+        (0..3).for_each(|n| model.describe(n, HostFacts::default()));
         if let Some(first) = &first {
             model.ask(first.request());
             passes(&mut model);
         }
         if comes {
-            model.describe(3, Default::default());
+            model.describe(3, HostFacts::default());
             model.is(3, standing(true));
         }
         if let Some((n, drains)) = leaves.filter(|(n, _)| *n < 3 || comes) {

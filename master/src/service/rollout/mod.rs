@@ -79,7 +79,7 @@ pub enum Phase {
 }
 
 /// A generation that was good, and can be gone back to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Kept {
     /// Which one.
     pub generation: Generation,
@@ -90,7 +90,7 @@ pub struct Kept {
 }
 
 /// A rollout that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ended {
     /// The generation that it was to bring.
     pub generation: Generation,

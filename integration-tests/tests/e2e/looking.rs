@@ -1,0 +1,79 @@
+//! Looking into replicas on real engines: logs, statistics and commands, through the command line.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use shef_integration_tests::lab::{
+    engine::BUSYBOX,
+    shef::{Site, binary},
+    wait::until,
+};
+
+/// Runs `shef` with `words`, and with `input` as what is typed.
+async fn shef(site: &Site, words: &[&str], input: &str) -> Output {
+    let mut shef = Command::new(binary());
+    let (verb, rest) = words.split_first().unwrap();
+    shef.arg(verb).args(["--api", &site.master.api.url]).args(rest);
+    let mut child = shef.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[actix::test]
+async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
+    let site = Site::start(2, &[]).await;
+    let script = "echo out; echo err >&2; i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.2; done";
+    let spec = json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "replicas": 2, "stop_grace_s": 1 });
+    site.master.deploy("web", spec).await;
+
+    // Logs: both outputs, both hosts, in the order of time, and with an end.
+    let lines = until("both have written for a while", async || {
+        let said = shef(&site, &["logs", "--json", "web"], "").await;
+        let lines: Vec<Value> = text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (lines.iter().filter(|line| line["line"] == "tick 5").count() == 2).then_some(lines)
+    })
+    .await;
+    // What a container writes to its two outputs the engine itself may keep in another order.
+    let times = lines.iter().filter(|line| line["stream"] == "stdout").map(|line| line["time"].as_str().unwrap());
+    assert!(times.is_sorted(), "{lines:?}");
+    for (stream, line) in [("stdout", "out"), ("stderr", "err")] {
+        assert_eq!(lines.iter().filter(|l| l["line"] == line && l["stream"] == stream).count(), 2, "{lines:?}");
+    }
+    let since = lines.iter().rfind(|line| line["line"] == "tick 3").unwrap()["time"].as_str().unwrap();
+    let later = shef(&site, &["logs", "--json", "--since", since, "web"], "").await;
+    let first: Value = serde_json::from_str(text(&later.stdout).lines().next().unwrap()).unwrap();
+    assert!(first["time"].as_str().unwrap() >= since, "{first}");
+    let id = lines[0]["replica"].as_str().unwrap();
+    let last = shef(&site, &["logs", "-n", "1", &format!("web/{id}")], "").await;
+    assert!(text(&last.stdout).starts_with(&format!("{id} | tick ")) && text(&last.stdout).lines().count() == 1, "{last:?}");
+
+    // Statistics.
+    let stats = site.master.api.get("/v1/services/web/stats").await.body;
+    assert_eq!((stats["replicas"].as_array().unwrap().len(), &stats["missing"]), (2, &json!([])), "{stats}");
+    for field in ["memory_bytes", "memory_limit_bytes", "pids"] {
+        assert!(
+            stats["replicas"].as_array().unwrap().iter().all(|replica| replica[field].as_u64().unwrap() > 0),
+            "{field}: {stats}"
+        );
+    }
+
+    // Commands: input with its end, both outputs, the code, a terminal, and what cannot be run.
+    let cat = shef(&site, &["exec", "-w", "/tmp", "web", "--", "sh", "-c", "cat; pwd; echo bad >&2; exit 7"], "typed\n").await;
+    assert_eq!(
+        (text(&cat.stdout), text(&cat.stderr), cat.status.code()),
+        ("typed\n/tmp\n".to_owned(), "bad\n".to_owned(), Some(7))
+    );
+    let tty = shef(&site, &["exec", "-t", &format!("web/{id}"), "--", "tty"], "").await;
+    assert!(text(&tty.stdout).starts_with("/dev/pts/") && tty.status.success(), "{tty:?}");
+    let none = shef(&site, &["exec", "web", "--", "/no/such/program"], "").await;
+    assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
+    let unknown = shef(&site, &["exec", "none", "--", "true"], "").await;
+    assert!(text(&unknown.stderr).contains("there is no service none"), "{unknown:?}");
+}

@@ -1,0 +1,147 @@
+//! Bodies that are put together where they are answered, described for the document.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use shef_common::{
+    clock::{DurationMs, WallMs},
+    ids::{ClusterId, Epoch, LeaderId, NodeName, ReplicaId, ServiceName},
+};
+
+use crate::{
+    membership::Standing,
+    runner::NodeView,
+    service::{ReplicaView, ServiceView},
+    stats::Counts,
+    view::Totals,
+};
+
+/// Any JSON object.
+#[derive(Serialize, JsonSchema)]
+pub struct Anything {
+    #[serde(flatten)]
+    fields: BTreeMap<String, Value>,
+}
+
+/// A page of services.
+#[derive(Serialize, JsonSchema)]
+pub struct ServicePage {
+    /// The services.
+    services: Vec<ServiceView>,
+    /// The name to go on after; null: there are no more.
+    next: Option<ServiceName>,
+}
+
+/// A page of replicas.
+#[derive(Serialize, JsonSchema)]
+pub struct ReplicaPage {
+    /// The replicas.
+    replicas: Vec<ReplicaView>,
+    /// The id to go on after; null: there are no more.
+    next: Option<ReplicaId>,
+}
+
+/// A page of hosts.
+#[derive(Serialize, JsonSchema)]
+pub struct NodePage {
+    /// The hosts.
+    nodes: Vec<NodeView>,
+    /// The name to go on after; null: there are no more.
+    next: Option<NodeName>,
+}
+
+/// A host that is no member any more.
+#[derive(Serialize, JsonSchema)]
+pub struct Forgotten {
+    /// Its name.
+    forgotten: NodeName,
+}
+
+/// What is true of the cluster as a whole.
+#[derive(Serialize, JsonSchema)]
+pub struct Overview {
+    /// Which cluster.
+    cluster: Option<ClusterId>,
+    /// Counts the leaderships.
+    epoch: Option<Epoch>,
+    /// This run of the master.
+    leader: Option<LeaderId>,
+    /// How often hosts report.
+    report_interval_ms: DurationMs,
+    /// Whether replacement is held back.
+    brake: Brake,
+    /// How many hosts are in each state.
+    nodes: BTreeMap<Standing, u64>,
+    /// Requests that are under way.
+    waiting_requests: u64,
+    /// Of `resume`: whether the brake was on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+}
+
+/// Whether replacement is held back, as many hosts went down together.
+#[derive(Serialize, JsonSchema)]
+pub struct Brake {
+    /// Whether it is.
+    on: bool,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<WallMs>,
+    /// The hosts that are down.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    down: Vec<NodeName>,
+    /// When replacement goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    releases_at: Option<WallMs>,
+}
+
+/// What was done, and how much there is.
+#[derive(Serialize, JsonSchema)]
+pub struct Stats {
+    /// Since the cluster's beginning.
+    counts: Counts,
+    /// Now.
+    now: Totals,
+    /// Requests that are under way, this one included.
+    waiting_requests: u64,
+}
+
+/// That the process answers.
+#[derive(Serialize, JsonSchema)]
+pub struct Status {
+    /// `ok`.
+    status: String,
+}
+
+/// Whether writes can be made durable.
+#[derive(Serialize, JsonSchema)]
+pub struct Ready {
+    /// `ok` or `unavailable`.
+    status: String,
+    /// How the store fares.
+    store: StoreReady,
+}
+
+/// How the store fares.
+#[derive(Serialize, JsonSchema)]
+pub struct StoreReady {
+    /// Whether it answers.
+    available: bool,
+    /// Why not.
+    why: Option<String>,
+    /// Since when.
+    since: Option<WallMs>,
+}
+
+/// What is here.
+#[derive(Serialize, JsonSchema)]
+pub struct Index {
+    /// `shef`.
+    name: String,
+    /// shef's version.
+    version: String,
+    /// Where to begin.
+    addresses: Vec<String>,
+}
