@@ -28,7 +28,7 @@ pub const AWAY_PATIENCE: DurationMs = DurationMs(5_000);
 const READY: HostCondition = HostCondition::of(Standing::Ready);
 
 /// What is known of the hosts and replicas of a service.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Knowledge {
     /// The latest word of the hosts.
     pub observed: BTreeMap<ReplicaId, ReplicaStatus>,

@@ -18,7 +18,7 @@ const AFTER_FAILURE: DurationMs = DurationMs(60_000);
 
 /// The pace of a service's moves: a bucket of one token, as one move is under
 /// way at a time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pace {
     /// Whether something may have changed since the scheduler saw no move to make.
     pub due: bool,
