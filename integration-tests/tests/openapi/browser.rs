@@ -1,5 +1,5 @@
 //! A real browser (Debian's chromium) at the end of two pipes, spoken to in its
-//! DevTools protocol: JSON messages with a zero byte behind each.
+//! `DevTools` protocol: JSON messages with a zero byte behind each.
 
 use std::process::Stdio;
 
