@@ -20,6 +20,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CALL_LIMIT, Client},
+    signals::StopSignals,
 };
 
 /// Arguments of `shef exec`.
@@ -67,11 +68,20 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
         let refusal: Result<Value, _> = client.get(&path).await;
         return Err(refusal.err().map_or_else(|| Failure::new(format!("{url} does not take the command")), Failure::from));
     };
+    // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any program.
+    let mut signals = if order.tty { Some(StopSignals::listen()?) } else { None };
     let _raw = if order.tty { Raw::on(stdin()) } else { None };
     let (sink, frames) = socket.split();
+    let stopped = async {
+        match &mut signals {
+            Some(signals) => signals.next().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         code = show(frames) => code,
         why = send(sink, order.tty) => Err(why),
+        name = stopped => Err(Failure::new(format!("{name}: left the command to itself"))),
     }
 }
 
@@ -174,7 +184,8 @@ impl Raw {
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Flush, &raw).ok()?;
+        // At once: what was typed ahead is for the command, too.
+        tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
         Some(Self { stdin, before })
     }
 }
@@ -182,6 +193,6 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // If this fails there is nobody left to tell.
-        _ = tcsetattr(&self.stdin, OptionalActions::Flush, &self.before);
+        _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
     }
 }
