@@ -81,6 +81,7 @@ impl Model {
 const GATED: Update = Update {
     order: Order::Auto,
     parallelism: 2,
+    surge: None,
     delay_ms: 0,
     monitor_ms: 5_000,
     deadline_ms: 60_000,
@@ -453,4 +454,21 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
     model.ask(lead(Lead::Promote));
     model.pass(100);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+#[test]
+fn who_asks_twice_to_go_back_goes_back_once() {
+    let mut model = running(2, 3, GATED);
+    for n in 2..=3 {
+        model.ask(put(3, &format!("app:{n}"), Update { monitor_ms: 0, parallelism: 1, delay_ms: 5_000, ..GATED }));
+        model.pass(if n == 2 { 60 } else { 6 });
+    }
+    assert_eq!(model.shown().generation, Generation(3));
+    let back = Request::RollBack { generation: None, expect: Expect::Any };
+    model.ask(back.clone());
+    while model.step() {}
+    assert!(model.rollout().words.starts_with("rolling back"), "{:?}", model.rollout());
+    assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
+    model.pass(60);
+    assert_eq!(model.generations(), [2; 3]);
 }

@@ -200,8 +200,11 @@ impl ServiceRecord {
         self.roll_out(self.newest, template, now, terms);
     }
 
-    /// Goes back to a generation of the history. Returns whether it is there.
+    /// Goes back to a generation of the history, which is not its own. Returns whether it is there.
     pub fn return_to(&mut self, generation: Generation, now: WallMs, terms: Terms) -> bool {
+        if generation == self.generation {
+            return false;
+        }
         let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else { return false };
         self.newest = self.newest();
         let kept = self.history.remove(at);

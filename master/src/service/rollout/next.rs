@@ -11,7 +11,7 @@ use crate::{
     membership::Standing,
     service::{
         knowledge::{Fare, Knowledge},
-        plan::{Slots, busy, dark, free_slots, serves, slots},
+        plan::{Slots, busy, dark, free_slots, serves, slots, surge},
         record::{ReplicaRecord, ServiceRecord},
     },
 };
@@ -149,13 +149,16 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         return next.wake(at);
     }
     let mut busy = busy(record, slots, know);
+    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, know);
+    let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
     let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
-    let mut under_way = busy.iter().filter(is_through_turn).count();
+    let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let dark = dark(record, slots, know);
-    let parallelism = update.parallelism.max(1) as usize;
+    let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
     for (serves, slot) in candidates(rollout, slots, know, next) {
-        let has_place = if busy.contains(&slot) { under_way < parallelism } else { busy.len() < parallelism };
+        let has_place =
+            if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
         let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
         if canaries_left == 0 || !has_place || !may_go {
@@ -166,6 +169,16 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         canaries_left -= 1;
         next.turn.push(slot);
     }
+}
+
+/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the next may
+/// start, unless its user wants a delay between them, or the old ones go first and every trial has somebody without.
+fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
+    let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
+    let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };
+    let proves = |(_, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Proving;
+    let serves_still = |(r, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Old && serves(r, *fare, know);
+    replicas.iter().any(proves) && replicas.iter().any(serves_still)
 }
 
 /// The slots whose turn could come, in the order in which it should, with whether they serve.
