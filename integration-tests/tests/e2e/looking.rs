@@ -1,30 +1,9 @@
 //! Looking into replicas on real engines: logs, statistics and commands, through the command line.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
-
 use serde_json::{Value, json};
-use shef_integration_tests::lab::{
-    engine::BUSYBOX,
-    shef::{Site, binary},
-    wait::until,
-};
+use shef_integration_tests::lab::{engine::BUSYBOX, shef::Site, wait::until};
 
-/// Runs `shef` with `words`, and with `input` as what is typed.
-async fn shef(site: &Site, words: &[&str], input: &str) -> Output {
-    let mut shef = Command::new(binary());
-    let (verb, rest) = words.split_first().unwrap();
-    shef.arg(verb).args(["--api", &site.master.api.url]).args(rest);
-    let mut child = shef.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::terminal::{shef, text};
 
 #[actix::test]
 async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
