@@ -164,7 +164,8 @@ impl ServiceCore {
         failed
     }
 
-    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on.
+    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on. Of 16 million,
+    /// the same ones do not come again while a host still tells of the replica that had them.
     fn new_id(&mut self, ids: &mut BTreeSet<ReplicaId>) -> ReplicaId {
         loop {
             self.random ^= self.random >> 12;
