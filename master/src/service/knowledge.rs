@@ -40,6 +40,8 @@ pub struct Knowledge {
     trials: BTreeMap<ReplicaId, Trial>,
     /// When a slot whose new replica failed may have its turn again.
     pub retry_slot_at: BTreeMap<Slot, MonoMs>,
+    /// The slots for which the scheduler found no host when it was asked last.
+    pub unplaced: BTreeSet<Slot>,
     /// When the last slot of a rollout was through.
     pub turned_at: Option<MonoMs>,
     through: BTreeSet<Slot>,
