@@ -11,7 +11,7 @@ use crate::{
     membership::Standing,
     service::{
         knowledge::{Fare, Knowledge},
-        plan::{Slots, busy, dark, free_slots, serves, slots, surge},
+        plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
     },
 };
@@ -126,7 +126,8 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
 }
 
 /// Whose turn comes now: first those in which nothing serves, as they lose
-/// nothing, then in order; those that failed before come last, after a while.
+/// nothing, then in order; those that failed before come later, after a while, and
+/// those for which there is no host last.
 fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
@@ -139,9 +140,11 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
             (canary as usize).saturating_sub(rollout.turned.iter().filter(there).count())
         }
     };
-    // What is added while all goes well starts as what everything is to be.
+    // What is added while all goes well starts as what everything is to be; what waits for room, once all others are through.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
-        let added = free.iter().filter(|slot| !rollout.turned.contains(slot)).take(canaries_left);
+        let comes =
+            |slot: &Slot| slots.keys().all(|slot| rollout.turned.contains(slot)) || !waits_for_room(record, *slot, slots, know);
+        let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot)).take(canaries_left);
         next.turn.extend(added);
         canaries_left -= next.turn.len().min(canaries_left);
     }
@@ -156,7 +159,7 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let dark = dark(record, slots, know);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
-    for (serves, slot) in candidates(rollout, slots, know, next) {
+    for (serves, slot) in candidates(record, rollout, slots, know, next) {
         let has_place =
             if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
@@ -182,7 +185,13 @@ fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know
 }
 
 /// The slots whose turn could come, in the order in which it should, with whether they serve.
-fn candidates(rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) -> Vec<(bool, Slot)> {
+fn candidates(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    know: &Knowledge,
+    next: &mut Next,
+) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
         let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
@@ -190,10 +199,11 @@ fn candidates(rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut
             Some(at) => next.wake(*at),
             None => {
                 let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
-                candidates.push((rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
+                let waits = waits_for_room(record, *slot, slots, know);
+                candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }
         }
     }
     candidates.sort_unstable();
-    candidates.into_iter().map(|(_, serving, slot)| (serving, slot)).collect()
+    candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()
 }
