@@ -431,8 +431,8 @@ impl World {
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
         let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
-        let parallel = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.update.parallelism)).max().unwrap_or(1);
-        let most = (replicas + ever.div_ceil(4).max(parallel)) as usize;
+        let surge = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.update.surge(ever))).max().unwrap_or(1);
+        let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
         }

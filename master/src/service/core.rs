@@ -289,6 +289,7 @@ impl ServiceCore {
         effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
         record.retire(|replica| plan.retire.contains(&replica.id));
+        record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.stay.is_empty() {
             record.stay(&plan.stay);
             self.pace.failed(now.mono);
