@@ -9,6 +9,7 @@ use shef_common::{
     clock::{DurationMs, Now},
     exec::escaped,
 };
+use shef_master::service::RolloutState;
 
 use crate::{Failure, client::Client, say};
 
@@ -31,6 +32,11 @@ pub(crate) struct WaitArgs {
 }
 
 impl WaitArgs {
+    /// Not waiting.
+    pub(crate) const fn detached() -> Self {
+        Self { detach: true, wait: Duration::ZERO }
+    }
+
     /// How long to wait; `None`: not at all.
     pub(crate) fn limit(&self) -> Option<Duration> {
         (!self.detach).then_some(self.wait)
@@ -76,6 +82,7 @@ pub(crate) struct View {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Rollout {
+    state: RolloutState,
     pub words: String,
 }
 
@@ -92,6 +99,8 @@ enum Outlook {
     Going(String),
     /// There, in words.
     Reached(String),
+    /// As far as it goes until its user says more, in words.
+    Halts(String),
     /// Nothing more is to come of it, and why.
     Missed(String),
 }
@@ -131,7 +140,15 @@ fn done(written: &Written, view: &View) -> Outlook {
     if view.state == "deleting" {
         return Outlook::Missed(format!("{name} is being deleted"));
     }
-    if view.version < written.version || view.state != "running" {
+    let is_shown = view.version >= written.version;
+    if let (true, Some(rollout)) = (is_shown && view.generation == asked, &view.rollout) {
+        match rollout.state {
+            RolloutState::Canary => return Outlook::Halts(format!("{name}: {}", rollout.words)),
+            RolloutState::Paused => return Outlook::Missed(format!("{name}: {}", view.line())),
+            RolloutState::Running | RolloutState::RollingBack => {}
+        }
+    }
+    if !is_shown || view.state != "running" {
         return Outlook::Going(view.line());
     }
     // It may run what it ran before: then that was rolled back, or somebody has changed it since.
@@ -175,11 +192,12 @@ impl Tell {
     }
 }
 
-/// Waits until `wish` has come about, and tells how it goes.
+/// Waits until `wish` has come about, and tells how it goes: whether all of it
+/// has, or a canary that waits for its user's word.
 ///
 /// # Errors
 /// It will not, or not within `limit`; the API does not answer with sense.
-pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: Tell) -> Result<(), Failure> {
+pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: Tell) -> Result<bool, Failure> {
     let path = format!("/v1/services/{}", escaped(wish.name()));
     let limit_ms = DurationMs(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let until = Now::read().mono + limit_ms;
@@ -199,7 +217,11 @@ pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: 
         match look {
             Outlook::Reached(words) => {
                 tell.step(words);
-                return Ok(());
+                return Ok(true);
+            }
+            Outlook::Halts(words) => {
+                tell.step(words);
+                return Ok(false);
             }
             Outlook::Missed(words) => return Err(Failure::new(words)),
             Outlook::Going(words) if words != told => {
@@ -250,10 +272,21 @@ mod tests {
             ),
             (
                 Some(
-                    json!({"state": "pending", "missing": ["m"], "rollout": {"words": "1 of 3 replaced"}, "failing": "no image"}),
+                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "words": "1 of 3 replaced"}, "failing": "no image"}),
                 ),
                 going("1 of 3 replaced: no image"),
             ),
+            (
+                Some(
+                    json!({"state": "pending", "rollout": {"state": "canary", "words": "1 of 3 replaced; waits to be promoted"}}),
+                ),
+                Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
+            ),
+            (
+                Some(json!({"state": "pending", "rollout": {"state": "paused", "words": "paused"}, "failing": "it crashed"})),
+                missed("web: paused: it crashed"),
+            ),
+            (Some(json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "words": "paused"}})), going("paused")),
             (Some(json!({"state": "deleting"})), missed("web is being deleted")),
             (
                 Some(json!({"generation": 1, "last_rollout": {"generation": 2, "rolled_back": "it crashed"}})),

@@ -16,6 +16,7 @@ mod ps;
 mod restore;
 mod rm;
 mod rollback;
+mod rollout;
 mod scale;
 mod up;
 mod wishes;
@@ -57,6 +58,10 @@ enum Command {
     Scale(scale::Args),
     /// Takes a service back to a generation that was good
     Rollback(rollback::Args),
+    /// Pauses, resumes, aborts or promotes a service's rollout
+    Rollout(rollout::Args),
+    /// Replaces every replica of services, by a rollout
+    Restart(rollout::RestartArgs),
     /// Removes services and their containers
     Rm(rm::Args),
     /// Runs a command inside of a replica, with this terminal if asked
@@ -95,6 +100,8 @@ impl Cli {
             Command::Ps(args) => args.run(),
             Command::Scale(args) => args.run(),
             Command::Rollback(args) => args.run(),
+            Command::Rollout(args) => args.run(),
+            Command::Restart(args) => args.run(),
             Command::Rm(args) => args.run(),
             Command::Exec(args) => args.run(),
             Command::Logs(args) => args.run(),

@@ -22,6 +22,9 @@ pub(super) async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs
         let gone = method == Method::DELETE;
         let answer = client.send(method, &path, body.as_ref()).await?;
         let written: Written = read(answer.clone())?;
+        if wait.limit().is_none() {
+            Tell { json }.step(format_args!("{}: asked, as version {}", written.name, written.version));
+        }
         taken.push((if gone { Wish::Gone(written.name) } else { Wish::Done(written) }, answer));
     }
     settle(client, taken, wait, json).await
@@ -31,8 +34,7 @@ pub(super) async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs
 pub(super) async fn settle(client: &Client, wishes: Vec<(Wish, Value)>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
     for (wish, mut answer) in wishes {
         if let Some(limit) = wait.limit() {
-            follow(client, &wish, limit, Tell { json }).await?;
-            answer["converged"] = true.into();
+            answer["converged"] = follow(client, &wish, limit, Tell { json }).await?.into();
         }
         if json {
             say::line(answer);

@@ -3,7 +3,15 @@
 use std::process::Output;
 
 use serde_json::{Value, json};
-use shef_integration_tests::lab::{engine::BUSYBOX, shef::Site, wait::until};
+use shef_integration_tests::{
+    cluster::PATIENCE,
+    lab::{
+        engine::BUSYBOX,
+        process::Process,
+        shef::{Site, binary},
+        wait::until,
+    },
+};
 
 use crate::terminal::{shef, text};
 
@@ -106,4 +114,38 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
     assert!(gone.contains("==> web is gone") && gone.ends_with("==> quick is gone\n"), "{gone}");
     assert!(site.containers().await.is_empty());
     assert!(refused(&shef(&site, &["rm", "web"], "").await).contains("there is no service web"));
+}
+
+#[actix::test]
+async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_restart() {
+    let mut site = Site::start(1, &[]).await;
+    let spec = |version: &str, canary: u32| {
+        json!({
+            "name": "web", "image": BUSYBOX, "replicas": 2, "stop_grace_s": 0, "env": {"VERSION": version},
+            "update": {"monitor_ms": 100, "canary": canary},
+        })
+        .to_string()
+    };
+    said(&shef(&site, &["apply", "-"], &spec("1", 0)).await);
+    let canary = said(&shef(&site, &["apply", "-"], &spec("2", 1)).await);
+    assert!(canary.contains("1 of 2 replaced") && canary.ends_with("waits to be promoted or aborted\n"), "{canary}");
+    let ls = said(&shef(&site, &["ls"], "").await);
+    assert!(ls.contains("pending: ") && ls.contains("waits to be promoted or aborted"), "{ls}");
+    let paused = said(&shef(&site, &["rollout", "pause", "web"], "").await);
+    assert!(paused.starts_with("==> web: asked, as version "), "{paused}");
+    said(&shef(&site, &["rollout", "resume", "web"], "").await);
+    let promoted = said(&shef(&site, &["rollout", "promote", "web"], "").await);
+    assert!(promoted.ends_with("==> web: 2 of 2 healthy, generation 2\n"), "{promoted}");
+    assert!(refused(&shef(&site, &["rollout", "promote", "web"], "").await).contains("no rollout"));
+
+    let words = ["restart", "--api", &site.master.api.url, "web"];
+    let mut restart = Process::new(binary(), words, site.dir.path().join("restart.log"));
+    restart.start();
+    site.master.api.until("/v1/services/web", |answer| answer.body["generation"] == 3).await;
+    site.master.process.kill();
+    until("it has seen that nobody is there", async || restart.said().contains("asking again").then_some(())).await;
+    site.master.start().await;
+    assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
+    // A restart is an update, and has its canary.
+    assert!(restart.said().ends_with("waits to be promoted or aborted\n"), "{}", restart.said());
 }
