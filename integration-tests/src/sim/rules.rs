@@ -198,7 +198,10 @@ impl World {
             let id = replica.id.as_str();
             if !kept
                 && !self.is_left_behind(&replica.node, &replica.id)
-                && let Some(host) = self.hosts.iter().find(|host| host.engine.containers.contains_key(id))
+                && let Some(host) = self.hosts.iter().find(|host| {
+                    // Once in 16 million, one that a forgotten host still holds has had the same name.
+                    host.engine.containers.contains_key(id) && !self.is_left_behind(&host.node, &replica.id)
+                })
             {
                 let node = &host.node;
                 let rule = format!("{id} is no longer in the record of {name}, but {node} still holds its container");
