@@ -95,6 +95,8 @@ mod found {
     }
 
     found! {
+        /// A host that was down and back for a while when it was cordoned seemed to be called down by that.
+        what_an_operator_says_of_a_host_that_is_down_does_not_call_it_so: placement 107,
         /// A full report from before the engine's first list confirmed removals of what was still held.
         an_engine_that_is_away_confirms_nothing: engines 23,
         /// A host was known before what it brought was durable, and told to run nothing when it registered again.

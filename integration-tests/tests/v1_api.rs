@@ -425,3 +425,54 @@ async fn an_update_that_cannot_start_is_rolled_back_and_says_so() {
     assert_eq!((&back.body["generation"], &back.body["converged"]), (&json!(1), &json!(true)), "{back:?}");
     cluster.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_plan_says_what_the_change_then_does() {
+    let cluster = cluster().await;
+    let api = &cluster.api;
+    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}});
+    let planned = api.call("POST", "/v1/services/web/plan", spec.clone()).await;
+    assert_eq!((planned.status, &planned.body["version"], &planned.etag), (200, &Value::Null, &None), "{planned:?}");
+    let actions = |body: &Value| -> Vec<String> {
+        body["actions"].as_array().unwrap().iter().map(|action| action["action"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(actions(&planned.body), ["create", "create"]);
+    is_problem(&api.get("/v1/services/web").await, 404, "service_not_found");
+    is_problem(&api.call("PATCH", "/v1/services/web?dry_run=true", json!({"replicas": 1})).await, 404, "service_not_found");
+
+    assert_eq!(api.call("PUT", "/v1/services/web?wait=10s&dry_run=false", spec.clone()).await.body["converged"], true);
+    let same = api.call("PUT", "/v1/services/web?dry_run=true", spec).await;
+    assert_eq!((&same.body["changes"], actions(&same.body)), (&json!([]), vec!["keep".to_owned(); 2]), "{same:?}");
+
+    let patch = json!({"replicas": 3, "env": {"A": "2"}});
+    let planned = api.call("PATCH", "/v1/services/web?dry_run=true", patch.clone()).await;
+    let changes = json!([{"path": "env.A", "from": "1", "to": "2"}, {"path": "replicas", "from": 2, "to": 3}]);
+    assert_eq!(planned.body["changes"], changes, "{planned:?}");
+    assert_eq!((&planned.body["starts_rollout"], &planned.body["order"]), (&json!(true), &json!("start-first")));
+    assert_eq!(
+        (&planned.body["generation"], actions(&planned.body)),
+        (&json!(2), vec!["replace".into(), "replace".into(), "create".into()])
+    );
+    let version = planned.etag.clone().unwrap();
+    assert_eq!(api.get("/v1/services/web").await.body["generation"], 1, "nothing was done");
+    let body = serde_json::to_vec(&patch).unwrap();
+    let headers = [("If-Match", version.as_str()), ("Content-Type", "application/json")];
+    let done = api.raw("PATCH", "/v1/services/web?wait=20s", &headers, body).await;
+    assert_eq!((&done.body["generation"], &done.body["converged"]), (&json!(2), &json!(true)), "{done:?}");
+    let shown = api.get("/v1/services/web").await.body;
+    for action in planned.body["actions"].as_array().unwrap() {
+        let replica = shown["replica_states"].as_array().unwrap().iter().find(|replica| replica["slot"] == action["slot"]);
+        assert_eq!(replica.unwrap()["node"], action["to_host"], "{shown:#} {planned:?}");
+    }
+    let outdated = [("If-Match", version.as_str()), ("Content-Type", "application/json")];
+    let late = api.raw("POST", "/v1/services/web/plan", &outdated, b"{\"image\":\"nginx:1\",\"replicas\":1}".to_vec()).await;
+    is_problem(&late, 412, "version_mismatch");
+    is_problem(
+        &api.call("POST", "/v1/services/web/plan", json!({"image": "nginx:1", "replicas": -1})).await,
+        400,
+        "invalid_body",
+    );
+    is_problem(&api.call("PUT", "/v1/services/web?dry_run=yes", json!({"image": "nginx:1"})).await, 400, "invalid_parameter");
+    is_problem(&api.raw("GET", "/v1/services/web/plan", &[], Vec::new()).await, 405, "method_not_allowed");
+    cluster.stop().await;
+}

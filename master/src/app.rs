@@ -193,6 +193,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let (host_changed, commit, lead) = (scheduler.clone().recipient(), store.clone().recipient(), store.clone().recipient());
     let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
     let history_limit = config.history_limit as usize;
+    let copy_scheduler = scheduler.clone().recipient();
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
         // The two know each other: the membership says what is true of hosts, the cluster carries it on.
         let cluster = ctx.address();
@@ -223,6 +224,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let (stopping, until_stop) = watch::channel(false);
     let api = web::Data::new(Api {
         ask: cluster.clone().recipient(),
+        copy: cluster.clone().recipient(),
+        copy_scheduler,
         register: cluster.clone().recipient(),
         report: cluster.clone().recipient(),
         operate: cluster.recipient(),

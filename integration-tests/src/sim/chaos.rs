@@ -140,6 +140,9 @@ impl World {
         self.master_fuse = None;
         self.store.set_away(false);
         for host in &mut self.hosts {
+            if host.is_cut_from_master() {
+                host.link_changed = self.now;
+            }
             host.cut = false;
             host.cut_from_master = false;
             host.fuse = None;

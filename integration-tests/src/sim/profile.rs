@@ -102,7 +102,6 @@ impl Profile {
             chaos: &[(Chaos::Cut, 3), (Chaos::CrashMaster, 3), (Chaos::CrashAgent, 1)],
             chaos_every_ms: 4_000,
             lose: 10,
-            late: 5,
             ..Self::default()
         }
     }
@@ -128,7 +127,6 @@ impl Profile {
             chaos: &[(Chaos::Cut, 6), (Chaos::CutFromMaster, 3), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
             chaos_every_ms: 3_000,
             lose: 10,
-            late: 5,
             ..Self::default()
         }
     }

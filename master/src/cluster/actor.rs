@@ -17,7 +17,7 @@ use shef_common::{
 use super::{
     admission::{Admission, Event, Step},
     core::ClusterCore,
-    messages::AskService,
+    messages::{AskService, CopyService},
 };
 use crate::{
     membership::{
@@ -30,7 +30,8 @@ use crate::{
     },
     scheduler::{LoadChanged, Schedule},
     service::{
-        Accepted, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord,
+        Accepted, CopyCore, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets,
+        ServiceRecord,
     },
     stats::Stats,
     store::{Commit, Lead, LeadOutcome},
@@ -187,13 +188,17 @@ impl ClusterActor {
         self.runners.insert(node, runner);
     }
 
+    fn unborn(&self, name: &ServiceName) -> ServiceCore {
+        ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions(), self.core.described().clone())
+    }
+
     fn ask(&mut self, name: ServiceName, request: Request, ctx: &mut Context<Self>) -> ResponseFuture<Result<Accepted, Refused>> {
         let makes = matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
         if !makes && !self.services.contains_key(&name) {
             return fut::ready(Err(Refused::NotFound)).boxed_local();
         }
         if !self.services.contains_key(&name) {
-            let core = ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions(), self.core.described().clone());
+            let core = self.unborn(&name);
             self.add_service(name.clone(), core, Vec::new(), ctx);
         }
         let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
@@ -348,6 +353,20 @@ impl Handler<AskService> for ClusterActor {
     type Result = ResponseFuture<Result<Accepted, Refused>>;
     fn handle(&mut self, AskService { name, request }: AskService, ctx: &mut Self::Context) -> Self::Result {
         self.ask(name, request, ctx)
+    }
+}
+
+impl Handler<CopyService> for ClusterActor {
+    type Result = ResponseFuture<Result<Box<ServiceCore>, Refused>>;
+    fn handle(&mut self, CopyService { name, or_new }: CopyService, _: &mut Self::Context) -> Self::Result {
+        match self.services.get(&name) {
+            Some(member) => {
+                let copy = member.addr.send(CopyCore);
+                async move { copy.await.unwrap_or_else(|closed| Err(Refused::Store(closed.to_string()))) }.boxed_local()
+            }
+            None if or_new => fut::ready(Ok(Box::new(self.unborn(&name)))).boxed_local(),
+            None => fut::ready(Err(Refused::NotFound)).boxed_local(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use actix::Message;
 use shef_common::ids::ServiceName;
 
-use crate::service::{Accepted, Refused, Request};
+use crate::service::{Accepted, Refused, Request, ServiceCore};
 
 /// A user asks something of a service.
 #[derive(Debug, Message)]
@@ -13,4 +13,14 @@ pub struct AskService {
     pub name: ServiceName,
     /// What.
     pub request: Request,
+}
+
+/// Asks for a copy of a service, to rehearse on.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Box<ServiceCore>, Refused>")]
+pub struct CopyService {
+    /// Of which.
+    pub name: ServiceName,
+    /// Whether the copy of one that is not there is one of which nothing is stored; otherwise that is refused.
+    pub or_new: bool,
 }

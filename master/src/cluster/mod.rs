@@ -16,4 +16,4 @@ mod messages;
 pub use actor::{ClusterActor, ClusterOutlets, Recovered};
 pub use admission::{Admission, Event as AdmissionEvent, Step as AdmissionStep};
 pub use core::{ClusterCore, Verdict};
-pub use messages::AskService;
+pub use messages::{AskService, CopyService};

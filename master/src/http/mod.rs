@@ -14,6 +14,7 @@ mod nodes;
 mod openapi;
 mod operator;
 mod params;
+mod plan;
 mod rollouts;
 mod routes;
 mod services;
@@ -37,9 +38,10 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::watch;
 
 use crate::{
-    cluster::AskService,
+    cluster::{AskService, CopyService},
     membership::ReleaseBrake,
     runner::{Operate, Register, TakeReport},
+    scheduler::CopyScheduler,
     service::{Accepted, Refused, Request},
     stats::Stats,
     store::{StoreHealth, TakeBackup},
@@ -53,6 +55,10 @@ pub use streams::StreamClient;
 pub struct Api {
     /// Takes what users ask.
     pub ask: Recipient<AskService>,
+    /// Gives copies of services, to rehearse on.
+    pub copy: Recipient<CopyService>,
+    /// Gives copies of the scheduler, to rehearse with.
+    pub copy_scheduler: Recipient<CopyScheduler>,
     /// Takes hosts that introduce themselves.
     pub register: Recipient<Register>,
     /// Takes hosts' reports.

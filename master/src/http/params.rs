@@ -92,6 +92,15 @@ pub fn wait(query: &BTreeMap<String, String>) -> Result<Option<Duration>, ApiErr
     }
 }
 
+/// `dry_run`: whether to tell what would be done, and not to do it.
+pub fn dry_run(query: &BTreeMap<String, String>) -> Result<bool, ApiError> {
+    match query.get("dry_run").map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(text) => Err(invalid(format!("dry_run must be true or false, but is {}", shown(text)))),
+    }
+}
+
 /// `limit` and `after`.
 pub fn page<T: FromStr<Err: std::fmt::Display>>(query: &BTreeMap<String, String>) -> Result<(usize, Option<T>), ApiError> {
     let limit = match query.get("limit") {

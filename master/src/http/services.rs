@@ -9,7 +9,7 @@ use shef_common::{
     problem::{Code, Problem},
 };
 
-use super::{Api, ApiError, Place, body, params, spec};
+use super::{Api, ApiError, Place, body, params, plan, spec};
 use crate::service::{Accepted, Request, ServiceState, ServiceView};
 
 pub(super) type Answer = Result<HttpResponse, ApiError>;
@@ -74,24 +74,28 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
     write(&api, &name, Request::Create { spec, needs_host: false }, wait).await
 }
 
-/// `PUT /v1/services/{name}?wait=`, with `If-Match`
+/// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`
 pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let name: ServiceName = params::name(&request)?;
-    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let query = params::query(&request, &["wait", "dry_run"])?;
+    let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
     let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
-    write(&api, &name, Request::Put { spec, expect }, wait).await
+    let asked = Request::Put { spec, expect };
+    if dry_run { plan::preview(&api, &name, asked).await } else { write(&api, &name, asked, wait).await }
 }
 
-/// `PATCH /v1/services/{name}?wait=`, with `If-Match`: parts of the spec but for the template
+/// `PATCH /v1/services/{name}?wait=&dry_run=`, with `If-Match`: a merge patch of the spec
 pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let name: ServiceName = params::name(&request)?;
-    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let query = params::query(&request, &["wait", "dry_run"])?;
+    let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
     let change = spec::read_change(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?)?;
-    write(&api, &name, Request::Change { change, expect }, wait).await
+    let asked = Request::Change { change, expect };
+    if dry_run { plan::preview(&api, &name, asked).await } else { write(&api, &name, asked, wait).await }
 }
 
 /// `POST /v1/services/{name}/rebalance`

@@ -275,17 +275,14 @@ impl MembershipCore {
             return;
         }
         due.sort_unstable();
-        let ready: Vec<Helper> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| host.liveness.standing() == Standing::Ready)
-            .map(|(node, host)| Helper { node: node.clone(), agent_url: host.agent_url.clone() })
-            .collect();
-        let helpers = HELPERS.min(ready.len());
+        let all: Vec<Helper> = self.helpers();
         for (_, node) in due {
-            if self.probes + 1 + helpers > MAX_PROBES {
+            if self.is_full() {
                 return;
             }
+            // Nobody is asked about itself.
+            let others: Vec<&Helper> = all.iter().filter(|helper| helper.node != node).collect();
+            let helpers = HELPERS.min(others.len());
             let Some(host) = self.hosts.get_mut(&node) else { continue };
             self.rounds += 1;
             let round = self.rounds;
@@ -293,8 +290,8 @@ impl MembershipCore {
             host.liveness.round_begins(round, 1 + helpers, now.mono);
             self.probes += 1 + helpers;
             // Other hosts each round, evenly over all.
-            let first = spread(&node, round) % ready.len().max(1);
-            let through = (0..helpers).map(|n| Some(ready[(first + n * ready.len() / helpers) % ready.len()].clone()));
+            let first = spread(&node, round) % others.len().max(1);
+            let through = (0..helpers).map(|n| Some(others[(first + n * others.len() / helpers) % others.len()].clone()));
             effects.extend(std::iter::once(None).chain(through).map(|via| Effect::Probe {
                 node: node.clone(),
                 agent_url: host.agent_url.clone(),
@@ -303,6 +300,18 @@ impl MembershipCore {
                 round,
             }));
         }
+    }
+
+    /// Hosts that can probe others: those that are ready; if they are few, others whose agents do their part too.
+    fn helpers(&self) -> Vec<Helper> {
+        let helper = |(node, host): (&NodeName, &Host)| Helper { node: node.clone(), agent_url: host.agent_url.clone() };
+        let is_ready = |host: &Host| host.liveness.standing() == Standing::Ready;
+        let mut helpers: Vec<Helper> = self.hosts.iter().filter(|(_, host)| is_ready(host)).map(helper).collect();
+        if helpers.len() < HELPERS {
+            let others = self.hosts.iter().filter(|(_, host)| !is_ready(host) && host.liveness.can_help());
+            helpers.extend(others.take(HELPERS + 1 - helpers.len()).map(helper));
+        }
+        helpers
     }
 
     /// Tells everybody of `node` if there is something to tell.

@@ -250,6 +250,23 @@ fn one_helper_that_reaches_it_is_enough() {
 }
 
 #[test]
+fn a_host_that_answers_probes_helps_though_its_own_reports_do_not_arrive() {
+    let mut model = Model::ready(2);
+    for _ in 0..40 {
+        model.now += 250;
+        model.event(Event::Tick);
+        while !model.probes.is_empty() {
+            // We reach the second directly, the first nobody but the second.
+            let (direct, of) = (model.probes[0].via.is_none(), model.probes[0].node);
+            let answers = of == 1 && direct || of == 0 && !direct;
+            model.bring(0, |n| if answers { answered(n) } else { unreachable() });
+        }
+    }
+    assert_eq!((model.told(0).standing, model.told(1).standing), (Standing::Suspect, Standing::Suspect));
+    assert_eq!(model.why(0), "it answers probes (through h1), but its reports do not arrive");
+}
+
+#[test]
 fn an_agent_that_died_alone_is_told_from_a_host_that_died() {
     let mut model = Model::ready(2);
     model.pass(30_000, &[1], |_| silent());

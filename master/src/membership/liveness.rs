@@ -71,6 +71,8 @@ struct Doubt {
     quiet_since: MonoMs,
     silent_rounds: u32,
     evidence: Option<Evidence>,
+    /// Whether our own last probe was answered.
+    reached: bool,
     round: Option<Round>,
     next_round_at: MonoMs,
 }
@@ -119,6 +121,15 @@ impl Liveness {
         match &self.phase {
             Phase::Doubted(doubt) => doubt.evidence.as_ref(),
             Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+        }
+    }
+
+    /// Whether its agent may probe others for us: it reports, or our own last probe was answered.
+    pub const fn can_help(&self) -> bool {
+        match &self.phase {
+            Phase::Reporting { .. } => true,
+            Phase::Doubted(doubt) => doubt.reached,
+            Phase::Awaited { .. } | Phase::Down => false,
         }
     }
 
@@ -174,8 +185,14 @@ impl Liveness {
         if due > now {
             return false;
         }
-        self.phase =
-            Phase::Doubted(Doubt { quiet_since: now, silent_rounds: 0, evidence: None, round: None, next_round_at: now });
+        self.phase = Phase::Doubted(Doubt {
+            quiet_since: now,
+            silent_rounds: 0,
+            evidence: None,
+            reached: false,
+            round: None,
+            next_round_at: now,
+        });
         true
     }
 
@@ -211,11 +228,14 @@ impl Liveness {
     pub fn probed(&mut self, number: u64, via: Option<NodeName>, outcome: ProbeOutcome, now: MonoMs) {
         let Phase::Doubted(doubt) = &mut self.phase else { return };
         let found = match outcome {
-            ProbeOutcome::Answered(_) => Some(Evidence::Answers { via }),
+            ProbeOutcome::Answered(_) => Some(Evidence::Answers { via: via.clone() }),
             ProbeOutcome::AgentSilent { why } => Some(Evidence::AgentSilent { why: why.into() }),
             ProbeOutcome::Unreachable { .. } => None,
         };
         let brought = found.is_some();
+        if via.is_none() {
+            doubt.reached = matches!(found, Some(Evidence::Answers { .. }));
+        }
         if let Some(round) = doubt.round.as_mut().filter(|round| round.number != number && brought) {
             // It began before this sign of life.
             round.void = true;

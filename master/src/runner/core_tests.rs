@@ -264,6 +264,29 @@ fn reports_out_of_order_change_nothing() {
     assert!(!model.ack.clone().unwrap().want_registration);
 }
 
+/// Found by the property below when its model gave a replica that comes back the id of the one before.
+#[test]
+fn a_removal_that_is_told_of_twice_confirms_no_other_replica() {
+    let mut model = Model::new();
+    model.register();
+    model.deliver(true, true);
+    model.order(6, true);
+    model.deliver(true, true);
+    model.order(6, false);
+    model.deliver(true, true);
+    let report = model.agent.report();
+    model.event(Event::Report(report));
+    model.ack = None;
+    assert!(model.removing.is_empty(), "it is gone, and its host will say so again");
+    model.order(6, true);
+    model.order(6, false);
+    model.deliver(true, true);
+    model.report();
+    assert_eq!((model.removing.len(), model.agent.holds.len()), (1, 1));
+    model.settle();
+    assert!(model.removing.is_empty() && model.agent.holds.is_empty());
+}
+
 #[test]
 fn an_agent_that_was_not_there_before_has_to_register() {
     let mut model = Model::new();

@@ -1,8 +1,8 @@
 //! The shell: one call of the core a message.
 
-use actix::{Actor, Context, Handler};
+use actix::{Actor, Context, Handler, MessageResult};
 
-use super::{LoadChanged, Schedule, Scheduled, SchedulerCore};
+use super::{CopyScheduler, LoadChanged, Schedule, Scheduled, SchedulerCore};
 use crate::membership::{HostChanged, HostForgotten, HostKnown};
 
 /// Keeps the load of the hosts and answers at once.
@@ -20,6 +20,13 @@ impl Handler<Schedule> for SchedulerActor {
     type Result = Scheduled;
     fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
         self.0.answer(&ask.service, &ask.question)
+    }
+}
+
+impl Handler<CopyScheduler> for SchedulerActor {
+    type Result = MessageResult<CopyScheduler>;
+    fn handle(&mut self, _: CopyScheduler, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Box::new(self.0.clone()))
     }
 }
 

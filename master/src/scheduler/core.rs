@@ -56,7 +56,7 @@ pub struct Refusal {
 }
 
 /// The load of all hosts, and the choice between them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SchedulerCore {
     hosts: BTreeMap<NodeName, Host>,
     /// How many replicas of each service are to run on which hosts.

@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::{
-    core::{Place, Placed},
+    core::{Place, Placed, SchedulerCore},
     takes::{Claim, LoadChange, Takes},
 };
 
@@ -98,3 +98,8 @@ pub struct LoadChanged {
     /// What changes, in this order.
     pub changes: Vec<LoadChange>,
 }
+
+/// Asks for a copy of the load of all hosts: what is asked of that is counted nowhere.
+#[derive(Debug, Message)]
+#[rtype(result = "Box<SchedulerCore>")]
+pub struct CopyScheduler;

@@ -22,5 +22,5 @@ mod takes;
 pub use actor::SchedulerActor;
 pub use constraint::allows;
 pub use core::{Place, Placed, Refusal, SchedulerCore};
-pub use messages::{Demand, LoadChanged, Mover, Question, Schedule, Scheduled};
+pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled};
 pub use takes::{Claim, HostPort, LoadChange, Takes};

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     core::ServiceCore,
     events::{Effect, Event, Ticket},
-    messages::{Gone, Observed, Orders, Retired},
+    messages::{CopyCore, Gone, Observed, Orders, Retired},
     record::ServiceRecord,
     request::{Accepted, Refused, Request},
 };
@@ -52,6 +52,8 @@ pub struct ServiceActor {
     out: ServiceOutlets,
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Accepted, Refused>>>,
     tickets: Ticket,
+    /// Who waits for a copy.
+    copies: Vec<oneshot::Sender<Box<ServiceCore>>>,
     initial: Vec<Effect>,
     alarm: Alarm,
 }
@@ -60,12 +62,20 @@ impl ServiceActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub fn new(name: ServiceName, core: ServiceCore, initial: Vec<Effect>, out: ServiceOutlets) -> Self {
-        Self { name, core, out, waiting: BTreeMap::new(), tickets: 0, initial, alarm: Alarm::default() }
+        Self { name, core, out, waiting: BTreeMap::new(), tickets: 0, copies: Vec::new(), initial, alarm: Alarm::default() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
         let effects = self.core.handle(event, Now::read());
         self.carry_out(effects, ctx);
+        self.give_copies();
+    }
+
+    fn give_copies(&mut self) {
+        if self.core.is_idle() {
+            // Who asked may have given up.
+            self.copies.drain(..).for_each(|asker| drop(asker.send(Box::new(self.core.clone()))));
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
@@ -142,6 +152,16 @@ impl Handler<Request> for ServiceActor {
         self.waiting.insert(self.tickets, answer);
         self.event(Event::Request(self.tickets, request), ctx);
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned()))) })
+    }
+}
+
+impl Handler<CopyCore> for ServiceActor {
+    type Result = ResponseFuture<Result<Box<ServiceCore>, Refused>>;
+    fn handle(&mut self, _: CopyCore, _: &mut Self::Context) -> Self::Result {
+        let (copy, copied) = oneshot::channel();
+        self.copies.push(copy);
+        self.give_copies();
+        Box::pin(async move { copied.await.map_err(|_| Refused::Store("the master is stopping".to_owned())) })
     }
 }
 

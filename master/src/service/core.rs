@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod placing;
+mod rehearsal;
 
 /// The most requests that wait for one service.
 const MAX_WAITING: usize = 64;
@@ -39,7 +40,7 @@ const REFUSAL_STANDS: DurationMs = DurationMs(1_000);
 /// How many earlier generations are kept, unless the master is told otherwise.
 pub const DEFAULT_HISTORY: usize = 10;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Step {
     Idle,
     Scheduling(Draft),
@@ -47,7 +48,7 @@ enum Step {
 }
 
 /// A record in the making, and who waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Draft {
     record: Option<ServiceRecord>,
     answers: Vec<(Ticket, Accepted)>,
@@ -67,7 +68,7 @@ struct Draft {
 }
 
 /// One service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServiceCore {
     name: ServiceName,
     version: Option<Version>,
@@ -288,6 +289,7 @@ impl ServiceCore {
         effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
         record.retire(|replica| plan.retire.contains(&replica.id));
+        record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.stay.is_empty() {
             record.stay(&plan.stay);
             self.pace.failed(now.mono);

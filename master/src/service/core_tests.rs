@@ -3,6 +3,7 @@
 mod homes;
 mod hosts;
 mod model;
+mod preview;
 mod property;
 mod rollout_property;
 mod rollouts;

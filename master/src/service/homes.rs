@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    ids::{NodeName, Slot},
+    ids::{Generation, NodeName, Slot},
     spec::Mode,
 };
 
@@ -20,9 +20,15 @@ use crate::membership::{Intent, Standing};
 /// Slots and the hosts to which they are bound.
 pub type Homes = BTreeMap<Slot, NodeName>;
 
-/// Whether replicas of `record` stay with a volume.
-pub fn is_sticky(record: &ServiceRecord) -> bool {
-    record.spec.mode.is_replicated() && record.spec.template.mounts.iter().any(shef_common::spec::Mount::is_sticky)
+/// Whether replicas of `generation` stay with a volume.
+pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
+    record.spec.mode.is_replicated() && record.template(generation).mounts.iter().any(shef_common::spec::Mount::is_sticky)
+}
+
+/// Whether any slot may stay with a volume: those of the generation that is wanted, or that a rollout may go back to.
+fn keeps_volumes(record: &ServiceRecord) -> bool {
+    let from = record.rollout.as_ref().and_then(|rollout| rollout.from);
+    from.into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation))
 }
 
 /// The homes that `record` is to have, if they are to be others.
@@ -30,7 +36,7 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
     let homes = match record.spec.mode {
         _ if record.deleted => return None,
         Mode::Global => of_hosts(record, know),
-        Mode::Replicated if is_sticky(record) => of_volumes(record, know),
+        Mode::Replicated if keeps_volumes(record) => of_volumes(record, know),
         Mode::Replicated => Homes::new(),
     };
     (homes != record.homes).then_some(homes)
@@ -63,10 +69,16 @@ fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
     homes
 }
 
+/// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that
+/// becomes sticky may have been there before.
+fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+    is_sticky(record, replica.generation) || is_sticky(record, record.generation)
+}
+
 /// The host on which a slot's replica is seen running first is its home from then on.
 fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
     let mut homes = record.homes.clone();
-    for replica in record.wanted().filter(|replica| know.runs(replica)) {
+    for replica in record.wanted().filter(|replica| know.runs(replica) && may_hold_volume(record, replica)) {
         homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
     homes
@@ -75,11 +87,13 @@ fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
 /// The only host on which `slot` is placed, if it is bound to one.
 pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
     let bound = record.homes.get(&slot);
-    if !is_sticky(record) {
+    if !is_sticky(record, record.target(slot)) {
         return bound.filter(|_| !record.spec.mode.is_replicated());
     }
     // What is not known to have failed may have begun, and have written to its volume.
-    let may_run = |replica: &&ReplicaRecord| replica.slot == slot && know.fare(record, replica) != Fare::Failed;
+    let may_run = |replica: &&ReplicaRecord| {
+        replica.slot == slot && may_hold_volume(record, replica) && know.fare(record, replica) != Fare::Failed
+    };
     bound.or_else(|| record.wanted().find(may_run).map(|replica| &replica.node))
 }
 

@@ -28,7 +28,7 @@ pub const AWAY_PATIENCE: DurationMs = DurationMs(5_000);
 const READY: HostCondition = HostCondition::of(Standing::Ready);
 
 /// What is known of the hosts and replicas of a service.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Knowledge {
     /// The latest word of the hosts.
     pub observed: BTreeMap<ReplicaId, ReplicaStatus>,
@@ -40,6 +40,8 @@ pub struct Knowledge {
     trials: BTreeMap<ReplicaId, Trial>,
     /// When a slot whose new replica failed may have its turn again.
     pub retry_slot_at: BTreeMap<Slot, MonoMs>,
+    /// The slots for which the scheduler found no host when it was asked last.
+    pub unplaced: BTreeSet<Slot>,
     /// When the last slot of a rollout was through.
     pub turned_at: Option<MonoMs>,
     through: BTreeSet<Slot>,
@@ -126,7 +128,7 @@ impl Knowledge {
     /// operator empties it, or the constraints exclude it.
     pub fn has_to_leave(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         let leaves = || self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node);
-        !homes::is_sticky(record) && leaves()
+        !homes::is_sticky(record, replica.generation) && leaves()
     }
 
     /// Time goes on.
@@ -317,7 +319,7 @@ impl Knowledge {
     /// Whether `replica` has failed because its process ended and its restart policy leaves it at that:
     /// another one would only do the same.
     pub fn ended_for_good(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-        let bounded = replica.generation == record.generation && !record.spec.template.restart.is_default();
+        let bounded = !record.template(replica.generation).restart.is_default();
         let ended = |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
         bounded && self.observed.get(&replica.id).is_some_and(ended)
     }

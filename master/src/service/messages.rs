@@ -7,7 +7,10 @@ use shef_common::{
     status::ReplicaStatus,
 };
 
-use super::request::{Accepted, Refused, Request};
+use super::{
+    core::ServiceCore,
+    request::{Accepted, Refused, Request},
+};
 
 impl Message for Request {
     type Result = Result<Accepted, Refused>;
@@ -44,3 +47,8 @@ pub struct Retired {
     /// How many requests it has seen; one more may be on its way.
     pub seen: u64,
 }
+
+/// Asks for a copy of a service, to rehearse on; answered once nothing is on its way to the store.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Box<ServiceCore>, Refused>")]
+pub struct CopyCore;

@@ -14,11 +14,13 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod diff;
 mod events;
 mod homes;
 mod knowledge;
 mod messages;
 mod plan;
+mod preview;
 mod rebalance;
 mod record;
 mod request;
@@ -27,8 +29,10 @@ mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets};
 pub use core::ServiceCore;
+pub use diff::FieldChange;
 pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally};
-pub use messages::{Gone, Observed, Orders, Retired};
+pub use messages::{CopyCore, Gone, Observed, Orders, Retired};
+pub use preview::{Action, ActionKind, Preview};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use request::{Accepted, Change, Expect, Lead, Refused, Request};
 pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};

@@ -32,6 +32,8 @@ pub struct Plan {
     pub stay: Vec<ReplicaId>,
     /// Slots that want a new replica, with how many failed there in a row.
     pub place: Vec<(Place, u32)>,
+    /// Slots that lose their replica before another is placed: they stop first.
+    pub emptied: Vec<Slot>,
     /// Slots of which `give_up` are to go; the scheduler chooses.
     pub candidates: Vec<(Slot, NodeName)>,
     /// How many of the candidates are to go.
@@ -68,11 +70,16 @@ pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
     slots
 }
 
-/// How many slots may have an original and its replacement at once: a quarter,
-/// and as many as its parallelism while there is a rollout.
-fn surge(record: &ServiceRecord) -> usize {
-    let of_rollout = record.rollout.as_ref().map(|_| record.spec.update.parallelism);
-    of_rollout.unwrap_or_else(|| record.slots_wanted().div_ceil(4)).max(1) as usize
+/// How many slots may have an original and its replacement at once: a quarter;
+/// while there is a rollout, what it allows.
+pub fn surge(record: &ServiceRecord) -> usize {
+    let (update, wanted) = (&record.spec.update, record.slots_wanted());
+    let most = match &record.rollout {
+        None => wanted.div_ceil(4),
+        Some(_) if record.stops_first() => update.parallelism,
+        Some(_) => update.surge(wanted),
+    };
+    most.max(1) as usize
 }
 
 /// The slots that are under way: those with an original and its replacement, and
@@ -95,8 +102,19 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
         busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
         busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
         busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
+        busy.retain(|slot| !waits_for_room(record, *slot, slots, know));
     }
     busy
+}
+
+/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no rollout has emptied
+/// it: others need not wait for it, as they cost it nothing. One that a rollout has emptied may lack room because
+/// the new generation takes more: every further one would fare like it.
+pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
+    let is_emptied = record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
+    let is_lost = slots.get(&slot).is_none_or(|all| all.iter().all(|(_, fare)| *fare == Fare::Lost));
+    let has_no_host = || know.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, know);
+    !is_emptied && is_lost && has_no_host()
 }
 
 /// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to become so
@@ -107,7 +125,7 @@ pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
     }
     let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
     let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
-    dark.chain(free_slots(record, slots)).collect()
+    dark.chain(free_slots(record, slots)).filter(|slot| !waits_for_room(record, *slot, slots, know)).collect()
 }
 
 /// Whether somebody may be served by `replica`, for all that is known.
@@ -165,6 +183,9 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));
+    // What a rollout has emptied comes back before others get the room that it had.
+    let is_emptied = |slot| record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
+    plan.place.sort_by_key(|(place, _)| !is_emptied(place.slot));
     plan
 }
 
@@ -254,8 +275,10 @@ fn plan_slot(
         return plan.stay.push(original.id.clone());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
-    if with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
-        plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
+    let is_leaving = with(Fare::Leaving).next().is_some();
+    if is_leaving && with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
+        // Even where the old one is to go first, it does not go together with it.
+        return plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == target).collect();
@@ -275,6 +298,7 @@ fn plan_slot(
     }
     if record.stops_first() && with(Fare::Old).next().is_some() {
         // What takes its place is planned once it is gone.
+        plan.emptied.push(slot);
         return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
     }
     let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or_else(|| record.failures_of(slot));

@@ -10,7 +10,7 @@ use super::{
     homes,
     knowledge::{Fare, Knowledge},
     plan::slots,
-    record::ServiceRecord,
+    record::{ReplicaRecord, ServiceRecord},
 };
 
 /// How long nothing is moved after a move that had to be given up.
@@ -18,7 +18,7 @@ const AFTER_FAILURE: DurationMs = DurationMs(60_000);
 
 /// The pace of a service's moves: a bucket of one token, as one move is under
 /// way at a time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pace {
     /// Whether something may have changed since the scheduler saw no move to make.
     pub due: bool,
@@ -56,10 +56,15 @@ pub fn rate(record: &ServiceRecord) -> Option<u32> {
 /// for what cannot start.
 pub fn movable(record: &ServiceRecord, know: &Knowledge) -> Option<Vec<(Slot, NodeName)>> {
     let mut movable = Vec::new();
-    let is_bound = homes::is_sticky(record) || !record.spec.mode.is_replicated();
+    // Who moves takes what the generation that is wanted takes, and what is bound stays.
+    let is_bound = |replica: &ReplicaRecord| {
+        !record.spec.mode.is_replicated()
+            || homes::is_sticky(record, replica.generation)
+            || replica.generation != record.generation
+    };
     for (slot, replicas) in slots(record, know) {
         match replicas.as_slice() {
-            [(_, Fare::Good)] if is_bound => {}
+            [(replica, Fare::Good)] if is_bound(replica) => {}
             [(replica, Fare::Good)] => movable.push((slot, replica.node.clone())),
             all if all.iter().all(|(_, fare)| *fare == Fare::Failed) => {}
             _ => return None,

@@ -183,6 +183,7 @@ impl ServiceRecord {
         let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
         if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= wanted as usize) {
             rollout.turned.retain(|slot| slots.contains(slot));
+            rollout.emptied.retain(|slot| slots.contains(slot));
         }
         let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
         // What is to be removed claims of its host what it takes, until it is gone.

@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     record::{ReplicaRecord, ServiceRecord, Want},
-    rollout::{Phase, Terms},
+    rollout::{Phase, Rollout, Terms},
 };
 use crate::store::CommitError;
 
@@ -340,7 +340,9 @@ fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, term
     if let Some(from) = from.filter(|from| to.is_none_or(|to| to == *from)) {
         live.go_back(format!("its user went back to generation {from}"), now);
     } else {
-        if to == Some(live.generation) {
+        // Asked twice, it goes back once.
+        let goes_back = live.rollout.as_ref().is_some_and(Rollout::is_rolling_back);
+        if to == Some(live.generation) || to.is_none() && goes_back {
             return Err(format!("generation {} is what the service is to run already", live.generation));
         }
         let Some(to) = to.or_else(|| live.history.last().map(|kept| kept.generation)) else {

@@ -142,7 +142,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 running.insert(replica.slot);
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
-                } else if condition.is_leaving() && homes::is_sticky(record) {
+                } else if condition.is_leaving() && homes::is_sticky(record, replica.generation) {
                     missing.push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }

@@ -79,7 +79,10 @@ impl World {
 
     /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
     fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
-        let Some(judged) = self.host_of(&change.node).filter(|_| change.condition.standing == Standing::Down) else { return };
+        // An operator's word on a host that is down already says nothing of whether it is.
+        let was_down = master.cluster.conditions().get(&change.node).is_some_and(|before| before.standing == Standing::Down);
+        let is_called_down = change.condition.standing == Standing::Down && !was_down;
+        let Some(judged) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
         let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));

@@ -77,8 +77,14 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
     };
     let parameters: Vec<Value> =
         in_path.chain(call.query.iter().map(given("query"))).chain(call.headers.iter().map(given("header"))).collect();
-    let mut responses: Map<String, Value> =
-        call.answers.iter().map(|answer| (answer.status.to_string(), response(answer, answered))).collect();
+    let mut responses = Map::new();
+    for answer in &call.answers {
+        let described = response(answer, answered);
+        match responses.get_mut(&answer.status.to_string()) {
+            Some(first) => add_form(first, &described, answer.media),
+            None => drop(responses.insert(answer.status.to_string(), described)),
+        }
+    }
     if call.path.ends_with("/exec") {
         responses.insert("101".to_owned(), json!({ "description": "A WebSocket." }));
     }
@@ -116,6 +122,14 @@ fn in_words(name: &str) -> &'static str {
 fn response(answer: &Answer, answered: &mut SchemaGenerator) -> Value {
     let schema = answer.schema.map_or_else(|| json!({ "type": "string" }), |schema| schema(answered).to_value());
     json!({ "description": answer.about, "content": { answer.media: { "schema": schema } } })
+}
+
+/// Adds another form that an answer of the same status can have.
+fn add_form(answer: &mut Value, other: &Value, media: &str) {
+    let about = |answer: &Value| answer["description"].as_str().unwrap_or_default().to_owned();
+    answer["description"] = json!(format!("{} {}", about(answer), about(other)));
+    let forms = [answer["content"][media]["schema"].take(), other["content"][media]["schema"].clone()];
+    answer["content"][media]["schema"] = json!({ "anyOf": forms });
 }
 
 fn request_body(body: Body) -> Value {

@@ -3,10 +3,13 @@
 use actix_web::web;
 
 use super::{
-    super::{backup, events, exec, health, logs, nodes, openapi, openapi::bodies, operator, rollouts, services, usage},
+    super::{backup, events, exec, health, logs, nodes, openapi, openapi::bodies, operator, plan, rollouts, services, usage},
     Body, Call, Param,
 };
-use crate::{runner::NodeView, service::ServiceView};
+use crate::{
+    runner::NodeView,
+    service::{Preview, ServiceView},
+};
 
 const LIMIT: Param = Param { name: "limit", about: "How many at most, 1 to 1000; by default 100.", example: "10" };
 const AFTER: Param =
@@ -38,6 +41,11 @@ const ACCEPT: Param = Param {
     about: "`application/x-ndjson`: a JSON object for each line; otherwise text.",
     example: "application/x-ndjson",
 };
+const DRY_RUN: Param = Param {
+    name: "dry_run",
+    about: "`true`: nothing is done; the answer is what would be, as of `POST /v1/services/{name}/plan`.",
+    example: "true",
+};
 const NOTHING: Body = Body::Fields { fields: &[], required: &[] };
 
 /// The calls to build on.
@@ -61,23 +69,34 @@ fn service_calls() -> Vec<Call> {
         Call::new("get", "/v1/services/{name}", || web::get().to(services::get), "A service and how it fares")
             .json::<ServiceView>(200, "The service; its version is the ETag."),
         Call::new("put", "/v1/services/{name}", || web::put().to(services::put), "Creates a service or replaces its spec")
-            .query(&[WAIT])
+            .query(&[WAIT, DRY_RUN])
             .header(IF_MATCH)
             .body(Body::NamedSpec)
             .json::<services::Written<'static>>(200, "It is replaced, or was so already.")
+            .json::<Preview>(200, "With `dry_run`: what would be done.")
             .json::<services::Written<'static>>(201, "It is created.")
             .json::<services::Written<'static>>(202, "It is written, and has not converged in time."),
         Call::new("patch", "/v1/services/{name}", || web::patch().to(services::patch), "Changes parts of a service's spec")
-            .query(&[WAIT])
+            .query(&[WAIT, DRY_RUN])
             .header(IF_MATCH)
             .body(Body::Patch)
             .json::<services::Written<'static>>(200, "It is written.")
+            .json::<Preview>(200, "With `dry_run`: what would be done.")
             .json::<services::Written<'static>>(202, "It is written, and has not converged in time."),
         Call::new("delete", "/v1/services/{name}", || web::delete().to(services::delete), "Deletes a service")
             .query(&[WAIT])
             .header(IF_MATCH)
             .json::<services::Written<'static>>(200, "Nothing is left of it.")
             .json::<services::Written<'static>>(202, "It is written; hosts have still to remove their replicas."),
+        Call::new(
+            "post",
+            "/v1/services/{name}/plan",
+            || web::post().to(plan::plan),
+            "What a `PUT` of the same spec would do, field by field and slot by slot",
+        )
+        .header(IF_MATCH)
+        .body(Body::NamedSpec)
+        .json::<Preview>(200, "What would be done. Nothing is."),
         Call::new(
             "post",
             "/v1/services/{name}/rebalance",

@@ -157,6 +157,8 @@ pub struct Model {
     pub heard: usize,
     /// How many removals readers see as outstanding.
     pub shown_removing: u32,
+    /// How many replicas of a number were wanted and are not any more.
+    lives: BTreeMap<u32, u32>,
 }
 
 impl Model {
@@ -176,6 +178,7 @@ impl Model {
             forgotten: 0,
             heard: 0,
             shown_removing: 0,
+            lives: BTreeMap::new(),
         }
     }
 
@@ -213,12 +216,17 @@ impl Model {
         self.event(Event::Register(Box::new(registration)));
     }
 
+    /// The replica of this number is to run or to go. One that is wanted again is another one, as with
+    /// services: what is still said of the one before is not said of it.
     pub fn order(&mut self, n: u32, run: bool) {
-        let id = replica(n);
-        if run && !self.wanted.contains(&id) && !self.removing.contains(&id) {
+        let life = self.lives.entry(n).or_default();
+        let number = n + 100 * *life;
+        let id = replica(number);
+        if run && !self.wanted.contains(&id) {
             self.wanted.insert(id);
-            self.event(Event::Order { set: vec![assignment(n)], remove: vec![] });
+            self.event(Event::Order { set: vec![assignment(number)], remove: vec![] });
         } else if !run && self.wanted.remove(&id) {
+            *life += 1;
             self.removing.insert(id.clone());
             self.event(Event::Order { set: vec![], remove: vec![id] });
         }

@@ -26,6 +26,10 @@ impl ServiceCore {
         let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         let Some(mut record) = draft.record.take() else { return };
         self.no_host = scheduled.placed.refused;
+        if !draft.ids.is_empty() {
+            let chosen = |slot: &&Slot| scheduled.placed.chosen.iter().any(|(placed, _)| placed == *slot);
+            self.know.unplaced = draft.ids.keys().filter(|slot| !chosen(slot)).copied().collect();
+        }
         self.asked_again = None;
         if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
             self.ask_again_at = Some(self.know.now() + REFUSAL_STANDS);
@@ -53,6 +57,9 @@ impl ServiceCore {
             if scheduled.give_up.contains(&slot) {
                 effects.push(Effect::Load(vec![LoadChange::Release(id, node)]));
                 continue;
+            }
+            if let Some(rollout) = &mut record.rollout {
+                rollout.emptied.remove(&slot);
             }
             replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
@@ -164,7 +171,8 @@ impl ServiceCore {
         failed
     }
 
-    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on.
+    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on. Of 16 million,
+    /// the same ones do not come again while a host still tells of the replica that had them.
     fn new_id(&mut self, ids: &mut BTreeSet<ReplicaId>) -> ReplicaId {
         loop {
             self.random ^= self.random >> 12;

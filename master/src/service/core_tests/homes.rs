@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use shef_common::{
-    ids::{NodeName, Slot},
-    spec::{Constraint, Mode, Mount, Operator, Placement, Port, Protocol, ServiceSpec},
+    ids::{Generation, NodeName, Slot},
+    spec::{Constraint, Mode, Mount, Operator, Order, Placement, Port, Protocol, ServiceSpec, Update},
     status::ReplicaState,
 };
 
 use super::{
     super::{
-        request::{Expect, Request},
+        request::{Expect, Lead, Request},
         view::ServiceState,
     },
     model::{Model, node, spec},
@@ -210,6 +210,47 @@ fn a_slot_with_a_volume_waits_for_its_host() {
     model.forget(1);
     model.settle();
     assert_eq!(running(&model), on(&[(0, 1), (2, 1)]));
+}
+
+#[test]
+fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_it_has() {
+    let mut model = model(&["a", "a", "a"]);
+    model.ask(put(sticky(2)));
+    model.settle();
+    let homes = model.durable.as_ref().unwrap().1.homes.clone();
+    assert_eq!(homes, [(Slot(0), node(0)), (Slot(1), node(1))].into());
+    let update = Update { monitor_ms: 5_000, max_failures: 9, order: Order::StopFirst, ..Update::default() };
+    let without = ServiceSpec { update, ..spec(2, "app:2") };
+    model.ask(put(without.clone()));
+    model.settle();
+    assert_eq!(model.durable.as_ref().unwrap().1.homes, homes, "what may be gone back to has its homes");
+    model.ask(Request::Lead { lead: Lead::Abort, expect: Expect::Any });
+    for _ in 0..10 {
+        model.sleep(1_000);
+        model.settle();
+    }
+    assert_eq!((running(&model), model.view.as_ref().unwrap().rollout.is_some()), (on(&[(0, 1), (1, 1)]), false));
+    // One whose new replica failed returns to where its volume is, though another host has fewer.
+    model.fails = true;
+    model.ask(put(without));
+    while model.step() {}
+    model.report();
+    while model.step() {}
+    model.fails = false;
+    for _ in 0..2 {
+        model.report();
+        while model.step() {}
+    }
+    let (_, record) = model.durable.clone().unwrap();
+    let back = record.wanted().find(|replica| replica.slot == Slot(0)).map(|replica| (replica.generation, replica.node.clone()));
+    assert_eq!(back, Some((Generation(1), node(0))), "{record:?}");
+    // Once nothing goes back to it, nothing is bound.
+    for _ in 0..60 {
+        model.sleep(1_000);
+        model.settle();
+    }
+    let (_, record) = model.durable.clone().unwrap();
+    assert!(record.rollout.is_none() && record.homes.is_empty(), "{record:?}");
 }
 
 #[test]

@@ -37,10 +37,11 @@ fn update() -> impl Strategy<Value = Update> {
     ];
     let (delay, monitor) = (prop_oneof![Just(0_u32), Just(3_000)], prop_oneof![Just(0_u32), Just(1_000), Just(5_000)]);
     let canary = prop_oneof![3 => Just(0_u32), 1 => 1_u32..3];
-    (order, 1_u32..4, delay, monitor, action, 0_u32..2, canary).prop_map(
-        |(order, parallelism, delay_ms, monitor_ms, failure_action, max_failures, canary)| Update {
+    (order, 1_u32..4, proptest::option::of(0_u32..6), delay, monitor, action, 0_u32..2, canary).prop_map(
+        |(order, parallelism, more, delay_ms, monitor_ms, failure_action, max_failures, canary)| Update {
             order,
             parallelism,
+            surge: more.map(|more| parallelism + more),
             delay_ms,
             monitor_ms,
             deadline_ms: 20_000,
@@ -171,7 +172,7 @@ proptest! {
         passes(&mut model, 3);
         let down = if update.order == Order::StopFirst { update.parallelism.min(n) as usize } else { 0 };
         prop_assert!(least >= n as usize - down, "{least} of {n} served");
-        let surge = if update.order == Order::StopFirst { 0 } else { update.parallelism.min(n) };
+        let surge = if update.order == Order::StopFirst { 0 } else { update.surge(n).min(n) };
         prop_assert!(model.most_wanted <= (n + surge) as usize, "{} were wanted at once", model.most_wanted);
         let bad = [REFUSED, CRASHING, SICK].contains(&image);
         let (_, record) = model.durable.clone().unwrap();

@@ -8,11 +8,13 @@ use shef_common::{
 };
 
 use super::super::{
+    record::ReplicaRecord,
     request::{Expect, Lead, Refused, Request},
     rollout::{RolloutState, RolloutView},
     view::{ServiceState, ServiceView},
 };
-use super::model::{CRASHING, Model, REFUSED, SICK, drained, scale, spec, standing};
+use super::model::{CRASHING, Model, REFUSED, SICK, brief, drained, node, scale, spec, standing};
+use crate::membership::HostFacts;
 
 /// A service of `replicas` of `app:1` that is updated as `update` says, and runs.
 fn running(hosts: usize, replicas: u32, update: Update) -> Model {
@@ -81,6 +83,7 @@ impl Model {
 const GATED: Update = Update {
     order: Order::Auto,
     parallelism: 2,
+    surge: None,
     delay_ms: 0,
     monitor_ms: 5_000,
     deadline_ms: 60_000,
@@ -160,6 +163,68 @@ fn failures_up_to_the_bound_are_tried_again_and_the_others_go_on() {
     model.fails = false;
     assert_eq!(model.pass(80), 4);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+/// A service with a port: one replica a host, and an update stops first.
+fn on_a_port(replicas: u32, image: &str, update: Update) -> Request {
+    let mut spec = with(replicas, image, update);
+    let port = Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None };
+    std::sync::Arc::make_mut(&mut spec.template).ports.push(port);
+    Request::Put { spec, expect: Expect::Any }
+}
+
+#[test]
+fn slots_that_have_no_host_hold_up_nobody() {
+    let update = Update { parallelism: 1, monitor_ms: 1_000, ..GATED };
+    // Two more than there are hosts, and one on a host that is lost.
+    for (replicas, lost) in [(5, false), (3, true), (5, true)] {
+        let mut model = Model::new(3);
+        model.ask(on_a_port(replicas, "app:1", update));
+        model.settle();
+        if lost {
+            model.host(2, false);
+            model.settle();
+        }
+        let run = if lost { 2 } else { 3 };
+        model.ask(on_a_port(replicas, "app:2", update));
+        assert!(model.pass(60) >= run - 1, "one at a time");
+        let there: Vec<_> = (0..run).map(|n| model.on(n)).collect();
+        assert_eq!(there, vec![1; run], "{replicas} {lost}");
+        let (_, record) = model.durable.clone().unwrap();
+        let stays = |r: &&ReplicaRecord| r.generation == Generation(1) && r.node != node(2);
+        assert_eq!(record.wanted().filter(stays).count(), 0, "{replicas} {lost}: {}", brief(&record));
+        assert!(model.rollout().words.contains("port 80"), "{:?}", model.rollout());
+        // And back.
+        model.ask(lead(Lead::Abort));
+        assert!(model.pass(60) >= run - 1, "one at a time");
+        let (_, record) = model.durable.clone().unwrap();
+        let stays = |r: &&ReplicaRecord| r.generation == Generation(2) && r.node != node(2);
+        assert_eq!(record.wanted().filter(stays).count(), 0, "{replicas} {lost}: {}", brief(&record));
+        (2..5).for_each(|n| model.host(n, true));
+        model.pass(60);
+        assert_eq!((model.running(), &model.shown().rollout), (replicas as usize, &None), "with room it ends");
+    }
+}
+
+#[test]
+fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_it_may() {
+    let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::StopFirst, ..GATED };
+    let mut model = Model::new(3);
+    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
+    (0..3).for_each(|n| model.describe(n, facts.clone()));
+    let takes = |bytes: u64| {
+        let mut spec = with(3, "app:1", update);
+        std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
+        Request::Put { spec, expect: Expect::Any }
+    };
+    model.ask(takes(900));
+    model.settle();
+    model.ask(takes(1_001));
+    assert_eq!(model.pass(60), 2);
+    assert!(model.rollout().words.contains("lack 1001 bytes of memory"), "{:?}", model.rollout());
+    model.ask(lead(Lead::Abort));
+    assert_eq!(model.pass(20), 2);
+    assert_eq!((model.running(), &model.shown().rollout), (3, &None));
 }
 
 #[test]
@@ -453,4 +518,21 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
     model.ask(lead(Lead::Promote));
     model.pass(100);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
+}
+
+#[test]
+fn who_asks_twice_to_go_back_goes_back_once() {
+    let mut model = running(2, 3, GATED);
+    for n in 2..=3 {
+        model.ask(put(3, &format!("app:{n}"), Update { monitor_ms: 0, parallelism: 1, delay_ms: 5_000, ..GATED }));
+        model.pass(if n == 2 { 60 } else { 6 });
+    }
+    assert_eq!(model.shown().generation, Generation(3));
+    let back = Request::RollBack { generation: None, expect: Expect::Any };
+    model.ask(back.clone());
+    while model.step() {}
+    assert!(model.rollout().words.starts_with("rolling back"), "{:?}", model.rollout());
+    assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
+    model.pass(60);
+    assert_eq!(model.generations(), [2; 3]);
 }

@@ -50,6 +50,9 @@ pub struct Rollout {
     /// How many new replicas of a slot failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<Slot, u32>,
+    /// The slots that updates have emptied and that nothing was placed in since. At most as many as there are slots.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub emptied: BTreeSet<Slot>,
     /// The latest of these failures, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
@@ -120,6 +123,7 @@ impl Rollout {
             started: now,
             turned: BTreeSet::new(),
             failures: BTreeMap::new(),
+            emptied: BTreeSet::new(),
             last_failure: None,
             promoted: false,
         }
@@ -200,8 +204,11 @@ impl ServiceRecord {
         self.roll_out(self.newest, template, now, terms);
     }
 
-    /// Goes back to a generation of the history. Returns whether it is there.
+    /// Goes back to a generation of the history, which is not its own. Returns whether it is there.
     pub fn return_to(&mut self, generation: Generation, now: WallMs, terms: Terms) -> bool {
+        if generation == self.generation {
+            return false;
+        }
         let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else { return false };
         self.newest = self.newest();
         let kept = self.history.remove(at);
@@ -225,7 +232,7 @@ impl ServiceRecord {
         self.earlier.insert(self.generation, left);
         self.earlier.remove(&to);
         self.generation = to;
-        self.rollout = Some(Rollout::new(from, Phase::Running, now));
+        self.begin(Rollout::new(from, Phase::Running, now));
         self.forget_unused();
     }
 
@@ -237,8 +244,22 @@ impl ServiceRecord {
         let failed = std::mem::replace(&mut self.generation, from);
         let left = std::mem::replace(&mut self.spec.template, template);
         self.earlier.insert(failed, left);
-        self.rollout = Some(Rollout::new(None, Phase::RollingBack { failed, why }, now));
+        self.begin(Rollout::new(None, Phase::RollingBack { failed, why }, now));
         self.forget_unused();
+    }
+
+    /// What the rollout before has emptied is in the hand of the next.
+    fn begin(&mut self, rollout: Rollout) {
+        let emptied = self.rollout.take().map(|before| before.emptied).unwrap_or_default();
+        self.rollout = Some(Rollout { emptied, ..rollout });
+    }
+
+    /// Notes which of these slots a rollout has just left without any replica.
+    pub fn note_emptied(&mut self, slots: impl Iterator<Item = Slot>) {
+        let filled: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
+        if let Some(rollout) = &mut self.rollout {
+            rollout.emptied.extend(slots.filter(|slot| !filled.contains(slot)));
+        }
     }
 
     /// Everything is in place.

@@ -11,7 +11,7 @@ use crate::{
     membership::Standing,
     service::{
         knowledge::{Fare, Knowledge},
-        plan::{Slots, busy, dark, free_slots, serves, slots},
+        plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
     },
 };
@@ -126,7 +126,8 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
 }
 
 /// Whose turn comes now: first those in which nothing serves, as they lose
-/// nothing, then in order; those that failed before come last, after a while.
+/// nothing, then in order; those that failed before come later, after a while, and
+/// those for which there is no host last.
 fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
@@ -139,9 +140,11 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
             (canary as usize).saturating_sub(rollout.turned.iter().filter(there).count())
         }
     };
-    // What is added while all goes well starts as what everything is to be.
+    // What is added while all goes well starts as what everything is to be; what waits for room, once all others are through.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
-        let added = free.iter().filter(|slot| !rollout.turned.contains(slot)).take(canaries_left);
+        let comes =
+            |slot: &Slot| slots.keys().all(|slot| rollout.turned.contains(slot)) || !waits_for_room(record, *slot, slots, know);
+        let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot)).take(canaries_left);
         next.turn.extend(added);
         canaries_left -= next.turn.len().min(canaries_left);
     }
@@ -149,13 +152,16 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         return next.wake(at);
     }
     let mut busy = busy(record, slots, know);
+    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, know);
+    let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
     let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
-    let mut under_way = busy.iter().filter(is_through_turn).count();
+    let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let dark = dark(record, slots, know);
-    let parallelism = update.parallelism.max(1) as usize;
-    for (serves, slot) in candidates(rollout, slots, know, next) {
-        let has_place = if busy.contains(&slot) { under_way < parallelism } else { busy.len() < parallelism };
+    let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
+    for (serves, slot) in candidates(record, rollout, slots, know, next) {
+        let has_place =
+            if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
         let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
         if canaries_left == 0 || !has_place || !may_go {
@@ -168,8 +174,24 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     }
 }
 
+/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the next may
+/// start, unless its user wants a delay between them, or the old ones go first and every trial has somebody without.
+fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
+    let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
+    let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };
+    let proves = |(_, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Proving;
+    let serves_still = |(r, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Old && serves(r, *fare, know);
+    replicas.iter().any(proves) && replicas.iter().any(serves_still)
+}
+
 /// The slots whose turn could come, in the order in which it should, with whether they serve.
-fn candidates(rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) -> Vec<(bool, Slot)> {
+fn candidates(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    know: &Knowledge,
+    next: &mut Next,
+) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
         let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
@@ -177,10 +199,11 @@ fn candidates(rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut
             Some(at) => next.wake(*at),
             None => {
                 let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
-                candidates.push((rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
+                let waits = waits_for_room(record, *slot, slots, know);
+                candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }
         }
     }
     candidates.sort_unstable();
-    candidates.into_iter().map(|(_, serving, slot)| (serving, slot)).collect()
+    candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()
 }

@@ -1,0 +1,163 @@
+//! A request carried out on copies of a service and the scheduler, as if every
+//! step succeeded: what it would do is decided by what would do it.
+
+use std::collections::VecDeque;
+
+use shef_common::{
+    clock::{MonoMs, Now},
+    ids::{NodeName, ReplicaId},
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::{ServiceCore, Step};
+use crate::{
+    membership::Standing,
+    scheduler::SchedulerCore,
+    service::{
+        events::{Effect, Event},
+        knowledge::Fare,
+        preview::{Outcome, Preview},
+        record::{ReplicaRecord, Want},
+        request::{Expect, Lead, Refused, Request},
+        rollout::Terms,
+    },
+};
+
+/// So many rounds a rollout takes at most: of services with more slots, more are rehearsed at once than are updated.
+const MAX_ROUNDS: u32 = 64;
+/// So many events a rehearsal goes through at most, without those that its slots take.
+const MAX_EVENTS: usize = 4_000;
+/// After so many alarms in a row that changed nothing, nothing more is to come.
+const MAX_IDLE_WAKES: u32 = 16;
+
+impl ServiceCore {
+    /// Whether nothing is on its way to the scheduler or the store.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Idle)
+    }
+
+    /// What `request` would do to a service like this one, beside a scheduler like
+    /// that one, if all that follows succeeds. Whatever else is under way is
+    /// carried on too. Refuses what [`ServiceCore::handle`] would refuse.
+    pub fn rehearse(mut self, scheduler: SchedulerCore, request: &Request, now: Now) -> Result<Preview, Refused> {
+        self.step = Step::Idle;
+        self.waiting.clear();
+        self.awaits_hosts_until = None;
+        self.know.it_is(now.mono);
+        let before = self.record.clone().filter(|record| !record.deleted);
+        let version = self.version.filter(|_| before.is_some());
+        let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
+        let (mut wanted, know) = (self.record.clone(), self.know.clone());
+        request.apply(&mut wanted, self.version.unwrap_or_default(), now.wall, terms)?;
+        let Some(wanted) = wanted else { return Err(Refused::NotFound) };
+        let mut stage = Stage {
+            events: MAX_EVENTS + 64 * wanted.slots_wanted() as usize,
+            core: self,
+            scheduler,
+            now,
+            pending: VecDeque::from([Event::Request(0, request.clone())]),
+            wake_at: None,
+            idle_wakes: 0,
+            promoted: false,
+        };
+        stage.play();
+        let core = stage.core;
+        let after = core.record.as_ref().filter(|record| !record.deleted);
+        let refusal = core.no_host.as_ref().or(core.asked_again.as_ref());
+        let no_host = refusal.map(|refusal| refusal.reason.as_str());
+        let outcome = Outcome { before: before.as_ref(), wanted: &wanted, after, version, no_host, know: &know };
+        Ok(outcome.preview())
+    }
+}
+
+/// Everything around the service, and doing as it is told.
+struct Stage {
+    core: ServiceCore,
+    scheduler: SchedulerCore,
+    now: Now,
+    pending: VecDeque<Event>,
+    wake_at: Option<MonoMs>,
+    idle_wakes: u32,
+    promoted: bool,
+    /// How many more events may be.
+    events: usize,
+}
+
+impl Stage {
+    fn play(&mut self) {
+        while self.events > 0 {
+            self.events -= 1;
+            match self.pending.pop_front() {
+                Some(event) => self.handle(event),
+                None if self.hosts_act() || self.wakes() || self.promotes() => {}
+                None => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commits = matches!(event, Event::Committed);
+        for effect in self.core.handle(event, self.now) {
+            match effect {
+                Effect::Schedule(question) => {
+                    let scheduled = self.scheduler.answer(&self.core.name, &question);
+                    self.pending.push_back(Event::Scheduled(scheduled));
+                }
+                Effect::Commit { .. } => {
+                    self.idle_wakes = 0;
+                    self.pending.push_back(Event::Committed);
+                }
+                Effect::Load(changes) => changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change)),
+                Effect::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at))),
+                Effect::Reply(..) | Effect::Order { .. } | Effect::Publish(_) | Effect::Count(_) | Effect::Retire => {}
+            }
+        }
+        if let Some(record) = self.core.record.as_mut().filter(|_| commits) {
+            let at_once = record.slots_wanted().div_ceil(MAX_ROUNDS);
+            record.spec.update.parallelism = record.spec.update.parallelism.max(at_once);
+        }
+    }
+
+    /// On hosts that are ready, what is to come runs and what is to go is gone; of
+    /// the others nobody hears. Returns whether anything is new.
+    fn hosts_act(&mut self) -> bool {
+        let core = &self.core;
+        let Some(record) = &core.record else { return false };
+        let acts = |node: &NodeName| core.know.condition(node).standing == Standing::Ready;
+        let comes = |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
+        let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
+        let come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
+        let goes = |r: &&ReplicaRecord| r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id);
+        let gone: Vec<_> = record.replicas.iter().filter(goes).map(|replica| replica.id.clone()).collect();
+        let acts = !come.is_empty() || !gone.is_empty();
+        if !come.is_empty() {
+            self.pending.push_back(Event::Observed(come));
+        }
+        if !gone.is_empty() {
+            self.pending.push_back(Event::Gone(gone));
+        }
+        acts
+    }
+
+    /// A canary that is well is promoted.
+    fn promotes(&mut self) -> bool {
+        let rollout = self.core.record.as_ref().and_then(|record| record.rollout.as_ref());
+        let waits = !self.promoted && rollout.is_some_and(|rollout| !rollout.promoted);
+        let has_canary = self.core.record.as_ref().is_some_and(|record| record.spec.update.canary > 0);
+        if waits && has_canary {
+            self.promoted = true;
+            self.pending.push_back(Event::Request(0, Request::Lead { lead: Lead::Promote, expect: Expect::Any }));
+        }
+        waits && has_canary
+    }
+
+    /// Time goes on to the next alarm.
+    fn wakes(&mut self) -> bool {
+        let Some(at) = self.wake_at.take().filter(|_| self.idle_wakes < MAX_IDLE_WAKES) else { return false };
+        self.idle_wakes += 1;
+        self.now.mono = self.now.mono.max(at);
+        self.pending.push_back(Event::Wake);
+        true
+    }
+}

@@ -1,0 +1,216 @@
+//! What would be done, against what is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use shef_common::{
+    ids::{Generation, NodeName, ReplicaId, Slot, Version},
+    spec::{Mode, Order, Port, ServiceSpec, Update},
+};
+
+use crate::membership::HostFacts;
+
+use super::super::{
+    preview::{ActionKind, Preview},
+    record::ServiceRecord,
+    request::{Change, Expect, Refused, Request},
+};
+use super::model::{Model, create, drained, node, put, scale, spec, standing};
+
+fn rehearse(model: &Model, request: &Request) -> Result<Preview, Refused> {
+    model.core.clone().rehearse(model.scheduler.clone(), request, model.now)
+}
+
+fn kinds(preview: &Preview) -> Vec<ActionKind> {
+    preview.actions.iter().map(|action| action.action).collect()
+}
+
+/// Lets time go on until all that can come to its end by itself has.
+fn passes(model: &mut Model) {
+    for _ in 0..40 {
+        while model.step() {}
+        model.report();
+        while model.step() {}
+        model.sleep(1_000);
+    }
+}
+
+#[test]
+fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
+    let mut model = Model::new(2);
+    let plan = rehearse(&model, &put(2, "app:1")).unwrap();
+    assert_eq!((plan.version, plan.generation, plan.starts_rollout), (None, Generation(1), false));
+    assert_eq!(kinds(&plan), [ActionKind::Create; 2]);
+    assert!(plan.changes.iter().any(|change| change.path == "image" && change.from.is_null()), "{plan:?}");
+    model.ask(put(2, "app:1"));
+    model.settle();
+    let durable = model.durable.clone();
+
+    let same = rehearse(&model, &put(2, "app:1")).unwrap();
+    assert_eq!((same.version, same.changes.len(), same.starts_rollout), (Some(Version(1)), 0, false));
+    assert_eq!(kinds(&same), [ActionKind::Keep; 2]);
+
+    let more = rehearse(&model, &put(3, "app:1")).unwrap();
+    assert_eq!((kinds(&more), more.starts_rollout), (vec![ActionKind::Keep, ActionKind::Keep, ActionKind::Create], false));
+    let changed: Vec<_> = more.changes.iter().map(|change| (change.path.as_str(), &change.from, &change.to)).collect();
+    assert_eq!(changed, [("replicas", &json!(2), &json!(3))]);
+
+    let none = rehearse(&model, &scale(0)).unwrap();
+    assert_eq!(kinds(&none), [ActionKind::Remove; 2]);
+    assert_eq!(none.actions[0].why, "0 replicas are wanted");
+
+    let update = rehearse(&model, &put(2, "app:2")).unwrap();
+    assert_eq!((update.starts_rollout, update.order, update.generation), (true, Order::StartFirst, Generation(2)));
+    assert_eq!(kinds(&update), [ActionKind::Replace; 2]);
+    assert!(update.actions.iter().all(|action| action.replica.is_some() && action.to_host.is_some()), "{update:?}");
+    assert_eq!(update.actions[0].why, "generation 2 takes the place of 1");
+    assert_eq!(model.durable, durable);
+    assert!(model.pending.is_empty() && model.in_commit.is_none());
+}
+
+#[test]
+fn what_is_refused_is_refused_in_a_plan_too() {
+    let mut model = Model::new(1);
+    let change = |value: Value| Change(value.as_object().unwrap().clone());
+    let patch = |value| Request::Change { change: change(value), expect: Expect::Any };
+    assert_eq!(rehearse(&model, &patch(json!({"replicas": 1}))), Err(Refused::NotFound));
+    model.ask(create(1));
+    model.settle();
+    let expect = Expect::Exactly(Version(9));
+    let outdated = Request::Put { spec: spec(2, "app:1"), expect };
+    assert_eq!(rehearse(&model, &outdated), Err(Refused::VersionMismatch { current: Version(1) }));
+    assert!(matches!(rehearse(&model, &patch(json!({"replicas": "x"}))), Err(Refused::Invalid(_))));
+    assert_eq!(rehearse(&model, &create(1)), Err(Refused::Exists));
+}
+
+#[test]
+fn what_finds_no_host_says_why() {
+    let mut model = Model::new(1);
+    let on_port = |replicas, image| {
+        let mut spec = spec(replicas, image);
+        let port: Port = serde_json::from_value(json!({"target": 80, "published": 80})).unwrap();
+        std::sync::Arc::make_mut(&mut spec.template).ports = vec![port];
+        Request::Put { spec, expect: Expect::Any }
+    };
+    model.ask(on_port(1, "app:1"));
+    passes(&mut model);
+    let plan = rehearse(&model, &on_port(2, "app:1")).unwrap();
+    assert_eq!(kinds(&plan), [ActionKind::Keep, ActionKind::Create]);
+    assert_eq!(plan.actions[1].to_host, None);
+    assert!(plan.actions[1].why.contains("port"), "{}", plan.actions[1].why);
+    let update = rehearse(&model, &on_port(1, "app:2")).unwrap();
+    assert_eq!((update.order, kinds(&update)), (Order::StopFirst, vec![ActionKind::Replace]));
+    assert_eq!(update.actions[0].to_host, Some(node(0)), "the port is free by then");
+}
+
+#[test]
+fn a_canary_is_followed_to_its_end_and_so_is_a_large_service() {
+    let mut model = Model::new(3);
+    let update = Update { canary: 1, delay_ms: 5_000, monitor_ms: 30_000, ..Update::default() };
+    let request = |n, image| Request::Put { spec: ServiceSpec { update, ..spec(n, image) }, expect: Expect::Any };
+    model.ask(request(200, "app:1"));
+    model.settle();
+    let plan = rehearse(&model, &request(200, "app:2")).unwrap();
+    assert_eq!(plan.actions.len(), 200);
+    assert!(plan.actions.iter().all(|action| action.action == ActionKind::Replace && action.to_host.is_some()));
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    replicas: u32,
+    image: &'static str,
+    update: Update,
+    global: bool,
+}
+
+impl Wish {
+    fn request(&self) -> Request {
+        let mode = if self.global { Mode::Global } else { Mode::Replicated };
+        let replicas = if self.global { 1 } else { self.replicas };
+        let spec = ServiceSpec { update: self.update, mode, ..spec(replicas, self.image) };
+        Request::Put { spec, expect: Expect::Any }
+    }
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let order = prop_oneof![2 => Just(Order::Auto), 1 => Just(Order::StopFirst)];
+    let monitor = prop_oneof![Just(0_u32), Just(1_000)];
+    let image = prop::sample::select(vec!["app:1", "app:2", "app:3"]);
+    (0_u32..9, image, order, 1_u32..4, prop::bool::ANY, monitor, prop::bool::weighted(0.2)).prop_map(
+        |(replicas, image, order, parallelism, in_turn, monitor_ms, global)| {
+            let surge = in_turn.then_some(parallelism);
+            let update = Update { order, parallelism, surge, monitor_ms, ..Update::default() };
+            Wish { replicas, image, update, global }
+        },
+    )
+}
+
+fn placed(record: Option<&ServiceRecord>) -> BTreeMap<Slot, (ReplicaId, NodeName, Generation)> {
+    let wanted = record.into_iter().flat_map(ServiceRecord::wanted);
+    wanted.map(|r| (r.slot, (r.id.clone(), r.node.clone(), r.generation))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever a service is, and wherever its hosts: what is done when nothing else happens is what the plan said,
+    /// slot by slot; and host by host, where one follows the other, so that nothing depends on which is through first.
+    #[test]
+    fn what_is_done_is_what_the_plan_said(
+        first in proptest::option::weighted(0.9, wish()),
+        then in wish(),
+        comes in prop::bool::ANY,
+        leaves in proptest::option::of((0_usize..4, prop::bool::ANY)),
+    ) {
+        let mut model = Model::new(3);
+        (0..3).for_each(|n| model.describe(n, HostFacts::default()));
+        if let Some(first) = &first {
+            model.ask(first.request());
+            passes(&mut model);
+        }
+        if comes {
+            model.describe(3, HostFacts::default());
+            model.is(3, standing(true));
+        }
+        if let Some((n, drains)) = leaves.filter(|(n, _)| *n < 3 || comes) {
+            model.is(n, if drains { drained() } else { standing(false) });
+        }
+        passes(&mut model);
+        let before = placed(model.durable.as_ref().map(|(_, record)| record));
+        let plan = rehearse(&model, &then.request()).unwrap();
+        let (version, generation) = model.durable.as_ref().map(|(version, record)| (*version, record.generation)).unzip();
+        prop_assert_eq!(plan.version, version);
+        let ticket = model.ask(then.request());
+        passes(&mut model);
+        let accepted = model.answers[&ticket].clone().unwrap();
+        prop_assert_eq!(plan.generation, accepted.generation);
+        prop_assert_eq!(plan.starts_rollout, generation.is_some_and(|generation| generation != accepted.generation));
+        let after = placed(model.durable.as_ref().map(|(_, record)| record));
+        let told: BTreeMap<Slot, _> = plan.actions.iter().map(|action| (action.slot, action)).collect();
+        let slots: BTreeSet<Slot> = before.keys().chain(after.keys()).copied().collect();
+        for slot in slots {
+            let Some(action) = told.get(&slot) else {
+                return Err(TestCaseError::fail(format!("nothing is said of slot {slot}: {plan:?}")));
+            };
+            let (old, new) = (before.get(&slot), after.get(&slot));
+            let is_kept = old.zip(new).is_some_and(|(old, new)| old.0 == new.0);
+            prop_assert_eq!(action.replica.as_ref(), old.map(|old| &old.0));
+            prop_assert_eq!(action.from_host.as_ref(), old.map(|old| &old.1));
+            let to_host = new.filter(|_| !is_kept).map(|new| &new.1);
+            if then.update.surge == Some(1) {
+                prop_assert_eq!(action.to_host.as_ref(), to_host, "slot {}: {:?}", slot, action);
+            }
+            prop_assert_eq!(action.to_host.is_some(), to_host.is_some(), "slot {}: {:?}", slot, action);
+            let expected = match (old, new) {
+                (Some(_), None) => vec![ActionKind::Remove, ActionKind::Replace],
+                (None, _) => vec![ActionKind::Create],
+                (Some(_), Some(_)) if is_kept && action.action != ActionKind::Keep => vec![ActionKind::Replace, ActionKind::Move],
+                (Some(_), Some(_)) if is_kept => vec![ActionKind::Keep],
+                (Some(old), Some(new)) if old.2 == new.2 => vec![ActionKind::Move, ActionKind::Replace],
+                (Some(_), Some(_)) => vec![ActionKind::Replace],
+            };
+            prop_assert!(expected.contains(&action.action), "slot {}: {:?} instead of {:?}", slot, action, expected);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a change of a service would do, told without doing it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shef_common::{
+    ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
+    spec::Order,
+};
+
+use super::{
+    diff::{FieldChange, diff},
+    knowledge::{Fare, Knowledge},
+    plan::{free_slots, slots},
+    record::{ReplicaRecord, ServiceRecord},
+    rollout::Phase,
+};
+
+/// What would be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Preview {
+    /// Of which service.
+    pub name: ServiceName,
+    /// Of which version, for `If-Match`; `None`: it is not there.
+    pub version: Option<Version>,
+    /// The generation after it.
+    pub generation: Generation,
+    /// What the spec would say otherwise.
+    pub changes: Vec<FieldChange>,
+    /// Whether replicas would be replaced by those of another generation, slot by slot.
+    pub starts_rollout: bool,
+    /// Which of two replicas of a slot comes first; never [`Order::Auto`].
+    pub order: Order,
+    /// What would become of every slot, in order.
+    pub actions: Vec<Action>,
+}
+
+/// What would become of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Action {
+    /// Which slot.
+    pub slot: Slot,
+    /// What.
+    pub action: ActionKind,
+    /// The replica that is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
+    /// Its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_host: Option<NodeName>,
+    /// The host of the replica that is to come; absent if there would be none for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_host: Option<NodeName>,
+    /// For people.
+    pub why: String,
+}
+
+/// What can become of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// A replica where none is.
+    Create,
+    /// Another replica takes the place of the one that is there.
+    Replace,
+    /// Nothing.
+    Keep,
+    /// The same on another host.
+    Move,
+    /// The replica goes, and none comes.
+    Remove,
+}
+
+/// A record before and after, and what was true in the end.
+pub struct Outcome<'a> {
+    /// Before; `None`: the service is not there.
+    pub before: Option<&'a ServiceRecord>,
+    /// As the request leaves it, nothing carried out.
+    pub wanted: &'a ServiceRecord,
+    /// When everything that could be done is done; `None`: nothing is left.
+    pub after: Option<&'a ServiceRecord>,
+    /// The record's version before.
+    pub version: Option<Version>,
+    /// The scheduler's last "no".
+    pub no_host: Option<&'a str>,
+    /// What was known of hosts and replicas before.
+    pub know: &'a Knowledge,
+}
+
+impl Outcome<'_> {
+    /// What it comes to.
+    #[must_use]
+    pub fn preview(&self) -> Preview {
+        // Plain data serialises; a service that is not there says nothing.
+        let said = |record: &ServiceRecord| serde_json::to_value(&record.spec).unwrap_or_default();
+        let before = self.before.map_or_else(|| Value::Object(serde_json::Map::new()), said);
+        let started = self.before.is_some_and(|before| before.generation != self.wanted.generation);
+        Preview {
+            name: self.wanted.spec.name.clone(),
+            version: self.version,
+            generation: self.wanted.generation,
+            changes: diff(&before, &said(self.wanted)),
+            starts_rollout: started && self.wanted.rollout.is_some(),
+            order: if self.wanted.stops_first() { Order::StopFirst } else { Order::StartFirst },
+            actions: self.actions(),
+        }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let (before, after) = (by_slot(self.before), by_slot(self.after));
+        let mut actions: BTreeMap<Slot, Action> = BTreeMap::new();
+        for (slot, old) in &before {
+            actions.insert(*slot, self.becomes(*slot, old, after.get(slot).map_or(&[], Vec::as_slice)));
+        }
+        for (slot, new) in after.iter().filter(|(slot, _)| !before.contains_key(slot)) {
+            let to_host = new.last().map(|replica| replica.node.clone());
+            let why = "a replica is wanted here and none is".to_owned();
+            actions
+                .insert(*slot, Action { slot: *slot, action: ActionKind::Create, replica: None, from_host: None, to_host, why });
+        }
+        for slot in self.after.map(|after| free_slots(after, &slots(after, self.know))).unwrap_or_default() {
+            let unfilled = |replica: Option<&ReplicaRecord>, action| Action {
+                slot,
+                action,
+                replica: replica.map(|replica| replica.id.clone()),
+                from_host: replica.map(|replica| replica.node.clone()),
+                to_host: None,
+                why: self.held_back(),
+            };
+            let old = before.get(&slot).and_then(|replicas| replicas.first().copied());
+            let kind = if old.is_some() { ActionKind::Replace } else { ActionKind::Create };
+            actions.insert(slot, unfilled(old, kind));
+        }
+        actions.into_values().collect()
+    }
+
+    /// What becomes of a slot with replicas `old`, of which there are mostly one.
+    fn becomes(&self, slot: Slot, old: &[&ReplicaRecord], new: &[&ReplicaRecord]) -> Action {
+        let target = self.after.map_or(self.wanted.generation, |after| after.generation);
+        let stays = old.iter().rev().find(|old| new.iter().any(|new| new.id == old.id));
+        // What goes of several is what is not on its way, the older one.
+        let subject = stays.or_else(|| old.first()).copied();
+        let told = |action, to: Option<&ReplicaRecord>, why: String| Action {
+            slot,
+            action,
+            replica: subject.map(|replica| replica.id.clone()),
+            from_host: subject.map(|replica| replica.node.clone()),
+            to_host: to.map(|replica| replica.node.clone()),
+            why,
+        };
+        let Some(subject) = subject else { return told(ActionKind::Keep, None, String::new()) };
+        if let Some(stays) = stays {
+            if stays.generation != target {
+                return told(ActionKind::Replace, None, self.held_back());
+            }
+            return match self.trouble(stays) {
+                Some(why) if self.has_to_leave(stays) => {
+                    told(ActionKind::Move, None, format!("{why}, but: {}", self.held_back()))
+                }
+                Some(why) => told(ActionKind::Keep, None, format!("{why}; {}", self.held_back())),
+                None => told(ActionKind::Keep, None, format!("it is of generation {target}, on a host where it may stay")),
+            };
+        }
+        let Some(new) = new.last() else { return told(ActionKind::Remove, None, self.why_removed()) };
+        if subject.generation != new.generation {
+            let why = format!("generation {} takes the place of {}", new.generation, subject.generation);
+            return told(ActionKind::Replace, Some(new), why);
+        }
+        let kind = if subject.node == new.node { ActionKind::Replace } else { ActionKind::Move };
+        told(kind, Some(new), self.trouble(subject).unwrap_or_else(|| format!("{} has fewer replicas", new.node)))
+    }
+
+    /// Whether a replica is to run on another host for what its own is.
+    fn has_to_leave(&self, replica: &ReplicaRecord) -> bool {
+        self.know.has_to_leave(self.after.unwrap_or(self.wanted), replica)
+    }
+
+    /// What is not as it should be with a replica that is there.
+    fn trouble(&self, replica: &ReplicaRecord) -> Option<String> {
+        let ReplicaRecord { id, node, .. } = replica;
+        if self.has_to_leave(replica) {
+            return Some(format!("it may not stay on {node}"));
+        }
+        match self.know.fare(self.before?, replica) {
+            Fare::Failed => Some(format!("{id} failed")),
+            Fare::Lost => Some(format!("its host {node} is lost")),
+            Fare::Stranded => Some(format!("its host {node} is out of reach and has not begun it")),
+            Fare::Good | Fare::Proving | Fare::Coming | Fare::Old | Fare::Leaving => None,
+        }
+    }
+
+    fn why_removed(&self) -> String {
+        if !self.wanted.spec.mode.is_replicated() {
+            return "its host is none of those that are to have one".to_owned();
+        }
+        format!("{} replicas are wanted", self.wanted.slots_wanted())
+    }
+
+    /// Why what is to be done cannot be done now.
+    fn held_back(&self) -> String {
+        let rollout = self.after.and_then(|after| after.rollout.as_ref());
+        match (self.no_host, rollout.map(|rollout| &rollout.phase)) {
+            (Some(reason), _) => reason.to_owned(),
+            (None, Some(Phase::Paused { why })) => format!("the rollout is paused: {why}"),
+            (None, Some(Phase::Running | Phase::RollingBack { .. }) | None) => {
+                "it waits for what is under way, or for its host".to_owned()
+            }
+        }
+    }
+}
+
+fn by_slot(record: Option<&ServiceRecord>) -> BTreeMap<Slot, Vec<&ReplicaRecord>> {
+    let mut slots: BTreeMap<Slot, Vec<&ReplicaRecord>> = BTreeMap::new();
+    for replica in record.iter().flat_map(|record| record.wanted()) {
+        slots.entry(replica.slot).or_default().push(replica);
+    }
+    slots
+}
