@@ -25,7 +25,14 @@ use bollard::{
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels, registry::Credentials, spec::Network};
+use shef_common::{
+    clock::WallMs,
+    ids::ReplicaId,
+    image::ImageRef,
+    labels,
+    registry::{Credentials, RegistryHost},
+    spec::Network,
+};
 
 use self::{
     create::{connect_body, create_body, may_be_made, network_body},
@@ -152,10 +159,13 @@ impl DockerEngine {
 
 /// What bollard hands to the engine for a pull.
 fn login(image: &ImageRef, shown: &Credentials) -> DockerCredentials {
+    let registry = image.registry();
+    // Engines compare the address with the one that they go to, and know Docker Hub by this name.
+    let address = if registry.as_str() == RegistryHost::DEFAULT { "https://index.docker.io/v1/" } else { registry.as_str() };
     DockerCredentials {
         username: Some(shown.username.clone()),
         password: Some(shown.password.clone()),
-        serveraddress: Some(image.registry().to_string()),
+        serveraddress: Some(address.to_owned()),
         ..Default::default()
     }
 }
