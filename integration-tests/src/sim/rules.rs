@@ -243,6 +243,8 @@ impl World {
                 // What failed on a host that is lost, emptied or forgotten since waits for nothing.
                 .filter(|known| known.want == Want::Run && !known.host_down)
                 .filter(|known| !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id))
+                // Nor does one that its agent tries anew since.
+                .filter(|known| has_failed(known.state))
                 .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {
@@ -292,7 +294,7 @@ impl World {
     /// A service hears of its replicas.
     pub fn rules_observed(&mut self, statuses: &[ReplicaStatus]) {
         for status in statuses {
-            if matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
+            if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
             }
         }
@@ -461,6 +463,10 @@ impl World {
             self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
     }
+}
+
+const fn has_failed(state: ReplicaState) -> bool {
+    matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped)
 }
 
 /// What identifies a push.
