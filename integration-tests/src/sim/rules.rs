@@ -36,6 +36,8 @@ pub struct Rules {
     wanted: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
+    /// Replicas whose containers are to be made and never to be started.
+    only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.
     ran: BTreeSet<ReplicaId>,
     /// When the master heard first that a replica failed.
@@ -159,6 +161,10 @@ impl World {
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),
+                Want::Prepare => {
+                    self.rules.only_made.insert(replica.id.clone());
+                    self.rules.wanted.insert(replica.id.clone())
+                }
                 Want::Remove => self.rules.unwanted.insert(replica.id.clone()),
             };
         }
@@ -422,6 +428,9 @@ impl World {
     pub fn rules_runs(&mut self, container: &Container) {
         let Ok(id) = ReplicaId::parse(&container.name) else { return };
         let name = id.service().to_owned();
+        if self.rules.only_made.contains(&id) {
+            return self.violated(format!("{id} runs, and was only to be made ready"));
+        }
         self.rules.ran.insert(id);
         if !self.profile.is_calm() {
             return;

@@ -20,6 +20,7 @@ use super::{
     knowledge::{Fare, Knowledge},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
+    rollout,
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -166,10 +167,12 @@ fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bo
 pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
-        plan.retire = record.wanted().map(|replica| replica.id.clone()).collect();
+        let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
+        plan.retire = there.map(|replica| replica.id.clone()).collect();
         return plan;
     }
     let mut slots = slots(record, know);
+    plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
