@@ -37,7 +37,7 @@ fn a_thousand_agents_at_once() {
 const SEEDS_TO_FIND: u64 = 200;
 
 macro_rules! planted {
-    ($($name:ident: $plant:ident by $profile:ident),* $(,)?) => {
+    ($($name:ident: $plant:ident by $profile:ident $(as $words:literal)?),* $(,)?) => {
         mod planted {
             use super::*;
             $(
@@ -46,6 +46,7 @@ macro_rules! planted {
                     let found = find(Plant::$plant, &Profile::$profile(), 0..SEEDS_TO_FIND);
                     println!("{found:?}");
                     assert!(found.is_some(), "{SEEDS_TO_FIND} seeds do not find it");
+                    $(assert!(found.is_some_and(|found| found.rule.contains($words)), "found for another reason");)?
                 }
             )*
         }
@@ -73,6 +74,12 @@ planted! {
     misses_master: MissesMaster by hosts,
     crashes_are_good: CrashesAreGood by rollouts,
     forgets_replaced: ForgetsReplaced by rollouts,
+    port_twice: PortTwice by placement as "its port taken",
+    over_reserves: OverReserves by placement as "of 1000 bytes reserved",
+    sticky_moves: StickyMoves by placement as "but its volume is on",
+    surges_too_much: SurgesTooMuch by calm as "and an update may make that",
+    stops_too_many: StopsTooMany by calm as "may be without one",
+    canary_goes_on: CanaryGoesOn by calm as "are its canaries",
 }
 
 /// Seeds of bugs that the simulator has found, each fixed since. With its fix

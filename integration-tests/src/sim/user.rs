@@ -7,7 +7,7 @@ use shef_common::{
     image::ImageRef,
     spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
 };
-use shef_master::service::{Accepted, Expect, Refused, Request};
+use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE},
@@ -35,6 +35,12 @@ pub struct User {
     pub replicas: BTreeMap<ServiceName, BTreeSet<u32>>,
     /// Images likewise.
     pub images: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// The most replicas that an update may take at once, of all that were asked for, by service.
+    pub parallelism: BTreeMap<ServiceName, u32>,
+    /// The most replicas beyond those wanted that an update may have, likewise, if that is more than a quarter.
+    pub surge: BTreeMap<ServiceName, u32>,
+    /// When somebody last asked for a canary to be promoted.
+    pub promoted: BTreeMap<ServiceName, u64>,
     /// The shortest time, in seconds, after which replicas of a service may stop for want of a master.
     pub shortest_stop: BTreeMap<ServiceName, u32>,
     /// Services whose deletion somebody asked for.
@@ -128,6 +134,10 @@ impl World {
             Request::Create { spec, .. } | Request::Put { spec, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(spec.replicas);
                 user.images.entry(name.clone()).or_default().insert(spec.template.image.pinned());
+                let most = user.parallelism.entry(name.clone()).or_insert(1);
+                *most = spec.update.parallelism.max(*most);
+                let most = user.surge.entry(name.clone()).or_insert(1);
+                *most = spec.update.surge(0).max(*most);
             }
             Request::Scale { replicas, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(*replicas);
@@ -137,6 +147,9 @@ impl World {
             }
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
+            }
+            Request::Lead { lead: Lead::Promote, .. } => {
+                user.promoted.insert(name.clone(), self.now);
             }
             Request::Import { .. }
             | Request::Rebalance { .. }

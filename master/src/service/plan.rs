@@ -140,7 +140,7 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
 }
 
 /// The slots that are to be filled, as nothing is wanted in them: first those that
-/// a rollout has emptied, or that have still to be rid of something.
+/// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
     if missing == 0 {
@@ -149,11 +149,13 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     if !record.spec.mode.is_replicated() {
         return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
     }
-    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()));
-    let left = record.replicas.iter().filter(|replica| replica.want == Want::Remove).map(|replica| &replica.slot);
-    let emptied: BTreeSet<Slot> = in_hand.chain(left.filter(|_| record.stops_first())).copied().collect();
-    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot));
-    emptied.iter().copied().chain(others).filter(|slot| !slots.contains_key(slot)).take(missing).collect()
+    // What was given up has the number of no slot that a rollout has emptied.
+    let emptied: BTreeSet<Slot> = record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
+    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys())).copied();
+    let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
+    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
+    let all = emptied.iter().chain(&in_hand).copied().chain(others);
+    all.filter(|slot| !slots.contains_key(slot)).take(missing).collect()
 }
 
 /// Whether a new replica of the slot has to wait for one that goes.

@@ -96,7 +96,12 @@ impl World {
                 && (host.lost_at == 0 || self.now - host.lost_at > LOSS_ECHOES_MS)
         };
         let host = &self.hosts[judged];
-        let others = self.hosts.iter().enumerate().filter(|(n, _)| *n != judged).map(|(_, host)| host);
+        // Who is down, for all that is known, is asked for nothing until it calls.
+        let is_known = |host: &Host| {
+            let shown = master.hosts_shown.get(&host.node).map(|shown| shown.state);
+            shown.is_some_and(|state| !matches!(state, Standing::Down | Standing::Awaited))
+        };
+        let others = self.hosts.iter().enumerate().filter(|(n, host)| *n != judged && is_known(host)).map(|(_, host)| host);
         let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
         if well(host) && reached && self.profile.late == 0 {
             self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));

@@ -237,6 +237,15 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
 }
 
 #[test]
+fn a_slot_that_is_given_up_with_an_update_is_not_taken_for_one_that_the_update_has_emptied() {
+    let update = Update { order: Order::StopFirst, parallelism: 1, monitor_ms: 1_000, canary: 1, ..GATED };
+    let mut model = running(3, 4, update);
+    model.ask(put(3, "app:2", update));
+    assert_eq!(model.pass(30), 2, "one at a time");
+    assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 2], RolloutState::Canary));
+}
+
+#[test]
 fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
     let mut model = running(2, 4, update);
