@@ -4,12 +4,17 @@
 //! A file per command lies in [`commands`]; what they share lies beside it.
 //! Nothing here decides about services: that is the master's and the agent's.
 
+mod client;
 pub mod commands;
 pub mod engine;
+mod env_file;
 pub mod layers;
+mod progress;
 mod running;
 mod say;
 mod signals;
+mod spec_file;
+mod table;
 mod tail;
 pub mod up;
 mod workload_image;

@@ -24,7 +24,7 @@ fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(stdout(&shef(&["--version"], &[])), format!("shef {}\n", env!("CARGO_PKG_VERSION")));
     let help = stdout(&shef(&["--help"], &[]));
-    for command in ["up", "down", "master", "agent", "config", "workload", "workload-image"] {
+    for command in ["up", "down", "apply", "ls", "ps", "scale", "rm", "master", "agent", "config", "workload", "workload-image"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is missing in {help}");
     }
 }

@@ -1,7 +1,6 @@
 //! `shef backup`: everything that the store keeps, out of a running master.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -10,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use shef_master::{config::DEFAULT_PORT, store::Backup};
+use shef_master::store::Backup;
 
 use super::on_system;
-use crate::Failure;
+use crate::{
+    Failure,
+    client::{ApiArgs, no_answer, refusal},
+};
 
 /// The longest the whole may take.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -23,9 +25,8 @@ const MAX_BYTES: usize = 2 << 30;
 /// Arguments of `shef backup`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL")]
-    api: Option<String>,
+    #[command(flatten)]
+    api: ApiArgs,
     /// Where to write it; the file appears only when it is whole [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -33,7 +34,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let api = address(self.api.as_deref(), &std::env::vars().collect());
+        let api = self.api.address();
         let text = on_system(fetch(&format!("{api}/v1/backup")))?;
         let backup = Backup::read(&text).map_err(|error| Failure::because(format!("{api} sent no backup"), &error))?;
         let written = match &self.out {
@@ -48,29 +49,15 @@ impl Args {
     }
 }
 
-/// The API's address: what was given, else what docker-shef's variables say.
-pub(super) fn address(given: Option<&str>, env: &BTreeMap<String, String>) -> String {
-    if let Some(given) = given {
-        let given = given.trim_end_matches('/');
-        return if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-    }
-    let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
-    let host = value("HOST_IP").map_or("127.0.0.1", String::as_str);
-    let port = value("PORT").cloned().unwrap_or_else(|| DEFAULT_PORT.to_string());
-    format!("http://{host}:{port}")
-}
-
 async fn fetch(url: &str) -> Result<Vec<u8>, Failure> {
     let client = awc::Client::builder().disable_redirects().disable_timeout().finish();
     let call = async {
         let sent = client.get(url).send().await;
-        let mut answer = sent.map_err(|error| Failure::new(format!("{url} does not answer: {error}; say --api URL")))?;
+        let mut answer = sent.map_err(|error| Failure::new(no_answer(url, &error)))?;
         let body = answer.body().limit(MAX_BYTES).await;
         let body = body.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;
         if !answer.status().is_success() {
-            let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            let detail = value["detail"].as_str().unwrap_or("no reason given");
-            return Err(Failure::new(format!("{url} answered {}: {detail}", answer.status())));
+            return Err(Failure::new(refusal(url, answer.status(), &body)));
         }
         Ok(body.to_vec())
     };
@@ -102,16 +89,6 @@ fn write_whole(file: &Path, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_api_is_where_docker_shefs_variables_say_unless_it_is_told() {
-        let env = |pairs: &[(&str, &str)]| pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect();
-        assert_eq!(address(None, &env(&[])), "http://127.0.0.1:8044");
-        assert_eq!(address(None, &env(&[("HOST_IP", "10.0.0.5")])), "http://10.0.0.5:8044");
-        assert_eq!(address(None, &env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")])), "http://10.0.0.5:81");
-        assert_eq!(address(Some("h:1/"), &env(&[("HOST_IP", "10.0.0.5")])), "http://h:1");
-        assert_eq!(address(Some("http://h:1"), &env(&[])), "http://h:1");
-    }
 
     #[test]
     fn a_file_is_there_whole_or_as_before_and_only_for_its_owner() {

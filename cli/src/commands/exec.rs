@@ -9,19 +9,19 @@ use std::{
 use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use serde_json::Value;
 use shef_common::exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 
-use super::{backup::address, on_system};
-use crate::Failure;
-
-/// How long the master may take to answer.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-/// The most bytes of an answer that are read.
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, CALL_LIMIT, Client},
+    signals::StopSignals,
+};
 
 /// Arguments of `shef exec`.
 #[derive(Debug, clap::Args)]
@@ -38,9 +38,8 @@ pub(super) struct Args {
     /// Run it in this directory [default: the container's own]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL")]
-    api: Option<String>,
+    #[command(flatten)]
+    api: ApiArgs,
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "COMMAND")]
     cmd: Vec<String>,
@@ -48,56 +47,51 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let api = address(self.api.as_deref(), &std::env::vars().collect());
         let order = ExecOrder { cmd: self.cmd, tty: self.tty, user: self.user, workdir: self.workdir };
-        let code = on_system(run(&api, &self.service, &order))?;
+        let code = on_system(run(&self.api.client(), &self.service, &order))?;
         // What does not fit into a byte has failed all the same.
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }
 }
 
-async fn run(api: &str, target: &str, order: &ExecOrder) -> Result<i64, Failure> {
-    let client = awc::Client::builder().disable_redirects().disable_timeout().finish();
+async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Failure> {
     let (service, replica) = match target.split_once('/') {
         Some((service, replica)) => (service, replica.to_owned()),
-        None => (target, running(&client, api, target).await?),
+        None => (target, running(client, target).await?),
     };
-    let url = format!("{api}/v1/services/{}/replicas/{}/exec?{}", escaped(service), escaped(&replica), order.to_query());
-    let connected = tokio::time::timeout(CONNECT_LIMIT, client.ws(&url).connect()).await;
-    let connected =
-        connected.map_err(|_| Failure::new(format!("{api} has not answered within {} s", CONNECT_LIMIT.as_secs())))?;
+    let path = format!("/v1/services/{}/replicas/{}/exec?{}", escaped(service), escaped(&replica), order.to_query());
+    let url = client.url(&path);
+    let connected = tokio::time::timeout(CALL_LIMIT, client.http().ws(&url).connect()).await;
+    let connected = connected.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
     let Ok((_, socket)) = connected else {
         // A refusal of a WebSocket has no body: the same as a plain request has.
-        let refusal = call(&client, &url).await;
-        return Err(refusal.err().unwrap_or_else(|| Failure::new(format!("{api} does not take the command"))));
+        let refusal: Result<Value, _> = client.get(&path).await;
+        return Err(refusal.err().map_or_else(|| Failure::new(format!("{url} does not take the command")), Failure::from));
     };
+    // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any program.
+    let mut signals = if order.tty { Some(StopSignals::listen()?) } else { None };
     let _raw = if order.tty { Raw::on(stdin()) } else { None };
     let (sink, frames) = socket.split();
+    let stopped = async {
+        match &mut signals {
+            Some(signals) => signals.next().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         code = show(frames) => code,
         why = send(sink, order.tty) => Err(why),
+        name = stopped => Err(Failure::new(format!("{name}: left the command to itself"))),
     }
 }
 
 /// The first replica of `service` that runs.
-async fn running(client: &awc::Client, api: &str, service: &str) -> Result<String, Failure> {
-    let view = call(client, &format!("{api}/v1/services/{}", escaped(service))).await?;
+async fn running(client: &Client, service: &str) -> Result<String, Failure> {
+    let view: Value = client.get(&format!("/v1/services/{}", escaped(service))).await?;
     let mut replicas = view["replica_states"].as_array().into_iter().flatten();
     let found = replicas.find(|replica| replica["state"] == "running" && replica["want"] == "run" && replica["host"] == "ready");
     let id = found.and_then(|replica| replica["id"].as_str()).map(str::to_owned);
     id.ok_or_else(|| Failure::new(format!("no replica of service {service} runs now")))
-}
-
-async fn call(client: &awc::Client, url: &str) -> Result<serde_json::Value, Failure> {
-    let sent = tokio::time::timeout(CONNECT_LIMIT, client.get(url).send()).await;
-    let sent = sent.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CONNECT_LIMIT.as_secs())))?;
-    let mut answer = sent.map_err(|error| Failure::new(format!("{url} does not answer: {error}; say --api URL")))?;
-    let body = answer.body().limit(MAX_ANSWER_BYTES).await.unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    if answer.status().is_success() {
-        return Ok(value);
-    }
-    Err(Failure::new(value["detail"].as_str().map_or_else(|| format!("{url} answered {}", answer.status()), str::to_owned)))
 }
 
 /// Prints what the command writes, until it has ended.
@@ -190,7 +184,8 @@ impl Raw {
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Flush, &raw).ok()?;
+        // At once: what was typed ahead is for the command, too.
+        tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
         Some(Self { stdin, before })
     }
 }
@@ -198,6 +193,6 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // If this fails there is nobody left to tell.
-        _ = tcsetattr(&self.stdin, OptionalActions::Flush, &self.before);
+        _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
     }
 }

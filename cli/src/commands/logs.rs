@@ -1,16 +1,17 @@
 //! `shef logs`: what a service's replicas write, as the master streams it.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{io::Write as _, process::ExitCode};
 
 use awc::http::StatusCode;
 use futures_util::StreamExt as _;
 use shef_common::exec::escaped;
 
-use super::{backup::address, on_system};
-use crate::Failure;
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, CALL_LIMIT, Client, no_answer, refusal},
+};
 
-/// How long the master may take to begin its answer.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// The most bytes of a refusal that are read.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
@@ -35,15 +36,13 @@ pub(super) struct Args {
     /// Print a JSON object for each line
     #[arg(long)]
     json: bool,
-    /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL")]
-    api: Option<String>,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let api = address(self.api.as_deref(), &std::env::vars().collect());
-        on_system(print(format!("{api}{}?{}", path(&self.service), self.query()), self.json))?;
+        on_system(print(&self.api.client(), &format!("{}?{}", path(&self.service), self.query()), self.json))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -62,18 +61,15 @@ fn path(service: &str) -> String {
     }
 }
 
-async fn print(url: String, json: bool) -> Result<(), Failure> {
-    let client = awc::Client::builder().disable_redirects().disable_timeout().finish();
+async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
+    let url = client.url(path);
     let accept = if json { "application/x-ndjson" } else { "text/plain" };
-    let sent = tokio::time::timeout(HEAD_LIMIT, client.get(&url).insert_header(("accept", accept)).send()).await;
-    let sent = sent.map_err(|_| Failure::new(format!("{url} has not answered within {} s", HEAD_LIMIT.as_secs())))?;
-    let mut answer = sent.map_err(|error| Failure::new(format!("{url} does not answer: {error}; say --api URL")))?;
+    let sent = tokio::time::timeout(CALL_LIMIT, client.http().get(&url).insert_header(("accept", accept)).send()).await;
+    let sent = sent.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
+    let mut answer = sent.map_err(|error| Failure::new(no_answer(&url, &error)))?;
     if answer.status() != StatusCode::OK {
         let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        return Err(Failure::new(
-            value["detail"].as_str().map_or_else(|| format!("{url} answered {}", answer.status()), str::to_owned),
-        ));
+        return Err(Failure::new(refusal(&url, answer.status(), &body)));
     }
     let mut out = std::io::stdout().lock();
     while let Some(part) = answer.next().await {

@@ -1,6 +1,7 @@
 //! The command line, a file per command.
 
 mod agent;
+mod apply;
 mod backup;
 mod bootstrap;
 mod config;
@@ -8,9 +9,17 @@ mod down;
 mod exec;
 mod health;
 mod logs;
+mod ls;
 mod master;
+mod plan;
+mod ps;
 mod restore;
+mod rm;
+mod rollback;
+mod rollout;
+mod scale;
 mod up;
+mod wishes;
 mod workload;
 mod workload_image;
 
@@ -39,6 +48,22 @@ enum Command {
     Master(master::Args),
     /// Runs a host's agent in the foreground
     Agent(agent::Args),
+    /// Deploys services as files say, and waits until they run
+    Apply(apply::Args),
+    /// Lists services
+    Ls(ls::Args),
+    /// Lists a service's replicas
+    Ps(ps::Args),
+    /// Changes how many replicas services have
+    Scale(scale::Args),
+    /// Takes a service back to a generation that was good
+    Rollback(rollback::Args),
+    /// Pauses, resumes, aborts or promotes a service's rollout
+    Rollout(rollout::Args),
+    /// Replaces every replica of services, by a rollout
+    Restart(rollout::RestartArgs),
+    /// Removes services and their containers
+    Rm(rm::Args),
     /// Runs a command inside of a replica, with this terminal if asked
     Exec(exec::Args),
     /// Prints what a service's replicas write, from all hosts
@@ -70,6 +95,14 @@ impl Cli {
             Command::Down(args) => args.run(),
             Command::Master(args) => args.run(),
             Command::Agent(args) => args.run(),
+            Command::Apply(args) => args.run(),
+            Command::Ls(args) => args.run(),
+            Command::Ps(args) => args.run(),
+            Command::Scale(args) => args.run(),
+            Command::Rollback(args) => args.run(),
+            Command::Rollout(args) => args.run(),
+            Command::Restart(args) => args.run(),
+            Command::Rm(args) => args.run(),
             Command::Exec(args) => args.run(),
             Command::Logs(args) => args.run(),
             Command::Backup(args) => args.run(),

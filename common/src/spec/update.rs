@@ -11,8 +11,12 @@ pub const MAX_HISTORY: usize = 100;
 pub struct Update {
     /// Whether the new replica runs before the old one stops.
     pub order: Order,
-    /// How many slots are under way at once: 1 to 10,000.
+    /// How many slots are under way at once: 1 to 10,000. Start-first without a delay, a slot whose new replica is
+    /// healthy and on its trial is no longer counted, but by `surge`.
     pub parallelism: u32,
+    /// How many replicas there may be beyond those wanted, start-first: `parallelism` to 10,000; without it a quarter
+    /// of the replicas, but no fewer than `parallelism`.
+    pub surge: Option<u32>,
     /// Between the end of one slot and the start of the next, in milliseconds: 0 to 3,600,000.
     pub delay_ms: u32,
     /// How long a new replica must run and be healthy before it counts, in milliseconds: 0 to 3,600,000.
@@ -33,6 +37,7 @@ impl Default for Update {
         Self {
             order: Order::Auto,
             parallelism: 1,
+            surge: None,
             delay_ms: 0,
             monitor_ms: 1_000,
             deadline_ms: 300_000,
@@ -48,6 +53,12 @@ impl Update {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// How many replicas beyond the `wanted` ones there may be while a rollout starts new ones first.
+    #[must_use]
+    pub fn surge(&self, wanted: u32) -> u32 {
+        self.surge.unwrap_or_else(|| wanted.div_ceil(4)).max(self.parallelism)
     }
 }
 

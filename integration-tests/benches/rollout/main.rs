@@ -91,10 +91,13 @@ fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
 
 async fn run(rounds: u32) -> Result<(), String> {
     let mut lan = Lan::start(&Plan { registry: true, ..Plan::hosts(3) }).await?;
-    let (mut ours, mut floor) = (Samples::default(), Samples::default());
-    update(&lan, 0).await?;
+    let (mut ours, mut wide, mut strict) = (Samples::default(), Samples::default(), Samples::default());
+    let mut floor = Samples::default();
+    update(&lan, "0", Value::Null).await?;
     for round in 1..=rounds {
-        ours.add(update(&lan, round).await?);
+        ours.add(update(&lan, &format!("{round}"), Value::Null).await?);
+        wide.add(update(&lan, &format!("{round} wide"), json!(REPLICAS)).await?);
+        strict.add(update(&lan, &format!("{round} strict"), json!(PARALLELISM)).await?);
     }
     lan.master.api.call("DELETE", "/v1/services/rolled?wait=60s", Value::Null).await;
     until_within(LIMIT, "every engine is clean", async || lan.containers().await.is_empty().then_some(())).await;
@@ -106,24 +109,30 @@ async fn run(rounds: u32) -> Result<(), String> {
     }
     let swarm = swarm(&lan, rounds).await?;
     head(&format!("rolling update of {REPLICAS} replicas on 3 hosts, {PARALLELISM} at a time, start-first, 1 s monitor"));
-    ours.line("shef");
+    ours.line("shef, as it comes (surge: a quarter, 8)");
+    wide.line("shef, as many on trial as there are (surge: 30)");
+    strict.line("shef, no trial beyond the parallelism (surge: 5)");
     floor.line("the engines alone create, start, stop and remove");
-    println!("shef over the engines alone: {:.2}", ours.p50().as_secs_f64() / floor.p50().as_secs_f64());
+    let over = |other: &Samples| {
+        let ratio = |one: &Samples| one.p50().as_secs_f64() / other.p50().as_secs_f64();
+        format!("{:.2} (surge 30: {:.2}, surge 5: {:.2})", ratio(&ours), ratio(&wide), ratio(&strict))
+    };
+    println!("shef over the engines alone: {}", over(&floor));
     if let Some(swarm) = swarm {
         swarm.line("Docker Swarm mode");
-        println!("shef over Swarm: {:.2}", ours.p50().as_secs_f64() / swarm.p50().as_secs_f64());
+        println!("shef over Swarm: {}", over(&swarm));
     }
     Ok(())
 }
 
 /// From the request until all that is old is gone.
-async fn update(lan: &Lan, round: u32) -> Result<Duration, String> {
+async fn update(lan: &Lan, round: &str, surge: Value) -> Result<Duration, String> {
     let body = json!({
         "image": BUSYBOX,
         "replicas": REPLICAS,
-        "env": {"ROUND": round.to_string()},
+        "env": {"ROUND": round},
         "stop_grace_s": 2,
-        "update": {"order": "start-first", "parallelism": PARALLELISM, "monitor_ms": 1000},
+        "update": {"order": "start-first", "parallelism": PARALLELISM, "surge": surge, "monitor_ms": 1000},
     });
     let start = Instant::now();
     let answer = lan.master.api.call("PUT", "/v1/services/rolled?wait=120s", body).await;

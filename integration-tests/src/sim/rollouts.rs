@@ -21,7 +21,8 @@ impl World {
     /// How a service is to be updated.
     pub(super) fn drawn_update(&mut self) -> Update {
         let rng = &mut self.rng;
-        Update {
+        let drawn = Update {
+            surge: None,
             order: if rng.u32(0..4) == 0 { Order::StopFirst } else { Order::Auto },
             parallelism: rng.u32(1..4),
             delay_ms: if rng.u32(0..4) == 0 { rng.u32(100..3_000) } else { 0 },
@@ -36,7 +37,8 @@ impl World {
             ][rng.usize(0..5)],
             max_failures: u32::from(rng.u32(0..4) == 0),
             canary: if rng.u32(0..5) == 0 { rng.u32(1..3) } else { 0 },
-        }
+        };
+        Update { surge: (drawn.monitor_ms == 3_000).then_some(drawn.parallelism + drawn.max_failures), ..drawn }
     }
 
     /// What the user tells a rollout, whether it makes sense or not.
@@ -141,7 +143,8 @@ impl World {
         if self.user.images.get(id.service()).is_some_and(|images| images.iter().any(fails)) {
             return;
         }
-        let parallel = self.user.parallelism.get(id.service()).copied().unwrap_or(1);
+        let asked = self.user.updates_of.get(id.service()).into_iter().flatten();
+        let parallel = asked.map(|update| update.parallelism).max().unwrap_or(1);
         let served = self.rules.served.get(id.service()).copied().unwrap_or_default();
         let left = self.up_slots(record).len();
         if left < served.saturating_sub(parallel) as usize {

@@ -37,6 +37,8 @@ pub struct Rules {
     wanted: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
+    /// Replicas whose containers are to be made and never to be started.
+    only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.
     ran: BTreeSet<ReplicaId>,
     /// When the master heard first that a replica failed.
@@ -169,6 +171,10 @@ impl World {
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),
+                Want::Prepare => {
+                    self.rules.only_made.insert(replica.id.clone());
+                    self.rules.wanted.insert(replica.id.clone())
+                }
                 Want::Remove => self.rules.unwanted.insert(replica.id.clone()),
             };
         }
@@ -435,6 +441,9 @@ impl World {
     pub fn rules_runs(&mut self, container: &Container) {
         let Ok(id) = ReplicaId::parse(&container.name) else { return };
         let name = id.service().to_owned();
+        if self.rules.only_made.contains(&id) {
+            return self.violated(format!("{id} runs, and was only to be made ready"));
+        }
         self.rules.ran.insert(id);
         self.now_serves(&name);
         if !self.profile.is_calm() {
@@ -449,8 +458,9 @@ impl World {
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
         let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
-        let parallel = self.user.parallelism.get(name.as_str()).copied().unwrap_or(1);
-        let most = (replicas + ever.div_ceil(4).max(parallel)) as usize;
+        let asked = self.user.updates_of.get(name.as_str()).into_iter().flatten();
+        let surge = asked.map(|update| update.surge(ever)).max().unwrap_or(1);
+        let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
         }

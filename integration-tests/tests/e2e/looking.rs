@@ -1,30 +1,13 @@
 //! Looking into replicas on real engines: logs, statistics and commands, through the command line.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
+use rustix::{
+    process::{Pid, Signal, kill_process_group},
+    termios::LocalModes,
 };
-
 use serde_json::{Value, json};
-use shef_integration_tests::lab::{
-    engine::BUSYBOX,
-    shef::{Site, binary},
-    wait::until,
-};
+use shef_integration_tests::lab::{engine::BUSYBOX, shef::Site, wait::until};
 
-/// Runs `shef` with `words`, and with `input` as what is typed.
-async fn shef(site: &Site, words: &[&str], input: &str) -> Output {
-    let mut shef = Command::new(binary());
-    let (verb, rest) = words.split_first().unwrap();
-    shef.arg(verb).args(["--api", &site.master.api.url]).args(rest);
-    let mut child = shef.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::terminal::{Terminal, shef, text};
 
 #[actix::test]
 async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
@@ -76,4 +59,41 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
     let unknown = shef(&site, &["exec", "none", "--", "true"], "").await;
     assert!(text(&unknown.stderr).contains("there is no service none"), "{unknown:?}");
+}
+
+#[actix::test]
+async fn a_command_with_a_terminal_gets_every_key_and_the_persons_own_is_as_before_when_it_ends() {
+    let site = Site::start(1, &[]).await;
+    site.master.deploy("web", json!({ "image": BUSYBOX, "stop_grace_s": 0 })).await;
+    let open = || Terminal::open(&site, &["exec", "-t", "web", "--", "/bin/sh"], (33, 101));
+    let keys_of_a_line = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+
+    let mut terminal = open();
+    let before = terminal.mode();
+    assert!(before.contains(keys_of_a_line));
+    // What is typed before the shell is there is not lost, and its size is known from the start.
+    terminal.keys("busybox stty size; echo so=$((6*7))\n");
+    terminal.shows("33 101").await;
+    terminal.shows("so=42").await;
+    assert!(!terminal.mode().intersects(keys_of_a_line), "every key is for the command");
+    terminal.resize((40, 120));
+    terminal.keys("until busybox stty size | busybox grep '40 120'; do :; done; echo sized=$((1+1))\n");
+    terminal.shows("sized=2").await;
+    // ^C ends what runs inside, and neither the shell nor shef.
+    terminal.keys("echo begins=$((2+3)); busybox sleep 1000\n");
+    terminal.shows("begins=5").await;
+    terminal.keys("\x03");
+    terminal.keys("echo code=$?\n");
+    terminal.shows("code=130").await;
+    terminal.keys("exit 5\n");
+    assert_eq!((terminal.ends().await, terminal.mode()), (Some(5), before));
+
+    // Also when shef is told to end while the command runs.
+    let mut killed = open();
+    killed.keys("echo so=$((6*7))\n");
+    killed.shows("so=42").await;
+    assert_ne!(killed.mode(), before);
+    kill_process_group(Pid::from_child(&killed.child), Signal::TERM).unwrap();
+    killed.shows("SIGTERM: left the command to itself").await;
+    assert_eq!((killed.ends().await, killed.mode()), (Some(1), before));
 }

@@ -1,6 +1,7 @@
 //! End to end: the real binary in processes of its own, on real engines, stores
 //! and registries. Each test starts what it needs and leaves nothing behind.
 
+mod applying;
 mod backup;
 mod crashes;
 mod hosts;
@@ -11,4 +12,5 @@ mod looking;
 mod redis;
 mod registry;
 mod stored_format;
+mod terminal;
 mod workload;

@@ -9,6 +9,7 @@ mod hosts;
 mod leftovers;
 mod network;
 mod operator;
+mod placing;
 mod rollouts;
 mod serving;
 mod stores;

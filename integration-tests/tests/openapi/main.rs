@@ -1,6 +1,8 @@
 //! The OpenAPI document held against a real master: it knows every call and no
 //! other, whatever is sent is answered as it says, and every field explains itself.
 
+mod browser;
+mod page;
 mod schema;
 
 use std::collections::BTreeMap;

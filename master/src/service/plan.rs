@@ -20,6 +20,7 @@ use super::{
     knowledge::{Fare, Knowledge},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
+    rollout,
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -70,11 +71,16 @@ pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
     slots
 }
 
-/// How many slots may have an original and its replacement at once: a quarter,
-/// and as many as its parallelism while there is a rollout.
-fn surge(record: &ServiceRecord) -> usize {
-    let of_rollout = record.rollout.as_ref().map(|_| record.spec.update.parallelism);
-    of_rollout.unwrap_or_else(|| record.slots_wanted().div_ceil(4)).max(1) as usize
+/// How many slots may have an original and its replacement at once: a quarter;
+/// while there is a rollout, what it allows.
+pub fn surge(record: &ServiceRecord) -> usize {
+    let (update, wanted) = (&record.spec.update, record.slots_wanted());
+    let most = match &record.rollout {
+        None => wanted.div_ceil(4),
+        Some(_) if record.stops_first() => update.parallelism,
+        Some(_) => update.surge(wanted),
+    };
+    most.max(1) as usize
 }
 
 /// The slots that are under way: those with an original and its replacement, and
@@ -164,10 +170,12 @@ fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bo
 pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
-        plan.retire = record.wanted().map(|replica| replica.id.clone()).collect();
+        let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
+        plan.retire = there.map(|replica| replica.id.clone()).collect();
         return plan;
     }
     let mut slots = slots(record, know);
+    plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
@@ -273,8 +281,10 @@ fn plan_slot(
         return plan.stay.push(original.id.clone());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
-    if with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
-        plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
+    let is_leaving = with(Fare::Leaving).next().is_some();
+    if is_leaving && with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
+        // Even where the old one is to go first, it does not go together with it.
+        return plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == target).collect();

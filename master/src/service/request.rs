@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     record::{ReplicaRecord, ServiceRecord, Want},
-    rollout::{Phase, Terms},
+    rollout::{Phase, Rollout, Terms},
 };
 use crate::store::CommitError;
 
@@ -340,7 +340,9 @@ fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, term
     if let Some(from) = from.filter(|from| to.is_none_or(|to| to == *from)) {
         live.go_back(format!("its user went back to generation {from}"), now);
     } else {
-        if to == Some(live.generation) {
+        // Asked twice, it goes back once.
+        let goes_back = live.rollout.as_ref().is_some_and(Rollout::is_rolling_back);
+        if to == Some(live.generation) || to.is_none() && goes_back {
             return Err(format!("generation {} is what the service is to run already", live.generation));
         }
         let Some(to) = to.or_else(|| live.history.last().map(|kept| kept.generation)) else {
@@ -374,7 +376,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         if record.replicas.iter().any(|replica| replica.id == held.replica) {
             continue;
         }
-        if record.imported && !record.wanted().any(|replica| replica.slot == held.slot) {
+        if record.imported && !held.prepare && !record.wanted().any(|replica| replica.slot == held.slot) {
             record.spec.replicas += 1;
         }
         record.newest = record.newest().max(held.generation);
@@ -386,7 +388,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             slot: held.slot,
             generation: held.generation,
             node: node.clone(),
-            want: Want::Run,
+            // What was only made ready has nobody who waits for it.
+            want: if held.prepare { Want::Remove } else { Want::Run },
             attempt: 0,
             moving: false,
         });

@@ -61,6 +61,9 @@ impl Constraint {
 impl Update {
     fn rules(&self, rules: &mut Rules) {
         rules.range("update.parallelism", self.parallelism.into(), 1, MAX_COUNT, "");
+        if let Some(surge) = self.surge {
+            rules.range("update.surge", surge.into(), self.parallelism.into(), MAX_COUNT, "");
+        }
         rules.range("update.delay_ms", self.delay_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("update.monitor_ms", self.monitor_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("update.deadline_ms", self.deadline_ms.into(), 1_000, DAY_MS, "milliseconds");

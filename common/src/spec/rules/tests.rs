@@ -58,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 2, "strategy": "bin_pack"},
-        "update": {"order": "start-first", "parallelism": 5, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "failure_action": "pause", "max_failures": 1, "canary": 2},
+        "update": {"order": "start-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "failure_action": "pause", "max_failures": 1, "canary": 2},
     });
     body.as_object_mut().unwrap().extend(object(rest));
     let spec = ServiceSpec::read(object(body.clone()), None).unwrap();
@@ -173,6 +173,7 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (json!({"placement": {"max_per_host": 0}}), "placement.max_per_host must be 1 to 10000, but is 0"),
         (json!({"update": {"parallelism": 0}}), "update.parallelism must be 1 to 10000, but is 0"),
+        (json!({"update": {"parallelism": 4, "surge": 3}}), "update.surge must be 4 to 10000, but is 3"),
         (json!({"update": {"deadline_ms": 5}}), "update.deadline_ms must be 1000 to 86400000 milliseconds, but is 5"),
         (
             json!({"rebalance": {"on": {"per_minute": 1001}}}),

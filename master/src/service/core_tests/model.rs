@@ -17,7 +17,7 @@ use shef_common::{
 use super::super::{
     core::ServiceCore,
     events::{Effect, Event, Ticket},
-    record::{ReplicaRecord, ServiceRecord},
+    record::{ReplicaRecord, ServiceRecord, Want},
     request::{Accepted, Expect, Refused, Request},
     view::ServiceView,
 };
@@ -86,6 +86,9 @@ pub(super) struct Model {
     away: BTreeSet<NodeName>,
     most_replicas: u32,
     most_parallel: u32,
+    most_surge: u32,
+    /// Since time went on, or hosts told something.
+    steps_at_once: u32,
     /// Those that run and end and are started again, with how often that was told.
     crashing: BTreeMap<ReplicaId, u32>,
     pub(super) crashes_from_now_on: bool,
@@ -131,6 +134,8 @@ impl Model {
             away: BTreeSet::new(),
             most_replicas: 0,
             most_parallel: 1,
+            most_surge: 0,
+            steps_at_once: 0,
             crashing: BTreeMap::new(),
             crashes_from_now_on: false,
             dark: BTreeSet::new(),
@@ -188,11 +193,14 @@ impl Model {
     pub(super) fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
         let record = self.durable.as_ref().map(|(_, record)| record);
         for assignment in set {
-            let durable = record.is_some_and(|record| record.wanted().any(|r| r.id == assignment.replica && r.node == *node));
+            let wanted = |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
+            let ordered = |r: &ReplicaRecord| r.id == assignment.replica && r.node == *node && wanted(r);
+            let durable = record.is_some_and(|record| record.replicas.iter().any(ordered));
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
         }
         for id in remove {
-            let wanted = record.is_some_and(|record| record.wanted().any(|replica| replica.id == *id));
+            let stays = |r: &ReplicaRecord| r.id == *id && r.want != Want::Remove;
+            let wanted = record.is_some_and(|record| record.replicas.iter().any(stays));
             assert!(!wanted, "{id} is removed although it is wanted");
         }
         if self.unreachable.contains(node) {
@@ -208,6 +216,7 @@ impl Model {
             let state = match assignment.template.image.pinned().as_str() {
                 _ if self.fails => ReplicaState::Failed,
                 REFUSED => ReplicaState::Failed,
+                _ if assignment.prepare => ReplicaState::Prepared,
                 SICK => ReplicaState::Starting,
                 _ => ReplicaState::Running,
             };
@@ -232,6 +241,7 @@ impl Model {
         // An update ends with the surge that it began with.
         self.most_replicas = self.most_replicas.max(new.map_or(0, |new| new.spec.replicas));
         self.most_parallel = self.most_parallel.max(new.map_or(1, |new| new.spec.update.parallelism));
+        self.most_surge = self.most_surge.max(new.map_or(0, |new| new.spec.update.surge(self.most_replicas)));
         let Some((_, old)) = &self.durable else { return };
         let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else { return };
         let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
@@ -243,7 +253,7 @@ impl Model {
         };
         let placed = new.wanted().filter(|new| old.replicas.iter().all(|known| known.id != new.id));
         let (doubled, surge) =
-            (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(self.most_parallel));
+            (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(self.most_surge));
         assert!(doubled <= surge as usize, "{doubled} are placed beside one that runs: {} => {}", brief(old), brief(new));
         let is_lit = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
         let lit: BTreeSet<_> = new.wanted().filter(|kept| is_lit(kept)).map(|kept| kept.slot).collect();
@@ -288,6 +298,7 @@ impl Model {
 
     /// The hosts tell what they hold.
     pub(super) fn report(&mut self) {
+        self.steps_at_once = 0;
         let (mut statuses, mut gone) = (Vec::new(), Vec::new());
         for (node, holds) in &mut self.hosts {
             if self.unreachable.contains(node) {
@@ -329,6 +340,8 @@ impl Model {
 
     pub(super) fn step(&mut self) -> bool {
         self.now.wall.0 += 1;
+        self.steps_at_once += 1;
+        assert!(self.steps_at_once < 2_000, "it goes round in circles: {:?}", self.durable.as_ref().map(|(_, r)| brief(r)));
         if let Some(event) = self.pending.pop_front() {
             self.event(event);
         } else if self.in_commit.is_some() {
@@ -355,6 +368,7 @@ impl Model {
 
     pub(super) fn sleep(&mut self, span: u64) {
         self.now.mono = self.now.mono + DurationMs(span);
+        self.steps_at_once = 0;
         self.event(Event::Wake);
     }
 

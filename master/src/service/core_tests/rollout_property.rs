@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 
 use super::super::{
+    record::Want,
     request::{Expect, Lead, Request},
     view::ServiceState,
 };
@@ -37,10 +38,11 @@ fn update() -> impl Strategy<Value = Update> {
     ];
     let (delay, monitor) = (prop_oneof![Just(0_u32), Just(3_000)], prop_oneof![Just(0_u32), Just(1_000), Just(5_000)]);
     let canary = prop_oneof![3 => Just(0_u32), 1 => 1_u32..3];
-    (order, 1_u32..4, delay, monitor, action, 0_u32..2, canary).prop_map(
-        |(order, parallelism, delay_ms, monitor_ms, failure_action, max_failures, canary)| Update {
+    (order, 1_u32..4, proptest::option::of(0_u32..6), delay, monitor, action, 0_u32..2, canary).prop_map(
+        |(order, parallelism, more, delay_ms, monitor_ms, failure_action, max_failures, canary)| Update {
             order,
             parallelism,
+            surge: more.map(|more| parallelism + more),
             delay_ms,
             monitor_ms,
             deadline_ms: 20_000,
@@ -139,7 +141,7 @@ proptest! {
         prop_assert_eq!(record.rollout.clone(), None, "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
         prop_assert_eq!(model.running(), wish, "{}", brief(&record));
         prop_assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running, "{:?}", model.view);
-        prop_assert!(record.replicas.iter().all(|replica| replica.generation == record.generation));
+        prop_assert!(record.replicas.iter().all(|r| r.generation == record.generation && r.want == Want::Run));
         let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
         prop_assert_eq!(slots.len(), wish, "one replica a slot");
         prop_assert!(record.earlier.is_empty() && record.history.len() <= 10);
@@ -171,7 +173,7 @@ proptest! {
         passes(&mut model, 3);
         let down = if update.order == Order::StopFirst { update.parallelism.min(n) as usize } else { 0 };
         prop_assert!(least >= n as usize - down, "{least} of {n} served");
-        let surge = if update.order == Order::StopFirst { 0 } else { update.parallelism.min(n) };
+        let surge = if update.order == Order::StopFirst { 0 } else { update.surge(n).min(n) };
         prop_assert!(model.most_wanted <= (n + surge) as usize, "{} were wanted at once", model.most_wanted);
         let bad = [REFUSED, CRASHING, SICK].contains(&image);
         let (_, record) = model.durable.clone().unwrap();

@@ -12,6 +12,7 @@
 //! rolls back.
 
 mod next;
+mod preparing;
 mod words;
 
 use std::{
@@ -30,6 +31,7 @@ use super::record::ServiceRecord;
 
 pub use self::{
     next::{Next, Verdict, next},
+    preparing::idle,
     words::{RolloutState, RolloutView, rollout_view},
 };
 
@@ -204,8 +206,11 @@ impl ServiceRecord {
         self.roll_out(self.newest, template, now, terms);
     }
 
-    /// Goes back to a generation of the history. Returns whether it is there.
+    /// Goes back to a generation of the history, which is not its own. Returns whether it is there.
     pub fn return_to(&mut self, generation: Generation, now: WallMs, terms: Terms) -> bool {
+        if generation == self.generation {
+            return false;
+        }
         let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else { return false };
         self.newest = self.newest();
         let kept = self.history.remove(at);

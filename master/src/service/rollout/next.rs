@@ -2,17 +2,17 @@
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{ReplicaId, Slot},
+    ids::{NodeName, ReplicaId, Slot},
     spec::FailureAction,
 };
 
-use super::{Phase, Rollout};
+use super::{Phase, Rollout, preparing};
 use crate::{
     membership::Standing,
     service::{
         homes,
         knowledge::{Fare, Knowledge},
-        plan::{Slots, busy, dark, free_slots, serves, slots, waits_for_room},
+        plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
     },
 };
@@ -24,6 +24,8 @@ pub struct Next {
     pub failed: Vec<(Slot, ReplicaId, String)>,
     /// Slots whose turn has come.
     pub turn: Vec<Slot>,
+    /// What hosts are to make ready before a turn, and for which slot.
+    pub prepare: Vec<(Slot, NodeName)>,
     /// What becomes of the whole.
     pub verdict: Verdict,
     /// When to ask again at the latest.
@@ -48,10 +50,10 @@ impl Next {
     /// Whether nothing is to be changed now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.failed.is_empty() && self.turn.is_empty() && self.verdict == Verdict::GoOn
+        self.failed.is_empty() && self.turn.is_empty() && self.prepare.is_empty() && self.verdict == Verdict::GoOn
     }
 
-    fn wake(&mut self, at: MonoMs) {
+    pub(super) fn wake(&mut self, at: MonoMs) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -64,6 +66,7 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
     let slots = slots(record, know);
     if rollout.from.is_some() {
         failures(record, &slots, know, &mut next);
+        preparing::failures(record, know, &mut next);
         let failed = rollout.failed().saturating_add(u32::try_from(next.failed.len()).unwrap_or(u32::MAX));
         if let Some((_, _, why)) = next.failed.last().filter(|_| failed > record.spec.update.max_failures) {
             next.verdict = verdict(rollout, record.spec.update.failure_action, why);
@@ -153,23 +156,43 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         return next.wake(at);
     }
     let mut busy = busy(record, slots, know);
+    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, know);
+    let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
     let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
-    let mut under_way = busy.iter().filter(is_through_turn).count();
+    let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let dark = dark(record, slots, know);
-    let parallelism = update.parallelism.max(1) as usize;
-    for (serves, slot) in candidates(record, rollout, slots, know, next) {
-        let has_place = if busy.contains(&slot) { under_way < parallelism } else { busy.len() < parallelism };
+    let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
+    let candidates = candidates(record, rollout, slots, know, next);
+    let soon: Vec<Slot> = candidates.iter().take(canaries_left.min(2 * parallelism)).map(|(_, slot)| *slot).collect();
+    preparing::prepare(record, slots, &soon, know, next);
+    for (serves, slot) in candidates {
+        let has_place =
+            if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
         let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
         if canaries_left == 0 || !has_place || !may_go {
             continue;
         }
-        under_way += 1;
         busy.insert(slot);
+        if !preparing::is_ready(record, slots, slot, know) {
+            // Its place is its own.
+            continue;
+        }
+        under_way += 1;
         canaries_left -= 1;
         next.turn.push(slot);
     }
+}
+
+/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the next may
+/// start, unless its user wants a delay between them, or the old ones go first and every trial has somebody without.
+fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
+    let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
+    let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };
+    let proves = |(_, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Proving;
+    let serves_still = |(r, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Old && serves(r, *fare, know);
+    replicas.iter().any(proves) && replicas.iter().any(serves_still)
 }
 
 /// The slots whose turn could come, in the order in which it should, with whether they serve.

@@ -1,0 +1,161 @@
+//! `shef apply`: services as files say, and what becomes of them.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, stdin},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use awc::http::Method;
+use serde_json::{Map, Value};
+use shef_common::ids::ServiceName;
+
+use super::{on_system, plan, wishes};
+use crate::{
+    Failure,
+    client::{ApiArgs, CALL_LIMIT, Client, read},
+    env_file,
+    progress::{Tell, WaitArgs, Wish, Written},
+    spec_file::{Extra, Format, Wanted, fields, wanted},
+};
+
+/// The most bytes of one file; the master takes fewer.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Arguments of `shef apply`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Service specs, one a file: .json, .toml, or - for JSON from standard input
+    #[arg(value_name = "FILE", required_unless_present_all = ["name", "image"])]
+    files: Vec<PathBuf>,
+    /// The service's name, if the file does not say it
+    #[arg(long, value_name = "NAME")]
+    name: Option<ServiceName>,
+    /// The image, whatever the file says
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// How many replicas, whatever the file says
+    #[arg(long, value_name = "N")]
+    replicas: Option<u32>,
+    /// Environment variables, whatever the file says; KEY alone takes this environment's
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    /// Files of environment variables, KEY=VALUE a line; the spec's own win over them
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Only if the service has this version, as --plan tells it
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<u64>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// Print what the API answers, a line of JSON a service
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let services = self.read()?;
+        on_system(self.apply(&self.api.client(), &services))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Everything that is to be sent, sound as far as can be seen from here.
+    fn read(&self) -> Result<Vec<Wanted>, Failure> {
+        let of_one = [
+            ("--name", self.name.is_some()),
+            ("--image", self.image.is_some()),
+            ("--replicas", self.replicas.is_some()),
+            ("--if-version", self.if_version.is_some()),
+        ];
+        if let Some((flag, _)) = of_one.iter().find(|(_, given)| *given && self.files.len() > 1) {
+            return Err(Failure::new(format!("{flag} is for one file, but there are {}", self.files.len())));
+        }
+        let extra = self.extra()?;
+        if self.files.is_empty() {
+            return Ok(vec![wanted("the command line", Map::new(), &extra)?]);
+        }
+        let mut services: Vec<Wanted> = Vec::new();
+        for file in &self.files {
+            let format = Format::of(file)?;
+            let origin = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+            let service = wanted(&origin, fields(&origin, format, &text(file, &origin)?)?, &extra)?;
+            if services.iter().any(|other| other.name == service.name) {
+                return Err(Failure::new(format!("{origin}: name: {} is another file's service already", service.name)));
+            }
+            services.push(service);
+        }
+        Ok(services)
+    }
+
+    fn extra(&self) -> Result<Extra, Failure> {
+        let mut env_files = BTreeMap::new();
+        for file in &self.env_file {
+            let origin = file.display().to_string();
+            let found = env_file::parse(&text(file, &origin)?, own);
+            env_files.extend(found.map_err(|error| Failure::new(format!("{origin}: {error}")))?);
+        }
+        let mut env = BTreeMap::new();
+        for given in &self.env {
+            let (key, value) = match given.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (given.as_str(), own(given)),
+            };
+            env_file::check_key(key).map_err(|why| Failure::new(format!("--env {why}")))?;
+            env.extend(value.map(|value| (key.to_owned(), value)));
+        }
+        Ok(Extra { name: self.name.clone(), image: self.image.clone(), replicas: self.replicas, env_files, env })
+    }
+
+    async fn apply(&self, client: &Client, services: &[Wanted]) -> Result<(), Failure> {
+        if self.plan {
+            for service in services {
+                let answer = self.send(client, Method::POST, "/plan", service).await?;
+                plan::print(answer, self.json)?;
+            }
+            return Ok(());
+        }
+        let mut taken = Vec::new();
+        for service in services {
+            let answer = self.send(client, Method::PUT, "", service).await?;
+            let written: Written = read(answer.clone())?;
+            let told = format!("{} is to run generation {}", written.name, written.generation);
+            Tell { json: self.json }.step(told);
+            taken.push((Wish::Done(written), answer));
+        }
+        wishes::settle(client, taken, &self.wait, self.json).await
+    }
+
+    async fn send(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, Failure> {
+        let path = format!("/v1/services/{}{call}", service.name);
+        let headers: Vec<_> = self.if_version.iter().map(|version| ("if-match", format!("\"{version}\""))).collect();
+        let sent = client.call(method, &path, Some(&service.spec), &headers, CALL_LIMIT).await;
+        sent.map_err(|error| Failure::new(format!("{}: {error}", service.name)))
+    }
+}
+
+/// This process's own variable, if it has it and it is text.
+fn own(key: &str) -> Option<String> {
+    std::env::var(key).ok()
+}
+
+/// What stands in a file, or comes on standard input.
+fn text(file: &Path, origin: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match file {
+        _ if file == Path::new("-") => stdin().lock().take(MAX_FILE_BYTES + 1).read_to_string(&mut text),
+        _ => File::open(file).and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)),
+    };
+    let length = read.map_err(|error| Failure::because(format!("cannot read {origin}"), &error))?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(Failure::new(format!("{origin} is larger than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,44 @@
+//! `shef ls`: every service, a line each.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, read},
+    progress::View,
+    say,
+    table::table,
+};
+
+/// Arguments of `shef ls`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print what the API answers
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let services = on_system(async { self.api.client().pages("/v1/services", "services").await })?;
+        if self.json {
+            say::line(json!({ "services": services, "next": null }));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows = services.into_iter().map(|service| read(service).map(row)).collect::<Result<Vec<_>, _>>()?;
+        for line in table(["SERVICE", "IMAGE", "HEALTHY", "GENERATION", "STATE"], &rows) {
+            say::line(line);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(view: View) -> [String; 5] {
+    let state = if view.state == "running" { view.state.clone() } else { format!("{}: {}", view.state, view.line()) };
+    [view.name, view.image, format!("{}/{}", view.running, view.wanted), view.generation.to_string(), state]
+}

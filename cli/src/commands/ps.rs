@@ -1,0 +1,116 @@
+//! `shef ps`: a service's replicas, a line each.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use serde_json::Value;
+use shef_common::{
+    clock::{Now, WallMs},
+    exec::escaped,
+};
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, read},
+    say,
+    table::{span, table},
+};
+
+/// Arguments of `shef ps`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    /// Print what the API answers: the service with all its replicas
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// What of the API's answer is shown.
+#[derive(Debug, Deserialize)]
+struct Service {
+    missing: Vec<String>,
+    replica_states: Vec<Replica>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    id: String,
+    slot: u32,
+    generation: u64,
+    node: String,
+    want: String,
+    state: String,
+    health: String,
+    host: String,
+    reason: Option<String>,
+    restarts: u32,
+    exit_code: Option<i64>,
+    #[serde(default)]
+    addresses: Vec<String>,
+    since: Option<WallMs>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let path = format!("/v1/services/{}", escaped(&self.service));
+        let answer: Value = on_system(async { self.api.client().get(&path).await })?;
+        if self.json {
+            say::line(answer);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut service: Service = read(answer)?;
+        service.replica_states.sort_by(|a, b| (a.slot, &a.id).cmp(&(b.slot, &b.id)));
+        let now = Now::read().wall;
+        let rows: Vec<_> = service.replica_states.iter().map(|replica| row(replica, now)).collect();
+        let head = ["REPLICA", "SLOT", "GENERATION", "HOST", "STATE", "HEALTH", "SINCE", "RESTARTS", "ADDRESSES", "REASON"];
+        table(head, &rows).iter().for_each(say::line);
+        service.missing.iter().for_each(|missing| say::line(format_args!("missing: {missing}")));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `now` is this machine's clock, and the host's may be another: the age is for the eye alone.
+fn row(replica: &Replica, now: WallMs) -> [String; 10] {
+    let state = if replica.want == "remove" { format!("{}, to be removed", replica.state) } else { replica.state.clone() };
+    let host = if replica.host == "ready" { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
+    let code = replica.exit_code.filter(|_| replica.reason.is_none()).map(|code| format!("ended last with code {code}"));
+    [
+        replica.id.clone(),
+        replica.slot.to_string(),
+        replica.generation.to_string(),
+        host,
+        state,
+        replica.health.clone(),
+        replica.since.map_or_else(|| "-".to_owned(), |since| span((now - since).0)),
+        replica.restarts.to_string(),
+        if replica.addresses.is_empty() { "-".to_owned() } else { replica.addresses.join(",") },
+        replica.reason.clone().or(code).unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_is_shown_with_its_host_and_why_it_is_as_it_is() {
+        let shown = |value: Value| row(&serde_json::from_value(value).unwrap(), WallMs(100_000)).join("|");
+        let replica = json!({
+            "id": "web-000001", "slot": 1, "generation": 2, "node": "h1", "want": "run", "state": "running", "health": "healthy",
+            "host": "ready", "host_down": false, "restarts": 0, "since": 40_000, "addresses": ["10.0.0.2:1->80/tcp", "10.0.0.2:2->81/tcp"],
+        });
+        assert_eq!(shown(replica), "web-000001|1|2|h1|running|healthy|60 s|0|10.0.0.2:1->80/tcp,10.0.0.2:2->81/tcp|");
+        let lost = json!({
+            "id": "web-000002", "slot": 2, "generation": 1, "node": "h2", "want": "remove", "state": "failed", "health": "unhealthy",
+            "host": "down", "host_down": true, "restarts": 3, "exit_code": 3,
+        });
+        assert_eq!(shown(lost), "web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|ended last with code 3");
+    }
+}

@@ -1,0 +1,78 @@
+//! `shef rollout` and `shef restart`: a word in what is under way, and all replicas anew.
+
+use std::process::ExitCode;
+
+use awc::http::Method;
+use shef_common::ids::ServiceName;
+
+use super::{on_system, wishes};
+use crate::{Failure, client::ApiArgs, progress::WaitArgs};
+
+/// Arguments of `shef rollout`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What is to be done with it
+    #[arg(value_enum, value_name = "WORD")]
+    lead: Lead,
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    service: ServiceName,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Lead {
+    /// No further slot has its turn
+    Pause,
+    /// It goes on
+    Resume,
+    /// Back to the last good generation
+    Abort,
+    /// The canary is good: all the others follow
+    Promote,
+}
+
+/// Arguments of `shef restart`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RestartArgs {
+    /// The services
+    #[arg(value_name = "SERVICE", required = true)]
+    services: Vec<ServiceName>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Print what the API answers, a line of JSON a service
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let (word, wait) = match self.lead {
+            // There is nothing to wait for.
+            Lead::Pause => ("pause", WaitArgs::detached()),
+            Lead::Resume => ("resume", self.how.wait),
+            Lead::Abort => ("abort", self.how.wait),
+            Lead::Promote => ("promote", self.how.wait),
+        };
+        let calls = vec![(Method::POST, format!("/v1/services/{}/rollout/{word}", self.service), None)];
+        on_system(wishes::carry_out(&self.how.api.client(), calls, &wait, self.how.json))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl RestartArgs {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let calls = self.services.iter().map(|name| (Method::POST, format!("/v1/services/{name}/restart"), None));
+        on_system(wishes::carry_out(&self.how.api.client(), calls.collect(), &self.how.wait, self.how.json))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

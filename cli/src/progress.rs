@@ -1,0 +1,323 @@
+//! What becomes of a wish: a look at the service after the other, until it is as
+//! was asked, and meanwhile a line whenever there is something new to say. It
+//! outlives the master's restarts: a change that was taken is durable.
+
+use std::{fmt, time::Duration};
+
+use serde::Deserialize;
+use shef_common::{
+    clock::{DurationMs, Now},
+    exec::escaped,
+};
+use shef_master::service::RolloutState;
+
+use crate::{Failure, client::Client, say};
+
+/// Between two looks, at first and later.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// How many looks are the first.
+const QUICK_LOOKS: u32 = 10;
+/// The most lines of what is missing that are shown at the end.
+const MAX_MISSING: usize = 20;
+
+/// How long to wait, as arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WaitArgs {
+    /// Do not wait until it is done
+    #[arg(short, long)]
+    detach: bool,
+    /// How long to wait; what was asked stays asked afterwards
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time, conflicts_with = "detach")]
+    wait: Duration,
+}
+
+impl WaitArgs {
+    /// Not waiting.
+    pub(crate) const fn detached() -> Self {
+        Self { detach: true, wait: Duration::ZERO }
+    }
+
+    /// How long to wait; `None`: not at all.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        (!self.detach).then_some(self.wait)
+    }
+}
+
+/// `500ms`, `30s`, `5m` or `2h`; at most a day.
+fn time(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let read = units.iter().find_map(|(unit, ms)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*ms));
+    match read {
+        Some(ms) if ms <= 86_400_000 => Ok(Duration::from_millis(ms)),
+        Some(_) | None => Err("must be a time such as 500ms, 30s, 5m or 2h, at most 24h".to_owned()),
+    }
+}
+
+/// What a write answers.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Written {
+    /// The service.
+    pub name: String,
+    /// What its replicas are to run.
+    pub generation: u64,
+    /// Which version says so.
+    pub version: u64,
+}
+
+/// What of a service's view matters here.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct View {
+    pub name: String,
+    pub image: String,
+    pub generation: u64,
+    version: u64,
+    pub state: String,
+    pub wanted: u32,
+    pub running: u32,
+    pub missing: Vec<String>,
+    pub failing: Option<String>,
+    pub rollout: Option<Rollout>,
+    last_rollout: Option<Ended>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Rollout {
+    state: RolloutState,
+    pub words: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Ended {
+    generation: u64,
+    rolled_back: Option<String>,
+}
+
+/// Where a wish stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outlook {
+    /// On its way, in words.
+    Going(String),
+    /// There, in words.
+    Reached(String),
+    /// As far as it goes until its user says more, in words.
+    Halts(String),
+    /// Nothing more is to come of it, and why.
+    Missed(String),
+}
+
+/// What is waited for.
+#[derive(Debug, Clone)]
+pub(crate) enum Wish {
+    /// That everything is as was written.
+    Done(Written),
+    /// That nothing is left of the service of this name.
+    Gone(String),
+}
+
+impl Wish {
+    fn name(&self) -> &str {
+        match self {
+            Self::Done(written) => &written.name,
+            Self::Gone(name) => name,
+        }
+    }
+
+    /// Where it stands when the service looks like `view`; `None`: there is no such service.
+    fn outlook(&self, view: Option<&View>) -> Outlook {
+        let name = self.name();
+        match (self, view) {
+            (Self::Gone(_), None) => Outlook::Reached(format!("{name} is gone")),
+            (Self::Gone(_), Some(view)) if view.state != "deleting" => Outlook::Missed(format!("{name} was created anew")),
+            (Self::Done(_), None) => Outlook::Missed(format!("{name} was deleted meanwhile")),
+            (Self::Done(written), Some(view)) => done(written, view),
+            (Self::Gone(_), Some(view)) => Outlook::Going(view.line()),
+        }
+    }
+}
+
+fn done(written: &Written, view: &View) -> Outlook {
+    let (name, asked) = (&written.name, written.generation);
+    if view.state == "deleting" {
+        return Outlook::Missed(format!("{name} is being deleted"));
+    }
+    let is_shown = view.version >= written.version;
+    if let (true, Some(rollout)) = (is_shown && view.generation == asked, &view.rollout) {
+        match rollout.state {
+            RolloutState::Canary => return Outlook::Halts(format!("{name}: {}", rollout.words)),
+            RolloutState::Paused => return Outlook::Missed(format!("{name}: {}", view.line())),
+            RolloutState::Running | RolloutState::RollingBack => {}
+        }
+    }
+    if !is_shown || view.state != "running" {
+        return Outlook::Going(view.line());
+    }
+    // It may run what it ran before: then that was rolled back, or somebody has changed it since.
+    if view.generation == asked {
+        return Outlook::Reached(format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted));
+    }
+    let ended = view.last_rollout.as_ref().filter(|ended| ended.generation == asked);
+    Outlook::Missed(match ended.and_then(|ended| ended.rolled_back.as_ref()) {
+        Some(why) => format!("{name}: generation {asked} was rolled back to {}: {why}", view.generation),
+        None => format!("{name}: generation {} runs instead of {asked}", view.generation),
+    })
+}
+
+impl View {
+    /// How it fares, in a line.
+    pub(crate) fn line(&self) -> String {
+        let counts = format!("{} of {} healthy", self.running, self.wanted);
+        let words = self.rollout.as_ref().map(|rollout| rollout.words.as_str());
+        let more = self.missing.len().saturating_sub(1);
+        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        match (words, &self.failing, self.missing.first()) {
+            (Some(words), None, _) => words.to_owned(),
+            (Some(words), Some(why), _) => format!("{words}: {why}"),
+            (None, _, Some(missing)) => format!("{counts}; {missing}{more}"),
+            (None, _, None) => counts,
+        }
+    }
+}
+
+/// Tells how it goes: on standard output, or beside it where that is for JSON.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tell {
+    /// Standard output is for JSON.
+    pub json: bool,
+}
+
+impl Tell {
+    /// One step, in a line.
+    pub(crate) fn step(self, text: impl fmt::Display) {
+        if self.json { eprintln!("==> {text}") } else { say::step(text) }
+    }
+}
+
+/// Waits until `wish` has come about, and tells how it goes: whether all of it
+/// has, or a canary that waits for its user's word.
+///
+/// # Errors
+/// It will not, or not within `limit`; the API does not answer with sense.
+pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: Tell) -> Result<bool, Failure> {
+    let path = format!("/v1/services/{}", escaped(wish.name()));
+    let limit_ms = DurationMs(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+    let until = Now::read().mono + limit_ms;
+    let mut told = String::new();
+    let mut missing = Vec::new();
+    let mut looks = 0_u32;
+    loop {
+        let look = match client.get::<View>(&path).await {
+            Ok(view) => {
+                missing.clone_from(&view.missing);
+                wish.outlook(Some(&view))
+            }
+            Err(error) if error.is_not_found() => wish.outlook(None),
+            Err(error) if error.is_passing() => Outlook::Going(format!("{error}; asking again")),
+            Err(error) => return Err(error.into()),
+        };
+        match look {
+            Outlook::Reached(words) => {
+                tell.step(words);
+                return Ok(true);
+            }
+            Outlook::Halts(words) => {
+                tell.step(words);
+                return Ok(false);
+            }
+            Outlook::Missed(words) => return Err(Failure::new(words)),
+            Outlook::Going(words) if words != told => {
+                tell.step(format_args!("{}: {words}", wish.name()));
+                told = words;
+            }
+            Outlook::Going(_) => {}
+        }
+        if Now::read().mono >= until {
+            missing.truncate(MAX_MISSING);
+            let what = format!("{} is not there yet after {limit:?}; it goes on without this command", wish.name());
+            return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
+        }
+        looks += 1;
+        tokio::time::sleep(if looks < QUICK_LOOKS { LOOK_EVERY.0 } else { LOOK_EVERY.1 }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn view(more: Value) -> View {
+        let mut view = json!({
+            "name": "web", "image": "a:1", "generation": 2, "version": 5, "state": "running",
+            "wanted": 3, "running": 3, "missing": [],
+        });
+        view.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(view).unwrap()
+    }
+    fn asked() -> Wish {
+        Wish::Done(Written { name: "web".to_owned(), generation: 2, version: 5 })
+    }
+
+    #[test]
+    fn a_wish_is_reached_only_when_what_was_asked_runs() {
+        let going = |words: &str| Outlook::Going(words.to_owned());
+        let missed = |words: &str| Outlook::Missed(words.to_owned());
+        for (seen, outlook) in [
+            (Some(json!({})), Outlook::Reached("web: 3 of 3 healthy, generation 2".to_owned())),
+            (Some(json!({"version": 4})), going("3 of 3 healthy")),
+            (Some(json!({"version": 9})), Outlook::Reached("web: 3 of 3 healthy, generation 2".to_owned())),
+            (
+                Some(json!({"state": "pending", "running": 1, "missing": ["web-000002 starts", "x"]})),
+                going("1 of 3 healthy; web-000002 starts (and 1 more)"),
+            ),
+            (
+                Some(
+                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "words": "1 of 3 replaced"}, "failing": "no image"}),
+                ),
+                going("1 of 3 replaced: no image"),
+            ),
+            (
+                Some(
+                    json!({"state": "pending", "rollout": {"state": "canary", "words": "1 of 3 replaced; waits to be promoted"}}),
+                ),
+                Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
+            ),
+            (
+                Some(json!({"state": "pending", "rollout": {"state": "paused", "words": "paused"}, "failing": "it crashed"})),
+                missed("web: paused: it crashed"),
+            ),
+            (Some(json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "words": "paused"}})), going("paused")),
+            (Some(json!({"state": "deleting"})), missed("web is being deleted")),
+            (
+                Some(json!({"generation": 1, "last_rollout": {"generation": 2, "rolled_back": "it crashed"}})),
+                missed("web: generation 2 was rolled back to 1: it crashed"),
+            ),
+            (
+                Some(json!({"generation": 3, "last_rollout": {"generation": 3, "rolled_back": null}})),
+                missed("web: generation 3 runs instead of 2"),
+            ),
+            (None, missed("web was deleted meanwhile")),
+        ] {
+            assert_eq!(asked().outlook(seen.clone().map(view).as_ref()), outlook, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_gone_is_waited_for_until_it_is() {
+        let gone = Wish::Gone("web".to_owned());
+        assert_eq!(gone.outlook(None), Outlook::Reached("web is gone".to_owned()));
+        let waits = view(json!({"state": "deleting", "running": 0, "wanted": 0, "missing": ["waits for h2"]}));
+        assert_eq!(gone.outlook(Some(&waits)), Outlook::Going("0 of 0 healthy; waits for h2".to_owned()));
+        assert_eq!(gone.outlook(Some(&view(json!({})))), Outlook::Missed("web was created anew".to_owned()));
+    }
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        for (text, ms) in [("500ms", Some(500)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("24h", Some(86_400_000))] {
+            assert_eq!(time(text).ok(), ms.map(Duration::from_millis), "{text}");
+        }
+        for text in ["", "5", "25h", "-1s", "s", "1.5s"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Services from the command line, on real engines: files applied, watched, changed, taken away.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+use shef_integration_tests::{
+    cluster::PATIENCE,
+    lab::{
+        engine::BUSYBOX,
+        process::Process,
+        shef::{Site, binary},
+        wait::until,
+    },
+};
+
+use crate::terminal::{shef, text};
+
+/// What it says where it succeeds.
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout)
+}
+
+/// What it says where it refuses.
+fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    text(&output.stderr)
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_str(&said(output)).unwrap()
+}
+
+#[actix::test]
+async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
+    let site = Site::start(2, &[]).await;
+    let file = |name: &str, text: &str| {
+        let path = site.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let script = "echo $A $B $C $HOME; exec sleep 1000000";
+    let web = file(
+        "web.toml",
+        &format!(
+            "name = \"web\"\nimage = \"{BUSYBOX}\"\nreplicas = 2\nstop_grace_s = 1\ncommand = [\"sh\", \"-c\", \"{script}\"]\n\
+             [env]\nB = \"spec\"\n[update]\nmonitor_ms = 100\n"
+        ),
+    );
+    let env = file("env", "# for web\nA='from file'\nB=file\nC=file\n");
+
+    // Of several files all are sound or none is sent.
+    let bad = file("bad.json", r#"{"name": "bad", "image": "a:1", "replicas": -1}"#);
+    let none = refused(&shef(&site, &["apply", &web, &bad], "").await);
+    assert!(none.contains("bad.json: replicas: must be a whole number from 0 to 10000, but is -1"), "{none}");
+    let odd = file("odd", "A=1\nB C=2\n");
+    let none = refused(&shef(&site, &["apply", &web, "--env-file", &odd], "").await);
+    assert!(none.contains("odd: line 2: ") && none.contains("KEY is \"B C\""), "{none}");
+    assert_eq!(said(&shef(&site, &["ls"], "").await), "SERVICE  IMAGE  HEALTHY  GENERATION  STATE\n");
+
+    // Applied, with a plan before; variables of the file, the spec, the flag.
+    let full = ["apply", &web, "--env-file", &env, "--env", "C=flag"];
+    let plan = said(&shef(&site, &[&full[..], &["--plan"]].concat(), "").await);
+    assert!(
+        plan.contains("web is not there yet")
+            && plan.contains(r#"+ env: {"A":"from file","B":"spec","C":"flag"}"#)
+            && plan.contains("create"),
+        "{plan}"
+    );
+    let applied = said(&shef(&site, &full, "").await);
+    assert!(applied.ends_with("==> web: 2 of 2 healthy, generation 1\n"), "{applied}");
+    until("both have got their variables", async || {
+        let logs = said(&shef(&site, &["logs", "web"], "").await);
+        (logs.lines().filter(|line| line.contains("| from file spec flag")).count() == 2).then_some(())
+    })
+    .await;
+    let again = said(&shef(&site, &[&full[..], &["--plan"]].concat(), "").await);
+    assert!(again.starts_with("web: nothing would change"), "{again}");
+
+    // Looked at.
+    let ls = said(&shef(&site, &["ls"], "").await);
+    assert!(ls.lines().nth(1).unwrap().split_whitespace().eq(["web", BUSYBOX, "2/2", "1", "running"]), "{ls}");
+    let ps = said(&shef(&site, &["ps", "web"], "").await);
+    let rows: Vec<Vec<&str>> = ps.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row[4..6] == ["running", "healthy"]), "{ps}");
+    assert_ne!(rows[0][3], rows[1][3], "one a host: {ps}");
+    let api = json_of(&shef(&site, &["ps", "web", "--json"], "").await);
+    assert_eq!(api["replica_states"].as_array().unwrap().len(), 2);
+    assert_eq!(json_of(&shef(&site, &["ls", "--json"], "").await)["services"][0]["name"], "web");
+
+    // Changed: by standard input, only as planned, and told why it is not so.
+    let version = api["version"].to_string();
+    let mut spec = api.clone();
+    spec.as_object_mut().unwrap().retain(|key, _| ["name", "image", "command", "env", "stop_grace_s"].contains(&key.as_str()));
+    spec["update"] = json!({"monitor_ms": 100, "parallelism": 2, "deadline_ms": 20000});
+    spec["env"]["A"] = json!("piped");
+    let piped = ["apply", "-", "--replicas", "2", "--if-version", &version];
+    let update = said(&shef(&site, &piped, &spec.to_string()).await);
+    assert!(update.contains("web is to run generation 2") && update.ends_with("healthy, generation 2\n"), "{update}");
+    let outdated = refused(&shef(&site, &piped, &spec.to_string()).await);
+    assert!(outdated.contains("web: ") && outdated.contains("version"), "{outdated}");
+    let bad = ["apply", "-", "--replicas", "2", "--image", "127.0.0.1:1/none:1"];
+    let failed = shef(&site, &bad, &spec.to_string()).await;
+    assert!(refused(&failed).contains("generation 3 was rolled back to 2"), "{failed:?}");
+
+    // Scaled, rolled back, and gone.
+    let scaled = json_of(&shef(&site, &["scale", "web=3", "--json"], "").await);
+    assert_eq!((&scaled["converged"], site.settled(&["web"]).await.len()), (&json!(true), 3));
+    let back = said(&shef(&site, &["rollback", "web", "--to", "1"], "").await);
+    assert!(back.ends_with("==> web: 3 of 3 healthy, generation 1\n"), "{back}");
+    let quick = said(&shef(&site, &["apply", "--name", "quick", "--image", BUSYBOX, "--detach"], "").await);
+    assert_eq!(quick, "==> quick is to run generation 1\n");
+    let gone = said(&shef(&site, &["rm", "web", "quick"], "").await);
+    assert!(gone.contains("==> web is gone") && gone.ends_with("==> quick is gone\n"), "{gone}");
+    assert!(site.containers().await.is_empty());
+    assert!(refused(&shef(&site, &["rm", "web"], "").await).contains("there is no service web"));
+}
+
+#[actix::test]
+async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_restart() {
+    let mut site = Site::start(1, &[]).await;
+    let spec = |version: &str, canary: u32| {
+        json!({
+            "name": "web", "image": BUSYBOX, "replicas": 2, "stop_grace_s": 0, "env": {"VERSION": version},
+            "update": {"monitor_ms": 100, "canary": canary},
+        })
+        .to_string()
+    };
+    said(&shef(&site, &["apply", "-"], &spec("1", 0)).await);
+    let canary = said(&shef(&site, &["apply", "-"], &spec("2", 1)).await);
+    assert!(canary.contains("1 of 2 replaced") && canary.ends_with("waits to be promoted or aborted\n"), "{canary}");
+    let ls = said(&shef(&site, &["ls"], "").await);
+    assert!(ls.contains("pending: ") && ls.contains("waits to be promoted or aborted"), "{ls}");
+    let paused = said(&shef(&site, &["rollout", "pause", "web"], "").await);
+    assert!(paused.starts_with("==> web: asked, as version "), "{paused}");
+    said(&shef(&site, &["rollout", "resume", "web"], "").await);
+    let promoted = said(&shef(&site, &["rollout", "promote", "web"], "").await);
+    assert!(promoted.ends_with("==> web: 2 of 2 healthy, generation 2\n"), "{promoted}");
+    assert!(refused(&shef(&site, &["rollout", "promote", "web"], "").await).contains("no rollout"));
+
+    let words = ["restart", "--api", &site.master.api.url, "web"];
+    let mut restart = Process::new(binary(), words, site.dir.path().join("restart.log"));
+    restart.start();
+    site.master.api.until("/v1/services/web", |answer| answer.body["generation"] == 3).await;
+    site.master.process.kill();
+    until("it has seen that nobody is there", async || restart.said().contains("asking again").then_some(())).await;
+    site.master.start().await;
+    assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
+    // A restart is an update, and has its canary.
+    assert!(restart.said().ends_with("waits to be promoted or aborted\n"), "{}", restart.said());
+}
