@@ -143,7 +143,8 @@ impl World {
         if self.user.images.get(id.service()).is_some_and(|images| images.iter().any(fails)) {
             return;
         }
-        let parallel = self.user.parallelism.get(id.service()).copied().unwrap_or(1);
+        let asked = self.user.updates_of.get(id.service()).into_iter().flatten();
+        let parallel = asked.map(|update| update.parallelism).max().unwrap_or(1);
         let served = self.rules.served.get(id.service()).copied().unwrap_or_default();
         let left = self.up_slots(record).len();
         if left < served.saturating_sub(parallel) as usize {

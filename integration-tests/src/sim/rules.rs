@@ -458,7 +458,8 @@ impl World {
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
         let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
-        let surge = self.user.surge.get(name.as_str()).copied().unwrap_or(1);
+        let asked = self.user.updates_of.get(name.as_str()).into_iter().flatten();
+        let surge = asked.map(|update| update.surge(ever)).max().unwrap_or(1);
         let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     ids::{ServiceName, Version},
     image::ImageRef,
-    spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
+    spec::{OnDisconnect, Rebalance, ServiceSpec, Template, Update},
 };
 use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
 
@@ -35,10 +35,8 @@ pub struct User {
     pub replicas: BTreeMap<ServiceName, BTreeSet<u32>>,
     /// Images likewise.
     pub images: BTreeMap<ServiceName, BTreeSet<String>>,
-    /// The most replicas that an update may take at once, of all that were asked for, by service.
-    pub parallelism: BTreeMap<ServiceName, u32>,
-    /// The most replicas beyond those wanted that an update may have, likewise, if that is more than a quarter.
-    pub surge: BTreeMap<ServiceName, u32>,
+    /// How each service was to be updated, by all that was ever asked.
+    pub updates_of: BTreeMap<ServiceName, Vec<Update>>,
     /// When somebody last asked for a canary to be promoted.
     pub promoted: BTreeMap<ServiceName, u64>,
     /// The shortest time, in seconds, after which replicas of a service may stop for want of a master.
@@ -134,10 +132,7 @@ impl World {
             Request::Create { spec, .. } | Request::Put { spec, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(spec.replicas);
                 user.images.entry(name.clone()).or_default().insert(spec.template.image.pinned());
-                let most = user.parallelism.entry(name.clone()).or_insert(1);
-                *most = spec.update.parallelism.max(*most);
-                let most = user.surge.entry(name.clone()).or_insert(1);
-                *most = spec.update.surge(0).max(*most);
+                user.updates_of.entry(name.clone()).or_default().push(spec.update);
             }
             Request::Scale { replicas, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(*replicas);

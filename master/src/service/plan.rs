@@ -134,7 +134,8 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
     match fare {
         Fare::Good | Fare::Proving => true,
         Fare::Old | Fare::Leaving => !know.heard_of(replica) || know.is_well(replica),
-        Fare::Coming => !know.heard_of(replica),
+        // What we have only just placed does not serve yet; what was placed before our own start may.
+        Fare::Coming => !know.heard_of(replica) && !know.fresh.contains(&replica.id),
         Fare::Failed | Fare::Stranded | Fare::Lost => false,
     }
 }
@@ -302,6 +303,10 @@ fn plan_slot(
         *surge_left -= 1;
     }
     if record.stops_first() && with(Fare::Old).next().is_some() {
+        // Nothing stops for what could not come.
+        if !homes::may_be_placed(record, slot, know) {
+            return;
+        }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
         return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
@@ -345,12 +350,15 @@ mod tests {
         clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{RestartCondition, ServiceSpec, Template, Update},
+        spec::{Order, RestartCondition, ServiceSpec, Template, Update},
         status::{Health, ReplicaState, ReplicaStatus},
     };
 
     use super::{
-        super::{knowledge::AWAY_PATIENCE, rollout::Terms},
+        super::{
+            knowledge::AWAY_PATIENCE,
+            rollout::{Phase, Rollout, Terms},
+        },
         *,
     };
     use crate::membership::{HostCondition, Intent};
@@ -533,6 +541,30 @@ mod tests {
         assert_eq!(plan(&record, &know), Plan { stay: vec![first], ..Plan::default() });
         record.replicas[0].moving = false;
         assert_eq!(plan(&record, &know).retire, [second]);
+    }
+
+    #[test]
+    fn what_was_only_just_placed_serves_nobody_yet() {
+        let mut record = record(&[1, 2]);
+        record.spec.replicas = 2;
+        record.spec.update = Update { order: Order::StopFirst, parallelism: 1, ..record.spec.update };
+        record.replicas[0].slot = Slot(1);
+        record.rollout = Some(Rollout {
+            from: None,
+            phase: Phase::RollingBack { failed: Generation(3), why: String::new() },
+            started: WallMs(0),
+            turned: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            last_failure: None,
+            promoted: false,
+        });
+        let mut know = Knowledge::default();
+        let old = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        know.placed([&record.replicas[1].id].into_iter());
+        assert_eq!(plan(&record, &know), Plan::default(), "one slot at a time");
+        hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+        assert_eq!(plan(&record, &know).retire, [old]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{Phase, Rollout, preparing};
 use crate::{
     membership::Standing,
     service::{
+        homes,
         knowledge::{Fare, Knowledge},
         plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
@@ -204,11 +205,15 @@ fn candidates(
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
+        // Nothing stops for what could not come.
+        let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+        if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, know) {
+            continue;
+        }
         let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
         match know.retry_slot_at.get(slot).filter(waits) {
             Some(at) => next.wake(*at),
             None => {
-                let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
                 let waits = waits_for_room(record, *slot, slots, know);
                 candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }
