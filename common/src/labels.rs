@@ -78,6 +78,7 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>) -
         template: template.into(),
         // What cannot be read is the careful choice: to run on.
         on_disconnect: get(ON_DISCONNECT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(OnDisconnect::Keep),
+        prepare: false,
     })
 }
 
@@ -95,6 +96,7 @@ mod tests {
             generation: Generation(2),
             template: Template::of(ImageRef::parse("nginx:1").unwrap()).into(),
             on_disconnect: OnDisconnect::Keep,
+            prepare: false,
         }
     }
 

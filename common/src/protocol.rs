@@ -38,6 +38,9 @@ pub struct Assignment {
     /// What the agent does by itself when no master is heard of for long.
     #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
     pub on_disconnect: OnDisconnect,
+    /// Its container is made, with the image and all else that takes, and not started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prepare: bool,
 }
 
 /// What an agent's ledger has accepted last.
@@ -276,6 +279,7 @@ mod wire {
                 generation: Generation(2),
                 template: template.into(),
                 on_disconnect: OnDisconnect::Keep,
+                prepare: false,
             }],
             remove: vec![ReplicaId::new(&service, 11)],
             credentials: BTreeMap::new(),

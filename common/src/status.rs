@@ -17,6 +17,8 @@ pub enum ReplicaState {
     Assigned,
     /// The host waits for the image.
     Pulling,
+    /// Its image is there and its container is made; it is not to start.
+    Prepared,
     /// The container is being created and started.
     Starting,
     /// The container runs.
@@ -42,10 +44,11 @@ pub enum Owner {
 
 impl ReplicaState {
     /// Every state, in the order of a replica's life.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::Assigned,
         Self::Pulling,
+        Self::Prepared,
         Self::Starting,
         Self::Running,
         Self::Complete,
@@ -69,17 +72,18 @@ impl ReplicaState {
     /// ```
     #[must_use]
     pub const fn mover(self, to: Self) -> Option<Owner> {
-        use ReplicaState::{Assigned, Complete, Failed, Pending, Pulling, Running, Starting, Stopped, Stopping};
+        use ReplicaState::{Assigned, Complete, Failed, Pending, Prepared, Pulling, Running, Starting, Stopped, Stopping};
         match (self, to) {
             (Pending, Assigned | Failed) => Some(Owner::Master),
-            (Assigned, Pulling | Starting | Running | Complete | Stopping | Stopped | Failed)
-            | (Pulling, Starting | Running | Complete | Stopping | Stopped | Failed)
+            (Assigned, Pulling | Prepared | Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Pulling, Prepared | Starting | Running | Complete | Stopping | Stopped | Failed)
+            | (Prepared, Starting | Running | Complete | Stopping | Stopped | Failed)
             | (Starting, Running | Complete | Stopping | Stopped | Failed)
             | (Running, Complete | Stopping | Stopped | Failed)
             | (Complete, Stopping | Stopped | Failed)
             | (Stopping, Stopped | Failed)
             | (Failed, Stopping | Stopped) => Some(Owner::Agent),
-            (Pending | Assigned | Pulling | Starting | Running | Complete | Stopping | Stopped | Failed, _) => None,
+            (Pending | Assigned | Pulling | Prepared | Starting | Running | Complete | Stopping | Stopped | Failed, _) => None,
         }
     }
 }

@@ -221,6 +221,7 @@ mod tests {
             generation: Generation(4),
             template: template.into(),
             on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            prepare: false,
         };
         Ledger {
             uid: NodeUid::parse("00000000000000aa").unwrap(),

@@ -170,7 +170,7 @@ impl Replica {
             (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
             (Wish::Run, Seen::Present { state, .. }) => match (state, self.restarts.due()) {
                 (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
-                (Created | Exited, _) => (!self.awaits_master).then_some(Step::Start),
+                (Created | Exited, _) => (!self.awaits_master && !self.is_prepared_only()).then_some(Step::Start),
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
                 (Running, _) if self.vitals.wants_look() => Some(Step::Inspect),
@@ -208,6 +208,11 @@ impl Replica {
     /// Whether nothing of it is left on the host and the wish was just that.
     pub fn is_gone(&self) -> bool {
         self.status.state == ReplicaState::Stopped && self.busy.is_none()
+    }
+
+    /// Whether its container is to be made and no more.
+    pub(super) fn is_prepared_only(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|assignment| assignment.prepare)
     }
 
     /// What its spec says about the end of its process.

@@ -73,6 +73,8 @@ pub struct Host {
     pub cut_from_master: bool,
     /// When it was cut or healed last.
     pub link_changed: u64,
+    /// When a call to it, or of its help, lost a message last; 0: never.
+    pub lost_at: u64,
     /// When its agent was started last.
     pub agent_since: u64,
     /// When its agent heard a master last, or was started.
@@ -130,6 +132,7 @@ impl Host {
             cut: false,
             cut_from_master: false,
             link_changed: 0,
+            lost_at: 0,
             agent_since: 0,
             heard_master: 0,
             silences: Vec::new(),

@@ -87,6 +87,12 @@ impl World {
                 return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));
             }
             for (container, assignment) in host.engine.ours(&master.store.cluster) {
+                // What a rollout that has still to go on, when there is room, has had made ready.
+                let record = self.rules.stored.get(&assignment.service).map(|(_, record)| record);
+                let made = record.filter(|record| record.rollout.is_some()).into_iter().flat_map(|record| &record.replicas);
+                if made.clone().any(|made| made.id == assignment.replica && made.want == Want::Prepare) {
+                    continue;
+                }
                 if !is_up(container) {
                     return Err(format!("{} is {:?} on {node}", container.name, container.state));
                 }

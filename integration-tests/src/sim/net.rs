@@ -120,6 +120,7 @@ impl World {
         let body = Rc::new(body);
         if self.fault(self.profile.lose) {
             self.note(|| format!("call {call} of host {host} is lost"));
+            self.loses(call);
         } else {
             let delay = self.latency();
             self.at(delay, Ev::Request { call, body: body.clone() });
@@ -127,6 +128,15 @@ impl World {
         if self.fault(self.profile.double) {
             let delay = self.latency() + self.rng.u64(0..2_000);
             self.at(delay, Ev::Request { call, body });
+        }
+    }
+
+    /// A message of `call` is lost: for a moment nobody can be blamed for not reaching who was called, or who helps.
+    fn loses(&mut self, call: u64) {
+        let Some(open) = self.calls.get(&call) else { return };
+        let (host, helper) = (open.host, open.helper());
+        for host in helper.into_iter().chain([host]) {
+            self.hosts[host].lost_at = self.now;
         }
     }
 
@@ -207,6 +217,7 @@ impl World {
     /// Sends an answer back.
     pub fn answer(&mut self, call: u64, reply: Reply) {
         if self.fault(self.profile.lose) {
+            self.loses(call);
             return self.note(|| format!("the answer to call {call} is lost"));
         }
         if let Reply::Refused(why) | Reply::Later(why) = &reply {

@@ -125,6 +125,11 @@ impl World {
         }
     }
 
+    /// Whether the store has `node` as a member.
+    pub(super) fn is_member(&self, node: &NodeName) -> bool {
+        self.node_stored(node).is_some_and(|record| record.forgotten.is_none()) && !self.operators.forgotten.contains_key(node)
+    }
+
     fn node_stored(&self, node: &NodeName) -> Option<NodeRecord> {
         let records = self.store.records();
         let record = records.iter().find(|record| matches!(&record.key, Key::Node(name) if name == node))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shef_common::{
     ids::{NodeName, ServiceName},
-    spec::{Constraint, Mode, Operator, Placement, Port, Protocol, ServiceSpec, Strategy, Template},
+    spec::{Constraint, Mode, Mount, Operator, Placement, Port, Protocol, ServiceSpec, Strategy, Template},
 };
 use shef_master::service::{ReplicaRecord, ServiceRecord, ServiceView};
 
@@ -19,13 +19,28 @@ pub fn labels(host: usize) -> BTreeMap<String, String> {
     [("zone".to_owned(), zone(host).to_owned())].into()
 }
 
+fn volume() -> Mount {
+    Mount::Volume {
+        source: "data".to_owned(),
+        target: "/data".to_owned(),
+        read_only: false,
+        driver: String::new(),
+        options: BTreeMap::new(),
+        sticky: true,
+    }
+}
+
+fn is_allowed(record: &ServiceRecord, host: usize) -> bool {
+    record.spec.placement.constraints.iter().all(|constraint| (constraint.op == Operator::Is) == (zone(host) == "a"))
+}
+
 const fn zone(host: usize) -> &'static str {
     if host.is_multiple_of(2) { "a" } else { "b" }
 }
 
 impl World {
-    /// What each service of the profile asks for besides, always the same.
-    pub(super) fn demanding(&self, name: &ServiceName, spec: &mut ServiceSpec) {
+    /// What each service of the profile asks for besides; what it constrains changes.
+    pub(super) fn demanding(&mut self, name: &ServiceName, spec: &mut ServiceSpec) {
         if !self.profile.demanding {
             return;
         }
@@ -33,7 +48,12 @@ impl World {
         let port = Port { target: 80, published: Some(8080), protocol: Protocol::Tcp, host_ip: None };
         let zone = |op| vec![Constraint { key: "label.zone".to_owned(), op, values: vec!["a".to_owned()] }];
         match name.as_str() {
-            "s0" => template.resources.reserve.memory_bytes = 300,
+            "s0" => {
+                template.resources.reserve.memory_bytes = 300;
+                if self.rng.bool() {
+                    template.mounts.push(volume());
+                }
+            }
             "s1" => template.ports.push(port),
             "s2" => {
                 template.ports.push(port);
@@ -41,12 +61,12 @@ impl World {
                 spec.placement.strategy = Strategy::BinPack;
             }
             "s3" => {
-                spec.placement =
-                    Placement { constraints: zone(Operator::Is), spread_over: Some("zone".to_owned()), ..Placement::default() };
+                let constraints = [zone(Operator::Is), zone(Operator::IsNot), Vec::new()][self.rng.usize(0..3)].clone();
+                spec.placement = Placement { constraints, spread_over: Some("zone".to_owned()), ..Placement::default() };
             }
             _ => {
                 (spec.mode, spec.replicas) = (Mode::Global, 0);
-                spec.placement.constraints = zone(Operator::IsNot);
+                spec.placement.constraints = if self.rng.u32(0..3) == 0 { Vec::new() } else { zone(Operator::IsNot) };
             }
         }
     }
@@ -58,8 +78,7 @@ impl World {
         let placed: Vec<&ReplicaRecord> = new.wanted().filter(is_new).collect();
         for replica in placed {
             let Some(host) = self.host_of(&replica.node) else { continue };
-            let there = zone(host) == "a";
-            let allowed = new.spec.placement.constraints.iter().all(|constraint| (constraint.op == Operator::Is) == there);
+            let allowed = is_allowed(new, host);
             let (mut memory, mut ports) = (0, 0);
             let others = self.rules.stored.values().map(|(_, record)| record).filter(|other| other.spec.name != new.spec.name);
             for record in others.chain([new]) {
@@ -79,11 +98,38 @@ impl World {
         }
     }
 
+    /// Whether the constraints of a service allow `node`.
+    pub(super) fn allows(&self, record: &ServiceRecord, node: &NodeName) -> bool {
+        self.host_of(node).is_none_or(|host| is_allowed(record, host))
+    }
+
+    /// A slot that has its volume on a host keeps it there, unless that host is forgotten, and what is new in it is there.
+    pub(super) fn check_homes(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+        let (Some(old), Some(new)) = (old.filter(|old| !old.deleted), new.filter(|new| !new.deleted)) else { return };
+        let sticky = |record: &ServiceRecord| record.spec.template.mounts.iter().any(Mount::is_sticky);
+        if !sticky(old) || !sticky(new) || old.created != new.created || self.rules.store_lost {
+            return;
+        }
+        let known = |replica: &&ReplicaRecord| old.replicas.iter().any(|known| known.id == replica.id);
+        for (slot, home) in &old.homes {
+            let kept = new.homes.get(slot);
+            if kept != Some(home) && self.is_member(home) {
+                return self.violated(format!("slot {slot} of {name} has its volume on {home}, and is now bound to {kept:?}"));
+            }
+            let placed = new.wanted().filter(|replica| replica.slot == *slot && !known(replica));
+            let with_volume = |r: &&ReplicaRecord| new.template(r.generation).mounts.iter().any(Mount::is_sticky);
+            if let Some(moved) = placed.filter(with_volume).find(|replica| kept.is_some_and(|home| replica.node != *home)) {
+                let (id, node) = (&moved.id, &moved.node);
+                return self.violated(format!("{id} is placed on {node}, but its volume is on {home}"));
+            }
+        }
+    }
+
     /// How many replicas of `record` are to run in the end: fewer than wanted if there is no room for them.
     pub(super) fn in_the_end(&self, record: &ServiceRecord, shown: Option<&ServiceView>) -> (usize, bool) {
         let wanted = record.slots_wanted() as usize;
         let says_so = |line: &String| {
-            line.contains("no host can take the replica") || line.contains("to which the slot is bound")
+            line.contains("no host can take the replica") || line.contains("holds its volume data") || line.contains("to which the slot is bound")
                 || line.contains("waits for host")
                 // A rollout that stops first waits while as many slots as it may stop have no host;
                 // one of a global service waits for hosts that are cordoned.
@@ -102,15 +148,12 @@ impl World {
         if record.spec.mode == Mode::Replicated {
             return Ok(());
         }
-        let zone_of = |node: &NodeName| self.host_of(node).map(zone);
-        if let Some((slot, node)) = record.homes.iter().find(|(_, node)| zone_of(node) != Some("b")) {
+        let allowed = |node: &NodeName| self.host_of(node).is_some_and(|host| is_allowed(record, host));
+        if let Some((slot, node)) = record.homes.iter().find(|(_, node)| !allowed(node)) {
             return Err(format!("slot {slot} of {} is on {node}, which is excluded", record.spec.name));
         }
         let hosts = self.hosts.iter().map(|host| &host.node);
-        match hosts
-            .filter(|node| zone_of(node) == Some("b") && is_open(node))
-            .find(|node| !record.homes.values().any(|home| home == *node))
-        {
+        match hosts.filter(|node| allowed(node) && is_open(node)).find(|node| !record.homes.values().any(|home| home == *node)) {
             Some(node) => Err(format!("{} has no slot on {node}", record.spec.name)),
             None => Ok(()),
         }

@@ -44,11 +44,23 @@ pub enum Plant {
     CrashesAreGood,
     /// A rollback leaves those slots as they are that were replaced already.
     ForgetsReplaced,
+    /// The scheduler is not told of the ports that a replica publishes.
+    PortTwice,
+    /// The scheduler is not told of the memory that a replica reserves.
+    OverReserves,
+    /// The scheduler is not told of the host that has a replica's volume.
+    StickyMoves,
+    /// An update that starts first knows no bound.
+    SurgesTooMuch,
+    /// An update that stops first knows no bound.
+    StopsTooMany,
+    /// A canary is promoted though nobody has said so.
+    CanaryGoesOn,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -69,5 +81,11 @@ impl Plant {
         Self::MissesMaster,
         Self::CrashesAreGood,
         Self::ForgetsReplaced,
+        Self::PortTwice,
+        Self::OverReserves,
+        Self::StickyMoves,
+        Self::SurgesTooMuch,
+        Self::StopsTooMany,
+        Self::CanaryGoesOn,
     ];
 }

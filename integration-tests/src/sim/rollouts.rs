@@ -1,12 +1,21 @@
 //! Rollouts: how users want services updated, what they tell a rollout, and what must hold of it.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
-    ids::ServiceName,
+    ids::{ReplicaId, ServiceName, Slot},
     spec::{FailureAction, Order, ServiceSpec, Update},
 };
 use shef_master::service::{Expect, Lead, Request, RolloutState, ServiceRecord, ServiceView};
 
-use super::{engine::CRASHING_IMAGE, world::World};
+use super::{
+    engine::{BAD_IMAGE, CRASHING_IMAGE, is_up},
+    plant::Plant,
+    world::World,
+};
+
+/// How long before an update is stored its promotion may have been asked for.
+const PROMOTED_WITH_MS: u64 = 30_000;
 
 impl World {
     /// How a service is to be updated.
@@ -61,6 +70,85 @@ impl World {
         let crashes = self.faults && self.profile.is_calm() && image.contains(CRASHING_IMAGE);
         if watched && crashes && ended.is_some_and(|ended| ended.rolled_back.is_none()) && old.is_gated() {
             self.violated(format!("the rollout of {name} to {image} has ended, but that crashes"));
+        }
+    }
+
+    /// No more slots run a generation that has canaries than these, until somebody wants the rest.
+    pub(super) fn check_canary(&mut self, name: &ServiceName, record: Option<&ServiceRecord>) {
+        let Some(rollout) = record.and_then(|record| record.rollout.as_ref()) else { return };
+        let Some(record) = record.filter(|record| record.is_gated() && !record.deleted) else { return };
+        let now = self.now;
+        let began = self.rules.began.entry(name.clone()).or_insert((record.generation, rollout.started, now));
+        if (began.0, began.1) != (record.generation, rollout.started) {
+            *began = (record.generation, rollout.started, now);
+        }
+        // One that was asked for before may come with the update.
+        let promoted = self.user.promoted.get(name).is_some_and(|at| at + PROMOTED_WITH_MS >= began.2);
+        let (generation, started) = (began.0, began.1);
+        let log = self.rules.log.get(name).into_iter().flatten().filter_map(|(_, record)| record.as_ref());
+        let of_rollout = log.filter(|record| {
+            record.generation == generation && record.rollout.as_ref().is_some_and(|rollout| rollout.started == started)
+        });
+        let canaries: Vec<u32> = of_rollout.map(|record| record.spec.update.canary).collect();
+        if promoted || self.rules.store_lost || canaries.contains(&0) {
+            return;
+        }
+        let most = canaries.into_iter().max().unwrap_or_default() as usize;
+        let new = record.wanted().filter(|replica| replica.generation == generation);
+        let slots: BTreeSet<Slot> = new.map(|replica| replica.slot).collect();
+        if slots.len() > most {
+            let slots = slots.len();
+            self.violated(format!("{slots} slots of {name} run generation {generation}, but {most} are its canaries"));
+        }
+    }
+
+    /// With an update's bounds misread on purpose, what comes of that is looked for, not the misreading.
+    pub(super) fn bounds_aside(&self, stored: &ServiceSpec, asked: &ServiceSpec) -> ServiceSpec {
+        let mut stored = stored.clone();
+        if self.planted(Plant::SurgesTooMuch) || self.planted(Plant::StopsTooMany) {
+            stored.update.parallelism = asked.update.parallelism;
+        }
+        stored
+    }
+
+    fn up_slots(&self, record: &ServiceRecord) -> BTreeSet<Slot> {
+        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
+        let stays = record.replicas.iter().filter(|replica| !self.rules.stopping.contains(&replica.id));
+        stays.filter(|replica| up(&replica.id)).map(|replica| replica.slot).collect()
+    }
+
+    /// A container of the service runs.
+    pub(super) fn now_serves(&mut self, name: &str) {
+        let stored = self.rules.stored.get_key_value(name).filter(|(_, (_, record))| self.profile.is_calm() && !record.deleted);
+        let Some((name, (_, record))) = stored else { return };
+        let (name, slots) = (name.clone(), self.up_slots(record).len());
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX).min(record.spec.replicas);
+        let served = self.rules.served.entry(name).or_default();
+        *served = slots.max(*served);
+    }
+
+    /// A record is stored: it serves no more than it says.
+    pub(super) fn serves_at_most(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+        let Some(served) = self.rules.served.get_mut(name) else { return };
+        let lives = new.filter(|new| !new.deleted && old.is_some_and(|old| !old.deleted && old.created == new.created));
+        *served = lives.map_or(0, |new| new.spec.replicas.min(*served));
+    }
+
+    /// A replica is about to be stopped: where nothing fails, an update leaves no more slots without any than it may.
+    pub(super) fn rules_goes_down(&mut self, id: &ReplicaId) {
+        self.rules.stopping.insert(id.clone());
+        let stored = self.rules.stored.get(id.service());
+        let Some((_, record)) = stored.filter(|(_, record)| self.profile.is_calm() && !record.deleted) else { return };
+        let fails = |image: &String| image.contains(CRASHING_IMAGE) || image.contains(BAD_IMAGE);
+        if self.user.images.get(id.service()).is_some_and(|images| images.iter().any(fails)) {
+            return;
+        }
+        let asked = self.user.updates_of.get(id.service()).into_iter().flatten();
+        let parallel = asked.map(|update| update.parallelism).max().unwrap_or(1);
+        let served = self.rules.served.get(id.service()).copied().unwrap_or_default();
+        let left = self.up_slots(record).len();
+        if left < served.saturating_sub(parallel) as usize {
+            self.violated(format!("{id} is stopped and leaves {left} slots of {served}, but {parallel} may be without one"));
         }
     }
 }

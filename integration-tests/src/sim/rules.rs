@@ -6,7 +6,8 @@ use bytes::Bytes;
 use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
     backoff::Backoff,
-    ids::{Fence, ReplicaId, Revision, ServiceName, Version},
+    clock::WallMs,
+    ids::{Fence, Generation, ReplicaId, Revision, ServiceName, Version},
     protocol::{Accepted, Push},
     status::{ReplicaState, ReplicaStatus},
 };
@@ -31,11 +32,13 @@ pub struct Rules {
     pub stored: BTreeMap<ServiceName, (Version, ServiceRecord)>,
     raw: BTreeMap<Key, (Version, Bytes)>,
     /// Every version that was ever stored, in order; `None`: it was removed.
-    log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
+    pub(super) log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
     /// Replicas that a durable record has wanted to run.
     wanted: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
+    /// Replicas whose containers are to be made and never to be started.
+    only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.
     ran: BTreeSet<ReplicaId>,
     /// When the master heard first that a replica failed.
@@ -44,6 +47,12 @@ pub struct Rules {
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Pushes that were accepted.
     applied: BTreeSet<(usize, String, u64, Revision)>,
+    /// The rollout that each service is in, and when it was first stored.
+    pub(super) began: BTreeMap<ServiceName, (Generation, WallMs, u64)>,
+    /// In how many slots a service has run at once, up to as many as it wanted then and since.
+    pub(super) served: BTreeMap<ServiceName, u32>,
+    /// Replicas that were told to stop, and may still run.
+    pub(super) stopping: BTreeSet<ReplicaId>,
     /// When the store changed.
     pub changes: Vec<u64>,
     /// The store has had a host: from then on the cluster keeps its identity.
@@ -154,11 +163,18 @@ impl World {
         self.check_spec(name, old.as_ref(), record);
         self.check_dropped(name, old.as_ref(), record);
         self.check_rollout(name, old.as_ref(), record);
+        self.check_canary(name, record);
+        self.serves_at_most(name, old.as_ref(), record);
+        self.check_homes(name, old.as_ref(), record);
         self.rules_placed(old.as_ref(), record);
         self.rules_room(old.as_ref(), record);
         for replica in record.iter().flat_map(|record| &record.replicas) {
             match replica.want {
                 Want::Run => self.rules.wanted.insert(replica.id.clone()),
+                Want::Prepare => {
+                    self.rules.only_made.insert(replica.id.clone());
+                    self.rules.wanted.insert(replica.id.clone())
+                }
                 Want::Remove => self.rules.unwanted.insert(replica.id.clone()),
             };
         }
@@ -231,7 +247,10 @@ impl World {
                 broken = Some(format!("{} is placed on {}, which is {why}", replica.id, replica.node));
             }
             let stays = |other: &&shef_master::service::ReplicaRecord| {
-                ready_before(&other.node) && !other.moving && !self.is_leaving(master, &other.node)
+                ready_before(&other.node)
+                    && !other.moving
+                    && !self.is_leaving(master, &other.node)
+                    && self.allows(record, &other.node)
             };
             if placed && let Some(other) = record.wanted().filter(same).find(stays) {
                 broken =
@@ -243,6 +262,8 @@ impl World {
                 // What failed on a host that is lost, emptied or forgotten since waits for nothing.
                 .filter(|known| known.want == Want::Run && !known.host_down)
                 .filter(|known| !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id))
+                // Nor does one that its agent tries anew since.
+                .filter(|known| has_failed(known.state))
                 .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {
@@ -292,7 +313,7 @@ impl World {
     /// A service hears of its replicas.
     pub fn rules_observed(&mut self, statuses: &[ReplicaStatus]) {
         for status in statuses {
-            if matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
+            if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
             }
         }
@@ -340,7 +361,7 @@ impl World {
             let Some((version, record)) = self.rules.log.get(name).and_then(|log| log.get(*at)) else { continue };
             let fits = match (request, record) {
                 (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
-                    !record.deleted && is_as_asked(&record.spec, spec)
+                    !record.deleted && is_as_asked(&self.bounds_aside(&record.spec, spec), spec)
                 }
                 (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
@@ -420,7 +441,11 @@ impl World {
     pub fn rules_runs(&mut self, container: &Container) {
         let Ok(id) = ReplicaId::parse(&container.name) else { return };
         let name = id.service().to_owned();
+        if self.rules.only_made.contains(&id) {
+            return self.violated(format!("{id} runs, and was only to be made ready"));
+        }
         self.rules.ran.insert(id);
+        self.now_serves(&name);
         if !self.profile.is_calm() {
             return;
         }
@@ -433,8 +458,8 @@ impl World {
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
         let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
-        let log = self.rules.log.get(name.as_str()).into_iter().flatten();
-        let surge = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.update.surge(ever))).max().unwrap_or(1);
+        let asked = self.user.updates_of.get(name.as_str()).into_iter().flatten();
+        let surge = asked.map(|update| update.surge(ever)).max().unwrap_or(1);
         let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
         if running > most {
             self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
@@ -461,6 +486,10 @@ impl World {
             self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
     }
+}
+
+const fn has_failed(state: ReplicaState) -> bool {
+    matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped)
 }
 
 /// What identifies a push.

@@ -22,6 +22,7 @@ impl World {
     /// An agent is about to stop a replica: a durable record wants it gone, or its service
     /// says so and no master was heard of for that long.
     pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
+        self.rules_goes_down(id);
         let node = self.hosts[host].node.clone();
         if self.rules.is_unwanted(id) || self.rules.tail_lost || self.is_left_behind(&node, id) {
             return;

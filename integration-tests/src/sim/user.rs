@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     ids::{ServiceName, Version},
     image::ImageRef,
-    spec::{OnDisconnect, Rebalance, ServiceSpec, Template},
+    spec::{OnDisconnect, Rebalance, ServiceSpec, Template, Update},
 };
-use shef_master::service::{Accepted, Expect, Refused, Request};
+use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE},
@@ -35,6 +35,10 @@ pub struct User {
     pub replicas: BTreeMap<ServiceName, BTreeSet<u32>>,
     /// Images likewise.
     pub images: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// How each service was to be updated, by all that was ever asked.
+    pub updates_of: BTreeMap<ServiceName, Vec<Update>>,
+    /// When somebody last asked for a canary to be promoted.
+    pub promoted: BTreeMap<ServiceName, u64>,
     /// The shortest time, in seconds, after which replicas of a service may stop for want of a master.
     pub shortest_stop: BTreeMap<ServiceName, u32>,
     /// Services whose deletion somebody asked for.
@@ -128,6 +132,7 @@ impl World {
             Request::Create { spec, .. } | Request::Put { spec, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(spec.replicas);
                 user.images.entry(name.clone()).or_default().insert(spec.template.image.pinned());
+                user.updates_of.entry(name.clone()).or_default().push(spec.update);
             }
             Request::Scale { replicas, .. } => {
                 user.replicas.entry(name.clone()).or_default().insert(*replicas);
@@ -137,6 +142,9 @@ impl World {
             }
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
+            }
+            Request::Lead { lead: Lead::Promote, .. } => {
+                user.promoted.insert(name.clone(), self.now);
             }
             Request::Import { .. }
             | Request::Rebalance { .. }

@@ -179,7 +179,9 @@ impl World {
         };
         world.at(0, Ev::MasterStart);
         for host in 0..count {
-            let delay = world.rng.u64(0..3_000);
+            // Where services are global, the last host joins late.
+            let latest = if world.profile.demanding && host > 0 && host + 1 == count { 20_000 } else { 3_000 };
+            let delay = world.rng.u64(0..latest);
             world.at(delay, Ev::AgentStart { host });
         }
         world.at(500, Ev::User);

@@ -58,8 +58,11 @@ async fn bad_updates_go_back_by_themselves_with_the_old_count_serving_throughout
     let before = lan.settled(&["web"]).await;
     let mut no_image = spec(2, &[]);
     no_image["image"] = json!("127.0.0.1:1/lab/nothing:1");
+    let mut stops_first = no_image.clone();
+    stops_first["update"]["order"] = json!("stop-first");
     let updates = [
         ("an image that cannot be had", no_image),
+        ("one that cannot be had and would stop the old ones first", stops_first),
         ("one that crashes", spec(3, &[("WORKLOAD_EXIT_AFTER", "0.5"), ("WORKLOAD_EXIT_CODE", "3")])),
         ("one that never turns healthy", spec(4, &[("WORKLOAD_UNHEALTHY_AFTER", "0")])),
     ];

@@ -282,6 +282,7 @@ impl ServiceCore {
         }
         let next = rollout::next(record, &self.know);
         record.take(&next, now.wall);
+        self.prepare(record, next.prepare);
         for (slot, _, _) in &next.failed {
             let at = now.mono + Backoff::REPLICA.after(rollout_failures(record, *slot));
             self.know.retry_slot_at.insert(*slot, at);

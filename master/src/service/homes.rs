@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     ids::{Generation, NodeName, Slot},
-    spec::Mode,
+    spec::{Mode, Mount},
 };
 
 use super::{
@@ -72,7 +72,15 @@ fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
 /// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that
 /// becomes sticky may have been there before.
 fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-    is_sticky(record, replica.generation) || is_sticky(record, record.generation)
+    let source = |mount: &'_ Mount| match mount {
+        Mount::Volume { source, .. } => Some(source.clone()),
+        Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+    };
+    let becomes_sticky = || {
+        let mut stays = record.spec.template.mounts.iter().filter(|mount| mount.is_sticky()).filter_map(source);
+        stays.any(|sticky| record.template(replica.generation).mounts.iter().filter_map(source).any(|own| own == sticky))
+    };
+    is_sticky(record, replica.generation) || record.spec.mode.is_replicated() && becomes_sticky()
 }
 
 /// The host on which a slot's replica is seen running first is its home from then on.
@@ -86,8 +94,12 @@ fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
 
 /// The only host on which `slot` is placed, if it is bound to one.
 pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
+    home_as(record, slot, record.target(slot), know)
+}
+
+fn home_as<'a>(record: &'a ServiceRecord, slot: Slot, generation: Generation, know: &Knowledge) -> Option<&'a NodeName> {
     let bound = record.homes.get(&slot);
-    if !is_sticky(record, record.target(slot)) {
+    if !is_sticky(record, generation) {
         return bound.filter(|_| !record.spec.mode.is_replicated());
     }
     // What is not known to have failed may have begun, and have written to its volume.
@@ -100,6 +112,11 @@ pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Opti
 /// Whether `slot` may be placed now, as far as its home goes.
 pub fn may_be_placed(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
     home(record, slot, know).is_none_or(|home| know.condition(home).takes_replicas())
+}
+
+/// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
+pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
+    home_as(record, slot, record.generation, know).is_none_or(|home| know.condition(home).takes_replicas())
 }
 
 /// What `slot`, which has no replica, waits for, if it is for its home.

@@ -324,6 +324,17 @@ impl Knowledge {
         bounded && self.observed.get(&replica.id).is_some_and(ended)
     }
 
+    /// Whether its host has made its container ready.
+    pub fn is_made(&self, replica: &ReplicaRecord) -> bool {
+        let state = self.observed.get(&replica.id).map(|status| status.state);
+        matches!(state, Some(ReplicaState::Prepared | ReplicaState::Starting | ReplicaState::Running))
+    }
+
+    /// Whether its host has told that it failed.
+    pub fn has_failed(&self, replica: &ReplicaRecord) -> bool {
+        self.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Failed)
+    }
+
     /// Whether its host has told of `replica`.
     pub fn heard_of(&self, replica: &ReplicaRecord) -> bool {
         self.observed.contains_key(&replica.id)

@@ -20,6 +20,7 @@ use super::{
     knowledge::{Fare, Knowledge},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
+    rollout,
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -133,13 +134,14 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
     match fare {
         Fare::Good | Fare::Proving => true,
         Fare::Old | Fare::Leaving => !know.heard_of(replica) || know.is_well(replica),
-        Fare::Coming => !know.heard_of(replica),
+        // What we have only just placed does not serve yet; what was placed before our own start may.
+        Fare::Coming => !know.heard_of(replica) && !know.fresh.contains(&replica.id),
         Fare::Failed | Fare::Stranded | Fare::Lost => false,
     }
 }
 
 /// The slots that are to be filled, as nothing is wanted in them: first those that
-/// a rollout has emptied, or that have still to be rid of something.
+/// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
     if missing == 0 {
@@ -148,11 +150,13 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     if !record.spec.mode.is_replicated() {
         return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
     }
-    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()));
-    let left = record.replicas.iter().filter(|replica| replica.want == Want::Remove).map(|replica| &replica.slot);
-    let emptied: BTreeSet<Slot> = in_hand.chain(left.filter(|_| record.stops_first())).copied().collect();
-    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot));
-    emptied.iter().copied().chain(others).filter(|slot| !slots.contains_key(slot)).take(missing).collect()
+    // What was given up has the number of no slot that a rollout has emptied.
+    let emptied: BTreeSet<Slot> = record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
+    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys())).copied();
+    let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
+    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
+    let all = emptied.iter().chain(&in_hand).copied().chain(others);
+    all.filter(|slot| !slots.contains_key(slot)).take(missing).collect()
 }
 
 /// Whether a new replica of the slot has to wait for one that goes.
@@ -166,10 +170,12 @@ fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bo
 pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
-        plan.retire = record.wanted().map(|replica| replica.id.clone()).collect();
+        let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
+        plan.retire = there.map(|replica| replica.id.clone()).collect();
         return plan;
     }
     let mut slots = slots(record, know);
+    plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(know, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
@@ -297,6 +303,10 @@ fn plan_slot(
         *surge_left -= 1;
     }
     if record.stops_first() && with(Fare::Old).next().is_some() {
+        // Nothing stops for what could not come.
+        if !homes::may_be_placed(record, slot, know) {
+            return;
+        }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
         return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
@@ -340,12 +350,15 @@ mod tests {
         clock::{DurationMs, WallMs},
         ids::{Generation, ServiceName},
         image::ImageRef,
-        spec::{RestartCondition, ServiceSpec, Template, Update},
+        spec::{Order, RestartCondition, ServiceSpec, Template, Update},
         status::{Health, ReplicaState, ReplicaStatus},
     };
 
     use super::{
-        super::{knowledge::AWAY_PATIENCE, rollout::Terms},
+        super::{
+            knowledge::AWAY_PATIENCE,
+            rollout::{Phase, Rollout, Terms},
+        },
         *,
     };
     use crate::membership::{HostCondition, Intent};
@@ -528,6 +541,30 @@ mod tests {
         assert_eq!(plan(&record, &know), Plan { stay: vec![first], ..Plan::default() });
         record.replicas[0].moving = false;
         assert_eq!(plan(&record, &know).retire, [second]);
+    }
+
+    #[test]
+    fn what_was_only_just_placed_serves_nobody_yet() {
+        let mut record = record(&[1, 2]);
+        record.spec.replicas = 2;
+        record.spec.update = Update { order: Order::StopFirst, parallelism: 1, ..record.spec.update };
+        record.replicas[0].slot = Slot(1);
+        record.rollout = Some(Rollout {
+            from: None,
+            phase: Phase::RollingBack { failed: Generation(3), why: String::new() },
+            started: WallMs(0),
+            turned: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            last_failure: None,
+            promoted: false,
+        });
+        let mut know = Knowledge::default();
+        let old = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+        know.placed([&record.replicas[1].id].into_iter());
+        assert_eq!(plan(&record, &know), Plan::default(), "one slot at a time");
+        hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+        assert_eq!(plan(&record, &know).retire, [old]);
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub struct ReplicaRecord {
 pub enum Want {
     /// To run.
     Run,
+    /// To have its container made on its host and not started, so that another can take its slot without
+    /// waiting for an image. It takes none of the host's resources.
+    Prepare,
     /// To be stopped and removed. The record stays until its host confirms.
     Remove,
 }
@@ -150,6 +153,7 @@ impl ServiceRecord {
             generation: replica.generation,
             template: template.clone(),
             on_disconnect: self.spec.on_disconnect,
+            prepare: replica.want == Want::Prepare,
         }
     }
 
@@ -160,7 +164,7 @@ impl ServiceRecord {
 
     /// Drops replicas that are confirmed gone, and templates that nothing runs any more.
     pub fn drop_confirmed(&mut self, confirmed: impl Fn(&ReplicaRecord) -> bool) {
-        self.replicas.retain(|replica| replica.want == Want::Run || !confirmed(replica));
+        self.replicas.retain(|replica| replica.want != Want::Remove || !confirmed(replica));
         self.forget_unused();
     }
 
@@ -216,22 +220,22 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
     let mut changes = Changes::default();
     for (id, replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
-        if was.is_none() {
+        if was.is_none() && replica.want != Want::Prepare {
             changes.load.extend(new.map(|record| LoadChange::Occupy(record.claim(replica))));
         }
         if was != Some(replica.want) && replica.want == Want::Remove {
             changes.load.push(LoadChange::Vacate(id.clone(), replica.node.clone()));
         }
         match (was, replica.want) {
-            (was, Want::Run) if was.is_none() || amended && was == Some(Want::Run) => {
+            (was, Want::Run | Want::Prepare) if was.is_none() || amended && was == Some(replica.want) => {
                 changes.placed.extend(was.is_none().then(|| id.clone()));
                 let assignment = new.map(|record| record.assignment(replica));
                 changes.orders.entry(replica.node.clone()).or_default().0.extend(assignment);
             }
-            (None | Some(Want::Run), Want::Remove) => {
+            (None | Some(Want::Run | Want::Prepare), Want::Remove) => {
                 changes.orders.entry(replica.node.clone()).or_default().1.push(id.clone());
             }
-            (None | Some(Want::Run | Want::Remove), Want::Run) | (Some(Want::Remove), Want::Remove) => {}
+            (_, Want::Run | Want::Prepare) | (Some(Want::Remove), Want::Remove) => {}
         }
     }
     for (id, replica) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {

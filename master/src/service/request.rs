@@ -376,7 +376,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         if record.replicas.iter().any(|replica| replica.id == held.replica) {
             continue;
         }
-        if record.imported && !record.wanted().any(|replica| replica.slot == held.slot) {
+        if record.imported && !held.prepare && !record.wanted().any(|replica| replica.slot == held.slot) {
             record.spec.replicas += 1;
         }
         record.newest = record.newest().max(held.generation);
@@ -388,7 +388,8 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             slot: held.slot,
             generation: held.generation,
             node: node.clone(),
-            want: Want::Run,
+            // What was only made ready has nobody who waits for it.
+            want: if held.prepare { Want::Remove } else { Want::Run },
             attempt: 0,
             moving: false,
         });

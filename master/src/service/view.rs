@@ -294,6 +294,7 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) 
         return format!("{id} waits for {node}, which {}", is(condition.standing));
     }
     match state {
+        ReplicaState::Prepared => format!("{id} is ready on {node} and to be started"),
         ReplicaState::Pulling => format!("{id} waits on {node} for its image"),
         ReplicaState::Running if know.observed.get(id).is_some_and(|status| status.health == Health::Starting) => {
             format!("{id} runs on {node} and is not healthy yet: {}", reason.unwrap_or("its engine is being asked"))

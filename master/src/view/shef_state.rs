@@ -213,7 +213,11 @@ fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
         let Some(id) = &replica.container_id else { continue };
         let state = match replica.state {
             ReplicaState::Running | ReplicaState::Stopping => "running",
-            ReplicaState::Pending | ReplicaState::Assigned | ReplicaState::Pulling | ReplicaState::Starting => "created",
+            ReplicaState::Pending
+            | ReplicaState::Assigned
+            | ReplicaState::Pulling
+            | ReplicaState::Prepared
+            | ReplicaState::Starting => "created",
             ReplicaState::Complete | ReplicaState::Stopped | ReplicaState::Failed => "exited",
         };
         let (image, service_name) = (of.spec.template.image.as_str(), of.spec.name.as_str());

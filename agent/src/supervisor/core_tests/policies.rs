@@ -1,11 +1,13 @@
 //! What a spec says about images and about the end of a process.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::Revision,
     image::ImageRef,
-    protocol::Push,
+    protocol::{Assignment, Push},
     spec::{Pull, Restart, RestartCondition, Template},
     status::{ReplicaState, ReplicaStatus},
 };
@@ -22,8 +24,10 @@ use crate::{
 const ID: &str = "web-000000";
 
 fn order(world: &mut World, template: Template) {
-    let mut assignment = assignment(0);
-    assignment.template = template.into();
+    assign(world, Assignment { template: template.into(), ..assignment(0) });
+}
+
+fn assign(world: &mut World, assignment: Assignment) {
     world.tickets += 1;
     world.revision += 1;
     let (fence, revision) = (world.fence.clone(), Revision(world.revision));
@@ -182,6 +186,21 @@ fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
     carry_out(&mut world);
     let told = status(&world);
     assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Failed, Some("No such image (pull is never)")));
+}
+
+#[test]
+fn what_is_only_made_ready_is_made_and_not_started() {
+    for image in ["present", "absent"] {
+        let mut world = World::new();
+        let template = Template::of(ImageRef::parse(image).unwrap());
+        assign(&mut world, Assignment { prepare: true, template: template.into(), ..assignment(0) });
+        for _ in 0..3 {
+            carry_out(&mut world);
+            assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Prepared, 0), "{image}");
+            assert_eq!(world.ours(), BTreeMap::from([(ID, ContainerState::Created)]), "{image}");
+            world.advance(120_000);
+        }
+    }
 }
 
 proptest! {

@@ -36,6 +36,7 @@ pub fn assignment(number: u32) -> Assignment {
         generation: Generation(1),
         template: Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap()).into(),
         on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        prepare: false,
     }
 }
 

@@ -17,7 +17,9 @@ impl Replica {
         match outcome {
             Ok(()) => {
                 self.pulled = true;
-                self.enter(ReplicaState::Starting, now);
+                if !self.is_prepared_only() {
+                    self.enter(ReplicaState::Starting, now);
+                }
             }
             Err(error) => self.fail(error.reason(), now),
         }
@@ -45,7 +47,7 @@ impl Replica {
                 let rule = self.rule();
                 self.restarts.created(&rule);
                 if self.wish == Wish::Run {
-                    self.enter(ReplicaState::Starting, now);
+                    self.enter(self.made(), now);
                 }
             }
             Err(EngineError::NoSuchImage(words)) if self.pull() == Pull::Never => {

@@ -21,7 +21,7 @@ impl Replica {
                 match state {
                     Running | Restarting | Paused | Other if self.busy.is_none() => self.enter(ReplicaState::Running, now),
                     Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
-                        self.enter(ReplicaState::Starting, now);
+                        self.enter(self.made(), now);
                     }
                     Running | Restarting | Paused | Other | Created | Exited | Dead | Removing => {}
                 }
@@ -82,6 +82,11 @@ impl Replica {
         self.status.since = now.wall;
         self.status.health = Health::Healthy;
         self.status.reason = None;
+    }
+
+    /// Where it stands once its container is made.
+    pub(super) fn made(&self) -> ReplicaState {
+        if self.is_prepared_only() { ReplicaState::Prepared } else { ReplicaState::Starting }
     }
 
     pub(super) fn fail(&mut self, reason: String, now: Now) {

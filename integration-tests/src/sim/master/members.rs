@@ -13,6 +13,8 @@ use crate::sim::{
 
 /// A host that has been up, with its agent and its network, for this long is not to be called down.
 const UNTROUBLED_MS: u64 = 4_000;
+/// For as long after a lost message it may seem to be out of reach: two rounds of probes.
+const LOSS_ECHOES_MS: u64 = 2_000;
 
 impl World {
     pub(super) fn membership_mail(&mut self, master: &mut Master, mail: Mail) {
@@ -87,10 +89,19 @@ impl World {
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));
         }
-        let well =
-            |host: &Host| host.agent.is_some() && !host.cut && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS;
+        let well = |host: &Host| {
+            host.agent.is_some()
+                && !host.cut
+                && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS
+                && (host.lost_at == 0 || self.now - host.lost_at > LOSS_ECHOES_MS)
+        };
         let host = &self.hosts[judged];
-        let others = self.hosts.iter().enumerate().filter(|(n, _)| *n != judged).map(|(_, host)| host);
+        // Who is down, for all that is known, is asked for nothing until it calls.
+        let is_known = |host: &Host| {
+            let shown = master.hosts_shown.get(&host.node).map(|shown| shown.state);
+            shown.is_some_and(|state| !matches!(state, Standing::Down | Standing::Awaited))
+        };
+        let others = self.hosts.iter().enumerate().filter(|(n, host)| *n != judged && is_known(host)).map(|(_, host)| host);
         let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
         if well(host) && reached && self.profile.late == 0 {
             self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));

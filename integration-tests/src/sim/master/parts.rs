@@ -1,12 +1,15 @@
 //! The drivers in place of the service and runner actors.
 
 use bytes::Bytes;
-use shef_common::status::{Health, ReplicaState, ReplicaStatus};
+use shef_common::{
+    spec::Order,
+    status::{Health, ReplicaState, ReplicaStatus},
+};
 use shef_master::{
     membership::{HostChanged, HostForgotten, Standing},
     runner::{RunnerEffect, RunnerEvent},
-    scheduler::{LoadChanged, Schedule},
-    service::{Accepted, Orders, Refused, RolloutState, ServiceEffect, ServiceEvent, ServiceRecord},
+    scheduler::{LoadChanged, Question, Schedule},
+    service::{Accepted, Expect, Lead, Orders, Refused, Request, RolloutState, ServiceEffect, ServiceEvent, ServiceRecord},
     store::{Key, Write},
 };
 
@@ -23,7 +26,8 @@ impl World {
     pub(super) fn service_mail(&mut self, master: &mut Master, actor: u64, service: &mut ServiceDriver, mail: Mail) {
         let mut now = self.master_now(master);
         let event = match mail {
-            Mail::Request(request, reply) => {
+            Mail::Request(mut request, reply) => {
+                self.knows_no_bound(&mut request);
                 service.tickets += 1;
                 service.waiting.insert(service.tickets, reply);
                 ServiceEvent::Request(service.tickets, request)
@@ -78,6 +82,7 @@ impl World {
                     if goes_back && self.planted(Plant::ForgetsReplaced) {
                         question.place.clear();
                     }
+                    self.keeps_from_scheduler(&mut question);
                     master.post(SCHEDULER, Mail::Schedule { from: actor, ask: Schedule { service: name, question } });
                 }
                 ServiceEffect::Commit { expect, record } => {
@@ -108,6 +113,14 @@ impl World {
                     master.post(SCHEDULER, Mail::Load(LoadChanged { service: name, changes }));
                 }
                 ServiceEffect::Publish(Some(view)) => {
+                    let is_canary = view.rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Canary);
+                    let shown = master.services_shown.get(&name).and_then(|view| view.rollout.as_ref());
+                    let was_canary = shown.is_some_and(|rollout| rollout.state == RolloutState::Canary);
+                    if is_canary && !was_canary && self.planted(Plant::CanaryGoesOn) {
+                        let promote = Request::Lead { lead: Lead::Promote, expect: Expect::Any };
+                        let nobody = ReplyTo::User(u64::MAX - self.fresh());
+                        master.post(actor, Mail::Request(promote, nobody));
+                    }
                     master.services_shown.insert(name, *view);
                 }
                 ServiceEffect::Publish(None) => {
@@ -117,6 +130,30 @@ impl World {
                 ServiceEffect::WakeAt(at) => self.set_timer(master, actor, &mut service.timer, at),
                 ServiceEffect::Retire => master.post(CLUSTER, Mail::Retired { name, actor, seen: service.tickets }),
             }
+        }
+    }
+
+    /// Planted bugs of who asks the scheduler.
+    fn keeps_from_scheduler(&self, question: &mut Question) {
+        for demand in &mut question.place {
+            if self.planted(Plant::PortTwice) {
+                demand.takes.ports.clear();
+            }
+            if self.planted(Plant::OverReserves) {
+                demand.takes.memory_bytes = 0;
+            }
+            if self.planted(Plant::StickyMoves) {
+                demand.home = None;
+            }
+        }
+    }
+
+    /// Planted bugs of who reads an update's settings.
+    fn knows_no_bound(&self, request: &mut Request) {
+        let (Request::Create { spec, .. } | Request::Put { spec, .. }) = request else { return };
+        let plant = if spec.update.order == Order::StopFirst { Plant::StopsTooMany } else { Plant::SurgesTooMuch };
+        if self.planted(plant) {
+            spec.update.parallelism = 100;
         }
     }
 

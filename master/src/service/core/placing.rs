@@ -82,6 +82,16 @@ impl ServiceCore {
         self.commit(draft, effects);
     }
 
+    /// Hosts are to make something ready of what is rolled out.
+    pub(super) fn prepare(&mut self, record: &mut ServiceRecord, hosts: Vec<(Slot, NodeName)>) {
+        let mut ids = ids_of(record);
+        for (slot, node) in hosts {
+            let (id, generation) = (self.new_id(&mut ids), record.generation);
+            let made = ReplicaRecord { id, slot, generation, node, want: Want::Prepare, attempt: 0, moving: false };
+            record.replicas.push(made);
+        }
+    }
+
     /// There is no host for a request that needs one: it is refused, unless
     /// hosts are awaited that may call in a moment.
     fn without_host(&mut self, refusal: Refusal, (ticket, request): (Ticket, Request), effects: &mut Vec<Effect>) {

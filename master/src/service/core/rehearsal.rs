@@ -127,7 +127,10 @@ impl Stage {
         let acts = |node: &NodeName| core.know.condition(node).standing == Standing::Ready;
         let comes = |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
         let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
-        let come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
+        let mut come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
+        let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.know.is_made(r);
+        let prepared = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Prepared, self.now.wall);
+        come.extend(record.replicas.iter().filter(made).map(|replica| prepared(&replica.id)));
         let goes = |r: &&ReplicaRecord| r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id);
         let gone: Vec<_> = record.replicas.iter().filter(goes).map(|replica| replica.id.clone()).collect();
         let acts = !come.is_empty() || !gone.is_empty();

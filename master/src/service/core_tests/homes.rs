@@ -254,6 +254,31 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
 }
 
 #[test]
+fn an_update_that_stops_first_stops_nothing_where_its_volume_is_on_a_host_that_takes_nothing() {
+    let mut model = model(&["a", "a"]);
+    let update = Update { monitor_ms: 0, ..Update::default() };
+    let wanted = |image: &str| {
+        let mut wanted = ServiceSpec { update, ..sticky(2) };
+        std::sync::Arc::make_mut(&mut wanted.template).image = spec(1, image).template.image.clone();
+        put(wanted)
+    };
+    model.ask(wanted("app:1"));
+    model.settle();
+    model.is(0, DRAINED);
+    model.ask(wanted("app:2"));
+    model.settle();
+    assert_eq!(running(&model), on(&[(0, 1), (1, 1)]));
+    let generations = |model: &Model| {
+        let (_, record) = model.durable.clone().unwrap();
+        record.wanted().map(|replica| (replica.slot.0, replica.generation.0)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(generations(&model), [(0, 1), (1, 2)].into(), "the other one is updated");
+    model.is(0, READY);
+    model.settle();
+    assert_eq!((running(&model), generations(&model)), (on(&[(0, 1), (1, 1)]), [(0, 2), (1, 2)].into()));
+}
+
+#[test]
 fn a_slot_that_never_ran_is_bound_to_nothing() {
     let mut model = model(&["a", "a"]);
     model.is(1, DOWN);

@@ -17,7 +17,7 @@ use shef_common::{
 use super::super::{
     core::ServiceCore,
     events::{Effect, Event, Ticket},
-    record::{ReplicaRecord, ServiceRecord},
+    record::{ReplicaRecord, ServiceRecord, Want},
     request::{Accepted, Expect, Refused, Request},
     view::ServiceView,
 };
@@ -193,11 +193,14 @@ impl Model {
     pub(super) fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
         let record = self.durable.as_ref().map(|(_, record)| record);
         for assignment in set {
-            let durable = record.is_some_and(|record| record.wanted().any(|r| r.id == assignment.replica && r.node == *node));
+            let wanted = |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
+            let ordered = |r: &ReplicaRecord| r.id == assignment.replica && r.node == *node && wanted(r);
+            let durable = record.is_some_and(|record| record.replicas.iter().any(ordered));
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
         }
         for id in remove {
-            let wanted = record.is_some_and(|record| record.wanted().any(|replica| replica.id == *id));
+            let stays = |r: &ReplicaRecord| r.id == *id && r.want != Want::Remove;
+            let wanted = record.is_some_and(|record| record.replicas.iter().any(stays));
             assert!(!wanted, "{id} is removed although it is wanted");
         }
         if self.unreachable.contains(node) {
@@ -213,6 +216,7 @@ impl Model {
             let state = match assignment.template.image.pinned().as_str() {
                 _ if self.fails => ReplicaState::Failed,
                 REFUSED => ReplicaState::Failed,
+                _ if assignment.prepare => ReplicaState::Prepared,
                 SICK => ReplicaState::Starting,
                 _ => ReplicaState::Running,
             };

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 
 use super::super::{
+    record::Want,
     request::{Expect, Lead, Request},
     view::ServiceState,
 };
@@ -140,7 +141,7 @@ proptest! {
         prop_assert_eq!(record.rollout.clone(), None, "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
         prop_assert_eq!(model.running(), wish, "{}", brief(&record));
         prop_assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running, "{:?}", model.view);
-        prop_assert!(record.replicas.iter().all(|replica| replica.generation == record.generation));
+        prop_assert!(record.replicas.iter().all(|r| r.generation == record.generation && r.want == Want::Run));
         let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
         prop_assert_eq!(slots.len(), wish, "one replica a slot");
         prop_assert!(record.earlier.is_empty() && record.history.len() <= 10);

@@ -1,14 +1,14 @@
 //! Rollouts: turns, trials, failures, and the way back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    ids::{Generation, ReplicaId},
+    ids::{Generation, NodeName, ReplicaId},
     spec::{FailureAction, Order, Port, Protocol, ServiceSpec, Update},
 };
 
 use super::super::{
-    record::ReplicaRecord,
+    record::{ReplicaRecord, Want},
     request::{Expect, Lead, Refused, Request},
     rollout::{RolloutState, RolloutView},
     view::{ServiceState, ServiceView},
@@ -55,6 +55,15 @@ impl Model {
     }
     fn wanted(&self) -> BTreeSet<ReplicaId> {
         self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.id.clone()).collect()
+    }
+    /// The hosts that make something ready.
+    fn made_ready(&self) -> BTreeSet<NodeName> {
+        let records = self.durable.iter().flat_map(|(_, record)| &record.replicas);
+        records.filter(|replica| replica.want == Want::Prepare).map(|replica| replica.node.clone()).collect()
+    }
+    /// How many containers there are, in whatever state.
+    fn holds_in_all(&self) -> usize {
+        self.hosts.values().map(BTreeMap::len).sum()
     }
     /// How many are of each generation.
     fn generations(&self) -> Vec<u64> {
@@ -228,6 +237,15 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
 }
 
 #[test]
+fn a_slot_that_is_given_up_with_an_update_is_not_taken_for_one_that_the_update_has_emptied() {
+    let update = Update { order: Order::StopFirst, parallelism: 1, monitor_ms: 1_000, canary: 1, ..GATED };
+    let mut model = running(3, 4, update);
+    model.ask(put(3, "app:2", update));
+    assert_eq!(model.pass(30), 2, "one at a time");
+    assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 2], RolloutState::Canary));
+}
+
+#[test]
 fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
     let mut model = running(2, 4, update);
@@ -307,10 +325,10 @@ fn stop_first_takes_down_at_most_as_many_as_its_parallelism() {
 #[test]
 fn stop_first_that_fails_brings_back_what_it_took() {
     let update = Update { order: Order::StopFirst, ..GATED };
-    for image in [REFUSED, CRASHING, SICK] {
+    for (image, least) in [(REFUSED, 6), (CRASHING, 4), (SICK, 4)] {
         let mut model = running(2, 6, update);
         model.ask(put(6, image, update));
-        assert_eq!(model.pass(200), 4, "{image}");
+        assert_eq!(model.pass(200), least, "{image}");
         assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{image}");
     }
 }
@@ -535,4 +553,29 @@ fn who_asks_twice_to_go_back_goes_back_once() {
     assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
     model.pass(60);
     assert_eq!(model.generations(), [2; 3]);
+}
+
+#[test]
+fn what_its_host_cannot_make_stops_no_old_replica_first() {
+    let mut model = running(3, 6, Update { order: Order::StopFirst, ..GATED });
+    let before = model.wanted();
+    model.ask(put(6, REFUSED, Update { order: Order::StopFirst, ..GATED }));
+    assert_eq!(model.pass(60), 6);
+    assert_eq!((model.wanted(), &model.shown().rollout), (before, &None));
+    let why = model.shown().last_rollout.clone().unwrap().rolled_back.unwrap();
+    assert!(why.ends_with("no such image"), "{why}");
+    assert_eq!(model.holds_in_all(), 6, "nothing is left of the attempt");
+}
+
+#[test]
+fn hosts_are_made_ready_before_anything_stops_and_nothing_is_left_of_that() {
+    let update = Update { order: Order::StopFirst, ..GATED };
+    let mut model = running(3, 6, update);
+    model.ask(put(6, "app:2", update));
+    while model.step() {}
+    let ready: BTreeSet<_> = model.made_ready();
+    assert!(!ready.is_empty() && model.running() == 6, "{ready:?}");
+    assert!(model.rollout().words.ends_with("to have the image ready"), "{:?}", model.rollout());
+    assert_eq!(model.pass(100), 4);
+    assert_eq!((model.generations(), model.holds_in_all()), (vec![2; 6], 6));
 }

@@ -12,6 +12,7 @@
 //! rolls back.
 
 mod next;
+mod preparing;
 mod words;
 
 use std::{
@@ -30,6 +31,7 @@ use super::record::ServiceRecord;
 
 pub use self::{
     next::{Next, Verdict, next},
+    preparing::idle,
     words::{RolloutState, RolloutView, rollout_view},
 };
 

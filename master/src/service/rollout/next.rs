@@ -2,14 +2,15 @@
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{ReplicaId, Slot},
+    ids::{NodeName, ReplicaId, Slot},
     spec::FailureAction,
 };
 
-use super::{Phase, Rollout};
+use super::{Phase, Rollout, preparing};
 use crate::{
     membership::Standing,
     service::{
+        homes,
         knowledge::{Fare, Knowledge},
         plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
@@ -23,6 +24,8 @@ pub struct Next {
     pub failed: Vec<(Slot, ReplicaId, String)>,
     /// Slots whose turn has come.
     pub turn: Vec<Slot>,
+    /// What hosts are to make ready before a turn, and for which slot.
+    pub prepare: Vec<(Slot, NodeName)>,
     /// What becomes of the whole.
     pub verdict: Verdict,
     /// When to ask again at the latest.
@@ -47,10 +50,10 @@ impl Next {
     /// Whether nothing is to be changed now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.failed.is_empty() && self.turn.is_empty() && self.verdict == Verdict::GoOn
+        self.failed.is_empty() && self.turn.is_empty() && self.prepare.is_empty() && self.verdict == Verdict::GoOn
     }
 
-    fn wake(&mut self, at: MonoMs) {
+    pub(super) fn wake(&mut self, at: MonoMs) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
@@ -63,6 +66,7 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
     let slots = slots(record, know);
     if rollout.from.is_some() {
         failures(record, &slots, know, &mut next);
+        preparing::failures(record, know, &mut next);
         let failed = rollout.failed().saturating_add(u32::try_from(next.failed.len()).unwrap_or(u32::MAX));
         if let Some((_, _, why)) = next.failed.last().filter(|_| failed > record.spec.update.max_failures) {
             next.verdict = verdict(rollout, record.spec.update.failure_action, why);
@@ -159,7 +163,10 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let dark = dark(record, slots, know);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
-    for (serves, slot) in candidates(record, rollout, slots, know, next) {
+    let candidates = candidates(record, rollout, slots, know, next);
+    let soon: Vec<Slot> = candidates.iter().take(canaries_left.min(2 * parallelism)).map(|(_, slot)| *slot).collect();
+    preparing::prepare(record, slots, &soon, know, next);
+    for (serves, slot) in candidates {
         let has_place =
             if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
@@ -167,8 +174,12 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         if canaries_left == 0 || !has_place || !may_go {
             continue;
         }
-        under_way += 1;
         busy.insert(slot);
+        if !preparing::is_ready(record, slots, slot, know) {
+            // Its place is its own.
+            continue;
+        }
+        under_way += 1;
         canaries_left -= 1;
         next.turn.push(slot);
     }
@@ -194,11 +205,15 @@ fn candidates(
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
+        // Nothing stops for what could not come.
+        let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+        if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, know) {
+            continue;
+        }
         let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
         match know.retry_slot_at.get(slot).filter(waits) {
             Some(at) => next.wake(*at),
             None => {
-                let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
                 let waits = waits_for_room(record, *slot, slots, know);
                 candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }

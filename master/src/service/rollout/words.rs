@@ -120,6 +120,9 @@ fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know:
     for replica in record.replicas.iter().filter(|r| r.want == Want::Remove && turned(&r.slot) && !slots.contains_key(&r.slot)) {
         under_way.entry(2).or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
+    for made in record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !know.is_made(replica)) {
+        under_way.entry(3).or_insert_with(|| format!("waits for {} to have the image ready", made.node));
+    }
     if let Some((_, words)) = under_way.pop_first() {
         return words;
     }
@@ -151,6 +154,7 @@ fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know:
             let state = status.map_or(ReplicaState::Assigned, |status| status.state);
             let what = match state {
                 ReplicaState::Pulling => "to have its image",
+                ReplicaState::Prepared => "to be started",
                 ReplicaState::Running => "to be healthy",
                 ReplicaState::Pending
                 | ReplicaState::Assigned

@@ -1,0 +1,81 @@
+//! Where the old replica stops first: before it does, its host fetches the new
+//! image and makes a container of it, and what cannot be made fails while the
+//! old one still serves. One container a host and generation is made for that,
+//! never started, and removed when no slot there waits for its turn.
+
+use std::collections::BTreeSet;
+
+use shef_common::ids::{NodeName, ReplicaId, Slot};
+
+use super::{Next, Rollout};
+use crate::{
+    membership::Standing,
+    service::{
+        knowledge::{Fare, Knowledge},
+        plan::{Slots, serves},
+        record::{ReplicaRecord, ServiceRecord, Want},
+    },
+};
+
+/// The host that is to be ready before the slot's old replica stops, if it can be asked.
+fn host<'a>(replicas: &[(&'a ReplicaRecord, Fare)], know: &Knowledge) -> Option<&'a NodeName> {
+    let old = replicas.iter().find(|(replica, fare)| serves(replica, *fare, know));
+    let node = old.map(|(replica, _)| &replica.node);
+    let can_be_asked = |node: &&NodeName| {
+        let condition = know.condition(node);
+        condition.standing == Standing::Ready && !condition.is_leaving()
+    };
+    node.filter(can_be_asked)
+}
+
+/// What is made ready for the generation that is rolled out.
+fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
+    record.replicas.iter().filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
+}
+
+/// Whether nothing has to be made ready before the slot's turn.
+pub(super) fn is_ready(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
+    let host = slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(replicas, know));
+    host.is_none_or(|node| made_for(record).any(|made| made.node == *node && know.is_made(made)))
+}
+
+/// Has the hosts of the slots whose turn comes next make ready what they have not yet.
+pub(super) fn prepare(record: &ServiceRecord, slots: &Slots<'_>, coming: &[Slot], know: &Knowledge, next: &mut Next) {
+    if !record.stops_first() {
+        return;
+    }
+    let mut asked: BTreeSet<&NodeName> = made_for(record).map(|made| &made.node).collect();
+    for slot in coming {
+        if let Some(node) = slots.get(slot).and_then(|replicas| host(replicas, know)).filter(|node| asked.insert(node)) {
+            next.prepare.push((*slot, node.clone()));
+        }
+    }
+}
+
+/// What could not be made ready, and is counted as a new replica that failed.
+pub(super) fn failures(record: &ServiceRecord, know: &Knowledge, next: &mut Next) {
+    for made in made_for(record).filter(|made| !know.is_made(made)) {
+        let condition = know.condition(&made.node);
+        if condition.standing != Standing::Ready || condition.is_leaving() {
+            continue;
+        }
+        let deadline = know.deadline(record, made);
+        if know.has_failed(made) || deadline.is_some_and(|at| at <= know.now()) {
+            next.failed.push((made.slot, made.id.clone(), know.why_failed(record, made)));
+        } else if let Some(at) = deadline {
+            next.wake(at);
+        }
+    }
+}
+
+/// What was made ready and that no slot waits for any more.
+pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<ReplicaId> {
+    let waits = |rollout: &Rollout, made: &ReplicaRecord| {
+        let old_ones_there = |replicas: &[(&ReplicaRecord, Fare)]| replicas.iter().any(|(other, _)| other.node == made.node);
+        let waits = slots.iter().any(|(slot, replicas)| !rollout.turned.contains(slot) && old_ones_there(replicas));
+        rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
+    };
+    let prepared = record.replicas.iter().filter(|replica| replica.want == Want::Prepare);
+    let idle = prepared.filter(|made| record.rollout.as_ref().is_none_or(|rollout| !waits(rollout, made)));
+    idle.map(|made| made.id.clone()).collect()
+}
