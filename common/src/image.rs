@@ -63,6 +63,19 @@ impl ImageRef {
         RegistryHost::of(split_domain(self.name_and_version().0).0.unwrap_or(RegistryHost::DEFAULT))
     }
 
+    /// Whether it says itself which bytes it means.
+    #[must_use]
+    pub fn has_digest(&self) -> bool {
+        split_digest(&self.0).1.is_some()
+    }
+
+    /// The same name, and these bytes: `name@digest`.
+    #[must_use]
+    pub fn at(&self, digest: &ImageDigest) -> Self {
+        // Without a tag: not every engine takes both.
+        Self(format!("{}@{}", self.name_and_version().0, digest.as_str()).into())
+    }
+
     /// With a tag or digest always: what the engine is asked for.
     #[must_use]
     pub fn pinned(&self) -> String {
@@ -71,6 +84,29 @@ impl ImageRef {
             (None, None) => format!("{}:latest", self.0),
             _ => self.0.to_string(),
         }
+    }
+}
+
+/// What an image's name stood for at one moment: `sha256:…`, by the registry's word.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageDigest(Arc<str>);
+
+impl ImageDigest {
+    /// Checks that `text` is an algorithm and as many hexadecimal digits as it has.
+    ///
+    /// # Errors
+    /// [`InvalidImage`] says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidImage> {
+        match check_digest(text) {
+            Ok(()) => Ok(Self(text.into())),
+            Err(reason) => Err(InvalidImage { reason, value: text.chars().take(80).collect() }),
+        }
+    }
+
+    /// As it stands behind the `@` of a reference.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -218,9 +254,47 @@ impl<'de> Deserialize<'de> for ImageRef {
     }
 }
 
+impl fmt::Debug for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl schemars::JsonSchema for ImageDigest {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ImageDigest".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "Which bytes an image's name stood for." })
+    }
+}
+impl Serialize for ImageDigest {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for ImageDigest {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_takes_the_place_of_a_tag() {
+        let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        for (image, name) in [("nginx", "nginx"), ("a.b:5000/c/d:1", "a.b:5000/c/d"), ("x:1@sha256:", "x")] {
+            let image = if image.ends_with(':') { format!("{image}{}", "b".repeat(64)) } else { image.to_owned() };
+            let at = ImageRef::parse(&image).unwrap().at(&digest);
+            assert_eq!(at.as_str(), format!("{name}@{}", digest.as_str()));
+            assert_eq!(ImageRef::parse(at.as_str()), Ok(at.clone()));
+            assert!(at.has_digest());
+        }
+        assert!(!ImageRef::parse("nginx:1").unwrap().has_digest());
+        assert!(ImageDigest::parse("sha256:abc").is_err() && ImageDigest::parse("latest").is_err());
+    }
 
     #[test]
     fn dockers_grammar_is_followed() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::{
     ids::{ClusterId, Epoch, Generation, ReplicaId, ServiceName, Slot},
+    image::ImageDigest,
     protocol::Assignment,
     spec::{OnDisconnect, Template},
 };
@@ -31,6 +32,8 @@ pub const SPEC_HASH: &str = "shef.spec-hash";
 pub const SPEC: &str = "shef.spec";
 /// What happens without a master, as JSON; absent: the replica runs on.
 pub const ON_DISCONNECT: &str = "shef.on-disconnect";
+/// Which bytes the image's name stands for; absent: whichever the host had or found.
+pub const IMAGE_DIGEST: &str = "shef.image-digest";
 /// The epoch under which the container was made.
 pub const EPOCH: &str = "shef.epoch";
 
@@ -39,6 +42,7 @@ pub const EPOCH: &str = "shef.epoch";
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
     let template = serde_json::to_string(&assignment.template).unwrap_or_default();
     let on_disconnect = serde_json::to_string(&assignment.on_disconnect).unwrap_or_default();
+    let digest = assignment.image_digest.as_ref().map(|digest| (IMAGE_DIGEST, digest.as_str().to_owned()));
     let on_disconnect = (!assignment.on_disconnect.is_keep()).then_some((ON_DISCONNECT, on_disconnect));
     [
         (MANAGED, "true".to_owned()),
@@ -53,6 +57,7 @@ pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap
     ]
     .into_iter()
     .chain(on_disconnect)
+    .chain(digest)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -78,6 +83,7 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>) -
         template: template.into(),
         // What cannot be read is the careful choice: to run on.
         on_disconnect: get(ON_DISCONNECT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(OnDisconnect::Keep),
+        image_digest: get(IMAGE_DIGEST).and_then(|text| ImageDigest::parse(text).ok()),
         prepare: false,
     })
 }
@@ -96,6 +102,7 @@ mod tests {
             generation: Generation(2),
             template: Template::of(ImageRef::parse("nginx:1").unwrap()).into(),
             on_disconnect: OnDisconnect::Keep,
+            image_digest: None,
             prepare: false,
         }
     }
@@ -108,6 +115,9 @@ mod tests {
         assert!(!labels.contains_key(ON_DISCONNECT), "the default needs no label");
         let stops = Assignment { on_disconnect: OnDisconnect::StopAfter { seconds: 90 }, ..assignment() };
         assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &stops)), Some(stops));
+        let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).ok();
+        let resolved = Assignment { image_digest: digest, ..assignment() };
+        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &resolved)), Some(resolved));
     }
 
     #[test]

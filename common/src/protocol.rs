@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BootId, ClusterId, Fence, Generation, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    image::{ImageDigest, ImageRef},
     registry::{Credentials, RegistryHost},
     spec::{OnDisconnect, Template},
     status::ReplicaStatus,
@@ -38,9 +39,20 @@ pub struct Assignment {
     /// What the agent does by itself when no master is heard of for long.
     #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
     pub on_disconnect: OnDisconnect,
+    /// Which bytes its image's name stands for in this generation, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<ImageDigest>,
     /// Its container is made, with the image and all else that takes, and not started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prepare: bool,
+}
+
+impl Assignment {
+    /// The image to make its container of: by digest, if that is known.
+    #[must_use]
+    pub fn image(&self) -> ImageRef {
+        self.image_digest.as_ref().map_or_else(|| self.template.image.clone(), |digest| self.template.image.at(digest))
+    }
 }
 
 /// What an agent's ledger has accepted last.
@@ -279,6 +291,7 @@ mod wire {
                 generation: Generation(2),
                 template: template.into(),
                 on_disconnect: OnDisconnect::Keep,
+                image_digest: None,
                 prepare: false,
             }],
             remove: vec![ReplicaId::new(&service, 11)],

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::WallMs, ids::ReplicaId, spec::Protocol};
+use crate::{clock::WallMs, ids::ReplicaId, image::ImageDigest, spec::Protocol};
 
 /// Where a replica stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -142,6 +142,9 @@ pub struct ReplicaStatus {
     /// How often the container was made or started anew since the agent's start.
     #[serde(default)]
     pub restarts: u32,
+    /// Which bytes its image's name stood for, if its image was fetched by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<ImageDigest>,
     /// The code with which its process ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
@@ -166,6 +169,7 @@ impl ReplicaStatus {
             reason: None,
             container_id: None,
             restarts: 0,
+            image_digest: None,
             exit_code: None,
             last_log_lines: Vec::new(),
             ports: Vec::new(),

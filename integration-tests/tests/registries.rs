@@ -2,13 +2,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use bollard::query_parameters::ListContainersOptions;
+use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
 use serde_json::{Value, json};
 use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
 use shef_integration_tests::{
     cluster::{Answer, Cluster},
     lab::{
-        engine::{BUSYBOX, LabEngine},
+        engine::{BUSYBOX, LabEngine, OBEDIENT, busybox_tar},
         registry::LabRegistry,
     },
 };
@@ -171,5 +171,61 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     let update = api.call("PATCH", "/v1/services/web", json!({"image": registry.image("app:3")})).await;
     assert_eq!(update.status, 200, "{update:?}");
     api.until("/v1/services/web/replicas", failed).await;
+    cluster.stop().await;
+}
+
+/// The images that run, by their ids.
+async fn running(engines: &[LabEngine; 2]) -> Vec<String> {
+    let mut images = Vec::new();
+    for engine in engines {
+        for container in engine.client().list_containers(None::<ListContainersOptions>).await.unwrap() {
+            images.extend(container.image_id);
+        }
+    }
+    images
+}
+
+#[actix_rt::test]
+async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved() {
+    let (engines, registry) = ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
+    let docker = engines[0].client();
+    engines[0].import_busybox().await;
+    registry.push(&docker, BUSYBOX, "app:1").await;
+    let first = docker.inspect_image(BUSYBOX).await.unwrap().id.unwrap();
+    docker.remove_image(BUSYBOX, None::<RemoveImageOptions>, None).await.unwrap();
+    let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
+    for (n, engine) in engines.iter().enumerate() {
+        cluster.add_agent(&format!("h{n}"), &engine.url(), EngineChoice::Docker).await;
+    }
+    cluster.ready(2).await;
+    let api = cluster.api.clone();
+    let command = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"];
+    let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 1, "pull": "always", "command": command,
+        "update": {"monitor_ms": 0}});
+    let made = api.call("POST", "/v1/services?wait=30s", spec).await;
+    assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
+    let known = |answer: &Answer| answer.body["image_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:"));
+    let digest = api.until("/v1/services/web", known).await.body["image_digest"].clone();
+
+    // Something else goes by that name from now on.
+    let command = json!(["/bin/sh", "-c", OBEDIENT]);
+    engines[0].import("other:1", &busybox_tar(), vec![format!("CMD {command}"), "ENV VERSION=2".to_owned()]).await;
+    let second = docker.inspect_image("other:1").await.unwrap().id.unwrap();
+    registry.push(&docker, "other:1", "app:1").await;
+    let scaled = api.call("PATCH", "/v1/services/web?wait=30s", json!({"replicas": 3})).await;
+    assert_eq!((scaled.status, &scaled.body["converged"]), (200, &json!(true)), "{scaled:?}");
+    assert_eq!(running(&engines).await, vec![first.clone(); 3]);
+    assert_eq!(api.get("/v1/services/web").await.body["image_digest"], digest);
+
+    // The next generation finds out anew.
+    let restarted = api.call("POST", "/v1/services/web/restart?wait=30s", json!({})).await;
+    assert_eq!((restarted.status, &restarted.body["converged"]), (200, &json!(true)), "{restarted:?}");
+    api.until("/v1/services/web", |answer| known(answer) && answer.body["image_digest"] != digest).await;
+    assert_eq!(running(&engines).await, vec![second; 3]);
+
+    // And a rollback returns to the bytes of before.
+    let back = api.call("POST", "/v1/services/web/rollback?wait=30s", json!({})).await;
+    assert_eq!((back.status, &back.body["converged"]), (200, &json!(true)), "{back:?}");
+    assert_eq!(running(&engines).await, vec![first; 3]);
     cluster.stop().await;
 }

@@ -28,7 +28,7 @@ use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
     ids::ReplicaId,
-    image::ImageRef,
+    image::{ImageDigest, ImageRef},
     labels,
     registry::{Credentials, RegistryHost},
     spec::Network,
@@ -300,18 +300,23 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, ()> {
+    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>> {
         async move {
             let (name, version) = image.name_and_version();
             let options =
                 CreateImageOptions { from_image: Some(name.to_owned()), tag: Some(version.to_owned()), ..Default::default() };
             let mut progress = self.client()?.create_image(Some(options), None, credentials.map(|shown| login(image, shown)));
             let limit = Duration::from_millis(PULL_IDLE_LIMIT_MS);
+            let mut digest = None;
             loop {
                 match tokio::time::timeout(limit, progress.next()).await {
-                    Ok(Some(Ok(_))) => {}
+                    // Engines have always told it in these words, and in no other way that says whose digest it is.
+                    Ok(Some(Ok(step))) => {
+                        let told = step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
+                        digest = told.and_then(|text| ImageDigest::parse(text.trim()).ok()).or(digest);
+                    }
                     Ok(Some(Err(error))) => return Err(generic(&error)),
-                    Ok(None) => return Ok(()),
+                    Ok(None) => return Ok(digest),
                     Err(_) => {
                         return Err(EngineError::TimedOut(format!("pulling {image} made no progress for {} s", limit.as_secs())));
                     }

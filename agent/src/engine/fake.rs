@@ -9,7 +9,14 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, registry::Credentials, spec::Network, status::PublishedPort};
+use shef_common::{
+    clock::WallMs,
+    ids::ReplicaId,
+    image::{ImageDigest, ImageRef},
+    registry::Credentials,
+    spec::Network,
+    status::PublishedPort,
+};
 
 mod console;
 mod processes;
@@ -270,7 +277,7 @@ impl Engine for FakeEngine {
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
         self.operation("create", self.latency.create, move |state| {
-            let image = order.template.image.pinned();
+            let image = order.image.pinned();
             if state.images.as_ref().is_some_and(|images| !images.contains(&image)) {
                 return Err(EngineError::NoSuchImage(format!("No such image: {image}")));
             }
@@ -346,7 +353,7 @@ impl Engine for FakeEngine {
         self.operation("inspect", self.latency.look, move |state| Ok(state.containers.get(replica.as_str()).cloned()))
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef, _: Option<&'a Credentials>) -> EngineFuture<'a, ()> {
+    fn pull<'a>(&'a self, image: &'a ImageRef, _: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>> {
         self.operation("pull", self.latency.pull, move |state| {
             let name = image.pinned();
             if self.registry.as_ref().is_some_and(|registry| !registry.contains(&name)) {
@@ -355,7 +362,7 @@ impl Engine for FakeEngine {
             if let Some(images) = &mut state.images {
                 images.insert(name);
             }
-            Ok(())
+            Ok(None)
         })
     }
 

@@ -16,7 +16,7 @@ use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
     ids::{ClusterId, ReplicaId},
-    image::ImageRef,
+    image::{ImageDigest, ImageRef},
     labels,
     protocol::Assignment,
     registry::Credentials,
@@ -51,8 +51,9 @@ pub trait Engine: 'static {
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
     /// The container of that name; `None`: there is none.
     fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>>;
-    /// Fetches an image, showing its registry `credentials`. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
-    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, ()>;
+    /// Fetches an image, showing its registry `credentials`, and tells which bytes its name stood for, if the
+    /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
+    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>>;
     /// Events of containers with our mark since `since`. Ends only with an error.
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>>;
 }
@@ -142,6 +143,8 @@ pub struct CreateOrder {
     pub replica: ReplicaId,
     /// What it runs.
     pub template: Arc<Template>,
+    /// Its image, by digest if that is known.
+    pub image: ImageRef,
     /// Its labels, beside the template's own.
     pub labels: HashMap<String, String>,
     /// Who starts it again when its process ends.

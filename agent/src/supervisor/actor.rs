@@ -225,7 +225,7 @@ impl Supervisor {
                 let name = image.clone();
                 let handle = ctx.spawn(pull.into_actor(self).map(|outcome, act, ctx| {
                     match &outcome {
-                        Ok(()) => log::info!(image:% = name; "pulled"),
+                        Ok(digest) => log::info!(image:% = name, digest:?; "pulled"),
                         Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
                     }
                     act.pulls.remove(&name);

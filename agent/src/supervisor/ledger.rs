@@ -221,6 +221,7 @@ mod tests {
             generation: Generation(4),
             template: template.into(),
             on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            image_digest: None,
             prepare: false,
         };
         Ledger {

@@ -11,7 +11,7 @@ use std::{
 
 use bollard::Docker;
 
-pub use super::socket::{BUSYBOX, EngineSocket, OBEDIENT, Seen};
+pub use super::socket::{BUSYBOX, EngineSocket, OBEDIENT, Seen, busybox_tar};
 use super::{
     bridge::Bridge,
     system::{children_of, command_line, kill, processes_naming, shim_sockets, terminate, unmount_below},

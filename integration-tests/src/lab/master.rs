@@ -293,6 +293,7 @@ pub fn assignments(name: &str, first: u32, count: u32, template: &Template) -> V
             generation: Generation(1),
             template: template.clone(),
             on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            image_digest: None,
             prepare: false,
         })
         .collect()

@@ -140,8 +140,11 @@ async fn inspect(docker: &Docker, id: String) -> Option<(String, Seen)> {
     Some((found.name?.trim_start_matches('/').to_owned(), seen))
 }
 
-/// A root file system of busybox alone.
-fn busybox_tar() -> Vec<u8> {
+/// A root file system of busybox alone, as a tar.
+///
+/// # Panics
+/// If there is no busybox here.
+pub fn busybox_tar() -> Vec<u8> {
     let binary = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let binary = fs::read(binary.expect("busybox: install busybox-static")).expect("busybox can be read");
     let mut tar = tar::Builder::new(Vec::new());

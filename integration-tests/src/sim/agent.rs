@@ -13,7 +13,7 @@ use shef_agent::{
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
-    image::ImageRef,
+    image::{ImageDigest, ImageRef},
     protocol::{Accepted, Alive, Push},
 };
 
@@ -43,7 +43,7 @@ pub enum AgentMail {
     Identified(Result<EngineFacts, EngineError>),
     Done { replica: ReplicaId, outcome: Outcome },
     Logs { replica: ReplicaId, outcome: Result<Vec<String>, EngineError> },
-    Pulled { image: ImageRef, pull: u64, outcome: Result<(), EngineError> },
+    Pulled { image: ImageRef, pull: u64, outcome: Result<Option<ImageDigest>, EngineError> },
     Tick,
     Observed(Observed),
     Answered { report: Option<u64>, reply: Reply },

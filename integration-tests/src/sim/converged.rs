@@ -99,8 +99,10 @@ impl World {
                 let ordered = ledger.assignments.get(&assignment.replica);
                 // Two lives of a service that an emptied store has mixed up may share a generation.
                 // What its container was made with, but for what may change while it runs.
-                let same = ordered
-                    .is_some_and(|ordered| *ordered == Assignment { on_disconnect: ordered.on_disconnect, ..assignment.clone() });
+                let same = ordered.is_some_and(|ordered| {
+                    let image_digest = assignment.image_digest.clone().or_else(|| ordered.image_digest.clone());
+                    *ordered == Assignment { on_disconnect: ordered.on_disconnect, image_digest, ..assignment.clone() }
+                });
                 if ordered.is_none() || !same && !self.rules.store_lost {
                     return Err(format!("{} runs on {node}, but its ledger has it otherwise", container.name));
                 }
@@ -122,6 +124,10 @@ impl World {
                 return Err(format!("{name} wants {replicas} replicas, and {} run in {} slots", containers.len(), slots.len()));
             }
             for (n, assignment) in &containers {
+                let known = record.image_digest(assignment.generation);
+                if assignment.image_digest.is_some() && assignment.image_digest.as_ref() != known && !self.rules.store_lost {
+                    return Err(format!("{} was made of {:?}, not of {known:?}", assignment.replica, assignment.image_digest));
+                }
                 let placed = record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
                 let fits = placed.is_some_and(|placed| {
                     placed.node == self.hosts[*n].node && (placed.generation == record.generation || !has_room)

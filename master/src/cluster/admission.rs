@@ -143,6 +143,7 @@ mod tests {
             generation: Generation(1),
             template: Template::of(ImageRef::parse("app").unwrap()).into(),
             on_disconnect: OnDisconnect::Keep,
+            image_digest: None,
             prepare: false,
         };
         Box::new(Registration {

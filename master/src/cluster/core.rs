@@ -305,6 +305,7 @@ mod tests {
             generation: Generation(1),
             template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
             on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            image_digest: None,
             prepare: false,
         }];
         registration

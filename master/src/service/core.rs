@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
-    ids::{NodeName, ReplicaId, ServiceName, Slot, Version},
+    ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
+    image::ImageDigest,
     status::{Owner, ReplicaState, ReplicaStatus},
 };
 
@@ -77,6 +78,8 @@ pub struct ServiceCore {
     waiting: VecDeque<(Ticket, Request)>,
     know: Knowledge,
     confirmed_gone: BTreeSet<ReplicaId>,
+    /// Which bytes images' names stand for, as hosts have told and the record has still to say.
+    resolved: BTreeMap<Generation, ImageDigest>,
     /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
     no_host: Option<Refusal>,
@@ -107,6 +110,7 @@ impl ServiceCore {
             waiting: VecDeque::new(),
             know: Knowledge::of(conditions, hosts),
             confirmed_gone: BTreeSet::new(),
+            resolved: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             no_host: None,
             asked_again: None,
@@ -262,7 +266,7 @@ impl ServiceCore {
             return effects.push(Effect::WakeAt(until));
         }
         self.note_turns();
-        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() {
+        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() && self.resolved.is_empty() {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
             let next = rollout::next(record, &self.know);
@@ -371,6 +375,11 @@ impl ServiceCore {
             if !released.is_empty() {
                 effects.push(Effect::Load(released));
             }
+            for (generation, digest) in &self.resolved {
+                if record.lacks_digest(*generation) {
+                    record.digests.insert(*generation, digest.clone());
+                }
+            }
             record.drop_confirmed(gone);
             record.forget_hosts(|node| draft.forgets.contains(node));
         }
@@ -411,6 +420,7 @@ impl ServiceCore {
     fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
         if draft.record == self.record {
             self.forgotten.retain(|node| !draft.forgets.contains(node));
+            self.keep_resolved();
             effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
             return;
         }
@@ -433,6 +443,7 @@ impl ServiceCore {
         let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
         self.know.retain(|id| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
+        self.keep_resolved();
         self.know.placed(changes.placed.iter());
         if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
             self.know.retry_slot_at.clear();
@@ -443,6 +454,12 @@ impl ServiceCore {
             effects.push(Effect::Count(draft.tally));
         }
         orders(changes, effects);
+    }
+
+    /// Drops what the record says by now, or has no use for.
+    fn keep_resolved(&mut self) {
+        let record = self.record.as_ref();
+        self.resolved.retain(|generation, _| record.is_some_and(|record| record.lacks_digest(*generation)));
     }
 
     fn commit_failed(&mut self, refused: &Refused, now: Now, effects: &mut Vec<Effect>) {
@@ -468,6 +485,9 @@ impl ServiceCore {
             if down && replica.want == Want::Run {
                 let at = now.mono + Backoff::REPLICA.after(replica.attempt + 1);
                 self.know.retry_at.entry(replica.id.clone()).or_insert(at);
+            }
+            if let Some(digest) = status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation)) {
+                self.resolved.entry(replica.generation).or_insert(digest);
             }
             debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
             self.know.observe(status, monitor);

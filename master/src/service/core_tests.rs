@@ -1,5 +1,6 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod digests;
 mod homes;
 mod hosts;
 mod model;

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot},
+    image::ImageDigest,
     protocol::Assignment,
-    spec::{Mode, ServiceSpec, Template},
+    spec::{Mode, Pull, ServiceSpec, Template},
 };
 
 use super::rollout::{Ended, Kept, Rollout};
@@ -45,6 +46,9 @@ pub struct ServiceRecord {
     /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
+    /// Which bytes the image's name stands for in a generation, by the word of the first host that fetched it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: BTreeMap<Generation, ImageDigest>,
     /// The highest generation so far, if it is not the one that is wanted. See [`ServiceRecord::newest`].
     #[serde(default)]
     pub newest: Generation,
@@ -108,6 +112,7 @@ impl ServiceRecord {
             updated: now,
             replicas: Vec::new(),
             earlier: BTreeMap::new(),
+            digests: BTreeMap::new(),
             newest: Generation(1),
             rollout: None,
             history: Vec::new(),
@@ -124,6 +129,30 @@ impl ServiceRecord {
     #[must_use]
     pub fn template(&self, generation: Generation) -> &Arc<Template> {
         self.earlier.get(&generation).unwrap_or(&self.spec.template)
+    }
+
+    /// The bytes that replicas of a generation run, if that is known and theirs to be held to.
+    #[must_use]
+    pub fn image_digest(&self, generation: Generation) -> Option<&ImageDigest> {
+        self.digests.get(&generation)
+    }
+
+    /// Whether it is to be noted which bytes the image's name stands for in a
+    /// generation. Not where the name says so itself, and not where nothing is
+    /// fetched: what was brought to a host by hand often has no digest there.
+    #[must_use]
+    pub fn lacks_digest(&self, generation: Generation) -> bool {
+        let template = self.template(generation);
+        self.has_generation(generation)
+            && !self.digests.contains_key(&generation)
+            && !template.image.has_digest()
+            && template.pull != Pull::Never
+    }
+
+    fn has_generation(&self, generation: Generation) -> bool {
+        generation == self.generation
+            || self.earlier.contains_key(&generation)
+            || self.history.iter().any(|kept| kept.generation == generation)
     }
 
     /// What `replica` claims of its host.
@@ -153,6 +182,7 @@ impl ServiceRecord {
             generation: replica.generation,
             template: template.clone(),
             on_disconnect: self.spec.on_disconnect,
+            image_digest: self.image_digest(replica.generation).cloned(),
             prepare: replica.want == Want::Prepare,
         }
     }
@@ -194,6 +224,9 @@ impl ServiceRecord {
         self.earlier.retain(|generation, _| {
             from == Some(*generation) || replicas.iter().any(|replica| replica.generation == *generation)
         });
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.retain(|generation, _| self.has_generation(*generation));
+        self.digests = digests;
     }
 }
 
@@ -215,8 +248,12 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
         record.into_iter().flat_map(|record| &record.replicas).map(|r| (r.id.clone(), r.clone())).collect()
     };
     let (before, after) = (index(old), index(new));
-    // Of what an agent is told of a replica only this can change.
-    let amended = old.zip(new).is_some_and(|(old, new)| old.spec.on_disconnect != new.spec.on_disconnect);
+    // Of what an agent is told of a replica only this can change. Neither touches a container that is there.
+    let amended = |generation: Generation| {
+        old.zip(new).is_some_and(|(old, new)| {
+            old.spec.on_disconnect != new.spec.on_disconnect || old.image_digest(generation) != new.image_digest(generation)
+        })
+    };
     let mut changes = Changes::default();
     for (id, replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
@@ -227,7 +264,7 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
             changes.load.push(LoadChange::Vacate(id.clone(), replica.node.clone()));
         }
         match (was, replica.want) {
-            (was, Want::Run | Want::Prepare) if was.is_none() || amended && was == Some(replica.want) => {
+            (was, Want::Run | Want::Prepare) if was.is_none() || was == Some(replica.want) && amended(replica.generation) => {
                 changes.placed.extend(was.is_none().then(|| id.clone()));
                 let assignment = new.map(|record| record.assignment(replica));
                 changes.orders.entry(replica.node.clone()).or_default().0.extend(assignment);

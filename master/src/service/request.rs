@@ -383,6 +383,9 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         if held.generation != record.generation {
             record.earlier.entry(held.generation).or_insert_with(|| held.template.clone());
         }
+        if let Some(digest) = held.image_digest.clone().filter(|_| record.lacks_digest(held.generation)) {
+            record.digests.insert(held.generation, digest);
+        }
         record.replicas.push(ReplicaRecord {
             id: held.replica.clone(),
             slot: held.slot,

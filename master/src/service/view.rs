@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
+    image::ImageDigest,
     spec::ServiceSpec,
     status::{Health, PublishedPort, ReplicaState},
 };
@@ -27,6 +28,9 @@ pub struct ServiceView {
     pub spec: ServiceSpec,
     /// Which template replicas are to run: counts the changes; a rollback goes back to an earlier one.
     pub generation: Generation,
+    /// Which bytes the image's name stands for in this generation, once a host has fetched it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<ImageDigest>,
     /// The last generation that was in place everywhere, or is good enough to go back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<Generation>,
@@ -207,6 +211,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     ServiceView {
         spec: record.spec.clone(),
         generation: record.generation,
+        image_digest: record.image_digest(record.generation).cloned(),
         observed_generation: observed_generation(record),
         version,
         state,

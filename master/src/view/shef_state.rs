@@ -314,6 +314,7 @@ mod tests {
                 Template::of(ImageRef::parse("app:1").unwrap()),
             ),
             generation: Generation(1),
+            image_digest: None,
             version: Version(1),
             state: ServiceState::Running,
             wanted: u32::try_from(nodes.len()).unwrap(),

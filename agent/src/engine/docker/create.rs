@@ -27,7 +27,7 @@ pub(super) fn create_body(order: &CreateOrder) -> ContainerCreateBody {
     let template = &order.template;
     let first = template.networks.first();
     ContainerCreateBody {
-        image: Some(template.image.as_str().to_owned()),
+        image: Some(order.image.as_str().to_owned()),
         cmd: given(&template.command),
         entrypoint: given(&template.entrypoint),
         env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),

@@ -16,7 +16,7 @@ impl Core {
             None => self.checks.forget(id),
         }
         let Some(assignment) = &replica.assignment else { return };
-        let image = assignment.template.image.clone();
+        let image = assignment.image();
         match (replica.vitals.image_check(), self.image_checks.get(&image).copied()) {
             (None, Some(known)) => {
                 replica.learn_image_check(known, now);
@@ -34,7 +34,7 @@ impl Core {
         let waiting: Vec<ReplicaId> = self
             .replicas
             .iter_mut()
-            .filter(|(_, replica)| replica.assignment.as_ref().is_some_and(|of| of.template.image == *image))
+            .filter(|(_, replica)| replica.assignment.as_ref().is_some_and(|of| of.image() == *image))
             .filter_map(|(id, replica)| replica.learn_image_check(has, now).then(|| id.clone()))
             .collect();
         for id in waiting {

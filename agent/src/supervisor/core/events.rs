@@ -2,7 +2,7 @@
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    image::ImageRef,
+    image::{ImageDigest, ImageRef},
     protocol::{Accepted, Push, PushRefused},
     spec::Network,
     status::ReplicaStatus,
@@ -70,7 +70,7 @@ pub enum Event {
         /// Which.
         image: ImageRef,
         /// What came of it.
-        outcome: Result<(), EngineError>,
+        outcome: Result<Option<ImageDigest>, EngineError>,
     },
     /// Time has passed.
     Tick,

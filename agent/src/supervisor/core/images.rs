@@ -2,7 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use shef_common::{clock::Now, ids::ReplicaId, image::ImageRef, protocol::Push, registry::Credentials};
+use shef_common::{
+    clock::Now,
+    ids::ReplicaId,
+    image::{ImageDigest, ImageRef},
+    protocol::{Assignment, Push},
+    registry::Credentials,
+};
 
 use super::{Core, Effect, Pull};
 use crate::engine::EngineError;
@@ -18,7 +24,7 @@ impl Core {
     }
 
     pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
-        self.replicas.get(id)?.assignment.as_ref().map(|assignment| assignment.template.image.clone())
+        self.replicas.get(id)?.assignment.as_ref().map(Assignment::image)
     }
 
     /// What the registry of `image` is to be shown, if a master has said.
@@ -46,8 +52,9 @@ impl Core {
 
     /// Takes a replica that shall not run out of the queue for its image.
     pub(super) fn abandon_pull(&mut self, id: &ReplicaId) {
-        let Some(image) = self.image_of(id) else { return };
-        let Some(pull) = self.pulls.get_mut(&image) else { return };
+        // It may be known by its digest only since it waits.
+        let Some((image, pull)) = self.pulls.iter_mut().find(|(_, pull)| pull.waiters.contains(id)) else { return };
+        let image = image.clone();
         if self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
             return;
         }
@@ -62,7 +69,7 @@ impl Core {
         }
     }
 
-    pub(super) fn pulled(&mut self, image: &ImageRef, outcome: &Result<(), EngineError>, now: Now) {
+    pub(super) fn pulled(&mut self, image: &ImageRef, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
         let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.running) else { return };
         self.pulls_running = self.pulls_running.saturating_sub(1);
         if let Err(error @ EngineError::Unreachable(_)) = outcome {

@@ -126,6 +126,7 @@ impl Core {
                 (Some(assignment), Some(cluster)) => Operation::Create(Box::new(CreateOrder {
                     replica: id.clone(),
                     template: assignment.template.clone(),
+                    image: assignment.image(),
                     labels: labels::of(cluster, epoch, assignment),
                     policy: policy_for(&assignment.template.restart),
                 })),

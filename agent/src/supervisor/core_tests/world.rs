@@ -36,6 +36,7 @@ pub fn assignment(number: u32) -> Assignment {
         generation: Generation(1),
         template: Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap()).into(),
         on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        image_digest: None,
         prepare: false,
     }
 }
@@ -227,7 +228,7 @@ impl World {
             Pending::Pull(image) => {
                 let outcome = if end == End::Well {
                     self.images.insert(image.pinned());
-                    Ok(())
+                    Ok(None)
                 } else {
                     Err(EngineError::Unreachable("gone".into()))
                 };
@@ -261,7 +262,7 @@ impl World {
                 let name = order.replica.to_string();
                 if self.containers.contains_key(&name) {
                     Err(EngineError::NameTaken("Conflict".into()))
-                } else if self.images.contains(&order.template.image.pinned()) {
+                } else if self.images.contains(&order.image.pinned()) {
                     self.next_id += 1;
                     let id = format!("id{}", self.next_id);
                     let labels = order.labels.clone();

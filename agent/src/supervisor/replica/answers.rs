@@ -1,6 +1,6 @@
 //! What the answers to a replica's operations mean for it.
 
-use shef_common::{backoff::Backoff, clock::Now, spec::Pull, status::ReplicaState};
+use shef_common::{backoff::Backoff, clock::Now, image::ImageDigest, spec::Pull, status::ReplicaState};
 
 use super::{Look, Replica, Seen, Step, Wish};
 use crate::engine::{ContainerState, EngineError};
@@ -10,13 +10,16 @@ const MAX_NAME_CONFLICTS: u32 = 3;
 
 impl Replica {
     /// The image it waited for is here, or cannot be had.
-    pub fn image_came(&mut self, outcome: &Result<(), EngineError>, now: Now) {
+    pub fn image_came(&mut self, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
         if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
             return;
         }
         match outcome {
-            Ok(()) => {
+            Ok(digest) => {
                 self.pulled = true;
+                // What was asked for by digest is news to nobody.
+                let by_name = self.assignment.as_ref().is_some_and(|assignment| !assignment.image().has_digest());
+                self.status.image_digest = digest.clone().filter(|_| by_name);
                 if !self.is_prepared_only() {
                     self.enter(ReplicaState::Starting, now);
                 }

@@ -40,6 +40,7 @@ pub fn assignment(n: u32) -> Assignment {
         generation: Generation(1),
         template: Template::of(ImageRef::parse("app").unwrap()).into(),
         on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        image_digest: None,
         prepare: false,
     }
 }

@@ -195,7 +195,9 @@ impl Model {
         for assignment in set {
             let wanted = |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
             let ordered = |r: &ReplicaRecord| r.id == assignment.replica && r.node == *node && wanted(r);
-            let durable = record.is_some_and(|record| record.replicas.iter().any(ordered));
+            let durable = record.is_some_and(|record| {
+                record.replicas.iter().any(|replica| ordered(replica) && record.assignment(replica) == *assignment)
+            });
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
         }
         for id in remove {
