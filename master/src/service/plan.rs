@@ -143,12 +143,13 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
 /// The slots that are to be filled, as nothing is wanted in them: first those that
 /// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
+    // Whatever is still in slots that have lost their host.
+    if !record.spec.mode.is_replicated() {
+        return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
+    }
     let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
     if missing == 0 {
         return Vec::new();
-    }
-    if !record.spec.mode.is_replicated() {
-        return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
     }
     // What was given up has the number of no slot that a rollout has emptied.
     let emptied: BTreeSet<Slot> = record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
