@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::registry::RegistryHost;
+
 /// A valid image reference, kept as it was written: `[domain[:port]/]path[:tag][@digest]`.
 ///
 /// ```
@@ -55,6 +57,12 @@ impl ImageRef {
         (name, digest.or(tag).unwrap_or("latest"))
     }
 
+    /// The registry that it comes from.
+    #[must_use]
+    pub fn registry(&self) -> RegistryHost {
+        RegistryHost::of(split_domain(self.name_and_version().0).0.unwrap_or(RegistryHost::DEFAULT))
+    }
+
     /// With a tag or digest always: what the engine is asked for.
     #[must_use]
     pub fn pinned(&self) -> String {
@@ -78,6 +86,24 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The registry, if there is one, and what it has there.
+fn split_domain(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((first, path)) if names_registry(first) => (Some(first), path),
+        _ => (None, name),
+    }
+}
+
+/// What stands before the first slash is a registry if it could be nothing else.
+fn names_registry(first: &str) -> bool {
+    first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase())
+}
+
+/// Whether `text` could stand before the first slash of a reference as its registry.
+pub(crate) fn is_registry(text: &str) -> bool {
+    names_registry(text) && is_domain(text)
+}
+
 fn check(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("nothing");
@@ -93,14 +119,7 @@ fn check(text: &str) -> Result<(), &'static str> {
     if name.len() > 255 {
         return Err("a name of over 255 characters");
     }
-    let (domain, path) = match name.split_once('/') {
-        Some((first, path))
-            if first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase()) =>
-        {
-            (Some(first), path)
-        }
-        _ => (None, name),
-    };
+    let (domain, path) = split_domain(name);
     if domain.is_some_and(|domain| !is_domain(domain)) {
         return Err("a registry that is no host name with an optional port");
     }

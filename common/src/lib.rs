@@ -17,6 +17,7 @@ pub mod logging;
 pub mod logs;
 pub mod problem;
 pub mod protocol;
+pub mod registry;
 pub mod spec;
 pub mod status;
 pub mod usage;

@@ -41,6 +41,8 @@ codes! {
     NodeNotFound = "node_not_found", 404, "There is no such node";
     /// No such replica, or none with a container.
     ReplicaNotFound = "replica_not_found", 404, "There is no such replica";
+    /// No credentials are kept for that registry.
+    RegistryNotFound = "registry_not_found", 404, "Nothing is kept for this registry";
     /// The path takes other methods.
     MethodNotAllowed = "method_not_allowed", 405, "This address does not take this method";
     /// A service of that name is there.
@@ -63,6 +65,8 @@ codes! {
     Internal = "internal", 500, "The master failed";
     /// The store does not answer, so nothing can be made durable.
     StoreUnavailable = "store_unavailable", 503, "The store does not answer";
+    /// The key that credentials are encrypted with cannot be used.
+    SecretKeyUnavailable = "secret_key_unavailable", 503, "The key for credentials cannot be used";
     /// More requests wait than the bound allows.
     Overloaded = "overloaded", 503, "The master is busy";
     /// Another master leads.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{BootId, ClusterId, Fence, Generation, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    registry::{Credentials, RegistryHost},
     spec::{OnDisconnect, Template},
     status::ReplicaStatus,
 };
@@ -67,6 +68,10 @@ pub struct Push {
     pub set: Vec<Assignment>,
     /// Replicas to stop and remove. Empty in a snapshot.
     pub remove: Vec<ReplicaId>,
+    /// What the registries of the images in `set` ask for. Kept in the agent's
+    /// memory alone, until a push sets something of the registry without.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<RegistryHost, Credentials>,
 }
 
 /// Agent → master, 409: why a push was not applied.
@@ -277,6 +282,7 @@ mod wire {
                 prepare: false,
             }],
             remove: vec![ReplicaId::new(&service, 11)],
+            credentials: BTreeMap::new(),
         };
         assert_snapshot!(json(&push), @r#"
         {

@@ -28,6 +28,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         host_ip: Ipv4Addr::LOCALHOST,
         data_dir: dir.to_owned(),
+        secret_key_file: dir.join("secret.key"),
         store: StoreConfig::Embedded,
         report_interval_ms: 200,
         suspect_after_ms: 1_500,

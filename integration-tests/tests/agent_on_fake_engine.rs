@@ -323,6 +323,7 @@ async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
         revision: Revision(revision),
         set: set.to_vec(),
         remove: vec![],
+        credentials: std::collections::BTreeMap::new(),
     };
     let accepted = |revision: u64| {
         master.until("the next report answers", move |heard| {

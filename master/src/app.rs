@@ -32,6 +32,7 @@ use crate::{
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
+    registries::{RecoveredRegistry, RegistriesActor, RegistriesOutlets, SecretKey},
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
     store::{
@@ -167,7 +168,8 @@ pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
 pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<MasterHandle, StartError> {
     let leader = random_id(LeaderId::parse)?;
     let led = store.lead(&leader, Epoch(0), &random_id(ClusterId::parse)?).await?;
-    let (recovered, saved_counts) = recover(&led)?;
+    let (mut recovered, saved_counts) = recover(&led)?;
+    let registries = std::mem::take(&mut recovered.registries);
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(), nodes = recovered.nodes.len();
         "leading on {}", store.describe()
@@ -220,6 +222,15 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         ClusterActor::new(core, recovered, outlets)
     });
     let membership = told.await.map_err(|_| StartError::Ended)?;
+    let outlets =
+        RegistriesOutlets { store: store.clone().recipient(), changed: cluster.clone().recipient(), view: view.clone() };
+    let key = SecretKey(config.secret_key_file.clone());
+    let vault = tokio::task::spawn_blocking(move || key.open()).await.map_err(|_| StartError::Ended)?;
+    if let Err(why) = &vault {
+        log::error!(why; "no credentials of registries can be kept or used");
+    }
+    let registries =
+        RegistriesActor::start_in_arbiter(&thread, move |_| RegistriesActor::new(registries, vault, outlets)).recipient();
 
     let (stopping, until_stop) = watch::channel(false);
     let api = web::Data::new(Api {
@@ -231,6 +242,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         operate: cluster.recipient(),
         release_brake: membership.recipient(),
         backup: store.clone().recipient(),
+        registries,
         view,
         stats,
         state: StateBody::default(),
@@ -318,6 +330,11 @@ pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Versio
                 recovered.services.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
             }
             Key::Node(_) => recovered.nodes.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
+            Key::Registry(host) => recovered.registries.push(RecoveredRegistry {
+                host: host.clone(),
+                version: record.version,
+                record: serde_json::from_slice(&record.value).map_err(unreadable)?,
+            }),
             Key::Stats => counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
         }
     }

@@ -24,6 +24,8 @@ pub struct MasterConfig {
     pub host_ip: Ipv4Addr,
     /// Where the embedded store keeps its file.
     pub data_dir: PathBuf,
+    /// The file with the key that credentials are encrypted with.
+    pub secret_key_file: PathBuf,
     /// Where the acknowledged is kept.
     pub store: StoreConfig,
     /// How often agents report when nothing changes, in milliseconds.
@@ -109,6 +111,14 @@ const KEYS: &[Key] = &[
         default: "/var/lib/shef/master",
         env: &[],
         doc: "Where the embedded store keeps its file.",
+    },
+    Key {
+        name: "secret_key_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "The file with the key (32 bytes) that registry credentials are encrypted with; made where there is none.\n\
+              Empty: secret.key in data_dir. Keep a copy of it: it is not in backups.",
     },
     Key {
         name: "report_interval_ms",
@@ -315,6 +325,9 @@ impl MasterConfig {
             listen: effective.listen("listen", host_ip),
             host_ip,
             data_dir: effective.path("data_dir"),
+            secret_key_file: effective
+                .non_empty("secret_key_file")
+                .map_or_else(|| effective.path("data_dir").join("secret.key"), PathBuf::from),
             store,
             report_interval_ms: effective.integer("report_interval_ms"),
             suspect_after_ms: effective.integer("suspect_after_ms"),

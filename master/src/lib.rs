@@ -9,6 +9,7 @@ pub mod events;
 mod http;
 pub mod membership;
 mod post;
+pub mod registries;
 mod restore;
 pub mod runner;
 pub mod scheduler;

@@ -15,7 +15,8 @@ use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, ti
 use tokio::sync::Mutex;
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
+    API_DEFAULT_VERSION, BollardRequest, Docker,
+    auth::DockerCredentials,
     errors::Error,
     models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
@@ -24,7 +25,14 @@ use bollard::{
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, labels, spec::Network};
+use shef_common::{
+    clock::WallMs,
+    ids::ReplicaId,
+    image::ImageRef,
+    labels,
+    registry::{Credentials, RegistryHost},
+    spec::Network,
+};
 
 use self::{
     create::{connect_body, create_body, may_be_made, network_body},
@@ -97,7 +105,7 @@ impl DockerEngine {
             DockerHost::Unix(path) => Docker::connect_with_unix(path, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
             DockerHost::Tcp(address) => Docker::connect_with_http(address, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
         };
-        let client = client.map_err(|error| generic(&error))?;
+        let client = client.map_err(|error| generic(&error))?.with_request_modifier(url_safe);
         Ok(self.client.get_or_init(|| client).clone())
     }
 
@@ -147,6 +155,38 @@ impl DockerEngine {
         }
         Ok(Listing { containers, complete: false })
     }
+}
+
+/// What bollard hands to the engine for a pull.
+fn login(image: &ImageRef, shown: &Credentials) -> DockerCredentials {
+    let registry = image.registry();
+    // Engines compare the address with the one that they go to, and know Docker Hub by this name.
+    let address = if registry.as_str() == RegistryHost::DEFAULT { "https://index.docker.io/v1/" } else { registry.as_str() };
+    DockerCredentials {
+        username: Some(shown.username.clone()),
+        password: Some(shown.password.clone()),
+        serveraddress: Some(address.to_owned()),
+        ..Default::default()
+    }
+}
+
+/// Engines read `X-Registry-Auth` as base64 for addresses and take one that they cannot read for
+/// none; bollard writes plain base64. The two differ in two letters, which passwords with `>`, `?`, `~` or
+/// anything beyond ASCII bring in.
+fn url_safe(mut request: BollardRequest) -> BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+        let letters = value.as_bytes().iter().map(|letter| match letter {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        });
+        let letters: Vec<u8> = letters.collect();
+        if let Ok(mut changed) = letters.as_slice().try_into() {
+            std::mem::swap(value, &mut changed);
+            value.set_sensitive(true);
+        }
+    }
+    request
 }
 
 impl Engine for DockerEngine {
@@ -260,12 +300,12 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, ()> {
+    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, ()> {
         async move {
             let (name, version) = image.name_and_version();
             let options =
                 CreateImageOptions { from_image: Some(name.to_owned()), tag: Some(version.to_owned()), ..Default::default() };
-            let mut progress = self.client()?.create_image(Some(options), None, None);
+            let mut progress = self.client()?.create_image(Some(options), None, credentials.map(|shown| login(image, shown)));
             let limit = Duration::from_millis(PULL_IDLE_LIMIT_MS);
             loop {
                 match tokio::time::timeout(limit, progress.next()).await {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
-use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, spec::Network, status::PublishedPort};
+use shef_common::{clock::WallMs, ids::ReplicaId, image::ImageRef, registry::Credentials, spec::Network, status::PublishedPort};
 
 mod console;
 mod processes;
@@ -346,7 +346,7 @@ impl Engine for FakeEngine {
         self.operation("inspect", self.latency.look, move |state| Ok(state.containers.get(replica.as_str()).cloned()))
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, ()> {
+    fn pull<'a>(&'a self, image: &'a ImageRef, _: Option<&'a Credentials>) -> EngineFuture<'a, ()> {
         self.operation("pull", self.latency.pull, move |state| {
             let name = image.pinned();
             if self.registry.as_ref().is_some_and(|registry| !registry.contains(&name)) {

@@ -19,6 +19,7 @@ use shef_common::{
     image::ImageRef,
     labels,
     protocol::Assignment,
+    registry::Credentials,
     spec::{Network, Template},
     status::PublishedPort,
 };
@@ -50,8 +51,8 @@ pub trait Engine: 'static {
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
     /// The container of that name; `None`: there is none.
     fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>>;
-    /// Fetches an image. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
-    fn pull<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, ()>;
+    /// Fetches an image, showing its registry `credentials`. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
+    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, ()>;
     /// Events of containers with our mark since `since`. Ends only with an error.
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>>;
 }

@@ -220,7 +220,8 @@ impl Supervisor {
                 log::info!(image:%; "pulling");
                 let engine = self.engine.clone();
                 let wanted = image.clone();
-                let pull = async move { engine.pull(&wanted).await };
+                let credentials = self.core.credentials(&image).cloned();
+                let pull = async move { engine.pull(&wanted, credentials.as_ref()).await };
                 let name = image.clone();
                 let handle = ctx.spawn(pull.into_actor(self).map(|outcome, act, ctx| {
                     match &outcome {

@@ -16,6 +16,7 @@ use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Assignment, Push},
+    registry::{Credentials, RegistryHost},
 };
 
 pub use self::events::{Effect, Event, Operation, Outcome};
@@ -68,6 +69,8 @@ pub struct Core {
     pulls: BTreeMap<ImageRef, Pull>,
     pull_queue: VecDeque<ImageRef>,
     pub(super) pulls_running: usize,
+    /// What registries ask for. In memory alone.
+    credentials: BTreeMap<RegistryHost, Credentials>,
     work: VecDeque<ReplicaId>,
     /// What makes way for `work`.
     background: VecDeque<ReplicaId>,
@@ -126,6 +129,7 @@ impl Core {
             pulls: BTreeMap::new(),
             pull_queue: VecDeque::new(),
             pulls_running: 0,
+            credentials: BTreeMap::new(),
             work: VecDeque::new(),
             background: VecDeque::new(),
             in_background: 0,

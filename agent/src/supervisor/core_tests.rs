@@ -1,6 +1,7 @@
 //! The supervisor's rules, by properties and one by one.
 
 mod crashes;
+mod credentials;
 mod engine;
 mod policies;
 mod silence;
@@ -175,6 +176,7 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
         revision: Revision(revision),
         set: vec![],
         remove: vec![],
+        credentials: std::collections::BTreeMap::new(),
     };
     let other = Push { cluster: ClusterId::parse("00000000000000dd").unwrap(), ..push(9, None, 9) };
     assert_eq!(refusal(&mut world, other), Refusal::OtherCluster);

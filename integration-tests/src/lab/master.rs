@@ -212,6 +212,7 @@ impl LabMaster {
             revision: Revision(revision),
             set: set.to_vec(),
             remove: remove.iter().map(|a| a.replica.clone()).collect(),
+            credentials: std::collections::BTreeMap::new(),
         };
         let url = format!("{}{ASSIGNMENTS_PATH}", self.agent_url());
         match HostClient::new().post::<_, Accepted>(&url, &push, Duration::from_secs(20)).await {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bollard::{
     Docker,
+    auth::DockerCredentials,
     query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions},
 };
 use futures_util::TryStreamExt as _;
@@ -19,6 +20,7 @@ pub struct LabRegistry {
     /// The server.
     pub process: Process,
     address: String,
+    is_guarded: bool,
     _directory: TempDir,
 }
 
@@ -31,19 +33,38 @@ impl LabRegistry {
         Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).await
     }
 
+    /// Starts one that asks everybody who they are. `logins` are lines of htpasswd with
+    /// bcrypt, one of them of the user `lab` with the password `lab`, who pushes.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start_guarded(logins: &[&str]) -> Self {
+        Self::make(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), logins).await
+    }
+
     /// Starts one at an address of this machine; engines must be told to take it without TLS.
     ///
     /// # Panics
     /// If it does not come up.
     pub async fn start_at(address: SocketAddr) -> Self {
+        Self::make(address, &[]).await
+    }
+
+    async fn make(address: SocketAddr, logins: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = address.to_string();
         let file = directory.path().join("config.yml");
         let data = directory.path().join("data");
-        let config = format!(
+        let mut config = format!(
             "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\nhttp: {{addr: {address:?}, secret: lab}}\n",
             data.display()
         );
+        if !logins.is_empty() {
+            let path = directory.path().join("htpasswd");
+            std::fs::write(&path, logins.join("\n")).expect("a file of logins");
+            config.push_str("auth:\n  htpasswd:\n    realm: lab\n    path: ");
+            config.push_str(&path.display().to_string());
+        }
         std::fs::write(&file, config).expect("a configuration file");
         let log = directory.path().join("log");
         let words = ["serve".into(), file.into_os_string()];
@@ -53,7 +74,7 @@ impl LabRegistry {
             tokio::net::TcpStream::connect(&address).await.ok()
         })
         .await;
-        Self { process, address, _directory: directory }
+        Self { process, address, is_guarded: !logins.is_empty(), _directory: directory }
     }
 
     /// The reference of `repository:tag` here.
@@ -71,8 +92,10 @@ impl LabRegistry {
         let (repo, tag) = image.rsplit_once(':').expect("a tag");
         let tagged = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
         docker.tag_image(source, Some(tagged)).await.expect("the image has another name");
+        let lab = || Some("lab".to_owned());
+        let login = self.is_guarded.then(|| DockerCredentials { username: lab(), password: lab(), ..Default::default() });
         let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
-        let pushed: Result<Vec<_>, _> = docker.push_image(repo, Some(options), None).try_collect().await;
+        let pushed: Result<Vec<_>, _> = docker.push_image(repo, Some(options), login).try_collect().await;
         let pushed = pushed.expect("the image is pushed");
         assert!(pushed.iter().all(|step| step.error_detail.is_none()), "{pushed:?}");
         docker.remove_image(&image, None::<RemoveImageOptions>, None).await.expect("the name is gone");

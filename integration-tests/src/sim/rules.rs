@@ -113,7 +113,7 @@ impl World {
             .iter()
             .filter_map(|record| match &record.key {
                 Key::Service(name) => Some((name.clone(), (record.version, serde_json::from_slice(&record.value).ok()?))),
-                Key::Node(_) | Key::Stats => None,
+                Key::Node(_) | Key::Registry(_) | Key::Stats => None,
             })
             .collect();
     }

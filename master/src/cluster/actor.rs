@@ -24,6 +24,7 @@ use crate::{
         HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, HostsDescribed, Intent, IntervalChanged, Standing,
     },
     post::{MAILBOX, post},
+    registries::{CredentialsChanged, Known, RecoveredRegistry},
     runner::{
         Erase, FenceChanged, HostErased, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused,
         RunnerActor, RunnerCore, RunnerOutlets, StaleFence, TakeReport,
@@ -78,6 +79,8 @@ pub struct Recovered {
     pub services: Vec<(Version, ServiceRecord)>,
     /// Hosts.
     pub nodes: Vec<(Version, NodeRecord)>,
+    /// What registries are shown, encrypted.
+    pub registries: Vec<RecoveredRegistry>,
 }
 
 struct Member {
@@ -93,17 +96,26 @@ pub struct ClusterActor {
     client: Option<HostClient>,
     services: BTreeMap<ServiceName, Member>,
     runners: BTreeMap<NodeName, Addr<RunnerActor>>,
+    credentials: Known,
 }
 
 impl ClusterActor {
     /// The cluster as the store remembers it.
     #[must_use]
-    pub const fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
-        Self { core, out, recovered, client: None, services: BTreeMap::new(), runners: BTreeMap::new() }
+    pub fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
+        Self {
+            core,
+            out,
+            recovered,
+            client: None,
+            services: BTreeMap::new(),
+            runners: BTreeMap::new(),
+            credentials: Known::default(),
+        }
     }
 
     fn recover(&mut self, ctx: &mut Context<Self>) {
-        let Recovered { services, mut nodes } = std::mem::take(&mut self.recovered);
+        let Recovered { services, mut nodes, registries: _ } = std::mem::take(&mut self.recovered);
         nodes.sort_by_key(|(_, record)| record.forgotten);
         for (version, record) in nodes {
             if record.forgotten.is_some() {
@@ -182,6 +194,9 @@ impl ClusterActor {
         let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
         let (core, initial) = RunnerCore::new(cluster, fence, self.core.report_interval(), record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
+        if !self.credentials.is_empty() {
+            post(ctx, &runner.clone().recipient(), CredentialsChanged(self.credentials.clone()));
+        }
         if let Some((set, remove)) = self.core.kept_orders(&node) {
             post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
         }
@@ -473,6 +488,16 @@ impl Handler<Operate> for ClusterActor {
         };
         let answer = runner.send(operate);
         async move { answer.await.unwrap_or_else(|closed| Err(OperateRefused::Store(closed.to_string()))) }.boxed_local()
+    }
+}
+
+impl Handler<CredentialsChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, changed: CredentialsChanged, ctx: &mut Self::Context) {
+        for runner in self.runners.values() {
+            post(ctx, &runner.clone().recipient(), changed.clone());
+        }
+        self.credentials = changed.0;
     }
 }
 

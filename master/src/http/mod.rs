@@ -15,6 +15,7 @@ mod openapi;
 mod operator;
 mod params;
 mod plan;
+mod registries;
 mod rollouts;
 mod routes;
 mod services;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 use crate::{
     cluster::{AskService, CopyService},
     membership::ReleaseBrake,
+    registries::RegistryRequest,
     runner::{Operate, Register, TakeReport},
     scheduler::CopyScheduler,
     service::{Accepted, Refused, Request},
@@ -67,6 +69,8 @@ pub struct Api {
     pub operate: Recipient<Operate>,
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
+    /// Takes what registries are to be shown.
+    pub registries: Recipient<RegistryRequest>,
     /// Gives what is durable.
     pub backup: Recipient<TakeBackup>,
     /// What readers see.

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     membership::{HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged},
     post::{Alarm, MAILBOX, post},
+    registries::CredentialsChanged,
     service::Orders,
     store::{Commit, Key, Write},
     view::ClusterView,
@@ -240,6 +241,13 @@ impl Handler<HostChanged> for RunnerActor {
     type Result = ();
     fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
         self.event(Event::HostChanged(change), ctx);
+    }
+}
+
+impl Handler<CredentialsChanged> for RunnerActor {
+    type Result = ();
+    fn handle(&mut self, CredentialsChanged(known): CredentialsChanged, ctx: &mut Self::Context) {
+        self.event(Event::Credentials(known), ctx);
     }
 }
 

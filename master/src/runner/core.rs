@@ -129,6 +129,10 @@ impl RunnerCore {
                 self.silent = condition.standing == Standing::Down;
                 (self.condition, self.why) = (condition, why);
             }
+            Event::Credentials(known) => {
+                self.outbox.credentials_are(known);
+                show = false;
+            }
             Event::Interval(interval) => {
                 self.report_interval = interval;
                 show = false;
@@ -220,6 +224,9 @@ impl RunnerCore {
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         self.outbox.registered(holds);
+        if !same_boot {
+            self.outbox.credentials_are_lost();
+        }
         self.heard(now, effects);
         self.registers = true;
         if self.durable.is_some() {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
 
+mod credentials;
 mod model;
 
 use model::*;

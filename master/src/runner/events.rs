@@ -13,7 +13,10 @@ use super::{
     record::NodeRecord,
     view::NodeView,
 };
-use crate::membership::{HostChanged, HostHeard, HostKnown};
+use crate::{
+    membership::{HostChanged, HostHeard, HostKnown},
+    registries::Known,
+};
 
 /// Names an operator's request that waits.
 pub type Ticket = u64;
@@ -47,6 +50,8 @@ pub enum Event {
     FenceChanged(Fence),
     /// What is true of the host, from the membership.
     HostChanged(HostChanged),
+    /// Registries are shown this from now on.
+    Credentials(Known),
     /// Hosts report at this interval from now on.
     Interval(DurationMs),
     /// The host's record is durable.

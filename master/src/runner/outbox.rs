@@ -8,7 +8,10 @@ use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Fence, ReplicaId, Revision},
     protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
+    registry::{Credentials, RegistryHost},
 };
+
+use crate::registries::Known;
 
 /// After this long without a word on a removal, a full report is asked for.
 const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
@@ -64,6 +67,8 @@ pub struct Outbox {
     accepted: Option<Revision>,
     in_flight: Option<InFlight>,
     failures: u32,
+    /// What registries are shown: goes with what comes from them.
+    credentials: Known,
     /// Pushes in a row that brought no answer.
     unanswered: u32,
     direct_at: MonoMs,
@@ -136,7 +141,8 @@ impl Outbox {
     /// The host is no member any more: nothing is wanted of it, and should it come
     /// back, a snapshot says so. Revisions go on counting.
     pub fn forget(&mut self) {
-        *self = Self { revision: self.revision, ..Self::default() };
+        let credentials = std::mem::take(&mut self.credentials);
+        *self = Self { revision: self.revision, credentials, ..Self::default() };
     }
 
     /// Nothing that the host has accepted counts any more: the next push is a snapshot.
@@ -174,6 +180,7 @@ impl Outbox {
                 assignments.push(wanted.assignment.clone());
             }
         }
+        let credentials = self.shown_for(&assignments);
         let push = Push {
             cluster: cluster.clone(),
             fence: fence.clone(),
@@ -181,9 +188,38 @@ impl Outbox {
             revision: self.revision,
             set: assignments,
             remove: remove.iter().cloned().collect(),
+            credentials,
         };
         self.in_flight = Some(InFlight { revision: self.revision, rides, set, remove });
         Some(push)
+    }
+
+    /// What the registries of what is set ask for.
+    fn shown_for(&self, set: &[Assignment]) -> BTreeMap<RegistryHost, Credentials> {
+        if self.credentials.is_empty() {
+            return BTreeMap::new();
+        }
+        let registries: BTreeSet<_> = set.iter().map(|assignment| assignment.template.image.registry()).collect();
+        registries.into_iter().filter_map(|host| Some((host.clone(), self.credentials.get(&host)?.clone()))).collect()
+    }
+
+    /// Registries are shown this from now on: what comes from those for which it is
+    /// another than before is pushed again.
+    pub fn credentials_are(&mut self, known: Known) {
+        let before = std::mem::replace(&mut self.credentials, known);
+        let now = self.credentials.clone();
+        self.push_again(|registry| before.get(registry) != now.get(registry));
+    }
+
+    /// The agent began anew, and has no credentials in memory: what needs some is pushed again.
+    pub fn credentials_are_lost(&mut self) {
+        let now = self.credentials.clone();
+        self.push_again(|registry| now.contains_key(registry));
+    }
+
+    fn push_again(&mut self, of: impl Fn(&RegistryHost) -> bool) {
+        let is_of = |wanted: &Wanted| of(&wanted.assignment.template.image.registry());
+        self.to_set.extend(self.wanted.iter().filter(|(_, wanted)| is_of(wanted)).map(|(id, _)| id.clone()));
     }
 
     /// What the push of the present revision sets and removes.

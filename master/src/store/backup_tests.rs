@@ -40,6 +40,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     let key = prop_oneof![
         "[a-z]{1,9}".prop_map(|name| Key::Service(ServiceName::parse(&name).unwrap())),
         "[a-z]{1,9}".prop_map(|name| Key::Node(NodeName::parse(&name).unwrap())),
+        "[a-z]{1,9}:[1-9]{1,4}".prop_map(|host| Key::Registry(host.parse().unwrap())),
         Just(Key::Stats),
     ];
     // Long enough, some of them, for more than one piece.

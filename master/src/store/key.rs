@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use shef_common::ids::{InvalidId, NodeName, ServiceName};
+use shef_common::{
+    ids::{InvalidId, NodeName, ServiceName},
+    registry::{InvalidRegistry, RegistryHost},
+};
 
 use super::Key;
 
@@ -15,6 +18,9 @@ pub enum InvalidKey {
     /// The name in it is not valid.
     #[error(transparent)]
     Name(#[from] InvalidId),
+    /// The registry in it is not valid.
+    #[error(transparent)]
+    Registry(#[from] InvalidRegistry),
 }
 
 impl fmt::Display for Key {
@@ -22,6 +28,7 @@ impl fmt::Display for Key {
         match self {
             Self::Service(name) => write!(f, "service/{name}"),
             Self::Node(name) => write!(f, "node/{name}"),
+            Self::Registry(host) => write!(f, "registry/{host}"),
             Self::Stats => f.write_str("stats"),
         }
     }
@@ -33,6 +40,7 @@ impl FromStr for Key {
         match text.split_once('/') {
             Some(("service", name)) => Ok(Self::Service(ServiceName::parse(name)?)),
             Some(("node", name)) => Ok(Self::Node(NodeName::parse(name)?)),
+            Some(("registry", host)) => Ok(Self::Registry(RegistryHost::parse(host)?)),
             None if text == "stats" => Ok(Self::Stats),
             _ => Err(InvalidKey::Unknown(text.chars().take(80).collect())),
         }
@@ -45,14 +53,14 @@ mod tests {
 
     #[test]
     fn the_text_of_a_key_is_the_key() {
-        for text in ["service/web", "node/h1.example.org", "stats"] {
+        for text in ["service/web", "node/h1.example.org", "registry/registry.local:5000", "stats"] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in ["", "service/", "service/Web", "node/a/b", "stats/", "lease/x"] {
+        for text in ["", "service/", "service/Web", "node/a/b", "registry/nginx", "stats/", "lease/x"] {
             assert!(text.parse::<Key>().is_err(), "{text}");
         }
     }

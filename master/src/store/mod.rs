@@ -40,7 +40,10 @@ pub use self::{
 use std::{future::Future, pin::Pin};
 
 use bytes::Bytes;
-use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version};
+use shef_common::{
+    ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version},
+    registry::RegistryHost,
+};
 
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -99,6 +102,8 @@ pub enum Key {
     Service(ServiceName),
     /// A host: identity and what the operator wants of it.
     Node(NodeName),
+    /// What a registry is shown.
+    Registry(RegistryHost),
     /// The counters of `/stats`.
     Stats,
 }
@@ -109,7 +114,7 @@ impl Key {
     pub const fn is_member(&self) -> bool {
         match self {
             Self::Service(_) | Self::Node(_) => true,
-            Self::Stats => false,
+            Self::Registry(_) | Self::Stats => false,
         }
     }
 }

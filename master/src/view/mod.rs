@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::{
     events::{Change, Events, host_changes, service_changes},
     membership::{BrakeState, Standing},
+    registries::RegistryView,
     runner::NodeView,
     service::{ServiceState, ServiceView},
 };
@@ -66,6 +67,7 @@ pub struct ClusterView {
     services: RwLock<BTreeMap<ServiceName, Shown>>,
     hosts: RwLock<BTreeMap<NodeName, Host>>,
     cluster: RwLock<ClusterState>,
+    registries: RwLock<Arc<[RegistryView]>>,
     version: AtomicU64,
     /// What changed from one view to the next.
     events: Events,
@@ -157,6 +159,17 @@ impl ClusterView {
     #[must_use]
     pub const fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// Shows for which registries credentials are kept.
+    pub fn show_registries(&self, registries: Arc<[RegistryView]>) {
+        *write(&self.registries) = registries;
+    }
+
+    /// For which registries credentials are kept, in the order of their names.
+    #[must_use]
+    pub fn registries(&self) -> Arc<[RegistryView]> {
+        read(&self.registries).clone()
     }
 
     /// Shows how often hosts report.

@@ -1,6 +1,8 @@
 //! Images: each is pulled once, however many replicas wait for it.
 
-use shef_common::{clock::Now, ids::ReplicaId, image::ImageRef};
+use std::collections::BTreeSet;
+
+use shef_common::{clock::Now, ids::ReplicaId, image::ImageRef, protocol::Push, registry::Credentials};
 
 use super::{Core, Effect, Pull};
 use crate::engine::EngineError;
@@ -17,6 +19,29 @@ impl Core {
 
     pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
         self.replicas.get(id)?.assignment.as_ref().map(|assignment| assignment.template.image.clone())
+    }
+
+    /// What the registry of `image` is to be shown, if a master has said.
+    #[must_use]
+    pub fn credentials(&self, image: &ImageRef) -> Option<&Credentials> {
+        if self.credentials.is_empty() { None } else { self.credentials.get(&image.registry()) }
+    }
+
+    /// Takes over what an accepted push brings for the registries that it sets something of,
+    /// and drops what nothing on this host is of any more.
+    pub(super) fn learn_credentials(&mut self, push: &Push) {
+        if push.credentials.is_empty() && self.credentials.is_empty() {
+            return;
+        }
+        for registry in push.set.iter().map(|assignment| assignment.template.image.registry()) {
+            match push.credentials.get(&registry) {
+                Some(credentials) => self.credentials.insert(registry, credentials.clone()),
+                None => self.credentials.remove(&registry),
+            };
+        }
+        let assigned = self.ledger.assignments.values().chain(&push.set);
+        let used: BTreeSet<_> = assigned.map(|assignment| assignment.template.image.registry()).collect();
+        self.credentials.retain(|registry, _| used.contains(registry));
     }
 
     /// Takes a replica that shall not run out of the queue for its image.

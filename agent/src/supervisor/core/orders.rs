@@ -48,7 +48,12 @@ impl Core {
             return;
         }
         let holds = self.held_without_order();
-        match admission::judge(&self.ledger, self.listed, &holds, &push) {
+        let verdict = admission::judge(&self.ledger, self.listed, &holds, &push);
+        match &verdict {
+            Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
+            Verdict::Refused(_) => {}
+        }
+        match verdict {
             Verdict::Change(next) if *next == self.ledger => self.answer(ticket),
             Verdict::Change(next) => self.stage(*next, Some(ticket)),
             Verdict::Known(accepted) => self.effects.push(Effect::Answer { ticket, verdict: Ok(accepted) }),

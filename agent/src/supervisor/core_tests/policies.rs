@@ -31,7 +31,15 @@ fn assign(world: &mut World, assignment: Assignment) {
     world.tickets += 1;
     world.revision += 1;
     let (fence, revision) = (world.fence.clone(), Revision(world.revision));
-    let push = Push { cluster: cluster(), fence, base: None, revision, set: vec![assignment], remove: Vec::new() };
+    let push = Push {
+        cluster: cluster(),
+        fence,
+        base: None,
+        revision,
+        set: vec![assignment],
+        remove: Vec::new(),
+        credentials: std::collections::BTreeMap::new(),
+    };
     world.feed(Event::Pushed { ticket: world.tickets, push });
 }
 

@@ -27,6 +27,7 @@ fn order(world: &mut World, set: &[Assignment]) {
         revision: Revision(world.revision),
         set: set.to_vec(),
         remove: vec![],
+        credentials: std::collections::BTreeMap::new(),
     };
     world.rests.extend(set.iter().map(|a| a.replica.clone()));
     world.feed(Event::Pushed { ticket: world.tickets, push });

@@ -326,6 +326,7 @@ impl World {
             revision: Revision(self.revision),
             set: set.iter().map(|&n| assignment(n)).collect(),
             remove: remove.iter().map(|&n| assignment(n).replica).collect(),
+            credentials: std::collections::BTreeMap::new(),
         };
         self.feed(Event::Pushed { ticket: self.tickets, push });
         self.tickets

@@ -323,7 +323,7 @@ impl World {
     }
 
     fn recover(&mut self, master: &mut Master, recovered: Recovered) {
-        let Recovered { services, nodes } = recovered;
+        let Recovered { services, nodes, registries: _ } = recovered;
         for (version, record) in nodes {
             if record.forgotten.is_some() {
                 // It may have died before anybody was told.

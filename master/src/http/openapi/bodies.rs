@@ -8,10 +8,12 @@ use serde_json::Value;
 use shef_common::{
     clock::{DurationMs, WallMs},
     ids::{ClusterId, Epoch, LeaderId, NodeName, ReplicaId, ServiceName},
+    registry::RegistryHost,
 };
 
 use crate::{
     membership::Standing,
+    registries::RegistryView,
     runner::NodeView,
     service::{ReplicaView, ServiceView},
     stats::Counts,
@@ -57,6 +59,20 @@ pub struct NodePage {
 pub struct Forgotten {
     /// Its name.
     forgotten: NodeName,
+}
+
+/// For which registries credentials are kept.
+#[derive(Serialize, JsonSchema)]
+pub struct RegistryList {
+    /// In the order of their names.
+    registries: Vec<RegistryView>,
+}
+
+/// A registry for which nothing is kept any more.
+#[derive(Serialize, JsonSchema)]
+pub struct DeletedRegistry {
+    /// The registry.
+    deleted: RegistryHost,
 }
 
 /// What is true of the cluster as a whole.

@@ -3,10 +3,14 @@
 use actix_web::web;
 
 use super::{
-    super::{backup, events, exec, health, logs, nodes, openapi, openapi::bodies, operator, plan, rollouts, services, usage},
+    super::{
+        backup, events, exec, health, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts, services,
+        usage,
+    },
     Body, Call, Param,
 };
 use crate::{
+    registries::RegistryView,
     runner::NodeView,
     service::{Preview, ServiceView},
 };
@@ -224,6 +228,20 @@ fn other_calls() -> Vec<Call> {
             ])
             .header(Param { name: "Last-Event-ID", about: "As `after`; it wins.", example: "1-0" })
             .stream("text/event-stream", "Events without end."),
+        Call::new("get", "/v1/registries", || web::get().to(registries::list), "For which registries credentials are kept")
+            .json::<bodies::RegistryList>(200, "Hosts and users; never a password."),
+        Call::new("put", "/v1/registries/{name}", || web::put().to(registries::put), "Sets what a registry is shown")
+            .body(Body::Fields {
+                fields: &[
+                    ("username", "string", "As whom images are fetched."),
+                    ("password", "string", "The password or token; kept encrypted, and never answered."),
+                ],
+                required: &["username", "password"],
+            })
+            .json::<RegistryView>(200, "It is replaced, or was so already.")
+            .json::<RegistryView>(201, "It is kept."),
+        Call::new("delete", "/v1/registries/{name}", || web::delete().to(registries::delete), "Forgets what a registry is shown")
+            .json::<bodies::DeletedRegistry>(200, "Nothing is kept any more."),
         Call::new("get", "/v1/backup", || web::get().to(backup::get), "Everything that the store keeps, at one moment")
             .stream("application/x-ndjson", "What `shef backup` writes."),
         Call::new("get", "/v1/stats", || web::get().to(nodes::stats), "What was done, and sums over the cluster")

@@ -1,0 +1,71 @@
+//! Credentials of registries: in memory alone, and no longer than needed.
+
+use shef_common::{
+    ids::Revision,
+    image::ImageRef,
+    protocol::Push,
+    registry::{Credentials, RegistryHost},
+    spec::Template,
+};
+
+use super::world::{World, assignment, cluster};
+use crate::supervisor::core::Event;
+
+fn order(world: &mut World, set: &[(u32, &str)], remove: &[u32], password: Option<&str>) {
+    world.tickets += 1;
+    let base = (world.revision > 0).then_some(Revision(world.revision));
+    world.revision += 1;
+    let set = set.iter().map(|&(number, image)| {
+        let mut assignment = assignment(number);
+        assignment.template = Template::of(ImageRef::parse(image).unwrap()).into();
+        assignment
+    });
+    let credentials = password.map(|password| Credentials { username: "me".into(), password: password.into() });
+    let push = Push {
+        cluster: cluster(),
+        fence: world.fence.clone(),
+        base,
+        revision: Revision(world.revision),
+        set: set.collect(),
+        remove: remove.iter().map(|&n| assignment(n).replica).collect(),
+        credentials: credentials.map(|known| (RegistryHost::parse("a.b:5000").unwrap(), known)).into_iter().collect(),
+    };
+    world.feed(Event::Pushed { ticket: world.tickets, push });
+    world.settle();
+}
+
+fn shown(world: &World, image: &str) -> Option<String> {
+    world.core.credentials(&ImageRef::parse(image).unwrap()).map(|shown| shown.password.clone())
+}
+
+#[test]
+fn a_registry_is_shown_what_the_latest_push_of_its_images_brought() {
+    let mut world = World::new();
+    order(&mut world, &[(0, "a.b:5000/app:1")], &[], Some("first"));
+    assert_eq!(shown(&world, "a.b:5000/other").as_deref(), Some("first"));
+    assert_eq!(shown(&world, "app:1"), None, "of another registry");
+    order(&mut world, &[(1, "a.b:5000/app:1")], &[], Some("second"));
+    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("second"));
+    order(&mut world, &[(2, "elsewhere")], &[], None);
+    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("second"), "nothing of that registry was pushed");
+    order(&mut world, &[(3, "a.b:5000/app:1")], &[], None);
+    assert_eq!(shown(&world, "a.b:5000/app:1"), None, "the master has none any more");
+}
+
+#[test]
+fn credentials_go_with_the_last_replica_of_their_registry() {
+    let mut world = World::new();
+    order(&mut world, &[(0, "a.b:5000/app:1"), (1, "elsewhere")], &[], Some("word"));
+    order(&mut world, &[], &[0], None);
+    order(&mut world, &[], &[], None);
+    assert_eq!(shown(&world, "a.b:5000/app:1"), None);
+}
+
+#[test]
+fn credentials_are_neither_in_the_ledger_nor_in_what_is_printed() {
+    let mut world = World::new();
+    order(&mut world, &[(0, "a.b:5000/app:1")], &[], Some("unprintable"));
+    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("unprintable"));
+    assert!(!format!("{:?}", world.disk).contains("unprintable"));
+    assert!(!format!("{:?}", world.core).contains("unprintable"));
+}

@@ -1,0 +1,125 @@
+//! Registries that images come from, and what they ask for.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::image::is_registry;
+
+/// A registry as it stands before the first slash of an image reference, in lower
+/// case: `registry.local:5000`; `docker.io` for references that name none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistryHost(String);
+
+/// Why a text is not a registry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a registry must be a host with an optional port, as it stands in image references, such as registry.local:5000 or docker.io, but is {0:?}"
+)]
+pub struct InvalidRegistry(String);
+
+impl RegistryHost {
+    /// The registry of references that name none.
+    pub const DEFAULT: &'static str = "docker.io";
+
+    /// Checks that `text` could stand before the first slash of an image reference.
+    ///
+    /// # Errors
+    /// [`InvalidRegistry`] says what is meant.
+    pub fn parse(text: &str) -> Result<Self, InvalidRegistry> {
+        if text.len() > 255 || !is_registry(text) {
+            return Err(InvalidRegistry(text.chars().take(80).collect()));
+        }
+        Ok(Self::of(text))
+    }
+
+    pub(crate) fn of(domain: &str) -> Self {
+        match domain.to_ascii_lowercase().as_str() {
+            "index.docker.io" => Self(Self::DEFAULT.to_owned()),
+            other => Self(other.to_owned()),
+        }
+    }
+
+    /// As it stands in the API and in the store.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RegistryHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl FromStr for RegistryHost {
+    type Err = InvalidRegistry;
+    fn from_str(text: &str) -> Result<Self, InvalidRegistry> {
+        Self::parse(text)
+    }
+}
+impl Serialize for RegistryHost {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+impl<'de> Deserialize<'de> for RegistryHost {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+impl schemars::JsonSchema for RegistryHost {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RegistryHost".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "A registry, as it stands in image references." })
+    }
+}
+
+/// What a registry is shown to let images be fetched. Never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Who.
+    pub username: String,
+    /// The password, or a token in its place.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::ImageRef;
+
+    #[test]
+    fn an_images_registry_is_what_stands_before_its_first_slash() {
+        let of = |image: &str| ImageRef::parse(image).unwrap().registry().to_string();
+        assert_eq!(of("nginx"), "docker.io");
+        assert_eq!(of("team/app:1"), "docker.io");
+        assert_eq!(of("index.docker.io/team/app:1"), "docker.io");
+        assert_eq!(of("localhost/app"), "localhost");
+        assert_eq!(of("Registry.local:5000/team/app:1"), "registry.local:5000");
+    }
+
+    #[test]
+    fn what_could_not_stand_there_is_no_registry() {
+        for text in ["registry.local:5000", "localhost", "127.0.0.1:5000", "docker.io", "[::1]:5000"] {
+            assert_eq!(RegistryHost::parse(text).unwrap().as_str(), text);
+        }
+        for text in ["", "nginx", "a.b/c", "https://a.b", "a.b:x", "a.b:5000:1", "a b.c", &"a.".repeat(200)] {
+            assert!(RegistryHost::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_never_printed() {
+        let credentials = Credentials { username: "me".into(), password: "word".into() };
+        assert_eq!(format!("{credentials:?}"), "Credentials { .. }");
+    }
+}

@@ -1,0 +1,175 @@
+//! What registries are shown: set by users, kept encrypted, handed to agents alone.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use bollard::query_parameters::ListContainersOptions;
+use serde_json::{Value, json};
+use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
+use shef_integration_tests::{
+    cluster::{Answer, Cluster},
+    lab::{
+        engine::{BUSYBOX, LabEngine},
+        registry::LabRegistry,
+    },
+};
+
+/// In standard base64 its login has both letters that base64 for addresses has not.
+const PASSWORD: &str = "p~~?>ü≥÷ÿ?~>";
+/// `htpasswd -B` of it, and of `lab`.
+const LOGINS: [&str; 2] = [
+    "me:$2y$05$abcdefghijklmnopqrstuuCtBS.JVnTK3/9rJ5SdFI9uJupRUMYAq",
+    "lab:$2y$05$abcdefghijklmnopqrstuup1vlAAUDMpgzvqmIu/m0vJZ3muqfVsK",
+];
+
+/// Every file below `at` with `word` in it.
+fn files_with(word: &str, at: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files_with(word, &entry.path(), found);
+        } else if kind.is_file() {
+            let content = fs::read(entry.path()).unwrap();
+            if content.windows(word.len()).any(|part| part == word.as_bytes()) {
+                found.push(entry.path().display().to_string());
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn credentials_are_kept_over_restarts_and_never_answered() {
+    let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
+    let api = cluster.api.clone();
+    let put = async |host: &str, body: Value| api.call("PUT", &format!("/v1/registries/{host}"), body).await;
+    let set = put("registry.local:5000", json!({"username": "me", "password": "unprintable"})).await;
+    assert_eq!((set.status, &set.body["username"], &set.body["readable"]), (201, &json!("me"), &json!(true)), "{set:?}");
+    let again = put("Registry.Local:5000", json!({"username": "me", "password": "unprintable"})).await;
+    assert_eq!((again.status, &again.body["updated"]), (200, &set.body["updated"]), "{again:?}");
+    assert_eq!(put("docker.io", json!({"username": "hub", "password": "unprintable"})).await.status, 201);
+    let list = api.get("/v1/registries").await;
+    let hosts: Vec<_> = list.body["registries"].as_array().unwrap().iter().map(|one| one["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["docker.io", "registry.local:5000"]);
+    assert!(!list.body.to_string().contains("unprintable"));
+
+    let dir = cluster.stop().await;
+    let mut found = Vec::new();
+    files_with("unprintable", dir.path(), &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    let mode = fs::metadata(dir.path().join("secret.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let cluster = Cluster::start(dir).await;
+    let api = cluster.api.clone();
+    let ready = |answer: &Answer| answer.body["registries"].as_array().is_some_and(|all| all.len() == 2);
+    let list = api.until("/v1/registries", ready).await;
+    assert!(list.body["registries"].as_array().unwrap().iter().all(|one| one["readable"] == true), "{list:?}");
+    let gone = api.call("DELETE", "/v1/registries/docker.io", Value::Null).await;
+    assert_eq!((gone.status, &gone.body), (200, &json!({"deleted": "docker.io"})));
+    assert_eq!(api.call("DELETE", "/v1/registries/docker.io", Value::Null).await.body["code"], "registry_not_found");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_works() {
+    let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
+    let body = json!({"username": "me", "password": "word"});
+    assert_eq!(cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await.status, 201);
+    let dir = cluster.stop().await;
+    let key = dir.path().join("secret.key");
+
+    fs::write(&key, "no key").unwrap();
+    let mut cluster = Cluster::start(dir).await;
+    cluster.add_agent("h0", "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
+    cluster.ready(1).await;
+    let listed = |answer: &Answer| answer.body["registries"].as_array().is_some_and(|all| !all.is_empty());
+    let list = cluster.api.until("/v1/registries", listed).await.body["registries"][0].clone();
+    assert_eq!((&list["username"], &list["readable"]), (&json!("me"), &json!(false)), "{list}");
+    assert!(list["reason"].as_str().unwrap().contains("secret.key must be 32 bytes, but is 6"), "{list}");
+    let refused = cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await;
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("secret_key_unavailable")), "{refused:?}");
+    let made = cluster.api.call("POST", "/v1/services?wait=10s", json!({"name": "web", "image": "a.b:1/app"})).await;
+    assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
+    let dir = cluster.stop().await;
+
+    // A new key: what is kept can be set again.
+    fs::remove_file(&key).unwrap();
+    let cluster = Cluster::start(dir).await;
+    let list = cluster.api.until("/v1/registries", listed).await.body["registries"][0].clone();
+    assert!(list["reason"].as_str().unwrap().contains("encrypted with another key"), "{list}");
+    let set = cluster.api.call("PUT", "/v1/registries/a.b:1", body).await;
+    assert_eq!((set.status, &set.body["readable"]), (200, &json!(true)), "{set:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_is_no_registry_or_no_login_is_refused_with_what_would_be_right_and_without_the_password() {
+    let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
+    let put = async |host: &str, body: Value| {
+        let refused = cluster.api.call("PUT", &format!("/v1/registries/{host}"), body).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        refused.body["detail"].as_str().unwrap().to_owned()
+    };
+    let good = json!({"username": "me", "password": "x"});
+    assert!(put("nginx", good.clone()).await.contains("such as registry.local:5000 or docker.io, but is \"nginx\""));
+    assert_eq!(put("a.b", json!({})).await, "username: is required; password: is required");
+    let number = put("a.b", json!({"username": "a:b", "password": 123_456})).await;
+    assert!(number.starts_with("username: must be of 1 to 255 bytes without a colon"), "{number}");
+    assert!(number.contains("password: must be a string of 1 to 8192 bytes") && !number.contains("123456"), "{number}");
+    assert!(put("a.b", json!({"username": "me", "password": "x".repeat(9_000)})).await.starts_with("password: must be"));
+    assert_eq!(put("a.b", json!({"username": "me", "password": "x", "email": "e"})).await, "email: is not a field of this body");
+    assert_eq!(cluster.api.get("/v1/registries").await.body, json!({"registries": []}));
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
+    let (engine, registry) = (LabEngine::start().await, LabRegistry::start_guarded(&LOGINS).await);
+    engine.import_busybox().await;
+    registry.push(&engine.client(), BUSYBOX, "app:1").await;
+    let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
+    cluster.add_agent("h0", &engine.url(), EngineChoice::Docker).await;
+    cluster.ready(1).await;
+    let api = cluster.api.clone();
+    let image = registry.image("app:1");
+    let host = image.split('/').next().unwrap().to_owned();
+    let command = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"];
+    let spec = json!({"name": "web", "image": image, "replicas": 1, "command": command});
+    assert_eq!(api.call("POST", "/v1/services", spec).await.status, 201);
+    let failed = |answer: &Answer| answer.body["replicas"].to_string().contains("no basic auth credentials");
+    let unauthorized = api.until("/v1/services/web/replicas", failed).await;
+    assert!(!unauthorized.body.to_string().contains(PASSWORD));
+
+    let set = api.call("PUT", &format!("/v1/registries/{host}"), json!({"username": "me", "password": PASSWORD})).await;
+    assert_eq!(set.status, 201, "{set:?}");
+    let running = |answer: &Answer| answer.body["running"] == 1;
+    api.until("/v1/services/web", running).await;
+
+    // Nowhere but in memory.
+    let seen = [api.get("/v1/registries").await, api.get("/v1/services/web").await, api.get("/v1/services/web/replicas").await];
+    assert!(seen.iter().all(|answer| !answer.body.to_string().contains(PASSWORD)), "{seen:?}");
+    let listed = engine.client().list_containers(None::<ListContainersOptions>).await.unwrap();
+    for container in listed {
+        let found = engine.client().inspect_container(&container.id.unwrap(), None).await.unwrap();
+        assert!(!format!("{found:?}").contains(PASSWORD));
+    }
+    let mut found = Vec::new();
+    files_with(PASSWORD, cluster.dir.path(), &mut found);
+    assert_eq!(found, Vec::<String>::new());
+
+    // An agent that starts anew has what it needs again.
+    registry.push(&engine.client(), BUSYBOX, "app:2").await;
+    cluster.agents.remove(0).stop().await;
+    cluster.add_agent("h0", &engine.url(), EngineChoice::Docker).await;
+    cluster.ready(1).await;
+    let update = api.call("PATCH", "/v1/services/web?wait=30s", json!({"image": registry.image("app:2")})).await;
+    assert_eq!((update.status, &update.body["converged"]), (200, &json!(true)), "{update:?}");
+
+    // Once they are deleted, nothing more is fetched.
+    registry.push(&engine.client(), BUSYBOX, "app:3").await;
+    let gone = api.call("DELETE", &format!("/v1/registries/{host}"), Value::Null).await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let update = api.call("PATCH", "/v1/services/web", json!({"image": registry.image("app:3")})).await;
+    assert_eq!(update.status, 200, "{update:?}");
+    api.until("/v1/services/web/replicas", failed).await;
+    cluster.stop().await;
+}

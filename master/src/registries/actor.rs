@@ -1,0 +1,134 @@
+//! The shell: encrypts and decrypts with the key, and carries records to the store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
+use bytes::Bytes;
+use shef_common::{
+    clock::Now,
+    registry::{Credentials, RegistryHost},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    core::{Effect, Event, RecoveredRegistry, RegistriesCore, RegistryRecord, Ticket},
+    key_file::nonce,
+    messages::{CredentialsChanged, RegistryRefused, RegistryRequest, Stored},
+    vault::Vault,
+};
+use crate::{
+    post::{MAILBOX, post},
+    store::{Commit, Key, Write},
+    view::ClusterView,
+};
+
+/// Whom the registries talk to.
+pub struct RegistriesOutlets {
+    /// Makes records durable.
+    pub store: Recipient<Commit>,
+    /// Is told what registries are shown.
+    pub changed: Recipient<CredentialsChanged>,
+    /// What readers see.
+    pub view: Arc<ClusterView>,
+}
+
+/// The registries' credentials.
+pub struct RegistriesActor {
+    core: RegistriesCore,
+    initial: Vec<Effect>,
+    /// Or why there is none.
+    vault: Result<Vault, String>,
+    out: RegistriesOutlets,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Stored, RegistryRefused>>>,
+    tickets: Ticket,
+}
+
+impl RegistriesActor {
+    /// What the store remembers, under the key, or without it.
+    #[must_use]
+    pub fn new(recovered: Vec<RecoveredRegistry>, vault: Result<Vault, String>, out: RegistriesOutlets) -> Self {
+        let (core, initial) = RegistriesCore::recover(recovered, |host, record| open(&vault, host, record));
+        Self { core, initial, vault, out, waiting: BTreeMap::new(), tickets: 0 }
+    }
+
+    fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let effects = self.core.handle(event);
+        self.carry_out(effects, ctx);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish(views) => self.out.view.show_registries(views),
+                Effect::Hand(known) => post(ctx, &self.out.changed, CredentialsChanged(known)),
+                Effect::Answer(ticket, answer) => {
+                    if let Some(caller) = self.waiting.remove(&ticket) {
+                        // The caller may have given up; what it asked for is decided all the same.
+                        let _ = caller.send(answer);
+                    }
+                }
+                Effect::Commit { host, expect, record } => {
+                    // Plain data always serialises; an empty value would be refused on reading.
+                    let value = record.map(|record| Bytes::from(serde_json::to_vec(&record).unwrap_or_default()));
+                    let write = Write { key: Key::Registry(host.clone()), expect, value };
+                    let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(|done, actor, ctx| {
+                        let outcome = match done {
+                            Ok(done) => done.map_err(|error| error.to_string()),
+                            Err(closed) => Err(closed.to_string()),
+                        };
+                        actor.event(Event::Committed(host, outcome), ctx);
+                    });
+                    ctx.spawn(done);
+                }
+            }
+        }
+    }
+
+    fn seal(&self, host: &RegistryHost, credentials: &Credentials) -> Result<RegistryRecord, String> {
+        let vault = self.vault.as_ref().map_err(Clone::clone)?;
+        let sealed = nonce().and_then(|nonce| vault.seal(host, credentials, nonce));
+        let sealed = sealed.ok_or_else(|| "the system gives no random bytes; try again".to_owned())?;
+        Ok(RegistryRecord { username: credentials.username.clone(), sealed, updated: Now::read().wall })
+    }
+}
+
+fn open(vault: &Result<Vault, String>, host: &RegistryHost, record: &RegistryRecord) -> Result<Credentials, Arc<str>> {
+    let opened = match vault {
+        Err(why) => Err(Arc::from(why.as_str())),
+        Ok(vault) => vault.open(host, &record.username, &record.sealed).ok_or_else(|| {
+            Arc::from("it was encrypted with another key; bring back that key's file, or set the credentials again")
+        }),
+    };
+    if let Err(why) = &opened {
+        log::error!(registry:% = host, why:%; "the credentials of a registry cannot be read");
+    }
+    opened
+}
+
+impl Actor for RegistriesActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let initial = std::mem::take(&mut self.initial);
+        self.carry_out(initial, ctx);
+    }
+}
+
+impl Handler<RegistryRequest> for RegistriesActor {
+    type Result = ResponseFuture<Result<Stored, RegistryRefused>>;
+    fn handle(&mut self, RegistryRequest { host, credentials }: RegistryRequest, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.waiting.insert(ticket, answer);
+        let event = match credentials {
+            Some(credentials) => {
+                let record = self.seal(&host, &credentials);
+                Event::Put { ticket, host, credentials, record }
+            }
+            None => Event::Delete { ticket, host },
+        };
+        self.event(event, ctx);
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(RegistryRefused::Store("the master is stopping".into()))) })
+    }
+}

@@ -1,0 +1,200 @@
+//! Which credentials are kept and handed out. Pure: what is encrypted comes with the event.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use shef_common::{
+    clock::WallMs,
+    ids::Version,
+    registry::{Credentials, RegistryHost},
+};
+
+use super::messages::{Known, RegistryRefused, RegistryView, Stored};
+
+/// Of how many registries credentials are kept at most: every host may be handed all of them.
+pub const MAX_REGISTRIES: usize = 100;
+
+/// One registry as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryRecord {
+    /// As whom images are fetched.
+    pub username: String,
+    /// The encrypted password: see [`super::Vault::seal`].
+    pub sealed: String,
+    /// When it was set.
+    pub updated: WallMs,
+}
+
+/// What the store remembers of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredRegistry {
+    /// Which.
+    pub host: RegistryHost,
+    /// The record's version.
+    pub version: Version,
+    /// The record.
+    pub record: RegistryRecord,
+}
+
+/// Names a request that waits.
+pub type Ticket = u64;
+
+/// What can happen.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A user sets credentials; `record` holds them encrypted, or says why they cannot be.
+    Put {
+        /// To be answered.
+        ticket: Ticket,
+        /// Of which registry.
+        host: RegistryHost,
+        /// What it is to be shown.
+        credentials: Credentials,
+        /// The same, encrypted.
+        record: Result<RegistryRecord, String>,
+    },
+    /// A user removes credentials.
+    Delete {
+        /// To be answered.
+        ticket: Ticket,
+        /// Of which registry.
+        host: RegistryHost,
+    },
+    /// What became of the commit of this registry's record.
+    Committed(RegistryHost, Result<(), String>),
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Commit the record; comes back as [`Event::Committed`].
+    Commit {
+        /// Of which registry.
+        host: RegistryHost,
+        /// The version it builds on.
+        expect: Option<Version>,
+        /// The record; `None` deletes it.
+        record: Option<RegistryRecord>,
+    },
+    /// Answer a request.
+    Answer(Ticket, Result<Stored, RegistryRefused>),
+    /// Show this to readers.
+    Publish(Arc<[RegistryView]>),
+    /// Registries are shown this from now on.
+    Hand(Known),
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    version: Version,
+    record: RegistryRecord,
+    /// Decrypted, or why it cannot be.
+    opened: Result<Credentials, Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Change {
+    ticket: Ticket,
+    /// `None`: to be deleted.
+    to: Option<(RegistryRecord, Credentials)>,
+}
+
+/// The state machine of registries' credentials.
+#[derive(Debug, Default)]
+pub struct RegistriesCore {
+    kept: BTreeMap<RegistryHost, Kept>,
+    /// On their way to the store, one of a registry at a time.
+    changes: BTreeMap<RegistryHost, Change>,
+}
+
+impl RegistriesCore {
+    /// What the store remembers, decrypted by `open`, which says why it cannot be.
+    #[must_use]
+    pub fn recover(
+        recovered: Vec<RecoveredRegistry>,
+        open: impl Fn(&RegistryHost, &RegistryRecord) -> Result<Credentials, Arc<str>>,
+    ) -> (Self, Vec<Effect>) {
+        let keep = |RecoveredRegistry { host, version, record }| {
+            let opened = open(&host, &record);
+            (host, Kept { version, record, opened })
+        };
+        let core = Self { kept: recovered.into_iter().map(keep).collect(), changes: BTreeMap::new() };
+        let effects = core.tell();
+        (core, effects)
+    }
+
+    /// Takes one event.
+    #[must_use]
+    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Put { ticket, host, credentials, record } => {
+                let known = self.kept.get(&host);
+                let is_changing = self.changes.contains_key(&host);
+                if let Some(kept) = known.filter(|kept| !is_changing && kept.opened.as_ref() == Ok(&credentials)) {
+                    return vec![Effect::Answer(ticket, Ok(Stored { view: Some(view(&host, kept)), is_new: false }))];
+                }
+                let coming = self.changes.keys().filter(|host| !self.kept.contains_key(*host)).count();
+                if known.is_none() && !is_changing && self.kept.len() + coming >= MAX_REGISTRIES {
+                    return vec![Effect::Answer(ticket, Err(RegistryRefused::TooMany(MAX_REGISTRIES)))];
+                }
+                match record {
+                    Ok(record) => self.change(host, Change { ticket, to: Some((record, credentials)) }),
+                    Err(why) => vec![Effect::Answer(ticket, Err(RegistryRefused::NoKey(why)))],
+                }
+            }
+            Event::Delete { ticket, host } => self.change(host, Change { ticket, to: None }),
+            Event::Committed(host, outcome) => self.committed(&host, outcome),
+        }
+    }
+
+    fn change(&mut self, host: RegistryHost, change: Change) -> Vec<Effect> {
+        let expect = self.kept.get(&host).map(|kept| kept.version);
+        let record = change.to.as_ref().map(|(record, _)| record.clone());
+        let ticket = change.ticket;
+        match self.changes.entry(host.clone()) {
+            Entry::Occupied(_) => vec![Effect::Answer(ticket, Err(RegistryRefused::Busy(host)))],
+            Entry::Vacant(_) if expect.is_none() && record.is_none() => {
+                vec![Effect::Answer(ticket, Err(RegistryRefused::NotFound(host)))]
+            }
+            Entry::Vacant(place) => {
+                place.insert(change);
+                vec![Effect::Commit { host, expect, record }]
+            }
+        }
+    }
+
+    fn committed(&mut self, host: &RegistryHost, outcome: Result<(), String>) -> Vec<Effect> {
+        let Some(Change { ticket, to }) = self.changes.remove(host) else { return Vec::new() };
+        if let Err(why) = outcome {
+            return vec![Effect::Answer(ticket, Err(RegistryRefused::Store(why)))];
+        }
+        let before = self.kept.remove(host);
+        let is_new = before.is_none();
+        let version = before.map_or(Version(1), |kept| kept.version.next());
+        let kept = to.map(|(record, credentials)| Kept { version, record, opened: Ok(credentials) });
+        let view = kept.as_ref().map(|kept| view(host, kept));
+        self.kept.extend(kept.map(|kept| (host.clone(), kept)));
+        // Whoever is answered finds it so.
+        let mut effects = self.tell();
+        effects.push(Effect::Answer(ticket, Ok(Stored { view, is_new })));
+        effects
+    }
+
+    fn tell(&self) -> Vec<Effect> {
+        let known = self.kept.iter().filter_map(|(host, kept)| Some((host.clone(), kept.opened.clone().ok()?))).collect();
+        vec![Effect::Publish(self.kept.iter().map(|(host, kept)| view(host, kept)).collect()), Effect::Hand(Arc::new(known))]
+    }
+}
+
+fn view(host: &RegistryHost, kept: &Kept) -> RegistryView {
+    RegistryView {
+        host: host.clone(),
+        username: kept.record.username.clone(),
+        updated: kept.record.updated,
+        readable: kept.opened.is_ok(),
+        reason: kept.opened.as_ref().err().map(ToString::to_string),
+    }
+}

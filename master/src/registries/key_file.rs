@@ -1,0 +1,98 @@
+//! The key that passwords are encrypted with: 32 random bytes in a file that only its owner reads.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::vault::{KEY_BYTES, NONCE_BYTES, Vault};
+
+/// The key's file.
+#[derive(Debug, Clone)]
+pub struct SecretKey(pub PathBuf);
+
+impl SecretKey {
+    /// Reads the key, or makes one where there is none. To be called off the actors' thread.
+    ///
+    /// # Errors
+    /// Says which file is wrong, how, and what would be right.
+    pub fn open(&self) -> Result<Vault, String> {
+        let path = self.0.display();
+        let bytes = match fs::read(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                log::info!(path:%; "making a key for the credentials of registries");
+                make(&self.0).map_err(|error| format!("the key for credentials cannot be written to {path}: {error}"))?
+            }
+            read => read.map_err(|error| format!("the key for credentials cannot be read from {path}: {error}"))?,
+        };
+        if fs::metadata(&self.0).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+            log::warn!(path:%; "the key for credentials can be read by others; let it have the mode 0600");
+        }
+        Vault::new(&bytes).ok_or_else(|| {
+            let found = bytes.len();
+            format!(
+                "the key for credentials in {path} must be {KEY_BYTES} bytes, but is {found}; bring back the right one, or remove it and set the credentials again"
+            )
+        })
+    }
+}
+
+/// Random bytes for one encryption.
+pub(super) fn nonce() -> Option<[u8; NONCE_BYTES]> {
+    let mut bytes = [0; NONCE_BYTES];
+    SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
+}
+
+/// Appears whole or not at all.
+fn make(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; KEY_BYTES];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    // What a start that was killed left behind.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(directory)?.sync_all()?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::registry::{Credentials, RegistryHost};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = SecretKey(directory.path().join("deeper/secret.key"));
+        let (host, shown) = (RegistryHost::parse("a.b").unwrap(), Credentials { username: "me".into(), password: "word".into() });
+        let sealed = key.open().unwrap().seal(&host, &shown, nonce().unwrap()).unwrap();
+        assert_eq!(key.open().unwrap().open(&host, "me", &sealed), Some(shown));
+        let found = fs::metadata(&key.0).unwrap();
+        assert_eq!((found.len(), found.permissions().mode() & 0o777), (32, 0o600));
+        assert_eq!(fs::read_dir(key.0.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_named_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = SecretKey(directory.path().join("secret.key"));
+        fs::write(&key.0, "short").unwrap();
+        let refused = key.open().unwrap_err();
+        assert!(refused.contains("secret.key must be 32 bytes, but is 5"), "{refused}");
+        assert_eq!(fs::read(&key.0).unwrap(), b"short");
+    }
+}

@@ -1,0 +1,23 @@
+//! What registries are shown: kept encrypted in the store, handed to agents with what needs it.
+//!
+//! One actor. Invariants:
+//!
+//! - A password leaves the master in a push to an agent, and in no other way: not
+//!   in an answer, a log, a record or a backup.
+//! - The key lies in a file beside the store, never in it. Without it what is
+//!   stored cannot be read, is said to be so, and nothing else suffers.
+//! - Nothing is handed to agents, and nobody is answered, before it is durable.
+
+mod actor;
+mod core;
+#[cfg(test)]
+mod core_tests;
+mod key_file;
+mod messages;
+mod vault;
+
+pub use actor::{RegistriesActor, RegistriesOutlets};
+pub use core::{RecoveredRegistry, RegistriesCore, RegistryRecord};
+pub use key_file::SecretKey;
+pub use messages::{CredentialsChanged, Known, RegistryRefused, RegistryRequest, RegistryView, Stored};
+pub use vault::Vault;

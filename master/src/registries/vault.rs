@@ -1,0 +1,106 @@
+//! Encrypting passwords: ChaCha20-Poly1305, under a key that is handed in. Pure.
+
+use std::fmt;
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use shef_common::registry::{Credentials, RegistryHost};
+
+/// How many bytes a key has.
+pub const KEY_BYTES: usize = 32;
+/// How many random bytes each encryption takes. Never twice the same under one key.
+pub const NONCE_BYTES: usize = NONCE_LEN;
+
+/// Encrypts and decrypts under one key.
+pub struct Vault(LessSafeKey);
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Over `key`; `None` for a key of another length than [`KEY_BYTES`].
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        Some(Self(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).ok()?)))
+    }
+
+    /// The password in its encrypted form, as hexadecimal digits: the nonce, then what it
+    /// encrypts. Bound to registry and user: beside others it cannot be decrypted.
+    #[must_use]
+    pub fn seal(&self, host: &RegistryHost, shown: &Credentials, nonce: [u8; NONCE_BYTES]) -> Option<String> {
+        let mut bytes = shown.password.clone().into_bytes();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.0.seal_in_place_append_tag(unique, bound_to(host, &shown.username), &mut bytes).ok()?;
+        Some(hex(&nonce) + &hex(&bytes))
+    }
+
+    /// What [`Vault::seal`] encrypted; `None`: under another key, or it was changed.
+    #[must_use]
+    pub fn open(&self, host: &RegistryHost, username: &str, sealed: &str) -> Option<Credentials> {
+        let bytes = unhex(sealed)?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let password = self.0.open_in_place(nonce, bound_to(host, username), &mut sealed).ok()?;
+        Some(Credentials { username: username.to_owned(), password: String::from_utf8(password.to_vec()).ok()? })
+    }
+}
+
+fn bound_to(host: &RegistryHost, username: &str) -> Aad<Vec<u8>> {
+    // No host has a line break.
+    Aad::from(format!("{host}\n{username}").into_bytes())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).ok().filter(|two| two.len() == 2));
+    digits.map(|two| u8::from_str_radix(two?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn host(text: &str) -> RegistryHost {
+        RegistryHost::parse(text).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sealed_opens_under_its_key_alone_and_beside_its_registry_and_user_alone(
+            password in "\\PC{1,80}", username in "[a-z$@+]{1,9}", key: [u8; 32], nonce: [u8; 12], bit in 0_usize..8, at: prop::sample::Index,
+        ) {
+            let shown = Credentials { username: username.clone(), password };
+            let sealed = Vault::new(&key).unwrap().seal(&host("a.b:1"), &shown, nonce).unwrap();
+            let open = |key: &[u8], at: &str, user: &str, sealed: &str| Vault::new(key).unwrap().open(&host(at), user, sealed);
+            prop_assert_eq!(open(&key, "a.b:1", &username, &sealed), Some(shown.clone()));
+            prop_assert_eq!(open(&key, "a.b:2", &username, &sealed), None);
+            prop_assert_eq!(open(&key, "a.b:1", "another", &sealed), None);
+            let mut other = key;
+            other[at.index(32)] ^= 1 << bit;
+            prop_assert_eq!(open(&other, "a.b:1", &username, &sealed), None);
+            let mut changed = unhex(&sealed).unwrap();
+            let place = at.index(changed.len());
+            changed[place] ^= 1 << bit;
+            prop_assert_eq!(open(&key, "a.b:1", &username, &hex(&changed)), None);
+            prop_assert_eq!(open(&key, "a.b:1", &username, &sealed[..at.index(sealed.len())]), None);
+        }
+    }
+
+    #[test]
+    fn a_key_has_32_bytes() {
+        assert!(Vault::new(&[0; 31]).is_none() && Vault::new(&[0; 33]).is_none() && Vault::new(&[0; 32]).is_some());
+    }
+}
