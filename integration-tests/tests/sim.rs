@@ -106,6 +106,8 @@ mod found {
         a_slot_that_was_given_up_is_not_one_that_was_emptied: rollouts 30,
         /// A replica that had only just been placed counted as one that serves.
         what_was_only_just_placed_does_not_serve: rollouts 373,
+        /// While the slot of a drained host was still to go, an emptied one of a global service was no canary.
+        an_emptied_slot_of_a_global_service_stays_a_canary: placement 298,
         /// An update that stops first stopped what had its volume on a host that was drained.
         nothing_is_stopped_that_cannot_come_back: placement 325,
         /// A host that was down and back for a while when it was cordoned seemed to be called down by that.

@@ -8,6 +8,7 @@ mod preview;
 mod property;
 mod rollout_property;
 mod rollouts;
+mod stop_first;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -25,6 +25,7 @@ mod rebalance;
 mod record;
 mod request;
 mod rollout;
+mod slots;
 mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets};

@@ -12,9 +12,9 @@ use shef_common::{
 use super::{
     diff::{FieldChange, diff},
     knowledge::{Fare, Knowledge},
-    plan::{free_slots, slots},
     record::{ReplicaRecord, ServiceRecord},
     rollout::Phase,
+    slots::{free_slots, slots},
 };
 
 /// What would be done.

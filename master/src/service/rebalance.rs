@@ -9,8 +9,8 @@ use shef_common::{
 use super::{
     homes,
     knowledge::{Fare, Knowledge},
-    plan::slots,
     record::{ReplicaRecord, ServiceRecord},
+    slots::slots,
 };
 
 /// How long nothing is moved after a move that had to be given up.

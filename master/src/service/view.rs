@@ -14,9 +14,9 @@ use shef_common::{
 use super::{
     homes,
     knowledge::{Fare, Knowledge},
-    plan::{free_slots, slots},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
+    slots::{free_slots, slots},
 };
 use crate::{membership::Standing, scheduler::Refusal};
 

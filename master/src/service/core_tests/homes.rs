@@ -161,6 +161,34 @@ fn a_global_service_follows_the_hosts_that_match() {
 }
 
 #[test]
+fn a_canary_of_a_global_service_counts_while_another_host_is_emptied() {
+    let mut model = model(&["a", "a", "a"]);
+    let update = Update { monitor_ms: 0, order: Order::StopFirst, canary: 1, ..Update::default() };
+    model.ask(put(ServiceSpec { update, ..global(Placement::default()) }));
+    model.settle();
+    let image = spec(0, "app:2").template;
+    model.ask(put(ServiceSpec { update, template: image, ..global(Placement::default()) }));
+    let emptied = |model: &Model| model.durable.as_ref().unwrap().1.wanted().count() == 2;
+    for _ in 0..20 {
+        if emptied(&model) {
+            break;
+        }
+        if !model.step() {
+            model.report();
+        }
+    }
+    assert!(emptied(&model), "the canary's slot is empty");
+    let taken = |model: &Model| model.durable.as_ref().unwrap().1.rollout.as_ref().unwrap().turned.clone();
+    let turned = taken(&model);
+    let homes = model.durable.as_ref().unwrap().1.homes.clone();
+    let (_, other) = homes.iter().find(|(slot, _)| !turned.contains(*slot)).unwrap();
+    let other = (0..3).find(|n| node(*n) == *other).unwrap();
+    model.is(other, DRAINED);
+    model.settle();
+    assert_eq!(taken(&model), turned);
+}
+
+#[test]
 fn a_service_that_becomes_global_keeps_what_runs_once_a_host_and_back() {
     let mut model = model(&["a", "a", "a"]);
     model.is(2, HostCondition { intent: Intent::Cordoned, ..READY });

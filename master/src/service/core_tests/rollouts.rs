@@ -1,23 +1,22 @@
 //! Rollouts: turns, trials, failures, and the way back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use shef_common::{
-    ids::{Generation, NodeName, ReplicaId},
+    ids::{Generation, ReplicaId},
     spec::{FailureAction, Order, Port, Protocol, ServiceSpec, Update},
 };
 
 use super::super::{
-    record::{ReplicaRecord, Want},
+    record::ReplicaRecord,
     request::{Expect, Lead, Refused, Request},
     rollout::{RolloutState, RolloutView},
     view::{ServiceState, ServiceView},
 };
 use super::model::{CRASHING, Model, REFUSED, SICK, brief, drained, node, scale, spec, standing};
-use crate::membership::HostFacts;
 
 /// A service of `replicas` of `app:1` that is updated as `update` says, and runs.
-fn running(hosts: usize, replicas: u32, update: Update) -> Model {
+pub(super) fn running(hosts: usize, replicas: u32, update: Update) -> Model {
     let mut model = Model::new(hosts);
     model.ask(Request::Create { spec: with(replicas, "app:1", update), needs_host: false });
     model.settle();
@@ -26,26 +25,26 @@ fn running(hosts: usize, replicas: u32, update: Update) -> Model {
     model
 }
 
-fn with(replicas: u32, image: &str, update: Update) -> ServiceSpec {
+pub(super) fn with(replicas: u32, image: &str, update: Update) -> ServiceSpec {
     ServiceSpec { update, ..spec(replicas, image) }
 }
 
-fn put(replicas: u32, image: &str, update: Update) -> Request {
+pub(super) fn put(replicas: u32, image: &str, update: Update) -> Request {
     Request::Put { spec: with(replicas, image, update), expect: Expect::Any }
 }
 
-fn lead(lead: Lead) -> Request {
+pub(super) fn lead(lead: Lead) -> Request {
     Request::Lead { lead, expect: Expect::Any }
 }
 
 impl Model {
-    fn shown(&self) -> &ServiceView {
+    pub(super) fn shown(&self) -> &ServiceView {
         self.view.as_ref().unwrap()
     }
-    fn rollout(&self) -> &RolloutView {
+    pub(super) fn rollout(&self) -> &RolloutView {
         self.shown().rollout.as_ref().unwrap_or_else(|| panic!("no rollout: {:?}", self.view))
     }
-    fn refused(&mut self, request: Request) -> String {
+    pub(super) fn refused(&mut self, request: Request) -> String {
         let ticket = self.ask(request);
         self.settle();
         match &self.answers[&ticket] {
@@ -53,27 +52,18 @@ impl Model {
             other => panic!("{other:?}"),
         }
     }
-    fn wanted(&self) -> BTreeSet<ReplicaId> {
+    pub(super) fn wanted(&self) -> BTreeSet<ReplicaId> {
         self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.id.clone()).collect()
     }
-    /// The hosts that make something ready.
-    fn made_ready(&self) -> BTreeSet<NodeName> {
-        let records = self.durable.iter().flat_map(|(_, record)| &record.replicas);
-        records.filter(|replica| replica.want == Want::Prepare).map(|replica| replica.node.clone()).collect()
-    }
-    /// How many containers there are, in whatever state.
-    fn holds_in_all(&self) -> usize {
-        self.hosts.values().map(BTreeMap::len).sum()
-    }
     /// How many are of each generation.
-    fn generations(&self) -> Vec<u64> {
+    pub(super) fn generations(&self) -> Vec<u64> {
         let mut all: Vec<u64> =
             self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.generation.0).collect();
         all.sort_unstable();
         all
     }
     /// Time goes on in steps of 500 ms, in which hosts report; `least` is how few run on the way.
-    fn pass(&mut self, steps: usize) -> usize {
+    pub(super) fn pass(&mut self, steps: usize) -> usize {
         let mut least = self.running();
         for _ in 0..steps {
             self.sleep(500);
@@ -89,7 +79,8 @@ impl Model {
     }
 }
 
-const GATED: Update = Update {
+/// Trials of five seconds, two slots at a time.
+pub(super) const GATED: Update = Update {
     order: Order::Auto,
     parallelism: 2,
     surge: None,
@@ -216,36 +207,6 @@ fn slots_that_have_no_host_hold_up_nobody() {
 }
 
 #[test]
-fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_it_may() {
-    let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::StopFirst, ..GATED };
-    let mut model = Model::new(3);
-    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
-    (0..3).for_each(|n| model.describe(n, facts.clone()));
-    let takes = |bytes: u64| {
-        let mut spec = with(3, "app:1", update);
-        std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
-        Request::Put { spec, expect: Expect::Any }
-    };
-    model.ask(takes(900));
-    model.settle();
-    model.ask(takes(1_001));
-    assert_eq!(model.pass(60), 2);
-    assert!(model.rollout().words.contains("lack 1001 bytes of memory"), "{:?}", model.rollout());
-    model.ask(lead(Lead::Abort));
-    assert_eq!(model.pass(20), 2);
-    assert_eq!((model.running(), &model.shown().rollout), (3, &None));
-}
-
-#[test]
-fn a_slot_that_is_given_up_with_an_update_is_not_taken_for_one_that_the_update_has_emptied() {
-    let update = Update { order: Order::StopFirst, parallelism: 1, monitor_ms: 1_000, canary: 1, ..GATED };
-    let mut model = running(3, 4, update);
-    model.ask(put(3, "app:2", update));
-    assert_eq!(model.pass(30), 2, "one at a time");
-    assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 2], RolloutState::Canary));
-}
-
-#[test]
 fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     let update = Update { failure_action: FailureAction::Pause, parallelism: 1, ..GATED };
     let mut model = running(2, 4, update);
@@ -311,37 +272,6 @@ fn while_a_rollout_waits_what_is_lost_comes_back_as_it_was() {
     model.ask(scale(8));
     model.pass(60);
     assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2], "what is added is of the good one");
-}
-
-#[test]
-fn stop_first_takes_down_at_most_as_many_as_its_parallelism() {
-    let update = Update { order: Order::StopFirst, ..GATED };
-    let mut model = running(2, 6, update);
-    model.ask(put(6, "app:2", update));
-    assert_eq!(model.pass(100), 4);
-    assert_eq!((model.generations(), &model.shown().rollout, model.most_wanted), (vec![2; 6], &None, 6));
-}
-
-#[test]
-fn stop_first_that_fails_brings_back_what_it_took() {
-    let update = Update { order: Order::StopFirst, ..GATED };
-    for (image, least) in [(REFUSED, 6), (CRASHING, 4), (SICK, 4)] {
-        let mut model = running(2, 6, update);
-        model.ask(put(6, image, update));
-        assert_eq!(model.pass(200), least, "{image}");
-        assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{image}");
-    }
-}
-
-#[test]
-fn a_published_port_makes_an_update_stop_first() {
-    let mut published = with(2, "app:2", GATED);
-    let template = std::sync::Arc::make_mut(&mut published.template);
-    template.ports.push(Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None });
-    let mut model = running(2, 2, GATED);
-    model.ask(Request::Put { spec: published.clone(), expect: Expect::Any });
-    model.pass(60);
-    assert_eq!((model.generations(), model.most_wanted), (vec![2; 2], 2));
 }
 
 #[test]
@@ -553,29 +483,4 @@ fn who_asks_twice_to_go_back_goes_back_once() {
     assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
     model.pass(60);
     assert_eq!(model.generations(), [2; 3]);
-}
-
-#[test]
-fn what_its_host_cannot_make_stops_no_old_replica_first() {
-    let mut model = running(3, 6, Update { order: Order::StopFirst, ..GATED });
-    let before = model.wanted();
-    model.ask(put(6, REFUSED, Update { order: Order::StopFirst, ..GATED }));
-    assert_eq!(model.pass(60), 6);
-    assert_eq!((model.wanted(), &model.shown().rollout), (before, &None));
-    let why = model.shown().last_rollout.clone().unwrap().rolled_back.unwrap();
-    assert!(why.ends_with("no such image"), "{why}");
-    assert_eq!(model.holds_in_all(), 6, "nothing is left of the attempt");
-}
-
-#[test]
-fn hosts_are_made_ready_before_anything_stops_and_nothing_is_left_of_that() {
-    let update = Update { order: Order::StopFirst, ..GATED };
-    let mut model = running(3, 6, update);
-    model.ask(put(6, "app:2", update));
-    while model.step() {}
-    let ready: BTreeSet<_> = model.made_ready();
-    assert!(!ready.is_empty() && model.running() == 6, "{ready:?}");
-    assert!(model.rollout().words.ends_with("to have the image ready"), "{:?}", model.rollout());
-    assert_eq!(model.pass(100), 4);
-    assert_eq!((model.generations(), model.holds_in_all()), (vec![2; 6], 6));
 }

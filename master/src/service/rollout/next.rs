@@ -12,8 +12,8 @@ use crate::{
     service::{
         homes,
         knowledge::{Fare, Knowledge},
-        plan::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
         record::{ReplicaRecord, ServiceRecord},
+        slots::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
     },
 };
 

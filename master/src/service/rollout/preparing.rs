@@ -12,8 +12,8 @@ use crate::{
     membership::Standing,
     service::{
         knowledge::{Fare, Knowledge},
-        plan::{Slots, serves},
         record::{ReplicaRecord, ServiceRecord, Want},
+        slots::{Slots, serves},
     },
 };
 

@@ -12,8 +12,8 @@ use shef_common::{
 use super::{Phase, Rollout};
 use crate::service::{
     knowledge::{Fare, Knowledge},
-    plan::{Slots, slots},
     record::{ReplicaRecord, ServiceRecord, Want},
+    slots::{Slots, slots},
 };
 
 /// A rollout that is under way.

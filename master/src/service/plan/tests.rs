@@ -1,0 +1,234 @@
+//! The plan of one step, case by case.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    clock::{DurationMs, WallMs},
+    ids::{Generation, ServiceName},
+    image::ImageRef,
+    spec::{Order, RestartCondition, ServiceSpec, Template, Update},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::{
+    super::{
+        knowledge::AWAY_PATIENCE,
+        rollout::{Phase, Rollout, Terms},
+    },
+    *,
+};
+use crate::membership::{HostCondition, Intent};
+
+/// Another generation without a rollout, as records of before rollouts have them.
+fn bare_update(record: &mut ServiceRecord, template: Template) {
+    record.set_template(template.into(), WallMs(0), Terms { good: false, history_limit: 0 });
+    record.rollout = None;
+}
+
+/// One slot with a replica of each of these generations, of which the last is the newest.
+fn record(generations: &[u32]) -> ServiceRecord {
+    let name = ServiceName::parse("web").unwrap();
+    let template = |n: u32| Template::of(ImageRef::parse(&format!("app:{n}")).unwrap());
+    let update = Update { monitor_ms: 0, ..Update::default() };
+    let spec = ServiceSpec { update, ..ServiceSpec::of(name.clone(), 1, template(1)) };
+    let mut record = ServiceRecord::new(spec, WallMs(0));
+    for (n, &generation) in (1..).zip(generations) {
+        while record.generation < Generation(generation.into()) {
+            bare_update(&mut record, template(generation));
+        }
+        record.replicas.push(ReplicaRecord {
+            id: ReplicaId::new(&name, n),
+            slot: Slot(0),
+            generation: record.generation,
+            node: NodeName::parse("h1").unwrap(),
+            want: Want::Run,
+            attempt: 0,
+            moving: false,
+        });
+    }
+    record
+}
+
+fn hears(know: &mut Knowledge, n: u32, state: ReplicaState, health: Health) -> ReplicaId {
+    let id = ReplicaId::new(&ServiceName::parse("web").unwrap(), n);
+    let status = ReplicaStatus { health, ..ReplicaStatus::new(id.clone(), state, WallMs(0)) };
+    know.observed.insert(id.clone(), status);
+    id
+}
+
+#[test]
+fn of_several_earlier_generations_one_that_runs_stays() {
+    let mut record = record(&[1, 2]);
+    bare_update(&mut record, Template::of(ImageRef::parse("app:3").unwrap()));
+    let mut know = Knowledge::default();
+    assert_eq!(plan(&record, &know).retire, [], "after a start of the master either may run");
+    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let second = record.replicas[1].id.clone();
+    assert_eq!(plan(&record, &know).retire, [second]);
+    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &know).retire, [first]);
+}
+
+#[test]
+fn of_several_on_their_way_the_one_that_has_come_farthest_stays() {
+    let record = record(&[1, 1]);
+    let mut know = Knowledge::default();
+    let first = hears(&mut know, 1, ReplicaState::Pulling, Health::Healthy);
+    let second = hears(&mut know, 2, ReplicaState::Running, Health::Unhealthy);
+    assert_eq!(plan(&record, &know).retire, [first], "one that runs, though unwell, is worth more than a pull");
+    hears(&mut know, 1, ReplicaState::Running, Health::Unhealthy);
+    assert_eq!(plan(&record, &know).retire, [second]);
+}
+
+fn condition(standing: Standing) -> HostCondition {
+    HostCondition::of(standing)
+}
+fn h1() -> NodeName {
+    NodeName::parse("h1").unwrap()
+}
+fn placed(plan: &Plan) -> Vec<u32> {
+    plan.place.iter().map(|(place, _)| place.slot.0).collect()
+}
+
+#[test]
+fn only_a_host_that_is_lost_loses_its_replicas() {
+    let record = record(&[1]);
+    let mut know = Knowledge::default();
+    hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let held = HostCondition { held: true, ..condition(Standing::Down) };
+    let stay = [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
+    for kept in stay.map(condition).into_iter().chain([held]) {
+        know.host_changed(&h1(), kept, true);
+        assert_eq!(plan(&record, &know), Plan::default(), "{kept:?}");
+    }
+    know.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(placed(&plan(&record, &know)), [0]);
+}
+
+#[test]
+fn what_failed_on_a_host_that_is_lost_since_is_placed_without_a_delay() {
+    let record = record(&[1]);
+    let mut know = Knowledge::default();
+    let id = hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
+    know.retry_at.insert(id, MonoMs(10_000));
+    assert_eq!(plan(&record, &know).wake_at, Some(MonoMs(10_000)));
+    know.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(plan(&record, &know).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+}
+
+#[test]
+fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
+    let mut record = record(&[1]);
+    let mut template = (*record.spec.template).clone();
+    template.restart.condition = RestartCondition::Never;
+    record.spec.template = template.into();
+    let mut know = Knowledge::default();
+    let id = hears(&mut know, 1, ReplicaState::Complete, Health::Healthy);
+    assert_eq!(know.fare(&record, &record.replicas[0]), Fare::Good);
+    know.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(plan(&record, &know), Plan::default(), "what is done on a lost host is done");
+    know.host_changed(&h1(), condition(Standing::Ready), true);
+
+    hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
+    assert_eq!(placed(&plan(&record, &know)), [0], "what never ran is tried again");
+    know.observed.get_mut(&id).unwrap().exit_code = Some(1);
+    assert_eq!(plan(&record, &know), Plan::default());
+}
+
+#[test]
+fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after_a_while() {
+    let record = record(&[1]);
+    let id = record.replicas[0].id.clone();
+    for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {
+        let mut know = Knowledge::default();
+        know.fresh.insert(id.clone());
+        know.host_changed(&h1(), condition(standing), true);
+        let at = MonoMs(0) + AWAY_PATIENCE;
+        assert_eq!(plan(&record, &know), Plan { wake_at: Some(at), ..Plan::default() }, "{standing:?}");
+        know.it_is(at);
+        assert_eq!(placed(&plan(&record, &know)), [0], "{standing:?}");
+        assert_eq!(plan(&record, &know).retire, [], "it goes when another runs");
+        hears(&mut know, 1, ReplicaState::Starting, Health::Healthy);
+        assert_eq!(plan(&record, &know), Plan::default(), "it has come about after all");
+        // Placed before our own start, it may have run there for long.
+        let mut know = Knowledge::default();
+        know.host_changed(&h1(), condition(standing), true);
+        know.it_is(at + DurationMs(1));
+        assert_eq!(plan(&record, &know), Plan::default());
+    }
+}
+
+#[test]
+fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
+    let record = record(&[1]);
+    let mut know = Knowledge::default();
+    let id = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+    know.host_changed(&h1(), drained, true);
+    assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![]));
+    know.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
+    assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![id]));
+}
+
+#[test]
+fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
+    let record = record(&[1, 1]);
+    let mut record = record;
+    record.replicas[1].node = NodeName::parse("h2").unwrap();
+    let mut know = Knowledge::default();
+    let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+    know.host_changed(&h1(), drained, true);
+    know.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
+    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &know), Plan::default());
+    know.host_changed(&record.replicas[1].node, condition(Standing::Ready), true);
+    assert_eq!(plan(&record, &know).retire, [first]);
+}
+
+#[test]
+fn a_move_that_fails_leaves_the_original_where_it_is() {
+    let mut record = record(&[1, 1]);
+    record.replicas[0].moving = true;
+    let mut know = Knowledge::default();
+    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &know), Plan::default(), "its replacement is on its way");
+    let second = hears(&mut know, 2, ReplicaState::Failed, Health::Healthy);
+    assert_eq!(plan(&record, &know), Plan { stay: vec![first], ..Plan::default() });
+    record.replicas[0].moving = false;
+    assert_eq!(plan(&record, &know).retire, [second]);
+}
+
+#[test]
+fn what_was_only_just_placed_serves_nobody_yet() {
+    let mut record = record(&[1, 2]);
+    record.spec.replicas = 2;
+    record.spec.update = Update { order: Order::StopFirst, parallelism: 1, ..record.spec.update };
+    record.replicas[0].slot = Slot(1);
+    record.rollout = Some(Rollout {
+        from: None,
+        phase: Phase::RollingBack { failed: Generation(3), why: String::new() },
+        started: WallMs(0),
+        turned: BTreeSet::new(),
+        failures: BTreeMap::new(),
+        emptied: BTreeSet::new(),
+        last_failure: None,
+        promoted: false,
+    });
+    let mut know = Knowledge::default();
+    let old = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    know.placed([&record.replicas[1].id].into_iter());
+    assert_eq!(plan(&record, &know), Plan::default(), "one slot at a time");
+    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &know).retire, [old]);
+}
+
+#[test]
+fn a_lost_replacement_does_not_block_its_slot() {
+    let mut record = record(&[1, 2]);
+    record.replicas[1].node = NodeName::parse("h2").unwrap();
+    let mut know = Knowledge::default();
+    hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    know.host_changed(&record.replicas[1].node, condition(Standing::Down), true);
+    assert_eq!(placed(&plan(&record, &know)), [0]);
+}

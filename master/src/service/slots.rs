@@ -1,0 +1,112 @@
+//! A service by its slots: which serve, which are under way, which are to be filled, and how many may be so at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::ids::Slot;
+
+use super::{
+    homes,
+    knowledge::{Fare, Knowledge},
+    record::{ReplicaRecord, ServiceRecord},
+};
+
+/// The wanted replicas of each slot.
+pub type Slots<'a> = BTreeMap<Slot, Vec<(&'a ReplicaRecord, Fare)>>;
+
+/// How the wanted replicas of `record` fare, by slot.
+pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
+    let mut slots = Slots::new();
+    for replica in record.wanted() {
+        slots.entry(replica.slot).or_default().push((replica, know.fare(record, replica)));
+    }
+    slots
+}
+
+/// How many slots may have an original and its replacement at once: a quarter;
+/// while there is a rollout, what it allows.
+pub fn surge(record: &ServiceRecord) -> usize {
+    let (update, wanted) = (&record.spec.update, record.slots_wanted());
+    let most = match &record.rollout {
+        None => wanted.div_ceil(4),
+        Some(_) if record.stops_first() => update.parallelism,
+        Some(_) => update.surge(wanted),
+    };
+    most.max(1) as usize
+}
+
+/// The slots that are under way: those with an original and its replacement, and
+/// those whose turn in a rollout has come and that are not through, or failed and
+/// serve nobody.
+pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
+    let has = |replicas: &[(&ReplicaRecord, Fare)], fares: &[Fare]| replicas.iter().any(|(_, fare)| fares.contains(fare));
+    // A slot whose new replica failed holds its place, so that a bad update stops early.
+    let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, Fare)]| {
+        let is_new = |(r, fare): &(&ReplicaRecord, Fare)| {
+            r.generation == record.target(slot) && matches!(fare, Fare::Good | Fare::Proving | Fare::Coming | Fare::Failed)
+        };
+        has(replicas, &[Fare::Old, Fare::Leaving]) && replicas.iter().any(is_new)
+    };
+    let mut busy: BTreeSet<Slot> =
+        slots.iter().filter(|(slot, replicas)| doubled(**slot, replicas)).map(|(slot, _)| *slot).collect();
+    if let Some(rollout) = record.rollout.as_ref().filter(|_| record.is_gated()) {
+        let unwell = |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[Fare::Good]));
+        let serves_nobody = |slot: &Slot| slots.get(slot).is_some_and(|all| !all.iter().any(|(r, fare)| serves(r, *fare, know)));
+        busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
+        busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
+        busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
+        busy.retain(|slot| !waits_for_room(record, *slot, slots, know));
+    }
+    busy
+}
+
+/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no rollout has emptied
+/// it: others need not wait for it, as they cost it nothing. One that a rollout has emptied may lack room because
+/// the new generation takes more: every further one would fare like it.
+pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
+    let is_emptied = record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
+    let is_lost = slots.get(&slot).is_none_or(|all| all.iter().all(|(_, fare)| *fare == Fare::Lost));
+    let has_no_host = || know.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, know);
+    !is_emptied && is_lost && has_no_host()
+}
+
+/// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to become so
+/// than its parallelism.
+pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
+    if record.rollout.is_none() || !record.stops_first() {
+        return BTreeSet::new();
+    }
+    let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+    let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
+    dark.chain(free_slots(record, slots)).filter(|slot| !waits_for_room(record, *slot, slots, know)).collect()
+}
+
+/// Whether somebody may be served by `replica`, for all that is known.
+pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
+    match fare {
+        Fare::Good | Fare::Proving => true,
+        Fare::Old | Fare::Leaving => !know.heard_of(replica) || know.is_well(replica),
+        // What we have only just placed does not serve yet; what was placed before our own start may.
+        Fare::Coming => !know.heard_of(replica) && !know.fresh.contains(&replica.id),
+        Fare::Failed | Fare::Stranded | Fare::Lost => false,
+    }
+}
+
+/// The slots that are to be filled, as nothing is wanted in them: first those that
+/// a rollout has emptied, then others that it has in hand.
+pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
+    // Whatever is still in slots that have lost their host.
+    if !record.spec.mode.is_replicated() {
+        return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
+    }
+    let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
+    if missing == 0 {
+        return Vec::new();
+    }
+    // What was given up has the number of no slot that a rollout has emptied.
+    let emptied: BTreeSet<Slot> = record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
+    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys())).copied();
+    let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
+    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
+    let all = emptied.iter().chain(&in_hand).copied().chain(others);
+    all.filter(|slot| !slots.contains_key(slot)).take(missing).collect()
+}
