@@ -14,7 +14,7 @@ pub struct Update {
     /// How many slots are under way at once: 1 to 10,000. Start-first without a delay, a slot whose new replica is
     /// healthy and on its trial is no longer counted, but by `surge`.
     pub parallelism: u32,
-    /// How many replicas there may be beyond those wanted, start-first: `parallelism` to 10,000; without it a quarter
+    /// How many replicas there may be beyond those wanted, start-first: `parallelism` to 10,000; without it half
     /// of the replicas, but no fewer than `parallelism`.
     pub surge: Option<u32>,
     /// Between the end of one slot and the start of the next, in milliseconds: 0 to 3,600,000.
@@ -58,7 +58,7 @@ impl Update {
     /// How many replicas beyond the `wanted` ones there may be while a rollout starts new ones first.
     #[must_use]
     pub fn surge(&self, wanted: u32) -> u32 {
-        self.surge.unwrap_or_else(|| wanted.div_ceil(4)).max(self.parallelism)
+        self.surge.unwrap_or_else(|| wanted.div_ceil(2)).max(self.parallelism)
     }
 }
 

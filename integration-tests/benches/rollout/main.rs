@@ -109,7 +109,7 @@ async fn run(rounds: u32) -> Result<(), String> {
     }
     let swarm = swarm(&lan, rounds).await?;
     head(&format!("rolling update of {REPLICAS} replicas on 3 hosts, {PARALLELISM} at a time, start-first, 1 s monitor"));
-    ours.line("shef, as it comes (surge: a quarter, 8)");
+    ours.line("shef, as it comes (surge: half, 15)");
     wide.line("shef, as many on trial as there are (surge: 30)");
     strict.line("shef, no trial beyond the parallelism (surge: 5)");
     floor.line("the engines alone create, start, stop and remove");

@@ -83,7 +83,7 @@ impl Model {
 pub(super) const GATED: Update = Update {
     order: Order::Auto,
     parallelism: 2,
-    surge: None,
+    surge: Some(1), // No more than the parallelism.
     delay_ms: 0,
     monitor_ms: 5_000,
     deadline_ms: 60_000,
@@ -116,6 +116,20 @@ fn a_new_replica_takes_the_slot_only_once_it_was_healthy_for_the_monitors_time()
     assert_eq!((model.generations(), &view.rollout, view.state), (vec![2; 6], &None, ServiceState::Running));
     assert_eq!((view.observed_generation, view.history.len()), (Some(Generation(2)), 1));
     assert_eq!(model.most_wanted, 8);
+}
+
+#[test]
+fn trials_overlap_as_far_as_the_surge_allows() {
+    for (surge, most, at_once) in [(None, 9, 3), (Some(1), 8, 2), (Some(4), 10, 4), (Some(6), 12, 6)] {
+        let update = Update { surge, monitor_ms: 60_000, ..GATED };
+        let mut model = running(2, 6, update);
+        model.ask(put(6, "app:2", update));
+        model.pass(100);
+        let new = model.generations().iter().filter(|generation| **generation == 2).count();
+        assert_eq!((model.most_wanted, new), (most, at_once), "{surge:?}");
+        assert_eq!(model.pass(2_000), 6, "{surge:?}");
+        assert_eq!((model.generations(), model.most_wanted), (vec![2; 6], most), "{surge:?}");
+    }
 }
 
 #[test]
