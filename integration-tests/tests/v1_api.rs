@@ -430,7 +430,8 @@ async fn an_update_that_cannot_start_is_rolled_back_and_says_so() {
 async fn a_plan_says_what_the_change_then_does() {
     let cluster = cluster().await;
     let api = &cluster.api;
-    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}});
+    // One slot after the other: otherwise the host of the next may depend on who is through first.
+    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}, "update": {"surge": 1}});
     let planned = api.call("POST", "/v1/services/web/plan", spec.clone()).await;
     assert_eq!((planned.status, &planned.body["version"], &planned.etag), (200, &Value::Null, &None), "{planned:?}");
     let actions = |body: &Value| -> Vec<String> {

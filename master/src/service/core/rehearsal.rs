@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use shef_common::{
-    clock::{MonoMs, Now},
+    clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ReplicaId},
     status::{ReplicaState, ReplicaStatus},
 };
@@ -25,6 +25,8 @@ use crate::{
 
 /// So many rounds a rollout takes at most: of services with more slots, more are rehearsed at once than are updated.
 const MAX_ROUNDS: u32 = 64;
+/// How long hosts take to do what they are told, about.
+const ACTING: DurationMs = DurationMs(100);
 /// So many events a rehearsal goes through at most, without those that its slots take.
 const MAX_EVENTS: usize = 4_000;
 /// After so many alarms in a row that changed nothing, nothing more is to come.
@@ -134,6 +136,10 @@ impl Stage {
         let goes = |r: &&ReplicaRecord| r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id);
         let gone: Vec<_> = record.replicas.iter().filter(goes).map(|replica| replica.id.clone()).collect();
         let acts = !come.is_empty() || !gone.is_empty();
+        if acts {
+            // What one does after the other ends one after the other too, trials above all.
+            self.now.mono = self.now.mono + ACTING;
+        }
         if !come.is_empty() {
             self.pending.push_back(Event::Observed(come));
         }
