@@ -30,6 +30,12 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     for host in ["h1", "h3"] {
         assert!(before[host].iter().all(|(name, seen)| moved[host].get(name) == Some(seen)), "what ran on {host} was left alone");
     }
+    until("the replacements have passed their trial, and the others are to go", async || {
+        let shown = lan.master.api.get("/v1/services/web").await.body;
+        let there = shown["replica_states"].as_array()?.iter().filter(|replica| replica["node"] == "h2").collect::<Vec<_>>();
+        there.iter().all(|replica| replica["want"] == "remove").then_some(())
+    })
+    .await;
     lan.hosts[1].boot().await;
     lan.master.hosts(3).await;
     let after = lan.settled(&["web"]).await;
