@@ -52,6 +52,17 @@ const DRY_RUN: Param = Param {
 };
 const NOTHING: Body = Body::Fields { fields: &[], required: &[] };
 
+impl Call {
+    /// A write that leads what is under way: what it takes, and what it answers.
+    fn leads(self, body: Body) -> Self {
+        self.query(&[WAIT])
+            .header(IF_MATCH)
+            .body(body)
+            .json::<services::Written<'static>>(200, "It is written.")
+            .json::<services::Written<'static>>(202, "It is written, and has not converged in time.")
+    }
+}
+
 /// The calls to build on.
 pub fn calls() -> Vec<Call> {
     let mut calls = service_calls();
@@ -118,36 +129,24 @@ fn service_calls() -> Vec<Call> {
             || web::post().to(rollouts::lead),
             "Leads a rollout: `pause`, `resume`, `abort`, or `promote` a canary",
         )
-        .query(&[WAIT])
-        .header(IF_MATCH)
-        .body(NOTHING)
-        .json::<services::Written<'static>>(200, "It is written.")
-        .json::<services::Written<'static>>(202, "It is written, and has not converged in time."),
+        .leads(NOTHING),
         Call::new(
             "post",
             "/v1/services/{name}/restart",
             || web::post().to(rollouts::restart),
             "Replaces every replica, with the same spec",
         )
-        .query(&[WAIT])
-        .header(IF_MATCH)
-        .body(NOTHING)
-        .json::<services::Written<'static>>(200, "It is written.")
-        .json::<services::Written<'static>>(202, "It is written, and has not converged in time."),
+        .leads(NOTHING),
         Call::new(
             "post",
             "/v1/services/{name}/rollback",
             || web::post().to(rollouts::rollback),
             "Goes back to a generation that is kept",
         )
-        .query(&[WAIT])
-        .header(IF_MATCH)
-        .body(Body::Fields {
+        .leads(Body::Fields {
             fields: &[("generation", "integer", "Which one; without it, the last good one before.")],
             required: &[],
-        })
-        .json::<services::Written<'static>>(200, "It is written.")
-        .json::<services::Written<'static>>(202, "It is written, and has not converged in time."),
+        }),
         Call::new("get", "/v1/services/{name}/replicas", || web::get().to(services::replicas), "A service's replicas")
             .query(&[LIMIT, AFTER_REPLICA])
             .json::<bodies::ReplicaPage>(200, "A page of replicas."),
