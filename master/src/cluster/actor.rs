@@ -1,46 +1,31 @@
 //! The shell: keeps the addresses of services and runners, and carries messages
 //! between them.
 
+mod admitting;
+mod handlers;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix::{
-    Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture, ResponseFuture, WrapFuture, fut,
-};
-use futures_util::{FutureExt, future::try_join_all};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, fut};
+use futures_util::FutureExt;
 use shef_common::{
     client::HostClient,
     clock::Now,
     ids::{NodeName, ServiceName, Version},
-    protocol::{Registered, Registration, ReportAck},
 };
 
-use super::{
-    admission::{Admission, Event, Step},
-    core::ClusterCore,
-    messages::{AskService, CopyService},
-};
+use super::core::ClusterCore;
 use crate::{
-    membership::{
-        HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, HostsDescribed, Intent, IntervalChanged, Standing,
-    },
+    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, HostsDescribed, Standing},
     post::{MAILBOX, post},
     registries::{CredentialsChanged, Known, RecoveredRegistry},
-    runner::{
-        Erase, FenceChanged, HostErased, HostGone, HostStatuses, NodeRecord, Operate, OperateRefused, Register, RegisterRefused,
-        RunnerActor, RunnerCore, RunnerOutlets, StaleFence, TakeReport,
-    },
+    runner::{FenceChanged, NodeRecord, RunnerActor, RunnerCore, RunnerOutlets},
     scheduler::{LoadChanged, Schedule},
-    service::{
-        Accepted, CopyCore, Gone, Observed, Orders, Refused, Request, Retired, ServiceActor, ServiceCore, ServiceOutlets,
-        ServiceRecord,
-    },
+    service::{Accepted, Orders, Refused, Request, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord},
     stats::Stats,
     store::{Commit, Lead, LeadOutcome},
     view::ClusterView,
 };
-
-/// How long a host that brings replicas waits until they are durable.
-const IMPORT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the cluster needs of the others.
 pub struct ClusterOutlets {
@@ -275,85 +260,6 @@ impl ClusterActor {
             post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
         }
     }
-
-    /// One step of an admission; comes back to itself after each.
-    fn admit(&mut self, mut admission: Admission, event: Event, ctx: &mut Context<Self>) -> Admitted {
-        let Some(step) = admission.step(event, &mut self.core) else {
-            return refuse(RegisterRefused::Later("the admission has no next step".to_owned()));
-        };
-        match step {
-            Step::Refuse(refused) => refuse(refused),
-            Step::Lead { above, cluster } => {
-                let lead = self.out.lead.send(Lead { above, cluster });
-                let then = move |led: Result<Result<LeadOutcome, String>, actix::MailboxError>,
-                                 actor: &mut Self,
-                                 ctx: &mut Context<Self>| {
-                    let led = led.unwrap_or_else(|closed| Err(closed.to_string())).map(|led| actor.led(led, ctx));
-                    actor.admit(admission, Event::Led(led), ctx)
-                };
-                Box::pin(fut::ActorFutureExt::then(lead.into_actor(self), then))
-            }
-            Step::Import(by_service) => {
-                let registration = admission.registration();
-                log::warn!(node:% = registration.node, services = by_service.len(); "taking over what an unknown host holds");
-                let node = registration.node.clone();
-                self.ensure_runner(admission.registration(), ctx);
-                let imports: Vec<_> = by_service
-                    .into_iter()
-                    .map(|(name, holds)| self.ask(name, Request::Import { node: node.clone(), holds }, ctx))
-                    .collect();
-                let all = async move { tokio::time::timeout(IMPORT_LIMIT, try_join_all(imports)).await };
-                let then = move |done: Result<Result<Vec<Accepted>, Refused>, tokio::time::error::Elapsed>,
-                                 actor: &mut Self,
-                                 ctx: &mut Context<Self>| match done {
-                    Ok(Ok(all)) => {
-                        // Each of them counts; the last one is what leads on.
-                        for _ in 1..all.len() {
-                            let _ = admission.step(Event::Imported(Ok(())), &mut actor.core);
-                        }
-                        actor.admit(admission, Event::Imported(Ok(())), ctx)
-                    }
-                    Ok(Err(refused)) => actor.admit(admission, Event::Imported(Err(format!("{refused:?}"))), ctx),
-                    Err(_) => actor.admit(admission, Event::ImportTooLate, ctx),
-                };
-                Box::pin(fut::ActorFutureExt::then(all.into_actor(self), then))
-            }
-            Step::Forward(registration) => {
-                self.ensure_runner(&registration, ctx);
-                self.forward(*registration)
-            }
-        }
-    }
-
-    fn ensure_runner(&mut self, registration: &Registration, ctx: &mut Context<Self>) {
-        if self.runners.contains_key(&registration.node) {
-            return;
-        }
-        let record = NodeRecord {
-            node: registration.node.clone(),
-            uid: registration.uid.clone(),
-            host: registration.host.clone(),
-            joined: Now::read().wall,
-            intent: Intent::Active,
-            forgotten: None,
-        };
-        self.add_runner(record, None, ctx);
-    }
-
-    fn forward(&self, registration: Registration) -> Admitted {
-        let Some(runner) = self.runners.get(&registration.node) else {
-            return refuse(RegisterRefused::Later("the host's runner has ended".to_owned()));
-        };
-        let answer = runner.send(Register(registration));
-        let answer = async move { answer.await.unwrap_or_else(|closed| Err(RegisterRefused::Later(closed.to_string()))) };
-        Box::pin(answer.into_actor(self))
-    }
-}
-
-type Admitted = ResponseActFuture<ClusterActor, Result<Registered, RegisterRefused>>;
-
-fn refuse(refused: RegisterRefused) -> Admitted {
-    Box::pin(fut::ready(Err(refused)))
 }
 
 impl Actor for ClusterActor {
@@ -361,179 +267,5 @@ impl Actor for ClusterActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.recover(ctx);
-    }
-}
-
-impl Handler<AskService> for ClusterActor {
-    type Result = ResponseFuture<Result<Accepted, Refused>>;
-    fn handle(&mut self, AskService { name, request }: AskService, ctx: &mut Self::Context) -> Self::Result {
-        self.ask(name, request, ctx)
-    }
-}
-
-impl Handler<CopyService> for ClusterActor {
-    type Result = ResponseFuture<Result<Box<ServiceCore>, Refused>>;
-    fn handle(&mut self, CopyService { name, or_new }: CopyService, _: &mut Self::Context) -> Self::Result {
-        match self.services.get(&name) {
-            Some(member) => {
-                let copy = member.addr.send(CopyCore);
-                async move { copy.await.unwrap_or_else(|closed| Err(Refused::Store(closed.to_string()))) }.boxed_local()
-            }
-            None if or_new => fut::ready(Ok(Box::new(self.unborn(&name)))).boxed_local(),
-            None => fut::ready(Err(Refused::NotFound)).boxed_local(),
-        }
-    }
-}
-
-impl Handler<Register> for ClusterActor {
-    type Result = Admitted;
-    fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
-        self.admit(Admission::new(Box::new(registration)), Event::Began, ctx)
-    }
-}
-
-impl Handler<TakeReport> for ClusterActor {
-    type Result = ResponseFuture<Option<ReportAck>>;
-    fn handle(&mut self, report: TakeReport, _: &mut Self::Context) -> Self::Result {
-        let fence = self.core.fence().clone();
-        match self.runners.get(&report.0.node) {
-            Some(runner) => {
-                let answer = runner.send(report);
-                async move { answer.await.ok().flatten() }.boxed_local()
-            }
-            None => fut::ready(Some(ReportAck {
-                fence,
-                want_full: false,
-                want_registration: true,
-                report_interval_ms: None,
-                push: None,
-            }))
-            .boxed_local(),
-        }
-    }
-}
-
-impl Handler<Orders> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, orders: Orders, ctx: &mut Self::Context) {
-        match self.runners.get(&orders.node) {
-            Some(runner) => post(ctx, &runner.clone().recipient(), orders),
-            None => {
-                log::warn!(node:% = orders.node; "this host has no runner yet; its orders wait until it registers");
-                self.core.keep_orders(orders.node, orders.set, orders.remove);
-            }
-        }
-    }
-}
-
-impl Handler<HostStatuses> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, HostStatuses(statuses): HostStatuses, ctx: &mut Self::Context) {
-        self.to_services(statuses, |status| status.replica.service(), Observed, ctx);
-    }
-}
-
-impl Handler<HostGone> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, HostGone(replicas): HostGone, ctx: &mut Self::Context) {
-        self.to_services(replicas, |replica| replica.service(), Gone, ctx);
-    }
-}
-
-impl Handler<HostChanged> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, change: HostChanged, ctx: &mut Self::Context) {
-        self.tell_host_changed(&change, ctx);
-    }
-}
-
-impl Handler<HostKnown> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, known: HostKnown, ctx: &mut Self::Context) {
-        if self.core.describes(&known) {
-            post(ctx, &self.out.described, known);
-            for member in self.services.values() {
-                post(ctx, &member.addr.clone().recipient(), HostsDescribed(self.core.described().clone()));
-            }
-        }
-    }
-}
-
-impl Handler<HostForgotten> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
-        if let Some(uid) = self.core.uid(&node).cloned() {
-            let surplus = self.core.host_forgotten(node.clone(), uid);
-            self.tell_forgotten(&node, ctx);
-            if let Some(runner) = surplus.and_then(|node| self.runners.get(&node)) {
-                post(ctx, &runner.clone().recipient(), Erase);
-            }
-        }
-    }
-}
-
-impl Handler<HostErased> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, HostErased(node): HostErased, _: &mut Self::Context) {
-        self.core.remembered(&node);
-        self.runners.remove(&node);
-    }
-}
-
-impl Handler<Operate> for ClusterActor {
-    type Result = ResponseFuture<Result<(), OperateRefused>>;
-    fn handle(&mut self, operate: Operate, _: &mut Self::Context) -> Self::Result {
-        let Some(runner) = self.runners.get(&operate.node) else {
-            return fut::ready(Err(OperateRefused::NotFound)).boxed_local();
-        };
-        let answer = runner.send(operate);
-        async move { answer.await.unwrap_or_else(|closed| Err(OperateRefused::Store(closed.to_string()))) }.boxed_local()
-    }
-}
-
-impl Handler<CredentialsChanged> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, changed: CredentialsChanged, ctx: &mut Self::Context) {
-        for runner in self.runners.values() {
-            post(ctx, &runner.clone().recipient(), changed.clone());
-        }
-        self.credentials = changed.0;
-    }
-}
-
-impl Handler<IntervalChanged> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, changed: IntervalChanged, ctx: &mut Self::Context) {
-        self.core.interval_changed(changed.0);
-        for runner in self.runners.values() {
-            post(ctx, &runner.clone().recipient(), changed);
-        }
-    }
-}
-
-impl Handler<StaleFence> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, StaleFence(theirs): StaleFence, ctx: &mut Self::Context) {
-        if self.core.fence().admits_over(&theirs) {
-            return;
-        }
-        let lead = self.out.lead.send(Lead { above: theirs.epoch, cluster: self.core.cluster().clone() });
-        let led = fut::ActorFutureExt::map(lead.into_actor(self), |led, actor: &mut Self, ctx| match led {
-            Ok(Ok(led)) => actor.led(led, ctx),
-            Ok(Err(why)) => log::error!(why; "the leadership could not be taken anew"),
-            Err(_) => {}
-        });
-        ctx.spawn(led);
-    }
-}
-
-impl Handler<Retired> for ClusterActor {
-    type Result = ();
-    fn handle(&mut self, retired: Retired, _: &mut Self::Context) {
-        // A request that is on its way to the service keeps it alive.
-        if self.services.get(&retired.name).is_some_and(|member| member.asked == retired.seen) {
-            self.services.remove(&retired.name);
-            self.core.services_are(self.services.len());
-        }
     }
 }

@@ -1,6 +1,12 @@
 //! The state machine of one service. It plans, has the plan committed, and only
 //! then tells users and hosts.
 
+mod committing;
+mod drafting;
+mod hearing;
+mod placing;
+mod rehearsal;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shef_common::{
@@ -8,27 +14,24 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
     image::ImageDigest,
-    status::{Owner, ReplicaState, ReplicaStatus},
 };
 
+use self::committing::orders;
 use super::{
     events::{Effect, Event, Tally, Ticket},
     homes,
     knowledge::{Fare, Knowledge},
     plan::{Plan, plan},
     rebalance::{self, Pace},
-    record::{Changes, ReplicaRecord, ServiceRecord, Want, changes},
-    request::{Accepted, Applied, Refused, Request},
-    rollout::{self, Terms},
+    record::{ReplicaRecord, ServiceRecord, changes},
+    request::{Accepted, Refused, Request},
+    rollout,
     view::view,
 };
 use crate::{
     membership::{HostCondition, Hosts},
     scheduler::{LoadChange, Question, Refusal},
 };
-
-mod placing;
-mod rehearsal;
 
 /// The most requests that wait for one service.
 const MAX_WAITING: usize = 64;
@@ -214,32 +217,6 @@ impl ServiceCore {
         effects
     }
 
-    fn holds_on(&self, node: &NodeName) -> bool {
-        let has = |record: &ServiceRecord| {
-            record.replicas.iter().any(|replica| replica.node == *node) || record.homes.values().any(|home| home == node)
-        };
-        self.record.as_ref().is_some_and(has)
-    }
-
-    fn is_global(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| !record.spec.mode.is_replicated())
-    }
-
-    /// Whether the change of a host that holds nothing of this service can
-    /// change anything here. With a thousand hosts and services, mostly it cannot.
-    fn is_concerned_by(&mut self, takes_replicas: bool, now: Now) -> bool {
-        if !takes_replicas {
-            if self.no_host.is_some() {
-                self.ask_again_at.get_or_insert(now.mono + REFUSAL_STANDS);
-            }
-            return false;
-        }
-        self.host_came = true;
-        let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
-        self.pace.due |= rebalances;
-        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances || self.is_global()
-    }
-
     fn request(&mut self, ticket: Ticket, request: Request, effects: &mut Vec<Effect>) {
         if self.waiting.len() >= MAX_WAITING {
             effects.push(Effect::Reply(ticket, Err(Refused::Busy)));
@@ -332,73 +309,6 @@ impl ServiceCore {
         self.schedule(draft, question, effects);
     }
 
-    /// The durable record with what users asked for and hosts confirmed applied.
-    fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
-        let mut draft = Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
-        let next_version = self.version.map_or(Version(1), Version::next);
-        let mut version = self.version.unwrap_or_default();
-        while let Some((_, request)) = self.waiting.front() {
-            let alone = matches!(request, Request::Create { needs_host: true, .. });
-            // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
-            let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
-            if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
-                break;
-            }
-            let Some((ticket, request)) = self.waiting.pop_front() else { break };
-            let was_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
-            let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
-            match request.apply(&mut draft.record, version, now.wall, terms) {
-                Err(refused) => effects.push(Effect::Reply(ticket, Err(refused))),
-                Ok(applied) => {
-                    if applied != Applied::Unchanged {
-                        version = next_version;
-                        draft.needs_host = alone.then_some((ticket, request));
-                    }
-                    let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
-                    draft.tally.services_created += u64::from(is_live && !was_live);
-                    draft.tally.services_deleted += u64::from(was_live && !is_live);
-                    let generation = draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
-                    draft.answers.push((ticket, Accepted { generation, version, created: applied == Applied::Created }));
-                }
-            }
-        }
-        if let Some(record) = &mut draft.record {
-            let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
-            // One that was never seen running is no container that was deleted.
-            let deleted = |replica: &&ReplicaRecord| {
-                replica.want == Want::Remove && gone(replica) && !self.know.fresh.contains(&replica.id)
-            };
-            draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
-            // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
-            let released = record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
-            let released: Vec<_> = released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
-            if !released.is_empty() {
-                effects.push(Effect::Load(released));
-            }
-            for (generation, digest) in &self.resolved {
-                if record.lacks_digest(*generation) {
-                    record.digests.insert(*generation, digest.clone());
-                }
-            }
-            record.drop_confirmed(gone);
-            record.forget_hosts(|node| draft.forgets.contains(node));
-        }
-        draft
-    }
-
-    /// Whether the generation that is wanted is worth going back to: it runs
-    /// somewhere, or may, for all that is known.
-    fn is_good(&self) -> bool {
-        let Some(record) = &self.record else { return false };
-        let may_run = |replica: &ReplicaRecord| match self.know.fare(record, replica) {
-            Fare::Good | Fare::Proving | Fare::Lost => true,
-            Fare::Leaving => self.know.runs(replica),
-            Fare::Coming => !self.know.heard_of(replica) && !self.know.fresh.contains(&replica.id),
-            Fare::Failed | Fare::Old | Fare::Stranded => false,
-        };
-        record.wanted().any(|replica| replica.generation == record.generation && may_run(replica))
-    }
-
     /// Notes which slots of a rollout are through, for the delay before the next.
     fn note_turns(&mut self) {
         let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else { return };
@@ -417,86 +327,6 @@ impl ServiceCore {
         plan
     }
 
-    fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
-        if draft.record == self.record {
-            self.forgotten.retain(|node| !draft.forgets.contains(node));
-            self.keep_resolved();
-            effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
-            return;
-        }
-        // Nothing to run, nothing to confirm: the tombstone goes too.
-        let record = draft.record.as_ref().filter(|record| !(record.deleted && record.replicas.is_empty()));
-        effects.push(Effect::Commit { expect: self.version, record: record.cloned().map(Box::new) });
-        self.step = Step::Committing(draft);
-    }
-
-    fn committed(&mut self, effects: &mut Vec<Effect>) {
-        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
-        let record = draft.record.filter(|record| !(record.deleted && record.replicas.is_empty()));
-        let mut changes = changes(self.record.as_ref(), record.as_ref());
-        self.forgotten.retain(|node| !draft.forgets.contains(node));
-        // The scheduler has forgotten them too, and nobody is to tell them of before.
-        changes.load.retain(|change| !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node()));
-        changes.orders.retain(|node, _| !self.forgotten.contains(node));
-        self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
-        self.record = record;
-        let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
-        self.know.retain(|id| known.contains(id));
-        self.confirmed_gone.retain(|id| known.contains(id));
-        self.keep_resolved();
-        self.know.placed(changes.placed.iter());
-        if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
-            self.know.retry_slot_at.clear();
-        }
-        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
-        effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
-        if draft.tally != Tally::default() {
-            effects.push(Effect::Count(draft.tally));
-        }
-        orders(changes, effects);
-    }
-
-    /// Drops what the record says by now, or has no use for.
-    fn keep_resolved(&mut self) {
-        let record = self.record.as_ref();
-        self.resolved.retain(|generation, _| record.is_some_and(|record| record.lacks_digest(*generation)));
-    }
-
-    fn commit_failed(&mut self, refused: &Refused, now: Now, effects: &mut Vec<Effect>) {
-        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
-        effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
-        if !draft.reserved.is_empty() {
-            effects.push(Effect::Load(draft.reserved));
-        }
-        self.store_retry_at = Some(now.mono + STORE_RETRY);
-        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
-    }
-
-    fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
-        let Some(record) = &self.record else { return };
-        let monitor = DurationMs(record.spec.update.monitor_ms.into());
-        let mut tally = Tally::default();
-        for status in statuses {
-            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
-            if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
-                tally.containers_created += 1;
-            }
-            let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
-            if down && replica.want == Want::Run {
-                let at = now.mono + Backoff::REPLICA.after(replica.attempt + 1);
-                self.know.retry_at.entry(replica.id.clone()).or_insert(at);
-            }
-            if let Some(digest) = status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation)) {
-                self.resolved.entry(replica.generation).or_insert(digest);
-            }
-            debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
-            self.know.observe(status, monitor);
-        }
-        if tally != Tally::default() {
-            effects.push(Effect::Count(tally));
-        }
-    }
-
     /// Shows the durable record as it fares now, before anybody is answered.
     fn publish(&self, effects: &mut Vec<Effect>) {
         let shown = self.record.as_ref().zip(self.version);
@@ -511,13 +341,4 @@ impl ServiceCore {
 
 fn rollout_failures(record: &ServiceRecord, slot: Slot) -> u32 {
     record.rollout.as_ref().and_then(|rollout| rollout.failures.get(&slot)).copied().unwrap_or(1)
-}
-
-fn orders(changes: Changes, effects: &mut Vec<Effect>) {
-    if !changes.load.is_empty() {
-        effects.push(Effect::Load(changes.load));
-    }
-    for (node, (set, remove)) in changes.orders {
-        effects.push(Effect::Order { node, set, remove });
-    }
 }

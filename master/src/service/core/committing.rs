@@ -1,0 +1,82 @@
+//! From a draft to what is durable, and what then is told to whom.
+
+use std::collections::BTreeSet;
+
+use shef_common::{
+    clock::Now,
+    ids::{ReplicaId, Version},
+};
+
+use super::{Draft, STORE_RETRY, ServiceCore, Step};
+use crate::service::{
+    events::{Effect, Tally},
+    rebalance,
+    record::{Changes, changes},
+    request::Refused,
+};
+
+impl ServiceCore {
+    pub(super) fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
+        if draft.record == self.record {
+            self.forgotten.retain(|node| !draft.forgets.contains(node));
+            self.keep_resolved();
+            effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+            return;
+        }
+        // Nothing to run, nothing to confirm: the tombstone goes too.
+        let record = draft.record.as_ref().filter(|record| !(record.deleted && record.replicas.is_empty()));
+        effects.push(Effect::Commit { expect: self.version, record: record.cloned().map(Box::new) });
+        self.step = Step::Committing(draft);
+    }
+
+    pub(super) fn committed(&mut self, effects: &mut Vec<Effect>) {
+        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
+        let record = draft.record.filter(|record| !(record.deleted && record.replicas.is_empty()));
+        let mut changes = changes(self.record.as_ref(), record.as_ref());
+        self.forgotten.retain(|node| !draft.forgets.contains(node));
+        // The scheduler has forgotten them too, and nobody is to tell them of before.
+        changes.load.retain(|change| !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node()));
+        changes.orders.retain(|node, _| !self.forgotten.contains(node));
+        self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
+        self.record = record;
+        let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
+        self.know.retain(|id| known.contains(id));
+        self.confirmed_gone.retain(|id| known.contains(id));
+        self.keep_resolved();
+        self.know.placed(changes.placed.iter());
+        if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
+            self.know.retry_slot_at.clear();
+        }
+        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+        if draft.tally != Tally::default() {
+            effects.push(Effect::Count(draft.tally));
+        }
+        orders(changes, effects);
+    }
+
+    /// Drops what the record says by now, or has no use for.
+    fn keep_resolved(&mut self) {
+        let record = self.record.as_ref();
+        self.resolved.retain(|generation, _| record.is_some_and(|record| record.lacks_digest(*generation)));
+    }
+
+    pub(super) fn commit_failed(&mut self, refused: &Refused, now: Now, effects: &mut Vec<Effect>) {
+        let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
+        effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
+        if !draft.reserved.is_empty() {
+            effects.push(Effect::Load(draft.reserved));
+        }
+        self.store_retry_at = Some(now.mono + STORE_RETRY);
+        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+    }
+}
+
+pub(super) fn orders(changes: Changes, effects: &mut Vec<Effect>) {
+    if !changes.load.is_empty() {
+        effects.push(Effect::Load(changes.load));
+    }
+    for (node, (set, remove)) in changes.orders {
+        effects.push(Effect::Order { node, set, remove });
+    }
+}

@@ -1,0 +1,84 @@
+//! A record in the making: what users asked for and hosts confirmed, applied to what is durable.
+
+use shef_common::{clock::Now, ids::Version};
+
+use super::{Draft, ServiceCore};
+use crate::{
+    scheduler::LoadChange,
+    service::{
+        events::Effect,
+        knowledge::Fare,
+        record::{ReplicaRecord, Want},
+        request::{Accepted, Applied, Request},
+        rollout::Terms,
+    },
+};
+
+impl ServiceCore {
+    /// The durable record with what users asked for and hosts confirmed applied.
+    pub(super) fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
+        let mut draft = Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
+        let next_version = self.version.map_or(Version(1), Version::next);
+        let mut version = self.version.unwrap_or_default();
+        while let Some((_, request)) = self.waiting.front() {
+            let alone = matches!(request, Request::Create { needs_host: true, .. });
+            // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
+            let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
+            if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
+                break;
+            }
+            let Some((ticket, request)) = self.waiting.pop_front() else { break };
+            let was_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
+            let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
+            match request.apply(&mut draft.record, version, now.wall, terms) {
+                Err(refused) => effects.push(Effect::Reply(ticket, Err(refused))),
+                Ok(applied) => {
+                    if applied != Applied::Unchanged {
+                        version = next_version;
+                        draft.needs_host = alone.then_some((ticket, request));
+                    }
+                    let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
+                    draft.tally.services_created += u64::from(is_live && !was_live);
+                    draft.tally.services_deleted += u64::from(was_live && !is_live);
+                    let generation = draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
+                    draft.answers.push((ticket, Accepted { generation, version, created: applied == Applied::Created }));
+                }
+            }
+        }
+        if let Some(record) = &mut draft.record {
+            let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
+            // One that was never seen running is no container that was deleted.
+            let deleted = |replica: &&ReplicaRecord| {
+                replica.want == Want::Remove && gone(replica) && !self.know.fresh.contains(&replica.id)
+            };
+            draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
+            // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
+            let released = record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
+            let released: Vec<_> = released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
+            if !released.is_empty() {
+                effects.push(Effect::Load(released));
+            }
+            for (generation, digest) in &self.resolved {
+                if record.lacks_digest(*generation) {
+                    record.digests.insert(*generation, digest.clone());
+                }
+            }
+            record.drop_confirmed(gone);
+            record.forget_hosts(|node| draft.forgets.contains(node));
+        }
+        draft
+    }
+
+    /// Whether the generation that is wanted is worth going back to: it runs
+    /// somewhere, or may, for all that is known.
+    pub(super) fn is_good(&self) -> bool {
+        let Some(record) = &self.record else { return false };
+        let may_run = |replica: &ReplicaRecord| match self.know.fare(record, replica) {
+            Fare::Good | Fare::Proving | Fare::Lost => true,
+            Fare::Leaving => self.know.runs(replica),
+            Fare::Coming => !self.know.heard_of(replica) && !self.know.fresh.contains(&replica.id),
+            Fare::Failed | Fare::Old | Fare::Stranded => false,
+        };
+        record.wanted().any(|replica| replica.generation == record.generation && may_run(replica))
+    }
+}

@@ -1,0 +1,68 @@
+//! What is heard of replicas and hosts.
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, Now},
+    ids::NodeName,
+    status::{Owner, ReplicaState, ReplicaStatus},
+};
+
+use super::{REFUSAL_STANDS, ServiceCore};
+use crate::service::{
+    events::{Effect, Tally},
+    rebalance,
+    record::{ServiceRecord, Want},
+};
+
+impl ServiceCore {
+    pub(super) fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
+        let Some(record) = &self.record else { return };
+        let monitor = DurationMs(record.spec.update.monitor_ms.into());
+        let mut tally = Tally::default();
+        for status in statuses {
+            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
+            if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
+                tally.containers_created += 1;
+            }
+            let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
+            if down && replica.want == Want::Run {
+                let at = now.mono + Backoff::REPLICA.after(replica.attempt + 1);
+                self.know.retry_at.entry(replica.id.clone()).or_insert(at);
+            }
+            if let Some(digest) = status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation)) {
+                self.resolved.entry(replica.generation).or_insert(digest);
+            }
+            debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
+            self.know.observe(status, monitor);
+        }
+        if tally != Tally::default() {
+            effects.push(Effect::Count(tally));
+        }
+    }
+
+    pub(super) fn holds_on(&self, node: &NodeName) -> bool {
+        let has = |record: &ServiceRecord| {
+            record.replicas.iter().any(|replica| replica.node == *node) || record.homes.values().any(|home| home == node)
+        };
+        self.record.as_ref().is_some_and(has)
+    }
+
+    pub(super) fn is_global(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| !record.spec.mode.is_replicated())
+    }
+
+    /// Whether the change of a host that holds nothing of this service can
+    /// change anything here. With a thousand hosts and services, mostly it cannot.
+    pub(super) fn is_concerned_by(&mut self, takes_replicas: bool, now: Now) -> bool {
+        if !takes_replicas {
+            if self.no_host.is_some() {
+                self.ask_again_at.get_or_insert(now.mono + REFUSAL_STANDS);
+            }
+            return false;
+        }
+        self.host_came = true;
+        let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        self.pace.due |= rebalances;
+        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances || self.is_global()
+    }
+}
