@@ -1,9 +1,10 @@
 //! What must hold after every step. Each rule is a sentence in `docs/simulator.md`.
 
+mod agents;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
     backoff::Backoff,
     clock::WallMs,
@@ -12,12 +13,13 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 use shef_master::{
-    service::{ReplicaRecord, Request, ServiceRecord, ServiceState, ServiceView, Want},
+    service::{Request, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, Led, StoreError, Write, WriteOutcome},
 };
 
+pub use self::agents::PushHead;
 use super::{
-    engine::{CRASHING_IMAGE, is_up},
+    engine::is_up,
     master::Master,
     rollouts::is_as_asked,
     world::World,
@@ -386,119 +388,8 @@ impl World {
         }
         Ok(())
     }
-
-    // --- the agents -------------------------------------------------------
-
-    /// A ledger is about to be on disk: its fence and revision never go back.
-    pub fn rules_ledger(&mut self, host: usize, ledger: &Ledger) {
-        let (last, _) = self.rules.accepted.entry(host).or_default().clone();
-        let goes_back = match (&last, &ledger.accepted) {
-            (Some(last), Some(next)) => {
-                !next.fence.admits_over(&last.fence) || next.fence == last.fence && next.revision < last.revision
-            }
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if goes_back {
-            let node = &self.hosts[host].node;
-            return self.violated(format!("the ledger of {node} goes back from {last:?} to {:?}", ledger.accepted));
-        }
-        if last != ledger.accepted {
-            self.rules.accepted.insert(host, (ledger.accepted.clone(), last));
-        }
-    }
-
-    /// An agent says yes to a push: it was admitted, and a change builds on what was there.
-    pub fn rules_accepts(&mut self, host: usize, push: &PushHead) {
-        let node = self.hosts[host].node.clone();
-        let (now, before) = self.rules.accepted.entry(host).or_default().clone();
-        let key = (host, push.fence.leader.to_string(), push.fence.epoch.0, push.revision);
-        let again = self.rules.applied.contains(&key);
-        let Some(now) = now else { return self.violated(format!("{node} accepts a push without writing it down")) };
-        if !push.fence.admits_over(&now.fence) {
-            return self.violated(format!("{node} follows epoch {} after {}", push.fence.epoch, now.fence.epoch));
-        }
-        if let Some(base) = push.base.filter(|_| !again && now.revision == push.revision) {
-            let builds = before.is_some_and(|before| before.fence == push.fence && before.revision == base);
-            if !builds {
-                return self.violated(format!("{node} applies change {} to something else than its base {base}", push.revision));
-            }
-        }
-        self.rules.applied.insert(key);
-    }
-
-    /// An agent registers with what it has accepted: never less than it has on disk, or had just before.
-    pub fn rules_tells(&mut self, host: usize, told: Option<&Accepted>) {
-        let (now, before) = self.rules.accepted.entry(host).or_default().clone();
-        if told != now.as_ref() && told != before.as_ref() {
-            let node = &self.hosts[host].node;
-            self.violated(format!("{node} says it has accepted {told:?}, but it has {now:?}"));
-        }
-    }
-
-    /// A container runs. While nothing fails, a service never has more of them
-    /// than it wants and an update may add.
-    pub fn rules_runs(&mut self, container: &Container) {
-        let Ok(id) = ReplicaId::parse(&container.name) else { return };
-        let name = id.service().to_owned();
-        if self.rules.only_made.contains(&id) {
-            return self.violated(format!("{id} runs, and was only to be made ready"));
-        }
-        self.rules.ran.insert(id);
-        self.now_serves(&name);
-        if !self.profile.is_calm() {
-            return;
-        }
-        let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
-        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
-        // What crashes is replaced at once, and takes nobody's place while it happens to be up.
-        let crashes = |r: &&ReplicaRecord| record.assignment(r).template.image.pinned().contains(CRASHING_IMAGE);
-        let running = record.wanted().filter(|replica| !crashes(replica) && up(&replica.id)).count();
-        let replicas = record.spec.replicas;
-        // An update that was under way when the service was scaled down ends with the surge it began with.
-        let log = self.rules.log.get(name.as_str()).into_iter().flatten();
-        let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
-        let asked = self.user.updates_of.get(name.as_str()).into_iter().flatten();
-        let surge = asked.map(|update| update.surge(ever)).max().unwrap_or(1);
-        let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
-        if running > most {
-            self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
-        }
-    }
-
-    /// An agent touches a container: it is ours.
-    pub fn rules_ours(&mut self, host: usize, container: &Container) {
-        let ours = self.hosts[host].ledger.cluster.as_ref().is_some_and(|cluster| container.assignment(cluster).is_some());
-        if !ours {
-            let (node, name) = (&self.hosts[host].node, &container.name);
-            self.violated(format!("{node} touches {name}, which is not ours"));
-        }
-    }
-
-    /// An agent removes a container: it is ours, and a durable record wanted it gone.
-    pub fn rules_removal(&mut self, host: usize, container: &Container) {
-        self.rules_ours(host, container);
-        let node = self.hosts[host].node.clone();
-        let name = &container.name;
-        let unwanted = ReplicaId::parse(name).is_ok_and(|id| self.rules.unwanted.contains(&id));
-        let left_behind = || ReplicaId::parse(name).is_ok_and(|id| self.is_left_behind(&node, &id));
-        if !unwanted && !self.rules.tail_lost && !left_behind() {
-            self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
-        }
-    }
 }
 
 const fn has_failed(state: ReplicaState) -> bool {
     matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped)
-}
-
-/// What identifies a push.
-#[derive(Debug, Clone)]
-pub struct PushHead {
-    /// Under which fence.
-    pub fence: Fence,
-    /// On what it builds.
-    pub base: Option<Revision>,
-    /// What it leads to.
-    pub revision: Revision,
 }

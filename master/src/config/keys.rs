@@ -1,0 +1,186 @@
+//! The keys, each with its bounds, its default and what is said of it.
+
+use shef_common::{
+    config::{Key, Kind},
+    logging,
+    spec::MAX_HISTORY,
+};
+
+const fn milliseconds(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max, unit: "ms" }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "host_ip",
+        kind: Kind::Ipv4,
+        default: "",
+        env: &["SHEF_HOST_IP", "HOST_IP"],
+        doc: "The IPv4 address by which other hosts reach this one. `shef master` does not start without it.",
+    },
+    Key {
+        name: "listen",
+        kind: Kind::Listen,
+        default: ":8044",
+        env: &[],
+        doc: "Where the API listens; without an address, on host_ip. The variable PORT changes the port alone.",
+    },
+    Key {
+        name: "data_dir",
+        kind: Kind::Path,
+        default: "/var/lib/shef/master",
+        env: &[],
+        doc: "Where the embedded store keeps its file.",
+    },
+    Key {
+        name: "secret_key_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "The file with the key (32 bytes) that registry credentials are encrypted with; made where there is none.\n\
+              Empty: secret.key in data_dir. Keep a copy of it: it is not in backups.",
+    },
+    Key {
+        name: "report_interval_ms",
+        kind: milliseconds(100, 10_000),
+        default: "500",
+        env: &[],
+        doc: "How often an agent reports when nothing changes; changes are reported at once.",
+    },
+    Key {
+        name: "suspect_after_ms",
+        kind: milliseconds(200, 600_000),
+        default: "1200",
+        env: &[],
+        doc: "How long a host may be silent before it is suspect: nothing new is placed there, and it is probed, by the master and\n\
+              through other agents. At least twice report_interval_ms; grows with the interval when many hosts make that longer.",
+    },
+    Key {
+        name: "probe_window_ms",
+        kind: milliseconds(200, 600_000),
+        default: "850",
+        env: &[],
+        doc: "How long every probe of a suspect host has to bring nothing before it is down and its replicas are placed anew;\n\
+              four times the round trip that the host has reported comes on top.",
+    },
+    Key {
+        name: "brake_share_percent",
+        kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
+        default: "33",
+        env: &[],
+        doc: "When more than this share of the hosts, and at least three, go down together, their replicas are not replaced:\n\
+              the fault is probably in the network or in the master. 100 turns the brake off.",
+    },
+    Key {
+        name: "brake_release_after_ms",
+        kind: milliseconds(1_000, 86_400_000),
+        default: "300000",
+        env: &[],
+        doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume end it earlier.",
+    },
+    Key {
+        name: "flap_hold_ms",
+        kind: milliseconds(1_000, 86_400_000),
+        default: "300000",
+        env: &[],
+        doc: "How long a host that went down three times within ten minutes has to be up before it takes new replicas.",
+    },
+    Key {
+        name: "history_limit",
+        kind: Kind::Integer { min: 0, max: MAX_HISTORY as u64, unit: "generations" },
+        default: "10",
+        env: &[],
+        doc: "How many earlier generations of a service are kept to go back to.",
+    },
+    Key {
+        name: "push_timeout_ms",
+        kind: milliseconds(100, 60_000),
+        default: "5000",
+        env: &[],
+        doc: "How long one push of assignments to an agent may take.",
+    },
+    Key {
+        name: "store_timeout_ms",
+        kind: milliseconds(100, 60_000),
+        default: "5000",
+        env: &[],
+        doc: "How long a request that writes waits for the store before it is answered 503.",
+    },
+    Key {
+        name: "max_waiting_requests",
+        kind: Kind::Integer { min: 1, max: 100_000, unit: "requests" },
+        default: "1024",
+        env: &[],
+        doc: "How many requests may wait for their outcome at once; more are answered 503.",
+    },
+    Key {
+        name: "max_streams",
+        kind: Kind::Integer { min: 1, max: 10_000, unit: "streams" },
+        default: "256",
+        env: &[],
+        doc: "How many logs, event streams and commands may be followed at once; more are answered 503.",
+    },
+    Key {
+        name: "max_body_bytes",
+        kind: Kind::Integer { min: 1_024, max: 16_777_216, unit: "bytes" },
+        default: "262144",
+        env: &[],
+        doc: "The largest body of a request; larger ones are answered 413.",
+    },
+    Key {
+        name: "http_workers",
+        kind: Kind::Integer { min: 1, max: 64, unit: "threads" },
+        default: "2",
+        env: &[],
+        doc: "Threads that serve HTTP.",
+    },
+    logging::KEYS[0],
+    logging::KEYS[1],
+    logging::KEYS[2],
+    Key {
+        name: "redis.url",
+        kind: Kind::Text,
+        default: "",
+        env: &[],
+        doc: "The Redis that keeps the state, as redis://HOST:PORT/DATABASE, or rediss:// for TLS. Empty: the embedded store.\n\
+              The variables REDIS_HOST and REDIS_PORT (6379) make such a URL too. Credentials in it are taken out and never printed.",
+    },
+    Key { name: "redis.username", kind: Kind::Text, default: "", env: &[], doc: "The user, for a Redis with access lists." },
+    Key { name: "redis.password", kind: Kind::Secret, default: "", env: &[], doc: "The password." },
+    Key {
+        name: "redis.password_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "A file that holds the password, such as /run/secrets/redis; instead of redis.password.",
+    },
+    Key {
+        name: "redis.database",
+        kind: Kind::Text,
+        default: "",
+        env: &[],
+        doc: "The number of the database, 0 to 65535. Empty: the URL's, else 0.",
+    },
+    Key {
+        name: "redis.tls_ca_file",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "With rediss://: a PEM file of the authorities to trust instead of the system's.",
+    },
+    Key { name: "redis.prefix", kind: Kind::Text, default: "shef", env: &[], doc: "What every key in Redis starts with." },
+    Key {
+        name: "redis.connect_timeout_ms",
+        kind: milliseconds(100, 60_000),
+        default: "2000",
+        env: &[],
+        doc: "How long connecting to Redis may take.",
+    },
+    Key {
+        name: "redis.command_timeout_ms",
+        kind: milliseconds(100, 60_000),
+        default: "3000",
+        env: &[],
+        doc: "How long one command to Redis may take.",
+    },
+];
