@@ -8,9 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use shef_common::{
-    config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load},
-};
+use shef_common::config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load};
 
 /// The port of the API, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 8044;

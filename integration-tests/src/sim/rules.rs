@@ -18,12 +18,7 @@ use shef_master::{
 };
 
 pub use self::agents::PushHead;
-use super::{
-    engine::is_up,
-    master::Master,
-    rollouts::is_as_asked,
-    world::World,
-};
+use super::{engine::is_up, master::Master, rollouts::is_as_asked, world::World};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
