@@ -20,3 +20,14 @@ pub async fn running_on(lan: &mut Lan, hosts: &[&str], count: usize) {
     })
     .await;
 }
+
+/// Waits until the replacements of what `service` has on `host` have passed their trial: until then the originals win if
+/// they come back.
+pub async fn nothing_is_wanted_on(lan: &Lan, host: &str, service: &str) {
+    let path = format!("/v1/services/{service}");
+    let gone = |answer: &Answer| {
+        let replicas = answer.body["replica_states"].as_array().map_or(&[][..], Vec::as_slice);
+        replicas.iter().all(|replica| replica["node"] != host || replica["want"] == "remove")
+    };
+    lan.master.api.until(&path, gone).await;
+}

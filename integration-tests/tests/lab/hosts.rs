@@ -11,7 +11,7 @@ use shef_integration_tests::{
     },
 };
 
-use crate::common::{host_is, running_on};
+use crate::common::{host_is, nothing_is_wanted_on, running_on};
 
 /// How long a host that is back may keep what it is to remove.
 const CLEAN_WITHIN: Duration = Duration::from_secs(10);
@@ -30,12 +30,7 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     for host in ["h1", "h3"] {
         assert!(before[host].iter().all(|(name, seen)| moved[host].get(name) == Some(seen)), "what ran on {host} was left alone");
     }
-    until("the replacements have passed their trial, and the others are to go", async || {
-        let shown = lan.master.api.get("/v1/services/web").await.body;
-        let there = shown["replica_states"].as_array()?.iter().filter(|replica| replica["node"] == "h2").collect::<Vec<_>>();
-        there.iter().all(|replica| replica["want"] == "remove").then_some(())
-    })
-    .await;
+    nothing_is_wanted_on(&lan, "h2", "web").await;
     lan.hosts[1].boot().await;
     lan.master.hosts(3).await;
     let after = lan.settled(&["web"]).await;
@@ -60,6 +55,7 @@ async fn a_host_that_was_cut_off_goes_on_running_and_is_cleaned_within_10_s_of_i
     let deleted = lan.master.api.call("DELETE", "/v1/services/old", serde_json::Value::Null).await;
     assert!(deleted.status < 300, "{deleted:?}");
     running_on(&mut lan, &["h1", "h3"], 6).await;
+    nothing_is_wanted_on(&lan, "h2", "web").await;
     let shown = lan.master.service("old").await.expect("it is shown until the last container is gone");
     assert!(shown["state"] == "deleting" && shown["missing"].to_string().contains("h2"), "{shown:#}");
     lan.heal("h2").unwrap();
