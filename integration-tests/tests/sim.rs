@@ -106,6 +106,8 @@ mod found {
         a_slot_that_was_given_up_is_not_one_that_was_emptied: rollouts 30,
         /// A replica that had only just been placed counted as one that serves.
         what_was_only_just_placed_does_not_serve: rollouts 373,
+        /// A slot that had lost its turn was no canary any more, though its new replica was only out of reach.
+        a_new_replica_out_of_reach_is_a_canary_still: everything 64,
         /// While the slot of a drained host was still to go, an emptied one of a global service was no canary.
         an_emptied_slot_of_a_global_service_stays_a_canary: placement 298,
         /// An update that stops first stopped what had its volume on a host that was drained.

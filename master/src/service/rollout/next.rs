@@ -1,5 +1,7 @@
 //! What a rollout does next: whose turn it is, who has failed, and what follows from that.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{NodeName, ReplicaId, Slot},
@@ -136,21 +138,13 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let update = &record.spec.update;
     let free = free_slots(record, slots);
     let has_good = |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
-    let mut canaries_left = match (update.canary, rollout.promoted) {
-        (0, _) | (_, true) => usize::MAX,
-        (canary, false) => {
-            // A slot that was given up since does not count.
-            let there = |slot: &&Slot| slots.contains_key(slot) || free.contains(slot);
-            (canary as usize).saturating_sub(rollout.turned.iter().filter(there).count())
-        }
-    };
+    let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all others are through.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
         let comes =
             |slot: &Slot| slots.keys().all(|slot| rollout.turned.contains(slot)) || !waits_for_room(record, *slot, slots, know);
-        let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot)).take(canaries_left);
-        next.turn.extend(added);
-        canaries_left -= next.turn.len().min(canaries_left);
+        let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot));
+        next.turn.extend(added.filter(|slot| canaries.take(**slot)));
     }
     if let Some(at) = know.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > know.now()) {
         return next.wake(at);
@@ -164,14 +158,16 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let dark = dark(record, slots, know);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
     let candidates = candidates(record, rollout, slots, know, next);
-    let soon: Vec<Slot> = candidates.iter().take(canaries_left.min(2 * parallelism)).map(|(_, slot)| *slot).collect();
+    let mut left = canaries.clone();
+    let soon = candidates.iter().map(|(_, slot)| *slot).filter(|slot| left.take(*slot));
+    let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
     preparing::prepare(record, slots, &soon, know, next);
     for (serves, slot) in candidates {
         let has_place =
             if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
         let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
-        if canaries_left == 0 || !has_place || !may_go {
+        if !canaries.admit(slot) || !has_place || !may_go {
             continue;
         }
         busy.insert(slot);
@@ -180,8 +176,43 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
             continue;
         }
         under_way += 1;
-        canaries_left -= 1;
+        canaries.take(slot);
         next.turn.push(slot);
+    }
+}
+
+/// The slots that have, or are to have, a replica of a generation that its user wants to see in a few first.
+#[derive(Debug, Clone)]
+struct Canaries {
+    slots: BTreeSet<Slot>,
+    most: usize,
+}
+
+impl Canaries {
+    fn of(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, free: &[Slot]) -> Self {
+        let most = match (record.spec.update.canary, rollout.promoted) {
+            (0, _) | (_, true) => usize::MAX,
+            (canary, false) => canary as usize,
+        };
+        // A slot that was given up since does not count.
+        let turned = rollout.turned.iter().filter(|slot| slots.contains_key(slot) || free.contains(slot));
+        // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
+        let is_new = |(replica, _): &(&ReplicaRecord, Fare)| replica.generation == record.generation;
+        let has_new = slots.iter().filter(|(_, replicas)| replicas.iter().any(is_new)).map(|(slot, _)| slot);
+        Self { slots: turned.chain(has_new).copied().collect(), most }
+    }
+
+    fn admit(&self, slot: Slot) -> bool {
+        self.slots.contains(&slot) || self.slots.len() < self.most
+    }
+
+    /// Makes the slot one of them, if it may be.
+    fn take(&mut self, slot: Slot) -> bool {
+        let admitted = self.admit(slot);
+        if admitted {
+            self.slots.insert(slot);
+        }
+        admitted
     }
 }
 
