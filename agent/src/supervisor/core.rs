@@ -7,6 +7,7 @@ mod logs;
 mod news;
 mod orders;
 mod silence;
+mod way;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +21,7 @@ use shef_common::{
 };
 
 pub use self::events::{Effect, Event, Operation, Outcome};
-use self::{logs::Logs, silence::Silence};
+use self::{logs::Logs, silence::Silence, way::Way};
 use crate::health::Checks;
 
 use super::{
@@ -76,6 +77,7 @@ pub struct Core {
     background: VecDeque<ReplicaId>,
     in_background: usize,
     stops: VecDeque<ReplicaId>,
+    way: Way,
     pub(super) working: usize,
     pub(super) stopping: usize,
     /// When replicas are due that wait for something else than an answer.
@@ -134,6 +136,7 @@ impl Core {
             background: VecDeque::new(),
             in_background: 0,
             stops: VecDeque::new(),
+            way: Way::default(),
             working: 0,
             stopping: 0,
             alarms: BTreeSet::new(),
@@ -187,7 +190,8 @@ impl Core {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let logs = self.logs.due().filter(|_| self.engine_up);
         let checks = self.checks.wakes_at().filter(|_| self.engine_up);
-        [alarm, self.reconnect_at, self.relist_at, self.tidy_at, logs, checks, self.silence.wakes_at()]
+        let way = self.way.wakes_at().filter(|_| self.engine_up);
+        [alarm, way, self.reconnect_at, self.relist_at, self.tidy_at, logs, checks, self.silence.wakes_at()]
             .into_iter()
             .flatten()
             .min()
@@ -213,6 +217,7 @@ impl Core {
             Event::Tick => self.tick(now),
         }
         self.resume();
+        self.let_go(now);
         self.pump(now);
         std::mem::take(&mut self.effects)
     }

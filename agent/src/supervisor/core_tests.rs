@@ -5,6 +5,7 @@ mod credentials;
 mod engine;
 mod policies;
 mod silence;
+mod way;
 mod world;
 
 use std::collections::BTreeMap;

@@ -92,6 +92,8 @@ pub(super) struct Replica {
     pub awaits_master: bool,
     /// Whether the step in flight makes way for those of other replicas.
     pub in_background: bool,
+    /// When its removal waits for others no longer, once it is wished.
+    pub goes_by: Option<MonoMs>,
     /// Whether its process has ended and its last words have not been asked for.
     pub wants_logs: bool,
     /// Who starts it again, and when.
@@ -136,6 +138,7 @@ impl Replica {
             awaits_image: false,
             awaits_master: false,
             in_background: false,
+            goes_by: None,
             wants_logs: false,
             restarts: Restarts::new(),
             restart_at: None,
@@ -205,6 +208,11 @@ impl Replica {
         }
     }
 
+    /// Whether `step` is for its removal.
+    pub fn goes(&self, step: Step) -> bool {
+        matches!(self.wish, Wish::Remove { .. }) && matches!(step, Step::Stop { .. } | Step::Remove)
+    }
+
     /// Whether nothing of it is left on the host and the wish was just that.
     pub fn is_gone(&self) -> bool {
         self.status.state == ReplicaState::Stopped && self.busy.is_none()
@@ -237,6 +245,7 @@ impl Replica {
         }
         let before = std::mem::replace(&mut self.wish, wish);
         self.not_before = now.mono;
+        self.goes_by = None;
         match wish {
             Wish::Run => {
                 self.restart_at = None;

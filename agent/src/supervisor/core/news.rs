@@ -157,6 +157,7 @@ impl Core {
         } else {
             self.working = self.working.saturating_sub(1);
         }
+        self.way.ended(id, now);
         self.news += 1;
         if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
             self.engine_failed(&error.clone(), now);

@@ -60,6 +60,10 @@ impl Core {
             self.alarms.insert((replica.not_before, id.clone()));
             return;
         }
+        if self.waits_to_go(id, step, now) {
+            return;
+        }
+        let Some(replica) = self.replicas.get_mut(id) else { return };
         replica.queued = true;
         match step {
             Step::Stop { .. } => self.stops.push_back(id.clone()),
@@ -148,6 +152,9 @@ impl Core {
             self.working += 1;
         }
         replica.in_background = replica.makes_way(step);
+        if matches!(step, Step::Create | Step::Start) && !replica.in_background {
+            self.way.begins(id);
+        }
         self.in_background += usize::from(replica.in_background);
         replica.busy = Some(step);
         replica.heard = false;

@@ -14,20 +14,6 @@ use crate::{
 
 const ID: &str = "web-000000";
 
-/// Carries out what is pending and delivers what follows, without letting time pass.
-fn carry_out(world: &mut World) {
-    for _ in 0..1_000 {
-        world.hear(true);
-        if world.pending.is_empty() && world.events.is_empty() {
-            return;
-        }
-        while !world.pending.is_empty() {
-            world.finish(0, End::Well);
-        }
-    }
-    panic!("does not come to rest");
-}
-
 /// Its process ends, and the engine does what its policy says, at once.
 fn dies(world: &mut World, name: &str, exit_code: i64) {
     let container = world.containers[name].clone();
@@ -37,7 +23,7 @@ fn dies(world: &mut World, name: &str, exit_code: i64) {
     } else {
         world.set(&container, ContainerState::Exited);
     }
-    carry_out(world);
+    world.carry_out();
 }
 
 fn status(world: &World) -> &ReplicaStatus {
@@ -48,7 +34,7 @@ fn status(world: &World) -> &ReplicaStatus {
 fn taken_over() -> World {
     let mut world = World::new();
     world.push(None, &[0], &[]);
-    carry_out(&mut world);
+    world.carry_out();
     dies(&mut world, ID, 3);
     assert_eq!(world.containers[ID].policy, RestartPolicy::UnlessStopped, "one end is the engine's to mend");
     world.advance(300);
@@ -64,7 +50,7 @@ fn taken_over() -> World {
 fn a_crash_loop_is_taken_over_and_says_what_happens() {
     let mut world = taken_over();
     world.advance(1_000);
-    carry_out(&mut world);
+    world.carry_out();
     let told = status(&world).clone();
     assert_eq!(told.state, ReplicaState::Starting, "{told:?}");
     assert_eq!(told.reason.as_deref(), Some("crash-looping: exited with code 3; restart 3 in 10 s"));
@@ -73,10 +59,10 @@ fn a_crash_loop_is_taken_over_and_says_what_happens() {
     // A look at it does not put its restart off, or bring it forward.
     world.feed(Event::Listed(Ok(crate::engine::Listing { containers: world.list(), complete: true })));
     world.advance(8_000);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(world.containers[ID].state, ContainerState::Exited);
     world.advance(1_000);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(world.containers[ID].state, ContainerState::Running);
     let told = status(&world).clone();
     assert_eq!((told.state, told.health), (ReplicaState::Running, Health::Unhealthy));
@@ -89,14 +75,14 @@ fn a_crash_loop_is_taken_over_and_says_what_happens() {
 fn what_stays_up_is_handed_back() {
     let mut world = taken_over();
     world.advance(10_000);
-    carry_out(&mut world);
+    world.carry_out();
     for _ in 0..59 {
         world.advance(10_000);
-        carry_out(&mut world);
+        world.carry_out();
         assert_eq!(world.containers[ID].policy, RestartPolicy::Never);
     }
     world.advance(10_000);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(world.containers[ID].policy, RestartPolicy::UnlessStopped);
 }
 
@@ -104,9 +90,9 @@ fn what_stays_up_is_handed_back() {
 fn after_a_restart_of_the_agent_the_engine_says_whose_it_is() {
     let mut world = taken_over();
     world.advance(10_000);
-    carry_out(&mut world);
+    world.carry_out();
     world.crash(false);
-    carry_out(&mut world);
+    world.carry_out();
     let looks = world.now;
     world.advance(5_000);
     dies(&mut world, ID, 3);
@@ -169,7 +155,7 @@ fn in_any_hour_fifteen_restarts_at_most_also_with_the_engine_in_the_loop() {
         world.event(&container, EventKind::Died { exit_code: 1 });
         if world.containers[ID].policy == RestartPolicy::UnlessStopped {
             world.set(&container, ContainerState::Restarting);
-            carry_out(&mut world);
+            world.carry_out();
             world.advance(engine_delay);
             engine_delay *= 2;
             world.set(&container, ContainerState::Running);
@@ -177,11 +163,11 @@ fn in_any_hour_fifteen_restarts_at_most_also_with_the_engine_in_the_loop() {
         } else {
             world.set(&container, ContainerState::Exited);
         }
-        carry_out(&mut world);
+        world.carry_out();
         while world.containers[ID].state != ContainerState::Running {
             let wake = world.core.next_wake().unwrap_or(MonoMs(0));
             world.advance((wake - world.now.mono).0.max(1));
-            carry_out(&mut world);
+            world.carry_out();
         }
         starts.push(world.now.mono.0);
     }

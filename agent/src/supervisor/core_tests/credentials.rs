@@ -3,34 +3,22 @@
 use shef_common::{
     ids::Revision,
     image::ImageRef,
-    protocol::Push,
     registry::{Credentials, RegistryHost},
     spec::Template,
 };
 
-use super::world::{World, assignment, cluster};
-use crate::supervisor::core::Event;
+use super::world::{World, assignment};
 
 fn order(world: &mut World, set: &[(u32, &str)], remove: &[u32], password: Option<&str>) {
-    world.tickets += 1;
-    let base = (world.revision > 0).then_some(Revision(world.revision));
-    world.revision += 1;
     let set = set.iter().map(|&(number, image)| {
         let mut assignment = assignment(number);
         assignment.template = Template::of(ImageRef::parse(image).unwrap()).into();
         assignment
     });
     let credentials = password.map(|password| Credentials { username: "me".into(), password: password.into() });
-    let push = Push {
-        cluster: cluster(),
-        fence: world.fence.clone(),
-        base,
-        revision: Revision(world.revision),
-        set: set.collect(),
-        remove: remove.iter().map(|&n| assignment(n).replica).collect(),
-        credentials: credentials.map(|known| (RegistryHost::parse("a.b:5000").unwrap(), known)).into_iter().collect(),
-    };
-    world.feed(Event::Pushed { ticket: world.tickets, push });
+    let credentials = credentials.map(|known| (RegistryHost::parse("a.b:5000").unwrap(), known));
+    let base = (world.revision > 0).then_some(Revision(world.revision));
+    world.order(base, set.collect(), remove, credentials.into_iter().collect());
     world.settle();
 }
 

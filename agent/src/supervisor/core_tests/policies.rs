@@ -7,12 +7,12 @@ use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::Revision,
     image::ImageRef,
-    protocol::{Assignment, Push},
+    protocol::Assignment,
     spec::{Pull, Restart, RestartCondition, Template},
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::world::{End, Pending, World, assignment, cluster};
+use super::world::{End, Pending, World, assignment};
 use crate::{
     engine::{ContainerState, EventKind, Listing, RestartPolicy},
     supervisor::{
@@ -28,32 +28,7 @@ fn order(world: &mut World, template: Template) {
 }
 
 fn assign(world: &mut World, assignment: Assignment) {
-    world.tickets += 1;
-    world.revision += 1;
-    let (fence, revision) = (world.fence.clone(), Revision(world.revision));
-    let push = Push {
-        cluster: cluster(),
-        fence,
-        base: None,
-        revision,
-        set: vec![assignment],
-        remove: Vec::new(),
-        credentials: std::collections::BTreeMap::new(),
-    };
-    world.feed(Event::Pushed { ticket: world.tickets, push });
-}
-
-fn carry_out(world: &mut World) {
-    for _ in 0..1_000 {
-        world.hear(true);
-        if world.pending.is_empty() && world.events.is_empty() {
-            return;
-        }
-        while !world.pending.is_empty() {
-            world.finish(0, End::Well);
-        }
-    }
-    panic!("does not come to rest");
+    world.order(None, vec![assignment], &[], BTreeMap::new());
 }
 
 fn restarting(condition: RestartCondition, delay_ms: u32, max_attempts: u32, window_ms: u32) -> Template {
@@ -65,7 +40,7 @@ fn restarting(condition: RestartCondition, delay_ms: u32, max_attempts: u32, win
 fn running(template: Template) -> World {
     let mut world = World::new();
     order(&mut world, template);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(status(&world).state, ReplicaState::Running);
     world
 }
@@ -79,7 +54,7 @@ fn ends(world: &mut World, exit_code: i64, heard: bool) {
     if heard {
         world.event(&container, EventKind::Died { exit_code });
     }
-    carry_out(world);
+    world.carry_out();
 }
 
 fn status(world: &World) -> &ReplicaStatus {
@@ -89,7 +64,7 @@ fn status(world: &World) -> &ReplicaStatus {
 fn look(world: &mut World) {
     world.feed(Event::Listed(Ok(Listing { containers: world.list(), complete: true })));
     world.advance(61_000);
-    carry_out(world);
+    world.carry_out();
 }
 
 #[test]
@@ -111,13 +86,13 @@ fn a_replica_that_ended_with_0_is_complete_and_stays_so() {
         assert_eq!(told.last_log_lines, ["last words"]);
         // Nor does an agent start it that finds it so.
         world.crash(true);
-        carry_out(&mut world);
+        world.carry_out();
         look(&mut world);
         assert_eq!(status(&world).state, ReplicaState::Complete);
         assert_eq!(world.containers[ID].state, ContainerState::Exited);
         // It goes when it is ordered away.
         world.push(Some(Revision(1)), &[], &[0]);
-        carry_out(&mut world);
+        world.carry_out();
         assert!(!world.containers.contains_key(ID));
     }
 }
@@ -142,17 +117,17 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
         let reason = format!("exited with code 1; restart {n} in 2 s");
         assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Starting, Some(reason.as_str())));
         world.advance(1_900);
-        carry_out(&mut world);
+        world.carry_out();
         assert_eq!(world.containers[ID].state, ContainerState::Exited);
         world.advance(100);
-        carry_out(&mut world);
+        world.carry_out();
         assert_eq!((world.containers[ID].state, status(&world).state), (ContainerState::Running, ReplicaState::Running));
     }
     // The first has left the window.
     world.advance(45_000);
     ends(&mut world, 1, true);
     world.advance(2_000);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(status(&world).state, ReplicaState::Running);
     world.advance(1_000);
     ends(&mut world, 1, true);
@@ -173,7 +148,7 @@ fn an_image_that_is_always_pulled_is_pulled_before_the_container_is_made_though_
         world.finish(0, End::Well);
     }
     assert_eq!(status(&world).state, ReplicaState::Pulling);
-    carry_out(&mut world);
+    world.carry_out();
     assert_eq!(status(&world).state, ReplicaState::Running);
 }
 
@@ -183,7 +158,7 @@ fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
     let mut template = Template::of(ImageRef::parse("absent").unwrap());
     template.pull = Pull::Never;
     order(&mut world, template);
-    carry_out(&mut world);
+    world.carry_out();
     let told = status(&world);
     assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Failed, Some("No such image (pull is never)")));
 }
@@ -195,7 +170,7 @@ fn what_is_only_made_ready_is_made_and_not_started() {
         let template = Template::of(ImageRef::parse(image).unwrap());
         assign(&mut world, Assignment { prepare: true, template: template.into(), ..assignment(0) });
         for _ in 0..3 {
-            carry_out(&mut world);
+            world.carry_out();
             assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Prepared, 0), "{image}");
             assert_eq!(world.ours(), BTreeMap::from([(ID, ContainerState::Created)]), "{image}");
             world.advance(120_000);

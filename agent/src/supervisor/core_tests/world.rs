@@ -8,6 +8,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::ImageRef,
     protocol::{Accepted, Assignment, Push, PushRefused},
+    registry::{Credentials, RegistryHost},
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
 };
@@ -318,6 +319,23 @@ impl World {
     }
 
     pub fn push(&mut self, base: Option<Revision>, set: &[u32], remove: &[u32]) -> u64 {
+        let set = set.iter().map(|&n| assignment(n)).collect();
+        self.order(base, set, remove, BTreeMap::new())
+    }
+
+    /// A change of what there is.
+    pub fn change(&mut self, set: &[Assignment], remove: &[u32]) -> u64 {
+        let base = (self.revision > 0).then_some(Revision(self.revision));
+        self.order(base, set.to_vec(), remove, BTreeMap::new())
+    }
+
+    pub fn order(
+        &mut self,
+        base: Option<Revision>,
+        set: Vec<Assignment>,
+        remove: &[u32],
+        credentials: BTreeMap<RegistryHost, Credentials>,
+    ) -> u64 {
         self.tickets += 1;
         self.revision += 1;
         let push = Push {
@@ -325,12 +343,32 @@ impl World {
             fence: self.fence.clone(),
             base,
             revision: Revision(self.revision),
-            set: set.iter().map(|&n| assignment(n)).collect(),
+            set,
             remove: remove.iter().map(|&n| assignment(n).replica).collect(),
-            credentials: std::collections::BTreeMap::new(),
+            credentials,
         };
         self.feed(Event::Pushed { ticket: self.tickets, push });
         self.tickets
+    }
+
+    /// Carries out what is pending and delivers what follows, without letting time pass.
+    pub fn carry_out(&mut self) {
+        for _ in 0..1_000 {
+            self.hear(true);
+            if self.pending.is_empty() && self.events.is_empty() {
+                return;
+            }
+            while !self.pending.is_empty() {
+                self.finish(0, End::Well);
+            }
+        }
+        panic!("does not come to rest");
+    }
+
+    /// Time passes, and what is due is carried out.
+    pub fn pass(&mut self, ms: u64) {
+        self.advance(ms);
+        self.carry_out();
     }
 
     /// Everything that is under way ends well, time passes, until nothing happens any more.
