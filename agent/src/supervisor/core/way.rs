@@ -13,7 +13,7 @@ use super::Core;
 use crate::supervisor::replica::{Replica, Step, Wish};
 
 /// After so long without anything that comes nothing more is expected: a rollout's next order mostly arrives within it.
-const CALM: DurationMs = DurationMs(250);
+const CALM: DurationMs = DurationMs(150);
 /// What is to go waits no longer than this, whatever comes.
 const PATIENCE: DurationMs = DurationMs(2_000);
 

@@ -35,7 +35,7 @@ fn what_is_to_go_waits_until_nothing_has_come_for_a_moment() {
     world.change(&[assignment(2)], &[0]);
     world.carry_out();
     assert_eq!(world.containers[assignment(2).replica.as_str()].state, ContainerState::Running);
-    world.pass(249);
+    world.pass(149);
     assert!(is_there(&world, 0), "the next one may come any moment");
     world.pass(1);
     assert!(!is_there(&world, 0));
