@@ -1,9 +1,11 @@
 //! A client of the master's API, as the commands use it: one address, bounded
 //! calls, and refusals in the master's own words.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use awc::http::{Method, StatusCode};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use shef_common::problem::FieldError;
@@ -15,6 +17,8 @@ use crate::Failure;
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of a refusal to stream that are read.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 /// The most of an answer that is no problem of the API's, in characters.
 const MAX_WORDS: usize = 500;
 /// The most pages of a list that are read.
@@ -24,7 +28,7 @@ const MAX_PAGES: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
     /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     api: Option<String>,
 }
 
@@ -92,6 +96,9 @@ impl From<CallError> for Failure {
         Self::new(error.to_string())
     }
 }
+
+/// The parts of an answer that goes on.
+pub(crate) type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>>>>;
 
 /// A client of one master.
 pub(crate) struct Client {
@@ -163,6 +170,22 @@ impl Client {
         };
         let late = |_| Err(CallError::NoAnswer(format!("{url} has not answered within {} s", limit.as_secs())));
         tokio::time::timeout(limit, call).await.unwrap_or_else(late)
+    }
+
+    /// An answer that goes on, part by part.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Parts, CallError> {
+        let url = self.url(path);
+        let sent = tokio::time::timeout(CALL_LIMIT, self.http.get(&url).insert_header(("accept", accept)).send()).await;
+        let late = |_| CallError::NoAnswer(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs()));
+        let mut answer = sent.map_err(late)?.map_err(|error| CallError::NoAnswer(no_answer(&url, &error)))?;
+        if answer.status() != StatusCode::OK {
+            let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
+            return Err(CallError::Refused { status: answer.status(), words: refusal(&url, answer.status(), &body) });
+        }
+        Ok(Box::pin(answer.map(move |part| part.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}"))))))
     }
 
     /// Every page of a list: the values of `key` in the answers of `path`.

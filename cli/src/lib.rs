@@ -16,6 +16,7 @@ mod signals;
 mod spec_file;
 mod table;
 mod tail;
+mod tty;
 pub mod up;
 mod workload_image;
 

@@ -4,7 +4,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use shef_common::{
     clock::{DurationMs, Now},
     exec::escaped,
@@ -94,7 +94,7 @@ struct Ended {
 
 /// Where a wish stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outlook {
+pub(crate) enum Outlook {
     /// On its way, in words.
     Going(String),
     /// There, in words.
@@ -105,7 +105,21 @@ enum Outlook {
     Missed(String),
 }
 
-/// What is waited for.
+/// What is waited for, by what the API shows of it.
+pub(crate) trait Goal {
+    /// What is shown.
+    type View: DeserializeOwned;
+    /// What it is about.
+    fn name(&self) -> &str;
+    /// Where it is shown.
+    fn path(&self) -> String;
+    /// Where it stands when this is shown; `None`: there is no such thing.
+    fn outlook(&self, view: Option<&Self::View>) -> Outlook;
+    /// What is missing still, a line each.
+    fn missing(view: &Self::View) -> Vec<String>;
+}
+
+/// What a service is to become.
 #[derive(Debug, Clone)]
 pub(crate) enum Wish {
     /// That everything is as was written.
@@ -114,7 +128,9 @@ pub(crate) enum Wish {
     Gone(String),
 }
 
-impl Wish {
+impl Goal for Wish {
+    type View = View;
+
     fn name(&self) -> &str {
         match self {
             Self::Done(written) => &written.name,
@@ -122,7 +138,10 @@ impl Wish {
         }
     }
 
-    /// Where it stands when the service looks like `view`; `None`: there is no such service.
+    fn path(&self) -> String {
+        format!("/v1/services/{}", escaped(self.name()))
+    }
+
     fn outlook(&self, view: Option<&View>) -> Outlook {
         let name = self.name();
         match (self, view) {
@@ -132,6 +151,10 @@ impl Wish {
             (Self::Done(written), Some(view)) => done(written, view),
             (Self::Gone(_), Some(view)) => Outlook::Going(view.line()),
         }
+    }
+
+    fn missing(view: &View) -> Vec<String> {
+        view.missing.clone()
     }
 }
 
@@ -192,25 +215,25 @@ impl Tell {
     }
 }
 
-/// Waits until `wish` has come about, and tells how it goes: whether all of it
+/// Waits until `goal` has come about, and tells how it goes: whether all of it
 /// has, or a canary that waits for its user's word.
 ///
 /// # Errors
 /// It will not, or not within `limit`; the API does not answer with sense.
-pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: Tell) -> Result<bool, Failure> {
-    let path = format!("/v1/services/{}", escaped(wish.name()));
+pub(crate) async fn follow<G: Goal>(client: &Client, goal: &G, limit: Duration, tell: Tell) -> Result<bool, Failure> {
+    let path = goal.path();
     let limit_ms = DurationMs(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let until = Now::read().mono + limit_ms;
     let mut told = String::new();
     let mut missing = Vec::new();
     let mut looks = 0_u32;
     loop {
-        let look = match client.get::<View>(&path).await {
+        let look = match client.get::<G::View>(&path).await {
             Ok(view) => {
-                missing.clone_from(&view.missing);
-                wish.outlook(Some(&view))
+                missing = G::missing(&view);
+                goal.outlook(Some(&view))
             }
-            Err(error) if error.is_not_found() => wish.outlook(None),
+            Err(error) if error.is_not_found() => goal.outlook(None),
             Err(error) if error.is_passing() => Outlook::Going(format!("{error}; asking again")),
             Err(error) => return Err(error.into()),
         };
@@ -225,14 +248,14 @@ pub(crate) async fn follow(client: &Client, wish: &Wish, limit: Duration, tell: 
             }
             Outlook::Missed(words) => return Err(Failure::new(words)),
             Outlook::Going(words) if words != told => {
-                tell.step(format_args!("{}: {words}", wish.name()));
+                tell.step(format_args!("{}: {words}", goal.name()));
                 told = words;
             }
             Outlook::Going(_) => {}
         }
         if Now::read().mono >= until {
             missing.truncate(MAX_MISSING);
-            let what = format!("{} is not there yet after {limit:?}; it goes on without this command", wish.name());
+            let what = format!("{} is not there yet after {limit:?}; it goes on without this command", goal.name());
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
         looks += 1;

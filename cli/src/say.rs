@@ -11,3 +11,9 @@ pub(crate) fn step(text: impl std::fmt::Display) {
 pub(crate) fn line(text: impl std::fmt::Display) {
     _ = writeln!(std::io::stdout(), "{text}");
 }
+
+/// One plain line; whether there is still somebody to read it.
+pub(crate) fn heard(text: impl std::fmt::Display) -> bool {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}

@@ -26,6 +26,18 @@ pub(crate) fn span(ms: u64) -> String {
     }
 }
 
+/// Bytes as a person says them: in the largest unit of which there is at least one.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, bits)| count >> bits > 0) {
+        Some((unit, bits)) => {
+            let tenths = (u128::from(count) * 10) >> bits;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{count} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +55,15 @@ mod tests {
     fn spans_are_said_in_one_unit() {
         for (ms, said) in [(0, "0 s"), (119_999, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (172_800_000, "2 d")] {
             assert_eq!(span(ms), said);
+        }
+    }
+
+    #[test]
+    fn bytes_are_said_in_one_unit() {
+        for (count, said) in
+            [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (u64::MAX, "17179869183.9 GiB"), (3 << 20, "3.0 MiB")]
+        {
+            assert_eq!(bytes(count), said);
         }
     }
 }

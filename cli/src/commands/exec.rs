@@ -1,14 +1,14 @@
 //! `shef exec`: a command inside of a replica, with this terminal if it is one.
 
 use std::{
-    io::{IsTerminal as _, Read as _, Stdin, Write as _, stdin},
+    io::{Read as _, Write as _, stdin},
     process::ExitCode,
     time::Duration,
 };
 
 use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use shef_common::exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
 use tokio::{
@@ -21,6 +21,7 @@ use crate::{
     Failure,
     client::{ApiArgs, CALL_LIMIT, Client},
     signals::StopSignals,
+    tty::Mode,
 };
 
 /// Arguments of `shef exec`.
@@ -70,7 +71,7 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
     };
     // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any program.
     let mut signals = if order.tty { Some(StopSignals::listen()?) } else { None };
-    let _raw = if order.tty { Raw::on(stdin()) } else { None };
+    let _raw = if order.tty { Mode::raw() } else { None };
     let (sink, frames) = socket.split();
     let stopped = async {
         match &mut signals {
@@ -167,32 +168,4 @@ fn window() -> Option<Message> {
     let size = tcgetwinsize(stdin()).ok()?;
     let control = Control::Resize { rows: size.ws_row, cols: size.ws_col };
     Some(Message::Text(serde_json::to_string(&control).ok()?.into()))
-}
-
-/// The terminal without its own treatment of keys, until this is dropped.
-struct Raw {
-    stdin: Stdin,
-    before: Termios,
-}
-
-impl Raw {
-    /// `None`: it is no terminal.
-    fn on(stdin: Stdin) -> Option<Self> {
-        if !stdin.is_terminal() {
-            return None;
-        }
-        let before = tcgetattr(&stdin).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        // At once: what was typed ahead is for the command, too.
-        tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
-        Some(Self { stdin, before })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // If this fails there is nobody left to tell.
-        _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
-    }
 }

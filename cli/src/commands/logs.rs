@@ -2,18 +2,14 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use awc::http::StatusCode;
 use futures_util::StreamExt as _;
 use shef_common::exec::escaped;
 
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, CALL_LIMIT, Client, no_answer, refusal},
+    client::{ApiArgs, Client},
 };
-
-/// The most bytes of a refusal that are read.
-const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// Arguments of `shef logs`.
 #[derive(Debug, clap::Args)]
@@ -62,18 +58,11 @@ fn path(service: &str) -> String {
 }
 
 async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
-    let url = client.url(path);
     let accept = if json { "application/x-ndjson" } else { "text/plain" };
-    let sent = tokio::time::timeout(CALL_LIMIT, client.http().get(&url).insert_header(("accept", accept)).send()).await;
-    let sent = sent.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
-    let mut answer = sent.map_err(|error| Failure::new(no_answer(&url, &error)))?;
-    if answer.status() != StatusCode::OK {
-        let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
-        return Err(Failure::new(refusal(&url, answer.status(), &body)));
-    }
+    let mut stream = client.stream(path, accept).await?;
     let mut out = std::io::stdout().lock();
-    while let Some(part) = answer.next().await {
-        let part = part.map_err(|error| Failure::new(format!("{url} broke off: {error}")))?;
+    while let Some(part) = stream.next().await {
+        let part = part?;
         // Whoever has read enough, as `head` does, has not failed.
         if out.write_all(&part).and_then(|()| out.flush()).is_err() {
             return Ok(());

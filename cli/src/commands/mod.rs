@@ -6,18 +6,22 @@ mod backup;
 mod bootstrap;
 mod config;
 mod down;
+mod events;
 mod exec;
 mod health;
 mod logs;
 mod ls;
 mod master;
+mod node;
 mod plan;
 mod ps;
+mod registry;
 mod restore;
 mod rm;
 mod rollback;
 mod rollout;
 mod scale;
+mod stats;
 mod up;
 mod wishes;
 mod workload;
@@ -68,6 +72,14 @@ enum Command {
     Exec(exec::Args),
     /// Prints what a service's replicas write, from all hosts
     Logs(logs::Args),
+    /// Shows what a service's replicas use: processor, memory, network, block devices
+    Stats(stats::Args),
+    /// Prints what happens to services, replicas and hosts, as it happens
+    Events(events::Args),
+    /// Lists hosts, empties them, keeps new replicas away from them, forgets them
+    Node(node::Args),
+    /// Says what private registries are shown when images are fetched
+    Registry(registry::Args),
     /// Copies everything that the cluster's store keeps out of a running master
     Backup(backup::Args),
     /// Puts a backup into a store, in the place of what is there
@@ -105,6 +117,10 @@ impl Cli {
             Command::Rm(args) => args.run(),
             Command::Exec(args) => args.run(),
             Command::Logs(args) => args.run(),
+            Command::Stats(args) => args.run(),
+            Command::Events(args) => args.run(),
+            Command::Node(args) => args.run(),
+            Command::Registry(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),
             Command::Bootstrap(args) => args.run(),

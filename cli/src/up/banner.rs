@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use shef_common::config::Layers;
+use shef_master::config::DEFAULT_PORT;
 
 use super::{Mode, demo};
 use crate::{engine::DEFAULT_URL, layers::default_data_dir, running::Running};
@@ -17,16 +18,24 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
 
     let shef = own_name();
     let mut lines = vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
+    let at = if *api == format!("127.0.0.1:{DEFAULT_PORT}") { String::new() } else { format!(" --api http://{api}") };
     if let Some(replicas) = replicas {
-        let service = format!("http://{api}/v1/services/{}", demo::SERVICE);
+        let service = demo::SERVICE;
         lines.extend(replicas.iter().map(|address| format!("  curl http://{address}/")));
-        lines.push(format!("  curl -X PATCH '{service}?wait=30s' --json '{{\"replicas\": 5}}'"));
-        lines.push(format!("  curl -X DELETE '{service}?wait=30s'"));
+        lines.push(format!("  {shef} ps {service}{at}"));
+        lines.push(format!("  {shef} scale {service}=5{at}"));
+        lines.push(format!("  {shef} logs {service} -f{at}"));
+        lines.push(format!("  {shef} rm {service}{at}"));
+        lines.push(format!(
+            "  curl http://{api}/v1/services/{service}    # the same and more, over HTTP; every call: http://{api}/docs"
+        ));
     } else {
-        let body = "{\"image\": \"nginx\", \"replicas\": 2}";
-        lines.push(format!("  curl -X PUT 'http://{api}/v1/services/web?wait=60s' --json '{body}'"));
+        lines.push(format!("  {shef} apply --name web --image nginx --replicas 2{at}"));
+        lines.push(format!("  {shef} ls{at}"));
+        lines.push(format!(
+            "  curl http://{api}/v1/services/web    # the same and more, over HTTP; every call: http://{api}/docs"
+        ));
     }
-    lines.push(format!("  curl http://{api}/state"));
     lines.push(format!("  docker {docker}ps --filter label=shef-managed-container=true"));
     let log = running.log.as_ref().map_or_else(|| "this terminal".into(), |log| log.display().to_string());
     let stop = if mode == Mode::Foreground { "Ctrl-C".to_owned() } else { format!("{shef} down{place}") };
@@ -66,12 +75,15 @@ mod tests {
         for part in [
             "http://127.0.0.1:8044",
             "curl http://10.1.1.2:8080/",
+            " scale demo=5\n",
             "docker -H unix:///x.sock ps",
             "/d/shef.log",
             " down --data-dir /d",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert!(banner(&running, Path::new("/d"), None, Mode::Foreground).contains("Ctrl-C"));
+        let elsewhere = Running { api: "10.0.0.5:81".into(), ..running };
+        let text = banner(&elsewhere, Path::new("/d"), None, Mode::Foreground);
+        assert!(text.contains("Ctrl-C") && text.contains(" ls --api http://10.0.0.5:81\n"), "{text}");
     }
 }

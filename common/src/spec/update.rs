@@ -14,8 +14,8 @@ pub struct Update {
     /// How many slots are under way at once: 1 to 10,000. Start-first without a delay, a slot whose new replica is
     /// healthy and on its trial is no longer counted, but by `surge`.
     pub parallelism: u32,
-    /// How many replicas there may be beyond those wanted, start-first: `parallelism` to 10,000; without it half
-    /// of the replicas, but no fewer than `parallelism`.
+    /// How many replicas there may be beyond those wanted, start-first, not counting those that are stopping:
+    /// `parallelism` to 10,000; without it half of the replicas, but no fewer than `parallelism`.
     pub surge: Option<u32>,
     /// Between the end of one slot and the start of the next, in milliseconds: 0 to 3,600,000.
     pub delay_ms: u32,

@@ -1,8 +1,6 @@
 //! Services from the command line, on real engines: files applied, watched, changed, taken away.
 
-use std::process::Output;
-
-use serde_json::{Value, json};
+use serde_json::json;
 use shef_integration_tests::{
     cluster::PATIENCE,
     lab::{
@@ -13,23 +11,7 @@ use shef_integration_tests::{
     },
 };
 
-use crate::terminal::{shef, text};
-
-/// What it says where it succeeds.
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    text(&output.stdout)
-}
-
-/// What it says where it refuses.
-fn refused(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    text(&output.stderr)
-}
-
-fn json_of(output: &Output) -> Value {
-    serde_json::from_str(&said(output)).unwrap()
-}
+use crate::terminal::{json_of, refused, said, shef};
 
 #[actix::test]
 async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {

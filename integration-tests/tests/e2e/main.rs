@@ -9,6 +9,7 @@ mod image;
 mod lifecycle;
 mod limits;
 mod looking;
+mod operating;
 mod redis;
 mod registry;
 mod stored_format;

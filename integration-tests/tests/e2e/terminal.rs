@@ -12,6 +12,7 @@ use rustix::{
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
+use serde_json::Value;
 use shef_integration_tests::lab::{
     shef::{Site, binary},
     wait::until,
@@ -32,6 +33,23 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What it says where it succeeds.
+pub fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stdout)
+}
+
+/// What it says where it refuses.
+pub fn refused(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    text(&output.stderr)
+}
+
+/// The JSON that it prints.
+pub fn json_of(output: &Output) -> Value {
+    serde_json::from_str(&said(output)).unwrap()
+}
+
 /// A terminal with `shef` in it: what is typed goes in, what is shown comes out.
 pub struct Terminal {
     screen: File,
@@ -39,7 +57,9 @@ pub struct Terminal {
     pub line: OwnedFd,
     /// The program.
     pub child: Child,
+    /// What was shown and not waited for yet, and all of it.
     shown: Vec<u8>,
+    all: Vec<u8>,
 }
 
 impl Terminal {
@@ -56,7 +76,7 @@ impl Terminal {
         command.args(["--ctty", "--wait"]).arg(binary()).arg(words[0]).args(["--api", &site.master.api.url]).args(&words[1..]);
         set_size(&line, size);
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        Self { screen: File::from(screen), line, child, shown: Vec::new() }
+        Self { screen: File::from(screen), line, child, shown: Vec::new(), all: Vec::new() }
     }
 
     /// Types.
@@ -76,17 +96,23 @@ impl Terminal {
 
     /// Waits until `words` are shown behind what was waited for before.
     pub async fn shows(&mut self, words: &str) {
-        let Self { screen, shown, .. } = self;
+        let Self { screen, shown, all, .. } = self;
         until(&format!("the terminal shows {words:?}"), async || {
             let mut part = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut part) {
                 shown.extend_from_slice(&part[..length]);
+                all.extend_from_slice(&part[..length]);
             }
             let at = shown.windows(words.len()).position(|part| part == words.as_bytes())?;
             shown.drain(..at + words.len());
             Some(())
         })
         .await;
+    }
+
+    /// Whether `words` were ever shown, up to what was waited for.
+    pub fn has_shown(&self, words: &str) -> bool {
+        text(&self.all).contains(words)
     }
 
     /// Waits until the program has ended, and brings its code.

@@ -1,0 +1,131 @@
+//! `shef events`: what happens, as it happens.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use futures_util::StreamExt as _;
+use serde_json::Value;
+use shef_common::exec::escaped;
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client},
+    say,
+};
+
+/// The most bytes of a line that is not at its end yet.
+const MAX_LINE_BYTES: usize = 1024 * 1024;
+
+/// Arguments of `shef events`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only what concerns this service
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
+    /// Only what concerns this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Go on behind this event, as it was printed, instead of with what happens from now on
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    /// Print a JSON object for each event
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let given = [("service", &self.service), ("host", &self.host), ("after", &self.after)];
+        let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_deref()?))));
+        let path = format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"));
+        on_system(print(&self.api.client(), &path, self.json))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
+    let mut stream = client.stream(path, "text/event-stream").await?;
+    let mut lines = Lines::default();
+    while let Some(part) = stream.next().await {
+        for line in lines.of(&part?) {
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            let shown = if json { Some(data.to_owned()) } else { serde_json::from_str(data).ok().map(|event| words(&event)) };
+            // Whoever has read enough, as `head` does, has not failed.
+            if shown.is_some_and(|shown| !say::heard(shown)) {
+                return Ok(());
+            }
+        }
+        if lines.rest.len() > MAX_LINE_BYTES {
+            return Err(Failure::new(format!("{} answers what no shef master does: a line without end", client.url(path))));
+        }
+    }
+    Err(Failure::new(format!("{} has ended: the master stops", client.url(path))))
+}
+
+/// An event in a line.
+fn words(event: &Value) -> String {
+    let text = |key: &str| match &event[key] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut line = format!("{:10} {}", text("id"), text("event"));
+    if event["event"] == "skipped" {
+        let count = if event["skipped"].is_null() { "some".to_owned() } else { text("skipped") };
+        return format!("{:10} skipped: {count} events are not known any more", "-");
+    }
+    for key in ["service", "replica", "host", "state", "health", "generation"] {
+        if !event[key].is_null() {
+            let _ = write!(line, " {key}={}", text(key));
+        }
+    }
+    if !event["words"].is_null() {
+        let _ = write!(line, ": {}", text("words"));
+    }
+    // What an engine says must not write into the person's terminal.
+    line.replace(char::is_control, " ")
+}
+
+/// A stream's lines, whatever its parts are.
+#[derive(Debug, Default)]
+struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn of(&mut self, part: &[u8]) -> Vec<String> {
+        self.rest.extend_from_slice(part);
+        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let whole: Vec<u8> = self.rest.drain(..=end).collect();
+        String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line_and_what_was_skipped_is_said() {
+        let event = json!({"id": "3-17", "time": 5, "event": "replica_state", "service": "web", "replica": "web-000001",
+            "host": "h1", "state": "failed", "words": "no\nimage"});
+        let line = "3-17       replica_state service=web replica=web-000001 host=h1 state=failed: no image";
+        assert_eq!(words(&event), line);
+        for (skipped, said) in [(json!(4), "4"), (Value::Null, "some")] {
+            let line = words(&json!({"event": "skipped", "skipped": skipped}));
+            assert_eq!(line, format!("-          skipped: {said} events are not known any more"));
+        }
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_arrive() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.of(b"data: a"), [""; 0]);
+        assert_eq!(lines.of(b"b\n\nda"), ["data: ab", ""]);
+        assert_eq!(lines.of(b"ta: c\n"), ["data: c"]);
+    }
+}

@@ -1,0 +1,177 @@
+//! `shef node`: the hosts, and what an operator wants of them.
+
+use std::process::ExitCode;
+
+use awc::http::Method;
+use serde_json::{Value, json};
+use shef_common::ids::NodeName;
+use shef_master::{
+    membership::Standing,
+    runner::{IntentWord, NodeView},
+};
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client, read},
+    progress::{Goal, Outlook, Tell, WaitArgs, follow},
+    say,
+    table::table,
+};
+
+/// Arguments of `shef node`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Lists the hosts
+    Ls {
+        /// Print what the API answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hosts keep what they run and take nothing new
+    Cordon(Hosts),
+    /// What hosts run moves to others, replacements first
+    Drain {
+        #[command(flatten)]
+        hosts: Hosts,
+        /// What is left after so many seconds is removed, replaced or not
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        deadline: Option<u32>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Hosts take replicas, whatever was said before
+    Activate(Hosts),
+    /// Hosts are members no more: what they ran is placed anew
+    Rm {
+        #[command(flatten)]
+        hosts: Hosts,
+        /// Also those that are there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Hosts {
+    /// The hosts
+    #[arg(value_name = "HOST", required = true)]
+    hosts: Vec<NodeName>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        on_system(carry_out(&self.api.client(), self.verb))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Ls { json } => ls(client, json).await,
+        Verb::Cordon(hosts) => hosts.ask(client, "cordon", None, "keeps what it runs and takes nothing new").await,
+        Verb::Activate(hosts) => hosts.ask(client, "activate", None, "takes replicas").await,
+        Verb::Drain { hosts, deadline, wait } => {
+            let body = deadline.map(|seconds| json!({ "deadline_s": seconds }));
+            hosts.ask(client, "drain", body.as_ref(), "is to be emptied").await?;
+            if let Some(limit) = wait.limit() {
+                for host in hosts.hosts {
+                    follow(client, &Emptied(host), limit, Tell { json: false }).await?;
+                }
+            }
+            Ok(())
+        }
+        Verb::Rm { hosts, force } => {
+            for host in &hosts.hosts {
+                let path = format!("/v1/nodes/{host}{}", if force { "?force=true" } else { "" });
+                client.send(Method::DELETE, &path, None).await?;
+                say::step(format_args!("{host} is a member no more"));
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Hosts {
+    async fn ask(&self, client: &Client, verb: &str, body: Option<&Value>, outcome: &str) -> Result<(), Failure> {
+        for host in &self.hosts {
+            client.send(Method::POST, &format!("/v1/nodes/{host}/{verb}"), body).await?;
+            say::step(format_args!("{host} {outcome}"));
+        }
+        Ok(())
+    }
+}
+
+async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
+    let nodes = client.pages("/v1/nodes", "nodes").await?;
+    if json {
+        say::line(json!({ "nodes": nodes, "next": null }));
+        return Ok(());
+    }
+    let rows = nodes.into_iter().map(|node| read(node).map(|node| row(&node))).collect::<Result<Vec<_>, _>>()?;
+    let head = ["HOST", "ADDRESS", "STATE", "TAKES REPLICAS", "REPLICAS", "ENGINE", "LABELS", "REASON"];
+    table(head, &rows).iter().for_each(say::line);
+    Ok(())
+}
+
+fn row(node: &NodeView) -> [String; 8] {
+    let takes = match node.intent.intent {
+        IntentWord::Cordoned => "no, cordoned",
+        IntentWord::Drained => "no, drained",
+        IntentWord::Active if node.flapping => "no, flapping",
+        IntentWord::Active if node.state == Standing::Ready => "yes",
+        IntentWord::Active => "no",
+    };
+    let removing = if node.removing > 0 { format!(", {} to be removed", node.removing) } else { String::new() };
+    let labels: Vec<String> = node.host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    [
+        node.name.to_string(),
+        node.host.address.to_string(),
+        json!(node.state).as_str().unwrap_or_default().to_owned(),
+        takes.to_owned(),
+        format!("{}{removing}", node.wanted),
+        node.host.engine_version.clone(),
+        if labels.is_empty() { "-".to_owned() } else { labels.join(",") },
+        node.why.clone().unwrap_or_default(),
+    ]
+}
+
+/// That a drained host holds nothing any more.
+struct Emptied(NodeName);
+
+impl Goal for Emptied {
+    type View = NodeView;
+
+    fn name(&self) -> &str {
+        self.0.as_str()
+    }
+
+    fn path(&self) -> String {
+        format!("/v1/nodes/{}", self.0)
+    }
+
+    fn outlook(&self, node: Option<&NodeView>) -> Outlook {
+        let host = &self.0;
+        let Some(node) = node else { return Outlook::Missed(format!("{host} is a member no more")) };
+        if node.intent.intent != IntentWord::Drained {
+            return Outlook::Missed(format!("{host} is not to be emptied any more"));
+        }
+        match (node.wanted, node.removing) {
+            (0, 0) => Outlook::Reached(format!("{host} is empty")),
+            (0, removing) => Outlook::Going(format!("{removing} to be removed")),
+            (wanted, removing) => Outlook::Going(format!("{wanted} still to move, {removing} to be removed")),
+        }
+    }
+
+    fn missing(_: &NodeView) -> Vec<String> {
+        Vec::new()
+    }
+}

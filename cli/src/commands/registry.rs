@@ -1,0 +1,120 @@
+//! `shef registry`: what private registries are shown when images are fetched.
+
+use std::{io::stdin, process::ExitCode};
+
+use awc::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shef_common::{
+    clock::{Now, WallMs},
+    registry::RegistryHost,
+};
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client, read},
+    say,
+    table::{span, table},
+    tty::Mode,
+};
+
+/// Arguments of `shef registry`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Lists the registries that are shown something; never what
+    Ls {
+        /// Print what the API answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has a registry shown a user and a password, which is read from standard input
+    Login {
+        /// The registry, as image references begin, such as registry.local:5000; docker.io for those that name none
+        #[arg(value_name = "REGISTRY")]
+        host: RegistryHost,
+        /// The user
+        #[arg(short, long)]
+        username: String,
+    },
+    /// Has a registry shown nothing any more
+    Logout {
+        /// The registry
+        #[arg(value_name = "REGISTRY")]
+        host: RegistryHost,
+    },
+}
+
+/// What of the API's answer is shown.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    host: RegistryHost,
+    username: String,
+    updated: WallMs,
+    reason: Option<String>,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let client = self.api.client();
+        match self.verb {
+            Verb::Ls { json } => on_system(ls(&client, json))?,
+            Verb::Login { host, username } => {
+                let body = json!({ "username": username, "password": password()? });
+                on_system(client.send(Method::PUT, &format!("/v1/registries/{host}"), Some(&body)))?;
+                say::step(format_args!("{host} is shown {username} from now on"));
+            }
+            Verb::Logout { host } => {
+                on_system(client.send(Method::DELETE, &format!("/v1/registries/{host}"), None))?;
+                say::step(format_args!("{host} is shown nothing any more"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The first line of standard input, unseen where that is a terminal.
+fn password() -> Result<String, Failure> {
+    let mut line = String::new();
+    let silent = Mode::silent();
+    if silent.is_some() {
+        eprint!("Password: ");
+    }
+    let read = stdin().read_line(&mut line);
+    if silent.is_some() {
+        eprintln!();
+    }
+    read.map_err(|error| Failure::because("the password cannot be read from standard input", &error))?;
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => {
+            Err(Failure::new("there is no password on standard input; pipe it in, as in `shef registry login … < password-file`"))
+        }
+        password => Ok(password.to_owned()),
+    }
+}
+
+async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
+    let answer: Value = client.get("/v1/registries").await?;
+    if json {
+        say::line(answer);
+        return Ok(());
+    }
+    let registries: Vec<Shown> = read(answer["registries"].clone())?;
+    let now = Now::read().wall;
+    let rows: Vec<_> = registries.into_iter().map(|registry| row(registry, now)).collect();
+    table(["REGISTRY", "USER", "SINCE", "REASON"], &rows).iter().for_each(say::line);
+    Ok(())
+}
+
+fn row(registry: Shown, now: WallMs) -> [String; 4] {
+    let since = span((now - registry.updated).0);
+    [registry.host.to_string(), registry.username, since, registry.reason.unwrap_or_default()]
+}
