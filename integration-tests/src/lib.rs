@@ -1,5 +1,6 @@
 //! What the tests and benches of the whole system stand on.
 
+pub mod bench;
 pub mod cluster;
 pub mod lab;
 pub mod sim;

@@ -12,12 +12,15 @@ use awc::http::Method;
 use serde_json::{Map, Value};
 use shef_common::ids::ServiceName;
 
-use super::{on_system, plan, wishes};
+use super::{
+    on_system, plan,
+    wishes::{self, How},
+};
 use crate::{
     Failure,
-    client::{ApiArgs, CALL_LIMIT, Client, read},
+    client::{CALL_LIMIT, Client, read},
     env_file,
-    progress::{Tell, WaitArgs, Wish, Written},
+    progress::{Tell, Wish, Written},
     spec_file::{Extra, Format, Wanted, fields, wanted},
 };
 
@@ -51,19 +54,14 @@ pub(super) struct Args {
     /// Say what would be done, and do nothing
     #[arg(long)]
     plan: bool,
-    /// Print what the API answers, a line of JSON a service
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    wait: WaitArgs,
-    #[command(flatten)]
-    api: ApiArgs,
+    how: How,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let services = self.read()?;
-        on_system(self.apply(&self.api.client(), &services))?;
+        on_system(self.apply(&self.how.api.client(), &services))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -118,7 +116,7 @@ impl Args {
         if self.plan {
             for service in services {
                 let answer = self.send(client, Method::POST, "/plan", service).await?;
-                plan::print(answer, self.json)?;
+                plan::print(answer, self.how.json)?;
             }
             return Ok(());
         }
@@ -127,10 +125,10 @@ impl Args {
             let answer = self.send(client, Method::PUT, "", service).await?;
             let written: Written = read(answer.clone())?;
             let told = format!("{} is to run generation {}", written.name, written.generation);
-            Tell { json: self.json }.step(told);
+            Tell { json: self.how.json }.step(told);
             taken.push((Wish::Done(written), answer));
         }
-        wishes::settle(client, taken, &self.wait, self.json).await
+        wishes::settle(client, taken, &self.how.wait, self.how.json).await
     }
 
     async fn send(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, Failure> {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::{on_system, wishes};
-use crate::{Failure, client::ApiArgs, progress::WaitArgs};
+use super::wishes::How;
+use crate::{Failure, progress::WaitArgs};
 
 /// Arguments of `shef rollout`.
 #[derive(Debug, clap::Args)]
@@ -43,17 +43,6 @@ pub(super) struct RestartArgs {
     how: How,
 }
 
-#[derive(Debug, clap::Args)]
-struct How {
-    /// Print what the API answers, a line of JSON a service
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    wait: WaitArgs,
-    #[command(flatten)]
-    api: ApiArgs,
-}
-
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let (word, wait) = match self.lead {
@@ -63,16 +52,13 @@ impl Args {
             Lead::Abort => ("abort", self.how.wait),
             Lead::Promote => ("promote", self.how.wait),
         };
-        let calls = vec![(Method::POST, format!("/v1/services/{}/rollout/{word}", self.service), None)];
-        on_system(wishes::carry_out(&self.how.api.client(), calls, &wait, self.how.json))?;
-        Ok(ExitCode::SUCCESS)
+        How { wait, ..self.how }.carry_out([(Method::POST, format!("/v1/services/{}/rollout/{word}", self.service), None)])
     }
 }
 
 impl RestartArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let calls = self.services.iter().map(|name| (Method::POST, format!("/v1/services/{name}/restart"), None));
-        on_system(wishes::carry_out(&self.how.api.client(), calls.collect(), &self.how.wait, self.how.json))?;
-        Ok(ExitCode::SUCCESS)
+        self.how.carry_out(calls)
     }
 }

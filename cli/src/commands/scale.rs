@@ -6,8 +6,8 @@ use awc::http::Method;
 use serde_json::json;
 use shef_common::ids::ServiceName;
 
-use super::{on_system, wishes};
-use crate::{Failure, client::ApiArgs, progress::WaitArgs};
+use super::wishes::How;
+use crate::Failure;
 
 /// Arguments of `shef scale`.
 #[derive(Debug, clap::Args)]
@@ -15,13 +15,8 @@ pub(super) struct Args {
     /// Services, and how many replicas each is to have
     #[arg(value_name = "SERVICE=N", required = true, value_parser = wanted)]
     services: Vec<(ServiceName, u32)>,
-    /// Print what the API answers, a line of JSON a service
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    wait: WaitArgs,
-    #[command(flatten)]
-    api: ApiArgs,
+    how: How,
 }
 
 fn wanted(text: &str) -> Result<(ServiceName, u32), String> {
@@ -37,7 +32,6 @@ impl Args {
             .services
             .iter()
             .map(|(name, replicas)| (Method::PATCH, format!("/v1/services/{name}"), Some(json!({ "replicas": replicas }))));
-        on_system(wishes::carry_out(&self.api.client(), calls.collect(), &self.wait, self.json))?;
-        Ok(ExitCode::SUCCESS)
+        self.how.carry_out(calls)
     }
 }

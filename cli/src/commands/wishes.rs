@@ -1,22 +1,44 @@
 //! Writes, and the wait for what becomes of them: what the commands that change
 //! services share.
 
+use std::process::ExitCode;
+
 use awc::http::Method;
 use serde_json::Value;
 
+use super::on_system;
 use crate::{
     Failure,
-    client::{Client, read},
+    client::{ApiArgs, Client, read},
     progress::{Tell, WaitArgs, Wish, Written, follow},
     say,
 };
 
+/// How a change is made, as arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct How {
+    /// Print what the API answers, a line of JSON a service
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+impl How {
+    /// Makes every call, and then waits for what each has asked.
+    pub(super) fn carry_out(&self, calls: impl IntoIterator<Item = Call>) -> Result<ExitCode, Failure> {
+        on_system(carry_out(&self.api.client(), calls, &self.wait, self.json))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// A call: its method, its path, its body.
 pub(super) type Call = (Method, String, Option<Value>);
 
-/// Makes every call, and then waits for what each has asked. The first that is
-/// refused ends it: what was taken before stays.
-pub(super) async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
+/// The first call that is refused ends it: what was taken before stays.
+async fn carry_out(client: &Client, calls: impl IntoIterator<Item = Call>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
     let mut taken = Vec::new();
     for (method, path, body) in calls {
         let gone = method == Method::DELETE;

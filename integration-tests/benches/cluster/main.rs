@@ -18,7 +18,7 @@ mod storm;
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use shef_integration_tests::bench;
 
 const USAGE: &str = "\
 cargo bench -p shef-integration-tests --bench cluster [-- [PART ...] [OPTION ...]]
@@ -48,37 +48,10 @@ struct Wish {
 const PARTS: [&str; 6] = ["engine", "state", "creates", "memory", "startup", "storm"];
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(wish) = parse(arguments) else {
-        eprintln!("{USAGE}");
-        return ExitCode::FAILURE;
-    };
-    actix_rt::System::new().block_on(async {
-        let stop = async {
-            let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        };
-        // Whatever was started belongs to the future that ends here, and ends with it.
-        tokio::select! {
-            () = run(&wish) => ExitCode::SUCCESS,
-            () = stop => {
-                eprintln!("stopped; cleaning up");
-                ExitCode::FAILURE
-            }
-        }
-    })
+    bench::main(USAGE, parse, run)
 }
 
-fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
-    signal(kind).expect("signals can be listened to")
-}
-
-async fn run(wish: &Wish) {
+async fn run(wish: Wish) -> Result<(), String> {
     let shef = programs::Shef::build();
     for part in PARTS.iter().filter(|part| wish.parts.is_empty() || wish.parts.iter().any(|wanted| wanted == *part)) {
         match *part {
@@ -90,11 +63,12 @@ async fn run(wish: &Wish) {
             _ => startup::run(&shef).await,
         }
     }
+    Ok(())
 }
 
 fn parse(arguments: Vec<String>) -> Option<Wish> {
     let mut wish = Wish { parts: Vec::new(), pairs: 10, hosts: 1_000, engine_concurrency: Vec::new() };
-    let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?,

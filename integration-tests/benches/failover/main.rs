@@ -12,8 +12,10 @@ mod swarm_mode;
 
 use std::{process::ExitCode, time::Duration};
 
-use shef_integration_tests::lab::lan::{Lan, Plan};
-use tokio::signal::unix::{SignalKind, signal};
+use shef_integration_tests::{
+    bench,
+    lab::lan::{Lan, Plan},
+};
 
 const USAGE: &str = "\
 cargo bench -p shef-integration-tests --bench failover [-- [OPTION ...]]
@@ -40,40 +42,7 @@ const LOST: u32 = 10;
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(wish) = parse(arguments) else {
-        eprintln!("{USAGE}");
-        return ExitCode::FAILURE;
-    };
-    actix_rt::System::new().block_on(async {
-        let stop = async {
-            let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        };
-        // Whatever was started belongs to the future that ends here, and ends with it.
-        tokio::select! {
-            done = run(wish) => match done {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(why) => {
-                    eprintln!("failover: {why}");
-                    ExitCode::FAILURE
-                }
-            },
-            () = stop => {
-                eprintln!("stopped; cleaning up");
-                ExitCode::FAILURE
-            }
-        }
-    })
-}
-
-fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
-    signal(kind).expect("signals can be listened to")
+    bench::main(USAGE, parse, run)
 }
 
 async fn run(wish: Wish) -> Result<(), String> {
@@ -98,7 +67,7 @@ async fn run(wish: Wish) -> Result<(), String> {
 
 fn parse(arguments: Vec<String>) -> Option<Wish> {
     let mut wish = Wish { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO, trouble: None };
-    let mut arguments = arguments.into_iter().filter(|argument| argument != "--bench");
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let value = arguments.next()?;
         if argument == "--trouble" {

@@ -15,15 +15,15 @@ use std::{process::ExitCode, time::Duration};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shef_common::{image::ImageRef, spec::Template};
-use shef_integration_tests::lab::{
-    engine::BUSYBOX,
-    lan::{Lan, Plan},
-    wait::until_within,
+use shef_integration_tests::{
+    bench,
+    lab::{
+        engine::BUSYBOX,
+        lan::{Lan, Plan},
+        wait::until_within,
+    },
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use self::{
     floor::Floor,
@@ -47,46 +47,16 @@ const AT_ONCE: usize = 4;
 const LIMIT: Duration = Duration::from_mins(2);
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` starts this too: without what `cargo bench` says nothing is measured.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "--bench").collect();
-    let rounds = match arguments[..] {
+    bench::main(USAGE, rounds, run)
+}
+
+fn rounds(arguments: Vec<String>) -> Option<u32> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
         [] => Some(5),
         ["--rounds", n] => n.parse().ok().filter(|n| (1..=100).contains(n)),
         _ => None,
-    };
-    let Some(rounds) = rounds else {
-        eprintln!("{USAGE}");
-        return ExitCode::FAILURE;
-    };
-    actix_rt::System::new().block_on(async {
-        let stop = async {
-            let (mut int, mut term) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        };
-        // Whatever was started belongs to the future that ends here, and ends with it.
-        tokio::select! {
-            done = run(rounds) => match done {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(why) => {
-                    eprintln!("rollout: {why}");
-                    ExitCode::FAILURE
-                }
-            },
-            () = stop => {
-                eprintln!("stopped; cleaning up");
-                ExitCode::FAILURE
-            }
-        }
-    })
-}
-
-fn listen(kind: SignalKind) -> tokio::signal::unix::Signal {
-    signal(kind).expect("signals can be listened to")
+    }
 }
 
 async fn run(rounds: u32) -> Result<(), String> {
