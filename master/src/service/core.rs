@@ -14,6 +14,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
     image::ImageDigest,
+    status::{ReplicaState, ReplicaStatus},
 };
 
 use self::committing::orders;
@@ -144,6 +145,12 @@ impl ServiceCore {
         if !record.spec.mode.is_replicated() {
             core.know.awaits_all();
         }
+        for replica in &record.replicas {
+            if let Some(at) = replica.done {
+                let status = ReplicaStatus::new(replica.id.clone(), ReplicaState::Complete, at);
+                core.know.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0));
+            }
+        }
         let on = record.replicas.iter().map(|replica| &replica.node).chain(record.homes.values());
         core.forgotten = on.filter(|node| is_forgotten(node)).cloned().collect();
         let mut changes = changes(None, Some(&record));
@@ -248,7 +255,9 @@ impl ServiceCore {
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
             let next = rollout::next(record, &self.know);
             let plan = self.plan(record);
-            if homes::next(record, &self.know).is_none() && next.is_idle() && plan.is_idle() {
+            let is_noted = |replica: &ReplicaRecord| replica.done.is_some() || self.know.done_since(replica).is_none();
+            let all_noted = record.replicas.iter().all(is_noted);
+            if homes::next(record, &self.know).is_none() && next.is_idle() && plan.is_idle() && all_noted {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
             }

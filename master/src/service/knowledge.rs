@@ -6,7 +6,7 @@ use std::{
 };
 
 use shef_common::{
-    clock::{DurationMs, MonoMs},
+    clock::{DurationMs, MonoMs, WallMs},
     ids::{NodeName, ReplicaId, Slot},
     spec::Placement,
     status::{Health, ReplicaState, ReplicaStatus},
@@ -322,6 +322,11 @@ impl Knowledge {
         let bounded = !record.template(replica.generation).restart.is_default();
         let ended = |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
         bounded && self.observed.get(&replica.id).is_some_and(ended)
+    }
+
+    /// Since when `replica` is done, as its host has told.
+    pub fn done_since(&self, replica: &ReplicaRecord) -> Option<WallMs> {
+        self.observed.get(&replica.id).filter(|status| status.state == ReplicaState::Complete).map(|status| status.since)
     }
 
     /// Whether its host has made its container ready.

@@ -82,6 +82,10 @@ pub struct ReplicaRecord {
     /// A rebalance has another replica take its slot, on another host; it runs until that one does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moving: bool,
+    /// Since when its process has done what it was to do: it is done also where its host is lost, after a start of the
+    /// master too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<WallMs>,
 }
 
 /// What the master wants of a replica.

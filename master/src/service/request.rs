@@ -395,6 +395,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             want: if held.prepare { Want::Remove } else { Want::Run },
             attempt: 0,
             moving: false,
+            done: None,
         });
         changed = true;
     }

@@ -63,6 +63,9 @@ impl ServiceCore {
                     record.digests.insert(*generation, digest.clone());
                 }
             }
+            for replica in record.replicas.iter_mut().filter(|replica| replica.done.is_none()) {
+                replica.done = self.know.done_since(replica);
+            }
             record.drop_confirmed(gone);
             record.forget_hosts(|node| draft.forgets.contains(node));
         }

@@ -72,6 +72,7 @@ impl ServiceCore {
                 want: Want::Run,
                 attempt,
                 moving: false,
+                done: None,
             });
         }
         record.retire(|replica| replaced.contains(&replica.id));
@@ -87,7 +88,7 @@ impl ServiceCore {
         let mut ids = ids_of(record);
         for (slot, node) in hosts {
             let (id, generation) = (self.new_id(&mut ids), record.generation);
-            let made = ReplicaRecord { id, slot, generation, node, want: Want::Prepare, attempt: 0, moving: false };
+            let made = ReplicaRecord { id, slot, generation, node, want: Want::Prepare, attempt: 0, moving: false, done: None };
             record.replicas.push(made);
         }
     }
@@ -128,7 +129,16 @@ impl ServiceCore {
         let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
-        record.replicas.push(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false });
+        record.replicas.push(ReplicaRecord {
+            id,
+            slot,
+            generation,
+            node: to,
+            want: Want::Run,
+            attempt: 0,
+            moving: false,
+            done: None,
+        });
     }
 
     /// What is asked of the scheduler for `draft`.

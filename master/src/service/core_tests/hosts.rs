@@ -1,6 +1,9 @@
 //! Drained, forgotten, awaited and out-of-reach hosts, and rebalancing.
 
-use shef_common::spec::{OnDisconnect, Rebalance};
+use shef_common::{
+    spec::{OnDisconnect, Rebalance},
+    status::ReplicaState,
+};
 
 use super::super::{
     events::{Effect, Event},
@@ -118,6 +121,29 @@ fn what_runs_on_a_host_without_agent_is_never_doubled() {
         model.settle();
         assert_eq!(model.running(), 4, "nor by a master that has just started");
     }
+}
+
+#[test]
+fn what_is_done_is_not_done_again_where_its_host_is_lost_also_by_a_new_master() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    model.hosts.values_mut().for_each(|holds| holds.values_mut().for_each(|state| *state = ReplicaState::Complete));
+    model.settle();
+    let held = model.hosts.clone();
+    for _ in 0..2 {
+        model.host(1, false);
+        model.settle();
+        assert_eq!(model.hosts, held);
+        model.restart();
+    }
+    model.host(0, true);
+    model.settle();
+    assert_eq!(model.view.as_ref().unwrap().state, ServiceState::Running, "{:?}", model.view);
+    // What the user wants anew is done anew.
+    model.ask(put(4, "app:2"));
+    model.settle();
+    assert_eq!(model.on(0), 4);
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn record(generations: &[u32]) -> ServiceRecord {
             want: Want::Run,
             attempt: 0,
             moving: false,
+            done: None,
         });
     }
     record
