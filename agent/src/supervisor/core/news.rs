@@ -25,6 +25,7 @@ const FAILED_LOOKS: u32 = 4;
 impl Core {
     pub(super) fn reconnect(&mut self, now: Now) {
         self.reconnect_at = None;
+        self.relist_at = None;
         self.watch_since = Some(now.mono);
         self.effects.push(Effect::Watch);
         self.effects.push(Effect::Identify);

@@ -66,8 +66,10 @@ impl Core {
 
     /// Lets those go that have waited long enough, and all when the way is clear.
     pub(super) fn let_go(&mut self, now: Now) {
+        // What came long ago is waited for no more, or its time would be looked for again and again.
+        self.way.came.take_if(|(at, _)| *at + CALM <= now.mono);
         while let Some((last, id)) = self.way.waiting.first().cloned()
-            && (last <= now.mono || self.is_clear(now))
+            && (last <= now.mono || self.is_clear())
         {
             self.way.waiting.pop_first();
             if let Some(replica) = self.replicas.get_mut(&id) {
@@ -78,10 +80,10 @@ impl Core {
     }
 
     /// Whether nothing comes that is still wanted, and nothing came just now.
-    fn is_clear(&self, now: Now) -> bool {
+    fn is_clear(&self) -> bool {
         let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.wish == Wish::Run);
         let comes = |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
-        let came = self.way.came.as_ref().is_some_and(|(at, id)| *at + CALM > now.mono && wanted(id).is_some());
+        let came = self.way.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
         !came && !self.way.coming.iter().any(|id| wanted(id).is_some()) && !self.work.iter().any(comes)
     }
 

@@ -81,3 +81,21 @@ fn what_is_wanted_again_while_it_waits_has_never_stopped() {
     world.settle();
     assert_eq!(world.containers[assignment(0).replica.as_str()], before);
 }
+
+#[test]
+fn while_what_comes_waits_for_a_place_nobody_looks_again_and_again() {
+    let mut world = running(&[0, 2, 4, 6]);
+    // Removals take every place there is, and one more waits behind what comes.
+    world.change(&[], &[0, 2, 4]);
+    accept(&mut world);
+    while world.pending.iter().any(|pending| matches!(pending, Pending::Run(_, Operation::Stop { .. }))) {
+        world.finish(0, End::Well);
+    }
+    assert_eq!(ends(&world), 3);
+    world.change(&[assignment(8)], &[6]);
+    accept(&mut world);
+    world.advance(1_000);
+    assert!(world.core.next_wake().is_some_and(|at| at > world.now.mono));
+    world.settle();
+    assert!(is_there(&world, 8) && !is_there(&world, 6));
+}

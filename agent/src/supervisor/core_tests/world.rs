@@ -118,7 +118,10 @@ impl World {
     }
 
     pub fn feed(&mut self, event: Event) {
+        let ticked = matches!(event, Event::Tick);
         let effects = self.core.handle(event, self.now);
+        let wake = self.core.next_wake().filter(|at| ticked && *at <= self.now.mono);
+        assert_eq!(wake, None, "at {:?} it would be woken for nothing again and again", self.now.mono);
         for effect in effects {
             self.take(effect);
         }
