@@ -10,6 +10,7 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
+    errors::Error,
     query_parameters::{CreateImageOptions, ListContainersOptions},
 };
 use futures_util::{TryStreamExt as _, future::join_all};
@@ -121,13 +122,17 @@ impl EngineSocket {
         let options = ListContainersOptions { all: true, ..Default::default() };
         let list = docker.list_containers(Some(options)).await.expect("the engine's list");
         let ids = list.into_iter().filter_map(|summary| summary.id);
-        // One that has gone since the list was made is not there.
         join_all(ids.map(|id| inspect(&docker, id))).await.into_iter().flatten().collect()
     }
 }
 
 async fn inspect(docker: &Docker, id: String) -> Option<(String, Seen)> {
-    let found = docker.inspect_container(&id, None).await.ok()?;
+    let found = match docker.inspect_container(&id, None).await {
+        Ok(found) => found,
+        // It goes or has gone since the list was made.
+        Err(Error::DockerResponseServerError { .. }) => return None,
+        Err(error) => panic!("the engine does not tell what {id} is: {error}"),
+    };
     let (state, config) = (found.state?, found.config?);
     let seen = Seen {
         id,
