@@ -145,10 +145,10 @@ impl LabEngine {
     fn clean_up(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let url = self.url();
-            // Containers first: what a daemon leaves behind is harder to find.
+            // Containers and networks first: what a daemon leaves behind is harder to find, and a bridge keeps its subnet.
             let _ = Command::new("sh")
                 .arg("-c")
-                .arg("ids=$(docker -H \"$0\" ps -aq) && [ -n \"$ids\" ] && docker -H \"$0\" rm -fv $ids")
+                .arg("ids=$(docker -H \"$0\" ps -aq); [ -z \"$ids\" ] || docker -H \"$0\" rm -fv $ids; docker -H \"$0\" network prune -f")
                 .arg(&url)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
