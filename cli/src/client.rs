@@ -22,7 +22,7 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 /// The most of an answer that is no problem of the API's, in characters.
 const MAX_WORDS: usize = 500;
 /// The most pages of a list that are read.
-const MAX_PAGES: usize = 1_000;
+const MAX_PAGES: usize = 10_000;
 
 /// Where the API is, as an argument.
 #[derive(Debug, clap::Args)]
@@ -196,12 +196,12 @@ impl Client {
         let mut all = Vec::new();
         let mut after = String::new();
         for _ in 0..MAX_PAGES {
-            let mut page: Value = self.get(&format!("{path}?limit=1000{after}")).await?;
+            let mut page: Value = self.get(&format!("{path}?{after}")).await?;
             if let Value::Array(found) = page[key].take() {
                 all.extend(found);
             }
             match page["next"].as_str() {
-                Some(next) => after = format!("&after={}", shef_common::exec::escaped(next)),
+                Some(next) => after = format!("after={}", shef_common::exec::escaped(next)),
                 None => return Ok(all),
             }
         }

@@ -75,6 +75,8 @@ pub(crate) struct View {
     pub wanted: u32,
     pub running: u32,
     pub missing: Vec<String>,
+    #[serde(default)]
+    missing_more: usize,
     pub failing: Option<String>,
     pub rollout: Option<Rollout>,
     last_rollout: Option<Ended>,
@@ -154,7 +156,7 @@ impl Goal for Wish {
     }
 
     fn missing(view: &View) -> Vec<String> {
-        view.missing.clone()
+        view.missing_lines()
     }
 }
 
@@ -186,11 +188,17 @@ fn done(written: &Written, view: &View) -> Outlook {
 }
 
 impl View {
+    /// What is missing, a line each, and how much more there is.
+    pub(crate) fn missing_lines(&self) -> Vec<String> {
+        let more = (self.missing_more > 0).then(|| format!("and {} more", self.missing_more));
+        self.missing.iter().cloned().chain(more).collect()
+    }
+
     /// How it fares, in a line.
     pub(crate) fn line(&self) -> String {
         let counts = format!("{} of {} healthy", self.running, self.wanted);
         let words = self.rollout.as_ref().map(|rollout| rollout.words.as_str());
-        let more = self.missing.len().saturating_sub(1);
+        let more = self.missing.len().saturating_sub(1) + self.missing_more;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         match (words, &self.failing, self.missing.first()) {
             (Some(words), None, _) => words.to_owned(),

@@ -248,6 +248,16 @@ async fn lists_are_paged_in_the_order_of_names() {
         }
     }
     assert_eq!(seen, ["s0", "s1", "s2", "s3", "s4", "s5", "s6"]);
+
+    assert_eq!(api.call("PUT", "/v1/services/s0?wait=10s", json!({"image": "a", "replicas": 3})).await.status, 200);
+    let first = |page: Value| page["services"][0].clone();
+    let listed = first(api.get("/v1/services?limit=1").await.body);
+    assert_eq!((&listed["name"], &listed["running"], listed.get("replica_states")), (&json!("s0"), &json!(3), None));
+    let full = first(api.get("/v1/services?limit=1&replicas=true").await.body);
+    assert_eq!(full, api.get("/v1/services/s0").await.body, "with its replicas a service is listed as it is shown alone");
+    assert_eq!(full["replica_states"].as_array().unwrap().len(), 3);
+    is_problem(&api.get("/v1/services?replicas=yes").await, 400, "invalid_parameter");
+    is_problem(&api.get("/v1/services?limit=1001").await, 400, "invalid_parameter");
     cluster.stop().await;
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Args {
 #[derive(Debug, Deserialize)]
 struct Service {
     missing: Vec<String>,
+    #[serde(default)]
+    missing_more: usize,
     replica_states: Vec<Replica>,
 }
 
@@ -70,6 +72,9 @@ impl Args {
         let head = ["REPLICA", "SLOT", "GENERATION", "HOST", "STATE", "HEALTH", "SINCE", "RESTARTS", "ADDRESSES", "REASON"];
         table(head, &rows).iter().for_each(say::line);
         service.missing.iter().for_each(|missing| say::line(format_args!("missing: {missing}")));
+        if service.missing_more > 0 {
+            say::line(format_args!("missing: and {} more", service.missing_more));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod health;
 mod legacy;
+mod listing;
 mod logs;
 mod nodes;
 mod openapi;

@@ -94,10 +94,15 @@ pub fn wait(query: &BTreeMap<String, String>) -> Result<Option<Duration>, ApiErr
 
 /// `dry_run`: whether to tell what would be done, and not to do it.
 pub fn dry_run(query: &BTreeMap<String, String>) -> Result<bool, ApiError> {
-    match query.get("dry_run").map(String::as_str) {
+    flag(query, "dry_run")
+}
+
+/// A parameter that is `true` or `false`; without it, `false`.
+pub fn flag(query: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiError> {
+    match query.get(name).map(String::as_str) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(text) => Err(invalid(format!("dry_run must be true or false, but is {}", shown(text)))),
+        Some(text) => Err(invalid(format!("{name} must be true or false, but is {}", shown(text)))),
     }
 }
 

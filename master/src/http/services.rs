@@ -1,15 +1,21 @@
 //! `/v1/services`: the API to build on.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header, web};
+use bytes::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
 use shef_common::{
     ids::{Generation, ReplicaId, ServiceName, Version},
     problem::{Code, Problem},
 };
 
-use super::{Api, ApiError, Place, body, params, plan, spec};
+use super::{
+    Api, ApiError, Place, body,
+    listing::{self, PageParts, ServiceParts},
+    params, plan, spec,
+};
 use crate::service::{Accepted, Request, ServiceState, ServiceView};
 
 pub(super) type Answer = Result<HttpResponse, ApiError>;
@@ -31,14 +37,13 @@ pub struct Written<'a> {
     missing: Vec<String>,
 }
 
-/// `GET /v1/services?limit=&after=`
+/// `GET /v1/services?limit=&after=&replicas=`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
-    let query = params::query(&request, &["limit", "after"])?;
+    let query = params::query(&request, &["limit", "after", "replicas"])?;
     let (limit, after) = params::page::<ServiceName>(&query)?;
-    let services: Vec<_> = api.view.services(after.as_ref(), limit).into_iter().map(|view| addressed(&api, view)).collect();
-    let next = (services.len() == limit).then(|| services.last().map(|view| view.spec.name.clone())).flatten();
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "services": services, "next": next })))
+    let parts = PageParts::new(api.view.clone(), after, limit, params::flag(&query, "replicas")?);
+    Ok(json_stream(HttpResponse::Ok(), listing::body(parts)))
 }
 
 /// `GET /v1/services/{name}`
@@ -46,7 +51,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let view = find(&api, &name)?;
-    Ok(tagged(HttpResponse::Ok(), view.version).json(&*view))
+    Ok(show(&api, HttpResponse::Ok(), view))
 }
 
 /// `GET /v1/services/{name}/replicas?limit=&after=`
@@ -55,13 +60,7 @@ pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let name: ServiceName = params::name(&request)?;
     let (limit, after) = params::page::<ReplicaId>(&params::query(&request, &["limit", "after"])?)?;
     let view = find(&api, &name)?;
-    let mut replicas: Vec<_> =
-        view.replica_states.iter().filter(|replica| after.as_ref().is_none_or(|after| replica.id > *after)).collect();
-    replicas.sort_by(|a, b| a.id.cmp(&b.id));
-    let more = replicas.len() > limit;
-    replicas.truncate(limit);
-    let next = more.then(|| replicas.last().map(|replica| &replica.id)).flatten();
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "replicas": replicas, "next": next })))
+    Ok(HttpResponse::Ok().json(listing::replica_page(&api.view, &view, after.as_ref(), limit)))
 }
 
 /// `POST /v1/services?wait=`
@@ -108,7 +107,7 @@ pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Da
     let per_minute = spec::read_rebalance(fields)?;
     ask(&api, &name, Request::Rebalance { per_minute }).await?;
     let view = find(&api, &name)?;
-    Ok(tagged(HttpResponse::Accepted(), view.version).json(&*view))
+    Ok(show(&api, HttpResponse::Accepted(), view))
 }
 
 /// `DELETE /v1/services/{name}?wait=`, with `If-Match`
@@ -134,21 +133,18 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
 }
 
 pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
-    let view =
-        api.view.service(name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
-    Ok(addressed(api, view))
+    let missing = || Problem::new(Code::ServiceNotFound, format!("there is no service {name}"));
+    Ok(api.view.service(name).ok_or_else(missing)?)
 }
 
-/// With the addresses of its replicas, which only the hosts and the engines together tell.
-fn addressed(api: &Api, mut view: Arc<ServiceView>) -> Arc<ServiceView> {
-    if view.replica_states.iter().all(|replica| replica.ports.is_empty()) {
-        return view;
-    }
-    for replica in &mut Arc::make_mut(&mut view).replica_states {
-        let host = api.view.host(&replica.node).map(|host| host.view.host.address.into());
-        replica.addresses = replica.ports.iter().map(|port| port.shown(host)).collect();
-    }
-    view
+/// A service with its replicas and its `ETag`.
+fn show(api: &Api, answer: HttpResponseBuilder, view: Arc<ServiceView>) -> HttpResponse {
+    let answer = tagged(answer, view.version);
+    json_stream(answer, listing::body(ServiceParts::new(api.view.clone(), view)))
+}
+
+fn json_stream(mut answer: HttpResponseBuilder, body: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> HttpResponse {
+    answer.content_type("application/json").streaming(body)
 }
 
 pub(super) async fn ask(api: &Api, name: &ServiceName, request: Request) -> Result<Accepted, ApiError> {

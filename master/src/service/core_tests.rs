@@ -126,8 +126,8 @@ fn an_update_that_fails_is_rolled_back_and_the_old_replicas_run_all_the_while() 
     let (_, record) = model.durable.clone().unwrap();
     assert_eq!((model.running(), record.replicas, record.generation), (4, before, Generation(1)));
     let view = model.view.clone().unwrap();
-    assert_eq!((view.state, view.rollout), (ServiceState::Running, None));
-    let ended = view.last_rollout.unwrap();
+    assert_eq!((view.state, &view.rollout), (ServiceState::Running, &None));
+    let ended = view.last_rollout.as_ref().unwrap();
     assert_eq!(ended.generation, Generation(2));
     assert!(ended.rolled_back.as_ref().unwrap().ends_with("no such image"), "{ended:?}");
     // What was tried is never tried again by itself, and the next generation has a number of its own.

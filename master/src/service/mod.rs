@@ -37,4 +37,4 @@ pub use preview::{Action, ActionKind, Preview};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use request::{Accepted, Change, Expect, Lead, Refused, Request};
 pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};
-pub use view::{ReplicaView, ServiceState, ServiceView};
+pub use view::{ReplicaView, ServiceHead, ServiceState, ServiceView};

@@ -20,9 +20,30 @@ use super::{
 };
 use crate::{membership::Standing, scheduler::Refusal};
 
-/// A service and how it fares.
+/// The most lines of what is missing that a view holds: it is kept for every service, and copied by every list.
+const MAX_MISSING: usize = 100;
+
+/// A service, how it fares, and every replica of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceView {
+    /// The service without its replicas.
+    #[serde(flatten)]
+    pub head: ServiceHead,
+    /// Every replica that a host may hold.
+    pub replica_states: Vec<ReplicaView>,
+}
+
+impl std::ops::Deref for ServiceView {
+    type Target = ServiceHead;
+
+    fn deref(&self) -> &ServiceHead {
+        &self.head
+    }
+}
+
+/// A service and how it fares, without its replicas: as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ServiceHead {
     /// What the user wants.
     #[serde(flatten)]
     pub spec: ServiceSpec,
@@ -43,8 +64,11 @@ pub struct ServiceView {
     pub wanted: u32,
     /// In how many slots a replica runs well, of the generation that the slot is to run for now.
     pub running: u32,
-    /// What is missing, a line each; when converged, at most what hosts that are down have still to remove.
+    /// What is missing, a line each, at most 100 lines; when converged, at most what hosts that are down have still to remove.
     pub missing: Vec<String>,
+    /// How many lines more there would be than `missing` shows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_more: usize,
     /// The engine's reason, when replicas failed and nothing but a retry is to come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
@@ -64,8 +88,6 @@ pub struct ServiceView {
     pub created: WallMs,
     /// When its user changed it last.
     pub updated: WallMs,
-    /// Every replica that a host may hold.
-    pub replica_states: Vec<ReplicaView>,
 }
 
 /// Where a service stands.
@@ -208,7 +230,9 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         (false, false) => ServiceState::Pending,
     };
     let failing = failing.or_else(|| no_place.filter(|_| unplaced > 0 && !may_be_placed).map(str::to_owned));
-    ServiceView {
+    let missing_more = missing.len().saturating_sub(MAX_MISSING);
+    missing.truncate(MAX_MISSING);
+    let head = ServiceHead {
         spec: record.spec.clone(),
         generation: record.generation,
         image_digest: record.image_digest(record.generation).cloned(),
@@ -218,6 +242,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
         wanted: record.slots_wanted(),
         missing,
+        missing_more,
         failing,
         rebalancing: record.rebalancing,
         rollout,
@@ -225,8 +250,12 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         history: record.history.clone(),
         created: record.created,
         updated: record.updated,
-        replica_states: record.replicas.iter().map(|replica| replica_view(replica, know)).collect(),
-    }
+    };
+    ServiceView { head, replica_states: record.replicas.iter().map(|replica| replica_view(replica, know)).collect() }
+}
+
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The slots in which a replica runs that is as wanted.

@@ -27,6 +27,8 @@ use crate::{
 };
 
 mod bootstraps;
+#[cfg(test)]
+pub(crate) mod samples;
 mod shef_state;
 
 pub use bootstraps::{Bootstrap, Bootstraps};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shef_common::{
     clock::{DurationMs, WallMs},
-    ids::{ClusterId, Epoch, LeaderId, NodeName, ReplicaId, ServiceName},
+    ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName},
     registry::RegistryHost,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     membership::Standing,
     registries::RegistryView,
     runner::NodeView,
-    service::{ReplicaView, ServiceView},
+    service::{ReplicaView, ServiceHead},
     stats::Counts,
     view::Totals,
 };
@@ -31,18 +31,19 @@ pub struct Anything {
 #[derive(Serialize, JsonSchema)]
 pub struct ServicePage {
     /// The services.
-    services: Vec<ServiceView>,
+    services: Vec<ListedService>,
     /// The name to go on after; null: there are no more.
     next: Option<ServiceName>,
 }
 
-/// A page of replicas.
+/// A service in a list.
 #[derive(Serialize, JsonSchema)]
-pub struct ReplicaPage {
-    /// The replicas.
-    replicas: Vec<ReplicaView>,
-    /// The id to go on after; null: there are no more.
-    next: Option<ReplicaId>,
+pub struct ListedService {
+    #[serde(flatten)]
+    head: ServiceHead,
+    /// Every replica that a host may hold; only with `?replicas=true`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replica_states: Vec<ReplicaView>,
 }
 
 /// A page of hosts.

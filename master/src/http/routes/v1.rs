@@ -4,8 +4,8 @@ use actix_web::web;
 
 use super::{
     super::{
-        backup, events, exec, health, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts, services,
-        usage,
+        backup, events, exec, health, listing, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts,
+        services, usage,
     },
     Body, Call, Param,
 };
@@ -18,6 +18,8 @@ use crate::{
 const LIMIT: Param = Param { name: "limit", about: "How many at most, 1 to 1000; by default 100.", example: "10" };
 const AFTER: Param =
     Param { name: "after", about: "Only what comes after this name: the `next` of the page before.", example: "a" };
+const REPLICAS: Param =
+    Param { name: "replicas", about: "`true`: with the replicas of each service; by default without.", example: "true" };
 const AFTER_REPLICA: Param =
     Param { name: "after", about: "Only what comes after this id: the `next` of the page before.", example: "web-000001" };
 const WAIT: Param = Param {
@@ -75,7 +77,7 @@ pub fn calls() -> Vec<Call> {
 fn service_calls() -> Vec<Call> {
     vec![
         Call::new("get", "/v1/services", || web::get().to(services::list), "Services, in the order of their names")
-            .query(&[LIMIT, AFTER])
+            .query(&[LIMIT, AFTER, REPLICAS])
             .json::<bodies::ServicePage>(200, "A page of services."),
         Call::new("post", "/v1/services", || web::post().to(services::create), "Creates a service")
             .query(&[WAIT])
@@ -149,7 +151,7 @@ fn service_calls() -> Vec<Call> {
         }),
         Call::new("get", "/v1/services/{name}/replicas", || web::get().to(services::replicas), "A service's replicas")
             .query(&[LIMIT, AFTER_REPLICA])
-            .json::<bodies::ReplicaPage>(200, "A page of replicas."),
+            .json::<listing::ReplicaPage>(200, "A page of replicas."),
     ]
 }
 
