@@ -1,7 +1,7 @@
 //! Image references by Docker's own grammar (distribution/reference): what the
 //! engine would refuse, or read differently, never gets past here.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -74,6 +74,21 @@ impl ImageRef {
     pub fn at(&self, digest: &ImageDigest) -> Self {
         // Without a tag: not every engine takes both.
         Self(format!("{}@{}", self.name_and_version().0, digest.as_str()).into())
+    }
+
+    /// As an engine is to read it. An engine takes some names for the beginning of an image's id (`2fde`,
+    /// `sha256:2fde`): those are given with their registry, which no id has.
+    #[must_use]
+    pub fn never_an_id(&self) -> Cow<'_, str> {
+        let (name, version) = self.name_and_version();
+        let is_hex = |text: &str| text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        // Digits alone, or an algorithm and digits.
+        let is_algorithm = matches!(name, "sha256" | "sha384" | "sha512");
+        if is_hex(name) || is_algorithm && is_hex(version) {
+            Cow::Owned(format!("docker.io/library/{}", self.0))
+        } else {
+            Cow::Borrowed(&self.0)
+        }
     }
 
     /// With a tag or digest always: what the engine is asked for.
@@ -294,6 +309,17 @@ mod tests {
         }
         assert!(!ImageRef::parse("nginx:1").unwrap().has_digest());
         assert!(ImageDigest::parse("sha256:abc").is_err() && ImageDigest::parse("latest").is_err());
+    }
+
+    #[test]
+    fn a_name_that_could_be_the_beginning_of_an_id_gets_its_registry() {
+        let given = |text: &str| ImageRef::parse(text).unwrap().never_an_id().into_owned();
+        assert_eq!(given("2fde"), "docker.io/library/2fde");
+        assert_eq!(given("2fde:1"), "docker.io/library/2fde:1");
+        assert_eq!(given("sha256:2fde"), "docker.io/library/sha256:2fde");
+        for as_it_is in ["nginx", "nginx:1", "sha256:stable", "team/2fde", "r.io:5000/2fde", "docker.io/library/2fde"] {
+            assert_eq!(given(as_it_is), as_it_is);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a spec says is what a real engine makes of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bollard::{
     Docker,
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
     ids::{NodeName, ServiceName},
+    image::ImageRef,
     labels,
     protocol::Assignment,
     spec::{ServiceSpec, Template},
@@ -241,6 +242,39 @@ async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases()
     }
     let all = bench.docker().list_networks(None).await.unwrap();
     assert_eq!(all.iter().filter(|network| ["front", "back"].contains(&network.name.as_deref().unwrap())).count(), 2);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_name_that_begins_the_id_of_something_else_stays_a_name() {
+    let bench = Bench::new().await;
+    let mut begins = Vec::new();
+    for name in ["other", "another"] {
+        let body = bollard::models::NetworkCreateRequest { name: name.to_owned(), ..Default::default() };
+        begins.push(bench.docker().create_network(body).await.unwrap().id[..6].to_owned());
+    }
+    let agent = bench.agent().await;
+    let spec = template(json!({"networks": [{"name": begins[0]}, {"name": begins[1]}]}));
+    bench.order(spec, "it runs", is_well).await;
+    let (found, _) = bench.inspect().await;
+    let joined = found.network_settings.unwrap().networks.unwrap();
+    let names: BTreeSet<&String> = joined.keys().collect();
+    assert_eq!(names, begins.iter().collect(), "{joined:?}");
+    for (name, endpoint) in &joined {
+        assert!(!endpoint.network_id.as_ref().unwrap().starts_with(name.as_str()), "it joined the other's: {endpoint:?}");
+    }
+
+    let id = bench.docker().inspect_image(BUSYBOX).await.unwrap().id.unwrap();
+    let digits = &id.strip_prefix("sha256:").unwrap()[..8];
+    let images = [digits.to_owned(), format!("sha256:{digits}")];
+    for (number, image) in (2..).zip(&images) {
+        let mut spec = template(json!({"pull": "never"}));
+        spec.image = ImageRef::parse(image).unwrap();
+        let replica = assignments("web", number, 1, &spec).remove(0);
+        bench.master.delta(u64::from(number) - 1, std::slice::from_ref(&replica), &[]).await.unwrap();
+        let status = bench.until(&replica, "it fails", |status| status.state == ReplicaState::Failed).await;
+        assert!(status.reason.as_ref().unwrap().contains("No such image"), "no image has this name: {status:?}");
+    }
     agent.stop().await;
 }
 

@@ -10,6 +10,7 @@
 mod console;
 mod create;
 mod models;
+mod networks;
 
 use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
 use tokio::sync::Mutex;
@@ -35,7 +36,7 @@ use shef_common::{
 };
 
 use self::{
-    create::{connect_body, create_body, may_be_made, network_body},
+    create::{connect_body, create_body},
     models::{container_of, event_of, inspected, policy_body},
 };
 use super::{
@@ -107,24 +108,6 @@ impl DockerEngine {
         };
         let client = client.map_err(|error| generic(&error))?.with_request_modifier(url_safe);
         Ok(self.client.get_or_init(|| client).clone())
-    }
-
-    /// Makes a network unless there is one of that name.
-    async fn make_network(&self, network: &Network, cluster: Option<&String>) -> Result<(), EngineError> {
-        let is_there = async || match self.client()?.inspect_network(&network.name, None).await {
-            Ok(_) => Ok(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
-            Err(error) => Err(generic(&error)),
-        };
-        if is_there().await? {
-            return Ok(());
-        }
-        let _alone = self.making_network.lock().await;
-        if is_there().await? {
-            return Ok(());
-        }
-        let made = self.client()?.create_network(network_body(network, cluster)).await;
-        made.map(drop).map_err(|error| generic(&error))
     }
 
     async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
@@ -218,11 +201,13 @@ impl Engine for DockerEngine {
 
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
         within(OPERATION_LIMIT, async move {
-            for network in order.template.networks.iter().filter(|network| may_be_made(network)) {
-                self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
+            let mut first = None;
+            for network in &order.template.networks {
+                let id = self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
+                first.get_or_insert(id);
             }
             let options = CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
-            let answer = self.client()?.create_container(Some(options), create_body(&order)).await;
+            let answer = self.client()?.create_container(Some(options), create_body(&order, first)).await;
             answer.map(|created| created.id).map_err(|error| match error {
                 Error::DockerResponseServerError { status_code: 404, message } if is_about_image(&message) => {
                     EngineError::NoSuchImage(message)
@@ -236,7 +221,10 @@ impl Engine for DockerEngine {
     fn start<'a>(&'a self, id: &'a str, joins: &'a [Network]) -> EngineFuture<'a, ()> {
         within(OPERATION_LIMIT, async move {
             for network in joins {
-                match self.client()?.connect_network(&network.name, connect_body(id, network)).await {
+                let Some(joined) = self.network_id(network).await? else {
+                    return Err(EngineError::Refused(format!("there is no network {} any more", network.name)));
+                };
+                match self.client()?.connect_network(&joined, connect_body(id, network)).await {
                     Ok(()) => {}
                     // It is there already.
                     Err(Error::DockerResponseServerError { message, .. }) if message.contains("already exists in network") => {}

@@ -23,11 +23,12 @@ pub(super) fn may_be_made(network: &Network) -> bool {
     !OWN_NETWORKS.contains(&network.name.as_str())
 }
 
-pub(super) fn create_body(order: &CreateOrder) -> ContainerCreateBody {
+/// What a container is made of; `first`: the id of its first network.
+pub(super) fn create_body(order: &CreateOrder, first: Option<String>) -> ContainerCreateBody {
     let template = &order.template;
-    let first = template.networks.first();
+    let joins = template.networks.first().filter(|network| may_be_made(network)).zip(first.clone());
     ContainerCreateBody {
-        image: Some(order.image.as_str().to_owned()),
+        image: Some(order.image.never_an_id().into_owned()),
         cmd: given(&template.command),
         entrypoint: given(&template.entrypoint),
         env: Some(template.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
@@ -46,15 +47,14 @@ pub(super) fn create_body(order: &CreateOrder) -> ContainerCreateBody {
             ports.dedup();
             ports
         }),
-        networking_config: first
-            .filter(|network| may_be_made(network))
-            .map(|network| NetworkingConfig { endpoints_config: Some([(network.name.clone(), endpoint(network))].into()) }),
-        host_config: Some(host_config(order)),
+        networking_config: joins
+            .map(|(network, id)| NetworkingConfig { endpoints_config: Some([(id, endpoint(network))].into()) }),
+        host_config: Some(host_config(order, first)),
         ..Default::default()
     }
 }
 
-fn host_config(order: &CreateOrder) -> HostConfig {
+fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
     let template: &Template = &order.template;
     let limit = template.resources.limit;
     HostConfig {
@@ -88,7 +88,7 @@ fn host_config(order: &CreateOrder) -> HostConfig {
             let cluster = order.labels.get(labels::CLUSTER);
             template.mounts.iter().map(|mount| mount_body(mount, cluster)).collect()
         }),
-        network_mode: template.networks.first().map(|network| network.name.clone()),
+        network_mode: network,
         nano_cpus: number(limit.cpu_millis * 1_000_000).filter(|cpus| *cpus != 0),
         memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
         pids_limit: number(limit.pids).filter(|pids| *pids != 0),
