@@ -1,6 +1,6 @@
 //! Carries out what the core decides: calls to masters, one timer.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, SpawnHandle, WrapFuture as _,
@@ -9,18 +9,19 @@ use actix::{
 use shef_common::{
     client::{CallError, HostClient},
     clock::{MonoMs, Now},
-    ids::{BootId, NodeName, NodeUid},
+    ids::{ClusterId, ReplicaId},
     problem::Problem,
-    protocol::{HostInfo, REGISTER_PATH, REPORT_PATH, Registered, Registration, ReportAck},
+    protocol::{Push, REGISTER_PATH, REPORT_PATH, Registered, Report, ReportAck},
 };
 
 use super::{
-    core::{Core, Effect, Event, Failure, Settings},
+    core::{Core, EffectHandler, Event, Failure, Settings},
+    identity::Identity,
     messages::Observed,
 };
 use crate::{
     engine::EngineFacts,
-    supervisor::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown},
+    supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown},
 };
 
 /// What may wait in the mailbox; the supervisor gathers what does not fit.
@@ -31,23 +32,6 @@ const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long orders that came with an answer may take to be judged, as posted ones.
 const OBEY_LIMIT: Duration = Duration::from_secs(10);
-
-/// Who this host is, apart from its engine.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Its name.
-    pub node: NodeName,
-    /// Its lasting identity.
-    pub uid: NodeUid,
-    /// This run.
-    pub boot: BootId,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Where the agent listens.
-    pub agent_url: String,
-    /// The operator's labels.
-    pub labels: BTreeMap<String, String>,
-}
 
 /// What the reporter may tell and ask the supervisor.
 pub struct SupervisorLinks {
@@ -86,7 +70,7 @@ impl Reporter {
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
         for effect in self.core.handle(event, Now::read()) {
-            self.perform(effect, ctx);
+            effect.dispatch(&mut Shell { act: self, ctx });
         }
         let wake = self.core.next_wake();
         if self.timer.as_ref().map(|(at, _)| *at) != wake {
@@ -99,49 +83,6 @@ impl Reporter {
                     act.feed(Event::Tick, ctx);
                 });
                 self.timer = Some((at, handle));
-            }
-        }
-    }
-
-    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        match effect {
-            Effect::Register { master, facts } => {
-                let url = format!("{}{REGISTER_PATH}", self.masters[master]);
-                let (client, identity) = (self.client.clone(), self.identity.clone());
-                let describe = self.supervisor.describe.send(Describe);
-                let call = async move {
-                    let Ok(Ok(told)) = tokio::time::timeout(DESCRIBE_LIMIT, describe).await else {
-                        return Err(CallError::Unreachable { url, why: "this host's supervisor is busy".to_owned() });
-                    };
-                    client.post::<_, Registered>(&url, &registration(identity, facts, told), REGISTER_LIMIT).await
-                };
-                ctx.spawn(call.into_actor(self).map(|outcome, act, ctx| {
-                    if let Ok(registered) = &outcome {
-                        log::info!(cluster:% = registered.cluster, epoch:% = registered.fence.epoch; "registered");
-                    }
-                    let outcome = outcome.map_err(|error| act.failure(&error));
-                    act.feed(Event::Registered(outcome), ctx);
-                }));
-            }
-            Effect::Report { master, report } => {
-                let url = format!("{}{REPORT_PATH}", self.masters[master]);
-                let (client, seq) = (self.client.clone(), report.seq);
-                let call = async move { client.post::<_, ReportAck>(&url, &report, REPORT_LIMIT).await };
-                ctx.spawn(call.into_actor(self).map(move |outcome, act, ctx| {
-                    if outcome.is_ok() && std::mem::take(&mut act.silent) {
-                        log::info!("the master answers again");
-                    }
-                    let outcome = outcome.map_err(|error| act.failure(&error));
-                    act.feed(Event::Reported { seq, outcome }, ctx);
-                }));
-            }
-            Effect::Joined(cluster) => self.supervisor.joined.tell(Joined(cluster)),
-            Effect::Acknowledged(replicas) => self.supervisor.acknowledged.tell(Acknowledged(replicas)),
-            Effect::Heard => self.supervisor.heard.tell(MasterHeard),
-            Effect::Obey(push) => {
-                let judged = tokio::time::timeout(OBEY_LIMIT, self.supervisor.push.send(ApplyPush(*push)));
-                // Accepted or refused: the next report says what the ledger holds.
-                ctx.spawn(judged.into_actor(self).map(|_, act, ctx| act.feed(Event::Obeyed, ctx)));
             }
         }
     }
@@ -165,6 +106,65 @@ impl Reporter {
     }
 }
 
+/// The actor with its context, while it carries out effects.
+struct Shell<'a> {
+    act: &'a mut Reporter,
+    ctx: &'a mut Context<Reporter>,
+}
+
+impl EffectHandler for Shell<'_> {
+    fn register(&mut self, master: usize, facts: Option<EngineFacts>) {
+        let url = format!("{}{REGISTER_PATH}", self.act.masters[master]);
+        let (client, identity) = (self.act.client.clone(), self.act.identity.clone());
+        let describe = self.act.supervisor.describe.send(Describe);
+        let call = async move {
+            let Ok(Ok(Some(told))) = tokio::time::timeout(DESCRIBE_LIMIT, describe).await else {
+                return Err(CallError::Unreachable { url, why: "this host's supervisor is busy".to_owned() });
+            };
+            let registration = identity.registration(facts.unwrap_or_else(unknown_engine), told);
+            client.post::<_, Registered>(&url, &registration, REGISTER_LIMIT).await
+        };
+        self.ctx.spawn(call.into_actor(self.act).map(|outcome, act, ctx| {
+            if let Ok(registered) = &outcome {
+                log::info!(cluster:% = registered.cluster, epoch:% = registered.fence.epoch; "registered");
+            }
+            let outcome = outcome.map_err(|error| act.failure(&error));
+            act.feed(Event::Registered(outcome), ctx);
+        }));
+    }
+
+    fn report(&mut self, master: usize, report: Box<Report>) {
+        let url = format!("{}{REPORT_PATH}", self.act.masters[master]);
+        let (client, seq) = (self.act.client.clone(), report.seq);
+        let call = async move { client.post::<_, ReportAck>(&url, &report, REPORT_LIMIT).await };
+        self.ctx.spawn(call.into_actor(self.act).map(move |outcome, act, ctx| {
+            if outcome.is_ok() && std::mem::take(&mut act.silent) {
+                log::info!("the master answers again");
+            }
+            let outcome = outcome.map_err(|error| act.failure(&error));
+            act.feed(Event::Reported { seq, outcome }, ctx);
+        }));
+    }
+
+    fn joined(&mut self, cluster: ClusterId) {
+        self.act.supervisor.joined.tell(Joined(cluster));
+    }
+
+    fn acknowledged(&mut self, replicas: Vec<ReplicaId>) {
+        self.act.supervisor.acknowledged.tell(Acknowledged(replicas));
+    }
+
+    fn heard(&mut self) {
+        self.act.supervisor.heard.tell(MasterHeard);
+    }
+
+    fn obey(&mut self, push: Push) {
+        let judged = tokio::time::timeout(OBEY_LIMIT, self.act.supervisor.push.send(ApplyPush(push)));
+        // Accepted or refused: the next report says what the ledger holds.
+        self.ctx.spawn(judged.into_actor(self.act).map(|_, act, ctx| act.feed(Event::Obeyed, ctx)));
+    }
+}
+
 /// Sends to an actor whose mailbox holds far more than we can have in flight:
 /// a full one is waited for, a closed one means that the agent stops.
 trait Tell<M> {
@@ -185,30 +185,6 @@ where
             }
             Err(SendError::Closed(_)) => log::debug!("the supervisor has ended"),
         }
-    }
-}
-
-fn registration(identity: Identity, facts: Option<EngineFacts>, told: Description) -> Registration {
-    let facts = facts.unwrap_or_else(unknown_engine);
-    Registration {
-        node: identity.node,
-        uid: identity.uid,
-        boot: identity.boot,
-        cluster: told.cluster,
-        accepted: told.accepted,
-        holds: told.holds,
-        host: HostInfo {
-            address: identity.address,
-            agent_url: identity.agent_url,
-            labels: identity.labels,
-            cpus: facts.cpus,
-            memory_bytes: facts.memory_bytes,
-            engine_version: facts.version,
-            engine_api: facts.api,
-            os: facts.os,
-            arch: facts.arch,
-            shef_version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
     }
 }
 

@@ -100,6 +100,37 @@ pub enum Effect {
     Obey(Box<Push>),
 }
 
+/// Carries out the reporter's effects, one method per effect. The agent's actor
+/// and the simulator's driver implement it and decide nothing.
+pub trait EffectHandler {
+    /// [`Effect::Register`]; brings [`Event::Registered`].
+    fn register(&mut self, master: usize, facts: Option<EngineFacts>);
+    /// [`Effect::Report`]; brings [`Event::Reported`].
+    fn report(&mut self, master: usize, report: Box<Report>);
+    /// [`Effect::Joined`].
+    fn joined(&mut self, cluster: ClusterId);
+    /// [`Effect::Acknowledged`].
+    fn acknowledged(&mut self, replicas: Vec<ReplicaId>);
+    /// [`Effect::Heard`].
+    fn heard(&mut self);
+    /// [`Effect::Obey`]; brings [`Event::Obeyed`].
+    fn obey(&mut self, push: Push);
+}
+
+impl Effect {
+    /// Has `handler` carry out this effect.
+    pub fn dispatch(self, handler: &mut impl EffectHandler) {
+        match self {
+            Self::Register { master, facts } => handler.register(master, facts),
+            Self::Report { master, report } => handler.report(master, report),
+            Self::Joined(cluster) => handler.joined(cluster),
+            Self::Acknowledged(replicas) => handler.acknowledged(replicas),
+            Self::Heard => handler.heard(),
+            Self::Obey(push) => handler.obey(*push),
+        }
+    }
+}
+
 /// A report that waits for its answer.
 #[derive(Debug)]
 struct Sent {

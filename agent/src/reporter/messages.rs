@@ -8,7 +8,7 @@ use shef_common::{ids::ReplicaId, protocol::Accepted, status::ReplicaStatus};
 use crate::engine::EngineFacts;
 
 /// Event: what the supervisor has seen since it last told.
-#[derive(Debug, Default, Message)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Observed {
     /// Statuses that changed.
@@ -26,6 +26,17 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Takes in what was observed later.
+    pub fn merge(&mut self, later: Self) {
+        let Self { statuses, accepted, engine_error, facts, listed, reregister } = later;
+        self.statuses.extend(statuses);
+        self.accepted = accepted.or(self.accepted.take());
+        self.engine_error = engine_error.or(self.engine_error.take());
+        self.facts = facts.or(self.facts.take());
+        self.listed |= listed;
+        self.reregister |= reregister;
+    }
+
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {

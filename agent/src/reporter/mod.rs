@@ -12,8 +12,10 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod identity;
 mod messages;
 
-pub use self::core::{Core, Effect, Event, Failure, Settings};
-pub use actor::{Identity, Reporter, SupervisorLinks};
+pub use self::core::{Core, Effect, EffectHandler, Event, Failure, Settings};
+pub use actor::{Reporter, SupervisorLinks};
+pub use identity::Identity;
 pub use messages::Observed;

@@ -11,20 +11,20 @@ use actix::{
 };
 use shef_common::{
     clock::{MonoMs, Now},
-    ids::ClusterId,
+    ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
 };
 use tokio::sync::oneshot;
 
 use super::{
-    core::{Core, Effect, Event, Limits, Operation, Outcome},
+    core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile},
-    messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown, WhichCluster},
+    messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster},
 };
 use crate::{
     engine::{Engine, EngineError},
-    health::probe,
+    health::{Probe, probe},
     reporter::Observed,
 };
 
@@ -39,13 +39,11 @@ pub struct Supervisor {
     engine: Rc<dyn Engine>,
     file: Arc<LedgerFile>,
     reporter: Recipient<Observed>,
-    /// What the reporter has not been told yet; statuses coalesce.
-    outbox: Observed,
+    /// What did not fit into the reporter's mailbox.
+    unsent: Observed,
     retry: Option<SpawnHandle>,
-    told_error: Option<String>,
-    told_listed: bool,
-    told_accepted: Option<Accepted>,
     tickets: HashMap<u64, oneshot::Sender<Result<Accepted, PushRefused>>>,
+    describing: HashMap<u64, oneshot::Sender<Description>>,
     next_ticket: u64,
     timer: Option<(MonoMs, SpawnHandle)>,
     watch: Option<SpawnHandle>,
@@ -67,12 +65,10 @@ impl Supervisor {
             engine,
             file,
             reporter,
-            outbox: Observed::default(),
+            unsent: Observed::default(),
             retry: None,
-            told_error: None,
-            told_listed: false,
-            told_accepted: None,
             tickets: HashMap::new(),
+            describing: HashMap::new(),
             next_ticket: 0,
             timer: None,
             watch: None,
@@ -81,28 +77,9 @@ impl Supervisor {
     }
 
     fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let effects = self.core.handle(event, Now::read());
-        for effect in effects {
-            self.perform(effect, ctx);
+        for effect in self.core.handle(event, Now::read()) {
+            effect.dispatch(&mut Shell { act: self, ctx });
         }
-        let error = self.core.engine_error();
-        if error != self.told_error.as_deref() {
-            match error {
-                Some(why) => log::warn!(why; "the engine does not answer; trying again"),
-                None => log::info!("the engine answers"),
-            }
-            self.told_error = error.map(str::to_owned);
-            self.outbox.engine_error = Some(self.told_error.clone());
-        }
-        if self.core.has_listed() && !self.told_listed {
-            self.told_listed = true;
-            self.outbox.listed = true;
-        }
-        if self.core.ledger().accepted != self.told_accepted {
-            self.told_accepted.clone_from(&self.core.ledger().accepted);
-            self.outbox.accepted.clone_from(&self.told_accepted);
-        }
-        self.tell_reporter(ctx);
         self.set_timer(ctx);
     }
 
@@ -124,13 +101,13 @@ impl Supervisor {
     }
 
     fn tell_reporter(&mut self, ctx: &mut Context<Self>) {
-        if self.outbox.is_empty() || self.retry.is_some() {
+        if self.unsent.is_empty() || self.retry.is_some() {
             return;
         }
-        match self.reporter.try_send(std::mem::take(&mut self.outbox)) {
+        match self.reporter.try_send(std::mem::take(&mut self.unsent)) {
             Ok(()) => {}
             Err(SendError::Full(unsent)) => {
-                self.outbox = unsent;
+                self.unsent = unsent;
                 self.retry = Some(ctx.run_later(RETRY_REPORTER, |act, ctx| {
                     act.retry = None;
                     act.tell_reporter(ctx);
@@ -140,111 +117,9 @@ impl Supervisor {
         }
     }
 
-    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        match effect {
-            Effect::WriteLedger(ledger) => {
-                let file = self.file.clone();
-                let write = async move {
-                    let written = tokio::task::spawn_blocking(move || file.write(&ledger)).await;
-                    written.map_err(|error| error.to_string()).and_then(|outcome| outcome.map_err(|error| error.to_string()))
-                };
-                ctx.spawn(write.into_actor(self).map(|outcome, act, ctx| {
-                    if let Err(why) = &outcome {
-                        log::error!(why:%; "the ledger could not be written; orders are refused until it can");
-                    }
-                    act.feed(Event::LedgerWritten(outcome), ctx);
-                }));
-            }
-            Effect::Answer { ticket, verdict } => {
-                if let Some(waiting) = self.tickets.remove(&ticket) {
-                    // Who has gone away asks again: the answer is the same then.
-                    let _ = waiting.send(verdict);
-                }
-            }
-            Effect::Watch => {
-                if let Some(handle) = self.watch.take() {
-                    ctx.cancel_future(handle);
-                }
-                let events = wrap_stream(self.engine.events(Now::read().wall)).map(|item, act: &mut Self, ctx| match item {
-                    Ok(event) => act.feed(Event::Happened(event), ctx),
-                    Err(error) => act.watch_ended(error, ctx),
-                });
-                let handle = ctx.spawn(events.finish().map(|(), act, ctx| {
-                    act.watch_ended(EngineError::Unreachable("the event stream ended".to_owned()), ctx);
-                }));
-                self.watch = Some(handle);
-            }
-            Effect::List => {
-                let engine = self.engine.clone();
-                let list = async move { engine.list().await };
-                ctx.spawn(list.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Listed(outcome), ctx)));
-            }
-            Effect::Identify => {
-                let engine = self.engine.clone();
-                let identify = async move { engine.identify().await };
-                ctx.spawn(identify.into_actor(self).map(|outcome, act, ctx| match outcome {
-                    Ok(facts) => {
-                        act.outbox.facts = Some(facts);
-                        act.tell_reporter(ctx);
-                    }
-                    Err(_) => act.feed(Event::Unidentified, ctx),
-                }));
-            }
-            Effect::Run { replica, operation } => {
-                let engine = self.engine.clone();
-                let target = replica.clone();
-                let run = async move {
-                    match operation {
-                        Operation::Create(order) => Outcome::Create(engine.create(*order).await),
-                        Operation::Start { id, joins } => Outcome::Start(engine.start(&id, &joins).await),
-                        Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
-                        Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
-                        Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
-                        Operation::Inspect => Outcome::Inspect(engine.inspect(&target).await),
-                    }
-                };
-                ctx.spawn(run.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Done { replica, outcome }, ctx)));
-            }
-            Effect::Logs { replica, id } => {
-                let engine = self.engine.clone();
-                let read = async move { engine.logs(&id).await };
-                ctx.spawn(read.into_actor(self).map(|outcome, act, ctx| act.feed(Event::Logs { replica, outcome }, ctx)));
-            }
-            Effect::Check(check) => {
-                let (replica, run) = (check.replica.clone(), check.run);
-                ctx.spawn(probe(check).into_actor(self).map(move |outcome, act, ctx| {
-                    act.feed(Event::Checked { replica, run, outcome }, ctx);
-                }));
-            }
-            Effect::Pull(image) => {
-                log::info!(image:%; "pulling");
-                let engine = self.engine.clone();
-                let wanted = image.clone();
-                let credentials = self.core.credentials(&image).cloned();
-                let pull = async move { engine.pull(&wanted, credentials.as_ref()).await };
-                let name = image.clone();
-                let handle = ctx.spawn(pull.into_actor(self).map(|outcome, act, ctx| {
-                    match &outcome {
-                        Ok(digest) => log::info!(image:% = name, digest:?; "pulled"),
-                        Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
-                    }
-                    act.pulls.remove(&name);
-                    act.feed(Event::Pulled { image: name, outcome }, ctx);
-                }));
-                self.pulls.insert(image, handle);
-            }
-            Effect::CancelPull(image) => {
-                if let Some(handle) = self.pulls.remove(&image) {
-                    ctx.cancel_future(handle);
-                }
-            }
-            Effect::Publish(status) => {
-                log::info!(replica:% = status.replica, state:? = status.state, health:? = status.health,
-                    reason = status.reason.as_deref().unwrap_or("-"); "replica");
-                self.outbox.statuses.insert(status.replica.clone(), status);
-            }
-            Effect::Reregister => self.outbox.reregister = true,
-        }
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     fn watch_ended(&mut self, error: EngineError, ctx: &mut Context<Self>) {
@@ -252,6 +127,141 @@ impl Supervisor {
             ctx.cancel_future(handle);
             self.feed(Event::WatchEnded(error), ctx);
         }
+    }
+}
+
+/// The actor with its context, while it carries out effects.
+struct Shell<'a> {
+    act: &'a mut Supervisor,
+    ctx: &'a mut Context<Supervisor>,
+}
+
+impl Shell<'_> {
+    /// Awaits `work` beside the mailbox, and feeds what it brings.
+    fn spawn<T: 'static>(
+        &mut self,
+        work: impl Future<Output = T> + 'static,
+        event: impl FnOnce(T) -> Event + 'static,
+    ) -> SpawnHandle {
+        self.ctx.spawn(work.into_actor(self.act).map(|outcome, act, ctx| act.feed(event(outcome), ctx)))
+    }
+}
+
+impl EffectHandler for Shell<'_> {
+    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+        let file = self.act.file.clone();
+        let write = async move {
+            let written = tokio::task::spawn_blocking(move || file.write(&ledger)).await;
+            let outcome =
+                written.map_err(|error| error.to_string()).and_then(|outcome| outcome.map_err(|error| error.to_string()));
+            if let Err(why) = &outcome {
+                log::error!(why:%; "the ledger could not be written; orders are refused until it can");
+            }
+            outcome
+        };
+        self.spawn(write, Event::LedgerWritten);
+    }
+
+    fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>) {
+        if let Some(waiting) = self.act.tickets.remove(&ticket) {
+            // A master that has gone away asks again: the answer is the same then.
+            let _ = waiting.send(verdict);
+        }
+    }
+
+    fn watch(&mut self) {
+        if let Some(handle) = self.act.watch.take() {
+            self.ctx.cancel_future(handle);
+        }
+        let events = wrap_stream(self.act.engine.events(Now::read().wall)).map(|item, act: &mut Supervisor, ctx| match item {
+            Ok(event) => act.feed(Event::Happened(event), ctx),
+            Err(error) => act.watch_ended(error, ctx),
+        });
+        let handle = self.ctx.spawn(events.finish().map(|(), act, ctx| {
+            act.watch_ended(EngineError::Unreachable("the event stream ended".to_owned()), ctx);
+        }));
+        self.act.watch = Some(handle);
+    }
+
+    fn list(&mut self) {
+        let engine = self.act.engine.clone();
+        self.spawn(async move { engine.list().await }, Event::Listed);
+    }
+
+    fn run(&mut self, replica: ReplicaId, operation: Operation) {
+        let engine = self.act.engine.clone();
+        let target = replica.clone();
+        let run = async move {
+            match operation {
+                Operation::Create(order) => Outcome::Create(engine.create(*order).await),
+                Operation::Start { id, joins } => Outcome::Start(engine.start(&id, &joins).await),
+                Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
+                Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
+                Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
+                Operation::Inspect => Outcome::Inspect(engine.inspect(&target).await),
+            }
+        };
+        self.spawn(run, move |outcome| Event::Done { replica, outcome });
+    }
+
+    fn read_logs(&mut self, replica: ReplicaId, id: String) {
+        let engine = self.act.engine.clone();
+        self.spawn(async move { engine.logs(&id).await }, move |outcome| Event::Logs { replica, outcome });
+    }
+
+    fn check(&mut self, check: Probe) {
+        let (replica, run) = (check.replica.clone(), check.run);
+        self.spawn(probe(check), move |outcome| Event::Checked { replica, run, outcome });
+    }
+
+    fn pull(&mut self, image: ImageRef) {
+        log::info!(image:%; "pulling");
+        let engine = self.act.engine.clone();
+        let wanted = image.clone();
+        let credentials = self.act.core.credentials(&image).cloned();
+        let pull = async move { engine.pull(&wanted, credentials.as_ref()).await };
+        let name = image.clone();
+        let handle = self.ctx.spawn(pull.into_actor(self.act).map(|outcome, act, ctx| {
+            match &outcome {
+                Ok(digest) => log::info!(image:% = name, digest:?; "pulled"),
+                Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
+            }
+            act.pulls.remove(&name);
+            act.feed(Event::Pulled { image: name, outcome }, ctx);
+        }));
+        self.act.pulls.insert(image, handle);
+    }
+
+    fn cancel_pull(&mut self, image: &ImageRef) {
+        if let Some(handle) = self.act.pulls.remove(image) {
+            self.ctx.cancel_future(handle);
+        }
+    }
+
+    fn identify(&mut self) {
+        let engine = self.act.engine.clone();
+        self.spawn(async move { engine.identify().await }, Event::Identified);
+    }
+
+    fn describe(&mut self, ticket: u64, description: Description) {
+        if let Some(waiting) = self.act.describing.remove(&ticket) {
+            // A reporter that has given up asks again.
+            let _ = waiting.send(description);
+        }
+    }
+
+    fn report(&mut self, observed: Observed) {
+        for status in observed.statuses.values() {
+            log::info!(replica:% = status.replica, state:? = status.state, health:? = status.health,
+                reason = status.reason.as_deref().unwrap_or("-"); "replica");
+        }
+        match &observed.engine_error {
+            Some(Some(why)) => log::warn!(why; "the engine does not answer; trying again"),
+            Some(None) => log::info!("the engine answers"),
+            None => {}
+        }
+        self.act.unsent.merge(observed);
+        self.act.tell_reporter(self.ctx);
     }
 }
 
@@ -268,8 +278,7 @@ impl Handler<ApplyPush> for Supervisor {
     type Result = ResponseFuture<Result<Accepted, PushRefused>>;
 
     fn handle(&mut self, ApplyPush(push): ApplyPush, ctx: &mut Self::Context) -> Self::Result {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let ticket = self.ticket();
         let (answer, waiting) = oneshot::channel();
         self.tickets.insert(ticket, answer);
         let (epoch, revision, set, remove) = (push.fence.epoch, push.revision, push.set.len(), push.remove.len());
@@ -313,15 +322,14 @@ impl Handler<MasterHeard> for Supervisor {
 }
 
 impl Handler<Describe> for Supervisor {
-    type Result = Description;
+    type Result = ResponseFuture<Option<Description>>;
 
-    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Description {
-        let ledger = self.core.ledger();
-        Description {
-            cluster: ledger.cluster.clone(),
-            accepted: ledger.accepted.clone(),
-            holds: self.core.holds().cloned().collect(),
-        }
+    fn handle(&mut self, _: Describe, ctx: &mut Self::Context) -> Self::Result {
+        let ticket = self.ticket();
+        let (answer, waiting) = oneshot::channel();
+        self.describing.insert(ticket, answer);
+        self.feed(Event::Describe { ticket }, ctx);
+        Box::pin(async move { waiting.await.ok() })
     }
 }
 

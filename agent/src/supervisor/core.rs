@@ -6,6 +6,7 @@ mod images;
 mod logs;
 mod news;
 mod orders;
+mod report;
 mod silence;
 mod way;
 mod work;
@@ -20,9 +21,9 @@ use shef_common::{
     registry::{Credentials, RegistryHost},
 };
 
-pub use self::events::{Effect, Event, Operation, Outcome};
-use self::{logs::Logs, silence::Silence, way::Way};
-use crate::health::Checks;
+pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
+use self::{logs::Logs, report::Reported, silence::Silence, way::Way};
+use crate::{health::Checks, reporter::Observed};
 
 use super::{
     ledger::Ledger,
@@ -103,6 +104,10 @@ pub struct Core {
     reconnect_at: Option<MonoMs>,
     relist_at: Option<MonoMs>,
     unidentified: bool,
+    /// What the reporter has been told.
+    reported: Reported,
+    /// What the reporter is told at the end of this step.
+    unreported: Observed,
     effects: Vec<Effect>,
 }
 
@@ -156,6 +161,8 @@ impl Core {
             reconnect_at: None,
             relist_at: None,
             unidentified: false,
+            reported: Reported::default(),
+            unreported: Observed::default(),
             effects: Vec::new(),
             ledger,
         }
@@ -165,18 +172,6 @@ impl Core {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// Whether the engine has shown its containers yet.
-    #[must_use]
-    pub fn has_listed(&self) -> bool {
-        self.listed
-    }
-
-    /// Why the engine does not answer, while it does not.
-    #[must_use]
-    pub fn engine_error(&self) -> Option<&str> {
-        self.engine_trouble()
     }
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
@@ -209,7 +204,12 @@ impl Core {
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(error) => self.watch_ended(&error, now),
             Event::Listed(outcome) => self.listed(outcome, now),
-            Event::Unidentified => self.unidentified = true,
+            Event::Identified(Ok(facts)) => self.unreported.facts = Some(facts),
+            Event::Identified(Err(_)) => self.unidentified = true,
+            Event::Describe { ticket } => {
+                let description = self.description();
+                self.effects.push(Effect::Describe { ticket, description });
+            }
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
             Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
             Event::Checked { replica, run, outcome } => self.checked(&replica, run, outcome, now),
@@ -219,6 +219,7 @@ impl Core {
         self.resume();
         self.let_go(now);
         self.pump(now);
+        self.report();
         std::mem::take(&mut self.effects)
     }
 }

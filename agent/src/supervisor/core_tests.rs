@@ -203,7 +203,7 @@ fn a_ledger_that_cannot_be_written_changes_nothing() {
     assert_eq!(world.answers[&ticket].clone().unwrap_err().why, Refusal::NotReady);
     world.settle();
     assert!(world.ours().is_empty());
-    assert!(world.statuses.is_empty());
+    assert!(world.reported.statuses.is_empty());
 }
 
 #[test]
@@ -242,10 +242,10 @@ fn a_name_that_somebody_else_took_fails_with_the_reason() {
     world.containers.insert(name.clone(), Container { name: name.clone(), ..World::foreign("taken") });
     world.push(None, &[0, 2], &[]);
     world.settle();
-    let status = &world.statuses[name.as_str()];
+    let status = &world.reported.statuses[name.as_str()];
     assert_eq!(status.state, ReplicaState::Failed);
     assert_eq!(status.reason.as_deref(), Some("the container's name is taken by one that does not belong to this cluster"));
-    assert_eq!(world.statuses["web-000002"].state, ReplicaState::Running);
+    assert_eq!(world.reported.statuses["web-000002"].state, ReplicaState::Running);
     world.push(Some(Revision(1)), &[], &[0, 2]);
     world.settle();
     assert_eq!(world.containers[&name].id, "foreign-taken");
@@ -260,13 +260,13 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
         world.hear(true);
     }
     assert_eq!(world.pending.len(), 1, "one pull, and it holds up nothing else");
-    assert_eq!(world.statuses["web-000000"].state, ReplicaState::Running);
-    assert!([1, 3, 5, 7].iter().all(|&n| world.statuses[&assignment(n).replica].state == ReplicaState::Pulling));
+    assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
+    assert!([1, 3, 5, 7].iter().all(|&n| world.reported.statuses[&assignment(n).replica].state == ReplicaState::Pulling));
     world.pending.clear();
     let outcome = Err(EngineError::Refused("manifest\n unknown\u{7}".into()));
     world.feed(Event::Pulled { image: ImageRef::parse("absent").unwrap(), outcome });
     assert!([1, 3, 5, 7].iter().all(|&n| {
-        let status = &world.statuses[&assignment(n).replica];
+        let status = &world.reported.statuses[&assignment(n).replica];
         status.state == ReplicaState::Failed && status.reason.as_deref() == Some("manifest unknown")
     }));
     world.settle();
@@ -285,11 +285,11 @@ fn a_crashing_process_is_unhealthy_until_it_stays_up() {
         world.hear(true);
         world.advance(1_000);
     }
-    let status = world.statuses["web-000000"].clone();
+    let status = world.reported.statuses["web-000000"].clone();
     assert_eq!((status.state, status.health, status.restarts), (ReplicaState::Running, Health::Unhealthy, 3));
     assert_eq!(status.reason.as_deref(), Some("exited with code 3; the engine restarts it"));
     world.advance(10_000);
-    assert_eq!(world.statuses["web-000000"].health, Health::Healthy);
+    assert_eq!(world.reported.statuses["web-000000"].health, Health::Healthy);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn what_keeps_vanishing_is_made_anew_ever_more_slowly() {
         waits.push((world.now.mono - before).0 / 1_000);
     }
     assert_eq!(waits, [0, 10, 20]);
-    assert_eq!(world.statuses["web-000000"].restarts, 3);
+    assert_eq!(world.reported.statuses["web-000000"].restarts, 3);
 }
 
 #[test]
@@ -330,10 +330,10 @@ fn old_news_does_not_undo_what_was_done_since() {
     while !world.pending.is_empty() {
         world.finish(0, End::Well);
     }
-    assert_eq!(world.statuses["web-000000"].state, ReplicaState::Running);
+    assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
     world.pending.push(old);
     world.finish(0, End::Well);
-    assert_eq!(world.statuses["web-000000"].restarts, 0);
+    assert_eq!(world.reported.statuses["web-000000"].restarts, 0);
     assert!(!world.pending.iter().any(|p| matches!(p, Pending::Run(..))), "{:?}", world.pending);
 }
 
@@ -399,6 +399,6 @@ fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() 
     let replica = assignment(0).replica;
     world.feed(Event::Done { replica, outcome: Outcome::Start(Err(EngineError::TimedOut("no answer".into()))) });
     world.settle();
-    assert_eq!(world.statuses["web-000000"].state, ReplicaState::Running);
-    assert_eq!(world.statuses["web-000000"].health, Health::Healthy);
+    assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
+    assert_eq!(world.reported.statuses["web-000000"].health, Health::Healthy);
 }

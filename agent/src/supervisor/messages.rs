@@ -3,8 +3,10 @@
 use actix::Message;
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    protocol::{Accepted, Assignment, Push, PushRefused},
+    protocol::{Accepted, Push, PushRefused},
 };
+
+use super::core::Description;
 
 /// Command: a master orders. Answered when the order is durable, or refused.
 #[derive(Debug, Message)]
@@ -26,21 +28,10 @@ pub struct Acknowledged(pub Vec<ReplicaId>);
 #[rtype(result = "()")]
 pub struct MasterHeard;
 
-/// Query: what a registration tells.
+/// Query: what a registration tells. No answer: the supervisor has ended.
 #[derive(Debug, Message)]
-#[rtype(result = "Description")]
+#[rtype(result = "Option<Description>")]
 pub struct Describe;
-
-/// What the host belongs to, has accepted and holds.
-#[derive(Debug, Clone, Default, actix::MessageResponse)]
-pub struct Description {
-    /// The cluster, once joined.
-    pub cluster: Option<ClusterId>,
-    /// What was accepted last.
-    pub accepted: Option<Accepted>,
-    /// Everything it holds.
-    pub holds: Vec<Assignment>,
-}
 
 /// Query: to which cluster the host belongs, once joined.
 #[derive(Debug, Message)]

@@ -28,6 +28,6 @@ mod messages;
 mod replica;
 mod restarts;
 
-pub use self::core::{Core, Effect, Event, Limits, Operation, Outcome};
+pub use self::core::{Core, Description, Effect, EffectHandler, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
-pub use messages::{Acknowledged, ApplyPush, Describe, Description, Joined, MasterHeard, Shutdown, WhichCluster};
+pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster};

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
 use shef_agent::{
-    engine::{EngineError, EngineEvent, EngineFacts},
-    reporter::{self, Observed, Settings},
-    supervisor::{self, Event, Limits, Outcome, ledger::Ledger},
+    engine::EngineFacts,
+    reporter::{self, Settings},
+    supervisor::{self, Event, Limits, ledger::Ledger},
 };
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
-    ids::{BootId, ClusterId, NodeName, NodeUid, ReplicaId},
-    image::{ImageDigest, ImageRef},
-    protocol::{Accepted, Alive, Push},
+    ids::{BootId, NodeName, NodeUid},
+    image::ImageRef,
+    protocol::{Alive, Push},
 };
 
 use super::{
@@ -30,27 +30,45 @@ const REGISTER_LIMIT_MS: u64 = 10_000;
 const REPORT_LIMIT_MS: u64 = 5_000;
 const LIMITS: Limits = Limits { engine_concurrency: 4, pull_concurrency: 2, relist_interval: DurationMs(30_000) };
 
-/// What an agent's actors get.
+/// A stream or a call of which the events of the engine are part: they are
+/// dropped once the agent has given it up.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Its number.
+    pub id: u64,
+    /// Whether this event is its last.
+    pub ends: bool,
+}
+
+/// What waits for one actor: messages come before the answers to its own calls.
 #[derive(Debug)]
-pub enum AgentMail {
-    Push { call: u64, push: Push },
-    Joined(ClusterId),
-    Acknowledged(Vec<ReplicaId>),
-    Describe { facts: Option<EngineFacts> },
-    LedgerWritten(Result<(), String>),
-    Happened { watch: u64, event: EngineEvent },
-    WatchEnded { watch: u64 },
-    Listed(Result<shef_agent::engine::Listing, EngineError>),
-    Identified(Result<EngineFacts, EngineError>),
-    Done { replica: ReplicaId, outcome: Outcome },
-    Logs { replica: ReplicaId, outcome: Result<Vec<String>, EngineError> },
-    Pulled { image: ImageRef, pull: u64, outcome: Result<Option<ImageDigest>, EngineError> },
-    Tick,
-    Observed(Observed),
-    Answered { report: Option<u64>, reply: Reply },
-    MasterHeard,
-    Obey(Push),
-    Obeyed,
+struct Mailbox<E> {
+    messages: VecDeque<E>,
+    answers: VecDeque<E>,
+}
+
+impl<E> Default for Mailbox<E> {
+    fn default() -> Self {
+        Self { messages: VecDeque::new(), answers: VecDeque::new() }
+    }
+}
+
+impl<E> Mailbox<E> {
+    fn message(&mut self, event: E) {
+        self.messages.push_back(event);
+    }
+
+    fn answer(&mut self, event: E) {
+        self.answers.push_back(event);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.answers.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<E> {
+        self.messages.pop_front().or_else(|| self.answers.pop_front())
+    }
 }
 
 /// A machine: what outlives the agent's process.
@@ -97,13 +115,12 @@ pub struct Agent {
     /// The supervisor's core.
     pub supervisor: supervisor::Core,
     reporter: reporter::Core,
-    boxes: [VecDeque<AgentMail>; 4],
-    outbox: Observed,
-    told_error: Option<String>,
-    told_listed: bool,
-    told_accepted: Option<Accepted>,
+    for_supervisor: Mailbox<supervisor::Event>,
+    for_reporter: Mailbox<reporter::Event>,
     /// Who waits for the answer to a push; nobody but the reporter, if it came with a master's answer.
     tickets: BTreeMap<u64, (Option<u64>, PushHead)>,
+    /// With which facts of the engine the reporter registers once the supervisor has described the host.
+    describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.
@@ -148,6 +165,16 @@ impl Agent {
     pub fn alive(&self, host: &Host) -> Alive {
         Alive { node: host.node.clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
     }
+
+    /// Whether `stream` is still waited for; one that ends is not afterwards.
+    fn awaits(&mut self, stream: Stream) -> bool {
+        let awaited = self.watch == Some(stream.id) || self.pulls.values().any(|pull| *pull == stream.id);
+        if stream.ends {
+            self.watch.take_if(|watch| *watch == stream.id);
+            self.pulls.retain(|_, pull| *pull != stream.id);
+        }
+        awaited
+    }
 }
 
 impl World {
@@ -180,12 +207,10 @@ impl World {
             dead: false,
             supervisor: supervisor::Core::new(self.hosts[host].ledger.clone(), LIMITS, now),
             reporter: reporter::Core::new(settings),
-            boxes: Default::default(),
-            outbox: Observed::default(),
-            told_error: None,
-            told_listed: false,
-            told_accepted: None,
+            for_supervisor: Mailbox::default(),
+            for_reporter: Mailbox::default(),
             tickets: BTreeMap::new(),
+            describing: BTreeMap::new(),
             next_ticket: 0,
             timers: [None, None],
             watch: None,
@@ -197,40 +222,57 @@ impl World {
         self.drain_agent(host, agent);
     }
 
-    /// Mail for an agent; everything that follows at once happens now.
-    pub fn agent_mail(&mut self, host: usize, inc: u64, to: Part, mail: AgentMail) {
+    /// Something for an agent's supervisor; everything that follows at once happens now.
+    pub fn supervisor_event(&mut self, host: usize, inc: u64, stream: Option<Stream>, event: supervisor::Event) {
         let Some(mut agent) = self.hosts[host].agent.take_if(|agent| agent.inc == inc) else { return };
-        agent.post(to, mail);
+        if stream.is_none_or(|stream| agent.awaits(stream)) {
+            agent.for_supervisor.answer(event);
+        }
+        self.drain_agent(host, agent);
+    }
+
+    /// A push reaches an agent.
+    pub fn push_arrives(&mut self, host: usize, call: u64, push: Push) {
+        let Some(mut agent) = self.hosts[host].agent.take() else { return self.answer(call, Reply::None) };
+        let event = self.pushed(&mut agent, Some(call), push);
+        agent.for_supervisor.message(event);
         self.drain_agent(host, agent);
     }
 
     /// A timer of an agent.
     pub fn agent_timer(&mut self, host: usize, inc: u64, to: Part, at: MonoMs) {
-        let Some(agent) = self.hosts[host].agent.as_mut().filter(|agent| agent.inc == inc) else { return };
-        let slot = &mut agent.timers[to as usize];
-        if *slot == Some(at) {
-            *slot = None;
-            self.agent_mail(host, inc, to, AgentMail::Tick);
+        let Some(mut agent) = self.hosts[host].agent.take_if(|agent| agent.inc == inc) else { return };
+        if agent.timers[to as usize].take_if(|due| *due == at).is_some() {
+            match to {
+                Part::Supervisor => agent.for_supervisor.answer(supervisor::Event::Tick),
+                Part::Reporter => agent.for_reporter.answer(reporter::Event::Tick),
+            }
         }
+        self.drain_agent(host, agent);
     }
 
     fn drain_agent(&mut self, host: usize, mut agent: Box<Agent>) {
         while !agent.dead && self.broken.is_none() {
-            // Mail before answers, as in the master; which actor comes next is drawn.
-            let next = |part: usize| [part, part + 1].into_iter().find(|n| !agent.boxes[*n].is_empty());
-            let n = match (next(0), next(2)) {
-                (None, None) => break,
-                (Some(n), None) | (None, Some(n)) => n,
-                (Some(supervisor), Some(reporter)) => {
-                    if self.rng.bool() {
-                        supervisor
-                    } else {
-                        reporter
+            // Which actor comes next is drawn.
+            let next = match (agent.for_supervisor.is_empty(), agent.for_reporter.is_empty()) {
+                (true, true) => break,
+                (false, true) => Part::Supervisor,
+                (true, false) => Part::Reporter,
+                (false, false) if self.rng.bool() => Part::Supervisor,
+                (false, false) => Part::Reporter,
+            };
+            match next {
+                Part::Supervisor => {
+                    if let Some(event) = agent.for_supervisor.pop() {
+                        self.feed_supervisor(host, &mut agent, event);
                     }
                 }
-            };
-            let Some(mail) = agent.boxes[n].pop_front() else { continue };
-            if n < 2 { self.supervisor_mail(host, &mut agent, mail) } else { self.reporter_mail(host, &mut agent, mail) }
+                Part::Reporter => {
+                    if let Some(event) = agent.for_reporter.pop() {
+                        self.feed_reporter(host, &mut agent, event);
+                    }
+                }
+            }
         }
         if agent.dead {
             self.note(|| format!("agent {} of h{} is killed", agent.inc, host + 1));
@@ -272,29 +314,5 @@ impl World {
         let call = self.engine_plan(host, work);
         let delay = call.delay;
         self.at(delay, Ev::Engine { host, inc, call });
-    }
-}
-
-impl Agent {
-    fn post(&mut self, to: Part, mail: AgentMail) {
-        let message = matches!(
-            mail,
-            AgentMail::Push { .. }
-                | AgentMail::Joined(_)
-                | AgentMail::Acknowledged(_)
-                | AgentMail::MasterHeard
-                | AgentMail::Obey(_)
-                | AgentMail::Describe { .. }
-                | AgentMail::Observed(_)
-        );
-        self.boxes[to as usize * 2 + usize::from(!message)].push_back(mail);
-    }
-
-    fn tell_reporter(&mut self) {
-        if self.outbox.is_empty() {
-            return;
-        }
-        let observed = std::mem::take(&mut self.outbox);
-        self.post(Part::Reporter, AgentMail::Observed(observed));
     }
 }

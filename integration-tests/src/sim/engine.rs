@@ -7,7 +7,7 @@ use shef_agent::{
     engine::{
         Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy, fake::foreign_labels,
     },
-    supervisor::{Operation, Outcome},
+    supervisor::{Event, Operation, Outcome},
 };
 use shef_common::{
     ids::ReplicaId,
@@ -16,9 +16,10 @@ use shef_common::{
 };
 
 use super::{
-    agent::AgentMail,
+    agent::Stream,
+    placement::MEMORY,
     plant::Plant,
-    world::{Ev, Part, World},
+    world::{Ev, World},
 };
 
 /// Images with this in their name cannot be had until the faults stop.
@@ -172,31 +173,34 @@ impl World {
             Fate::DoneUnanswered | Fate::NotDone => Some(EngineError::Unreachable("connection reset".to_owned())),
         };
         let done = matches!(fate, Fate::Answered | Fate::DoneUnanswered);
-        let mail = match work {
+        let mut stream = None;
+        let event = match work {
             EngineWork::List => {
                 let containers = self.hosts[host].engine.containers.values();
                 let managed = containers.filter(|container| container.labels.contains_key(labels::MANAGED));
                 // As Docker's, a list does not tell policies.
                 let managed = managed.map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect();
                 let listing = Listing { containers: managed, complete: true };
-                AgentMail::Listed(error.map_or(Ok(listing), Err))
+                Event::Listed(error.map_or(Ok(listing), Err))
             }
-            EngineWork::Identify => AgentMail::Identified(error.map_or_else(|| Ok(facts()), Err)),
+            EngineWork::Identify => Event::Identified(error.map_or_else(|| Ok(facts()), Err)),
             EngineWork::Pull { image, pull } => {
+                stream = Some(Stream { id: pull, ends: true });
                 let outcome = if done { self.pull(host, &image) } else { Ok(None) };
-                AgentMail::Pulled { image, pull, outcome: error.map_or(outcome, Err) }
+                Event::Pulled { image, outcome: error.map_or(outcome, Err) }
             }
             EngineWork::Logs { replica } => {
                 let lines = vec!["last words".to_owned()];
-                AgentMail::Logs { replica, outcome: error.map_or(Ok(lines), Err) }
+                Event::Logs { replica, outcome: error.map_or(Ok(lines), Err) }
             }
             EngineWork::Run { replica, operation } => {
                 let outcome = self.operate(host, &replica, operation, done, error);
-                AgentMail::Done { replica, outcome }
+                self.note(|| format!("h{}: the engine answers for {replica}: {}", host + 1, outcome_word(&outcome)));
+                Event::Done { replica, outcome }
             }
         };
         let delay = if slow { self.rng.u64(5..5_000) } else { self.rng.u64(0..3) };
-        self.at(delay, Ev::Agent { host, inc, to: Part::Supervisor, mail });
+        self.at(delay, Ev::Supervisor { host, inc, stream, event });
     }
 
     fn pull(&mut self, host: usize, image: &ImageRef) -> Result<Option<ImageDigest>, EngineError> {
@@ -381,25 +385,46 @@ impl World {
         let event = EngineEvent { id: container.id.clone(), name: container.name.clone(), kind };
         let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
         self.hosts[host].engine.last_event = due;
-        let mail = AgentMail::Happened { watch, event };
-        self.at(due - self.now, Ev::Agent { host, inc, to: Part::Supervisor, mail });
+        let stream = Some(Stream { id: watch, ends: false });
+        self.at(due - self.now, Ev::Supervisor { host, inc, stream, event: Event::Happened(event) });
     }
 
     /// The event stream of a host ends.
     pub fn stream_ends(&mut self, host: usize) {
         if let Some((inc, watch)) = self.hosts[host].engine.watch.take() {
-            self.at(1, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::WatchEnded { watch } });
+            self.watch_ends(1, host, inc, watch);
         }
     }
 }
 
-fn facts() -> EngineFacts {
+/// What every engine says of itself.
+pub fn facts() -> EngineFacts {
     EngineFacts {
         version: "20.10.24".to_owned(),
         api: "1.41".to_owned(),
         os: "linux".to_owned(),
         arch: "x86_64".to_owned(),
         cpus: 2,
-        memory_bytes: 4 << 30,
+        memory_bytes: MEMORY,
+    }
+}
+
+/// An operation in a word.
+pub fn operation_word(operation: &Operation) -> String {
+    match operation {
+        Operation::Create(_) => "create".to_owned(),
+        Operation::Start { .. } => "start".to_owned(),
+        Operation::Stop { .. } => "stop".to_owned(),
+        Operation::Remove(_) => "remove".to_owned(),
+        Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),
+        Operation::Inspect => "inspect".to_owned(),
+    }
+}
+
+/// An outcome in a line; labels stand in no order, so a container is told by its state.
+fn outcome_word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.as_ref().map(|container| container.state)),
+        other => format!("{other:?}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use shef_agent::reporter::{self, Failure};
 use shef_common::{
     ids::{NodeName, Revision},
     protocol::{Accepted, ProbeOutcome, Push, PushRefused, Registered, Registration, Report, ReportAck},
@@ -9,9 +10,9 @@ use shef_common::{
 use shef_master::runner::PushFailure;
 
 use super::{
-    agent::AgentMail,
     master::{CLUSTER, MEMBERSHIP, Mail, probe_outcome},
-    world::{Ev, Part, World},
+    plant::Plant,
+    world::{Ev, World},
 };
 
 /// What is asked.
@@ -185,13 +186,7 @@ impl World {
                     self.answer(call, Reply::None);
                 }
             }
-            Body::Push(push) => match &self.hosts[host].agent {
-                Some(agent) => {
-                    let (inc, mail) = (agent.inc, AgentMail::Push { call, push: push.clone() });
-                    self.agent_mail(host, inc, Part::Supervisor, mail);
-                }
-                None => self.answer(call, Reply::None),
-            },
+            Body::Push(push) => self.push_arrives(host, call, push.clone()),
             Body::Register(registration) => {
                 let mail = Mail::Register { call, registration: Box::new(registration.clone()) };
                 self.ask_cluster(call, mail);
@@ -251,8 +246,32 @@ impl World {
                 self.master_mail(inc, actor, Mail::PushDone { revision, outcome });
             }
             Caller::Reporter { inc, report } => {
-                self.agent_mail(host, inc, Part::Reporter, AgentMail::Answered { report, reply });
+                let event = self.reporter_event(host, report, reply);
+                self.reporter_answered(host, inc, event);
             }
+        }
+    }
+}
+
+impl World {
+    /// What an agent's client makes of the answer to a registration, or to a report.
+    fn reporter_event(&mut self, host: usize, report: Option<u64>, reply: Reply) -> reporter::Event {
+        let failure = match reply {
+            Reply::Refused(_) => Failure::Refused,
+            Reply::Push(_) | Reply::Registered(_) | Reply::Ack(_) | Reply::Probe(_) | Reply::Later(_) | Reply::None => {
+                Failure::Unreachable
+            }
+        };
+        match (report, reply) {
+            (None, Reply::Registered(registered)) => reporter::Event::Registered(Ok(registered)),
+            (None, _) => reporter::Event::Registered(Err(failure)),
+            (Some(seq), Reply::Ack(ack)) => {
+                if self.planted(Plant::DeletesOnAbsence) && ack.want_registration {
+                    self.delete_all(host);
+                }
+                reporter::Event::Reported { seq, outcome: Ok(ack) }
+            }
+            (Some(seq), _) => reporter::Event::Reported { seq, outcome: Err(failure) },
         }
     }
 }

@@ -10,7 +10,7 @@ use shef_common::{
 use shef_master::store::fake::FakeStore;
 
 use super::{
-    agent::{AgentMail, Host},
+    agent::{Host, Stream},
     engine::EngineCall,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
@@ -39,8 +39,8 @@ pub enum Ev {
     Store { inc: u64, call: StoreCall },
     /// An agent's process starts.
     AgentStart { host: usize },
-    /// Something for an agent, if that incarnation still runs.
-    Agent { host: usize, inc: u64, to: Part, mail: AgentMail },
+    /// Something for an agent's supervisor, if that incarnation still runs and still waits for it.
+    Supervisor { host: usize, inc: u64, stream: Option<Stream>, event: shef_agent::supervisor::Event },
     /// A timer of an agent.
     AgentTimer { host: usize, inc: u64, to: Part, at: MonoMs },
     /// An agent's write reaches its disk.
@@ -271,7 +271,7 @@ impl World {
             Ev::MasterTimer { inc, actor, timer } => self.master_timer(inc, actor, timer),
             Ev::Store { inc, call } => self.store_call(inc, call),
             Ev::AgentStart { host } => self.start_agent(host),
-            Ev::Agent { host, inc, to, mail } => self.agent_mail(host, inc, to, mail),
+            Ev::Supervisor { host, inc, stream, event } => self.supervisor_event(host, inc, stream, event),
             Ev::AgentTimer { host, inc, to, at } => self.agent_timer(host, inc, to, at),
             Ev::LedgerWrite { host, inc, ledger, fails } => self.ledger_write(host, inc, *ledger, fails),
             Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),

@@ -3,14 +3,14 @@
 use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
-    protocol::{Accepted, Push, PushRefused},
+    protocol::{Accepted, Assignment, Push, PushRefused},
     spec::Network,
-    status::ReplicaStatus,
 };
 
 use crate::{
-    engine::{Container, CreateOrder, EngineError, EngineEvent, Listing, RestartPolicy},
+    engine::{Container, CreateOrder, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy},
     health::Probe,
+    reporter::Observed,
     supervisor::ledger::Ledger,
 };
 
@@ -40,8 +40,13 @@ pub enum Event {
     WatchEnded(EngineError),
     /// The list that was asked for.
     Listed(Result<Listing, EngineError>),
-    /// The engine did not say who it is.
-    Unidentified,
+    /// The engine said who it is, or did not.
+    Identified(Result<EngineFacts, EngineError>),
+    /// The reporter asks what a registration tells.
+    Describe {
+        /// Who waits for the answer.
+        ticket: u64,
+    },
     /// An operation was answered.
     Done {
         /// For which replica.
@@ -143,10 +148,75 @@ pub enum Effect {
     CancelPull(ImageRef),
     /// Ask the engine who it is.
     Identify,
-    /// Tell the master about a replica.
-    Publish(ReplicaStatus),
-    /// What the host holds has become known only now: register again.
-    Reregister,
+    /// Answer what a registration tells.
+    Describe {
+        /// Who waits.
+        ticket: u64,
+        /// What to say.
+        description: Description,
+    },
+    /// Tell the reporter what changed in this step. At most one a step, and the last effect of it.
+    Report(Box<Observed>),
+}
+
+/// Carries out the supervisor's effects, one method per effect. The agent's
+/// actor and the simulator's driver implement it and decide nothing.
+pub trait EffectHandler {
+    /// [`Effect::WriteLedger`]; the core waits for [`Event::LedgerWritten`].
+    fn write_ledger(&mut self, ledger: Box<Ledger>);
+    /// [`Effect::Answer`]: a ticket is answered once.
+    fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>);
+    /// [`Effect::Watch`]; brings [`Event::Happened`] until [`Event::WatchEnded`].
+    fn watch(&mut self);
+    /// [`Effect::List`]; brings [`Event::Listed`].
+    fn list(&mut self);
+    /// [`Effect::Run`]; brings [`Event::Done`].
+    fn run(&mut self, replica: ReplicaId, operation: Operation);
+    /// [`Effect::Logs`]; brings [`Event::Logs`].
+    fn read_logs(&mut self, replica: ReplicaId, id: String);
+    /// [`Effect::Check`]; brings [`Event::Checked`].
+    fn check(&mut self, probe: Probe);
+    /// [`Effect::Pull`]; brings [`Event::Pulled`], unless it is cancelled.
+    fn pull(&mut self, image: ImageRef);
+    /// [`Effect::CancelPull`].
+    fn cancel_pull(&mut self, image: &ImageRef);
+    /// [`Effect::Identify`]; brings [`Event::Identified`].
+    fn identify(&mut self);
+    /// [`Effect::Describe`]: a ticket is answered once.
+    fn describe(&mut self, ticket: u64, description: Description);
+    /// [`Effect::Report`].
+    fn report(&mut self, observed: Observed);
+}
+
+impl Effect {
+    /// Has `handler` carry out this effect.
+    pub fn dispatch(self, handler: &mut impl EffectHandler) {
+        match self {
+            Self::WriteLedger(ledger) => handler.write_ledger(ledger),
+            Self::Answer { ticket, verdict } => handler.answer(ticket, verdict),
+            Self::Watch => handler.watch(),
+            Self::List => handler.list(),
+            Self::Run { replica, operation } => handler.run(replica, operation),
+            Self::Logs { replica, id } => handler.read_logs(replica, id),
+            Self::Check(probe) => handler.check(probe),
+            Self::Pull(image) => handler.pull(image),
+            Self::CancelPull(image) => handler.cancel_pull(&image),
+            Self::Identify => handler.identify(),
+            Self::Describe { ticket, description } => handler.describe(ticket, description),
+            Self::Report(observed) => handler.report(*observed),
+        }
+    }
+}
+
+/// What a registration tells of the host: what it belongs to, has accepted and holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Description {
+    /// The cluster, once joined.
+    pub cluster: Option<ClusterId>,
+    /// What was accepted last.
+    pub accepted: Option<Accepted>,
+    /// Everything it holds.
+    pub holds: Vec<Assignment>,
 }
 
 /// One engine operation.

@@ -130,7 +130,7 @@ impl Core {
             }
         }
         if first && found_more {
-            self.effects.push(Effect::Reregister);
+            self.unreported.reregister = true;
         }
         let all: Vec<ReplicaId> = self.replicas.keys().cloned().collect();
         for id in all {

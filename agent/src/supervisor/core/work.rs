@@ -46,7 +46,7 @@ impl Core {
         let Some(replica) = self.replicas.get_mut(id) else { return };
         if replica.published.as_ref() != Some(&replica.status) && self.listed {
             replica.published = Some(replica.status.clone());
-            self.effects.push(Effect::Publish(replica.status.clone()));
+            self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }
         if replica.not_before <= now.mono && !replica.queued && replica.pulls_first(now) {
             self.await_image(id);

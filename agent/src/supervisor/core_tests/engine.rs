@@ -17,26 +17,26 @@ fn an_engine_is_said_to_be_away_when_looks_fail_in_a_row_within_two_seconds_and_
     };
     let died = world.now.mono;
     world.feed(Event::WatchEnded(gone()));
-    while world.core.engine_error().is_none() {
+    while world.engine_error().is_none() {
         let wake = world.core.next_wake().unwrap();
         world.advance((wake - world.now.mono).0);
         fail_look(&mut world, gone());
         let silent_for = world.now.mono - died;
-        assert!(silent_for.0 >= 1_000 || world.core.engine_error().is_none(), "a moment's absence is not told");
+        assert!(silent_for.0 >= 1_000 || world.engine_error().is_none(), "a moment's absence is not told");
         assert!(silent_for.0 <= 2_000, "told late");
     }
     world.settle();
-    assert_eq!(world.core.engine_error(), None);
+    assert_eq!(world.engine_error(), None);
     // An operation without an answer is none that failed to reach it; a look that took too long is.
     world.push(Some(Revision(1)), &[2], &[]);
     world.feed(Event::WatchEnded(gone()));
     world.advance(200);
     fail_look(&mut world, gone());
-    assert_eq!(world.core.engine_error(), None);
+    assert_eq!(world.engine_error(), None);
     world.settle();
     world.advance(60_000);
     fail_look(&mut world, EngineError::TimedOut("no answer within 20 s".into()));
-    assert!(world.core.engine_error().is_some());
+    assert!(world.engine_error().is_some());
     world.settle();
-    assert_eq!(world.core.engine_error(), None);
+    assert_eq!(world.engine_error(), None);
 }

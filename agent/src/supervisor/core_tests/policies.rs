@@ -58,11 +58,11 @@ fn ends(world: &mut World, exit_code: i64, heard: bool) {
 }
 
 fn status(world: &World) -> &ReplicaStatus {
-    &world.statuses[ID]
+    &world.reported.statuses[ID]
 }
 
 fn look(world: &mut World) {
-    world.feed(Event::Listed(Ok(Listing { containers: world.list(), complete: true })));
+    world.feed(Event::Listed(Ok(Listing { containers: world.containers_of_ours(), complete: true })));
     world.advance(61_000);
     world.carry_out();
 }

@@ -29,7 +29,7 @@ fn state(world: &World, number: u32) -> ContainerState {
 
 fn reason(world: &World, number: u32) -> (ReplicaState, Option<&str>) {
     let id: ReplicaId = assignment(number).replica;
-    (world.statuses[&id].state, world.statuses[&id].reason.as_deref())
+    (world.reported.statuses[&id].state, world.reported.statuses[&id].reason.as_deref())
 }
 
 const RESTS: &str = "stopped: no master was heard of for 30 s (on_disconnect)";

@@ -10,13 +10,17 @@ use shef_common::{
     protocol::{Accepted, Assignment, Push, PushRefused},
     registry::{Credentials, RegistryHost},
     spec::Template,
-    status::{ReplicaState, ReplicaStatus},
+    status::ReplicaState,
 };
 
 use crate::engine::{
     Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy, fake::foreign_labels,
 };
-use crate::supervisor::{core::*, ledger::Ledger};
+use crate::{
+    health::Probe,
+    reporter::Observed,
+    supervisor::{core::*, ledger::Ledger},
+};
 
 pub const BOUND: usize = 3;
 
@@ -70,7 +74,8 @@ pub struct World {
     pub images: BTreeSet<String>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
-    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    /// Everything that the reporter was told, the latest of each.
+    pub reported: Observed,
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
     /// What the master has ordered and the agent has accepted.
     pub wish: BTreeSet<u32>,
@@ -80,6 +85,70 @@ pub struct World {
     pub next_id: u64,
     /// Those that may be stopped without an order.
     pub rests: BTreeSet<ReplicaId>,
+}
+
+impl EffectHandler for World {
+    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+        assert!(!self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))), "two writes of the ledger at once");
+        self.pending.push(Pending::Ledger(ledger));
+    }
+
+    fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>) {
+        if let Ok(accepted) = &verdict {
+            assert_eq!(self.disk.accepted.as_ref(), Some(accepted), "acknowledged before it was durable");
+        }
+        assert!(self.answers.insert(ticket, verdict).is_none(), "answered twice");
+    }
+
+    fn list(&mut self) {
+        assert!(!self.pending.iter().any(|p| matches!(p, Pending::List(_))), "two lists at once");
+        // The engine looks when it is asked; the answer may come much later.
+        self.pending.push(Pending::List(self.containers_of_ours()));
+    }
+
+    fn run(&mut self, replica: ReplicaId, operation: Operation) {
+        self.check_operation(&replica, &operation);
+        self.pending.push(Pending::Run(replica, operation));
+    }
+
+    fn read_logs(&mut self, replica: ReplicaId, _: String) {
+        assert!(!self.pending.iter().any(|p| matches!(p, Pending::Logs(_))), "two logs at once");
+        self.pending.push(Pending::Logs(replica));
+    }
+
+    fn pull(&mut self, image: ImageRef) {
+        assert!(
+            !self.pending.iter().any(|p| matches!(p, Pending::Pull(other) if *other == image)),
+            "an image is pulled once however many wait"
+        );
+        self.pending.push(Pending::Pull(image));
+    }
+
+    fn cancel_pull(&mut self, image: &ImageRef) {
+        self.pending.retain(|p| !matches!(p, Pending::Pull(other) if other == image));
+    }
+
+    fn report(&mut self, observed: Observed) {
+        assert!(!observed.is_empty(), "the reporter is told nothing");
+        for status in observed.statuses.values() {
+            if let Some(before) = self.reported.statuses.get(&status.replica) {
+                assert!(status.supersedes(before), "{before:?} -> {status:?}");
+            }
+            if status.state == ReplicaState::Stopped {
+                let busy = self.pending.iter().any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
+                assert!(!busy, "called stopped while something is under way");
+            }
+        }
+        if let Some(accepted) = &observed.accepted {
+            assert_eq!(self.disk.accepted.as_ref(), Some(accepted), "reported before it was durable");
+        }
+        self.reported.merge(observed);
+    }
+
+    fn describe(&mut self, _: u64, _: Description) {}
+    fn watch(&mut self) {}
+    fn identify(&mut self) {}
+    fn check(&mut self, _: Probe) {}
 }
 
 impl World {
@@ -94,7 +163,7 @@ impl World {
             images: ["present:latest".to_owned()].into(),
             pending: Vec::new(),
             events: Vec::new(),
-            statuses: BTreeMap::new(),
+            reported: Observed::default(),
             answers: BTreeMap::new(),
             wish: BTreeSet::new(),
             fence: fence(1),
@@ -123,56 +192,14 @@ impl World {
         let wake = self.core.next_wake().filter(|at| ticked && *at <= self.now.mono);
         assert_eq!(wake, None, "at {:?} it would be woken for nothing again and again", self.now.mono);
         for effect in effects {
-            self.take(effect);
+            effect.dispatch(self);
         }
-        self.check();
+        self.check_invariants();
     }
 
-    pub fn take(&mut self, effect: Effect) {
-        match effect {
-            Effect::WriteLedger(ledger) => {
-                assert!(!self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))), "two writes of the ledger at once");
-                self.pending.push(Pending::Ledger(ledger));
-            }
-            Effect::Answer { ticket, verdict } => {
-                if let Ok(accepted) = &verdict {
-                    assert_eq!(self.disk.accepted.as_ref(), Some(accepted), "acknowledged before it was durable");
-                }
-                assert!(self.answers.insert(ticket, verdict).is_none(), "answered twice");
-            }
-            Effect::List => {
-                assert!(!self.pending.iter().any(|p| matches!(p, Pending::List(_))), "two lists at once");
-                // The engine looks when it is asked; the answer may come much later.
-                self.pending.push(Pending::List(self.list()));
-            }
-            Effect::Run { replica, operation } => {
-                self.check_operation(&replica, &operation);
-                self.pending.push(Pending::Run(replica, operation));
-            }
-            Effect::Logs { replica, .. } => {
-                assert!(!self.pending.iter().any(|p| matches!(p, Pending::Logs(_))), "two logs at once");
-                self.pending.push(Pending::Logs(replica));
-            }
-            Effect::Pull(image) => {
-                assert!(
-                    !self.pending.iter().any(|p| matches!(p, Pending::Pull(other) if *other == image)),
-                    "an image is pulled once however many wait"
-                );
-                self.pending.push(Pending::Pull(image));
-            }
-            Effect::CancelPull(image) => self.pending.retain(|p| !matches!(p, Pending::Pull(other) if *other == image)),
-            Effect::Publish(status) => {
-                if let Some(before) = self.statuses.get(&status.replica) {
-                    assert!(status.supersedes(before), "{before:?} -> {status:?}");
-                }
-                if status.state == ReplicaState::Stopped {
-                    let busy = self.pending.iter().any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
-                    assert!(!busy, "called stopped while something is under way");
-                }
-                self.statuses.insert(status.replica.clone(), status);
-            }
-            Effect::Watch | Effect::Identify | Effect::Reregister | Effect::Check(_) => {}
-        }
+    /// Why the engine does not answer, as the reporter was told last.
+    pub fn engine_error(&self) -> Option<&str> {
+        self.reported.engine_error.as_ref()?.as_deref()
     }
 
     pub fn check_operation(&self, replica: &ReplicaId, operation: &Operation) {
@@ -191,7 +218,7 @@ impl World {
         }
     }
 
-    pub fn check(&self) {
+    pub fn check_invariants(&self) {
         let runs = |wanted: fn(&Operation) -> bool| {
             self.pending.iter().filter(|p| matches!(p, Pending::Run(_, operation) if wanted(operation))).count()
         };
@@ -383,9 +410,9 @@ impl World {
             }
             self.hear(true);
             let stopped: Vec<_> =
-                self.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
+                self.reported.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
             for replica in &stopped {
-                self.statuses.remove(replica);
+                self.reported.statuses.remove(replica);
             }
             self.feed(Event::Acknowledged(stopped));
             if self.pending.is_empty() && self.events.is_empty() {
@@ -437,14 +464,14 @@ impl World {
             }
         }
         self.events.clear();
-        self.statuses.clear();
+        self.reported = Observed::default();
         self.answers.clear();
         self.core = Core::new(self.disk.clone(), Self::limits(), self.now);
         self.feed(Event::Begin);
     }
 
     /// As Docker's, a list does not tell policies.
-    pub fn list(&self) -> Vec<Container> {
+    pub fn containers_of_ours(&self) -> Vec<Container> {
         self.containers.values().map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect()
     }
 
@@ -459,14 +486,14 @@ impl World {
             self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
         let have: BTreeMap<String, ContainerState> = self.ours().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
         let failed: BTreeSet<_> =
-            self.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
+            self.reported.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
         assert_eq!(self.disk.assignments.len(), self.wish.len());
         while !self.pending.is_empty() {
             self.finish(0, End::Well);
         }
-        self.feed(Event::Listed(Ok(Listing { containers: self.list(), complete: true })));
+        self.feed(Event::Listed(Ok(Listing { containers: self.containers_of_ours(), complete: true })));
         assert!(!self.pending.iter().any(|p| matches!(p, Pending::Run(..))), "a second plan is empty: {:?}", self.pending);
     }
 }

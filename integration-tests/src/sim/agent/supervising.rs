@@ -1,78 +1,53 @@
-//! The driver of an agent's supervisor: what reaches it, and what it has done.
+//! The driver of an agent's supervisor: carries out what its core wants done.
 
 use shef_agent::{
     engine::EngineError,
-    supervisor::{Effect, Event, Operation, Outcome, ledger::Ledger},
+    health::Probe,
+    reporter::{self, Observed},
+    supervisor::{Description, EffectHandler, Event, Operation, ledger::Ledger},
 };
-use shef_common::protocol::Push;
+use shef_common::{
+    ids::ReplicaId,
+    image::ImageRef,
+    protocol::{Accepted, Push, PushRefused},
+};
 
-use super::{Agent, AgentMail};
+use super::{Agent, Stream};
 use crate::sim::{
-    engine::EngineWork,
+    engine::{EngineWork, operation_word},
     net::Reply,
     plant::Plant,
     rules::PushHead,
     world::{Ev, Part, World},
 };
 
+/// A supervisor's surroundings while it carries out effects.
+struct Driver<'a> {
+    world: &'a mut World,
+    host: usize,
+    agent: &'a mut Agent,
+}
+
 impl World {
-    pub(super) fn supervisor_mail(&mut self, host: usize, agent: &mut Agent, mail: AgentMail) {
-        let event = match mail {
-            AgentMail::Push { call, mut push } => {
-                agent.next_ticket += 1;
-                let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
-                agent.tickets.insert(agent.next_ticket, (Some(call), head));
-                self.misread(agent, &mut push);
-                Event::Pushed { ticket: agent.next_ticket, push }
+    pub(super) fn feed_supervisor(&mut self, host: usize, agent: &mut Agent, event: Event) {
+        let effects = agent.supervisor.handle(event, self.agent_now(host, agent));
+        for effect in effects {
+            if self.agent_killed(host, agent) {
+                return;
             }
-            AgentMail::Obey(mut push) => {
-                agent.next_ticket += 1;
-                let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
-                agent.tickets.insert(agent.next_ticket, (None, head));
-                self.misread(agent, &mut push);
-                Event::Pushed { ticket: agent.next_ticket, push }
-            }
-            AgentMail::MasterHeard => {
-                self.rules_master_heard(host);
-                if self.planted(Plant::MissesMaster) && self.faults {
-                    return;
-                }
-                Event::MasterHeard
-            }
-            AgentMail::Joined(cluster) => Event::Joined(cluster),
-            AgentMail::Acknowledged(replicas) => Event::Acknowledged(replicas),
-            AgentMail::Describe { facts } => return self.register(host, agent, facts),
-            AgentMail::LedgerWritten(outcome) => Event::LedgerWritten(outcome),
-            AgentMail::Happened { watch, event } if agent.watch == Some(watch) => Event::Happened(event),
-            AgentMail::WatchEnded { watch } if agent.watch == Some(watch) => {
-                agent.watch = None;
-                Event::WatchEnded(EngineError::Unreachable("the event stream ended".to_owned()))
-            }
-            AgentMail::Happened { .. } | AgentMail::WatchEnded { .. } => return,
-            AgentMail::Listed(outcome) => Event::Listed(outcome),
-            AgentMail::Identified(Ok(facts)) => {
-                agent.outbox.facts = Some(facts);
-                return agent.tell_reporter();
-            }
-            AgentMail::Identified(Err(_)) => Event::Unidentified,
-            AgentMail::Done { replica, outcome } => {
-                self.note(|| format!("h{}: {replica}: {}", host + 1, outcome_word(&outcome)));
-                Event::Done { replica, outcome }
-            }
-            AgentMail::Logs { replica, outcome } => Event::Logs { replica, outcome },
-            AgentMail::Pulled { image, pull, outcome } => {
-                if agent.pulls.get(&image) != Some(&pull) {
-                    return; // It was given up.
-                }
-                agent.pulls.remove(&image);
-                Event::Pulled { image, outcome }
-            }
-            AgentMail::Tick => Event::Tick,
-            other @ (AgentMail::Observed(_) | AgentMail::Answered { .. } | AgentMail::Obeyed) => {
-                return debug_assert!(false, "not for a supervisor: {other:?}");
-            }
-        };
-        self.feed_supervisor(host, agent, event);
+            effect.dispatch(&mut Driver { world: self, host, agent });
+        }
+        let wake = agent.supervisor.next_wake();
+        self.set_agent_timer(host, agent, Part::Supervisor, wake);
+    }
+
+    /// What the supervisor is told of a push; `call` waits for the answer, or the reporter does.
+    pub(super) fn pushed(&mut self, agent: &mut Agent, call: Option<u64>, mut push: Push) -> Event {
+        agent.next_ticket += 1;
+        let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
+        agent.tickets.insert(agent.next_ticket, (call, head));
+        self.misread(agent, &mut push);
+        Event::Pushed { ticket: agent.next_ticket, push }
     }
 
     /// Planted bugs in judging a push.
@@ -85,88 +60,6 @@ impl World {
         }
         if self.planted(Plant::WrongBase) && push.fence == accepted.fence && push.base.is_some() {
             push.base = Some(accepted.revision);
-        }
-    }
-
-    pub(super) fn feed_supervisor(&mut self, host: usize, agent: &mut Agent, event: Event) {
-        let effects = agent.supervisor.handle(event, self.agent_now(host, agent));
-        for effect in effects {
-            if self.agent_killed(host, agent) {
-                return;
-            }
-            self.supervisor_effect(host, agent, effect);
-        }
-        let error = agent.supervisor.engine_error();
-        if error != agent.told_error.as_deref() {
-            agent.told_error = error.map(str::to_owned);
-            agent.outbox.engine_error = Some(agent.told_error.clone());
-        }
-        if agent.supervisor.has_listed() && !agent.told_listed {
-            agent.told_listed = true;
-            agent.outbox.listed = true;
-        }
-        if agent.supervisor.ledger().accepted != agent.told_accepted {
-            agent.told_accepted.clone_from(&agent.supervisor.ledger().accepted);
-            agent.outbox.accepted.clone_from(&agent.told_accepted);
-        }
-        agent.tell_reporter();
-        let wake = agent.supervisor.next_wake();
-        self.set_agent_timer(host, agent, Part::Supervisor, wake);
-    }
-
-    pub(super) fn supervisor_effect(&mut self, host: usize, agent: &mut Agent, effect: Effect) {
-        let inc = agent.inc;
-        match effect {
-            Effect::WriteLedger(ledger) => {
-                let fails = self.fault(self.profile.ledger_fails);
-                let delay = self.rng.u64(0..15);
-                self.at(delay, Ev::LedgerWrite { host, inc, ledger, fails });
-            }
-            Effect::Answer { ticket, verdict } => match agent.tickets.remove(&ticket) {
-                Some((call, head)) => {
-                    if verdict.is_ok() {
-                        self.rules_accepts(host, &head);
-                    }
-                    match call {
-                        Some(call) => self.answer(call, Reply::Push(verdict)),
-                        None => agent.post(Part::Reporter, AgentMail::Obeyed),
-                    }
-                }
-                None => self.violated(format!("push {ticket} of h{} is answered twice", host + 1)),
-            },
-            Effect::Watch => {
-                let watch = self.fresh();
-                agent.watch = Some(watch);
-                self.hosts[host].engine.watch = Some((inc, watch));
-                if self.hosts[host].engine.away {
-                    self.at(5, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::WatchEnded { watch } });
-                }
-            }
-            Effect::List => self.engine_work(host, inc, EngineWork::List),
-            Effect::Identify => self.engine_work(host, inc, EngineWork::Identify),
-            // No service of the simulator has a check that the agent makes.
-            Effect::Check(_) => {}
-            Effect::Run { replica, operation } => {
-                self.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
-                if matches!(operation, Operation::Stop { .. }) {
-                    self.rules_stops(host, &replica);
-                }
-                self.engine_work(host, inc, EngineWork::Run { replica, operation });
-            }
-            Effect::Logs { replica, .. } => self.engine_work(host, inc, EngineWork::Logs { replica }),
-            Effect::Pull(image) => {
-                let pull = self.fresh();
-                agent.pulls.insert(image.clone(), pull);
-                self.engine_work(host, inc, EngineWork::Pull { image, pull });
-            }
-            Effect::CancelPull(image) => {
-                agent.pulls.remove(&image);
-            }
-            Effect::Publish(status) => {
-                self.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));
-                agent.outbox.statuses.insert(status.replica.clone(), status);
-            }
-            Effect::Reregister => agent.outbox.reregister = true,
         }
     }
 
@@ -183,25 +76,101 @@ impl World {
             Ok(())
         };
         let delay = self.rng.u64(0..3);
-        self.at(delay, Ev::Agent { host, inc, to: Part::Supervisor, mail: AgentMail::LedgerWritten(outcome) });
+        self.at(delay, Ev::Supervisor { host, inc, stream: None, event: Event::LedgerWritten(outcome) });
     }
 }
 
-fn operation_word(operation: &Operation) -> String {
-    match operation {
-        Operation::Create(_) => "create".to_owned(),
-        Operation::Start { .. } => "start".to_owned(),
-        Operation::Stop { .. } => "stop".to_owned(),
-        Operation::Remove(_) => "remove".to_owned(),
-        Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),
-        Operation::Inspect => "inspect".to_owned(),
+impl Driver<'_> {
+    fn asks_engine(&mut self, work: EngineWork) {
+        self.world.engine_work(self.host, self.agent.inc, work);
     }
 }
 
-/// An outcome in a line; labels stand in no order, so a container is told by its state.
-fn outcome_word(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.as_ref().map(|container| container.state)),
-        other => format!("{other:?}"),
+impl EffectHandler for Driver<'_> {
+    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+        let (host, inc) = (self.host, self.agent.inc);
+        let fails = self.world.fault(self.world.profile.ledger_fails);
+        let delay = self.world.rng.u64(0..15);
+        self.world.at(delay, Ev::LedgerWrite { host, inc, ledger, fails });
+    }
+
+    fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>) {
+        let Some((call, head)) = self.agent.tickets.remove(&ticket) else {
+            return self.world.violated(format!("push {ticket} of h{} is answered twice", self.host + 1));
+        };
+        if verdict.is_ok() {
+            self.world.rules_accepts(self.host, &head);
+        }
+        if let Some(call) = call {
+            self.world.answer(call, Reply::Push(verdict));
+        } else {
+            self.agent.for_reporter.answer(reporter::Event::Obeyed);
+        }
+    }
+
+    fn watch(&mut self) {
+        let (host, inc, watch) = (self.host, self.agent.inc, self.world.fresh());
+        self.agent.watch = Some(watch);
+        self.world.hosts[host].engine.watch = Some((inc, watch));
+        if self.world.hosts[host].engine.away {
+            self.world.watch_ends(5, host, inc, watch);
+        }
+    }
+
+    fn list(&mut self) {
+        self.asks_engine(EngineWork::List);
+    }
+
+    fn run(&mut self, replica: ReplicaId, operation: Operation) {
+        let host = self.host;
+        self.world.note(|| format!("h{}: {replica}: {}", host + 1, operation_word(&operation)));
+        if matches!(operation, Operation::Stop { .. }) {
+            self.world.rules_stops(host, &replica);
+        }
+        self.asks_engine(EngineWork::Run { replica, operation });
+    }
+
+    fn read_logs(&mut self, replica: ReplicaId, _: String) {
+        self.asks_engine(EngineWork::Logs { replica });
+    }
+
+    /// No service of the simulator has a check that the agent makes.
+    fn check(&mut self, _: Probe) {}
+
+    fn pull(&mut self, image: ImageRef) {
+        let pull = self.world.fresh();
+        self.agent.pulls.insert(image.clone(), pull);
+        self.asks_engine(EngineWork::Pull { image, pull });
+    }
+
+    fn cancel_pull(&mut self, image: &ImageRef) {
+        self.agent.pulls.remove(image);
+    }
+
+    fn identify(&mut self) {
+        self.asks_engine(EngineWork::Identify);
+    }
+
+    fn describe(&mut self, ticket: u64, description: Description) {
+        let Some(facts) = self.agent.describing.remove(&ticket) else {
+            return self.world.violated(format!("h{} is described twice", self.host + 1));
+        };
+        self.world.register(self.host, self.agent, facts, description);
+    }
+
+    fn report(&mut self, observed: Observed) {
+        let host = self.host;
+        for status in observed.statuses.values() {
+            self.world.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));
+        }
+        self.agent.for_reporter.message(reporter::Event::Observed(observed));
+    }
+}
+
+impl World {
+    /// The event stream `watch` of an agent ends in so many milliseconds.
+    pub fn watch_ends(&mut self, delay: u64, host: usize, inc: u64, watch: u64) {
+        let event = Event::WatchEnded(EngineError::Unreachable("the event stream ended".to_owned()));
+        self.at(delay, Ev::Supervisor { host, inc, stream: Some(Stream { id: watch, ends: true }), event });
     }
 }

@@ -1,0 +1,54 @@
+//! Who a host is, and how it introduces itself to a master.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use shef_common::{
+    ids::{BootId, NodeName, NodeUid},
+    protocol::{HostInfo, Registration},
+};
+
+use crate::{engine::EngineFacts, supervisor::Description};
+
+/// Who this host is, apart from its engine.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its name.
+    pub node: NodeName,
+    /// Its lasting identity.
+    pub uid: NodeUid,
+    /// This run.
+    pub boot: BootId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Where the agent listens.
+    pub agent_url: String,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// What the host registers with: itself, its engine, and what its supervisor told.
+    #[must_use]
+    pub fn registration(self, facts: EngineFacts, told: Description) -> Registration {
+        Registration {
+            node: self.node,
+            uid: self.uid,
+            boot: self.boot,
+            cluster: told.cluster,
+            accepted: told.accepted,
+            holds: told.holds,
+            host: HostInfo {
+                address: self.address,
+                agent_url: self.agent_url,
+                labels: self.labels,
+                cpus: facts.cpus,
+                memory_bytes: facts.memory_bytes,
+                engine_version: facts.version,
+                engine_api: facts.api,
+                os: facts.os,
+                arch: facts.arch,
+                shef_version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the reporter is told: after each step, whatever changed in it.
+
+use shef_common::protocol::Accepted;
+
+use super::{Core, Description, Effect};
+
+/// What the reporter has been told of the supervisor itself. Statuses are
+/// compared replica by replica.
+#[derive(Debug, Default)]
+pub(super) struct Reported {
+    engine_error: Option<String>,
+    listed: bool,
+    accepted: Option<Accepted>,
+}
+
+impl Core {
+    pub(super) fn description(&self) -> Description {
+        Description {
+            cluster: self.ledger.cluster.clone(),
+            accepted: self.ledger.accepted.clone(),
+            holds: self.holds().cloned().collect(),
+        }
+    }
+
+    /// Adds the step's last effect, if the reporter has to be told anything.
+    pub(super) fn report(&mut self) {
+        if self.engine_trouble() != self.reported.engine_error.as_deref() {
+            self.reported.engine_error = self.engine_trouble().map(str::to_owned);
+            self.unreported.engine_error = Some(self.reported.engine_error.clone());
+        }
+        if self.listed && !self.reported.listed {
+            self.reported.listed = true;
+            self.unreported.listed = true;
+        }
+        if self.ledger.accepted != self.reported.accepted {
+            self.reported.accepted.clone_from(&self.ledger.accepted);
+            self.unreported.accepted.clone_from(&self.ledger.accepted);
+        }
+        if !self.unreported.is_empty() {
+            let observed = std::mem::take(&mut self.unreported);
+            self.effects.push(Effect::Report(Box::new(observed)));
+        }
+    }
+}
