@@ -52,17 +52,17 @@ impl Brake {
         self.on.is_some()
     }
 
-    /// `node` goes down, as one of `known` hosts of which `doubted` answer
-    /// nothing either. Within `window` of each other they went down together.
+    /// `node` goes down, as one of `known` hosts of which `silent` may follow it.
+    /// Hosts that go down within `window` of each other went down together.
     /// Returns whether the brake comes on by this.
-    pub fn goes_down(&mut self, node: &NodeName, doubted: Vec<NodeName>, known: usize, window: DurationMs, now: Now) -> bool {
+    pub fn goes_down(&mut self, node: &NodeName, silent: Vec<NodeName>, known: usize, window: DurationMs, now: Now) -> bool {
         self.recent.retain(|(at, other)| other != node && now.mono - *at <= window);
         self.recent.push_back((now.mono, node.clone()));
         if let Some(on) = &mut self.on {
             on.concerned.insert(node.clone());
             return false;
         }
-        let together: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).chain(doubted).collect();
+        let together: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).chain(silent).collect();
         if !self.is_too_much(together.len(), known) {
             return false;
         }
@@ -70,11 +70,12 @@ impl Brake {
         true
     }
 
-    /// Looks whether it may go off: by the time, or because of the hosts that set
-    /// it few enough are still `lost`. Returns whether it goes off by this.
-    pub fn look(&mut self, known: usize, lost: impl Fn(&NodeName) -> bool, now: Now) -> bool {
+    /// Goes off after its time, or as soon as few enough of the hosts that it
+    /// concerns are still `silent`: a host is asked with the time at which the
+    /// brake came on. Returns whether it goes off by this.
+    pub fn look(&mut self, known: usize, silent: impl Fn(&NodeName, MonoMs) -> bool, now: Now) -> bool {
         let Some(on) = &self.on else { return false };
-        let lost = on.concerned.iter().filter(|node| lost(node)).count();
+        let lost = on.concerned.iter().filter(|node| silent(node, on.since.mono)).count();
         let over = now.mono - on.since.mono >= self.release_after;
         (over || !self.is_too_much(lost, known)) && self.release()
     }
@@ -132,16 +133,16 @@ mod tests {
     fn hosts_that_answer_nothing_count_as_those_that_are_down() {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(5)));
-        assert!(!brake.look(6, |_| true, at(5)));
-        assert!(brake.look(6, |lost| *lost == node(1), at(6)), "two are back");
+        assert!(!brake.look(6, |_, _| true, at(5)));
+        assert!(brake.look(6, |lost, _| *lost == node(1), at(6)), "two are back");
     }
 
     #[test]
     fn it_goes_off_by_itself_and_those_that_are_down_do_not_set_it_again() {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
-        assert!(!brake.look(6, |_| true, at(299_999)));
-        assert!(brake.look(6, |_| true, at(300_000)));
+        assert!(!brake.look(6, |_, _| true, at(299_999)));
+        assert!(brake.look(6, |_, _| true, at(300_000)));
         assert!(!brake.goes_down(&node(4), vec![], 6, WINDOW, at(300_001)));
         assert!(!brake.release());
     }

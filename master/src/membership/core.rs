@@ -30,6 +30,8 @@ const CALL_IN: DurationMs = DurationMs(5_000);
 const WORDS_EVERY: DurationMs = DurationMs(1_000);
 /// What a report costs the master at most, as the part of its time it is given: one host, one report in so long.
 const REPORT_SHARE: DurationMs = DurationMs(2);
+/// A report that comes later than its interval and this part of it is overdue.
+const REPORT_JITTER: u64 = 4;
 /// Report intervals above the configured one are multiples of this.
 const INTERVAL_STEP: u64 = 250;
 
@@ -55,6 +57,8 @@ struct Host {
     uid: NodeUid,
     agent_url: String,
     intent: Intent,
+    /// When its drain ends: the wall clock is asked once, as it may jump.
+    drained_by: Option<MonoMs>,
     overdue: bool,
     liveness: Liveness,
     flapping: Flapping,
@@ -172,13 +176,15 @@ impl MembershipCore {
         if let Some(host) = self.hosts.get_mut(&node) {
             if host.intent != intent {
                 host.overdue = false;
+                host.drained_by = drained_by(intent, now);
             }
             (host.uid, host.agent_url, host.intent) = (uid, agent_url, intent);
             return;
         }
         let call_in = DurationMs(self.together().0.saturating_mul(2)).max(CALL_IN);
         let liveness = Liveness::awaited(now.mono + call_in);
-        let host = Host { uid, agent_url, intent, overdue: false, liveness, flapping: Flapping::default(), told: None };
+        let (drained_by, flapping) = (drained_by(intent, now), Flapping::default());
+        let host = Host { uid, agent_url, intent, drained_by, overdue: false, liveness, flapping, told: None };
         self.hosts.insert(node, host);
     }
 
@@ -204,8 +210,7 @@ impl MembershipCore {
         let patience = self.patience();
         for host in self.hosts.values_mut() {
             host.liveness.doubt_if_silent(patience, now.mono);
-            let past = |deadline| deadline <= now.wall;
-            host.overdue |= matches!(host.intent, Intent::Drained { deadline: Some(deadline) } if past(deadline));
+            host.overdue |= host.drained_by.is_some_and(|at| at <= now.mono);
         }
         self.call_down(patience, now);
         self.release_brake_if_due(now);
@@ -227,10 +232,15 @@ impl MembershipCore {
             .filter(|(_, host)| host.liveness.is_lost(patience, now.mono))
             .map(|(node, _)| node.clone())
             .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let due_after = DurationMs(self.interval.0 + self.interval.0 / REPORT_JITTER);
+        let may_follow = |host: &Host| host.liveness.may_go_down(due_after, now.mono);
+        let silent: Vec<NodeName> =
+            self.hosts.iter().filter(|(_, host)| may_follow(host)).map(|(node, _)| node.clone()).collect();
         for node in lost {
-            let mute: Vec<NodeName> =
-                self.hosts.iter().filter(|(_, host)| host.liveness.is_mute()).map(|(node, _)| node.clone()).collect();
-            self.brake.goes_down(&node, mute, self.hosts.len(), self.together(), now);
+            self.brake.goes_down(&node, silent.clone(), self.hosts.len(), self.together(), now);
             if let Some(host) = self.hosts.get_mut(&node) {
                 host.liveness.goes_down();
                 host.flapping.went_down(now.mono);
@@ -240,10 +250,8 @@ impl MembershipCore {
 
     fn release_brake_if_due(&mut self, now: Now) -> bool {
         let hosts = &self.hosts;
-        let lost = |node: &NodeName| {
-            hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Down || host.liveness.is_mute())
-        };
-        self.brake.look(hosts.len(), lost, now)
+        let silent = |node: &NodeName, since| hosts.get(node).is_some_and(|host| host.liveness.is_silent_since(since));
+        self.brake.look(hosts.len(), silent, now)
     }
 
     /// Longer at once when there are more hosts; shorter by a step at a time, so
@@ -367,6 +375,12 @@ impl MembershipCore {
         let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
         ahead.map_or(now.mono + LOOK_EVERY, |at| at.clamp(now.mono + DurationMs(1), now.mono + LOOK_EVERY))
     }
+}
+
+/// The deadline of a drain on this master's monotonic clock.
+fn drained_by(intent: Intent, now: Now) -> Option<MonoMs> {
+    let Intent::Drained { deadline: Some(deadline) } = intent else { return None };
+    Some(now.mono + DurationMs(deadline.0.saturating_sub(now.wall.0)))
 }
 
 /// What led to `condition`, for people.

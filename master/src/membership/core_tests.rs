@@ -1,5 +1,7 @@
 //! The membership core against hosts that report, answer probes, or do not.
 
+mod together;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
@@ -387,11 +389,15 @@ fn a_flapping_host_takes_nothing_new_for_a_while_and_the_reason_says_so() {
 }
 
 #[test]
-fn the_deadline_of_a_drain_passes_by_the_wall_clock() {
+fn the_deadline_of_a_drain_is_not_moved_by_a_wall_clock_that_jumps() {
     let mut model = Model::ready(1);
     model.know(0, Intent::Drained { deadline: Some(WallMs(6_000)) });
     model.pass(4_900, &[0], answered);
     assert!(model.told(0).is_leaving() && !model.told(0).overdue);
+    let jumped = Now { mono: MonoMs(model.now), wall: WallMs(3_600_000) };
+    let effects = model.core.handle(Event::Tick, jumped);
+    model.carry_out(effects);
+    assert!(!model.told(0).overdue);
     model.pass(400, &[0], answered);
     assert!(model.told(0).overdue);
     model.know(0, Intent::Active);

@@ -133,9 +133,26 @@ impl Liveness {
         }
     }
 
-    /// Whether it is in doubt and no probe was answered.
-    pub const fn is_mute(&self) -> bool {
-        matches!(&self.phase, Phase::Doubted(Doubt { evidence: None, .. }))
+    /// Whether the host may be about to go down: it is in doubt, or its report is overdue.
+    ///
+    /// Every host that is called down within one probe window from now is among
+    /// these, and every host whose link was cut in the last report intervals.
+    pub fn may_go_down(&self, report_due_after: DurationMs, now: MonoMs) -> bool {
+        match &self.phase {
+            Phase::Reporting { heard, .. } => *heard + report_due_after <= now,
+            Phase::Doubted(_) => true,
+            Phase::Awaited { .. } | Phase::Down => false,
+        }
+    }
+
+    /// Whether the host has shown no sign of life since `since`.
+    pub fn is_silent_since(&self, since: MonoMs) -> bool {
+        match &self.phase {
+            Phase::Reporting { heard, .. } => *heard <= since,
+            Phase::Doubted(Doubt { evidence: None, .. }) | Phase::Down => true,
+            Phase::Doubted(doubt) => doubt.quiet_since <= since,
+            Phase::Awaited { .. } => false,
+        }
     }
 
     /// It has registered or reported.

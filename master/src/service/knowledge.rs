@@ -8,7 +8,7 @@ use std::{
 use shef_common::{
     clock::{DurationMs, MonoMs, WallMs},
     ids::{NodeName, ReplicaId, Slot},
-    spec::Placement,
+    spec::{OnDisconnect, Placement},
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
@@ -24,6 +24,10 @@ use crate::{
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
 pub const AWAY_PATIENCE: DurationMs = DurationMs(5_000);
+
+/// How long an agent may take to learn that its last report was answered: its time limit for a report.
+/// From then on it counts the time of `stop_after`.
+const ANSWER_PATIENCE: DurationMs = DurationMs(2_000);
 
 const READY: HostCondition = HostCondition::of(Standing::Ready);
 
@@ -173,13 +177,12 @@ impl Knowledge {
         let status = self.observed.get(&replica.id);
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);
-        let condition = self.condition(&replica.node);
         // What is done is done, wherever its host is.
         if state == ReplicaState::Complete {
             return if replica.generation == record.target(replica.slot) { Fare::Good } else { Fare::Old };
         }
         // What failed on a host that is lost since waits for nothing there.
-        if condition.is_lost() {
+        if self.is_lost(record, replica) {
             return Fare::Lost;
         }
         if matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
@@ -200,6 +203,24 @@ impl Knowledge {
             (false, true) => Fare::Proving,
             (false, false) => Fare::Coming,
         }
+    }
+
+    /// Whether `replica` is lost: its host is, or its agent has stopped it by itself.
+    pub fn is_lost(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+        let stopped = || self.stopped_by_its_agent_at(record, replica).is_some_and(|at| at <= self.now);
+        self.condition(&replica.node).is_lost() || stopped()
+    }
+
+    /// When the agent of `replica`'s host has stopped it by itself: its service says `stop_after`, and the host is
+    /// there, but its reports do not arrive. The process has its grace, as at every stop.
+    pub fn stopped_by_its_agent_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+        let OnDisconnect::StopAfter { seconds } = record.spec.on_disconnect else { return None };
+        let since = self.away_since.get(&replica.node)?;
+        if self.condition(&replica.node).standing != Standing::Suspect {
+            return None;
+        }
+        let grace_s = u64::from(record.template(replica.generation).stop_grace_s);
+        Some(*since + DurationMs((u64::from(seconds) + grace_s) * 1_000) + ANSWER_PATIENCE)
     }
 
     /// Whether `replica` has been well for as long as the update asks for.
@@ -311,9 +332,14 @@ impl Knowledge {
     /// it began to start it. What a host may run since before our own start is
     /// always waited for.
     pub fn strands_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let begun = self.observed.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
-        let waits = self.fresh.contains(&replica.id) && !begun;
+        let waits = self.is_fresh_and_not_begun(replica);
         self.away_since.get(&replica.node).filter(|_| waits).map(|since| *since + AWAY_PATIENCE)
+    }
+
+    /// Whether `replica` was placed by this master, and its host has not begun to make its container.
+    pub fn is_fresh_and_not_begun(&self, replica: &ReplicaRecord) -> bool {
+        let begun = self.observed.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
+        self.fresh.contains(&replica.id) && !begun
     }
 
     /// Whether `replica` has failed because its process ended and its restart policy leaves it at that:

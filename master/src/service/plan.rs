@@ -73,6 +73,8 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
         plan.retire = there.map(|replica| replica.id.clone()).collect();
         return plan;
     }
+    let stops = record.wanted().filter_map(|replica| know.stopped_by_its_agent_at(record, replica));
+    stops.filter(|at| *at > know.now()).for_each(|at| plan.wake(at));
     let mut slots = slots(record, know);
     plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
@@ -238,6 +240,11 @@ fn keep_one_good(replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &m
     let standing = |replica: &ReplicaRecord| know.condition(&replica.node).standing;
     let good = replicas.iter().filter(|(_, fare)| *fare == Fare::Good).map(|(replica, _)| *replica);
     let Some(keeper) = good.min_by_key(|replica| standing(replica) != Standing::Ready) else { return };
+    if know.condition(&keeper.node).held {
+        // A replacement that was ordered before the brake came on is withdrawn, unless its host has begun to make it.
+        let withdrawn = replicas.iter().filter(|(r, fare)| *fare == Fare::Coming && know.is_fresh_and_not_begun(r));
+        return plan.retire.extend(withdrawn.map(|(r, _)| r.id.clone()));
+    }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {
         plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
     }

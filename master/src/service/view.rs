@@ -121,7 +121,7 @@ pub struct ReplicaView {
     pub health: Health,
     /// Whether its host is there; unless it is ready, the state is only the last known.
     pub host: Standing,
-    /// Whether its host is down and what is lost there is replaced.
+    /// Whether it is lost and is replaced: its host is down, or has not reported for longer than `stop_after`.
     pub host_down: bool,
     /// Why it failed or is unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,7 +251,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         created: record.created,
         updated: record.updated,
     };
-    ServiceView { head, replica_states: record.replicas.iter().map(|replica| replica_view(replica, know)).collect() }
+    ServiceView { head, replica_states: record.replicas.iter().map(|replica| replica_view(record, replica, know)).collect() }
 }
 
 const fn is_zero(count: &usize) -> bool {
@@ -344,7 +344,7 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) 
     }
 }
 
-fn replica_view(replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
+fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
     let status = know.observed.get(&replica.id);
     ReplicaView {
         id: replica.id.clone(),
@@ -355,7 +355,7 @@ fn replica_view(replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
         state: status.map_or(ReplicaState::Assigned, |status| status.state),
         health: status.map_or(Health::Healthy, |status| status.health),
         host: know.condition(&replica.node).standing,
-        host_down: know.condition(&replica.node).is_lost(),
+        host_down: know.is_lost(record, replica),
         reason: status.and_then(|status| status.reason.clone()),
         container_id: status.and_then(|status| status.container_id.clone()),
         restarts: status.map_or(0, |status| status.restarts),

@@ -1,7 +1,7 @@
 //! Drained, forgotten, awaited and out-of-reach hosts, and rebalancing.
 
 use shef_common::{
-    spec::{OnDisconnect, Rebalance},
+    spec::{OnDisconnect, Rebalance, ServiceSpec},
     status::ReplicaState,
 };
 
@@ -353,4 +353,58 @@ fn a_rebalance_outlives_the_master_and_ends_when_its_moves_fail() {
     model.settle();
     let view = model.view.clone().unwrap();
     assert_eq!((model.running(), view.state, view.rebalancing), (8, ServiceState::Running, None), "{view:?}");
+}
+
+#[test]
+fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    let before: Vec<_> = model.durable.clone().unwrap().1.replicas;
+    model.host(1, false);
+    // The order is durable, and the host has not told of it yet.
+    model.unreachable.insert(node(0));
+    while model.step() {}
+    let ordered: Vec<_> = model.durable.clone().unwrap().1.wanted().cloned().collect();
+    assert_eq!(ordered.len(), 3, "{ordered:?}");
+    model.is(1, HostCondition { held: true, ..HostCondition::of(Standing::Down) });
+    while model.step() {}
+    let wanted: Vec<_> = model.durable.clone().unwrap().1.wanted().cloned().collect();
+    assert_eq!(wanted, before);
+}
+
+#[test]
+fn a_replacement_that_its_host_makes_already_stays_when_the_brake_comes_on() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    model.host(1, false);
+    while model.step() {}
+    model.hosts.get_mut(&node(0)).unwrap().values_mut().for_each(|state| {
+        *state = if *state == ReplicaState::Running { ReplicaState::Starting } else { *state };
+    });
+    model.report();
+    model.is(1, HostCondition { held: true, ..HostCondition::of(Standing::Down) });
+    while model.step() {}
+    assert_eq!(model.durable.clone().unwrap().1.wanted().count(), 3);
+}
+
+#[test]
+fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host() {
+    let mut model = Model::new(2);
+    let stop_after = |seconds| ServiceSpec { on_disconnect: OnDisconnect::StopAfter { seconds }, ..spec(4, "app:1") };
+    model.ask(Request::Create { spec: stop_after(60), needs_host: false });
+    model.settle();
+    model.is(1, HostCondition::of(Standing::Suspect));
+    // Sixty seconds, ten of grace, and two in which the last answer may have been on its way.
+    model.sleep(71_999);
+    model.settle();
+    assert_eq!((model.on(0), model.on(1)), (2, 2), "it may still run");
+    model.sleep(1);
+    model.settle();
+    assert_eq!((model.on(0), model.view.as_ref().unwrap().running), (4, 4));
+    // Its agent waits for orders before it starts them again.
+    model.host(1, true);
+    model.settle();
+    assert_eq!((model.on(0), model.on(1)), (4, 0));
 }
