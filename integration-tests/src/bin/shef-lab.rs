@@ -8,11 +8,14 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use rustix::process::geteuid;
-use shef_integration_tests::lab::lan::{
-    Lan, Plan,
-    command::{Order, Part, give, listening},
-    net::ROOT,
-    sweep,
+use shef_integration_tests::lab::{
+    lan::{
+        Lan, Plan,
+        command::{Order, Part, give, listening},
+        net::ROOT,
+        sweep,
+    },
+    release::Release,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -47,6 +50,9 @@ enum What {
         /// Keep the master's state in a Redis of the lab's.
         #[arg(long)]
         redis: bool,
+        /// The version of the hosts' engines, as in 28; several, as in 20,26,28, for hosts in turn. Else the machine's own.
+        #[arg(long, value_name = "VERSIONS")]
+        engine: Option<String>,
         /// Start a registry that the hosts reach.
         #[arg(long)]
         registry: bool,
@@ -147,8 +153,9 @@ async fn run(cli: Cli) -> Result<String, String> {
     let part = |words: &[String]| Part::parse(words);
     let order = match cli.what {
         What::Up { detach: true, .. } => return detached().await,
-        What::Up { hosts, detach: false, master_on, redis, registry, disk_mb, set } => {
-            let plan = Plan { hosts, master_on, redis, disk_mb, registry, settings: set };
+        What::Up { hosts, detach: false, master_on, redis, engine, registry, disk_mb, set } => {
+            let engines = engine.map_or_else(|| Ok(Vec::new()), |names| Release::list(&names, "engine"))?;
+            let plan = Plan { hosts, master_on, redis, disk_mb, registry, engines, settings: set };
             return up(&plan).await;
         }
         What::Down => return down(cli.lab).await,

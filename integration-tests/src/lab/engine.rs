@@ -1,5 +1,6 @@
 //! A private Docker engine for one test process: its own data, its own socket,
-//! no network, nothing left behind. Needs root and Debian's `docker.io`.
+//! no network, nothing left behind. Needs root and Debian's `docker.io`. The
+//! environment variable `SHEF_TEST_ENGINE` chooses its release.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use bollard::Docker;
 pub use super::socket::{BUSYBOX, EngineSocket, OBEDIENT, Seen, busybox_tar};
 use super::{
     bridge::Bridge,
+    release::Release,
     system::{children_of, command_line, kill, processes_naming, shim_sockets, terminate, unmount_below},
 };
 
@@ -22,9 +24,21 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long an engine may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// The environment variable that names the releases of the engine, as in `28`, or `20,28` for hosts in turn.
+pub const ENGINE_VARIABLE: &str = "SHEF_TEST_ENGINE";
+
+/// The releases that tests and labs run their engines from: those of [`ENGINE_VARIABLE`], or the machine's own.
+///
+/// # Errors
+/// One of them is not on this machine.
+pub fn releases() -> Result<Vec<Release>, String> {
+    Release::chosen(ENGINE_VARIABLE, "engine")
+}
+
 /// A running `dockerd`. Ends, with everything it started, when dropped.
 pub struct LabEngine {
     directory: tempfile::TempDir,
+    release: Release,
     daemon: Option<Child>,
     bridge: Bridge,
 }
@@ -36,7 +50,8 @@ impl LabEngine {
     /// If it cannot be started: a test without its engine proves nothing.
     pub async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
-        let mut engine = Self { directory, daemon: None, bridge: Bridge::new() };
+        let release = releases().expect("the chosen release of the engine").swap_remove(0);
+        let mut engine = Self { directory, release, daemon: None, bridge: Bridge::new() };
         engine.boot().await;
         engine
     }
@@ -61,6 +76,7 @@ impl LabEngine {
             .arg(at("pid"))
             .arg("-H")
             .arg(self.url())
+            .env("PATH", self.release.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -73,6 +89,12 @@ impl LabEngine {
 
     fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Its release.
+    #[must_use]
+    pub const fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The engine's address, as `unix:///…`.
@@ -188,4 +210,16 @@ fn ends(daemon: &mut Child) -> bool {
         std::thread::sleep(Duration::from_millis(20));
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_is_not_on_this_machine_is_refused_with_what_to_do() {
+        assert!(Release::named("28").unwrap_err().contains("as in engine-28"));
+        let refusal = Release::list("1", "engine").unwrap_err();
+        assert!(refusal.contains("engine-1 is not on this machine") || refusal.contains("cannot be run"), "{refusal}");
+    }
 }

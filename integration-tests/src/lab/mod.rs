@@ -8,6 +8,7 @@ pub mod master;
 pub mod process;
 pub mod redis;
 pub mod registry;
+pub mod release;
 pub mod shef;
 pub mod socket;
 pub mod system;

@@ -1,5 +1,6 @@
 //! A real Redis: on a free loopback port, with a password and an append-only
-//! file in a directory of its own; gone when it is dropped.
+//! file in a directory of its own; gone when it is dropped. The environment
+//! variable `SHEF_TEST_REDIS` chooses its release.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,9 +12,12 @@ use tempfile::TempDir;
 
 use super::{
     process::{Process, free_port},
+    release::Release,
     wait::until,
 };
 
+/// The environment variable that names the release of Redis, as in `redis-8` or `valkey-8`.
+pub const REDIS_VARIABLE: &str = "SHEF_TEST_REDIS";
 /// Its password, with every character that a URL or a shell could trip over.
 pub const PASSWORD: &str = "p@ss/w:rd-of-the-lab%41";
 /// The same in a URL.
@@ -54,7 +58,9 @@ impl LabRedis {
         ];
         let words = words.into_iter().flat_map(|(key, value)| [key.to_owned(), value.to_owned()]);
         let log = directory.path().join("redis.log");
-        let mut redis = Self { process: Process::new("redis-server", words, log), address, directory };
+        let release = Release::chosen(REDIS_VARIABLE, "redis").expect("the chosen release of Redis").swap_remove(0);
+        let process = Process::new(release.program(), words, log).with("PATH", release.path());
+        let mut redis = Self { process, address, directory };
         redis.boot().await;
         redis
     }

@@ -132,6 +132,7 @@ async fn redis(engine: &LabEngine) {
 
 async fn build(engine: &LabEngine, context: &Path, tag: &str, arguments: &[&str]) {
     let mut docker = Command::new("docker");
+    docker.env("PATH", engine.release().path());
     docker.args(["-H", &engine.url(), "build", "-t", tag]).args(arguments).arg(context);
     // The classic builder: what Debian's docker.io has.
     run(docker.env("DOCKER_BUILDKIT", "0")).await;

@@ -1,5 +1,10 @@
 //! A real Redis for the tests: on a free loopback port, in a directory of its
-//! own, with a password and an append-only file; gone when it is dropped.
+//! own, with a password and an append-only file; gone when it is dropped. The
+//! environment variable `SHEF_TEST_REDIS` chooses its release.
+
+#[path = "../../../integration-tests/src/lab/release.rs"]
+#[allow(dead_code, reason = "labs use the rest of it")]
+pub mod release;
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,6 +18,8 @@ use shef_common::clock::DurationMs;
 use shef_master::store::redis::RedisOptions;
 use tempfile::TempDir;
 
+use self::release::Release;
+
 /// The password of every Redis of the tests.
 pub const PASSWORD: &str = "p@ss/word";
 
@@ -20,6 +27,7 @@ pub const PASSWORD: &str = "p@ss/word";
 pub struct RedisServer {
     pub port: u16,
     directory: TempDir,
+    release: Release,
     arguments: Vec<String>,
     process: Process,
 }
@@ -40,14 +48,21 @@ impl Drop for Process {
 }
 
 impl RedisServer {
-    /// Starts one; `extra` are further arguments.
+    /// Starts one of the release that `SHEF_TEST_REDIS` names (as in `redis-8` or `valkey-8`), or else of the machine's
+    /// own; `extra` are further arguments.
     pub fn start(extra: &[&str]) -> Self {
+        let chosen = Release::chosen("SHEF_TEST_REDIS", "redis").expect("the chosen release of Redis");
+        Self::start_release(chosen.into_iter().next().unwrap(), extra)
+    }
+
+    /// Starts one of this release.
+    pub fn start_release(release: Release, extra: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut arguments: Vec<String> = ["--port", &port.to_string()].map(String::from).into();
         arguments.extend(extra.iter().map(ToString::to_string));
         let directory = tempfile::tempdir().unwrap();
-        let process = spawn(directory.path(), &arguments);
-        Self { port, directory, arguments, process }
+        let process = spawn(&release, directory.path(), &arguments);
+        Self { port, directory, release, arguments, process }
     }
 
     /// Kills it hard.
@@ -58,7 +73,7 @@ impl RedisServer {
 
     /// Starts it again with its data.
     pub fn restart(&mut self) {
-        self.process = spawn(self.directory.path(), &self.arguments);
+        self.process = spawn(&self.release, self.directory.path(), &self.arguments);
     }
 
     /// Sends a signal by name, as in "STOP".
@@ -87,15 +102,16 @@ impl RedisServer {
     }
 }
 
-fn spawn(directory: &Path, arguments: &[String]) -> Process {
-    let mut child = Command::new("redis-server")
+fn spawn(release: &Release, directory: &Path, arguments: &[String]) -> Process {
+    let mut child = Command::new(release.program())
+        .env("PATH", release.path())
         .args(["--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--dir"])
         .arg(directory)
         .args(["--appendonly", "yes", "--appendfsync", "always"])
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("redis-server must be on the PATH for these tests; on Debian: apt-get install redis-server");
+        .expect("redis-server must be installed for these tests; on Debian: apt-get install redis-server");
     let log = BufReader::new(child.stdout.take().unwrap());
     let mut process = Process { child, log };
     let mut text = String::new();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::Api,
-    lab::{redis::LabRedis, registry::LabRegistry},
+    lab::{engine, redis::LabRedis, registry::LabRegistry},
 };
 
 /// The bootstrap's container.
@@ -38,7 +38,9 @@ impl Bare {
     pub async fn start(count: usize) -> Self {
         let net = Net::new().expect("the lab's network");
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let mut hosts: Vec<Host> = (1..=count).map(|n| Host::new(&net, n, nowhere).expect("a host")).collect();
+        let releases = engine::releases().expect("the chosen releases of the engine");
+        let host = |(n, release)| Host::new(&net, n, release, nowhere).expect("a host");
+        let mut hosts: Vec<Host> = (1..=count).zip(releases.iter().cycle()).map(host).collect();
         for host in &hosts {
             faults::prepare(&host.namespace).expect("the host's filters");
         }
@@ -72,8 +74,16 @@ impl Bare {
     /// # Panics
     /// If there is no `docker` on this machine.
     pub async fn docker(&self, n: usize, words: &[&str]) -> Result<String, String> {
-        let url = self.hosts[n - 1].socket().url().to_owned();
-        let ran = Command::new("docker").arg("-H").arg(url).args(words).output().await.expect("docker runs");
+        let host = &self.hosts[n - 1];
+        let mut docker = Command::new("docker");
+        let ran = docker
+            .env("PATH", host.release.path())
+            .arg("-H")
+            .arg(host.socket().url())
+            .args(words)
+            .output()
+            .await
+            .expect("docker runs");
         let text = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).trim().to_owned();
         if ran.status.success() { Ok(text) } else { Err(text) }
     }

@@ -227,8 +227,8 @@ impl Lan {
         }
         let _ = writeln!(
             text,
-            "{:<6}{:<16}{:<9}{:<9}{:>8}{:>8}  {:<12}why",
-            "host", "address", "engine", "agent", "running", "wanted", "state"
+            "{:<6}{:<16}{:<9}{:<9}{:<9}{:>8}{:>8}  {:<12}why",
+            "host", "address", "release", "engine", "agent", "running", "wanted", "state"
         );
         let running = self.by_host().await;
         let nodes =
@@ -240,8 +240,12 @@ impl Lan {
             let (engine, agent) = (up(host.engine.is_running()), up(host.agent.process.is_running()));
             let (state, wanted) = (node["state"].as_str().unwrap_or("-"), node["wanted"].to_string());
             let why = node["why"].as_str().unwrap_or_default();
-            let address = host.namespace.address.to_string();
-            let _ = writeln!(text, "{:<6}{address:<16}{engine:<9}{agent:<9}{count:>8}{wanted:>8}  {state:<12}{why}", host.name);
+            let (address, release) = (host.namespace.address.to_string(), host.release.version());
+            let _ = writeln!(
+                text,
+                "{:<6}{address:<16}{release:<9}{engine:<9}{agent:<9}{count:>8}{wanted:>8}  {state:<12}{why}",
+                host.name
+            );
         }
         text
     }

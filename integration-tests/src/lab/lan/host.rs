@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use super::{
     super::{
         process::Process,
+        release::Release,
         shef::Agent,
         socket::EngineSocket,
         system::{children_of, command_line, kill, shim_sockets, signal, unmount_below},
@@ -32,16 +33,18 @@ pub struct Host {
     pub agent: Agent,
     /// Its engine's daemon.
     pub engine: Process,
+    /// Its engine's release.
+    pub release: Release,
     lab: String,
     dir: PathBuf,
 }
 
 impl Host {
-    /// Host `n`, counted from 1, whose agent reports to `master`. Nothing of it runs yet.
+    /// Host `n`, counted from 1, with this release of the engine, whose agent reports to `master`. Nothing of it runs yet.
     ///
     /// # Errors
     /// What the system refused.
-    pub fn new(net: &Net, n: usize, master: SocketAddr) -> Result<Self, String> {
+    pub fn new(net: &Net, n: usize, release: &Release, master: SocketAddr) -> Result<Self, String> {
         let (namespace, name) = (net.for_host(n)?, format!("h{n}"));
         let dir = net.dir().join(&name);
         fs::create_dir_all(&dir).map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
@@ -58,11 +61,12 @@ impl Host {
             ("--insecure-registry", format!("{}:{REGISTRY_PORT}", net.address())),
         ];
         let words = words.into_iter().flat_map(|(key, value)| [key.to_owned(), value]);
-        let engine = Process::new("dockerd", words, dir.join("dockerd.log")).inside(namespace.path());
+        let engine = Process::new(release.program(), words, dir.join("dockerd.log")).with("PATH", release.path());
+        let engine = engine.inside(namespace.path());
         let listen = SocketAddr::from((namespace.address, AGENT_PORT));
         let mut agent = Agent::at(listen, &name, &dir, master, &url);
         agent.process = agent.process.inside(namespace.path());
-        Ok(Self { name, namespace, agent, engine, lab: net.id().to_owned(), dir })
+        Ok(Self { name, namespace, agent, engine, release: release.clone(), lab: net.id().to_owned(), dir })
     }
 
     /// What speaks to its engine, whether its cable is in or not.
@@ -121,7 +125,9 @@ impl Host {
 
     /// The daemons below the engine's: its containerd.
     fn daemons(&self) -> Vec<u32> {
-        let is_containerd = |pid: &u32| command_line(*pid).is_some_and(|line| line.starts_with("containerd "));
+        let is_containerd = |pid: &u32| {
+            command_line(*pid).is_some_and(|line| line.split(' ').next().is_some_and(|program| program.ends_with("containerd")))
+        };
         children_of(self.engine.id()).into_iter().filter(is_containerd).collect()
     }
 

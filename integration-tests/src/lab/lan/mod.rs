@@ -23,7 +23,7 @@ use self::{
     net::{Namespace, Net},
 };
 pub use self::{faults::Cut, host::Host};
-use super::{redis::LabRedis, registry::LabRegistry, shef::Master};
+use super::{engine, redis::LabRedis, registry::LabRegistry, release::Release, shef::Master};
 
 /// Where the master's API listens.
 const API_PORT: u16 = 8_044;
@@ -43,6 +43,8 @@ pub struct Plan {
     pub disk_mb: Option<u32>,
     /// There is a registry, which hosts reach under [`Lan::registry`]'s address.
     pub registry: bool,
+    /// The releases of the hosts' engines, in turn; none: those of [`engine::ENGINE_VARIABLE`], or the machine's own.
+    pub engines: Vec<Release>,
     /// Environment variables of the master.
     pub settings: Vec<(String, String)>,
 }
@@ -112,8 +114,9 @@ impl Lan {
         let address = own.as_ref().map_or_else(|| net.address_of_host(plan.master_on.unwrap_or(1)), |space| space.address);
         let address = SocketAddr::from((address, API_PORT));
         let mut hosts = Vec::new();
-        for n in 1..=plan.hosts {
-            hosts.push(Host::new(&net, n, address)?);
+        let releases = if plan.engines.is_empty() { engine::releases()? } else { plan.engines.clone() };
+        for (n, release) in (1..=plan.hosts).zip(releases.iter().cycle()) {
+            hosts.push(Host::new(&net, n, release, address)?);
         }
         for space in hosts.iter().map(|host| &host.namespace).chain(&own) {
             faults::prepare(space)?;
