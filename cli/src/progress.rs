@@ -74,6 +74,8 @@ pub(crate) struct View {
     pub state: String,
     pub wanted: u32,
     pub running: u32,
+    #[serde(default)]
+    pub unconfirmed: u32,
     pub missing: Vec<String>,
     #[serde(default)]
     missing_more: usize,

@@ -40,5 +40,22 @@ impl Args {
 
 fn row(view: View) -> [String; 5] {
     let state = if view.state == "running" { view.state.clone() } else { format!("{}: {}", view.state, view.line()) };
-    [view.name, view.image, format!("{}/{}", view.running, view.wanted), view.generation.to_string(), state]
+    [view.name, view.image, healthy(view.running, view.unconfirmed, view.wanted), view.generation.to_string(), state]
+}
+
+/// As in `2/3`, or `1/3, 1 not confirmed`: what is not confirmed is not counted as healthy.
+fn healthy(running: u32, unconfirmed: u32, wanted: u32) -> String {
+    let confirmed = format!("{}/{wanted}", running.saturating_sub(unconfirmed));
+    if unconfirmed == 0 { confirmed } else { format!("{confirmed}, {unconfirmed} not confirmed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_that_no_agent_confirms_are_not_counted_as_healthy() {
+        assert_eq!(healthy(3, 0, 3), "3/3");
+        assert_eq!(healthy(3, 1, 3), "2/3, 1 not confirmed");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::{
-    clock::{DurationMs, MonoMs, Now},
+    clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid},
     protocol::ProbeOutcome,
 };
@@ -61,6 +61,8 @@ struct Host {
     drained_by: Option<MonoMs>,
     overdue: bool,
     liveness: Liveness,
+    /// When it was heard of last, by the master's clock.
+    heard: Option<WallMs>,
     flapping: Flapping,
     /// What everybody was told last, and when.
     told: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
@@ -184,13 +186,14 @@ impl MembershipCore {
         let call_in = DurationMs(self.together().0.saturating_mul(2)).max(CALL_IN);
         let liveness = Liveness::awaited(now.mono + call_in);
         let (drained_by, flapping) = (drained_by(intent, now), Flapping::default());
-        let host = Host { uid, agent_url, intent, drained_by, overdue: false, liveness, flapping, told: None };
+        let host = Host { uid, agent_url, intent, drained_by, overdue: false, liveness, heard: None, flapping, told: None };
         self.hosts.insert(node, host);
     }
 
     fn heard(&mut self, heard: HostHeard, now: Now) {
         if let Some(host) = self.hosts.get_mut(&heard.node) {
             host.liveness.heard(heard.engine_ok, heard.round_trip, now.mono);
+            host.heard = Some(now.wall);
         }
     }
 
@@ -399,12 +402,14 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
             }
             Some(Evidence::AgentSilent { .. }) | None => "its reports do not arrive; it is being probed".to_owned(),
         }),
-        Standing::AgentDown => Some(match host.liveness.evidence() {
-            Some(Evidence::AgentSilent { why }) => {
-                format!("the host is there, its agent is not ({why}); what runs there runs on")
-            }
-            Some(Evidence::Answers { .. }) | None => "the host is there, its agent is not; what runs there runs on".to_owned(),
-        }),
+        Standing::AgentDown => {
+            let since = host.heard.map_or_else(|| "the master started".to_owned(), WallMs::iso);
+            let how = match host.liveness.evidence() {
+                Some(Evidence::AgentSilent { why }) => format!(" ({why})"),
+                Some(Evidence::Answers { .. }) | None => String::new(),
+            };
+            Some(format!("the host is there, its agent is not{how}; what runs there is not known since {since}"))
+        }
         Standing::EngineDown => Some("its engine does not answer".to_owned()),
         Standing::Down if condition.held => Some(
             "neither reports nor probes reach it; so many hosts went down together that its replicas are not replaced for now \

@@ -64,6 +64,9 @@ pub struct ServiceHead {
     pub wanted: u32,
     /// In how many slots a replica runs well, of the generation that the slot is to run for now.
     pub running: u32,
+    /// How many of these are not confirmed: the host's agent or engine does not answer, so that the last known state is shown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unconfirmed: u32,
     /// What is missing, a line each, at most 100 lines; when converged, at most what hosts that are down have still to remove.
     pub missing: Vec<String>,
     /// How many lines more there would be than `missing` shows.
@@ -152,7 +155,7 @@ pub struct ReplicaView {
 pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host: Option<&Refusal>) -> ServiceView {
     let (mut missing, left_behind) = removals(record, know);
     let (mut wanted, mut coming) = (0_u32, 0_u32);
-    let mut running = BTreeSet::new();
+    let (mut running, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
     let serving = serving(record, know);
@@ -163,18 +166,22 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         let (id, node) = (&replica.id, &replica.node);
         let reason = know.observed.get(id).and_then(|status| status.reason.as_deref());
         let condition = know.condition(node);
-        match know.fare(record, replica) {
+        let fare = know.fare(record, replica);
+        if fare == Fare::Good || fare == Fare::Proving || fare == Fare::Leaving && know.runs(replica) {
+            running.insert(replica.slot);
+            if condition.standing == Standing::Ready {
+                confirmed.insert(replica.slot);
+            }
+        }
+        match fare {
             Fare::Good => {
-                running.insert(replica.slot);
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
                 } else if condition.is_leaving() && homes::is_sticky(record, replica.generation) {
                     missing.push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }
-            Fare::Proving => {
-                running.insert(replica.slot);
-            }
+            Fare::Proving => {}
             Fare::Coming => {
                 coming += 1;
                 missing.push(in_progress(replica, know, reason));
@@ -189,9 +196,6 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
             }
             Fare::Leaving => {
-                if know.runs(replica) {
-                    running.insert(replica.slot);
-                }
                 let why = if condition.is_leaving() {
                     Some("is drained")
                 } else {
@@ -240,6 +244,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         version,
         state,
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
+        unconfirmed: u32::try_from(running.difference(&confirmed).count()).unwrap_or(u32::MAX),
         wanted: record.slots_wanted(),
         missing,
         missing_more,
@@ -254,8 +259,8 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     ServiceView { head, replica_states: record.replicas.iter().map(|replica| replica_view(record, replica, know)).collect() }
 }
 
-const fn is_zero(count: &usize) -> bool {
-    *count == 0
+fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
+    *count == N::default()
 }
 
 /// The slots in which a replica runs that is as wanted.

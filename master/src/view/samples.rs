@@ -77,6 +77,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         wanted: u32::try_from(nodes.len()).unwrap(),
         running: u32::try_from(nodes.len()).unwrap(),
         missing: Vec::new(),
+        unconfirmed: 0,
         missing_more: 0,
         failing: None,
         rebalancing: None,

@@ -124,6 +124,20 @@ fn what_runs_on_a_host_without_agent_is_never_doubled() {
 }
 
 #[test]
+fn what_runs_on_a_host_without_agent_or_engine_is_not_confirmed() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {
+        model.is(1, HostCondition::of(standing));
+        let view = model.view.as_ref().unwrap();
+        assert_eq!((view.running, view.unconfirmed), (4, 2));
+        model.host(1, true);
+        assert_eq!(model.view.as_ref().unwrap().unconfirmed, 0);
+    }
+}
+
+#[test]
 fn what_is_done_is_not_done_again_where_its_host_is_lost_also_by_a_new_master() {
     let mut model = Model::new(2);
     model.ask(create(4));
