@@ -10,7 +10,10 @@ use awc::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::protocol::{Alive, PROBE_PATH, ProbeOutcome};
+use crate::{
+    open_files::{FileBudget, is_shortage},
+    protocol::{Alive, PROBE_PATH, ProbeOutcome},
+};
 
 /// The most bytes of an answer's body that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -25,6 +28,14 @@ pub enum CallError {
     /// The other side could not be reached or did not answer in time.
     #[error("{url} does not answer: {why}")]
     Unreachable {
+        /// Which address.
+        url: String,
+        /// The client's own words.
+        why: String,
+    },
+    /// This side has no socket left for the call: it says nothing of the other side.
+    #[error("{url} was not asked: this host has no socket left ({why})")]
+    NoSocket {
         /// Which address.
         url: String,
         /// The client's own words.
@@ -54,14 +65,23 @@ pub enum CallError {
 #[derive(Clone)]
 pub struct HostClient {
     client: Client,
+    keep_alive: bool,
 }
 
 impl HostClient {
-    /// Must be called on an arbiter's thread.
+    /// Must be called on an arbiter's thread. It makes as many calls at once as the
+    /// limit on open files allows; further ones wait.
     #[must_use]
     pub fn new() -> Self {
-        let connector = Connector::new().limit(2048).timeout(Duration::from_secs(2));
-        Self { client: Client::builder().connector(connector).disable_redirects().disable_timeout().finish() }
+        Self::with_calls(FileBudget::current().calls)
+    }
+
+    /// The same with at most `calls` at once.
+    #[must_use]
+    pub fn with_calls(calls: usize) -> Self {
+        let connector = Connector::new().limit(calls.max(1)).timeout(Duration::from_secs(2));
+        let client = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
+        Self { client, keep_alive: FileBudget::current().keep_alive }
     }
 
     /// Posts `body` to `url` and reads the JSON answer, all within `limit`.
@@ -70,7 +90,9 @@ impl HostClient {
     /// [`CallError`] tells an unreachable host, an error status and a wrong answer apart.
     pub async fn post<Q: Serialize, A: DeserializeOwned>(&self, url: &str, body: &Q, limit: Duration) -> Result<A, CallError> {
         let call = async {
-            let mut answer = self.client.post(url).send_json(body).await.map_err(|e| unreachable(url, &e))?;
+            let request = self.client.post(url);
+            let request = if self.keep_alive { request } else { request.force_close() };
+            let mut answer = request.send_json(body).await.map_err(|e| not_sent(url, &e))?;
             let status = answer.status();
             let bytes = answer.body().limit(MAX_ANSWER_BYTES).await.map_err(|e| unreachable(url, &e))?;
             if !status.is_success() {
@@ -129,6 +151,15 @@ fn unreachable(url: &str, error: &dyn std::fmt::Display) -> CallError {
     CallError::Unreachable { url: url.to_owned(), why: error.to_string() }
 }
 
+fn not_sent(url: &str, error: &SendRequestError) -> CallError {
+    match error {
+        SendRequestError::Connect(ConnectError::Io(io)) if is_shortage(io) => {
+            CallError::NoSocket { url: url.to_owned(), why: io.to_string() }
+        }
+        _ => unreachable(url, error),
+    }
+}
+
 fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
     ProbeOutcome::AgentSilent { why: why.to_string() }
 }
@@ -138,6 +169,9 @@ fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
     match error {
         // The host's kernel says that nobody listens there.
         SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => silent(error),
+        SendRequestError::Connect(ConnectError::Io(io)) if is_shortage(io) => {
+            ProbeOutcome::NotProbed { why: format!("no socket is left: {io}") }
+        }
         // A connection that was made and then dropped.
         SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
         SendRequestError::Connect(_) | SendRequestError::Url(_) => ProbeOutcome::Unreachable { why: error.to_string() },

@@ -3,7 +3,8 @@
 //! the configuration loader.
 //!
 //! Nothing here does I/O on its own account, except [`config`], which reads the
-//! files it is asked to read, and [`logging`], which installs the process's logger.
+//! files it is asked to read, [`logging`], which installs the process's logger, and
+//! [`open_files`], which raises the process's limit.
 
 pub mod backoff;
 pub mod client;
@@ -15,6 +16,7 @@ pub mod image;
 pub mod labels;
 pub mod logging;
 pub mod logs;
+pub mod open_files;
 pub mod problem;
 pub mod protocol;
 pub mod registry;

@@ -247,6 +247,12 @@ pub enum ProbeOutcome {
         /// In the client's words.
         why: String,
     },
+    /// Nobody has looked: whoever should have probed had no socket for it. It says
+    /// nothing of the host. Agents answer 503 instead, which earlier masters know.
+    NotProbed {
+        /// In the client's words.
+        why: String,
+    },
 }
 
 /// The bodies as they go over the wire. A change here is a change of the

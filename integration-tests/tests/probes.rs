@@ -57,7 +57,7 @@ async fn server(answer: Option<&'static str>) -> String {
 fn silence(outcome: &ProbeOutcome) -> &str {
     match outcome {
         ProbeOutcome::AgentSilent { why } => why,
-        ProbeOutcome::Answered(_) | ProbeOutcome::Unreachable { .. } => panic!("{outcome:?}"),
+        ProbeOutcome::Answered(_) | ProbeOutcome::Unreachable { .. } | ProbeOutcome::NotProbed { .. } => panic!("{outcome:?}"),
     }
 }
 

@@ -18,11 +18,16 @@ use std::{
 };
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler};
-use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use actix_web::{
+    App, HttpServer,
+    dev::{ServerHandle, Service as _},
+    web,
+};
 use shef_common::{
     client::HostClient,
     clock::{DurationMs, Now},
     ids::{ClusterId, Epoch, LeaderId, random_hex16},
+    open_files::FileBudget,
 };
 
 use tokio::sync::{oneshot, watch};
@@ -30,7 +35,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
     config::{MasterConfig, RedisConfig, StoreConfig},
-    http::{self, Api, StreamClient},
+    http::{self, Api, Connections, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{RecoveredRegistry, RegistriesActor, RegistriesOutlets, SecretKey},
     scheduler::SchedulerActor,
@@ -259,12 +264,29 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         unsent_bytes: AtomicUsize::new(0),
     });
     let listen = config.listen;
+    let budget = FileBudget::current();
+    let workers = (config.http_workers as usize).max(1);
+    let connections = Connections::new(budget.incoming);
+    let counted = connections.clone();
     let server = HttpServer::new(move || {
         // Each worker has clients of its own, one of them for what agents stream.
-        let (streams, calls) = (web::Data::new(StreamClient::new()), web::Data::new(HostClient::new()));
-        App::new().app_data(api.clone()).app_data(streams).app_data(calls).configure(http::routes)
+        let share = budget.user_calls / workers / 2;
+        let (streams, calls) = (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
+        let connections = connections.clone();
+        App::new()
+            .wrap_fn(move |request, service| {
+                let connections = connections.clone();
+                let answer = service.call(request);
+                async move { Ok(connections.let_go_if_scarce(answer.await?)) }
+            })
+            .app_data(api.clone())
+            .app_data(streams)
+            .app_data(calls)
+            .configure(http::routes)
     })
-    .workers(config.http_workers as usize)
+    .workers(workers)
+    .max_connections((budget.incoming / workers).max(1))
+    .on_connect(move |_, data| counted.opened(data))
     .keep_alive(KEEP_ALIVE)
     // A client that has gone is noticed, and whatever waited for it gives its place back.
     .h1_allow_half_closed(false)

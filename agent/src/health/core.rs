@@ -8,7 +8,7 @@ use shef_common::{
     spec::HealthCheck,
 };
 
-use super::{Probe, Target, Verdict};
+use super::{CheckFailure, Probe, Target, Verdict};
 
 /// The most checks under way at once on a host.
 pub const MAX_CHECKS: usize = 32;
@@ -105,23 +105,24 @@ impl Checks {
     }
 
     /// A check has passed, or has failed for a reason. Returns what the checks of the replica say
-    /// now, and why its last has failed; nothing if nobody waits for this one.
+    /// now, and why its last has failed; nothing if nobody waits for this one, or if it was not made.
     pub fn answered(
         &mut self,
         replica: &ReplicaId,
         run: u64,
-        outcome: Result<(), String>,
+        outcome: Result<(), CheckFailure>,
         now: MonoMs,
     ) -> Option<(Verdict, Option<String>)> {
         let known = self.all.get_mut(replica).filter(|known| known.run == run && known.next.is_none())?;
         self.under_way -= 1;
-        let why = match outcome {
+        let told = match outcome {
+            Err(CheckFailure::NotMade(_)) => None,
             Ok(()) => {
                 known.failures = 0;
                 known.verdict = Verdict::Healthy;
-                None
+                Some((known.verdict, None))
             }
-            Err(why) => {
+            Err(CheckFailure::Failed(why)) => {
                 let counts = known.verdict != Verdict::Starting || now >= known.counts_from;
                 if counts {
                     known.failures = known.failures.saturating_add(1);
@@ -131,12 +132,12 @@ impl Checks {
                     }
                 }
                 // One that was healthy is so until enough have failed.
-                (known.verdict != Verdict::Healthy).then_some(why)
+                Some((known.verdict, (known.verdict != Verdict::Healthy).then_some(why)))
             }
         };
         let next = now + known.wait();
         known.next = Some(next);
         self.due.insert((next, replica.clone()));
-        Some((known.verdict, why))
+        told
     }
 }

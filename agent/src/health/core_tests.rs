@@ -9,7 +9,7 @@ use shef_common::{
     spec::{HealthCheck, HealthTest},
 };
 
-use super::{Checks, MAX_CHECKS, Target, Verdict};
+use super::{CheckFailure, Checks, MAX_CHECKS, Target, Verdict};
 
 fn replica(number: u32) -> ReplicaId {
     ReplicaId::new(&ServiceName::parse("web").unwrap(), number)
@@ -30,7 +30,7 @@ fn run(plan: &HealthCheck, until: u64, passes: impl Fn(u64) -> bool) -> Vec<(u64
     let mut told = vec![(0, Verdict::Starting)];
     while let Some(at) = checks.wakes_at().filter(|at| at.0 <= until) {
         for probe in checks.take_due(at) {
-            let outcome = if passes(at.0) { Ok(()) } else { Err("refused".to_owned()) };
+            let outcome = if passes(at.0) { Ok(()) } else { Err(CheckFailure::Failed("refused".to_owned())) };
             let (verdict, why) = checks.answered(&probe.replica, probe.run, outcome, at).unwrap();
             assert_eq!(why.is_some(), verdict != Verdict::Healthy);
             if told.last().unwrap().1 != verdict {
@@ -51,6 +51,24 @@ fn a_replica_is_healthy_within_a_second_of_its_first_passing_check_however_long_
 fn one_that_never_passes_is_unhealthy_after_its_start_period_and_as_many_intervals_as_retries() {
     let told = run(&plan(2_000, 3, 10_000), 100_000, |_| false);
     assert_eq!(told, [(0, Verdict::Starting), (16_000, Verdict::Unhealthy)]);
+}
+
+#[test]
+fn checks_that_could_not_be_made_change_nothing_and_are_made_again() {
+    let mut checks = Checks::default();
+    checks.watch(&replica(1), 1, target(), &plan(1_000, 2, 0), MonoMs(0));
+    checks.take_due(MonoMs(0));
+    assert_eq!(checks.answered(&replica(1), 1, Ok(()), MonoMs(0)), Some((Verdict::Healthy, None)));
+    for _ in 0..20 {
+        let at = checks.wakes_at().unwrap();
+        assert_eq!(checks.take_due(at).len(), 1);
+        let not_made = Err(CheckFailure::NotMade("too many open files".to_owned()));
+        assert_eq!(checks.answered(&replica(1), 1, not_made, at), None);
+    }
+    let at = checks.wakes_at().unwrap();
+    checks.take_due(at);
+    let failed = Err(CheckFailure::Failed("refused".to_owned()));
+    assert_eq!(checks.answered(&replica(1), 1, failed, at), Some((Verdict::Healthy, None)), "the first of two that count");
 }
 
 #[test]
@@ -100,7 +118,7 @@ proptest! {
                 2 => now = now + DurationMs(pass),
                 _ if !under_way.is_empty() => {
                     let (id, run) = under_way.remove(number as usize % under_way.len());
-                    let outcome = if good { Ok(()) } else { Err("no".to_owned()) };
+                    let outcome = if good { Ok(()) } else { Err(CheckFailure::Failed("no".to_owned())) };
                     let told = checks.answered(&id, run, outcome, now);
                     if let Some((verdict, _)) = told {
                         prop_assert_eq!(watched.get(&id), Some(&run));

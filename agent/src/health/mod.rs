@@ -5,6 +5,7 @@
 //! - One check of a replica is under way at most, and [`MAX_CHECKS`] of the host.
 //! - What was asked of an earlier run of a container says nothing about this one.
 //! - Nothing but a check that passes makes a replica healthy.
+//! - A check that could not be made for want of a socket says nothing about the replica.
 
 mod core;
 #[cfg(test)]
@@ -40,6 +41,15 @@ pub struct Probe {
     pub target: Target,
     /// How long it may take.
     pub timeout: DurationMs,
+}
+
+/// Why a check has not passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// The replica did not answer as it should; in a few words.
+    Failed(String),
+    /// The agent had no socket for the check.
+    NotMade(String),
 }
 
 /// What checks say of a replica.

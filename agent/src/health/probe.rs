@@ -7,7 +7,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Probe, Target};
+use shef_common::open_files::is_shortage;
+
+use super::{CheckFailure, Probe, Target};
 
 /// A status line is within the first bytes of an answer.
 const STATUS_LINE: usize = 64;
@@ -15,18 +17,22 @@ const STATUS_LINE: usize = 64;
 /// Makes one check.
 ///
 /// # Errors
-/// Why it has failed, in a few words.
-pub async fn probe(probe: Probe) -> Result<(), String> {
+/// Why it has failed or was not made, in a few words.
+pub async fn probe(probe: Probe) -> Result<(), CheckFailure> {
     let limit = Duration::from(probe.timeout);
     match tokio::time::timeout(limit, ask(&probe.target)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(format!("no answer within {} ms", probe.timeout.0)),
+        Err(_) => Err(CheckFailure::Failed(format!("no answer within {} ms", probe.timeout.0))),
     }
 }
 
-async fn ask(target: &Target) -> Result<(), String> {
-    let Some(address) = target.address else { return Err("it has no address that could be asked".to_owned()) };
-    let io = |error: std::io::Error| format!("{address}: {error}");
+async fn ask(target: &Target) -> Result<(), CheckFailure> {
+    let failed = |why: String| Err(CheckFailure::Failed(why));
+    let Some(address) = target.address else { return failed("it has no address that could be asked".to_owned()) };
+    let io = |error: std::io::Error| {
+        let why = format!("{address}: {error}");
+        if is_shortage(&error) { CheckFailure::NotMade(why) } else { CheckFailure::Failed(why) }
+    };
     let mut stream = TcpStream::connect(address).await.map_err(io)?;
     let Some(path) = &target.path else { return Ok(()) };
     // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
@@ -43,8 +49,8 @@ async fn ask(target: &Target) -> Result<(), String> {
     }
     match status(&answer) {
         Some(200..=399) => Ok(()),
-        Some(status) => Err(format!("{address}{path} answered {status}")),
-        None => Err(format!("{address} does not answer in HTTP")),
+        Some(status) => failed(format!("{address}{path} answered {status}")),
+        None => failed(format!("{address} does not answer in HTTP")),
     }
 }
 
@@ -79,7 +85,11 @@ mod tests {
 
     async fn check(address: Option<std::net::SocketAddr>, path: Option<&str>) -> Result<(), String> {
         let target = Target { address, path: path.map(str::to_owned) };
-        probe(Probe { replica: ReplicaId::parse("web-000001").unwrap(), run: 1, target, timeout: DurationMs(500) }).await
+        let replica = ReplicaId::parse("web-000001").unwrap();
+        probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| match failure {
+            CheckFailure::Failed(why) => why,
+            CheckFailure::NotMade(why) => panic!("it was not made: {why}"),
+        })
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, web};
 use shef_common::{
     client::{HostClient, agent_address},
     problem::Code,
-    protocol::{Alive, MAX_PROBE_MS, ProbeThrough},
+    protocol::{Alive, MAX_PROBE_MS, ProbeOutcome, ProbeThrough},
 };
 use tokio::sync::Semaphore;
 
@@ -35,7 +35,8 @@ pub async fn alive(alive: web::Data<Alive>) -> HttpResponse {
     HttpResponse::Ok().json(&**alive)
 }
 
-/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 when too many are under way.
+/// `POST`: 200 `ProbeOutcome` of another agent; 400 for an address that is none, 503 when too many are
+/// under way or no socket is left: nothing was found out then.
 pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -> HttpResponse {
     if agent_address(&body.agent_url).is_none() {
         let shown: String = body.agent_url.chars().take(200).collect();
@@ -48,5 +49,11 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
     let Ok(_slot) = prober.slots.try_acquire() else {
         return problem(Code::Overloaded, format!("{MAX_PROBES} probes are under way already; ask again"));
     };
-    HttpResponse::Ok().json(prober.client.probe(&body.agent_url, Duration::from_millis(body.limit_ms)).await)
+    match prober.client.probe(&body.agent_url, Duration::from_millis(body.limit_ms)).await {
+        // Earlier masters do not know that outcome.
+        ProbeOutcome::NotProbed { why } => problem(Code::Overloaded, format!("the other agent was not probed: {why}")),
+        outcome @ (ProbeOutcome::Answered(_) | ProbeOutcome::AgentSilent { .. } | ProbeOutcome::Unreachable { .. }) => {
+            HttpResponse::Ok().json(outcome)
+        }
+    }
 }

@@ -93,7 +93,7 @@ impl Reporter {
                 Some(serde_json::from_slice::<Problem>(body).map_or_else(|_| error.to_string(), |problem| problem.detail))
             }
             CallError::Unexpected { why, .. } => Some(why.clone()),
-            CallError::Refused { .. } | CallError::Unreachable { .. } => None,
+            CallError::Refused { .. } | CallError::Unreachable { .. } | CallError::NoSocket { .. } => None,
         };
         if let Some(why) = refusal {
             log::error!(why; "the master refuses this host; asking again in 5 s");

@@ -9,6 +9,7 @@ use shef_agent::{
 use shef_common::{
     config::Preset,
     logging::{self, LogConfig},
+    open_files,
 };
 
 use super::{flags, on_system, parse_set};
@@ -63,6 +64,7 @@ impl Args {
         let layers = for_program("agent", self.config.as_deref(), flags(&given, &self.set))?;
         let (config, effective) = AgentConfig::load(&layers, &PROGRAMS)?;
         logging::init(&LogConfig::from_effective(&effective));
+        open_files::raise();
         on_system(async move {
             let mut signals = StopSignals::listen()?;
             let docker_host = config.docker_host.clone();

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use shef_common::{
     config::Preset,
     logging::{self, LogConfig},
+    open_files,
 };
 use shef_master::config::{MasterConfig, PROGRAM};
 
@@ -49,6 +50,7 @@ impl Args {
         let layers = for_program("master", self.config.as_deref(), flags(&given, &self.set))?;
         let (config, effective) = MasterConfig::load(&layers, &PROGRAMS)?;
         logging::init(&LogConfig::from_effective(&effective));
+        open_files::raise();
         on_system(async move {
             let mut signals = StopSignals::listen()?;
             let master =

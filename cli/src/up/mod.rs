@@ -25,6 +25,7 @@ use shef_agent::EngineChoice;
 use shef_common::{
     config::{Layers, Origin},
     logging::{self, LogConfig},
+    open_files,
 };
 
 use self::api::Api;
@@ -103,6 +104,7 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
 async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failure> {
     let mut claim = Claim::take(&config.data_dir)?;
     logging::init(&LogConfig::from_effective(&config.master.1));
+    open_files::raise();
     if mode == Mode::Foreground {
         say::step("starting master, agent and store ...");
     }

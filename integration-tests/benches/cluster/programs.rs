@@ -21,7 +21,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The release binary.
-pub struct Shef(PathBuf);
+#[derive(Clone)]
+pub struct Shef {
+    path: PathBuf,
+    open_files: Option<(u64, u64)>,
+}
 
 impl Shef {
     /// Has cargo build the binary as it ships (nothing to do if it is there), and finds it.
@@ -46,7 +50,12 @@ impl Shef {
         let own = std::env::current_exe().expect("this program's own path");
         let path = own.ancestors().nth(2).expect("a target directory").join("shef");
         assert!(path.exists(), "there is no {}", path.display());
-        Self(path)
+        Self { path, open_files: None }
+    }
+
+    /// The same binary, started with these limits on open files, the soft and the hard one.
+    pub fn with_open_files(&self, soft: u64, hard: u64) -> Self {
+        Self { open_files: Some((soft, hard)), ..self.clone() }
     }
 
     /// Starts `shef` with `arguments` and nothing of this process's environment but the path.
@@ -54,7 +63,15 @@ impl Shef {
     /// # Panics
     /// If it cannot be started.
     pub fn start(&self, arguments: &[&str], log: &Path) -> Process {
-        let mut command = Command::new(&self.0);
+        let mut command = match self.open_files {
+            // It replaces itself by the program, which keeps the process's id.
+            Some((soft, hard)) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={soft}:{hard}")).arg("--").arg(&self.path);
+                command
+            }
+            None => Command::new(&self.path),
+        };
         command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         Process::start(command, log)
     }

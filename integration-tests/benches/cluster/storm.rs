@@ -19,6 +19,8 @@ const LIMIT: Duration = Duration::from_mins(3);
 const CLIENTS: u64 = 4;
 /// How long and by how many clients the master is flooded.
 const FLOOD: (Duration, u64) = (Duration::from_secs(10), 512);
+/// The limits on open files that the master is started with: the soft one is what systemd and Docker 29 give.
+const OPEN_FILES: (u64, u64) = (1_024, 524_288);
 /// Services of the second half, and their replicas.
 const SERVICES: (u64, u32) = (1_000, 10);
 
@@ -28,6 +30,13 @@ const SERVICES: (u64, u32) = (1_000, 10);
 /// If a program does not come up or the hosts do not come in.
 pub async fn run(shef: &Shef, hosts: usize) {
     title(&format!("{hosts} agents at once (over engines in memory, in one process), and a flood"));
+    // The agents of this process need several sockets each.
+    shef_common::open_files::raise();
+    let shef = &shef.with_open_files(OPEN_FILES.0, OPEN_FILES.1);
+    note(format_args!(
+        "the master is started with a soft limit of {} open files and a hard one of {}",
+        OPEN_FILES.0, OPEN_FILES.1
+    ));
     let dir = tempfile::tempdir().expect("a directory");
     let address = free_address();
     let agents = agents(dir.path(), address, hosts).await;

@@ -23,6 +23,7 @@ pub struct Process {
     variables: Vec<(String, String)>,
     log: PathBuf,
     namespace: Option<PathBuf>,
+    open_files: Option<(u64, u64)>,
     child: Option<Child>,
 }
 
@@ -30,7 +31,7 @@ impl Process {
     /// `program` with `arguments`, which writes what it says to the file `log`. Not started yet.
     pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>, log: PathBuf) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program: program.into(), arguments, variables: Vec::new(), log, namespace: None, child: None }
+        Self { program: program.into(), arguments, variables: Vec::new(), log, namespace: None, open_files: None, child: None }
     }
 
     /// Sets an environment variable; besides these there is only `PATH`.
@@ -54,6 +55,11 @@ impl Process {
         self
     }
 
+    /// Starts it with these limits on open files, the soft and the hard one.
+    pub const fn limit_open_files(&mut self, soft: u64, hard: u64) {
+        self.open_files = Some((soft, hard));
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -67,6 +73,9 @@ impl Process {
         if let Some(namespace) = &self.namespace {
             // Both replace themselves by the program, which keeps the process's id.
             command.arg("nsenter").arg(format!("--net={}", namespace.display())).arg("--");
+        }
+        if let Some((soft, hard)) = self.open_files {
+            command.arg("prlimit").arg(format!("--nofile={soft}:{hard}")).arg("--");
         }
         let child = command
             .arg(&self.program)

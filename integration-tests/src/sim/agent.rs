@@ -94,6 +94,8 @@ pub struct Host {
     pub link_changed: u64,
     /// When a call to it, or of its help, lost a message last; 0: never.
     pub lost_at: u64,
+    /// Whether its agent can open no connection.
+    pub without_sockets: bool,
     /// When its agent was started last.
     pub agent_since: u64,
     /// When its agent heard a master last, or was started.
@@ -151,6 +153,7 @@ impl Host {
             cut_from_master: false,
             link_changed: 0,
             lost_at: 0,
+            without_sockets: false,
             agent_since: 0,
             heard_master: 0,
             silences: Vec::new(),

@@ -97,6 +97,15 @@ impl World {
                     self.at(delay, Ev::MasterStart);
                 }
             }
+            Chaos::NoSockets => {
+                let whose = self.rng.bool().then_some(host);
+                match whose {
+                    Some(host) => self.hosts[host].without_sockets = true,
+                    None => self.master_without_sockets = true,
+                }
+                let delay = self.rng.u64(1_000..15_000);
+                self.at(delay, Ev::Heal(Heal::Sockets(whose)));
+            }
             Chaos::WallJump => {
                 let jump = self.rng.i64(-7_200_000..7_200_000);
                 if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }
@@ -129,6 +138,8 @@ impl World {
             }
             Heal::Engine(host) => self.hosts[host].engine.away = false,
             Heal::Store => self.store.set_away(false),
+            Heal::Sockets(Some(host)) => self.hosts[host].without_sockets = false,
+            Heal::Sockets(None) => self.master_without_sockets = false,
         }
     }
 
@@ -138,6 +149,7 @@ impl World {
         self.faults = false;
         self.quiet_since = self.now;
         self.master_fuse = None;
+        self.master_without_sockets = false;
         self.store.set_away(false);
         for host in &mut self.hosts {
             if host.is_cut_from_master() {
@@ -145,6 +157,7 @@ impl World {
             }
             host.cut = false;
             host.cut_from_master = false;
+            host.without_sockets = false;
             host.fuse = None;
             host.engine.away = false;
         }

@@ -50,6 +50,8 @@ pub enum Reply {
     Refused(String),
     /// A status of 5xx: come back later.
     Later(String),
+    /// Whoever called has no socket left: nothing was asked.
+    NoSocket,
     /// Nothing.
     None,
 }
@@ -116,7 +118,12 @@ impl World {
     /// Sends `body` between the master and `host`; gives up after `limit_ms`.
     pub fn call(&mut self, host: usize, from: Caller, body: Body, limit_ms: u64) {
         let call = self.fresh();
+        let can_call = self.has_sockets(&from, host);
         self.calls.insert(call, Call { host, from });
+        if !can_call {
+            self.note(|| format!("there is no socket for call {call} of host {host}"));
+            return self.at(0, Ev::Answer { call, reply: Reply::NoSocket });
+        }
         self.at(limit_ms, Ev::CallLimit { call });
         let body = Rc::new(body);
         if self.fault(self.profile.lose) {
@@ -130,6 +137,20 @@ impl World {
             let delay = self.latency() + self.rng.u64(0..2_000);
             self.at(delay, Ev::Request { call, body });
         }
+    }
+
+    /// Whether the caller has a socket for a call; a host that has none helps nobody for a moment.
+    fn has_sockets(&mut self, from: &Caller, called: usize) -> bool {
+        let own = match from {
+            Caller::Prober { .. } | Caller::Runner { .. } => return !self.master_without_sockets,
+            Caller::Helper { helper, .. } => *helper,
+            Caller::Reporter { .. } => called,
+        };
+        let host = &mut self.hosts[own];
+        if host.without_sockets {
+            host.lost_at = self.now;
+        }
+        !host.without_sockets
     }
 
     /// A message of `call` is lost: for a moment nobody can be blamed for not reaching who was called, or who helps.
@@ -169,6 +190,9 @@ impl World {
         let helper = self.calls.get(&call).and_then(Call::helper);
         if self.is_cut(host, helper) {
             return;
+        }
+        if self.master_without_sockets && matches!(**body, Body::Register(_) | Body::Report(_)) {
+            return self.note(|| format!("call {call} is not accepted by a master without sockets"));
         }
         match &**body {
             Body::Probe => {
@@ -226,7 +250,7 @@ impl World {
     pub fn answer_arrives(&mut self, call: u64, reply: Reply) {
         let Some(open) = self.calls.get(&call) else { return };
         let host = open.host;
-        if self.is_cut(host, open.helper()) && !matches!(reply, Reply::None) {
+        if self.is_cut(host, open.helper()) && !matches!(reply, Reply::None | Reply::NoSocket) {
             return;
         }
         let Some(Call { from, .. }) = self.calls.remove(&call) else { return };

@@ -22,6 +22,8 @@ pub enum Plant {
     OneLostReport,
     /// A host that is suspected counts as down.
     SuspectIsDown,
+    /// A probe that could not be made for want of a socket counts as one without an answer.
+    NoSocketIsSilence,
     /// docker-shef 10: a service is gone while hosts still hold its containers.
     DeletedWhileHeld,
     /// A request is acknowledged before its record is durable.
@@ -60,7 +62,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -70,6 +72,7 @@ impl Plant {
         Self::WritesUnchecked,
         Self::OneLostReport,
         Self::SuspectIsDown,
+        Self::NoSocketIsSilence,
         Self::DeletedWhileHeld,
         Self::AcknowledgesEarly,
         Self::AcceptsStaleFence,

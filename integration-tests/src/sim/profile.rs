@@ -31,6 +31,8 @@ pub enum Chaos {
     EmptyWhileDown,
     /// A wall clock jumps.
     WallJump,
+    /// The master, or a host's agent, has no socket left for a while.
+    NoSockets,
 }
 
 /// How a run goes wrong. Probabilities are in thousandths.
@@ -127,6 +129,16 @@ impl Profile {
             chaos: &[(Chaos::Cut, 6), (Chaos::CutFromMaster, 3), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
             chaos_every_ms: 3_000,
             lose: 10,
+            ..Self::default()
+        }
+    }
+    /// Processes that run out of sockets, beside hosts that are really cut off.
+    #[must_use]
+    pub fn sockets() -> Self {
+        Self {
+            name: "sockets",
+            chaos: &[(Chaos::NoSockets, 5), (Chaos::Cut, 2), (Chaos::CutFromMaster, 2), (Chaos::CrashAgent, 1)],
+            chaos_every_ms: 3_000,
             ..Self::default()
         }
     }
@@ -244,6 +256,7 @@ impl Profile {
             Self::placement(),
             Self::crashes(),
             Self::hosts(),
+            Self::sockets(),
             Self::engines(),
             Self::store(),
             Self::store_loss(),

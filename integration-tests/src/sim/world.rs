@@ -80,6 +80,8 @@ pub enum Heal {
     Engine(usize),
     /// The store.
     Store,
+    /// The sockets of a host's agent, or of the master.
+    Sockets(Option<usize>),
 }
 
 /// Which of an agent's actors.
@@ -121,6 +123,8 @@ pub struct World {
     pub master_fuse: Option<u32>,
     /// How far its wall clock is off.
     pub master_wall: i64,
+    /// Whether it can open and accept no connection.
+    pub master_without_sockets: bool,
     /// The hosts.
     pub hosts: Vec<Host>,
     /// Calls between hosts that wait for their answer.
@@ -168,6 +172,7 @@ impl World {
             master_inc: 0,
             master_fuse: None,
             master_wall: 0,
+            master_without_sockets: false,
             hosts,
             calls: BTreeMap::new(),
             late: BTreeMap::new(),

@@ -1,11 +1,15 @@
 //! Bad input and too much of it, to a real master.
 
-use std::time::Duration;
+use std::{fs, net::TcpStream, time::Duration};
 
 use serde_json::json;
-use shef_integration_tests::lab::{
-    shef::{Master, Site, busybox},
-    wait::until,
+use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
+use shef_integration_tests::{
+    cluster::agent_config,
+    lab::{
+        shef::{Master, Site, busybox},
+        wait::{until, until_within},
+    },
 };
 
 #[actix::test]
@@ -88,4 +92,50 @@ async fn a_second_master_on_the_same_file_or_port_says_what_is_wrong_and_ends() 
     let said = same_port.process.said();
     assert!(said.contains(&format!("cannot listen on {}", first.address)) && said.contains("--api"), "{said}");
     assert_eq!(first.api.get("/readyz").await.status, 200);
+}
+
+#[actix::test]
+async fn a_master_raises_its_soft_limit_on_open_files_to_the_hard_one_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Master::new(dir.path(), &[]);
+    master.process.limit_open_files(1_024, 20_000);
+    master.start().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", master.process.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["20000", "20000"]);
+    let said = master.process.said();
+    assert!(said.contains("at most 20000 files and sockets can be open") && said.contains("was=1024"), "{said}");
+}
+
+#[actix::test]
+async fn a_crowd_takes_no_hosts_place_at_a_master_with_few_sockets_and_no_host_is_called_down() {
+    const HOSTS: usize = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let mut master = Master::new(dir.path(), &[("SHEF_MASTER_HTTP_WORKERS", "2")]);
+    master.process.limit_open_files(256, 256);
+    master.start().await;
+    assert!(master.process.said().contains("raise it (ulimit -n"), "{}", master.process.said());
+    let mut agents = Vec::new();
+    for n in 0..HOSTS {
+        let name = format!("h{n}");
+        let config = agent_config(&dir.path().join(&name), &name, master.address, "unix:///nowhere");
+        agents.push(shef_agent::start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
+    }
+    master.hosts(HOSTS).await;
+    // With the hosts' more connections than the master may have files, none of which asks for anything.
+    let crowd: Vec<TcpStream> = (0..240).map(|_| TcpStream::connect(master.address).unwrap()).collect();
+    // A user's request waits behind the crowd, which is closed bit by bit; reports do not.
+    let nodes = until_within(Duration::from_secs(100), "the API answers behind the crowd", async || {
+        master.api.attempt("GET", "/v1/nodes?limit=1000", &[], Vec::new()).await.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+    let nodes = nodes.body["nodes"].as_array().unwrap().clone();
+    assert_eq!(nodes.len(), HOSTS);
+    master.hosts(HOSTS).await;
+    let said = master.process.said();
+    assert!(!said.contains("host is Down"), "a host was called down:\n{said}");
+    drop(crowd);
+    for agent in agents {
+        agent.stop().await;
+    }
 }

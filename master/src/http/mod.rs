@@ -4,6 +4,7 @@
 mod agents;
 mod backup;
 mod body;
+mod connections;
 mod error;
 mod events;
 mod exec;
@@ -51,6 +52,7 @@ use crate::{
     view::{Bootstraps, ClusterView, StateBody},
 };
 
+pub use connections::Connections;
 pub use error::ApiError;
 pub use streams::StreamClient;
 

@@ -47,9 +47,9 @@ impl Drop for StreamPlace {
 pub struct StreamClient(pub awc::Client);
 
 impl StreamClient {
-    /// To be called on the worker's own thread.
-    pub fn new() -> Self {
-        let connector = awc::Connector::new().limit(MAX_CONNECTIONS).timeout(CONNECT_LIMIT);
+    /// With at most `connections` at once. To be called on the worker's own thread.
+    pub fn new(connections: usize) -> Self {
+        let connector = awc::Connector::new().limit(connections.clamp(1, MAX_CONNECTIONS)).timeout(CONNECT_LIMIT);
         Self(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish())
     }
 }

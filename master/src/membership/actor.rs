@@ -116,7 +116,17 @@ async fn through(client: &HostClient, helper: &Helper, agent_url: String, limit:
     let ask = ProbeThrough { agent_url, limit_ms };
     let answer: Result<ProbeOutcome, CallError> =
         client.post(&format!("{}{PROBE_PATH}", helper.agent_url), &ask, whole.into()).await;
-    answer.unwrap_or_else(|error| ProbeOutcome::Unreachable { why: format!("{} did not probe it: {error}", helper.node) })
+    answer.unwrap_or_else(|error| {
+        let why = format!("{} did not probe it: {error}", helper.node);
+        match error {
+            // Neither side's lack of sockets says anything of the host that is probed.
+            CallError::NoSocket { .. } => ProbeOutcome::NotProbed { why },
+            CallError::Refused { status, .. } if status.is_server_error() => ProbeOutcome::NotProbed { why },
+            CallError::Refused { .. } | CallError::Unreachable { .. } | CallError::Unexpected { .. } => {
+                ProbeOutcome::Unreachable { why }
+            }
+        }
+    })
 }
 
 fn log_change(change: &HostChanged) {

@@ -203,7 +203,10 @@ impl MembershipCore {
             ProbeOutcome::Answered(alive) if alive.uid != host.uid => {
                 ProbeOutcome::Unreachable { why: format!("another host answers at {}", host.agent_url) }
             }
-            ProbeOutcome::Answered(_) | ProbeOutcome::AgentSilent { .. } | ProbeOutcome::Unreachable { .. } => outcome,
+            ProbeOutcome::Answered(_)
+            | ProbeOutcome::AgentSilent { .. }
+            | ProbeOutcome::Unreachable { .. }
+            | ProbeOutcome::NotProbed { .. } => outcome,
         };
         host.liveness.probed(round, via, outcome, now.mono);
     }
@@ -400,7 +403,10 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
             Some(Evidence::Answers { via: Some(via) }) => {
                 format!("it answers probes (through {via}), but its reports do not arrive")
             }
-            Some(Evidence::AgentSilent { .. }) | None => "its reports do not arrive; it is being probed".to_owned(),
+            Some(Evidence::AgentSilent { .. }) | None => match host.liveness.not_probed() {
+                Some(why) => format!("its reports do not arrive, and it cannot be probed, which says nothing of it ({why})"),
+                None => "its reports do not arrive; it is being probed".to_owned(),
+            },
         }),
         Standing::AgentDown => {
             let since = host.heard.map_or_else(|| "the master started".to_owned(), WallMs::iso);

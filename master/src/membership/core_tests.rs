@@ -42,6 +42,10 @@ fn unreachable() -> ProbeOutcome {
     ProbeOutcome::Unreachable { why: "nothing".into() }
 }
 
+fn not_probed() -> ProbeOutcome {
+    ProbeOutcome::NotProbed { why: "no socket is left: too many open files".into() }
+}
+
 #[derive(Debug)]
 struct Probe {
     node: usize,
@@ -157,8 +161,12 @@ impl Model {
             let sign = match &outcome {
                 ProbeOutcome::Answered(alive) => alive.uid == uid(probe.node),
                 ProbeOutcome::AgentSilent { .. } => true,
-                ProbeOutcome::Unreachable { .. } => false,
+                ProbeOutcome::Unreachable { .. } | ProbeOutcome::NotProbed { .. } => false,
             };
+            if probe.via.is_none() && matches!(outcome, ProbeOutcome::NotProbed { .. }) {
+                // A round in which the master itself has not looked is no evidence.
+                truth.empty_rounds.remove(&probe.round);
+            }
             if sign {
                 truth.sign = self.now;
                 truth.empty_rounds.clear();
@@ -293,6 +301,50 @@ fn another_host_at_its_address_is_no_sign_of_it() {
     let mut model = Model::ready(2);
     model.pass(3_000, &[1], |_| answered(7));
     assert!(model.told(0).is_lost());
+}
+
+#[test]
+fn a_master_without_sockets_calls_nobody_down_says_why_and_calls_down_when_it_has_some() {
+    let mut model = Model::ready(3);
+    model.pass(60_000, &[1, 2], |_| not_probed());
+    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert!(model.why(0).contains("too many open files"), "{}", model.why(0));
+    model.pass(2_000, &[1, 2], |_| unreachable());
+    assert!(model.told(0).is_lost());
+    // Nor does it call down all hosts at once, whose reports it cannot take.
+    let mut model = Model::ready(5);
+    model.pass(60_000, &[], |_| not_probed());
+    assert!((0..5).all(|n| model.told(n).standing == Standing::Suspect));
+}
+
+#[test]
+fn helpers_without_sockets_neither_save_a_dead_host_nor_condemn_one() {
+    let mut model = Model::ready(3);
+    model.pass(1_220, &[1, 2], |_| unreachable());
+    for _ in 0..30 {
+        while let Some(at) = (!model.probes.is_empty()).then_some(0) {
+            let direct = model.probes[at].via.is_none();
+            model.bring(at, |_| if direct { unreachable() } else { not_probed() });
+        }
+        model.now += 100;
+        model.hear(1);
+        model.hear(2);
+        model.event(Event::Tick);
+    }
+    assert!(model.told(0).is_lost(), "the master has looked itself, and nobody was able to contradict");
+    let mut model = Model::ready(3);
+    model.pass(1_220, &[1, 2], |_| unreachable());
+    for _ in 0..30 {
+        while let Some(at) = (!model.probes.is_empty()).then_some(0) {
+            let direct = model.probes[at].via.is_none();
+            model.bring(at, |_| if direct { not_probed() } else { unreachable() });
+        }
+        model.now += 100;
+        model.hear(1);
+        model.hear(2);
+        model.event(Event::Tick);
+    }
+    assert_eq!(model.told(0).standing, Standing::Suspect, "the master has not looked itself");
 }
 
 #[test]
@@ -452,6 +504,7 @@ fn play(hosts: usize, acts: &[Act]) -> Model {
                 model.bring(at, |n| match what {
                     0 => answered(n),
                     1 => silent(),
+                    2 | 3 => not_probed(),
                     _ => unreachable(),
                 });
             }

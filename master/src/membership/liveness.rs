@@ -6,6 +6,9 @@
 //!     ^                  |  ^ \_ a probe is answered: the window begins anew
 //!     +------------------+--+------------- a report ----------------+
 //! ```
+//!
+//! A probe that could not be made, because whoever should have made it had no socket,
+//! is no silence. A round counts only if the master's own probe was made.
 
 use std::sync::Arc;
 
@@ -61,7 +64,7 @@ struct Round {
     /// Probes that have not come back.
     waiting: usize,
     brought: bool,
-    /// The master was late meanwhile: that nothing came says nothing.
+    /// The master was late meanwhile, or could not probe: that nothing came says nothing.
     void: bool,
 }
 
@@ -73,6 +76,8 @@ struct Doubt {
     evidence: Option<Evidence>,
     /// Whether our own last probe was answered.
     reached: bool,
+    /// Why our own last probe was not made, if it was not.
+    not_probed: Option<Arc<str>>,
     round: Option<Round>,
     next_round_at: MonoMs,
 }
@@ -120,6 +125,14 @@ impl Liveness {
     pub const fn evidence(&self) -> Option<&Evidence> {
         match &self.phase {
             Phase::Doubted(doubt) => doubt.evidence.as_ref(),
+            Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
+        }
+    }
+
+    /// Why the master's own last probe could not be made.
+    pub fn not_probed(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Doubted(doubt) => doubt.not_probed.as_deref(),
             Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
         }
     }
@@ -207,6 +220,7 @@ impl Liveness {
             silent_rounds: 0,
             evidence: None,
             reached: false,
+            not_probed: None,
             round: None,
             next_round_at: now,
         });
@@ -244,14 +258,24 @@ impl Liveness {
     /// A probe of round `number` came back. Late ones of earlier rounds count if they bring something.
     pub fn probed(&mut self, number: u64, via: Option<NodeName>, outcome: ProbeOutcome, now: MonoMs) {
         let Phase::Doubted(doubt) = &mut self.phase else { return };
+        let mut not_probed = None;
         let found = match outcome {
             ProbeOutcome::Answered(_) => Some(Evidence::Answers { via: via.clone() }),
             ProbeOutcome::AgentSilent { why } => Some(Evidence::AgentSilent { why: why.into() }),
             ProbeOutcome::Unreachable { .. } => None,
+            ProbeOutcome::NotProbed { why } => {
+                not_probed = Some(Arc::from(why));
+                None
+            }
         };
         let brought = found.is_some();
         if via.is_none() {
-            doubt.reached = matches!(found, Some(Evidence::Answers { .. }));
+            if not_probed.is_none() {
+                doubt.reached = matches!(found, Some(Evidence::Answers { .. }));
+            } else if let Some(round) = doubt.round.as_mut().filter(|round| round.number == number) {
+                round.void = true;
+            }
+            doubt.not_probed = not_probed;
         }
         if let Some(round) = doubt.round.as_mut().filter(|round| round.number != number && brought) {
             // It began before this sign of life.

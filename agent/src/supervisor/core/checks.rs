@@ -3,6 +3,7 @@
 use shef_common::{clock::Now, ids::ReplicaId, image::ImageRef};
 
 use super::{Core, Effect};
+use crate::health::CheckFailure;
 
 /// The most images of which it is known whether they have a check.
 const MAX_IMAGES: usize = 1_024;
@@ -47,7 +48,7 @@ impl Core {
         self.effects.extend(due.into_iter().map(Effect::Check));
     }
 
-    pub(super) fn checked(&mut self, id: &ReplicaId, run: u64, outcome: Result<(), String>, now: Now) {
+    pub(super) fn checked(&mut self, id: &ReplicaId, run: u64, outcome: Result<(), CheckFailure>, now: Now) {
         let Some((verdict, why)) = self.checks.answered(id, run, outcome, now.mono) else { return };
         if let Some(replica) = self.replicas.get_mut(id) {
             replica.agent_checked(run, verdict, why, now);

@@ -9,7 +9,7 @@ use shef_common::{
 
 use crate::{
     engine::{Container, CreateOrder, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy},
-    health::Probe,
+    health::{CheckFailure, Probe},
     reporter::Observed,
     supervisor::ledger::Ledger,
 };
@@ -61,14 +61,14 @@ pub enum Event {
         /// What came of asking.
         outcome: Result<Vec<String>, EngineError>,
     },
-    /// A health check has passed, or has failed for a reason.
+    /// A health check has passed, has failed, or could not be made.
     Checked {
         /// Of which replica.
         replica: ReplicaId,
         /// Of which of its runs.
         run: u64,
         /// What came of it.
-        outcome: Result<(), String>,
+        outcome: Result<(), CheckFailure>,
     },
     /// An image was fetched, or could not be.
     Pulled {

@@ -22,6 +22,7 @@ impl World {
             Mail::Known(known) => MembershipEvent::Known(known),
             Mail::Heard(heard) => MembershipEvent::Heard(heard),
             Mail::ProbeDone { node, round, via, outcome } => {
+                let outcome = self.misread_probe(outcome);
                 self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
                 MembershipEvent::ProbeDone { node, round, via, outcome }
             }
@@ -67,6 +68,14 @@ impl World {
                     master.membership_timer = timer;
                 }
             }
+        }
+    }
+
+    /// A planted bug: a probe that was not made is one without an answer.
+    fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
+        match outcome {
+            ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => ProbeOutcome::Unreachable { why },
+            outcome => outcome,
         }
     }
 
@@ -130,6 +139,7 @@ impl World {
 pub fn probe_outcome(reply: Reply) -> ProbeOutcome {
     match reply {
         Reply::Probe(outcome) => outcome,
+        Reply::NoSocket => ProbeOutcome::NotProbed { why: "no socket is left".to_owned() },
         other @ (Reply::Push(_) | Reply::Registered(_) | Reply::Ack(_) | Reply::Refused(_) | Reply::Later(_) | Reply::None) => {
             ProbeOutcome::Unreachable { why: format!("{other:?}") }
         }
