@@ -282,9 +282,13 @@ impl World {
     fn reporter_event(&mut self, host: usize, report: Option<u64>, reply: Reply) -> reporter::Event {
         let failure = match reply {
             Reply::Refused(_) => Failure::Refused,
-            Reply::Push(_) | Reply::Registered(_) | Reply::Ack(_) | Reply::Probe(_) | Reply::Later(_) | Reply::None => {
-                Failure::Unreachable
-            }
+            Reply::Push(_)
+            | Reply::Registered(_)
+            | Reply::Ack(_)
+            | Reply::Probe(_)
+            | Reply::Later(_)
+            | Reply::NoSocket
+            | Reply::None => Failure::Unreachable,
         };
         match (report, reply) {
             (None, Reply::Registered(registered)) => reporter::Event::Registered(Ok(registered)),
