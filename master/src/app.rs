@@ -33,7 +33,7 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    cluster::{ClusterActor, ClusterCore, ClusterOutlets, Recovered},
+    cluster::{ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, Recovered},
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, Connections, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
@@ -41,7 +41,8 @@ use crate::{
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
     store::{
-        CoreOptions, Flush, Key, Led, LostLeadership, OpenError, RedisOptions, Store, StoreActor, StoreError, StoreOptions, open,
+        CoreOptions, Flush, Key, LeadOutcome, Led, LostLeadership, OpenError, RedisOptions, Store, StoreActor, StoreError,
+        StoreOptions, open,
     },
     view::{ClusterView, StateBody},
 };
@@ -195,36 +196,35 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     view.show_leadership(led.cluster.clone(), led.fence.clone());
     view.show_interval(DurationMs(config.report_interval_ms));
     let settings = membership_settings(&config);
-    let core = ClusterCore::new(led.cluster, led.fence, settings.report_interval);
+    let options = ClusterOptions {
+        report_interval: settings.report_interval,
+        history_limit: config.history_limit as usize,
+        seed: fastrand::u64(..),
+    };
+    let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
+    let (core, first) = ClusterCore::new(options, leads, recovered);
     let (tell, told) = oneshot::channel();
-    let (host_changed, commit, lead) = (scheduler.clone().recipient(), store.clone().recipient(), store.clone().recipient());
+    let (commit, lead) = (store.clone().recipient(), store.clone().recipient());
     let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
-    let history_limit = config.history_limit as usize;
     let copy_scheduler = scheduler.clone().recipient();
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
         // The two know each other: the membership says what is true of hosts, the cluster carries it on.
         let cluster = ctx.address();
-        let outlets =
-            MembershipOutlets { changed: cluster.clone().recipient(), interval: cluster.recipient(), view: shown.clone() };
+        let outlets = MembershipOutlets { cluster: cluster.recipient(), view: shown.clone() };
         let (members, initial) = MembershipCore::new(settings, Now::read());
         let membership = MembershipActor::new(members, initial, outlets).start();
         let _ = tell.send(membership.clone());
         let outlets = ClusterOutlets {
             schedule: scheduler.clone().recipient(),
-            load: scheduler.clone().recipient(),
-            host_changed,
-            known: membership.clone().recipient(),
-            described: scheduler.clone().recipient(),
-            heard: membership.clone().recipient(),
-            forgotten: [membership.recipient(), scheduler.recipient()],
+            scheduler: scheduler.recipient(),
+            membership: membership.recipient(),
             store: commit,
             lead,
             view: shown,
             stats: counted,
             push_timeout,
-            history_limit,
         };
-        ClusterActor::new(core, recovered, outlets)
+        ClusterActor::new(core, first, outlets)
     });
     let membership = told.await.map_err(|_| StartError::Ended)?;
     let outlets =

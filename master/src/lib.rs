@@ -3,6 +3,7 @@
 //! [`start`] wires everything; `app.rs` is where to begin reading.
 
 mod app;
+mod calls;
 pub mod cluster;
 pub mod config;
 pub mod events;

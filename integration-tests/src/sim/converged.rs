@@ -72,7 +72,7 @@ impl World {
                 return Err(format!("{node} is shown as {:?}", shown.state));
             }
             let ledger = agent.supervisor.ledger();
-            if ledger.cluster.as_ref() != Some(&master.store.cluster) {
+            if ledger.cluster.as_ref() != Some(master.cluster_id()) {
                 return Err(format!("{node} is of cluster {:?}", ledger.cluster));
             }
             let fence = ledger.accepted.as_ref().map(|accepted| &accepted.fence);
@@ -86,7 +86,7 @@ impl World {
             if shown.wanted as usize != ledger.assignments.len() {
                 return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));
             }
-            for (container, assignment) in host.engine.ours(&master.store.cluster) {
+            for (container, assignment) in host.engine.ours(master.cluster_id()) {
                 // What a rollout that has still to go on, when there is room, has had made ready.
                 let record = self.rules.stored.get(&assignment.service).map(|(_, record)| record);
                 let made = record.filter(|record| record.rollout.is_some()).into_iter().flat_map(|record| &record.replicas);
@@ -117,7 +117,12 @@ impl World {
             let containers = held.remove(name).unwrap_or_default();
             let slots: BTreeSet<_> = containers.iter().map(|(_, assignment)| assignment.slot).collect();
             self.check_global(record, |node| {
-                master.cluster.conditions().get(node).is_some_and(shef_master::membership::HostCondition::takes_replicas)
+                master
+                    .cluster
+                    .members()
+                    .conditions()
+                    .get(node)
+                    .is_some_and(shef_master::membership::HostCondition::takes_replicas)
             })?;
             let (replicas, has_room) = self.in_the_end(record, master.services_shown.get(name));
             if containers.len() != replicas || has_room && slots.len() != replicas {

@@ -7,10 +7,14 @@ use shef_common::{
     ids::{NodeName, Revision},
     protocol::{Accepted, ProbeOutcome, Push, PushRefused, Registered, Registration, Report, ReportAck},
 };
-use shef_master::runner::PushFailure;
+use shef_master::{
+    cluster::ClusterEvent,
+    membership::MembershipEvent,
+    runner::{PushFailure, RunnerEvent},
+};
 
 use super::{
-    master::{CLUSTER, MEMBERSHIP, Mail, probe_outcome},
+    master::{Mail, probe_outcome},
     plant::Plant,
     world::{Ev, World},
 };
@@ -212,21 +216,21 @@ impl World {
             }
             Body::Push(push) => self.push_arrives(host, call, push.clone()),
             Body::Register(registration) => {
-                let mail = Mail::Register { call, registration: Box::new(registration.clone()) };
-                self.ask_cluster(call, mail);
+                let event = ClusterEvent::Register { call, registration: Box::new(registration.clone()) };
+                self.ask_cluster(call, event);
             }
             Body::Report(report) => {
                 self.note(|| report_word(report));
-                self.ask_cluster(call, Mail::Report { call, report: Box::new(report.clone()) });
+                self.ask_cluster(call, ClusterEvent::Report { call, report: Box::new(report.clone()) });
             }
         }
     }
 
-    fn ask_cluster(&mut self, call: u64, mail: Mail) {
+    fn ask_cluster(&mut self, call: u64, event: ClusterEvent) {
         match &self.master {
             Some(master) => {
                 let inc = master.inc;
-                self.master_mail(inc, CLUSTER, mail);
+                self.master_mail(inc, Mail::Cluster(event));
             }
             // Nobody listens there.
             None => self.answer(call, Reply::None),
@@ -257,8 +261,10 @@ impl World {
         self.late.insert(call, host);
         match from {
             Caller::Prober { inc, node, round, via } => {
-                let mail = Mail::ProbeDone { node, round, via, outcome: probe_outcome(reply) };
-                self.master_mail(inc, MEMBERSHIP, mail);
+                let outcome = self.misread_probe(probe_outcome(reply));
+                self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
+                let event = MembershipEvent::ProbeDone { node, round, via, outcome };
+                self.master_answer(inc, Mail::Membership(event));
             }
             Caller::Helper { asked, .. } => self.answer(asked, Reply::Probe(probe_outcome(reply))),
             Caller::Runner { inc, actor, revision } => {
@@ -267,7 +273,8 @@ impl World {
                     Reply::Push(Err(refused)) => Err(PushFailure::Refused(refused)),
                     other => Err(PushFailure::Unknown(format!("{other:?}"))),
                 };
-                self.master_mail(inc, actor, Mail::PushDone { revision, outcome });
+                self.note(|| format!("push {revision}: {outcome:?}"));
+                self.master_answer(inc, Mail::Runner(actor, RunnerEvent::PushDone { revision, outcome }));
             }
             Caller::Reporter { inc, report } => {
                 let event = self.reporter_event(host, report, reply);

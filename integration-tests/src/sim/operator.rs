@@ -8,6 +8,7 @@ use shef_common::{
     ids::{NodeName, ReplicaId},
 };
 use shef_master::{
+    cluster::ClusterEvent,
     membership::{HostChanged, HostCondition, Intent, Standing},
     runner::{IntentWord, NodeRecord, OperateRefused, Operation, Wish},
     service::{ServiceRecord, Want},
@@ -15,7 +16,7 @@ use shef_master::{
 };
 
 use super::{
-    master::{CLUSTER, Mail, Master},
+    master::{Mail, Master},
     world::{Ev, World},
 };
 
@@ -94,7 +95,7 @@ impl World {
         operators.acknowledged.remove(&node);
         operators.open.insert(number, (node.clone(), operation, inc));
         self.note(|| format!("operator asks {number}: {node}: {operation:?}"));
-        self.master_mail(inc, CLUSTER, Mail::Operate { node, operation, number });
+        self.master_mail(inc, Mail::Cluster(ClusterEvent::Operate { call: number, node, operation }));
     }
 
     /// A request of the operator's is answered: what was acknowledged is in the store.
@@ -187,7 +188,7 @@ impl World {
 
     /// Services are about to be told of a host.
     pub fn rules_told_of(&mut self, master: &Master, change: &HostChanged) {
-        let before = master.cluster.conditions().get(&change.node).copied();
+        let before = master.cluster.members().conditions().get(&change.node).copied();
         let operators = &mut self.operators;
         if change.condition.overdue || before.is_some_and(|before| before.overdue) {
             operators.overdue.insert(change.node.clone(), self.now);
@@ -199,13 +200,13 @@ impl World {
 
     /// Whether the drain of `node` is past its deadline, or was a moment ago.
     pub fn is_overdue(&self, master: &Master, node: &NodeName) -> bool {
-        master.cluster.conditions().get(node).is_some_and(|condition| condition.overdue)
+        master.cluster.members().conditions().get(node).is_some_and(|condition| condition.overdue)
             || self.operators.overdue.get(node) == Some(&self.now)
     }
 
     /// Whether `node` is drained, or was a moment ago.
     pub fn is_leaving(&self, master: &Master, node: &NodeName) -> bool {
-        master.cluster.conditions().get(node).is_some_and(HostCondition::is_leaving)
+        master.cluster.members().conditions().get(node).is_some_and(HostCondition::is_leaving)
             || self.operators.leaving.get(node) == Some(&self.now)
     }
 

@@ -1,6 +1,25 @@
 //! Bugs put in on purpose, each in the driver's place where a core or a shell
 //! could have it: what proves that the simulator would find them.
 
+use shef_common::{
+    clock::Now,
+    ids::{NodeName, ReplicaId, ServiceName},
+    protocol::Assignment,
+    spec::Order,
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+use shef_master::{
+    cluster::ClusterEvent,
+    membership::{HostCondition, Standing},
+    scheduler::Question,
+    service::{Expect, Lead, Request, ServiceEvent},
+};
+
+use super::{
+    master::{Mail, Master},
+    world::World,
+};
+
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
@@ -58,11 +77,13 @@ pub enum Plant {
     StopsTooMany,
     /// A canary is promoted though nobody has said so.
     CanaryGoesOn,
+    /// A master that starts admits hosts before its services have said what hosts are to run.
+    LeadsBeforeRecovered,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -90,5 +111,105 @@ impl Plant {
         Self::SurgesTooMuch,
         Self::StopsTooMany,
         Self::CanaryGoesOn,
+        Self::LeadsBeforeRecovered,
     ];
+}
+
+impl World {
+    /// Spoils what the cluster is told.
+    pub(super) fn spoils_cluster(&self, event: &mut ClusterEvent) {
+        if let ClusterEvent::Register { registration, .. } = event
+            && self.planted(Plant::SkipsImport)
+        {
+            registration.holds.clear();
+        }
+    }
+
+    /// Spoils what a service is told.
+    pub(super) fn spoils_service(&self, event: &mut ServiceEvent, now: &mut Now) {
+        if let ServiceEvent::HostChanged { condition, .. } = event {
+            condition.overdue |= self.planted(Plant::DrainStopsFirst) && condition.is_leaving();
+        }
+        if let ServiceEvent::Observed(statuses) = event {
+            if self.planted(Plant::CrashesAreGood) {
+                for status in statuses.iter_mut() {
+                    (status.health, status.restarts) = (Health::Healthy, 0);
+                }
+            }
+            if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
+                now.mono.0 = now.mono.0.saturating_sub(400_000);
+            }
+        }
+        // An update that knows no bound.
+        if let ServiceEvent::Request(_, Request::Create { spec, .. } | Request::Put { spec, .. }) = event {
+            let plant = if spec.update.order == Order::StopFirst { Plant::StopsTooMany } else { Plant::SurgesTooMuch };
+            if self.planted(plant) {
+                spec.update.parallelism = 100;
+            }
+        }
+    }
+
+    /// Spoils what the scheduler is asked.
+    pub(super) fn spoils_question(&self, question: &mut Question, goes_back: bool) {
+        if goes_back && self.planted(Plant::ForgetsReplaced) {
+            question.place.clear();
+        }
+        for demand in &mut question.place {
+            if self.planted(Plant::PortTwice) {
+                demand.takes.ports.clear();
+            }
+            if self.planted(Plant::OverReserves) {
+                demand.takes.memory_bytes = 0;
+            }
+            if self.planted(Plant::StickyMoves) {
+                demand.home = None;
+            }
+        }
+    }
+
+    /// Tells a service what nobody said of its replicas.
+    pub(super) fn lies(&self, master: &mut Master, actor: u64, set: &[Assignment], remove: &[ReplicaId]) {
+        if self.planted(Plant::RemovesOriginalFirst) {
+            let now = self.master_now(master).wall;
+            let runs = set.iter().map(|set| ReplicaStatus::new(set.replica.clone(), ReplicaState::Running, now)).collect();
+            master.post(Mail::Service(actor, ServiceEvent::Observed(runs)));
+        }
+        if self.planted(Plant::DeletedWhileHeld) {
+            master.post(Mail::Service(actor, ServiceEvent::Gone(remove.to_vec())));
+        }
+    }
+
+    /// Promotes a canary in nobody's name.
+    pub(super) fn promotes_canary(&mut self, master: &mut Master, name: &ServiceName) {
+        if self.planted(Plant::CanaryGoesOn) {
+            let request = Request::Lead { lead: Lead::Promote, expect: Expect::Any };
+            let call = u64::MAX - self.fresh();
+            master.post(Mail::Cluster(ClusterEvent::Ask { call, name: name.clone(), request }));
+        }
+    }
+
+    /// Has the cluster forget that a host was forgotten.
+    pub(super) fn imports_forgotten(&self, master: &mut Master, node: &NodeName) {
+        if self.planted(Plant::ImportsForgotten) {
+            master.post(Mail::Cluster(ClusterEvent::Erased(node.clone())));
+        }
+    }
+
+    /// While some host is down, every look calls all others down and up again.
+    pub(super) fn sweeps_again(&mut self) {
+        let is_planted = self.planted(Plant::MigratesAgain);
+        let Some(master) = self.master.as_mut().filter(|master| is_planted && !master.cluster.members().down().is_empty()) else {
+            return;
+        };
+        let services: Vec<u64> = master.services.values().copied().collect();
+        let ready: Vec<_> = master.ready_since.keys().cloned().collect();
+        for service in services {
+            for node in &ready {
+                for standing in [Standing::Down, Standing::Ready] {
+                    let condition = HostCondition::of(standing);
+                    master.post(Mail::Service(service, ServiceEvent::HostChanged { node: node.clone(), condition }));
+                }
+            }
+        }
+    }
 }

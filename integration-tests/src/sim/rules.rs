@@ -10,10 +10,11 @@ use shef_common::{
     clock::WallMs,
     ids::{Fence, Generation, ReplicaId, Revision, ServiceName, Version},
     protocol::{Accepted, Push},
-    status::{ReplicaState, ReplicaStatus},
+    status::ReplicaState,
 };
 use shef_master::{
-    service::{Request, ServiceRecord, ServiceState, ServiceView, Want},
+    cluster::ClusterEvent,
+    service::{Request, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, Led, StoreError, Write, WriteOutcome},
 };
 
@@ -307,8 +308,17 @@ impl World {
         }
     }
 
-    /// A service hears of its replicas.
-    pub fn rules_observed(&mut self, statuses: &[ReplicaStatus]) {
+    /// The cluster is about to be told something.
+    pub fn rules_cluster(&mut self, master: &Master, event: &ClusterEvent) {
+        if let ClusterEvent::HostChanged(change) = event {
+            self.note(|| format!("master: {} is {:?} {:?}", change.node, change.condition, change.why));
+            self.rules_told_of(master, change);
+        }
+    }
+
+    /// A service is about to be told something.
+    pub fn rules_service(&mut self, event: &ServiceEvent) {
+        let ServiceEvent::Observed(statuses) = event else { return };
         for status in statuses {
             if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
@@ -317,7 +327,12 @@ impl World {
     }
 
     /// A host is told something: it is durable.
-    pub fn rules_push(&mut self, host: usize, push: &Push) {
+    pub fn rules_push(&mut self, master: &Master, host: usize, push: &Push) {
+        if let Some(unsaid) = master.unsaid.first() {
+            let node = &self.hosts[host].node;
+            let rule = format!("{node} is pushed to before service {unsaid} has said what hosts are to run");
+            return self.violated(rule);
+        }
         if self.rules.store_lost {
             return;
         }

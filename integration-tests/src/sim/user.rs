@@ -7,11 +7,12 @@ use shef_common::{
     image::ImageRef,
     spec::{OnDisconnect, Rebalance, ServiceSpec, Template, Update},
 };
+use shef_master::cluster::ClusterEvent;
 use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE},
-    master::{CLUSTER, Mail},
+    master::Mail,
     world::{Ev, World},
 };
 
@@ -158,20 +159,20 @@ impl World {
         self.note(|| format!("user asks {number}: {name}: {}", request_word(&request)));
         if let Some(master) = &self.master {
             let inc = master.inc;
-            self.master_mail(inc, CLUSTER, Mail::Ask { name, request, user: number });
+            self.master_mail(inc, Mail::Cluster(ClusterEvent::Ask { call: number, name, request }));
         }
     }
 
     /// A request of the user's is answered.
-    pub fn user_is_answered(&mut self, name: &ServiceName, number: u64, answer: Result<Accepted, Refused>) {
+    pub fn user_is_answered(&mut self, number: u64, answer: Result<Accepted, Refused>) {
         self.note(|| format!("user is answered {number}: {answer:?}"));
         if !self.user.answered.insert(number) {
             return self.violated(format!("the user's request {number} is answered twice"));
         }
-        let Some((_, request)) = self.user.open.remove(&number) else { return };
+        let Some((name, request)) = self.user.open.remove(&number) else { return };
         if let Ok(accepted) = answer {
             self.user.last_version.insert(name.clone(), accepted.version);
-            self.rules_acknowledged(name, accepted.version, request);
+            self.rules_acknowledged(&name, accepted.version, request);
         }
     }
 }

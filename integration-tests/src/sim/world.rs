@@ -32,9 +32,13 @@ pub enum Ev {
     /// The master's process starts.
     MasterStart,
     /// Mail for one of its actors, if that incarnation still runs.
-    Master { inc: u64, actor: u64, mail: Mail },
+    Master { inc: u64, mail: Mail },
+    /// What a call of one of its actors has brought.
+    MasterAnswer { inc: u64, mail: Mail },
+    /// One of its services begins.
+    MasterBegins { inc: u64, actor: u64 },
     /// An actor's timer; valid if it is still the one that was set last.
-    MasterTimer { inc: u64, actor: u64, timer: u64 },
+    MasterTimer { inc: u64, timer: u64, mail: Mail },
     /// A call reaches the store.
     Store { inc: u64, call: StoreCall },
     /// An agent's process starts.
@@ -272,8 +276,10 @@ impl World {
     pub fn step(&mut self, ev: Ev) {
         match ev {
             Ev::MasterStart => self.start_master(),
-            Ev::Master { inc, actor, mail } => self.master_mail(inc, actor, mail),
-            Ev::MasterTimer { inc, actor, timer } => self.master_timer(inc, actor, timer),
+            Ev::Master { inc, mail } => self.master_mail(inc, mail),
+            Ev::MasterAnswer { inc, mail } => self.master_answer(inc, mail),
+            Ev::MasterBegins { inc, actor } => self.master_begins(inc, actor),
+            Ev::MasterTimer { inc, timer, mail } => self.master_timer(inc, timer, mail),
             Ev::Store { inc, call } => self.store_call(inc, call),
             Ev::AgentStart { host } => self.start_agent(host),
             Ev::Supervisor { host, inc, stream, event } => self.supervisor_event(host, inc, stream, event),

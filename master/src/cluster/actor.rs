@@ -1,27 +1,33 @@
-//! The shell: keeps the addresses of services and runners, and carries messages
-//! between them.
-
-mod admitting;
-mod handlers;
+//! The shell: keeps the addresses of services and runners and the callers that
+//! wait; messages become events, effects become messages. Decides nothing.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, fut};
-use futures_util::FutureExt;
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
 use shef_common::{
     client::HostClient,
-    clock::Now,
-    ids::{NodeName, ServiceName, Version},
+    clock::{MonoMs, Now},
+    ids::{ClusterId, Epoch, NodeName, ServiceName},
+    protocol::{Registered, ReportAck},
 };
 
-use super::core::ClusterCore;
+use super::{
+    core::ClusterCore,
+    effects::ClusterEffects,
+    events::{Call, Effect, Event, LeadNumber},
+    messages::{AskService, CopyService, ToCluster},
+};
 use crate::{
-    membership::{HostChanged, HostCondition, HostForgotten, HostHeard, HostKnown, HostsDescribed, Standing},
-    post::{MAILBOX, post},
-    registries::{CredentialsChanged, Known, RecoveredRegistry},
-    runner::{FenceChanged, NodeRecord, RunnerActor, RunnerCore, RunnerOutlets},
-    scheduler::{LoadChanged, Schedule},
-    service::{Accepted, Orders, Refused, Request, ServiceActor, ServiceCore, ServiceOutlets, ServiceRecord},
+    calls::Calls,
+    membership::{MembershipEvent, ToMembership},
+    post::{Alarm, MAILBOX, post},
+    registries::CredentialsChanged,
+    runner::{
+        Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect, RunnerEvent, RunnerOutlets,
+        TakeReport, ToRunner,
+    },
+    scheduler::{Schedule, SchedulerEvent, ToScheduler},
+    service::{Accepted, CopyCore, Refused, ServiceActor, ServiceCore, ServiceEffect, ServiceEvent, ServiceOutlets, ToService},
     stats::Stats,
     store::{Commit, Lead, LeadOutcome},
     view::ClusterView,
@@ -31,18 +37,10 @@ use crate::{
 pub struct ClusterOutlets {
     /// Finds hosts.
     pub schedule: Recipient<Schedule>,
-    /// Is told what hosts are loaded with.
-    pub load: Recipient<LoadChanged>,
-    /// Is told of hosts that come and go.
-    pub host_changed: Recipient<HostChanged>,
-    /// Is told what the store knows of hosts.
-    pub known: Recipient<HostKnown>,
-    /// Is told what the store knows of hosts, to place by it.
-    pub described: Recipient<HostKnown>,
-    /// Is told that hosts are heard of.
-    pub heard: Recipient<HostHeard>,
-    /// Is told of hosts that are no members any more, before services are.
-    pub forgotten: [Recipient<HostForgotten>; 2],
+    /// The scheduler.
+    pub scheduler: Recipient<ToScheduler>,
+    /// The membership.
+    pub membership: Recipient<ToMembership>,
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
@@ -53,212 +51,166 @@ pub struct ClusterOutlets {
     pub stats: Arc<Stats>,
     /// How long a push may take.
     pub push_timeout: Duration,
-    /// How many earlier generations a service keeps.
-    pub history_limit: usize,
 }
 
-/// What the store remembers.
+/// Callers that wait for an answer.
 #[derive(Default)]
-pub struct Recovered {
-    /// Services.
-    pub services: Vec<(Version, ServiceRecord)>,
-    /// Hosts.
-    pub nodes: Vec<(Version, NodeRecord)>,
-    /// What registries are shown, encrypted.
-    pub registries: Vec<RecoveredRegistry>,
-}
-
-struct Member {
-    addr: Addr<ServiceActor>,
-    asked: u64,
+struct Callers {
+    users: Calls<Result<Accepted, Refused>>,
+    copies: Calls<Result<Box<ServiceCore>, Refused>>,
+    registers: Calls<Result<Registered, RegisterRefused>>,
+    reports: Calls<ReportAck>,
+    operators: Calls<Result<(), OperateRefused>>,
 }
 
 /// The cluster.
 pub struct ClusterActor {
     core: ClusterCore,
     out: ClusterOutlets,
-    recovered: Recovered,
+    initial: Vec<Effect>,
     client: Option<HostClient>,
-    services: BTreeMap<ServiceName, Member>,
+    services: BTreeMap<ServiceName, Addr<ServiceActor>>,
     runners: BTreeMap<NodeName, Addr<RunnerActor>>,
-    credentials: Known,
+    callers: Callers,
+    alarm: Alarm,
 }
 
 impl ClusterActor {
-    /// The cluster as the store remembers it.
+    /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
-    pub fn new(core: ClusterCore, recovered: Recovered, out: ClusterOutlets) -> Self {
+    pub fn new(core: ClusterCore, initial: Vec<Effect>, out: ClusterOutlets) -> Self {
         Self {
             core,
             out,
-            recovered,
+            initial,
             client: None,
             services: BTreeMap::new(),
             runners: BTreeMap::new(),
-            credentials: Known::default(),
+            callers: Callers::default(),
+            alarm: Alarm::new(),
         }
     }
 
-    fn recover(&mut self, ctx: &mut Context<Self>) {
-        let Recovered { services, mut nodes, registries: _ } = std::mem::take(&mut self.recovered);
-        nodes.sort_by_key(|(_, record)| record.forgotten);
-        for (version, record) in nodes {
-            if record.forgotten.is_some() {
-                // One too many goes when the next one is forgotten.
-                let _ = self.core.host_forgotten(record.node.clone(), record.uid.clone());
-            } else {
-                self.core.host_known(record.node.clone(), record.uid.clone());
-                // Services go by it from their first plan on.
-                let known = record.known();
-                let _ = self.core.describes(&known);
-                post(ctx, &self.out.described, known);
-            }
-            self.add_runner(record, Some(version), ctx);
-        }
-        let mut unknown = std::collections::BTreeSet::new();
-        for (version, record) in services {
-            let elsewhere = |node: &NodeName| !self.core.knows(node) && !self.core.is_forgotten(node);
-            unknown.extend(record.replicas.iter().map(|replica| replica.node.clone()).filter(elsewhere));
-            let name = record.spec.name.clone();
-            let (core, initial) = {
-                let is_forgotten = |node: &NodeName| self.core.is_forgotten(node);
-                ServiceCore::recover(
-                    version,
-                    record,
-                    self.core.described().clone(),
-                    is_forgotten,
-                    fastrand::u64(1..),
-                    Now::read(),
-                )
-            };
-            self.add_service(name, core, initial, ctx);
-        }
-        for node in unknown {
-            log::error!(node:%; "replicas are on a host that the store does not know; it counts as down");
-            self.tell_host_changed(&HostChanged { node, condition: HostCondition::of(Standing::Down), why: None }, ctx);
-        }
+    fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let effects = self.core.handle(event, Now::read());
+        Shell { cluster: self, ctx }.carry_out(effects);
+    }
+}
+
+/// The cluster with its context: carries out effects.
+struct Shell<'a> {
+    cluster: &'a mut ClusterActor,
+    ctx: &'a mut Context<ClusterActor>,
+}
+
+impl ClusterEffects for Shell<'_> {
+    fn continue_later(&mut self) {
+        self.ctx.notify(ToCluster(Event::Continue));
     }
 
-    fn add_service(
-        &mut self,
-        name: ServiceName,
-        mut core: ServiceCore,
-        initial: Vec<crate::service::ServiceEffect>,
-        ctx: &mut Context<Self>,
-    ) -> &mut Member {
-        core.keep_generations(self.out.history_limit);
+    fn show_leadership(&mut self, leads: LeadOutcome) {
+        self.cluster.out.view.show_leadership(leads.cluster, leads.fence);
+    }
+
+    fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
         let out = ServiceOutlets {
-            schedule: self.out.schedule.clone(),
-            load: self.out.load.clone(),
-            store: self.out.store.clone(),
-            orders: ctx.address().recipient(),
-            retired: ctx.address().recipient(),
-            view: self.out.view.clone(),
-            stats: self.out.stats.clone(),
+            schedule: self.cluster.out.schedule.clone(),
+            scheduler: self.cluster.out.scheduler.clone(),
+            store: self.cluster.out.store.clone(),
+            cluster: self.ctx.address().recipient(),
+            view: self.cluster.out.view.clone(),
+            stats: self.cluster.out.stats.clone(),
         };
-        let addr = ServiceActor::new(name.clone(), core, initial, out).start();
-        self.core.services_are(self.services.len() + 1);
-        self.services.entry(name).or_insert(Member { addr, asked: 0 })
+        let service = ServiceActor::new(name.clone(), core, initial, out).start();
+        self.cluster.services.insert(name, service);
     }
 
-    fn add_runner(&mut self, record: NodeRecord, version: Option<Version>, ctx: &mut Context<Self>) {
-        let node = record.node.clone();
+    fn end_service(&mut self, name: ServiceName) {
+        self.cluster.services.remove(&name);
+    }
+
+    fn spawn_runner(&mut self, node: NodeName, core: RunnerCore, initial: Vec<RunnerEffect>) {
         let out = RunnerOutlets {
-            statuses: ctx.address().recipient(),
-            gone: ctx.address().recipient(),
-            known: [self.out.known.clone(), ctx.address().recipient()],
-            heard: self.out.heard.clone(),
-            forgotten: ctx.address().recipient(),
-            erased: ctx.address().recipient(),
-            stale_fence: ctx.address().recipient(),
-            store: self.out.store.clone(),
-            view: self.out.view.clone(),
-            client: self.client.get_or_insert_default().clone(),
-            push_timeout: self.out.push_timeout,
+            cluster: self.ctx.address().recipient(),
+            membership: self.cluster.out.membership.clone(),
+            store: self.cluster.out.store.clone(),
+            registers: self.cluster.callers.registers.clone(),
+            reports: self.cluster.callers.reports.clone(),
+            operators: self.cluster.callers.operators.clone(),
+            view: self.cluster.out.view.clone(),
+            client: self.cluster.client.get_or_insert_default().clone(),
+            push_timeout: self.cluster.out.push_timeout,
         };
-        let (cluster, fence) = (self.core.cluster().clone(), self.core.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.core.report_interval(), record, version);
         let runner = RunnerActor::new(node.clone(), core, initial, out).start();
-        if !self.credentials.is_empty() {
-            post(ctx, &runner.clone().recipient(), CredentialsChanged(self.credentials.clone()));
-        }
-        if let Some((set, remove)) = self.core.kept_orders(&node) {
-            post(ctx, &runner.clone().recipient(), Orders { node: node.clone(), set, remove });
-        }
-        self.runners.insert(node, runner);
+        self.cluster.runners.insert(node, runner);
     }
 
-    fn unborn(&self, name: &ServiceName) -> ServiceCore {
-        ServiceCore::new(name.clone(), fastrand::u64(1..), self.core.conditions(), self.core.described().clone())
+    fn end_runner(&mut self, node: NodeName) {
+        self.cluster.runners.remove(&node);
     }
 
-    fn ask(&mut self, name: ServiceName, request: Request, ctx: &mut Context<Self>) -> ResponseFuture<Result<Accepted, Refused>> {
-        let makes = matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
-        if !makes && !self.services.contains_key(&name) {
-            return fut::ready(Err(Refused::NotFound)).boxed_local();
-        }
-        if !self.services.contains_key(&name) {
-            let core = self.unborn(&name);
-            self.add_service(name.clone(), core, Vec::new(), ctx);
-        }
-        let Some(member) = self.services.get_mut(&name) else { return fut::ready(Err(Refused::NotFound)).boxed_local() };
-        member.asked += 1;
-        let answer = member.addr.send(request);
-        async move { answer.await.unwrap_or_else(|closed| Err(Refused::Store(closed.to_string()))) }.boxed_local()
-    }
-
-    fn tell_host_changed(&mut self, change: &HostChanged, ctx: &mut Context<Self>) {
-        if self.core.host_changed(&change.node, change.condition) {
-            post(ctx, &self.out.host_changed, change.clone());
-            for member in self.services.values() {
-                post(ctx, &member.addr.clone().recipient(), change.clone());
-            }
-        }
-        // Its runner shows it to readers, who may count on what they see: it comes last.
-        if let Some(runner) = self.runners.get(&change.node) {
-            post(ctx, &runner.clone().recipient(), change.clone());
+    fn to_service(&mut self, name: ServiceName, event: ServiceEvent) {
+        if let Some(service) = self.cluster.services.get(&name) {
+            post(self.ctx, &service.clone().recipient(), ToService(event));
         }
     }
 
-    fn tell_forgotten(&self, node: &NodeName, ctx: &mut Context<Self>) {
-        let forgotten = HostForgotten { node: node.clone() };
-        for outlet in &self.out.forgotten {
-            post(ctx, outlet, forgotten.clone());
-        }
-        for member in self.services.values() {
-            // No member any more: or it might be given a slot once more.
-            post(ctx, &member.addr.clone().recipient(), HostsDescribed(self.core.described().clone()));
-            post(ctx, &member.addr.clone().recipient(), forgotten.clone());
+    fn copy_service(&mut self, name: ServiceName, call: Call) {
+        let Some(service) = self.cluster.services.get(&name) else { return };
+        let copy = service.send(CopyCore).into_actor(self.cluster);
+        self.ctx.spawn(copy.map(move |copy, cluster, _| {
+            let copy = copy.unwrap_or_else(|closed| Err(Refused::Store(closed.to_string())));
+            cluster.callers.copies.answer(call, copy);
+        }));
+    }
+
+    fn to_runner(&mut self, node: NodeName, event: RunnerEvent) {
+        if let Some(runner) = self.cluster.runners.get(&node) {
+            post(self.ctx, &runner.clone().recipient(), ToRunner(event));
         }
     }
 
-    fn to_services<M: Message<Result = ()> + Send + 'static, T>(
-        &self,
-        items: Vec<T>,
-        service: impl Fn(&T) -> &str,
-        message: impl Fn(Vec<T>) -> M,
-        ctx: &mut Context<Self>,
-    ) where
-        ServiceActor: Handler<M>,
-    {
-        let mut by_service: BTreeMap<String, Vec<T>> = BTreeMap::new();
-        for item in items {
-            by_service.entry(service(&item).to_owned()).or_default().push(item);
-        }
-        for (name, items) in by_service {
-            if let Some(member) = self.services.get(name.as_str()) {
-                post(ctx, &member.addr.clone().recipient(), message(items));
-            }
-        }
+    fn to_scheduler(&mut self, event: SchedulerEvent) {
+        post(self.ctx, &self.cluster.out.scheduler, ToScheduler(event));
     }
 
-    fn led(&mut self, led: LeadOutcome, ctx: &mut Context<Self>) {
-        log::info!(cluster:% = led.cluster, epoch:% = led.fence.epoch; "leading anew");
-        self.core.led(led.cluster.clone(), led.fence.clone());
-        self.out.view.show_leadership(led.cluster, led.fence.clone());
-        for runner in self.runners.values() {
-            post(ctx, &runner.clone().recipient(), FenceChanged(led.fence.clone()));
-        }
+    fn to_membership(&mut self, event: MembershipEvent) {
+        post(self.ctx, &self.cluster.out.membership, ToMembership(event));
+    }
+
+    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
+        let led = self.cluster.out.lead.send(Lead { above, cluster }).into_actor(self.cluster);
+        self.ctx.spawn(led.map(move |led, cluster, ctx| {
+            let result = led.unwrap_or_else(|closed| Err(closed.to_string()));
+            cluster.event(Event::Led { number, result }, ctx);
+        }));
+    }
+
+    fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {
+        self.cluster.callers.users.answer(call, answer);
+    }
+
+    fn answer_copy(&mut self, call: Call, answer: Result<Box<ServiceCore>, Refused>) {
+        self.cluster.callers.copies.answer(call, answer);
+    }
+
+    fn answer_registration(&mut self, call: Call, answer: Result<Registered, RegisterRefused>) {
+        self.cluster.callers.registers.answer(call, answer);
+    }
+
+    fn acknowledge(&mut self, call: Call, ack: ReportAck) {
+        self.cluster.callers.reports.answer(call, ack);
+    }
+
+    fn answer_operator(&mut self, call: Call, answer: Result<(), OperateRefused>) {
+        self.cluster.callers.operators.answer(call, answer);
+    }
+
+    fn wake_at(&mut self, at: MonoMs) {
+        self.cluster.alarm.set(self.ctx, at, |cluster, ctx| {
+            cluster.alarm.rang();
+            cluster.event(Event::Wake, ctx);
+        });
     }
 }
 
@@ -266,6 +218,71 @@ impl Actor for ClusterActor {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.recover(ctx);
+        let initial = std::mem::take(&mut self.initial);
+        Shell { cluster: self, ctx }.carry_out(initial);
+    }
+}
+
+impl Handler<ToCluster> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, ToCluster(event): ToCluster, ctx: &mut Self::Context) {
+        self.event(event, ctx);
+    }
+}
+
+impl Handler<AskService> for ClusterActor {
+    type Result = ResponseFuture<Result<Accepted, Refused>>;
+    fn handle(&mut self, AskService { name, request }: AskService, ctx: &mut Self::Context) -> Self::Result {
+        let (call, answer) = self.callers.users.take();
+        self.event(Event::Ask { call, name, request }, ctx);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned()))) })
+    }
+}
+
+impl Handler<CopyService> for ClusterActor {
+    type Result = ResponseFuture<Result<Box<ServiceCore>, Refused>>;
+    fn handle(&mut self, CopyService { name, or_new }: CopyService, ctx: &mut Self::Context) -> Self::Result {
+        let (call, answer) = self.callers.copies.take();
+        self.event(Event::Copy { call, name, or_new }, ctx);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned()))) })
+    }
+}
+
+impl Handler<Register> for ClusterActor {
+    type Result = ResponseFuture<Result<Registered, RegisterRefused>>;
+    fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
+        let (node, boot, engine) = (&registration.node, &registration.boot, &registration.host.engine_version);
+        log::info!(node:%, boot:%, engine:%; "host registers");
+        let (call, answer) = self.callers.registers.take();
+        self.event(Event::Register { call, registration: Box::new(registration) }, ctx);
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(RegisterRefused::Later("the master is stopping; register again".to_owned())))
+        })
+    }
+}
+
+impl Handler<TakeReport> for ClusterActor {
+    type Result = ResponseFuture<Option<ReportAck>>;
+    fn handle(&mut self, TakeReport(report): TakeReport, ctx: &mut Self::Context) -> Self::Result {
+        let (call, answer) = self.callers.reports.take();
+        self.event(Event::Report { call, report: Box::new(report) }, ctx);
+        Box::pin(async move { answer.await.ok() })
+    }
+}
+
+impl Handler<Operate> for ClusterActor {
+    type Result = ResponseFuture<Result<(), OperateRefused>>;
+    fn handle(&mut self, Operate { node, operation }: Operate, ctx: &mut Self::Context) -> Self::Result {
+        log::info!(node:%, operation:?; "an operator asks");
+        let (call, answer) = self.callers.operators.take();
+        self.event(Event::Operate { call, node, operation }, ctx);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned()))) })
+    }
+}
+
+impl Handler<CredentialsChanged> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, changed: CredentialsChanged, ctx: &mut Self::Context) {
+        self.event(Event::Credentials(changed.0), ctx);
     }
 }

@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
-use super::core::{ClusterCore, Verdict};
+use super::members::{Members, Verdict};
 use crate::runner::RegisterRefused;
 
 /// How often the leadership may change under one admission.
@@ -70,7 +70,7 @@ impl Admission {
 
     /// Takes one event; `None`: there is more to wait for.
     #[must_use]
-    pub fn step(&mut self, event: Event, cluster: &mut ClusterCore) -> Option<Step> {
+    pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         match event {
             Event::Began | Event::Led(Ok(())) => Some(self.judge(cluster)),
             Event::Led(Err(why)) => Some(later(why)),
@@ -83,7 +83,7 @@ impl Admission {
         }
     }
 
-    fn judge(&mut self, cluster: &mut ClusterCore) -> Step {
+    fn judge(&mut self, cluster: &mut Members) -> Step {
         match cluster.register(&self.registration) {
             Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why)),
             Verdict::Admit => self.forward(cluster),
@@ -103,7 +103,7 @@ impl Admission {
 
     /// Only now is the host known: a registration in between would be admitted
     /// without what it holds, and be told to remove it.
-    fn forward(&self, cluster: &mut ClusterCore) -> Step {
+    fn forward(&self, cluster: &mut Members) -> Step {
         cluster.host_known(self.registration.node.clone(), self.registration.uid.clone());
         Step::Forward(self.registration.clone())
     }
@@ -131,8 +131,8 @@ mod tests {
     fn id() -> ClusterId {
         ClusterId::parse("0000000000000001").unwrap()
     }
-    fn cluster(epoch: u64) -> ClusterCore {
-        ClusterCore::new(id(), fence(epoch), DurationMs(500))
+    fn cluster(epoch: u64) -> Members {
+        Members::new(id(), fence(epoch), DurationMs(500))
     }
     /// A host that has followed `epoch` and holds a replica of each of `services`.
     fn registration(epoch: u64, services: &[&str]) -> Box<Registration> {

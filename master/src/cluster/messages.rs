@@ -3,7 +3,13 @@
 use actix::Message;
 use shef_common::ids::ServiceName;
 
+use super::events::Event;
 use crate::service::{Accepted, Refused, Request, ServiceCore};
+
+/// Something happens to the cluster.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ToCluster(pub Event);
 
 /// A user asks something of a service.
 #[derive(Debug, Message)]

@@ -7,13 +7,24 @@
 //! - A host that the store does not know, but that brings replicas of this
 //!   cluster, is taken over with them before it is told anything: an emptied
 //!   store deletes nothing.
+//! - No host is admitted, and no user is answered, before every recovered
+//!   service has said what follows from its record.
 
 mod actor;
 mod admission;
 mod core;
+#[cfg(test)]
+mod core_tests;
+mod effects;
+mod events;
+mod joining;
+mod members;
 mod messages;
+mod recovery;
 
-pub use actor::{ClusterActor, ClusterOutlets, Recovered};
-pub use admission::{Admission, Event as AdmissionEvent, Step as AdmissionStep};
-pub use core::{ClusterCore, Verdict};
-pub use messages::{AskService, CopyService};
+pub use actor::{ClusterActor, ClusterOutlets};
+pub use core::{ClusterCore, ClusterOptions};
+pub use effects::ClusterEffects;
+pub use events::{Call, Effect as ClusterEffect, Event as ClusterEvent, LeadNumber};
+pub use messages::{AskService, CopyService, ToCluster};
+pub use recovery::Recovered;

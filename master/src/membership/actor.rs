@@ -5,17 +5,19 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use shef_common::{
     client::{CallError, HostClient},
-    clock::{DurationMs, Now},
+    clock::{DurationMs, MonoMs, Now},
     ids::NodeName,
     protocol::{MAX_PROBE_MS, PROBE_PATH, ProbeOutcome, ProbeThrough},
 };
 
 use super::{
-    HostChanged, HostForgotten, HostHeard, HostKnown, IntervalChanged, ReleaseBrake, Standing,
+    BrakeState, HostChanged, ReleaseBrake, Standing, ToMembership,
     core::MembershipCore,
+    effects::MembershipEffects,
     events::{Effect, Event, Helper},
 };
 use crate::{
+    cluster::{ClusterEvent, ToCluster},
     post::{Alarm, MAILBOX, post},
     view::ClusterView,
 };
@@ -27,10 +29,8 @@ const HELPER_GRACE: DurationMs = DurationMs(50);
 
 /// Whom the membership talks to.
 pub struct MembershipOutlets {
-    /// Is told what is true of hosts.
-    pub changed: Recipient<HostChanged>,
-    /// Is told how often hosts are to report.
-    pub interval: Recipient<IntervalChanged>,
+    /// The cluster.
+    pub cluster: Recipient<ToCluster>,
     /// What readers see.
     pub view: Arc<ClusterView>,
 }
@@ -53,49 +53,24 @@ impl MembershipActor {
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
         let effects = self.core.handle(event, Now::read());
-        self.carry_out(effects, ctx);
+        Shell { membership: self, ctx }.carry_out(effects);
+    }
+}
+
+/// The membership with its context: carries out effects.
+struct Shell<'a> {
+    membership: &'a mut MembershipActor,
+    ctx: &'a mut Context<MembershipActor>,
+}
+
+impl MembershipEffects for Shell<'_> {
+    fn changed(&mut self, change: HostChanged) {
+        log_change(&change);
+        post(self.ctx, &self.membership.out.cluster, ToCluster(ClusterEvent::HostChanged(change)));
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
-        for effect in effects {
-            match effect {
-                Effect::Changed(change) => {
-                    log_change(&change);
-                    post(ctx, &self.out.changed, change);
-                }
-                Effect::Probe { node, agent_url, via, limit, round } => self.probe(node, agent_url, via, limit, round, ctx),
-                Effect::Interval(interval) => {
-                    log::info!(interval_ms = interval.0; "hosts report at another interval");
-                    self.out.view.show_interval(interval);
-                    post(ctx, &self.out.interval, IntervalChanged(interval));
-                }
-                Effect::Brake(state) => {
-                    match &state {
-                        Some(state) => {
-                            log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back");
-                        }
-                        None => log::warn!("replacement is no longer held back"),
-                    }
-                    self.out.view.show_brake(state);
-                }
-                Effect::WakeAt(at) => self.alarm.set(ctx, at, |membership, ctx| {
-                    membership.alarm.rang();
-                    membership.event(Event::Tick, ctx);
-                }),
-            }
-        }
-    }
-
-    fn probe(
-        &mut self,
-        node: NodeName,
-        agent_url: String,
-        via: Option<Helper>,
-        limit: DurationMs,
-        round: u64,
-        ctx: &mut Context<Self>,
-    ) {
-        let client = self.client.get_or_insert_default().clone();
+    fn probe(&mut self, node: NodeName, agent_url: String, via: Option<Helper>, limit: DurationMs, round: u64) {
+        let client = self.membership.client.get_or_insert_default().clone();
         let helper = via.as_ref().map(|helper| helper.node.clone());
         let call = async move {
             match via {
@@ -103,10 +78,32 @@ impl MembershipActor {
                 Some(helper) => through(&client, &helper, agent_url, limit).await,
             }
         };
-        ctx.spawn(call.into_actor(self).map(move |outcome, membership, ctx| {
+        let done = call.into_actor(self.membership);
+        self.ctx.spawn(done.map(move |outcome, membership, ctx| {
             log::debug!(node:%, round, outcome:?; "probed");
             membership.event(Event::ProbeDone { node, round, via: helper, outcome }, ctx);
         }));
+    }
+
+    fn interval(&mut self, interval: DurationMs) {
+        log::info!(interval_ms = interval.0; "hosts report at another interval");
+        self.membership.out.view.show_interval(interval);
+        post(self.ctx, &self.membership.out.cluster, ToCluster(ClusterEvent::Interval(interval)));
+    }
+
+    fn brake(&mut self, state: Option<BrakeState>) {
+        match &state {
+            Some(state) => log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back"),
+            None => log::warn!("replacement is no longer held back"),
+        }
+        self.membership.out.view.show_brake(state);
+    }
+
+    fn wake_at(&mut self, at: MonoMs) {
+        self.membership.alarm.set(self.ctx, at, |membership, ctx| {
+            membership.alarm.rang();
+            membership.event(Event::Tick, ctx);
+        });
     }
 }
 
@@ -145,28 +142,14 @@ impl Actor for MembershipActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let initial = std::mem::take(&mut self.initial);
-        self.carry_out(initial, ctx);
+        Shell { membership: self, ctx }.carry_out(initial);
     }
 }
 
-impl Handler<HostKnown> for MembershipActor {
+impl Handler<ToMembership> for MembershipActor {
     type Result = ();
-    fn handle(&mut self, known: HostKnown, ctx: &mut Self::Context) {
-        self.event(Event::Known(known), ctx);
-    }
-}
-
-impl Handler<HostHeard> for MembershipActor {
-    type Result = ();
-    fn handle(&mut self, heard: HostHeard, ctx: &mut Self::Context) {
-        self.event(Event::Heard(heard), ctx);
-    }
-}
-
-impl Handler<HostForgotten> for MembershipActor {
-    type Result = ();
-    fn handle(&mut self, HostForgotten { node }: HostForgotten, ctx: &mut Self::Context) {
-        self.event(Event::Forgotten(node), ctx);
+    fn handle(&mut self, ToMembership(event): ToMembership, ctx: &mut Self::Context) {
+        self.event(event, ctx);
     }
 }
 

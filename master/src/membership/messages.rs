@@ -8,11 +8,10 @@ use shef_common::{
     ids::{NodeName, NodeUid},
 };
 
-use super::{HostCondition, HostFacts, Hosts, Intent};
+use super::{HostCondition, HostFacts, Intent, events::Event};
 
 /// A host is in another condition than before.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostChanged {
     /// Which host.
     pub node: NodeName,
@@ -23,8 +22,7 @@ pub struct HostChanged {
 }
 
 /// The store knows this of a host: it is new, or something of it has changed.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKnown {
     /// Which host.
     pub node: NodeName,
@@ -38,14 +36,8 @@ pub struct HostKnown {
     pub facts: Arc<HostFacts>,
 }
 
-/// The members, or what some of them are, have changed.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub struct HostsDescribed(pub Hosts);
-
 /// A host that the store knows has registered or reported.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostHeard {
     /// Which host.
     pub node: NodeName,
@@ -55,21 +47,13 @@ pub struct HostHeard {
     pub round_trip: Option<DurationMs>,
 }
 
-/// The operator has forgotten a host for good: whatever it ran counts as gone.
-#[derive(Debug, Clone, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub struct HostForgotten {
-    /// Which host.
-    pub node: NodeName,
-}
-
 /// An operator lets replacement go on though many hosts are down. Answered by
 /// whether the brake was on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "bool")]
 pub struct ReleaseBrake;
 
-/// Hosts are to report at another interval from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+/// Something happens to the membership.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct IntervalChanged(pub DurationMs);
+pub struct ToMembership(pub Event);

@@ -14,6 +14,7 @@ mod condition;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod effects;
 mod events;
 mod facts;
 mod flapping;
@@ -24,6 +25,7 @@ pub use actor::{MembershipActor, MembershipOutlets};
 pub use brake::BrakeState;
 pub use condition::{HostCondition, Intent, Standing};
 pub use core::{MembershipCore, Settings};
+pub use effects::MembershipEffects;
 pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
 pub use facts::{HostFacts, Hosts};
-pub use messages::{HostChanged, HostForgotten, HostHeard, HostKnown, HostsDescribed, IntervalChanged, ReleaseBrake};
+pub use messages::{HostChanged, HostHeard, HostKnown, ReleaseBrake, ToMembership};

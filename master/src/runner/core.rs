@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     events::{Effect, Event, Ticket},
-    messages::{OperateRefused, Operation},
+    messages::{OperateRefused, Operation, RegisterRefused},
     operations::Operations,
     outbox::Outbox,
     record::NodeRecord,
@@ -43,8 +43,9 @@ pub struct RunnerCore {
     operations: Operations,
     /// The forgotten host's record is being deleted.
     erasing: bool,
-    /// A registration waits until the host is durable.
-    registers: bool,
+    /// The registration that waits until the host is durable. An agent registers once at a time:
+    /// a later call replaces one that was given up.
+    registers: Option<Ticket>,
     condition: HostCondition,
     why: Option<Arc<str>>,
     /// Nothing is sent to a host that is down until it is heard of again.
@@ -77,7 +78,7 @@ impl RunnerCore {
             store_retry_at: None,
             operations: Operations::default(),
             erasing: false,
-            registers: false,
+            registers: None,
             condition: HostCondition { intent: record.intent, ..HostCondition::of(Standing::Awaited) },
             why: None,
             silent: false,
@@ -104,8 +105,8 @@ impl RunnerCore {
         let mut effects = Vec::new();
         let mut show = true;
         match event {
-            Event::Register(registration) => self.register(*registration, now, &mut effects),
-            Event::Report(report) => show = self.report(report, now, &mut effects),
+            Event::Register(call, registration) => self.register(call, *registration, now, &mut effects),
+            Event::Report(call, report) => show = self.report(call, *report, now, &mut effects),
             // What is ordered of a host that is forgotten was on its way when it was.
             Event::Order { .. } if self.is_forgotten() => show = false,
             Event::Order { set, remove } => self.outbox.order(set, remove, now.mono),
@@ -147,9 +148,7 @@ impl RunnerCore {
                 self.commit_in_flight = None;
                 self.store_retry_at = Some(now.mono + STORE_RETRY);
                 effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
-                if std::mem::take(&mut self.registers) {
-                    effects.push(Effect::RegisterLater("the host could not be made durable; it is tried again".to_owned()));
-                }
+                self.refuse_registration("the host could not be made durable; it is tried again", &mut effects);
                 if let Some(durable) = self.durable.as_ref().filter(|_| !self.operations.is_empty()) {
                     (self.record.intent, self.record.forgotten) = (durable.intent, durable.forgotten);
                     let refused = OperateRefused::Store("it could not be made durable; nothing has changed".to_owned());
@@ -203,16 +202,16 @@ impl RunnerCore {
         self.outbox.forget();
     }
 
-    fn register(&mut self, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
+    fn register(&mut self, call: Ticket, registration: Registration, now: Now, effects: &mut Vec<Effect>) {
+        self.refuse_registration("the host registers once more meanwhile", effects);
+        self.registers = Some(call);
         if self.erasing {
-            effects.push(Effect::RegisterLater("the host's record is being deleted; register once more".to_owned()));
-            return;
+            return self.refuse_registration("the host's record is being deleted; register once more", effects);
         }
         if self.is_forgotten() {
             self.revive(now);
         } else if self.record.forgotten.is_some() {
-            effects.push(Effect::RegisterLater("the host is being forgotten; register once more".to_owned()));
-            return;
+            return self.refuse_registration("the host is being forgotten; register once more", effects);
         }
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
@@ -228,19 +227,25 @@ impl RunnerCore {
             self.outbox.credentials_are_lost();
         }
         self.heard(now, effects);
-        self.registers = true;
         if self.durable.is_some() {
             self.answer_registration(effects);
         }
     }
 
     fn answer_registration(&mut self, effects: &mut Vec<Effect>) {
-        if std::mem::take(&mut self.registers) {
-            effects.push(Effect::Registered(Registered {
+        if let Some(call) = self.registers.take() {
+            let registered = Registered {
                 cluster: self.cluster.clone(),
                 fence: self.fence.clone(),
                 report_interval_ms: self.report_interval.0,
-            }));
+            };
+            effects.push(Effect::Registered(call, Ok(registered)));
+        }
+    }
+
+    fn refuse_registration(&mut self, reason: &str, effects: &mut Vec<Effect>) {
+        if let Some(call) = self.registers.take() {
+            effects.push(Effect::Registered(call, Err(RegisterRefused::Later(reason.to_owned()))));
         }
     }
 
@@ -276,7 +281,7 @@ impl RunnerCore {
     }
 
     /// Returns whether readers should see a change.
-    fn report(&mut self, report: Report, now: Now, effects: &mut Vec<Effect>) -> bool {
+    fn report(&mut self, call: Ticket, report: Report, now: Now, effects: &mut Vec<Effect>) -> bool {
         let known = report.cluster == self.cluster && self.link.as_ref().is_some_and(|link| link.boot == report.boot);
         let mut ack = ReportAck {
             fence: self.fence.clone(),
@@ -286,11 +291,11 @@ impl RunnerCore {
             push: None,
         };
         let Some(link) = self.link.as_mut().filter(|_| known) else {
-            effects.push(Effect::Ack(ack));
+            effects.push(Effect::Ack(call, ack));
             return false;
         };
         if report.seq <= link.last_seq {
-            effects.push(Effect::Ack(ack));
+            effects.push(Effect::Ack(call, ack));
             return false;
         }
         link.last_seq = report.seq;
@@ -314,7 +319,7 @@ impl RunnerCore {
         if self.durable.is_some() {
             ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
         }
-        effects.push(Effect::Ack(ack));
+        effects.push(Effect::Ack(call, ack));
         statuses || first || engine_changed || removing != self.outbox.removing()
     }
 

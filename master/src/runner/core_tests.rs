@@ -55,9 +55,9 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
     let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
     let mut words = |event| -> Vec<&str> {
         let word = |effect: &Effect| match effect {
-            Effect::Registered(_) => "registered",
-            Effect::RegisterLater(_) => "later",
-            Effect::Ack(_) => "ack",
+            Effect::Registered(_, Ok(_)) => "registered",
+            Effect::Registered(_, Err(_)) => "later",
+            Effect::Ack(..) => "ack",
             Effect::Operated(..) | Effect::Forgotten | Effect::Erased => "operator",
             Effect::Push { .. } => "push",
             Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
@@ -69,7 +69,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
         };
         core.handle(event, now).iter().map(word).collect()
     };
-    assert_eq!(words(Event::Register(Box::new(Agent::default().registration()))), ["publish", "commit"]);
+    assert_eq!(words(Event::Register(1, Box::new(Agent::default().registration()))), ["publish", "commit"]);
     let order = Event::Order { set: vec![assignment(1)], remove: vec![] };
     assert_eq!(words(order), ["publish"]);
     assert_eq!(words(Event::Committed), ["publish", "known", "heard", "registered", "push"]);
@@ -79,9 +79,9 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
 fn a_new_host_that_cannot_be_made_durable_is_told_to_come_back() {
     let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
     let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
-    let _ = core.handle(Event::Register(Box::new(Agent::default().registration())), now);
+    let _ = core.handle(Event::Register(1, Box::new(Agent::default().registration())), now);
     let effects = core.handle(Event::CommitFailed, now);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::RegisterLater(_))), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Registered(_, Err(_)))), "{effects:?}");
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))), "{effects:?}");
 }
 
@@ -108,7 +108,7 @@ fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
     model.register();
     let report = model.agent.report();
     let report = Report { engine_error: Some("gone".into()), round_trip_ms: Some(7), ..report };
-    let effects = model.core.handle(Event::Report(report), model.now);
+    let effects = model.core.handle(Event::Report(1, Box::new(report)), model.now);
     let heard = effects.into_iter().find_map(|effect| match effect {
         Effect::Heard(heard) => Some((heard.engine_ok, heard.round_trip)),
         _ => None,
@@ -156,7 +156,7 @@ fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again()
     }
     for _ in 0..200 {
         let report = model.agent.report();
-        model.event(Event::Report(report));
+        model.event(Event::Report(1, Box::new(report)));
         model.sleep(500);
         model.deliver(true, true);
     }
@@ -222,8 +222,8 @@ fn only_the_record_of_a_forgotten_host_can_be_erased() {
     model.event(Event::Committed);
     let erases = model.core.handle(Event::Erase, model.now);
     assert!(matches!(erases[..], [Effect::Commit { record: None, .. }]), "{erases:?}");
-    let late = model.core.handle(Event::Register(Box::new(model.agent.registration())), model.now);
-    assert!(late.iter().any(|effect| matches!(effect, Effect::RegisterLater(_))));
+    let late = model.core.handle(Event::Register(1, Box::new(model.agent.registration())), model.now);
+    assert!(late.iter().any(|effect| matches!(effect, Effect::Registered(_, Err(_)))));
     assert_eq!(model.core.handle(Event::Committed, model.now), [Effect::Erased]);
 }
 
@@ -233,7 +233,7 @@ fn the_interval_is_told_with_every_answer() {
     model.register();
     model.event(Event::Interval(DurationMs(2_000)));
     let report = model.agent.report();
-    model.event(Event::Report(report));
+    model.event(Event::Report(1, Box::new(report)));
     assert_eq!(model.ack.unwrap().report_interval_ms, Some(2_000));
 }
 
@@ -261,7 +261,7 @@ fn reports_out_of_order_change_nothing() {
     model.deliver(true, true);
     model.report();
     assert!(model.removing.is_empty());
-    model.event(Event::Report(Report { full: true, ..late }));
+    model.event(Event::Report(1, Box::new(Report { full: true, ..late })));
     assert!(!model.ack.clone().unwrap().want_registration);
 }
 
@@ -276,7 +276,7 @@ fn a_removal_that_is_told_of_twice_confirms_no_other_replica() {
     model.order(6, false);
     model.deliver(true, true);
     let report = model.agent.report();
-    model.event(Event::Report(report));
+    model.event(Event::Report(1, Box::new(report)));
     model.ack = None;
     assert!(model.removing.is_empty(), "it is gone, and its host will say so again");
     model.order(6, true);
@@ -292,7 +292,7 @@ fn a_removal_that_is_told_of_twice_confirms_no_other_replica() {
 fn an_agent_that_was_not_there_before_has_to_register() {
     let mut model = Model::new();
     let report = model.agent.report();
-    model.event(Event::Report(report));
+    model.event(Event::Report(1, Box::new(report)));
     assert!(model.ack.clone().unwrap().want_registration);
 }
 
@@ -344,7 +344,7 @@ proptest! {
                 Act::Report => model.report(),
                 Act::ReportUnanswered => {
                     let report = model.agent.report();
-                    model.event(Event::Report(report));
+                    model.event(Event::Report(1, Box::new(report)));
                     model.ack = None;
                 }
                 Act::Restart => {

@@ -8,7 +8,7 @@ use shef_common::{
 };
 
 use super::{
-    messages::{OperateRefused, Operation},
+    messages::{OperateRefused, Operation, RegisterRefused},
     outbox::PushFailure,
     record::NodeRecord,
     view::NodeView,
@@ -18,16 +18,16 @@ use crate::{
     registries::Known,
 };
 
-/// Names an operator's request that waits.
+/// Names a call that waits for its answer.
 pub type Ticket = u64;
 
 /// What can happen to a runner.
 #[derive(Debug)]
 pub enum Event {
     /// The host introduces itself.
-    Register(Box<Registration>),
+    Register(Ticket, Box<Registration>),
     /// The host reports.
-    Report(Report),
+    Report(Ticket, Box<Report>),
     /// Services want this of the host.
     Order {
         /// To run.
@@ -65,12 +65,10 @@ pub enum Event {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Answer the registrations that wait.
-    Registered(Registered),
-    /// Refuse the registrations that wait: the host could not be made durable.
-    RegisterLater(String),
-    /// Answer the report.
-    Ack(ReportAck),
+    /// Answer a registration.
+    Registered(Ticket, Result<Registered, RegisterRefused>),
+    /// Answer a report.
+    Ack(Ticket, ReportAck),
     /// Answer an operator.
     Operated(Ticket, Result<(), OperateRefused>),
     /// The host is no member any more: tell everybody, show it to nobody.

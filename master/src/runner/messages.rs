@@ -3,9 +3,8 @@
 use actix::Message;
 use shef_common::{
     clock::DurationMs,
-    ids::{Fence, NodeName, ReplicaId},
+    ids::NodeName,
     protocol::{Registered, Registration, Report, ReportAck},
-    status::ReplicaStatus,
 };
 
 /// An agent introduces itself.
@@ -71,37 +70,7 @@ pub enum OperateRefused {
     Busy,
 }
 
-/// So many hosts are forgotten that this one's record goes too.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct Erase;
-
-/// To the cluster: nothing is left of a forgotten host.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct HostErased(pub NodeName);
-
 /// An agent reports.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<ReportAck>")]
 pub struct TakeReport(pub Report);
-
-/// We lead under another fence now.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "()")]
-pub struct FenceChanged(pub Fence);
-
-/// To the services: what a host tells of their replicas.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct HostStatuses(pub Vec<ReplicaStatus>);
-
-/// To the services: what a host no longer holds.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct HostGone(pub Vec<ReplicaId>);
-
-/// To the leader: an agent has accepted a higher fence than ours.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct StaleFence(pub Fence);

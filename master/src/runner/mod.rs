@@ -13,6 +13,7 @@ mod actor;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod effects;
 mod events;
 mod messages;
 mod operations;
@@ -20,13 +21,11 @@ mod outbox;
 mod record;
 mod view;
 
-pub use actor::{RunnerActor, RunnerOutlets};
+pub use actor::{RunnerActor, RunnerOutlets, ToRunner};
 pub use core::RunnerCore;
-pub use events::{Effect as RunnerEffect, Event as RunnerEvent};
-pub use messages::{
-    Erase, FenceChanged, HostErased, HostGone, HostStatuses, Operate, OperateRefused, Operation, Register, RegisterRefused,
-    StaleFence, TakeReport, Wish,
-};
+pub use effects::RunnerEffects;
+pub use events::{Effect as RunnerEffect, Event as RunnerEvent, Ticket};
+pub use messages::{Operate, OperateRefused, Operation, Register, RegisterRefused, TakeReport, Wish};
 pub use outbox::PushFailure;
 pub use record::NodeRecord;
 pub use view::{IntentView, IntentWord, NodeView};

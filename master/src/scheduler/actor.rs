@@ -2,12 +2,24 @@
 
 use actix::{Actor, Context, Handler, MessageResult};
 
-use super::{CopyScheduler, LoadChanged, Schedule, Scheduled, SchedulerCore};
-use crate::membership::{HostChanged, HostForgotten, HostKnown};
+use super::{
+    CopyScheduler, Schedule, Scheduled, SchedulerCore, ToScheduler,
+    events::{Event, SchedulerEffects, Ticket},
+};
 
 /// Keeps the load of the hosts and answers at once.
 #[derive(Default)]
 pub struct SchedulerActor(SchedulerCore);
+
+/// Who asks waits for the one answer.
+#[derive(Default)]
+struct Answer(Option<Scheduled>);
+
+impl SchedulerEffects for Answer {
+    fn answer(&mut self, _: Ticket, scheduled: Scheduled) {
+        self.0 = Some(scheduled);
+    }
+}
 
 impl Actor for SchedulerActor {
     type Context = Context<Self>;
@@ -19,7 +31,9 @@ impl Actor for SchedulerActor {
 impl Handler<Schedule> for SchedulerActor {
     type Result = Scheduled;
     fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
-        self.0.answer(&ask.service, &ask.question)
+        let mut answer = Answer::default();
+        answer.carry_out(self.0.handle(Event::Ask(0, ask)));
+        answer.0.unwrap_or_default()
     }
 }
 
@@ -30,30 +44,9 @@ impl Handler<CopyScheduler> for SchedulerActor {
     }
 }
 
-impl Handler<LoadChanged> for SchedulerActor {
+impl Handler<ToScheduler> for SchedulerActor {
     type Result = ();
-    fn handle(&mut self, LoadChanged { service, changes }: LoadChanged, _: &mut Self::Context) {
-        changes.iter().for_each(|change| self.0.load(&service, change));
-    }
-}
-
-impl Handler<HostKnown> for SchedulerActor {
-    type Result = ();
-    fn handle(&mut self, known: HostKnown, _: &mut Self::Context) {
-        self.0.host_known(known);
-    }
-}
-
-impl Handler<HostChanged> for SchedulerActor {
-    type Result = ();
-    fn handle(&mut self, change: HostChanged, _: &mut Self::Context) {
-        self.0.host_changed(change.node, change.condition);
-    }
-}
-
-impl Handler<HostForgotten> for SchedulerActor {
-    type Result = ();
-    fn handle(&mut self, HostForgotten { node }: HostForgotten, _: &mut Self::Context) {
-        self.0.forget(&node);
+    fn handle(&mut self, ToScheduler(event): ToScheduler, _: &mut Self::Context) {
+        Answer::default().carry_out(self.0.handle(event));
     }
 }

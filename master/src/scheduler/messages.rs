@@ -10,6 +10,7 @@ use shef_common::{
 
 use super::{
     core::{Place, Placed, SchedulerCore},
+    events::Event,
     takes::{Claim, LoadChange, Takes},
 };
 
@@ -90,14 +91,18 @@ pub struct Scheduled {
 }
 
 /// What hosts are loaded with changes.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[derive(Debug)]
 pub struct LoadChanged {
     /// Whose replicas.
     pub service: ServiceName,
     /// What changes, in this order.
     pub changes: Vec<LoadChange>,
 }
+
+/// Something happens to the scheduler.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ToScheduler(pub Event);
 
 /// Asks for a copy of the load of all hosts: what is asked of that is counted nowhere.
 #[derive(Debug, Message)]

@@ -13,6 +13,7 @@ mod constraint;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod events;
 mod filter;
 mod host;
 mod messages;
@@ -22,5 +23,6 @@ mod takes;
 pub use actor::SchedulerActor;
 pub use constraint::allows;
 pub use core::{Place, Placed, Refusal, SchedulerCore};
-pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled};
+pub use events::{Effect as SchedulerEffect, Event as SchedulerEvent, SchedulerEffects, Ticket as QuestionTicket};
+pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled, ToScheduler};
 pub use takes::{Claim, HostPort, LoadChange, Takes};

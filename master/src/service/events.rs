@@ -82,6 +82,9 @@ pub enum Effect {
     Count(Tally),
     /// Send [`Event::Wake`] then, or earlier.
     WakeAt(MonoMs),
+    /// Tell the cluster that what follows from the stored record has been said: the last of what
+    /// a recovered service begins with.
+    Recovered,
     /// Nothing is left of the service.
     Retire,
 }

@@ -15,6 +15,7 @@ mod core;
 #[cfg(test)]
 mod core_tests;
 mod diff;
+mod effects;
 mod events;
 mod homes;
 mod knowledge;
@@ -28,11 +29,12 @@ mod rollout;
 mod slots;
 mod view;
 
-pub use actor::{ServiceActor, ServiceOutlets};
+pub use actor::{ServiceActor, ServiceOutlets, ToService};
 pub use core::ServiceCore;
 pub use diff::FieldChange;
-pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally};
-pub use messages::{CopyCore, Gone, Observed, Orders, Retired};
+pub use effects::ServiceEffects;
+pub use events::{Effect as ServiceEffect, Event as ServiceEvent, Tally, Ticket};
+pub use messages::{CopyCore, Orders};
 pub use preview::{Action, ActionKind, Preview};
 pub use record::{ReplicaRecord, ServiceRecord, Want};
 pub use request::{Accepted, Change, Expect, Lead, Refused, Request};

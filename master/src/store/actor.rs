@@ -3,19 +3,17 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture, SpawnHandle, WrapFuture,
-    fut,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle, WrapFuture, fut};
 use shef_common::{
     clock::{MonoMs, Now},
-    ids::{ClusterId, Fence},
+    ids::{ClusterId, Epoch, Fence},
 };
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Backup, Led, Store,
-    core::{Core, CoreOptions, Effect, Event, Ticket, ours},
+    Backup, Led, Record, Store, Write,
+    core::{Core, CoreOptions, Event, Ticket},
+    effects::StoreEffects,
     messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
 };
 
@@ -26,12 +24,11 @@ const TELL_LIMIT: Duration = Duration::from_secs(10);
 /// one per leadership.
 pub struct StoreActor {
     store: Arc<dyn Store>,
-    cluster: ClusterId,
-    fence: Fence,
     core: Core,
     lost: Recipient<LostLeadership>,
     health: watch::Sender<StoreHealth>,
     commits: HashMap<Ticket, oneshot::Sender<Result<(), CommitError>>>,
+    leads: HashMap<Ticket, oneshot::Sender<Result<LeadOutcome, String>>>,
     flushes: HashMap<Ticket, oneshot::Sender<()>>,
     next_ticket: Ticket,
     timer: Option<(MonoMs, SpawnHandle)>,
@@ -46,16 +43,16 @@ impl StoreActor {
         options: CoreOptions,
         lost: Recipient<LostLeadership>,
     ) -> (Self, watch::Receiver<StoreHealth>) {
-        let core = Core::new(options, led.records.clone(), Now::read());
+        let leads = LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() };
+        let core = Core::new(options, leads, led.records.clone(), Now::read());
         let (health, receiver) = watch::channel(core.health().clone());
         let actor = Self {
             store,
-            cluster: led.cluster.clone(),
-            fence: led.fence.clone(),
             core,
             lost,
             health,
             commits: HashMap::new(),
+            leads: HashMap::new(),
             flushes: HashMap::new(),
             next_ticket: 0,
             timer: None,
@@ -69,61 +66,17 @@ impl StoreActor {
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
-        for effect in self.core.handle(event, Now::read()) {
-            self.carry_out(effect, ctx);
-        }
+        let effects = self.core.handle(event, Now::read());
+        Shell { actor: self, ctx }.carry_out(effects);
         self.arm(ctx);
     }
 
-    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
-        let (store, fence) = (self.store.clone(), self.fence.clone());
-        match effect {
-            Effect::Commit(writes) => {
-                self.call(ctx, Event::Committed, async move { ours(&fence, store.commit(&fence, &writes).await) });
-            }
-            Effect::Check => self.call(ctx, Event::Checked, async move { ours(&fence, store.check(&fence).await) }),
-            Effect::Restore(records) => {
-                log::warn!(epoch:% = fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
-                let cluster = self.cluster.clone();
-                self.call(ctx, Event::Restored, async move { store.restore(&cluster, &fence, &records).await });
-            }
-            Effect::Answer { ticket, result } => {
-                if let Some(sender) = self.commits.remove(&ticket) {
-                    // Who no longer listens does not need the answer.
-                    let _ = sender.send(result);
-                }
-            }
-            Effect::Flushed { ticket } => {
-                if let Some(sender) = self.flushes.remove(&ticket) {
-                    let _ = sender.send(());
-                }
-            }
-            Effect::LostLeadership { stored } => {
-                log::error!(epoch:% = stored.epoch, leader:% = stored.leader; "another master leads; nothing is written any more");
-                let tell = self.lost.send(LostLeadership { stored }).timeout(TELL_LIMIT);
-                ctx.spawn(
-                    async move {
-                        if let Err(error) = tell.await {
-                            log::error!(error:%; "nobody heard that the leadership is lost");
-                        }
-                    }
-                    .into_actor(self),
-                );
-            }
-            Effect::LostTail { records } => {
-                log::warn!(store:% = self.store.describe(), records; "the store had lost what it confirmed; it has it back");
-            }
-            Effect::Health(health) => {
-                match &health.why {
-                    Some(why) => log::warn!(store:% = self.store.describe(), why:%; "the store is away; writes are refused"),
-                    None => log::info!(store:% = self.store.describe(); "the store is back"),
-                }
-                self.health.send_replace(health);
-            }
-        }
-    }
-
-    fn call<T: 'static>(&self, ctx: &mut Context<Self>, event: fn(T) -> Event, call: impl Future<Output = T> + 'static) {
+    fn call<T: 'static>(
+        &self,
+        ctx: &mut Context<Self>,
+        event: impl FnOnce(T) -> Event + 'static,
+        call: impl Future<Output = T> + 'static,
+    ) {
         ctx.spawn(call.into_actor(self).then(move |answer, actor, ctx| {
             actor.step(event(answer), ctx);
             fut::ready(())
@@ -149,6 +102,88 @@ impl StoreActor {
     }
 }
 
+/// The actor with its context: carries out effects.
+struct Shell<'a> {
+    actor: &'a mut StoreActor,
+    ctx: &'a mut Context<StoreActor>,
+}
+
+impl Shell<'_> {
+    fn store(&self) -> (Arc<dyn Store>, LeadOutcome) {
+        (self.actor.store.clone(), self.actor.core.leads().clone())
+    }
+}
+
+impl StoreEffects for Shell<'_> {
+    fn commit(&mut self, writes: Arc<[Write]>) {
+        let (store, leads) = self.store();
+        self.actor.call(self.ctx, Event::Committed, async move { store.commit(&leads.fence, &writes).await });
+    }
+
+    fn check(&mut self) {
+        let (store, leads) = self.store();
+        self.actor.call(self.ctx, Event::Checked, async move { store.check(&leads.fence).await });
+    }
+
+    fn restore(&mut self, records: Vec<Record>) {
+        let (store, leads) = self.store();
+        log::warn!(epoch:% = leads.fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
+        let call = async move { store.restore(&leads.cluster, &leads.fence, &records).await };
+        self.actor.call(self.ctx, Event::Restored, call);
+    }
+
+    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
+        let (store, leads) = self.store();
+        let call = async move {
+            let led = store.lead(&leads.fence.leader, above, &cluster).await?;
+            Ok(LeadOutcome { cluster: led.cluster, fence: led.fence })
+        };
+        self.actor.call(self.ctx, move |result| Event::Led { ticket, result }, call);
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>) {
+        if let Some(sender) = self.actor.commits.remove(&ticket) {
+            // Who no longer listens does not need the answer.
+            let _ = sender.send(result);
+        }
+    }
+
+    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, String>) {
+        if let Some(sender) = self.actor.leads.remove(&ticket) {
+            let _ = sender.send(result);
+        }
+    }
+
+    fn flushed(&mut self, ticket: Ticket) {
+        if let Some(sender) = self.actor.flushes.remove(&ticket) {
+            let _ = sender.send(());
+        }
+    }
+
+    fn lost_leadership(&mut self, stored: Fence) {
+        log::error!(epoch:% = stored.epoch, leader:% = stored.leader; "another master leads; nothing is written any more");
+        let tell = self.actor.lost.send(LostLeadership { stored }).timeout(TELL_LIMIT);
+        let told = async move {
+            if let Err(error) = tell.await {
+                log::error!(error:%; "nobody heard that the leadership is lost");
+            }
+        };
+        self.ctx.spawn(told.into_actor(self.actor));
+    }
+
+    fn lost_tail(&mut self, records: usize) {
+        log::warn!(store:% = self.actor.store.describe(), records; "the store had lost what it confirmed; it has it back");
+    }
+
+    fn health(&mut self, health: StoreHealth) {
+        match &health.why {
+            Some(why) => log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused"),
+            None => log::info!(store:% = self.actor.store.describe(); "the store is back"),
+        }
+        self.actor.health.send_replace(health);
+    }
+}
+
 impl Actor for StoreActor {
     type Context = Context<Self>;
 
@@ -171,19 +206,14 @@ impl Handler<Commit> for StoreActor {
 }
 
 impl Handler<Lead> for StoreActor {
-    type Result = ResponseActFuture<Self, Result<LeadOutcome, String>>;
+    type Result = ResponseFuture<Result<LeadOutcome, String>>;
 
-    fn handle(&mut self, Lead { above, cluster }: Lead, _: &mut Context<Self>) -> Self::Result {
-        let (store, leader) = (self.store.clone(), self.fence.leader.clone());
-        let led = async move { store.lead(&leader, above, &cluster).await };
-        Box::pin(led.into_actor(self).map(|led, actor, _| {
-            let led = led.map_err(|error| error.to_string())?;
-            // Two of these may end in another order than they reached the store.
-            if led.fence.epoch > actor.fence.epoch {
-                (actor.cluster, actor.fence) = (led.cluster, led.fence);
-            }
-            Ok(LeadOutcome { cluster: actor.cluster.clone(), fence: actor.fence.clone() })
-        }))
+    fn handle(&mut self, Lead { above, cluster }: Lead, ctx: &mut Context<Self>) -> Self::Result {
+        let ticket = self.ticket();
+        let (sender, answer) = oneshot::channel();
+        self.leads.insert(ticket, sender);
+        self.step(Event::Lead { ticket, above, cluster }, ctx);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err("the master is stopping".to_owned())) })
     }
 }
 
@@ -191,7 +221,8 @@ impl Handler<TakeBackup> for StoreActor {
     type Result = Option<Backup>;
 
     fn handle(&mut self, _: TakeBackup, _: &mut Context<Self>) -> Self::Result {
-        let backup = || Backup { cluster: self.cluster.clone(), fence: self.fence.clone(), records: self.core.records() };
+        let LeadOutcome { cluster, fence } = self.core.leads().clone();
+        let backup = || Backup { cluster, fence, records: self.core.records() };
         (!self.core.is_fenced()).then(backup)
     }
 }

@@ -23,7 +23,7 @@ use shef_common::{
 
 use super::{
     Key, Record, StoreError, Write, WriteOutcome,
-    messages::{CommitError, StoreHealth},
+    messages::{CommitError, LeadOutcome, StoreHealth},
     queue::{Batch, Queue},
     repair::{Mirror, Recent, Repair},
 };
@@ -50,6 +50,7 @@ enum Flight {
 #[derive(Debug)]
 pub struct Core {
     options: CoreOptions,
+    leads: LeadOutcome,
     mirror: Mirror,
     recent: Recent,
     /// The comparison that goes on, if one does.
@@ -69,9 +70,10 @@ pub struct Core {
 
 impl Core {
     /// Starts with what [`super::Store::lead`] returned.
-    pub fn new(options: CoreOptions, records: Vec<Record>, now: Now) -> Self {
+    pub fn new(options: CoreOptions, leads: LeadOutcome, records: Vec<Record>, now: Now) -> Self {
         Self {
             options,
+            leads,
             mirror: records.into_iter().map(|r| (r.key, (r.version, r.value))).collect(),
             recent: Recent::default(),
             repair: None,
@@ -84,6 +86,11 @@ impl Core {
             fenced: false,
             flushes: Vec::new(),
         }
+    }
+
+    /// The leadership that the store is written under.
+    pub const fn leads(&self) -> &LeadOutcome {
+        &self.leads
     }
 
     /// The store's health, as last published.
@@ -125,17 +132,20 @@ impl Core {
                     self.call_again(&mut out);
                 }
             }
-            Event::Committed(result) => match std::mem::replace(&mut self.flight, Flight::Nothing) {
-                Flight::Repair => self.repaired(result, now, &mut out),
-                flight => {
-                    debug_assert_eq!(flight, Flight::Commit, "an answer to what was not asked");
-                    self.committed(result, now, &mut out);
+            Event::Committed(result) => {
+                let result = self.ours(result);
+                match std::mem::replace(&mut self.flight, Flight::Nothing) {
+                    Flight::Repair => self.repaired(result, now, &mut out),
+                    flight => {
+                        debug_assert_eq!(flight, Flight::Commit, "an answer to what was not asked");
+                        self.committed(result, now, &mut out);
+                    }
                 }
-            },
+            }
             Event::Checked(result) => {
                 debug_assert_eq!(self.flight, Flight::Check, "an answer to what was not asked");
                 self.flight = Flight::Nothing;
-                match result {
+                match self.ours(result) {
                     Ok(()) => self.store_answers(now, &mut out),
                     Err(error) => self.failed(error, now, &mut out),
                 }
@@ -144,6 +154,17 @@ impl Core {
                 debug_assert_eq!(self.flight, Flight::Restore, "an answer to what was not asked");
                 self.flight = Flight::Nothing;
                 self.restored(result, now, &mut out);
+            }
+            Event::Lead { ticket, above, cluster } => out.push(Effect::Lead { ticket, above, cluster }),
+            Event::Led { ticket, result } => {
+                let result = result.map_err(|error| error.to_string()).map(|led| {
+                    // Two of these may end in another order than they reached the store.
+                    if led.fence.epoch > self.leads.fence.epoch {
+                        self.leads = led;
+                    }
+                    self.leads.clone()
+                });
+                out.push(Effect::Led { ticket, result });
             }
         }
         self.send_next(&mut out);
@@ -377,6 +398,17 @@ impl Core {
         self.next_call = now.mono + wait;
     }
 
+    /// A fence that we ourselves have raised meanwhile deposes nobody: the call is
+    /// made again under the new one.
+    fn ours<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        match outcome {
+            Err(StoreError::Fenced { stored }) if stored.leader == self.leads.fence.leader => {
+                Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
+            }
+            other => other,
+        }
+    }
+
     fn lost(&mut self, stored: Fence, out: &mut Vec<Effect>) {
         self.fenced = true;
         self.refuse_batch(&CommitError::Fenced, out);
@@ -405,17 +437,6 @@ fn conflict_with(mirror: &Mirror, writes: &[Write]) -> Option<CommitError> {
         let fits = found == write.expect || write.is_there(stored);
         (!fits).then(|| CommitError::Conflict { key: write.key.clone(), found })
     })
-}
-
-/// A fence that we ourselves have raised meanwhile deposes nobody: the call is
-/// made again under the new one.
-pub fn ours<T>(fence: &Fence, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-    match outcome {
-        Err(StoreError::Fenced { stored }) if stored.leader == fence.leader => {
-            Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ impl Rig {
         let cluster = ClusterId::parse("00000000000000cc").unwrap();
         let led = store.lead(&leader, Epoch(0), &cluster).now_or_never().unwrap().unwrap();
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let core = Core::new(options, led.records.clone(), now);
+        let core =
+            Core::new(options, LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() }, led.records.clone(), now);
         Self {
             core,
             store,
@@ -87,7 +88,7 @@ impl Rig {
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),
                 Effect::LostLeadership { .. } => self.lost += 1,
-                Effect::LostTail { .. } | Effect::Health(_) => {}
+                Effect::Lead { .. } | Effect::Led { .. } | Effect::LostTail { .. } | Effect::Health(_) => {}
             }
         }
     }

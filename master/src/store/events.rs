@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use shef_common::{backoff::Backoff, clock::DurationMs, ids::Fence};
+use shef_common::{
+    backoff::Backoff,
+    clock::DurationMs,
+    ids::{ClusterId, Epoch, Fence},
+};
 
 use super::{
     Record, StoreError, Write, WriteOutcome,
-    messages::{CommitError, StoreHealth},
+    messages::{CommitError, LeadOutcome, StoreHealth},
     queue::{Bounds, Ticket},
 };
 
@@ -55,6 +59,22 @@ pub enum Event {
     Checked(Result<(), StoreError>),
     /// The store's answer to [`Effect::Restore`].
     Restored(Result<(), StoreError>),
+    /// Somebody wants the leadership anew, above an epoch that a host has followed.
+    Lead {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be, if the store knows no services and no hosts.
+        cluster: ClusterId,
+    },
+    /// The store's answer to [`Effect::Lead`].
+    Led {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// The leadership that was taken, or why not.
+        result: Result<LeadOutcome, StoreError>,
+    },
     /// The time of [`super::core::Core::wake_at`] has come.
     Wake,
 }
@@ -68,6 +88,22 @@ pub enum Effect {
     Check,
     /// Call [`super::Store::restore`] with these records.
     Restore(Vec<Record>),
+    /// Call [`super::Store::lead`].
+    Lead {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be.
+        cluster: ClusterId,
+    },
+    /// Answer who wanted the leadership anew.
+    Led {
+        /// Whom.
+        ticket: Ticket,
+        /// The leadership from now on, or why it was not taken.
+        result: Result<LeadOutcome, String>,
+    },
     /// Answer a commit.
     Answer {
         /// Whom.

@@ -51,7 +51,7 @@ pub struct Lead {
 pub struct TakeBackup;
 
 /// The leadership that was taken.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadOutcome {
     /// The store's cluster.
     pub cluster: ClusterId,

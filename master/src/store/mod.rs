@@ -16,6 +16,7 @@
 pub mod actor;
 pub mod backup;
 pub mod core;
+mod effects;
 pub mod embedded;
 mod events;
 pub mod fake;
@@ -31,6 +32,7 @@ pub use self::{
     actor::StoreActor,
     backup::{Backup, BackupError},
     core::CoreOptions,
+    effects::StoreEffects,
     key::InvalidKey,
     messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
     open::{OpenError, StoreOptions, open, stored_format},

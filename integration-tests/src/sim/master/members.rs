@@ -1,9 +1,16 @@
 //! The driver in place of the membership's actor.
 
-use shef_common::protocol::ProbeOutcome;
-use shef_master::membership::{HostChanged, HostCondition, MembershipEffect, MembershipEvent, Standing};
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::NodeName,
+    protocol::ProbeOutcome,
+};
+use shef_master::{
+    cluster::ClusterEvent,
+    membership::{BrakeState, Helper, HostChanged, MembershipEffect, MembershipEffects, MembershipEvent, Standing},
+};
 
-use super::{CLUSTER, MEMBERSHIP, Mail, Master, SETTINGS};
+use super::{Mail, Master, SETTINGS};
 use crate::sim::{
     agent::Host,
     net::{Body, Caller, Reply},
@@ -16,63 +23,55 @@ const UNTROUBLED_MS: u64 = 4_000;
 /// For as long after a lost message it may seem to be out of reach: two rounds of probes.
 const LOSS_ECHOES_MS: u64 = 2_000;
 
-impl World {
-    pub(super) fn membership_mail(&mut self, master: &mut Master, mail: Mail) {
-        let event = match mail {
-            Mail::Known(known) => MembershipEvent::Known(known),
-            Mail::Heard(heard) => MembershipEvent::Heard(heard),
-            Mail::ProbeDone { node, round, via, outcome } => {
-                let outcome = self.misread_probe(outcome);
-                self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
-                MembershipEvent::ProbeDone { node, round, via, outcome }
-            }
-            Mail::Forgotten(forgotten) => MembershipEvent::Forgotten(forgotten.node),
-            Mail::Wake => {
-                self.sweeps_again(master);
-                MembershipEvent::Tick
-            }
-            other => return debug_assert!(false, "not for the membership: {other:?}"),
-        };
-        let now = self.master_now(master);
-        let effects = master.membership.handle(event, now);
-        self.membership_effects(master, effects);
+/// The membership, with all around it.
+struct MembershipSide<'a> {
+    world: &'a mut World,
+    master: &'a mut Master,
+}
+
+impl MembershipEffects for MembershipSide<'_> {
+    fn goes_on(&mut self) -> bool {
+        !self.world.killed(self.master)
     }
 
-    pub(super) fn membership_effects(&mut self, master: &mut Master, effects: Vec<MembershipEffect>) {
-        for effect in effects {
-            if self.killed(master) {
-                return;
-            }
-            match effect {
-                MembershipEffect::Changed(change) => {
-                    let change = self.misjudged(change);
-                    self.rules_judged(master, &change);
-                    master.post(CLUSTER, Mail::HostChanged(change));
-                }
-                MembershipEffect::Probe { node, via, limit, round, .. } => {
-                    let Some(target) = self.host_of(&node) else { continue };
-                    let helper = via.as_ref().and_then(|helper| self.host_of(&helper.node));
-                    let from = Caller::Prober { inc: master.inc, node, round, via: via.map(|helper| helper.node) };
-                    match helper {
-                        None => self.call(target, from, Body::Probe, limit.0),
-                        Some(helper) => {
-                            self.call(helper, from, Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 }, limit.0);
-                        }
-                    }
-                }
-                MembershipEffect::Interval(interval) => master.post(CLUSTER, Mail::Interval(interval)),
-                MembershipEffect::Brake(state) => self.note(|| format!("brake: {state:?}")),
-                MembershipEffect::WakeAt(at) => {
-                    let mut timer = master.membership_timer;
-                    self.set_timer(master, MEMBERSHIP, &mut timer, at);
-                    master.membership_timer = timer;
-                }
+    fn changed(&mut self, change: HostChanged) {
+        let change = self.world.misjudged(change);
+        self.world.rules_judged(self.master, &change);
+        self.master.post(Mail::Cluster(ClusterEvent::HostChanged(change)));
+    }
+
+    fn probe(&mut self, node: NodeName, _: String, via: Option<Helper>, limit: DurationMs, round: u64) {
+        let Some(target) = self.world.host_of(&node) else { return };
+        let helper = via.as_ref().and_then(|helper| self.world.host_of(&helper.node));
+        let from = Caller::Prober { inc: self.master.inc, node, round, via: via.map(|helper| helper.node) };
+        match helper {
+            None => self.world.call(target, from, Body::Probe, limit.0),
+            Some(helper) => {
+                self.world.call(helper, from, Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 }, limit.0);
             }
         }
     }
 
+    fn interval(&mut self, interval: DurationMs) {
+        self.master.post(Mail::Cluster(ClusterEvent::Interval(interval)));
+    }
+
+    fn brake(&mut self, state: Option<BrakeState>) {
+        self.world.note(|| format!("brake: {state:?}"));
+    }
+
+    fn wake_at(&mut self, at: MonoMs) {
+        self.world.set_timer(self.master, at, Mail::Membership(MembershipEvent::Tick));
+    }
+}
+
+impl World {
+    pub(super) fn membership_effects(&mut self, master: &mut Master, effects: Vec<MembershipEffect>) {
+        MembershipSide { world: self, master }.carry_out(effects);
+    }
+
     /// A planted bug: a probe that was not made is one without an answer.
-    fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
+    pub(in crate::sim) fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
         match outcome {
             ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => ProbeOutcome::Unreachable { why },
             outcome => outcome,
@@ -91,7 +90,8 @@ impl World {
     /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
     fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
         // An operator's word on a host that is down already says nothing of whether it is.
-        let was_down = master.cluster.conditions().get(&change.node).is_some_and(|before| before.standing == Standing::Down);
+        let was_down =
+            master.cluster.members().conditions().get(&change.node).is_some_and(|before| before.standing == Standing::Down);
         let is_called_down = change.condition.standing == Standing::Down && !was_down;
         let Some(judged) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
         let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
@@ -114,23 +114,6 @@ impl World {
         let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
         if well(host) && reached && self.profile.late == 0 {
             self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));
-        }
-    }
-
-    /// A planted bug: while some host is down, every look calls all others down and up again.
-    fn sweeps_again(&mut self, master: &mut Master) {
-        if !self.planted(Plant::MigratesAgain) || master.cluster.down().is_empty() {
-            return;
-        }
-        let services: Vec<u64> = master.members.values().map(|member| member.actor).collect();
-        let ready: Vec<_> = master.ready_since.keys().cloned().collect();
-        for service in services {
-            for node in &ready {
-                for standing in [Standing::Down, Standing::Ready] {
-                    let condition = HostCondition::of(standing);
-                    master.post(service, Mail::HostChanged(HostChanged { node: node.clone(), condition, why: None }));
-                }
-            }
         }
     }
 }

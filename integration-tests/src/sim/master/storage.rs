@@ -1,93 +1,180 @@
-//! The driver in place of the store actor, and the way to the store itself.
+//! What carries out the effects of the store's core, and the way to the store itself.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt as _;
-use shef_common::clock::MonoMs;
-use shef_master::store::{
-    CommitError, LeadOutcome, Store as _, StoreError,
-    core::{Effect, Event, ours},
-    fake::Fault,
+use shef_common::{
+    clock::MonoMs,
+    ids::{ClusterId, Epoch, Fence, LeaderId},
+};
+use shef_master::{
+    cluster::{ClusterEvent, LeadNumber},
+    runner::RunnerEvent,
+    service::{Refused, ServiceEvent},
+    store::{
+        CommitError, LeadOutcome, Record, Store as _, StoreEffects, StoreError, StoreHealth, Write,
+        core::{Core as StoreCore, Effect, Event, Ticket},
+        fake::Fault,
+    },
 };
 
-use super::{CLUSTER, Mail, Master, STORE, StoreCall};
+use super::{Mail, Master};
 use crate::sim::{
     plant::Plant,
     world::{Ev, World},
 };
 
-impl World {
-    pub(super) fn store_mail(&mut self, master: &mut Master, mail: Mail) {
-        let fence = master.store.fence.clone();
-        let event = match mail {
-            Mail::Commit { from, writes } => {
-                master.store.tickets += 1;
-                let ticket = master.store.tickets;
-                if self.planted(Plant::AcknowledgesEarly) {
-                    master.post(from, Mail::Committed(Ok(())));
-                } else {
-                    master.store.commits.insert(ticket, from);
-                }
-                Event::Commit { ticket, writes }
-            }
-            Mail::Lead { above, cluster, reply } => {
-                let call = StoreCall::Lead { leader: fence.leader, above, cluster, reply };
-                return self.call_store(master, call);
-            }
-            Mail::StoreLed { result, reply } => {
-                let result = result.map_err(|error| error.to_string()).map(|led| {
-                    if led.fence.epoch > master.store.fence.epoch {
-                        (master.store.cluster, master.store.fence) = (led.cluster, led.fence);
-                    }
-                    LeadOutcome { cluster: master.store.cluster.clone(), fence: master.store.fence.clone() }
-                });
-                return master.post(CLUSTER, Mail::Led { result, reply });
-            }
-            Mail::StoreCommitted(result) => Event::Committed(result),
-            Mail::StoreChecked(result) => Event::Checked(result),
-            Mail::StoreRestored(result) => Event::Restored(result),
-            Mail::Wake => Event::Wake,
-            other => return debug_assert!(false, "not for the store: {other:?}"),
-        };
-        let effects = master.store.core.handle(event, self.master_now(master));
-        for effect in effects {
-            if self.killed(master) {
-                return;
-            }
-            let fence = master.store.fence.clone();
-            match effect {
-                Effect::Commit(writes) => self.call_store(master, StoreCall::Commit(fence, writes)),
-                Effect::Check => self.call_store(master, StoreCall::Check(fence)),
-                Effect::Restore(records) => {
-                    let cluster = master.store.cluster.clone();
-                    self.call_store(master, StoreCall::Restore(cluster, fence, records));
-                }
-                Effect::Answer { ticket, result } => match master.store.commits.remove(&ticket) {
-                    Some(from) => master.post(from, Mail::Committed(result)),
-                    None if self.planted(Plant::AcknowledgesEarly) => {}
-                    None => self.violated(format!("commit {ticket} is answered twice")),
-                },
-                Effect::Flushed { .. } => {}
-                Effect::LostLeadership { stored } => {
-                    self.note(|| format!("the master hears that {} leads, epoch {}", stored.leader, stored.epoch));
-                    self.rules_deposed(master.inc, &stored);
-                }
-                Effect::LostTail { records } => self.note(|| format!("the store gets {records} records back")),
-                Effect::Health(health) => self.note(|| format!("the store is available: {}", health.available)),
-            }
+/// The store's actor in a run.
+pub struct StoreDriver {
+    pub core: StoreCore,
+    /// Whom commits are from.
+    pub commits: BTreeMap<Ticket, Committer>,
+    /// Which leaderships are being taken.
+    pub leads: BTreeMap<Ticket, LeadNumber>,
+    pub tickets: Ticket,
+}
+
+impl StoreDriver {
+    pub const fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.tickets
+    }
+}
+
+/// Who waits for a commit.
+#[derive(Debug, Clone, Copy)]
+pub enum Committer {
+    Service(u64),
+    Runner(u64),
+}
+
+impl Committer {
+    /// What it is told.
+    fn told(self, result: &Result<(), CommitError>) -> Mail {
+        match (self, result) {
+            (Self::Service(actor), Ok(())) => Mail::Service(actor, ServiceEvent::Committed),
+            (Self::Service(actor), Err(error)) => Mail::Service(actor, ServiceEvent::CommitFailed(Refused::from(error))),
+            (Self::Runner(actor), Ok(())) => Mail::Runner(actor, RunnerEvent::Committed),
+            (Self::Runner(actor), Err(_)) => Mail::Runner(actor, RunnerEvent::CommitFailed),
         }
+    }
+}
+
+/// A call to the store.
+#[derive(Debug)]
+pub enum StoreCall {
+    /// Writes.
+    Commit(Fence, Arc<[Write]>),
+    /// Is it there, and is the fence ours?
+    Check(Fence),
+    /// Gives back what it held.
+    Restore(ClusterId, Fence, Vec<Record>),
+    /// Takes the leadership anew.
+    Lead {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// For whom.
+        leader: LeaderId,
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be.
+        cluster: ClusterId,
+    },
+}
+
+impl Master {
+    /// Has the store's actor commit a write.
+    pub(super) fn commit(&mut self, from: Committer, write: Write) {
+        let ticket = self.store.ticket();
+        self.store.commits.insert(ticket, from);
+        self.post(Mail::Store(Event::Commit { ticket, writes: vec![write] }));
+    }
+}
+
+/// The store's actor, with all around it.
+struct StoreSide<'a> {
+    world: &'a mut World,
+    master: &'a mut Master,
+}
+
+impl StoreSide<'_> {
+    fn call(&mut self, call: StoreCall) {
+        let slow = self.world.fault(self.world.profile.store_slow);
+        let delay = if slow { self.world.rng.u64(500..8_000) } else { self.world.rng.u64(0..=4) };
+        self.world.at(delay, Ev::Store { inc: self.master.inc, call });
+    }
+
+    const fn leads(&self) -> &LeadOutcome {
+        self.master.store.core.leads()
+    }
+}
+
+impl StoreEffects for StoreSide<'_> {
+    fn goes_on(&mut self) -> bool {
+        !self.world.killed(self.master)
+    }
+
+    fn commit(&mut self, writes: Arc<[Write]>) {
+        self.call(StoreCall::Commit(self.leads().fence.clone(), writes));
+    }
+
+    fn check(&mut self) {
+        self.call(StoreCall::Check(self.leads().fence.clone()));
+    }
+
+    fn restore(&mut self, records: Vec<Record>) {
+        let LeadOutcome { cluster, fence } = self.leads().clone();
+        self.call(StoreCall::Restore(cluster, fence, records));
+    }
+
+    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
+        let leader = self.leads().fence.leader.clone();
+        self.call(StoreCall::Lead { ticket, leader, above, cluster });
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>) {
+        self.world.note(|| format!("commit {ticket}: {}", word(&result)));
+        let Some(from) = self.master.store.commits.remove(&ticket) else {
+            return self.world.violated(format!("commit {ticket} is answered twice"));
+        };
+        let acknowledged = self.world.planted(Plant::AcknowledgesEarly) && matches!(from, Committer::Service(_));
+        if !acknowledged {
+            self.master.answer(from.told(&result));
+        }
+    }
+
+    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, String>) {
+        if let Some(number) = self.master.store.leads.remove(&ticket) {
+            self.master.answer(Mail::Cluster(ClusterEvent::Led { number, result }));
+        }
+    }
+
+    fn flushed(&mut self, _: Ticket) {}
+
+    fn lost_leadership(&mut self, stored: Fence) {
+        self.world.note(|| format!("the master hears that {} leads, epoch {}", stored.leader, stored.epoch));
+        self.world.rules_deposed(self.master.inc, &stored);
+    }
+
+    fn lost_tail(&mut self, records: usize) {
+        self.world.note(|| format!("the store gets {records} records back"));
+    }
+
+    fn health(&mut self, health: StoreHealth) {
+        self.world.note(|| format!("the store is available: {}", health.available));
+    }
+}
+
+impl World {
+    pub(super) fn store_effects(&mut self, master: &mut Master, effects: Vec<Effect>) {
+        StoreSide { world: self, master }.carry_out(effects);
         self.arm_store(master);
     }
 
     pub(super) fn arm_store(&mut self, master: &mut Master) {
         let Some(at) = master.store.core.wake_at() else { return };
-        let mut timer = master.store.timer;
-        self.set_timer(master, STORE, &mut timer, at.max(MonoMs(self.now - master.started)));
-        master.store.timer = timer;
-    }
-
-    fn call_store(&mut self, master: &Master, call: StoreCall) {
-        let slow = self.fault(self.profile.store_slow);
-        let delay = if slow { self.rng.u64(500..8_000) } else { self.rng.u64(0..=4) };
-        self.at(delay, Ev::Store { inc: master.inc, call });
+        let at = at.max(MonoMs(self.now - master.started));
+        self.set_timer(master, at, Mail::Store(Event::Wake));
     }
 
     pub(super) fn arm_store_faults(&mut self) {
@@ -107,52 +194,49 @@ impl World {
     /// A call reaches the store, whether or not who made it still runs.
     pub fn store_call(&mut self, inc: u64, call: StoreCall) {
         self.arm_store_faults();
-        let away = |error: Option<StoreError>| error.unwrap_or(StoreError::Unavailable { why: "it never answers".to_owned() });
-        let mail = match call {
+        let away = || StoreError::Unavailable { why: "it never answers".to_owned() };
+        let event = match call {
             StoreCall::Commit(fence, writes) => {
                 let fence = if self.planted(Plant::WritesUnchecked) { self.rules.fence.clone().unwrap_or(fence) } else { fence };
                 let writes = self.unchecked(writes);
-                let result = self.store.commit(&fence, &writes).now_or_never().unwrap_or_else(|| Err(away(None)));
+                let result = self.store.commit(&fence, &writes).now_or_never().unwrap_or_else(|| Err(away()));
                 self.rules_stored(inc, &fence, &writes, &result);
-                Mail::StoreCommitted(ours(&fence, result))
+                Event::Committed(result)
             }
-            StoreCall::Check(fence) => {
-                let result = self.store.check(&fence).now_or_never().unwrap_or_else(|| Err(away(None)));
-                Mail::StoreChecked(ours(&fence, result))
-            }
+            StoreCall::Check(fence) => Event::Checked(self.store.check(&fence).now_or_never().unwrap_or_else(|| Err(away()))),
             StoreCall::Restore(cluster, fence, records) => {
                 let result = self.store.restore(&cluster, &fence, &records).now_or_never();
                 self.rules_restored();
-                Mail::StoreRestored(result.unwrap_or_else(|| Err(away(None))))
+                Event::Restored(result.unwrap_or_else(|| Err(away())))
             }
-            StoreCall::Lead { leader, above, cluster, reply } => {
-                let result = self.store.lead(&leader, above, &cluster).now_or_never().unwrap_or_else(|| Err(away(None)));
+            StoreCall::Lead { ticket, leader, above, cluster } => {
+                let result = self.store.lead(&leader, above, &cluster).now_or_never().unwrap_or_else(|| Err(away()));
                 if let Ok(led) = &result {
                     self.rules_led(led);
                 }
-                Mail::StoreLed { result, reply }
+                Event::Led { ticket, result: result.map(|led| LeadOutcome { cluster: led.cluster, fence: led.fence }) }
             }
         };
         let delay = self.rng.u64(0..=4);
-        self.at(delay, Ev::Master { inc, actor: STORE, mail });
+        self.at(delay, Ev::MasterAnswer { inc, mail: Mail::Store(event) });
     }
 
     /// The planted bug: every write is made to fit what is stored.
-    fn unchecked(&self, writes: std::sync::Arc<[shef_master::store::Write]>) -> std::sync::Arc<[shef_master::store::Write]> {
+    fn unchecked(&self, writes: Arc<[Write]>) -> Arc<[Write]> {
         if !self.planted(Plant::WritesUnchecked) {
             return writes;
         }
         let stored = self.store.records();
         let fitted = writes.iter().map(|write| {
             let expect = stored.iter().find(|record| record.key == write.key).map(|record| record.version);
-            shef_master::store::Write { expect, ..write.clone() }
+            Write { expect, ..write.clone() }
         });
         fitted.collect()
     }
 }
 
-/// A commit's failure as a word.
-pub(super) fn word(result: &Result<(), CommitError>) -> String {
+/// A commit's outcome as a word.
+fn word(result: &Result<(), CommitError>) -> String {
     match result {
         Ok(()) => "durable".to_owned(),
         Err(error) => error.to_string(),

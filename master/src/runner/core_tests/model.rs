@@ -191,7 +191,7 @@ impl Model {
                     assert!(self.push.is_none(), "two pushes in flight");
                     self.push = Some(*push);
                 }
-                Effect::Ack(ack) => self.ack = Some(ack),
+                Effect::Ack(_, ack) => self.ack = Some(ack),
                 Effect::Gone(gone) => {
                     for id in gone {
                         assert!(self.removing.remove(&id), "{id} was not to be removed");
@@ -199,7 +199,7 @@ impl Model {
                     }
                 }
                 Effect::Heard(_) => self.heard += 1,
-                Effect::Registered(_) | Effect::RegisterLater(_) | Effect::Known(_) => {}
+                Effect::Registered(..) | Effect::Known(_) => {}
                 Effect::Operated(_, answer) => self.operated.push(answer),
                 Effect::Forgotten => self.forgotten += 1,
                 Effect::Erased => panic!("nobody asked for that"),
@@ -215,7 +215,7 @@ impl Model {
         self.push = None;
         self.agent.registered = true;
         let registration = self.agent.registration();
-        self.event(Event::Register(Box::new(registration)));
+        self.event(Event::Register(1, Box::new(registration)));
     }
 
     /// The replica of this number is to run or to go. One that is wanted again is another one, as with
@@ -248,7 +248,7 @@ impl Model {
 
     pub fn report(&mut self) {
         let report = self.agent.report();
-        self.event(Event::Report(report));
+        self.event(Event::Report(1, Box::new(report)));
         let ack = self.ack.take().expect("an answer");
         self.agent.want_full = ack.want_full;
         if let Some(push) = ack.push {

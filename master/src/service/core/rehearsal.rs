@@ -112,7 +112,12 @@ impl Stage {
                 }
                 Effect::Load(changes) => changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change)),
                 Effect::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at))),
-                Effect::Reply(..) | Effect::Order { .. } | Effect::Publish(_) | Effect::Count(_) | Effect::Retire => {}
+                Effect::Reply(..)
+                | Effect::Order { .. }
+                | Effect::Publish(_)
+                | Effect::Count(_)
+                | Effect::Recovered
+                | Effect::Retire => {}
             }
         }
         if let Some(record) = self.core.record.as_mut().filter(|_| commits) {

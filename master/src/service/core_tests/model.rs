@@ -180,6 +180,7 @@ impl Model {
                     changes.iter().for_each(|change| self.scheduler.load(&name, change));
                 }
                 Effect::Publish(view) => self.view = view.map(|view| *view),
+                Effect::Recovered => {}
                 Effect::Retire => self.retired = true,
                 Effect::WakeAt(at) => self.wake_at = Some(at),
                 Effect::Count(tally) => {

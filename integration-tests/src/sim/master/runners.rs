@@ -1,0 +1,152 @@
+//! What carries out the effects of hosts' runners, in place of their actors.
+
+use bytes::Bytes;
+use shef_common::{
+    clock::MonoMs,
+    ids::{Fence, NodeName, ReplicaId, Version},
+    protocol::{Push, Registered, ReportAck},
+    status::ReplicaStatus,
+};
+use shef_master::{
+    cluster::ClusterEvent,
+    membership::{HostHeard, HostKnown, MembershipEvent, Standing},
+    runner::{
+        NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEffects, RunnerEvent, Ticket,
+    },
+    store::{Key, Write},
+};
+
+use super::{Mail, Master, storage::Committer};
+use crate::sim::{
+    net::{Body, Caller, Reply},
+    world::World,
+};
+
+/// How long a push may take.
+const PUSH_LIMIT_MS: u64 = 5_000;
+
+/// A host's runner in a run.
+#[derive(Debug)]
+pub struct RunnerDriver {
+    pub node: NodeName,
+    pub core: RunnerCore,
+    /// What its making asked for.
+    pub initial: Vec<RunnerEffect>,
+}
+
+/// A host's runner, with all around it.
+struct RunnerSide<'a> {
+    world: &'a mut World,
+    master: &'a mut Master,
+    actor: u64,
+    node: &'a NodeName,
+}
+
+impl World {
+    pub(super) fn runner_effects(&mut self, master: &mut Master, actor: u64, runner: &RunnerDriver, effects: Vec<RunnerEffect>) {
+        RunnerSide { world: self, master, actor, node: &runner.node }.carry_out(effects);
+    }
+
+    /// An agent that registers is answered.
+    pub(super) fn registration_is_answered(&mut self, call: u64, answer: Result<Registered, RegisterRefused>) {
+        let reply = match answer {
+            Ok(registered) => Reply::Registered(registered),
+            Err(RegisterRefused::Conflict(reason)) => Reply::Refused(reason),
+            Err(RegisterRefused::Later(reason)) => Reply::Later(reason),
+        };
+        self.answer(call, reply);
+    }
+}
+
+impl RunnerSide<'_> {
+    fn tell_cluster(&mut self, event: ClusterEvent) {
+        self.master.post(Mail::Cluster(event));
+    }
+}
+
+impl RunnerEffects for RunnerSide<'_> {
+    fn goes_on(&mut self) -> bool {
+        !self.world.killed(self.master)
+    }
+
+    fn registered(&mut self, call: Ticket, answer: Result<Registered, RegisterRefused>) {
+        self.world.registration_is_answered(call, answer);
+    }
+
+    fn acknowledge(&mut self, call: Ticket, ack: ReportAck) {
+        self.world.answer(call, Reply::Ack(ack));
+    }
+
+    fn operated(&mut self, call: Ticket, answer: Result<(), OperateRefused>) {
+        self.world.operator_is_answered(call, &answer);
+    }
+
+    fn forgotten(&mut self) {
+        self.world.rules_forgotten(self.node);
+        self.master.hosts_shown.remove(self.node);
+        self.master.ready_since.remove(self.node);
+        self.tell_cluster(ClusterEvent::Forgotten(self.node.clone()));
+        self.world.imports_forgotten(self.master, self.node);
+    }
+
+    fn erased(&mut self) {
+        self.tell_cluster(ClusterEvent::Erased(self.node.clone()));
+    }
+
+    fn push(&mut self, _: String, push: Push) {
+        let Some(host) = self.world.host_of(self.node) else { return };
+        self.world.note(|| push_word(self.node, &push));
+        self.world.rules_push(self.master, host, &push);
+        let from = Caller::Runner { inc: self.master.inc, actor: self.actor, revision: push.revision };
+        self.world.call(host, from, Body::Push(push), PUSH_LIMIT_MS);
+    }
+
+    fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {
+        self.tell_cluster(ClusterEvent::Statuses(statuses));
+    }
+
+    fn gone(&mut self, replicas: Vec<ReplicaId>) {
+        self.world.note(|| format!("{} no longer holds {replicas:?}", self.node));
+        self.tell_cluster(ClusterEvent::Gone(replicas));
+    }
+
+    fn known(&mut self, known: HostKnown) {
+        self.master.post(Mail::Membership(MembershipEvent::Known(known.clone())));
+        self.tell_cluster(ClusterEvent::Known(known));
+    }
+
+    fn heard(&mut self, heard: HostHeard) {
+        self.master.heard.insert(self.node.clone(), self.world.now);
+        self.master.post(Mail::Membership(MembershipEvent::Heard(heard)));
+    }
+
+    fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>) {
+        let value = record.and_then(|record| serde_json::to_vec(&record).ok()).map(Bytes::from);
+        let write = Write { key: Key::Node(self.node.clone()), expect, value };
+        self.master.commit(Committer::Runner(self.actor), write);
+    }
+
+    fn stale_fence(&mut self, fence: Fence) {
+        self.tell_cluster(ClusterEvent::StaleFence(fence));
+    }
+
+    fn publish(&mut self, view: NodeView) {
+        if view.state == Standing::Ready {
+            self.master.ready_since.entry(self.node.clone()).or_insert(self.world.now);
+        } else {
+            self.master.ready_since.remove(self.node);
+        }
+        self.master.hosts_shown.insert(self.node.clone(), view);
+    }
+
+    fn wake_at(&mut self, at: MonoMs) {
+        self.world.set_timer(self.master, at, Mail::Runner(self.actor, RunnerEvent::Wake));
+    }
+}
+
+fn push_word(node: &NodeName, push: &Push) -> String {
+    let set: Vec<&str> = push.set.iter().map(|set| set.replica.as_str()).collect();
+    let remove: Vec<&str> = push.remove.iter().map(ReplicaId::as_str).collect();
+    let base = push.base.map_or_else(|| "snapshot".to_owned(), |base| format!("base {base}"));
+    format!("push {} to {node}, {base}, set [{}] remove [{}]", push.revision, set.join(" "), remove.join(" "))
+}

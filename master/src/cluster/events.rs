@@ -1,0 +1,174 @@
+//! What can happen to the cluster, and what is to be done.
+
+use shef_common::{
+    clock::{DurationMs, MonoMs},
+    ids::{ClusterId, Epoch, Fence, NodeName, ReplicaId, ServiceName},
+    protocol::{Registered, Registration, Report, ReportAck},
+    status::ReplicaStatus,
+};
+
+use crate::{
+    membership::{HostChanged, HostKnown, MembershipEvent},
+    registries::Known,
+    runner::{OperateRefused, Operation, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
+    scheduler::SchedulerEvent,
+    service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
+    store::LeadOutcome,
+};
+
+/// Names a caller that waits for an answer. Every call is answered at most once.
+pub type Call = u64;
+/// Names a leadership that is being taken.
+pub type LeadNumber = u64;
+
+/// What can happen to the cluster.
+#[derive(Debug)]
+pub enum Event {
+    /// Goes on with the recovery, after [`Effect::Continue`].
+    Continue,
+    /// A recovered service has said everything that follows from its record.
+    Recovered(ServiceName),
+    /// A user asks something of a service.
+    Ask {
+        /// Whom to answer.
+        call: Call,
+        /// Of which service.
+        name: ServiceName,
+        /// What.
+        request: Request,
+    },
+    /// Somebody wants a copy of a service, to rehearse on.
+    Copy {
+        /// Whom to answer.
+        call: Call,
+        /// Of which service.
+        name: ServiceName,
+        /// Whether a service that is not there is copied as one of which nothing is stored.
+        or_new: bool,
+    },
+    /// An agent introduces itself.
+    Register {
+        /// Whom to answer.
+        call: Call,
+        /// With what.
+        registration: Box<Registration>,
+    },
+    /// An agent reports.
+    Report {
+        /// Whom to answer.
+        call: Call,
+        /// What.
+        report: Box<Report>,
+    },
+    /// An operator asks something of a host.
+    Operate {
+        /// Whom to answer.
+        call: Call,
+        /// Of which host.
+        node: NodeName,
+        /// What.
+        operation: Operation,
+    },
+    /// A service says what a host is to run and to remove.
+    Orders(Orders),
+    /// A host tells of its replicas.
+    Statuses(Vec<ReplicaStatus>),
+    /// A host no longer holds these.
+    Gone(Vec<ReplicaId>),
+    /// The store knows this of a host.
+    Known(HostKnown),
+    /// A host is in another condition, says the membership.
+    HostChanged(HostChanged),
+    /// An operator's word that a host is no member any more is durable.
+    Forgotten(NodeName),
+    /// Nothing is left of a forgotten host.
+    Erased(NodeName),
+    /// Registries are shown this from now on.
+    Credentials(Known),
+    /// Hosts report at this interval from now on.
+    Interval(DurationMs),
+    /// An agent follows a higher fence than ours.
+    StaleFence(Fence),
+    /// A service answers a request.
+    Answered {
+        /// Which service.
+        name: ServiceName,
+        /// Which request.
+        ticket: Ticket,
+        /// What.
+        answer: Result<Accepted, Refused>,
+    },
+    /// Nothing is left of a service.
+    Retired(ServiceName),
+    /// What became of [`Effect::Lead`].
+    Led {
+        /// Which.
+        number: LeadNumber,
+        /// The leadership from now on, or why it was not taken.
+        result: Result<LeadOutcome, String>,
+    },
+    /// The time that was asked for has come.
+    Wake,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send [`Event::Continue`], behind what has come meanwhile.
+    Continue,
+    /// Show readers under which leadership this is.
+    ShowLeadership(LeadOutcome),
+    /// Make a service's actor, which begins with `initial`.
+    SpawnService {
+        /// Which service.
+        name: ServiceName,
+        /// Its core.
+        core: Box<ServiceCore>,
+        /// The effects that its making asked for.
+        initial: Vec<ServiceEffect>,
+    },
+    /// End a service's actor.
+    EndService(ServiceName),
+    /// Make a host's runner, which begins with `initial`.
+    SpawnRunner {
+        /// Which host.
+        node: NodeName,
+        /// Its core.
+        core: Box<RunnerCore>,
+        /// The effects that its making asked for.
+        initial: Vec<RunnerEffect>,
+    },
+    /// End a host's runner.
+    EndRunner(NodeName),
+    /// Tell a service.
+    ToService(ServiceName, ServiceEvent),
+    /// Have a service's actor answer with a copy.
+    CopyService(ServiceName, Call),
+    /// Tell a host's runner.
+    ToRunner(NodeName, RunnerEvent),
+    /// Tell the scheduler.
+    ToScheduler(SchedulerEvent),
+    /// Tell the membership.
+    ToMembership(MembershipEvent),
+    /// Take the leadership anew; comes back as [`Event::Led`].
+    Lead {
+        /// Names it.
+        number: LeadNumber,
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be, if the store knows no services and no hosts.
+        cluster: ClusterId,
+    },
+    /// Answer a user.
+    Answer(Call, Result<Accepted, Refused>),
+    /// Answer who wanted a copy.
+    AnswerCopy(Call, Result<Box<ServiceCore>, Refused>),
+    /// Answer an agent that registers.
+    AnswerRegistration(Call, Result<Registered, RegisterRefused>),
+    /// Answer an agent that reports.
+    Acknowledge(Call, ReportAck),
+    /// Answer an operator.
+    AnswerOperator(Call, Result<(), OperateRefused>),
+    /// Send [`Event::Wake`] then, or earlier.
+    WakeAt(MonoMs),
+}

@@ -1,0 +1,170 @@
+//! How hosts join: what an admission asks for, and the leadership that it may need.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now},
+    ids::{NodeName, ServiceName},
+    protocol::{Assignment, Registration},
+};
+
+use super::{
+    admission::{Admission, Event as AdmissionEvent, Step},
+    core::{AdmissionNumber, ClusterCore, ReplyTo},
+    events::{Call, Effect, LeadNumber},
+};
+use crate::{
+    membership::Intent,
+    runner::{NodeRecord, RunnerEvent},
+    service::{Accepted, Refused, Request},
+    store::LeadOutcome,
+};
+
+/// How long a host that brings replicas waits until they are durable.
+const IMPORT_LIMIT: DurationMs = DurationMs(5_000);
+
+/// A host that is being admitted.
+#[derive(Debug)]
+pub struct Joining {
+    call: Call,
+    admission: Admission,
+    /// Until when what it holds has to be durable.
+    until: Option<MonoMs>,
+}
+
+impl ClusterCore {
+    pub(super) fn register(&mut self, call: Call, registration: Box<Registration>, now: Now, effects: &mut Vec<Effect>) {
+        let joining = Joining { call, admission: Admission::new(registration), until: None };
+        self.admit(joining, AdmissionEvent::Began, now, effects);
+    }
+
+    /// One step of an admission.
+    fn admit(&mut self, mut joining: Joining, event: AdmissionEvent, now: Now, effects: &mut Vec<Effect>) {
+        let step = joining.admission.step(event, &mut self.members);
+        self.next_admission += 1;
+        let number = self.next_admission;
+        match step {
+            // More of what it holds is to become durable: the caller keeps the number.
+            None => debug_assert!(false, "an admission begins and goes on with a step"),
+            Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
+            Some(Step::Lead { above, cluster }) => {
+                self.admissions.insert(number, joining);
+                self.leads.insert(number, number);
+                effects.push(Effect::Lead { number, above, cluster });
+            }
+            Some(Step::Import(by_service)) => {
+                joining.until = Some(now.mono + IMPORT_LIMIT);
+                effects.push(Effect::WakeAt(now.mono + IMPORT_LIMIT));
+                self.import(number, joining, by_service, now, effects);
+            }
+            Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
+        }
+    }
+
+    fn import(
+        &mut self,
+        number: AdmissionNumber,
+        joining: Joining,
+        by_service: BTreeMap<ServiceName, Vec<Assignment>>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let node = joining.admission.registration().node.clone();
+        log::warn!(node:%, services = by_service.len(); "taking over what an unknown host holds");
+        self.ensure_runner(joining.admission.registration(), now, effects);
+        self.admissions.insert(number, joining);
+        for (name, holds) in by_service {
+            self.ask(ReplyTo::Admission(number), name, Request::Import { node: node.clone(), holds }, effects);
+        }
+    }
+
+    /// What a host holds of one service is durable, or why not.
+    pub(super) fn imported(
+        &mut self,
+        number: AdmissionNumber,
+        result: Result<Accepted, Refused>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(mut joining) = self.admissions.remove(&number) else { return };
+        let event = AdmissionEvent::Imported(result.map(|_| ()).map_err(reason));
+        match joining.admission.step(event, &mut self.members) {
+            None => {
+                self.admissions.insert(number, joining);
+            }
+            Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
+            Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
+            Some(other @ (Step::Lead { .. } | Step::Import(_))) => debug_assert!(false, "after an import: {other:?}"),
+        }
+    }
+
+    /// Refuses the hosts whose replicas did not become durable in time.
+    pub(super) fn refuse_late_imports(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_late = |joining: &Joining| joining.until.is_some_and(|until| until <= now.mono);
+        let late: Vec<AdmissionNumber> =
+            self.admissions.iter().filter(|(_, joining)| is_late(joining)).map(|(number, _)| *number).collect();
+        for number in late {
+            if let Some(joining) = self.admissions.remove(&number) {
+                self.admit(joining, AdmissionEvent::ImportTooLate, now, effects);
+            }
+        }
+        effects.extend(self.admissions.values().filter_map(|joining| joining.until).min().map(Effect::WakeAt));
+    }
+
+    /// The leadership was taken anew, or why not.
+    pub(super) fn led(&mut self, number: LeadNumber, result: Result<LeadOutcome, String>, now: Now, effects: &mut Vec<Effect>) {
+        let waiting = self.leads.remove(&number).and_then(|admission| self.admissions.remove(&admission));
+        let result = match result {
+            Ok(leads) => {
+                log::info!(cluster:% = leads.cluster, epoch:% = leads.fence.epoch; "leading anew");
+                self.members.led(leads.cluster.clone(), leads.fence.clone());
+                let fence = leads.fence.clone();
+                effects.push(Effect::ShowLeadership(leads));
+                self.to_runners(|| RunnerEvent::FenceChanged(fence.clone()), effects);
+                Ok(())
+            }
+            Err(reason) => {
+                if waiting.is_none() {
+                    log::error!(reason; "the leadership could not be taken anew");
+                }
+                Err(reason)
+            }
+        };
+        if let Some(joining) = waiting {
+            self.admit(joining, AdmissionEvent::Led(result), now, effects);
+        }
+    }
+
+    fn ensure_runner(&mut self, registration: &Registration, now: Now, effects: &mut Vec<Effect>) {
+        if self.runners.contains(&registration.node) {
+            return;
+        }
+        let record = NodeRecord {
+            node: registration.node.clone(),
+            uid: registration.uid.clone(),
+            host: registration.host.clone(),
+            joined: now.wall,
+            intent: Intent::Active,
+            forgotten: None,
+        };
+        self.add_runner(record, None, effects);
+    }
+
+    fn forward(&mut self, call: Call, registration: Box<Registration>, now: Now, effects: &mut Vec<Effect>) {
+        self.ensure_runner(&registration, now, effects);
+        let node: NodeName = registration.node.clone();
+        effects.push(Effect::ToRunner(node, RunnerEvent::Register(call, registration)));
+    }
+}
+
+/// Why a service does not take what a host holds, for people.
+fn reason(refused: Refused) -> String {
+    match refused {
+        Refused::Store(reason) | Refused::NoHost(reason) | Refused::Conflict(reason) => reason,
+        Refused::NotLeader => "another master leads".to_owned(),
+        Refused::Busy => "too many requests wait for the service".to_owned(),
+        Refused::Exists | Refused::NotFound | Refused::VersionMismatch { .. } | Refused::Invalid(_) | Refused::Unchanged => {
+            "the service refuses it".to_owned()
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Who may join the cluster, and what has to happen before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use shef_common::{
+    clock::DurationMs,
+    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
+    protocol::{Assignment, Registration},
+};
+
+use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
+
+/// What to do with a host that registers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let its runner take it.
+    Admit,
+    /// First take over what it holds, by service.
+    Import(BTreeMap<ServiceName, Vec<Assignment>>),
+    /// First take the leadership anew, above this epoch, of this cluster.
+    Lead {
+        /// The epoch to exceed.
+        above: Epoch,
+        /// The cluster to be.
+        cluster: ClusterId,
+    },
+    /// It may not join; why and what to do.
+    Refuse(String),
+}
+
+/// The most forgotten hosts that are remembered; beyond, the one forgotten first
+/// goes. Should that one come back, it is taken over with what it holds.
+const MAX_FORGOTTEN: usize = 1_000;
+
+/// The members of the cluster, what is true of them, and who may join.
+#[derive(Debug)]
+pub struct Members {
+    cluster: ClusterId,
+    fence: Fence,
+    hosts: BTreeMap<NodeName, NodeUid>,
+    /// Hosts that an operator has forgotten, until they join anew.
+    forgotten: BTreeMap<NodeName, NodeUid>,
+    /// The same, the one forgotten first in front.
+    forgotten_order: VecDeque<NodeName>,
+    /// What is true of hosts, members or not.
+    conditions: BTreeMap<NodeName, HostCondition>,
+    /// What members are.
+    described: Hosts,
+    report_interval: DurationMs,
+    services: usize,
+    /// Orders for hosts that nobody knows yet.
+    kept: BTreeMap<NodeName, Orders>,
+}
+
+/// What a host is to run and to remove.
+pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
+
+impl Members {
+    /// A cluster under `fence` without members.
+    #[must_use]
+    pub fn new(cluster: ClusterId, fence: Fence, report_interval: DurationMs) -> Self {
+        Self {
+            cluster,
+            fence,
+            hosts: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            forgotten_order: VecDeque::new(),
+            conditions: BTreeMap::new(),
+            described: Hosts::default(),
+            report_interval,
+            services: 0,
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub const fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// The fence we lead under.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Hosts whose replicas count as lost.
+    #[must_use]
+    pub fn down(&self) -> BTreeSet<NodeName> {
+        self.conditions.iter().filter(|(_, condition)| condition.is_lost()).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// What is true of each host: what a service that is new has to be told.
+    #[must_use]
+    pub const fn conditions(&self) -> &BTreeMap<NodeName, HostCondition> {
+        &self.conditions
+    }
+
+    /// What each member is: what a service that is new has to be told.
+    #[must_use]
+    pub const fn described(&self) -> &Hosts {
+        &self.described
+    }
+
+    /// The store knows this of a host. Returns whether services have to be told.
+    pub fn describes(&mut self, known: &HostKnown) -> bool {
+        let changed = !self.is_forgotten(&known.node) && self.described.get(&known.node) != Some(&known.facts);
+        if changed {
+            Arc::make_mut(&mut self.described).insert(known.node.clone(), known.facts.clone());
+        }
+        changed
+    }
+
+    /// How often hosts report.
+    #[must_use]
+    pub const fn report_interval(&self) -> DurationMs {
+        self.report_interval
+    }
+
+    /// Hosts report at this interval from now on.
+    pub const fn interval_changed(&mut self, interval: DurationMs) {
+        self.report_interval = interval;
+    }
+
+    /// We lead anew.
+    pub fn led(&mut self, cluster: ClusterId, fence: Fence) {
+        (self.cluster, self.fence) = (cluster, fence);
+    }
+
+    /// How many services have a record.
+    pub const fn services_are(&mut self, count: usize) {
+        self.services = count;
+    }
+
+    /// A host is known from now on: the store knows it, or all that it brought is
+    /// durable. To be called no earlier, or its next registration is admitted
+    /// without what it holds, which it is then told to remove.
+    pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
+        self.remembered(&node);
+        self.hosts.insert(node, uid);
+    }
+
+    /// A host is no member any more: what it holds should it come back is not taken over.
+    /// Returns the host whose record is one too many.
+    pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
+        self.hosts.remove(&node);
+        self.conditions.remove(&node);
+        if self.described.contains_key(&node) {
+            Arc::make_mut(&mut self.described).remove(&node);
+        }
+        self.kept.remove(&node);
+        self.remembered(&node);
+        self.forgotten_order.push_back(node.clone());
+        self.forgotten.insert(node, uid);
+        if self.forgotten.len() > MAX_FORGOTTEN { self.forgotten_order.front().cloned() } else { None }
+    }
+
+    /// A host is not one of the forgotten any more.
+    pub fn remembered(&mut self, node: &NodeName) {
+        if self.forgotten.remove(node).is_some() {
+            self.forgotten_order.retain(|other| other != node);
+        }
+    }
+
+    /// The lasting identity of a member.
+    #[must_use]
+    pub fn uid(&self, node: &NodeName) -> Option<&NodeUid> {
+        self.hosts.get(node)
+    }
+
+    /// Whether the host is no member any more, by an operator's word.
+    #[must_use]
+    pub fn is_forgotten(&self, node: &NodeName) -> bool {
+        self.forgotten.contains_key(node)
+    }
+
+    /// This is true of a host now. Returns whether services and the scheduler have
+    /// to be told: words alone do not concern them.
+    pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) -> bool {
+        // Words about a host that is forgotten were on their way when it was.
+        !self.is_forgotten(node) && self.conditions.insert(node.clone(), condition) != Some(condition)
+    }
+
+    /// Whether a host of that name is there, for all that is known.
+    fn is_there(&self, node: &NodeName) -> bool {
+        self.conditions.get(node).is_some_and(|condition| match condition.standing {
+            Standing::Ready | Standing::Suspect | Standing::EngineDown => true,
+            // The agent there may be this one, with another data directory.
+            Standing::Awaited | Standing::AgentDown | Standing::Down => false,
+        })
+    }
+
+    /// Whether the host is known.
+    #[must_use]
+    pub fn knows(&self, node: &NodeName) -> bool {
+        self.hosts.contains_key(node)
+    }
+
+    /// Keeps orders for a host that has no runner yet: the store may know a
+    /// replica there, and not the host, when the master died amid its admission.
+    pub fn keep_orders(&mut self, node: NodeName, set: Vec<Assignment>, remove: Vec<ReplicaId>) {
+        let kept = self.kept.entry(node).or_default();
+        kept.0.extend(set);
+        kept.0.retain(|assignment| !remove.contains(&assignment.replica));
+        kept.1.extend(remove);
+    }
+
+    /// The orders that were kept for a host which has a runner from now on.
+    pub fn kept_orders(&mut self, node: &NodeName) -> Option<Orders> {
+        self.kept.remove(node)
+    }
+
+    /// What to do with `registration`.
+    #[must_use]
+    pub fn register(&self, registration: &Registration) -> Verdict {
+        let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
+        if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
+            // A cluster without members is one whose store was empty: it becomes
+            // the one that its first host remembers.
+            if self.hosts.is_empty() && self.services == 0 {
+                return Verdict::Lead { above: accepted.map(|fence| fence.epoch).unwrap_or_default(), cluster: theirs.clone() };
+            }
+            return Verdict::Refuse(format!(
+                "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent with the master of its own \
+                 cluster, or with another data directory to make it a new host (its containers of {theirs} stay untouched)",
+                registration.node, self.cluster
+            ));
+        }
+        if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
+            return Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() };
+        }
+        match self.hosts.get(&registration.node) {
+            Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => Verdict::Refuse(format!(
+                "another host is already there under the name {}; give this agent a node_name of its own",
+                registration.node
+            )),
+            Some(_) => Verdict::Admit,
+            None if registration.holds.is_empty() => Verdict::Admit,
+            None if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
+                Verdict::Admit
+            }
+            None => {
+                let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
+                for held in &registration.holds {
+                    by_service.entry(held.service.clone()).or_default().push(held.clone());
+                }
+                Verdict::Import(by_service)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        ids::{BootId, Generation, LeaderId, Revision, Slot},
+        image::ImageRef,
+        protocol::{Accepted, HostInfo},
+        spec::Template,
+    };
+
+    use super::*;
+
+    const OURS: &str = "0000000000000001";
+    const THEIRS: &str = "0000000000000002";
+
+    fn fence(epoch: u64, leader: &str) -> Fence {
+        Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
+    }
+    fn core() -> Members {
+        Members::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"), DurationMs(500))
+    }
+    fn registration() -> Registration {
+        Registration {
+            node: NodeName::parse("h1").unwrap(),
+            uid: NodeUid::parse("00000000000000c1").unwrap(),
+            boot: BootId::parse("00000000000000b1").unwrap(),
+            cluster: None,
+            accepted: None,
+            holds: vec![],
+            host: HostInfo {
+                address: std::net::Ipv4Addr::LOCALHOST,
+                agent_url: "http://127.0.0.1:11044".into(),
+                labels: BTreeMap::new(),
+                cpus: 2,
+                memory_bytes: 1,
+                engine_version: "20.10".into(),
+                engine_api: "1.41".into(),
+                os: "linux".into(),
+                arch: "x86_64".into(),
+                shef_version: "0.1.0".into(),
+            },
+        }
+    }
+    fn holding(mut registration: Registration) -> Registration {
+        registration.cluster = Some(ClusterId::parse(OURS).unwrap());
+        registration.holds = vec![Assignment {
+            replica: ReplicaId::parse("web-000001").unwrap(),
+            service: ServiceName::parse("web").unwrap(),
+            slot: Slot(0),
+            generation: Generation(1),
+            template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
+            on_disconnect: shef_common::spec::OnDisconnect::Keep,
+            image_digest: None,
+            prepare: false,
+        }];
+        registration
+    }
+
+    #[test]
+    fn a_new_host_joins() {
+        assert_eq!(core().register(&registration()), Verdict::Admit);
+    }
+
+    #[test]
+    fn an_unknown_host_is_taken_over_with_what_it_holds() {
+        assert!(matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1));
+        let mut core = core();
+        core.host_known(registration().node, registration().uid);
+        assert_eq!(core.register(&holding(registration())), Verdict::Admit);
+    }
+
+    #[test]
+    fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
+        let mut theirs = registration();
+        theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
+        theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
+        let expected = Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
+        assert_eq!(core().register(&theirs), expected);
+        let mut inhabited = core();
+        inhabited.services_are(1);
+        assert!(matches!(inhabited.register(&theirs), Verdict::Refuse(_)));
+    }
+
+    #[test]
+    fn a_higher_fence_on_a_host_is_exceeded_before_it_is_told_anything() {
+        let mut ahead = registration();
+        ahead.cluster = Some(ClusterId::parse(OURS).unwrap());
+        ahead.accepted = Some(Accepted { fence: fence(3, "00000000000000bb"), revision: Revision(9) });
+        assert_eq!(core().register(&ahead), Verdict::Lead { above: Epoch(3), cluster: ClusterId::parse(OURS).unwrap() });
+    }
+
+    #[test]
+    fn orders_for_a_host_that_is_not_known_yet_wait_for_it() {
+        let (mut core, held) = (core(), holding(registration()).holds);
+        let node = registration().node;
+        core.keep_orders(node.clone(), held.clone(), vec![]);
+        assert_eq!(core.kept_orders(&node), Some((held.clone(), vec![])));
+        assert_eq!(core.kept_orders(&node), None);
+        core.keep_orders(node.clone(), held.clone(), vec![]);
+        core.keep_orders(node.clone(), vec![], vec![held[0].replica.clone()]);
+        assert_eq!(core.kept_orders(&node), Some((vec![], vec![held[0].replica.clone()])));
+    }
+
+    #[test]
+    fn of_too_many_forgotten_hosts_the_first_goes() {
+        let mut core = core();
+        let name = |n: usize| NodeName::parse(&format!("h{n}")).unwrap();
+        for n in 0..MAX_FORGOTTEN {
+            assert_eq!(core.host_forgotten(name(n), registration().uid), None);
+        }
+        core.host_known(name(0), registration().uid);
+        assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN), registration().uid), None);
+        assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN + 1), registration().uid), Some(name(1)));
+        core.remembered(&name(1));
+        assert!(!core.is_forgotten(&name(1)));
+    }
+
+    #[test]
+    fn two_hosts_cannot_share_a_name_while_both_are_up() {
+        let mut core = core();
+        core.host_known(registration().node, NodeUid::parse("00000000000000c2").unwrap());
+        assert_eq!(core.register(&registration()), Verdict::Admit, "the name's old holder is not there");
+        core.host_changed(&registration().node, HostCondition::of(Standing::Ready));
+        assert!(matches!(core.register(&registration()), Verdict::Refuse(_)));
+    }
+}
