@@ -20,6 +20,10 @@ pub const MAX_FRAME_BYTES: usize = 60 * 1024;
 pub const PING_MS: u64 = 10_000;
 /// Who has said nothing for this long has gone, in milliseconds.
 pub const SILENCE_MS: u64 = 45_000;
+/// After one direction has failed, the other one is read until its last frame, but no longer than this, in milliseconds.
+/// A server also reads what still comes in for so long before it closes: closing with unread input resets the
+/// connection, and a reset throws away what the other side has not received yet.
+pub const DRAIN_MS: u64 = 5_000;
 /// The most parts of a command, and the most bytes of all of them.
 pub const MAX_COMMAND: (usize, usize) = (64, 4_096);
 

@@ -69,6 +69,39 @@ async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_a
 }
 
 #[actix_rt::test]
+async fn a_command_that_ends_while_its_input_still_flows_tells_its_code() {
+    let (cluster, replica) = cluster().await;
+    let part = [&[0][..], &vec![b'y'; 50_000]].concat();
+    for command in ["exit", "reset"].repeat(5) {
+        let url = format!("{}/v1/services/web/replicas/{replica}/exec?cmd={command}&cmd=7", cluster.api.url);
+        let (_, socket) = awc::Client::new().ws(&url).connect().await.expect("a WebSocket");
+        let (mut sink, mut frames) = socket.split();
+        // As `yes |`, which has no end; a client whose writing fails still reads.
+        let flood = async {
+            while sink.send(binary(&part)).await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        let read = async {
+            let mut last = None;
+            while let Some(Ok(frame)) = tokio::time::timeout(PATIENCE, frames.next()).await.expect("it has an end") {
+                match frame {
+                    Frame::Text(text) => last = Some(serde_json::from_slice::<Value>(&text).unwrap()),
+                    Frame::Close(_) => break,
+                    Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Continuation(_) => {}
+                }
+            }
+            last
+        };
+        let last = tokio::select! {
+            last = read => last,
+            () = flood => unreachable!("it waits for ever"),
+        };
+        assert_eq!(last, Some(json!({ "exit_code": 7 })), "{command}");
+    }
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn what_cannot_be_run_is_refused_before_the_upgrade_or_said_in_the_last_frame() {
     let (mut cluster, replica) = cluster().await;
     for (path, status, code) in [

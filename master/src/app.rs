@@ -290,6 +290,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     .keep_alive(KEEP_ALIVE)
     // A client that has gone is noticed, and whatever waited for it gives its place back.
     .h1_allow_half_closed(false)
+    // What is written last arrives, also while the client still writes.
+    .client_disconnect_timeout(Duration::from_millis(shef_common::exec::DRAIN_MS))
     .shutdown_timeout(DRAIN_S)
     .disable_signals()
     .bind(listen)

@@ -7,7 +7,7 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use shef_common::{
-    exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS, STDERR, STDIN, STDOUT},
+    exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS, STDERR, STDIN, STDOUT},
     ids::ReplicaId,
     logs::Output,
     problem::Code,
@@ -89,7 +89,8 @@ async fn converse(command: Command, mut session: Session, messages: AggregatedMe
         while let Some(part) = output.next().await {
             let part = match part {
                 Ok(part) => part,
-                Err(error) => return Some(Control::Error(error.reason())),
+                // An engine also breaks off when the command ends before it has read its input.
+                Err(error) => return Some(ended(control.as_ref(), error.reason()).await),
             };
             let stream = match part.stream {
                 Output::Stdout => STDOUT,
@@ -103,16 +104,21 @@ async fn converse(command: Command, mut session: Session, messages: AggregatedMe
                 }
             }
         }
-        Some(ended(control.as_ref()).await)
+        Some(ended(control.as_ref(), "the command's output has ended, and it has not".to_owned()).await)
     };
     let pings = async {
         while pinging.ping(b"").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(PING_MS)).await;
         }
     };
+    let up = async {
+        if listen(messages, &mut input, control.as_ref()).await == InputEnd::Broken {
+            tokio::time::sleep(Duration::from_millis(DRAIN_MS)).await;
+        }
+    };
     tokio::select! {
         ended = down => ended,
-        () = listen(messages, &mut input, control.as_ref()) => None,
+        () = up => None,
         () = pings => None,
     }
 }
@@ -124,10 +130,28 @@ fn framed(stream: u8, bytes: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// Hands on what comes in, until the other side has gone or was silent for too long.
-async fn listen(mut messages: AggregatedMessageStream, input: &mut (impl AsyncWrite + Unpin), control: &dyn CommandControl) {
+/// Why nothing more comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputEnd {
+    /// The other side has closed the connection: it does not read either.
+    HungUp,
+    /// What came in cannot be read, or nothing came in for too long: the other side may still read.
+    Broken,
+}
+
+/// Hands on what comes in, for as long as it can be read.
+async fn listen(
+    mut messages: AggregatedMessageStream,
+    input: &mut (impl AsyncWrite + Unpin),
+    control: &dyn CommandControl,
+) -> InputEnd {
     let limit = Duration::from_millis(SILENCE_MS);
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(limit, messages.recv()).await {
+    loop {
+        let message = match tokio::time::timeout(limit, messages.recv()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(None) => return InputEnd::HungUp,
+            Ok(Some(Err(_))) | Err(_) => return InputEnd::Broken,
+        };
         match message {
             // A command that reads no more is no reason to stop listening to it.
             AggregatedMessage::Binary(bytes) if bytes.as_ref() == [STDIN] => drop(input.shutdown().await),
@@ -137,16 +161,17 @@ async fn listen(mut messages: AggregatedMessageStream, input: &mut (impl AsyncWr
             }
             AggregatedMessage::Text(text) => match serde_json::from_str(&text) {
                 Ok(Control::Resize { rows, cols }) => drop(control.resize(rows, cols).await),
-                Ok(Control::ExitCode(_) | Control::Error(_)) | Err(_) => return,
+                Ok(Control::ExitCode(_) | Control::Error(_)) | Err(_) => return InputEnd::Broken,
             },
             AggregatedMessage::Ping(_) | AggregatedMessage::Pong(_) => {}
-            AggregatedMessage::Binary(_) | AggregatedMessage::Close(_) => return,
+            AggregatedMessage::Binary(_) => return InputEnd::Broken,
+            AggregatedMessage::Close(_) => return InputEnd::HungUp,
         }
     }
 }
 
-/// How the command ended; the engine may know a moment after the output's end.
-async fn ended(control: &dyn CommandControl) -> Control {
+/// How the command ended; the engine may know a moment after the output's end. `unknown`: what to say if it does not.
+async fn ended(control: &dyn CommandControl, unknown: String) -> Control {
     for _ in 0..CODE_TRIES.0 {
         match control.exit_code().await {
             Ok(Some(code)) => return Control::ExitCode(code),
@@ -154,5 +179,5 @@ async fn ended(control: &dyn CommandControl) -> Control {
             Err(error) => return Control::Error(error.reason()),
         }
     }
-    Control::Error("the command's output has ended, and it has not".to_owned())
+    Control::Error(unknown)
 }

@@ -12,6 +12,7 @@ use actix_web::{
     web,
 };
 use shef_common::{
+    exec::DRAIN_MS,
     problem::Code,
     protocol::{ASSIGNMENTS_PATH, Alive, PROBE_PATH},
     usage::USAGE_PATH,
@@ -122,6 +123,7 @@ impl Server {
         let factory = HttpService::build()
             .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
             .client_request_timeout(HEAD_LIMIT)
+            .client_disconnect_timeout(Duration::from_millis(DRAIN_MS))
             .h1_allow_half_closed(false)
             .finish(map_config(app, |()| AppConfig::default()))
             .tcp();

@@ -10,7 +10,7 @@ use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
-use shef_common::exec::{Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
+use shef_common::exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -119,7 +119,8 @@ async fn show<E: std::fmt::Display>(mut frames: impl Stream<Item = Result<Frame,
     Err(Failure::new("the connection was closed before the command ended"))
 }
 
-/// Sends what is typed and the terminal's size, for as long as that is possible.
+/// Sends what is typed and the terminal's size, for as long as that is possible, and then waits a while:
+/// a command that ends before it has read its input is no reason not to hear how it ended.
 async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Unpin, tty: bool) -> Failure {
     let mut typed = read_stdin();
     let mut ended = false;
@@ -143,6 +144,7 @@ async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Un
             },
         };
         if let Err(error) = sink.send(message).await {
+            tokio::time::sleep(Duration::from_millis(DRAIN_MS)).await;
             return Failure::new(format!("the connection broke: {error}"));
         }
     }

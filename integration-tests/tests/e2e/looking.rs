@@ -1,11 +1,17 @@
 //! Looking into replicas on real engines: logs, statistics and commands, through the command line.
 
+use std::process::{Command, Stdio};
+
 use rustix::{
     process::{Pid, Signal, kill_process_group},
     termios::LocalModes,
 };
 use serde_json::{Value, json};
-use shef_integration_tests::lab::{engine::BUSYBOX, shef::Site, wait::until};
+use shef_integration_tests::lab::{
+    engine::BUSYBOX,
+    shef::{Site, binary},
+    wait::until,
+};
 
 use crate::terminal::{Terminal, shef, text};
 
@@ -53,6 +59,15 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
         (text(&cat.stdout), text(&cat.stderr), cat.status.code()),
         ("typed\n/bin\n".to_owned(), "bad\n".to_owned(), Some(7))
     );
+    // A command that ends while input still flows, by a pipe that is never empty.
+    for attempt in 0..5 {
+        let mut yes = Command::new("yes").stdout(Stdio::piped()).spawn().unwrap();
+        let mut exec = Command::new(binary());
+        exec.args(["exec", "--api", &site.master.api.url, "web", "--", "sh", "-c", "exit 7"]).stdin(yes.stdout.take().unwrap());
+        let exec = tokio::task::spawn_blocking(move || exec.output().unwrap()).await.unwrap();
+        yes.wait().unwrap();
+        assert_eq!(exec.status.code(), Some(7), "attempt {attempt}: {exec:?}");
+    }
     let tty = shef(&site, &["exec", "-t", &format!("web/{id}"), "--", "sh", "-c", "test -t 0 && test -t 1"], "").await;
     assert!(tty.status.success(), "{tty:?}");
     let none = shef(&site, &["exec", "web", "--", "/no/such/program"], "").await;

@@ -1,18 +1,18 @@
 //! `GET /v1/services/{name}/replicas/{id}/exec?cmd=&tty=&user=&workdir=`: a command
 //! in a replica. Frames are handed on between the user's WebSocket and the agent's.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
 use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use shef_common::{
-    exec::{self, Control, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS},
+    exec::{self, Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, SILENCE_MS},
     ids::ServiceName,
     problem::{Code, Problem},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::{
     Api, ApiError, params,
@@ -73,66 +73,104 @@ pub async fn get(
     Ok(answer)
 }
 
-/// Hands frames on both ways until one side goes; what the user is still to be told of it.
+/// Hands frames on both ways until the command's last frame; what the user is still to be told.
+/// When the way to the agent or from the user has failed, what the agent has written is still handed on.
 async fn relay<E>(
     user: Session,
-    mut messages: AggregatedMessageStream,
+    messages: AggregatedMessageStream,
     to_agent: impl Sink<Message> + Unpin,
-    mut from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
+    from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
 ) -> Option<String> {
-    let limit = Duration::from_millis(SILENCE_MS);
-    let to_agent = Rc::new(Mutex::new(to_agent));
-    let mut pinged = user.clone();
+    let (to_agent, broken) = (Mutex::new(to_agent), Notify::new());
     let up = async {
-        while let Ok(Some(Ok(message))) = tokio::time::timeout(limit, messages.recv()).await {
-            let message = match message {
-                AggregatedMessage::Text(text) => Message::Text(text),
-                AggregatedMessage::Binary(bytes) => Message::Binary(bytes),
-                AggregatedMessage::Ping(bytes) => {
-                    if user.clone().pong(&bytes).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-                AggregatedMessage::Pong(_) => continue,
-                AggregatedMessage::Close(_) => return,
-            };
-            if to_agent.lock().await.send(message).await.is_err() {
-                return;
-            }
+        if hand_up(&user, messages, &to_agent).await == UpEnd::Broken {
+            broken.notify_one();
+            std::future::pending::<()>().await;
         }
     };
-    let mut told = user.clone();
-    let down = async {
-        loop {
-            let sent = match tokio::time::timeout(limit, from_agent.next()).await {
-                Ok(Some(Ok(Frame::Binary(bytes)))) => told.binary(bytes).await,
-                Ok(Some(Ok(Frame::Text(bytes)))) => told.text(String::from_utf8_lossy(&bytes).into_owned()).await,
-                Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_)))) => Ok(()),
-                // It has said how the command ended.
-                Ok(Some(Ok(Frame::Close(_)))) => return None,
-                Ok(Some(Ok(Frame::Continuation(_)) | Err(_)) | None) => return Some("the host's agent broke off".to_owned()),
-                Err(_) => return Some(format!("nothing was heard of the host's agent for {} s", limit.as_secs())),
-            };
-            if sent.is_err() {
-                return None;
-            }
-        }
-    };
+    let mut pinged = user.clone();
     let pings = async {
         while pinged.ping(b"").await.is_ok() {
             // One that is being written to is heard of anyway.
             if let Ok(mut agent) = to_agent.try_lock()
                 && agent.send(Message::Ping(bytes::Bytes::new())).await.is_err()
             {
-                return;
+                broken.notify_one();
             }
             tokio::time::sleep(Duration::from_millis(PING_MS)).await;
         }
     };
     tokio::select! {
-        why = down => why,
+        why = hand_down(user.clone(), from_agent, &broken) => why,
         () = up => None,
         () = pings => None,
+    }
+}
+
+/// Why nothing more goes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UpEnd {
+    /// The user has closed the connection: nobody is left to tell anything.
+    UserGone,
+    /// The user's frames cannot be read, or the agent takes none: the user may still read.
+    Broken,
+}
+
+async fn hand_up(user: &Session, mut messages: AggregatedMessageStream, to_agent: &Mutex<impl Sink<Message> + Unpin>) -> UpEnd {
+    let limit = Duration::from_millis(SILENCE_MS);
+    loop {
+        let message = match tokio::time::timeout(limit, messages.recv()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(None) => return UpEnd::UserGone,
+            Ok(Some(Err(_))) | Err(_) => return UpEnd::Broken,
+        };
+        let message = match message {
+            AggregatedMessage::Text(text) => Message::Text(text),
+            AggregatedMessage::Binary(bytes) => Message::Binary(bytes),
+            AggregatedMessage::Ping(bytes) => {
+                if user.clone().pong(&bytes).await.is_err() {
+                    return UpEnd::UserGone;
+                }
+                continue;
+            }
+            AggregatedMessage::Pong(_) => continue,
+            AggregatedMessage::Close(_) => return UpEnd::UserGone,
+        };
+        if to_agent.lock().await.send(message).await.is_err() {
+            return UpEnd::Broken;
+        }
+    }
+}
+
+async fn hand_down<E>(
+    mut user: Session,
+    mut from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
+    broken: &Notify,
+) -> Option<String> {
+    let mut limit = Duration::from_millis(SILENCE_MS);
+    loop {
+        let next = tokio::select! {
+            next = tokio::time::timeout(limit, from_agent.next()) => next,
+            () = broken.notified() => {
+                limit = Duration::from_millis(DRAIN_MS);
+                continue;
+            }
+        };
+        let sent = match next {
+            Ok(Some(Ok(Frame::Binary(bytes)))) => user.binary(bytes).await,
+            Ok(Some(Ok(Frame::Text(bytes)))) => {
+                // The last frame says how the command ended. Whoever has gone needs no telling.
+                let _ = user.text(String::from_utf8_lossy(&bytes).into_owned()).await;
+                return None;
+            }
+            Ok(Some(Ok(Frame::Ping(_) | Frame::Pong(_)))) => Ok(()),
+            Ok(Some(Ok(Frame::Close(_) | Frame::Continuation(_)) | Err(_)) | None) => {
+                return Some("the host's agent broke off before it said how the command ended".to_owned());
+            }
+            Err(_) => return Some(format!("nothing was heard of the host's agent for {} s", limit.as_secs())),
+        };
+        if sent.is_err() {
+            return None;
+        }
     }
 }

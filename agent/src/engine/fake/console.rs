@@ -94,7 +94,8 @@ impl Console for FakeEngine {
         })
     }
 
-    /// `cat` gives back its input, `exit N` ends with that code, anything else writes itself.
+    /// `cat` gives back its input, `exit N` ends with that code, `reset N` too, but its output breaks as that of an
+    /// engine does whose command has not read its input; anything else writes itself.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
         self.operation("exec", self.latency.look, move |state| {
             state.by_id(id)?;
@@ -115,7 +116,7 @@ impl Console for FakeEngine {
                         }
                         0
                     }
-                    ["exit", code] => code.parse().unwrap_or(1),
+                    ["exit" | "reset", code] => code.parse().unwrap_or(1),
                     _ => {
                         let bytes = format!("{}\n", words.join(" ")).into();
                         // Nobody listening is no error.
@@ -127,12 +128,17 @@ impl Console for FakeEngine {
                 let _ = say.send(Written { stream: Output::Stdout, bytes: Bytes::new() }).await;
             });
             let watched = code.clone();
+            let resets = order.cmd.first().is_some_and(|word| word == "reset");
             let output = stream::unfold(told, move |mut told| {
                 let watched = watched.clone();
                 async move {
                     let written = told.recv().await?;
                     let over = written.bytes.is_empty() && watched.get().is_some();
-                    (!over).then_some((Ok(written), told))
+                    match (over, resets) {
+                        (false, _) => Some((Ok(written), told)),
+                        (true, false) => None,
+                        (true, true) => Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told)),
+                    }
                 }
             });
             Ok(Command { output: output.boxed_local(), input: Box::pin(input), control: Box::new(FakeCommand { code, tell }) })
