@@ -82,6 +82,11 @@ impl CallError {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
+    /// Whether the master is there and asks to be asked again in a moment.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     /// Whether the same call may bring something in a moment.
     pub(crate) fn is_passing(&self) -> bool {
         match self {

@@ -262,6 +262,26 @@ async fn lists_are_paged_in_the_order_of_names() {
 }
 
 #[actix_rt::test]
+async fn plans_beyond_their_bound_are_refused_and_the_others_are_made() {
+    let cluster = cluster().await;
+    let ask = |n: usize| {
+        let api = cluster.api.clone();
+        async move { api.call("POST", &format!("/v1/services/s{n}/plan"), json!({"image": "a", "replicas": 3_000})).await }
+    };
+    let answers = futures_util::future::join_all((0..24).map(ask)).await;
+    let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(!made.is_empty() && !refused.is_empty(), "{} made, {} refused", made.len(), refused.len());
+    for answer in refused {
+        is_problem(answer, 503, "overloaded");
+        assert!(answer.retry_after.is_some(), "{answer:?}");
+    }
+    // What is through gives its place back.
+    let path = "/v1/services/web/plan";
+    assert_eq!(cluster.api.call("POST", path, json!({"image": "a", "replicas": 1})).await.status, 200);
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_wait_that_ends_too_early_says_what_is_missing() {
     let engine = FakeEngineOptions { images: Some([].into()), registry: Some([].into()), ..Default::default() };
     let cluster = Cluster::fake(1, engine).await;

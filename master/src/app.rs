@@ -262,6 +262,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         streams: AtomicUsize::new(0),
         stopping: until_stop,
         unsent_bytes: AtomicUsize::new(0),
+        plans: std::sync::Arc::new(tokio::sync::Semaphore::new(http::MAX_PLANS)),
     });
     let listen = config.listen;
     let budget = FileBudget::current();

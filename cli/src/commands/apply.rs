@@ -6,6 +6,7 @@ use std::{
     io::{Read, stdin},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use awc::http::Method;
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     Failure,
-    client::{CALL_LIMIT, Client, read},
+    client::{CALL_LIMIT, CallError, Client, read},
     env_file,
     progress::{Tell, Wish, Written},
     spec_file::{Extra, Format, Wanted, fields, wanted},
@@ -26,6 +27,10 @@ use crate::{
 
 /// The most bytes of one file; the master takes fewer.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// How often a plan is asked for again, where the master makes as many as it does at once.
+const PLAN_TRIES: usize = 30;
+/// The time between two of them.
+const PLAN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `shef apply`.
 #[derive(Debug, clap::Args)]
@@ -115,7 +120,7 @@ impl Args {
     async fn apply(&self, client: &Client, services: &[Wanted]) -> Result<(), Failure> {
         if self.plan {
             for service in services {
-                let answer = self.send(client, Method::POST, "/plan", service).await?;
+                let answer = self.plan(client, service).await?;
                 plan::print(answer, self.how.json)?;
             }
             return Ok(());
@@ -131,12 +136,31 @@ impl Args {
         wishes::settle(client, taken, &self.how.wait, self.how.json).await
     }
 
+    /// Asks again for a while where the master makes as many plans as it does at once.
+    async fn plan(&self, client: &Client, service: &Wanted) -> Result<Value, Failure> {
+        for _ in 0..PLAN_TRIES {
+            match self.call(client, Method::POST, "/plan", service).await {
+                Err(error) if error.is_overloaded() => tokio::time::sleep(PLAN_PAUSE).await,
+                Err(error) => return Err(named(service, &error)),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+        self.send(client, Method::POST, "/plan", service).await
+    }
+
     async fn send(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, Failure> {
+        self.call(client, method, call, service).await.map_err(|error| named(service, &error))
+    }
+
+    async fn call(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, CallError> {
         let path = format!("/v1/services/{}{call}", service.name);
         let headers: Vec<_> = self.if_version.iter().map(|version| ("if-match", format!("\"{version}\""))).collect();
-        let sent = client.call(method, &path, Some(&service.spec), &headers, CALL_LIMIT).await;
-        sent.map_err(|error| Failure::new(format!("{}: {error}", service.name)))
+        client.call(method, &path, Some(&service.spec), &headers, CALL_LIMIT).await
     }
+}
+
+fn named(service: &Wanted, error: &CallError) -> Failure {
+    Failure::new(format!("{}: {error}", service.name))
 }
 
 /// This process's own variable, if it has it and it is text.

@@ -38,7 +38,7 @@ use std::{
 use actix::Recipient;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use shef_common::problem::{Code, Problem};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     cluster::{AskService, CopyService},
@@ -54,6 +54,7 @@ use crate::{
 
 pub use connections::Connections;
 pub use error::ApiError;
+pub use plan::MAX_PLANS;
 pub use streams::StreamClient;
 
 /// What the handlers work with. One for all workers.
@@ -102,6 +103,8 @@ pub struct Api {
     pub streams: AtomicUsize,
     /// Whether the master stops: what goes on ends.
     pub stopping: watch::Receiver<bool>,
+    /// The bound on plans that are made at once.
+    pub plans: Arc<Semaphore>,
     /// How many bytes of large answers are not sent yet.
     pub unsent_bytes: AtomicUsize,
 }

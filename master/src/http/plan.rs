@@ -1,5 +1,10 @@
 //! What a change would do: `POST /v1/services/{name}/plan`, and `?dry_run=true` on `PUT` and `PATCH`.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use shef_common::{
     clock::Now,
@@ -28,10 +33,35 @@ pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     preview(&api, &name, Request::Put { spec, expect }).await
 }
 
+/// The most plans that are made at once: each holds copies of a service and of the scheduler, and a processor.
+pub const MAX_PLANS: usize = 2;
+
+/// Says that nobody waits for a plan any more, when it is dropped.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Rehearses `asked` on copies of the service and the scheduler, away from the actors' thread.
+/// A client that goes away drops this, which ends the rehearsal.
 pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> Answer {
+    let permit = api.plans.clone().try_acquire_owned().map_err(|_| {
+        let detail = format!("{MAX_PLANS} plans are being made, which is the bound; ask again in a moment");
+        ApiError(Problem::new(Code::Overloaded, detail))
+    })?;
     let (service, scheduler) = copies(api, name, &asked).await.map_err(|refused| ApiError::refused(name, &refused))?;
-    let rehearsed = web::block(move || service.rehearse(*scheduler, &asked, Now::read())).await;
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let waits = CancelOnDrop(cancelled.clone());
+    let rehearsed = web::block(move || {
+        // It counts until the thread is done, also if nobody waits for it.
+        let _permit = permit;
+        service.rehearse(*scheduler, &asked, Now::read(), &|| cancelled.load(Relaxed))
+    })
+    .await;
+    drop(waits);
     let stopped = |_| ApiError(Problem::new(Code::Internal, "the rehearsal did not come to its end"));
     let preview = rehearsed.map_err(stopped)?.map_err(|refused| ApiError::refused(name, &refused))?;
     let mut answer = match preview.version {

@@ -9,6 +9,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use shef_common::{
@@ -58,21 +59,22 @@ pub struct Refusal {
 /// The load of all hosts, and the choice between them.
 #[derive(Debug, Clone, Default)]
 pub struct SchedulerCore {
-    hosts: BTreeMap<NodeName, Host>,
-    /// How many replicas of each service are to run on which hosts.
-    services: BTreeMap<ServiceName, BTreeMap<NodeName, u32>>,
+    /// Shared with copies until one of them changes: a copy costs nothing for what hosts hold.
+    hosts: BTreeMap<NodeName, Arc<Host>>,
+    /// How many replicas of each service are to run on which hosts; shared likewise.
+    services: BTreeMap<ServiceName, Arc<BTreeMap<NodeName, u32>>>,
 }
 
 impl SchedulerCore {
     /// A host is in another condition. Its load is kept.
     pub fn host_changed(&mut self, node: NodeName, condition: HostCondition) {
-        let host = self.hosts.entry(node).or_default();
+        let host = Arc::make_mut(self.hosts.entry(node).or_default());
         (host.condition, host.is_known) = (condition, true);
     }
 
     /// The store knows this of a host.
     pub fn host_known(&mut self, known: HostKnown) {
-        let host = self.hosts.entry(known.node).or_default();
+        let host = Arc::make_mut(self.hosts.entry(known.node).or_default());
         (host.facts, host.is_known) = (Some(known.facts), true);
     }
 
@@ -80,7 +82,9 @@ impl SchedulerCore {
     pub fn forget(&mut self, node: &NodeName) {
         self.hosts.remove(node);
         self.services.retain(|_, counts| {
-            counts.remove(node);
+            if counts.contains_key(node) {
+                Arc::make_mut(counts).remove(node);
+            }
             !counts.is_empty()
         });
     }
@@ -89,28 +93,34 @@ impl SchedulerCore {
     pub fn load(&mut self, service: &ServiceName, change: &LoadChange) {
         let (node, change) = match change {
             LoadChange::Occupy(claim) => {
-                let is_new = self.hosts.entry(claim.node.clone()).or_default().occupy(&claim.replica, &claim.takes);
+                let is_new = self.host_mut(&claim.node).occupy(&claim.replica, &claim.takes);
                 (&claim.node, i64::from(is_new))
             }
             LoadChange::Vacate(replica, node) => {
-                let counted = self.hosts.get_mut(node).is_some_and(|host| host.vacate(replica));
+                let counted = self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).vacate(replica));
                 (node, -i64::from(counted))
             }
             LoadChange::Release(replica, node) => {
-                let counted = self.hosts.get_mut(node).is_some_and(|host| host.release(replica));
+                let counted = self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).release(replica));
                 (node, -i64::from(counted))
             }
         };
         if change == 0 {
             return;
         }
-        let counts = self.services.entry(service.clone()).or_default();
+        let counts = Arc::make_mut(self.services.entry(service.clone()).or_default());
         let count = counts.entry(node.clone()).or_default();
         *count = count.saturating_add_signed(if change > 0 { 1 } else { -1 });
-        counts.retain(|_, count| *count > 0);
+        if *count == 0 {
+            counts.remove(node);
+        }
         if counts.is_empty() {
             self.services.remove(service);
         }
+    }
+
+    fn host_mut(&mut self, node: &NodeName) -> &mut Host {
+        Arc::make_mut(self.hosts.entry(node.clone()).or_default())
     }
 
     /// Answers `question` of `service`, and counts the replicas that are to come at once.
@@ -199,13 +209,13 @@ impl SchedulerCore {
     }
 
     fn asked<'a>(&'a self, service: &ServiceName, placement: &'a Placement, takes: &'a Takes) -> Asked<'a> {
-        Asked { placement, takes, counts: self.services.get(service) }
+        Asked { placement, takes, counts: self.services.get(service).map(AsRef::as_ref) }
     }
 
     /// The hosts that will do, and how they compare.
     fn ranks(&self, service: &ServiceName, placement: &Placement, takes: &Takes) -> Ranks<'_> {
         let asked = self.asked(service, placement, takes);
-        let hosts = self.hosts.iter().filter_map(|(node, host)| Some((node, host, asked.room(node, host).ok()?)));
+        let hosts = self.hosts.iter().filter_map(|(node, host)| Some((node, &**host, asked.room(node, host).ok()?)));
         Ranks::of(&asked, hosts, &self.by_zone(&asked))
     }
 
@@ -288,7 +298,8 @@ impl SchedulerCore {
             slots.entry(node).or_default().insert(*slot);
         }
         let unknown = Host::default();
-        let hosts = slots.iter().map(|(node, slots)| (*node, self.hosts.get(*node).unwrap_or(&unknown), slots.len() as u64));
+        let known = |node: &NodeName| self.hosts.get(node).map_or(&unknown, |host| &**host);
+        let hosts = slots.iter().map(|(node, slots)| (*node, known(node), slots.len() as u64));
         let mut ranks = Ranks::of(&asked, hosts, &self.by_zone(&asked));
         let given_up: Vec<&NodeName> = std::iter::from_fn(|| ranks.give_up()).take(count).collect();
         given_up.into_iter().filter_map(|node| slots.get_mut(node).and_then(BTreeSet::pop_last)).collect()
@@ -297,6 +308,6 @@ impl SchedulerCore {
     /// Whether no replica claims anything.
     #[cfg(test)]
     pub fn is_unloaded(&self) -> bool {
-        self.services.is_empty() && self.hosts.values().all(Host::is_unloaded)
+        self.services.is_empty() && self.hosts.values().all(|host| host.is_unloaded())
     }
 }

@@ -1,6 +1,6 @@
 //! Filters: each drops hosts that cannot take a replica and explains itself.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use shef_common::{ids::NodeName, spec::Placement};
 
@@ -150,7 +150,7 @@ impl Asked<'_> {
     }
 
     /// Why no host could be chosen, in one line that accounts for every host.
-    pub fn explain(&self, hosts: &BTreeMap<NodeName, Host>) -> String {
+    pub fn explain(&self, hosts: &BTreeMap<NodeName, Arc<Host>>) -> String {
         let known = hosts.iter().filter(|(_, host)| host.is_known);
         let count_of_all = known.clone().count();
         if count_of_all == 0 {
@@ -191,7 +191,7 @@ impl Asked<'_> {
     }
 
     /// Whether a host lacks nothing but room: that may come when another replica goes.
-    pub fn lacks_room(&self, hosts: &BTreeMap<NodeName, Host>) -> bool {
+    pub fn lacks_room(&self, hosts: &BTreeMap<NodeName, Arc<Host>>) -> bool {
         hosts.iter().any(|(node, host)| {
             matches!(self.room(node, host), Err(Dropped::Memory | Dropped::Cpu | Dropped::Port(_) | Dropped::Full))
         })

@@ -99,6 +99,8 @@ pub struct ServiceCore {
     store_retry_at: Option<MonoMs>,
     history_limit: usize,
     random: u64,
+    /// Nobody looks on: no view is built.
+    is_rehearsal: bool,
 }
 
 impl ServiceCore {
@@ -125,6 +127,7 @@ impl ServiceCore {
             store_retry_at: None,
             history_limit: DEFAULT_HISTORY,
             random: seed,
+            is_rehearsal: false,
         }
     }
 
@@ -279,7 +282,8 @@ impl ServiceCore {
         }
         effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
-        record.retire(|replica| plan.retire.contains(&replica.id));
+        let retired: BTreeSet<&ReplicaId> = plan.retire.iter().collect();
+        record.retire(|replica| retired.contains(&replica.id));
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.stay.is_empty() {
             record.stay(&plan.stay);
@@ -338,6 +342,9 @@ impl ServiceCore {
 
     /// Shows the durable record as it fares now, before anybody is answered.
     fn publish(&self, effects: &mut Vec<Effect>) {
+        if self.is_rehearsal {
+            return;
+        }
         let shown = self.record.as_ref().zip(self.version);
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
         let no_host = self.no_host.as_ref().or(asked_again);

@@ -234,6 +234,10 @@ impl ServiceRecord {
     }
 }
 
+fn by_id(record: Option<&ServiceRecord>) -> BTreeMap<&ReplicaId, &ReplicaRecord> {
+    record.into_iter().flat_map(|record| &record.replicas).map(|replica| (&replica.id, replica)).collect()
+}
+
 /// What hosts have to be told after a record became durable.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -248,10 +252,7 @@ pub struct Changes {
 /// The difference between what was durable and what is.
 #[must_use]
 pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Changes {
-    let index = |record: Option<&ServiceRecord>| -> BTreeMap<ReplicaId, ReplicaRecord> {
-        record.into_iter().flat_map(|record| &record.replicas).map(|r| (r.id.clone(), r.clone())).collect()
-    };
-    let (before, after) = (index(old), index(new));
+    let (before, after) = (by_id(old), by_id(new));
     // Of what an agent is told of a replica only this can change. Neither touches a container that is there.
     let amended = |generation: Generation| {
         old.zip(new).is_some_and(|(old, new)| {
@@ -259,7 +260,7 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
         })
     };
     let mut changes = Changes::default();
-    for (id, replica) in &after {
+    for (&id, &replica) in &after {
         let was = before.get(id).map(|replica| replica.want);
         if was.is_none() && replica.want != Want::Prepare {
             changes.load.extend(new.map(|record| LoadChange::Occupy(record.claim(replica))));
@@ -279,7 +280,7 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
             (_, Want::Run | Want::Prepare) | (Some(Want::Remove), Want::Remove) => {}
         }
     }
-    for (id, replica) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
+    for (id, replica) in before.into_iter().filter(|(id, _)| !after.contains_key(id)) {
         changes.load.push(LoadChange::Release(id.clone(), replica.node.clone()));
     }
     changes

@@ -27,8 +27,8 @@ impl ServiceCore {
         let Some(mut record) = draft.record.take() else { return };
         self.no_host = scheduled.placed.refused;
         if !draft.ids.is_empty() {
-            let chosen = |slot: &&Slot| scheduled.placed.chosen.iter().any(|(placed, _)| placed == *slot);
-            self.know.unplaced = draft.ids.keys().filter(|slot| !chosen(slot)).copied().collect();
+            let chosen: BTreeSet<Slot> = scheduled.placed.chosen.iter().map(|(slot, _)| *slot).collect();
+            self.know.unplaced = draft.ids.keys().filter(|slot| !chosen.contains(slot)).copied().collect();
         }
         self.asked_again = None;
         if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
@@ -45,7 +45,8 @@ impl ServiceCore {
         if draft.rebalances {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
         }
-        record.retire(|replica| scheduled.give_up.contains(&replica.slot));
+        let give_up: BTreeSet<Slot> = scheduled.give_up.into_iter().collect();
+        record.retire(|replica| give_up.contains(&replica.slot));
         let failed = self.failed(&record);
         let mut replaced = BTreeSet::new();
         for (slot, node) in scheduled.placed.chosen {
@@ -54,7 +55,7 @@ impl ServiceCore {
             if self.forgotten.contains(&node) && !draft.forgets.contains(&node) {
                 continue;
             }
-            if scheduled.give_up.contains(&slot) {
+            if give_up.contains(&slot) {
                 effects.push(Effect::Load(vec![LoadChange::Release(id, node)]));
                 continue;
             }

@@ -17,14 +17,17 @@ use crate::{
         events::{Effect, Event},
         knowledge::Fare,
         preview::{Outcome, Preview},
-        record::{ReplicaRecord, Want},
+        record::{ReplicaRecord, ServiceRecord, Want},
         request::{Expect, Lead, Refused, Request},
         rollout::Terms,
     },
 };
 
-/// So many rounds a rollout takes at most: of services with more slots, more are rehearsed at once than are updated.
-const MAX_ROUNDS: u32 = 64;
+/// A rollout of more slots than this is rehearsed in fewer rounds than it takes: every event costs as much as the
+/// service has replicas, so that a plan would cost the square of them.
+const EXACT_SLOTS: u32 = 64;
+/// In so many rounds then, with more slots at once than are updated.
+const MAX_ROUNDS: u32 = 16;
 /// How long hosts take to do what they are told, about.
 const ACTING: DurationMs = DurationMs(100);
 /// So many events a rehearsal goes through at most, without those that its slots take.
@@ -41,8 +44,16 @@ impl ServiceCore {
 
     /// What `request` would do to a service like this one, beside a scheduler like
     /// that one, if all that follows succeeds. Whatever else is under way is
-    /// carried on too. Refuses what [`ServiceCore::handle`] would refuse.
-    pub fn rehearse(mut self, scheduler: SchedulerCore, request: &Request, now: Now) -> Result<Preview, Refused> {
+    /// carried on too. Refuses what [`ServiceCore::handle`] would refuse. Once
+    /// `is_cancelled`, it ends early, and its answer is worth nothing.
+    pub fn rehearse(
+        mut self,
+        scheduler: SchedulerCore,
+        request: &Request,
+        now: Now,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Preview, Refused> {
+        self.is_rehearsal = true;
         self.step = Step::Idle;
         self.waiting.clear();
         self.awaits_hosts_until = None;
@@ -63,13 +74,22 @@ impl ServiceCore {
             idle_wakes: 0,
             promoted: false,
         };
-        stage.play();
+        stage.play(is_cancelled);
         let core = stage.core;
         let after = core.record.as_ref().filter(|record| !record.deleted);
         let refusal = core.no_host.as_ref().or(core.asked_again.as_ref());
         let no_host = refusal.map(|refusal| refusal.reason.as_str());
         let outcome = Outcome { before: before.as_ref(), wanted: &wanted, after, version, no_host, know: &know };
         Ok(outcome.preview())
+    }
+}
+
+/// Has a large service's rollout take [`MAX_ROUNDS`].
+fn hurry(record: &mut ServiceRecord) {
+    let slots = record.slots_wanted();
+    if slots > EXACT_SLOTS {
+        let update = &mut record.spec.update;
+        update.parallelism = update.parallelism.max(slots.div_ceil(MAX_ROUNDS));
     }
 }
 
@@ -87,8 +107,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn play(&mut self) {
-        while self.events > 0 {
+    fn play(&mut self, is_cancelled: &dyn Fn() -> bool) {
+        while self.events > 0 && !is_cancelled() {
             self.events -= 1;
             match self.pending.pop_front() {
                 Some(event) => self.handle(event),
@@ -121,8 +141,7 @@ impl Stage {
             }
         }
         if let Some(record) = self.core.record.as_mut().filter(|_| commits) {
-            let at_once = record.slots_wanted().div_ceil(MAX_ROUNDS);
-            record.spec.update.parallelism = record.spec.update.parallelism.max(at_once);
+            hurry(record);
         }
     }
 

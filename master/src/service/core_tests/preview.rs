@@ -1,6 +1,9 @@
 //! What would be done, against what is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,7 +22,7 @@ use super::super::{
 use super::model::{Model, create, drained, node, put, scale, spec, standing};
 
 fn rehearse(model: &Model, request: &Request) -> Result<Preview, Refused> {
-    model.core.clone().rehearse(model.scheduler.clone(), request, model.now)
+    model.core.clone().rehearse(model.scheduler.clone(), request, model.now, &|| false)
 }
 
 fn kinds(preview: &Preview) -> Vec<ActionKind> {
@@ -213,4 +216,51 @@ proptest! {
             prop_assert!(expected.contains(&action.action), "slot {}: {:?} instead of {:?}", slot, action, expected);
         }
     }
+}
+
+/// How many events the rehearsal of `request` takes.
+fn events(model: &Model, request: &Request) -> u32 {
+    let events = Cell::new(0);
+    let counts = || {
+        events.set(events.get() + 1);
+        false
+    };
+    model.core.clone().rehearse(model.scheduler.clone(), request, model.now, &counts).unwrap();
+    events.get()
+}
+
+#[test]
+fn a_plan_takes_no_more_events_for_many_replicas_than_for_few() {
+    let events_of_an_update = |replicas| {
+        let mut model = Model::new(10);
+        model.ask(put(replicas, "app:1"));
+        model.settle();
+        events(&model, &put(replicas, "app:2"))
+    };
+    let (few, many) = (events_of_an_update(100), events_of_an_update(1_000));
+    assert!(many < 2 * few && many < 300, "{many} events for 1,000 replicas, {few} for 100");
+}
+
+#[test]
+fn a_plan_that_nobody_waits_for_ends_at_the_next_event() {
+    let mut model = Model::new(3);
+    model.ask(put(100, "app:1"));
+    model.settle();
+    let asked = Cell::new(0);
+    let cancelled = || {
+        asked.set(asked.get() + 1);
+        asked.get() == 10
+    };
+    let plan = model.core.clone().rehearse(model.scheduler.clone(), &put(100, "app:2"), model.now, &cancelled);
+    assert_eq!((asked.get(), plan.is_ok()), (10, true));
+}
+
+#[test]
+fn a_copy_of_the_scheduler_that_is_loaded_leaves_the_original_as_it_is() {
+    let mut model = Model::new(3);
+    model.ask(put(30, "app:1"));
+    model.settle();
+    let before = format!("{:?}", model.scheduler);
+    rehearse(&model, &put(60, "app:2")).unwrap();
+    assert_eq!(format!("{:?}", model.scheduler), before);
 }

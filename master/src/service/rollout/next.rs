@@ -155,7 +155,8 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     // What is under way for another reason than its turn takes no further place when its turn comes.
     let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
-    let dark = dark(record, slots, know);
+    let mut unserved: BTreeSet<Slot> = dark(record, slots, know);
+    unserved.extend(&busy);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
     let candidates = candidates(record, rollout, slots, know, next);
     let mut left = canaries.clone();
@@ -166,11 +167,12 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         let has_place =
             if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
         // Where the old one stops first, no more than these may be without any.
-        let may_go = !serves || !record.stops_first() || dark.union(&busy).count() < parallelism;
+        let may_go = !serves || !record.stops_first() || unserved.len() < parallelism;
         if !canaries.admit(slot) || !has_place || !may_go {
             continue;
         }
         busy.insert(slot);
+        unserved.insert(slot);
         if !preparing::is_ready(record, slots, slot, know) {
             // Its place is its own.
             continue;
