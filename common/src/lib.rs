@@ -17,6 +17,7 @@ pub mod labels;
 pub mod logging;
 pub mod logs;
 pub mod open_files;
+pub mod ports;
 pub mod problem;
 pub mod protocol;
 pub mod registry;

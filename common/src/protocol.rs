@@ -2,7 +2,7 @@
 //!
 //! Every message is safe to receive twice, late, or out of order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub const REGISTER_PATH: &str = "/agent/v1/register";
 pub const REPORT_PATH: &str = "/agent/v1/report";
 /// `POST` on the agent: a [`Push`], answered by [`Accepted`], or 409 with [`PushRefused`].
 pub const ASSIGNMENTS_PATH: &str = "/v1/assignments";
+/// `POST` on the agent: a [`ProbePorts`], answered by a [`PortsOutcome`].
+pub const PORTS_PATH: &str = "/v1/probe/ports";
 /// `GET` on the agent: [`Alive`]. `POST` on the agent: a [`ProbeThrough`], answered by a [`ProbeOutcome`].
 pub const PROBE_PATH: &str = "/v1/probe";
 
@@ -226,6 +228,33 @@ pub struct ProbeThrough {
     pub agent_url: String,
     /// How long it may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
     pub limit_ms: u64,
+}
+
+/// Master → agent: look whether anything listens at a host's published ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePorts {
+    /// Where: 1 to [`MAX_PROBED_PORTS`] addresses.
+    pub addresses: Vec<SocketAddrV4>,
+    /// How long each may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
+    pub limit_ms: u64,
+}
+
+/// The most addresses in one [`ProbePorts`].
+pub const MAX_PROBED_PORTS: usize = 16;
+
+/// What a look at published ports brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortsOutcome {
+    /// At least one takes connections.
+    Open,
+    /// None does.
+    Closed,
+    /// Nobody has looked: it says nothing of the host.
+    NotProbed {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// The longest that a probe may take, in milliseconds.

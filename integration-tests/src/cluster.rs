@@ -35,6 +35,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         probe_window_ms: 850,
         brake_share_percent: 33,
         brake_release_after_ms: 300_000,
+        unanswered_down_after_ms: 60_000,
         flap_hold_ms: 300_000,
         history_limit: 10,
         push_timeout_ms: 5_000,

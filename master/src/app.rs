@@ -311,6 +311,7 @@ fn membership_settings(config: &MasterConfig) -> Settings {
         probe_window: DurationMs(config.probe_window_ms),
         brake_share_percent: config.brake_share_percent,
         brake_release_after: DurationMs(config.brake_release_after_ms),
+        unanswered_down_after: DurationMs(config.unanswered_down_after_ms),
         flap_hold: DurationMs(config.flap_hold_ms),
     }
 }

@@ -36,6 +36,8 @@ pub struct MasterConfig {
     pub brake_share_percent: u32,
     /// When replacement goes on by itself, in milliseconds.
     pub brake_release_after_ms: u64,
+    /// How long agent and published ports of a host that is there may be silent before it is down, in milliseconds; 0: for ever.
+    pub unanswered_down_after_ms: u64,
     /// How long a flapping host has to be up before it takes replicas, in milliseconds.
     pub flap_hold_ms: u64,
     /// How many earlier generations of a service are kept to go back to.
@@ -153,6 +155,7 @@ impl MasterConfig {
             probe_window_ms: effective.integer("probe_window_ms"),
             brake_share_percent: effective.integer_u32("brake_share_percent"),
             brake_release_after_ms: effective.integer("brake_release_after_ms"),
+            unanswered_down_after_ms: effective.integer("unanswered_down_after_ms"),
             flap_hold_ms: effective.integer("flap_hold_ms"),
             history_limit: effective.integer_u32("history_limit"),
             push_timeout_ms: effective.integer("push_timeout_ms"),

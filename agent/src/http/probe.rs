@@ -6,8 +6,9 @@ use std::{rc::Rc, time::Duration};
 use actix_web::{HttpResponse, web};
 use shef_common::{
     client::{HostClient, agent_address},
+    ports::probe_ports,
     problem::Code,
-    protocol::{Alive, MAX_PROBE_MS, ProbeOutcome, ProbeThrough},
+    protocol::{Alive, MAX_PROBE_MS, MAX_PROBED_PORTS, PortsOutcome, ProbeOutcome, ProbePorts, ProbeThrough},
 };
 use tokio::sync::Semaphore;
 
@@ -55,5 +56,25 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
         outcome @ (ProbeOutcome::Answered(_) | ProbeOutcome::AgentSilent { .. } | ProbeOutcome::Unreachable { .. }) => {
             HttpResponse::Ok().json(outcome)
         }
+    }
+}
+
+/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 when too many probes are under way or
+/// no socket is left.
+pub async fn ports(body: web::Json<ProbePorts>, prober: web::Data<Prober>) -> HttpResponse {
+    let (addresses, limit_ms) = (&body.addresses, body.limit_ms);
+    if !(1..=MAX_PROBED_PORTS).contains(&addresses.len()) {
+        let detail = format!("addresses must be 1 to {MAX_PROBED_PORTS}, but are {}", addresses.len());
+        return problem(Code::InvalidBody, detail);
+    }
+    if !(1..=MAX_PROBE_MS).contains(&limit_ms) {
+        return problem(Code::InvalidBody, format!("limit_ms must be 1 to {MAX_PROBE_MS}, but is {limit_ms}"));
+    }
+    let Ok(_slot) = prober.slots.try_acquire() else {
+        return problem(Code::Overloaded, format!("{MAX_PROBES} probes are under way already; ask again"));
+    };
+    match probe_ports(addresses, Duration::from_millis(limit_ms)).await {
+        PortsOutcome::NotProbed { why } => problem(Code::Overloaded, format!("the ports were not tried: {why}")),
+        outcome @ (PortsOutcome::Open | PortsOutcome::Closed) => HttpResponse::Ok().json(outcome),
     }
 }

@@ -14,7 +14,7 @@ use actix_web::{
 use shef_common::{
     exec::DRAIN_MS,
     problem::Code,
-    protocol::{ASSIGNMENTS_PATH, Alive, PROBE_PATH},
+    protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
     usage::USAGE_PATH,
 };
 use tokio::{
@@ -109,6 +109,7 @@ impl Server {
                     .route(web::post().to(probe::through))
                     .default_service(web::to(not_allowed)),
             )
+            .service(web::resource(PORTS_PATH).route(web::post().to(probe::ports)).default_service(web::to(not_allowed)))
             .service(
                 web::resource(ASSIGNMENTS_PATH).route(web::post().to(assignments::push)).default_service(web::to(not_allowed)),
             )
@@ -208,13 +209,13 @@ fn json_config() -> web::JsonConfig {
 async fn not_found() -> actix_web::HttpResponse {
     assignments::problem(
         Code::NotFound,
-        "an agent answers at /health, /v1/probe, /v1/assignments, /v1/usage and /v1/replicas/{id}/logs and exec",
+        "an agent answers at /health, /v1/probe, /v1/probe/ports, /v1/assignments, /v1/usage and /v1/replicas/{id}/logs and exec",
     )
 }
 
 async fn not_allowed() -> actix_web::HttpResponse {
     assignments::problem(
         Code::MethodNotAllowed,
-        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for /v1/assignments and /v1/usage",
+        "use GET for /health and /v1/replicas/{id}, GET or POST for /v1/probe, and POST for /v1/probe/ports, /v1/assignments and /v1/usage",
     )
 }

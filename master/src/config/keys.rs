@@ -79,6 +79,15 @@ pub(super) const KEYS: &[Key] = &[
         doc: "After how long they are replaced all the same; hosts that return or POST /v1/cluster/resume end it earlier.",
     },
     Key {
+        name: "unanswered_down_after_ms",
+        kind: milliseconds(0, 86_400_000),
+        default: "60000",
+        env: &[],
+        doc: "How long a host that is there may have no agent, and none of its replicas' published ports may take a\n\
+              connection from the master and from other hosts, before it counts as down. 0: never; then, and where nothing\n\
+              is published, such a host keeps its replicas until an operator drains or forgets it.",
+    },
+    Key {
         name: "flap_hold_ms",
         kind: milliseconds(1_000, 86_400_000),
         default: "300000",

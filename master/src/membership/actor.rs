@@ -1,13 +1,14 @@
 //! The shell: probes are calls, everything else is messages.
 
-use std::sync::Arc;
+use std::{net::SocketAddrV4, sync::Arc};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 use shef_common::{
     client::{CallError, HostClient},
     clock::{DurationMs, MonoMs, Now},
     ids::NodeName,
-    protocol::{MAX_PROBE_MS, PROBE_PATH, ProbeOutcome, ProbeThrough},
+    ports::probe_ports,
+    protocol::{MAX_PROBE_MS, PORTS_PATH, PROBE_PATH, PortsOutcome, ProbeOutcome, ProbePorts, ProbeThrough},
 };
 
 use super::{
@@ -85,6 +86,22 @@ impl MembershipEffects for Shell<'_> {
         }));
     }
 
+    fn probe_ports(&mut self, node: NodeName, addresses: Vec<SocketAddrV4>, via: Option<Helper>, limit: DurationMs, round: u64) {
+        let client = self.membership.client.get_or_insert_default().clone();
+        let by_us = via.is_none();
+        let call = async move {
+            match via {
+                None => probe_ports(&addresses, limit.into()).await,
+                Some(helper) => ports_through(&client, &helper, addresses, limit).await,
+            }
+        };
+        let done = call.into_actor(self.membership);
+        self.ctx.spawn(done.map(move |outcome, membership, ctx| {
+            log::debug!(node:%, round, by_us, outcome:?; "ports tried");
+            membership.event(Event::PortsProbed { node, round, by_us, outcome }, ctx);
+        }));
+    }
+
     fn interval(&mut self, interval: DurationMs) {
         log::info!(interval_ms = interval.0; "hosts report at another interval");
         self.membership.out.view.show_interval(interval);
@@ -124,6 +141,15 @@ async fn through(client: &HostClient, helper: &Helper, agent_url: String, limit:
             }
         }
     })
+}
+
+async fn ports_through(client: &HostClient, helper: &Helper, addresses: Vec<SocketAddrV4>, limit: DurationMs) -> PortsOutcome {
+    let ask = ProbePorts { addresses, limit_ms: limit.0.clamp(1, MAX_PROBE_MS) };
+    let whole = DurationMs(limit.0 * 2);
+    let answer: Result<PortsOutcome, CallError> =
+        client.post(&format!("{}{PORTS_PATH}", helper.agent_url), &ask, whole.into()).await;
+    // An agent of an earlier version cannot look, which says nothing of the host.
+    answer.unwrap_or_else(|error| PortsOutcome::NotProbed { why: format!("{} did not try them: {error}", helper.node) })
 }
 
 fn log_change(change: &HostChanged) {

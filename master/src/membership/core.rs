@@ -1,6 +1,6 @@
 //! The state machine over all hosts: the one place that says what is true of a host.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -14,6 +14,7 @@ use super::{
     events::{Effect, Event, Helper},
     flapping::Flapping,
     liveness::{Evidence, Liveness, Patience},
+    ports::{PORTS_LIMIT, PortWatch},
 };
 
 /// So many other hosts probe a suspect for us.
@@ -48,6 +49,9 @@ pub struct Settings {
     pub brake_share_percent: u32,
     /// After how long it goes on by itself.
     pub brake_release_after: DurationMs,
+    /// How long the agent and every published port of a host may be silent, though the host is there, before it is
+    /// down. 0: it is never called down for that.
+    pub unanswered_down_after: DurationMs,
     /// How long a flapping host has to be ready before it takes replicas.
     pub flap_hold: DurationMs,
 }
@@ -64,6 +68,8 @@ struct Host {
     /// When it was heard of last, by the master's clock.
     heard: Option<WallMs>,
     flapping: Flapping,
+    /// Its replicas' published ports, while its agent is gone.
+    ports: Option<PortWatch>,
     /// What everybody was told last, and when.
     told: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
 }
@@ -131,6 +137,13 @@ impl MembershipCore {
                     return effects;
                 }
             }
+            Event::Published { node, addresses } => self.published(&node, addresses, now),
+            Event::PortsProbed { node, round, by_us, outcome } => {
+                self.probes = self.probes.saturating_sub(1);
+                if let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) {
+                    ports.probed(round, by_us, &outcome, now.mono);
+                }
+            }
             Event::Forgotten(node) => {
                 self.hosts.remove(&node);
             }
@@ -168,6 +181,7 @@ impl MembershipCore {
         if late > LATE {
             for host in self.hosts.values_mut() {
                 host.liveness.excuse(late);
+                host.ports.iter_mut().for_each(|ports| ports.excuse(late));
             }
             self.asked = now.mono;
         }
@@ -186,7 +200,8 @@ impl MembershipCore {
         let call_in = DurationMs(self.together().0.saturating_mul(2)).max(CALL_IN);
         let liveness = Liveness::awaited(now.mono + call_in);
         let (drained_by, flapping) = (drained_by(intent, now), Flapping::default());
-        let host = Host { uid, agent_url, intent, drained_by, overdue: false, liveness, heard: None, flapping, told: None };
+        let host =
+            Host { uid, agent_url, intent, drained_by, overdue: false, liveness, heard: None, flapping, ports: None, told: None };
         self.hosts.insert(node, host);
     }
 
@@ -194,6 +209,7 @@ impl MembershipCore {
         if let Some(host) = self.hosts.get_mut(&heard.node) {
             host.liveness.heard(heard.engine_ok, heard.round_trip, now.mono);
             host.heard = Some(now.wall);
+            host.ports = None;
         }
     }
 
@@ -211,17 +227,30 @@ impl MembershipCore {
         host.liveness.probed(round, via, outcome, now.mono);
     }
 
+    /// A watch over the ports of a host whose agent is gone begins.
+    fn published(&mut self, node: &NodeName, addresses: Vec<SocketAddrV4>, now: Now) {
+        let watched = self.settings.unanswered_down_after.0 > 0 && !addresses.is_empty();
+        let Some(host) = self.hosts.get_mut(node).filter(|_| watched) else { return };
+        if host.liveness.standing() == Standing::AgentDown {
+            host.ports = Some(PortWatch::new(addresses, now.mono));
+        }
+    }
+
     /// Whatever follows from the time and from what happened.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let patience = self.patience();
         for host in self.hosts.values_mut() {
             host.liveness.doubt_if_silent(patience, now.mono);
             host.overdue |= host.drained_by.is_some_and(|at| at <= now.mono);
+            if !matches!(host.liveness.standing(), Standing::AgentDown | Standing::Down) {
+                host.ports = None;
+            }
         }
         self.call_down(patience, now);
         self.release_brake_if_due(now);
         self.fit_interval(now, effects);
         self.begin_rounds(patience, now, effects);
+        self.begin_port_rounds(now, effects);
         let nodes: Vec<NodeName> = self.hosts.keys().cloned().collect();
         for node in &nodes {
             self.tell(node, now, effects);
@@ -235,7 +264,7 @@ impl MembershipCore {
         let lost: Vec<NodeName> = self
             .hosts
             .iter()
-            .filter(|(_, host)| host.liveness.is_lost(patience, now.mono))
+            .filter(|(_, host)| host.liveness.is_lost(patience, now.mono) || self.is_unanswered(host, now))
             .map(|(node, _)| node.clone())
             .collect();
         if lost.is_empty() {
@@ -252,6 +281,12 @@ impl MembershipCore {
                 host.flapping.went_down(now.mono);
             }
         }
+    }
+
+    /// Whether a host that is there counts as down: its agent is gone, and so is everything that it published.
+    fn is_unanswered(&self, host: &Host, now: Now) -> bool {
+        let closed = |ports: &PortWatch| ports.are_closed(self.settings.unanswered_down_after, now.mono);
+        host.liveness.standing() == Standing::AgentDown && host.ports.as_ref().is_some_and(closed)
     }
 
     fn release_brake_if_due(&mut self, now: Now) -> bool {
@@ -316,6 +351,37 @@ impl MembershipCore {
         }
     }
 
+    /// Begins rounds over the ports of hosts whose agents are gone, as far as the bound of probes allows.
+    fn begin_port_rounds(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = |host: &Host| host.ports.as_ref().is_some_and(|ports| ports.round_due(now.mono));
+        let is_gone = |host: &Host| host.liveness.standing() == Standing::AgentDown;
+        let nodes: Vec<NodeName> =
+            self.hosts.iter().filter(|(_, host)| is_gone(host) && due(host)).map(|(node, _)| node.clone()).collect();
+        if nodes.is_empty() {
+            return;
+        }
+        let ready = |node: &NodeName| self.hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Ready);
+        let all: Vec<Helper> = self.helpers().into_iter().filter(|helper| ready(&helper.node)).collect();
+        for node in nodes {
+            if self.is_full() {
+                return;
+            }
+            self.rounds += 1;
+            let round = self.rounds;
+            let first = spread(&node, round) % all.len().max(1);
+            let helpers = all.iter().cycle().skip(first).take(HELPERS.min(all.len())).cloned();
+            let who: Vec<Option<Helper>> = std::iter::once(None).chain(helpers.map(Some)).collect();
+            let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) else { continue };
+            ports.round_begins(round, who.len() - 1, now.mono);
+            self.probes += who.len();
+            let addresses = ports.addresses().to_vec();
+            effects.extend(who.into_iter().map(|via| {
+                let (node, addresses) = (node.clone(), addresses.clone());
+                Effect::ProbePorts { node, addresses, via, limit: PORTS_LIMIT, round }
+            }));
+        }
+    }
+
     /// Hosts that can probe others: those that are ready; if they are few, others whose agents do their part too.
     fn helpers(&self) -> Vec<Helper> {
         let helper = |(node, host): (&NodeName, &Host)| Helper { node: node.clone(), agent_url: host.agent_url.clone() };
@@ -376,7 +442,11 @@ impl MembershipCore {
 
     fn next_look(&self, patience: Patience, now: Now) -> MonoMs {
         let full = self.is_full();
-        let deadlines = self.hosts.values().filter_map(|host| host.liveness.deadline(patience));
+        let ports = |host: &Host| host.ports.as_ref().and_then(|ports| ports.deadline(self.settings.unanswered_down_after));
+        let deadlines = self.hosts.values().filter_map(|host| {
+            let ports = ports(host).filter(|_| host.liveness.standing() == Standing::AgentDown);
+            host.liveness.deadline(patience).into_iter().chain(ports).min()
+        });
         // A round that waits for its turn is begun when a probe comes back.
         let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
         ahead.map_or(now.mono + LOOK_EVERY, |at| at.clamp(now.mono + DurationMs(1), now.mono + LOOK_EVERY))
@@ -422,6 +492,9 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
              (see /v1/cluster)"
                 .to_owned(),
         ),
+        Standing::Down if host.ports.is_some() => {
+            Some("its agent does not answer, and neither does any published port of its replicas".to_owned())
+        }
         Standing::Down => Some("neither reports nor probes reach it".to_owned()),
     }
 }

@@ -1,9 +1,11 @@
 //! What can happen to the membership, and what is to be done.
 
+use std::net::SocketAddrV4;
+
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
-    protocol::ProbeOutcome,
+    protocol::{PortsOutcome, ProbeOutcome},
 };
 
 use super::{BrakeState, HostChanged, HostHeard, HostKnown};
@@ -25,6 +27,24 @@ pub enum Event {
         via: Option<NodeName>,
         /// What came of it.
         outcome: ProbeOutcome,
+    },
+    /// Where the replicas of a host take connections, by its last word: its agent is gone.
+    Published {
+        /// Which host.
+        node: NodeName,
+        /// Published TCP ports, at most [`MAX_PROBED_PORTS`](shef_common::protocol::MAX_PROBED_PORTS).
+        addresses: Vec<SocketAddrV4>,
+    },
+    /// What a look at a host's ports brought. Every [`Effect::ProbePorts`] comes back so exactly once.
+    PortsProbed {
+        /// The host.
+        node: NodeName,
+        /// Which round.
+        round: u64,
+        /// Whether the master itself has looked.
+        by_us: bool,
+        /// What came of it.
+        outcome: PortsOutcome,
     },
     /// A host is no member any more.
     Forgotten(NodeName),
@@ -59,6 +79,19 @@ pub enum Effect {
         /// How long it may take.
         limit: DurationMs,
         /// Which round of probes.
+        round: u64,
+    },
+    /// See whether anything listens at a host's ports; comes back as [`Event::PortsProbed`] in any case.
+    ProbePorts {
+        /// The host.
+        node: NodeName,
+        /// Its published ports.
+        addresses: Vec<SocketAddrV4>,
+        /// Who is to look; `None`: we do.
+        via: Option<Helper>,
+        /// How long each port may take.
+        limit: DurationMs,
+        /// Which round.
         round: u64,
     },
     /// Hosts are to report at this interval.

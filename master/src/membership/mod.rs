@@ -20,6 +20,7 @@ mod facts;
 mod flapping;
 mod liveness;
 mod messages;
+mod ports;
 
 pub use actor::{MembershipActor, MembershipOutlets};
 pub use brake::BrakeState;

@@ -1,6 +1,6 @@
 //! The shell: messages become events, effects become messages and calls.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddrV4, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use bytes::Bytes;
@@ -153,6 +153,11 @@ impl RunnerEffects for Shell<'_> {
 
     fn heard(&mut self, heard: HostHeard) {
         post(self.ctx, &self.runner.out.membership, ToMembership(MembershipEvent::Heard(heard)));
+    }
+
+    fn published(&mut self, addresses: Vec<SocketAddrV4>) {
+        let event = MembershipEvent::Published { node: self.runner.node.clone(), addresses };
+        post(self.ctx, &self.runner.out.membership, ToMembership(event));
     }
 
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>) {

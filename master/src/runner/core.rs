@@ -1,11 +1,16 @@
 //! The state machine of one host's runner.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddrV4},
+    sync::Arc,
+};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
-    protocol::{Registered, Registration, Report, ReportAck},
+    protocol::{MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
+    spec::Protocol,
     status::{ReplicaState, ReplicaStatus},
 };
 
@@ -128,6 +133,9 @@ impl RunnerCore {
             }
             Event::HostChanged(HostChanged { condition, why, .. }) => {
                 self.silent = condition.standing == Standing::Down;
+                if condition.standing == Standing::AgentDown && self.condition.standing != Standing::AgentDown {
+                    effects.push(Effect::Published(self.published()));
+                }
                 (self.condition, self.why) = (condition, why);
             }
             Event::Credentials(known) => {
@@ -169,6 +177,22 @@ impl RunnerCore {
             effects.insert(0, Effect::Publish(Box::new(self.view())));
         }
         effects
+    }
+
+    /// Where the host's replicas take connections, by its last word.
+    fn published(&self) -> Vec<SocketAddrV4> {
+        let address = self.record.host.address;
+        let running = self.statuses.values().filter(|status| status.state == ReplicaState::Running);
+        let tcp = running.flat_map(|status| &status.ports).filter(|port| port.protocol == Protocol::Tcp);
+        let addresses = tcp.filter_map(|port| match port.host_ip {
+            IpAddr::V4(ip) if ip.is_unspecified() => Some(SocketAddrV4::new(address, port.published)),
+            IpAddr::V6(ip) if ip.is_unspecified() => Some(SocketAddrV4::new(address, port.published)),
+            // Other hosts cannot reach an address of this host alone.
+            IpAddr::V4(ip) if !ip.is_loopback() => Some(SocketAddrV4::new(ip, port.published)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
+        let distinct: BTreeSet<SocketAddrV4> = addresses.collect();
+        distinct.into_iter().take(MAX_PROBED_PORTS).collect()
     }
 
     /// The host's lasting identity, as it is known.

@@ -66,6 +66,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
             Effect::Commit { .. } => "commit",
             Effect::Publish(_) => "publish",
             Effect::WakeAt(_) => "wake",
+            Effect::Published(_) => "published",
         };
         core.handle(event, now).iter().map(word).collect()
     };

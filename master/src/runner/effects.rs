@@ -1,5 +1,7 @@
 //! What carries out a runner's effects: one method an effect.
 
+use std::net::SocketAddrV4;
+
 use shef_common::{
     clock::MonoMs,
     ids::{Fence, ReplicaId, Version},
@@ -42,6 +44,8 @@ pub trait RunnerEffects {
     fn known(&mut self, known: HostKnown);
     /// Tells the membership that the host was heard of.
     fn heard(&mut self, heard: HostHeard);
+    /// Tells the membership where the host's replicas take connections.
+    fn published(&mut self, addresses: Vec<SocketAddrV4>);
     /// Commits the host's record. The outcome comes back as `Committed` or `CommitFailed`.
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>);
     /// Tells the cluster that the agent follows a higher fence.
@@ -68,6 +72,7 @@ pub trait RunnerEffects {
                 Effect::Gone(replicas) => self.gone(replicas),
                 Effect::Known(known) => self.known(*known),
                 Effect::Heard(heard) => self.heard(heard),
+                Effect::Published(addresses) => self.published(addresses),
                 Effect::Commit { expect, record } => self.commit(expect, record.map(|record| *record)),
                 Effect::StaleFence(fence) => self.stale_fence(fence),
                 Effect::Publish(view) => self.publish(*view),

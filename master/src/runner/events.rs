@@ -1,5 +1,7 @@
 //! What can happen to a runner, and what is to be done.
 
+use std::net::SocketAddrV4;
+
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{Fence, ReplicaId, Revision, Version},
@@ -90,6 +92,8 @@ pub enum Effect {
     Known(Box<HostKnown>),
     /// Tell the membership that the host was heard of. Only of one that the store knows.
     Heard(HostHeard),
+    /// Tell the membership where the host's replicas take connections: its agent is gone.
+    Published(Vec<SocketAddrV4>),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

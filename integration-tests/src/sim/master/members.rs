@@ -1,9 +1,11 @@
 //! The driver in place of the membership's actor.
 
+use std::net::SocketAddrV4;
+
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::NodeName,
-    protocol::ProbeOutcome,
+    protocol::{PortsOutcome, ProbeOutcome},
 };
 use shef_master::{
     cluster::ClusterEvent,
@@ -50,6 +52,13 @@ impl MembershipEffects for MembershipSide<'_> {
                 self.world.call(helper, from, Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 }, limit.0);
             }
         }
+    }
+
+    fn probe_ports(&mut self, node: NodeName, _: Vec<SocketAddrV4>, via: Option<Helper>, _: DurationMs, round: u64) {
+        // Model engines publish no ports, so nobody is asked about any.
+        let outcome = PortsOutcome::NotProbed { why: "a model engine publishes no ports".to_owned() };
+        let probed = MembershipEvent::PortsProbed { node, round, by_us: via.is_none(), outcome };
+        self.master.post(Mail::Membership(probed));
     }
 
     fn interval(&mut self, interval: DurationMs) {

@@ -48,6 +48,7 @@ pub const SETTINGS: Settings = Settings {
     probe_window: DurationMs(850),
     brake_share_percent: 33,
     brake_release_after: DurationMs(60_000),
+    unanswered_down_after: DurationMs(60_000),
     flap_hold: DurationMs(30_000),
 };
 /// How many earlier generations services keep.

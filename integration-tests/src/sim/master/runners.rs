@@ -1,5 +1,7 @@
 //! What carries out the effects of hosts' runners, in place of their actors.
 
+use std::net::SocketAddrV4;
+
 use bytes::Bytes;
 use shef_common::{
     clock::MonoMs,
@@ -118,6 +120,10 @@ impl RunnerEffects for RunnerSide<'_> {
     fn heard(&mut self, heard: HostHeard) {
         self.master.heard.insert(self.node.clone(), self.world.now);
         self.master.post(Mail::Membership(MembershipEvent::Heard(heard)));
+    }
+
+    fn published(&mut self, addresses: Vec<SocketAddrV4>) {
+        self.master.post(Mail::Membership(MembershipEvent::Published { node: self.node.clone(), addresses }));
     }
 
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>) {

@@ -205,7 +205,7 @@ impl Model {
                 Effect::Erased => panic!("nobody asked for that"),
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => self.shown_removing = view.removing,
-                Effect::WakeAt(_) => {}
+                Effect::WakeAt(_) | Effect::Published(_) => {}
             }
         }
     }
