@@ -64,6 +64,8 @@ pub(crate) struct Wanted {
 /// # Errors
 /// It is not written in `format`, or is no object.
 pub(crate) fn fields(origin: &str, format: Format, text: &str) -> Result<Map<String, Value>, Failure> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let read = match format {
         Format::Json => serde_json::from_str(text).map_err(|error| error.to_string()),
         Format::Toml => toml::from_str(text).map_err(|error| error.to_string()),

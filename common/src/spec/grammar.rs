@@ -13,6 +13,9 @@ pub(super) const HOST: &str =
 pub(super) const CAPABILITY: &str = "must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN";
 /// Signals.
 pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64)";
+/// Kernel parameters.
+pub(super) const SYSCTL: &str =
+    "must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
 /// Names of ulimits, as the engine knows them.
 pub(super) const ULIMITS: [&str; 15] = [
     "core",
@@ -30,6 +33,34 @@ pub(super) const ULIMITS: [&str; 15] = [
     "rttime",
     "sigpending",
     "stack",
+];
+/// Kernel parameters of a container, beside those below `net.` and `fs.mqueue.`.
+const SYSCTLS: [&str; 9] = [
+    "kernel.domainname",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shm_rmid_forced",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+/// Signals by name, as engines know them (moby/sys/signal).
+#[rustfmt::skip]
+const SIGNALS: [&str; 36] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL", "PROF",
+    "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+/// Capabilities without `CAP_`, as in capabilities(7).
+#[rustfmt::skip]
+const CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN", "DAC_OVERRIDE",
+    "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MAC_ADMIN",
+    "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID",
+    "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE",
+    "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
 ];
 /// Keys and values of labels of containers.
 pub(super) const MAX_LABEL: usize = 4_096;
@@ -64,7 +95,7 @@ pub(super) fn is_absolute(path: &str) -> bool {
 
 pub(super) fn is_capability(text: &str) -> bool {
     let name = text.strip_prefix("CAP_").unwrap_or(text);
-    (2..=40).contains(&name.len()) && name.bytes().all(|c| c.is_ascii_uppercase() || c == b'_')
+    text == "ALL" || CAPABILITIES.contains(&name)
 }
 
 pub(super) fn is_signal(text: &str) -> bool {
@@ -72,9 +103,10 @@ pub(super) fn is_signal(text: &str) -> bool {
         Ok(number) => (1..=64).contains(&number),
         Err(_) => {
             let name = text.strip_prefix("SIG").unwrap_or(text);
-            (2..=12).contains(&name.len())
-                && name.as_bytes()[0].is_ascii_uppercase()
-                && name.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'+' || c == b'-')
+            let real_time = |sign: &str| name.strip_prefix(sign).and_then(|number| number.parse().ok());
+            SIGNALS.contains(&name)
+                || real_time("RTMIN+").is_some_and(|number: u8| (1..=15).contains(&number))
+                || real_time("RTMAX-").is_some_and(|number: u8| (1..=14).contains(&number))
         }
     }
 }
@@ -85,8 +117,16 @@ pub(super) fn is_user(text: &str) -> bool {
     text.len() <= 128 && text.split_once(':').map_or_else(|| part(text), |(user, group)| part(user) && part(group))
 }
 
+/// A kernel parameter that a container has of its own. Every other is the host's, and engines refuse it.
 pub(super) fn is_sysctl(text: &str) -> bool {
-    is_word(text, 3..=128, b"_.-/") && text.contains('.')
+    let dotted = text.replace('/', ".");
+    let inner = |prefix| dotted.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty());
+    is_word(text, 3..=128, b"_.-/") && (inner("net.") || inner("fs.mqueue.") || SYSCTLS.contains(&dotted.as_str()))
+}
+
+/// A path without empty parts and `.`, as engines compare them.
+pub(super) fn plain(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |path, part| path + "/" + part)
 }
 
 /// A key of hosts: `node.name`, `node.os`, `node.arch` or `label.KEY`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// The most mounts of a replica.
 pub const MAX_MOUNTS: usize = 64;
@@ -47,10 +47,34 @@ pub enum Mount {
         /// Its size in bytes; `None`: the kernel's half of the memory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size_bytes: Option<u64>,
-        /// Its mode, as in 1777 octal written as a decimal number.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// Its mode: a string of octal digits, as in `"1777"`, or the number itself (1023).
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]
+        #[schemars(with = "Option<WrittenMode>")]
         mode: Option<u32>,
     },
+}
+
+/// A mode as users write it.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+enum WrittenMode {
+    /// In octal digits.
+    Octal(String),
+    /// The number itself.
+    Number(u32),
+}
+
+/// Agents of earlier versions know numbers alone, so a mode is a number from here on.
+fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    match Option::<WrittenMode>::deserialize(from)? {
+        None => Ok(None),
+        Some(WrittenMode::Number(mode)) => Ok(Some(mode)),
+        Some(WrittenMode::Octal(digits)) => {
+            let is_octal = !digits.is_empty() && digits.len() <= 6 && digits.bytes().all(|c| (b'0'..=b'7').contains(&c));
+            let mode = is_octal.then(|| u32::from_str_radix(&digits, 8).ok()).flatten();
+            mode.map(Some).ok_or_else(|| D::Error::custom(format!("mode must be octal digits as in \"1777\", but is {digits:?}")))
+        }
+    }
 }
 
 impl Mount {

@@ -1,6 +1,6 @@
 //! What one replica runs.
 
-use std::{collections::BTreeMap, hash::Hasher};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -147,15 +147,6 @@ impl Template {
             forced: 0,
         }
     }
-
-    /// A short stable digest of the template, for labels: FNV-1a over its JSON, so that
-    /// a field that is not given leaves it as it is.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-        hasher.write(&serde_json::to_vec(self).unwrap_or_default());
-        format!("{:016x}", hasher.finish())
-    }
 }
 
 /// When an image is fetched.
@@ -253,32 +244,4 @@ const fn is_false(value: &bool) -> bool {
 }
 const fn is_zero(value: &u32) -> bool {
     *value == 0
-}
-
-/// FNV-1a, 64 bits: stable over builds, unlike the standard library's hasher.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_is_stable_and_tells_templates_apart() {
-        let a = Template::of(ImageRef::parse("nginx").unwrap());
-        let mut b = a.clone();
-        b.env.insert("A".into(), "1".into());
-        assert_eq!(a.digest(), a.clone().digest());
-        assert_ne!(a.digest(), b.digest());
-    }
 }

@@ -27,7 +27,8 @@ pub async fn read(request: &HttpRequest, payload: web::Payload, limit: usize) ->
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let invalid = |detail: String| ApiError::from(Problem::new(Code::InvalidBody, detail));
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(format!("the body is not UTF-8: {error}")))?;
-    match serde_json::from_str(text) {
+    // Some editors begin a file with a byte order mark.
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(invalid(format!("the body must be a JSON object, but is {}", kind_of(&other)))),
         Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),

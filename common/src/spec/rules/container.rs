@@ -8,8 +8,8 @@ use super::{
         DeviceRequest, HealthCheck, HealthTest, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network,
         Port, Resources, Restart, Template,
         grammar::{
-            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, ULIMITS, is_absolute, is_capability, is_driver, is_host, is_name,
-            is_signal, is_sysctl, is_user,
+            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_capability, is_driver, is_host, is_name,
+            is_signal, is_sysctl, is_user, plain,
         },
     },
     Rules,
@@ -91,7 +91,10 @@ impl Template {
 
     fn host_settings(&self, rules: &mut Rules) {
         for (key, value) in &self.sysctls {
-            rules.check(is_sysctl(key), "sysctls", "must be named as in net.core.somaxconn", key);
+            rules.check(is_sysctl(key), "sysctls", SYSCTL, key);
+            let is_net = key.starts_with("net.") || key.starts_with("net/");
+            let shared = is_net && self.networks.iter().any(|network| network.name == "host");
+            rules.check(!shared, "sysctls", "must not be below net. on network host, where they are the host's", key);
             rules.check(
                 !value.chars().any(char::is_control),
                 format!("sysctls.{key}"),
@@ -184,12 +187,12 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
         let path = format!("mounts[{at}]");
         let target = mount.target();
         rules.check(
-            is_absolute(target) && !target.trim_matches('/').is_empty(),
+            is_absolute(target) && !plain(target).is_empty(),
             format!("{path}.target"),
             "must be an absolute path below / without .. or control characters",
             target,
         );
-        if !targets.insert(target.trim_end_matches('/')) {
+        if !targets.insert(plain(target)) {
             rules.wrong(format!("{path}.target"), format!("must be mounted once, but {target} is mounted twice"));
         }
         match mount {
@@ -204,7 +207,7 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
                     rules.range(format!("{path}.size_bytes"), *bytes, 4_096, MAX_BYTES, "bytes");
                 }
                 if let Some(mode) = mode {
-                    rules.range(format!("{path}.mode"), (*mode).into(), 0, 0o7777, "(octal 7777)");
+                    rules.range(format!("{path}.mode"), (*mode).into(), 0, 0o7777, "(octal 7777; octal is given as a string)");
                 }
             }
         }
@@ -217,6 +220,7 @@ fn networks(template: &Template, rules: &mut Rules) {
     for (at, Network { name, aliases }) in networks.iter().enumerate() {
         let path = format!("networks[{at}]");
         rules.check(is_name(name), format!("{path}.name"), NAME, name);
+        rules.check(name != "default", format!("{path}.name"), "must be another name (the engine's own is bridge)", name);
         if networks[..at].iter().any(|other| other.name == *name) {
             rules.wrong(format!("{path}.name"), format!("must be joined once, but {name} is named twice"));
         }

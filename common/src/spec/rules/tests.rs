@@ -93,6 +93,30 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"stop_signal": "TERM!"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is TERM!",
         ),
+        (
+            json!({"stop_signal": "SIGFOO"}),
+            "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
+        ),
+        (
+            json!({"cap_drop": ["FOO_BAR"]}),
+            "cap_drop[0] must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN, but is FOO_BAR",
+        ),
+        (
+            json!({"sysctls": {"vm.swappiness": "1"}}),
+            "sysctls must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*), but is vm.swappiness",
+        ),
+        (
+            json!({"sysctls": {"net.core.somaxconn": "1"}, "networks": [{"name": "host"}]}),
+            "sysctls must not be below net. on network host, where they are the host's, but is net.core.somaxconn",
+        ),
+        (
+            json!({"mounts": [{"type": "tmpfs", "target": "/a//b"}, {"type": "tmpfs", "target": "/a/./b/"}]}),
+            "mounts[1].target must be mounted once, but /a/./b/ is mounted twice",
+        ),
+        (
+            json!({"networks": [{"name": "default"}]}),
+            "networks[0].name must be another name (the engine's own is bridge), but is default",
+        ),
         (json!({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}), "ulimits.nofile.soft must not be above hard (1), but is 2"),
         (
             json!({"cap_add": ["net_admin"]}),
@@ -182,6 +206,23 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
     ] {
         assert_eq!(with(fields.clone()).unwrap_err(), wanted, "{fields}");
     }
+}
+
+#[test]
+fn a_mode_is_octal_as_a_string_and_itself_as_a_number() {
+    let mode = |mode: serde_json::Value| {
+        let spec = with(json!({"mounts": [{"type": "tmpfs", "target": "/d", "mode": mode}]}));
+        spec.map(|spec| match spec.template.mounts[0] {
+            Mount::Tmpfs { mode, .. } => mode,
+            Mount::Volume { .. } | Mount::Bind { .. } => unreachable!("it is tmpfs"),
+        })
+    };
+    assert_eq!(mode(json!("1777")), Ok(Some(0o1777)));
+    assert_eq!(mode(json!("0700")), Ok(Some(0o700)));
+    assert_eq!(mode(json!(1023)), Ok(Some(0o1777)), "as agents and stores hold it");
+    assert_eq!(mode(json!(null)), Ok(None));
+    assert!(mode(json!("rwx")).unwrap_err().contains("mode must be octal digits as in"));
+    assert!(mode(json!("77777")).is_err(), "more than a mode holds");
 }
 
 #[test]
