@@ -1,7 +1,10 @@
 //! The labels on every container of ours, so that what runs can be rebuilt
 //! from Docker itself. Containers without them, or of another cluster, are foreign.
+//!
+//! Labels are copied into lists, events and whatever exports them. So they hold no value of `env`: the names of its
+//! variables stand in a label, and the values are read from the container itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     ids::{ClusterId, Epoch, Generation, ReplicaId, ServiceName, Slot},
@@ -26,10 +29,13 @@ pub const SERVICE: &str = "shef.service";
 pub const SLOT: &str = "shef.slot";
 /// The spec's generation.
 pub const GENERATION: &str = "shef.generation";
-/// The template's digest.
-pub const SPEC_HASH: &str = "shef.spec-hash";
-/// The template itself, as JSON.
+/// The replica's id. A container without it is older than this label; its name is the id then.
+pub const REPLICA: &str = "shef.replica";
+/// The template as JSON, without `env`. Older containers have `env` in it.
 pub const SPEC: &str = "shef.spec";
+/// The names of the variables in the template's `env`, as JSON; absent: the template has none, or the label
+/// [`SPEC`] holds them.
+pub const ENV_NAMES: &str = "shef.env-names";
 /// What happens without a master, as JSON; absent: the replica runs on.
 pub const ON_DISCONNECT: &str = "shef.on-disconnect";
 /// Which bytes the image's name stands for; absent: whichever the host had or found.
@@ -40,7 +46,10 @@ pub const EPOCH: &str = "shef.epoch";
 /// The labels of a container made for `assignment`.
 #[must_use]
 pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap<String, String> {
-    let template = serde_json::to_string(&assignment.template).unwrap_or_default();
+    let bare = Template { env: BTreeMap::new(), ..(*assignment.template).clone() };
+    let template = serde_json::to_string(&bare).unwrap_or_default();
+    let names: Vec<&String> = assignment.template.env.keys().collect();
+    let names = (!names.is_empty()).then(|| (ENV_NAMES, serde_json::to_string(&names).unwrap_or_default()));
     let on_disconnect = serde_json::to_string(&assignment.on_disconnect).unwrap_or_default();
     let digest = assignment.image_digest.as_ref().map(|digest| (IMAGE_DIGEST, digest.as_str().to_owned()));
     let on_disconnect = (!assignment.on_disconnect.is_keep()).then_some((ON_DISCONNECT, on_disconnect));
@@ -51,29 +60,51 @@ pub fn of(cluster: &ClusterId, epoch: Epoch, assignment: &Assignment) -> HashMap
         (SERVICE, assignment.service.to_string()),
         (SLOT, assignment.slot.to_string()),
         (GENERATION, assignment.generation.to_string()),
-        (SPEC_HASH, assignment.template.digest()),
+        (REPLICA, assignment.replica.to_string()),
         (SPEC, template),
         (EPOCH, epoch.to_string()),
     ]
     .into_iter()
+    .chain(names)
     .chain(on_disconnect)
     .chain(digest)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
 
-/// The assignment that a container named `name` with `labels` was made for, if
-/// it is one of ours and of `cluster`.
+/// Whether `labels` are of a container of `cluster` that a shef has made.
 #[must_use]
 #[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]
-pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>) -> Option<Assignment> {
+pub fn are_ours(cluster: &ClusterId, labels: &HashMap<String, String>) -> bool {
     let get = |key: &str| labels.get(key).map(String::as_str);
-    if get(MANAGED) != Some("true") || get(CLUSTER) != Some(cluster.as_str()) {
+    get(MANAGED) == Some("true") && get(CLUSTER) == Some(cluster.as_str())
+}
+
+/// The replica that a container with `labels` was made for: by its label, and without one by its `name`.
+#[must_use]
+#[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]
+pub fn replica(name: &str, labels: &HashMap<String, String>) -> Option<ReplicaId> {
+    ReplicaId::parse(labels.get(REPLICA).map_or(name.trim_start_matches('/'), String::as_str)).ok()
+}
+
+/// The assignment that a container was made for, if it is one of ours and of `cluster`. `env` is the container's
+/// environment as `NAME=value`; without it the assignment lacks the variables that [`ENV_NAMES`] names.
+#[must_use]
+#[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]
+pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, env: Option<&[String]>) -> Option<Assignment> {
+    let get = |key: &str| labels.get(key).map(String::as_str);
+    if !are_ours(cluster, labels) {
         return None;
     }
-    let replica = ReplicaId::parse(name.trim_start_matches('/')).ok()?;
+    let replica = replica(name, labels)?;
     let service = ServiceName::parse(get(SERVICE)?).ok()?;
-    let template: Template = serde_json::from_str(get(SPEC)?).ok()?;
+    let mut template: Template = serde_json::from_str(get(SPEC)?).ok()?;
+    if let Some(names) = get(ENV_NAMES) {
+        let names: Vec<String> = serde_json::from_str(names).ok()?;
+        let variables = env.unwrap_or_default().iter().filter_map(|variable| variable.split_once('='));
+        let ours = variables.filter(|(name, _)| names.iter().any(|ours| ours == name));
+        template.env.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
     (replica.service() == service.as_str()).then_some(())?;
     Some(Assignment {
         replica,
@@ -111,13 +142,13 @@ mod tests {
     fn an_assignment_survives_the_way_through_labels() {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let labels = of(&cluster, Epoch(4), &assignment());
-        assert_eq!(read(&cluster, "/web-000007", &labels), Some(assignment()));
+        assert_eq!(read(&cluster, "/web-000007", &labels, None), Some(assignment()));
         assert!(!labels.contains_key(ON_DISCONNECT), "the default needs no label");
         let stops = Assignment { on_disconnect: OnDisconnect::StopAfter { seconds: 90 }, ..assignment() };
-        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &stops)), Some(stops));
+        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &stops), None), Some(stops));
         let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).ok();
         let resolved = Assignment { image_digest: digest, ..assignment() };
-        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &resolved)), Some(resolved));
+        assert_eq!(read(&cluster, "web-000007", &of(&cluster, Epoch(4), &resolved), None), Some(resolved));
     }
 
     #[test]
@@ -125,8 +156,54 @@ mod tests {
         let ours = ClusterId::parse("0123456789abcdef").unwrap();
         let other = ClusterId::parse("fedcba9876543210").unwrap();
         let labels = of(&ours, Epoch(4), &assignment());
-        assert_eq!(read(&other, "/web-000007", &labels), None);
-        assert_eq!(read(&ours, "/db-000007", &labels), None);
-        assert_eq!(read(&ours, "/web-000007", &HashMap::new()), None);
+        assert_eq!(read(&other, "/web-000007", &labels, None), None);
+        let elsewhere = labels.clone().into_iter().chain([(SERVICE.to_owned(), "db".to_owned())]).collect();
+        assert_eq!(read(&ours, "/web-000007", &elsewhere, None), None);
+        assert_eq!(read(&ours, "/web-000007", &HashMap::new(), None), None);
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_label_whatever_its_name() {
+        let cluster = ClusterId::parse("0123456789abcdef").unwrap();
+        let labels = of(&cluster, Epoch(4), &assignment());
+        assert_eq!(read(&cluster, "/renamed", &labels, None), Some(assignment()));
+        assert_eq!(read(&cluster, "/web-000008", &labels, None), Some(assignment()), "also where the name is another replica's");
+    }
+
+    #[test]
+    fn no_label_holds_a_value_of_env_and_adoption_reads_them_from_the_container() {
+        let cluster = ClusterId::parse("0123456789abcdef").unwrap();
+        let mut template = (*assignment().template).clone();
+        template.env = [("PASSWORD", "hunter2"), ("EMPTY", ""), ("ODD", "a=b\nc")].map(|(k, v)| (k.into(), v.into())).into();
+        let with_env = Assignment { template: template.into(), ..assignment() };
+        let labels = of(&cluster, Epoch(4), &with_env);
+        assert!(labels.values().all(|value| !value.contains("hunter2") && !value.contains("a=b")), "{labels:?}");
+        let env = ["PATH=/bin", "PASSWORD=hunter2", "EMPTY=", "ODD=a=b\nc"].map(str::to_owned);
+        assert_eq!(read(&cluster, "x", &labels, Some(&env)), Some(with_env));
+    }
+
+    /// As version 0.1.0 wrote them. Never changed: hosts run such containers.
+    #[test]
+    fn labels_of_before_are_read() {
+        let cluster = ClusterId::parse("0123456789abcdef").unwrap();
+        let labels: HashMap<String, String> = [
+            ("shef-managed-container", "true"),
+            ("shef-serviceName", "web"),
+            ("shef.cluster", "0123456789abcdef"),
+            ("shef.service", "web"),
+            ("shef.slot", "3"),
+            ("shef.generation", "2"),
+            ("shef.spec-hash", "0a1b2c3d4e5f6071"),
+            ("shef.spec", r#"{"image":"nginx:1","env":{"K":"v"},"stop_grace_s":10}"#),
+            ("shef.epoch", "4"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        let mut template = (*assignment().template).clone();
+        template.env = [("K".to_owned(), "v".to_owned())].into();
+        let told = Some(Assignment { template: template.into(), ..assignment() });
+        assert_eq!(read(&cluster, "/web-000007", &labels, None), told);
+        assert_eq!(read(&cluster, "/web-000007", &labels, Some(&["K=v".to_owned(), "PATH=/bin".to_owned()])), told);
+        assert_eq!(read(&cluster, "/renamed", &labels, None), None, "without the label the name is all there is");
     }
 }

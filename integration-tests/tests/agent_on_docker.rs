@@ -2,8 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters::{
+    CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    RenameContainerOptions,
+};
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
     ids::NodeName,
@@ -341,5 +344,61 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
     bench.master.until_all(&broken, ReplicaState::Stopped).await;
     assert_eq!(bench.containers().await.len(), 2);
     assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_container_that_was_renamed_by_hand_is_counted_and_removed_and_its_copy_is_not_touched() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let both = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
+    bench.master.snapshot(1, &both).await.unwrap();
+    bench.master.until_all(&both, ReplicaState::Running).await;
+    let docker = bench.engine.client();
+    let before = running(&bench.engine).await;
+    let options = RenameContainerOptions { name: "mine".to_owned() };
+    docker.rename_container("web-000001", options).await.unwrap();
+    let options =
+        CommitContainerOptions { container: Some("mine".to_owned()), repo: Some("copy".to_owned()), ..Default::default() };
+    docker.commit_container(options, ContainerConfig::default()).await.unwrap();
+    let options = CreateContainerOptions { name: Some("copy".to_owned()), ..Default::default() };
+    let body = ContainerCreateBody { image: Some("copy".to_owned()), ..Default::default() };
+    docker.create_container(Some(options), body).await.unwrap();
+
+    // A new agent looks at everything.
+    agent.stop().await;
+    bench.master.heard().statuses.clear();
+    let agent = bench.agent().await;
+    bench.master.until_all(&both, ReplicaState::Running).await;
+    assert_eq!(running(&bench.engine).await, before, "nothing is made beside it");
+    bench.master.delta(1, &[], &both).await.unwrap();
+    bench.master.until_all(&both, ReplicaState::Stopped).await;
+    assert_eq!(bench.containers().await.into_keys().collect::<Vec<_>>(), ["copy"]);
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_container() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let mut template = shell(BUSYBOX, OBEDIENT, 5);
+    template.env = [("PASSWORD".to_owned(), "hunter2".to_owned()), ("EMPTY".to_owned(), String::new())].into();
+    let one = assignments("web", 1, 1, &template);
+    bench.master.snapshot(1, &one).await.unwrap();
+    bench.master.until_all(&one, ReplicaState::Running).await;
+    let found = bench.engine.client().inspect_container("web-000001", None).await.unwrap();
+    let labels = found.config.unwrap().labels.unwrap();
+    assert!(labels.values().all(|value| !value.contains("hunter2")), "{labels:?}");
+    assert!(!labels.contains_key("shef.spec-hash"), "{labels:?}");
+    agent.stop().await;
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let agent = start(config(&bench.master, bench.engine.url(), elsewhere.path()), EngineChoice::Docker).await.unwrap();
+    let tells = |heard: &shef_integration_tests::lab::master::Heard| {
+        heard.registrations.iter().any(|one| one.accepted.is_none() && !one.holds.is_empty())
+    };
+    bench.master.until("it registers with what it holds", tells).await;
+    assert_eq!(bench.master.heard().registrations.last().unwrap().holds, one);
     agent.stop().await;
 }

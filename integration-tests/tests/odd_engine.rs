@@ -1,7 +1,17 @@
-//! An engine, over TCP, that says words this version does not know.
+//! An engine, over TCP, that says words this version does not know, and takes a name for the beginning of an id.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use shef_agent::engine::{Check, ContainerState, Engine as _, EngineError, docker::DockerEngine};
+use shef_agent::engine::{Check, ContainerState, CreateOrder, Engine as _, EngineError, RestartPolicy, docker::DockerEngine};
+use shef_common::{
+    ids::ReplicaId,
+    image::ImageRef,
+    spec::{Network, Template},
+};
 
 fn container(name: &str, state: &str) -> serde_json::Value {
     let names = [format!("/{name}"), format!("/other/{name}")];
@@ -37,4 +47,61 @@ async fn one_odd_container_does_not_blind_the_agent() {
     assert_eq!((known.name.as_str(), known.state, known.check), ("known", ContainerState::Running, Check::Unhealthy));
     handle.stop(false).await;
     assert!(matches!(engine.list().await, Err(EngineError::Unreachable(_))));
+}
+
+/// What was asked of an engine that finds networks by the beginning of their id too.
+type Asked = Arc<Mutex<Vec<serde_json::Value>>>;
+
+async fn networks(_: HttpRequest) -> HttpResponse {
+    HttpResponse::Ok()
+        .json([serde_json::json!({ "Name": "other", "Id": "81aa" }), serde_json::json!({ "Name": "x81", "Id": "bb" })])
+}
+
+async fn network_by_prefix(name: web::Path<(String, String)>) -> HttpResponse {
+    assert!("81aa".starts_with(&name.1), "an engine finds nothing else");
+    HttpResponse::Ok().json(serde_json::json!({ "Name": "other", "Id": "81aa" }))
+}
+
+async fn make_network(asked: web::Data<Asked>, body: web::Json<serde_json::Value>) -> HttpResponse {
+    asked.lock().unwrap().push(body.into_inner());
+    HttpResponse::Created().json(serde_json::json!({ "Id": "cc", "Warning": "" }))
+}
+
+async fn make_container(asked: web::Data<Asked>, body: web::Json<serde_json::Value>) -> HttpResponse {
+    asked.lock().unwrap().push(body.into_inner());
+    HttpResponse::Created().json(serde_json::json!({ "Id": "dd", "Warnings": [] }))
+}
+
+#[actix::test]
+async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
+    let asked = Asked::default();
+    let data = web::Data::new(asked.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .route("/{version:.*}networks", web::get().to(networks))
+            .route("/{version:.*}networks/create", web::post().to(make_network))
+            .route("/{version:.*}networks/{name}", web::get().to(network_by_prefix))
+            .route("/{version:.*}containers/create", web::post().to(make_container))
+    })
+    .workers(1)
+    .disable_signals()
+    .bind("127.0.0.1:0")
+    .unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0])).unwrap();
+    let server = server.run();
+    let handle = server.handle();
+    actix::spawn(server);
+    let image = ImageRef::parse("2fde").unwrap();
+    let mut template = Template::of(image.clone());
+    template.networks = vec![Network { name: "81".to_owned(), aliases: Vec::new() }];
+    let replica = ReplicaId::parse("web-000001").unwrap();
+    let policy = RestartPolicy::UnlessStopped;
+    engine.create(CreateOrder { replica, template: template.into(), image, labels: HashMap::new(), policy }).await.unwrap();
+    handle.stop(false).await;
+    let asked = asked.lock().unwrap();
+    let [network, container] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(network["Name"], "81", "the network of that name is made, though another's id begins so");
+    assert_eq!(container["HostConfig"]["NetworkMode"], "cc", "it is joined by its id");
+    assert_eq!(container["Image"], "docker.io/library/2fde");
 }

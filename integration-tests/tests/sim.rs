@@ -73,6 +73,7 @@ planted! {
     removes_original_first: RemovesOriginalFirst by calm,
     drain_stops_first: DrainStopsFirst by crashes,
     imports_forgotten: ImportsForgotten by hosts,
+    knows_by_name: KnowsByName by engines as "renamed-",
     misses_master: MissesMaster by hosts,
     crashes_are_good: CrashesAreGood by rollouts,
     forgets_replaced: ForgetsReplaced by rollouts,

@@ -325,8 +325,75 @@ async fn a_replica_counts_only_when_the_engines_check_has_passed() {
     let (found, _) = bench.inspect().await;
     assert_eq!(found.state.unwrap().health.unwrap().status, Some(HealthStatusEnum::HEALTHY));
     bench.exec("rm /tmp-ok").await;
-    let status = bench.until(&replica, "its check fails again", |status| status.health == Health::Unhealthy).await;
-    assert_eq!(status.reason.as_deref(), Some("its health check fails"));
+    let says =
+        |status: &ReplicaStatus, words: &str| status.health == Health::Unhealthy && status.reason.as_deref() == Some(words);
+    let silent = "its health check fails: it ended with code 1";
+    bench.until(&replica, "its check fails again and has written nothing", |status| says(status, silent)).await;
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let check = json!({"health": {"test": {"shell": "echo asked; echo no database; exit 3"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 1}});
+    let says = |status: &ReplicaStatus| status.reason.as_deref() == Some("its health check fails: no database");
+    let (replica, _) = bench.order(template(check), "it says why", says).await;
+    agent.stop().await;
+    bench.master.heard().statuses.clear();
+    let agent = bench.agent().await;
+    bench.until(&replica, "a new agent says why", says).await;
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_replica_that_was_disconnected_from_its_network_is_unhealthy() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let (replica, _) = bench.order(template(json!({"networks": [{"name": "front"}]})), "it runs", is_well).await;
+    let cut = bollard::models::NetworkDisconnectRequest { container: "web-000001".to_owned(), force: Some(true) };
+    bench.docker().disconnect_network("front", cut).await.unwrap();
+    // A new agent looks at everything at once.
+    agent.stop().await;
+    bench.master.heard().statuses.clear();
+    let agent = bench.agent().await;
+    let status = bench.until(&replica, "it is unhealthy", |status| status.health == Health::Unhealthy).await;
+    assert_eq!(status.reason.as_deref(), Some("it is joined to no network: somebody has disconnected it"));
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn what_the_kernel_kills_for_want_of_memory_says_so() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let eats = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done";
+    let spec = template(json!({"command": ["/bin/sh", "-c", eats], "resources": {"limit": {"memory_bytes": 16_777_216}}}));
+    let says =
+        |status: &ReplicaStatus| status.reason.as_deref().is_some_and(|why| why.contains("ran out of memory and was killed"));
+    let (_, status) = bench.order(spec, "it says so", says).await;
+    assert_eq!(status.exit_code, Some(137), "{status:?}");
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn on_the_hosts_network_a_check_does_not_take_another_process_for_the_containers() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let spec = |command: &str| {
+        template(json!({"command": ["/bin/sh", "-c", command], "networks": [{"name": "host"}],
+            "health": {"test": {"tcp": {"port": port}}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 1}}))
+    };
+    let serves = format!("exec httpd -f -p {port} -h /");
+    bench.order(spec(&serves), "the first serves", is_well).await;
+    // It could never bind the port, and something answers there.
+    let dead = assignments("web", 2, 1, &spec("trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done")).remove(0);
+    bench.master.delta(1, std::slice::from_ref(&dead), &[]).await.unwrap();
+    let status = bench.until(&dead, "its check fails", |status| status.health == Health::Unhealthy).await;
+    let why = format!("port {port} of the host is served by a process of another container or of the host");
+    assert!(status.reason.as_deref().unwrap().ends_with(&why), "{status:?}");
+    let healthy = bench.master.heard().histories[dead.replica.as_str()].clone();
+    assert!(healthy.contains(&ReplicaState::Running), "{healthy:?}");
     agent.stop().await;
 }
 

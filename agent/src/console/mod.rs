@@ -24,7 +24,7 @@ pub use lines::Lines;
 pub use usage::{Meter, Sample};
 
 use crate::{
-    engine::{Container, ContainerState, Engine, EngineError, EngineFuture},
+    engine::{Container, ContainerState, Engine, EngineError, EngineFuture, own},
     supervisor::WhichCluster,
 };
 
@@ -126,11 +126,11 @@ impl Consoles {
         let Some(cluster) = self.cluster.send(WhichCluster).await.ok().flatten() else {
             return Err(none("cannot be here: this host belongs to no cluster yet"));
         };
-        let found = self.engine.inspect(replica).await;
+        let found = self.engine.inspect(replica, None).await;
         let found = found.map_err(|error| Hidden { code: Code::ReplicaUnreachable, why: error.reason() })?;
-        let container = found.ok_or_else(|| none("has no container on this host"))?;
-        match container.assignment(&cluster) {
-            Some(_) => Ok(container),
+        match own(&cluster, replica, None, &found) {
+            Some(container) => Ok(container.clone()),
+            None if found.is_empty() => Err(none("has no container on this host")),
             None => Err(none("is none of this cluster's: the container of that name is somebody else's")),
         }
     }

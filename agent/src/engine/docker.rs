@@ -121,6 +121,38 @@ impl DockerEngine {
     }
 
     async fn list_all(&self) -> Result<Listing, EngineError> {
+        let mut listing = self.list_plainly().await?;
+        for container in listing.containers.iter_mut().filter(|container| container.is_renamed()) {
+            // A list may tell an image's id in place of its name.
+            if let Some(found) = self.look(&container.id).await? {
+                *container = found;
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The container with this id; a name that is no id finds what it finds.
+    async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
+        match self.client()?.inspect_container(id, None).await {
+            Ok(found) => Ok(Some(inspected(found))),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(generic(&error)),
+        }
+    }
+
+    /// Every container whose label names `replica`.
+    async fn labelled(&self, replica: &ReplicaId) -> Result<Vec<Container>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{}={replica}", labels::REPLICA)])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.client()?.list_containers(Some(options)).await.map_err(|error| generic(&error))?;
+        let mut found = Vec::new();
+        for id in listed.into_iter().filter_map(|container| container.id) {
+            found.extend(self.look(&id).await?);
+        }
+        Ok(found)
+    }
+
+    async fn list_plainly(&self) -> Result<Listing, EngineError> {
         match self.list_some(None).await {
             Ok(containers) => return Ok(Listing { containers, complete: true }),
             Err(Error::JsonDataError { message, .. }) => {
@@ -276,15 +308,19 @@ impl Engine for DockerEngine {
         .boxed_local()
     }
 
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>> {
+    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>> {
         within(OPERATION_LIMIT, async move {
-            let found = match self.client()?.inspect_container(replica.as_str(), None).await {
-                Ok(found) => found,
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-                Err(error) => return Err(generic(&error)),
-            };
-            // The engine also answers to prefixes of ids: six digits may be one.
-            Ok(Some(inspected(found)).filter(|container| container.name == replica.as_str()))
+            if let Some(known) = known
+                && let Some(found) = self.look(known).await?.filter(|found| found.id == known)
+            {
+                return Ok(vec![found]);
+            }
+            // An engine also answers to the beginnings of ids. A replica's id has a hyphen, so it is none.
+            let named = self.look(replica.as_str()).await?.filter(|found| found.name == replica.as_str());
+            match named {
+                Some(found) if labels::replica(&found.name, &found.labels).as_ref() == Some(replica) => Ok(vec![found]),
+                named => Ok(named.into_iter().chain(self.labelled(replica).await?).collect()),
+            }
         })
     }
 

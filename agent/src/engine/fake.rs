@@ -13,6 +13,7 @@ use shef_common::{
     clock::WallMs,
     ids::ReplicaId,
     image::{ImageDigest, ImageRef},
+    labels,
     registry::Credentials,
     spec::Network,
     status::PublishedPort,
@@ -20,10 +21,12 @@ use shef_common::{
 
 mod console;
 mod processes;
+mod told;
 
 pub use processes::CrashLoop;
 use processes::Processes;
 use tokio::sync::broadcast;
+pub use told::{listed, looked_up, made};
 
 use super::{
     Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
@@ -138,6 +141,14 @@ impl FakeHost {
         }
     }
 
+    /// Gives a container another name, as somebody else would.
+    pub fn rename(&self, name: &str, new: &str) {
+        let mut state = self.state();
+        if let Some(container) = state.containers.remove(name) {
+            state.containers.insert(new.to_owned(), Container { name: new.to_owned(), ..container });
+        }
+    }
+
     /// Has a container's process end; the engine starts it again if `restarts`.
     pub fn exit(&self, name: &str, exit_code: i64, restarts: bool) {
         let mut state = self.state();
@@ -184,7 +195,8 @@ impl State {
     fn tell(&self, container: &Container, kind: EventKind) {
         if let Some(events) = &self.events {
             // Nobody listening is no error.
-            let _ = events.send(EngineEvent { id: container.id.clone(), name: container.name.clone(), kind });
+            let replica = labels::replica(&container.name, &container.labels);
+            let _ = events.send(EngineEvent { id: container.id.clone(), replica, kind });
         }
     }
 
@@ -269,9 +281,7 @@ impl Engine for FakeEngine {
 
     fn list(&self) -> EngineFuture<'_, Listing> {
         self.operation("list", self.latency.look, |state| {
-            // As Docker's, a list does not tell policies.
-            let told = |container: &Container| Container { policy: RestartPolicy::Unknown, ..container.clone() };
-            Ok(Listing { containers: state.containers.values().map(told).collect(), complete: true })
+            Ok(Listing { containers: state.containers.values().map(listed).collect(), complete: true })
         })
     }
 
@@ -296,10 +306,7 @@ impl Engine for FakeEngine {
                 host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
                 published: port.published.unwrap_or(chosen),
             });
-            let container = Container {
-                ports: ports.collect(),
-                ..Container::new(id.clone(), name.clone(), order.labels, ContainerState::Created, order.policy)
-            };
+            let container = Container { ports: ports.collect(), ..made(&order, id.clone()) };
             state.processes.made(&id, &image);
             state.containers.insert(name, container);
             Ok(id)
@@ -349,8 +356,8 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>> {
-        self.operation("inspect", self.latency.look, move |state| Ok(state.containers.get(replica.as_str()).cloned()))
+    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>> {
+        self.operation("inspect", self.latency.look, move |state| Ok(looked_up(&state.containers, replica, known)))
     }
 
     fn pull<'a>(&'a self, image: &'a ImageRef, _: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>> {

@@ -8,17 +8,15 @@
 //!   engine itself gave out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    ids::{ClusterId, ReplicaId},
+    ids::ReplicaId,
     image::{ImageDigest, ImageRef},
-    labels,
-    protocol::Assignment,
     registry::Credentials,
     spec::{Network, Template},
     status::PublishedPort,
@@ -27,6 +25,9 @@ use std::sync::Arc;
 
 pub mod docker;
 pub mod fake;
+mod identity;
+
+pub use identity::own;
 
 /// What an engine operation brings, later.
 pub type EngineFuture<'a, T> = LocalBoxFuture<'a, Result<T, EngineError>>;
@@ -49,8 +50,9 @@ pub trait Engine: 'static {
     fn set_policy<'a>(&'a self, id: &'a str, policy: RestartPolicy) -> EngineFuture<'a, ()>;
     /// What a container wrote last, as [`log_lines`] bounds it. Takes 2 s at most.
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
-    /// The container of that name; `None`: there is none.
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId) -> EngineFuture<'a, Option<Container>>;
+    /// The container with the `known` id. Without it, or if it is gone: every container that has the replica's name
+    /// or its label, among which [`own`] tells the replica's.
+    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>>;
     /// Fetches an image, showing its registry `credentials`, and tells which bytes its name stood for, if the
     /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
     fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>>;
@@ -169,12 +171,20 @@ pub struct Container {
     pub name: String,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// What it was made of, as the engine was told; a list may tell the image's id instead.
+    pub image: Option<String>,
+    /// Its environment, as `NAME=value`; `None`: it was not asked, as a list does not tell it.
+    pub env: Option<Vec<String>>,
     /// What it does.
     pub state: ContainerState,
     /// The code with which its process ended, if it has ended.
     pub exit_code: Option<i64>,
     /// What the engine's health check says of it.
     pub check: Check,
+    /// What its last health check came to, if that failed: its output, or the code it ended with.
+    pub check_output: Option<String>,
+    /// The networks that it is joined to; `None`: that was not told.
+    pub networks: Option<BTreeSet<String>>,
     /// Who starts it again.
     pub policy: RestartPolicy,
     /// Its ports on the host, while it runs.
@@ -198,7 +208,7 @@ pub enum Check {
 }
 
 impl Container {
-    /// A container without check and addresses.
+    /// A container without check and addresses, of which a look has not told image and environment.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -212,19 +222,17 @@ impl Container {
             id,
             name,
             labels,
+            image: None,
+            env: None,
             state,
             exit_code: None,
             check: Check::None,
+            check_output: None,
+            networks: None,
             policy,
             ports: Vec::new(),
             addresses: BTreeMap::new(),
         }
-    }
-
-    /// The assignment it was made for, if it belongs to `cluster`.
-    #[must_use]
-    pub fn assignment(&self, cluster: &ClusterId) -> Option<Assignment> {
-        labels::read(cluster, &self.name, &self.labels)
     }
 }
 
@@ -271,8 +279,8 @@ impl ContainerState {
 pub struct EngineEvent {
     /// The container.
     pub id: String,
-    /// Its name.
-    pub name: String,
+    /// The replica that its label names, or else its name.
+    pub replica: Option<ReplicaId>,
     /// What happened.
     pub kind: EventKind,
 }
@@ -287,6 +295,8 @@ pub enum EventKind {
         /// With this code.
         exit_code: i64,
     },
+    /// The kernel has killed a process of it for want of memory.
+    OutOfMemory,
     /// Someone stopped it, so the engine does not start it again.
     Stopped,
     /// It is gone.

@@ -1,6 +1,6 @@
 //! One check, carried out.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,7 +9,10 @@ use tokio::{
 
 use shef_common::open_files::is_shortage;
 
-use super::{CheckFailure, Probe, Target};
+use super::{
+    CheckFailure, Probe, Target,
+    listener::{Listener, listener},
+};
 
 /// A status line is within the first bytes of an answer.
 const STATUS_LINE: usize = 64;
@@ -29,6 +32,18 @@ pub async fn probe(probe: Probe) -> Result<(), CheckFailure> {
 async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let failed = |why: String| Err(CheckFailure::Failed(why));
     let Some(address) = target.address else { return failed("it has no address that could be asked".to_owned()) };
+    if let Some(container) = target.shares.clone() {
+        let port = address.port();
+        // What cannot be read is no answer.
+        let found = tokio::task::spawn_blocking(move || listener(Path::new("/proc"), &container, port)).await;
+        match found.unwrap_or(Listener::Unknown) {
+            Listener::Own | Listener::Unknown => {}
+            Listener::Another => {
+                return failed(format!("port {port} of the host is served by a process of another container or of the host"));
+            }
+            Listener::Nobody => return failed(format!("nothing listens on port {port} of the host")),
+        }
+    }
     let io = |error: std::io::Error| {
         let why = format!("{address}: {error}");
         if is_shortage(&error) { CheckFailure::NotMade(why) } else { CheckFailure::Failed(why) }
@@ -84,7 +99,7 @@ mod tests {
     }
 
     async fn check(address: Option<std::net::SocketAddr>, path: Option<&str>) -> Result<(), String> {
-        let target = Target { address, path: path.map(str::to_owned) };
+        let target = Target { address, shares: None, path: path.map(str::to_owned) };
         let replica = ReplicaId::parse("web-000001").unwrap();
         probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| match failure {
             CheckFailure::Failed(why) => why,

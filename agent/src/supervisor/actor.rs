@@ -198,7 +198,7 @@ impl EffectHandler for Shell<'_> {
                 Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                 Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
                 Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
-                Operation::Inspect => Outcome::Inspect(engine.inspect(&target).await),
+                Operation::Inspect { known } => Outcome::Inspect(engine.inspect(&target, known.as_deref()).await),
             }
         };
         self.spawn(run, move |outcome| Event::Done { replica, outcome });

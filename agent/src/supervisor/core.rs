@@ -89,6 +89,8 @@ pub struct Core {
     listing: Option<(u64, BTreeSet<ReplicaId>)>,
     list_again: bool,
     pub(super) listed: bool,
+    /// Containers that no ledger names, of which the environment has still to be read.
+    unread: BTreeSet<ReplicaId>,
     pub(super) engine_up: bool,
     /// Why the last look failed, or an operation found nobody.
     failing: Option<String>,
@@ -149,6 +151,7 @@ impl Core {
             listing: None,
             list_again: false,
             listed: false,
+            unread: BTreeSet::new(),
             engine_up: false,
             failing: None,
             failed_looks: 0,
@@ -174,9 +177,16 @@ impl Core {
         &self.ledger
     }
 
+    /// Whether the engine has shown its containers yet, with all that has to be known of them.
+    #[must_use]
+    pub(super) fn has_listed(&self) -> bool {
+        self.listed && self.unread.is_empty()
+    }
+
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
     pub fn holds(&self) -> impl Iterator<Item = &Assignment> {
-        self.replicas.values().filter(|replica| !replica.is_gone()).filter_map(|replica| replica.assignment.as_ref())
+        let held = self.replicas.values().filter(|replica| !replica.is_gone() && !replica.env_unread);
+        held.filter_map(|replica| replica.assignment.as_ref())
     }
 
     /// When to call with [`Event::Tick`] at the latest.

@@ -3,6 +3,8 @@
 mod crashes;
 mod credentials;
 mod engine;
+mod health;
+mod identity;
 mod policies;
 mod silence;
 mod way;
@@ -33,6 +35,7 @@ enum Action {
     Destroy(usize),
     Stop(usize),
     Exit(usize),
+    Rename(usize),
     Crash(bool),
     WatchEnded,
 }
@@ -47,6 +50,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => any::<usize>().prop_map(Action::Destroy),
         1 => any::<usize>().prop_map(Action::Stop),
         1 => any::<usize>().prop_map(Action::Exit),
+        1 => any::<usize>().prop_map(Action::Rename),
         1 => any::<bool>().prop_map(Action::Crash),
         1 => Just(Action::WatchEnded),
     ];
@@ -101,6 +105,11 @@ fn perform(world: &mut World, action: &Action) {
                 } else {
                     world.event(&container, EventKind::Started);
                 }
+            }
+        }
+        Action::Rename(index) => {
+            if let Some(container) = nth_of_ours(world, index) {
+                world.rename(&container.name, &format!("renamed-{}", container.id));
             }
         }
         Action::Crash(happens) => world.crash(happens),
@@ -267,7 +276,7 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     world.feed(Event::Pulled { image: ImageRef::parse("absent").unwrap(), outcome });
     assert!([1, 3, 5, 7].iter().all(|&n| {
         let status = &world.reported.statuses[&assignment(n).replica];
-        status.state == ReplicaState::Failed && status.reason.as_deref() == Some("manifest unknown")
+        status.state == ReplicaState::Failed && status.reason.as_deref() == Some("pulling absent failed: manifest unknown")
     }));
     world.settle();
     assert_eq!(world.ours().len(), 1, "failed replicas are the master's to replace");

@@ -9,7 +9,7 @@ mod vitals;
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
     protocol::Assignment,
     spec::Restart,
     status::{ReplicaState, ReplicaStatus},
@@ -21,6 +21,8 @@ use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
 const SETTLE: DurationMs = QUICK;
+/// A container that the engine does not show after this many looks is not taken over.
+const MAX_ENV_LOOKS: u32 = 5;
 /// A container that goes missing or stops again within this time is given back-off.
 const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
 /// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
@@ -84,6 +86,8 @@ pub(super) struct Replica {
     pub busy: Option<Step>,
     /// Whether the engine has told something since that step was asked for.
     pub heard: bool,
+    /// Whether its assignment lacks the variables of its `env`: it comes from a list, which does not tell them.
+    pub env_unread: bool,
     /// Whether it stands in one of the queues for a step.
     pub queued: bool,
     /// Whether it waits for its image.
@@ -112,6 +116,8 @@ pub(super) struct Replica {
     /// When it counts as healthy again, after its process ended.
     pub settles_at: Option<MonoMs>,
     crashed: Option<String>,
+    /// Whether the kernel has killed a process of this run for want of memory.
+    out_of_memory: bool,
     pub(super) vitals: Vitals,
     pulled: bool,
     stop_refused: bool,
@@ -134,6 +140,7 @@ impl Replica {
             seen,
             busy: None,
             heard: false,
+            env_unread: false,
             queued: false,
             awaits_image: false,
             awaits_master: false,
@@ -149,6 +156,7 @@ impl Replica {
             published: None,
             settles_at: None,
             crashed: None,
+            out_of_memory: false,
             vitals: Vitals::new(),
             pulled: false,
             stop_refused: false,
@@ -168,6 +176,7 @@ impl Replica {
         }
         match (self.wish, &self.seen) {
             (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => None,
+            (Wish::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => Some(Step::Inspect),
             (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
@@ -176,7 +185,7 @@ impl Replica {
                 (Created | Exited, _) => (!self.awaits_master && !self.is_prepared_only()).then_some(Step::Start),
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
-                (Running, _) if self.vitals.wants_look() => Some(Step::Inspect),
+                (Running, _) if self.vitals.wants_look() || self.vitals.wants_output() => Some(Step::Inspect),
                 (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
                 (Running | Paused | Other, _) => None,
             },
@@ -205,6 +214,22 @@ impl Replica {
             }
             Step::SetPolicy(policy) => policy != RestartPolicy::Never,
             Step::Create | Step::Stop { .. } | Step::Remove => false,
+        }
+    }
+
+    /// Whether its `env` is still to be read before the master hears of it. One that the engine will not show is left
+    /// as it is.
+    pub fn waits_for_env(&self) -> bool {
+        self.env_unread && self.wish == Wish::Hold && self.seen != Seen::Absent && self.refusals < MAX_ENV_LOOKS
+    }
+
+    /// A look shows its container, and so the `env` that its assignment lacks.
+    pub fn reads_env(&mut self, container: &Container, cluster: &ClusterId) {
+        if self.env_unread
+            && let Some(assignment) = container.assignment(cluster)
+        {
+            self.assignment = Some(assignment);
+            self.env_unread = false;
         }
     }
 
@@ -239,6 +264,7 @@ impl Replica {
     pub fn wish(&mut self, wish: Wish, assignment: Option<&Assignment>, now: Now) {
         if let Some(assignment) = assignment {
             self.assignment = Some(assignment.clone());
+            self.env_unread = false;
         }
         if self.wish == wish {
             return;
@@ -358,6 +384,7 @@ impl Replica {
                     self.restarts.down(now.mono);
                 }
             }
+            EventKind::OutOfMemory => self.runs_out_of_memory(),
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();

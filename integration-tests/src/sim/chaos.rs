@@ -62,6 +62,11 @@ impl World {
                     self.destroy_container(host, &container);
                 }
             }
+            Chaos::Rename => {
+                if let Some(container) = self.some_container(host, |_| true) {
+                    self.rename_container(host, &container);
+                }
+            }
             Chaos::HandStop => {
                 if let Some(container) = self.some_container(host, |container| container.state == ContainerState::Running) {
                     self.stop_container(host, &container);

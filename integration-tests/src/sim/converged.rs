@@ -86,6 +86,9 @@ impl World {
             if shown.wanted as usize != ledger.assignments.len() {
                 return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));
             }
+            if let Some(container) = host.engine.nobodys(master.cluster_id()) {
+                return Err(format!("{} on {node} has the cluster's labels and is nobody's", container.name));
+            }
             for (container, assignment) in host.engine.ours(master.cluster_id()) {
                 // What a rollout that has still to go on, when there is room, has had made ready.
                 let record = self.rules.stored.get(&assignment.service).map(|(_, record)| record);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
     engine::{
-        Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy, fake::foreign_labels,
+        Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
+        fake::{foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
 };
@@ -122,6 +123,18 @@ impl Engine {
     ) -> impl Iterator<Item = (&'a Container, shef_common::protocol::Assignment)> {
         self.containers.values().filter_map(|container| Some((container, container.assignment(cluster)?)))
     }
+
+    /// A container with the labels of `cluster` that nobody can tell a replica of.
+    pub fn nobodys(&self, cluster: &shef_common::ids::ClusterId) -> Option<&Container> {
+        let of_cluster = |container: &&Container| labels::are_ours(cluster, &container.labels);
+        self.containers.values().filter(of_cluster).find(|container| container.assignment(cluster).is_none())
+    }
+
+    /// Whether the replica's container is up, whatever its name.
+    pub fn runs(&self, replica: &ReplicaId) -> bool {
+        let is_its = |container: &&Container| labels::replica(&container.name, &container.labels).as_ref() == Some(replica);
+        self.containers.values().filter(is_its).any(is_up)
+    }
 }
 
 /// Whether a container counts as up: running, or about to be started again by the engine.
@@ -142,7 +155,7 @@ impl World {
                 Operation::Stop { grace_s, .. } if self.chance(100) => u64::from(*grace_s) * 1_000,
                 Operation::Stop { .. } => self.rng.u64(5..500),
                 Operation::Remove(_) => self.rng.u64(5..100),
-                Operation::Inspect => self.rng.u64(1..10),
+                Operation::Inspect { .. } => self.rng.u64(1..10),
                 Operation::SetPolicy { .. } => self.rng.u64(1..50),
             },
         };
@@ -178,8 +191,7 @@ impl World {
             EngineWork::List => {
                 let containers = self.hosts[host].engine.containers.values();
                 let managed = containers.filter(|container| container.labels.contains_key(labels::MANAGED));
-                // As Docker's, a list does not tell policies.
-                let managed = managed.map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect();
+                let managed = managed.map(listed).collect();
                 let listing = Listing { containers: managed, complete: true };
                 Event::Listed(error.map_or(Ok(listing), Err))
             }
@@ -225,6 +237,7 @@ impl World {
     ) -> Outcome {
         match operation {
             Operation::Create(order) => {
+                let planted = self.planted(Plant::KnowsByName);
                 let engine = &mut self.hosts[host].engine;
                 let made = if !done {
                     Ok(String::new())
@@ -235,8 +248,10 @@ impl World {
                 } else {
                     engine.next_id += 1;
                     let id = format!("{:064x}", engine.next_id);
-                    let container =
-                        Container::new(id.clone(), replica.to_string(), order.labels, ContainerState::Created, order.policy);
+                    let mut container = made(&order, id.clone());
+                    if planted {
+                        container.labels.remove(labels::REPLICA);
+                    }
                     engine.containers.insert(replica.to_string(), container);
                     Ok(id)
                 };
@@ -257,8 +272,9 @@ impl World {
                 }
                 Outcome::SetPolicy(error.map_or(found.map(|_| ()), Err))
             }
-            Operation::Inspect => {
-                let found = self.hosts[host].engine.containers.get(replica.as_str()).cloned();
+            Operation::Inspect { known } => {
+                let known = known.filter(|_| !self.planted(Plant::KnowsByName));
+                let found = looked_up(&self.hosts[host].engine.containers, replica, known.as_deref());
                 Outcome::Inspect(error.map_or(Ok(found), Err))
             }
         }
@@ -363,14 +379,24 @@ impl World {
         self.hosts[host].engine.set(&container.name, ContainerState::Restarting);
         self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
         let delay = self.rng.u64(100..5_000);
-        self.at(delay, Ev::EngineRestarts { host, name: container.name.clone() });
+        self.at(delay, Ev::EngineRestarts { host, id: container.id.clone() });
+    }
+
+    /// Somebody gives a container another name.
+    pub fn rename_container(&mut self, host: usize, container: &Container) {
+        let name = format!("renamed-{}", &container.id[56..]);
+        self.note(|| format!("h{}: container {} becomes {name}", host + 1, container.name));
+        let containers = &mut self.hosts[host].engine.containers;
+        if let Some(container) = containers.remove(&container.name) {
+            containers.insert(name.clone(), Container { name, ..container });
+        }
     }
 
     /// The engine starts a container again.
-    pub fn engine_restarts(&mut self, host: usize, name: &str) {
-        let waiting = self.hosts[host].engine.containers.get(name).filter(|c| c.state == ContainerState::Restarting).cloned();
+    pub fn engine_restarts(&mut self, host: usize, id: &str) {
+        let waiting = self.hosts[host].engine.by_id(id).ok().filter(|c| c.state == ContainerState::Restarting);
         if let Some(container) = waiting {
-            self.hosts[host].engine.set(name, ContainerState::Running);
+            self.hosts[host].engine.set(&container.name, ContainerState::Running);
             self.engine_tells(host, &container, EventKind::Started);
             self.crashes_soon(host, &container);
         }
@@ -382,7 +408,7 @@ impl World {
         if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {
             return;
         }
-        let event = EngineEvent { id: container.id.clone(), name: container.name.clone(), kind };
+        let event = EngineEvent { id: container.id.clone(), replica: labels::replica(&container.name, &container.labels), kind };
         let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
         self.hosts[host].engine.last_event = due;
         let stream = Some(Stream { id: watch, ends: false });
@@ -417,14 +443,14 @@ pub fn operation_word(operation: &Operation) -> String {
         Operation::Stop { .. } => "stop".to_owned(),
         Operation::Remove(_) => "remove".to_owned(),
         Operation::SetPolicy { policy, .. } => format!("set policy {policy:?}"),
-        Operation::Inspect => "inspect".to_owned(),
+        Operation::Inspect { .. } => "inspect".to_owned(),
     }
 }
 
 /// An outcome in a line; labels stand in no order, so a container is told by its state.
 fn outcome_word(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.as_ref().map(|container| container.state)),
+        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.iter().map(|container| container.state).collect::<Vec<_>>()),
         other => format!("{other:?}"),
     }
 }

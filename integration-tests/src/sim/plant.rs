@@ -59,6 +59,8 @@ pub enum Plant {
     DrainStopsFirst,
     /// What a forgotten host brings when it is back is taken over.
     ImportsForgotten,
+    /// An agent knows containers by their names alone.
+    KnowsByName,
     /// An agent does not notice that a master answers, and stops what is to run on.
     MissesMaster,
     /// A replica that crashes counts as good in between.
@@ -83,7 +85,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -102,6 +104,7 @@ impl Plant {
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
+        Self::KnowsByName,
         Self::MissesMaster,
         Self::CrashesAreGood,
         Self::ForgetsReplaced,

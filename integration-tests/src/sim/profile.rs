@@ -21,6 +21,8 @@ pub enum Chaos {
     Vanish,
     /// Somebody stops a container by hand.
     HandStop,
+    /// Somebody gives a container another name.
+    Rename,
     /// The store refuses everything for a while.
     StoreAway,
     /// The store loses the last of what it confirmed.
@@ -159,6 +161,7 @@ impl Profile {
                 (Chaos::Exit, 4),
                 (Chaos::Vanish, 3),
                 (Chaos::HandStop, 3),
+                (Chaos::Rename, 2),
                 (Chaos::CrashAgent, 2),
             ],
             chaos_every_ms: 2_000,
@@ -230,6 +233,7 @@ impl Profile {
                 (Chaos::Exit, 2),
                 (Chaos::Vanish, 2),
                 (Chaos::HandStop, 2),
+                (Chaos::Rename, 1),
                 (Chaos::StoreAway, 1),
                 (Chaos::WallJump, 2),
             ],

@@ -9,7 +9,7 @@ use shef_common::{
 use shef_master::service::{Expect, Lead, Request, RolloutState, ServiceRecord, ServiceView};
 
 use super::{
-    engine::{BAD_IMAGE, CRASHING_IMAGE, is_up},
+    engine::{BAD_IMAGE, CRASHING_IMAGE},
     plant::Plant,
     world::World,
 };
@@ -112,7 +112,7 @@ impl World {
     }
 
     fn up_slots(&self, record: &ServiceRecord) -> BTreeSet<Slot> {
-        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
+        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.runs(id));
         let stays = record.replicas.iter().filter(|replica| !self.rules.stopping.contains(&replica.id));
         stays.filter(|replica| up(&replica.id)).map(|replica| replica.slot).collect()
     }

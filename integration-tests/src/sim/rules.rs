@@ -19,7 +19,7 @@ use shef_master::{
 };
 
 pub use self::agents::PushHead;
-use super::{engine::is_up, master::Master, rollouts::is_as_asked, world::World};
+use super::{master::Master, rollouts::is_as_asked, world::World};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
@@ -293,7 +293,7 @@ impl World {
         for replica in before() {
             let kept = record.wanted().any(|kept| kept.id == replica.id);
             let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
-            let up = self.hosts.iter().any(|host| host.engine.containers.get(replica.id.as_str()).is_some_and(is_up));
+            let up = self.hosts.iter().any(|host| host.engine.runs(&replica.id));
             let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
             // An update that stops first; and a new replica that failed its trial.
             let turned = record.stops_first() && replica.generation != record.target(replica.slot);

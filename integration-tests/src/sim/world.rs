@@ -52,7 +52,7 @@ pub enum Ev {
     /// A call reaches an engine; the answer, if there is to be one.
     Engine { host: usize, inc: u64, call: EngineCall },
     /// An engine starts a container again whose process ended.
-    EngineRestarts { host: usize, name: String },
+    EngineRestarts { host: usize, id: String },
     /// The process of a container ends, as it does after every start.
     Crashes { host: usize, id: String },
     /// A message reaches its destination.
@@ -286,7 +286,7 @@ impl World {
             Ev::AgentTimer { host, inc, to, at } => self.agent_timer(host, inc, to, at),
             Ev::LedgerWrite { host, inc, ledger, fails } => self.ledger_write(host, inc, *ledger, fails),
             Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),
-            Ev::EngineRestarts { host, name } => self.engine_restarts(host, &name),
+            Ev::EngineRestarts { host, id } => self.engine_restarts(host, &id),
             Ev::Crashes { host, id } => self.crashes(host, &id),
             Ev::Request { call, body } => self.request_arrives(call, &body),
             Ev::Answer { call, reply } => self.answer_arrives(call, reply),

@@ -7,11 +7,11 @@ use std::{
 
 use bollard::models::{
     ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage, HealthStatusEnum,
-    PortSummary, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
+    HealthcheckResult, PortSummary, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
 };
-use shef_common::{spec::Protocol, status::PublishedPort};
+use shef_common::{labels, spec::Protocol, status::PublishedPort};
 
-use super::super::{Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy};
+use super::super::{Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy, log_lines};
 
 pub(super) fn policy_body(policy: Policy) -> RestartPolicy {
     let name = match policy {
@@ -48,8 +48,11 @@ pub(super) fn container_of(found: ContainerSummary) -> Option<Container> {
     };
     let ports = found.ports.unwrap_or_default().iter().filter_map(listed_port).collect();
     let networks = found.network_settings.and_then(|settings| settings.networks);
+    let joined = networks.as_ref().map(|networks| networks.keys().cloned().collect());
     let labels = found.labels.unwrap_or_default();
     Some(Container {
+        image: found.image,
+        networks: joined,
         exit_code: exit_code(&words),
         check,
         ports: sorted(ports),
@@ -63,8 +66,11 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
     let state = found.state.unwrap_or_default();
     let policy = found.host_config.and_then(|config| config.restart_policy).and_then(|policy| policy.name);
     let name = found.name.unwrap_or_default().trim_start_matches('/').to_owned();
-    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-    let check = match state.health.and_then(|health| health.status) {
+    let config = found.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let health = state.health.unwrap_or_default();
+    let check_output = health.log.unwrap_or_default().pop().and_then(failed_check);
+    let check = match health.status {
         Some(HealthStatusEnum::UNHEALTHY) => Check::Unhealthy,
         Some(HealthStatusEnum::HEALTHY) => Check::Healthy,
         Some(HealthStatusEnum::STARTING) => Check::Starting,
@@ -84,12 +90,23 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
     let exit_code = state.exit_code.filter(|_| state.running == Some(false));
     let word = state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref()));
     Container {
+        image: config.image,
+        env: Some(config.env.unwrap_or_default()),
+        networks: settings.networks.as_ref().map(|networks| networks.keys().cloned().collect()),
         exit_code,
         check,
+        check_output,
         ports: sorted(ports),
         addresses: addresses(settings.networks),
         ..Container::new(found.id.unwrap_or_default(), name, labels, word, policy_of(policy))
     }
+}
+
+/// What a failed check says: its last line, or the code that it ended with.
+fn failed_check(check: HealthcheckResult) -> Option<String> {
+    let code = check.exit_code.filter(|code| *code != 0)?;
+    let written = log_lines(check.output.unwrap_or_default().as_bytes()).pop();
+    Some(written.unwrap_or_else(|| format!("it ended with code {code}")))
 }
 
 /// The code in the engine's words, as in `Exited (137) 3 minutes ago`.
@@ -144,6 +161,7 @@ pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
     let kind = match message.action?.as_str() {
         "start" => EventKind::Started,
         "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
+        "oom" => EventKind::OutOfMemory,
         "stop" => EventKind::Stopped,
         "destroy" => EventKind::Destroyed,
         "pause" => EventKind::Paused,
@@ -152,5 +170,7 @@ pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
         "health_status: unhealthy" => EventKind::Health { healthy: false },
         _ => return None,
     };
-    Some(EngineEvent { id: actor.id?, name: attributes.get("name")?.clone(), kind })
+    // An event's attributes are the container's labels, and its name.
+    let replica = labels::replica(attributes.get("name").map_or("", String::as_str), &attributes);
+    Some(EngineEvent { id: actor.id?, replica, kind })
 }

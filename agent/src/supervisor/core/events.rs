@@ -94,8 +94,8 @@ pub enum Outcome {
     Remove(Result<(), EngineError>),
     /// The engine knows who starts it again.
     SetPolicy(Result<(), EngineError>),
-    /// What there is of that name.
-    Inspect(Result<Option<Container>, EngineError>),
+    /// What there is of its name or its label.
+    Inspect(Result<Vec<Container>, EngineError>),
 }
 
 impl Outcome {
@@ -248,5 +248,8 @@ pub enum Operation {
         policy: RestartPolicy,
     },
     /// Look at it.
-    Inspect,
+    Inspect {
+        /// Its container, if that is known.
+        known: Option<String>,
+    },
 }

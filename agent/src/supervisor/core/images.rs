@@ -82,7 +82,7 @@ impl Core {
         let waiters = self.pulls.remove(image).map(|pull| pull.waiters).unwrap_or_default();
         for id in waiters {
             if let Some(replica) = self.replicas.get_mut(&id) {
-                replica.image_came(outcome, now);
+                replica.image_came(image, outcome, now);
             }
             self.consider(&id, now);
         }

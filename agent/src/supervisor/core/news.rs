@@ -1,16 +1,17 @@
 //! The engine's news: lists, events, answers to operations, and silence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, Now},
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
+    labels,
 };
 
 use super::{Core, Effect, Outcome};
 use crate::{
-    engine::{EngineError, EngineEvent, Listing},
+    engine::{Container, EngineError, EngineEvent, Listing, own},
     supervisor::replica::{Look, Replica, Seen, Step, Wish},
 };
 
@@ -101,16 +102,18 @@ impl Core {
             return;
         };
         let first = !std::mem::replace(&mut self.listed, true);
-        let mut shown = BTreeMap::new();
-        for container in &listing.containers {
-            if let Some(assignment) = container.assignment(&cluster) {
-                shown.insert(assignment.replica.clone(), (container, assignment));
-            }
-        }
+        let shown = self.shown(listing, &cluster);
         let mut found_more = false;
-        for (id, (container, assignment)) in &shown {
-            if !self.replicas.contains_key(id) && !forgotten.contains(id) {
-                let mut replica = Replica::new(id.clone(), Wish::Hold, Some(assignment.clone()), Seen::Unknown, now);
+        for (id, container) in &shown {
+            if !self.replicas.contains_key(id)
+                && !forgotten.contains(id)
+                && let Some(assignment) = container.assignment(&cluster)
+            {
+                let mut replica = Replica::new(id.clone(), Wish::Hold, Some(assignment), Seen::Unknown, now);
+                replica.env_unread = container.lacks_env();
+                if replica.env_unread {
+                    self.unread.insert(id.clone());
+                }
                 replica.show(Some(container), now);
                 self.replicas.insert(id.clone(), replica);
                 found_more = true;
@@ -121,8 +124,11 @@ impl Core {
                 continue;
             }
             match shown.get(id) {
-                Some((container, assignment)) => {
-                    replica.assignment.get_or_insert_with(|| assignment.clone());
+                Some(container) => {
+                    if replica.assignment.is_none() {
+                        replica.assignment = container.assignment(&cluster);
+                        replica.env_unread = container.lacks_env();
+                    }
                     replica.show(Some(container), now);
                 }
                 None if listing.complete => replica.show(None, now),
@@ -138,11 +144,40 @@ impl Core {
         }
     }
 
+    /// The listed containers of this cluster, by replica: one each.
+    fn shown<'a>(&self, listing: &'a Listing, cluster: &ClusterId) -> BTreeMap<ReplicaId, &'a Container> {
+        let known: HashMap<&str, &ReplicaId> =
+            self.replicas.iter().filter_map(|(id, replica)| Some((replica.container_id()?, id))).collect();
+        let mut shown: BTreeMap<ReplicaId, &Container> = BTreeMap::new();
+        for container in listing.containers.iter().filter(|container| labels::are_ours(cluster, &container.labels)) {
+            // One that is known stays what it is, whatever its name has become.
+            let known = known.get(container.id.as_str()).map(|id| (*id).clone());
+            let Some(id) = known.or_else(|| Some(container.assignment(cluster)?.replica)) else { continue };
+            let known = self.replicas.get(&id).and_then(Replica::container_id);
+            let best = own(cluster, &id, known, shown.get(&id).copied().into_iter().chain([container]));
+            if let Some(best) = best {
+                shown.insert(id, best);
+            }
+        }
+        shown
+    }
+
+    /// A look at this replica's container has ended. When the last one is read that nobody had told of, the master
+    /// hears of all that is here.
+    fn env_read(&mut self, id: &ReplicaId) {
+        let waits = self.replicas.get(id).is_some_and(Replica::waits_for_env);
+        if !waits && self.unread.remove(id) && self.unread.is_empty() {
+            self.unreported.reregister = true;
+        }
+    }
+
     pub(super) fn happened(&mut self, event: &EngineEvent, now: Now) {
-        let Ok(id) = ReplicaId::parse(&event.name) else { return };
-        let Some(replica) = self.replicas.get_mut(&id).filter(|replica| replica.container_id() == Some(event.id.as_str())) else {
-            return;
-        };
+        let is_its = |replica: &Replica| replica.container_id() == Some(event.id.as_str());
+        let named = event.replica.clone().filter(|id| self.replicas.get(id).is_some_and(is_its));
+        // One of before the label may have another name.
+        let id = named.or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
+        let Some(id) = id else { return };
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
         self.news += 1;
         replica.touched = self.news;
         replica.happened(event.kind, now);
@@ -192,15 +227,21 @@ impl Core {
                 }
             }
             Outcome::Inspect(outcome) => {
+                let known = replica.container_id().map(str::to_owned);
                 let cluster = self.ledger.cluster.as_ref();
-                let look = outcome.as_ref().map(|found| match found {
-                    None => Look::Nothing,
-                    Some(container) if cluster.is_some_and(|cluster| container.assignment(cluster).is_some()) => {
-                        Look::Ours(container)
+                let look = outcome.as_ref().map(|found| {
+                    let ours = cluster.and_then(|cluster| own(cluster, id, known.as_deref(), found));
+                    match ours {
+                        Some(container) => Look::Ours(container),
+                        None if found.iter().any(|container| container.name == id.as_str()) => Look::Foreign,
+                        None => Look::Nothing,
                     }
-                    Some(_) => Look::Foreign,
                 });
+                if let (Ok(Look::Ours(container)), Some(cluster)) = (&look, cluster) {
+                    replica.reads_env(container, cluster);
+                }
                 replica.inspected(look.map_err(drop), heard, now);
+                self.env_read(id);
             }
         }
         if needs_image {

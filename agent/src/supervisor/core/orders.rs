@@ -48,7 +48,7 @@ impl Core {
             return;
         }
         let holds = self.held_without_order();
-        let verdict = admission::judge(&self.ledger, self.listed, &holds, &push);
+        let verdict = admission::judge(&self.ledger, self.has_listed(), &holds, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
             Verdict::Refused(_) => {}
@@ -64,7 +64,8 @@ impl Core {
     /// Whether a push is judged only after something that is under way: a write
     /// of the ledger, the host's joining, or the first look at the engine.
     pub(super) fn must_wait(&self, push: &Push) -> bool {
-        self.staged.is_some() || self.ledger.cluster.is_none() || push.base.is_none() && !self.listed && self.listing.is_some()
+        let looks = self.listing.is_some() || !self.unread.is_empty();
+        self.staged.is_some() || self.ledger.cluster.is_none() || push.base.is_none() && !self.has_listed() && looks
     }
 
     /// Judges the pushes that waited, in their order.
@@ -78,7 +79,7 @@ impl Core {
     }
 
     pub(super) fn held_without_order(&self) -> BTreeMap<ReplicaId, u32> {
-        let held = self.replicas.iter().filter(|(_, replica)| replica.wish == Wish::Hold);
+        let held = self.replicas.iter().filter(|(_, replica)| replica.wish == Wish::Hold && !replica.env_unread);
         held.filter_map(|(id, replica)| Some((id.clone(), replica.assignment.as_ref()?.template.stop_grace_s))).collect()
     }
 
@@ -170,6 +171,7 @@ impl Core {
                 continue;
             }
             self.replicas.remove(id);
+            self.unread.remove(id);
             self.checks.forget(id);
             if let Some((_, forgotten)) = &mut self.listing {
                 forgotten.insert(id.clone());

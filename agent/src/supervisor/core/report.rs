@@ -28,7 +28,7 @@ impl Core {
             self.reported.engine_error = self.engine_trouble().map(str::to_owned);
             self.unreported.engine_error = Some(self.reported.engine_error.clone());
         }
-        if self.listed && !self.reported.listed {
+        if self.has_listed() && !self.reported.listed {
             self.reported.listed = true;
             self.unreported.listed = true;
         }

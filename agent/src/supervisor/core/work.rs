@@ -143,7 +143,8 @@ impl Core {
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
             (Step::Remove, Some(container)) => Operation::Remove(container),
             (Step::SetPolicy(policy), Some(id)) => Operation::SetPolicy { id, policy },
-            (Step::Inspect | Step::Start | Step::Stop { .. } | Step::Remove | Step::SetPolicy(_), _) => Operation::Inspect,
+            (Step::Inspect, known) => Operation::Inspect { known },
+            (Step::Start | Step::Stop { .. } | Step::Remove | Step::SetPolicy(_), None) => Operation::Inspect { known: None },
         };
         let is_stop = matches!(operation, Operation::Stop { .. });
         if is_stop {

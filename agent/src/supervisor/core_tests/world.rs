@@ -7,6 +7,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::ImageRef,
+    labels,
     protocol::{Accepted, Assignment, Push, PushRefused},
     registry::{Credentials, RegistryHost},
     spec::Template,
@@ -14,7 +15,8 @@ use shef_common::{
 };
 
 use crate::engine::{
-    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy, fake::foreign_labels,
+    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
+    fake::{foreign_labels, listed, looked_up, made},
 };
 use crate::{
     health::Probe,
@@ -208,7 +210,7 @@ impl World {
                 assert!(self.disk.assignments.contains_key(replica), "created without a durable order");
                 return;
             }
-            Operation::Inspect | Operation::SetPolicy { .. } => return,
+            Operation::Inspect { .. } | Operation::SetPolicy { .. } => return,
             Operation::Start { id, .. } => (id, false),
             Operation::Stop { id, .. } | Operation::Remove(id) => (id, true),
         };
@@ -274,7 +276,7 @@ impl World {
                     (_, Operation::Stop { .. }) => Outcome::Stop(Err(lost())),
                     (_, Operation::SetPolicy { .. }) => Outcome::SetPolicy(Err(lost())),
                     (_, Operation::Remove(_)) => Outcome::Remove(Err(lost())),
-                    (_, Operation::Inspect) => Outcome::Inspect(Err(lost())),
+                    (_, Operation::Inspect { .. }) => Outcome::Inspect(Err(lost())),
                 };
                 self.feed(Event::Done { replica, outcome });
             }
@@ -282,7 +284,8 @@ impl World {
     }
 
     pub fn event(&mut self, container: &Container, kind: EventKind) {
-        self.events.push(EngineEvent { id: container.id.clone(), name: container.name.clone(), kind });
+        let replica = labels::replica(&container.name, &container.labels);
+        self.events.push(EngineEvent { id: container.id.clone(), replica, kind });
     }
 
     pub fn act(&mut self, replica: &ReplicaId, operation: &Operation) -> Outcome {
@@ -296,9 +299,7 @@ impl World {
                 } else if self.images.contains(&order.image.pinned()) {
                     self.next_id += 1;
                     let id = format!("id{}", self.next_id);
-                    let labels = order.labels.clone();
-                    let state = ContainerState::Created;
-                    self.containers.insert(name.clone(), Container::new(id.clone(), name, labels, state, order.policy));
+                    self.containers.insert(name, made(order, id.clone()));
                     Ok(id)
                 } else {
                     Err(EngineError::NoSuchImage("No such image".into()))
@@ -338,7 +339,7 @@ impl World {
                     Ok(())
                 }
             }),
-            Operation::Inspect => Outcome::Inspect(Ok(self.containers.get(replica.as_str()).cloned())),
+            Operation::Inspect { known } => Outcome::Inspect(Ok(looked_up(&self.containers, replica, known.as_deref()))),
         }
     }
 
@@ -470,21 +471,38 @@ impl World {
         self.feed(Event::Begin);
     }
 
-    /// As Docker's, a list does not tell policies.
     pub fn containers_of_ours(&self) -> Vec<Container> {
-        self.containers.values().map(|c| Container { policy: RestartPolicy::Unknown, ..c.clone() }).collect()
+        self.containers.values().map(listed).collect()
     }
 
+    /// Somebody gives a container another name.
+    pub fn rename(&mut self, name: &str, new: &str) {
+        if let Some(container) = self.containers.remove(name) {
+            self.containers.insert(new.to_owned(), Container { name: new.to_owned(), ..container });
+        }
+    }
+
+    /// The containers of the cluster by name, whatever their names are now.
     pub fn ours(&self) -> BTreeMap<&str, ContainerState> {
-        let ours = self.containers.values().filter(|c| c.assignment(&cluster()).is_some());
+        let ours = self.containers.values().filter(|c| labels::are_ours(&cluster(), &c.labels));
         ours.map(|c| (c.name.as_str(), c.state)).collect()
+    }
+
+    /// The containers of the cluster by replica.
+    fn by_replica(&self) -> Vec<(String, ContainerState)> {
+        let ours = self.containers.values().filter(|c| labels::are_ours(&cluster(), &c.labels));
+        let mut all: Vec<_> = ours
+            .map(|c| (c.assignment(&cluster()).map_or_else(|| c.name.clone(), |of| of.replica.to_string()), c.state))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// What runs is what is wished, and a look at it brings nothing to do.
     pub fn assert_as_wished(&mut self) {
-        let wanted: BTreeMap<String, ContainerState> =
+        let wanted: Vec<(String, ContainerState)> =
             self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
-        let have: BTreeMap<String, ContainerState> = self.ours().into_iter().map(|(n, s)| (n.to_owned(), s)).collect();
+        let have = self.by_replica();
         let failed: BTreeSet<_> =
             self.reported.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");

@@ -1,6 +1,12 @@
 //! What the answers to a replica's operations mean for it.
 
-use shef_common::{backoff::Backoff, clock::Now, image::ImageDigest, spec::Pull, status::ReplicaState};
+use shef_common::{
+    backoff::Backoff,
+    clock::Now,
+    image::{ImageDigest, ImageRef},
+    spec::Pull,
+    status::ReplicaState,
+};
 
 use super::{Look, Replica, Seen, Step, Wish};
 use crate::engine::{ContainerState, EngineError};
@@ -10,7 +16,7 @@ const MAX_NAME_CONFLICTS: u32 = 3;
 
 impl Replica {
     /// The image it waited for is here, or cannot be had.
-    pub fn image_came(&mut self, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
+    pub fn image_came(&mut self, image: &ImageRef, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
         if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
             return;
         }
@@ -24,7 +30,11 @@ impl Replica {
                     self.enter(ReplicaState::Starting, now);
                 }
             }
-            Err(error) => self.fail(error.reason(), now),
+            Err(error) => {
+                let why = error.reason();
+                let why = if why.contains(image.as_str()) { why } else { format!("pulling {image} failed: {why}") };
+                self.fail(why, now);
+            }
         }
     }
 

@@ -5,6 +5,11 @@ use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 use super::{AfterEnd, Replica, Seen, Step, Wish};
 use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
+/// The code of a process that was killed.
+const KILLED: i64 = 137;
+/// What is said of a process that the kernel has killed for want of memory.
+const OUT_OF_MEMORY: &str = "ran out of memory and was killed (exited with code 137)";
+
 impl Replica {
     /// Its process ended; whoever owns its restarts starts it again.
     pub(super) fn ended(&mut self, exit_code: i64, now: Now) {
@@ -24,7 +29,7 @@ impl Replica {
         match after {
             AfterEnd::EngineRestarts => {
                 self.status.restarts += 1;
-                self.crashed = Some(format!("exited with code {exit_code}; the engine restarts it"));
+                self.crashed = Some(format!("{}; the engine restarts it", self.end_in_words()));
                 self.check_later(now);
                 if self.restarts.due().is_some() {
                     // Taken over before the engine starts it once more.
@@ -65,7 +70,12 @@ impl Replica {
                 self.enter(ReplicaState::Complete, now);
                 self.status.reason = Some("ended with code 0".to_owned());
             }
-            AfterEnd::GivenUp(why) => self.fail(why, now),
+            AfterEnd::GivenUp(why) => {
+                self.fail(why, now);
+                if self.out_of_memory {
+                    self.runs_out_of_memory();
+                }
+            }
             // The engine does not own it.
             AfterEnd::EngineRestarts => {}
         }
@@ -90,11 +100,29 @@ impl Replica {
             self.status.restarts += 1;
         }
         self.enter(ReplicaState::Starting, now);
-        let ended = self.status.exit_code.map_or_else(|| "exited".to_owned(), |code| format!("exited with code {code}"));
+        let ended = self.end_in_words();
         let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));
         let word = if self.restarts.crash_loops() { "crash-looping: " } else { "" };
         self.status.reason = Some(format!("{word}{ended}; restart {number} in {seconds} s"));
         self.crashed = Some(format!("{word}{ended}; restart {number}"));
+    }
+
+    /// How its process ended last.
+    fn end_in_words(&self) -> String {
+        match self.status.exit_code {
+            Some(KILLED) if self.out_of_memory => OUT_OF_MEMORY.to_owned(),
+            Some(code) => format!("exited with code {code}"),
+            None => "exited".to_owned(),
+        }
+    }
+
+    /// The kernel has killed a process of it. The engine may tell that before or after its end.
+    pub(super) fn runs_out_of_memory(&mut self) {
+        self.out_of_memory = true;
+        let killed = format!("exited with code {KILLED}");
+        for words in self.crashed.iter_mut().chain(self.status.reason.as_mut()) {
+            *words = words.replace(&killed, OUT_OF_MEMORY);
+        }
     }
 
     /// Whether it has ended again, before the answer to its start: then it waits for the next one.

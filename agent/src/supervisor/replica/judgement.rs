@@ -95,6 +95,7 @@ impl Replica {
             return;
         }
         self.enter(ReplicaState::Failed, now);
+        self.status.health = Health::Unhealthy;
         self.status.reason = Some(reason);
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shef_common::{
     clock::Now,
-    spec::{HealthCheck, HealthTest, Protocol, Template},
+    spec::{HealthCheck, HealthTest, Template},
     status::PublishedPort,
 };
 
@@ -24,8 +24,12 @@ pub(in crate::supervisor) struct Vitals {
     ports: Vec<PublishedPort>,
     /// Its address on its first network.
     address: Option<IpAddr>,
-    /// Why the agent's check fails.
+    /// Why its check fails.
     why: Option<String>,
+    /// Whether the engine's check fails, and has not been asked why.
+    wants_output: bool,
+    /// What it lacks of the networks that it is to be joined to.
+    cut_off: Option<String>,
     /// Whether its image has a check of its own; `None`: not known.
     image_check: Option<bool>,
     /// Counts its runs, so that checks of an earlier one do not count.
@@ -35,12 +39,27 @@ pub(in crate::supervisor) struct Vitals {
 impl Vitals {
     pub(super) const fn new() -> Self {
         let ports = Vec::new();
-        Self { check: Check::None, unseen: false, ports, address: None, why: None, image_check: None, run: 0 }
+        Self {
+            check: Check::None,
+            unseen: false,
+            ports,
+            address: None,
+            why: None,
+            wants_output: false,
+            cut_off: None,
+            image_check: None,
+            run: 0,
+        }
     }
 
     /// Whether the engine is to be looked at for them.
     pub(super) const fn wants_look(&self) -> bool {
         self.unseen
+    }
+
+    /// Whether the engine is to be asked what its failing check has said.
+    pub(super) const fn wants_output(&self) -> bool {
+        self.wants_output
     }
 
     pub(super) const fn look_again(&mut self) {
@@ -54,6 +73,7 @@ impl Vitals {
     /// Its process has ended.
     pub(super) fn ended(&mut self) {
         (self.check, self.unseen, self.address, self.why) = (Check::None, false, None, None);
+        (self.wants_output, self.cut_off) = (false, None);
         self.ports.clear();
     }
 
@@ -73,6 +93,9 @@ impl Vitals {
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
+        if self.cut_off.is_some() {
+            return self.cut_off.clone();
+        }
         let fails = self.check == Check::Unhealthy;
         fails.then(|| {
             self.why.as_ref().map_or_else(|| "its health check fails".to_owned(), |why| format!("its health check fails: {why}"))
@@ -83,6 +106,28 @@ impl Vitals {
     pub(in crate::supervisor) const fn image_check(&self) -> Option<bool> {
         self.image_check
     }
+}
+
+impl Vitals {
+    /// What the engine tells of its own check: a list does not tell why it fails, a look does.
+    fn engine_says(&mut self, container: &Container) {
+        let is_look = container.env.is_some();
+        self.check = container.check;
+        if is_look || self.check != Check::Unhealthy {
+            self.why.clone_from(&container.check_output);
+        }
+        self.wants_output = self.check == Check::Unhealthy && self.why.is_none() && !is_look;
+    }
+}
+
+/// What a running container lacks of the networks of its template.
+fn cut_off(template: &Template, container: &Container) -> Option<String> {
+    let joined = container.networks.as_ref().filter(|_| container.state == ContainerState::Running)?;
+    if joined.is_empty() {
+        return Some("it is joined to no network: somebody has disconnected it".to_owned());
+    }
+    let lacks = template.networks.iter().find(|network| !joined.contains(&network.name))?;
+    Some(format!("it is not joined to its network {}: somebody has disconnected it", lacks.name))
 }
 
 /// What says whether a replica is healthy.
@@ -116,6 +161,8 @@ impl Replica {
         let vitals = &mut self.vitals;
         vitals.run += 1;
         vitals.why = None;
+        (vitals.wants_output, vitals.cut_off) = (false, None);
+        self.out_of_memory = false;
         let (check, unknown) = match checker(template) {
             Checker::Image => match vitals.image_check {
                 None => (Check::None, true),
@@ -148,14 +195,15 @@ impl Replica {
         }
         vitals.unseen = false;
         vitals.ports.clone_from(&container.ports);
+        vitals.cut_off = cut_off(template, container);
         let first = template.networks.first().map_or("bridge", |network| network.name.as_str());
         vitals.address = container.addresses.get(first).or_else(|| container.addresses.values().next()).copied();
         match checker(template) {
             Checker::Image => {
                 vitals.image_check = Some(container.check != Check::None);
-                vitals.check = container.check;
+                vitals.engine_says(container);
             }
-            Checker::Engine => vitals.check = container.check,
+            Checker::Engine => vitals.engine_says(container),
             Checker::Agent(..) => {}
             Checker::Nobody => vitals.check = Check::None,
         }
@@ -166,6 +214,7 @@ impl Replica {
         let agents = self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         if !agents {
             self.vitals.check = if healthy { Check::Healthy } else { Check::Unhealthy };
+            (self.vitals.why, self.vitals.wants_output) = (None, !healthy);
         }
     }
 
@@ -193,21 +242,14 @@ impl Replica {
         }
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let published = || {
-            let found = self.vitals.ports.iter().find(|found| found.target == port && found.protocol == Protocol::Tcp)?;
-            let address = if found.host_ip.is_unspecified() { local } else { found.host_ip };
-            Some(SocketAddr::new(address, found.published))
-        };
-        let address = match self.vitals.address {
-            _ if on_host => Some(SocketAddr::new(local, port)),
-            Some(address) => Some(SocketAddr::new(address, port)),
-            None => published(),
-        };
+        // Its own address alone: a port of the host may be another's.
+        let address = if on_host { Some(local) } else { self.vitals.address }.map(|address| SocketAddr::new(address, port));
+        let shares = self.container_id().filter(|_| on_host).map(str::to_owned);
         let path = match &health.test {
             HealthTest::Http { path, .. } => Some(path.clone()),
             HealthTest::Cmd(_) | HealthTest::Shell(_) | HealthTest::Tcp { .. } | HealthTest::None => None,
         };
-        Some((self.vitals.run, Target { address, path }, health))
+        Some((self.vitals.run, Target { address, shares, path }, health))
     }
 
     /// The agent's check of this run has come to a verdict.

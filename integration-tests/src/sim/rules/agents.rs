@@ -3,14 +3,12 @@
 use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
     ids::{Fence, ReplicaId, Revision},
+    labels,
     protocol::Accepted,
 };
 use shef_master::service::ReplicaRecord;
 
-use crate::sim::{
-    engine::{CRASHING_IMAGE, is_up},
-    world::World,
-};
+use crate::sim::{engine::CRASHING_IMAGE, world::World};
 
 /// What identifies a push.
 #[derive(Debug, Clone)]
@@ -74,7 +72,7 @@ impl World {
     /// A container runs. While nothing fails, a service never has more of them
     /// than it wants and an update may add.
     pub fn rules_runs(&mut self, container: &Container) {
-        let Ok(id) = ReplicaId::parse(&container.name) else { return };
+        let Some(id) = labels::replica(&container.name, &container.labels) else { return };
         let name = id.service().to_owned();
         if self.rules.only_made.contains(&id) {
             return self.violated(format!("{id} runs, and was only to be made ready"));
@@ -85,7 +83,7 @@ impl World {
             return;
         }
         let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
-        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.containers.get(id.as_str()).is_some_and(is_up));
+        let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.runs(id));
         // What crashes is replaced at once, and takes nobody's place while it happens to be up.
         let crashes = |r: &&ReplicaRecord| record.assignment(r).template.image.pinned().contains(CRASHING_IMAGE);
         let running = record.wanted().filter(|replica| !crashes(replica) && up(&replica.id)).count();
@@ -115,8 +113,9 @@ impl World {
         self.rules_ours(host, container);
         let node = self.hosts[host].node.clone();
         let name = &container.name;
-        let unwanted = ReplicaId::parse(name).is_ok_and(|id| self.rules.unwanted.contains(&id));
-        let left_behind = || ReplicaId::parse(name).is_ok_and(|id| self.is_left_behind(&node, &id));
+        let replica = labels::replica(name, &container.labels);
+        let unwanted = replica.as_ref().is_some_and(|id| self.rules.unwanted.contains(id));
+        let left_behind = || replica.as_ref().is_some_and(|id| self.is_left_behind(&node, id));
         if !unwanted && !self.rules.tail_lost && !left_behind() {
             self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }

@@ -1,0 +1,113 @@
+//! What a replica's status says of its health.
+
+use std::collections::BTreeSet;
+
+use shef_common::{
+    protocol::Assignment,
+    spec::{HealthCheck, HealthTest, Network},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::world::{End, Pending, World, assignment};
+use crate::{
+    engine::{Check, ContainerState, EngineError, EventKind},
+    supervisor::core::Event,
+};
+
+const ID: &str = "web-000000";
+
+fn status(world: &World) -> &ReplicaStatus {
+    &world.reported.statuses[ID]
+}
+
+fn ordered(change: impl FnOnce(&mut shef_common::spec::Template)) -> Assignment {
+    let mut assignment = assignment(0);
+    let mut template = (*assignment.template).clone();
+    change(&mut template);
+    assignment.template = template.into();
+    assignment
+}
+
+fn running(change: impl FnOnce(&mut shef_common::spec::Template)) -> World {
+    let mut world = World::new();
+    world.change(&[ordered(change)], &[]);
+    world.carry_out();
+    assert_eq!(status(&world).state, ReplicaState::Running);
+    world
+}
+
+/// The container's process is killed, and the engine tells `events` in this order.
+fn told(world: &mut World, events: &[EventKind]) {
+    let container = world.containers[ID].clone();
+    for event in events {
+        world.event(&container, *event);
+    }
+    world.hear(true);
+}
+
+#[test]
+fn an_end_for_want_of_memory_is_named_whichever_comes_first() {
+    let died = EventKind::Died { exit_code: 137 };
+    for events in [[EventKind::OutOfMemory, died], [died, EventKind::OutOfMemory]] {
+        let mut world = running(|_| {});
+        told(&mut world, &events);
+        let why = status(&world).reason.clone().unwrap();
+        assert!(why.starts_with("ran out of memory and was killed (exited with code 137)"), "{why}");
+        // The next end is judged by itself.
+        told(&mut world, &[EventKind::Started, died]);
+        let why = status(&world).reason.clone().unwrap();
+        assert!(!why.contains("memory") && why.contains("exited with code 137"), "{why}");
+    }
+}
+
+#[test]
+fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
+    let mut world = World::new();
+    world.push(None, &[1], &[]);
+    // Everything but the pull goes well.
+    while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
+        world.finish(0, End::Well);
+    }
+    let Some(Pending::Pull(image)) = world.pending.pop() else { panic!("{:?}", world.pending) };
+    world.feed(Event::Pulled { image, outcome: Err(EngineError::Refused("connection refused".into())) });
+    let failed = &world.reported.statuses["web-000001"];
+    assert_eq!((failed.state, failed.health), (ReplicaState::Failed, Health::Unhealthy));
+    assert_eq!(failed.reason.as_deref(), Some("pulling absent failed: connection refused"));
+}
+
+#[test]
+fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined() {
+    let mut world = running(|template| template.networks = vec![Network { name: "front".into(), aliases: Vec::new() }]);
+    let mut look = |joined: &[&str]| {
+        let networks = joined.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        world.containers.get_mut(ID).unwrap().networks = Some(networks);
+        world.pass(60_000);
+        (status(&world).health, status(&world).reason.clone())
+    };
+    assert_eq!(look(&["front"]), (Health::Healthy, None));
+    let (health, why) = look(&[]);
+    assert_eq!((health, why.unwrap().as_str()), (Health::Unhealthy, "it is joined to no network: somebody has disconnected it"));
+    let (health, why) = look(&["back"]);
+    assert_eq!(health, Health::Unhealthy);
+    assert!(why.unwrap().contains("its network front"));
+    assert_eq!(look(&["back", "front"]), (Health::Healthy, None));
+}
+
+#[test]
+fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
+    let test = HealthTest::Shell("check".into());
+    let check = HealthCheck { test, interval_ms: 1_000, timeout_ms: 1_000, retries: 1, start_period_ms: 0 };
+    let mut world = running(|template| template.health = Some(check));
+    let container = world.containers.get_mut(ID).unwrap();
+    (container.check, container.check_output) = (Check::Unhealthy, Some("no database".into()));
+    told(&mut world, &[EventKind::Health { healthy: false }]);
+    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails"));
+    world.carry_out();
+    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"));
+    assert_eq!(world.containers[ID].state, ContainerState::Running);
+    world.pass(60_000);
+    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"), "a list does not tell it");
+    assert!(world.pending.is_empty(), "it is not looked at again: {:?}", world.pending);
+    told(&mut world, &[EventKind::Health { healthy: true }]);
+    assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
+}
