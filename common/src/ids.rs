@@ -12,6 +12,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::bounds::{self, InvalidNumber, OutOfBounds};
+
 /// Why a text is not a valid identity. Its display names the rule and the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must {rule}, but is {value:?}")]
@@ -94,19 +96,46 @@ macro_rules! text_id {
 }
 
 macro_rules! number_id {
-    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $what:literal, $max:expr) => {
         $(#[$doc])*
-        #[derive(
-            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
-        )]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
         #[serde(transparent)]
+        #[schemars(extend("maximum" = $max))]
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The one after this.
+            /// The largest: nothing above it is read, and nothing above it is counted.
+            pub const MAX: Self = Self($max);
+
+            /// The one after this; [`Self::MAX`] stays what it is. Where the number may have come from
+            /// outside, use [`Self::checked_next`].
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                self.checked_next().unwrap_or(Self::MAX)
+            }
+            /// The one after this; `None` after [`Self::MAX`].
+            #[must_use]
+            pub fn checked_next(self) -> Option<Self> {
+                self.0.checked_add(1).map(Self).filter(|next| *next <= Self::MAX)
+            }
+            /// Takes a number that is at most [`Self::MAX`].
+            ///
+            /// # Errors
+            /// [`OutOfBounds`] names the number and the bound.
+            pub fn bounded(value: u64) -> Result<Self, OutOfBounds> {
+                let value = bounds::at_most($what, value, $max)?;
+                Ok(Self(<$inner>::try_from(value).unwrap_or($max)))
+            }
+        }
+        impl FromStr for $name {
+            type Err = InvalidNumber;
+            fn from_str(text: &str) -> Result<Self, InvalidNumber> {
+                Ok(Self::bounded(bounds::parse($what, text, u64::MAX)?)?)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Self::bounded(u64::deserialize(d)?).map_err(D::Error::custom)
             }
         }
         impl fmt::Display for $name {
@@ -172,29 +201,29 @@ text_id! {
 
 number_id! {
     /// A place in a service: replicas 0, 1, 2 … A replacement takes the same slot.
-    Slot(u32)
+    Slot(u32), "slot", 9_999_999
 }
 number_id! {
     /// Counts the changes of a service's spec that make new containers necessary. Starts at 1.
-    Generation(u64)
+    Generation(u64), "generation", bounds::MAX
 }
 number_id! {
     /// Counts the commits of one record in the store. Starts at 1.
-    Version(u64)
+    Version(u64), "version", bounds::MAX
 }
 number_id! {
     /// Counts the changes of one host's assignments under one fence.
-    Revision(u64)
+    Revision(u64), "revision", bounds::MAX
 }
 number_id! {
     /// Counts the leaderships of a cluster. Never decreases.
-    Epoch(u64)
+    Epoch(u64), "epoch", bounds::MAX
 }
 
 /// The fencing pair. The higher epoch wins; two leaders that were handed the
 /// same epoch (by a store that lost its tail) are told apart by the id, and the
 /// one that an agent accepted first keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Fence {
     /// The leadership's number.
     pub epoch: Epoch,
@@ -282,6 +311,26 @@ mod tests {
         assert_eq!(id.as_str(), "my-web-000042");
         assert_eq!(id.service(), "my-web");
         assert!(ReplicaId::parse("my-web-00042").is_err());
+    }
+
+    #[test]
+    fn no_number_counts_beyond_its_bound_and_nothing_beyond_it_is_read() {
+        assert_eq!(Epoch(4).checked_next(), Some(Epoch(5)));
+        assert_eq!((Epoch::MAX.checked_next(), Epoch::MAX.next()), (None, Epoch::MAX));
+        assert_eq!(Epoch(u64::MAX).checked_next(), None);
+        assert_eq!(serde_json::from_str::<Epoch>("9007199254740991").unwrap(), Epoch::MAX);
+        assert_eq!("10000000".parse::<Slot>().unwrap_err().to_string(), "slot must be at most 9999999, but is 10000000");
+        for absurd in ["9007199254740992", "18446744073709551615"] {
+            let refused = serde_json::from_str::<Revision>(absurd).unwrap_err().to_string();
+            assert!(refused.starts_with("revision must be at most 9007199254740991, but is "), "{refused}");
+            assert!(serde_json::from_str::<Slot>(absurd).is_err());
+        }
+        for bad in ["-1", "1.5", "1e400", "\"1\""] {
+            assert!(serde_json::from_str::<Generation>(bad).is_err(), "{bad}");
+        }
+        let by_number: std::collections::BTreeMap<Generation, u8> = serde_json::from_str(r#"{"3": 1}"#).unwrap();
+        assert_eq!(by_number[&Generation(3)], 1, "as the key of a map");
+        assert!(serde_json::from_str::<std::collections::BTreeMap<Generation, u8>>(r#"{"9007199254740992": 1}"#).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    ids::{ClusterId, Epoch, Generation, ReplicaId, ServiceName, Slot},
+    ids::{ClusterId, Epoch, ReplicaId, ServiceName},
     image::ImageDigest,
     protocol::Assignment,
     spec::{OnDisconnect, Template},
@@ -109,8 +109,8 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, e
     Some(Assignment {
         replica,
         service,
-        slot: Slot(get(SLOT)?.parse().ok()?),
-        generation: Generation(get(GENERATION)?.parse().ok()?),
+        slot: get(SLOT)?.parse().ok()?,
+        generation: get(GENERATION)?.parse().ok()?,
         template: template.into(),
         // What cannot be read is the careful choice: to run on.
         on_disconnect: get(ON_DISCONNECT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(OnDisconnect::Keep),
@@ -122,7 +122,10 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, e
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageRef;
+    use crate::{
+        ids::{Generation, Slot},
+        image::ImageRef,
+    };
 
     fn assignment() -> Assignment {
         let service = ServiceName::parse("web").unwrap();
@@ -160,6 +163,11 @@ mod tests {
         let elsewhere = labels.clone().into_iter().chain([(SERVICE.to_owned(), "db".to_owned())]).collect();
         assert_eq!(read(&ours, "/web-000007", &elsewhere, None), None);
         assert_eq!(read(&ours, "/web-000007", &HashMap::new(), None), None);
+        for (number, absurd) in [(GENERATION, "18446744073709551615"), (SLOT, "10000000"), (GENERATION, "-1")] {
+            let mut labels = labels.clone();
+            labels.insert(number.to_owned(), absurd.to_owned());
+            assert_eq!(read(&ours, "/web-000007", &labels, None), None, "{number} {absurd}");
+        }
     }
 
     #[test]

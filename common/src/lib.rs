@@ -7,6 +7,7 @@
 //! [`open_files`], which raises the process's limit.
 
 pub mod backoff;
+pub mod bounds;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shef_common::{
+    bounds::{MOST_ADOPTED, at_most},
     clock::WallMs,
     ids::{ClusterId, Fence, Version},
 };
@@ -206,6 +207,7 @@ fn line(record: &Record) -> Result<Vec<u8>, String> {
 fn read_line(line: &[u8]) -> Result<Record, String> {
     let Line { key, version, value } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let key: Key = key.parse().map_err(|error: super::InvalidKey| error.to_string())?;
+    at_most("its version", version.0, MOST_ADOPTED).map_err(|error| format!("{key}: {error}"))?;
     if version.0 == 0 {
         return Err(format!("{key} has version 0, and versions start at 1"));
     }

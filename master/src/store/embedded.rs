@@ -18,7 +18,9 @@ use redb::{
 };
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{
+    Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load,
+};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "shef.redb";
@@ -144,7 +146,7 @@ impl Store for EmbeddedStore {
             let (cluster, epoch) =
                 stored.map_or_else(|| (cluster_if_new.clone(), Epoch(0)), |(cluster, fence)| (cluster, fence.epoch));
             let cluster = if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
-            let fence = Fence { epoch: epoch.max(at_least).next(), leader };
+            let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader };
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
             Ok(Led { cluster, fence, was_empty, records })
@@ -210,8 +212,13 @@ impl Store for EmbeddedStore {
         let backup = backup.clone();
         self.call(move |db| {
             let txn = begin(db)?;
-            let stored = lead_in(&txn)?.map(|(_, fence)| fence.epoch).unwrap_or_default();
-            let fence = Fence { epoch: stored.max(backup.fence.epoch).next(), leader: LeaderId::nobody() };
+            // What cannot be read is replaced, too.
+            let stored = match lead_in(&txn) {
+                Err(Failure::Answer(StoreError::Unreadable { .. })) if replace => Epoch::default(),
+                stored => stored?.map(|(_, fence)| fence.epoch).unwrap_or_default(),
+            };
+            let fence =
+                Fence { epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?, leader: LeaderId::nobody() };
             set_lead(&txn, &backup.cluster, &fence)?;
             {
                 let mut table = txn.open_table(RECORDS)?;
@@ -280,7 +287,7 @@ fn lead_of(meta: &impl ReadableTable<&'static str, &'static str>) -> Result<Opti
     Ok(Some((
         ClusterId::parse(&cluster).map_err(|_| unreadable("cluster", &cluster))?,
         Fence {
-            epoch: Epoch(epoch.parse().map_err(|_| unreadable("epoch", &epoch))?),
+            epoch: epoch.parse().map_err(|_| unreadable("epoch", &epoch))?,
             leader: LeaderId::parse(&leader).map_err(|_| unreadable("leader", &leader))?,
         },
     )))
@@ -303,7 +310,9 @@ fn all_records(txn: &WriteTransaction) -> Result<Vec<Record>, Failure> {
         let text = key.value();
         let key: Key = text.parse().map_err(|e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") })?;
         let (version, value) = value.value();
-        records.push(Record { key, version: Version(version), value: Bytes::copy_from_slice(value) });
+        let unreadable = |e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") };
+        let version = Version::bounded(version).map_err(unreadable)?;
+        records.push(Record { key, version, value: Bytes::copy_from_slice(value) });
     }
     records.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(records)

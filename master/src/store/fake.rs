@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Backup, Key, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load};
 
 /// What happens to the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,16 +136,16 @@ impl State {
         }
     }
 
-    fn lead(&mut self, leader: &LeaderId, at_least: Epoch, cluster_if_new: &ClusterId) -> Led {
+    fn lead(&mut self, leader: &LeaderId, at_least: Epoch, cluster_if_new: &ClusterId) -> Result<Led, StoreError> {
         let was_empty = self.lead.is_none();
         let (cluster, epoch) = match &self.lead {
             Some((cluster, fence)) if self.records.keys().any(Key::is_member) => (cluster.clone(), fence.epoch),
             Some((_, fence)) => (cluster_if_new.clone(), fence.epoch),
             None => (cluster_if_new.clone(), Epoch(0)),
         };
-        let fence = Fence { epoch: epoch.max(at_least).next(), leader: leader.clone() };
+        let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader: leader.clone() };
         self.lead = Some((cluster.clone(), fence.clone()));
-        Led { cluster, fence, was_empty, records: self.all() }
+        Ok(Led { cluster, fence, was_empty, records: self.all() })
     }
 
     fn write(&mut self, write: &Write) -> WriteOutcome {
@@ -171,7 +171,7 @@ impl Store for FakeStore {
     }
 
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
-        Box::pin(ready(self.call(|state| Ok(state.lead(leader, at_least, cluster_if_new)))))
+        Box::pin(ready(self.call(|state| state.lead(leader, at_least, cluster_if_new))))
     }
 
     fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
@@ -205,7 +205,8 @@ impl Store for FakeStore {
                 return Err(StoreError::NotEmpty);
             }
             let stored = state.lead.as_ref().map(|(_, fence)| fence.epoch).unwrap_or_default();
-            let fence = Fence { epoch: stored.max(backup.fence.epoch).next(), leader: LeaderId::nobody() };
+            let fence =
+                Fence { epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?, leader: LeaderId::nobody() };
             state.lead = Some((backup.cluster.clone(), fence.clone()));
             state.records = backup.records.iter().map(|r| (r.key.clone(), (r.version, r.value.clone()))).collect();
             Ok(fence)

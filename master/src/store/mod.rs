@@ -191,6 +191,28 @@ pub enum StoreError {
     },
 }
 
+/// The epoch of a leadership above both.
+///
+/// # Errors
+/// [`StoreError::Unreadable`] if there is no higher epoch: what is stored came from something else than counting.
+fn epoch_above(stored: Epoch, at_least: Epoch) -> Result<Epoch, StoreError> {
+    stored.max(at_least).checked_next().ok_or_else(|| StoreError::no_epoch_above(stored.max(at_least)))
+}
+
+/// What counts of a stored epoch when a backup takes the place of everything: one that no leadership can follow
+/// does not. This is how a damaged store is repaired.
+fn epoch_before_load(stored: Epoch, replace: bool) -> Epoch {
+    if replace && stored.checked_next().is_none() { Epoch(0) } else { stored }
+}
+
+impl StoreError {
+    /// No leadership can follow this epoch.
+    fn no_epoch_above(epoch: impl std::fmt::Display) -> Self {
+        let why = format!("epoch {epoch} leaves none for the next leader; restore a backup in its place");
+        Self::Unreadable { why }
+    }
+}
+
 impl Write {
     /// The version of the record after this write.
     #[must_use]

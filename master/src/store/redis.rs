@@ -34,6 +34,7 @@ use deadpool_redis::{
     redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd, from_redis_value},
 };
 use shef_common::{
+    bounds,
     clock::{DurationMs, MonoMs, Now},
     ids::{ClusterId, Epoch, Fence, LeaderId, Version},
 };
@@ -48,9 +49,6 @@ use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture,
 
 /// The format that is written and read.
 pub const FORMAT: u32 = super::FORMAT;
-/// A connection that was idle for longer is tried with a PING before a write is
-/// sent over it: if the Redis has gone meanwhile, it is certain that nothing happened.
-const IDLE: DurationMs = DurationMs(100);
 /// Fields of the hash that are not records.
 const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session"];
 
@@ -67,9 +65,10 @@ pub struct RedisStore {
     key: String,
     pool: Pool,
     command_timeout: Duration,
+    trusted_idle: DurationMs,
     /// The connection in use; calls take turns.
     held: Mutex<Option<Held>>,
-    /// Connections so far.
+    /// The number of the newest connection.
     sessions: AtomicU64,
 }
 
@@ -110,7 +109,15 @@ impl RedisStore {
             .recycle_timeout(Some(connect))
             .build()
             .map_err(|e| invalid(e.to_string()))?;
-        Ok(Self { name, key: options.key(), pool, command_timeout: command, held: Mutex::new(None), sessions: AtomicU64::new(0) })
+        Ok(Self {
+            name,
+            key: options.key(),
+            pool,
+            command_timeout: command,
+            trusted_idle: options.trusted_idle_ms,
+            held: Mutex::new(None),
+            sessions: AtomicU64::new(0),
+        })
     }
 
     /// A format that this version does not read is told at the start already.
@@ -146,7 +153,7 @@ impl RedisStore {
     async fn usable(&self, slot: &mut Option<Held>) -> Result<Held, StoreError> {
         let mut lost = None;
         if let Some(mut held) = slot.take() {
-            if Now::read().mono - held.last_used < IDLE {
+            if Now::read().mono - held.last_used < self.trusted_idle {
                 return Ok(held);
             }
             match cmd("PING").query_async::<Value>(&mut held.connection).await {
@@ -182,9 +189,16 @@ impl RedisStore {
         };
         match result.await {
             Ok(answer) => {
-                held.last_used = Now::read().mono;
-                *slot = Some(held);
-                Ok(answer.into_iter().map(Bytes::from).collect())
+                let answer: Vec<Bytes> = answer.into_iter().map(Bytes::from).collect();
+                if let ("stale", [session, ..]) = parts(&answer) {
+                    // The next connection gets a number that the store takes.
+                    self.sessions.fetch_max(number(session, "session")?, Ordering::Relaxed);
+                    discard(held);
+                } else {
+                    held.last_used = Now::read().mono;
+                    *slot = Some(held);
+                }
+                Ok(answer)
             }
             Err(error) => {
                 // READONLY, a failover, a restart: the next call asks anew.
@@ -244,7 +258,7 @@ impl Store for RedisStore {
             match parts(&answer) {
                 ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(Led {
                     cluster: parse(cluster, "cluster")?,
-                    fence: Fence { epoch: Epoch(parse(epoch, "epoch")?), leader: leader.clone() },
+                    fence: Fence { epoch: parse(epoch, "epoch")?, leader: leader.clone() },
                     was_empty: was_empty.as_ref() == b"1",
                     records: records(fields)?,
                 }),
@@ -312,7 +326,7 @@ impl Store for RedisStore {
             };
             let answer = self.run(&LOAD, true, args).await?;
             match parts(&answer) {
-                ("ok", [epoch]) => Ok(Fence { epoch: Epoch(parse(epoch, "epoch")?), leader: LeaderId::nobody() }),
+                ("ok", [epoch]) => Ok(Fence { epoch: parse(epoch, "epoch")?, leader: LeaderId::nobody() }),
                 other => Err(refusal(other)),
             }
         })
@@ -339,7 +353,7 @@ fn parts(answer: &[Bytes]) -> (&str, &[Bytes]) {
 /// What a script says instead of "ok".
 fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
     let shown = || rest.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect::<Vec<_>>();
-    let fence = || Some(Fence { epoch: Epoch(parse(rest.first()?, "epoch").ok()?), leader: parse(rest.get(1)?, "leader").ok()? });
+    let fence = || Some(Fence { epoch: parse(rest.first()?, "epoch").ok()?, leader: parse(rest.get(1)?, "leader").ok()? });
     match word {
         "emptied" => StoreError::Emptied,
         "not-empty" => StoreError::NotEmpty,
@@ -348,6 +362,7 @@ fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
             |stored| StoreError::Fenced { stored },
         ),
         "format" => StoreError::Unreadable { why: format!("its format is {:?}, and this version reads {FORMAT}", shown()) },
+        "epoch" => StoreError::no_epoch_above(shown().join(" ")),
         "stale" => StoreError::Unavailable { why: "a later connection of this master has written already".into() },
         other => StoreError::Unreadable { why: format!("the script answered {other:?}") },
     }
@@ -359,11 +374,16 @@ fn parse<T: std::str::FromStr>(bytes: &[u8], what: &str) -> Result<T, StoreError
         .ok_or_else(|| StoreError::Unreadable { why: format!("{what} is {:?}", String::from_utf8_lossy(bytes)) })
 }
 
+fn number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
+    let unreadable = |error: bounds::InvalidNumber| StoreError::Unreadable { why: error.to_string() };
+    bounds::parse(what, &String::from_utf8_lossy(bytes), bounds::MAX).map_err(unreadable)
+}
+
 fn outcome(bytes: &Bytes) -> Result<WriteOutcome, StoreError> {
     Ok(match bytes.as_ref() {
         b"done" => WriteOutcome::Done,
         b"" => WriteOutcome::Conflict { found: None },
-        version => WriteOutcome::Conflict { found: Some(Version(parse(version, "a version")?)) },
+        version => WriteOutcome::Conflict { found: Some(parse(version, "a version")?) },
     })
 }
 
@@ -378,7 +398,7 @@ fn records(fields: &[Bytes]) -> Result<Vec<Record>, StoreError> {
         let unreadable = |why: String| StoreError::Unreadable { why: format!("the record {field:?}: {why}") };
         let key: Key = field.parse().map_err(|e: super::InvalidKey| unreadable(e.to_string()))?;
         let space = stored.iter().position(|&b| b == b' ').ok_or_else(|| unreadable("it has no version".into()))?;
-        let version = Version(parse(&stored[..space], "a version")?);
+        let version: Version = parse(&stored[..space], "a version").map_err(|error| unreadable(error.to_string()))?;
         records.push(Record { key, version, value: stored.slice(space + 1..) });
     }
     records.sort_by(|a, b| a.key.cmp(&b.key));

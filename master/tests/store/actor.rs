@@ -154,7 +154,7 @@ async fn a_flushed_redis_is_given_everything_back_without_a_write() {
 #[actix_rt::test]
 async fn a_frozen_redis_leaves_a_write_open_and_resolves_it_once() {
     let server = RedisServer::start(&[]);
-    let mut rig = on_redis(&server).await;
+    let mut rig = Rig::new(RedisStore::open(&server.trusting_options()).await.unwrap()).await;
     rig.commit(set(&service("web"), None, "1")).await.unwrap();
     server.signal("STOP");
     let open = rig.actor.send(Commit { writes: vec![set(&service("web"), Some(1), "2")] });

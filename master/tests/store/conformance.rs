@@ -39,13 +39,21 @@ pub async fn lead(store: &dyn Store, n: u8) -> Led {
     store.lead(&leader(n), Epoch(0), &cluster(1)).await.unwrap()
 }
 
-/// Every promise, one after the other, on a store that is empty at first. `empty`
-/// makes it lose everything behind its back.
-pub async fn conforms<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
+/// Every promise, one after the other, on a store that is empty at first. `next` is the
+/// same store as another master has it. `cut` breaks the connections of `store`, if it has
+/// some, and `empty` makes it lose everything behind its back.
+pub async fn conforms<F: Future<Output = ()>, C: Future<Output = ()>>(
+    store: &dyn Store,
+    next: &dyn Store,
+    cut: impl Fn() -> C,
+    empty: impl Fn() -> F,
+) {
     leadership(store).await;
     writes(store).await;
     sending_again_is_harmless(store).await;
     fencing(store).await;
+    a_lost_leadership_goes_on_writing(store, next, cut).await;
+    no_epoch_is_beyond_its_bound(store).await;
     values(store).await;
     emptying(store, &empty).await;
     loading(store, empty).await;
@@ -132,6 +140,46 @@ async fn fencing(store: &dyn Store) {
     assert_eq!(store.commit(&forgotten, &[]).await, Ok(vec![]));
     assert_eq!(store.check(&new).await, Err(StoreError::Fenced { stored: forgotten }));
     assert_eq!(lead(store, 2).await.records, []);
+}
+
+/// Sessions and other traces of the leader before say nothing about the one whose leadership the store has lost.
+async fn a_lost_leadership_goes_on_writing<C: Future<Output = ()>>(store: &dyn Store, next: &dyn Store, cut: impl Fn() -> C) {
+    let old = lead(store, 1).await.fence;
+    let a = service("a");
+    for n in 0..4_u64 {
+        let write = [set(&a, (n > 0).then_some(n), &n.to_string())];
+        assert_eq!(store.commit(&old, &write).await.unwrap(), [WriteOutcome::Done]);
+        cut().await;
+    }
+    // The next master took the leadership, and the store lost the tail in which it did.
+    let new = Fence { epoch: old.epoch.next(), leader: leader(2) };
+    for n in 4..7_u64 {
+        let write = [set(&a, Some(n), &n.to_string())];
+        assert_eq!(next.commit(&new, &write).await, Ok(vec![WriteOutcome::Done]), "write {n}");
+        assert_eq!(next.check(&new).await, Ok(()));
+    }
+    assert_eq!(store.commit(&old, &[]).await, Err(StoreError::Fenced { stored: new.clone() }));
+    assert_eq!(next.commit(&new, &[delete(&a, 7)]).await, Ok(vec![WriteOutcome::Done]));
+}
+
+/// An epoch that leaves none for the next leader is refused, and changes nothing.
+async fn no_epoch_is_beyond_its_bound(store: &dyn Store) {
+    let led = lead(store, 1).await;
+    for absurd in [Epoch::MAX, Epoch(u64::MAX - 1), Epoch(u64::MAX)] {
+        let refused = store.lead(&leader(2), absurd, &cluster(1)).await.unwrap_err();
+        assert!(refused.to_string().contains("leaves none for the next leader"), "{refused}");
+        let backup = Backup { cluster: cluster(5), fence: Fence { epoch: absurd, leader: leader(8) }, records: vec![] };
+        let refused = store.load(&backup, true).await.unwrap_err();
+        assert!(refused.to_string().contains("leaves none for the next leader"), "{refused}");
+        assert_eq!(store.check(&led.fence).await, Ok(()));
+    }
+    // The last epoch but one is followed by the last, and that one by a backup.
+    let last = store.lead(&leader(1), Epoch(Epoch::MAX.0 - 1), &cluster(1)).await.unwrap().fence;
+    assert_eq!((last.epoch, store.check(&last).await), (Epoch::MAX, Ok(())));
+    assert!(store.lead(&leader(1), Epoch(0), &cluster(1)).await.is_err());
+    let backup = Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(7), leader: leader(8) }, records: vec![] };
+    assert_eq!(store.load(&backup, true).await.unwrap().epoch, Epoch(8), "a backup repairs it");
+    assert_eq!(lead(store, 1).await.fence.epoch, Epoch(9));
 }
 
 async fn values(store: &dyn Store) {

@@ -15,7 +15,7 @@ use crate::conformance::{cluster, conforms, lead, leader, record, service, set};
 async fn the_embedded_store_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(dir.path()).await.unwrap();
-    conforms(&store, async || fs::remove_file(dir.path().join(FILE)).unwrap()).await;
+    conforms(&store, &store, async || (), async || fs::remove_file(dir.path().join(FILE)).unwrap()).await;
 }
 
 #[tokio::test]

@@ -12,5 +12,5 @@ use shef_master::store::fake::FakeStore;
 #[tokio::test]
 async fn the_fake_store_conforms() {
     let store = FakeStore::new();
-    conformance::conforms(&store, async || store.empty()).await;
+    conformance::conforms(&store, &store.clone(), async || (), async || store.empty()).await;
 }

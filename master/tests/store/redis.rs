@@ -3,23 +3,43 @@
 use std::process::Command;
 
 use deadpool_redis::redis::Value;
-use shef_common::ids::{Epoch, Version};
+use shef_common::{
+    clock::DurationMs,
+    ids::{Epoch, Fence, Version},
+};
 use shef_master::store::{
-    OpenError, RedisFacts, Store, StoreError, StoreOptions, WriteOutcome, inspect, open,
+    Backup, OpenError, RedisFacts, Store, StoreError, StoreOptions, WriteOutcome, inspect, open,
     redis::{RedisOptions, RedisStore},
     stored_format,
 };
 
 use crate::{
     conformance::{cluster, conforms, delete, lead, leader, record, service, set},
-    redis_server::RedisServer,
+    redis_server::{RedisServer, release::Release},
 };
 
 #[tokio::test]
 async fn redis_conforms() {
-    let server = RedisServer::start(&[]);
+    redis_conforms_on(&RedisServer::start(&[])).await;
+}
+
+/// The releases that `.ci/releases` unpacks, all of which know WAITAOF. One that is not here is skipped with a message.
+fn releases() -> impl Iterator<Item = Release> {
+    let named = |name| Release::named(name).inspect_err(|why| eprintln!("skipped: {why}")).ok();
+    ["redis-8", "valkey-8"].into_iter().filter_map(named)
+}
+
+#[tokio::test]
+async fn later_releases_of_redis_and_valkey_conform() {
+    for release in releases() {
+        redis_conforms_on(&RedisServer::start_release(release, &[])).await;
+    }
+}
+
+async fn redis_conforms_on(server: &RedisServer) {
     let store = RedisStore::open(&server.options()).await.unwrap();
-    conforms(&store, async || server.run(&["FLUSHALL"])).await;
+    let next = RedisStore::open(&server.options()).await.unwrap();
+    conforms(&store, &next, async || server.cut_connections(), async || server.run(&["FLUSHALL"])).await;
 }
 
 #[tokio::test]
@@ -100,13 +120,35 @@ async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
 
 #[tokio::test]
 async fn a_redis_that_knows_waitaof_is_waited_for() {
-    let server = RedisServer::start(&["--appendfsync", "everysec"]);
+    for release in releases() {
+        let version = release.version().to_owned();
+        let mut server = RedisServer::start_release(release, &["--appendfsync", "everysec"]);
+        // Its file is synced once a second.
+        let options = RedisOptions { command_timeout_ms: DurationMs(10_000), ..server.options() };
+        let store = RedisStore::open(&options).await.unwrap();
+        let fence = lead(&store, 1).await.fence;
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+        let stats: String = server.run(&["INFO", "commandstats"]);
+        // Once for the leadership, and once for the commit.
+        assert!(stats.contains("cmdstat_waitaof:calls=2,"), "{version}: {stats}");
+        server.kill();
+        server.restart();
+        let _ = store.check(&fence).await;
+        assert_eq!(lead(&store, 2).await.records, [record(&service("web"), 1, "{}")], "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_before_waitaof_is_not_asked_to_wait() {
+    let Some(release) = Release::own("redis").ok().filter(|release| release.version().starts_with("7.0.")) else {
+        eprintln!("skipped: the machine's own Redis is not 7.0");
+        return;
+    };
+    let server = RedisServer::start_release(release, &[]);
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
-    store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
-    let knows = server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]) != [Value::Nil];
-    let stats: String = server.run(&["INFO", "commandstats"]);
-    assert_eq!(stats.contains("cmdstat_waitaof"), knows, "{stats}");
+    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]), [Value::Nil]);
 }
 
 #[tokio::test]
@@ -114,9 +156,7 @@ async fn a_connection_that_was_cut_is_made_again_unnoticed() {
     let server = RedisServer::start(&[]);
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
-    server.run::<Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    // Longer than a connection is trusted without a look.
-    tokio::time::sleep(std::time::Duration::from_millis(110)).await;
+    server.cut_connections();
     assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
 }
 
@@ -188,7 +228,7 @@ async fn a_redis_that_refuses_to_write_has_changed_nothing() {
 #[tokio::test]
 async fn a_delayed_request_of_an_earlier_connection_changes_nothing() {
     let server = RedisServer::start(&[]);
-    let store = RedisStore::open(&server.options()).await.unwrap();
+    let store = RedisStore::open(&server.trusting_options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     let create = [set(&service("a"), None, "1")];
     server.signal("STOP");
@@ -216,8 +256,77 @@ async fn a_delayed_request_of_an_earlier_connection_changes_nothing() {
         "set",
         "1",
     ]);
-    assert_eq!(late, ["stale"]);
+    assert_eq!(late, ["stale", "2"]);
     assert_eq!(lead(&store, 1).await.records, []);
+}
+
+/// As earlier versions left it: one host's registration raised the epoch beyond all numbers.
+#[tokio::test]
+async fn a_store_with_an_absurd_epoch_says_so_and_is_repaired_by_a_backup() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    lead(&store, 1).await;
+    let backup = Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(3), leader: leader(1) }, records: vec![] };
+    for absurd in ["18446744073709551616", "9007199254740992", "nan", "inf"] {
+        server.run::<Value>(&["HSET", "shef:store", "epoch", absurd]);
+        let refused = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap_err().to_string();
+        assert!(refused.contains("leaves none for the next leader; restore a backup"), "{absurd}: {refused}");
+        assert_eq!(store.load(&backup, true).await.unwrap().epoch, Epoch(4), "{absurd}");
+        assert_eq!(lead(&store, 1).await.fence.epoch, Epoch(5), "{absurd}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_with_an_absurd_version_is_named() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    lead(&store, 1).await;
+    server.run::<Value>(&["HSET", "shef:store", "service/web", "18446744073709551615 {}"]);
+    let refused = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap_err().to_string();
+    assert!(refused.contains("service/web") && refused.contains("18446744073709551615"), "{refused}");
+}
+
+/// A Redis that lost the leadership which came last takes writes of that leader, however many connections the leader
+/// before had.
+#[tokio::test]
+async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
+    let mut server = RedisServer::start(&[]);
+    let old = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&old, 1).await.fence;
+    for n in 0..4_u64 {
+        old.commit(&fence, &[set(&service("web"), (n > 0).then_some(n), &n.to_string())]).await.unwrap();
+        server.cut_connections();
+    }
+    assert_eq!(server.run::<String>(&["HGET", "shef:store", "session"]), "4");
+    let earlier = server.copy_of_disk();
+    let new = RedisStore::open(&server.options()).await.unwrap();
+    let led = lead(&new, 2).await;
+    server.kill();
+    server.go_back_to(&earlier);
+    server.restart();
+    assert_eq!(server.run::<String>(&["HGET", "shef:store", "leader"]), leader(1).as_str(), "the latest leadership is lost");
+    // However fast the restart was, it is told once.
+    let told = new.check(&led.fence).await;
+    assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
+    for n in 4..8_u64 {
+        let write = [set(&service("web"), Some(n), "new")];
+        assert_eq!(new.commit(&led.fence, &write).await, Ok(vec![WriteOutcome::Done]), "write {n}");
+    }
+    assert_eq!(server.run::<String>(&["HGET", "shef:store", "leader"]), leader(2).as_str());
+}
+
+/// Should a store ever hold a higher session of this very leadership, the next connection is numbered above it.
+#[tokio::test]
+async fn a_stale_connection_is_given_up_for_one_that_is_not() {
+    let server = RedisServer::start(&[]);
+    let store = RedisStore::open(&server.options()).await.unwrap();
+    let fence = lead(&store, 1).await.fence;
+    server.run::<Value>(&["HSET", "shef:store", "session", "1000"]);
+    let write = [set(&service("web"), None, "{}")];
+    let stale = store.commit(&fence, &write).await;
+    assert!(matches!(&stale, Err(StoreError::Unavailable { why }) if why.contains("a later connection")), "{stale:?}");
+    assert_eq!(store.commit(&fence, &write).await, Ok(vec![WriteOutcome::Done]));
+    assert_eq!(server.run::<String>(&["HGET", "shef:store", "session"]), "1001");
 }
 
 #[tokio::test]

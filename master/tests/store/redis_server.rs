@@ -7,9 +7,10 @@
 pub mod release;
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -82,13 +83,42 @@ impl RedisServer {
         assert!(status.success());
     }
 
-    /// How to reach it, with short time limits.
+    /// Breaks every connection, as a network does.
+    pub fn cut_connections(&self) {
+        self.run::<i64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    }
+
+    /// A copy of what it has on disk now, to be given to [`RedisServer::go_back_to`].
+    pub fn copy_of_disk(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(&self.files(), copy.path());
+        copy
+    }
+
+    /// Has it come up, at its next start, with what it had on disk earlier: as after the loss of its tail.
+    pub fn go_back_to(&self, earlier: &TempDir) {
+        fs::remove_dir_all(self.files()).unwrap();
+        copy_files(earlier.path(), &self.files());
+    }
+
+    fn files(&self) -> PathBuf {
+        self.directory.path().join("appendonlydir")
+    }
+
+    /// How to reach it, with short time limits. A connection is looked at before every call, so that one that was cut is
+    /// noticed before a write is sent over it.
     pub fn options(&self) -> RedisOptions {
         let mut options = RedisOptions::new(format!("redis://127.0.0.1:{}/3", self.port));
         options.password = Some(PASSWORD.into());
         options.connect_timeout_ms = DurationMs(300);
         options.command_timeout_ms = DurationMs(300);
+        options.trusted_idle_ms = DurationMs(0);
         options
+    }
+
+    /// The same, with connections that are trusted however long they were idle: a write to a frozen server is sent.
+    pub fn trusting_options(&self) -> RedisOptions {
+        RedisOptions { trusted_idle_ms: DurationMs(3_600_000), ..self.options() }
     }
 
     /// Runs a command as an operator would.
@@ -99,6 +129,15 @@ impl RedisServer {
             command.arg(word);
         }
         command.query(&mut client.get_connection().unwrap()).unwrap()
+    }
+}
+
+/// Copies the files of one directory, which has none below it.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 --   field, expected version or '', version after, 'set' or 'delete', value.
 -- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
 -- '' where there is none), or {'emptied'}, {'fenced', epoch, leader},
--- {'format', found}, {'stale'}.
+-- {'format', found}, {'stale', session}.
 -- Everything is looked at before the first write, and the first write is the one
 -- that Redis may refuse (memory, read-only, disk): so a refusal changes nothing.
 local store = KEYS[1]
@@ -19,9 +19,10 @@ local higher = tonumber(ARGV[2]) > (tonumber(meta[2] or '') or 0)
 if not higher and (meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3]) then
     return {'fenced', meta[2] or '', meta[3] or ''}
 end
--- A request that was delayed on an earlier connection, behind a later one.
-if tonumber(ARGV[4]) < tonumber(meta[4] or '0') then
-    return {'stale'}
+-- A request that was delayed on an earlier connection of this leadership, behind a later one.
+-- Sessions are counted within one leadership: the session of an earlier one says nothing about ours.
+if not higher and tonumber(ARGV[4]) < (tonumber(meta[4] or '') or 0) then
+    return {'stale', meta[4]}
 end
 local answer, sets, deletes = {'ok'}, {}, {}
 for at = 5, #ARGV, 5 do

@@ -1,6 +1,9 @@
 -- Takes the leadership. KEYS[1]: the store's hash.
 -- ARGV: format, leader, at_least, cluster_if_new.
--- Answers {'ok', cluster, epoch, was_empty, field, value, ...} or {'format', found}.
+-- Answers {'ok', cluster, epoch, was_empty, field, value, ...}, {'format', found} or {'epoch', found}:
+-- no epoch is left above that one.
+-- The largest epoch that a double holds exactly, and that is read.
+local MOST = 9007199254740991
 local store = KEYS[1]
 local meta = redis.call('HMGET', store, 'format', 'cluster', 'epoch')
 local was_empty = redis.call('EXISTS', store) == 0
@@ -15,7 +18,11 @@ for _, field in ipairs(redis.call('HKEYS', store)) do
         break
     end
 end
-local epoch = string.format('%.0f', math.max(tonumber(meta[3] or '0'), tonumber(ARGV[3])) + 1)
+local highest = math.max(tonumber(meta[3] or '0'), tonumber(ARGV[3]))
+if not (highest < MOST) then
+    return {'epoch', string.format('%.0f', highest)}
+end
+local epoch = string.format('%.0f', highest + 1)
 redis.call('HSET', store, 'format', ARGV[1], 'cluster', cluster, 'epoch', epoch, 'leader', ARGV[2], 'session', '0')
 local answer = {'ok', cluster, epoch, was_empty and '1' or '0'}
 local all = redis.call('HGETALL', store)

@@ -26,6 +26,9 @@ pub struct RedisOptions {
     pub connect_timeout_ms: DurationMs,
     /// The longest a command may take; one that takes longer is unconfirmed.
     pub command_timeout_ms: DurationMs,
+    /// A connection that was idle for longer is tried with a PING before a write is
+    /// sent over it. If the Redis has gone meanwhile, it is certain that nothing happened.
+    pub trusted_idle_ms: DurationMs,
 }
 
 impl RedisOptions {
@@ -41,6 +44,7 @@ impl RedisOptions {
             tls_ca_file: None,
             connect_timeout_ms: DurationMs(1_000),
             command_timeout_ms: DurationMs(2_000),
+            trusted_idle_ms: DurationMs(100),
         }
     }
 
@@ -80,7 +84,17 @@ impl RedisOptions {
 
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, username, password, database, prefix, tls_ca_file, connect_timeout_ms, command_timeout_ms } = self;
+        let Self {
+            url,
+            username,
+            password,
+            database,
+            prefix,
+            tls_ca_file,
+            connect_timeout_ms,
+            command_timeout_ms,
+            trusted_idle_ms,
+        } = self;
         f.debug_struct("RedisOptions")
             .field("url", &redacted(url))
             .field("username", username)
@@ -90,6 +104,7 @@ impl fmt::Debug for RedisOptions {
             .field("tls_ca_file", tls_ca_file)
             .field("connect_timeout_ms", &connect_timeout_ms.0)
             .field("command_timeout_ms", &command_timeout_ms.0)
+            .field("trusted_idle_ms", &trusted_idle_ms.0)
             .finish()
     }
 }
