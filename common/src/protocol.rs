@@ -26,7 +26,7 @@ pub const PORTS_PATH: &str = "/v1/probe/ports";
 pub const PROBE_PATH: &str = "/v1/probe";
 
 /// One replica that a host shall run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Assignment {
     /// The replica, and its container's name.
     pub replica: ReplicaId,
@@ -58,7 +58,7 @@ impl Assignment {
 }
 
 /// What an agent's ledger has accepted last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Accepted {
     /// Under which leadership.
     pub fence: Fence,
@@ -67,7 +67,7 @@ pub struct Accepted {
 }
 
 /// Master → agent: a change of the host's assignments, or all of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Push {
     /// The cluster that orders.
     pub cluster: ClusterId,
@@ -89,7 +89,7 @@ pub struct Push {
 }
 
 /// Agent → master, 409: why a push was not applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PushRefused {
     /// The rule that refused.
     pub why: Refusal,
@@ -98,7 +98,7 @@ pub struct PushRefused {
 }
 
 /// The rules by which an agent refuses a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The agent belongs to another cluster.
@@ -109,10 +109,12 @@ pub enum Refusal {
     WrongBase,
     /// The host's ledger could not be written, or its engine has not been read yet.
     NotReady,
+    /// The epoch or the revision is further ahead than any count comes in one step.
+    OutOfBounds,
 }
 
 /// Agent → master: who I am and what I hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Registration {
     /// The host's name.
     pub node: NodeName,
@@ -143,6 +145,7 @@ pub struct HostInfo {
     /// The host's processors.
     pub cpus: u32,
     /// The host's memory in bytes.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
     /// The engine's version, as in `20.10.24`.
     pub engine_version: String,
@@ -157,18 +160,19 @@ pub struct HostInfo {
 }
 
 /// Master → agent: you are in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Registered {
     /// The cluster, to be kept by a host that had none.
     pub cluster: ClusterId,
     /// Who leads.
     pub fence: Fence,
     /// How often to report when nothing changes, in milliseconds.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub report_interval_ms: u64,
 }
 
 /// Agent → master: heartbeat and changed statuses in one call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Report {
     /// The cluster.
     pub cluster: ClusterId,
@@ -177,6 +181,7 @@ pub struct Report {
     /// This run of the agent.
     pub boot: BootId,
     /// Counts the reports of this run; an older one than the last is ignored.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub seq: u64,
     /// What the ledger has accepted last.
     pub accepted: Option<Accepted>,
@@ -188,12 +193,12 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,
     /// How long the last report took to be answered, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub round_trip_ms: Option<u64>,
 }
 
 /// Master → agent: what became of a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReportAck {
     /// Who leads.
     pub fence: Fence,
@@ -202,7 +207,7 @@ pub struct ReportAck {
     /// Whether the master does not know this host or this run: register first.
     pub want_registration: bool,
     /// How often to report from now on, in milliseconds, if that has changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub report_interval_ms: Option<u64>,
     /// Orders that could not be brought to the agent directly: to be taken as if
     /// they had been posted. The next report's `accepted` answers them.
@@ -211,7 +216,7 @@ pub struct ReportAck {
 }
 
 /// Agent → whoever asks: this agent is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Alive {
     /// The host.
     pub node: NodeName,
@@ -222,11 +227,12 @@ pub struct Alive {
 }
 
 /// Master → agent: look whether another agent answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProbeThrough {
     /// The other agent's address, as `http://address:port`.
     pub agent_url: String,
     /// How long it may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub limit_ms: u64,
 }
 
@@ -261,7 +267,7 @@ pub enum PortsOutcome {
 pub const MAX_PROBE_MS: u64 = 10_000;
 
 /// What a probe of an agent brought.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProbeOutcome {
     /// The agent answers.

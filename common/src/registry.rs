@@ -78,7 +78,7 @@ impl schemars::JsonSchema for RegistryHost {
 }
 
 /// What a registry is shown to let images be fetched. Never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Credentials {
     /// Who.
     pub username: String,

@@ -124,7 +124,7 @@ impl PublishedPort {
 }
 
 /// What an agent observed of one replica. Only agents write it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaStatus {
     /// Which replica.
     pub replica: ReplicaId,

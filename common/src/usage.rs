@@ -15,18 +15,25 @@ pub struct Usage {
     /// Of one processor, over the last half second: 200 are two processors, wholly.
     pub cpu_percent: f64,
     /// Memory in use, without what the kernel only caches.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
     /// The limit of that; without one, the host's memory.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub memory_limit_bytes: u64,
     /// Received over all networks since the container's start.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub network_rx_bytes: u64,
     /// Sent over all networks since the container's start.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub network_tx_bytes: u64,
     /// Read from block devices since the container's start.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub block_read_bytes: u64,
     /// Written to block devices since the container's start.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub block_write_bytes: u64,
     /// Processes and threads.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub pids: u64,
 }
 
@@ -49,21 +56,21 @@ impl Usage {
 }
 
 /// Master → agent: what these replicas use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UsageQuery {
     /// At most [`MAX_REPLICAS`].
     pub replicas: Vec<ReplicaId>,
 }
 
 /// Agent → master: what they use.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usages {
     /// One for each that was asked for.
     pub usages: Vec<ReplicaUsage>,
 }
 
 /// What one replica uses, or why that is not known.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaUsage {
     /// Which one.
     pub replica: ReplicaId,

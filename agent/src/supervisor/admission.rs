@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
+    bounds,
     ids::ReplicaId,
     protocol::{Accepted, Push, PushRefused, Refusal},
     spec::default_stop_grace_s,
@@ -32,6 +33,9 @@ pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u
         Some(_) => {}
     }
     let accepted = ledger.accepted.as_ref();
+    if is_out_of_bounds(accepted, push) {
+        return refused(Refusal::OutOfBounds);
+    }
     if accepted.is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
         return refused(Refusal::StaleFence);
     }
@@ -54,6 +58,17 @@ pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u
         }
         Some(_) | None => refused(Refusal::WrongBase),
     }
+}
+
+/// Whether the push would have the ledger say a number that no honest count has come to: no leader could follow
+/// that epoch, and no push that revision.
+fn is_out_of_bounds(accepted: Option<&Accepted>, push: &Push) -> bool {
+    let fits = |number: u64, known: Option<u64>| {
+        known.map_or(number <= bounds::MOST_ADOPTED, |known| bounds::is_within_reach(number, known))
+    };
+    let same_fence = accepted.filter(|accepted| accepted.fence == push.fence);
+    !fits(push.fence.epoch.0, accepted.map(|accepted| accepted.fence.epoch.0))
+        || !fits(push.revision.0, same_fence.map(|accepted| accepted.revision.0))
 }
 
 fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {

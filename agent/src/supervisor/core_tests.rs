@@ -203,6 +203,47 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
     assert_eq!(world.ours().len(), 1);
 }
 
+/// Whoever pushes them: under such an epoch no leader would be followed any more, and no push after such a revision.
+#[test]
+fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
+    use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
+    let mut world = World::new();
+    world.settle();
+    let taken = |world: &mut World, epoch, base: Option<u64>, revision| {
+        world.tickets += 1;
+        let ticket = world.tickets;
+        let push = Push {
+            cluster: cluster(),
+            fence: fence(epoch),
+            base: base.map(Revision),
+            revision: Revision(revision),
+            set: vec![],
+            remove: vec![],
+            credentials: std::collections::BTreeMap::new(),
+        };
+        let before = world.disk.clone();
+        world.feed(Event::Pushed { ticket, push });
+        world.settle();
+        let answer = world.answers[&ticket].clone();
+        match answer {
+            Ok(_) => true,
+            Err(refused) => {
+                assert_eq!((refused.why, &world.disk), (Refusal::OutOfBounds, &before));
+                false
+            }
+        }
+    };
+    // A host that has followed nobody yet leaves half of all numbers.
+    assert!(!taken(&mut world, MOST_ADOPTED + 1, None, 1) && !taken(&mut world, 1, None, MOST_ADOPTED + 1));
+    assert!(taken(&mut world, 1, None, 1));
+    for absurd in [2 + REACH, MAX, u64::MAX - 1, u64::MAX] {
+        assert!(!taken(&mut world, absurd, None, 1), "epoch {absurd}");
+        assert!(!taken(&mut world, 1, None, absurd) && !taken(&mut world, 1, Some(1), absurd), "revision {absurd}");
+    }
+    assert!(taken(&mut world, 1, Some(1), 1 + REACH));
+    assert!(taken(&mut world, 1 + REACH, None, 1));
+}
+
 #[test]
 fn a_ledger_that_cannot_be_written_changes_nothing() {
     let mut world = World::new();

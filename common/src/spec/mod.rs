@@ -40,6 +40,7 @@ pub struct ServiceSpec {
     /// The name, unique in the cluster.
     pub name: ServiceName,
     /// How many replicas should run: 0 to [`MAX_REPLICAS`].
+    #[serde(deserialize_with = "readable_replicas")]
     pub replicas: u32,
     /// What every replica runs.
     #[serde(flatten)]
@@ -59,6 +60,17 @@ pub struct ServiceSpec {
     /// How a new generation takes the place of the old one.
     #[serde(default, skip_serializing_if = "Update::is_default")]
     pub update: Update,
+}
+
+/// The most replicas of a record that is read. A user may ask for [`MAX_REPLICAS`]; a service that was taken over from
+/// hosts may have more.
+const MAX_READABLE_REPLICAS: u32 = 1_000_000;
+
+/// For serde: every slot is looked at again and again, so no record asks for more of them than a master can plan.
+fn readable_replicas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let replicas = u32::deserialize(deserializer)?;
+    crate::bounds::at_most("replicas", replicas.into(), MAX_READABLE_REPLICAS.into()).map_err(serde::de::Error::custom)?;
+    Ok(replicas)
 }
 
 impl ServiceSpec {

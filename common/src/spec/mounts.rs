@@ -45,7 +45,7 @@ pub enum Mount {
         /// An absolute path in the container.
         target: String,
         /// Its size in bytes; `None`: the kernel's half of the memory.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
         size_bytes: Option<u64>,
         /// Its mode: a string of octal digits, as in `"1777"`, or the number itself (1023).
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]

@@ -27,10 +27,10 @@ impl Resources {
 #[serde(default, deny_unknown_fields)]
 pub struct Amount {
     /// Thousandths of a processor: 500 is half a one.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub cpu_millis: u64,
     /// Bytes of memory.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
 }
 
@@ -47,13 +47,13 @@ impl Amount {
 #[serde(default, deny_unknown_fields)]
 pub struct Limit {
     /// Thousandths of a processor.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub cpu_millis: u64,
     /// Bytes of memory; the engine wants 6 MiB at least.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
     /// Processes and threads.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub pids: u64,
 }
 

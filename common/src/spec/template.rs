@@ -69,7 +69,7 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
     /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub shm_bytes: Option<u64>,
     /// Names and their addresses, beside DNS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

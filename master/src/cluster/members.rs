@@ -11,6 +11,7 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
+use super::reach;
 use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 
 /// What to do with a host that registers.
@@ -217,11 +218,15 @@ impl Members {
     /// What to do with `registration`.
     #[must_use]
     pub fn register(&self, registration: &Registration) -> Verdict {
+        let is_new = self.hosts.is_empty() && self.services == 0;
+        if let Some(why) = reach::refusal(registration, (!is_new).then_some(&self.fence)) {
+            return Verdict::Refuse(why);
+        }
         let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
         if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
             // A cluster without members is one whose store was empty: it becomes
             // the one that its first host remembers.
-            if self.hosts.is_empty() && self.services == 0 {
+            if is_new {
                 return Verdict::Lead { above: accepted.map(|fence| fence.epoch).unwrap_or_default(), cluster: theirs.clone() };
             }
             return Verdict::Refuse(format!(
@@ -342,6 +347,41 @@ mod tests {
         ahead.cluster = Some(ClusterId::parse(OURS).unwrap());
         ahead.accepted = Some(Accepted { fence: fence(3, "00000000000000bb"), revision: Revision(9) });
         assert_eq!(core().register(&ahead), Verdict::Lead { above: Epoch(3), cluster: ClusterId::parse(OURS).unwrap() });
+    }
+
+    /// One registration must not use up the epochs that are left.
+    #[test]
+    fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
+        use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
+        let ahead = |epoch| Registration {
+            cluster: Some(ClusterId::parse(OURS).unwrap()),
+            accepted: Some(Accepted { fence: fence(epoch, "00000000000000bb"), revision: Revision(9) }),
+            ..registration()
+        };
+        let mut inhabited = core();
+        inhabited.services_are(1);
+        assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
+        for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
+            let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
+            assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
+        }
+        // A cluster that knows nothing goes above what its first host remembers, and leaves half of the epochs.
+        assert!(matches!(core().register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
+        for absurd in [MOST_ADOPTED + 1, MAX, u64::MAX] {
+            assert!(matches!(core().register(&ahead(absurd)), Verdict::Refuse(_)), "{absurd}");
+        }
+    }
+
+    #[test]
+    fn a_generation_that_no_service_has_come_to_is_not_taken_over() {
+        let mut host = holding(registration());
+        host.holds[0].generation = Generation(shef_common::bounds::REACH);
+        assert!(matches!(core().register(&host), Verdict::Import(_)));
+        for absurd in [shef_common::bounds::REACH + 1, u64::MAX] {
+            host.holds[0].generation = Generation(absurd);
+            let Verdict::Refuse(why) = core().register(&host) else { panic!("{absurd}") };
+            assert!(why.contains("web-000001") && why.contains("remove that container"), "{why}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod events;
 mod joining;
 mod members;
 mod messages;
+mod reach;
 mod recovery;
 
 pub use actor::{ClusterActor, ClusterOutlets};

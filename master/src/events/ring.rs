@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc};
 
 use serde::{Serialize, Serializer};
-use shef_common::{clock::WallMs, ids::Epoch};
+use shef_common::{bounds, clock::WallMs, ids::Epoch};
 
 use super::Change;
 
@@ -46,7 +46,7 @@ impl FromStr for EventId {
     type Err = InvalidEventId;
 
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
-        let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let number = |text: &str| bounds::parse("an event's id", text, bounds::MAX).ok();
         let parsed = text.split_once('-').and_then(|(epoch, seq)| Some((number(epoch)?, number(seq)?)));
         let (epoch, seq) = parsed.ok_or_else(|| InvalidEventId(text.chars().take(80).collect()))?;
         Ok(Self { epoch: Epoch(epoch), seq })

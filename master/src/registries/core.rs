@@ -18,7 +18,7 @@ use super::messages::{Known, RegistryRefused, RegistryView, Stored};
 pub const MAX_REGISTRIES: usize = 100;
 
 /// One registry as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RegistryRecord {
     /// As whom images are fetched.
     pub username: String,

@@ -31,8 +31,14 @@ const STORE_RETRY: DurationMs = DurationMs(1_000);
 struct Link {
     boot: BootId,
     last_seq: u64,
+    /// The newest report that was ignored since one was taken, and how many were.
+    ignored: (u64, u32),
     full_seen: bool,
 }
+
+/// An agent has at most two reports on their way. So many in a row with a number below the last one say that
+/// the last one was not this agent's: it registers anew, and is heard again.
+const IGNORED_UNTIL_REGISTRATION: u32 = 3;
 
 /// One host's runner.
 #[derive(Debug)]
@@ -241,7 +247,12 @@ impl RunnerCore {
         if !same_boot {
             // Another run of the agent may begin anew with every status.
             self.statuses.clear();
-            self.link = Some(Link { boot: registration.boot, last_seq: 0, full_seen: false });
+            self.link = Some(Link { boot: registration.boot, last_seq: 0, ignored: (0, 0), full_seen: false });
+        }
+        if let Some(link) = &mut self.link
+            && link.ignored.1 >= IGNORED_UNTIL_REGISTRATION
+        {
+            (link.last_seq, link.ignored) = (link.ignored.0, (0, 0));
         }
         self.record.uid = registration.uid;
         self.record.host = registration.host;
@@ -319,10 +330,14 @@ impl RunnerCore {
             return false;
         };
         if report.seq <= link.last_seq {
+            if report.seq > link.ignored.0 {
+                link.ignored = (report.seq, link.ignored.1.saturating_add(1));
+            }
+            ack.want_registration = link.ignored.1 >= IGNORED_UNTIL_REGISTRATION;
             effects.push(Effect::Ack(call, ack));
             return false;
         }
-        link.last_seq = report.seq;
+        (link.last_seq, link.ignored) = (report.seq, (0, 0));
         link.full_seen |= report.full;
         let full_missing = !link.full_seen;
         let first = self.last_report.is_none();
@@ -334,7 +349,7 @@ impl RunnerCore {
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         self.outbox.reported(accepted);
         if report.full {
-            let listed = report.statuses.iter().map(|status| status.replica.clone()).collect();
+            let listed = report.statuses.iter().map(|status| (status.replica.clone(), status.state)).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
             self.confirm_gone(gone, effects);
         }

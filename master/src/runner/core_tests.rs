@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::Revision,
-    protocol::{Accepted, Report},
+    protocol::{Accepted, PushRefused, Refusal, Report},
 };
 
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
     messages::{OperateRefused, Operation, Wish},
+    outbox::PushFailure,
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
 
@@ -266,6 +267,131 @@ fn reports_out_of_order_change_nothing() {
     assert!(!model.ack.clone().unwrap().want_registration);
 }
 
+/// Somebody else has pushed under our fence, and so raised the revision that the agent has accepted.
+#[test]
+fn a_push_goes_on_above_the_revision_that_a_refusal_names() {
+    for ahead in [2, 1_000, shef_common::bounds::REACH] {
+        let mut model = Model::new();
+        model.register();
+        model.order(1, true);
+        model.settle();
+        let ours = model.agent.accepted.clone().unwrap().revision;
+        model.foreign_push(ahead);
+        model.order(2, true);
+        model.deliver(true, true);
+        model.sleep(2_500);
+        let push = model.push.clone().expect("it is sent again");
+        assert!(push.revision.0 > ours.0 + ahead, "{} is above {} + {ahead}", push.revision, ours);
+        model.settle();
+        assert_eq!(model.agent.holds, model.wanted);
+    }
+}
+
+/// Agents of earlier versions accept any revision.
+#[test]
+fn a_revision_that_no_count_comes_to_is_not_adopted_and_the_next_leadership_is_followed() {
+    let mut model = Model::new();
+    model.register();
+    model.settle();
+    let ours = model.agent.accepted.clone().unwrap();
+    model.agent.accepted.as_mut().unwrap().revision = Revision::MAX;
+    model.order(1, true);
+    model.settle();
+    assert!(model.shown_why.as_deref().is_some_and(|why| why.contains("refused")), "{:?}", model.shown_why);
+    model.event(Event::FenceChanged(fence(2)));
+    model.settle();
+    assert_eq!(model.agent.holds, model.wanted);
+    assert!(model.agent.accepted.clone().unwrap().revision.0 < ours.revision.0 + 100);
+}
+
+#[test]
+fn whoever_says_in_the_agents_name_what_it_has_accepted_uses_up_no_revisions() {
+    let mut model = Model::new();
+    model.register();
+    for forged in [Revision::MAX, Revision(u64::MAX), Revision(shef_common::bounds::REACH)] {
+        let accepted = Some(Accepted { fence: fence(1), revision: forged });
+        let registration = shef_common::protocol::Registration { accepted: accepted.clone(), ..model.agent.registration() };
+        model.push = None;
+        model.event(Event::Register(1, Box::new(registration)));
+        let report = Report { accepted, ..model.agent.report() };
+        model.event(Event::Report(1, Box::new(report)));
+        model.register();
+        model.order(1, true);
+        model.settle();
+        assert_eq!(model.agent.holds, model.wanted);
+    }
+}
+
+/// The agent takes our push for the one that it has accepted already.
+#[test]
+fn a_removal_is_ordered_again_if_somebody_elses_push_had_its_revision() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.settle();
+    model.foreign_push(1);
+    model.order(1, false);
+    model.deliver(true, true);
+    assert_eq!(model.agent.holds.len(), 1, "the agent has not understood");
+    model.settle();
+    assert!(model.removing.is_empty() && model.agent.holds.is_empty());
+}
+
+#[test]
+fn an_epoch_that_no_leadership_has_had_is_not_led_above() {
+    let far = shef_common::bounds::REACH + 1;
+    for (epoch, led_above) in [(1, true), (far, true), (far + 1, false), (u64::MAX, false)] {
+        let mut model = Model::new();
+        model.register();
+        model.order(1, true);
+        let mut theirs = fence(epoch);
+        theirs.leader = shef_common::ids::LeaderId::parse("00000000000000bb").unwrap();
+        let accepted = Some(Accepted { fence: theirs.clone(), revision: Revision(3) });
+        let refused = PushRefused { why: Refusal::StaleFence, accepted };
+        let push = model.push.take().unwrap();
+        let outcome = Err(PushFailure::Refused(refused));
+        let effects = model.core.handle(Event::PushDone { revision: push.revision, outcome }, model.now);
+        let stale = effects.iter().any(|effect| matches!(effect, Effect::StaleFence(fence) if *fence == theirs));
+        assert_eq!(stale, led_above, "{epoch}");
+    }
+}
+
+/// Somebody else has reported in this agent's name, with a number that the agent will not come to for days.
+#[test]
+fn an_agent_whose_reports_are_behind_registers_anew_and_is_heard_again() {
+    for forged in [1_000, shef_common::bounds::MAX] {
+        let mut model = Model::new();
+        model.register();
+        model.report();
+        let late = model.agent.report();
+        let report = Report { seq: forged, ..model.agent.report() };
+        model.event(Event::Report(1, Box::new(report)));
+        let heard = model.heard;
+        for _ in 0..3 {
+            assert_eq!(model.heard, heard, "what is behind is not taken");
+            model.report();
+        }
+        let heard = model.heard;
+        model.report();
+        assert!(model.heard > heard, "seq {forged}: it is heard again");
+        let heard = model.heard;
+        model.event(Event::Report(1, Box::new(late)));
+        assert_eq!(model.heard, heard, "a late report is ignored as before");
+    }
+}
+
+#[test]
+fn one_report_that_comes_late_brings_no_registration() {
+    let mut model = Model::new();
+    model.register();
+    let late = model.agent.report();
+    for _ in 0..5 {
+        model.report();
+        model.event(Event::Report(1, Box::new(late.clone())));
+        assert!(!model.ack.take().unwrap().want_registration);
+    }
+}
+
 /// Found by the property below when its model gave a replica that comes back the id of the one before.
 #[test]
 fn a_removal_that_is_told_of_twice_confirms_no_other_replica() {
@@ -313,6 +439,7 @@ enum Act {
     Report,
     ReportUnanswered,
     Restart,
+    ForeignPush(u64),
     LoseLedger,
     Sleep(u64),
 }
@@ -325,6 +452,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::ReportUnanswered),
         1 => Just(Act::Restart),
         1 => Just(Act::LoseLedger),
+        1 => (1_u64..1_000_000).prop_map(Act::ForeignPush),
         2 => (1_u64..5_000).prop_map(Act::Sleep),
     ]
 }
@@ -360,6 +488,7 @@ proptest! {
                     model.agent.accepted = None;
                     model.register();
                 }
+                Act::ForeignPush(ahead) => model.foreign_push(ahead),
                 Act::Sleep(span) => model.sleep(span),
             }
         }

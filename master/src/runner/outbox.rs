@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     backoff::Backoff,
+    bounds::{MOST_ADOPTED, is_within_reach},
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Fence, ReplicaId, Revision},
     protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
     registry::{Credentials, RegistryHost},
+    status::ReplicaState,
 };
 
 use crate::registries::Known;
@@ -126,8 +128,17 @@ impl Outbox {
         }
     }
 
+    /// The agent says that it has accepted this under our fence. One that no count comes to is not adopted: it would use
+    /// up the revisions that are left.
+    fn go_on_above(&mut self, theirs: Revision) {
+        if is_within_reach(theirs.0, self.revision.0) {
+            self.revision = self.revision.max(theirs);
+        }
+    }
+
     /// The agent has introduced itself and holds `revision` of the present fence.
     pub fn registered(&mut self, revision: Option<Revision>) {
+        self.go_on_above(revision.unwrap_or_default());
         // What was in flight may have arrived or not: a snapshot settles it.
         let unsettled = self.in_flight.take().is_some();
         if revision != self.accepted || unsettled {
@@ -148,6 +159,10 @@ impl Outbox {
     /// Nothing that the host has accepted counts any more: the next push is a snapshot.
     pub fn start_over(&mut self) {
         self.accepted = None;
+        // Revisions count under one fence. No push that is still on its way has one of the first numbers.
+        if self.revision.0 > MOST_ADOPTED {
+            self.revision = Revision(0);
+        }
     }
 
     /// The next push, if one is due.
@@ -171,7 +186,11 @@ impl Outbox {
         if self.in_flight.is_some() || self.accepted.is_some() && !changed {
             return None;
         }
-        self.revision = self.revision.next();
+        let Some(revision) = self.revision.checked_next() else {
+            self.error = Some(format!("the agent has accepted revision {}, and there is none above it", self.revision));
+            return None;
+        };
+        self.revision = revision;
         let (set, remove) = self.contents(now);
         let mut assignments = Vec::with_capacity(set.len());
         for id in &set {
@@ -255,12 +274,29 @@ impl Outbox {
             }
             Ok(accepted) => {
                 self.accepted = None;
+                if accepted.fence == *fence {
+                    self.go_on_above(accepted.revision);
+                }
                 format!("the agent accepted revision {} instead of {revision}", accepted.revision)
             }
             Err(PushFailure::Refused(refused)) => {
                 self.accepted = None;
-                stale = refused.accepted.filter(|_| refused.why == Refusal::StaleFence).map(|accepted| accepted.fence);
-                format!("the agent refused: {:?}", refused.why)
+                let theirs = refused.accepted.as_ref();
+                // Whoever pushed that revision, ours has to be above it.
+                if let Some(theirs) = theirs.filter(|theirs| theirs.fence == *fence) {
+                    self.go_on_above(theirs.revision);
+                }
+                match theirs.filter(|_| refused.why == Refusal::StaleFence).map(|accepted| &accepted.fence) {
+                    Some(theirs) if !is_within_reach(theirs.epoch.0, fence.epoch.0) => format!(
+                        "the agent follows epoch {}, which no leadership of this cluster has had (ours is {}); stop it, move its \
+                         ledger away and start it anew",
+                        theirs.epoch, fence.epoch
+                    ),
+                    theirs => {
+                        stale = theirs.cloned();
+                        format!("the agent refused: {:?}", refused.why)
+                    }
+                }
             }
             Err(PushFailure::Unknown(why)) => {
                 // It may have been applied. Sent again as a change on the same
@@ -287,6 +323,7 @@ impl Outbox {
     /// A report says that the host follows `accepted` under the present fence: it
     /// confirms what rode on the answer to an earlier one, or does not.
     pub fn reported(&mut self, accepted: Option<Revision>) {
+        self.go_on_above(accepted.unwrap_or_default());
         let Some((revision, rides)) = self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.rides.as_mut()?))) else {
             return;
         };
@@ -309,12 +346,18 @@ impl Outbox {
 
     /// A full report lists `listed`, and follows `accepted`. Returns the removals
     /// that it confirms by not listing them. If something is missing that the
-    /// host was told to run, it is told everything again.
-    pub fn compare_full(&mut self, listed: &BTreeSet<ReplicaId>, accepted: Option<Revision>) -> Vec<ReplicaId> {
+    /// host was told to run, it is told everything again. A removal that the host
+    /// has accepted, of a replica that it still keeps up, is ordered again: somebody
+    /// else's push may have had the same revision.
+    pub fn compare_full(&mut self, listed: &BTreeMap<ReplicaId, ReplicaState>, accepted: Option<Revision>) -> Vec<ReplicaId> {
         let followed = |sent: Option<Revision>| sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted));
-        let gone = |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains(*id);
+        let gone = |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains_key(*id);
         let gone = self.removing.iter().filter(gone).map(|(id, _)| id.clone()).collect();
-        if self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains(id)) {
+        let is_up =
+            |id: &ReplicaId| listed.get(id).is_some_and(|state| !matches!(state, ReplicaState::Stopping | ReplicaState::Stopped));
+        let kept = self.removing.iter().filter(|(id, removing)| followed(removing.sent) && is_up(id));
+        self.to_remove.extend(kept.map(|(id, _)| id.clone()));
+        if self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains_key(id)) {
             self.accepted = None;
         }
         gone

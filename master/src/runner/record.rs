@@ -12,7 +12,7 @@ use shef_common::{
 use crate::membership::{HostFacts, HostKnown, Intent};
 
 /// What the store keeps of a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeRecord {
     /// The host's name.
     pub node: NodeName,

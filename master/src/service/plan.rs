@@ -212,7 +212,7 @@ fn plan_slot(
         plan.emptied.push(slot);
         return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
     }
-    let attempt = failed.iter().map(|r| r.attempt + 1).max().unwrap_or_else(|| record.failures_of(slot));
+    let attempt = failed.iter().map(|r| r.attempt.saturating_add(1)).max().unwrap_or_else(|| record.failures_of(slot));
     let avoid = failed.last().map(|r| r.node.clone());
     plan.place.push((Place { slot, avoid }, attempt));
 }

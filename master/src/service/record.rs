@@ -18,7 +18,7 @@ use super::rollout::{Ended, Kept, Rollout};
 use crate::scheduler::{Claim, LoadChange, Takes};
 
 /// One service as it is stored. Only the master writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceRecord {
     /// What the user wants.
     pub spec: ServiceSpec,
@@ -64,7 +64,7 @@ pub struct ServiceRecord {
 }
 
 /// One replica and its host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaRecord {
     /// The replica.
     pub id: ReplicaId,

@@ -169,6 +169,19 @@ impl From<&CommitError> for Refused {
 }
 
 impl Request {
+    /// Whether a record may be of a new generation after it.
+    const fn may_begin_a_generation(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Put { .. } | Self::Change { .. } | Self::Restart { .. } => true,
+            Self::Scale { .. }
+            | Self::Rebalance { .. }
+            | Self::Lead { .. }
+            | Self::RollBack { .. }
+            | Self::Delete { .. }
+            | Self::Import { .. } => false,
+        }
+    }
+
     /// Applies the request to `record`, which has `version` now.
     pub fn apply(
         &self,
@@ -177,6 +190,12 @@ impl Request {
         now: WallMs,
         terms: Terms,
     ) -> Result<Applied, Refused> {
+        if self.may_begin_a_generation()
+            && let Some(last) = record.as_ref().map(ServiceRecord::newest).filter(|newest| newest.checked_next().is_none())
+        {
+            let why = format!("generation {last} is the last there is: delete the service, and create it once it is gone");
+            return Err(Refused::Conflict(why));
+        }
         let live = record.as_mut().filter(|record| !record.deleted);
         let check = |expect: &Expect| match expect {
             Expect::Exactly(expected) if *expected != version => Err(Refused::VersionMismatch { current: version }),
@@ -377,7 +396,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             continue;
         }
         if record.imported && !held.prepare && !record.wanted().any(|replica| replica.slot == held.slot) {
-            record.spec.replicas += 1;
+            record.spec.replicas = record.spec.replicas.saturating_add(1);
         }
         record.newest = record.newest().max(held.generation);
         if held.generation != record.generation {

@@ -16,16 +16,22 @@ pub use actor::{SaveNow, StatsActor};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Counts {
     /// Requests of docker-shef's API that were answered with success.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub requests_succeeded: u64,
     /// Requests of docker-shef's API that were refused or failed.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub requests_failed: u64,
     /// Containers that came to run.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub containers_created: u64,
     /// Containers that are gone.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub containers_deleted: u64,
     /// Services that were created.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub services_created: u64,
     /// Services that were deleted.
+    #[serde(deserialize_with = "shef_common::bounds::number")]
     pub services_deleted: u64,
 }
 

@@ -89,7 +89,7 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
             template.mounts.iter().map(|mount| mount_body(mount, cluster)).collect()
         }),
         network_mode: network,
-        nano_cpus: number(limit.cpu_millis * 1_000_000).filter(|cpus| *cpus != 0),
+        nano_cpus: number(limit.cpu_millis.saturating_mul(1_000_000)).filter(|cpus| *cpus != 0),
         memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
         pids_limit: number(limit.pids).filter(|pids| *pids != 0),
         ..Default::default()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, ServiceName, Slot},
+    ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::ImageRef,
     protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck},
     spec::Template,
@@ -97,6 +97,8 @@ impl Agent {
         match push.base {
             Some(base) if ours != Some(base) => return refuse(Refusal::WrongBase, &self.accepted),
             Some(_) => {}
+            // Overtaken by what came after it.
+            None if ours.is_some_and(|ours| push.revision < ours) => return refuse(Refusal::WrongBase, &self.accepted),
             None => {
                 let set: BTreeSet<_> = push.set.iter().map(|a| a.replica.clone()).collect();
                 self.stopped.extend(self.holds.difference(&set).cloned());
@@ -159,6 +161,8 @@ pub struct Model {
     pub heard: usize,
     /// How many removals readers see as outstanding.
     pub shown_removing: u32,
+    /// What readers see of what is wrong with the host.
+    pub shown_why: Option<String>,
     /// How many replicas of a number were wanted and are not any more.
     lives: BTreeMap<u32, u32>,
 }
@@ -180,6 +184,7 @@ impl Model {
             forgotten: 0,
             heard: 0,
             shown_removing: 0,
+            shown_why: None,
             lives: BTreeMap::new(),
         }
     }
@@ -204,7 +209,7 @@ impl Model {
                 Effect::Forgotten => self.forgotten += 1,
                 Effect::Erased => panic!("nobody asked for that"),
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
-                Effect::Publish(view) => self.shown_removing = view.removing,
+                Effect::Publish(view) => (self.shown_removing, self.shown_why) = (view.removing, view.why),
                 Effect::WakeAt(_) | Effect::Published(_) => {}
             }
         }
@@ -244,6 +249,13 @@ impl Model {
             }
         }
         self.event(Event::PushDone { revision: push.revision, outcome });
+    }
+
+    /// Somebody else pushes to the agent under our fence: a change that changes nothing, `ahead` revisions further.
+    pub fn foreign_push(&mut self, ahead: u64) {
+        if let Some(accepted) = &mut self.agent.accepted {
+            accepted.revision = Revision(accepted.revision.0 + ahead);
+        }
     }
 
     pub fn report(&mut self) {

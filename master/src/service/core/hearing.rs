@@ -26,7 +26,7 @@ impl ServiceCore {
             }
             let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
             if down && replica.want == Want::Run {
-                let at = now.mono + Backoff::REPLICA.after(replica.attempt + 1);
+                let at = now.mono + Backoff::REPLICA.after(replica.attempt.saturating_add(1));
                 self.know.retry_at.entry(replica.id.clone()).or_insert(at);
             }
             if let Some(digest) = status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation)) {

@@ -36,7 +36,7 @@ pub use self::{
 };
 
 /// A rollout that is under way; to [`ServiceRecord::generation`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Rollout {
     /// The last good generation, to which a failure goes back. `None`: there is
     /// none, or this is a rollback; what fails is tried again then, and nothing is counted.
@@ -64,7 +64,7 @@ pub struct Rollout {
 }
 
 /// Where a rollout stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Phase {
     /// It goes on.
@@ -285,7 +285,8 @@ impl ServiceRecord {
         if let Some(rollout) = &mut self.rollout {
             for (slot, _, why) in &next.failed {
                 rollout.turned.remove(slot);
-                *rollout.failures.entry(*slot).or_default() += 1;
+                let failures = rollout.failures.entry(*slot).or_default();
+                *failures = failures.saturating_add(1);
                 rollout.last_failure = Some(why.clone());
             }
             rollout.turned.extend(&next.turn);

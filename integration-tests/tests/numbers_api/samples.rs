@@ -1,0 +1,199 @@
+//! Every message between the parts and every stored record, with a value in every number that it can hold.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use shef_common::{protocol, usage};
+use shef_master::{registries::RegistryRecord, runner::NodeRecord, service::ServiceRecord, stats::Counts};
+
+/// One type, and JSON of it.
+pub struct Sample {
+    /// The type's name.
+    pub name: &'static str,
+    /// Its JSON.
+    pub value: Value,
+    /// The same with the other kind of health check that has a number.
+    other: Value,
+    /// Its schema, made from the type.
+    pub schema: Value,
+    /// Reads JSON as the type, and says what was understood.
+    pub read: fn(&Value) -> Result<Value, String>,
+}
+
+impl Sample {
+    /// Every JSON of it.
+    pub fn values(&self) -> Vec<&Value> {
+        if self.other == self.value { vec![&self.value] } else { vec![&self.value, &self.other] }
+    }
+}
+
+fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(name: &'static str, value: Value) -> Sample {
+    let read = |value: &Value| {
+        // From text, as it comes over the wire.
+        let read: T = serde_json::from_str(&value.to_string()).map_err(|error| error.to_string())?;
+        serde_json::to_value(read).map_err(|error| error.to_string())
+    };
+    let schema = schemars::schema_for!(T).into();
+    let other = value.to_string().replace(r#"{"http":{"path":"/","port":80}}"#, r#"{"tcp":{"port":80}}"#);
+    Sample { name, other: serde_json::from_str(&other).expect("JSON"), value, schema, read }
+}
+
+/// A template in which everything is said.
+pub fn template() -> Value {
+    json!({
+        "image": "app:1",
+        "stop_grace_s": 3,
+        "ulimits": { "nofile": { "soft": 10, "hard": 20 } },
+        "shm_bytes": 65_536,
+        "ports": [{ "target": 80, "published": 8_080, "protocol": "tcp" }],
+        "mounts": [{ "type": "tmpfs", "target": "/t", "size_bytes": 65_536, "mode": 1_777 }],
+        "device_requests": [{ "driver": "nvidia", "count": 1 }],
+        "resources": {
+            "reserve": { "cpu_millis": 10, "memory_bytes": 20 },
+            "limit": { "cpu_millis": 10, "memory_bytes": 20_000_000, "pids": 30 }
+        },
+        "health": {
+            "test": { "http": { "port": 80, "path": "/" } },
+            "interval_ms": 1_000, "timeout_ms": 1_000, "retries": 3, "start_period_ms": 10
+        },
+        "restart": { "condition": "always", "delay_ms": 1, "max_attempts": 2, "window_ms": 3 },
+        "forced": 1
+    })
+}
+
+fn fence() -> Value {
+    json!({ "epoch": 3, "leader": "00000000000000aa" })
+}
+
+fn accepted() -> Value {
+    json!({ "fence": fence(), "revision": 7 })
+}
+
+/// A replica that a host is to run.
+pub fn assignment() -> Value {
+    json!({
+        "replica": "web-000001", "service": "web", "slot": 1, "generation": 2, "template": template(),
+        "on_disconnect": { "stop_after": { "seconds": 60 } }
+    })
+}
+
+/// What a host is.
+pub fn host() -> Value {
+    json!({
+        "address": "127.0.0.1", "agent_url": "http://127.0.0.1:1", "labels": {}, "cpus": 2, "memory_bytes": 4_000_000_000_u64,
+        "engine_version": "20.10", "engine_api": "1.41", "os": "linux", "arch": "x86_64", "shef_version": "0"
+    })
+}
+
+/// What an agent observed of a replica.
+pub fn status() -> Value {
+    json!({
+        "replica": "web-000001", "state": "running", "health": "healthy", "restarts": 1, "exit_code": 2,
+        "ports": [{ "target": 80, "protocol": "tcp", "host_ip": "0.0.0.0", "published": 32_768 }], "since": 5
+    })
+}
+
+/// What agents tell masters.
+pub fn registration() -> Value {
+    json!({
+        "node": "h1", "uid": "00000000000000c1", "boot": "00000000000000b1", "cluster": "00000000000000cc",
+        "accepted": accepted(), "holds": [assignment()], "host": host()
+    })
+}
+
+/// What agents tell masters again and again.
+pub fn report() -> Value {
+    json!({
+        "cluster": "00000000000000cc", "node": "h1", "boot": "00000000000000b1", "seq": 4, "accepted": accepted(), "full": false,
+        "statuses": [status()], "round_trip_ms": 6
+    })
+}
+
+/// What masters tell agents.
+pub fn push() -> Value {
+    json!({
+        "cluster": "00000000000000cc", "fence": fence(), "base": 6, "revision": 7, "set": [assignment()], "remove": ["web-000002"]
+    })
+}
+
+/// A service as it is stored, amid a rollout.
+pub fn service_record() -> Value {
+    let mut record = json!({
+        "spec": template(),
+        "generation": 3, "deleted": false, "created": 1, "updated": 2, "rebalancing": 5, "homes": { "0": "h0" },
+        "replicas": [
+            { "id": "web-000001", "slot": 0, "generation": 2, "node": "h0", "want": "run", "attempt": 1, "done": 9 },
+            { "id": "web-000002", "slot": 1, "generation": 3, "node": "h0", "want": "run", "attempt": 0, "moving": true }
+        ],
+        "earlier": { "2": template() },
+        "digests": { "3": format!("sha256:{}", "a".repeat(64)) },
+        "newest": 4,
+        "rollout": {
+            "from": 2, "phase": { "is": "rolling_back", "failed": 4, "why": "it crashed" }, "started": 6, "turned": [0, 1],
+            "failures": { "0": 1 }, "emptied": [1], "promoted": true
+        },
+        "history": [{ "generation": 1, "template": template(), "left": 7 }],
+        "last_rollout": { "generation": 2, "started": 3, "ended": 4 }
+    });
+    let spec = &mut record["spec"];
+    spec["name"] = json!("web");
+    spec["replicas"] = json!(2);
+    spec["on_disconnect"] = json!({ "stop_after": { "seconds": 60 } });
+    spec["rebalance"] = json!({ "on": { "per_minute": 10 } });
+    spec["placement"] = json!({ "max_per_host": 5 });
+    spec["update"] = json!({
+        "parallelism": 1, "surge": 2, "delay_ms": 3, "monitor_ms": 4, "deadline_ms": 5_000, "max_failures": 6, "canary": 1
+    });
+    record
+}
+
+/// A host as it is stored.
+pub fn node_record() -> Value {
+    json!({
+        "node": "h9", "uid": "00000000000000c9", "host": host(), "joined": 1, "intent": { "drained": { "deadline": 4 } },
+        "forgotten": 5
+    })
+}
+
+fn usages() -> Value {
+    json!({ "usages": [{ "replica": "web-000001", "usage": {
+        "cpu_percent": 1.5, "memory_bytes": 1, "memory_limit_bytes": 2, "network_rx_bytes": 3, "network_tx_bytes": 4,
+        "block_read_bytes": 5, "block_write_bytes": 6, "pids": 7
+    } }] })
+}
+
+/// The counters as they are stored.
+pub fn counts() -> Value {
+    json!({
+        "requests_succeeded": 1, "requests_failed": 2, "containers_created": 3, "containers_deleted": 4, "services_created": 5,
+        "services_deleted": 6
+    })
+}
+
+/// Every one of them.
+pub fn all() -> Vec<Sample> {
+    let (cluster, node, uid) = ("00000000000000cc", "h1", "00000000000000c1");
+    let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1" });
+    vec![
+        sample::<protocol::Push>("Push", push()),
+        sample::<protocol::PushRefused>("PushRefused", json!({ "why": "wrong_base", "accepted": accepted() })),
+        sample::<protocol::Accepted>("Accepted", accepted()),
+        sample::<protocol::Registration>("Registration", registration()),
+        sample::<protocol::Registered>("Registered", json!({ "cluster": cluster, "fence": fence(), "report_interval_ms": 500 })),
+        sample::<protocol::Report>("Report", report()),
+        sample::<protocol::ReportAck>(
+            "ReportAck",
+            json!({
+                "fence": fence(), "want_full": true, "want_registration": false, "report_interval_ms": 500, "push": push()
+            }),
+        ),
+        sample::<protocol::Alive>("Alive", alive.clone()),
+        sample::<protocol::ProbeThrough>("ProbeThrough", json!({ "agent_url": "http://127.0.0.1:1", "limit_ms": 100 })),
+        sample::<protocol::ProbeOutcome>("ProbeOutcome", json!({ "answered": alive })),
+        sample::<usage::UsageQuery>("UsageQuery", json!({ "replicas": ["web-000001"] })),
+        sample::<usage::Usages>("Usages", usages()),
+        sample::<ServiceRecord>("ServiceRecord", service_record()),
+        sample::<NodeRecord>("NodeRecord", node_record()),
+        sample::<RegistryRecord>("RegistryRecord", json!({ "username": "u", "sealed": "x", "updated": 3 })),
+        sample::<Counts>("Counts", counts()),
+    ]
+}
