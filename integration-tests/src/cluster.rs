@@ -19,7 +19,7 @@ use shef_master::{
 use tempfile::TempDir;
 
 /// How long anything in a test may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A master's configuration for tests: loopback, a free port, everything in `dir`.
 #[must_use]

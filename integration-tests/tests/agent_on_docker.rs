@@ -1,6 +1,6 @@
 //! The agent against a real Docker engine of its own, ordered by a scripted master.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters::{
@@ -18,6 +18,7 @@ use shef_common::{
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
     master::{LabMaster, OBEDIENT, assignments, shell},
+    wait::until,
 };
 
 fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {
@@ -258,12 +259,7 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
         .until("the engine is known", |heard| heard.registrations.last().is_some_and(|r| r.host.engine_version != "unknown"))
         .await;
     let two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
-    let pushed = tokio::time::timeout(Duration::from_secs(10), async {
-        while master.snapshot(1, &two).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    });
-    pushed.await.unwrap();
+    until("the push is taken", async || master.snapshot(1, &two).await.ok()).await;
     master.until_all(&two, ReplicaState::Running).await;
 
     // The engine dies; what is ordered meanwhile is done when it is back.

@@ -61,7 +61,7 @@ fn words(events: &[Value]) -> Vec<&str> {
 
 async fn create(cluster: &Cluster, name: &str) {
     let body = json!({ "name": name, "replicas": 1, "image": "app" });
-    assert_eq!(cluster.api.call("POST", "/v1/services?wait=30s", body).await.body["converged"], true);
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
 }
 
 #[actix_rt::test]
@@ -76,7 +76,7 @@ async fn a_services_life_is_told_in_order_and_only_to_whom_it_concerns() {
     let assigned = events.iter().find(|event| event["event"] == "replica_assigned").unwrap();
     assert_eq!((&assigned["host"], &assigned["generation"]), (&json!("h0"), &json!(1)));
     assert!(events.iter().any(|event| event["event"] == "replica_state" && event["state"] == "running"), "{events:?}");
-    cluster.api.raw("DELETE", "/v1/services/web?wait=30s", &[], vec![]).await;
+    cluster.api.raw("DELETE", "/v1/services/web?wait=60s", &[], vec![]).await;
     let events = reader.until(|event| event["event"] == "service_deleted").await;
     for word in ["replica_removing", "replica_gone"] {
         assert!(words(&events).contains(&word), "{word}: {events:?}");

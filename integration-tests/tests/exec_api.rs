@@ -9,7 +9,7 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE};
 async fn cluster() -> (Cluster, String) {
     let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
     let body = json!({ "name": "web", "replicas": 2, "image": "app" });
-    assert_eq!(cluster.api.call("POST", "/v1/services?wait=30s", body).await.body["converged"], true);
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
     let view = cluster.api.get("/v1/services/web").await.body;
     let on_h0 = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["node"] == "h0").unwrap();
     let id = on_h0["id"].as_str().unwrap().to_owned();

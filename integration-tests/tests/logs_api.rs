@@ -21,7 +21,7 @@ async fn cluster(replicas: u32) -> (Cluster, Vec<FakeHost>) {
     }
     cluster.ready(2).await;
     let body = json!({ "name": "web", "replicas": replicas, "image": "app" });
-    let answer = cluster.api.call("POST", "/v1/services?wait=30s", body).await;
+    let answer = cluster.api.call("POST", "/v1/services?wait=60s", body).await;
     assert_eq!(answer.body["converged"], true, "{answer:?}");
     (cluster, hosts)
 }
@@ -93,11 +93,11 @@ async fn what_is_followed_goes_on_with_new_replicas_until_the_service_is_gone() 
     let a = write(of(0), 0, 1, "one");
     assert_eq!(lines.next().await.unwrap(), format!("{a} | one"));
     let body = json!({ "replicas": 2, "image": "app" });
-    assert_eq!(cluster.api.call("PUT", "/v1/services/web?wait=30s", body).await.body["converged"], true);
+    assert_eq!(cluster.api.call("PUT", "/v1/services/web?wait=60s", body).await.body["converged"], true);
     let other = hosts.iter().find(|host| !host.containers().contains_key(&a)).unwrap();
     let b = write(other, 0, 2, "two");
     assert_eq!(lines.next().await.unwrap(), format!("{b} | two"));
-    cluster.api.raw("DELETE", "/v1/services/web?wait=30s", &[], vec![]).await;
+    cluster.api.raw("DELETE", "/v1/services/web?wait=60s", &[], vec![]).await;
     assert_eq!(lines.rest().await.last().unwrap(), "shef | service web is gone");
     cluster.stop().await;
 }

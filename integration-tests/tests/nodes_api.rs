@@ -15,7 +15,7 @@ async fn post(cluster: &Cluster, path: &str) -> Answer {
 
 async fn create(cluster: &Cluster, name: &str, replicas: u32) {
     let body = json!({ "name": name, "replicas": replicas, "image": "app" });
-    let answer = cluster.api.call("POST", "/v1/services?wait=30s", body).await;
+    let answer = cluster.api.call("POST", "/v1/services?wait=60s", body).await;
     assert!((200..300).contains(&answer.status), "{answer:?}");
 }
 

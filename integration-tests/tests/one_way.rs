@@ -57,7 +57,7 @@ async fn replicas_that_their_agent_stops_for_want_of_a_master_run_elsewhere_thou
     let spec = json!({
         "image": "nginx:1", "replicas": 4, "stop_grace_s": 1, "on_disconnect": {"stop_after": {"seconds": 1}},
     });
-    let answer = cluster.api.call("PUT", "/v1/services/web?wait=20s", spec).await;
+    let answer = cluster.api.call("PUT", "/v1/services/web?wait=60s", spec).await;
     assert_eq!((answer.status, &answer.body["converged"]), (201, &json!(true)), "{answer:?}");
     let states = |service: &serde_json::Value| -> Vec<(String, bool)> {
         let states = service["replica_states"].as_array().unwrap().iter();

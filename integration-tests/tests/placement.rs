@@ -27,7 +27,7 @@ fn runs_on(wanted: &'static [&'static str]) -> impl Fn(&Answer) -> bool {
 async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
     let mut cluster = cluster().await;
     let all = json!({"name": "logs", "image": "app:1", "mode": "global"});
-    assert_eq!(cluster.api.call("POST", "/v1/services?wait=20s", all).await.status, 201);
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", all).await.status, 201);
     let shown = cluster.api.until("/v1/services/logs", runs_on(&["h0", "h1"])).await;
     assert_eq!(shown.body["wanted"], 2);
     join(&mut cluster, "h2").await;
@@ -37,7 +37,7 @@ async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
     assert_eq!(cluster.api.raw("POST", "/v1/nodes/h0/activate", &[], vec![]).await.status, 200);
     cluster.api.until("/v1/services/logs", runs_on(&["h0", "h1", "h2"])).await;
     let only = json!({"placement": {"constraints": [{"key": "node.name", "op": "!=", "values": ["h1"]}]}});
-    cluster.api.call("PATCH", "/v1/services/logs?wait=20s", only).await;
+    cluster.api.call("PATCH", "/v1/services/logs?wait=60s", only).await;
     cluster.api.until("/v1/services/logs", runs_on(&["h0", "h2"])).await;
     cluster.stop().await;
 }
@@ -46,11 +46,11 @@ async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
 async fn a_port_is_given_once_a_host_and_again_when_it_is_free() {
     let cluster = cluster().await;
     let web = |name: &str, replicas: u32| json!({"name": name, "image": "app:1", "replicas": replicas, "ports": [{"target": 80, "published": 8080}]});
-    assert_eq!(cluster.api.call("POST", "/v1/services?wait=20s", web("web", 2)).await.status, 201);
+    assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", web("web", 2)).await.status, 201);
     assert_eq!(cluster.api.call("POST", "/v1/services", web("other", 1)).await.status, 201);
     let refused = |answer: &Answer| answer.body["missing"].to_string().contains("2 of 2 hosts have port 8080 taken");
     cluster.api.until("/v1/services/other", refused).await;
-    cluster.api.call("PATCH", "/v1/services/web?wait=20s", json!({"replicas": 1})).await;
+    cluster.api.call("PATCH", "/v1/services/web?wait=60s", json!({"replicas": 1})).await;
     let other = cluster.api.until("/v1/services/other", |answer| answer.body["state"] == "running").await;
     let web = cluster.api.get("/v1/services/web").await;
     assert_ne!(hosts(&other.body), hosts(&web.body));

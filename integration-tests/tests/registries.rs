@@ -87,7 +87,7 @@ async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_work
     assert!(list["reason"].as_str().unwrap().contains("secret.key must be 32 bytes, but is 6"), "{list}");
     let refused = cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await;
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("secret_key_unavailable")), "{refused:?}");
-    let made = cluster.api.call("POST", "/v1/services?wait=10s", json!({"name": "web", "image": "a.b:1/app"})).await;
+    let made = cluster.api.call("POST", "/v1/services?wait=60s", json!({"name": "web", "image": "a.b:1/app"})).await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
     let dir = cluster.stop().await;
 
@@ -161,7 +161,7 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     cluster.agents.remove(0).stop().await;
     cluster.add_agent("h0", &engine.url(), EngineChoice::Docker).await;
     cluster.ready(1).await;
-    let update = api.call("PATCH", "/v1/services/web?wait=30s", json!({"image": registry.image("app:2")})).await;
+    let update = api.call("PATCH", "/v1/services/web?wait=60s", json!({"image": registry.image("app:2")})).await;
     assert_eq!((update.status, &update.body["converged"]), (200, &json!(true)), "{update:?}");
 
     // Once they are deleted, nothing more is fetched.
@@ -202,7 +202,7 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
     let command = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"];
     let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 1, "pull": "always", "command": command,
         "update": {"monitor_ms": 0}});
-    let made = api.call("POST", "/v1/services?wait=30s", spec).await;
+    let made = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
     let known = |answer: &Answer| answer.body["image_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:"));
     let digest = api.until("/v1/services/web", known).await.body["image_digest"].clone();
@@ -212,19 +212,19 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
     engines[0].import("other:1", &busybox_tar(), vec![format!("CMD {command}"), "ENV VERSION=2".to_owned()]).await;
     let second = docker.inspect_image("other:1").await.unwrap().id.unwrap();
     registry.push(&docker, "other:1", "app:1").await;
-    let scaled = api.call("PATCH", "/v1/services/web?wait=30s", json!({"replicas": 3})).await;
+    let scaled = api.call("PATCH", "/v1/services/web?wait=60s", json!({"replicas": 3})).await;
     assert_eq!((scaled.status, &scaled.body["converged"]), (200, &json!(true)), "{scaled:?}");
     assert_eq!(running(&engines).await, vec![first.clone(); 3]);
     assert_eq!(api.get("/v1/services/web").await.body["image_digest"], digest);
 
     // The next generation finds out anew.
-    let restarted = api.call("POST", "/v1/services/web/restart?wait=30s", json!({})).await;
+    let restarted = api.call("POST", "/v1/services/web/restart?wait=60s", json!({})).await;
     assert_eq!((restarted.status, &restarted.body["converged"]), (200, &json!(true)), "{restarted:?}");
     api.until("/v1/services/web", |answer| known(answer) && answer.body["image_digest"] != digest).await;
     assert_eq!(running(&engines).await, vec![second; 3]);
 
     // And a rollback returns to the bytes of before.
-    let back = api.call("POST", "/v1/services/web/rollback?wait=30s", json!({})).await;
+    let back = api.call("POST", "/v1/services/web/rollback?wait=60s", json!({})).await;
     assert_eq!((back.status, &back.body["converged"]), (200, &json!(true)), "{back:?}");
     assert_eq!(running(&engines).await, vec![first; 3]);
     cluster.stop().await;

@@ -34,6 +34,8 @@ pub struct Heard {
     pub registrations: Vec<Registration>,
     /// How many reports came.
     pub reports: u64,
+    /// How many of them told of replicas.
+    pub reports_of_statuses: u64,
     /// The last report.
     pub last_report: Option<Report>,
     /// The latest status of each replica in this run of the agent.
@@ -252,6 +254,7 @@ async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpRespo
             HttpResponse::ServiceUnavailable().finish()
         } else {
             heard.reports += 1;
+            heard.reports_of_statuses += u64::from(!report.statuses.is_empty());
             for status in &report.statuses {
                 let before = heard.statuses.insert(status.replica.clone(), status.clone());
                 if let Some(before) = before.filter(|before| !status.supersedes(before)) {

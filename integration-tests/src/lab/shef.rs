@@ -34,8 +34,9 @@ pub fn binary() -> &'static Path {
         let binary = profile.join("shef");
         if !is_fresh(&binary) {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            // The whole workspace, so that dependencies have the features they have been built with.
-            cargo.args(["build", "--workspace", "--bin", "shef"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+            // In the whole workspace and beside a test: with the features that its dependencies have been built with for the
+            // tests.
+            cargo.args(["build", "--workspace", "--bin", "shef", "--test", "commands"]).current_dir(env!("CARGO_MANIFEST_DIR"));
             cargo.arg("--target-dir").arg(profile.parent().expect("the target directory"));
             if profile.ends_with("release") {
                 cargo.arg("--release");
@@ -113,7 +114,7 @@ impl Master {
     /// # Panics
     /// If it is not taken or does not come to run.
     pub async fn deploy(&self, name: &str, spec: Value) {
-        let answer = self.api.call("PUT", &format!("/v1/services/{name}?wait=30s"), spec).await;
+        let answer = self.api.call("PUT", &format!("/v1/services/{name}?wait=60s"), spec).await;
         assert_eq!(answer.body["converged"], true, "{answer:?}");
     }
 

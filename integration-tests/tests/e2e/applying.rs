@@ -1,5 +1,6 @@
 //! Services from the command line, on real engines: files applied, watched, changed, taken away.
 
+use rustix::process::Signal;
 use serde_json::json;
 use shef_integration_tests::{
     cluster::PATIENCE,
@@ -120,6 +121,8 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     assert!(promoted.ends_with("==> web: 2 of 2 healthy, generation 2\n"), "{promoted}");
     assert!(refused(&shef(&site, &["rollout", "promote", "web"], "").await).contains("no rollout"));
 
+    // The agent does nothing until it is let go: the restart is not through before the master is killed.
+    site.agents[0].process.signal(Signal::STOP);
     let words = ["restart", "--api", &site.master.api.url, "web"];
     let mut restart = Process::new(binary(), words, site.dir.path().join("restart.log"));
     restart.start();
@@ -127,6 +130,7 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     site.master.process.kill();
     until("it has seen that nobody is there", async || restart.said().contains("asking again").then_some(())).await;
     site.master.start().await;
+    site.agents[0].process.signal(Signal::CONT);
     assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
     // A restart is an update, and has its canary.
     assert!(restart.said().ends_with("waits to be promoted or aborted\n"), "{}", restart.said());

@@ -53,7 +53,7 @@ async fn changed_since_a_backup(site: &Site, file: &Path) -> BTreeMap<String, Se
 
     master.deploy("web", busybox(5)).await;
     master.deploy("late", busybox(2)).await;
-    let gone = master.api.call("DELETE", "/v1/services/db?wait=30s", json!({})).await;
+    let gone = master.api.call("DELETE", "/v1/services/db?wait=60s", json!({})).await;
     assert_eq!(gone.status, 200, "{gone:?}");
     assert_eq!(site.settled(&["late", "web"]).await.len(), 7);
     before

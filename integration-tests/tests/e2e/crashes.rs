@@ -1,6 +1,6 @@
 //! Processes that die at any moment, and stores that come back empty.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use shef_integration_tests::{
@@ -14,8 +14,11 @@ use shef_integration_tests::{
 
 /// How often something is killed in the middle of work.
 const ROUNDS: u64 = 12;
-/// The latest moment after a request at which something is killed, in milliseconds.
-const LATEST_MS: u64 = 900;
+/// The most containers that are made or removed after a request before something is killed.
+const MOST_CHANGES: u32 = 6;
+
+/// What an agent says whose master does not answer.
+const MISSED: &str = "the master does not answer";
 
 /// How many replicas of which version of a service are asked for; `None`: no service.
 type Wish = Option<(u32, u32)>;
@@ -47,6 +50,22 @@ fn wish_of(service: Option<&Value>) -> Wish {
     Some((u32::try_from(live["replicas"].as_u64()?).ok()?, version))
 }
 
+/// The fewest containers that have to be made or removed for this change.
+fn changes(from: Wish, to: Wish) -> u32 {
+    match (from, to) {
+        (None, None) => 0,
+        (None, Some((replicas, _))) | (Some((replicas, _)), None) => replicas,
+        (Some((before, old)), Some((after, new))) if old == new => before.abs_diff(after),
+        (Some(_), Some((after, _))) => after.min(1),
+    }
+}
+
+/// How many containers were made or removed since `before`.
+async fn changed(site: &Site, before: &BTreeMap<String, Seen>) -> usize {
+    let ids = |all: &BTreeMap<String, Seen>| all.values().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
+    ids(&site.containers().await).symmetric_difference(&ids(before)).count()
+}
+
 /// Everything that ran before and is still wanted is the very same container, never started again.
 fn nothing_was_restarted(before: &BTreeMap<String, Seen>, now: &BTreeMap<String, Seen>) {
     for (name, seen) in before.iter().filter(|(_, seen)| seen.state == "running") {
@@ -76,12 +95,16 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
             Some((_, version)) => Some((random.u32(10..=14), version)),
         };
         let (kill_master, kill_agent) = (round % 3 != 1, round % 3 != 0);
-        let delay = Duration::from_millis(random.u64(0..LATEST_MS));
+        let after = random.u32(0..=changes(wanted, wish).min(MOST_CHANGES));
         println!(
-            "round {round}: from {wanted:?} to {wish:?}; master dies: {kill_master}, agent dies: {kill_agent}, after {delay:?}"
+            "round {round}: from {wanted:?} to {wish:?}; master dies: {kill_master}, agent dies: {kill_agent}, \
+             after {after} containers"
         );
         let asked = actix::spawn(ask(site.master.api.clone(), "busy", wish));
-        tokio::time::sleep(delay).await;
+        until("so many containers were made or removed", async || {
+            (changed(&site, &before).await >= after as usize).then_some(())
+        })
+        .await;
         if kill_master {
             site.master.process.kill();
         }
@@ -133,7 +156,7 @@ async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels
     let is_another = |answer: &Answer| answer.body["uid"] != uid && answer.body["state"] == "ready";
     site.master.api.until("/v1/nodes/h1", is_another).await;
     assert_eq!(site.settled(&["web"]).await, before);
-    let deleted = site.master.api.call("DELETE", "/v1/services/web?wait=30s", json!({})).await;
+    let deleted = site.master.api.call("DELETE", "/v1/services/web?wait=60s", json!({})).await;
     assert_eq!(deleted.status, 200, "{deleted:?}");
     assert!(site.containers().await.is_empty());
 }
@@ -158,7 +181,7 @@ async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone(
         assert_eq!(site.containers().await, before);
     }
     // An update that works ends it.
-    let answer = site.master.api.call("PUT", "/v1/services/web?wait=30s", busybox(4)).await;
+    let answer = site.master.api.call("PUT", "/v1/services/web?wait=60s", busybox(4)).await;
     assert_eq!(answer.body["converged"], true, "{answer:?}");
     assert_eq!(site.settled(&["web"]).await.len(), 4);
 }
@@ -170,11 +193,16 @@ async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_
     site.master.deploy("db", busybox(1)).await;
     let before = site.settled(&["web", "db"]).await;
 
-    // The master is away for longer than it takes to call a host down; an agent starts meanwhile.
-    site.master.process.kill();
+    // The master is away, and both agents know it; one of them starts meanwhile.
     site.agents[0].process.kill();
+    site.master.process.kill();
+    let missed = |site: &Site| site.agents.iter().map(|agent| agent.process.said().matches(MISSED).count()).collect::<Vec<_>>();
+    let before_start = missed(&site);
     site.agents[0].process.start();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    until("both agents miss the master", async || {
+        missed(&site).iter().zip(&before_start).all(|(now, before)| now > before).then_some(())
+    })
+    .await;
     assert_eq!(site.containers().await, before);
     site.master.start().await;
     site.master.hosts(2).await;

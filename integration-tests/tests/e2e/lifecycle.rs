@@ -1,6 +1,6 @@
 //! Services on a real engine: through docker-shef's API, and beside what others do there.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use bollard::{
     models::ContainerCreateBody,
@@ -9,10 +9,13 @@ use bollard::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use shef_common::labels;
-use shef_integration_tests::lab::{
-    engine::{BUSYBOX, LabEngine, Seen},
-    shef::{Site, busybox},
-    wait::until,
+use shef_integration_tests::{
+    cluster::PATIENCE,
+    lab::{
+        engine::{BUSYBOX, LabEngine, Seen},
+        shef::{Site, busybox},
+        wait::until,
+    },
 };
 
 /// Whether `name` is `<service>-<six digits>`.
@@ -126,7 +129,7 @@ async fn containers_of_others_are_never_touched() {
     })
     .await;
 
-    let deleted = master.api.call("DELETE", "/v1/services/web?wait=30s", json!({})).await;
+    let deleted = master.api.call("DELETE", "/v1/services/web?wait=60s", json!({})).await;
     assert_eq!((deleted.status, &deleted.body["converged"]), (200, &json!(true)), "{deleted:?}");
     let mut expected = before;
     expected.extend(taken);
@@ -173,7 +176,7 @@ async fn a_graceful_stop_finishes_what_waits_and_leaves_containers_running() {
     site.master.process.signal(Signal::TERM);
     let answer = waiting.await.unwrap();
     assert_eq!((answer.status, &answer.body["converged"]), (201, &json!(false)), "{answer:?}");
-    let status = site.master.process.ended(Duration::from_secs(10)).await;
+    let status = site.master.process.ended(PATIENCE).await;
     assert_eq!(status.code(), Some(0), "{}", site.master.process.said());
 
     // One that waits for longer than the bound does not hold up the end.
@@ -187,8 +190,8 @@ async fn a_graceful_stop_finishes_what_waits_and_leaves_containers_running() {
     site.master.api.until("/v1/services/stuck", |answer| answer.body["replicas"] == 2).await;
     site.master.process.signal(Signal::TERM);
     site.agents[0].process.signal(Signal::TERM);
-    assert_eq!(site.master.process.ended(Duration::from_secs(10)).await.code(), Some(0));
-    assert_eq!(site.agents[0].process.ended(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(site.master.process.ended(PATIENCE).await.code(), Some(0));
+    assert_eq!(site.agents[0].process.ended(PATIENCE).await.code(), Some(0));
     drop(waiting.await);
     assert_eq!(site.containers().await, before, "containers run on");
 }

@@ -5,7 +5,7 @@ use std::{fs, net::TcpStream, time::Duration};
 use serde_json::json;
 use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
 use shef_integration_tests::{
-    cluster::agent_config,
+    cluster::{PATIENCE, agent_config},
     lab::{
         shef::{Master, Site, busybox},
         wait::{until, until_within},
@@ -21,7 +21,7 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
     let stuck = format!("{}/x:1", silent.local_addr().unwrap());
     let wait = |name: &str| {
         let (api, body) = (master.api.clone(), json!({ "name": name, "image": stuck }));
-        actix::spawn(async move { api.call("POST", "/v1/services?wait=4s", body).await })
+        actix::spawn(async move { api.call("POST", "/v1/services?wait=10s", body).await })
     };
     let waiting = [wait("one"), wait("two")];
     let refused = until("the third is put off", async || {
@@ -82,13 +82,13 @@ async fn a_second_master_on_the_same_file_or_port_says_what_is_wrong_and_ends() 
     let other = tempfile::tempdir().unwrap();
     let mut same_file = Master::new(other.path(), &[("SHEF_MASTER_DATA_DIR", &first.data.to_string_lossy())]);
     same_file.process.start();
-    assert_eq!(same_file.process.ended(Duration::from_secs(20)).await.code(), Some(1));
+    assert_eq!(same_file.process.ended(PATIENCE).await.code(), Some(1));
     let said = same_file.process.said();
     assert!(said.contains("shef.redb") && said.contains("(shef)"), "it names the file and who holds it: {said}");
 
     let mut same_port = Master::new(other.path(), &[("SHEF_MASTER_LISTEN", &first.address.to_string())]);
     same_port.process.start();
-    assert_eq!(same_port.process.ended(Duration::from_secs(20)).await.code(), Some(1));
+    assert_eq!(same_port.process.ended(PATIENCE).await.code(), Some(1));
     let said = same_port.process.said();
     assert!(said.contains(&format!("cannot listen on {}", first.address)) && said.contains("--api"), "{said}");
     assert_eq!(first.api.get("/readyz").await.status, 200);

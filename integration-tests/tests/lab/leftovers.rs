@@ -49,7 +49,7 @@ async fn a_lab_whose_owner_was_killed_is_swept_without_a_trace() {
         let status = give(&id, &Order::Status).await.unwrap();
         let api = status.split_whitespace().find(|word| word.starts_with("http://")).expect("the API's address");
         let api = shef_integration_tests::cluster::Api::new(api.trim_start_matches("http://").parse().unwrap());
-        let made = api.call("PUT", "/v1/services/web?wait=30s", busybox(4)).await;
+        let made = api.call("PUT", "/v1/services/web?wait=60s", busybox(4)).await;
         assert_eq!(made.body["converged"], true, "{made:?}");
         let status = give(&id, &Order::Status).await.unwrap();
         assert!(status.lines().filter(|line| line.contains("ready")).count() == 2, "{status}");

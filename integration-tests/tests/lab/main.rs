@@ -10,6 +10,7 @@ mod leftovers;
 mod network;
 mod operator;
 mod placing;
+mod releases;
 mod rollouts;
 mod serving;
 mod stores;

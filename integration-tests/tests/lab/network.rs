@@ -43,7 +43,7 @@ async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_st
         lan.master.hosts(3).await;
         let after = lan.settled(&["web", "new"]).await;
         assert!(before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{cut:?}: nothing was replaced");
-        lan.master.api.call("DELETE", "/v1/services/new?wait=20s", serde_json::Value::Null).await;
+        lan.master.api.call("DELETE", "/v1/services/new?wait=60s", serde_json::Value::Null).await;
     }
 }
 

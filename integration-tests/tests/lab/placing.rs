@@ -45,7 +45,7 @@ async fn says(lan: &Lan, service: &str, words: &str) {
 }
 
 async fn remove(lan: &Lan, service: &str) {
-    let gone = lan.master.api.call("DELETE", &format!("/v1/services/{service}?wait=20s"), Value::Null).await;
+    let gone = lan.master.api.call("DELETE", &format!("/v1/services/{service}?wait=60s"), Value::Null).await;
     assert_eq!(gone.status, 200, "{gone:?}");
 }
 

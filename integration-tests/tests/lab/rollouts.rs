@@ -98,7 +98,8 @@ async fn a_rollout_survives_the_master_that_is_killed_in_its_middle_and_a_host_t
     until_within(LIMIT, "the rollout is over and the host empty", async || {
         assert!(serving(&mut lan, "1").await + serving(&mut lan, "2").await >= REPLICAS - 1, "fewer serve than wanted");
         let service = lan.master.api.get("/v1/services/web").await.body;
-        (service["rollout"].is_null() && service["state"] == "running").then_some(())
+        let empty = lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty);
+        (service["rollout"].is_null() && service["state"] == "running" && empty).then_some(())
     })
     .await;
     let after = lan.settled(&["web"]).await;

@@ -59,7 +59,7 @@ async fn a_redis_that_came_back_without_its_tail_leaves_what_the_master_acknowle
     redis.boot().await;
     // The master notices with its next writes, and gives back what is missing.
     until("a write is taken", async || {
-        let answer = lan.master.api.call("PUT", "/v1/services/later?wait=20s", busybox(1)).await;
+        let answer = lan.master.api.call("PUT", "/v1/services/later?wait=60s", busybox(1)).await;
         (answer.body["converged"] == true).then_some(())
     })
     .await;
@@ -91,7 +91,7 @@ async fn a_full_disk_refuses_writes_changes_nothing_and_is_over_when_there_is_ro
     assert_eq!(lan.containers().await.len(), 2, "what runs runs on");
     lan.free_disk().unwrap();
     until("writes are taken again", async || {
-        let answer = lan.master.api.call("PUT", "/v1/services/web?wait=20s", busybox(4)).await;
+        let answer = lan.master.api.call("PUT", "/v1/services/web?wait=60s", busybox(4)).await;
         (answer.body["converged"] == true).then_some(())
     })
     .await;
