@@ -1,7 +1,9 @@
 //! A host that lives while its agent or its engine does not.
 
 use rustix::process::Signal;
+use serde_json::json;
 use shef_integration_tests::lab::{
+    engine::BUSYBOX,
     lan::{Lan, Plan},
     shef::busybox,
 };
@@ -44,4 +46,29 @@ async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_aga
     let after = lan.settled(&["web", "new"]).await;
     assert_eq!(after.len(), 8);
     assert!(before.keys().all(|name| after.contains_key(name)), "nothing was replaced");
+}
+
+#[actix::test]
+async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_and_replaced() {
+    let mut lan = Lan::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
+    let spec = json!({
+        "image": BUSYBOX, "replicas": 3, "command": ["httpd", "-f", "-p", "80"], "ports": [{ "target": 80 }],
+        "update": { "monitor_ms": 100 },
+    });
+    lan.master.deploy("web", spec).await;
+    assert_eq!(lan.settled(&["web"]).await.len(), 3);
+    lan.hosts[1].end_everything();
+    host_is(&lan, "h2", "agent_down").await;
+    let unconfirmed = lan.master.api.until("/v1/services/web", |answer| answer.body["unconfirmed"] == 1).await;
+    assert_eq!(unconfirmed.body["running"], 3, "nobody knows yet: {unconfirmed:?}");
+    host_is(&lan, "h2", "down").await;
+    let node = lan.master.api.get("/v1/nodes/h2").await;
+    let why = "its agent does not answer, and neither does any published port of its replicas";
+    assert_eq!(node.body["why"], why, "{node:?}");
+    let replaced =
+        lan.master.api.until("/v1/services/web", |answer| answer.body["running"] == 3 && answer.body["unconfirmed"].is_null());
+    replaced.await;
+    lan.hosts[1].boot().await;
+    lan.master.hosts(3).await;
+    assert_eq!(lan.settled(&["web"]).await.len(), 3);
 }

@@ -138,6 +138,11 @@ impl Host {
     /// If the system refuses.
     pub fn lose(&mut self) {
         self.namespace.cable(false).expect("the cable comes out");
+        self.end_everything();
+    }
+
+    /// Ends everything that runs on the host, containers too. Its kernel lives on, and refuses connections.
+    pub fn end_everything(&mut self) {
         for process in [&mut self.agent.process, &mut self.engine] {
             if process.is_running() {
                 process.kill();
