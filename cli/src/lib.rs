@@ -10,6 +10,7 @@ pub mod engine;
 mod env_file;
 pub mod layers;
 mod progress;
+mod reconnect;
 mod running;
 mod say;
 mod signals;

@@ -103,6 +103,40 @@ async fn what_is_followed_goes_on_with_new_replicas_until_the_service_is_gone() 
 }
 
 #[actix_rt::test]
+async fn the_last_lines_are_lines_however_many_parts_the_engine_keeps_them_in() {
+    let (cluster, hosts) = cluster(1).await;
+    let host = hosts.iter().find(|host| !host.containers().is_empty()).unwrap();
+    let id = write(host, 0, 1, "first");
+    for part in 2..12 {
+        host.write_log_part(&id, Output::Stdout, LogTime(part), "part, ");
+    }
+    host.write_log_part(&id, Output::Stdout, LogTime(12), "end\n");
+    write(host, 0, 13, "last");
+    for (tail, told) in [(1, vec!["last".to_owned()]), (2, vec!["part, ".repeat(10) + "end", "last".to_owned()])] {
+        let lines = open(&cluster, &format!("/v1/services/web/logs?tail={tail}"), "text/plain").await.rest().await;
+        assert_eq!(lines, told.iter().map(|line| format!("{id} | {line}")).collect::<Vec<_>>(), "tail={tail}");
+    }
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_log_that_its_engine_cannot_read_is_said_to_be_missing_once() {
+    let (cluster, hosts) = cluster(1).await;
+    let host = hosts.iter().find(|host| !host.containers().is_empty()).unwrap();
+    host.refuse_logs(Some("configured logging driver does not support reading"));
+    let mut lines = open(&cluster, "/v1/services/web/logs?follow=true", "text/plain").await;
+    let missing = lines.next().await.unwrap();
+    assert!(missing.contains("is missing here") && missing.ends_with("does not support reading"), "{missing}");
+    // It is asked again and again, and refused each time: the next word is of the log itself.
+    host.refused_logs(3).await;
+    host.refuse_logs(None);
+    let id = write(host, 0, 1, "at last");
+    assert!(lines.next().await.unwrap().ends_with("is read again"));
+    assert_eq!(lines.next().await.unwrap(), format!("{id} | at last"));
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_host_that_is_gone_is_named_and_the_others_answer() {
     let (mut cluster, hosts) = cluster(2).await;
     let a = write(&hosts[0], 0, 1, "still here");

@@ -8,6 +8,8 @@ use super::LogPiece;
 #[derive(Debug, Default)]
 pub struct Lines {
     since: Option<LogTime>,
+    /// How many lines are not told, from the first on.
+    skip: u64,
     /// The beginnings of lines whose ends have not come, by output.
     begun: [Option<Begun>; 2],
 }
@@ -22,7 +24,14 @@ impl Lines {
     /// Lines not older than `since`.
     #[must_use]
     pub fn since(since: Option<LogTime>) -> Self {
-        Self { since, begun: [None, None] }
+        Self { since, ..Self::default() }
+    }
+
+    /// The first `skip` lines are not told.
+    #[must_use]
+    pub const fn skipping(mut self, skip: u64) -> Self {
+        self.skip = skip;
+        self
     }
 
     /// Takes one piece; the lines that are whole with it.
@@ -39,7 +48,11 @@ impl Lines {
             begun.text.extend_from_slice(&rest[..taken]);
             rest = &rest[taken + usize::from(end.is_some())..];
             if end.is_some() || begun.text.len() == MAX_LINE_BYTES {
-                whole.extend(self.finish(piece.stream));
+                let line = self.finish(piece.stream);
+                whole.extend(line.filter(|_| self.skip == 0));
+            }
+            if end.is_some() {
+                self.skip = self.skip.saturating_sub(1);
             }
         }
         whole
@@ -107,6 +120,18 @@ mod tests {
         assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z \n"))), [(Output::Stdout, "")]);
         let bytes = bytes::Bytes::from_static(b"2026-01-31T09:30:00Z \xff\n");
         assert_eq!(lines.take(&LogPiece { stream: Output::Stdout, bytes })[0].line, "\u{fffd}");
+    }
+
+    #[test]
+    fn lines_that_are_skipped_are_skipped_whole() {
+        let mut lines = Lines::default().skipping(1);
+        assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z the end of a line that was cut, ")), []);
+        assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:01Z still that line\n")), []);
+        assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))), [(Output::Stdout, "whole")]);
+        // One that is told in parts for its length is one line.
+        let mut lines = Lines::default().skipping(1);
+        assert_eq!(lines.take(&piece(Output::Stdout, &format!("2026-01-31T09:30:00Z {}\n", "x".repeat(2 * MAX_LINE_BYTES)))), []);
+        assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))), [(Output::Stdout, "whole")]);
     }
 
     #[test]

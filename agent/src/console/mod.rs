@@ -4,6 +4,7 @@
 //! Invariant: only containers with our labels and our cluster's id are shown.
 
 mod lines;
+mod parts;
 mod usage;
 
 use std::{pin::Pin, rc::Rc};
@@ -21,6 +22,7 @@ use shef_common::{
 use tokio::io::AsyncWrite;
 
 pub use lines::Lines;
+pub use parts::{LastLines, parts};
 pub use usage::{Meter, Sample};
 
 use crate::{
@@ -30,9 +32,9 @@ use crate::{
 
 /// What an engine can show of a container.
 pub trait Console: 'static {
-    /// A container's log, each entry with its time before it. With
-    /// [`LogQuery::follow`] it ends when the container does. The engine is read
-    /// only as fast as the stream is.
+    /// A container's log, each entry with its time before it; [`LogQuery::tail`]
+    /// counts entries. With [`LogQuery::follow`] it ends when the container does.
+    /// The engine is read only as fast as the stream is.
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>>;
     /// A container's counters now.
     fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample>;

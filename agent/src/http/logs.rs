@@ -14,11 +14,11 @@ use shef_common::{
     logs::{HEARTBEAT_MS, LogQuery, LogRecord},
     problem::Code,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::assignments::problem;
 use crate::{
-    console::{Consoles, Lines, LogPiece},
+    console::{Consoles, LastLines, Lines, LogPiece},
     engine::EngineError,
 };
 
@@ -65,9 +65,14 @@ pub async fn get(
         Ok(container) => container,
         Err(hidden) => return problem(hidden.code, hidden.why),
     };
-    let pieces = consoles.console().read_log(&container.id, &query);
     let (tell, told) = mpsc::channel(WAITING_PARTS);
-    actix::spawn(pump(pieces, query, tell, slot));
+    actix::spawn(async move {
+        tokio::select! {
+            () = tell.closed() => {}
+            () = read(&consoles, &container.id, query, &tell) => {}
+        }
+        drop(slot);
+    });
     let body =
         stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok::<Bytes, Infallible>(part), told)) });
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
@@ -83,20 +88,69 @@ fn read_query(text: &str) -> Result<LogQuery, String> {
     Ok(query)
 }
 
+/// Tells the log; of its last lines, as many as are asked for, however many entries the engine keeps them in.
+async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &mpsc::Sender<Bytes>) {
+    let mut lines = Lines::since(query.since);
+    if let Some(wanted) = query.tail.filter(|wanted| *wanted > 0) {
+        let counted = {
+            let mut count = std::pin::pin!(count(consoles, container, &query, wanted));
+            loop {
+                match tokio::time::timeout(Duration::from_millis(HEARTBEAT_MS), &mut count).await {
+                    Ok(counted) => break counted,
+                    // A heartbeat, as for whatever takes long.
+                    Err(_) if tell.send_timeout(Bytes::from_static(b"\n"), READER_LIMIT).await.is_err() => return,
+                    Err(_) => {}
+                }
+            }
+        };
+        match counted {
+            Ok((entries, skip)) => {
+                query.tail = Some(entries);
+                lines = lines.skipping(skip);
+            }
+            Err(why) => {
+                let mut out = BytesMut::new();
+                write(&mut out, &LogRecord::Failed { why });
+                // Whoever has gone needs no telling.
+                let _ = tell.send_timeout(out.freeze(), READER_LIMIT).await;
+                return;
+            }
+        }
+    }
+    pump(consoles.console().read_log(container, &query), query, lines, tell).await;
+}
+
+/// How many of the engine's last entries hold the `wanted` last lines, and how many lines of them are too many.
+async fn count(consoles: &Consoles, container: &str, query: &LogQuery, wanted: u32) -> Result<(u32, u64), String> {
+    let limit = Duration::from_millis(HEARTBEAT_MS) * ENGINE_HEARTBEATS;
+    let mut last = LastLines::new(wanted);
+    loop {
+        let entries = last.entries();
+        let mut pieces = consoles.console().read_log(container, &LogQuery { follow: false, tail: Some(entries), ..*query });
+        loop {
+            match tokio::time::timeout(limit, pieces.next()).await {
+                Ok(Some(piece)) => last.count(&piece.map_err(|error| error.reason())?),
+                Ok(None) => break,
+                Err(_) => return Err(format!("the engine told nothing for {} s", limit.as_secs())),
+            }
+        }
+        match last.skip() {
+            Ok(skip) => return Ok((entries, skip)),
+            Err(more) => last = more,
+        }
+    }
+}
+
 async fn pump(
     pieces: LocalBoxStream<'static, Result<LogPiece, EngineError>>,
     query: LogQuery,
-    tell: mpsc::Sender<Bytes>,
-    _slot: OwnedSemaphorePermit,
+    mut lines: Lines,
+    tell: &mpsc::Sender<Bytes>,
 ) {
     let mut parts = pieces.ready_chunks(PART_ENTRIES);
-    let mut lines = Lines::since(query.since);
     let mut silent = 0;
     loop {
-        let next = tokio::select! {
-            () = tell.closed() => return,
-            next = tokio::time::timeout(Duration::from_millis(HEARTBEAT_MS), parts.next()) => next,
-        };
+        let next = tokio::time::timeout(Duration::from_millis(HEARTBEAT_MS), parts.next()).await;
         let mut out = BytesMut::new();
         let mut goes_on = true;
         match next {

@@ -1,6 +1,6 @@
 //! `shef events`: what happens, as it happens.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::Value;
@@ -9,12 +9,15 @@ use shef_common::exec::escaped;
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, Client},
+    client::{ApiArgs, Client, Parts},
+    reconnect::Reconnect,
     say,
 };
 
 /// The most bytes of a line that is not at its end yet.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
+/// A master that is there says something every 10 s.
+const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 
 /// Arguments of `shef events`.
 #[derive(Debug, clap::Args)]
@@ -37,31 +40,64 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let given = [("service", &self.service), ("host", &self.host), ("after", &self.after)];
-        let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_deref()?))));
-        let path = format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"));
-        on_system(print(&self.api.client(), &path, self.json))?;
+        on_system(self.follow(&self.api.client()))?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn path(&self, after: Option<&str>) -> String {
+        let given = [("service", self.service.as_deref()), ("host", self.host.as_deref()), ("after", after)];
+        let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value?))));
+        format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"))
+    }
+
+    /// Prints events until nobody reads them; where the master goes away, on behind the last one once it is back.
+    async fn follow(&self, client: &Client) -> Result<(), Failure> {
+        let mut after = self.after.clone();
+        let mut stream = client.stream(&self.path(after.as_deref()), "text/event-stream").await?;
+        let mut reconnect = Reconnect::new();
+        loop {
+            let Some(why) = print(client, stream, self.json, &mut after).await? else { return Ok(()) };
+            reconnect.wait(why).await;
+            stream = loop {
+                match client.stream(&self.path(after.as_deref()), "text/event-stream").await {
+                    Ok(stream) => break stream,
+                    Err(error) if error.is_passing() => reconnect.wait(error).await,
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            reconnect.answered();
+        }
     }
 }
 
-async fn print(client: &Client, path: &str, json: bool) -> Result<(), Failure> {
-    let mut stream = client.stream(path, "text/event-stream").await?;
+/// Prints what one stream brings, and notes where it is; why it ended, unless nobody reads any more.
+async fn print(client: &Client, mut stream: Parts, json: bool, after: &mut Option<String>) -> Result<Option<String>, Failure> {
     let mut lines = Lines::default();
-    while let Some(part) = stream.next().await {
-        for line in lines.of(&part?) {
+    loop {
+        let part = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
+            Ok(Some(Ok(part))) => part,
+            Ok(Some(Err(error))) => return Ok(Some(error.to_string())),
+            Ok(None) => return Ok(Some(format!("{} has ended: the master stops", client.url("/v1/events")))),
+            Err(_) => {
+                return Ok(Some(format!("{} has said nothing for {} s", client.url("/v1/events"), SILENCE_LIMIT.as_secs())));
+            }
+        };
+        for line in lines.of(&part) {
+            if let Some(id) = line.strip_prefix("id: ") {
+                *after = Some(id.to_owned());
+            }
             let Some(data) = line.strip_prefix("data: ") else { continue };
             let shown = if json { Some(data.to_owned()) } else { serde_json::from_str(data).ok().map(|event| words(&event)) };
             // Whoever has read enough, as `head` does, has not failed.
             if shown.is_some_and(|shown| !say::heard(shown)) {
-                return Ok(());
+                return Ok(None);
             }
         }
         if lines.rest.len() > MAX_LINE_BYTES {
-            return Err(Failure::new(format!("{} answers what no shef master does: a line without end", client.url(path))));
+            let url = client.url("/v1/events");
+            return Err(Failure::new(format!("{url} answers what no shef master does: a line without end")));
         }
     }
-    Err(Failure::new(format!("{} has ended: the master stops", client.url(path))))
 }
 
 /// An event in a line.

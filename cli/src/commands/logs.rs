@@ -1,5 +1,7 @@
 //! `shef logs`: what a service's replicas write, as the master streams it.
 
+mod following;
+
 use std::{io::Write as _, process::ExitCode};
 
 use futures_util::StreamExt as _;
@@ -17,7 +19,7 @@ pub(super) struct Args {
     /// A service, or one replica as SERVICE/REPLICA
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// Go on with what is yet to be written
+    /// Go on with what is yet to be written, also when the master was away
     #[arg(short, long)]
     follow: bool,
     /// Nothing older than this: a span such as 10m, or a time such as 2026-01-31T09:30:00Z
@@ -38,13 +40,19 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        on_system(print(&self.api.client(), &format!("{}?{}", path(&self.service), self.query()), self.json))?;
+        let client = self.api.client();
+        if self.follow {
+            on_system(following::follow(&client, &self))?;
+        } else {
+            let path = format!("{}?{}", path(&self.service), self.query(self.since.as_deref(), self.tail.as_deref()));
+            on_system(print(&client, &path, self.json))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn query(&self) -> String {
-        let given = [("since", &self.since), ("tail", &self.tail)];
-        let given = given.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value.as_deref()?))));
+    fn query(&self, since: Option<&str>, tail: Option<&str>) -> String {
+        let given = [("since", since), ("tail", tail)];
+        let given = given.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value?))));
         format!("follow={}&timestamps={}{}", self.follow, self.timestamps, given.collect::<String>())
     }
 }

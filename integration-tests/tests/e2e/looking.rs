@@ -1,6 +1,9 @@
 //! Looking into replicas on real engines: logs, statistics and commands, through the command line.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs::File,
+    process::{Child, Command, Stdio},
+};
 
 use rustix::{
     process::{Pid, Signal, kill_process_group},
@@ -12,6 +15,8 @@ use shef_integration_tests::lab::{
     shef::{Site, binary},
     wait::until,
 };
+
+use tempfile::TempDir;
 
 use crate::terminal::{Terminal, shef, text};
 
@@ -74,6 +79,97 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
     let unknown = shef(&site, &["exec", "none", "--", "true"], "").await;
     assert!(text(&unknown.stderr).contains("there is no service none"), "{unknown:?}");
+}
+
+#[actix::test]
+async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real_engines() {
+    let site = Site::start(1, &[]).await;
+    // More than two of the parts that an engine keeps.
+    let script = "echo first; head -c 40000 /dev/zero | tr '\\0' x; echo; echo last; sleep 1000";
+    for (name, tty) in [("pipe", false), ("terminal", true)] {
+        let spec = json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "tty": tty, "stop_grace_s": 0 });
+        site.master.deploy(name, spec).await;
+        let told = until("all is written", async || {
+            let said = shef(&site, &["logs", "--json", "-n", "2", name], "").await;
+            let lines: Vec<Value> = text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            (lines.last()?["line"] == "last").then_some(lines)
+        })
+        .await;
+        assert_eq!((told.len(), &told[0]["line"]), (2, &json!("x".repeat(40_000))), "{name}");
+    }
+    let silent = json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "logging": { "driver": "none" }, "stop_grace_s": 0 });
+    site.master.deploy("silent", silent).await;
+    let said = shef(&site, &["logs", "silent"], "").await;
+    assert_eq!(text(&said.stdout).matches("is missing here").count(), 1, "{said:?}");
+}
+
+#[actix::test]
+async fn what_is_followed_goes_on_where_it_was_when_the_master_was_away() {
+    let mut site = Site::start(1, &[]).await;
+    let script = "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.1; done";
+    site.master.deploy("web", json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "stop_grace_s": 0 })).await;
+    let api = &site.master.api.url.clone();
+    let (mut logs, events) = (Followed::of(&["logs", "-f", "web"], api), Followed::of(&["events"], api));
+    logs.shows("tick 5").await;
+    site.master.process.kill();
+    logs.says("asking again").await;
+    events.says("asking again").await;
+    site.master.start().await;
+    logs.says("it answers again").await;
+    events.says("it answers again").await;
+    let seen = logs.ticks().len();
+    until("it goes on", async || (logs.ticks().len() > seen + 5).then_some(())).await;
+    let ticks = logs.ticks();
+    assert_eq!(ticks, (1..=ticks.len() as u64).collect::<Vec<_>>(), "each line once, and none left out");
+    site.master.deploy("other", json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "stop_grace_s": 0 })).await;
+    events.shows("service_created service=other").await;
+    // The end of what is followed is its end.
+    site.master.api.raw("DELETE", "/v1/services/web?wait=30s", &[], vec![]).await;
+    let child = &mut logs.child;
+    let ended = until("it ends", async || child.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(0));
+}
+
+/// A command that goes on, and what it has written so far, in files.
+struct Followed {
+    child: Child,
+    written: TempDir,
+}
+
+impl Followed {
+    fn of(words: &[&str], api: &str) -> Self {
+        let written = tempfile::tempdir().unwrap();
+        let file = |name| Stdio::from(File::create(written.path().join(name)).unwrap());
+        let mut shef = Command::new(binary());
+        shef.arg(words[0]).args(["--api", api]).args(&words[1..]).stdout(file("out")).stderr(file("err"));
+        let child = shef.spawn().unwrap();
+        Self { child, written }
+    }
+
+    fn read(&self, file: &str) -> String {
+        text(&std::fs::read(self.written.path().join(file)).unwrap())
+    }
+
+    async fn shows(&self, words: &str) {
+        until(&format!("it shows {words:?}"), async || self.read("out").contains(words).then_some(())).await;
+    }
+
+    async fn says(&self, words: &str) {
+        until(&format!("it says {words:?}"), async || self.read("err").contains(words).then_some(())).await;
+    }
+
+    fn ticks(&self) -> Vec<u64> {
+        let out = self.read("out");
+        let whole = out.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(|line| line.rsplit_once("tick ")?.1.parse().ok()).collect()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[actix::test]

@@ -19,7 +19,7 @@ use super::{
     super::{EngineError, EngineFuture},
     DockerEngine, generic,
 };
-use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written};
+use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written, parts};
 
 impl Console for DockerEngine {
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>> {
@@ -37,12 +37,15 @@ impl Console for DockerEngine {
             until: 0,
             tail: query.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
         };
-        let pieces = client.logs(id, Some(options)).map(|item| match item {
-            Ok(LogOutput::StdErr { message }) => Ok(LogPiece { stream: Output::Stderr, bytes: message }),
-            Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message }) => {
-                Ok(LogPiece { stream: Output::Stdout, bytes: message })
-            }
-            Err(error) => Err(generic(&error)),
+        let stdout = |bytes| Ok(LogPiece { stream: Output::Stdout, bytes });
+        let pieces = client.logs(id, Some(options)).flat_map(move |item| {
+            stream::iter(match item {
+                Ok(LogOutput::StdErr { message }) => vec![Ok(LogPiece { stream: Output::Stderr, bytes: message })],
+                Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => vec![stdout(message)],
+                // What a terminal shows comes as bytes, and not entry by entry.
+                Ok(LogOutput::Console { message }) => parts(message).into_iter().map(stdout).collect(),
+                Err(error) => vec![Err(generic(&error))],
+            })
         });
         pieces.boxed_local()
     }

@@ -23,6 +23,10 @@ use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     logs: BTreeMap<String, Vec<LogPiece>>,
+    /// Why logs cannot be read.
+    refusal: Option<String>,
+    /// How often that was said.
+    refused: watch::Sender<u32>,
     /// Says that something was written.
     grown: watch::Sender<()>,
     /// How often each was measured.
@@ -32,9 +36,26 @@ pub(super) struct Shown {
 impl FakeHost {
     /// Has the container of that name write `text`, a line, at `time`.
     pub fn write_log(&self, name: &str, stream: Output, time: LogTime, text: &str) {
+        self.write_log_part(name, stream, time, &format!("{text}\n"));
+    }
+
+    /// Has logs refused from now on, as with a logging driver that cannot be read; `None`: no more.
+    pub fn refuse_logs(&self, why: Option<&str>) {
+        self.state().written.refusal = why.map(str::to_owned);
+    }
+
+    /// Waits until logs were refused so many times.
+    pub async fn refused_logs(&self, times: u32) {
+        let mut refused = self.state().written.refused.subscribe();
+        // The sender lives as long as the host.
+        let _ = refused.wait_for(|refused| *refused >= times).await;
+    }
+
+    /// As [`FakeHost::write_log`], of one entry, which may be a part of a line.
+    pub fn write_log_part(&self, name: &str, stream: Output, time: LogTime, text: &str) {
         let mut state = self.state();
         let Some(id) = state.containers.get(name).map(|container| container.id.clone()) else { return };
-        let piece = LogPiece { stream, bytes: format!("{time} {text}\n").into() };
+        let piece = LogPiece { stream, bytes: format!("{time} {text}").into() };
         state.written.logs.entry(id).or_default().push(piece);
         state.written.grown.send_replace(());
     }
@@ -51,6 +72,10 @@ impl Console for FakeEngine {
             let state = host.state();
             if state.away {
                 return stream::iter([Err(EngineError::Unreachable("the fake engine is away".to_owned()))]).boxed_local();
+            }
+            if let Some(why) = &state.written.refusal {
+                state.written.refused.send_modify(|refused| *refused += 1);
+                return stream::iter([Err(EngineError::Refused(why.clone()))]).boxed_local();
             }
             (state.written.grown.subscribe(), state.written.logs.get(&id).map_or(0, Vec::len))
         };

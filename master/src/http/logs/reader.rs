@@ -126,9 +126,6 @@ impl Reader {
                 Err(_) => Ended::Broken(format!("its agent answered {}", answer.status())),
             };
         }
-        if missing.take().is_some() && self.tell.send(Piece::Back).await.is_err() {
-            return Ended::Unheard;
-        }
         let mut buffer = BytesMut::new();
         loop {
             match tokio::time::timeout(SILENCE_LIMIT, answer.next()).await {
@@ -139,14 +136,22 @@ impl Reader {
             }
             while let Some(end) = buffer.iter().position(|c| *c == b'\n') {
                 let record = buffer.split_to(end + 1);
-                if end == 0 {
-                    continue;
+                let record = (end > 0).then(|| serde_json::from_slice(&record)).transpose();
+                // It is read again once the engine tells of it, which an answer alone does not show.
+                let is_read = !matches!(record, Ok(Some(LogRecord::Failed { .. })) | Err(_));
+                if is_read && missing.take().is_some() && self.tell.send(Piece::Back).await.is_err() {
+                    return Ended::Unheard;
                 }
-                let line = match serde_json::from_slice(&record) {
-                    Ok(LogRecord::Line(line)) => line,
-                    Ok(LogRecord::Failed { why }) => return Ended::Broken(why),
-                    Ok(LogRecord::End) => return Ended::Well,
+                let record = match record {
+                    Ok(Some(record)) => record,
+                    // The agent is there, and has nothing to tell.
+                    Ok(None) => continue,
                     Err(error) => return Ended::Broken(format!("its agent sent what is no log: {error}")),
+                };
+                let line = match record {
+                    LogRecord::Line(line) => line,
+                    LogRecord::Failed { why } => return Ended::Broken(why),
+                    LogRecord::End => return Ended::Well,
                 };
                 let next = line.time.next();
                 if self.tell.send(Piece::Line(line)).await.is_err() {

@@ -1,0 +1,202 @@
+//! `shef logs --follow`: lines with their times, so that it goes on where it was when the master was away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use shef_common::{
+    clock::{DurationMs, Now},
+    logs::LogTime,
+};
+
+use super::{Args, path};
+use crate::{
+    Failure,
+    client::{Client, Parts},
+    reconnect::Reconnect,
+    say,
+};
+
+/// The most bytes of a line that is not at its end yet: one of 64 KiB, each byte escaped.
+const MAX_ROW_BYTES: usize = 1024 * 1024;
+/// Lines of several replicas may come later than those of others, by so much at most.
+const LATENESS_NS: u64 = 10_000_000_000;
+/// A master that has just started does not know its services yet: for so long "there is none" is no answer.
+const GONE_PATIENCE: DurationMs = DurationMs(5_000);
+/// The time between two questions meanwhile.
+const GONE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A line of the answer.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Row {
+    Line { replica: String, time: LogTime, line: String },
+    Missing { missing: String, replica: String, why: String },
+    Back { back: String, replica: String },
+    Note { note: String },
+}
+
+/// What has been told.
+#[derive(Debug, Default)]
+struct Told {
+    /// The time of each replica's last line.
+    last: BTreeMap<String, LogTime>,
+    /// The replicas that could not be read when it broke off.
+    missing: BTreeSet<String>,
+    /// Whether the service is gone.
+    is_gone: bool,
+}
+
+impl Told {
+    /// Since when it is to be told again, to miss nothing; `None`: nothing was told.
+    fn since(&self) -> Option<LogTime> {
+        let latest = self.last.values().max()?;
+        let safe = LogTime(latest.0.saturating_sub(LATENESS_NS));
+        // What was not read for a while goes on where it was.
+        self.missing.iter().filter_map(|replica| self.last.get(replica)).copied().chain([safe]).min()
+    }
+
+    /// Takes note of `row`; whether it is new.
+    fn take(&mut self, row: &Row) -> bool {
+        match row {
+            Row::Line { replica, time, .. } => {
+                if self.last.get(replica).is_some_and(|last| time <= last) {
+                    return false;
+                }
+                self.last.insert(replica.clone(), *time);
+                self.missing.remove(replica);
+            }
+            Row::Missing { replica, .. } => _ = self.missing.insert(replica.clone()),
+            Row::Back { replica, .. } => _ = self.missing.remove(replica),
+            Row::Note { note } => self.is_gone = note.starts_with("service ") && note.ends_with(" is gone"),
+        }
+        true
+    }
+}
+
+/// Prints until the service is gone or nobody reads any more.
+pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> {
+    let mut told = Told::default();
+    let mut stream = open(client, args, &told).await?;
+    let mut reconnect = Reconnect::new();
+    loop {
+        let Some(why) = print(client, stream, args, &mut told).await? else { return Ok(()) };
+        if told.is_gone {
+            return Ok(());
+        }
+        reconnect.wait(why).await;
+        let mut gone_since = None;
+        stream = loop {
+            match open(client, args, &told).await {
+                Ok(stream) => break stream,
+                Err(error) if error.is_passing() => reconnect.wait(error).await,
+                Err(error) if error.is_not_found() => {
+                    let now = Now::read().mono;
+                    if *gone_since.get_or_insert(now) + GONE_PATIENCE <= now {
+                        eprintln!("==> {error}");
+                        return Ok(());
+                    }
+                    tokio::time::sleep(GONE_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        reconnect.answered();
+    }
+}
+
+async fn open(client: &Client, args: &Args, told: &Told) -> Result<Parts, crate::client::CallError> {
+    let query = match told.since() {
+        Some(since) => args.query(Some(&since.to_string()), None),
+        None => args.query(args.since.as_deref(), args.tail.as_deref()),
+    };
+    client.stream(&format!("{}?{query}", path(&args.service)), "application/x-ndjson").await
+}
+
+/// Prints what one stream brings; why it ended, unless nobody reads any more.
+async fn print(client: &Client, mut stream: Parts, args: &Args, told: &mut Told) -> Result<Option<String>, Failure> {
+    let mut buffer = Vec::new();
+    while let Some(part) = stream.next().await {
+        match part {
+            Ok(part) => buffer.extend_from_slice(&part),
+            Err(error) => return Ok(Some(error.to_string())),
+        }
+        let whole = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let rows: Vec<u8> = buffer.drain(..whole).collect();
+        let mut text = String::new();
+        for row in rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+            let read: Row = serde_json::from_slice(row)
+                .map_err(|error| Failure::new(format!("{} answers what no shef master does: {error}", client.url("/v1"))))?;
+            if told.take(&read) {
+                let shown = if args.json { String::from_utf8_lossy(row).into_owned() } else { shown(&read, args.timestamps) };
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{shown}");
+            }
+        }
+        // Whoever has read enough, as `head` does, has not failed.
+        if !text.is_empty() && !say::heard(text.trim_end_matches('\n')) {
+            return Ok(None);
+        }
+        if buffer.len() > MAX_ROW_BYTES {
+            let url = client.url("/v1");
+            return Err(Failure::new(format!("{url} answers what no shef master does: a line without end")));
+        }
+    }
+    Ok(Some(format!("{} has ended", client.url(&path(&args.service)))))
+}
+
+/// A row as the master writes it where it is asked for text.
+fn shown(row: &Row, timestamps: bool) -> String {
+    match row {
+        Row::Line { replica, time, line } if timestamps => format!("{replica} | {time} {line}"),
+        Row::Line { replica, line, .. } => format!("{replica} | {line}"),
+        Row::Missing { missing, replica, why } => format!("shef | {replica} on {missing} is missing here: {why}"),
+        Row::Back { back, replica } => format!("shef | {replica} on {back} is read again"),
+        Row::Note { note } => format!("shef | {note}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn line(replica: &str, seconds: u64) -> Row {
+        row(
+            json!({"replica": replica, "host": "h1", "stream": "stdout", "time": LogTime(seconds * 1_000_000_000).to_string(), "line": "x"}),
+        )
+    }
+
+    fn row(value: Value) -> Row {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_and_nothing_is_left_out() {
+        let mut told = Told::default();
+        assert_eq!(told.since(), None);
+        assert!(told.take(&line("a", 100)) && told.take(&line("b", 200)));
+        assert_eq!(told.since(), Some(LogTime(190_000_000_000)), "lines that come late are asked for again");
+        assert!(!told.take(&line("b", 200)) && told.take(&line("c", 195)), "and told if they are new");
+        told.take(&row(json!({"missing": "h1", "replica": "a", "why": "down"})));
+        assert_eq!(told.since(), Some(LogTime(100_000_000_000)), "what could not be read goes on where it was");
+        told.take(&row(json!({"back": "h1", "replica": "a"})));
+        assert_eq!(told.since(), Some(LogTime(190_000_000_000)));
+    }
+
+    #[test]
+    fn rows_are_shown_as_the_master_shows_them() {
+        assert_eq!(shown(&line("a", 1), false), "a | x");
+        assert_eq!(shown(&line("a", 1), true), "a | 1970-01-01T00:00:01.000000000Z x");
+        let missing = row(json!({"missing": "h1", "replica": "a", "why": "down"}));
+        assert_eq!(shown(&missing, false), "shef | a on h1 is missing here: down");
+        let mut told = Told::default();
+        told.take(&row(json!({"note": "service web is gone"})));
+        assert!(told.is_gone);
+    }
+}
