@@ -67,21 +67,29 @@ pub struct Accepted {
 }
 
 /// Master → agent: a change of the host's assignments, or all of them.
+///
+/// Only `remove` removes. A replica that the host holds and that a snapshot does
+/// not list stays; the host reports it, and the master names it for removal if
+/// its service does not know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Push {
     /// The cluster that orders.
     pub cluster: ClusterId,
     /// The leadership that orders.
     pub fence: Fence,
-    /// The revision this change builds on; `None`: `set` is everything, and
-    /// whatever else the host holds of this cluster is to be removed.
+    /// The revision this change builds on; `None`: `set` and `remove` are
+    /// everything that the master has to say, and they build on nothing.
     pub base: Option<Revision>,
     /// The revision after this change.
     pub revision: Revision,
     /// Assignments that are new, or all of them in a snapshot.
     pub set: Vec<Assignment>,
-    /// Replicas to stop and remove. Empty in a snapshot.
+    /// Replicas to stop and remove.
     pub remove: Vec<ReplicaId>,
+    /// The master names every removal. Masters of versions before 0.2 do not say so, and a snapshot of theirs means by
+    /// not listing a replica that it is to go: see the agent's `admission`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_name: bool,
     /// What the registries of the images in `set` ask for. Kept in the agent's
     /// memory alone, until a push sets something of the registry without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -130,6 +138,26 @@ pub struct Registration {
     pub holds: Vec<Assignment>,
     /// What the host is.
     pub host: HostInfo,
+    /// What the agent understands. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Understands::is_default")]
+    pub understands: Understands,
+}
+
+/// What an agent understands beyond the first version of the protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Understands {
+    /// The agent removes only what a push names. Without this, a snapshot makes it remove everything that the snapshot
+    /// does not list.
+    #[serde(default)]
+    pub removal_by_name: bool,
+}
+
+impl Understands {
+    /// Whether it is what the first version of the protocol has.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a host is and where it is reached.
@@ -336,6 +364,7 @@ mod wire {
                 prepare: false,
             }],
             remove: vec![ReplicaId::new(&service, 11)],
+            by_name: true,
             credentials: BTreeMap::new(),
         };
         assert_snapshot!(json(&push), @r#"
@@ -364,7 +393,8 @@ mod wire {
           ],
           "remove": [
             "web-000011"
-          ]
+          ],
+          "by_name": true
         }
         "#);
         assert_eq!(serde_json::from_str::<Push>(&json(&push)).unwrap(), push);

@@ -325,6 +325,7 @@ async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
         revision: Revision(revision),
         set: set.to_vec(),
         remove: vec![],
+        by_name: true,
         credentials: std::collections::BTreeMap::new(),
     };
     let accepted = |revision: u64| {

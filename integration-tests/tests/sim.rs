@@ -75,6 +75,7 @@ planted! {
     acknowledges_early: AcknowledgesEarly by store,
     accepts_stale_fence: AcceptsStaleFence by crashes,
     wrong_base: WrongBase by messages,
+    removes_by_absence: RemovesByAbsence by hosts as "nobody has named it",
     forgets_ledger: ForgetsLedger by crashes,
     removes_original_first: RemovesOriginalFirst by calm,
     drain_stops_first: DrainStopsFirst by crashes,

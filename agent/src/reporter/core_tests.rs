@@ -285,6 +285,7 @@ fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
         revision: Revision(4),
         set: vec![],
         remove: vec![],
+        by_name: true,
         credentials: std::collections::BTreeMap::new(),
     };
     core.handle(Event::Tick, at(1_100));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use shef_common::{
     ids::{BootId, NodeName, NodeUid},
-    protocol::{HostInfo, Registration},
+    protocol::{HostInfo, Registration, Understands},
 };
 
 use crate::{engine::EngineFacts, supervisor::Description};
@@ -49,6 +49,7 @@ impl Identity {
                 arch: facts.arch,
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
+            understands: Understands { removal_by_name: true },
         }
     }
 }

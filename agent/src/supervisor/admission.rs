@@ -1,12 +1,11 @@
 //! Whether a push is accepted, and what the ledger says after it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     bounds,
     ids::ReplicaId,
     protocol::{Accepted, Push, PushRefused, Refusal},
-    spec::default_stop_grace_s,
 };
 
 use super::ledger::Ledger;
@@ -54,7 +53,7 @@ pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u
     match same_fence {
         Some(accepted) if accepted.revision == push.revision => Verdict::Known(accepted.clone()),
         Some(accepted) if accepted.revision == base && push.revision > base => {
-            Verdict::Change(Box::new(delta(ledger, holds, push, now_accepted)))
+            Verdict::Change(Box::new(change(ledger, holds, push, now_accepted)))
         }
         Some(_) | None => refused(Refusal::WrongBase),
     }
@@ -71,31 +70,32 @@ fn is_out_of_bounds(accepted: Option<&Accepted>, push: &Push) -> bool {
         || !fits(push.revision.0, same_fence.map(|accepted| accepted.revision.0))
 }
 
-fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
-    let mut next = Ledger::new(ledger.uid.clone());
-    next.cluster.clone_from(&ledger.cluster);
-    next.accepted = Some(accepted);
-    next.removals.clone_from(holds);
-    next.removals.extend(ledger.assignments.values().map(|a| (a.replica.clone(), a.template.stop_grace_s)));
-    next.removals.extend(ledger.removals.iter().map(|(replica, &grace_s)| (replica.clone(), grace_s)));
-    for assignment in &push.set {
-        next.removals.remove(&assignment.replica);
-        next.assignments.insert(assignment.replica.clone(), assignment.clone());
-    }
-    next
-}
-
-fn delta(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
+/// What a push sets is to run, what it removes is to go, and everything else stays as it is.
+fn change(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
     let mut next = ledger.clone();
     next.accepted = Some(accepted);
     for assignment in &push.set {
         next.removals.remove(&assignment.replica);
+        next.unlisted.remove(&assignment.replica);
         next.assignments.insert(assignment.replica.clone(), assignment.clone());
     }
     for replica in &push.remove {
-        let grace_s = next.assignments.remove(replica).map(|assignment| assignment.template.stop_grace_s);
-        let grace_s = grace_s.or_else(|| holds.get(replica).copied());
-        next.removals.entry(replica.clone()).or_insert(grace_s.unwrap_or_else(default_stop_grace_s));
+        next.remove(replica, holds);
+    }
+    next
+}
+
+/// A master of before removal by name leaves out of a snapshot what is to go, and
+/// also what it has not read from its store yet. What it leaves out waits: see
+/// [`super::core::Core`]. A master that names removals says nothing by leaving out.
+fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
+    let mut next = change(ledger, holds, push, accepted);
+    next.unlisted.clear();
+    if !push.by_name {
+        let listed: BTreeSet<&ReplicaId> = push.set.iter().map(|assignment| &assignment.replica).collect();
+        let held = next.assignments.keys().chain(holds.keys());
+        let unlisted = held.filter(|id| !listed.contains(id) && !next.removals.contains_key(*id)).cloned().collect();
+        next.unlisted = unlisted;
     }
     next
 }

@@ -8,6 +8,7 @@ mod news;
 mod orders;
 mod report;
 mod silence;
+mod unlisted;
 mod way;
 mod work;
 
@@ -65,6 +66,8 @@ pub struct Core {
     /// When the ledger is written although no push asks for it: it has dropped
     /// confirmed removals, or the cluster joined has not been written yet.
     tidy_at: Option<MonoMs>,
+    /// When what a snapshot of an older master has left out is removed.
+    unlisted_at: Option<MonoMs>,
     joining: Option<ClusterId>,
     waiting: VecDeque<(u64, Push)>,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
@@ -132,6 +135,7 @@ impl Core {
             limits,
             staged: None,
             tidy_at: None,
+            unlisted_at: unlisted::removed_at(&ledger, now.mono),
             joining: None,
             waiting: VecDeque::new(),
             replicas,
@@ -196,7 +200,7 @@ impl Core {
         let logs = self.logs.due().filter(|_| self.engine_up);
         let checks = self.checks.wakes_at().filter(|_| self.engine_up);
         let way = self.way.wakes_at().filter(|_| self.engine_up);
-        [alarm, way, self.reconnect_at, self.relist_at, self.tidy_at, logs, checks, self.silence.wakes_at()]
+        [alarm, way, self.reconnect_at, self.relist_at, self.tidy_at, self.unlisted_at, logs, checks, self.silence.wakes_at()]
             .into_iter()
             .flatten()
             .min()

@@ -7,6 +7,7 @@ mod health;
 mod identity;
 mod policies;
 mod silence;
+mod unlisted;
 mod way;
 mod world;
 
@@ -28,7 +29,7 @@ use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing, 
 #[derive(Debug, Clone)]
 enum Action {
     Delta { set: u32, remove: u32 },
-    Snapshot { members: u8, new_leader: bool },
+    Snapshot { members: u8, new_leader: bool, names: bool },
     Finish { index: usize, end: u8 },
     Hear(bool),
     Advance(u16),
@@ -43,7 +44,7 @@ enum Action {
 fn actions() -> impl Strategy<Value = Vec<Action>> {
     let action = prop_oneof![
         4 => (0..8_u32, 0..8_u32).prop_map(|(set, remove)| Action::Delta { set, remove }),
-        1 => (any::<u8>(), any::<bool>()).prop_map(|(members, new_leader)| Action::Snapshot { members, new_leader }),
+        1 => any::<(u8, bool, bool)>().prop_map(|(members, new_leader, names)| Action::Snapshot { members, new_leader, names }),
         12 => (any::<usize>(), 0..10_u8).prop_map(|(index, end)| Action::Finish { index, end }),
         4 => (0..5_u8).prop_map(|n| Action::Hear(n > 0)),
         3 => any::<u16>().prop_map(Action::Advance),
@@ -66,12 +67,14 @@ fn perform(world: &mut World, action: &Action) {
         Action::Delta { set, remove } => {
             world.push(Some(Revision(world.revision)), &[set], &[remove]);
         }
-        Action::Snapshot { members, new_leader } => {
+        Action::Snapshot { members, new_leader, names } => {
+            world.names = names;
             if new_leader {
                 world.fence = fence(world.fence.epoch.0 + 1);
             }
             let members: Vec<u32> = (0..8).filter(|n| members & (1 << n) != 0).collect();
             world.push(None, &members, &[]);
+            world.names = true;
         }
         Action::Finish { index, end } if !world.pending.is_empty() => {
             let end = match end {
@@ -186,6 +189,7 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
         revision: Revision(revision),
         set: vec![],
         remove: vec![],
+        by_name: true,
         credentials: std::collections::BTreeMap::new(),
     };
     let other = Push { cluster: ClusterId::parse("00000000000000dd").unwrap(), ..push(9, None, 9) };
@@ -219,6 +223,7 @@ fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
             revision: Revision(revision),
             set: vec![],
             remove: vec![],
+            by_name: true,
             credentials: std::collections::BTreeMap::new(),
         };
         let before = world.disk.clone();
@@ -267,7 +272,7 @@ fn a_snapshot_before_the_engine_was_read_waits_and_is_refused_if_it_cannot_be() 
 }
 
 #[test]
-fn containers_that_no_ledger_names_are_held_until_a_snapshot_decides() {
+fn containers_that_no_ledger_names_are_held_until_a_master_names_them() {
     let mut world = World::new();
     let lost = assignment(2);
     let labels = labels::of(&cluster(), Epoch(1), &lost);
@@ -278,8 +283,10 @@ fn containers_that_no_ledger_names_are_held_until_a_snapshot_decides() {
     world.settle();
     assert_eq!(world.core.holds().collect::<Vec<_>>(), [&lost]);
     assert_eq!(world.ours().len(), 1, "absence authorises nothing");
-    // A delta cannot speak of it (there is no base yet); a snapshot that does not name it removes it.
     world.push(None, &[4], &[]);
+    world.settle();
+    assert_eq!(world.ours().len(), 2, "a snapshot that does not list it does not name it");
+    world.push(Some(Revision(1)), &[], &[2]);
     world.settle();
     world.wish = [4].into();
     world.assert_as_wished();

@@ -2,7 +2,7 @@
 //! replaced as a whole (temporary file, fsync, rename, fsync of the directory).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     ids::{ClusterId, InvalidId, NodeUid, ReplicaId, random_hex16},
     protocol::{Accepted, Assignment},
+    spec::default_stop_grace_s,
 };
 
 /// The format that this version writes. It reads every format from 1 on.
@@ -34,13 +35,31 @@ pub struct Ledger {
     /// the master has confirmed that it knows: absence authorises nothing, so a
     /// removal that was interrupted must be found here.
     pub removals: BTreeMap<ReplicaId, u32>,
+    /// What a snapshot of an older master has left out, and no push has named
+    /// since. After a while it is removed: that is what the master means by it.
+    pub unlisted: BTreeSet<ReplicaId>,
 }
 
 impl Ledger {
     /// The ledger of a host that has never belonged to anything.
     #[must_use]
     pub fn new(uid: NodeUid) -> Self {
-        Self { uid, cluster: None, accepted: None, assignments: BTreeMap::new(), removals: BTreeMap::new() }
+        Self {
+            uid,
+            cluster: None,
+            accepted: None,
+            assignments: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
+        }
+    }
+
+    /// `replica` is to go. `holds`: what the host holds beside this ledger, with its grace in seconds.
+    pub fn remove(&mut self, replica: &ReplicaId, holds: &BTreeMap<ReplicaId, u32>) {
+        self.unlisted.remove(replica);
+        let grace_s = self.assignments.remove(replica).map(|assignment| assignment.template.stop_grace_s);
+        let grace_s = grace_s.or_else(|| holds.get(replica).copied());
+        self.removals.entry(replica.clone()).or_insert(grace_s.unwrap_or_else(default_stop_grace_s));
     }
 }
 
@@ -53,6 +72,8 @@ struct OnDisk {
     accepted: Option<Accepted>,
     assignments: Vec<Assignment>,
     removals: Vec<Removal>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unlisted: BTreeSet<ReplicaId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,6 +195,7 @@ fn encode(ledger: &Ledger) -> Vec<u8> {
         accepted: ledger.accepted.clone(),
         assignments: ledger.assignments.values().cloned().collect(),
         removals: ledger.removals.iter().map(|(replica, &grace_s)| Removal { replica: replica.clone(), grace_s }).collect(),
+        unlisted: ledger.unlisted.clone(),
     };
     serde_json::to_vec(&on_disk).unwrap_or_else(|error| unreachable!("a ledger is plain data: {error}"))
 }
@@ -191,6 +213,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Ledger, LedgerError> {
         accepted: on_disk.accepted,
         assignments: on_disk.assignments.into_iter().map(|a| (a.replica.clone(), a)).collect(),
         removals: on_disk.removals.into_iter().map(|r| (r.replica, r.grace_s)).collect(),
+        unlisted: on_disk.unlisted,
     })
 }
 
@@ -233,6 +256,7 @@ mod tests {
             }),
             assignments: [(replica, assignment)].into(),
             removals: [(ReplicaId::parse("db-000002").unwrap(), 10)].into(),
+            unlisted: BTreeSet::new(),
         }
     }
 

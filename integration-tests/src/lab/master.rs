@@ -2,7 +2,7 @@
 //! what a test tells it to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -176,7 +176,7 @@ impl LabMaster {
         self.heard().registrations.last().expect("a registration").host.agent_url.clone()
     }
 
-    /// Orders everything anew.
+    /// Orders everything anew: names for removal whatever else the agent has told of.
     ///
     /// # Errors
     /// The agent's refusal.
@@ -207,13 +207,21 @@ impl LabMaster {
         set: &[Assignment],
         remove: &[Assignment],
     ) -> Result<Accepted, PushRefused> {
+        let mut remove: Vec<ReplicaId> = remove.iter().map(|a| a.replica.clone()).collect();
+        if base.is_none() {
+            let heard = self.heard();
+            let held = heard.registrations.last().into_iter().flat_map(|registration| &registration.holds);
+            let known: BTreeSet<&ReplicaId> = held.map(|held| &held.replica).chain(heard.statuses.keys()).collect();
+            remove.extend(known.into_iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
+        }
         let push = Push {
             cluster: self.cluster.clone(),
             fence,
             base,
             revision: Revision(revision),
             set: set.to_vec(),
-            remove: remove.iter().map(|a| a.replica.clone()).collect(),
+            remove,
+            by_name: true,
             credentials: std::collections::BTreeMap::new(),
         };
         let url = format!("{}{ASSIGNMENTS_PATH}", self.agent_url());

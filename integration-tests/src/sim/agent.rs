@@ -234,10 +234,16 @@ impl World {
         self.drain_agent(host, agent);
     }
 
+    /// Whether the host's agent is of a version before removal by name.
+    #[must_use]
+    pub fn goes_by_absence(&self, host: usize) -> bool {
+        self.profile.older_agents && self.hosts[host].ledger.uid.as_str().ends_with(['0', '1', '2', '3'])
+    }
+
     /// A push reaches an agent.
     pub fn push_arrives(&mut self, host: usize, call: u64, push: Push) {
         let Some(mut agent) = self.hosts[host].agent.take() else { return self.answer(call, Reply::None) };
-        let event = self.pushed(&mut agent, Some(call), push);
+        let event = self.pushed(host, &mut agent, Some(call), push);
         agent.for_supervisor.message(event);
         self.drain_agent(host, agent);
     }

@@ -51,6 +51,8 @@ pub enum Plant {
     AcceptsStaleFence,
     /// An agent applies a change to a ledger that it does not build on.
     WrongBase,
+    /// An agent removes what a snapshot does not list.
+    RemovesByAbsence,
     /// An agent starts with an empty ledger.
     ForgetsLedger,
     /// The original goes before its replacement runs.
@@ -85,7 +87,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -100,6 +102,7 @@ impl Plant {
         Self::AcknowledgesEarly,
         Self::AcceptsStaleFence,
         Self::WrongBase,
+        Self::RemovesByAbsence,
         Self::ForgetsLedger,
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,

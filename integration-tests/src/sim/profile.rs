@@ -39,6 +39,7 @@ pub enum Chaos {
 
 /// How a run goes wrong. Probabilities are in thousandths.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Profile {
     /// Its name in a failure's report.
     pub name: &'static str,
@@ -78,6 +79,8 @@ pub struct Profile {
     pub demanding: bool,
     /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
     pub operators: bool,
+    /// One agent in four is of a version before removal by name.
+    pub older_agents: bool,
 }
 
 impl Profile {
@@ -115,6 +118,7 @@ impl Profile {
         Self {
             name: "crashes",
             operators: true,
+            older_agents: true,
             chaos: &[(Chaos::CrashMaster, 3), (Chaos::CrashAgent, 3)],
             chaos_every_ms: 4_000,
             lose: 5,
@@ -200,6 +204,7 @@ impl Profile {
     pub fn emptied() -> Self {
         Self {
             name: "emptied",
+            older_agents: true,
             chaos: &[(Chaos::EmptyWhileDown, 3), (Chaos::Cut, 1), (Chaos::CrashAgent, 1)],
             chaos_every_ms: 8_000,
             store_forgets: true,
@@ -241,6 +246,7 @@ impl Profile {
             store_forgets: false,
             demanding: false,
             operators: true,
+            older_agents: true,
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Rules {
     wanted: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
+    /// What a master has named for removal, by host.
+    pub(super) named: BTreeSet<(usize, ReplicaId)>,
     /// Replicas whose containers are to be made and never to be started.
     only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.
@@ -333,6 +335,7 @@ impl World {
             let rule = format!("{node} is pushed to before service {unsaid} has said what hosts are to run");
             return self.violated(rule);
         }
+        self.rules.named.extend(push.remove.iter().map(|id| (host, id.clone())));
         if self.rules.store_lost {
             return;
         }
@@ -341,7 +344,8 @@ impl World {
             return self.violated(format!("{node} is told to run {}, which is not durable", early.replica));
         }
         self.rules_not_ordered_again(&node, &push.set);
-        if let Some(early) = push.remove.iter().find(|id| !self.rules.unwanted.contains(*id)) {
+        let may_go = |id: &&ReplicaId| self.rules.unwanted.contains(*id) || self.is_left_behind(&node, id);
+        if let Some(early) = push.remove.iter().find(|id| !may_go(id)) {
             self.violated(format!("{node} is told to remove {early}, which is not durable"));
         }
     }

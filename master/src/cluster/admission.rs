@@ -119,7 +119,7 @@ mod tests {
         clock::DurationMs,
         ids::{BootId, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, Slot},
         image::ImageRef,
-        protocol::{Accepted, HostInfo},
+        protocol::{Accepted, HostInfo, Understands},
         spec::{OnDisconnect, Template},
     };
 
@@ -152,6 +152,7 @@ mod tests {
             boot: BootId::parse("00000000000000b1").unwrap(),
             cluster: Some(id()),
             accepted: Some(Accepted { fence: fence(epoch), revision: Revision(1) }),
+            understands: Understands::default(),
             holds: services.iter().map(held).collect(),
             host: HostInfo {
                 address: std::net::Ipv4Addr::LOCALHOST,

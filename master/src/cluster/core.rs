@@ -146,6 +146,7 @@ impl ClusterCore {
                 self.to_services(statuses, |status| status.replica.service(), ServiceEvent::Observed, effects);
             }
             Event::Gone(replicas) => self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects),
+            Event::Unknown { node, replicas } => self.unknown(&node, replicas, effects),
             Event::Known(known) => self.host_known(known, effects),
             Event::HostChanged(change) => self.host_changed(change, effects),
             Event::Forgotten(node) => self.host_forgotten(node, effects),
@@ -193,6 +194,11 @@ impl ClusterCore {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^= mixed >> 31;
         if mixed == 0 { 1 } else { mixed }
+    }
+
+    /// The service of that name, if there is one.
+    pub(super) fn service(&self, name: &str) -> Option<&ServiceName> {
+        self.services.get_key_value(name).map(|(name, _)| name)
     }
 
     fn unborn(&mut self, name: &ServiceName) -> ServiceCore {

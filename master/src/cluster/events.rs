@@ -75,6 +75,13 @@ pub enum Event {
     Statuses(Vec<ReplicaStatus>),
     /// A host no longer holds these.
     Gone(Vec<ReplicaId>),
+    /// A host holds replicas that it has been told nothing of.
+    Unknown {
+        /// Which host.
+        node: NodeName,
+        /// What it holds.
+        replicas: Vec<ReplicaId>,
+    },
     /// The store knows this of a host.
     Known(HostKnown),
     /// A host is in another condition, says the membership.

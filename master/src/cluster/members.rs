@@ -264,7 +264,7 @@ mod tests {
     use shef_common::{
         ids::{BootId, Generation, LeaderId, Revision, Slot},
         image::ImageRef,
-        protocol::{Accepted, HostInfo},
+        protocol::{Accepted, HostInfo, Understands},
         spec::Template,
     };
 
@@ -286,6 +286,7 @@ mod tests {
             boot: BootId::parse("00000000000000b1").unwrap(),
             cluster: None,
             accepted: None,
+            understands: Understands::default(),
             holds: vec![],
             host: HostInfo {
                 address: std::net::Ipv4Addr::LOCALHOST,

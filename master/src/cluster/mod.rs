@@ -7,6 +7,8 @@
 //! - A host that the store does not know, but that brings replicas of this
 //!   cluster, is taken over with them before it is told anything: an emptied
 //!   store deletes nothing.
+//! - What a host holds and has not been told of is removed only by name: its service
+//!   names it, or the cluster, where there is no such service, and not during a recovery.
 //! - No host is admitted, and no user is answered, before every recovered
 //!   service has said what follows from its record.
 
@@ -22,6 +24,7 @@ mod members;
 mod messages;
 mod reach;
 mod recovery;
+mod unknown;
 
 pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};

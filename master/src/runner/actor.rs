@@ -146,6 +146,12 @@ impl RunnerEffects for Shell<'_> {
         self.tell_cluster(ClusterEvent::Gone(replicas));
     }
 
+    fn unknown(&mut self, replicas: Vec<ReplicaId>) {
+        let node = self.runner.node.clone();
+        log::info!(node:%, replicas = replicas.len(); "the host holds replicas that it was told nothing of");
+        self.tell_cluster(ClusterEvent::Unknown { node, replicas });
+    }
+
     fn known(&mut self, known: HostKnown) {
         post(self.ctx, &self.runner.out.membership, ToMembership(MembershipEvent::Known(known.clone())));
         self.tell_cluster(ClusterEvent::Known(known));

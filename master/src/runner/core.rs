@@ -257,7 +257,7 @@ impl RunnerCore {
         self.record.uid = registration.uid;
         self.record.host = registration.host;
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
-        self.outbox.registered(holds);
+        self.outbox.registered(holds, registration.understands.removal_by_name);
         if !same_boot {
             self.outbox.credentials_are_lost();
         }
@@ -363,7 +363,7 @@ impl RunnerCore {
     }
 
     fn take_statuses(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
-        let (mut news, mut gone) = (Vec::new(), Vec::new());
+        let (mut news, mut gone, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for status in statuses {
             let id = &status.replica;
             if self.outbox.removes(id) && status.state == ReplicaState::Stopped {
@@ -371,6 +371,9 @@ impl RunnerCore {
                 continue;
             }
             if !self.outbox.removes(id) && !self.outbox.wants(id) {
+                if status.state != ReplicaState::Stopped {
+                    unknown.push(id.clone());
+                }
                 continue;
             }
             if self.statuses.get(id).is_none_or(|earlier| status.supersedes(earlier)) {
@@ -380,6 +383,9 @@ impl RunnerCore {
         }
         if !news.is_empty() {
             effects.push(Effect::Statuses(news));
+        }
+        if !unknown.is_empty() && self.durable.is_some() {
+            effects.push(Effect::Unknown(unknown));
         }
         self.confirm_gone(gone, effects);
     }

@@ -61,7 +61,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
             Effect::Ack(..) => "ack",
             Effect::Operated(..) | Effect::Forgotten | Effect::Erased => "operator",
             Effect::Push { .. } => "push",
-            Effect::Statuses(_) | Effect::Gone(_) | Effect::StaleFence(_) => "other",
+            Effect::Statuses(_) | Effect::Gone(_) | Effect::Unknown(_) | Effect::StaleFence(_) => "other",
             Effect::Known(_) => "known",
             Effect::Heard(_) => "heard",
             Effect::Commit { .. } => "commit",
@@ -424,6 +424,35 @@ fn an_agent_that_was_not_there_before_has_to_register() {
 }
 
 #[test]
+fn a_host_that_holds_what_nobody_has_told_it_of_is_told_to_remove_it_by_name() {
+    let mut model = Model::new();
+    model.agent.holds.extend([replica(9), replica(1)]);
+    model.order(1, true);
+    model.register();
+    model.deliver(true, true);
+    assert!(model.agent.holds.contains(&replica(9)), "the snapshot does not list it, and that removes nothing");
+    model.report();
+    let push = model.push.clone().unwrap();
+    assert_eq!((push.set, push.remove), (vec![], vec![replica(9)]));
+    model.settle();
+    assert_eq!(model.agent.holds, model.wanted);
+    assert!(model.removing.is_empty());
+}
+
+#[test]
+fn a_snapshot_names_every_removal_that_is_not_confirmed() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.settle();
+    model.order(1, false);
+    model.deliver(true, true);
+    model.event(Event::FenceChanged(fence(2)));
+    let push = model.push.clone().unwrap();
+    assert_eq!((push.base, push.remove, push.by_name), (None, vec![replica(1)], true));
+}
+
+#[test]
 fn revisions_of_another_leadership_count_for_nothing() {
     let mut model = Model::new();
     model.agent.accepted = Some(Accepted { fence: fence(0), revision: Revision(1) });
@@ -463,8 +492,9 @@ proptest! {
     /// However much is lost on the way, one push is in flight at a time, nothing
     /// is called gone that is held, and in the end the host holds what is wanted.
     #[test]
-    fn the_host_comes_to_hold_what_is_wanted(acts in proptest::collection::vec(act(), 0..60)) {
+    fn the_host_comes_to_hold_what_is_wanted(acts in proptest::collection::vec(act(), 0..60), by_name in any::<bool>()) {
         let mut model = Model::new();
+        model.agent.by_name = by_name;
         model.register();
         for act in acts {
             match act {

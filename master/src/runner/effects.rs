@@ -40,6 +40,8 @@ pub trait RunnerEffects {
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>);
     /// Tells the cluster what the host no longer holds.
     fn gone(&mut self, replicas: Vec<ReplicaId>);
+    /// Asks, by way of the cluster, whether the host is to keep what it holds and was told nothing of.
+    fn unknown(&mut self, replicas: Vec<ReplicaId>);
     /// Tells membership and cluster what the store knows of the host.
     fn known(&mut self, known: HostKnown);
     /// Tells the membership that the host was heard of.
@@ -70,6 +72,7 @@ pub trait RunnerEffects {
                 Effect::Push { agent_url, push } => self.push(agent_url, *push),
                 Effect::Statuses(statuses) => self.statuses(statuses),
                 Effect::Gone(replicas) => self.gone(replicas),
+                Effect::Unknown(replicas) => self.unknown(replicas),
                 Effect::Known(known) => self.known(*known),
                 Effect::Heard(heard) => self.heard(heard),
                 Effect::Published(addresses) => self.published(addresses),

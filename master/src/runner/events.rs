@@ -88,6 +88,8 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
+    /// Ask services whether the host is to keep these: it holds them, and has been told nothing of them.
+    Unknown(Vec<ReplicaId>),
     /// Tell the membership what the store knows of the host.
     Known(Box<HostKnown>),
     /// Tell the membership that the host was heard of. Only of one that the store knows.

@@ -1,5 +1,8 @@
 //! What a host is to run, and how far it has been told: numbered changes where
 //! the host is known to follow, snapshots where it is not.
+//!
+//! Removals are named, in snapshots too. Agents of before that remove what a
+//! snapshot does not list: to them an outbox that is not complete must not be sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +79,8 @@ pub struct Outbox {
     direct_at: MonoMs,
     error: Option<String>,
     retry_at: Option<MonoMs>,
+    /// Whether the agent removes by name alone. Others remove what a snapshot does not list.
+    by_name: bool,
 }
 
 /// What follows from a push that came back.
@@ -136,8 +141,9 @@ impl Outbox {
         }
     }
 
-    /// The agent has introduced itself and holds `revision` of the present fence.
-    pub fn registered(&mut self, revision: Option<Revision>) {
+    /// The agent has introduced itself and holds `revision` of the present fence. `by_name`: it removes by name alone.
+    pub fn registered(&mut self, revision: Option<Revision>, by_name: bool) {
+        self.by_name = by_name;
         self.go_on_above(revision.unwrap_or_default());
         // What was in flight may have arrived or not: a snapshot settles it.
         let unsettled = self.in_flight.take().is_some();
@@ -149,11 +155,11 @@ impl Outbox {
         self.unanswered = 0;
     }
 
-    /// The host is no member any more: nothing is wanted of it, and should it come
-    /// back, a snapshot says so. Revisions go on counting.
+    /// The host is no member any more: nothing is wanted of it, and what it holds
+    /// should it come back is named for removal then. Revisions go on counting.
     pub fn forget(&mut self) {
         let credentials = std::mem::take(&mut self.credentials);
-        *self = Self { revision: self.revision, credentials, ..Self::default() };
+        *self = Self { revision: self.revision, by_name: self.by_name, credentials, ..Self::default() };
     }
 
     /// Nothing that the host has accepted counts any more: the next push is a snapshot.
@@ -207,6 +213,7 @@ impl Outbox {
             revision: self.revision,
             set: assignments,
             remove: remove.iter().cloned().collect(),
+            by_name: self.by_name,
             credentials,
         };
         self.in_flight = Some(InFlight { revision: self.revision, rides, set, remove });
@@ -245,9 +252,10 @@ impl Outbox {
     fn contents(&mut self, now: MonoMs) -> (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>) {
         let (set, remove) = (std::mem::take(&mut self.to_set), std::mem::take(&mut self.to_remove));
         if self.accepted.is_none() {
-            // A snapshot says it all.
+            // A snapshot says it all. Older agents read the removals out of it.
             self.removing.values_mut().for_each(|removing| removing.sent = Some(self.revision));
-            return (self.wanted.keys().cloned().collect(), BTreeSet::new());
+            let remove = if self.by_name { self.removing.keys().cloned().collect() } else { BTreeSet::new() };
+            return (self.wanted.keys().cloned().collect(), remove);
         }
         for id in &remove {
             if let Some(removing) = self.removing.get_mut(id) {

@@ -185,6 +185,10 @@ impl ServiceCore {
             Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
             Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
             Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
+            Event::Unknown { node, replicas } => {
+                self.name_for_removal(node, replicas, &mut effects);
+                return effects;
+            }
             Event::HostChanged { node, condition } => {
                 let holds = self.holds_on(&node) || self.is_global();
                 if self.know.condition(&node).standing != condition.standing {

@@ -33,6 +33,13 @@ pub enum Event {
     Observed(Vec<ReplicaStatus>),
     /// A host confirms that it no longer holds these.
     Gone(Vec<ReplicaId>),
+    /// A host holds these, and has been told nothing of them.
+    Unknown {
+        /// Which host.
+        node: NodeName,
+        /// What it holds.
+        replicas: Vec<ReplicaId>,
+    },
     /// A host is in another condition.
     HostChanged {
         /// Which host.

@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{Push, PushRefused, Refusal},
 };
 
-use super::{Core, Effect, TIDY_AFTER};
+use super::{Core, Effect, TIDY_AFTER, unlisted};
 use crate::supervisor::{
     admission::{self, Verdict},
     ledger::Ledger,
@@ -93,7 +93,11 @@ impl Core {
         match outcome {
             Ok(()) => {
                 let joined = self.ledger.cluster.is_none() && next.cluster.is_some();
+                let grew = !next.unlisted.is_subset(&self.ledger.unlisted);
                 self.ledger = next;
+                if grew || self.ledger.unlisted.is_empty() {
+                    self.unlisted_at = unlisted::removed_at(&self.ledger, now.mono);
+                }
                 if joined {
                     self.joining = None;
                 }

@@ -24,6 +24,7 @@ impl Core {
             self.list();
         }
         self.tick_silence(now);
+        self.tick_unlisted(now);
         if self.tidy_at.is_some_and(|at| at <= now.mono) {
             // One that is busy writing is asked again.
             self.tidy_at = self.staged.is_some().then_some(now.mono + TIDY_AFTER);

@@ -81,6 +81,14 @@ pub struct World {
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
     /// What the master has ordered and the agent has accepted.
     pub wish: BTreeSet<u32>,
+    /// What the master has ordered ever, and names for removal in a snapshot where it does not want it.
+    pub ordered: BTreeSet<ReplicaId>,
+    /// Whether the master has named for removal, in a snapshot, what it does not want.
+    pub names: bool,
+    /// Whether the master names all removals. An older one means by leaving out of a snapshot that it is to go.
+    pub is_new: bool,
+    /// What a push has ever named for removal.
+    pub named: BTreeSet<ReplicaId>,
     pub fence: Fence,
     pub revision: u64,
     pub tickets: u64,
@@ -168,6 +176,10 @@ impl World {
             reported: Observed::default(),
             answers: BTreeMap::new(),
             wish: BTreeSet::new(),
+            ordered: BTreeSet::new(),
+            names: true,
+            is_new: true,
+            named: BTreeSet::new(),
             fence: fence(1),
             revision: 0,
             tickets: 0,
@@ -217,6 +229,7 @@ impl World {
         assert!(!id.starts_with("foreign"), "touches what is not ours");
         if ending && !self.rests.contains(replica) {
             assert!(self.disk.removals.contains_key(replica), "ends {replica} without a durable order");
+            assert!(!self.is_new || self.named.contains(replica), "ends {replica}, which nobody has named");
         }
     }
 
@@ -369,13 +382,20 @@ impl World {
     ) -> u64 {
         self.tickets += 1;
         self.revision += 1;
+        let mut remove: BTreeSet<ReplicaId> = remove.iter().map(|&n| assignment(n).replica).collect();
+        if base.is_none() && self.names {
+            remove.extend(self.ordered.iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
+        }
+        self.named.extend(remove.iter().cloned());
+        self.ordered.extend(set.iter().map(|set| set.replica.clone()));
         let push = Push {
             cluster: cluster(),
             fence: self.fence.clone(),
             base,
             revision: Revision(self.revision),
             set,
-            remove: remove.iter().map(|&n| assignment(n).replica).collect(),
+            remove: remove.into_iter().collect(),
+            by_name: self.is_new,
             credentials,
         };
         self.feed(Event::Pushed { ticket: self.tickets, push });

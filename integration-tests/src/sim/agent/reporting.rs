@@ -9,7 +9,7 @@ use shef_agent::{
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    protocol::{Push, Report},
+    protocol::{Push, Report, Understands},
 };
 
 use super::{Agent, REGISTER_LIMIT_MS, REPORT_LIMIT_MS};
@@ -50,7 +50,10 @@ impl World {
             agent_url: format!("http://{address}:11044"),
             labels: labels(host),
         };
-        let registration = identity.registration(facts.unwrap_or_else(super::super::engine::facts), told);
+        let mut registration = identity.registration(facts.unwrap_or_else(super::super::engine::facts), told);
+        if self.goes_by_absence(host) {
+            registration.understands = Understands::default();
+        }
         self.rules_tells(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None };
         self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
@@ -86,7 +89,7 @@ impl EffectHandler for Driver<'_> {
     }
 
     fn obey(&mut self, push: Push) {
-        let event = self.world.pushed(self.agent, None, push);
+        let event = self.world.pushed(self.host, self.agent, None, push);
         self.agent.for_supervisor.message(event);
     }
 }

@@ -42,10 +42,13 @@ impl World {
     }
 
     /// What the supervisor is told of a push; `call` waits for the answer, or the reporter does.
-    pub(super) fn pushed(&mut self, agent: &mut Agent, call: Option<u64>, mut push: Push) -> Event {
+    pub(super) fn pushed(&mut self, host: usize, agent: &mut Agent, call: Option<u64>, mut push: Push) -> Event {
         agent.next_ticket += 1;
         let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
         agent.tickets.insert(agent.next_ticket, (call, head));
+        if self.goes_by_absence(host) || self.planted(Plant::RemovesByAbsence) {
+            removes_by_absence(agent, &mut push);
+        }
         self.misread(agent, &mut push);
         Event::Pushed { ticket: agent.next_ticket, push }
     }
@@ -77,6 +80,16 @@ impl World {
         };
         let delay = self.rng.u64(0..3);
         self.at(delay, Ev::Supervisor { host, inc, stream: None, event: Event::LedgerWritten(outcome) });
+    }
+}
+
+/// An agent of before removal by name reads out of a snapshot what is to go.
+fn removes_by_absence(agent: &Agent, push: &mut Push) {
+    if push.base.is_none() {
+        let held = agent.supervisor.holds().map(|held| &held.replica);
+        let unlisted: Vec<ReplicaId> = held.filter(|id| push.set.iter().all(|set| set.replica != **id)).cloned().collect();
+        push.remove.extend(unlisted);
+        push.by_name = true;
     }
 }
 

@@ -76,6 +76,10 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn acknowledge(&mut self, call: Ticket, ack: ReportAck) {
+        if let (Some(push), Some(host)) = (&ack.push, self.world.host_of(self.node)) {
+            self.world.note(|| format!("rides: {}", push_word(self.node, push)));
+            self.world.rules_push(self.master, host, push);
+        }
         self.world.answer(call, Reply::Ack(ack));
     }
 
@@ -110,6 +114,11 @@ impl RunnerEffects for RunnerSide<'_> {
     fn gone(&mut self, replicas: Vec<ReplicaId>) {
         self.world.note(|| format!("{} no longer holds {replicas:?}", self.node));
         self.tell_cluster(ClusterEvent::Gone(replicas));
+    }
+
+    fn unknown(&mut self, replicas: Vec<ReplicaId>) {
+        self.world.note(|| format!("{} holds {replicas:?}, and was told nothing of them", self.node));
+        self.tell_cluster(ClusterEvent::Unknown { node: self.node.clone(), replicas });
     }
 
     fn known(&mut self, known: HostKnown) {

@@ -117,7 +117,11 @@ impl World {
         let unwanted = replica.as_ref().is_some_and(|id| self.rules.unwanted.contains(id));
         let left_behind = || replica.as_ref().is_some_and(|id| self.is_left_behind(&node, id));
         if !unwanted && !self.rules.tail_lost && !left_behind() {
-            self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
+            return self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
+        }
+        let named = ReplicaId::parse(name).is_ok_and(|id| self.rules.named.contains(&(host, id)));
+        if !named && !self.goes_by_absence(host) {
+            self.violated(format!("{node} removes {name}, and nobody has named it"));
         }
     }
 }

@@ -84,7 +84,7 @@ fn an_agent_that_began_anew_gets_them_once_more() {
     outbox.credentials_are(known(&[("a.b", "one")]));
     outbox.order(vec![of(1, "a.b/app"), of(2, "nginx")], vec![], NOW);
     assert!(pushed(&mut outbox).is_some());
-    outbox.registered(Some(Revision(1)));
+    outbox.registered(Some(Revision(1)), true);
     outbox.credentials_are_lost();
     assert_eq!(pushed(&mut outbox).unwrap(), (vec!["web-000001".to_owned()], shown(&[("a.b", "one")])));
 }

@@ -6,7 +6,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::ImageRef,
-    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck},
+    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck, Understands},
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
 };
@@ -77,6 +77,8 @@ pub struct Agent {
     pub stopped: BTreeSet<ReplicaId>,
     pub want_full: bool,
     pub registered: bool,
+    /// Whether it removes only what a push names.
+    pub by_name: bool,
 }
 
 impl Agent {
@@ -99,7 +101,9 @@ impl Agent {
             Some(_) => {}
             // Overtaken by what came after it.
             None if ours.is_some_and(|ours| push.revision < ours) => return refuse(Refusal::WrongBase, &self.accepted),
+            None if self.by_name => assert!(push.by_name, "an agent that removes by name is told so"),
             None => {
+                assert!(!push.by_name, "an agent that goes by absence is told so");
                 let set: BTreeSet<_> = push.set.iter().map(|a| a.replica.clone()).collect();
                 self.stopped.extend(self.holds.difference(&set).cloned());
                 self.holds.retain(|id| set.contains(id));
@@ -125,6 +129,7 @@ impl Agent {
             accepted: self.accepted.clone(),
             holds: vec![],
             host,
+            understands: Understands { removal_by_name: self.by_name },
         }
     }
 
@@ -174,7 +179,7 @@ impl Model {
         let (core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), version);
         Self {
             core,
-            agent: Agent::default(),
+            agent: Agent { by_name: true, ..Agent::default() },
             now,
             push: None,
             wanted: BTreeSet::new(),
@@ -190,6 +195,7 @@ impl Model {
     }
 
     pub fn event(&mut self, event: Event) {
+        let mut unknown: Vec<ReplicaId> = Vec::new();
         for effect in self.core.handle(event, self.now) {
             match effect {
                 Effect::Push { push, .. } => {
@@ -208,10 +214,17 @@ impl Model {
                 Effect::Operated(_, answer) => self.operated.push(answer),
                 Effect::Forgotten => self.forgotten += 1,
                 Effect::Erased => panic!("nobody asked for that"),
+                Effect::Unknown(held) => unknown.extend(held),
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
                 Effect::Publish(view) => (self.shown_removing, self.shown_why) = (view.removing, view.why),
                 Effect::WakeAt(_) | Effect::Published(_) => {}
             }
+        }
+        // No service knows them: each names them for removal.
+        unknown.retain(|id| !self.wanted.contains(id));
+        if !unknown.is_empty() {
+            self.removing.extend(unknown.iter().cloned());
+            self.event(Event::Order { set: vec![], remove: unknown });
         }
     }
 

@@ -3,11 +3,11 @@
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, Now},
-    ids::NodeName,
+    ids::{NodeName, ReplicaId},
     status::{Owner, ReplicaState, ReplicaStatus},
 };
 
-use super::{REFUSAL_STANDS, ServiceCore};
+use super::{REFUSAL_STANDS, ServiceCore, Step};
 use crate::service::{
     events::{Effect, Tally},
     rebalance,
@@ -37,6 +37,24 @@ impl ServiceCore {
         }
         if tally != Tally::default() {
             effects.push(Effect::Count(tally));
+        }
+    }
+
+    /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to the
+    /// store, has there is ordered by it; the rest is to go.
+    pub(super) fn name_for_removal(&self, node: NodeName, mut replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
+        let draft = match &self.step {
+            Step::Idle => None,
+            Step::Scheduling(draft) | Step::Committing(draft) => draft.record.as_ref(),
+        };
+        let has = |record: &ServiceRecord, id: &ReplicaId| {
+            record.replicas.iter().any(|replica| replica.id == *id && replica.node == node)
+        };
+        // Of a forgotten host the record has only what it has still to drop.
+        let records = if self.forgotten.contains(&node) { [None, None] } else { [self.record.as_ref(), draft] };
+        replicas.retain(|id| !records.iter().flatten().any(|record| has(record, id)));
+        if !replicas.is_empty() {
+            effects.push(Effect::Order { node, set: Vec::new(), remove: replicas });
         }
     }
 

@@ -1,6 +1,7 @@
 //! Drained, forgotten, awaited and out-of-reach hosts, and rebalancing.
 
 use shef_common::{
+    ids::ReplicaId,
     spec::{OnDisconnect, Rebalance, ServiceSpec},
     status::ReplicaState,
 };
@@ -421,4 +422,34 @@ fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host
     model.host(1, true);
     model.settle();
     assert_eq!((model.on(0), model.on(1)), (4, 0));
+}
+
+/// What the service orders when `host` holds `replicas` and was told nothing of them.
+fn named(model: &mut Model, host: usize, replicas: Vec<ReplicaId>) -> Vec<Effect> {
+    model.core.handle(Event::Unknown { node: node(host), replicas }, model.now)
+}
+
+#[test]
+fn a_host_keeps_what_the_record_has_there_and_removes_by_name_whatever_else_it_holds_of_the_service() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    let held: Vec<ReplicaId> = model.hosts[&node(0)].keys().cloned().collect();
+    let stranger = ReplicaId::parse("web-999999").unwrap();
+    assert_eq!(named(&mut model, 0, held.clone()), [], "its order is on its way");
+    let order = |node, remove| Effect::Order { node, set: vec![], remove };
+    let asked = held.iter().cloned().chain([stranger.clone()]).collect();
+    assert_eq!(named(&mut model, 0, asked), [order(node(0), vec![stranger])]);
+    assert_eq!(named(&mut model, 1, held.clone()), [order(node(1), held)], "it is another host's");
+}
+
+#[test]
+fn a_host_that_was_forgotten_is_told_to_remove_what_the_record_has_still_to_drop() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    let held: Vec<ReplicaId> = model.hosts[&node(0)].keys().cloned().collect();
+    // The store has not confirmed yet that the record drops them.
+    let _ = model.core.handle(Event::HostForgotten { node: node(0) }, model.now);
+    assert_eq!(named(&mut model, 0, held.clone()), [Effect::Order { node: node(0), set: vec![], remove: held }]);
 }
