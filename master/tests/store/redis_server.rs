@@ -105,13 +105,13 @@ impl RedisServer {
         self.directory.path().join("appendonlydir")
     }
 
-    /// How to reach it, with short time limits. A connection is looked at before every call, so that one that was cut is
+    /// How to reach it, with time limits that a busy machine keeps. A connection is looked at before every call, so that one that was cut is
     /// noticed before a write is sent over it.
     pub fn options(&self) -> RedisOptions {
         let mut options = RedisOptions::new(format!("redis://127.0.0.1:{}/3", self.port));
         options.password = Some(PASSWORD.into());
-        options.connect_timeout_ms = DurationMs(300);
-        options.command_timeout_ms = DurationMs(300);
+        options.connect_timeout_ms = DurationMs(3_000);
+        options.command_timeout_ms = DurationMs(3_000);
         options.trusted_idle_ms = DurationMs(0);
         options
     }
