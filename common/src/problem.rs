@@ -33,6 +33,8 @@ codes! {
     InvalidBody = "invalid_body", 400, "The request body is not valid";
     /// A part of the path or the query is not valid.
     InvalidParameter = "invalid_parameter", 400, "A request parameter is not valid";
+    /// The registry does not take the user and the password.
+    CredentialsRefused = "credentials_refused", 400, "The registry refuses these credentials";
     /// No such path.
     NotFound = "not_found", 404, "There is nothing at this address";
     /// No such service.

@@ -86,6 +86,36 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// `POST` on the agent: a [`LoginQuery`], answered by a [`LoginCheck`].
+pub const LOGIN_PATH: &str = "/v1/registry-login";
+
+/// Master → agent: does the registry take this?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginQuery {
+    /// Which registry.
+    pub host: RegistryHost,
+    /// User and password.
+    pub credentials: Credentials,
+}
+
+/// What a registry says to user and password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum LoginCheck {
+    /// It takes them.
+    Accepted,
+    /// It does not take them.
+    Refused {
+        /// In its words, or the engine's.
+        why: String,
+    },
+    /// It could not be asked, or has not said.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()

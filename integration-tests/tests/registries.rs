@@ -70,6 +70,23 @@ async fn credentials_are_kept_over_restarts_and_never_answered() {
 }
 
 #[actix_rt::test]
+async fn credentials_that_the_registry_refuses_are_not_kept_unless_nobody_asks_it() {
+    let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
+    let put = async |query: &str, password: &str| {
+        let body = json!({"username": "me", "password": password});
+        cluster.api.call("PUT", &format!("/v1/registries/a.b:1{query}"), body).await
+    };
+    let refused = put("?check=true", "wrong").await;
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("credentials_refused")), "{refused:?}");
+    assert_eq!(cluster.api.get("/v1/registries").await.body["registries"], json!([]));
+    let accepted = put("?check=true", "right").await;
+    assert_eq!((accepted.status, &accepted.body["check"]["outcome"]), (201, &json!("accepted")), "{accepted:?}");
+    let unasked = put("", "wrong").await;
+    assert_eq!((unasked.status, unasked.body.get("check")), (200, None), "{unasked:?}");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
 async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_works() {
     let cluster = Cluster::fake(0, FakeEngineOptions::default()).await;
     let body = json!({"username": "me", "password": "word"});
@@ -139,8 +156,18 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     let unauthorized = api.until("/v1/services/web/replicas", failed).await;
     assert!(!unauthorized.body.to_string().contains(PASSWORD));
 
-    let set = api.call("PUT", &format!("/v1/registries/{host}"), json!({"username": "me", "password": PASSWORD})).await;
-    assert_eq!(set.status, 201, "{set:?}");
+    // A wrong password is refused by the registry itself, through the host's engine, and nothing is kept.
+    let path = format!("/v1/registries/{host}?check=true");
+    let wrong = api.call("PUT", &path, json!({"username": "me", "password": "another"})).await;
+    assert_eq!((wrong.status, &wrong.body["code"]), (400, &json!("credentials_refused")), "{wrong:?}");
+    assert_eq!(api.get("/v1/registries").await.body["registries"], json!([]));
+    let set = api.call("PUT", &path, json!({"username": "me", "password": PASSWORD})).await;
+    assert_eq!((set.status, &set.body["check"]["outcome"]), (201, &json!("accepted")), "{set:?}");
+    // Where nobody listens, nothing is checked, and it is said why.
+    let nowhere = json!({"username": "me", "password": "any"});
+    let unknown = api.call("PUT", "/v1/registries/127.0.0.1:1?check=true", nowhere).await;
+    assert_eq!((unknown.status, &unknown.body["check"]["outcome"]), (201, &json!("unknown")), "{unknown:?}");
+    assert!(unknown.body["check"]["why"].as_str().unwrap().contains("refused"), "{unknown:?}");
     let running = |answer: &Answer| answer.body["running"] == 1;
     api.until("/v1/services/web", running).await;
 

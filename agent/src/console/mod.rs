@@ -17,6 +17,7 @@ use shef_common::{
     ids::ReplicaId,
     logs::{LogQuery, Output},
     problem::Code,
+    registry::{Credentials, LoginCheck, RegistryHost},
 };
 
 use tokio::io::AsyncWrite;
@@ -38,6 +39,8 @@ pub trait Console: 'static {
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>>;
     /// A container's counters now.
     fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample>;
+    /// Whether a registry takes these credentials, asked by the engine, as it would for an image.
+    fn check_login<'a>(&'a self, host: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck>;
     /// Runs a command in a container that runs.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command>;
 }

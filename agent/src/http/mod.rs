@@ -8,6 +8,7 @@ mod exec;
 mod health;
 mod logs;
 mod probe;
+mod registry_login;
 mod server;
 mod usage;
 

@@ -15,6 +15,7 @@ use shef_common::{
     exec::DRAIN_MS,
     problem::Code,
     protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
+    registry::LOGIN_PATH,
     usage::USAGE_PATH,
 };
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, exec, health, logs, probe, usage};
+use super::{assignments, exec, health, logs, probe, registry_login, usage};
 use crate::{
     console::{Consoles, Meter},
     supervisor::ApplyPush,
@@ -119,6 +120,7 @@ impl Server {
             .service(
                 web::resource("/v1/replicas/{id}/exec").route(web::get().to(exec::get)).default_service(web::to(not_allowed)),
             )
+            .service(web::resource(LOGIN_PATH).route(web::post().to(registry_login::post)).default_service(web::to(not_allowed)))
             .service(web::resource(USAGE_PATH).route(web::post().to(usage::post)).default_service(web::to(not_allowed)))
             .default_service(web::to(not_found));
         let factory = HttpService::build()

@@ -1,6 +1,6 @@
 //! `shef registry`: what private registries are shown when images are fetched.
 
-use std::{io::stdin, process::ExitCode};
+use std::{io::stdin, process::ExitCode, time::Duration};
 
 use awc::http::Method;
 use serde::Deserialize;
@@ -18,6 +18,9 @@ use crate::{
     table::{span, table},
     tty::Mode,
 };
+
+/// How long setting credentials may take: up to three hosts ask the registry.
+const CHECKED_LIMIT: Duration = Duration::from_secs(60);
 
 /// Arguments of `shef registry`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +47,9 @@ enum Verb {
         /// The user
         #[arg(short, long)]
         username: String,
+        /// Do not have a host ask the registry whether it takes them
+        #[arg(long)]
+        no_check: bool,
     },
     /// Has a registry shown nothing any more
     Logout {
@@ -67,10 +73,11 @@ impl Args {
         let client = self.api.client();
         match self.verb {
             Verb::Ls { json } => on_system(ls(&client, json))?,
-            Verb::Login { host, username } => {
+            Verb::Login { host, username, no_check } => {
                 let body = json!({ "username": username, "password": password()? });
-                on_system(client.send(Method::PUT, &format!("/v1/registries/{host}"), Some(&body)))?;
-                say::step(format_args!("{host} is shown {username} from now on"));
+                let path = format!("/v1/registries/{host}{}", if no_check { "" } else { "?check=true" });
+                let answer = on_system(client.call(Method::PUT, &path, Some(&body), &[], CHECKED_LIMIT))?;
+                say::step(format_args!("{host} is shown {username} from now on{}", checked(&answer)));
             }
             Verb::Logout { host } => {
                 on_system(client.send(Method::DELETE, &format!("/v1/registries/{host}"), None))?;
@@ -78,6 +85,15 @@ impl Args {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What the registry has said, as the end of a sentence.
+fn checked(answer: &Value) -> String {
+    match answer["check"]["outcome"].as_str() {
+        Some("accepted") => "; it takes the password".to_owned(),
+        Some(_) => format!("; the password was not checked: {}", answer["check"]["why"].as_str().unwrap_or("no reason given")),
+        None => String::new(),
     }
 }
 

@@ -1,15 +1,27 @@
 //! `/v1/registries`: what registries are shown. A password comes in here and is never answered.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
 use serde_json::{Value, json};
 use shef_common::{
+    client::HostClient,
     problem::{Code, Problem},
-    registry::{Credentials, RegistryHost},
+    registry::{Credentials, LOGIN_PATH, LoginCheck, LoginQuery, RegistryHost},
     spec::Fields,
 };
 
 use super::{Api, ApiError, Place, body, params};
-use crate::registries::{RegistryRefused, RegistryRequest, Stored};
+use crate::{
+    membership::Standing,
+    registries::{RegistryRefused, RegistryRequest, RegistryView, Stored},
+};
+
+/// How many hosts are asked at most whether a registry takes credentials.
+const MAX_ASKED: usize = 3;
+/// How long one of them may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(12);
 
 /// The longest name of a user, in bytes.
 const MAX_USERNAME: usize = 255;
@@ -25,10 +37,20 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     Ok(HttpResponse::Ok().json(json!({ "registries": &*api.view.registries() })))
 }
 
-/// `PUT /v1/registries/{name}` with `{"username": "me", "password": "…"}`
-pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+/// What setting a registry's credentials answers.
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct RegistrySet {
+    #[serde(flatten)]
+    registry: Option<RegistryView>,
+    /// With `?check=true`: what the registry has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<LoginCheck>,
+}
+
+/// `PUT /v1/registries/{name}?check=` with `{"username": "me", "password": "…"}`
+pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
     let _place = Place::take(&api)?;
-    params::query(&request, &[])?;
+    let wants_check = params::flag(&params::query(&request, &["check"])?, "check")?;
     let host: RegistryHost = params::name(&request)?;
     let mut fields = Fields::new(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?);
     let credentials = credentials(&mut fields);
@@ -37,9 +59,30 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let Some(credentials) = credentials else {
         return Err(Problem::new(Code::InvalidBody, "username and password are required").into());
     };
+    let check = if wants_check { Some(check(&api, &client, &host, &credentials).await) } else { None };
+    if let Some(LoginCheck::Refused { why }) = &check {
+        let detail = format!("{host} does not take this user and password: {why}; nothing was changed");
+        return Err(Problem::new(Code::CredentialsRefused, detail).into());
+    }
     let stored = ask(&api, RegistryRequest { host, credentials: Some(credentials) }).await?;
     let mut answer = if stored.is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
-    Ok(answer.json(stored.view))
+    Ok(answer.json(RegistrySet { registry: stored.view, check }))
+}
+
+/// Has engines ask the registry, as they are who fetch images from it; the first that gets an answer will do.
+async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials: &Credentials) -> LoginCheck {
+    let query = LoginQuery { host: host.clone(), credentials: credentials.clone() };
+    let mut last = "no host is ready to ask it".to_owned();
+    let hosts = api.view.hosts(None, usize::MAX).into_iter().filter(|host| host.view.state == Standing::Ready);
+    for asks in hosts.take(MAX_ASKED) {
+        let url = format!("{}{LOGIN_PATH}", asks.view.host.agent_url);
+        last = match client.post::<_, LoginCheck>(&url, &query, CHECK_LIMIT).await {
+            Ok(LoginCheck::Unknown { why }) => format!("{}: {why}", asks.view.name),
+            Ok(known) => return known,
+            Err(error) => format!("{}: {error}", asks.view.name),
+        };
+    }
+    LoginCheck::Unknown { why: last }
 }
 
 /// `DELETE /v1/registries/{name}`

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bollard::{
     Docker,
     container::LogOutput,
+    errors::Error,
     exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults},
     models::ContainerStatsResponse,
     query_parameters::{LogsOptions, StatsOptions},
@@ -12,14 +13,19 @@ use bollard::{
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{
     exec::ExecOrder,
+    image::ImageRef,
     logs::{LogQuery, Output},
+    registry::{Credentials, LoginCheck, RegistryHost},
 };
 
 use super::{
     super::{EngineError, EngineFuture},
-    DockerEngine, generic,
+    DockerEngine, generic, login,
 };
 use crate::console::{Command, CommandControl, Console, LogPiece, Sample, Written, parts};
+
+/// What a registry is asked for to see whether it takes credentials.
+const LOOKED_FOR: &str = "shef/login-check:latest";
 
 impl Console for DockerEngine {
     fn read_log(&self, id: &str, query: &LogQuery) -> LocalBoxStream<'static, Result<LogPiece, EngineError>> {
@@ -59,6 +65,24 @@ impl Console for DockerEngine {
                 Some(Err(error)) => Err(generic(&error)),
                 None => Err(EngineError::Unreachable("the engine has told nothing".to_owned())),
             }
+        }
+        .boxed_local()
+    }
+
+    fn check_login<'a>(&'a self, host: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck> {
+        async move {
+            // bollard does not know the engine's own call for this. A look for an image shows the same, whether it is there or not.
+            let Ok(image) = ImageRef::parse(&format!("{host}/{LOOKED_FOR}")) else {
+                return Ok(LoginCheck::Unknown { why: format!("{host} cannot be asked") });
+            };
+            let asked = self.client()?.inspect_registry_image(image.as_str(), Some(login(&image, credentials))).await;
+            Ok(match asked {
+                Ok(_) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => LoginCheck::Accepted,
+                Err(Error::DockerResponseServerError { status_code, message }) if is_refusal(status_code, &message) => {
+                    LoginCheck::Refused { why: message }
+                }
+                Err(error) => LoginCheck::Unknown { why: generic(&error).reason() },
+            })
         }
         .boxed_local()
     }
@@ -112,6 +136,11 @@ impl CommandControl for DockerCommand {
         }
         .boxed_local()
     }
+}
+
+/// Whether the registry has refused who asks, and not only what is asked for.
+fn is_refusal(status: u16, message: &str) -> bool {
+    status == 401 || message.contains("unauthorized") || message.contains("incorrect username or password")
 }
 
 fn written(output: LogOutput) -> Written {

@@ -7,6 +7,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStrea
 use shef_common::{
     exec::ExecOrder,
     logs::{LogQuery, LogTime, Output},
+    registry::{Credentials, LoginCheck, RegistryHost},
 };
 use tokio::{
     io::AsyncReadExt as _,
@@ -115,6 +116,16 @@ impl Console for FakeEngine {
                 block_read_bytes: 3_000,
                 block_write_bytes: 4_000,
                 pids: 3,
+            })
+        })
+    }
+
+    /// The password `wrong` is refused.
+    fn check_login<'a>(&'a self, _: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck> {
+        self.operation("check_login", self.latency.look, move |_| {
+            Ok(match credentials.password.as_str() {
+                "wrong" => LoginCheck::Refused { why: "unauthorized: authentication required".to_owned() },
+                _ => LoginCheck::Accepted,
             })
         })
     }

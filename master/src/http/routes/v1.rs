@@ -10,7 +10,6 @@ use super::{
     Body, Call, Param,
 };
 use crate::{
-    registries::RegistryView,
     runner::NodeView,
     service::{Preview, ServiceView},
 };
@@ -232,6 +231,11 @@ fn other_calls() -> Vec<Call> {
         Call::new("get", "/v1/registries", || web::get().to(registries::list), "For which registries credentials are kept")
             .json::<bodies::RegistryList>(200, "Hosts and users; never a password."),
         Call::new("put", "/v1/registries/{name}", || web::put().to(registries::put), "Sets what a registry is shown")
+            .query(&[Param {
+                name: "check",
+                about: "`true`: a host asks the registry first; if it refuses them, 400 `credentials_refused`, and nothing is kept.",
+                example: "false",
+            }])
             .body(Body::Fields {
                 fields: &[
                     ("username", "string", "As whom images are fetched."),
@@ -239,8 +243,8 @@ fn other_calls() -> Vec<Call> {
                 ],
                 required: &["username", "password"],
             })
-            .json::<RegistryView>(200, "It is replaced, or was so already.")
-            .json::<RegistryView>(201, "It is kept."),
+            .json::<registries::RegistrySet>(200, "It is replaced, or was so already.")
+            .json::<registries::RegistrySet>(201, "It is kept."),
         Call::new("delete", "/v1/registries/{name}", || web::delete().to(registries::delete), "Forgets what a registry is shown")
             .json::<bodies::DeletedRegistry>(200, "Nothing is kept any more."),
         Call::new("get", "/v1/backup", || web::get().to(backup::get), "Everything that the store keeps, at one moment")
