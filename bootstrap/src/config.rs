@@ -34,6 +34,8 @@ pub struct BootstrapConfig {
     pub master_env: BTreeMap<String, String>,
     /// Variables that are handed on to the agent's container.
     pub agent_env: BTreeMap<String, String>,
+    /// Whether this host becomes a first host although it belongs to a cluster.
+    pub take_over: bool,
     /// How often containers are looked at beside the engine's events, in milliseconds.
     pub reconcile_interval_ms: u64,
 }
@@ -134,6 +136,13 @@ const KEYS: &[Key] = &[
         default: "",
         env: &[],
         doc: "Variables for the agent's container, such as { SHEF_AGENT_LABELS = \"zone=a\" }; every SHEF_AGENT_ variable of the\nbootstrap itself is handed on, too.",
+    },
+    Key {
+        name: "take_over",
+        kind: Kind::Choice(&["false", "true"]),
+        default: "false",
+        env: &[],
+        doc: "\"true\": this host becomes the first host of the cluster that it belongs to, whose master is lost for good. Without\nit, the first host's line is refused on a host of another cluster.",
     },
     Key {
         name: "reconcile_interval_ms",
@@ -238,8 +247,15 @@ impl BootstrapConfig {
             redis_password_file: effective.non_empty("redis_password_file").map(PathBuf::from),
             master_env: env("master_env")?,
             agent_env: env("agent_env")?,
+            take_over: effective.text("take_over") == "true",
             reconcile_interval_ms: effective.integer("reconcile_interval_ms"),
         })
+    }
+
+    /// The masters as `HOST:PORT`, as the agent is given them.
+    #[must_use]
+    pub fn masters(&self) -> Vec<String> {
+        self.master_urls().iter().map(|url| url.trim_start_matches("http://").to_owned()).collect()
     }
 
     /// The masters as `http://HOST:PORT`, this host's own first.

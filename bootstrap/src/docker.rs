@@ -5,20 +5,24 @@ use std::{collections::HashMap, time::Duration};
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
+    body_full,
+    container::LogOutput,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, Mount, MountType, RestartPolicy,
-        RestartPolicyNameEnum, VolumeCreateRequest,
+        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+        RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
     },
     query_parameters::{
-        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
-        RemoveVolumeOptions, StopContainerOptions, WaitContainerOptions,
+        AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions,
+        ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
+        UploadToContainerOptions, WaitContainerOptions,
     },
 };
-use futures_util::{StreamExt as _, stream::LocalBoxStream};
+use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
 
 use crate::{
+    address::EngineNetwork,
     plan::{Seen, State},
-    system::{MADE_OF_LABEL, PART_LABEL, Part, Wanted},
+    system::{LOG_MAX_FILES, LOG_MAX_SIZE, MADE_OF_LABEL, PART_LABEL, Part, Wanted},
 };
 
 /// How long a system container may take to stop before it is killed, in seconds.
@@ -103,6 +107,14 @@ impl Engine {
         Ok(found.into_iter().filter_map(|found| Some((found.id?, name(found.names)?))).collect())
     }
 
+    /// The value of the label `of` of some container that has the label `with`.
+    pub async fn label_of_any(&self, with: &str, of: &str) -> Outcome<Option<String>> {
+        let filters = HashMap::from([("label".to_owned(), vec![with.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let found = self.0.list_containers(Some(options)).await?;
+        Ok(found.into_iter().find_map(|found| found.labels?.remove(of)))
+    }
+
     /// Everything the engine knows of a container; `None`: there is none.
     pub async fn inspect(&self, id: &str) -> Outcome<Option<ContainerInspectResponse>> {
         match self.0.inspect_container(id, None).await {
@@ -110,6 +122,12 @@ impl Engine {
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether a container runs.
+    pub async fn runs(&self, id: &str) -> Outcome<bool> {
+        let state = self.inspect(id).await?.and_then(|found| found.state);
+        Ok(state.is_some_and(|state| state.running == Some(true) && state.restarting != Some(true)))
     }
 
     /// The id of an image; `None`: it is not on this host.
@@ -151,17 +169,56 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes our volumes, and tells their names.
-    pub async fn remove_volumes(&self) -> Outcome<Vec<String>> {
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{PART_LABEL}=volume")])]);
-        let options = bollard::query_parameters::ListVolumesOptions { filters: Some(filters) };
-        let found = self.0.list_volumes(Some(options)).await?.volumes.unwrap_or_default();
-        let mut removed = Vec::new();
-        for volume in found {
-            self.0.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await?;
-            removed.push(volume.name);
-        }
-        Ok(removed)
+    /// The names of volumes with `label`.
+    pub async fn volumes(&self, label: &str) -> Outcome<Vec<String>> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let found = self.0.list_volumes(Some(ListVolumesOptions { filters: Some(filters) })).await?;
+        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect())
+    }
+
+    /// Removes a volume; one that is not there is removed.
+    pub async fn remove_volume(&self, name: &str) -> Outcome<()> {
+        settled(self.0.remove_volume(name, None::<RemoveVolumeOptions>).await)
+    }
+
+    /// Ids and names of networks with `label`.
+    pub async fn networks(&self, label: &str) -> Outcome<Vec<(String, String)>> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let found = self.0.list_networks(Some(ListNetworksOptions { filters: Some(filters) })).await?;
+        Ok(found.into_iter().filter_map(|network| Some((network.id?, network.name?))).collect())
+    }
+
+    /// Removes a network by its id; one that is not there is removed.
+    pub async fn remove_network(&self, id: &str) -> Outcome<()> {
+        settled(self.0.remove_network(id).await)
+    }
+
+    /// The networks of the engine that are bridges of this host alone.
+    pub async fn bridges(&self) -> Outcome<Vec<EngineNetwork>> {
+        let found = self.0.list_networks(None::<ListNetworksOptions>).await?;
+        let bridges = found.into_iter().filter(|network| network.driver.as_deref() == Some("bridge"));
+        let subnets = bridges.flat_map(|network| {
+            let name = network.name.unwrap_or_default();
+            let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            config.into_iter().filter_map(move |ipam| Some(EngineNetwork { name: name.clone(), subnet: ipam.subnet? }))
+        });
+        Ok(subnets.collect())
+    }
+
+    /// The name by which `docker ps` shows the image: `wanted`'s, while it stands for the wanted id.
+    async fn shown_image(&self, wanted: &Wanted) -> Outcome<String> {
+        let is_same = !wanted.image_name.is_empty() && self.image(&wanted.image_name).await?.as_ref() == Some(&wanted.image);
+        Ok(if is_same { wanted.image_name.clone() } else { wanted.image.clone() })
+    }
+
+    /// A bound for a system container's log. An engine whose operator has chosen another log driver keeps that.
+    async fn log_config(&self) -> Outcome<Option<HostConfigLogConfig>> {
+        let driver = self.0.info().await?.logging_driver;
+        let bounded = HashMap::from([("max-size", LOG_MAX_SIZE), ("max-file", LOG_MAX_FILES)]);
+        Ok(driver.is_none_or(|driver| driver == "json-file").then(|| HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(bounded.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        }))
     }
 
     /// Makes a system container, and starts it.
@@ -169,69 +226,87 @@ impl Engine {
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
-        let labels = HashMap::from([
+        let mut labels = HashMap::from([
             (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
             (MADE_OF_LABEL.to_owned(), wanted.made_of()),
-            (wanted.part.docker_shefs_label().to_owned(), "true".to_owned()),
         ]);
-        // Always: an engine that crashed takes containers that it stops itself for stopped by their operator.
-        let health = (!wanted.health.is_empty()).then(|| HealthConfig {
-            test: Some(std::iter::once("CMD".to_owned()).chain(wanted.health.clone()).collect()),
-            interval: Some(10_000_000_000),
-            timeout: Some(5_000_000_000),
-            retries: Some(3),
-            ..Default::default()
-        });
-        let body =
-            ContainerCreateBody { labels: Some(labels), healthcheck: health, ..body(wanted, RestartPolicyNameEnum::ALWAYS) };
+        labels.extend(wanted.part.docker_shefs_label().map(|label| (label.to_owned(), "true".to_owned())));
+        let health = if wanted.health.is_empty() {
+            no_health_check()
+        } else {
+            HealthConfig {
+                test: Some(std::iter::once("CMD".to_owned()).chain(wanted.health.clone()).collect()),
+                interval: Some(10_000_000_000),
+                timeout: Some(5_000_000_000),
+                retries: Some(3),
+                ..Default::default()
+            }
+        };
+        let mut body = body(wanted);
+        (body.labels, body.healthcheck) = (Some(labels), Some(health));
+        body.image = Some(self.shown_image(wanted).await?);
+        if let Some(host) = &mut body.host_config {
+            // Always: an engine that crashed takes containers that it stops itself for stopped by their operator.
+            host.restart_policy = Some(RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None });
+            host.log_config = self.log_config().await?;
+        }
         let options = CreateContainerOptions { name: Some(wanted.part.container().to_owned()), ..Default::default() };
         let made = self.0.create_container(Some(options), body).await?;
         self.start(&made.id).await
     }
 
-    /// Runs a container made like `wanted` to its end, and returns what it wrote to its standard output.
-    pub async fn run_to_end(&self, name: &str, wanted: &Wanted, limit: Duration) -> Outcome<String> {
+    /// Runs a container made like `wanted`, with `files` (name in its root directory and content, for root alone) laid
+    /// into it, to its end. Returns what it wrote to its standard output, or the last line of its standard error if that
+    /// is nothing. The engine removes it when it ends, also if nobody waits for it any more.
+    pub async fn run_to_end(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+        files: &[(&str, &str)],
+        limit: Duration,
+    ) -> Outcome<String> {
         self.remove(name).await?;
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
         let labels = HashMap::from([(PART_LABEL.to_owned(), "helper".to_owned())]);
-        let mut body = ContainerCreateBody { labels: Some(labels), ..body(wanted, RestartPolicyNameEnum::NO) };
-        body.healthcheck = Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() });
+        let mut body = ContainerCreateBody { labels: Some(labels), ..body(wanted) };
+        body.healthcheck = Some(no_health_check());
+        if let Some(host) = &mut body.host_config {
+            host.auto_remove = Some(true);
+        }
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let made = self.0.create_container(Some(options), body).await?;
         let ran = tokio::time::timeout(limit, async {
-            self.start(&made.id).await?;
-            let condition = WaitContainerOptions { condition: "not-running".to_owned() };
-            let ended = self.0.wait_container(&made.id, Some(condition)).next().await;
-            let (out, err) = self.output(&made.id).await?;
-            match ended {
-                Some(Ok(_)) | None => Ok(out),
-                Some(Err(_)) => Err(EngineError(err.lines().last().unwrap_or("it failed without a word").to_owned())),
+            if !files.is_empty() {
+                let options = UploadToContainerOptions { path: "/".to_owned(), ..Default::default() };
+                self.0.upload_to_container(&made.id, Some(options), body_full(archive(files).into())).await?;
             }
+            // Listened to before it starts: when it has ended, it and its log are gone.
+            let options = AttachContainerOptions { stdout: true, stderr: true, stream: true, ..Default::default() };
+            let attached = self.0.attach_container(&made.id, Some(options)).await?;
+            self.start(&made.id).await?;
+            let (out, err) = read(attached.output).await?;
+            if out.trim().is_empty() {
+                return Err(EngineError(err.lines().last().unwrap_or("it failed without a word").to_owned()));
+            }
+            Ok(out)
         })
         .await
         .unwrap_or_else(|_| Err(EngineError(format!("it did not end within {} s", limit.as_secs()))));
-        self.remove(&made.id).await?;
+        if ran.is_err() {
+            self.remove(&made.id).await?;
+        }
+        // Gone already is an error of the wait, and as good.
+        let condition = WaitContainerOptions { condition: "removed".to_owned() };
+        let _ = tokio::time::timeout(limit, self.0.wait_container(&made.id, Some(condition)).next()).await;
         ran
     }
 
     /// What a container wrote to its standard output and its standard error.
     async fn output(&self, id: &str) -> Outcome<(String, String)> {
         let options = LogsOptions { stdout: true, stderr: true, tail: "200".to_owned(), ..Default::default() };
-        let mut log = self.0.logs(id, Some(options));
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        while let Some(part) = log.next().await {
-            let (to, bytes) = match part? {
-                bollard::container::LogOutput::StdErr { message } => (&mut err, message),
-                bollard::container::LogOutput::StdOut { message } | bollard::container::LogOutput::Console { message } => {
-                    (&mut out, message)
-                }
-                bollard::container::LogOutput::StdIn { .. } => continue,
-            };
-            to.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT_BYTES.saturating_sub(to.len()))]);
-        }
-        Ok((String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned()))
+        read(self.0.logs(id, Some(options))).await
     }
 
     /// The last line that a container wrote.
@@ -297,7 +372,39 @@ impl Engine {
     }
 }
 
-fn body(wanted: &Wanted, restart: RestartPolicyNameEnum) -> ContainerCreateBody {
+/// What comes by `output` until it ends: standard output, and standard error.
+async fn read(mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin) -> Outcome<(String, String)> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some(part) = output.next().await {
+        let (to, bytes) = match part? {
+            LogOutput::StdErr { message } => (&mut err, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => (&mut out, message),
+            LogOutput::StdIn { .. } => continue,
+        };
+        to.extend_from_slice(&bytes[..bytes.len().min(MAX_OUTPUT_BYTES.saturating_sub(to.len()))]);
+    }
+    Ok((String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned()))
+}
+
+/// A tar of files that root alone can read.
+fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o400);
+        header.set_size(content.len() as u64);
+        // Into memory: it does not fail.
+        let _ = tar.append_data(&mut header, name, content.as_bytes());
+    }
+    tar.into_inner().unwrap_or_default()
+}
+
+/// None, though the image may have one.
+fn no_health_check() -> HealthConfig {
+    HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }
+}
+
+fn body(wanted: &Wanted) -> ContainerCreateBody {
     let mounts = wanted.mounts.iter().map(|(source, target, read_only)| Mount {
         typ: Some(if source.starts_with('/') { MountType::BIND } else { MountType::VOLUME }),
         source: Some(source.clone()),
@@ -313,7 +420,7 @@ fn body(wanted: &Wanted, restart: RestartPolicyNameEnum) -> ContainerCreateBody 
         host_config: Some(HostConfig {
             network_mode: Some("host".to_owned()),
             mounts: Some(mounts.collect()),
-            restart_policy: Some(RestartPolicy { name: Some(restart), maximum_retry_count: None }),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..Default::default()
         }),
         ..Default::default()

@@ -1,18 +1,22 @@
-//! The bootstrap's own guard, run by the host's agent: a bootstrap that was killed is
-//! started again, though the engine takes `docker kill` for its operator's wish. One
-//! that was stopped ended by itself, with code 0, and is let be; unless it went down
-//! together with the agent, as when an engine crashes: then, too, the engine takes
+//! Bootstrap, agent and guard start each other again when they were killed, though the
+//! engine takes `docker kill` for its operator's wish and leaves a container so killed
+//! stopped, whatever its restart policy. Three of them, so that any two may be killed
+//! together. The bootstrap starts whatever is missing; this is what the agent and the
+//! container `shef-guard` do.
+//!
+//! One that was stopped ended by itself, with code 0, and is let be; unless it went down
+//! together with whoever looks, as when an engine crashes: then, too, the engine takes
 //! what it did itself for its operator's wish.
 
 use std::{convert::Infallible, time::Duration};
 
 use bollard::models::{ContainerInspectResponse, RestartPolicyNameEnum};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::select_all};
 
 use crate::{
     docker::{Engine, EngineError},
     host,
-    system::BOOTSTRAP_LABEL,
+    system::{BOOTSTRAP_LABEL, PART_LABEL, Part},
 };
 
 /// How long the engine has to start it again by itself.
@@ -23,7 +27,7 @@ const KILLED: i64 = 137;
 /// Two containers that ended within so many seconds of each other were taken down together.
 const TOGETHER_S: i64 = 20;
 
-/// What matters of a bootstrap's container.
+/// What matters of a container that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ended {
     running: bool,
@@ -33,47 +37,54 @@ struct Ended {
     at: i64,
 }
 
-/// Whether a bootstrap that ended like this is to be started again by an agent whose
-/// container had ended at `agent_ended` before it was started.
-const fn is_to_start(ended: Ended, agent_ended: i64) -> bool {
-    let together = agent_ended > 0 && (ended.at - agent_ended).abs() <= TOGETHER_S;
+/// Whether a container that ended like this is to be started again by one that had itself
+/// ended at `own_ended` before it was started.
+const fn is_to_start(ended: Ended, own_ended: i64) -> bool {
+    let together = own_ended > 0 && (ended.at - own_ended).abs() <= TOGETHER_S;
     !ended.running && ended.kept_running && (ended.code == KILLED || together)
 }
 
-/// Watches over the host's bootstrap for as long as it is polled.
+/// Watches over the host's bootstrap, agent and guard for as long as it is polled.
 pub async fn guard(docker_host: &str) -> Infallible {
     loop {
         if let Err(error) = watch(docker_host).await {
-            log::debug!(why:% = error; "the bootstrap's guard has no engine");
+            log::debug!(why:% = error; "the guard has no engine");
         }
         tokio::time::sleep(PATIENCE).await;
     }
 }
 
+/// The labels of what is watched.
+fn watched() -> [String; 3] {
+    let part = |part: Part| format!("{PART_LABEL}={}", part.word());
+    [format!("{BOOTSTRAP_LABEL}=true"), part(Part::Agent), part(Part::Guard)]
+}
+
 async fn watch(docker_host: &str) -> Result<(), EngineError> {
     let engine = Engine::connect(docker_host).await?;
-    let label = format!("{BOOTSTRAP_LABEL}=true");
     let own = match host::own(&engine).await? {
         Some(own) => engine.inspect(&own.id).await?,
         None => None,
     };
-    let agent_ended = own.as_ref().map_or(0, |own| ended(own).at);
-    let mut events = engine.events(&label);
-    look(&engine, &label, agent_ended).await?;
+    let own_ended = own.as_ref().map_or(0, |own| ended(own).at);
+    let mut events = select_all(watched().map(|label| engine.events(&label)));
+    look(&engine, own_ended).await?;
     while let Some(event) = events.next().await {
         if event?.0 == "die" {
             tokio::time::sleep(PATIENCE).await;
-            look(&engine, &label, 0).await?;
+            look(&engine, 0).await?;
         }
     }
     Ok(())
 }
 
-async fn look(engine: &Engine, label: &str, agent_ended: i64) -> Result<(), EngineError> {
-    for (id, name) in engine.list(label, true).await? {
-        if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found), agent_ended)) {
-            log::warn!(name; "the bootstrap did not end of its operator's will: starting it again");
-            engine.start(&id).await?;
+async fn look(engine: &Engine, own_ended: i64) -> Result<(), EngineError> {
+    for label in watched() {
+        for (id, name) in engine.list(&label, true).await? {
+            if engine.inspect(&id).await?.is_some_and(|found| is_to_start(ended(&found), own_ended)) {
+                log::warn!(name; "a container did not end of its operator's will: starting it again");
+                engine.start(&id).await?;
+            }
         }
     }
     Ok(())
@@ -114,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_bootstrap_that_did_not_end_of_its_operators_will_is_started() {
+    fn only_what_did_not_end_of_its_operators_will_is_started() {
         let killed = Ended { running: false, code: KILLED, kept_running: true, at: 1_000 };
         assert!(is_to_start(killed, 0));
         assert!(!is_to_start(Ended { running: true, ..killed }, 0));

@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use shef_common::labels;
+
 use crate::{
+    belongs::Belongs,
     config::{BootstrapConfig, Role},
     docker::{Engine, EngineError},
-    system::{BOOTSTRAP_LABEL, HostFacts, SOCKET},
+    system::{BOOTSTRAP_LABEL, HostFacts, Part, SOCKET},
 };
 
 /// The bootstrap's own container.
@@ -15,6 +18,8 @@ pub struct Own {
     pub id: String,
     /// The id of its image.
     pub image: String,
+    /// Its image as its operator named it.
+    pub image_name: String,
     /// What of the host is mounted at the engine's socket.
     pub socket: Option<String>,
 }
@@ -28,7 +33,8 @@ pub async fn own(engine: &Engine) -> Result<Option<Own>, EngineError> {
     let Some(found) = engine.inspect(&id).await? else { return Ok(None) };
     let mounts = found.mounts.unwrap_or_default();
     let socket = mounts.into_iter().find(|mount| mount.destination.as_deref() == Some(SOCKET)).and_then(|mount| mount.source);
-    Ok(Some(Own { id, image: found.image.unwrap_or_default(), socket }))
+    let image_name = found.config.and_then(|config| config.image).unwrap_or_default();
+    Ok(Some(Own { id, image: found.image.unwrap_or_default(), image_name, socket }))
 }
 
 /// The engine mounts a container's `hostname` from a directory that is named after its id.
@@ -49,9 +55,9 @@ pub async fn facts(
     own: Option<&Own>,
     say: &dyn Fn(String),
 ) -> Result<HostFacts, String> {
-    let image = match (&config.image, own) {
-        (Some(image), _) => fetched(engine, image, say).await?,
-        (None, Some(own)) => own.image.clone(),
+    let (image, image_name) = match (&config.image, own) {
+        (Some(image), _) => (fetched(engine, image, say).await?, image.clone()),
+        (None, Some(own)) => (own.image.clone(), own.image_name.clone()),
         (None, None) => {
             return Err("image is not given: outside of a container, say which image master and agent run from, as in \
                         SHEF_BOOTSTRAP_IMAGE=registry.example/shef:1"
@@ -64,7 +70,7 @@ pub async fn facts(
     let socket = own.map_or(Some(given), |own| own.socket.clone());
     let socket =
         socket.ok_or_else(|| format!("{SOCKET} is not mounted into this container: start it with -v {SOCKET}:{SOCKET}"))?;
-    Ok(HostFacts { image, redis_image, socket })
+    Ok(HostFacts { image, image_name, redis_image, socket })
 }
 
 async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<String, String> {
@@ -75,6 +81,24 @@ async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<S
     say(format!("fetching {image}"));
     engine.pull(image, |line| say(format!("  {line}"))).await.map_err(failed)?;
     engine.image(image).await.map_err(failed)?.ok_or_else(|| format!("the image {image} was fetched and yet is not there"))
+}
+
+/// What the engine shows of the cluster that this host belongs to: the masters of an agent that the bootstrap made, and
+/// the cluster of services' containers.
+///
+/// # Errors
+/// [`EngineError`] if the engine does not answer.
+pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
+    let agent = engine.look().await?.into_iter().find(|seen| seen.part == Some(Part::Agent));
+    let found = match &agent {
+        Some(agent) => engine.inspect(&agent.id).await?,
+        None => None,
+    };
+    let env = found.and_then(|found| found.config).and_then(|config| config.env).unwrap_or_default();
+    let masters = env.iter().find_map(|variable| variable.strip_prefix("MASTER_HOST=")).unwrap_or_default();
+    let masters = masters.split(',').map(str::trim).filter(|master| !master.is_empty()).map(str::to_owned).collect();
+    let cluster = engine.label_of_any(&format!("{}=true", labels::MANAGED), labels::CLUSTER).await?;
+    Ok(Belongs { cluster, masters })
 }
 
 /// Refuses to run beside another bootstrap of the same host: the two would undo each other's work.

@@ -2,10 +2,13 @@
 //! containers and keeps them running, as docker-shef's Bouter does.
 //!
 //! [`plan`] decides what to do with containers, [`preflight`] what the host's
-//! state means, [`system`] what each container is made of: all three are pure.
+//! state means (with [`address`] and [`belongs`]), [`system`] what each container is
+//! made of: all of them are pure.
 //! [`run`] carries out, [`docker`] speaks to the engine, [`prepare`] is the part
 //! that runs in the host's own network.
 
+pub mod address;
+pub mod belongs;
 pub mod config;
 pub mod docker;
 pub mod guard;

@@ -4,7 +4,7 @@
 //! Invariants, each a property of the tests below:
 //! - Nothing is touched that is not labelled as ours.
 //! - Carrying out the steps leads to a state that needs none.
-//! - Changes come in the order of the parts: the store, the master, the agent.
+//! - Changes come in the order of the parts: the store, the master, the agent, the guard.
 
 use super::system::{Part, Wanted};
 
@@ -164,8 +164,8 @@ mod tests {
 
     fn worlds() -> impl Strategy<Value = Vec<Seen>> {
         let state = prop_oneof![Just(State::Running), Just(State::Paused), Just(State::Stopped), Just(State::Going)];
-        let part = prop_oneof![Just(None), (0_usize..3).prop_map(|n| Some(Part::ALL[n]))];
-        let name = prop_oneof![Just("shef-redis"), Just("shef-master"), Just("shef-agent"), Just("web-1"), Just("old")];
+        let part = prop_oneof![Just(None), (0_usize..4).prop_map(|n| Some(Part::ALL[n]))];
+        let name = prop_oneof![Just("shef-redis"), Just("shef-master"), Just("shef-agent"), Just("shef-guard"), Just("web-1"), Just("old")];
         let made_of = prop_oneof![Just(String::from("old")), Just(String::new())];
         prop::collection::vec((part, name, made_of, 0_usize..4, state), 0..6).prop_map(|all| {
             let wanted = wanted(&config(&[]), &facts("a"));
@@ -214,7 +214,7 @@ mod tests {
         let wanted = wanted(&config(&[]), &facts("a"));
         let world = [seen("0123456789abcdef", None, "shef-master", "", State::Stopped)];
         let plan = plan(&wanted, &world);
-        assert_eq!(plan.steps, [Step::Create(Part::Redis), Step::Create(Part::Agent)]);
+        assert_eq!(plan.steps, [Step::Create(Part::Redis), Step::Create(Part::Agent), Step::Create(Part::Guard)]);
         assert!(plan.refused[0].contains("shef-master") && plan.refused[0].contains("0123456789ab)"), "{:?}", plan.refused);
     }
 
@@ -223,7 +223,7 @@ mod tests {
         let wanted = wanted(&config(&[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")]), &facts("a"));
         let world = [seen("1", Some(Part::Redis), "shef-redis", "x", State::Running)];
         let plan = plan(&wanted, &world);
-        assert_eq!(plan.steps, [Step::Create(Part::Agent)]);
+        assert_eq!(plan.steps, [Step::Create(Part::Agent), Step::Create(Part::Guard)]);
         assert!(plan.noticed[0].contains("shef-redis"));
     }
 }

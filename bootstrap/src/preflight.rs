@@ -9,7 +9,11 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use shef_master::store::redis::{FORMAT, RedisFacts};
 
-use crate::system::Part;
+use crate::{
+    address::{EngineNetwork, offered, unreachable_because},
+    belongs::{Belongs, refused_as_first},
+    system::Part,
+};
 
 /// What is to be found out and made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,18 @@ pub struct Question {
     pub redis: Option<(String, u16)>,
     /// Whether our own Redis runs, so that what it stores can be looked at.
     pub own_redis_runs: bool,
+    /// The engine's networks that no other host reaches.
+    #[serde(default)]
+    pub engine_networks: Vec<EngineNetwork>,
+    /// Whether the host is to become a first host although it may belong to a cluster.
+    #[serde(default)]
+    pub take_over: bool,
+    /// What the engine shows of the cluster that the host belongs to.
+    #[serde(default)]
+    pub belongs: Belongs,
+    /// The masters that the agent is about to be started for: noted in its volume.
+    #[serde(default)]
+    pub masters_to_note: Vec<String>,
 }
 
 /// What was found.
@@ -39,6 +55,12 @@ pub struct Findings {
     pub redis: Option<Result<RedisFacts, String>>,
     /// The format of what it stores; `None`: nothing is stored.
     pub stored_format: Option<u32>,
+    /// The address from which the host speaks to others.
+    #[serde(default)]
+    pub outward: Option<Ipv4Addr>,
+    /// What the agent's volume says of the cluster that the host belongs to.
+    #[serde(default)]
+    pub belongs: Belongs,
 }
 
 /// What the findings mean.
@@ -58,19 +80,28 @@ const OLDEST_REDIS: (u32, u32) = (5, 0);
 pub fn judge(question: &Question, findings: &Findings) -> Verdict {
     let mut verdict = Verdict::default();
     let mut refuse = |line: String| verdict.refused.push(line);
-    if !findings.is_own_address {
-        let own: Vec<String> = findings.own_addresses.iter().map(ToString::to_string).collect();
-        refuse(format!(
-            "HOST_IP is {}, which is not an address of this host ({}): start again with one of them",
-            question.host_ip,
-            if own.is_empty() { "none was found".to_owned() } else { own.join(", ") }
-        ));
+    let networks = &question.engine_networks;
+    let why = if findings.is_own_address {
+        unreachable_because(question.host_ip, networks, findings.outward).map(|why| format!("which {why}: other hosts cannot reach it"))
+    } else {
+        Some("which is not an address of this host".to_owned())
+    };
+    if let Some(why) = why {
+        let offer = offered(&findings.own_addresses, networks, findings.outward);
+        refuse(format!("HOST_IP is {}, {why}; {offer}", question.host_ip));
+    }
+    if question.makes_secrets && !question.take_over {
+        let belongs = findings.belongs.clone().or(question.belongs.clone());
+        let stored = findings.redis.as_ref().and_then(|redis| redis.as_ref().ok()?.cluster.clone());
+        if let Some(why) = refused_as_first(&belongs, question.host_ip, stored.as_deref()) {
+            refuse(why);
+        }
     }
     for (part, ip, port) in &findings.taken {
         let (setting, default) = match Part::parse(part) {
             Some(Part::Redis) => ("REDIS_PORT", "or give REDIS_HOST to use a Redis that is there"),
             Some(Part::Master) => ("PORT", "for the API"),
-            Some(Part::Agent) | None => ("no setting", "the agent needs it"),
+            Some(Part::Agent | Part::Guard) | None => ("no setting", "the agent needs it"),
         };
         let or = if setting == "no setting" { String::new() } else { format!(", or choose another with {setting} ({default})") };
         refuse(format!(
@@ -135,6 +166,10 @@ mod tests {
             makes_secrets: false,
             redis: Some(("r".into(), 6379)),
             own_redis_runs: false,
+            engine_networks: vec![EngineNetwork { name: "bridge".into(), subnet: "172.17.0.0/16".into() }],
+            take_over: false,
+            belongs: Belongs::default(),
+            masters_to_note: vec![],
         }
     }
     fn findings() -> Findings {
@@ -144,6 +179,8 @@ mod tests {
             taken: vec![],
             redis: Some(Ok(facts())),
             stored_format: Some(FORMAT),
+            outward: None,
+            belongs: Belongs::default(),
         }
     }
     fn facts() -> RedisFacts {
@@ -154,6 +191,7 @@ mod tests {
             appendfsync: Some("always".into()),
             role: Some("master".into()),
             empty: true,
+            cluster: None,
         }
     }
     fn refused(findings: &Findings) -> String {
@@ -179,6 +217,31 @@ mod tests {
         assert!(refused(&old).contains("4.0.9"));
         let replica = Findings { redis: Some(Ok(RedisFacts { role: Some("slave".into()), ..facts() })), ..findings() };
         assert!(refused(&replica).contains("primary"));
+    }
+
+    #[test]
+    fn an_address_of_this_host_alone_is_refused_and_never_offered() {
+        let own = ["10.0.0.1", "172.17.0.1"].map(|text| text.parse().unwrap()).to_vec();
+        for (ip, why) in [("172.17.0.1", "the Docker network bridge"), ("127.0.0.1", "loopback")] {
+            let question = Question { host_ip: ip.parse().unwrap(), ..question() };
+            let said = judge(&question, &Findings { own_addresses: own.clone(), ..findings() }).refused.join("\n");
+            assert!(said.contains(why) && said.ends_with("start again with HOST_IP=10.0.0.1"), "{said}");
+        }
+        let foreign = Findings { is_own_address: false, own_addresses: own, ..findings() };
+        assert!(refused(&foreign).ends_with("not an address of this host; start again with HOST_IP=10.0.0.1"));
+    }
+
+    #[test]
+    fn a_host_of_another_cluster_becomes_no_first_host_unless_that_is_said() {
+        let belongs = Belongs { cluster: Some("00000000000000aa".into()), masters: vec!["10.0.0.9:8044".into()] };
+        let first = Question { makes_secrets: true, ..question() };
+        let by_ledger = Findings { belongs: belongs.clone(), ..findings() };
+        let said = judge(&first, &by_ledger).refused.join("\n");
+        assert!(said.contains("00000000000000aa") && said.contains("10.0.0.9:8044"), "{said}");
+        let by_labels = Question { belongs: Belongs { masters: vec![], ..belongs }, ..first.clone() };
+        assert!(judge(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere"));
+        assert_eq!(judge(&question(), &by_ledger), Verdict::default(), "a further host");
+        assert_eq!(judge(&Question { take_over: true, ..first }, &by_ledger), Verdict::default());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use serde::Deserialize;
 use shef_common::config::Layers;
 use shef_master::{
     config::MasterConfig,
@@ -17,14 +18,24 @@ use shef_master::{
 };
 
 use crate::{
+    belongs::Belongs,
     preflight::{Findings, Question},
-    system::{GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR},
+    system::{AGENT_DIR, GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR},
 };
 
 /// The variable that carries the [`Question`] as JSON.
 pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
-/// The variable that carries the password of a Redis that is not ours.
-pub const GIVEN_PASSWORD_ENV: &str = "PREPARE_REDIS_PASSWORD";
+/// The file in the helper's root directory with the password of a Redis that is not ours: a container's variables are
+/// read by everybody who may inspect it.
+pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
+/// The agent's ledger, in its directory.
+const LEDGER_FILE: &str = "agent-ledger.json";
+/// Beside the ledger: the masters that the agent was started for, a line each.
+const MASTERS_FILE: &str = "bootstrap-masters";
+/// The most addresses of a host that are told.
+const MAX_ADDRESSES: usize = 1_024;
+/// The most bytes of a ledger that are read.
+const MAX_LEDGER_BYTES: u64 = 256 << 20;
 
 /// Answers the question in the environment.
 ///
@@ -34,8 +45,19 @@ pub async fn answer() -> Result<Findings, String> {
     let text = std::env::var(QUESTION_ENV).map_err(|_| "this is run by `shef bootstrap` itself, not by people".to_owned())?;
     let question: Question = serde_json::from_str(&text).map_err(|error| format!("{QUESTION_ENV}: {error}"))?;
     if question.makes_secrets {
-        make_secrets(Path::new(SECRETS_DIR)).map_err(|error| format!("cannot write the passwords: {error}"))?;
+        let given = match fs::read_to_string(Path::new("/").join(GIVEN_PASSWORD)) {
+            Ok(given) => Some(given),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(format!("cannot read the password of the given Redis: {error}")),
+        };
+        make_secrets(Path::new(SECRETS_DIR), given.as_deref()).map_err(|error| format!("cannot write the passwords: {error}"))?;
         give_away(Path::new(MASTER_DIR)).map_err(|error| format!("cannot make the master's directory: {error}"))?;
+    }
+    let agent = Path::new(AGENT_DIR);
+    let belongs = belongs(agent);
+    if !question.masters_to_note.is_empty() {
+        let lines = question.masters_to_note.join("\n");
+        write_whole(&agent.join(MASTERS_FILE), lines.as_bytes()).map_err(|error| format!("cannot note the masters: {error}"))?;
     }
     let taken = question.ports.iter().filter(|(_, ip, port)| is_taken(*ip, *port)).cloned().collect();
     let mut findings = Findings {
@@ -44,6 +66,8 @@ pub async fn answer() -> Result<Findings, String> {
         taken,
         redis: None,
         stored_format: None,
+        outward: outward(),
+        belongs,
     };
     if question.redis.is_some() || question.own_redis_runs {
         match redis().await {
@@ -66,28 +90,46 @@ async fn redis() -> Result<(store::redis::RedisFacts, Option<u32>), String> {
     Ok((facts, format))
 }
 
+/// What the agent's directory says of the cluster that the host belongs to. A ledger that cannot be read says nothing
+/// here: the agent itself refuses to start on it, and says why.
+fn belongs(agent: &Path) -> Belongs {
+    #[derive(Deserialize)]
+    struct Ledger {
+        cluster: Option<String>,
+    }
+    let is_small = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() <= MAX_LEDGER_BYTES);
+    let read = |name: &str| Some(agent.join(name)).filter(|path| is_small(path)).and_then(|path| fs::read_to_string(path).ok());
+    let ledger: Option<Ledger> = read(LEDGER_FILE).and_then(|text| serde_json::from_str(&text).ok());
+    let masters = read(MASTERS_FILE).unwrap_or_default();
+    Belongs {
+        cluster: ledger.and_then(|ledger| ledger.cluster),
+        masters: masters.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+    }
+}
+
 /// An address is this host's if one can listen on it.
 fn is_own(ip: Ipv4Addr) -> bool {
     !ip.is_unspecified() && UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// The address from which this host would speak to others; nothing is sent to find it.
+/// The address from which this host speaks to others; nothing is sent to find it.
+fn outward() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        std::net::IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()),
+        std::net::IpAddr::V6(_) => None,
+    }
+}
+
 fn own_addresses() -> Vec<Ipv4Addr> {
-    let route = |to: Ipv4Addr| -> Option<Ipv4Addr> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((to, 9)).ok()?;
-        match socket.local_addr().ok()?.ip() {
-            std::net::IpAddr::V4(ip) => Some(ip),
-            std::net::IpAddr::V6(_) => None,
-        }
-    };
     let names = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     let mut found: Vec<Ipv4Addr> = local_addresses(&names);
-    found.extend(route(Ipv4Addr::new(192, 0, 2, 1)));
+    found.extend(outward());
     found.retain(|ip| !ip.is_loopback());
     found.sort_unstable();
     found.dedup();
-    found.truncate(16);
+    found.truncate(MAX_ADDRESSES);
     found
 }
 
@@ -103,7 +145,7 @@ fn is_taken(ip: Ipv4Addr, port: u16) -> bool {
 }
 
 /// Makes the password of our own Redis if there is none yet, and notes one that was given.
-fn make_secrets(dir: &Path) -> io::Result<()> {
+fn make_secrets(dir: &Path, given: Option<&str>) -> io::Result<()> {
     // Readable within the containers that mount the volume, and to nobody outside: the engine keeps volumes to root.
     fs::create_dir_all(dir)?;
     let path = dir.join(PASSWORD_FILE);
@@ -114,7 +156,7 @@ fn make_secrets(dir: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     write_whole(&dir.join(REDIS_CONF_FILE), format!("requirepass {}\n", password.trim()).as_bytes())?;
-    if let Ok(given) = std::env::var(GIVEN_PASSWORD_ENV) {
+    if let Some(given) = given {
         write_whole(&dir.join(GIVEN_PASSWORD_FILE), given.as_bytes())?;
     }
     Ok(())
@@ -154,16 +196,36 @@ mod tests {
     #[test]
     fn a_password_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        make_secrets(dir.path()).unwrap();
+        make_secrets(dir.path(), None).unwrap();
         let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
         let first = read(PASSWORD_FILE);
         assert_eq!((first.len(), read(REDIS_CONF_FILE)), (32, format!("requirepass {first}\n")));
-        make_secrets(dir.path()).unwrap();
+        make_secrets(dir.path(), None).unwrap();
         assert_eq!(read(PASSWORD_FILE), first);
         fs::remove_file(dir.path().join(PASSWORD_FILE)).unwrap();
         fs::write(dir.path().join(PASSWORD_FILE), "torn").unwrap();
-        make_secrets(dir.path()).unwrap();
+        make_secrets(dir.path(), None).unwrap();
         assert_eq!(read(PASSWORD_FILE).len(), 32);
+    }
+
+    #[test]
+    fn the_agents_directory_tells_cluster_and_masters() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(belongs(dir.path()), Belongs::default());
+        fs::write(dir.path().join(LEDGER_FILE), r#"{"format":1,"uid":"00000000000000bb","cluster":"00000000000000aa"}"#).unwrap();
+        fs::write(dir.path().join(MASTERS_FILE), "10.0.0.1:8044\n10.0.0.2:8044").unwrap();
+        let found = belongs(dir.path());
+        assert_eq!(found.cluster.as_deref(), Some("00000000000000aa"));
+        assert_eq!(found.masters, ["10.0.0.1:8044", "10.0.0.2:8044"]);
+        fs::write(dir.path().join(LEDGER_FILE), "torn").unwrap();
+        assert_eq!(belongs(dir.path()).cluster, None);
+    }
+
+    #[test]
+    fn a_given_password_is_noted_for_the_master() {
+        let dir = tempfile::tempdir().unwrap();
+        make_secrets(dir.path(), Some("s3cret")).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(GIVEN_PASSWORD_FILE)).unwrap(), "s3cret");
     }
 
     #[test]

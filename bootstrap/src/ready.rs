@@ -3,10 +3,16 @@
 use std::{fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use awc::Client;
+use serde::{Deserialize, de::DeserializeOwned};
+use shef_common::{
+    backoff::Backoff,
+    clock::DurationMs,
+    protocol::{Alive, PROBE_PATH},
+};
 
 use crate::{
     docker::Engine,
-    system::{Part, Wanted},
+    system::{AGENT_PORT, Part, Wanted},
 };
 
 /// There while all that the bootstrap started is ready, for its container's health check.
@@ -16,8 +22,11 @@ const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// Between two looks at a program that is starting; nothing tells when it listens.
 pub const PAUSE: Duration = Duration::from_millis(150);
 
-/// The most bytes of a list of hosts that are read.
-const MAX_NODES_BYTES: usize = 4 << 20;
+/// Between two looks whether the master counts on this host: many hosts may be asking.
+pub const JOIN_PAUSE: Backoff = Backoff { first: DurationMs(150), most: DurationMs(5_000) };
+
+/// The most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Lays down [`FILE`], or takes it away. Outside of a container nobody asks for it.
 pub fn mark(ready: bool) {
@@ -51,25 +60,103 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
         }
         Part::Master => answers(&format!("http://{ip}:{port}/readyz")).await,
         Part::Agent => answers(&format!("http://{ip}:{port}/health")).await,
+        Part::Guard => engine.runs(wanted.part.container()).await == Ok(true),
     }
 }
 
-/// Whether a master among `masters` has this host among those that it can use.
+/// Whether a master among `masters` has this host among those that it can use. The host's agent says who the host is,
+/// and the masters are asked for that one alone.
 pub async fn joined(masters: &[String], host_ip: Ipv4Addr) -> bool {
-    for url in masters {
-        let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
-        let Ok(mut answer) = client.get(format!("{url}/v1/nodes?limit=1000")).force_close().send().await else { continue };
-        let Ok(body) = answer.json::<serde_json::Value>().limit(MAX_NODES_BYTES).await else { continue };
-        let is_here = |node: &serde_json::Value| node["address"] == host_ip.to_string() && node["state"] == "ready";
-        if body["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(is_here)) {
+    let agent = format!("http://{host_ip}:{AGENT_PORT}{PROBE_PATH}");
+    let Some(alive) = page::<Alive>(&agent).await else { return false };
+    for master in masters {
+        if counts_on(master, &alive).await {
             return true;
         }
     }
     false
 }
 
+/// What matters of a host as the master shows it.
+#[derive(Debug, Deserialize)]
+struct Node {
+    uid: String,
+    state: String,
+}
+
+async fn counts_on(master: &str, alive: &Alive) -> bool {
+    let node = page::<Node>(&format!("{master}/v1/nodes/{}", alive.node)).await;
+    node.is_some_and(|node| node.uid == alive.uid.as_str() && node.state == "ready")
+}
+
+/// The JSON at `url`, if it is there, well and of that kind.
+async fn page<T: DeserializeOwned>(url: &str) -> Option<T> {
+    let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
+    let mut answer = client.get(url).force_close().send().await.ok()?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    tokio::time::timeout(LOOK_LIMIT, answer.json::<T>().limit(MAX_ANSWER_BYTES)).await.ok()?.ok()
+}
+
 /// Whether the page is there and well.
 pub async fn answers(url: &str) -> bool {
     let client = Client::builder().timeout(LOOK_LIMIT).disable_redirects().finish();
     client.get(url).force_close().send().await.is_ok_and(|answer| answer.status().is_success())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use shef_common::ids::{BootId, NodeName, NodeUid};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A master that knows one host, and notes what it is asked for.
+    async fn master(state: &'static str, uid: &'static str) -> (String, Rc<RefCell<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, asked) = (format!("http://{}", listener.local_addr().unwrap()), Rc::new(RefCell::new(Vec::new())));
+        let noted = asked.clone();
+        actix_rt::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 1_024];
+                let length = stream.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                noted.borrow_mut().push(head.split(' ').nth(1).unwrap_or_default().to_owned());
+                let body = format!("{{\"name\":\"h1\",\"uid\":\"{uid}\",\"state\":\"{state}\",\"new\":1}}");
+                let length = body.len();
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+                let _ = stream.write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).await;
+            }
+        });
+        (url, asked)
+    }
+
+    #[actix_rt::test]
+    async fn a_master_is_asked_for_the_one_host_and_its_identity_decides() {
+        let alive = Alive {
+            node: NodeName::parse("h1").unwrap(),
+            uid: NodeUid::parse("00000000000000aa").unwrap(),
+            boot: BootId::parse("00000000000000bb").unwrap(),
+        };
+        for (state, uid, counts) in
+            [("ready", "00000000000000aa", true), ("suspect", "00000000000000aa", false), ("ready", "00000000000000cc", false)]
+        {
+            let (url, asked) = master(state, uid).await;
+            assert_eq!(counts_on(&url, &alive).await, counts, "{state} {uid}");
+            assert_eq!(*asked.borrow(), ["/v1/nodes/h1"]);
+        }
+        assert!(!counts_on("http://127.0.0.1:1", &alive).await);
+    }
+
+    #[test]
+    fn a_host_that_does_not_join_asks_ever_less_often() {
+        let waits: Vec<u64> = (1..=20).map(|looks| JOIN_PAUSE.after(looks).0).collect();
+        assert!(waits.is_sorted() && waits[0] == 150 && waits[19] == 5_000, "{waits:?}");
+    }
 }

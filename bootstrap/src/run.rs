@@ -14,9 +14,9 @@ use crate::{
     host,
     plan::{Plan, Step, plan},
     preflight::{Findings, Question, judge},
-    prepare::{GIVEN_PASSWORD_ENV, QUESTION_ENV},
+    prepare::{GIVEN_PASSWORD, QUESTION_ENV},
     ready,
-    system::{self, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME, Wanted},
+    system::{self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME, Wanted},
 };
 
 /// How long the helper in the host's network may take.
@@ -84,7 +84,7 @@ impl Bootstrap {
             return Err(BootstrapError(plan.refused.join("\n")));
         }
         let created = plan.steps.iter().filter(|step| matches!(step, Step::Create(_))).map(Step::part).collect::<Vec<_>>();
-        this.check(&created, is_up(&plan, Part::Redis)).await.map_err(BootstrapError)?;
+        this.check(&created, is_up(&plan, Part::Redis), Noting::Nothing).await.map_err(BootstrapError)?;
         Ok(this)
     }
 
@@ -152,8 +152,11 @@ impl Bootstrap {
         let Some(wanted) = self.wanted.iter().find(|wanted| wanted.part == part) else { return Ok(()) };
         let name = part.container();
         let create = matches!(step, Step::Create(_));
-        if create || part == Part::Master {
-            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true).await?;
+        if part == Part::Agent {
+            // It has been found out already that the host may belong to these.
+            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true, Noting::Masters).await?;
+        } else if create || part == Part::Master {
+            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true, Noting::Nothing).await?;
         }
         let words = |error: crate::docker::EngineError| error.0;
         match step {
@@ -228,8 +231,10 @@ impl Bootstrap {
     async fn until_joined(&self) -> bool {
         let urls = self.config.master_urls();
         let joined = tokio::time::timeout(JOIN_LIMIT, async {
+            let mut looks = 0;
             while !ready::joined(&urls, self.config.host_ip).await {
-                tokio::time::sleep(ready::PAUSE).await;
+                looks += 1;
+                tokio::time::sleep(ready::JOIN_PAUSE.after(looks).into()).await;
             }
         });
         if joined.await.is_ok() {
@@ -241,7 +246,7 @@ impl Bootstrap {
     }
 
     /// Asks the helper in the host's network, and lays down what it has to lay down.
-    async fn check(&self, created: &[Part], own_redis_runs: bool) -> Result<(), String> {
+    async fn check(&self, created: &[Part], own_redis_runs: bool, noting: Noting) -> Result<(), String> {
         let is_master = self.config.role == Role::Master;
         let of = |part: &Part| self.wanted.iter().find(|wanted| wanted.part == *part);
         let question = Question {
@@ -249,13 +254,23 @@ impl Bootstrap {
             ports: created
                 .iter()
                 .filter_map(of)
+                .filter(|want| want.listens.1 > 0)
                 .map(|want| (want.part.word().to_owned(), want.listens.0, want.listens.1))
                 .collect(),
             makes_secrets: is_master,
             redis: self.config.redis.clone().filter(|_| is_master),
             own_redis_runs: is_master && self.config.redis.is_none() && own_redis_runs && !created.contains(&Part::Redis),
+            engine_networks: self.engine.bridges().await.map_err(|error| error.0)?,
+            take_over: self.config.take_over,
+            belongs: host::belongs(&self.engine).await.map_err(|error| error.0)?,
+            masters_to_note: match noting {
+                Noting::Masters => self.config.masters(),
+                Noting::Nothing => Vec::new(),
+            },
         };
-        let answer = self.engine.run_to_end("shef-prepare", &self.helper(&question)?, PREPARE_LIMIT).await;
+        let given = if question.redis.is_some() { self.given_password()? } else { None };
+        let files: Vec<(&str, &str)> = given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
+        let answer = self.engine.run_to_end("shef-prepare", &self.helper(&question), &files, PREPARE_LIMIT).await;
         let answer = answer.map_err(|error| format!("looking at the host has failed: {error}"))?;
         let findings: Findings = answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
             format!("looking at the host has brought no answer but {:?}", answer.chars().take(200).collect::<String>())
@@ -265,27 +280,23 @@ impl Bootstrap {
         if verdict.refused.is_empty() { Ok(()) } else { Err(verdict.refused.join("\n")) }
     }
 
-    fn helper(&self, question: &Question) -> Result<Wanted, String> {
+    fn helper(&self, question: &Question) -> Wanted {
         let mut env =
             self.wanted.iter().find(|wanted| wanted.part == Part::Master).map(|wanted| wanted.env.clone()).unwrap_or_default();
         env.insert(QUESTION_ENV.to_owned(), json!(question).to_string());
-        if question.redis.is_some()
-            && let Some(password) = self.given_password()?
-        {
-            env.insert(GIVEN_PASSWORD_ENV.to_owned(), password);
-        }
-        let mounts = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
-        let mounts = mounts.iter().filter(|_| question.makes_secrets);
-        Ok(Wanted {
+        let of_master = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
+        let mounts = of_master.into_iter().filter(|_| question.makes_secrets).chain([(AGENT_VOLUME, AGENT_DIR)]);
+        Wanted {
             part: Part::Master,
             image: self.facts.image.clone(),
+            image_name: String::new(),
             user: "0:0".to_owned(),
             command: vec!["bootstrap".to_owned(), "--prepare".to_owned()],
             env,
-            mounts: mounts.map(|(source, target)| ((*source).to_owned(), (*target).to_owned(), false)).collect(),
+            mounts: mounts.map(|(source, target)| (source.to_owned(), target.to_owned(), false)).collect(),
             health: Vec::new(),
             listens: (self.config.host_ip, 0),
-        })
+        }
     }
 
     fn given_password(&self) -> Result<Option<String>, String> {
@@ -318,6 +329,14 @@ impl Bootstrap {
             told.insert(0, line.to_owned());
         }
     }
+}
+
+/// What the helper writes down besides secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noting {
+    Nothing,
+    /// The masters that the agent is started for.
+    Masters,
 }
 
 /// Whether `plan` finds `part` running as it should be.

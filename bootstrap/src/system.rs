@@ -34,6 +34,14 @@ pub const MASTER_VOLUME: &str = "shef-master";
 pub const MASTER_USER: u32 = 65_532;
 /// The agent's port, as docker-shef's.
 pub const AGENT_PORT: u16 = 11_044;
+/// Where the agent keeps its ledger.
+pub const AGENT_DIR: &str = "/var/lib/shef/agent";
+/// The volume of it.
+pub const AGENT_VOLUME: &str = "shef-agent";
+/// The log of a system container: the engine starts a new file at this size, …
+pub const LOG_MAX_SIZE: &str = "10m";
+/// … and keeps so many.
+pub const LOG_MAX_FILES: &str = "3";
 /// The engine's socket in a container.
 pub const SOCKET: &str = "/var/run/docker.sock";
 
@@ -46,11 +54,13 @@ pub enum Part {
     Master,
     /// The host's own.
     Agent,
+    /// Starts agent and bootstrap again when they were killed together.
+    Guard,
 }
 
 impl Part {
     /// Every part, in order.
-    pub const ALL: [Self; 3] = [Self::Redis, Self::Master, Self::Agent];
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Master, Self::Agent, Self::Guard];
 
     /// Its word in labels and messages.
     #[must_use]
@@ -59,6 +69,7 @@ impl Part {
             Self::Redis => "redis",
             Self::Master => "master",
             Self::Agent => "agent",
+            Self::Guard => "guard",
         }
     }
     /// The part of that word.
@@ -73,15 +84,17 @@ impl Part {
             Self::Redis => "shef-redis",
             Self::Master => "shef-master",
             Self::Agent => "shef-agent",
+            Self::Guard => "shef-guard",
         }
     }
-    /// docker-shef's label of the same part.
+    /// docker-shef's label of the same part, where it has one.
     #[must_use]
-    pub const fn docker_shefs_label(self) -> &'static str {
+    pub const fn docker_shefs_label(self) -> Option<&'static str> {
         match self {
-            Self::Redis => "shef-Redis",
-            Self::Master => "shef-conducktor",
-            Self::Agent => "shef-shefRunner",
+            Self::Redis => Some("shef-Redis"),
+            Self::Master => Some("shef-conducktor"),
+            Self::Agent => Some("shef-shefRunner"),
+            Self::Guard => None,
         }
     }
 }
@@ -94,6 +107,9 @@ pub struct Wanted {
     pub part: Part,
     /// The image's id.
     pub image: String,
+    /// The image's name, which people see in `docker ps` as long as it stands for that id.
+    #[serde(skip)]
+    pub image_name: String,
     /// `user:group`; empty: the image's own.
     pub user: String,
     /// Arguments.
@@ -102,9 +118,9 @@ pub struct Wanted {
     pub env: BTreeMap<String, String>,
     /// Volumes by their names, and paths of the host: source, target, read-only.
     pub mounts: Vec<(String, String, bool)>,
-    /// A command that tells whether it is well, run by the engine.
+    /// A command that tells whether it is well, run by the engine; empty: none.
     pub health: Vec<String>,
-    /// Where it listens.
+    /// Where it listens; port 0: nowhere.
     #[serde(skip)]
     pub listens: (Ipv4Addr, u16),
 }
@@ -116,6 +132,7 @@ impl Wanted {
         // Two builds may disagree: then a container is made anew once, in order.
         let mut hasher = DefaultHasher::new();
         serde_json::to_vec(self).unwrap_or_default().hash(&mut hasher);
+        (LOG_MAX_SIZE, LOG_MAX_FILES).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
 }
@@ -125,6 +142,8 @@ impl Wanted {
 pub struct HostFacts {
     /// The id of the image of master and agent.
     pub image: String,
+    /// Its name.
+    pub image_name: String,
     /// The id of Redis' image, where one is to be started.
     pub redis_image: String,
     /// The engine's socket as a path of the host.
@@ -142,6 +161,7 @@ pub fn wanted(config: &BootstrapConfig, facts: &HostFacts) -> Vec<Wanted> {
         parts.push(master(config, facts));
     }
     parts.push(agent(config, facts));
+    parts.push(guard(config, facts));
     parts
 }
 
@@ -162,6 +182,7 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     Wanted {
         part: Part::Redis,
         image: facts.redis_image.clone(),
+        image_name: config.redis_image.clone(),
         user: String::new(),
         command: std::iter::once("redis-server".to_owned()).chain(words).collect(),
         env: BTreeMap::new(),
@@ -169,7 +190,8 @@ fn redis(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
             ("shef-redis".to_owned(), "/data".to_owned(), false),
             (SECRETS_VOLUME.to_owned(), SECRETS_DIR.to_owned(), true),
         ],
-        health: Vec::new(),
+        // Without the password the answer is NOAUTH, and an answer all the same.
+        health: ["redis-cli", "-p", &port, "ping"].map(str::to_owned).to_vec(),
         listens: (Ipv4Addr::LOCALHOST, config.redis_port),
     }
 }
@@ -193,6 +215,7 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     Wanted {
         part: Part::Master,
         image: facts.image.clone(),
+        image_name: facts.image_name.clone(),
         user: format!("{MASTER_USER}:{MASTER_USER}"),
         command: vec!["master".to_owned()],
         env,
@@ -206,23 +229,38 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
 }
 
 fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
-    let masters = config.master_urls().iter().map(|url| url.trim_start_matches("http://").to_owned()).collect::<Vec<_>>();
+    let masters = config.masters();
     let mut env =
         BTreeMap::from([("HOST_IP".to_owned(), config.host_ip.to_string()), ("MASTER_HOST".to_owned(), masters.join(","))]);
     env.extend(config.agent_env.clone());
     Wanted {
         part: Part::Agent,
         image: facts.image.clone(),
+        image_name: facts.image_name.clone(),
         // The engine's socket is root's.
         user: "0:0".to_owned(),
         command: vec!["agent".to_owned(), "--guard-bootstrap".to_owned()],
         env,
         mounts: vec![
             (facts.socket.clone(), SOCKET.to_owned(), false),
-            ("shef-agent".to_owned(), "/var/lib/shef/agent".to_owned(), false),
+            (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
         ],
         health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
+    }
+}
+
+fn guard(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
+    Wanted {
+        part: Part::Guard,
+        image: facts.image.clone(),
+        image_name: facts.image_name.clone(),
+        user: "0:0".to_owned(),
+        command: vec!["bootstrap".to_owned(), "--guard".to_owned()],
+        env: BTreeMap::new(),
+        mounts: vec![(facts.socket.clone(), SOCKET.to_owned(), false)],
+        health: Vec::new(),
+        listens: (config.host_ip, 0),
     }
 }
 
@@ -242,7 +280,7 @@ pub(crate) mod tests {
         BootstrapConfig::load(&layers, &[&shef_master::config::PROGRAM]).unwrap().0
     }
     pub(crate) fn facts(image: &str) -> HostFacts {
-        HostFacts { image: image.into(), redis_image: "redis".into(), socket: "/run/docker.sock".into() }
+        HostFacts { image: image.into(), image_name: "shef:1".into(), redis_image: "redis".into(), socket: "/run/docker.sock".into() }
     }
     fn parts(env: &[(&str, &str)]) -> Vec<Part> {
         wanted(&config(env), &facts("a")).iter().map(|wanted| wanted.part).collect()
@@ -250,9 +288,9 @@ pub(crate) mod tests {
 
     #[test]
     fn each_role_has_its_parts_in_order() {
-        assert_eq!(parts(&[]), [Part::Redis, Part::Master, Part::Agent]);
-        assert_eq!(parts(&[("REDIS_HOST", "10.0.0.9")]), [Part::Master, Part::Agent]);
-        assert_eq!(parts(&[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")]), [Part::Agent]);
+        assert_eq!(parts(&[]), [Part::Redis, Part::Master, Part::Agent, Part::Guard]);
+        assert_eq!(parts(&[("REDIS_HOST", "10.0.0.9")]), [Part::Master, Part::Agent, Part::Guard]);
+        assert_eq!(parts(&[("SLAVE", "true"), ("MASTER_HOST", "10.0.0.9")]), [Part::Agent, Part::Guard]);
     }
 
     #[test]

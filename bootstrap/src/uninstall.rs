@@ -10,6 +10,13 @@ use crate::{
     system::{BOOTSTRAP_LABEL, PART_LABEL, Part},
 };
 
+/// The label of networks that were made for services.
+const NETWORKS: &str = "shef-managed-network=true";
+/// The label of volumes that were made for services.
+const VOLUMES_OF_SERVICES: &str = "shef-managed-volume=true";
+/// The label of the bootstrap's own volumes.
+const VOLUMES_OF_SHEF: &str = "shef.system=volume";
+
 /// What is to go beside the system containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -19,7 +26,7 @@ pub struct Extent {
     pub services: bool,
 }
 
-/// Which containers go, in order: bootstraps first, for they would bring the others
+/// Which containers go, in order: bootstraps and the guard first, for they would bring the others
 /// back; then those that give orders; then those that carry them out; the store last.
 /// `own` is the container of whoever asks.
 #[must_use]
@@ -31,7 +38,7 @@ pub fn removals(
 ) -> Vec<(String, String)> {
     let by_part =
         |part| system.iter().filter(move |seen| seen.part == Some(part)).map(|seen| (seen.id.clone(), seen.name.clone()));
-    let parts = [Part::Master, Part::Agent, Part::Redis].into_iter().flat_map(by_part);
+    let parts = [Part::Guard, Part::Master, Part::Agent, Part::Redis].into_iter().flat_map(by_part);
     let all = bootstraps.iter().chain(helpers).cloned().chain(parts);
     all.filter(|(id, _)| Some(id.as_str()) != own).collect()
 }
@@ -58,28 +65,104 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
             engine.remove(id).await.map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
             say(&format!("removed {name}, a service's container"));
         }
+        for (id, name) in engine.networks(NETWORKS).await.map_err(words)? {
+            match engine.remove_network(&id).await {
+                Ok(()) => say(&format!("removed the network {name}")),
+                // Containers that are not of shef may use it.
+                Err(error) => say(&format!("the network {name} is kept: {error}")),
+            }
+        }
     }
     if extent.volumes {
-        for name in engine.remove_volumes().await.map_err(words)? {
-            say(&format!("removed the volume {name}"));
+        let labels = [VOLUMES_OF_SHEF].into_iter().chain(extent.services.then_some(VOLUMES_OF_SERVICES));
+        for label in labels {
+            for name in engine.volumes(label).await.map_err(words)? {
+                match engine.remove_volume(&name).await {
+                    Ok(()) => say(&format!("removed the volume {name}")),
+                    Err(error) => say(&format!("the volume {name} is kept: {error}")),
+                }
+            }
         }
     }
-    let kept = match (extent.services, extent.volumes) {
-        (true, true) => "nothing of shef is left on this host but its images",
-        (true, false) => "the volumes with its data are left (--volumes removes them)",
-        (false, true) => "the services' containers run on (--services removes them)",
-        (false, false) => {
-            "the services' containers run on (--services removes them), and the volumes with its data are left (--volumes)"
-        }
-    };
-    say(&format!("{} containers removed; {kept}", going.len()));
+    let left = left(&engine, own.as_ref().map(|own| own.id.as_str())).await.map_err(words)?;
+    say(&format!("{} containers removed; {}", going.len(), left.in_words()));
     Ok(())
+}
+
+/// What of shef is on the host after all, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Services' containers.
+    pub containers: Vec<String>,
+    /// Networks that were made for services.
+    pub networks: Vec<String>,
+    /// Volumes that were made for services.
+    pub service_volumes: Vec<String>,
+    /// Volumes with the store, the ledger and the passwords.
+    pub own_volumes: Vec<String>,
+}
+
+impl Left {
+    /// For people: what is left, and what removes it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let kinds = [
+            (&self.containers, "services' containers, which run on", " (--services removes them)"),
+            (&self.networks, "networks of services", " (--services removes them once no container uses them)"),
+            (&self.own_volumes, "volumes with shef's own data", " (--volumes removes them)"),
+            (&self.service_volumes, "volumes of services", " (--volumes with --services removes them)"),
+        ];
+        let listed = kinds.iter().filter(|(names, ..)| !names.is_empty()).map(|(names, what, how)| {
+            let shown: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+            let more = names.len().saturating_sub(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{what}: {}{more}{how}", shown.join(", "))
+        });
+        let listed: Vec<String> = listed.collect();
+        if listed.is_empty() {
+            "nothing of shef is left on this host but images (docker image ls)".to_owned()
+        } else {
+            format!("left are images, and {}", listed.join("; "))
+        }
+    }
+}
+
+/// So many names of a kind are listed.
+const MAX_NAMED: usize = 20;
+
+async fn left(engine: &Engine, own: Option<&str>) -> Result<Left, EngineError> {
+    let names = |found: Vec<(String, String)>| {
+        let others = found.into_iter().filter(|(id, _)| Some(id.as_str()) != own);
+        others.map(|(_, name)| name).collect()
+    };
+    Ok(Left {
+        containers: names(engine.list(&format!("{}=true", labels::MANAGED), true).await?),
+        networks: names(engine.networks(NETWORKS).await?),
+        service_volumes: engine.volumes(VOLUMES_OF_SERVICES).await?,
+        own_volumes: engine.volumes(VOLUMES_OF_SHEF).await?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::State;
+
+    #[test]
+    fn what_is_left_is_named_with_what_removes_it() {
+        assert_eq!(Left::default().in_words(), "nothing of shef is left on this host but images (docker image ls)");
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let left = Left {
+            containers: names(&["web-1", "web-2"]),
+            networks: names(&["front"]),
+            service_volumes: names(&["data"]),
+            own_volumes: (0..23).map(|n| format!("v{n}")).collect(),
+        };
+        let said = left.in_words();
+        for words in ["web-1, web-2 (--services removes them)", "front (--services", "data (--volumes with", "v19 and 3 more"] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
 
     #[test]
     fn bootstraps_go_first_and_the_store_last_and_nothing_foreign_goes() {
@@ -96,9 +179,10 @@ mod tests {
             seen("2", "shef-agent", None),
             seen("3", "shef-agent-1", Some(Part::Agent)),
             seen("4", "shef-master", Some(Part::Master)),
+            seen("5", "shef-guard", Some(Part::Guard)),
         ];
         let gone = removals(&[pair("b", "shef-bootstrap"), pair("me", "x")], &system, &[pair("h", "shef-prepare")], Some("me"));
         let ids: Vec<&str> = gone.iter().map(|(id, _)| id.as_str()).collect();
-        assert_eq!(ids, ["b", "h", "4", "3", "1"]);
+        assert_eq!(ids, ["b", "h", "5", "4", "3", "1"]);
     }
 }

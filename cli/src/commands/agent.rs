@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Where the agent keeps its ledger [default: /var/lib/shef/agent]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Start the host's bootstrap container again when it is killed
+    /// Start the host's bootstrap and guard again when they are killed
     #[arg(long, hide = true)]
     guard_bootstrap: bool,
     /// Any other key of config/agent.toml

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use shef_bootstrap::{
     config::{BootstrapConfig, PROGRAM},
+    guard::guard,
     prepare,
     uninstall::{Extent, uninstall},
 };
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Look at the host and lay down what the containers need; run by the bootstrap itself
     #[arg(long, hide = true)]
     prepare: bool,
+    /// Start bootstrap and agent of this host again when they are killed; run by the bootstrap itself
+    #[arg(long, hide = true)]
+    guard: bool,
     /// Any other key of config/bootstrap.toml
     #[arg(long, value_name = "KEY=VALUE", value_parser = |text: &str| parse_set(&PROGRAM, text))]
     set: Vec<Preset>,
@@ -48,10 +52,10 @@ pub(super) struct Args {
 /// How much `--uninstall` takes away.
 #[derive(Debug, clap::Args)]
 struct ExtentArgs {
-    /// With --uninstall: the volumes with the store and its passwords, too
+    /// With --uninstall: the volumes with the store and its passwords, too; with --services, those of services as well
     #[arg(long, requires = "uninstall")]
     volumes: bool,
-    /// With --uninstall: the services' containers on this host, too
+    /// With --uninstall: the services' containers on this host and their networks, too
     #[arg(long, requires = "uninstall")]
     services: bool,
 }
@@ -70,6 +74,17 @@ impl Args {
             let extent = Extent { volumes: self.extent.volumes, services: self.extent.services };
             let done = on_system(uninstall(effective.text("docker_host"), extent, |text| say::line(text)));
             return done.map(|()| ExitCode::SUCCESS).map_err(|error| Failure::new(error.0));
+        }
+        if self.guard {
+            let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;
+            logging::init(&LogConfig::from_effective(&effective));
+            return on_system(async move {
+                let mut signals = StopSignals::listen()?;
+                tokio::select! {
+                    _ = signals.next() => Ok(ExitCode::SUCCESS),
+                    never = guard(effective.text("docker_host")) => match never {},
+                }
+            });
         }
         let (config, effective) = BootstrapConfig::load(&layers, &PROGRAMS)?;
         logging::init(&LogConfig::from_effective(&effective));

@@ -1,4 +1,4 @@
-//! Backup and restore of a bootstrapped host, by the lines of docs/operations.md.
+//! Backup and restore of a bootstrapped host and of its key, by the lines of docs/operations.md.
 
 use serde_json::json;
 use shef_integration_tests::lab::{lan::bare::Bare, wait::until};
@@ -40,4 +40,49 @@ async fn a_bootstrapped_host_is_backed_up_and_restored_by_a_docker_line_each() {
     until("the host has what the backup says", async || (containers(&lab).await == before).then_some(())).await;
     hosts_ready(&lab, 1).await;
     lab.api(1).until("/v1/services/web", |answer| answer.body["running"] == 3 && answer.body["replicas"] == 3).await;
+}
+
+/// The lines of the shell blocks behind `heading` in docs/operations.md.
+fn documented(heading: &str) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
+    let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    blocks.map(str::to_owned).collect()
+}
+
+#[actix::test]
+async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_restored_by_the_documented_lines() {
+    let lab = Bare::start(1).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    says(&lab, 1, "the cluster is ready").await;
+    let registry = json!({ "username": "me", "password": "geheim" });
+    let set = lab.api(1).call("PUT", "/v1/registries/registry.example", registry).await;
+    assert!(set.status < 300, "{set:?}");
+    let readable = async || {
+        let answer = lab.api(1).attempt("GET", "/v1/registries", &[], Vec::new()).await.ok()?;
+        (answer.status == 200).then(|| !answer.body.to_string().contains("\"readable\":false"))
+    };
+    let [save, restore] = documented("Registry credentials").try_into().expect("how it is saved, and how it is restored");
+    let directory = tempfile::tempdir().unwrap();
+    let run = |lines: String| {
+        let (url, directory) = (lab.hosts[0].socket().url().to_owned(), directory.path().to_owned());
+        async move {
+            let mut shell = tokio::process::Command::new("sh");
+            let ran = shell.args(["-ec", &lines]).current_dir(directory).env("DOCKER_HOST", url).output().await.unwrap();
+            assert!(ran.status.success(), "{lines}: {}", String::from_utf8_lossy(&ran.stderr));
+        }
+    };
+    run(save).await;
+    assert_eq!(std::fs::metadata(directory.path().join("secret.key")).unwrap().len(), 32);
+
+    // The volume with the key is lost, and the next master has made another one.
+    lab.docker(1, &["rm", "-f", "shef-bootstrap", "shef-guard", "shef-agent", "shef-master"]).await.unwrap();
+    lab.docker(1, &["volume", "rm", "shef-master"]).await.unwrap();
+    first(&lab, "shef:1").await;
+    says(&lab, 1, "the cluster is ready").await;
+    until("the credentials cannot be read", async || readable().await.filter(|readable| !readable)).await;
+    run(restore).await;
+    until("the credentials can be read again", async || readable().await.filter(|readable| *readable)).await;
 }

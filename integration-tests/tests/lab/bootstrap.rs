@@ -14,7 +14,7 @@ use shef_integration_tests::lab::{
 
 /// How long anything that was killed may take to run again on a machine that is busy with other things.
 const HEALED: Duration = Duration::from_secs(60);
-const PARTS: [&str; 3] = ["shef-redis", "shef-master", "shef-agent"];
+const PARTS: [&str; 4] = ["shef-redis", "shef-master", "shef-agent", "shef-guard"];
 
 /// Pushes what the hosts are to pull: shef under two tags, a Redis, a service's image.
 pub async fn images(lab: &Bare) {
@@ -29,6 +29,13 @@ pub async fn images(lab: &Bare) {
 pub async fn first(lab: &Bare, tag: &str) {
     let redis = lab.registry.image("redis:7");
     lab.bootstrap(1, &lab.registry.image(tag), &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &redis)]).await.unwrap();
+}
+
+/// The first host's line on host `n`, with further variables.
+async fn first_on(lab: &Bare, n: usize, variables: &[(&str, &str)]) {
+    let redis = lab.registry.image("redis:7");
+    let variables = [&[("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str())], variables].concat();
+    lab.bootstrap(n, &lab.registry.image("shef:1"), &variables).await.unwrap();
 }
 
 async fn further(lab: &Bare, n: usize, tag: &str) {
@@ -113,7 +120,15 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
     let nodes = state["nodes"].as_array().unwrap();
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{state:#}");
 
-    for name in [BOOTSTRAP, "shef-master", "shef-agent"] {
+    // What people see of them, and how much their logs may take.
+    let shef = lab.registry.image("shef:1");
+    for (name, image) in [("shef-redis", lab.registry.image("redis:7")), ("shef-master", shef.clone()), ("shef-agent", shef)] {
+        let shown = lab.docker(1, &["ps", "--filter", &format!("name=^{name}$"), "--format", "{{.Image}}"]).await;
+        assert_eq!(shown, Ok(image), "the version of {name} in docker ps");
+        let log = lab.docker(1, &["inspect", "-f", "{{.HostConfig.LogConfig}}", name]).await.unwrap();
+        assert!(log.contains("max-size:10m") && log.contains("max-file:3"), "{name}: {log}");
+    }
+    for name in [BOOTSTRAP, "shef-redis", "shef-master", "shef-agent"] {
         let health = ["inspect", "-f", "{{.State.Health.Status}}", name];
         until(&format!("{name} is healthy"), async || lab.docker(1, &health).await.ok().filter(|said| said == "healthy")).await;
     }
@@ -126,6 +141,20 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
             runs(&lab, n, name).await.filter(|seen| seen.started_at != killed.started_at)
         })
         .await;
+    }
+    // Whoever would start the other again is killed with it, on a host without a master.
+    for pair in [["shef-agent", BOOTSTRAP], ["shef-guard", BOOTSTRAP], ["shef-agent", "shef-guard"]] {
+        let mut killed = Vec::new();
+        for name in pair {
+            killed.push((name, runs(&lab, 2, name).await.unwrap_or_else(|| panic!("{name} runs on h2"))));
+        }
+        lab.docker(2, &["kill", pair[0], pair[1]]).await.unwrap();
+        for (name, before) in killed {
+            until_within(HEALED, &format!("{name} on h2 was killed with another and runs again"), async || {
+                runs(&lab, 2, name).await.filter(|seen| seen.started_at != before.started_at)
+            })
+            .await;
+        }
     }
     for name in PARTS {
         lab.docker(1, &["rm", "-f", name]).await.unwrap();
@@ -269,7 +298,14 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str());
     let busybox = lab.registry.image("busybox:1");
     let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
-    let refusals: [Refusal<'_>; 4] = [
+    let own = format!("start again with HOST_IP={}", lab.address(1));
+    let bridge = lab.docker(1, &["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]).await.unwrap();
+    lab.docker(1, &["network", "create", "--subnet", "172.31.77.0/24", "theirs"]).await.unwrap();
+    let refusals: [Refusal<'_>; 8] = [
+        (&[("HOST_IP", &bridge), redis], &[], "belongs to the Docker network bridge"),
+        (&[("HOST_IP", "172.31.77.1"), redis], &[], "belongs to the Docker network theirs"),
+        (&[("HOST_IP", "127.0.0.1"), redis], &[], "is this host's loopback address"),
+        (&[("HOST_IP", "192.0.2.7"), redis], &[], &own),
         (&[("HOST_IP", "192.0.2.7"), redis], &[], "HOST_IP is 192.0.2.7, which is not an address of this host"),
         (&[("SLAVE", "true")], &[], "MASTER_HOST"),
         (&[redis], &squat, "port 8044 of"),
@@ -289,11 +325,47 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
         assert!(log.lines().filter(|text| text.contains(line)).all(|text| text.starts_with("shef: ")), "{log}");
         lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
         let left = lab.hosts[0].socket().all().await;
-        assert!(left.keys().all(|name| name == "squatter" || name == "shef-master"), "nothing was started: {left:#?}");
-        for name in left.keys() {
+        // A look at the host that nobody waits for any more ends by itself, and the engine takes it away.
+        let left: Vec<String> = left.into_keys().filter(|name| name != "shef-prepare").collect();
+        assert!(left.iter().all(|name| name == "squatter" || name == "shef-master"), "nothing was started: {left:#?}");
+        until("nothing of the look at the host is left", async || {
+            (!lab.hosts[0].socket().all().await.contains_key("shef-prepare")).then_some(())
+        })
+        .await;
+        for name in &left {
             lab.docker(1, &["rm", "-f", name]).await.unwrap();
         }
     }
+}
+
+#[actix::test]
+async fn a_host_of_another_cluster_begins_no_second_master_unless_its_operator_says_so() {
+    let lab = Bare::start(2).await;
+    images(&lab).await;
+    first(&lab, "shef:1").await;
+    further(&lab, 2, "shef:1").await;
+    says(&lab, 2, "this host is ready").await;
+    hosts_ready(&lab, 2).await;
+    let cluster = lab.api(1).get("/v1/cluster").await.body["cluster"].as_str().unwrap().to_owned();
+    let whose = format!("this host belongs to the cluster {cluster}, whose master is at {}:8044", lab.address(1));
+    // By its agent's container, and by the note in the volume of one that was removed.
+    for removed in [&[BOOTSTRAP][..], &[BOOTSTRAP, "shef-guard", "shef-agent"]] {
+        lab.docker(2, &[&["rm", "-f"], removed].concat()).await.unwrap();
+        first_on(&lab, 2, &[]).await;
+        says(&lab, 2, &whose).await;
+        assert!(!lab.hosts[1].socket().all().await.contains_key("shef-master"));
+    }
+    lab.docker(2, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+    further(&lab, 2, "shef:1").await;
+    says(&lab, 2, "this host is ready").await;
+    // Its master is lost for good: it takes that one's place, and the cluster stays what it was.
+    for name in [BOOTSTRAP, "shef-guard", "shef-agent", "shef-master"] {
+        lab.docker(1, &["rm", "-f", name]).await.unwrap();
+    }
+    lab.docker(2, &["rm", "-f", BOOTSTRAP]).await.unwrap();
+    first_on(&lab, 2, &[("SHEF_BOOTSTRAP_TAKE_OVER", "true")]).await;
+    says(&lab, 2, "the cluster is ready").await;
+    assert_eq!(lab.api(2).get("/v1/cluster").await.body["cluster"], cluster.as_str());
 }
 
 #[actix::test]
@@ -304,6 +376,12 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
     says(&lab, 1, "the cluster is ready").await;
     deploy(&lab, 3).await;
     let busybox = lab.registry.image("busybox:1");
+    let data = json!({
+        "image": busybox, "stop_grace_s": 1, "networks": [{"name": "front"}],
+        "mounts": [{"type": "volume", "source": "data", "target": "/data"}],
+    });
+    let answer = lab.api(1).call("PUT", "/v1/services/data?wait=60s", data).await;
+    assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
     lab.docker(1, &["run", "-d", "--name", "theirs", "-v", "theirs:/data", &busybox]).await.unwrap();
     let before = containers(&lab).await;
     let (image, url) = (lab.registry.image("shef:1"), lab.hosts[0].socket().url().to_owned());
@@ -311,18 +389,25 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
     let uninstall = ["run", "--rm", "-v", &mount, &image, "bootstrap", "--uninstall"];
     let said = lab.docker(1, &uninstall).await.unwrap();
     assert!(said.contains("removed shef-master") && said.contains("--services"), "{said}");
+    for left in ["networks of services: front", "volumes of services: data", "shef-secrets"] {
+        assert!(said.contains(left), "{said}");
+    }
     let left = lab.hosts[0].socket().all().await;
-    assert!(left.len() == 4 && left.contains_key("theirs"), "{left:#?}");
+    assert!(left.len() == 5 && left.contains_key("theirs"), "{left:#?}");
     assert_eq!(containers(&lab).await, before);
     // Its data is there: a new bootstrap goes on where the old one ended.
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
     lab.api(1).until("/v1/services/web", |answer| answer.body["state"] == "running").await;
     assert_eq!(containers(&lab).await, before);
-    lab.docker(1, &[&uninstall[..], &["--volumes", "--services"]].concat()).await.unwrap();
+    let said = lab.docker(1, &[&uninstall[..], &["--volumes", "--services"]].concat()).await.unwrap();
+    assert!(said.contains("removed the network front") && said.contains("removed the volume data"), "{said}");
+    assert!(said.contains("nothing of shef is left on this host but images"), "{said}");
     let left: Vec<String> = lab.hosts[0].socket().all().await.into_keys().collect();
     assert_eq!(left, ["theirs"]);
     assert_eq!(lab.docker(1, &["volume", "ls", "-q"]).await.unwrap(), "theirs");
+    let networks = lab.docker(1, &["network", "ls", "--format", "{{.Name}}"]).await.unwrap();
+    assert_eq!(networks.lines().collect::<std::collections::BTreeSet<_>>(), ["bridge", "host", "none"].into());
 }
 
 #[actix::test]
@@ -351,7 +436,7 @@ async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_r
     assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
     hosts_ready(&lab, 1).await;
     let seen = lab.hosts[0].socket().all().await;
-    assert!(PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == 3, "{seen:#?}");
+    assert!(PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == PARTS.len(), "{seen:#?}");
     process.signal(rustix::process::Signal::TERM);
     until("it ends", async || (!process.is_running()).then_some(())).await;
     assert_eq!(lab.hosts[0].socket().all().await, seen, "the cluster runs on without it");

@@ -85,12 +85,14 @@ async fn a_look_at_a_redis_tells_what_it_is_and_leaves_no_trace() {
         appendfsync: Some("everysec".into()),
         role: Some("master".into()),
         empty: true,
+        cluster: None,
     };
     assert_eq!(looked, wanted);
     let stored = async || stored_format(&StoreOptions::Redis(options.clone())).await.unwrap();
     assert_eq!((stored().await, server.run::<i64>(&["DBSIZE"])), (None, 0));
     lead(&RedisStore::open(&options).await.unwrap(), 1).await;
     assert_eq!((stored().await, inspect(&options).await.unwrap().empty), (Some(1), false));
+    assert!(inspect(&options).await.unwrap().cluster.is_some_and(|cluster| cluster.len() == 16));
     server.run::<Value>(&["HSET", "shef:store", "format", "7"]);
     assert_eq!(stored().await, Some(7), "a newer one is told, not refused");
     let error = inspect(&RedisOptions { password: None, ..options.clone() }).await.err().unwrap();

@@ -23,6 +23,9 @@ pub struct RedisFacts {
     pub role: Option<String>,
     /// Whether nothing lies under the store's key.
     pub empty: bool,
+    /// The cluster whose store it is; none where nothing is stored.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }
 
 /// Looks at the Redis that `options` name.
@@ -35,6 +38,12 @@ pub async fn inspect(options: &RedisOptions) -> Result<RedisFacts, OpenError> {
     let mut connection = store.pool.get().await.map_err(failed)?;
     let exists: i64 =
         cmd("EXISTS").arg(&store.key).query_async(&mut connection).await.map_err(|error| failed(PoolError::Backend(error)))?;
+    let cluster: Option<String> = cmd("HGET")
+        .arg(&store.key)
+        .arg("cluster")
+        .query_async(&mut connection)
+        .await
+        .map_err(|error| failed(PoolError::Backend(error)))?;
     let settings = Settings::ask(&mut connection).await.map_err(|error| failed(PoolError::Backend(error)))?;
     let field = |name| field_in(&settings.info, name).map(str::to_owned);
     Ok(RedisFacts {
@@ -44,6 +53,7 @@ pub async fn inspect(options: &RedisOptions) -> Result<RedisFacts, OpenError> {
         appendonly: settings.append_only.map(|text| text == "yes"),
         appendfsync: settings.fsync,
         empty: exists == 0,
+        cluster,
     })
 }
 
