@@ -3,10 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker,
-    errors::Error,
-    body_full,
+    API_DEFAULT_VERSION, Docker, body_full,
     container::LogOutput,
+    errors::Error,
     models::{
         ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
         RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
@@ -226,10 +225,8 @@ impl Engine {
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
-        let mut labels = HashMap::from([
-            (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
-            (MADE_OF_LABEL.to_owned(), wanted.made_of()),
-        ]);
+        let mut labels =
+            HashMap::from([(PART_LABEL.to_owned(), wanted.part.word().to_owned()), (MADE_OF_LABEL.to_owned(), wanted.made_of())]);
         labels.extend(wanted.part.docker_shefs_label().map(|label| (label.to_owned(), "true".to_owned())));
         let health = if wanted.health.is_empty() {
             no_health_check()
@@ -258,13 +255,7 @@ impl Engine {
     /// Runs a container made like `wanted`, with `files` (name in its root directory and content, for root alone) laid
     /// into it, to its end. Returns what it wrote to its standard output, or the last line of its standard error if that
     /// is nothing. The engine removes it when it ends, also if nobody waits for it any more.
-    pub async fn run_to_end(
-        &self,
-        name: &str,
-        wanted: &Wanted,
-        files: &[(&str, &str)],
-        limit: Duration,
-    ) -> Outcome<String> {
+    pub async fn run_to_end(&self, name: &str, wanted: &Wanted, files: &[(&str, &str)], limit: Duration) -> Outcome<String> {
         self.remove(name).await?;
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;

@@ -165,7 +165,14 @@ mod tests {
     fn worlds() -> impl Strategy<Value = Vec<Seen>> {
         let state = prop_oneof![Just(State::Running), Just(State::Paused), Just(State::Stopped), Just(State::Going)];
         let part = prop_oneof![Just(None), (0_usize..4).prop_map(|n| Some(Part::ALL[n]))];
-        let name = prop_oneof![Just("shef-redis"), Just("shef-master"), Just("shef-agent"), Just("shef-guard"), Just("web-1"), Just("old")];
+        let name = prop_oneof![
+            Just("shef-redis"),
+            Just("shef-master"),
+            Just("shef-agent"),
+            Just("shef-guard"),
+            Just("web-1"),
+            Just("old")
+        ];
         let made_of = prop_oneof![Just(String::from("old")), Just(String::new())];
         prop::collection::vec((part, name, made_of, 0_usize..4, state), 0..6).prop_map(|all| {
             let wanted = wanted(&config(&[]), &facts("a"));

@@ -82,7 +82,8 @@ pub fn judge(question: &Question, findings: &Findings) -> Verdict {
     let mut refuse = |line: String| verdict.refused.push(line);
     let networks = &question.engine_networks;
     let why = if findings.is_own_address {
-        unreachable_because(question.host_ip, networks, findings.outward).map(|why| format!("which {why}: other hosts cannot reach it"))
+        unreachable_because(question.host_ip, networks, findings.outward)
+            .map(|why| format!("which {why}: other hosts cannot reach it"))
     } else {
         Some("which is not an address of this host".to_owned())
     };

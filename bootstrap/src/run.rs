@@ -16,7 +16,10 @@ use crate::{
     preflight::{Findings, Question, judge},
     prepare::{GIVEN_PASSWORD, QUESTION_ENV},
     ready,
-    system::{self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME, Wanted},
+    system::{
+        self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME,
+        Wanted,
+    },
 };
 
 /// How long the helper in the host's network may take.

@@ -241,10 +241,7 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         user: "0:0".to_owned(),
         command: vec!["agent".to_owned(), "--guard-bootstrap".to_owned()],
         env,
-        mounts: vec![
-            (facts.socket.clone(), SOCKET.to_owned(), false),
-            (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
-        ],
+        mounts: vec![(facts.socket.clone(), SOCKET.to_owned(), false), (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false)],
         health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
     }
@@ -280,7 +277,12 @@ pub(crate) mod tests {
         BootstrapConfig::load(&layers, &[&shef_master::config::PROGRAM]).unwrap().0
     }
     pub(crate) fn facts(image: &str) -> HostFacts {
-        HostFacts { image: image.into(), image_name: "shef:1".into(), redis_image: "redis".into(), socket: "/run/docker.sock".into() }
+        HostFacts {
+            image: image.into(),
+            image_name: "shef:1".into(),
+            redis_image: "redis".into(),
+            socket: "/run/docker.sock".into(),
+        }
     }
     fn parts(env: &[(&str, &str)]) -> Vec<Part> {
         wanted(&config(env), &facts("a")).iter().map(|wanted| wanted.part).collect()
