@@ -13,7 +13,7 @@ use bollard::{
     query_parameters::{
         AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions,
         ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
-        UploadToContainerOptions, WaitContainerOptions,
+        UploadToContainerOptions,
     },
 };
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
@@ -30,6 +30,10 @@ const STOP_GRACE_S: i32 = 15;
 const CALL_LIMIT_S: u64 = 120;
 /// A pull without any progress for this long has failed.
 const PULL_IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How often, and how far apart, the engine is asked whether it has taken away a container that ended.
+const GONE_LOOKS: u32 = 200;
+/// See [`GONE_LOOKS`].
+const GONE_PAUSE: Duration = Duration::from_millis(50);
 /// The most bytes of a helper's output that are read.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
@@ -288,10 +292,20 @@ impl Engine {
         if ran.is_err() {
             self.remove(&made.id).await?;
         }
-        // Gone already is an error of the wait, and as good.
-        let condition = WaitContainerOptions { condition: "removed".to_owned() };
-        let _ = tokio::time::timeout(limit, self.0.wait_container(&made.id, Some(condition)).next()).await;
+        self.until_gone(&made.id).await?;
         ran
+    }
+
+    /// Waits until the engine has taken away a container that ended. Its own wait for that can miss the moment: it may
+    /// find the container and then wait for a removal that is over (State.Wait of 20.10 to 28).
+    async fn until_gone(&self, id: &str) -> Outcome<()> {
+        for _ in 0..GONE_LOOKS {
+            if self.inspect(id).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(GONE_PAUSE).await;
+        }
+        self.remove(id).await
     }
 
     /// What a container wrote to its standard output and its standard error.

@@ -155,11 +155,14 @@ impl Bootstrap {
         let Some(wanted) = self.wanted.iter().find(|wanted| wanted.part == part) else { return Ok(()) };
         let name = part.container();
         let create = matches!(step, Step::Create(_));
-        if part == Part::Agent {
-            // It has been found out already that the host may belong to these.
-            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true, Noting::Masters).await?;
-        } else if create || part == Part::Master {
-            self.check(if create { std::slice::from_ref(&part) } else { &[] }, true, Noting::Nothing).await?;
+        let is_made = matches!(step, Step::Create(_) | Step::Replace(..));
+        let created = if create { std::slice::from_ref(&part) } else { &[] };
+        match part {
+            Part::Redis if create => self.check(created, true, Noting::Nothing).await?,
+            Part::Master => self.check(created, true, Noting::Nothing).await?,
+            // It has been found out already that the host may belong to these masters.
+            Part::Agent if is_made => self.check(created, true, Noting::Masters).await?,
+            Part::Redis | Part::Agent | Part::Guard => {}
         }
         let words = |error: crate::docker::EngineError| error.0;
         match step {

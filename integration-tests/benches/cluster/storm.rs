@@ -1,7 +1,12 @@
 //! A thousand agents that register at once, after a first start and after the
 //! master was killed, and a flood of requests while they report.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use shef_agent::{AgentHandle, EngineChoice, engine::fake::FakeEngineOptions};
 use shef_integration_tests::cluster::{Api, agent_config};
@@ -38,7 +43,8 @@ pub async fn run(shef: &Shef, hosts: usize) {
         OPEN_FILES.0, OPEN_FILES.1
     ));
     let dir = tempfile::tempdir().expect("a directory");
-    let address = free_address();
+    // Another address than the agents', which take any port of theirs.
+    let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), free_address().port()));
     let agents = agents(dir.path(), address, hosts).await;
     note("the agents are up and look for their master");
     let mut rows = Vec::new();
