@@ -45,7 +45,7 @@ pub fn unreachable_because(ip: Ipv4Addr, networks: &[EngineNetwork], outward: Op
     Some(format!("belongs to the Docker network {} ({}), a bridge of this host alone", network.name, network.subnet))
 }
 
-/// The addresses among `own` that can be HOST_IP, in words, the one that this host speaks from first.
+/// The addresses among `own` that can be `HOST_IP`, in words, the one that this host speaks from first.
 #[must_use]
 pub fn offered(own: &[Ipv4Addr], networks: &[EngineNetwork], outward: Option<Ipv4Addr>) -> String {
     let reachable = |ip: &&Ipv4Addr| unreachable_because(**ip, networks, outward).is_none();
