@@ -299,7 +299,10 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let busybox = lab.registry.image("busybox:1");
     let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
     let own = format!("start again with HOST_IP={}", lab.address(1));
-    let bridge = lab.docker(1, &["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]).await.unwrap();
+    // docker0 has the first address of its network; not every engine names it.
+    let subnet = lab.docker(1, &["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]).await.unwrap();
+    let base: std::net::Ipv4Addr = subnet.split_once('/').unwrap().0.parse().unwrap();
+    let bridge = std::net::Ipv4Addr::from(u32::from(base) + 1).to_string();
     lab.docker(1, &["network", "create", "--subnet", "172.31.77.0/24", "theirs"]).await.unwrap();
     let refusals: [Refusal<'_>; 8] = [
         (&[("HOST_IP", &bridge), redis], &[], "belongs to the Docker network bridge"),
