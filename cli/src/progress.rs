@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use shef_common::{
-    clock::{DurationMs, Now},
+    clock::{DurationMs, Now, WallMs},
     exec::escaped,
 };
 use shef_master::service::RolloutState;
@@ -80,8 +80,21 @@ pub(crate) struct View {
     #[serde(default)]
     missing_more: usize,
     pub failing: Option<String>,
+    #[serde(default)]
+    on_trial: u32,
+    trial_failed: Option<String>,
     pub rollout: Option<Rollout>,
     last_rollout: Option<Ended>,
+    probation: Option<Probation>,
+}
+
+/// The time after a rollout in which it may still be taken back.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Probation {
+    from: u64,
+    until: WallMs,
+    failures: u32,
+    last_failure: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -175,12 +188,18 @@ fn done(written: &Written, view: &View) -> Outlook {
             RolloutState::Running | RolloutState::RollingBack => {}
         }
     }
-    if !is_shown || view.state != "running" {
+    if let Some(why) = view.trial_failed.as_ref().filter(|_| is_shown && view.generation == asked) {
+        return Outlook::Missed(format!("{name}: the trial has failed, and is tried again: {why}"));
+    }
+    if !is_shown || view.state != "running" || view.generation == asked && view.on_trial > 0 {
         return Outlook::Going(view.line());
     }
     // It may run what it ran before: then that was rolled back, or somebody has changed it since.
     if view.generation == asked {
-        return Outlook::Reached(format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted));
+        let mut words = format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted);
+        let probation = view.probation.as_ref().map(|probation| format!("; {}", probation.words(Now::read().wall)));
+        words.push_str(&probation.unwrap_or_default());
+        return Outlook::Reached(words);
     }
     let ended = view.last_rollout.as_ref().filter(|ended| ended.generation == asked);
     Outlook::Missed(match ended.and_then(|ended| ended.rolled_back.as_ref()) {
@@ -189,11 +208,33 @@ fn done(written: &Written, view: &View) -> Outlook {
     })
 }
 
+impl Probation {
+    /// How long it takes, and what has happened in it; `now` is this machine's clock.
+    pub(crate) fn words(&self, now: WallMs) -> String {
+        let seconds = (self.until - now).0.div_ceil(1_000);
+        let failed = self.last_failure.as_ref().map(|why| format!(" ({} failed: {why})", self.failures));
+        format!("on probation for {seconds} s more, then generation {} is given up{}", self.from, failed.unwrap_or_default())
+    }
+}
+
 impl View {
     /// What is missing, a line each, and how much more there is.
     pub(crate) fn missing_lines(&self) -> Vec<String> {
         let more = (self.missing_more > 0).then(|| format!("and {} more", self.missing_more));
         self.missing.iter().cloned().chain(more).collect()
+    }
+
+    /// How it fares beside that it runs, in a line, if there is anything to say.
+    pub(crate) fn notes(&self, now: WallMs) -> Option<String> {
+        if self.state != "running" {
+            return Some(self.line());
+        }
+        let trial = (self.on_trial > 0).then(|| self.trial());
+        trial.or_else(|| self.probation.as_ref().map(|probation| probation.words(now)))
+    }
+
+    fn trial(&self) -> String {
+        format!("{} of {} on trial", self.on_trial, self.wanted)
     }
 
     /// How it fares, in a line.
@@ -206,6 +247,7 @@ impl View {
             (Some(words), None, _) => words.to_owned(),
             (Some(words), Some(why), _) => format!("{words}: {why}"),
             (None, _, Some(missing)) => format!("{counts}; {missing}{more}"),
+            (None, _, None) if self.on_trial > 0 => format!("{counts}; {}", self.trial()),
             (None, _, None) => counts,
         }
     }
@@ -309,6 +351,12 @@ mod tests {
                 ),
                 going("1 of 3 replaced: no image"),
             ),
+            (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
+            (
+                Some(json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"})),
+                missed("web: the trial has failed, and is tried again: web-000001 failed on h1: exited with code 1"),
+            ),
+            (Some(json!({"version": 4, "state": "pending", "missing": ["m"], "trial_failed": "x"})), going("3 of 3 healthy; m")),
             (
                 Some(
                     json!({"state": "pending", "rollout": {"state": "canary", "words": "1 of 3 replaced; waits to be promoted"}}),
@@ -333,6 +381,18 @@ mod tests {
         ] {
             assert_eq!(asked().outlook(seen.clone().map(view).as_ref()), outlook, "{seen:?}");
         }
+    }
+
+    #[test]
+    fn a_probation_is_shown_with_its_time_and_its_failures() {
+        let probation = json!({"from": 1, "until": 61_000, "failures": 0});
+        let on_probation = view(json!({"probation": probation}));
+        let words = "on probation for 60 s more, then generation 1 is given up";
+        assert_eq!(on_probation.notes(WallMs(1_000)).as_deref(), Some(words));
+        let failed = view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
+        let words = "on probation for 0 s more, then generation 1 is given up (1 failed: it crashed)";
+        assert_eq!(failed.notes(WallMs(1_000)).as_deref(), Some(words));
+        assert_eq!(view(json!({})).notes(WallMs(0)), None);
     }
 
     #[test]

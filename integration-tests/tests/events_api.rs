@@ -60,7 +60,7 @@ fn words(events: &[Value]) -> Vec<&str> {
 }
 
 async fn create(cluster: &Cluster, name: &str) {
-    let body = json!({ "name": name, "replicas": 1, "image": "app" });
+    let body = json!({ "name": name, "replicas": 1, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
 }
 
@@ -108,7 +108,7 @@ async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
 }
 
 async fn create_on_nobody(cluster: &Cluster) {
-    let body = json!({ "name": "late", "replicas": 1, "image": "app" });
+    let body = json!({ "name": "late", "replicas": 1, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("POST", "/v1/services", body).await.status, 201);
 }
 

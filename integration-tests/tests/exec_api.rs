@@ -8,7 +8,7 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE};
 
 async fn cluster() -> (Cluster, String) {
     let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
-    let body = json!({ "name": "web", "replicas": 2, "image": "app" });
+    let body = json!({ "name": "web", "replicas": 2, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
     let view = cluster.api.get("/v1/services/web").await.body;
     let on_h0 = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["node"] == "h0").unwrap();

@@ -20,7 +20,7 @@ async fn cluster(replicas: u32) -> (Cluster, Vec<FakeHost>) {
         cluster.add_agent(&format!("h{n}"), "unix:///nowhere", EngineChoice::Fake(engine)).await;
     }
     cluster.ready(2).await;
-    let body = json!({ "name": "web", "replicas": replicas, "image": "app" });
+    let body = json!({ "name": "web", "replicas": replicas, "image": "app", "update": { "monitor_ms": 0 } });
     let answer = cluster.api.call("POST", "/v1/services?wait=60s", body).await;
     assert_eq!(answer.body["converged"], true, "{answer:?}");
     (cluster, hosts)
@@ -92,7 +92,7 @@ async fn what_is_followed_goes_on_with_new_replicas_until_the_service_is_gone() 
     let of = |n: usize| hosts.iter().find(|host| host.containers().len() > n).unwrap();
     let a = write(of(0), 0, 1, "one");
     assert_eq!(lines.next().await.unwrap(), format!("{a} | one"));
-    let body = json!({ "replicas": 2, "image": "app" });
+    let body = json!({ "replicas": 2, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("PUT", "/v1/services/web?wait=60s", body).await.body["converged"], true);
     let other = hosts.iter().find(|host| !host.containers().contains_key(&a)).unwrap();
     let b = write(other, 0, 2, "two");

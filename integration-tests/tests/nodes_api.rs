@@ -14,7 +14,7 @@ async fn post(cluster: &Cluster, path: &str) -> Answer {
 }
 
 async fn create(cluster: &Cluster, name: &str, replicas: u32) {
-    let body = json!({ "name": name, "replicas": replicas, "image": "app" });
+    let body = json!({ "name": name, "replicas": replicas, "image": "app", "update": { "monitor_ms": 0 } });
     let answer = cluster.api.call("POST", "/v1/services?wait=60s", body).await;
     assert!((200..300).contains(&answer.status), "{answer:?}");
 }

@@ -26,7 +26,7 @@ fn runs_on(wanted: &'static [&'static str]) -> impl Fn(&Answer) -> bool {
 #[actix_rt::test]
 async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
     let mut cluster = cluster().await;
-    let all = json!({"name": "logs", "image": "app:1", "mode": "global"});
+    let all = json!({"name": "logs", "image": "app:1", "mode": "global", "update": {"monitor_ms": 0}});
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", all).await.status, 201);
     let shown = cluster.api.until("/v1/services/logs", runs_on(&["h0", "h1"])).await;
     assert_eq!(shown.body["wanted"], 2);
@@ -45,7 +45,7 @@ async fn a_global_service_comes_to_hosts_that_join_and_leaves_those_that_go() {
 #[actix_rt::test]
 async fn a_port_is_given_once_a_host_and_again_when_it_is_free() {
     let cluster = cluster().await;
-    let web = |name: &str, replicas: u32| json!({"name": name, "image": "app:1", "replicas": replicas, "ports": [{"target": 80, "published": 8080}]});
+    let web = |name: &str, replicas: u32| json!({"name": name, "image": "app:1", "replicas": replicas, "ports": [{"target": 80, "published": 8080}], "update": {"monitor_ms": 0}});
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", web("web", 2)).await.status, 201);
     assert_eq!(cluster.api.call("POST", "/v1/services", web("other", 1)).await.status, 201);
     let refused = |answer: &Answer| answer.body["missing"].to_string().contains("2 of 2 hosts have port 8080 taken");

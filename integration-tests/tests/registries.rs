@@ -104,7 +104,10 @@ async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_work
     assert!(list["reason"].as_str().unwrap().contains("secret.key must be 32 bytes, but is 6"), "{list}");
     let refused = cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await;
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("secret_key_unavailable")), "{refused:?}");
-    let made = cluster.api.call("POST", "/v1/services?wait=60s", json!({"name": "web", "image": "a.b:1/app"})).await;
+    let made = cluster
+        .api
+        .call("POST", "/v1/services?wait=60s", json!({"name": "web", "image": "a.b:1/app", "update": {"monitor_ms": 0}}))
+        .await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
     let dir = cluster.stop().await;
 

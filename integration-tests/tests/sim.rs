@@ -83,6 +83,7 @@ planted! {
     knows_by_name: KnowsByName by engines as "renamed-",
     misses_master: MissesMaster by hosts,
     crashes_are_good: CrashesAreGood by rollouts,
+    trial_is_the_end: TrialIsTheEnd by rollouts as "takes no notice of it",
     forgets_replaced: ForgetsReplaced by rollouts,
     port_twice: PortTwice by placement as "its port taken",
     over_reserves: OverReserves by placement as "of 1000 bytes reserved",

@@ -35,7 +35,8 @@ async fn cluster() -> Cluster {
 async fn a_service_lives_from_post_to_delete() {
     let cluster = cluster().await;
     let api = &cluster.api;
-    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "command": ["serve"], "env": {"A": "1"}});
+    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "command": ["serve"], "env": {"A": "1"},
+        "update": {"monitor_ms": 0}});
     let created = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(created.body, json!({"name": "web", "generation": 1, "version": 1, "converged": true}));
@@ -54,7 +55,9 @@ async fn a_service_lives_from_post_to_delete() {
 
     let scaled = api.call("PATCH", "/v1/services/web?wait=60s", json!({"replicas": 1})).await;
     assert_eq!((scaled.status, &scaled.body["converged"]), (200, &json!(true)), "{scaled:?}");
-    let replaced = api.call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx:2", "replicas": 3})).await;
+    let replaced = api
+        .call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx:2", "replicas": 3, "update": {"monitor_ms": 100}}))
+        .await;
     assert_eq!((replaced.status, &replaced.body["generation"]), (200, &json!(2)), "{replaced:?}");
     assert_eq!(api.get("/v1/services/web").await.body["image"], "nginx:2");
 
@@ -69,7 +72,7 @@ async fn a_service_says_what_is_done_when_masters_are_away_and_hosts_come() {
     let cluster = cluster().await;
     let api = &cluster.api;
     let spec = json!({"image": "nginx:1", "replicas": 2, "on_disconnect": {"stop_after": {"seconds": 3600}},
-        "rebalance": {"on": {"per_minute": 6}}});
+        "rebalance": {"on": {"per_minute": 6}}, "update": {"monitor_ms": 100}});
     assert_eq!(api.call("PUT", "/v1/services/web?wait=60s", spec.clone()).await.body["converged"], true);
     let shown = api.get("/v1/services/web").await.body;
     assert_eq!((&shown["on_disconnect"], &shown["rebalance"]), (&spec["on_disconnect"], &spec["rebalance"]));
@@ -110,7 +113,7 @@ async fn every_replica_shows_the_address_that_it_really_has() {
     let cluster = cluster().await;
     let api = &cluster.api;
     let ports = json!([{"target": 80}, {"target": 53, "published": 5353, "protocol": "udp", "host_ip": "127.0.0.9"}]);
-    let spec = json!({"image": "nginx:1", "replicas": 2, "ports": ports});
+    let spec = json!({"image": "nginx:1", "replicas": 2, "ports": ports, "update": {"monitor_ms": 0}});
     assert_eq!(api.call("PUT", "/v1/services/web?wait=60s", spec).await.body["converged"], true);
     let nodes = api.get("/v1/nodes").await.body["nodes"].clone();
     let shown = api.get("/v1/services/web").await.body;
@@ -130,7 +133,7 @@ async fn every_replica_shows_the_address_that_it_really_has() {
 #[actix_rt::test]
 async fn a_rebalance_moves_replicas_to_a_host_that_has_come() {
     let mut cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
-    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4});
+    let spec = json!({"name": "web", "image": "nginx:1", "replicas": 4, "update": {"monitor_ms": 0}});
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", spec).await.body["converged"], true);
     cluster.add_agent("h1", "unix:///nowhere", EngineChoice::Fake(FakeEngineOptions::default())).await;
     cluster.ready(2).await;
@@ -318,7 +321,10 @@ async fn a_master_that_restarts_remembers_everything_and_restarts_nothing() {
     let host = shef_agent::engine::fake::FakeHost::default();
     let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
     let cluster = Cluster::fake(1, engine.clone()).await;
-    cluster.api.call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx", "replicas": 5})).await;
+    cluster
+        .api
+        .call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx", "replicas": 5, "update": {"monitor_ms": 0}}))
+        .await;
     let before = host.containers();
     assert_eq!(before.len(), 5);
     let mut cluster = Cluster::start(cluster.stop().await).await;
@@ -336,7 +342,14 @@ async fn an_emptied_store_deletes_nothing() {
     let host = shef_agent::engine::fake::FakeHost::default();
     let engine = FakeEngineOptions { host: Some(host.clone()), ..Default::default() };
     let cluster = Cluster::fake(1, engine.clone()).await;
-    cluster.api.call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx", "replicas": 3, "env": {"A": "1"}})).await;
+    cluster
+        .api
+        .call(
+            "PUT",
+            "/v1/services/web?wait=60s",
+            json!({"image": "nginx", "replicas": 3, "env": {"A": "1"}, "update": {"monitor_ms": 0}}),
+        )
+        .await;
     let before = host.containers();
     let dir = cluster.stop().await;
     std::fs::remove_file(dir.path().join("shef.redb")).unwrap();
@@ -385,8 +398,14 @@ impl Store for Stubborn {
 #[actix_rt::test]
 async fn a_host_that_could_not_be_taken_over_at_once_is_told_nothing_until_it_is() {
     let mut cluster = cluster().await;
-    let created =
-        cluster.api.call("POST", "/v1/services?wait=60s", json!({"name": "web", "image": "nginx", "replicas": 4})).await;
+    let created = cluster
+        .api
+        .call(
+            "POST",
+            "/v1/services?wait=60s",
+            json!({"name": "web", "image": "nginx", "replicas": 4, "update": {"monitor_ms": 0}}),
+        )
+        .await;
     assert_eq!(created.body["converged"], true, "{created:?}");
     let ids = |service: &Value| -> BTreeSet<String> {
         service["replica_states"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
@@ -437,8 +456,10 @@ async fn an_update_that_cannot_start_is_rolled_back_and_says_so() {
     let engine = FakeEngineOptions { images: there(), registry: there(), ..FakeEngineOptions::default() };
     let cluster = Cluster::fake(2, engine).await;
     let api = &cluster.api;
-    api.call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx:1", "replicas": 2})).await;
-    let bad = api.call("PUT", "/v1/services/web?wait=20s", json!({"image": "missing:1", "replicas": 2})).await;
+    api.call("PUT", "/v1/services/web?wait=60s", json!({"image": "nginx:1", "replicas": 2, "update": {"monitor_ms": 100}})).await;
+    let bad = api
+        .call("PUT", "/v1/services/web?wait=60s", json!({"image": "missing:1", "replicas": 2, "update": {"monitor_ms": 100}}))
+        .await;
     assert_eq!((&bad.body["generation"], &bad.body["converged"]), (&json!(2), &json!(false)), "{bad:?}");
     let why = bad.body["missing"][0].as_str().unwrap();
     assert!(why.starts_with("generation 2 was rolled back to 1: web-") && why.contains("not found"), "{why}");
@@ -464,7 +485,7 @@ async fn a_plan_says_what_the_change_then_does() {
     let cluster = cluster().await;
     let api = &cluster.api;
     // One slot after the other: otherwise the host of the next may depend on who is through first.
-    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}, "update": {"surge": 1}});
+    let spec = json!({"image": "nginx:1", "replicas": 2, "env": {"A": "1"}, "update": {"surge": 1, "monitor_ms": 500}});
     let planned = api.call("POST", "/v1/services/web/plan", spec.clone()).await;
     assert_eq!((planned.status, &planned.body["version"], &planned.etag), (200, &Value::Null, &None), "{planned:?}");
     let actions = |body: &Value| -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use shef_common::clock::{Now, WallMs};
 
 use super::on_system;
 use crate::{
@@ -30,7 +31,8 @@ impl Args {
             say::line(json!({ "services": services, "next": null }));
             return Ok(ExitCode::SUCCESS);
         }
-        let rows = services.into_iter().map(|service| read(service).map(row)).collect::<Result<Vec<_>, _>>()?;
+        let now = Now::read().wall;
+        let rows = services.into_iter().map(|service| read(service).map(|view| row(view, now))).collect::<Result<Vec<_>, _>>()?;
         for line in table(["SERVICE", "IMAGE", "HEALTHY", "GENERATION", "STATE"], &rows) {
             say::line(line);
         }
@@ -38,8 +40,9 @@ impl Args {
     }
 }
 
-fn row(view: View) -> [String; 5] {
-    let state = if view.state == "running" { view.state.clone() } else { format!("{}: {}", view.state, view.line()) };
+/// `now` is this machine's clock.
+fn row(view: View, now: WallMs) -> [String; 5] {
+    let state = view.notes(now).map_or_else(|| view.state.clone(), |notes| format!("{}: {notes}", view.state));
     [view.name, view.image, healthy(view.running, view.unconfirmed, view.wanted), view.generation.to_string(), state]
 }
 

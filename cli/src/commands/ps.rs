@@ -13,6 +13,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, read},
+    progress::Probation,
     say,
     table::{span, table},
 };
@@ -36,6 +37,7 @@ struct Service {
     missing: Vec<String>,
     #[serde(default)]
     missing_more: usize,
+    probation: Option<Probation>,
     replica_states: Vec<Replica>,
 }
 
@@ -52,6 +54,8 @@ struct Replica {
     reason: Option<String>,
     restarts: u32,
     exit_code: Option<i64>,
+    #[serde(default)]
+    last_log_lines: Vec<String>,
     #[serde(default)]
     addresses: Vec<String>,
     since: Option<WallMs>,
@@ -71,6 +75,8 @@ impl Args {
         let rows: Vec<_> = service.replica_states.iter().map(|replica| row(replica, now)).collect();
         let head = ["REPLICA", "SLOT", "GENERATION", "HOST", "STATE", "HEALTH", "SINCE", "RESTARTS", "ADDRESSES", "REASON"];
         table(head, &rows).iter().for_each(say::line);
+        let probation = service.probation.map(|probation| probation.words(now));
+        probation.iter().for_each(|words| say::line(format_args!("generation: {words}")));
         service.missing.iter().for_each(|missing| say::line(format_args!("missing: {missing}")));
         if service.missing_more > 0 {
             say::line(format_args!("missing: and {} more", service.missing_more));
@@ -83,7 +89,15 @@ impl Args {
 fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let state = if replica.want == "remove" { format!("{}, to be removed", replica.state) } else { replica.state.clone() };
     let host = if replica.host == "ready" { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
-    let code = replica.exit_code.filter(|_| replica.reason.is_none()).map(|code| format!("ended last with code {code}"));
+    // Of one that runs well, how it ended before is for the count of its restarts to tell.
+    let is_well = replica.state == "running" && replica.health == "healthy" || replica.state == "complete";
+    let told = replica.reason.clone().unwrap_or_default();
+    let code = replica.exit_code.filter(|code| !is_well && !told.contains(&format!("code {code}")));
+    let code = code.map(|code| format!("ended last with code {code}"));
+    let line = replica.last_log_lines.iter().rev().find(|line| !line.trim().is_empty()).filter(|_| !is_well);
+    let plain = |line: &str| line.trim().replace(char::is_control, " ");
+    let line = line.map(|line| format!("last line: {}", plain(line)));
+    let reason: Vec<String> = [Some(told), code, line].into_iter().flatten().filter(|part| !part.is_empty()).collect();
     [
         replica.id.clone(),
         replica.slot.to_string(),
@@ -94,7 +108,7 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
         replica.since.map_or_else(|| "-".to_owned(), |since| span((now - since).0)),
         replica.restarts.to_string(),
         if replica.addresses.is_empty() { "-".to_owned() } else { replica.addresses.join(",") },
-        replica.reason.clone().or(code).unwrap_or_default(),
+        reason.join("; "),
     ]
 }
 
@@ -114,8 +128,16 @@ mod tests {
         assert_eq!(shown(replica), "web-000001|1|2|h1|running|healthy|60 s|0|10.0.0.2:1->80/tcp,10.0.0.2:2->81/tcp|");
         let lost = json!({
             "id": "web-000002", "slot": 2, "generation": 1, "node": "h2", "want": "remove", "state": "failed", "health": "unhealthy",
-            "host": "down", "host_down": true, "restarts": 3, "exit_code": 3,
+            "host": "down", "host_down": true, "restarts": 3, "exit_code": 3, "last_log_lines": ["no space left", " "],
         });
-        assert_eq!(shown(lost), "web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|ended last with code 3");
+        let reason = "ended last with code 3; last line: no space left";
+        assert_eq!(shown(lost), format!("web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|{reason}"));
+        let again = json!({
+            "id": "web-000003", "slot": 3, "generation": 1, "node": "h2", "want": "run", "state": "running", "health": "unhealthy",
+            "host": "ready", "restarts": 1, "exit_code": 1, "reason": "exited with code 1; the engine restarts it",
+            "last_log_lines": ["bye"],
+        });
+        let reason = "exited with code 1; the engine restarts it; last line: bye";
+        assert_eq!(shown(again), format!("web-000003|3|1|h2|running|unhealthy|-|1|-|{reason}"));
     }
 }

@@ -147,6 +147,17 @@ impl Template {
             forced: 0,
         }
     }
+
+    /// Whether two of its replicas get into each other's way on one host, whatever room it has: they would share a
+    /// port, the host's network, a device or a volume that stays there.
+    #[must_use]
+    pub fn excludes_itself(&self) -> bool {
+        self.ports.iter().any(|port| port.published.is_some())
+            || self.networks.iter().any(|network| network.name == "host")
+            || !self.devices.is_empty()
+            || !self.device_requests.is_empty()
+            || self.mounts.iter().any(super::Mount::is_sticky)
+    }
 }
 
 /// When an image is fetched.

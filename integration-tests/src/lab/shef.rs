@@ -109,11 +109,15 @@ impl Master {
         self.api.until("/v1/stats", |answer| answer.body["now"]["nodes_ready"] == count).await;
     }
 
-    /// Creates or replaces a service of the lab's image and waits until it runs.
+    /// Creates or replaces a service of the lab's image and waits until it runs. Unless the spec says otherwise, new
+    /// replicas have no trial.
     ///
     /// # Panics
     /// If it is not taken or does not come to run.
-    pub async fn deploy(&self, name: &str, spec: Value) {
+    pub async fn deploy(&self, name: &str, mut spec: Value) {
+        if spec["update"]["monitor_ms"].is_null() {
+            spec["update"]["monitor_ms"] = json!(0);
+        }
         let answer = self.api.call("PUT", &format!("/v1/services/{name}?wait=60s"), spec).await;
         assert_eq!(answer.body["converged"], true, "{answer:?}");
     }
@@ -239,5 +243,5 @@ impl Site {
 /// The body of a service of the lab's image.
 #[must_use]
 pub fn busybox(replicas: u32) -> Value {
-    json!({ "image": super::engine::BUSYBOX, "replicas": replicas, "stop_grace_s": 2 })
+    json!({ "image": super::engine::BUSYBOX, "replicas": replicas, "stop_grace_s": 2, "update": { "monitor_ms": 0 } })
 }

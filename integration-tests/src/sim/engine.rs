@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
     engine::{
-        Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
+        Check, Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
         fake::{foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
@@ -27,6 +27,15 @@ use super::{
 pub const BAD_IMAGE: &str = "missing";
 /// Images of this name are there, but their processes end soon after every start, until the faults stop.
 pub const CRASHING_IMAGE: &str = "crashing";
+
+/// Images of this name are there, but their processes end a while after every start, until the faults stop.
+pub const FADING_IMAGE: &str = "fading";
+/// Images of this name are there, but their checks fail from a while after the start on, until the faults stop.
+pub const SICKENING_IMAGE: &str = "sickening";
+/// How long those two are well.
+const WELL_MS: std::ops::Range<u64> = 1_000..8_000;
+/// How often it is looked whether an unhealthy container may recover.
+const RECOVERS_EVERY_MS: u64 = 1_000;
 
 /// A host's engine and containers.
 #[derive(Debug, Default)]
@@ -313,11 +322,39 @@ impl World {
     fn crashes_soon(&mut self, host: usize, container: &Container) {
         let cluster = self.hosts[host].ledger.cluster.as_ref();
         let assignment = cluster.and_then(|cluster| container.assignment(cluster));
-        let crashes = assignment.is_some_and(|assignment| assignment.template.image.pinned().contains(CRASHING_IMAGE));
-        if self.faults && crashes {
+        let Some(image) = assignment.map(|assignment| assignment.template.image.pinned()).filter(|_| self.faults) else { return };
+        let id = container.id.clone();
+        if image.contains(CRASHING_IMAGE) {
             let delay = self.rng.u64(50..600);
-            self.at(delay, Ev::Crashes { host, id: container.id.clone() });
+            self.at(delay, Ev::Crashes { host, id });
+        } else if image.contains(FADING_IMAGE) {
+            let delay = self.rng.u64(WELL_MS);
+            self.at(delay, Ev::Crashes { host, id });
+        } else if image.contains(SICKENING_IMAGE) {
+            self.set_check(host, &container.name, Check::Healthy);
+            let delay = self.rng.u64(WELL_MS);
+            self.at(delay, Ev::Sickens { host, id });
         }
+    }
+
+    fn set_check(&mut self, host: usize, name: &str, check: Check) {
+        if let Some(container) = self.hosts[host].engine.containers.get_mut(name) {
+            container.check = check;
+        }
+    }
+
+    /// The check of a container's image fails; it passes again when the faults have stopped.
+    pub fn sickens(&mut self, host: usize, id: &str) {
+        let Ok(container) = self.hosts[host].engine.by_id(id) else { return };
+        if self.faults && container.check == Check::Healthy && container.state == ContainerState::Running {
+            self.set_check(host, &container.name, Check::Unhealthy);
+            self.engine_tells(host, &container, EventKind::Health { healthy: false });
+            self.rules_fails(&container.name);
+        } else if !self.faults && container.check == Check::Unhealthy {
+            self.set_check(host, &container.name, Check::Healthy);
+            return self.engine_tells(host, &container, EventKind::Health { healthy: true });
+        }
+        self.at(RECOVERS_EVERY_MS, Ev::Sickens { host, id: id.to_owned() });
     }
 
     /// A container of an image that crashes does so.
@@ -326,6 +363,7 @@ impl World {
             && self.faults
             && container.state == ContainerState::Running
         {
+            self.rules_fails(&container.name);
             self.container_exits(host, &container);
         }
     }

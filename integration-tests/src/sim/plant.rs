@@ -67,6 +67,8 @@ pub enum Plant {
     MissesMaster,
     /// A replica that crashes counts as good in between.
     CrashesAreGood,
+    /// A replica that was ever well stays so.
+    TrialIsTheEnd,
     /// A rollback leaves those slots as they are that were replaced already.
     ForgetsReplaced,
     /// The scheduler is not told of the ports that a replica publishes.
@@ -110,6 +112,7 @@ impl Plant {
         Self::KnowsByName,
         Self::MissesMaster,
         Self::CrashesAreGood,
+        Self::TrialIsTheEnd,
         Self::ForgetsReplaced,
         Self::PortTwice,
         Self::OverReserves,
@@ -140,6 +143,11 @@ impl World {
             if self.planted(Plant::CrashesAreGood) {
                 for status in statuses.iter_mut() {
                     (status.health, status.restarts) = (Health::Healthy, 0);
+                }
+            }
+            if self.planted(Plant::TrialIsTheEnd) {
+                for status in statuses.iter_mut().filter(|status| self.rules.told_well.contains(&status.replica)) {
+                    (status.state, status.health, status.restarts) = (ReplicaState::Running, Health::Healthy, 0);
                 }
             }
             if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {

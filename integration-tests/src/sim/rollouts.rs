@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 
 use shef_common::{
+    clock::WallMs,
     ids::{ReplicaId, ServiceName, Slot},
     spec::{FailureAction, Order, ServiceSpec, Update},
 };
 use shef_master::service::{Expect, Lead, Request, RolloutState, ServiceRecord, ServiceView};
 
 use super::{
-    engine::{BAD_IMAGE, CRASHING_IMAGE},
+    engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
     plant::Plant,
-    world::World,
+    world::{Ev, World},
 };
 
+/// How long a master may take to deal with a failure, where nothing is lost or late.
+const DEALT_WITH_MS: u64 = 10_000;
 /// How long before an update is stored its promotion may have been asked for.
 const PROMOTED_WITH_MS: u64 = 30_000;
 
@@ -28,6 +31,7 @@ impl World {
             delay_ms: if rng.u32(0..4) == 0 { rng.u32(100..3_000) } else { 0 },
             monitor_ms: [0, 1_000, 1_000, 3_000][rng.usize(0..4)],
             deadline_ms: rng.u32(5_000..40_000),
+            probation_ms: [0, 5_000, 20_000][rng.usize(0..3)],
             failure_action: [
                 FailureAction::Rollback,
                 FailureAction::Rollback,
@@ -70,6 +74,24 @@ impl World {
         let crashes = self.faults && self.profile.is_calm() && image.contains(CRASHING_IMAGE);
         if watched && crashes && ended.is_some_and(|ended| ended.rolled_back.is_none()) && old.is_gated() {
             self.violated(format!("the rollout of {name} to {image} has ended, but that crashes"));
+        }
+    }
+
+    /// A replica fails, whenever it is: looks later whether that was dealt with.
+    pub(super) fn rules_fails(&mut self, container: &str) {
+        let Ok(id) = ReplicaId::parse(container) else { return };
+        let stored = self.rules.stored.get(id.service()).map(|(_, record)| record);
+        if let Some(began) = stored.filter(|_| self.profile.is_calm()).and_then(|record| answers_for(record, &id)) {
+            self.at(DEALT_WITH_MS, Ev::FailureIsDealtWith { id, began });
+        }
+    }
+
+    /// A new replica that failed is given up, on its trial or later, until its rollout has ended, and on probation.
+    pub(super) fn check_failure(&mut self, id: &ReplicaId, began: WallMs) {
+        let stored = self.rules.stored.get(id.service()).map(|(_, record)| record);
+        let stays = stored.is_some_and(|record| answers_for(record, id) == Some(began));
+        if stays && self.faults && self.master.is_some() {
+            self.violated(format!("{id} failed {DEALT_WITH_MS} ms ago, and its rollout or probation takes no notice of it"));
         }
     }
 
@@ -139,7 +161,8 @@ impl World {
         self.rules.stopping.insert(id.clone());
         let stored = self.rules.stored.get(id.service());
         let Some((_, record)) = stored.filter(|(_, record)| self.profile.is_calm() && !record.deleted) else { return };
-        let fails = |image: &String| image.contains(CRASHING_IMAGE) || image.contains(BAD_IMAGE);
+        let fails =
+            |image: &String| [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE, BAD_IMAGE].iter().any(|bad| image.contains(bad));
         if self.user.images.get(id.service()).is_some_and(|images| images.iter().any(fails)) {
             return;
         }
@@ -151,6 +174,19 @@ impl World {
             self.violated(format!("{id} is stopped and leaves {left} slots of {served}, but {parallel} may be without one"));
         }
     }
+}
+
+/// When the rollout or the probation began that has to give `id` up if it fails; `None`: none has.
+fn answers_for(record: &ServiceRecord, id: &ReplicaId) -> Option<WallMs> {
+    let replica = record.wanted().find(|replica| replica.id == *id)?;
+    if record.deleted || replica.generation != record.generation || record.target(replica.slot) != replica.generation {
+        return None;
+    }
+    if let Some(rollout) = &record.rollout {
+        return rollout.from.map(|_| rollout.started);
+    }
+    let strict = record.spec.update.failure_action == FailureAction::Rollback && record.spec.update.max_failures == 0;
+    record.probation.as_ref().filter(|_| strict).map(|probation| probation.started)
 }
 
 /// Whether a stored spec is what was asked for; how often a restart was forced is counted beside it.

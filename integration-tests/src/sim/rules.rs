@@ -10,7 +10,7 @@ use shef_common::{
     clock::WallMs,
     ids::{Fence, Generation, ReplicaId, Revision, ServiceName, Version},
     protocol::{Accepted, Push},
-    status::ReplicaState,
+    status::{Health, ReplicaState},
 };
 use shef_master::{
     cluster::ClusterEvent,
@@ -43,6 +43,8 @@ pub struct Rules {
     ran: BTreeSet<ReplicaId>,
     /// When the master heard first that a replica failed.
     failed: BTreeMap<ReplicaId, u64>,
+    /// Replicas that the master has been told are well.
+    pub(super) told_well: BTreeSet<ReplicaId>,
     /// What each host's disk says it has accepted, and what it said before.
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Pushes that were accepted.
@@ -322,6 +324,9 @@ impl World {
     pub fn rules_service(&mut self, event: &ServiceEvent) {
         let ServiceEvent::Observed(statuses) = event else { return };
         for status in statuses {
+            if status.state == ReplicaState::Running && status.health == Health::Healthy {
+                self.rules.told_well.insert(status.replica.clone());
+            }
             if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
             }

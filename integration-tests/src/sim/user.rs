@@ -11,7 +11,7 @@ use shef_master::cluster::ClusterEvent;
 use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
 
 use super::{
-    engine::{BAD_IMAGE, CRASHING_IMAGE},
+    engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
     master::Mail,
     world::{Ev, World},
 };
@@ -92,7 +92,8 @@ impl World {
         self.user.updates += 1;
         let crashes = self.fault(self.profile.crashing_image);
         let image = if crashes {
-            format!("{CRASHING_IMAGE}:{}", self.user.updates)
+            let image = [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE][self.rng.usize(0..3)];
+            format!("{image}:{}", self.user.updates)
         } else if bad {
             format!("{BAD_IMAGE}:{}", self.user.updates)
         } else {

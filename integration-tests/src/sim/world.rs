@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use fastrand::Rng;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
-    ids::NodeName,
+    ids::{NodeName, ReplicaId},
 };
 use shef_master::store::fake::FakeStore;
 
@@ -55,6 +55,10 @@ pub enum Ev {
     EngineRestarts { host: usize, id: String },
     /// The process of a container ends, as it does after every start.
     Crashes { host: usize, id: String },
+    /// The check of a container's image fails, a while after its start.
+    Sickens { host: usize, id: String },
+    /// The master has had time to deal with a failure in this rollout or probation, which began then.
+    FailureIsDealtWith { id: ReplicaId, began: WallMs },
     /// A message reaches its destination.
     Request { call: u64, body: Rc<Body> },
     /// An answer reaches the caller.
@@ -288,6 +292,8 @@ impl World {
             Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),
             Ev::EngineRestarts { host, id } => self.engine_restarts(host, &id),
             Ev::Crashes { host, id } => self.crashes(host, &id),
+            Ev::Sickens { host, id } => self.sickens(host, &id),
+            Ev::FailureIsDealtWith { id, began } => self.check_failure(&id, began),
             Ev::Request { call, body } => self.request_arrives(call, &body),
             Ev::Answer { call, reply } => self.answer_arrives(call, reply),
             Ev::CallLimit { call } => self.answer_arrives(call, Reply::None),

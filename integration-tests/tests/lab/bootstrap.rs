@@ -84,7 +84,8 @@ pub async fn hosts_ready(lab: &Bare, count: usize) {
 }
 
 pub async fn deploy(lab: &Bare, replicas: usize) {
-    let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1});
+    let body =
+        json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1, "update": {"monitor_ms": 0}});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }

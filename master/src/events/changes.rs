@@ -221,7 +221,7 @@ fn replica_changes(service: &ServiceName, old: &[ReplicaView], new: &[ReplicaVie
             changes.push(of(Word::ReplicaAssigned, replica));
         }
         let looks = |replica: &ReplicaView| (replica.state, replica.health, replica.restarts);
-        let as_new = (ReplicaState::Assigned, Health::Healthy, 0);
+        let as_new = (ReplicaState::Assigned, Health::Starting, 0);
         if looks(replica) != before.map_or(as_new, looks) {
             let health = (replica.state == ReplicaState::Running).then_some(replica.health);
             let change = of(Word::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());

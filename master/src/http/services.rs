@@ -158,7 +158,20 @@ pub(super) async fn write(api: &Api, name: &ServiceName, request: Request, wait:
     if let Some(wait) = wait {
         let settled = api.view.wait_for(name, |view| {
             missing.clone_from(&view.missing);
-            if view.version < accepted.version || view.state != ServiceState::Running {
+            if view.version < accepted.version {
+                return None;
+            }
+            // It is tried again, but whoever waits is told now.
+            if let Some(why) = view.trial_failed.as_ref().filter(|_| view.generation == accepted.generation) {
+                missing.insert(0, format!("the trial has failed: {why}"));
+                return Some(false);
+            }
+            if view.state != ServiceState::Running {
+                return None;
+            }
+            if view.on_trial > 0 {
+                let (on_trial, wanted, ms) = (view.on_trial, view.wanted, view.spec.update.monitor_ms);
+                missing.push(format!("{on_trial} of {wanted} are on their trial: they have to be healthy for {ms} ms"));
                 return None;
             }
             // It may run what it ran before: then that was rolled back, or somebody has changed it since.

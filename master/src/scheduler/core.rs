@@ -42,6 +42,8 @@ pub struct Placed {
     pub chosen: Vec<(Slot, NodeName)>,
     /// Why the first of the other slots has found none.
     pub refused: Option<Refusal>,
+    /// Those of the other slots for which a host has room once the slot's own replica there is gone.
+    pub needs_stop_first: Vec<Slot>,
 }
 
 /// Why no host could be chosen.
@@ -128,11 +130,18 @@ impl SchedulerCore {
         let give_up = self.shrink(service, &question.placement, &question.candidates, question.give_up);
         let moved =
             question.mover.as_ref().and_then(|mover| self.balance(service, &question.placement, &question.candidates, mover));
-        Scheduled { placed: self.place(service, &question.placement, &question.place), give_up, moved }
+        let placed = self.place(service, &question.placement, &question.place, &question.leaving);
+        Scheduled { placed, give_up, moved }
     }
 
-    /// Chooses a host for each of `wanted` and counts the replicas there at once.
-    pub fn place(&mut self, service: &ServiceName, placement: &Placement, wanted: &[Demand]) -> Placed {
+    /// Chooses a host for each of `wanted` and counts the replicas there at once. `leaving`: see [`Question::leaving`].
+    pub fn place(
+        &mut self,
+        service: &ServiceName,
+        placement: &Placement,
+        wanted: &[Demand],
+        leaving: &BTreeMap<NodeName, u32>,
+    ) -> Placed {
         let mut placed = Placed::default();
         // Who has no choice chooses first.
         for demand in wanted {
@@ -153,7 +162,7 @@ impl SchedulerCore {
         for alike in free.chunk_by(is_alike) {
             let takes = &alike[0].takes;
             self.without_failed(service, alike[0]);
-            let mut ranks = self.ranks(service, placement, takes);
+            let mut ranks = self.ranks(service, placement, takes, leaving);
             let nodes: Vec<NodeName> = alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
             for (demand, node) in alike.iter().zip(&nodes) {
                 self.choose(service, demand, node, &mut placed);
@@ -168,7 +177,24 @@ impl SchedulerCore {
             }
             self.keep_failed(service, alike[0], &placed);
         }
+        let unplaced = wanted.iter().filter(|demand| placed.chosen.iter().all(|(slot, _)| *slot != demand.place.slot));
+        placed.needs_stop_first =
+            unplaced.filter(|demand| self.fits_alone(service, placement, demand)).map(|demand| demand.place.slot).collect();
         placed
+    }
+
+    /// Whether a host takes the replica once the slot's own one there is gone.
+    fn fits_alone(&mut self, service: &ServiceName, placement: &Placement, demand: &Demand) -> bool {
+        demand.beside.iter().any(|old| {
+            if demand.home.as_ref().is_some_and(|home| *home != old.node) {
+                return false;
+            }
+            self.load(service, &LoadChange::Release(old.replica.clone(), old.node.clone()));
+            let asked = self.asked(service, placement, &demand.takes);
+            let fits = self.hosts.get(&old.node).is_some_and(|host| asked.room(&old.node, host).is_ok());
+            self.load(service, &LoadChange::Occupy(old.clone()));
+            fits
+        })
     }
 
     /// What failed is not in the way of what takes its place.
@@ -209,12 +235,12 @@ impl SchedulerCore {
     }
 
     fn asked<'a>(&'a self, service: &ServiceName, placement: &'a Placement, takes: &'a Takes) -> Asked<'a> {
-        Asked { placement, takes, counts: self.services.get(service).map(AsRef::as_ref) }
+        Asked { placement, takes, counts: self.services.get(service).map(AsRef::as_ref), leaving: None }
     }
 
     /// The hosts that will do, and how they compare.
-    fn ranks(&self, service: &ServiceName, placement: &Placement, takes: &Takes) -> Ranks<'_> {
-        let asked = self.asked(service, placement, takes);
+    fn ranks(&self, service: &ServiceName, placement: &Placement, takes: &Takes, leaving: &BTreeMap<NodeName, u32>) -> Ranks<'_> {
+        let asked = Asked { leaving: Some(leaving), ..self.asked(service, placement, takes) };
         let hosts = self.hosts.iter().filter_map(|(node, host)| Some((node, &**host, asked.room(node, host).ok()?)));
         Ranks::of(&asked, hosts, &self.by_zone(&asked))
     }
@@ -223,9 +249,9 @@ impl SchedulerCore {
     fn by_zone(&self, asked: &Asked<'_>) -> BTreeMap<Option<String>, u32> {
         let mut zones = BTreeMap::new();
         let Some(label) = &asked.placement.spread_over else { return zones };
-        for (node, count) in asked.counts.into_iter().flatten() {
+        for node in asked.counts.into_iter().flat_map(BTreeMap::keys) {
             if let Some(host) = self.hosts.get(node).filter(|host| host.keeps()) {
-                *zones.entry(host.label(label).map(str::to_owned)).or_default() += count;
+                *zones.entry(host.label(label).map(str::to_owned)).or_default() += asked.staying(node);
             }
         }
         zones

@@ -47,6 +47,7 @@ fn constraint(key: &str, op: Operator, value: &str) -> Constraint {
 /// So many slots, of which the first has this number, that take this.
 fn demands(service: &ServiceName, first: u32, count: u32, takes: &Takes) -> Vec<Demand> {
     let demand = |n| Demand {
+        beside: Vec::new(),
         place: Place { slot: Slot(n), avoid: None },
         home: None,
         replica: replica(service, n),
@@ -88,15 +89,16 @@ fn occupy(core: &mut SchedulerCore, of: usize, n: u32, on: usize, takes: &Takes)
 fn without_hosts_it_says_how_to_get_one() {
     let mut core = SchedulerCore::default();
     occupy(&mut core, 1, 1, 1, &nothing());
-    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()));
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
     assert_eq!(reason(placed), "no host has joined the cluster yet: start an agent with this master's address");
 }
 
 #[test]
 fn every_host_that_takes_nothing_is_accounted_for() {
     let mut core = SchedulerCore::default();
-    let refused =
-        |core: &mut SchedulerCore| core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing())).refused.unwrap();
+    let refused = |core: &mut SchedulerCore| {
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new()).refused.unwrap()
+    };
     core.host_changed(node(0), DOWN);
     assert_eq!(refused(&mut core).reason, "no host can take the replica: the only host is down");
     core.host_changed(node(1), HostCondition { held: true, ..DOWN });
@@ -129,13 +131,13 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     occupy(&mut core, 1, 2, 4, &cpu);
     let takes = Takes { memory_bytes: 300 * MB, cpu_millis: 1, ..web };
     let placement = Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
-    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &takes));
+    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &takes), &BTreeMap::new());
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis of cpu, 1 has port 8080 taken");
     occupy(&mut core, 0, 9, 0, &nothing());
     let placement =
         Placement { max_per_host: Some(1), constraints: vec![constraint("node.name", Operator::Is, "h0")], ..anywhere() };
-    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()));
+    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet node.name == h0, 1 has 1 of the service (max_per_host)");
 }
 
@@ -155,7 +157,7 @@ fn ports_conflict_by_number_protocol_and_address() {
         let mut core = SchedulerCore::default();
         join(&mut core, 0, 100, "");
         occupy(&mut core, 1, 1, 0, &there);
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &wanted));
+        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &wanted), &BTreeMap::new());
         assert_eq!(placed.refused.is_none(), fits, "{there:?} {wanted:?}");
     }
 }
@@ -168,7 +170,7 @@ fn what_is_to_go_is_in_the_way_until_it_is_gone() {
     occupy(&mut core, 1, 1, 0, &web);
     let mut place = |change: Option<LoadChange>| {
         change.iter().for_each(|change| core.load(&service(1), change));
-        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &web)).refused.is_none()
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &web), &BTreeMap::new()).refused.is_none()
     };
     let old = replica(&service(1), 1);
     assert!(!place(None));
@@ -184,12 +186,15 @@ fn what_failed_is_not_in_the_way_of_what_takes_its_place() {
     occupy(&mut core, 0, 1, 0, &web);
     let failed = Claim { replica: replica(&service(0), 1), node: node(0), takes: web.clone() };
     let mut demand = demands(&service(0), 2, 1, &web);
-    assert!(core.place(&service(0), &anywhere(), &demand).refused.is_some());
+    assert!(core.place(&service(0), &anywhere(), &demand, &BTreeMap::new()).refused.is_some());
     demand[0].replaces = vec![failed.clone()];
     let only_elsewhere = Placement { constraints: vec![constraint("node.name", Operator::IsNot, "h0")], ..anywhere() };
-    assert!(core.place(&service(0), &only_elsewhere, &demand).refused.is_some());
-    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &web)).refused.is_some(), "it has its claim back");
-    assert_eq!(nodes(&core.place(&service(0), &anywhere(), &demand)), ["h0"]);
+    assert!(core.place(&service(0), &only_elsewhere, &demand, &BTreeMap::new()).refused.is_some());
+    assert!(
+        core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &web), &BTreeMap::new()).refused.is_some(),
+        "it has its claim back"
+    );
+    assert_eq!(nodes(&core.place(&service(0), &anywhere(), &demand, &BTreeMap::new())), ["h0"]);
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn what_failed_is_in_the_way_of_what_takes_another_place() {
         demand.replaces = vec![Claim { replica: replica(&service(0), n), node: node(1 - n as usize), takes: web.clone() }];
     }
     core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
-    let placed = core.place(&service(0), &anywhere(), &wanted);
+    let placed = core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new());
     assert_eq!(placed.chosen, [(Slot(11), node(0))], "what failed in the other slot stays wanted");
 }
 
@@ -214,13 +219,13 @@ fn a_bound_slot_is_placed_on_its_host_or_nowhere() {
     join(&mut core, 1, 100, "");
     let mut wanted = demands(&service(0), 0, 2, &memory(60 * MB));
     wanted[1].home = Some(node(0));
-    let placed = core.place(&service(0), &anywhere(), &wanted);
+    let placed = core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new());
     assert_eq!(placed.chosen, [(Slot(1), node(0)), (Slot(0), node(1))], "who has no choice chooses first");
     let mut wanted = demands(&service(0), 2, 1, &memory(60 * MB));
     wanted[0].home = Some(node(0));
-    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted)), @"host h0, to which the slot is bound, lacks 60 MB of memory");
+    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new())), @"host h0, to which the slot is bound, lacks 60 MB of memory");
     core.host_changed(node(0), DOWN);
-    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted)), @"host h0, to which the slot is bound, is down");
+    insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new())), @"host h0, to which the slot is bound, is down");
 }
 
 #[test]
@@ -230,12 +235,12 @@ fn preferences_come_first_then_zones_then_hosts() {
         join(&mut core, n, 100, zone);
     }
     let spread = Placement { spread_over: Some("zone".to_owned()), ..anywhere() };
-    let placed = core.place(&service(0), &spread, &demands(&service(0), 0, 6, &nothing()));
+    let placed = core.place(&service(0), &spread, &demands(&service(0), 0, 6, &nothing()), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h0", "h3", "h4", "h1", "h3", "h4"]);
     let prefers = Placement { preferences: vec![constraint("label.zone", Operator::Is, "a")], ..spread };
-    let placed = core.place(&service(1), &prefers, &demands(&service(1), 0, 3, &memory(60 * MB)));
+    let placed = core.place(&service(1), &prefers, &demands(&service(1), 0, 3, &memory(60 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h2", "h0", "h1"]);
-    let placed = core.place(&service(1), &prefers, &demands(&service(1), 3, 1, &memory(60 * MB)));
+    let placed = core.place(&service(1), &prefers, &demands(&service(1), 3, 1, &memory(60 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h3"], "what is preferred is not required");
 }
 
@@ -245,7 +250,7 @@ fn packing_fills_the_fullest_host_that_has_room() {
     (0..3).for_each(|n| join(&mut core, n, 100, ""));
     occupy(&mut core, 9, 1, 1, &memory(30 * MB));
     let pack = Placement { strategy: Strategy::BinPack, ..anywhere() };
-    let placed = core.place(&service(0), &pack, &demands(&service(0), 0, 4, &memory(30 * MB)));
+    let placed = core.place(&service(0), &pack, &demands(&service(0), 0, 4, &memory(30 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h1", "h1", "h0", "h0"]);
     assert_eq!(core.balance(&service(0), &pack, &placed.chosen, &mover(9, &nothing())), None);
     let slots = core.shrink(&service(0), &pack, &placed.chosen, 2);
@@ -293,9 +298,9 @@ fn a_host_that_failed_is_avoided_only_if_another_will_do() {
     core.host_changed(node(1), UP);
     let mut avoid = demands(&service(0), 0, 1, &nothing());
     avoid[0].place.avoid = Some(node(1));
-    assert_eq!(core.place(&service(0), &anywhere(), &avoid).chosen, [(Slot(0), node(1))]);
+    assert_eq!(core.place(&service(0), &anywhere(), &avoid, &BTreeMap::new()).chosen, [(Slot(0), node(1))]);
     core.host_changed(node(2), UP);
     core.load(&service(0), &LoadChange::Vacate(replica(&service(0), 0), node(1)));
     occupy(&mut core, 1, 1, 2, &nothing());
-    assert_eq!(core.place(&service(0), &anywhere(), &avoid).chosen, [(Slot(0), node(2))]);
+    assert_eq!(core.place(&service(0), &anywhere(), &avoid, &BTreeMap::new()).chosen, [(Slot(0), node(2))]);
 }

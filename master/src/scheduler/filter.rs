@@ -69,12 +69,20 @@ pub struct Asked<'a> {
     pub takes: &'a Takes,
     /// How many of the service each host has.
     pub counts: Option<&'a BTreeMap<NodeName, u32>>,
+    /// How many of these are to go once others run.
+    pub leaving: Option<&'a BTreeMap<NodeName, u32>>,
 }
 
 impl Asked<'_> {
     /// How many of the service `node` has.
     pub fn own(&self, node: &NodeName) -> u32 {
         self.counts.and_then(|counts| counts.get(node)).copied().unwrap_or(0)
+    }
+
+    /// How many of the service `node` will have of those that are there now.
+    pub fn staying(&self, node: &NodeName) -> u32 {
+        let leaving = self.leaving.and_then(|leaving| leaving.get(node)).copied().unwrap_or(0);
+        self.own(node).saturating_sub(leaving)
     }
 
     /// How many such replicas `host` can take, at least one, or why it takes none.

@@ -1,6 +1,6 @@
 //! What others say to the scheduler.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix::Message;
 use shef_common::{
@@ -37,6 +37,8 @@ pub struct Question {
     pub give_up: usize,
     /// What one of the candidates is to become elsewhere, if that makes the service more balanced.
     pub mover: Option<Mover>,
+    /// How many replicas of the service each host is to lose once a rollout is through: the balance goes by what stays.
+    pub leaving: BTreeMap<NodeName, u32>,
 }
 
 /// A slot that wants a host for a replica.
@@ -52,6 +54,8 @@ pub struct Demand {
     pub takes: Takes,
     /// What failed, and is retired as soon as this one is placed.
     pub replaces: Vec<Claim>,
+    /// The slot's replicas that run beside it and could be stopped first.
+    pub beside: Vec<Claim>,
 }
 
 impl Demand {

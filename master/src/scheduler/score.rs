@@ -27,7 +27,7 @@ impl Rank {
         };
         let preferences = &asked.placement.preferences;
         let (own, total) = match asked.placement.strategy {
-            Strategy::Spread => (asked.own(node).into(), host.total),
+            Strategy::Spread => (asked.staying(node).into(), host.total),
             Strategy::BinPack => (u64::MAX - host.fullness(), u32::MAX - host.total),
         };
         let zone = zone_of(asked, host);

@@ -257,6 +257,11 @@ impl ServiceCore {
             return effects.push(Effect::WakeAt(until));
         }
         self.note_turns();
+        self.note_refusal();
+        if let Some(record) = &self.record {
+            self.know.note_progress(record);
+            self.know.watch_over(record.probation.as_ref().map(|_| record.generation));
+        }
         if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() && self.resolved.is_empty() {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
@@ -326,6 +331,12 @@ impl ServiceCore {
         self.schedule(draft, question, effects);
     }
 
+    /// Notes why there is no host, for people.
+    fn note_refusal(&mut self) {
+        let refusal = self.no_host.as_ref().or(self.asked_again.as_ref());
+        self.know.no_host = refusal.map(|refusal| refusal.reason.clone());
+    }
+
     /// Notes which slots of a rollout are through, for the delay before the next.
     fn note_turns(&mut self) {
         let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else { return };
@@ -345,13 +356,14 @@ impl ServiceCore {
     }
 
     /// Shows the durable record as it fares now, before anybody is answered.
-    fn publish(&self, effects: &mut Vec<Effect>) {
+    fn publish(&mut self, effects: &mut Vec<Effect>) {
         if self.is_rehearsal {
             return;
         }
         let shown = self.record.as_ref().zip(self.version);
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
         let no_host = self.no_host.as_ref().or(asked_again);
+        self.know.no_host = no_host.map(|refusal| refusal.reason.clone());
         let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, no_host)));
         if view.is_some() || effects.contains(&Effect::Retire) {
             effects.insert(0, Effect::Publish(view));

@@ -1,9 +1,11 @@
 //! The service core against a model store, scheduler and hosts.
 
 mod digests;
+mod failures;
 mod homes;
 mod hosts;
 mod model;
+mod order;
 mod preview;
 mod property;
 mod rollout_property;

@@ -27,8 +27,7 @@ pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
 
 /// Whether any slot may stay with a volume: those of the generation that is wanted, or that a rollout may go back to.
 fn keeps_volumes(record: &ServiceRecord) -> bool {
-    let from = record.rollout.as_ref().and_then(|rollout| rollout.from);
-    from.into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation))
+    record.goes_back_to().into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation))
 }
 
 /// The homes that `record` is to have, if they are to be others.
@@ -107,6 +106,11 @@ fn home_as<'a>(record: &'a ServiceRecord, slot: Slot, generation: Generation, kn
         replica.slot == slot && may_hold_volume(record, replica) && know.fare(record, replica) != Fare::Failed
     };
     bound.or_else(|| record.wanted().find(may_run).map(|replica| &replica.node))
+}
+
+/// The only host on which `slot` could run the generation that is wanted, if it is bound to one.
+pub fn bound_as_wanted<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
+    home_as(record, slot, record.generation, know)
 }
 
 /// Whether `slot` may be placed now, as far as its home goes.

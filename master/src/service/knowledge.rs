@@ -1,5 +1,8 @@
 //! What a service knows of its hosts and replicas, and how a replica fares by that.
 
+mod progress;
+mod trials;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,6 +15,10 @@ use shef_common::{
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
+use self::{
+    progress::Progress,
+    trials::{Trial, Watch},
+};
 use super::{
     homes,
     record::{ReplicaRecord, ServiceRecord},
@@ -20,6 +27,8 @@ use crate::{
     membership::{HostCondition, HostFacts, Hosts, Standing},
     scheduler,
 };
+
+pub use self::trials::trouble;
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
@@ -42,10 +51,16 @@ pub struct Knowledge {
     pub fresh: BTreeSet<ReplicaId>,
     /// How new replicas do on their trial: until they have been well for as long as the update asks for.
     trials: BTreeMap<ReplicaId, Trial>,
+    /// The failures of a generation on probation.
+    watch: Option<Watch>,
+    /// Since when the rollout has made no progress.
+    progress: Option<Progress>,
     /// When a slot whose new replica failed may have its turn again.
     pub retry_slot_at: BTreeMap<Slot, MonoMs>,
     /// The slots for which the scheduler found no host when it was asked last.
     pub unplaced: BTreeSet<Slot>,
+    /// Why it found none, for people.
+    pub no_host: Option<String>,
     /// When the last slot of a rollout was through.
     pub turned_at: Option<MonoMs>,
     through: BTreeSet<Slot>,
@@ -55,24 +70,6 @@ pub struct Knowledge {
     hosts: Hosts,
     away_since: BTreeMap<NodeName, MonoMs>,
     now: MonoMs,
-}
-
-/// How long a replica has been well, from the first word of it on.
-#[derive(Debug, Clone)]
-struct Trial {
-    began: MonoMs,
-    /// What its host counted then; `None`: the next word says.
-    restarts: Option<u32>,
-    well_since: Option<MonoMs>,
-    /// Why it has failed.
-    failed: Option<String>,
-    passed: bool,
-}
-
-impl Trial {
-    const fn new(now: MonoMs, restarts: Option<u32>) -> Self {
-        Self { began: now, restarts, well_since: None, failed: None, passed: false }
-    }
 }
 
 /// How a replica that is to run fares.
@@ -198,7 +195,7 @@ impl Knowledge {
         }
         match (replica.moving || self.has_to_leave(record, replica), runs && healthy) {
             (true, _) => Fare::Leaving,
-            (false, _) if self.fails_its_trial(record, replica) => Fare::Failed,
+            (false, _) if self.fails_its_rollout(record, replica) => Fare::Failed,
             (false, true) if self.has_passed(record, replica) => Fare::Good,
             (false, true) => Fare::Proving,
             (false, false) => Fare::Coming,
@@ -221,103 +218,6 @@ impl Knowledge {
         }
         let grace_s = u64::from(record.template(replica.generation).stop_grace_s);
         Some(*since + DurationMs((u64::from(seconds) + grace_s) * 1_000) + ANSWER_PATIENCE)
-    }
-
-    /// Whether `replica` has been well for as long as the update asks for.
-    pub fn has_passed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-        record.spec.update.monitor_ms == 0 && self.is_well(replica)
-            || self.trials.get(&replica.id).is_some_and(|trial| trial.passed)
-            || self.passes_at(record, replica).is_some_and(|at| at <= self.now)
-    }
-
-    /// When `replica`, which is well, will have been so for long enough.
-    pub fn passes_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let trial = self.trials.get(&replica.id)?;
-        trial.well_since.map(|since| since + DurationMs(record.spec.update.monitor_ms.into()))
-    }
-
-    /// When a new replica of a rollout that is not well until then has failed. One that its host has not told of yet
-    /// has that host to blame.
-    pub fn deadline(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let counts = record.is_gated() && replica.generation == record.generation && self.heard_of(replica);
-        let trial = self.trials.get(&replica.id).filter(|trial| counts && !trial.passed)?;
-        Some(trial.began + DurationMs(record.spec.update.deadline_ms.into()))
-    }
-
-    /// A new replica of a rollout fails if it restarts or is unhealthy while it
-    /// is on trial, or is not well until its deadline.
-    fn fails_its_trial(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-        if !record.is_gated() || replica.generation != record.generation {
-            return false;
-        }
-        let Some(trial) = self.trials.get(&replica.id).filter(|trial| !trial.passed) else { return false };
-        let there = self.condition(&replica.node).standing == Standing::Ready;
-        let late = trial.well_since.is_none() && self.deadline(record, replica).is_some_and(|at| at <= self.now);
-        there && (trial.failed.is_some() || late)
-    }
-
-    /// Why `replica`, which has failed, did so; for people.
-    pub fn why_failed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> String {
-        let (id, node) = (&replica.id, &replica.node);
-        let status = self.observed.get(id);
-        let reason = || status.and_then(|status| status.reason.clone());
-        let why = match self.trials.get(id).and_then(|trial| trial.failed.clone()) {
-            _ if status.is_some_and(|status| status.state == ReplicaState::Failed) => {
-                reason().unwrap_or_else(|| "its host gave no reason".to_owned())
-            }
-            Some(why) => why,
-            None => {
-                let seconds = record.spec.update.deadline_ms.div_ceil(1_000);
-                let last = reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                format!("it was not healthy within {seconds} s{last}")
-            }
-        };
-        format!("{id} failed on {node}: {why}")
-    }
-
-    /// The trials of what was placed begin.
-    pub fn placed<'a>(&mut self, placed: impl Iterator<Item = &'a ReplicaId>) {
-        for id in placed {
-            self.fresh.insert(id.clone());
-            self.trials.insert(id.clone(), Trial::new(self.now, Some(0)));
-        }
-    }
-
-    /// The trials begin anew of what is not through, on a host that comes or
-    /// goes: what happened to it there was not its fault.
-    pub fn try_anew<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
-        for id in replicas {
-            let well = self.observed.get(id).is_some_and(is_well);
-            if let Some(trial) = self.trials.get_mut(id).filter(|trial| !trial.passed) {
-                *trial = Trial { well_since: well.then_some(self.now), ..Trial::new(self.now, None) };
-            }
-        }
-    }
-
-    /// A host tells of a replica. `monitor`: how long it is on trial.
-    pub fn observe(&mut self, status: ReplicaStatus, monitor: DurationMs) {
-        let now = self.now;
-        let trial = self.trials.entry(status.replica.clone()).or_insert_with(|| Trial::new(now, None));
-        let counted = *trial.restarts.get_or_insert(status.restarts);
-        let was_well = trial.well_since;
-        trial.passed |= was_well.is_some_and(|since| since + monitor <= now);
-        if !trial.passed {
-            let reason = status.reason.as_deref().unwrap_or("no reason given");
-            let unhealthy = status.state == ReplicaState::Running && status.health == Health::Unhealthy;
-            let why = match (status.restarts > counted, unhealthy) {
-                (_, true) => Some(format!("it was unhealthy: {reason}")),
-                (true, false) => Some(format!("it was started anew: {reason}")),
-                (false, false) => None,
-            };
-            // An agent that starts anew counts from nothing.
-            trial.restarts = Some(status.restarts);
-            let fails = why.is_some();
-            if trial.failed.is_none() {
-                trial.failed = why;
-            }
-            trial.well_since = is_well(&status).then(|| was_well.filter(|_| !fails).unwrap_or(now));
-        }
-        self.observed.insert(status.replica.clone(), status);
     }
 
     /// Notes when a slot of the rollout came to be through.
@@ -359,11 +259,6 @@ impl Knowledge {
     pub fn is_made(&self, replica: &ReplicaRecord) -> bool {
         let state = self.observed.get(&replica.id).map(|status| status.state);
         matches!(state, Some(ReplicaState::Prepared | ReplicaState::Starting | ReplicaState::Running))
-    }
-
-    /// Whether its host has told that it failed.
-    pub fn has_failed(&self, replica: &ReplicaRecord) -> bool {
-        self.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Failed)
     }
 
     /// Whether its host has told of `replica`.

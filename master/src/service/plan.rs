@@ -87,6 +87,15 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     for (slot, replicas) in &slots {
         plan_slot(record, *slot, replicas, know, &mut surge_left, &mut plan);
     }
+    // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last one's.
+    let proving = slots.values().flatten().filter(|(_, fare)| *fare == Fare::Proving);
+    let last = proving.filter_map(|(replica, _)| know.passes_at(record, replica)).max();
+    last.filter(|at| *at > know.now()).into_iter().for_each(|at| plan.wake(at));
+    if !record.is_gated() {
+        let coming = slots.values().flatten().filter(|(_, fare)| *fare == Fare::Coming);
+        let turns = coming.filter_map(|(replica, _)| know.trial_turns_at(record, replica));
+        turns.min().into_iter().for_each(|at| plan.wake(at));
+    }
     let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));

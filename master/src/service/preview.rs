@@ -202,7 +202,7 @@ impl Outcome<'_> {
         let rollout = self.after.and_then(|after| after.rollout.as_ref());
         match (self.no_host, rollout.map(|rollout| &rollout.phase)) {
             (Some(reason), _) => reason.to_owned(),
-            (None, Some(Phase::Paused { why })) => format!("the rollout is paused: {why}"),
+            (None, Some(Phase::Paused { why, .. })) => format!("the rollout is paused: {why}"),
             (None, Some(Phase::Running | Phase::RollingBack { .. }) | None) => {
                 "it waits for what is under way, or for its host".to_owned()
             }

@@ -14,7 +14,7 @@ use shef_common::{
     spec::{Mode, Pull, ServiceSpec, Template},
 };
 
-use super::rollout::{Ended, Kept, Rollout};
+use super::rollout::{Ended, Kept, Probation, Rollout};
 use crate::scheduler::{Claim, LoadChange, Takes};
 
 /// One service as it is stored. Only the master writes it.
@@ -55,6 +55,9 @@ pub struct ServiceRecord {
     /// The way to `generation`, while it is not everywhere. A service's first generation has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// The generation is in place everywhere, and is rolled back if it fails within a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation: Option<Probation>,
     /// Generations that were good before this one, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Kept>,
@@ -119,6 +122,7 @@ impl ServiceRecord {
             digests: BTreeMap::new(),
             newest: Generation(1),
             rollout: None,
+            probation: None,
             history: Vec::new(),
             last_rollout: None,
         }
@@ -215,6 +219,13 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
+    /// The generation to which a failure goes back: of the rollout that is under way, or of the one that has just ended.
+    #[must_use]
+    pub fn goes_back_to(&self) -> Option<Generation> {
+        let of_rollout = self.rollout.as_ref().and_then(|rollout| rollout.from);
+        of_rollout.or_else(|| self.probation.as_ref().map(|probation| probation.from))
+    }
+
     /// Drops templates that hosts hold nothing of and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
         let wanted = self.slots_wanted();
@@ -223,7 +234,7 @@ impl ServiceRecord {
             rollout.turned.retain(|slot| slots.contains(slot));
             rollout.emptied.retain(|slot| slots.contains(slot));
         }
-        let (replicas, from) = (&self.replicas, self.rollout.as_ref().and_then(|rollout| rollout.from));
+        let (replicas, from) = (&self.replicas, self.goes_back_to());
         // What is to be removed claims of its host what it takes, until it is gone.
         self.earlier.retain(|generation, _| {
             from == Some(*generation) || replicas.iter().any(|replica| replica.generation == *generation)

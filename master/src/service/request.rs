@@ -225,6 +225,7 @@ impl Request {
                     return if *must_change { Err(Refused::Unchanged) } else { Ok(Applied::Unchanged) };
                 }
                 live.spec.replicas = *replicas;
+                live.keep_replicas();
                 live.imported = false;
                 live.updated = now;
                 Ok(Applied::Changed)
@@ -310,10 +311,22 @@ fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Ter
     if live.spec == *spec {
         return Applied::Unchanged;
     }
+    let before = live.spec.replicas;
     live.spec = ServiceSpec { template: live.spec.template.clone(), ..spec.clone() };
     live.imported = false;
-    if live.spec.template != spec.template {
+    if live.spec.template == spec.template {
+        if before != spec.replicas {
+            live.keep_replicas();
+        }
+    } else {
+        // What was asked for together is taken back together, unless it is the way back itself.
+        let generation = live.newest();
+        let earlier = live.rollout.as_ref().and_then(|rollout| rollout.replicas).map_or(before, |change| change.from);
+        live.keep_replicas();
         live.set_template(spec.template.clone(), now, terms);
+        if live.newest() != generation {
+            live.note_replicas(earlier);
+        }
     }
     live.updated = now;
     Applied::Changed
@@ -333,12 +346,12 @@ fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<App
         });
     };
     let paused = match &rollout.phase {
-        Phase::Paused { why } => Some(why),
+        Phase::Paused { why, .. } => Some(why),
         Phase::Running | Phase::RollingBack { .. } => None,
     };
     match (lead, paused) {
         (Lead::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
-        (Lead::Pause, None) => rollout.phase = Phase::Paused { why: "its user paused it".to_owned() },
+        (Lead::Pause, None) => rollout.phase = Phase::Paused { why: "its user paused it".to_owned(), until_hosts: false },
         (Lead::Resume, Some(_)) => {
             rollout.phase = Phase::Running;
             rollout.failures.clear();

@@ -72,7 +72,9 @@ pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, kno
 /// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to become so
 /// than its parallelism.
 pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
-    if record.rollout.is_none() || !record.stops_first() {
+    // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
+    let is_under_way = || record.rollout.is_some() || record.wanted().any(|replica| replica.generation != record.generation);
+    if !record.stops_first() || !is_under_way() {
         return BTreeSet::new();
     }
     let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));

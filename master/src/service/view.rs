@@ -8,12 +8,12 @@ use shef_common::{
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
     image::ImageDigest,
     spec::ServiceSpec,
-    status::{Health, PublishedPort, ReplicaState},
+    status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
 };
 
 use super::{
     homes,
-    knowledge::{Fare, Knowledge},
+    knowledge::{Fare, Knowledge, trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
     slots::{free_slots, slots},
@@ -62,8 +62,15 @@ pub struct ServiceHead {
     /// How many slots are to have a replica: as many as `replicas` says, or one a host.
     #[serde(default)]
     pub wanted: u32,
-    /// In how many slots a replica runs well, of the generation that the slot is to run for now.
+    /// In how many slots a replica runs well and serves, of whatever generation.
     pub running: u32,
+    /// In how many slots the replica runs well and is on its trial: not yet for as long as `update.monitor_ms`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub on_trial: u32,
+    /// Why the service's first generation, or one that no rollout can take back, has failed its trial: more than
+    /// `update.max_failures` of its replicas did. They are tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_failed: Option<String>,
     /// How many of these are not confirmed: the host's agent or engine does not answer, so that the last known state is shown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unconfirmed: u32,
@@ -84,6 +91,9 @@ pub struct ServiceHead {
     /// How the rollout before ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<Ended>,
+    /// The probation of the generation that is in place, until it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation: Option<ProbationView>,
     /// Earlier generations that were good, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Kept>,
@@ -91,6 +101,20 @@ pub struct ServiceHead {
     pub created: WallMs,
     /// When its user changed it last.
     pub updated: WallMs,
+}
+
+/// The time after a rollout in which its generation is rolled back if it fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ProbationView {
+    /// The generation before, to which failures go back.
+    pub from: Generation,
+    /// When it is over, by the master's clock.
+    pub until: WallMs,
+    /// How many replicas have failed since it began.
+    pub failures: u32,
+    /// The latest of these failures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
 }
 
 /// Where a service stands.
@@ -155,7 +179,7 @@ pub struct ReplicaView {
 pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host: Option<&Refusal>) -> ServiceView {
     let (mut missing, left_behind) = removals(record, know);
     let (mut wanted, mut coming) = (0_u32, 0_u32);
-    let (mut running, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut running, mut confirmed, mut on_trial) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
     let serving = serving(record, know);
@@ -164,10 +188,10 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     for replica in record.wanted() {
         wanted += 1;
         let (id, node) = (&replica.id, &replica.node);
-        let reason = know.observed.get(id).and_then(|status| status.reason.as_deref());
         let condition = know.condition(node);
         let fare = know.fare(record, replica);
-        if fare == Fare::Good || fare == Fare::Proving || fare == Fare::Leaving && know.runs(replica) {
+        let still_serves = if fare == Fare::Old { know.is_well(replica) } else { know.runs(replica) };
+        if fare == Fare::Good || fare == Fare::Proving || matches!(fare, Fare::Leaving | Fare::Old) && still_serves {
             running.insert(replica.slot);
             if condition.standing == Standing::Ready {
                 confirmed.insert(replica.slot);
@@ -181,15 +205,16 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                     missing.push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }
-            Fare::Proving => {}
+            Fare::Proving => {
+                on_trial.insert(replica.slot);
+            }
             Fare::Coming => {
                 coming += 1;
-                missing.push(in_progress(replica, know, reason));
+                missing.push(in_progress(replica, know));
             }
             Fare::Failed => {
-                let reason = reason.unwrap_or("its host gave no reason");
-                missing.push(format!("{id} failed on {node}: {reason}"));
-                failing = Some(reason.to_owned());
+                missing.push(know.why_failed(record, replica));
+                failing = Some(know.observed.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble));
             }
             Fare::Old => {
                 let waits = homes::waits(record, replica.slot, know).map(|waits| format!(": {waits}")).unwrap_or_default();
@@ -223,7 +248,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         missing.push(format!("{unplaced} of {replicas} replicas have no host: {why}"));
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
-    let rollout = rollout_view(record, know, no_place);
+    let rollout = rollout_view(record, know);
     missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.words)));
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
@@ -244,6 +269,8 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         version,
         state,
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
+        on_trial: u32::try_from(on_trial.len()).unwrap_or(u32::MAX),
+        trial_failed: trial_failed(record, know),
         unconfirmed: u32::try_from(running.difference(&confirmed).count()).unwrap_or(u32::MAX),
         wanted: record.slots_wanted(),
         missing,
@@ -252,6 +279,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         rebalancing: record.rebalancing,
         rollout,
         last_rollout: record.last_rollout.clone(),
+        probation: probation_view(record, know),
         history: record.history.clone(),
         created: record.created,
         updated: record.updated,
@@ -322,30 +350,86 @@ fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>
     }
 }
 
-fn in_progress(replica: &ReplicaRecord, know: &Knowledge, reason: Option<&str>) -> String {
+/// Why the generation has failed its trial, where nothing goes back by itself.
+fn trial_failed(record: &ServiceRecord, know: &Knowledge) -> Option<String> {
+    let rolls_back = record.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some() || rollout.is_rolling_back());
+    if record.deleted || rolls_back {
+        return None;
+    }
+    let by_slot = slots(record, know);
+    let serves = |all: &[(&ReplicaRecord, Fare)]| all.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Proving));
+    let fails = |(replica, fare): &(&ReplicaRecord, Fare)| {
+        let there = know.condition(&replica.node).standing == Standing::Ready;
+        let on_its_own = matches!(fare, Fare::Failed | Fare::Coming);
+        (there && on_its_own && know.has_failed_its_trial(record, replica)).then(|| know.why_failed(record, replica))
+    };
+    let failed = by_slot.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
+    let failed: Vec<String> = failed.collect();
+    let too_many = failed.len() > record.spec.update.max_failures as usize;
+    failed.into_iter().next().filter(|_| too_many)
+}
+
+fn probation_view(record: &ServiceRecord, know: &Knowledge) -> Option<ProbationView> {
+    let (probation, status) = record.probation.as_ref().zip(know.probation(record))?;
+    Some(ProbationView {
+        from: probation.from,
+        until: WallMs(probation.started.0.saturating_add(record.spec.update.probation_ms.into())),
+        failures: status.failures,
+        last_failure: status.last_failure,
+    })
+}
+
+/// What a replica that is on its way waits for, or why it does not get there.
+fn in_progress(replica: &ReplicaRecord, know: &Knowledge) -> String {
     let (id, node) = (&replica.id, &replica.node);
     let condition = know.condition(node);
     if condition.held {
         return format!("{id} is on {node}: {HELD}");
     }
-    let state = know.observed.get(id).map_or(ReplicaState::Assigned, |status| status.state);
+    let status = know.observed.get(id);
+    let state = status.map_or(ReplicaState::Assigned, |status| status.state);
     if condition.standing != Standing::Ready && state != ReplicaState::Running {
         return format!("{id} waits for {node}, which {}", is(condition.standing));
     }
-    match state {
-        ReplicaState::Prepared => format!("{id} is ready on {node} and to be started"),
-        ReplicaState::Pulling => format!("{id} waits on {node} for its image"),
-        ReplicaState::Running if know.observed.get(id).is_some_and(|status| status.health == Health::Starting) => {
-            format!("{id} runs on {node} and is not healthy yet: {}", reason.unwrap_or("its engine is being asked"))
+    // Its process has ended before: that says more than where it stands.
+    let ended = status.filter(|status| status.exit_code.is_some()).map(|status| format!(": {}", trouble(status)));
+    match (state, status) {
+        (ReplicaState::Prepared, _) => format!("{id} is ready on {node} and to be started"),
+        (ReplicaState::Pulling, _) => format!("{id} waits on {node} for its image"),
+        (ReplicaState::Running, Some(status)) if status.health == Health::Starting => {
+            let reason = if status.reason.is_some() { trouble(status) } else { "its engine is being asked".to_owned() };
+            format!("{id} runs on {node} and is not healthy yet: {reason}")
         }
-        ReplicaState::Running => format!("{id} runs on {node}, but is unhealthy: {}", reason.unwrap_or("no reason given")),
-        ReplicaState::Complete => format!("{id} is done on {node}"),
+        (ReplicaState::Running, status) => {
+            format!("{id} runs on {node}, but is unhealthy: {}", status.map(trouble).unwrap_or_default())
+        }
+        (ReplicaState::Complete, _) => format!("{id} is done on {node}"),
+        (ReplicaState::Failed, _) => format!("{id} failed on {node}{}", ended.unwrap_or_default()),
+        (
+            ReplicaState::Pending
+            | ReplicaState::Assigned
+            | ReplicaState::Starting
+            | ReplicaState::Stopping
+            | ReplicaState::Stopped,
+            _,
+        ) => match ended {
+            Some(why) => format!("{id} is being started again on {node}{why}"),
+            None => format!("{id} is being started on {node}"),
+        },
+    }
+}
+
+/// How a replica fares: only one that runs, or is done, can be healthy.
+fn health(status: Option<&ReplicaStatus>) -> Health {
+    let Some(status) = status else { return Health::Starting };
+    match status.state {
+        ReplicaState::Running | ReplicaState::Complete => status.health,
         ReplicaState::Pending
         | ReplicaState::Assigned
-        | ReplicaState::Starting
-        | ReplicaState::Stopping
-        | ReplicaState::Stopped
-        | ReplicaState::Failed => format!("{id} is being started on {node}"),
+        | ReplicaState::Pulling
+        | ReplicaState::Prepared
+        | ReplicaState::Starting => Health::Starting,
+        ReplicaState::Stopping | ReplicaState::Stopped | ReplicaState::Failed => Health::Unhealthy,
     }
 }
 
@@ -358,7 +442,7 @@ fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledg
         node: replica.node.clone(),
         want: replica.want,
         state: status.map_or(ReplicaState::Assigned, |status| status.state),
-        health: status.map_or(Health::Healthy, |status| status.health),
+        health: health(status),
         host: know.condition(&replica.node).standing,
         host_down: know.is_lost(record, replica),
         reason: status.and_then(|status| status.reason.clone()),

@@ -67,6 +67,7 @@ impl Update {
         rules.range("update.delay_ms", self.delay_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("update.monitor_ms", self.monitor_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("update.deadline_ms", self.deadline_ms.into(), 1_000, DAY_MS, "milliseconds");
+        rules.range("update.probation_ms", self.probation_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("update.max_failures", self.max_failures.into(), 0, MAX_COUNT, "");
         rules.range("update.canary", self.canary.into(), 0, MAX_COUNT, "");
     }

@@ -58,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 2, "strategy": "bin_pack"},
-        "update": {"order": "start-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "failure_action": "pause", "max_failures": 1, "canary": 2},
+        "update": {"order": "start-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1, "canary": 2},
     });
     body.as_object_mut().unwrap().extend(object(rest));
     let spec = ServiceSpec::read(object(body.clone()), None).unwrap();

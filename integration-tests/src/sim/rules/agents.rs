@@ -8,7 +8,10 @@ use shef_common::{
 };
 use shef_master::service::ReplicaRecord;
 
-use crate::sim::{engine::CRASHING_IMAGE, world::World};
+use crate::sim::{
+    engine::{CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
+    world::World,
+};
 
 /// What identifies a push.
 #[derive(Debug, Clone)]
@@ -85,7 +88,8 @@ impl World {
         let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
         let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.runs(id));
         // What crashes is replaced at once, and takes nobody's place while it happens to be up.
-        let crashes = |r: &&ReplicaRecord| record.assignment(r).template.image.pinned().contains(CRASHING_IMAGE);
+        let fails = |image: &str| [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE].iter().any(|bad| image.contains(bad));
+        let crashes = |r: &&ReplicaRecord| fails(&record.assignment(r).template.image.pinned());
         let running = record.wanted().filter(|replica| !crashes(replica) && up(&replica.id)).count();
         let replicas = record.spec.replicas;
         // An update that was under way when the service was scaled down ends with the surge it began with.

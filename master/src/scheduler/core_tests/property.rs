@@ -55,7 +55,7 @@ proptest! {
         let mut placed: Vec<(usize, NodeName)> = vec![];
         for (n, wanted) in services.iter().enumerate() {
             let (placement, takes) = ask(wanted);
-            let answer = core.place(&service(n), &placement, &demands(&service(n), 0, wanted.0, &takes));
+            let answer = core.place(&service(n), &placement, &demands(&service(n), 0, wanted.0, &takes), &BTreeMap::new());
             prop_assert_eq!(answer.refused.is_some(), answer.chosen.len() < wanted.0 as usize);
             placed.extend(answer.chosen.into_iter().map(|(_, node)| (n, node)));
         }
@@ -88,8 +88,8 @@ proptest! {
         for (n, wanted) in services.iter().enumerate() {
             let (placement, takes) = ask(wanted);
             let wanted = demands(&service(n), 0, wanted.0, &takes);
-            let answer = first.place(&service(n), &placement, &wanted);
-            prop_assert_eq!(&answer, &second.place(&service(n), &placement, &wanted));
+            let answer = first.place(&service(n), &placement, &wanted, &BTreeMap::new());
+            prop_assert_eq!(&answer, &second.place(&service(n), &placement, &wanted, &BTreeMap::new()));
             claims.extend(answer.chosen.iter().map(|(slot, node)| (n, wanted[slot.0 as usize].claim(node))));
         }
         // A master that starts anew hears the same of the store, in any order, maybe before it hears of hosts.
@@ -105,7 +105,7 @@ proptest! {
         for (n, wanted) in services.iter().enumerate() {
             let (placement, takes) = ask(wanted);
             let more = demands(&service(n), 100, 3, &takes);
-            prop_assert_eq!(first.place(&service(n), &placement, &more), anew.place(&service(n), &placement, &more));
+            prop_assert_eq!(first.place(&service(n), &placement, &more, &BTreeMap::new()), anew.place(&service(n), &placement, &more, &BTreeMap::new()));
         }
         // What is released leaves nothing behind.
         for n in 0..services.len() {
@@ -125,7 +125,7 @@ proptest! {
         let hosts: Vec<Made> = zones.iter().map(|zone| (true, 100, *zone)).collect();
         let mut core = build(&hosts, &(0..hosts.len()).collect::<Vec<_>>());
         let spread = Placement { spread_over: Some("zone".to_owned()), ..anywhere() };
-        let placed = core.place(&service(0), &spread, &demands(&service(0), 0, wanted, &nothing()));
+        let placed = core.place(&service(0), &spread, &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
         let mut by_zone: BTreeMap<u8, u32> = zones.iter().map(|zone| (*zone, 0)).collect();
         for (node, count) in counts(&placed) {
             let n: usize = node.as_str()[1..].parse().unwrap();
@@ -151,7 +151,7 @@ proptest! {
             core.host_changed(node(n), if *ready { UP } else { DOWN });
             (0..*load).for_each(|replica| occupy(&mut core, 9, replica, n, &nothing()));
         }
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()));
+        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
         let ready: Vec<_> = hosts.iter().enumerate().filter(|(_, host)| host.0).map(|(n, _)| node(n)).collect();
         prop_assert_eq!(placed.refused.is_some(), ready.is_empty() && wanted > 0);
         prop_assert_eq!(placed.chosen.len(), if ready.is_empty() { 0 } else { wanted as usize });
@@ -168,12 +168,12 @@ proptest! {
     ) {
         let mut core = SchedulerCore::default();
         (0..hosts).for_each(|n| core.host_changed(node(n), UP));
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()));
+        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, wanted, &nothing()), &BTreeMap::new());
         let given_up = core.shrink(&service(0), &anywhere(), &placed.chosen, give_up);
         prop_assert_eq!(given_up.len(), give_up.min(wanted as usize));
         let left = Placed {
             chosen: placed.chosen.into_iter().filter(|(slot, _)| !given_up.contains(slot)).collect(),
-            refused: None,
+            ..Placed::default()
         };
         let counts = counts(&left);
         let of = |n: usize| counts.get(&node(n)).copied().unwrap_or(0);

@@ -8,9 +8,9 @@ use crate::{
     service::{
         events::Effect,
         knowledge::Fare,
-        record::{ReplicaRecord, Want},
-        request::{Accepted, Applied, Request},
-        rollout::Terms,
+        record::{ReplicaRecord, ServiceRecord, Want},
+        request::{Accepted, Applied, Refused, Request},
+        rollout::{self, Terms},
     },
 };
 
@@ -29,8 +29,7 @@ impl ServiceCore {
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };
             let was_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
-            let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
-            match request.apply(&mut draft.record, version, now.wall, terms) {
+            match self.apply(&request, &mut draft.record, version, now) {
                 Err(refused) => effects.push(Effect::Reply(ticket, Err(refused))),
                 Ok(applied) => {
                     if applied != Applied::Unchanged {
@@ -70,6 +69,26 @@ impl ServiceCore {
             record.forget_hosts(|node| draft.forgets.contains(node));
         }
         draft
+    }
+
+    /// Applies `request` to `record`, which has `version`. A refusal changes nothing.
+    pub(super) fn apply(
+        &self,
+        request: &Request,
+        record: &mut Option<ServiceRecord>,
+        version: Version,
+        now: Now,
+    ) -> Result<Applied, Refused> {
+        let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
+        let generation = record.as_ref().filter(|record| !record.deleted).map(|record| record.generation);
+        let before = record.clone();
+        let applied = request.apply(record, version, now.wall, terms)?;
+        let is_update = |record: &&ServiceRecord| generation.is_some_and(|generation| generation != record.generation);
+        if let Some(error) = record.as_ref().filter(is_update).and_then(|record| rollout::impediment(record, &self.know)) {
+            *record = before;
+            return Err(Refused::Invalid(vec![error]));
+        }
+        Ok(applied)
     }
 
     /// Whether the generation that is wanted is worth going back to: it runs

@@ -8,6 +8,7 @@ use shef_common::{
 };
 
 use super::{REFUSAL_STANDS, ServiceCore, Step};
+use crate::membership::Standing;
 use crate::service::{
     events::{Effect, Tally},
     rebalance,
@@ -33,6 +34,11 @@ impl ServiceCore {
                 self.resolved.entry(replica.generation).or_insert(digest);
             }
             debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
+            let condition = self.know.condition(&replica.node);
+            let on_probation = record.probation.is_some() && replica.generation == record.generation;
+            if on_probation && condition.standing == Standing::Ready && !condition.is_leaving() && replica.want == Want::Run {
+                self.know.watch(&status);
+            }
             self.know.observe(status, monitor);
         }
         if tally != Tally::default() {

@@ -5,10 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use shef_common::ids::{NodeName, ReplicaId, Slot};
+use shef_common::{
+    ids::{NodeName, ReplicaId, Slot},
+    spec::Order,
+};
 
 use super::{AWAITED_PATIENCE, Draft, REFUSAL_STANDS, ServiceCore, Step};
 use crate::{
+    membership::Standing,
     scheduler::{Claim, Demand, LoadChange, Mover, Place, Question, Refusal, Scheduled, Takes},
     service::{
         events::{Effect, Ticket},
@@ -34,6 +38,7 @@ impl ServiceCore {
         if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
             self.ask_again_at = Some(self.know.now() + REFUSAL_STANDS);
         }
+        self.stop_first_where_it_must(&scheduled.placed.needs_stop_first, &mut record);
         if let Some(request) = draft.needs_host.take() {
             if let Some(refusal) = self.no_host.take() {
                 let never = |(slot, node)| draft.ids.get(&slot).map(|id| LoadChange::Release(id.clone(), node));
@@ -82,6 +87,23 @@ impl ServiceCore {
         }
         draft.record = Some(record);
         self.commit(draft, effects);
+    }
+
+    /// With `order: auto`, a rollout stops old replicas first from now on where no host has room for two of `slots`.
+    /// These give their turn back: first their hosts make the new ones ready.
+    fn stop_first_where_it_must(&mut self, slots: &[Slot], record: &mut ServiceRecord) {
+        // What is on its way out soon gives its room back.
+        let goes = |r: &ReplicaRecord| r.want == Want::Remove && self.know.condition(&r.node).standing == Standing::Ready;
+        let waits = record.replicas.iter().any(goes);
+        if slots.is_empty() || waits || record.spec.update.order != Order::Auto || record.stops_first() {
+            return;
+        }
+        let Some(rollout) = &mut record.rollout else { return };
+        rollout.stops_first = true;
+        if rollout.from.is_some() {
+            rollout.turned.retain(|slot| !slots.contains(slot));
+        }
+        self.no_host = None;
     }
 
     /// Hosts are to make something ready of what is rolled out.
@@ -162,14 +184,16 @@ impl ServiceCore {
             demands.push(Demand {
                 home: homes::home(&record, slot, &self.know).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
+                beside: beside(&record, slot),
                 takes: takes(slot),
                 place,
                 replica,
             });
         }
         let placement = Arc::new(record.spec.placement.clone());
+        let leaving = leaving(&record);
         draft.record = Some(record);
-        Question { placement, place: demands, candidates, give_up, mover: None }
+        Question { placement, place: demands, candidates, give_up, mover: None, leaving }
     }
 
     /// Which of `candidates` is to move, if one is.
@@ -207,6 +231,22 @@ impl ServiceCore {
             }
         }
     }
+}
+
+/// How many replicas each host is to lose once everything runs the generation that is wanted.
+fn leaving(record: &ServiceRecord) -> BTreeMap<NodeName, u32> {
+    let mut leaving = BTreeMap::new();
+    for replica in record.wanted().filter(|replica| replica.generation != record.generation || replica.moving) {
+        *leaving.entry(replica.node.clone()).or_default() += 1;
+    }
+    leaving
+}
+
+/// What the replicas of other generations in `slot` claim, while a rollout could stop them first.
+fn beside(record: &ServiceRecord, slot: Slot) -> Vec<Claim> {
+    let old = |replica: &&ReplicaRecord| replica.slot == slot && replica.generation != record.target(slot);
+    let rolls_out = record.rollout.is_some();
+    record.wanted().filter(|replica| rolls_out && old(replica)).map(|replica| record.claim(replica)).collect()
 }
 
 fn ids_of(record: &ServiceRecord) -> BTreeSet<ReplicaId> {

@@ -19,7 +19,6 @@ use crate::{
         preview::{Outcome, Preview},
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Expect, Lead, Refused, Request},
-        rollout::Terms,
     },
 };
 
@@ -60,9 +59,8 @@ impl ServiceCore {
         self.know.it_is(now.mono);
         let before = self.record.clone().filter(|record| !record.deleted);
         let version = self.version.filter(|_| before.is_some());
-        let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
         let (mut wanted, know) = (self.record.clone(), self.know.clone());
-        request.apply(&mut wanted, self.version.unwrap_or_default(), now.wall, terms)?;
+        self.apply(request, &mut wanted, self.version.unwrap_or_default(), now)?;
         let Some(wanted) = wanted else { return Err(Refused::NotFound) };
         let mut stage = Stage {
             events: MAX_EVENTS + 64 * wanted.slots_wanted() as usize,

@@ -273,7 +273,7 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
     let back = record.wanted().find(|replica| replica.slot == Slot(0)).map(|replica| (replica.generation, replica.node.clone()));
     assert_eq!(back, Some((Generation(1), node(0))), "{record:?}");
     // Once nothing goes back to it, nothing is bound.
-    for _ in 0..60 {
+    for _ in 0..120 {
         model.sleep(1_000);
         model.settle();
     }

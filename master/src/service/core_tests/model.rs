@@ -22,7 +22,7 @@ use super::super::{
     view::ServiceView,
 };
 use crate::membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing};
-use crate::scheduler::SchedulerCore;
+use crate::scheduler::{Claim, LoadChange, SchedulerCore, Takes};
 
 pub(super) fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -31,7 +31,7 @@ pub(super) fn node(n: usize) -> NodeName {
 pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
     let template = Template::of(ImageRef::parse(image).unwrap());
     // What runs is good at once; rollouts' own tests have trials.
-    let update = Update { monitor_ms: 0, ..Update::default() };
+    let update = Update { monitor_ms: 0, probation_ms: 0, ..Update::default() };
     ServiceSpec { update, ..ServiceSpec::of(ServiceName::parse("web").unwrap(), replicas, template) }
 }
 
@@ -92,6 +92,8 @@ pub(super) struct Model {
     /// Those that run and end and are started again, with how often that was told.
     crashing: BTreeMap<ReplicaId, u32>,
     pub(super) crashes_from_now_on: bool,
+    /// Those that will end again and again once they have run for [`FADES_AFTER`], with when they began.
+    fading: BTreeMap<ReplicaId, MonoMs>,
     /// Slots that an update which stops first has emptied.
     pub(super) dark: BTreeSet<Slot>,
 }
@@ -100,6 +102,10 @@ pub(super) struct Model {
 pub(super) const REFUSED: &str = "app:refused";
 /// An image whose containers crash, again and again.
 pub(super) const CRASHING: &str = "app:crashing";
+/// An image whose containers are well for [`FADES_AFTER`], and then end again and again.
+pub(super) const FADING: &str = "app:fading";
+/// How long a container of [`FADING`] is well.
+pub(super) const FADES_AFTER: DurationMs = DurationMs(2_000);
 /// An image whose containers never come to be healthy.
 pub(super) const SICK: &str = "app:sick";
 
@@ -138,6 +144,7 @@ impl Model {
             steps_at_once: 0,
             crashing: BTreeMap::new(),
             crashes_from_now_on: false,
+            fading: BTreeMap::new(),
             dark: BTreeSet::new(),
         }
     }
@@ -225,6 +232,9 @@ impl Model {
             };
             // What the host holds already is as it is.
             holds.entry(assignment.replica.clone()).or_insert(state);
+            if assignment.template.image.pinned() == FADING {
+                self.fading.entry(assignment.replica.clone()).or_insert(self.now.mono);
+            }
             if self.crashes_from_now_on || assignment.template.image.pinned() == CRASHING {
                 self.crashing.entry(assignment.replica.clone()).or_default();
             }
@@ -234,8 +244,14 @@ impl Model {
         }
     }
 
+    fn has_faded(&self, id: &ReplicaId) -> bool {
+        self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= self.now.mono)
+    }
+
     fn runs(&self, id: &ReplicaId) -> bool {
-        !self.crashing.contains_key(id) && self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
+        !self.has_faded(id)
+            && !self.crashing.contains_key(id)
+            && self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
     }
 
     /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are wanted,
@@ -274,7 +290,9 @@ impl Model {
             let scaled_down = !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
             // One that crashes, and was told of while it was up, is as good as any for all that could be known when
             // this was planned; what was told since has come too late.
-            let told_well = |kept: &ReplicaRecord| self.crashing.get(&kept.id).is_some_and(|told| *told > 0);
+            let told_well = |kept: &ReplicaRecord| {
+                self.crashing.get(&kept.id).is_some_and(|told| *told > 0) || self.fading.contains_key(&kept.id)
+            };
             let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node);
             let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
             let stopped_first = is_stopped_first(gone);
@@ -296,6 +314,7 @@ impl Model {
 
     /// What crashes does so no more.
     pub(super) fn recover_crashing(&mut self) {
+        self.fading.clear();
         self.crashing.clear();
     }
 
@@ -303,6 +322,7 @@ impl Model {
     pub(super) fn report(&mut self) {
         self.steps_at_once = 0;
         let (mut statuses, mut gone) = (Vec::new(), Vec::new());
+        let now = self.now.mono;
         for (node, holds) in &mut self.hosts {
             if self.unreachable.contains(node) {
                 continue;
@@ -320,6 +340,12 @@ impl Model {
                         status.health = Health::Unhealthy;
                         status.reason = Some("exited with code 1".to_owned());
                     }
+                }
+                if self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= now) && *state == ReplicaState::Running {
+                    status.health = Health::Unhealthy;
+                    status.reason = Some("exited with code 1; the engine restarts it".to_owned());
+                    status.exit_code = Some(1);
+                    status.last_log_lines = vec!["cannot reach the database".to_owned(), String::new()];
                 }
                 statuses.push(status);
                 true
@@ -406,7 +432,7 @@ impl Model {
 
     pub(super) fn running(&self) -> usize {
         let up = self.hosts.values().flatten().filter(|(_, state)| **state == ReplicaState::Running);
-        up.filter(|(id, _)| !self.crashing.contains_key(*id)).count()
+        up.filter(|(id, _)| !self.crashing.contains_key(*id) && !self.has_faded(id)).count()
     }
 
     pub(super) fn host(&mut self, n: usize, up: bool) {
@@ -439,6 +465,14 @@ impl Model {
         self.hosts.entry(node.clone()).or_default();
         self.scheduler.host_known(known(&node, &facts));
         self.event(Event::HostsDescribed(self.described.clone()));
+    }
+
+    /// Other services reserve so much memory of the host.
+    pub(super) fn others_take(&mut self, n: usize, memory_bytes: u64) {
+        let other = ServiceName::parse("other").unwrap();
+        let replica = ReplicaId::new(&other, u32::try_from(n).unwrap());
+        let takes = Takes { memory_bytes, ..Takes::default() };
+        self.scheduler.load(&other, &LoadChange::Occupy(Claim { replica, node: node(n), takes }));
     }
 
     /// An operator says that the host is gone for good: nobody hears of it again.

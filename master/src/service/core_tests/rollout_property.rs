@@ -8,9 +8,10 @@ use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 use super::super::{
     record::Want,
     request::{Expect, Lead, Request},
+    rollout::{Phase, RolloutState},
     view::ServiceState,
 };
-use super::model::{CRASHING, Model, REFUSED, SICK, brief, drained, scale, spec, standing};
+use super::model::{CRASHING, FADING, Model, REFUSED, SICK, brief, drained, scale, spec, standing};
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -37,15 +38,17 @@ fn update() -> impl Strategy<Value = Update> {
         1 => Just(FailureAction::Continue),
     ];
     let (delay, monitor) = (prop_oneof![Just(0_u32), Just(3_000)], prop_oneof![Just(0_u32), Just(1_000), Just(5_000)]);
+    let monitor = (monitor, prop_oneof![Just(0_u32), Just(10_000)]);
     let canary = prop_oneof![3 => Just(0_u32), 1 => 1_u32..3];
     (order, 1_u32..4, proptest::option::of(0_u32..6), delay, monitor, action, 0_u32..2, canary).prop_map(
-        |(order, parallelism, more, delay_ms, monitor_ms, failure_action, max_failures, canary)| Update {
+        |(order, parallelism, more, delay_ms, (monitor_ms, probation_ms), failure_action, max_failures, canary)| Update {
             order,
             parallelism,
             surge: more.map(|more| parallelism + more),
             delay_ms,
             monitor_ms,
             deadline_ms: 20_000,
+            probation_ms,
             failure_action,
             max_failures,
             canary,
@@ -57,10 +60,13 @@ fn image() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["app:1", "app:2", "app:3", REFUSED, CRASHING, SICK])
 }
 
+/// Images that are no good, sooner or later.
+const BAD: [&str; 4] = [REFUSED, CRASHING, SICK, FADING];
+
 fn act() -> impl Strategy<Value = Act> {
     let lead = prop::sample::select(vec![Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote]);
     prop_oneof![
-        3 => (1_u32..7, image(), update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
+        3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
         1 => (0_u32..7).prop_map(Act::Scale),
         2 => lead.prop_map(Act::Lead),
         1 => Just(Act::Restart),
@@ -130,9 +136,9 @@ proptest! {
         prop_assert_eq!(model.answers.len() as u64, model.asked, "every request is answered");
         let Some((_, record)) = model.durable.clone() else { return Ok(()) };
         let image = record.spec.template.image.pinned();
-        if record.rollout.is_some() || [REFUSED, CRASHING, SICK].contains(&image.as_str()) {
+        if record.rollout.is_some() || BAD.contains(&image.as_str()) {
             // No earlier generation has ever run: what is bad stays so until its user wants another.
-            prop_assert!([REFUSED, CRASHING, SICK].contains(&image.as_str()), "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
+            prop_assert!(BAD.contains(&image.as_str()), "{:?} {}", model.view.as_ref().map(|view| &view.missing), brief(&record));
             model.ask(Request::Put { spec: spec(record.spec.replicas, "app:9"), expect: Expect::Any });
             passes(&mut model, 150);
         }
@@ -145,6 +151,31 @@ proptest! {
         let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
         prop_assert_eq!(slots.len(), wish, "one replica a slot");
         prop_assert!(record.earlier.is_empty() && record.history.len() <= 10);
+    }
+
+    /// From whatever state, with no further events but time, a rollout comes to an end or waits for its user.
+    #[test]
+    fn with_nothing_but_time_a_rollout_ends_or_waits_for_its_user(acts in proptest::collection::vec(act(), 1..60)) {
+        let mut model = Model::new(3);
+        for act in acts {
+            does(&mut model, act);
+        }
+        let waits = |model: &Model| {
+            let rollout = model.durable.as_ref().and_then(|(_, record)| record.rollout.clone());
+            let canary = model.view.as_ref().and_then(|view| view.rollout.as_ref()).map(|view| view.state);
+            let over = rollout.is_none_or(|rollout| matches!(rollout.phase, Phase::Paused { until_hosts: _, .. }));
+            (over || canary == Some(RolloutState::Canary)) && model.in_commit.is_none()
+        };
+        for _ in 0..1_000 {
+            if waits(&model) {
+                break;
+            }
+            model.sleep(5_000);
+            while model.step() {}
+            model.report();
+            while model.step() {}
+        }
+        prop_assert!(waits(&model), "{:?} {:?}", model.view.as_ref().map(|view| &view.missing), model.durable.as_ref().map(|(_, r)| brief(r)));
     }
 
     /// Nothing but the update goes wrong: whatever its settings and whatever the image, as many serve throughout as
@@ -183,5 +214,9 @@ proptest! {
         prop_assert_eq!(record.spec.template.image.pinned(), wanted);
         let rolled_back = record.last_rollout.as_ref().and_then(|ended| ended.rolled_back.as_ref());
         prop_assert_eq!(rolled_back.is_some(), bad);
+        if !bad {
+            let counts = [0, 1, 2].map(|n| model.on(n));
+            prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
+        }
     }
 }

@@ -87,6 +87,7 @@ pub(super) const GATED: Update = Update {
     delay_ms: 0,
     monitor_ms: 5_000,
     deadline_ms: 60_000,
+    probation_ms: 0,
     failure_action: FailureAction::Rollback,
     max_failures: 0,
     canary: 0,

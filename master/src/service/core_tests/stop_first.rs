@@ -41,12 +41,20 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
     };
     model.ask(takes(900));
     model.settle();
-    model.ask(takes(1_001));
+    // Others have the rest.
+    (0..3).for_each(|n| model.others_take(n, 60));
+    model.ask(takes(950));
     assert_eq!(model.pass(60), 2);
-    assert!(model.rollout().words.contains("lack 1001 bytes of memory"), "{:?}", model.rollout());
+    assert!(model.rollout().words.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
     model.ask(lead(Lead::Abort));
     assert_eq!(model.pass(20), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
+    // Without its user's word it goes back by itself.
+    model.ask(takes(950));
+    assert_eq!(model.pass(400), 2);
+    assert_eq!((model.running(), &model.shown().rollout), (3, &None));
+    let why = model.shown().last_rollout.clone().unwrap().rolled_back.unwrap();
+    assert!(why.contains("no slot was replaced within 132 s") && why.contains("lack 950 bytes of memory"), "{why}");
 }
 
 #[test]

@@ -215,6 +215,8 @@ fn what_was_only_just_placed_serves_nobody_yet() {
         emptied: BTreeSet::new(),
         last_failure: None,
         promoted: false,
+        stops_first: false,
+        replicas: None,
     });
     let mut know = Knowledge::default();
     let old = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);

@@ -11,8 +11,10 @@
 //! replicas that still run are thereby as wanted. It is a rollout that nothing
 //! rolls back.
 
+mod feasible;
 mod next;
 mod preparing;
+mod stall;
 mod words;
 
 use std::{
@@ -30,6 +32,7 @@ use shef_common::{
 use super::record::ServiceRecord;
 
 pub use self::{
+    feasible::impediment,
     next::{Next, Verdict, next},
     preparing::idle,
     words::{RolloutState, RolloutView, rollout_view},
@@ -61,6 +64,34 @@ pub struct Rollout {
     /// Whether the user has seen the canary and wants the rest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promoted: bool,
+    /// Whether `order: auto` stops old replicas first because no host has room for two replicas of a slot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stops_first: bool,
+    /// The number of replicas that came with the new template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicaChange>,
+}
+
+/// A change of the number of replicas that came with a new template, and is taken back with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaChange {
+    /// How many there were to be before.
+    pub from: u32,
+    /// How many there are to be since.
+    pub to: u32,
+}
+
+/// The time after a rollout in which its generation may still be rolled back. It is timed by the master's clock and
+/// begins anew with a new master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// The generation before, to which failures go back.
+    pub from: Generation,
+    /// When it began.
+    pub started: WallMs,
+    /// The number of replicas that came with the generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicaChange>,
 }
 
 /// Where a rollout stands.
@@ -73,6 +104,9 @@ pub enum Phase {
     Paused {
         /// Why it stopped.
         why: String,
+        /// It made no progress because of its hosts, and goes on by itself once it can.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        until_hosts: bool,
     },
     /// It goes back to the last good generation.
     RollingBack {
@@ -102,6 +136,9 @@ pub struct Ended {
     /// Whether it was rolled back, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
+    /// What was not in place when it ended because nothing more came of it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
     /// When it, or its rollback, began.
     pub started: WallMs,
     /// When everything was in place.
@@ -128,6 +165,8 @@ impl Rollout {
             emptied: BTreeSet::new(),
             last_failure: None,
             promoted: false,
+            stops_first: false,
+            replicas: None,
         }
     }
 
@@ -181,9 +220,7 @@ impl ServiceRecord {
             Order::StartFirst => false,
             Order::StopFirst => true,
             Order::Auto => {
-                let template = &self.spec.template;
-                template.ports.iter().any(|port| port.published.is_some())
-                    || template.mounts.iter().any(shef_common::spec::Mount::is_sticky)
+                self.spec.template.excludes_itself() || self.rollout.as_ref().is_some_and(|rollout| rollout.stops_first)
             }
         }
     }
@@ -224,6 +261,8 @@ impl ServiceRecord {
             Some(rollout) => rollout.from,
             None => terms.good.then_some(self.generation),
         };
+        let replicas = self.rollout.as_ref().and_then(|rollout| rollout.replicas);
+        self.probation = None;
         let left = std::mem::replace(&mut self.spec.template, template);
         if from == Some(self.generation) {
             self.history.retain(|kept| kept.generation != self.generation);
@@ -234,18 +273,43 @@ impl ServiceRecord {
         self.earlier.insert(self.generation, left);
         self.earlier.remove(&to);
         self.generation = to;
-        self.begin(Rollout::new(from, Phase::Running, now));
+        self.begin(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });
         self.forget_unused();
     }
 
-    /// Gives the rollout up: the last good generation is wanted again, everywhere.
+    /// Notes that a new template came together with another number of replicas than the `before` ones.
+    pub(super) fn note_replicas(&mut self, before: u32) {
+        let (from, to) = (before, self.spec.replicas);
+        if let Some(rollout) = self.rollout.as_mut().filter(|rollout| rollout.from.is_some()) {
+            rollout.replicas = (from != to).then_some(ReplicaChange { from, to });
+        }
+    }
+
+    /// Notes that the number of replicas was changed for its own sake: no rollback takes it back.
+    pub(super) fn keep_replicas(&mut self) {
+        if let Some(rollout) = &mut self.rollout {
+            rollout.replicas = None;
+        }
+        if let Some(probation) = &mut self.probation {
+            probation.replicas = None;
+        }
+    }
+
+    /// Gives the generation up that is rolled out or on probation: the last good one is wanted again, everywhere, and
+    /// as many replicas of it as before.
     pub fn go_back(&mut self, why: String, now: WallMs) {
-        let Some(from) = self.rollout.as_ref().and_then(|rollout| rollout.from) else { return };
+        let rollout = self.rollout.as_ref().and_then(|rollout| Some((rollout.from?, rollout.replicas)));
+        let probation = self.probation.as_ref().map(|probation| (probation.from, probation.replicas));
+        let Some((from, replicas)) = rollout.or(probation) else { return };
         let Some(template) = self.earlier.remove(&from) else { return };
+        self.probation = None;
         self.newest = self.newest();
         let failed = std::mem::replace(&mut self.generation, from);
         let left = std::mem::replace(&mut self.spec.template, template);
         self.earlier.insert(failed, left);
+        if let Some(before) = replicas.filter(|change| change.to == self.spec.replicas) {
+            self.spec.replicas = before.from;
+        }
         self.begin(Rollout::new(None, Phase::RollingBack { failed, why }, now));
         self.forget_unused();
     }
@@ -264,15 +328,20 @@ impl ServiceRecord {
         }
     }
 
-    /// Everything is in place.
-    fn finish(&mut self, now: WallMs) {
+    /// Everything is in place, but for what is `incomplete`.
+    fn finish(&mut self, incomplete: Option<String>, now: WallMs) {
         let Some(rollout) = self.rollout.take() else { return };
         let (generation, rolled_back) = match rollout.phase {
             Phase::RollingBack { failed, why } => (failed, Some(why)),
             Phase::Running | Phase::Paused { .. } => (self.generation, None),
         };
+        self.probation = rollout.from.filter(|_| self.spec.update.probation_ms > 0).map(|from| Probation {
+            from,
+            started: now,
+            replicas: rollout.replicas,
+        });
         self.history.retain(|kept| kept.generation != self.generation);
-        self.last_rollout = Some(Ended { generation, rolled_back, started: rollout.started, ended: now });
+        self.last_rollout = Some(Ended { generation, rolled_back, incomplete, started: rollout.started, ended: now });
         self.forget_unused();
     }
 
@@ -293,13 +362,22 @@ impl ServiceRecord {
         }
         match &next.verdict {
             Verdict::GoOn => {}
-            Verdict::Pause(why) => {
+            Verdict::Pause { why, until_hosts } => {
                 if let Some(rollout) = &mut self.rollout {
-                    rollout.phase = Phase::Paused { why: why.clone() };
+                    rollout.phase = Phase::Paused { why: why.clone(), until_hosts: *until_hosts };
+                }
+            }
+            Verdict::Resume => {
+                if let Some(rollout) = &mut self.rollout {
+                    rollout.phase = Phase::Running;
                 }
             }
             Verdict::RollBack(why) => self.go_back(why.clone(), now),
-            Verdict::Finish => self.finish(now),
+            Verdict::Finish { incomplete } => self.finish(incomplete.clone(), now),
+            Verdict::EndProbation => {
+                self.probation = None;
+                self.forget_unused();
+            }
         }
     }
 }

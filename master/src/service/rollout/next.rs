@@ -8,7 +8,7 @@ use shef_common::{
     spec::FailureAction,
 };
 
-use super::{Phase, Rollout, preparing};
+use super::{Phase, Rollout, preparing, stall::stall};
 use crate::{
     membership::Standing,
     service::{
@@ -40,12 +40,24 @@ pub enum Verdict {
     /// It goes on.
     #[default]
     GoOn,
-    /// It stops, for this reason.
-    Pause(String),
-    /// It is given up, for this reason.
+    /// It stops.
+    Pause {
+        /// For this reason.
+        why: String,
+        /// It goes on by itself once its hosts let it.
+        until_hosts: bool,
+    },
+    /// It goes on after a pause.
+    Resume,
+    /// It is given up, for this reason; or the generation on probation is.
     RollBack(String),
-    /// Everything is in place.
-    Finish,
+    /// Everything is in place, or nothing more is to come.
+    Finish {
+        /// What is not in place, and why.
+        incomplete: Option<String>,
+    },
+    /// The generation has passed its probation.
+    EndProbation,
 }
 
 impl Next {
@@ -60,11 +72,17 @@ impl Next {
     }
 }
 
-/// The next step of `record`'s rollout, if it has one.
+/// The next step of `record`'s rollout, or of the probation after it, if it has one.
 #[must_use]
 pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
     let mut next = Next::default();
-    let Some(rollout) = record.rollout.as_ref().filter(|_| !record.deleted) else { return next };
+    if record.deleted {
+        return next;
+    }
+    let Some(rollout) = &record.rollout else {
+        probation(record, know, &mut next);
+        return next;
+    };
     let slots = slots(record, know);
     if rollout.from.is_some() {
         failures(record, &slots, know, &mut next);
@@ -78,40 +96,81 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
         }
     }
     if is_finished(record, rollout, &slots, know) {
-        next.verdict = Verdict::Finish;
-    } else if rollout.phase == Phase::Running && rollout.from.is_some() {
-        turns(record, rollout, &slots, know, &mut next);
+        next.verdict = Verdict::Finish { incomplete: None };
+        return next;
+    }
+    match rollout.phase {
+        Phase::Running => {
+            if rollout.from.is_some() {
+                turns(record, rollout, &slots, know, &mut next);
+            }
+            if next.turn.is_empty() && !awaits_promotion(record, rollout, know) {
+                stall(record, rollout, &slots, know, &mut next);
+            }
+        }
+        Phase::RollingBack { .. } => stall(record, rollout, &slots, know, &mut next),
+        Phase::Paused { until_hosts: true, .. } => {
+            let mut would = Next::default();
+            turns(record, rollout, &slots, know, &mut would);
+            if know.came_on(record) || !would.turn.is_empty() || !would.prepare.is_empty() {
+                next.verdict = Verdict::Resume;
+            }
+        }
+        Phase::Paused { until_hosts: false, .. } => {}
     }
     next
 }
 
-fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
-    match action {
-        FailureAction::Rollback if rollout.phase == Phase::Running => Verdict::RollBack(why.to_owned()),
-        FailureAction::Pause if rollout.phase == Phase::Running => Verdict::Pause(why.to_owned()),
-        FailureAction::Rollback | FailureAction::Pause | FailureAction::Continue => Verdict::GoOn,
+/// Whether a generation that is in place fails, or has passed its probation.
+fn probation(record: &ServiceRecord, know: &Knowledge, next: &mut Next) {
+    let Some(status) = know.probation(record) else { return };
+    let rolls_back = record.spec.update.failure_action == FailureAction::Rollback;
+    if status.ends_at <= know.now() {
+        next.verdict = Verdict::EndProbation;
+    } else if rolls_back && status.failures > record.spec.update.max_failures {
+        next.verdict = Verdict::RollBack(status.last_failure.unwrap_or_default());
+    } else {
+        next.wake(status.counts_at.map_or(status.ends_at, |at| at.min(status.ends_at)));
     }
 }
 
-/// New replicas that failed by their own fault: what fails on a host that is
-/// not well, or that they are to leave, says nothing about their generation.
+/// Whether the canary is in place, and all that is missing is its user's word.
+pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, know: &Knowledge) -> bool {
+    let canary = record.spec.update.canary as usize;
+    let wanted = canary.min(record.slots_wanted() as usize);
+    rollout.from.is_some() && canary > 0 && !rollout.promoted && know.through(record).len() >= wanted
+}
+
+fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
+    match (action, &rollout.phase) {
+        // One that waits for its hosts goes back all the same.
+        (FailureAction::Rollback, Phase::Running | Phase::Paused { until_hosts: true, .. }) => Verdict::RollBack(why.to_owned()),
+        (FailureAction::Pause, Phase::Running | Phase::Paused { until_hosts: true, .. }) => {
+            Verdict::Pause { why: why.to_owned(), until_hosts: false }
+        }
+        (FailureAction::Rollback | FailureAction::Pause | FailureAction::Continue, _) => Verdict::GoOn,
+    }
+}
+
+/// New replicas that failed by their own fault, on their trial or later: what fails on a host that is not well, or
+/// that they are to leave, says nothing about their generation.
 fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
     for (slot, replicas) in slots {
-        for (replica, fare) in replicas.iter().filter(|(replica, _)| is_on_trial(record, replica, know)) {
-            match fare {
-                Fare::Failed => next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica))),
-                Fare::Coming => next.wake_at = [next.wake_at, know.deadline(record, replica)].into_iter().flatten().min(),
-                Fare::Proving | Fare::Good | Fare::Old | Fare::Leaving | Fare::Stranded | Fare::Lost => {}
+        for (replica, fare) in replicas.iter().filter(|(replica, _)| counts(record, replica, know)) {
+            let failed = *fare == Fare::Failed;
+            match know.fails_at(record, replica).filter(|at| *at > know.now()) {
+                Some(at) => next.wake(at),
+                None if failed => next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica))),
+                None => {}
             }
         }
     }
 }
 
-fn is_on_trial(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> bool {
+fn counts(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> bool {
     let condition = know.condition(&replica.node);
     replica.generation == record.generation
         && record.target(replica.slot) == record.generation
-        && !know.has_passed(record, replica)
         && condition.standing == Standing::Ready
         && !condition.is_leaving()
 }

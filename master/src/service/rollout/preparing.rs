@@ -59,11 +59,10 @@ pub(super) fn failures(record: &ServiceRecord, know: &Knowledge, next: &mut Next
         if condition.standing != Standing::Ready || condition.is_leaving() {
             continue;
         }
-        let deadline = know.deadline(record, made);
-        if know.has_failed(made) || deadline.is_some_and(|at| at <= know.now()) {
-            next.failed.push((made.slot, made.id.clone(), know.why_failed(record, made)));
-        } else if let Some(at) = deadline {
-            next.wake(at);
+        match know.fails_at(record, made) {
+            Some(at) if at > know.now() => next.wake(at),
+            Some(_) => next.failed.push((made.slot, made.id.clone(), know.why_failed(record, made))),
+            None => {}
         }
     }
 }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::{DurationMs, WallMs},
     ids::{Generation, Slot},
-    status::ReplicaState,
+    status::{ReplicaState, ReplicaStatus},
 };
 
-use super::{Phase, Rollout};
+use super::{Phase, Rollout, next::awaits_promotion};
 use crate::service::{
-    knowledge::{Fare, Knowledge},
+    knowledge::{Fare, Knowledge, trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     slots::{Slots, slots},
 };
@@ -55,33 +55,29 @@ pub enum RolloutState {
     RollingBack,
 }
 
-/// The rollout of `record`, if one is under way. `no_host`: why the scheduler found no host.
-pub fn rollout_view(record: &ServiceRecord, know: &Knowledge, no_host: Option<&str>) -> Option<RolloutView> {
+/// The rollout of `record`, if one is under way.
+pub fn rollout_view(record: &ServiceRecord, know: &Knowledge) -> Option<RolloutView> {
     let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
     let slots = slots(record, know);
-    let is_through = |slot: &Slot, all: &[(&ReplicaRecord, Fare)]| {
-        record.target(*slot) == record.generation && all.iter().any(|(_, fare)| *fare == Fare::Good)
-    };
-    let replaced = slots.iter().filter(|(slot, all)| is_through(slot, all)).count();
-    let canary = record.spec.update.canary as usize;
+    let replaced = know.through(record).len();
     let state = match rollout.phase {
         Phase::Paused { .. } => RolloutState::Paused,
         Phase::RollingBack { .. } => RolloutState::RollingBack,
-        Phase::Running if rollout.from.is_some() && canary > 0 && !rollout.promoted => {
-            let in_place = replaced >= canary.min(record.slots_wanted() as usize);
-            if in_place { RolloutState::Canary } else { RolloutState::Running }
-        }
+        Phase::Running if awaits_promotion(record, rollout, know) => RolloutState::Canary,
         Phase::Running => RolloutState::Running,
     };
     let total = record.slots_wanted();
     let (what, wait) = match &rollout.phase {
-        Phase::Paused { why } => (String::new(), format!("paused: {why}")),
+        Phase::Paused { why, until_hosts } => {
+            let until = if *until_hosts { " until its hosts let it go on" } else { "" };
+            (String::new(), format!("paused{until}: {why}"))
+        }
         Phase::RollingBack { failed, why } => {
             let what = format!("rolling back from generation {failed} ({why}): ");
-            (what, waits_for(record, rollout, &slots, know, no_host))
+            (what, waits_for(record, rollout, &slots, know))
         }
         Phase::Running if state == RolloutState::Canary => (String::new(), "waits to be promoted or aborted".to_owned()),
-        Phase::Running => (String::new(), waits_for(record, rollout, &slots, know, no_host)),
+        Phase::Running => (String::new(), waits_for(record, rollout, &slots, know)),
     };
     let done = if rollout.is_rolling_back() { "in place" } else { "replaced" };
     Some(RolloutView {
@@ -97,7 +93,9 @@ pub fn rollout_view(record: &ServiceRecord, know: &Knowledge, no_host: Option<&s
     })
 }
 
-fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, no_host: Option<&str>) -> String {
+/// What the rollout waits for, in words.
+pub(super) fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge) -> String {
+    let no_host = know.no_host.as_deref();
     let turned = |slot: &Slot| record.target(*slot) == record.generation;
     let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
     for (slot, all) in slots.iter().filter(|(slot, _)| turned(slot)) {
@@ -164,7 +162,8 @@ fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know:
                 | ReplicaState::Complete
                 | ReplicaState::Failed => "to start",
             };
-            let reason = status.and_then(|status| status.reason.as_deref()).map(|why| format!(" ({why})")).unwrap_or_default();
+            let told = |status: &&ReplicaStatus| status.reason.is_some() || status.exit_code.is_some();
+            let reason = status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
             Some((0, format!("waits for {id} on {node} {what}{reason}")))
         }
         Fare::Failed if replica.generation == record.target(replica.slot) => {

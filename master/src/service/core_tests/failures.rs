@@ -1,0 +1,263 @@
+//! Failures of new replicas after their trial: until the rollout has ended, on probation, and where nothing goes back.
+
+use shef_common::{
+    ids::Generation,
+    spec::{FailureAction, Order, RestartCondition, ServiceSpec, Update},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::super::{
+    events::Event,
+    request::{Expect, Lead, Request},
+    rollout::{Phase, RolloutState},
+    view::ServiceState,
+};
+use super::model::{CRASHING, FADING, Model, REFUSED, SICK, node};
+use super::rollouts::{GATED, lead, put, running, with};
+use crate::membership::Standing;
+
+/// Trials of one second, after which [`FADING`] is still well.
+const SHORT: Update = Update { monitor_ms: 1_000, parallelism: 1, ..GATED };
+
+impl Model {
+    fn why_rolled_back(&self) -> String {
+        let ended = self.shown().last_rollout.clone().unwrap_or_else(|| panic!("{:?}", self.shown()));
+        ended.rolled_back.unwrap_or_else(|| panic!("it was not rolled back: {:?}", self.shown()))
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.durable.as_ref().and_then(|(_, record)| record.rollout.as_ref()).map(|rollout| rollout.phase.clone())
+    }
+}
+
+#[test]
+fn a_failure_after_the_trial_rolls_back_a_rollout_that_has_not_ended() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        let update = Update { order, ..SHORT };
+        let mut model = running(2, 6, update);
+        model.ask(put(6, FADING, update));
+        model.pass(40);
+        assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{order:?}");
+        let why = model.why_rolled_back();
+        let told = why.contains("exited with code 1") && why.ends_with("; its last line: cannot reach the database");
+        assert!(told, "{order:?}: {why}");
+    }
+}
+
+#[test]
+fn a_canary_that_fails_after_its_trial_is_not_there_to_be_promoted() {
+    let update = Update { canary: 1, ..SHORT };
+    let mut model = running(2, 3, update);
+    model.ask(put(3, FADING, update));
+    model.pass(3);
+    assert_eq!(model.rollout().state, RolloutState::Canary);
+    model.pass(10);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 3], &None));
+    assert!(model.refused(lead(Lead::Promote)).contains("no rollout is under way"));
+}
+
+#[test]
+fn failures_after_the_trial_count_up_to_the_bound_and_are_tried_again() {
+    let update = Update { max_failures: 1, ..SHORT };
+    let mut model = running(2, 4, update);
+    model.ask(put(4, FADING, update));
+    model.pass(5);
+    assert_eq!(model.rollout().failures, 1, "{:?}", model.rollout());
+    model.pass(100);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 4], &None));
+}
+
+#[test]
+fn a_rollout_that_goes_on_past_failures_pauses_when_nothing_comes_of_it() {
+    let update = Update { failure_action: FailureAction::Continue, deadline_ms: 5_000, ..SHORT };
+    let mut model = running(2, 3, update);
+    model.ask(put(3, REFUSED, update));
+    model.pass(1_000);
+    let Some(Phase::Paused { why, until_hosts: false }) = model.phase() else { panic!("{:?}", model.phase()) };
+    assert!(why.starts_with("no slot was replaced within 322 s") && why.ends_with("no such image"), "{why}");
+    model.ask(lead(Lead::Resume));
+    model.pass(10);
+    assert_eq!(model.phase(), Some(Phase::Running), "its user has it tried again");
+    model.ask(lead(Lead::Abort));
+    model.pass(10);
+    assert_eq!((model.generations(), model.phase()), (vec![1; 3], None));
+}
+
+#[test]
+fn a_rollout_that_its_host_holds_up_pauses_and_goes_on_once_the_host_is_back() {
+    let mut model = Model::new(2);
+    let global = |image: &str| ServiceSpec { mode: shef_common::spec::Mode::Global, ..with(0, image, SHORT) };
+    (0..2).for_each(|n| model.describe(n, crate::membership::HostFacts::default()));
+    model.ask(Request::Create { spec: global("app:1"), needs_host: false });
+    model.pass(10);
+    model.is(1, crate::membership::HostCondition::of(Standing::AgentDown));
+    model.ask(Request::Put { spec: global("app:2"), expect: Expect::Any });
+    model.pass(400);
+    let Some(Phase::Paused { why, until_hosts: true }) = model.phase() else { panic!("{:?}", model.phase()) };
+    assert!(why.starts_with("no slot was replaced within 132 s"), "{why}");
+    assert!(model.rollout().words.contains("paused until its hosts let it go on"), "{:?}", model.rollout());
+    model.host(1, true);
+    model.pass(20);
+    assert_eq!((model.generations(), model.phase()), (vec![2; 2], None), "nobody had to say so");
+}
+
+#[test]
+fn a_generation_on_probation_is_rolled_back_with_its_reason() {
+    let update = Update { probation_ms: 60_000, ..SHORT };
+    let mut model = running(2, 1, update);
+    model.ask(put(1, FADING, update));
+    model.pass(3);
+    let view = model.shown();
+    assert_eq!((view.state, &view.rollout, view.generation), (ServiceState::Running, &None, Generation(2)));
+    let probation = view.probation.clone().unwrap();
+    assert_eq!((probation.from, probation.failures, probation.last_failure), (Generation(1), 0, None));
+    model.pass(10);
+    assert_eq!((model.generations(), model.running(), &model.shown().probation), (vec![1], 1, &None));
+    let why = model.why_rolled_back();
+    assert!(why.contains("exited with code 1") && why.ends_with("its last line: cannot reach the database"), "{why}");
+}
+
+#[test]
+fn probation_bears_as_many_failures_as_the_update_and_ends() {
+    let update = Update { probation_ms: 30_000, max_failures: 1, ..SHORT };
+    let mut model = running(2, 1, update);
+    model.ask(put(1, FADING, update));
+    model.pass(20);
+    let view = model.shown();
+    assert_eq!((view.generation, view.probation.as_ref().unwrap().failures), (Generation(2), 1));
+    assert!(view.probation.as_ref().unwrap().last_failure.as_ref().unwrap().contains("exited with code 1"));
+    model.pass(60);
+    assert_eq!((model.shown().generation, &model.shown().probation), (Generation(2), &None));
+    assert!(model.durable.as_ref().unwrap().1.earlier.is_empty(), "nothing goes back there any more");
+}
+
+#[test]
+fn what_fails_with_its_host_is_no_failure_of_the_generation_on_probation() {
+    let update = Update { probation_ms: 60_000, ..SHORT };
+    let mut model = running(2, 2, update);
+    model.ask(put(2, "app:2", update));
+    model.pass(12);
+    assert!(model.shown().probation.is_some(), "{:?}", model.shown());
+    model.is(1, crate::membership::HostCondition::of(Standing::EngineDown));
+    model.pass(4);
+    model.host(1, true);
+    model.pass(4);
+    assert_eq!((model.shown().generation, model.shown().probation.as_ref().unwrap().failures), (Generation(2), 0));
+}
+
+#[test]
+fn a_new_master_goes_on_with_the_probation() {
+    let update = Update { probation_ms: 60_000, ..SHORT };
+    let mut model = running(2, 1, update);
+    model.ask(put(1, "app:2", update));
+    model.pass(12);
+    model.restart();
+    (0..2).for_each(|n| model.host(n, true));
+    model.pass(10);
+    assert!(model.shown().probation.is_some());
+    let id = model.wanted().into_iter().next().unwrap();
+    let status = ReplicaStatus::new(id, ReplicaState::Running, model.now.wall);
+    let reason = Some("its health check fails".to_owned());
+    model.event(Event::Observed(vec![ReplicaStatus { health: Health::Unhealthy, reason, ..status }]));
+    model.pass(60);
+    assert_eq!((model.generations(), &model.shown().rollout), (vec![1], &None));
+    assert!(model.why_rolled_back().contains("its health check fails"));
+}
+
+#[test]
+fn a_first_deployment_has_a_trial_and_says_when_it_has_failed() {
+    for (image, why) in [
+        (REFUSED, "no such image"),
+        (CRASHING, "it was unhealthy: exited with code 1"),
+        (FADING, "its last line: cannot reach the database"),
+        (SICK, "it was not healthy within 60 s"),
+    ] {
+        let mut model = Model::new(2);
+        model.ask(Request::Create { spec: with(2, image, GATED), needs_host: false });
+        let mut said = None;
+        for _ in 0..140 {
+            model.pass(1);
+            said = said.or_else(|| model.shown().trial_failed.clone());
+        }
+        assert!(said.as_ref().is_some_and(|said| said.contains(why)), "{image}: {said:?}");
+    }
+    let mut model = Model::new(2);
+    model.ask(Request::Create { spec: with(2, "app:1", GATED), needs_host: false });
+    model.settle();
+    let view = model.shown();
+    assert_eq!((view.state, view.running, view.on_trial), (ServiceState::Running, 2, 2));
+    model.sleep(5_000);
+    assert_eq!((model.shown().on_trial, &model.shown().trial_failed), (0, &None));
+}
+
+#[test]
+fn a_trial_wakes_the_service_at_its_end() {
+    let mut model = Model::new(2);
+    model.ask(Request::Create { spec: with(2, "app:1", GATED), needs_host: false });
+    model.settle();
+    assert_eq!(model.wake_at, Some(model.now.mono + shef_common::clock::DurationMs(5_000)));
+}
+
+#[test]
+fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
+    let mut model = Model::new(1);
+    let mut spec = with(1, "app:1", GATED);
+    std::sync::Arc::make_mut(&mut spec.template).restart.condition = RestartCondition::Never;
+    model.ask(Request::Create { spec, needs_host: false });
+    model.settle();
+    let id = model.wanted().into_iter().next().unwrap();
+    let ended = ReplicaStatus {
+        reason: Some("exited with code 7; its restart condition is never".to_owned()),
+        exit_code: Some(7),
+        ..ReplicaStatus::new(id, ReplicaState::Failed, model.now.wall)
+    };
+    model.event(Event::Observed(vec![ended.clone()]));
+    assert_eq!(model.shown().trial_failed, None, "its last lines may still come");
+    assert_eq!(model.shown().replica_states[0].health, Health::Unhealthy);
+    let lines = ReplicaStatus { last_log_lines: vec!["no space".to_owned()], ..ended };
+    model.event(Event::Observed(vec![lines]));
+    let why = model.shown().trial_failed.clone().unwrap();
+    assert!(why.ends_with("exited with code 7; its restart condition is never; its last line: no space"), "{why}");
+    assert!(model.shown().missing[0].ends_with("; its last line: no space"), "{:?}", model.shown().missing);
+}
+
+#[test]
+fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
+    let mut model = running(2, 2, SHORT);
+    model.ask(put(5, REFUSED, SHORT));
+    model.pass(40);
+    assert_eq!((model.shown().spec.replicas, model.generations()), (2, vec![1; 2]));
+    // One that was asked for by itself since stays.
+    model.ask(put(5, SICK, SHORT));
+    model.pass(4);
+    model.ask(Request::Scale { replicas: 3, expect: Expect::Any, must_change: true });
+    model.pass(200);
+    assert_eq!((model.shown().spec.replicas, model.generations()), (3, vec![1; 3]));
+    // Who asks for the earlier template again says how many.
+    model.ask(put(5, SICK, SHORT));
+    model.pass(4);
+    model.ask(put(4, "app:1", SHORT));
+    model.pass(40);
+    assert_eq!((model.shown().spec.replicas, model.generations()), (4, vec![1; 4]));
+}
+
+#[test]
+fn what_crash_loops_is_told_with_its_code_and_last_line() {
+    let mut model = Model::new(1);
+    model.ask(Request::Create { spec: with(1, "app:1", GATED), needs_host: false });
+    model.settle();
+    let id = model.wanted().into_iter().next().unwrap();
+    let again = ReplicaStatus {
+        restarts: 3,
+        exit_code: Some(2),
+        last_log_lines: vec!["bind: address in use".to_owned()],
+        ..ReplicaStatus::new(id, ReplicaState::Starting, model.now.wall)
+    };
+    model.event(Event::Observed(vec![again]));
+    let line = &model.shown().missing[0];
+    assert!(
+        line.ends_with("is being started again on h0: its process ended with code 2; its last line: bind: address in use"),
+        "{line}"
+    );
+    assert_eq!(node(0), model.shown().replica_states[0].node);
+}

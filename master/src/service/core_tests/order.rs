@@ -1,0 +1,147 @@
+//! Which of two replicas of a slot comes first, what can never begin, and where the new ones go.
+
+use shef_common::{
+    ids::Generation,
+    spec::{Device, Network, Order, Port, Protocol, ServiceSpec, Update},
+};
+
+use super::super::request::{Expect, Refused, Request};
+use super::model::Model;
+use super::rollouts::{GATED, with};
+use crate::membership::HostFacts;
+
+/// What two versions of a service have in common.
+type Change = fn(&mut ServiceSpec);
+
+const AUTO: Update = Update { monitor_ms: 1_000, parallelism: 1, order: Order::Auto, ..GATED };
+
+fn hosts(n: usize) -> Model {
+    let mut model = Model::new(n);
+    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
+    (0..n).for_each(|n| model.describe(n, facts.clone()));
+    model
+}
+
+/// `app:1` is created, then `app:2` put in its place, both with what `change` says: how few run on the way, and the
+/// answer.
+fn updated(model: &mut Model, replicas: u32, update: Update, change: impl Fn(&mut ServiceSpec)) -> (usize, Result<(), Refused>) {
+    let spec = |image: &str| {
+        let mut spec = with(replicas, image, update);
+        change(&mut spec);
+        spec
+    };
+    model.ask(Request::Create { spec: spec("app:1"), needs_host: false });
+    model.pass(6);
+    assert_eq!(model.running(), replicas as usize);
+    let asked = model.ask(Request::Put { spec: spec("app:2"), expect: Expect::Any });
+    let least = model.pass(80);
+    (least, model.answers[&asked].clone().map(|_| ()))
+}
+
+fn template(spec: &mut ServiceSpec) -> &mut shef_common::spec::Template {
+    std::sync::Arc::make_mut(&mut spec.template)
+}
+
+fn publishes(spec: &mut ServiceSpec) {
+    template(spec).ports.push(Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None });
+}
+
+#[test]
+fn auto_stops_first_what_two_replicas_on_a_host_would_share() {
+    let shared: [Change; 3] = [
+        publishes,
+        |spec| template(spec).networks.push(Network { name: "host".to_owned(), aliases: Vec::new() }),
+        |spec| {
+            let device = Device { source: "/dev/ttyUSB0".to_owned(), target: String::new(), permissions: String::new() };
+            template(spec).devices.push(device);
+        },
+    ];
+    for (nth, change) in shared.into_iter().enumerate() {
+        let mut model = hosts(3);
+        let (least, answer) = updated(&mut model, 2, AUTO, change);
+        assert_eq!((least, answer), (1, Ok(())), "{nth}");
+        assert_eq!((model.generations(), model.most_wanted), (vec![2; 2], 2), "{nth}");
+    }
+}
+
+#[test]
+fn auto_stops_first_where_no_host_has_room_for_a_second_replica() {
+    let full: [Change; 3] = [
+        |spec| spec.placement.max_per_host = Some(1),
+        |spec| template(spec).resources.reserve.memory_bytes = 600,
+        |spec| template(spec).resources.reserve.cpu_millis = 501,
+    ];
+    for (nth, change) in full.into_iter().enumerate() {
+        let mut model = hosts(3);
+        let (least, answer) = updated(&mut model, 3, AUTO, change);
+        assert_eq!((least, answer), (2, Ok(())), "{nth}: one at a time");
+        assert_eq!((model.generations(), model.most_wanted), (vec![2; 3], 3), "{nth}");
+        // Where there is room, nothing stops first.
+        let mut model = hosts(4);
+        let (least, answer) = updated(&mut model, 3, AUTO, change);
+        assert_eq!((least, answer), (3, Ok(())), "{nth}");
+        assert_eq!(model.generations(), vec![2; 3], "{nth}");
+    }
+}
+
+#[test]
+fn what_the_old_replicas_still_serve_counts_as_running() {
+    let mut model = hosts(3);
+    model.ask(Request::Create { spec: with(3, "app:1", AUTO), needs_host: false });
+    model.pass(6);
+    model.fails = true;
+    model.ask(Request::Put { spec: with(3, "app:2", Update { max_failures: 9, ..AUTO }), expect: Expect::Any });
+    model.pass(4);
+    let view = model.shown();
+    assert_eq!((view.running, view.generation, view.rollout.is_some()), (3, Generation(2), true));
+}
+
+#[test]
+fn an_update_that_can_never_start_is_refused_and_the_answer_names_the_field() {
+    let start_first = Update { order: Order::StartFirst, ..AUTO };
+    let cases: [(Change, &str); 4] = [
+        (publishes, "a replica of it publishes port 80"),
+        (|spec| spec.placement.max_per_host = Some(1), "counts for max_per_host, which is 1"),
+        (|spec| template(spec).resources.reserve.memory_bytes = 501, "reserves memory that a second one needs"),
+        (|spec| template(spec).resources.reserve.cpu_millis = 501, "reserves processors that a second one needs"),
+    ];
+    for (change, why) in cases {
+        let mut model = hosts(3);
+        let (least, answer) = updated(&mut model, 3, start_first, change);
+        let Err(Refused::Invalid(errors)) = answer else { panic!("{why}: {answer:?}") };
+        assert!(errors.len() == 1 && errors[0].field == "update.order" && errors[0].message.contains(why), "{errors:?}");
+        assert_eq!((least, model.generations(), &model.shown().rollout), (3, vec![1; 3], &None), "{why}: nothing has changed");
+        // With one more host it can.
+        let mut model = hosts(4);
+        assert_eq!(updated(&mut model, 3, start_first, change), (3, Ok(())), "{why}");
+        assert_eq!(model.generations(), vec![2; 3], "{why}");
+    }
+}
+
+#[test]
+fn an_update_that_reserves_more_than_any_host_has_is_refused() {
+    let mut model = hosts(2);
+    model.ask(Request::Create { spec: with(2, "app:1", AUTO), needs_host: false });
+    model.pass(6);
+    let mut spec = with(2, "app:1", AUTO);
+    template(&mut spec).resources.reserve.memory_bytes = 1_001;
+    let asked = model.ask(Request::Put { spec, expect: Expect::Any });
+    model.pass(2);
+    let Err(Refused::Invalid(errors)) = &model.answers[&asked] else { panic!("{:?}", model.answers[&asked]) };
+    assert_eq!(errors[0].field, "resources.reserve.memory_bytes");
+    assert!(errors[0].message.starts_with("must be at most 1000 bytes"), "{errors:?}");
+}
+
+#[test]
+fn a_finished_rollout_is_as_balanced_as_a_fresh_placement() {
+    for replicas in 1..8 {
+        for parallelism in 1..4 {
+            let mut model = hosts(3);
+            let update = Update { parallelism, ..AUTO };
+            let (_, answer) = updated(&mut model, replicas, update, |_| {});
+            assert_eq!((answer, model.generations()), (Ok(()), vec![2; replicas as usize]));
+            let counts = [0, 1, 2].map(|n| model.on(n));
+            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{replicas} {parallelism}: {counts:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether a rollout makes progress, and until when it may make none.
+
+use std::collections::BTreeSet;
+
+use shef_common::{
+    backoff::Backoff,
+    clock::{DurationMs, MonoMs, WallMs},
+    ids::{Generation, Slot},
+    spec::FailureAction,
+};
+
+use super::{Fare, Knowledge};
+use crate::service::{
+    record::ServiceRecord,
+    rollout::{Phase, Rollout},
+};
+
+/// The latest progress of a rollout.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    stage: Stage,
+    /// The most slots that were through at once.
+    through: usize,
+    /// How many failures had been counted.
+    failures: u32,
+    at: MonoMs,
+}
+
+/// What a rollout is, apart from its slots: the clock begins anew with each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stage {
+    started: WallMs,
+    generation: Generation,
+    runs: bool,
+    promoted: bool,
+}
+
+impl Stage {
+    fn of(record: &ServiceRecord, rollout: &Rollout) -> Self {
+        let runs = !matches!(rollout.phase, Phase::Paused { .. });
+        Self { started: rollout.started, generation: record.generation, runs, promoted: rollout.promoted }
+    }
+}
+
+impl Knowledge {
+    /// Notes how far the rollout of `record` has come, if it has one.
+    pub fn note_progress(&mut self, record: &ServiceRecord) {
+        let Some(rollout) = record.rollout.as_ref().filter(|_| !record.deleted) else {
+            self.progress = None;
+            return;
+        };
+        let (stage, through) = (Stage::of(record, rollout), self.through(record).len());
+        // Failures are bounded, unless the rollout goes on past them.
+        let goes_on = record.spec.update.failure_action == FailureAction::Continue;
+        let failures = if goes_on { 0 } else { rollout.failed() };
+        let now = self.now;
+        match &mut self.progress {
+            Some(known) if known.stage == stage => {
+                if stage.runs && through > known.through || failures > known.failures {
+                    known.at = now;
+                    known.through = known.through.max(through);
+                }
+                known.failures = failures;
+            }
+            progress => *progress = Some(Progress { stage, through, failures, at: now }),
+        }
+    }
+
+    /// The slots that are through: with a good replica of the generation that is rolled out.
+    pub fn through(&self, record: &ServiceRecord) -> BTreeSet<Slot> {
+        let good = record.wanted().filter(|replica| self.fare(record, replica) == Fare::Good);
+        good.map(|replica| replica.slot).filter(|slot| record.target(*slot) == record.generation).collect()
+    }
+
+    /// Whether more slots are through than when the rollout was paused.
+    pub fn came_on(&self, record: &ServiceRecord) -> bool {
+        self.progress.as_ref().is_some_and(|known| self.through(record).len() > known.through)
+    }
+
+    /// How long a rollout may make no progress: one slot may take its deadline to be prepared and once more to be
+    /// healthy, with the stop of its old replica, its trial and the delay. After a failure it may be tried again later.
+    pub fn patience(record: &ServiceRecord) -> DurationMs {
+        let update = &record.spec.update;
+        let grace_s = record.earlier.values().chain([&record.spec.template]).map(|template| template.stop_grace_s).max();
+        let slot = 2 * u64::from(update.deadline_ms) + 2 * u64::from(update.monitor_ms) + u64::from(update.delay_ms);
+        let failed = record.rollout.as_ref().is_some_and(|rollout| !rollout.failures.is_empty());
+        let retry = if failed || !record.is_gated() { Backoff::REPLICA.most.0 } else { 0 };
+        DurationMs(slot + 1_000 * u64::from(grace_s.unwrap_or_default()) + retry)
+    }
+
+    /// When the rollout of `record` has made no progress for too long.
+    pub fn stalls_at(&self, record: &ServiceRecord) -> Option<MonoMs> {
+        self.progress.as_ref().map(|known| known.at + Self::patience(record))
+    }
+}

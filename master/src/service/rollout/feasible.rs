@@ -1,0 +1,107 @@
+//! Whether an update could ever begin: one that never can is refused, and the answer names the field to change.
+//!
+//! Only what cannot change by itself counts: what hosts have, and what the service's own replicas take of it. What
+//! other services take may be given back, and a host that is away may return.
+
+use std::collections::BTreeSet;
+
+use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
+
+use crate::{
+    membership::HostFacts,
+    scheduler::Takes,
+    service::{homes, knowledge::Knowledge, record::ServiceRecord},
+};
+
+/// What keeps a second replica off a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    Port(u16),
+    MaxPerHost(u32),
+    Memory,
+    Cpu,
+}
+
+/// Why the rollout that `record` has just begun can never replace a replica, if that is so.
+#[must_use]
+pub fn impediment(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
+    if !record.is_gated() || !record.wanted().any(|replica| replica.generation != record.generation) {
+        return None;
+    }
+    let may_run = |(node, _): &(&NodeName, &std::sync::Arc<HostFacts>)| know.allows(&record.spec.placement, node);
+    let hosts: Vec<(&NodeName, &HostFacts)> = know.hosts().iter().filter(may_run).map(|(node, facts)| (node, &**facts)).collect();
+    if hosts.is_empty() {
+        return None;
+    }
+    too_large(record, &hosts).or_else(|| no_room_beside(record, know, &hosts))
+}
+
+/// A reservation that is larger than what any host has.
+fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
+    let reserve = record.spec.template.resources.reserve;
+    let most = |of: fn(&HostFacts) -> u64| hosts.iter().map(|(_, facts)| of(facts)).max().unwrap_or_default();
+    let (memory, cpu) = (most(|facts| facts.memory_bytes), most(|facts| facts.cpu_millis));
+    let refused = |field: &str, asked: u64, most: u64, unit: &str| {
+        let message =
+            format!("must be at most {most} {unit}, which is what the largest host that may run the service has, but is {asked}");
+        FieldError { field: format!("resources.reserve.{field}"), message }
+    };
+    if reserve.memory_bytes > memory {
+        Some(refused("memory_bytes", reserve.memory_bytes, memory, "bytes"))
+    } else if reserve.cpu_millis > cpu {
+        Some(refused("cpu_millis", reserve.cpu_millis, cpu, "millis"))
+    } else {
+        None
+    }
+}
+
+/// Start-first was asked for, and no host has room for a new replica beside the service's own old ones.
+fn no_room_beside(record: &ServiceRecord, know: &Knowledge, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
+    if record.spec.update.order != Order::StartFirst {
+        return None;
+    }
+    let takes = Takes::from(&*record.spec.template);
+    let bound: Option<BTreeSet<&NodeName>> = binding(record, know);
+    let open = hosts.iter().filter(|(node, _)| bound.as_ref().is_none_or(|bound| bound.contains(node)));
+    let obstacles: Option<BTreeSet<Obstacle>> =
+        open.map(|(node, facts)| obstacle(record, &takes, node, facts)).collect::<Option<_>>();
+    let first = obstacles.and_then(|obstacles| obstacles.first().copied())?;
+    let why = match first {
+        Obstacle::Port(port) => format!("publishes port {port}"),
+        Obstacle::MaxPerHost(most) => format!("counts for max_per_host, which is {most}"),
+        Obstacle::Memory => "reserves memory that a second one needs".to_owned(),
+        Obstacle::Cpu => "reserves processors that a second one needs".to_owned(),
+    };
+    let message = format!(
+        "must be auto or stop-first: on every host that may run the service, a replica of it {why}, \
+         and start-first needs room for a second one"
+    );
+    Some(FieldError { field: "update.order".to_owned(), message })
+}
+
+/// The hosts to which the slots are bound, if all of them are.
+fn binding<'a>(record: &'a ServiceRecord, know: &'a Knowledge) -> Option<BTreeSet<&'a NodeName>> {
+    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
+    slots.into_iter().map(|slot| homes::bound_as_wanted(record, slot, know)).collect()
+}
+
+/// What keeps a new replica off `node` while the old ones of the service are there.
+fn obstacle(record: &ServiceRecord, takes: &Takes, node: &NodeName, facts: &HostFacts) -> Option<Obstacle> {
+    let own: Vec<Takes> = record
+        .wanted()
+        .filter(|replica| replica.node == *node)
+        .map(|replica| Takes::from(&**record.template(replica.generation)))
+        .collect();
+    let taken = own.iter().flat_map(|own| &own.ports).find(|taken| takes.ports.iter().any(|port| port.conflicts(taken)));
+    if let Some(taken) = taken {
+        return Some(Obstacle::Port(taken.port));
+    }
+    if let Some(most) = record.spec.placement.max_per_host.filter(|most| own.len() >= *most as usize) {
+        return Some(Obstacle::MaxPerHost(most));
+    }
+    let sum = |of: fn(&Takes) -> u64| own.iter().map(of).fold(of(takes), u64::saturating_add);
+    if sum(|takes| takes.memory_bytes) > facts.memory_bytes && takes.memory_bytes > 0 {
+        return Some(Obstacle::Memory);
+    }
+    (sum(|takes| takes.cpu_millis) > facts.cpu_millis && takes.cpu_millis > 0).then_some(Obstacle::Cpu)
+}
