@@ -67,7 +67,7 @@ pub enum Plant {
     MissesMaster,
     /// A replica that crashes counts as good in between.
     CrashesAreGood,
-    /// A replica that was ever well stays so.
+    /// A replica that has been well for a second stays so.
     TrialIsTheEnd,
     /// A rollback leaves those slots as they are that were replaced already.
     ForgetsReplaced,
@@ -146,7 +146,8 @@ impl World {
                 }
             }
             if self.planted(Plant::TrialIsTheEnd) {
-                for status in statuses.iter_mut().filter(|status| self.rules.told_well.contains(&status.replica)) {
+                let passed = |id: &ReplicaId| self.rules.told_well.get(id).is_some_and(|told| told + 1_000 <= self.now);
+                for status in statuses.iter_mut().filter(|status| passed(&status.replica)) {
                     (status.state, status.health, status.restarts) = (ReplicaState::Running, Health::Healthy, 0);
                 }
             }

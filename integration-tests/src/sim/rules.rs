@@ -43,8 +43,8 @@ pub struct Rules {
     ran: BTreeSet<ReplicaId>,
     /// When the master heard first that a replica failed.
     failed: BTreeMap<ReplicaId, u64>,
-    /// Replicas that the master has been told are well.
-    pub(super) told_well: BTreeSet<ReplicaId>,
+    /// When the master was first told that a replica is well.
+    pub(super) told_well: BTreeMap<ReplicaId, u64>,
     /// What each host's disk says it has accepted, and what it said before.
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Pushes that were accepted.
@@ -325,7 +325,7 @@ impl World {
         let ServiceEvent::Observed(statuses) = event else { return };
         for status in statuses {
             if status.state == ReplicaState::Running && status.health == Health::Healthy {
-                self.rules.told_well.insert(status.replica.clone());
+                self.rules.told_well.entry(status.replica.clone()).or_insert(self.now);
             }
             if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);

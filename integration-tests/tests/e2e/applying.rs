@@ -27,7 +27,7 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
         "web.toml",
         &format!(
             "name = \"web\"\nimage = \"{BUSYBOX}\"\nreplicas = 2\nstop_grace_s = 1\ncommand = [\"sh\", \"-c\", \"{script}\"]\n\
-             [env]\nB = \"spec\"\n[update]\nmonitor_ms = 100\n"
+             [env]\nB = \"spec\"\n[update]\nmonitor_ms = 100\nprobation_ms = 0\n"
         ),
     );
     let env = file("env", "# for web\nA='from file'\nB=file\nC=file\n");
@@ -75,7 +75,7 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
     let version = api["version"].to_string();
     let mut spec = api.clone();
     spec.as_object_mut().unwrap().retain(|key, _| ["name", "image", "command", "env", "stop_grace_s"].contains(&key.as_str()));
-    spec["update"] = json!({"monitor_ms": 100, "parallelism": 2, "deadline_ms": 20000});
+    spec["update"] = json!({"monitor_ms": 100, "probation_ms": 0, "parallelism": 2, "deadline_ms": 20000});
     spec["env"]["A"] = json!("piped");
     let piped = ["apply", "-", "--replicas", "2", "--if-version", &version];
     let update = said(&shef(&site, &piped, &spec.to_string()).await);
@@ -105,7 +105,7 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     let spec = |version: &str, canary: u32| {
         json!({
             "name": "web", "image": BUSYBOX, "replicas": 2, "stop_grace_s": 0, "env": {"VERSION": version},
-            "update": {"monitor_ms": 100, "canary": canary},
+            "update": {"monitor_ms": 100, "probation_ms": 0, "canary": canary},
         })
         .to_string()
     };
@@ -134,4 +134,43 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
     // A restart is an update, and has its canary.
     assert!(restart.said().ends_with("waits to be promoted or aborted\n"), "{}", restart.said());
+}
+
+#[actix::test]
+async fn apply_ends_after_the_trial_and_says_how_it_failed() {
+    let site = Site::start(1, &[]).await;
+    let spec = |name: &str, script: &str, more: serde_json::Value| {
+        let mut spec = json!({
+            "name": name, "image": BUSYBOX, "stop_grace_s": 0, "command": ["sh", "-c", script], "update": {"monitor_ms": 3000},
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec.to_string()
+    };
+    let fails = "echo no database; sleep 1; exit 5";
+    // The first deployment: what crash-loops, and a job that ends with an error.
+    for (name, more) in [("web", json!({})), ("job", json!({"restart": {"condition": "never"}}))] {
+        let why = refused(&shef(&site, &["apply", "-"], &spec(name, fails, more)).await);
+        assert!(why.contains(&format!("{name}: the trial has failed, and is tried again: {name}-")), "{why}");
+        assert!(why.contains("code 5") && why.contains("its last line: no database"), "{why}");
+    }
+    let ls = said(&shef(&site, &["ls"], "").await);
+    assert!(ls.contains("code 5") && !ls.contains("is being started on"), "{ls}");
+    let ps = said(&shef(&site, &["ps", "job"], "").await);
+    assert!(ps.contains("unhealthy") && ps.contains("exited with code 5") && ps.contains("last line: no database"), "{ps}");
+
+    // An update that is in place is on probation; what fails then is rolled back, with the number of replicas.
+    let well =
+        said(&shef(&site, &["apply", "-"], &spec("db", "exec sleep 1000000", json!({"update": {"monitor_ms": 500}}))).await);
+    assert!(well.ends_with("==> db: 1 of 1 healthy, generation 1\n"), "{well}");
+    let later = json!({"replicas": 2, "update": {"monitor_ms": 500, "parallelism": 2, "probation_ms": 600_000}});
+    let update = said(&shef(&site, &["apply", "-"], &spec("db", "sleep 6; echo no disk; exit 6", later)).await);
+    assert!(update.contains("2 of 2 healthy, generation 2; on probation for "), "{update}");
+    let back = until("it is rolled back", async || {
+        let view = site.master.service("db").await?;
+        (view["generation"] == 1 && view["state"] == "running").then_some(view)
+    })
+    .await;
+    let why = back["last_rollout"]["rolled_back"].as_str().unwrap_or_default();
+    assert!(why.contains("code 6") && why.contains("its last line: no disk"), "{back:#}");
+    assert_eq!((&back["replicas"], &back["probation"]), (&json!(1), &json!(null)), "{back:#}");
 }

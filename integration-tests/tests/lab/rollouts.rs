@@ -106,3 +106,89 @@ async fn a_rollout_survives_the_master_that_is_killed_in_its_middle_and_a_host_t
     assert!(after.len() == REPLICAS && after.values().all(|seen| seen.labels["shef.generation"] == "2"), "{after:#?}");
     assert!(lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty), "the drained host is empty");
 }
+
+/// A service of `replicas` whose new replicas have a trial of a second.
+fn brief(replicas: usize, more: &Value) -> Value {
+    let mut spec = spec(1, &[]);
+    spec["replicas"] = json!(replicas);
+    spec["update"] = json!({"monitor_ms": 1000, "deadline_ms": 10000, "probation_ms": 30000});
+    for (field, value) in more.as_object().into_iter().flatten() {
+        match (spec[field].as_object_mut(), value.as_object()) {
+            (Some(within), Some(fields)) => within.extend(fields.clone()),
+            _ => spec[field] = value.clone(),
+        }
+    }
+    spec
+}
+
+#[actix::test]
+async fn what_fails_after_its_trial_is_rolled_back_by_itself() {
+    let mut lan = with_workload(&Plan::hosts(3)).await;
+    let first = lan.master.api.call("PUT", "/v1/services/web?wait=60s", brief(2, &json!({}))).await;
+    assert!(first.status == 201 && first.body["converged"] == true, "{first:?}");
+    let exits = json!({"WORKLOAD_EXIT_AFTER": "2", "WORKLOAD_EXIT_CODE": "3"});
+    let updates = [
+        ("a process that ends", json!({"env": exits}), "code 3"),
+        ("the same, stopping first", json!({"env": exits, "update": {"order": "stop-first"}}), "code 3"),
+        ("the same as a canary", json!({"env": exits, "update": {"canary": 1}}), "code 3"),
+        ("a check that fails later", json!({"env": {"WORKLOAD_UNHEALTHY_AFTER": "3"}}), "health check fails"),
+    ];
+    for (what, update, why) in updates {
+        let asked = lan.master.api.call("PUT", "/v1/services/web", brief(2, &update)).await;
+        assert_eq!(asked.status, 200, "{what}: {asked:?}");
+        let generation = asked.body["generation"].clone();
+        let over = until_within(LIMIT, &format!("{what} is rolled back"), async || {
+            let service = lan.master.api.get("/v1/services/web").await.body;
+            let back = service["rollout"].is_null() && service["state"] == "running";
+            (back && service["last_rollout"]["generation"] == generation && service["generation"] == 1).then_some(service)
+        })
+        .await;
+        let said = over["last_rollout"]["rolled_back"].as_str().unwrap_or_default();
+        assert!(said.contains(why), "{what}: {over:#}");
+        let after = lan.settled(&["web"]).await;
+        assert!(after.len() == 2 && after.values().all(|seen| seen.labels["shef.generation"] == "1"), "{what}: {after:#?}");
+    }
+}
+
+#[actix::test]
+async fn updates_without_room_for_a_second_replica_stop_first_or_are_refused() {
+    let mut lan = with_workload(&Plan::hosts(3)).await;
+    let one_a_host = json!({"placement": {"max_per_host": 1}});
+    let first = lan.master.api.call("PUT", "/v1/services/web?wait=60s", brief(3, &one_a_host)).await;
+    assert_eq!(first.body["converged"], true, "{first:?}");
+    let mut update = one_a_host.clone();
+    update["env"] = json!({"VERSION": "2"});
+    let updated = lan.master.api.call("PUT", "/v1/services/web?wait=90s", brief(3, &update)).await;
+    assert!(updated.body["generation"] == 2 && updated.body["converged"] == true, "{updated:?}");
+    let after = lan.settled(&["web"]).await;
+    assert!(after.len() == 3 && after.values().all(|seen| seen.labels["shef.generation"] == "2"), "{after:#?}");
+
+    update["env"] = json!({"VERSION": "3"});
+    update["update"] = json!({"order": "start-first"});
+    let refused = lan.master.api.call("PUT", "/v1/services/web", brief(3, &update)).await;
+    assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (400, &json!("update.order")), "{refused:?}");
+    let service = lan.master.api.get("/v1/services/web").await.body;
+    assert_eq!((&service["generation"], &service["running"]), (&json!(2), &json!(3)), "{service:#}");
+
+    // A first deployment that fails on its trial ends the wait, with the reason.
+    let exits = json!({"env": {"WORKLOAD_EXIT_AFTER": "0.5", "WORKLOAD_EXIT_CODE": "7"}, "restart": {"condition": "never"}});
+    let failed = lan.master.api.call("PUT", "/v1/services/job?wait=60s", brief(1, &exits)).await;
+    assert!(failed.status == 201 && failed.body["converged"] == false, "{failed:?}");
+    let why = failed.body["missing"][0].as_str().unwrap_or_default();
+    assert!(why.starts_with("the trial has failed: job-") && why.contains("exited with code 7"), "{failed:?}");
+    let job = lan.master.api.get("/v1/services/job").await.body;
+    assert_eq!(job["replica_states"][0]["health"], "unhealthy", "{job:#}");
+}
+
+#[actix::test]
+async fn a_finished_rollout_is_spread_as_a_fresh_placement() {
+    let mut lan = with_workload(&Plan::hosts(3)).await;
+    for version in 1..6 {
+        let update = json!({"env": {"VERSION": version.to_string()}});
+        let answer = lan.master.api.call("PUT", "/v1/services/web?wait=60s", brief(3, &update)).await;
+        assert_eq!(answer.body["converged"], true, "{answer:?}");
+        lan.settled(&["web"]).await;
+        let counts: Vec<usize> = lan.by_host().await.values().map(std::collections::BTreeMap::len).collect();
+        assert_eq!(counts, [1, 1, 1], "version {version}");
+    }
+}

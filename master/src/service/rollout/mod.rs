@@ -73,7 +73,7 @@ pub struct Rollout {
 }
 
 /// A change of the number of replicas that came with a new template, and is taken back with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaChange {
     /// How many there were to be before.
     pub from: u32,
@@ -83,7 +83,7 @@ pub struct ReplicaChange {
 
 /// The time after a rollout in which its generation may still be rolled back. It is timed by the master's clock and
 /// begins anew with a new master.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Probation {
     /// The generation before, to which failures go back.
     pub from: Generation,
