@@ -123,7 +123,7 @@ impl World {
         if !unwanted && !self.rules.tail_lost && !left_behind() {
             return self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
-        let named = ReplicaId::parse(name).is_ok_and(|id| self.rules.named.contains(&(host, id)));
+        let named = replica.is_some_and(|id| self.rules.named.contains(&(host, id)));
         if !named && !self.goes_by_absence(host) {
             self.violated(format!("{node} removes {name}, and nobody has named it"));
         }
