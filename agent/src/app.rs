@@ -16,6 +16,7 @@ use std::{
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
+    client::HostClient,
     clock::DurationMs,
     ids::{BootId, InvalidId, NodeName, random_hex16},
     protocol::Alive,
@@ -30,6 +31,7 @@ use crate::{
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
+    images::{Cleaner, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
         Limits, Shutdown, Supervisor,
@@ -88,6 +90,7 @@ pub struct AgentHandle {
     server: http::Server,
     supervisor: Addr<Supervisor>,
     reporter: Addr<Reporter>,
+    cleaner: tokio::task::JoinHandle<()>,
     /// Held by the supervisor and by a write that it has begun.
     ledger: Weak<LedgerFile>,
 }
@@ -102,6 +105,7 @@ impl AgentHandle {
     /// Stops the agent and leaves the containers running. What was in flight is
     /// finished by the next start.
     pub async fn stop(self) {
+        self.cleaner.abort();
         self.server.stop().await;
         // One that has ended already needs no telling.
         let _ = self.reporter.send(Shutdown).await;
@@ -167,7 +171,20 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
 
     // The two know each other by recipients alone: the reporter's address exists before the reporter.
     let reporter = Context::<Reporter>::new();
-    let supervisor = Supervisor::new(ledger, file, limits, engine.clone(), reporter.address().recipient()).start();
+    let pulled = Rc::new(Pulled::open(&config.data_dir));
+    let supervisor =
+        Supervisor::new(ledger, file, limits, engine.clone(), pulled.clone(), reporter.address().recipient()).start();
+    let images = Rc::new(Cleaner {
+        client: HostClient::new(),
+        engine: engine.clone(),
+        pulled,
+        describe: supervisor.clone().recipient(),
+        masters: masters.clone(),
+        data_dir: config.data_dir.clone(),
+        above_percent: config.image_cleanup_percent,
+        every: Duration::from_millis(config.image_cleanup_interval_ms.max(100)),
+    });
+    let cleaner = actix::spawn(clean_up(images.clone()));
     let reporter = reporter.run(Reporter::new(
         identity,
         masters,
@@ -181,10 +198,10 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         },
     ));
     let consoles = Consoles::new(engine, console, supervisor.clone().recipient());
-    let server = http::Server::start(listener, supervisor.clone().recipient(), consoles, alive)
+    let server = http::Server::start(listener, supervisor.clone().recipient(), consoles, images, alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
-    Ok(AgentHandle { server, supervisor, reporter, ledger: held })
+    Ok(AgentHandle { server, supervisor, reporter, cleaner, ledger: held })
 }
 
 fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {

@@ -44,6 +44,10 @@ pub struct AgentConfig {
     pub pull_concurrency: u32,
     /// How often the engine's containers are listed to repair what events missed, in milliseconds.
     pub relist_interval_ms: u64,
+    /// Above how many percent of the disk images are removed that nothing needs; 100: never.
+    pub image_cleanup_percent: u64,
+    /// How often the disk is looked at for that, in milliseconds.
+    pub image_cleanup_interval_ms: u64,
     /// How long a change waits for more before it is reported, in milliseconds.
     pub report_debounce_ms: u64,
 }
@@ -120,6 +124,20 @@ const KEYS: &[Key] = &[
         doc: "How often the engine's containers are listed to repair what its events missed.",
     },
     Key {
+        name: "image_cleanup_percent",
+        kind: Kind::Integer { min: 1, max: 100, unit: "percent" },
+        default: "85",
+        env: &[],
+        doc: "When more of the engine's disk is used, images are removed that shef pulled and that no kept generation needs.\n100: never.",
+    },
+    Key {
+        name: "image_cleanup_interval_ms",
+        kind: Kind::Integer { min: 100, max: 86_400_000, unit: "ms" },
+        default: "60000",
+        env: &[],
+        doc: "How often the disk is looked at for that.",
+    },
+    Key {
         name: "report_debounce_ms",
         kind: Kind::Integer { min: 0, max: 1_000, unit: "ms" },
         default: "20",
@@ -170,6 +188,8 @@ impl AgentConfig {
             engine_concurrency: effective.integer_u32("engine_concurrency"),
             pull_concurrency: effective.integer_u32("pull_concurrency"),
             relist_interval_ms: effective.integer("relist_interval_ms"),
+            image_cleanup_percent: effective.integer("image_cleanup_percent"),
+            image_cleanup_interval_ms: effective.integer("image_cleanup_interval_ms"),
             report_debounce_ms: effective.integer("report_debounce_ms"),
         })
     }

@@ -10,6 +10,7 @@ pub mod console;
 pub mod engine;
 pub mod health;
 mod http;
+pub mod images;
 pub mod reporter;
 pub mod supervisor;
 

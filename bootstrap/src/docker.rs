@@ -417,6 +417,7 @@ fn body(wanted: &Wanted) -> ContainerCreateBody {
         read_only: Some(*read_only),
         ..Default::default()
     });
+    let is_agent = wanted.part == Part::Agent;
     ContainerCreateBody {
         image: Some(wanted.image.clone()),
         user: (!wanted.user.is_empty()).then(|| wanted.user.clone()),
@@ -424,6 +425,10 @@ fn body(wanted: &Wanted) -> ContainerCreateBody {
         env: Some(wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         host_config: Some(HostConfig {
             network_mode: Some("host".to_owned()),
+            // An agent tells whose process listens on a port of the host (health checks). It holds the engine's socket, and
+            // so the host, anyway.
+            pid_mode: is_agent.then(|| "host".to_owned()),
+            cap_add: is_agent.then(|| vec!["SYS_PTRACE".to_owned()]),
             mounts: Some(mounts.collect()),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..Default::default()

@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod exec;
 pub mod ids;
 pub mod image;

@@ -18,6 +18,22 @@ use crate::{
 pub const REGISTER_PATH: &str = "/agent/v1/register";
 /// `POST` on the master: a [`Report`], answered by [`ReportAck`].
 pub const REPORT_PATH: &str = "/agent/v1/report";
+/// `POST` on the master: [`ImagesQuery`] is answered by [`ImagesNeeded`].
+pub const IMAGES_PATH: &str = "/agent/v1/images";
+
+/// Which of these images do the kept generations of services need?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesQuery {
+    /// The images, as they were pulled.
+    pub images: Vec<ImageRef>,
+}
+
+/// Of the images that were asked about, those that a kept generation needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesNeeded {
+    /// The images.
+    pub needed: Vec<ImageRef>,
+}
 /// `POST` on the agent: a [`Push`], answered by [`Accepted`], or 409 with [`PushRefused`].
 pub const ASSIGNMENTS_PATH: &str = "/v1/assignments";
 /// `POST` on the agent: a [`ProbePorts`], answered by a [`PortsOutcome`].

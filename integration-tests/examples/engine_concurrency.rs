@@ -130,6 +130,8 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         engine_concurrency: bound,
         pull_concurrency: 3,
         relist_interval_ms: 60_000,
+        image_cleanup_percent: 100,
+        image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     };
     let began = Now::read().mono;

@@ -61,6 +61,8 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         engine_concurrency: 4,
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
+        image_cleanup_percent: 100,
+        image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }
 }

@@ -33,6 +33,8 @@ fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -
         engine_concurrency: 6,
         pull_concurrency: 3,
         relist_interval_ms: 60_000,
+        image_cleanup_percent: 100,
+        image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }
 }

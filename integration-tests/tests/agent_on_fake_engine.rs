@@ -37,6 +37,8 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         engine_concurrency: 4,
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
+        image_cleanup_percent: 100,
+        image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }
 }

@@ -32,6 +32,8 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         engine_concurrency: 4,
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
+        image_cleanup_percent: 100,
+        image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     };
     let agent = start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap();

@@ -4,12 +4,13 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
 use serde_json::{Value, json};
-use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
+use shef_agent::{EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
 use shef_integration_tests::{
-    cluster::{Answer, Cluster},
+    cluster::{Answer, Cluster, agent_config},
     lab::{
         engine::{BUSYBOX, LabEngine, OBEDIENT, busybox_tar},
         registry::LabRegistry,
+        wait::until,
     },
 };
 
@@ -257,5 +258,76 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
     let back = api.call("POST", "/v1/services/web/rollback?wait=60s", json!({})).await;
     assert_eq!((back.status, &back.body["converged"]), (200, &json!(true)), "{back:?}");
     assert_eq!(running(&engines).await, vec![first; 3]);
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn above_the_mark_images_go_that_no_kept_generation_needs_and_that_shef_pulled() {
+    let (engine, registry) = (LabEngine::start().await, LabRegistry::start().await);
+    engine.import_busybox().await;
+    let docker = engine.client();
+    let command = json!(["/bin/sh", "-c", OBEDIENT]);
+    for tag in ["app:1", "app:2", "app:3"] {
+        // Each has bytes of its own.
+        engine.import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV TAG={tag}")]).await;
+        registry.push(&docker, "made:1", tag).await;
+    }
+    let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
+    let dir = cluster.dir.path().join("h0");
+    fs::create_dir_all(&dir).unwrap();
+    // Every disk is above this mark.
+    let config = AgentConfig {
+        image_cleanup_percent: 1,
+        image_cleanup_interval_ms: 200,
+        ..agent_config(&dir, "h0", cluster.master.address(), &engine.url())
+    };
+    cluster.agents.push(start(config, EngineChoice::Docker).await.unwrap());
+    cluster.ready(1).await;
+    let api = cluster.api.clone();
+    for (name, tag) in [("web", "app:1"), ("other", "app:2")] {
+        let spec = json!({"name": name, "image": registry.image(tag), "update": {"monitor_ms": 0}});
+        let made = api.call("POST", "/v1/services?wait=30s", spec).await;
+        assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
+    }
+    let update = api.call("PATCH", "/v1/services/web?wait=30s", json!({"image": registry.image("app:3")})).await;
+    assert_eq!((update.status, &update.body["converged"]), (200, &json!(true)), "{update:?}");
+    assert_eq!(api.call("DELETE", "/v1/services/other?wait=30s", Value::Null).await.status, 200);
+    let is_there = async |tag: &str| docker.inspect_image(&registry.image(tag)).await.is_ok();
+    until("the deleted service's image is gone", async || (!is_there("app:2").await).then_some(())).await;
+    assert!(is_there("app:3").await, "it runs");
+    assert!(is_there("app:1").await, "web can go back to it");
+    let df = api.get("/v1/system/df").await;
+    let host = &df.body["hosts"][0];
+    assert_eq!((&host["host"], &host["images"], &host["unneeded_images"]), (&json!("h0"), &json!(2), &json!(0)), "{df:?}");
+    assert!(host["image_bytes"].as_u64().unwrap() > 0 && host["used_percent"].as_u64().is_some(), "{df:?}");
+    let others = [docker.inspect_image("made:1").await, docker.inspect_image(BUSYBOX).await];
+    assert!(others.iter().all(Result::is_ok), "shef did not pull these");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_prune_removes_what_nothing_needs_whatever_is_free() {
+    let (engine, registry) = (LabEngine::start().await, LabRegistry::start().await);
+    engine.import_busybox().await;
+    let docker = engine.client();
+    let command = json!(["/bin/sh", "-c", OBEDIENT]);
+    engine.import("made:1", &busybox_tar(), vec![format!("CMD {command}")]).await;
+    registry.push(&docker, "made:1", "app:1").await;
+    let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
+    cluster.add_agent("h0", &engine.url(), EngineChoice::Docker).await;
+    cluster.ready(1).await;
+    let api = cluster.api.clone();
+    let spec = json!({"name": "web", "image": registry.image("app:1"), "update": {"monitor_ms": 0}});
+    assert_eq!(api.call("POST", "/v1/services?wait=30s", spec).await.status, 201);
+    let kept = api.call("POST", "/v1/system/prune", Value::Null).await;
+    assert_eq!((kept.status, &kept.body["hosts"][0]["removed"]), (200, &json!([])), "{kept:?}");
+    assert_eq!(api.call("DELETE", "/v1/services/web?wait=30s", Value::Null).await.status, 200);
+    let pruned = async || {
+        let answer = api.call("POST", "/v1/system/prune", Value::Null).await;
+        (answer.body["hosts"][0]["removed"] == json!([registry.image("app:1")])).then_some(())
+    };
+    until("the image is removed", pruned).await;
+    assert!(docker.inspect_image(&registry.image("app:1")).await.is_err());
+    assert!(docker.inspect_image("made:1").await.is_ok(), "shef did not pull this one");
     cluster.stop().await;
 }

@@ -81,6 +81,7 @@ planted! {
     drain_stops_first: DrainStopsFirst by crashes,
     imports_forgotten: ImportsForgotten by hosts,
     knows_by_name: KnowsByName by engines as "renamed-",
+    leaves_networks: LeavesNetworks by calm as "is left on",
     misses_master: MissesMaster by hosts,
     crashes_are_good: CrashesAreGood by rollouts,
     trial_is_the_end: TrialIsTheEnd by rollouts as "takes no notice of it",

@@ -19,6 +19,7 @@ use shef_common::{
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
     master::{LabMaster, assignments},
+    wait::until,
 };
 
 struct Bench {
@@ -46,6 +47,8 @@ impl Bench {
             engine_concurrency: 6,
             pull_concurrency: 3,
             relist_interval_ms: 60_000,
+            image_cleanup_percent: 100,
+            image_cleanup_interval_ms: 60_000,
             report_debounce_ms: 20,
         };
         let before = self.master.heard().registrations.len();
@@ -242,6 +245,42 @@ async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases()
     }
     let all = bench.docker().list_networks(None).await.unwrap();
     assert_eq!(all.iter().filter(|network| ["front", "back"].contains(&network.name.as_deref().unwrap())).count(), 2);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_network_goes_when_nothing_needs_it_and_stays_while_somebody_is_in_it() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let body = bollard::models::NetworkCreateRequest { name: "foreign".to_owned(), ..Default::default() };
+    bench.docker().create_network(body).await.unwrap();
+    let spec = template(json!({"networks": [{"name": "front"}, {"name": "back"}, {"name": "foreign"}]}));
+    let (replica, _) = bench.order(spec, "it runs", is_well).await;
+    // Somebody else's container, which does not run, is to join one of them.
+    let body = bollard::models::ContainerCreateBody {
+        image: Some(BUSYBOX.to_owned()),
+        host_config: Some(HostConfig { network_mode: Some("back".to_owned()), ..Default::default() }),
+        ..Default::default()
+    };
+    let other = bench.docker().create_container(None, body).await.unwrap().id;
+    bench.master.delta(1, &[], std::slice::from_ref(&replica)).await.unwrap();
+    bench.until(&replica, "it is gone", |status| status.state == ReplicaState::Stopped).await;
+    let names = async || {
+        let all = bench.docker().list_networks(None).await.unwrap();
+        all.into_iter()
+            .filter_map(|network| network.name)
+            .filter(|name| name != "host" && name != "none")
+            .collect::<BTreeSet<_>>()
+    };
+    until("the unused network is gone", async || (!names().await.contains("front")).then_some(())).await;
+    let left = ["back", "bridge", "foreign"].map(str::to_owned);
+    assert_eq!(names().await, left.into(), "one is somebody's, and one was not made for a replica");
+
+    // A new agent looks, too.
+    agent.stop().await;
+    bench.docker().remove_container(&other, None).await.unwrap();
+    let agent = bench.agent().await;
+    until("the other is gone, too", async || (!names().await.contains("back")).then_some(())).await;
     agent.stop().await;
 }
 

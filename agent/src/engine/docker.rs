@@ -12,7 +12,13 @@ mod create;
 mod models;
 mod networks;
 
-use std::{cell::OnceCell, collections::HashMap, fmt::Display, future::Future, time::Duration};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap},
+    fmt::Display,
+    future::Future,
+    time::Duration,
+};
 use tokio::sync::Mutex;
 
 use bollard::{
@@ -22,13 +28,13 @@ use bollard::{
     models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
         CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
-        StopContainerOptions,
+        RemoveImageOptions, StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
     registry::{Credentials, RegistryHost},
@@ -348,6 +354,30 @@ impl Engine for DockerEngine {
             }
         }
         .boxed_local()
+    }
+
+    fn remove_networks<'a>(&'a self, cluster: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>> {
+        within(OPERATION_LIMIT, self.remove_unneeded(cluster, needed))
+    }
+
+    fn image_bytes<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, Option<u64>> {
+        within(LOOK_LIMIT, async move {
+            match self.client()?.inspect_image(&image.never_an_id()).await {
+                Ok(found) => Ok(Some(found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(error) => Err(generic(&error)),
+            }
+        })
+    }
+
+    fn remove_image<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, bool> {
+        within(OPERATION_LIMIT, async move {
+            match self.client()?.remove_image(&image.never_an_id(), None::<RemoveImageOptions>, None).await {
+                Ok(_) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(true),
+                Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(false),
+                Err(error) => Err(generic(&error)),
+            }
+        })
     }
 
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>> {

@@ -11,7 +11,7 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
     registry::Credentials,
@@ -26,7 +26,7 @@ mod told;
 pub use processes::CrashLoop;
 use processes::Processes;
 use tokio::sync::broadcast;
-pub use told::{listed, looked_up, made};
+pub use told::{Networks, listed, looked_up, made};
 
 use super::{
     Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
@@ -78,6 +78,7 @@ pub struct FakeHost {
 #[derive(Debug)]
 struct State {
     containers: BTreeMap<String, Container>,
+    networks: Networks,
     images: Option<BTreeSet<String>>,
     away: bool,
     /// Errors handed out by the next operations of that name.
@@ -104,6 +105,7 @@ impl FakeHost {
         Self {
             state: Arc::new(Mutex::new(State {
                 containers: BTreeMap::new(),
+                networks: Networks::default(),
                 images,
                 away: false,
                 faults: BTreeMap::new(),
@@ -126,6 +128,12 @@ impl FakeHost {
     #[must_use]
     pub fn containers(&self) -> BTreeMap<String, Container> {
         self.state().containers.clone()
+    }
+
+    /// The networks that were made for replicas.
+    #[must_use]
+    pub fn networks(&self) -> BTreeSet<String> {
+        self.state().networks.names().clone()
     }
 
     /// Puts a container there, as somebody else would.
@@ -307,6 +315,7 @@ impl Engine for FakeEngine {
                 published: port.published.unwrap_or(chosen),
             });
             let container = Container { ports: ports.collect(), ..made(&order, id.clone()) };
+            state.networks.make_for(&container);
             state.processes.made(&id, &image);
             state.containers.insert(name, container);
             Ok(id)
@@ -315,7 +324,10 @@ impl Engine for FakeEngine {
 
     fn start<'a>(&'a self, id: &'a str, _joins: &'a [Network]) -> EngineFuture<'a, ()> {
         self.operation("start", self.latency.start, move |state| {
-            state.by_id(id)?;
+            let container = state.by_id(id)?.clone();
+            if let Some(network) = state.networks.lacks(&container) {
+                return Err(EngineError::Refused(format!("network {network} not found")));
+            }
             self.host.process_starts(state, id);
             Ok(())
         })
@@ -370,6 +382,29 @@ impl Engine for FakeEngine {
                 images.insert(name);
             }
             Ok(None)
+        })
+    }
+
+    fn remove_networks<'a>(&'a self, _: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>> {
+        self.operation("remove_networks", self.latency.remove, move |state| {
+            Ok(state.networks.remove_unneeded(needed, state.containers.values()))
+        })
+    }
+
+    fn image_bytes<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, Option<u64>> {
+        self.operation("image_bytes", self.latency.look, move |state| {
+            let is_there = state.images.as_ref().is_none_or(|images| images.contains(&image.pinned()));
+            Ok(is_there.then_some(1_000))
+        })
+    }
+
+    fn remove_image<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, bool> {
+        self.operation("remove_image", self.latency.remove, move |state| {
+            let is_used = state.containers.values().any(|container| container.image.as_deref() == Some(&*image.never_an_id()));
+            if let Some(images) = state.images.as_mut().filter(|_| !is_used) {
+                images.remove(&image.pinned());
+            }
+            Ok(!is_used)
         })
     }
 

@@ -15,7 +15,7 @@ use std::{
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
     registry::Credentials,
     spec::{Network, Template},
@@ -56,6 +56,13 @@ pub trait Engine: 'static {
     /// Fetches an image, showing its registry `credentials`, and tells which bytes its name stood for, if the
     /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
     fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>>;
+    /// Removes the networks that were made for `cluster`, except the `needed` ones and those that a container is in,
+    /// whether it runs or not. Returns the names of those that are gone.
+    fn remove_networks<'a>(&'a self, cluster: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>>;
+    /// How many bytes an image takes; `None`: it is not there.
+    fn image_bytes<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, Option<u64>>;
+    /// Removes an image by the name by which it was pulled. `false`: it stays, as a container was made of it.
+    fn remove_image<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, bool>;
     /// Events of containers with our mark since `since`. Ends only with an error.
     fn events(&self, since: WallMs) -> LocalBoxStream<'static, Result<EngineEvent, EngineError>>;
 }

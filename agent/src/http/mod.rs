@@ -4,6 +4,7 @@
 //! agents in one process need no thousand threads.
 
 mod assignments;
+mod disk;
 mod exec;
 mod health;
 mod logs;

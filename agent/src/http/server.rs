@@ -12,6 +12,7 @@ use actix_web::{
     web,
 };
 use shef_common::{
+    disk::DISK_PATH,
     exec::DRAIN_MS,
     problem::Code,
     protocol::{ASSIGNMENTS_PATH, Alive, PORTS_PATH, PROBE_PATH},
@@ -23,9 +24,10 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
 };
 
-use super::{assignments, exec, health, logs, probe, registry_login, usage};
+use super::{assignments, disk, exec, health, logs, probe, registry_login, usage};
 use crate::{
     console::{Consoles, Meter},
+    images::Cleaner,
     supervisor::ApplyPush,
 };
 
@@ -77,6 +79,7 @@ impl Server {
         listener: std::net::TcpListener,
         supervisor: Recipient<ApplyPush>,
         consoles: Consoles,
+        images: Rc<Cleaner>,
         alive: Alive,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
@@ -99,6 +102,7 @@ impl Server {
             .app_data(web::Data::new(alive))
             .app_data(web::Data::new(Meter::new(consoles.clone())))
             .app_data(web::Data::new(consoles))
+            .app_data(web::Data::new(images))
             .app_data(web::Data::new(exec::CommandSlots::new()))
             .app_data(web::Data::new(logs::LogSlots::new()))
             .app_data(web::Data::new(probe::Prober::new()))
@@ -121,6 +125,7 @@ impl Server {
                 web::resource("/v1/replicas/{id}/exec").route(web::get().to(exec::get)).default_service(web::to(not_allowed)),
             )
             .service(web::resource(LOGIN_PATH).route(web::post().to(registry_login::post)).default_service(web::to(not_allowed)))
+            .service(web::resource(DISK_PATH).route(web::post().to(disk::post)).default_service(web::to(not_allowed)))
             .service(web::resource(USAGE_PATH).route(web::post().to(usage::post)).default_service(web::to(not_allowed)))
             .default_service(web::to(not_found));
         let factory = HttpService::build()

@@ -1,7 +1,11 @@
 //! Carries out what the core decides: the ledger on the blocking pool, engine
 //! operations as futures on this arbiter, one timer for the next thing due.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
@@ -25,6 +29,7 @@ use super::{
 use crate::{
     engine::{Engine, EngineError},
     health::{Probe, probe},
+    images::Pulled,
     reporter::Observed,
 };
 
@@ -37,6 +42,7 @@ const RETRY_REPORTER: std::time::Duration = std::time::Duration::from_millis(10)
 pub struct Supervisor {
     core: Core,
     engine: Rc<dyn Engine>,
+    pulled: Rc<Pulled>,
     file: Arc<LedgerFile>,
     reporter: Recipient<Observed>,
     /// What did not fit into the reporter's mailbox.
@@ -58,11 +64,13 @@ impl Supervisor {
         file: Arc<LedgerFile>,
         limits: Limits,
         engine: Rc<dyn Engine>,
+        pulled: Rc<Pulled>,
         reporter: Recipient<Observed>,
     ) -> Self {
         Self {
             core: Core::new(ledger, limits, Now::read()),
             engine,
+            pulled,
             file,
             reporter,
             unsent: Observed::default(),
@@ -209,6 +217,22 @@ impl EffectHandler for Shell<'_> {
         self.spawn(async move { engine.logs(&id).await }, move |outcome| Event::Logs { replica, outcome });
     }
 
+    fn remove_networks(&mut self, cluster: ClusterId, needed: BTreeSet<String>) {
+        let engine = self.act.engine.clone();
+        let remove = async move {
+            match engine.remove_networks(&cluster, &needed).await {
+                Ok(removed) => {
+                    for network in removed {
+                        log::info!(network:%; "removed a network that nothing needs any more");
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.spawn(remove, Event::NetworksRemoved);
+    }
+
     fn check(&mut self, check: Probe) {
         let (replica, run) = (check.replica.clone(), check.run);
         self.spawn(probe(check), move |outcome| Event::Checked { replica, run, outcome });
@@ -223,7 +247,10 @@ impl EffectHandler for Shell<'_> {
         let name = image.clone();
         let handle = self.ctx.spawn(pull.into_actor(self.act).map(|outcome, act, ctx| {
             match &outcome {
-                Ok(digest) => log::info!(image:% = name, digest:?; "pulled"),
+                Ok(digest) => {
+                    log::info!(image:% = name, digest:?; "pulled");
+                    act.pulled.add(&name);
+                }
                 Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
             }
             act.pulls.remove(&name);

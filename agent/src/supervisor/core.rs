@@ -2,6 +2,7 @@
 
 mod checks;
 mod events;
+mod garbage;
 mod images;
 mod logs;
 mod news;
@@ -23,7 +24,7 @@ use shef_common::{
 };
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
-use self::{logs::Logs, report::Reported, silence::Silence, way::Way};
+use self::{garbage::Garbage, logs::Logs, report::Reported, silence::Silence, way::Way};
 use crate::{health::Checks, reporter::Observed};
 
 use super::{
@@ -100,6 +101,7 @@ pub struct Core {
     /// How many looks failed in a row.
     failed_looks: u32,
     logs: Logs,
+    garbage: Garbage,
     checks: Checks,
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
@@ -160,6 +162,7 @@ impl Core {
             failing: None,
             failed_looks: 0,
             logs: Logs::default(),
+            garbage: Garbage::default(),
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
             silence: Silence::new(&ledger, now.mono),
@@ -200,7 +203,9 @@ impl Core {
         let logs = self.logs.due().filter(|_| self.engine_up);
         let checks = self.checks.wakes_at().filter(|_| self.engine_up);
         let way = self.way.wakes_at().filter(|_| self.engine_up);
-        [alarm, way, self.reconnect_at, self.relist_at, self.tidy_at, self.unlisted_at, logs, checks, self.silence.wakes_at()]
+        let sweep = self.sweeps_at();
+        let silence = self.silence.wakes_at();
+        [alarm, way, sweep, self.reconnect_at, self.relist_at, self.tidy_at, self.unlisted_at, logs, checks, silence]
             .into_iter()
             .flatten()
             .min()
@@ -225,6 +230,7 @@ impl Core {
                 self.effects.push(Effect::Describe { ticket, description });
             }
             Event::Done { replica, outcome } => self.done(&replica, outcome, now),
+            Event::NetworksRemoved(outcome) => self.swept(&outcome, now),
             Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
             Event::Checked { replica, run, outcome } => self.checked(&replica, run, outcome, now),
             Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
@@ -232,6 +238,7 @@ impl Core {
         }
         self.resume();
         self.let_go(now);
+        self.sweep(now);
         self.pump(now);
         self.report();
         std::mem::take(&mut self.effects)

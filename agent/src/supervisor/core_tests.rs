@@ -3,6 +3,7 @@
 mod crashes;
 mod credentials;
 mod engine;
+mod garbage;
 mod health;
 mod identity;
 mod policies;

@@ -22,6 +22,7 @@ mod rollback;
 mod rollout;
 mod scale;
 mod stats;
+mod system;
 mod up;
 mod wishes;
 mod workload;
@@ -78,6 +79,8 @@ enum Command {
     Events(events::Args),
     /// Lists hosts, empties them, keeps new replicas away from them, forgets them
     Node(node::Args),
+    /// Shows what images take on the hosts, and removes those that nothing needs
+    System(system::Args),
     /// Says what private registries are shown when images are fetched
     Registry(registry::Args),
     /// Copies everything that the cluster's store keeps out of a running master
@@ -120,6 +123,7 @@ impl Cli {
             Command::Stats(args) => args.run(),
             Command::Events(args) => args.run(),
             Command::Node(args) => args.run(),
+            Command::System(args) => args.run(),
             Command::Registry(args) => args.run(),
             Command::Backup(args) => args.run(),
             Command::Restore(args) => args.run(),

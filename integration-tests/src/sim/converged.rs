@@ -111,6 +111,11 @@ impl World {
                 }
                 held.entry(assignment.service.clone()).or_default().push((n, assignment));
             }
+            let needed: BTreeSet<&String> =
+                ledger.assignments.values().flat_map(|of| &of.template.networks).map(|network| &network.name).collect();
+            if let Some(network) = host.engine.networks.names().iter().find(|name| !needed.contains(name)) {
+                return Err(format!("network {network} is left on {node}"));
+            }
             self.foreign_are_there(n)?;
         }
         for (name, (version, record)) in &self.rules.stored {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use shef_agent::{
     engine::{
         Check, Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
-        fake::{foreign_labels, listed, looked_up, made},
+        fake::{Networks, foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
 };
@@ -42,6 +42,8 @@ const RECOVERS_EVERY_MS: u64 = 1_000;
 pub struct Engine {
     /// The containers by name.
     pub containers: BTreeMap<String, Container>,
+    /// The networks that were made for replicas.
+    pub networks: Networks,
     images: BTreeSet<String>,
     next_id: u64,
     /// Whether it does not answer.
@@ -59,6 +61,7 @@ pub enum EngineWork {
     Identify,
     Pull { image: ImageRef, pull: u64 },
     Logs { replica: ReplicaId },
+    RemoveNetworks { needed: BTreeSet<String> },
     Run { replica: ReplicaId, operation: Operation },
 }
 
@@ -156,7 +159,9 @@ impl World {
     /// Draws how long a call takes and how it ends.
     pub fn engine_plan(&mut self, host: usize, work: EngineWork) -> EngineCall {
         let delay = match &work {
-            EngineWork::List | EngineWork::Identify | EngineWork::Logs { .. } => self.rng.u64(1..20),
+            EngineWork::List | EngineWork::Identify | EngineWork::Logs { .. } | EngineWork::RemoveNetworks { .. } => {
+                self.rng.u64(1..20)
+            }
             EngineWork::Pull { .. } => self.rng.u64(100..4_000),
             EngineWork::Run { operation, .. } => match operation {
                 Operation::Create(_) => self.rng.u64(5..200),
@@ -214,6 +219,14 @@ impl World {
                 let lines = vec!["last words".to_owned()];
                 Event::Logs { replica, outcome: error.map_or(Ok(lines), Err) }
             }
+            EngineWork::RemoveNetworks { needed } => {
+                let leaves = self.planted(Plant::LeavesNetworks);
+                let engine = &mut self.hosts[host].engine;
+                if done && !leaves {
+                    engine.networks.remove_unneeded(&needed, engine.containers.values());
+                }
+                Event::NetworksRemoved(error.map_or(Ok(()), Err))
+            }
             EngineWork::Run { replica, operation } => {
                 let outcome = self.operate(host, &replica, operation, done, error);
                 self.note(|| format!("h{}: the engine answers for {replica}: {}", host + 1, outcome_word(&outcome)));
@@ -261,6 +274,7 @@ impl World {
                     if planted {
                         container.labels.remove(labels::REPLICA);
                     }
+                    engine.networks.make_for(&container);
                     engine.containers.insert(replica.to_string(), container);
                     Ok(id)
                 };
@@ -312,6 +326,10 @@ impl World {
     fn container_starts(&mut self, host: usize, container: &Container) {
         if is_up(container) {
             return;
+        }
+        if let Some(network) = self.hosts[host].engine.networks.lacks(container) {
+            let why = format!("{} starts on h{}, and its network {network} was removed", container.name, host + 1);
+            return self.violated(why);
         }
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
         self.rules_runs(container);

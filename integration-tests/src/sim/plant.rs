@@ -63,6 +63,8 @@ pub enum Plant {
     ImportsForgotten,
     /// An agent knows containers by their names alone.
     KnowsByName,
+    /// An agent leaves networks behind that nothing needs.
+    LeavesNetworks,
     /// An agent does not notice that a master answers, and stops what is to run on.
     MissesMaster,
     /// A replica that crashes counts as good in between.
@@ -89,7 +91,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -110,6 +112,7 @@ impl Plant {
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
         Self::KnowsByName,
+        Self::LeavesNetworks,
         Self::MissesMaster,
         Self::CrashesAreGood,
         Self::TrialIsTheEnd,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     ids::{ServiceName, Version},
     image::ImageRef,
-    spec::{OnDisconnect, Rebalance, ServiceSpec, Template, Update},
+    spec::{Network, OnDisconnect, Rebalance, ServiceSpec, Template, Update},
 };
 use shef_master::cluster::ClusterEvent;
 use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
@@ -102,6 +102,7 @@ impl World {
         let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
+        template.networks = vec![Network { name: format!("net-{name}"), aliases: Vec::new() }];
         let mut spec = ServiceSpec {
             on_disconnect: self.on_disconnect(name),
             rebalance: if self.profile.operators && self.chance(150) {

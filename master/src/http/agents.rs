@@ -1,10 +1,14 @@
 //! The agents' calls. They are served before anything users ask.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::de::DeserializeOwned;
-use shef_common::problem::{Code, Problem};
+use shef_common::{
+    image::ImageRef,
+    problem::{Code, Problem},
+    protocol::{ImagesNeeded, ImagesQuery},
+};
 
 use super::{Api, ApiError, body};
 use crate::runner::{Register, RegisterRefused, TakeReport};
@@ -46,3 +50,26 @@ pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<
         None => Err(Problem::new(Code::Internal, "the host's runner gave no answer").into()),
     }
 }
+
+/// `POST /agent/v1/images`: refused until the services are known, so that none is forgotten.
+pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let asked: ImagesQuery = read(&request, payload).await?;
+    if !api.store.borrow().available {
+        return Err(Problem::new(Code::StoreUnavailable, "the services are not known now".to_owned()).into());
+    }
+    let mut needed = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = api.view.services(after.as_ref(), PAGE);
+        needed.extend(page.iter().flat_map(|service| service.kept_images.iter().cloned()));
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.spec.name.clone()),
+            Some(_) | None => break,
+        }
+    }
+    let needed: Vec<ImageRef> = asked.images.into_iter().filter(|image| needed.contains(image)).collect();
+    Ok(HttpResponse::Ok().json(ImagesNeeded { needed }))
+}
+
+/// How many services are looked at before others come to their turn.
+const PAGE: usize = 1_000;

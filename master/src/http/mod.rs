@@ -5,6 +5,7 @@ mod agents;
 mod backup;
 mod body;
 mod connections;
+mod disk;
 mod error;
 mod events;
 mod exec;
@@ -156,6 +157,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(
             web::resource(shef_common::protocol::REPORT_PATH)
                 .route(web::post().to(agents::report))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource(shef_common::protocol::IMAGES_PATH)
+                .route(web::post().to(agents::images))
                 .default_service(web::to(wrong_method)),
         )
         .default_service(web::to(nothing_here));

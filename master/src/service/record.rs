@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot},
-    image::ImageDigest,
+    image::{ImageDigest, ImageRef},
     protocol::Assignment,
     spec::{Mode, Pull, ServiceSpec, Template},
 };
@@ -143,6 +143,19 @@ impl ServiceRecord {
     #[must_use]
     pub fn image_digest(&self, generation: Generation) -> Option<&ImageDigest> {
         self.digests.get(&generation)
+    }
+
+    /// The images of every generation that runs, or can be gone back to: by name, and by digest where that is known.
+    #[must_use]
+    pub fn kept_images(&self) -> Vec<ImageRef> {
+        let kept = self.history.iter().map(|kept| (kept.generation, &kept.template));
+        let earlier = self.earlier.iter().map(|(generation, template)| (*generation, template));
+        let all = kept.chain(earlier).chain([(self.generation, &self.spec.template)]);
+        let images = all.flat_map(|(generation, template)| {
+            let by_digest = self.image_digest(generation).map(|digest| template.image.at(digest));
+            [Some(template.image.clone()), by_digest].into_iter().flatten()
+        });
+        images.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Whether it is to be noted which bytes the image's name stands for in a

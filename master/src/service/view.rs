@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
-    image::ImageDigest,
+    image::{ImageDigest, ImageRef},
     spec::ServiceSpec,
     status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
 };
@@ -49,6 +49,9 @@ pub struct ServiceHead {
     pub spec: ServiceSpec,
     /// Which template replicas are to run: counts the changes; a rollback goes back to an earlier one.
     pub generation: Generation,
+    /// The images of every kept generation, by name and by digest. Not shown.
+    #[serde(skip)]
+    pub kept_images: Vec<ImageRef>,
     /// Which bytes the image's name stands for in this generation, once a host has fetched it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
@@ -264,6 +267,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     let head = ServiceHead {
         spec: record.spec.clone(),
         generation: record.generation,
+        kept_images: record.kept_images(),
         image_digest: record.image_digest(record.generation).cloned(),
         observed_generation: observed_generation(record),
         version,

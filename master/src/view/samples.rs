@@ -88,6 +88,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         last_rollout: None,
         probation: None,
         history: Vec::new(),
+        kept_images: Vec::new(),
         created: WallMs(1),
         updated: WallMs(1),
     };

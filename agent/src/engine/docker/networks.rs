@@ -3,10 +3,14 @@
 //! An engine that is asked for a network by name also answers with one whose id begins with that name. So a name is
 //! looked up in the engine's list, compared letter by letter, and everything that follows goes by the full id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use bollard::{models::Network as Found, query_parameters::ListNetworksOptions};
-use shef_common::spec::Network;
+use bollard::{
+    errors::Error,
+    models::{ContainerSummary, Network as Found},
+    query_parameters::{ListContainersOptions, ListNetworksOptions},
+};
+use shef_common::{ids::ClusterId, labels, spec::Network};
 
 use super::{
     DockerEngine,
@@ -40,6 +44,46 @@ impl DockerEngine {
         let made = self.client()?.create_network(network_body(network, cluster)).await;
         made.map(|made| made.id).map_err(|error| generic(&error))
     }
+}
+
+impl DockerEngine {
+    /// Removes the networks of `cluster` that nothing needs and no container names.
+    pub(super) async fn remove_unneeded(
+        &self,
+        cluster: &ClusterId,
+        needed: &BTreeSet<String>,
+    ) -> Result<Vec<String>, EngineError> {
+        let ours = vec![format!("{}=true", labels::MANAGED_NETWORK), format!("{}={cluster}", labels::CLUSTER)];
+        let options = ListNetworksOptions { filters: Some([("label".to_owned(), ours)].into()) };
+        let found = self.client()?.list_networks(Some(options)).await.map_err(|error| generic(&error))?;
+        let named = found.into_iter().filter_map(|network| Some((network.name?, network.id?)));
+        let unneeded: Vec<_> = named.filter(|(name, _)| !needed.contains(name)).collect();
+        if unneeded.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The engine itself refuses only while a running container is in the network.
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let containers = self.client()?.list_containers(Some(options)).await.map_err(|error| generic(&error))?;
+        let used: BTreeSet<String> = containers.into_iter().flat_map(named_networks).collect();
+        let mut removed = Vec::new();
+        for (name, id) in unneeded.into_iter().filter(|(name, id)| !used.contains(name) && !used.contains(id)) {
+            match self.client()?.remove_network(&id).await {
+                Ok(()) => removed.push(name),
+                // Somebody has joined it, or removed it.
+                Err(Error::DockerResponseServerError { status_code: 403 | 404 | 409, .. }) => {}
+                Err(error) => return Err(generic(&error)),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The names and ids by which a container names its networks.
+fn named_networks(container: ContainerSummary) -> impl Iterator<Item = String> {
+    let mode = container.host_config.and_then(|config| config.network_mode);
+    let joined = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    mode.into_iter()
+        .chain(joined.into_iter().flat_map(|(name, endpoint)| [Some(name), endpoint.network_id].into_iter().flatten()))
 }
 
 /// Of the networks that the engine found, the id of the one with exactly this name. Older engines can hold two of

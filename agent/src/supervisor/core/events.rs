@@ -1,5 +1,7 @@
 //! What goes into the core and what comes out of it.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
@@ -54,6 +56,8 @@ pub enum Event {
         /// What came of it.
         outcome: Outcome,
     },
+    /// Networks that nothing needs were removed.
+    NetworksRemoved(Result<(), EngineError>),
     /// The last lines that a replica's container wrote.
     Logs {
         /// Of which replica.
@@ -140,6 +144,14 @@ pub enum Effect {
         /// Its container.
         id: String,
     },
+    /// Remove the cluster's networks that are not needed and that no container is in. Never two at once, and not
+    /// beside a create or a start.
+    RemoveNetworks {
+        /// Whose networks.
+        cluster: ClusterId,
+        /// The names of those that stay.
+        needed: BTreeSet<String>,
+    },
     /// Make one health check.
     Check(Probe),
     /// Fetch an image.
@@ -174,6 +186,8 @@ pub trait EffectHandler {
     fn run(&mut self, replica: ReplicaId, operation: Operation);
     /// [`Effect::Logs`]; brings [`Event::Logs`].
     fn read_logs(&mut self, replica: ReplicaId, id: String);
+    /// [`Effect::RemoveNetworks`]; brings [`Event::NetworksRemoved`].
+    fn remove_networks(&mut self, cluster: ClusterId, needed: BTreeSet<String>);
     /// [`Effect::Check`]; brings [`Event::Checked`].
     fn check(&mut self, probe: Probe);
     /// [`Effect::Pull`]; brings [`Event::Pulled`], unless it is cancelled.
@@ -198,6 +212,7 @@ impl Effect {
             Self::List => handler.list(),
             Self::Run { replica, operation } => handler.run(replica, operation),
             Self::Logs { replica, id } => handler.read_logs(replica, id),
+            Self::RemoveNetworks { cluster, needed } => handler.remove_networks(cluster, needed),
             Self::Check(probe) => handler.check(probe),
             Self::Pull(image) => handler.pull(image),
             Self::CancelPull(image) => handler.cancel_pull(&image),

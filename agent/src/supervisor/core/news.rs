@@ -102,6 +102,9 @@ impl Core {
             return;
         };
         let first = !std::mem::replace(&mut self.listed, true);
+        if first {
+            self.leaves_garbage(now);
+        }
         let shown = self.shown(listing, &cluster);
         let mut found_more = false;
         for (id, container) in &shown {

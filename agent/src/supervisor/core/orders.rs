@@ -176,6 +176,7 @@ impl Core {
             }
             self.replicas.remove(id);
             self.unread.remove(id);
+            self.leaves_garbage(now);
             self.checks.forget(id);
             if let Some((_, forgotten)) = &mut self.listing {
                 forgotten.insert(id.clone());

@@ -88,12 +88,14 @@ impl Core {
             return;
         }
         while self.working < self.limits.engine_concurrency
+            && !self.garbage.sweeping
             && let Some(id) = self.work.pop_front()
         {
             self.issue(&id, false, now);
         }
         while self.working < self.limits.engine_concurrency
             && self.in_background < MAX_BACKGROUND
+            && !self.garbage.sweeping
             && let Some(id) = self.background.pop_front()
         {
             self.issue(&id, false, now);

@@ -10,13 +10,13 @@ use shef_common::{
     labels,
     protocol::{Accepted, Assignment, Push, PushRefused},
     registry::{Credentials, RegistryHost},
-    spec::Template,
+    spec::{Network, Template},
     status::ReplicaState,
 };
 
 use crate::engine::{
     Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
-    fake::{foreign_labels, listed, looked_up, made},
+    fake::{Networks, foreign_labels, listed, looked_up, made},
 };
 use crate::{
     health::Probe,
@@ -36,16 +36,23 @@ pub fn fence(epoch: u64) -> Fence {
 
 pub fn assignment(number: u32) -> Assignment {
     let service = ServiceName::parse("web").unwrap();
+    let mut template = Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap());
+    // Every third replica has a network of its own.
+    template.networks = (number % 3 == 2).then(|| network(number)).into_iter().collect();
     Assignment {
         replica: ReplicaId::new(&service, number),
         service,
         slot: Slot(number),
         generation: Generation(1),
-        template: Template::of(ImageRef::parse(["present", "absent"][number as usize % 2]).unwrap()).into(),
+        template: template.into(),
         on_disconnect: shef_common::spec::OnDisconnect::Keep,
         image_digest: None,
         prepare: false,
     }
+}
+
+fn network(number: u32) -> Network {
+    Network { name: format!("net-{number}"), aliases: Vec::new() }
 }
 
 /// An operation that was asked for and not answered.
@@ -56,6 +63,7 @@ pub enum Pending {
     Run(ReplicaId, Operation),
     Pull(ImageRef),
     Logs(ReplicaId),
+    RemoveNetworks(BTreeSet<String>),
 }
 
 /// How an operation ends.
@@ -73,6 +81,7 @@ pub struct World {
     pub now: Now,
     pub disk: Ledger,
     pub containers: BTreeMap<String, Container>,
+    pub networks: Networks,
     pub images: BTreeSet<String>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
@@ -119,6 +128,13 @@ impl EffectHandler for World {
     fn run(&mut self, replica: ReplicaId, operation: Operation) {
         self.check_operation(&replica, &operation);
         self.pending.push(Pending::Run(replica, operation));
+    }
+
+    fn remove_networks(&mut self, _: ClusterId, needed: BTreeSet<String>) {
+        let makes = |p: &Pending| matches!(p, Pending::Run(_, Operation::Create(_) | Operation::Start { .. }));
+        assert!(!self.pending.iter().any(makes), "networks are removed beside what joins them");
+        assert!(!self.pending.iter().any(|p| matches!(p, Pending::RemoveNetworks(_))), "networks are removed twice at once");
+        self.pending.push(Pending::RemoveNetworks(needed));
     }
 
     fn read_logs(&mut self, replica: ReplicaId, _: String) {
@@ -170,6 +186,7 @@ impl World {
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
             disk,
             containers: BTreeMap::new(),
+            networks: Networks::default(),
             images: ["present:latest".to_owned()].into(),
             pending: Vec::new(),
             events: Vec::new(),
@@ -267,6 +284,12 @@ impl World {
                 End::Well => Ok(Listing { containers, complete: true }),
                 End::Unheard | End::Lost => Err(lost()),
             })),
+            Pending::RemoveNetworks(needed) => {
+                if end != End::Lost {
+                    self.networks.remove_unneeded(&needed, self.containers.values());
+                }
+                self.feed(Event::NetworksRemoved(if end == End::Well { Ok(()) } else { Err(lost()) }));
+            }
             Pending::Logs(replica) => {
                 let outcome = if end == End::Well { Ok(vec!["last words".to_owned()]) } else { Err(lost()) };
                 self.feed(Event::Logs { replica, outcome });
@@ -312,7 +335,9 @@ impl World {
                 } else if self.images.contains(&order.image.pinned()) {
                     self.next_id += 1;
                     let id = format!("id{}", self.next_id);
-                    self.containers.insert(name, made(order, id.clone()));
+                    let container = made(order, id.clone());
+                    self.networks.make_for(&container);
+                    self.containers.insert(name, container);
                     Ok(id)
                 } else {
                     Err(EngineError::NoSuchImage("No such image".into()))
@@ -321,6 +346,7 @@ impl World {
             Operation::Start { id, .. } => Outcome::Start(match by_id(self, id) {
                 None => Err(missing()),
                 Some(container) => {
+                    assert_eq!(self.networks.lacks(&container), None, "a network is gone that a container is to join");
                     self.set(&container, ContainerState::Running);
                     self.event(&container, EventKind::Started);
                     Ok(())
@@ -481,7 +507,12 @@ impl World {
             match pending {
                 Pending::Run(replica, operation) if happens => drop(self.act(&replica, &operation)),
                 Pending::Ledger(ledger) if happens => self.disk = *ledger,
-                Pending::Run(..) | Pending::Ledger(_) | Pending::List(_) | Pending::Pull(_) | Pending::Logs(_) => {}
+                Pending::Run(..)
+                | Pending::Ledger(_)
+                | Pending::List(_)
+                | Pending::Pull(_)
+                | Pending::Logs(_)
+                | Pending::RemoveNetworks(_) => {}
             }
         }
         self.events.clear();
@@ -527,6 +558,9 @@ impl World {
             self.reported.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
+        let needed: BTreeSet<String> =
+            self.wish.iter().flat_map(|&n| assignment(n).template.networks.clone()).map(|of| of.name).collect();
+        assert_eq!(*self.networks.names(), needed, "networks are there as long as they are needed, and no longer");
         assert_eq!(self.disk.assignments.len(), self.wish.len());
         while !self.pending.is_empty() {
             self.finish(0, End::Well);

@@ -1,5 +1,7 @@
 //! The driver of an agent's supervisor: carries out what its core wants done.
 
+use std::collections::BTreeSet;
+
 use shef_agent::{
     engine::EngineError,
     health::Probe,
@@ -7,7 +9,7 @@ use shef_agent::{
     supervisor::{Description, EffectHandler, Event, Operation, ledger::Ledger},
 };
 use shef_common::{
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
     image::ImageRef,
     protocol::{Accepted, Push, PushRefused},
 };
@@ -141,6 +143,10 @@ impl EffectHandler for Driver<'_> {
             self.world.rules_stops(host, &replica);
         }
         self.asks_engine(EngineWork::Run { replica, operation });
+    }
+
+    fn remove_networks(&mut self, _: ClusterId, needed: BTreeSet<String>) {
+        self.asks_engine(EngineWork::RemoveNetworks { needed });
     }
 
     fn read_logs(&mut self, replica: ReplicaId, _: String) {

@@ -4,7 +4,7 @@ use actix_web::web;
 
 use super::{
     super::{
-        backup, events, exec, health, listing, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts,
+        backup, disk, events, exec, health, listing, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts,
         services, usage,
     },
     Body, Call, Param,
@@ -247,6 +247,15 @@ fn other_calls() -> Vec<Call> {
             .json::<registries::RegistrySet>(201, "It is kept."),
         Call::new("delete", "/v1/registries/{name}", || web::delete().to(registries::delete), "Forgets what a registry is shown")
             .json::<bodies::DeletedRegistry>(200, "Nothing is kept any more."),
+        Call::new("get", "/v1/system/df", || web::get().to(disk::df), "What images take on the hosts")
+            .json::<disk::SystemUsage>(200, "By host."),
+        Call::new(
+            "post",
+            "/v1/system/prune",
+            || web::post().to(disk::prune),
+            "Images that nothing needs are removed on all hosts",
+        )
+        .json::<disk::SystemUsage>(200, "What was removed, and what is left, by host."),
         Call::new("get", "/v1/backup", || web::get().to(backup::get), "Everything that the store keeps, at one moment")
             .stream("application/x-ndjson", "What `shef backup` writes."),
         Call::new("get", "/v1/stats", || web::get().to(nodes::stats), "What was done, and sums over the cluster")

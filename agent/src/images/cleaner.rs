@@ -1,0 +1,158 @@
+//! Looks at the disk now and then, and removes images while it is above its mark.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+
+use actix::Recipient;
+use shef_common::{
+    client::HostClient,
+    disk::DiskUsage,
+    image::ImageRef,
+    protocol::{IMAGES_PATH, ImagesNeeded, ImagesQuery},
+};
+
+use super::pulled::{Pulled, unneeded};
+use crate::{engine::Engine, supervisor::Describe};
+
+/// How long a master may take to say what is needed.
+const MASTER_LIMIT: Duration = Duration::from_secs(10);
+/// Where an engine keeps its images, unless it was told otherwise.
+const ENGINE_ROOT: &str = "/var/lib/docker";
+
+/// What a cleaner works with.
+pub struct Cleaner {
+    /// The engine.
+    pub engine: Rc<dyn Engine>,
+    /// What was pulled.
+    pub pulled: Rc<Pulled>,
+    /// Tells what the host holds.
+    pub describe: Recipient<Describe>,
+    /// For calls to them.
+    pub client: HostClient,
+    /// Where masters are.
+    pub masters: Vec<String>,
+    /// The agent's own directory.
+    pub data_dir: PathBuf,
+    /// Above how many percent of the disk images are removed; 100: never.
+    pub above_percent: u64,
+    /// Between two looks.
+    pub every: Duration,
+}
+
+/// Goes on until it is dropped.
+pub async fn clean_up(cleaner: Rc<Cleaner>) {
+    loop {
+        tokio::time::sleep(cleaner.every).await;
+        if cleaner.is_above_mark()
+            && let Err(why) = cleaner.clean(|| cleaner.is_above_mark()).await
+        {
+            log::warn!(why:%; "the disk is above its mark, and no image can be removed");
+        }
+    }
+}
+
+impl Cleaner {
+    fn is_above_mark(&self) -> bool {
+        self.above_percent < 100 && self.used_percent().is_some_and(|used| used > self.above_percent)
+    }
+
+    fn used_percent(&self) -> Option<u64> {
+        // An agent in a container does not see the engine's directory; a volume of its own lies on the same disk.
+        let root = Path::new(ENGINE_ROOT);
+        used_percent(if root.exists() { root } else { &self.data_dir })
+    }
+
+    /// What images take; with `prune`, those that nothing needs are removed first.
+    ///
+    /// # Errors
+    /// Why it cannot be told, in words.
+    pub async fn usage(&self, prune: bool) -> Result<DiskUsage, String> {
+        let removed = if prune { self.clean(|| true).await? } else { BTreeSet::new() };
+        let unneeded: BTreeSet<ImageRef> = self.unneeded().await?.into_iter().collect();
+        let mut usage = DiskUsage { removed: removed.into_iter().collect(), ..DiskUsage::default() };
+        for image in self.pulled.all() {
+            let Some(bytes) = self.engine.image_bytes(&image).await.map_err(|error| error.reason())? else { continue };
+            usage.images += 1;
+            usage.image_bytes = usage.image_bytes.saturating_add(bytes);
+            if unneeded.contains(&image) {
+                usage.unneeded_images += 1;
+                usage.unneeded_bytes = usage.unneeded_bytes.saturating_add(bytes);
+            }
+        }
+        usage.used_percent = self.used_percent();
+        Ok(usage)
+    }
+
+    /// What can be removed, the oldest first.
+    async fn unneeded(&self) -> Result<Vec<ImageRef>, String> {
+        let pulled = self.pulled.all();
+        if pulled.is_empty() {
+            return Ok(Vec::new());
+        }
+        let needed = self.needed(&pulled).await?;
+        // Asked last: whatever a master has ordered meanwhile is held by now.
+        let described = self.describe.send(Describe).await.map_err(|error| error.to_string())?;
+        let holds = described.ok_or("the supervisor does not say what it holds")?.holds;
+        let held = holds.iter().flat_map(|assignment| [assignment.image(), assignment.template.image.clone()]).collect();
+        Ok(unneeded(&pulled, &held, &needed))
+    }
+
+    /// Removes what nothing needs, while `goes_on` says so.
+    async fn clean(&self, goes_on: impl Fn() -> bool) -> Result<BTreeSet<ImageRef>, String> {
+        let mut gone = BTreeSet::new();
+        for image in self.unneeded().await? {
+            if !goes_on() {
+                break;
+            }
+            match self.engine.remove_image(&image).await {
+                Ok(true) => {
+                    log::info!(image:%; "removed an image that nothing needs any more");
+                    gone.insert(image);
+                }
+                // A container was made of it.
+                Ok(false) => {}
+                Err(error) => {
+                    log::warn!(image:%, why:% = error; "an image cannot be removed");
+                    break;
+                }
+            }
+        }
+        self.pulled.remove(&gone);
+        Ok(gone)
+    }
+
+    async fn needed(&self, pulled: &[ImageRef]) -> Result<BTreeSet<ImageRef>, String> {
+        let mut failed = "there is no master to ask".to_owned();
+        for master in &self.masters {
+            let query = ImagesQuery { images: pulled.to_vec() };
+            match self.client.post::<_, ImagesNeeded>(&format!("{master}{IMAGES_PATH}"), &query, MASTER_LIMIT).await {
+                Ok(answer) => return Ok(answer.needed.into_iter().collect()),
+                Err(error) => failed = error.to_string(),
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// How full the disk of `path` is for whoever is not root; `None`: that cannot be told.
+fn used_percent(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    let used = disk.f_blocks.checked_sub(disk.f_bfree)?;
+    let all = used.checked_add(disk.f_bavail)?;
+    (all > 0).then(|| used.saturating_mul(100).div_ceil(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_measured_and_what_is_none_is_not() {
+        assert!(used_percent(Path::new("/")).is_some_and(|percent| percent <= 100));
+        assert_eq!(used_percent(Path::new("/nowhere")), None);
+    }
+}
