@@ -43,8 +43,8 @@ impl StopSignals {
     }
 }
 
-/// Waits for a signal. A master whose store was restored from a backup meanwhile
-/// is started again from that, in this process: nobody else might do it.
+/// Waits for a signal. A master whose store was restored from a backup meanwhile, or that may lead again
+/// after another one, is started again from what is stored, in this process: nobody else might do it.
 pub(crate) async fn until_signal(
     signals: &mut StopSignals,
     mut master: MasterHandle,
@@ -52,11 +52,11 @@ pub(crate) async fn until_signal(
     loop {
         tokio::select! {
             name = signals.next() => return Ok((name, master)),
-            () = master.restored() => {}
+            () = master.must_start_again() => {}
         }
-        log::warn!("starting again from what was restored; containers go on running");
+        log::warn!("starting again from what is stored; containers go on running");
         let again = master.start_again().await;
-        master = again.map_err(|error| Failure::because("the master does not start again after the restore", &error))?;
+        master = again.map_err(|error| Failure::because("the master does not start again", &error))?;
         log::info!(address:% = master.address(); "master is up again");
     }
 }

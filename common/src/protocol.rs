@@ -119,6 +119,10 @@ pub struct PushRefused {
     pub why: Refusal,
     /// What the ledger holds, so that the master can mend its next push.
     pub accepted: Option<Accepted>,
+    /// For how long no master that knows this host has answered the agent, in milliseconds. A master that does not
+    /// lead any more goes by it. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_silent_ms: Option<u64>,
 }
 
 /// The rules by which an agent refuses a push.
@@ -154,6 +158,10 @@ pub struct Registration {
     pub holds: Vec<Assignment>,
     /// What the host is.
     pub host: HostInfo,
+    /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's start at
+    /// most. A master that meets a leader which it does not know goes by it. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_silent_ms: Option<u64>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Understands::is_default")]
     pub understands: Understands,
@@ -419,7 +427,7 @@ mod wire {
     #[test]
     fn a_refusal() {
         let accepted = Some(Accepted { fence: fence(), revision: Revision(7) });
-        assert_snapshot!(json(&PushRefused { why: Refusal::WrongBase, accepted }), @r#"
+        assert_snapshot!(json(&PushRefused { why: Refusal::WrongBase, accepted, leader_silent_ms: None }), @r#"
         {
           "why": "wrong_base",
           "accepted": {

@@ -92,7 +92,7 @@ planted! {
     surges_too_much: SurgesTooMuch by calm as "and an update may make that",
     stops_too_many: StopsTooMany by calm as "may be without one",
     canary_goes_on: CanaryGoesOn by calm as "are its canaries",
-    leads_before_recovered: LeadsBeforeRecovered by crashes as "has said what hosts are to run",
+    leads_before_recovered: LeadsBeforeRecovered by crashes,
 }
 
 /// Seeds of bugs that the simulator has found, each fixed since. With its fix

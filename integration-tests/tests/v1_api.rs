@@ -15,7 +15,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
 use shef_integration_tests::cluster::{Answer, Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
-    store::{Backup, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
+    store::{Backup, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, fake::FakeStore},
 };
 
 const PROBLEM: &str = "application/problem+json";
@@ -376,6 +376,9 @@ impl Store for Stubborn {
     }
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
         self.store.lead(leader, at_least, cluster_if_new)
+    }
+    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+        self.store.raise(fence, at_least, cluster_if_new)
     }
     fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
         if self.refuses.load(SeqCst) {

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler};
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message, Recipient};
 use actix_web::{
     App, HttpServer,
     dev::{ServerHandle, Service as _},
@@ -26,17 +26,18 @@ use actix_web::{
 use shef_common::{
     client::HostClient,
     clock::{DurationMs, Now},
-    ids::{ClusterId, Epoch, LeaderId, random_hex16},
+    ids::{ClusterId, Epoch, Fence, LeaderId, random_hex16},
     open_files::FileBudget,
 };
 
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    cluster::{ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, Recovered},
+    cluster::{ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, ToCluster},
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, Connections, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
+    post::post,
     registries::{RecoveredRegistry, RegistriesActor, RegistriesOutlets, SecretKey},
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
@@ -95,8 +96,8 @@ pub struct MasterHandle {
     arbiter: Arbiter,
     stats: Addr<StatsActor>,
     store: Addr<StoreActor>,
-    /// Whether the store was restored from a backup under us.
-    restored: watch::Receiver<bool>,
+    /// Whether the master is to start again, and then whether an operator wants it to lead.
+    again: watch::Receiver<Option<bool>>,
     /// Ends the answers that go on.
     stopping: watch::Sender<bool>,
     config: MasterConfig,
@@ -109,11 +110,10 @@ impl MasterHandle {
         self.address
     }
 
-    /// Waits until the store has been restored from a backup: this master only
-    /// answers reads from then on, of what was before, and is to be [started
-    /// again](Self::start_again).
-    pub async fn restored(&mut self) {
-        if self.restored.wait_for(|restored| *restored).await.is_err() {
+    /// Waits until this master is to be [started again](Self::start_again): it does not lead any more, and
+    /// its store was restored from a backup, or the other leader is gone. Until then it only answers reads.
+    pub async fn must_start_again(&mut self) {
+        if self.again.wait_for(Option::is_some).await.is_err() {
             // The actors' thread has ended: nobody will say so any more.
             std::future::pending::<()>().await;
         }
@@ -125,8 +125,9 @@ impl MasterHandle {
     /// As [`start`].
     pub async fn start_again(self) -> Result<Self, StartError> {
         let config = MasterConfig { listen: self.address, ..self.config.clone() };
+        let takes_over = (*self.again.borrow()).unwrap_or(false);
         self.stop().await;
-        start(config).await
+        start_as(config, takes_over).await
     }
 
     /// Stops gracefully: requests under way are finished, counters and the last
@@ -152,6 +153,10 @@ impl MasterHandle {
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
+    start_as(config, false).await
+}
+
+async fn start_as(config: MasterConfig, takes_over: bool) -> Result<MasterHandle, StartError> {
     let options = store_options(&config);
     let mut tries_left = STORE_TRIES.0;
     let store = loop {
@@ -164,7 +169,7 @@ pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
             opened => break opened?,
         }
     };
-    start_on(config, store).await
+    start_on_as(config, store, takes_over).await
 }
 
 /// Starts a master on `store`.
@@ -172,7 +177,14 @@ pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<MasterHandle, StartError> {
+    start_on_as(config, store, false).await
+}
+
+async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bool) -> Result<MasterHandle, StartError> {
     let leader = random_id(LeaderId::parse)?;
+    // A store that nobody leads was restored, by an operator who wants its master to lead.
+    let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
+    let restored = matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
     let led = store.lead(&leader, Epoch(0), &random_id(ClusterId::parse)?).await?;
     let (mut recovered, saved_counts) = recover(&led)?;
     let registries = std::mem::take(&mut recovered.registries);
@@ -186,8 +198,9 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let arbiter = Arbiter::new();
     let thread = arbiter.handle();
 
-    let (tell_restored, restored) = watch::channel(false);
-    let lost = Deposed::start_in_arbiter(&thread, |_| Deposed(tell_restored)).recipient();
+    let (tell_again, again) = watch::channel(None);
+    let fenced = Fenced::start_in_arbiter(&thread, |_| Fenced::default());
+    let lost = fenced.clone().recipient();
     let (store_actor, store_health) = StoreActor::new(store, &led, CoreOptions::default(), lost);
     let store = StoreActor::start_in_arbiter(&thread, move |_| store_actor);
     let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
@@ -199,10 +212,11 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let options = ClusterOptions {
         report_interval: settings.report_interval,
         history_limit: config.history_limit as usize,
+        takes_over: takes_over || restored,
         seed: fastrand::u64(..),
     };
     let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
-    let (core, first) = ClusterCore::new(options, leads, recovered);
+    let (core, first) = ClusterCore::new(options, leads, recovered, Now::read());
     let (tell, told) = oneshot::channel();
     let (commit, lead) = (store.clone().recipient(), store.clone().recipient());
     let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
@@ -223,9 +237,11 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
             view: shown,
             stats: counted,
             push_timeout,
+            again: tell_again,
         };
         ClusterActor::new(core, first, outlets)
     });
+    fenced.do_send(TellFenced(cluster.clone().recipient()));
     let membership = told.await.map_err(|_| StartError::Ended)?;
     let outlets =
         RegistriesOutlets { store: store.clone().recipient(), changed: cluster.clone().recipient(), view: view.clone() };
@@ -244,7 +260,8 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
         copy_scheduler,
         register: cluster.clone().recipient(),
         report: cluster.clone().recipient(),
-        operate: cluster.recipient(),
+        operate: cluster.clone().recipient(),
+        tell_cluster: cluster.recipient(),
         release_brake: membership.recipient(),
         backup: store.clone().recipient(),
         registries,
@@ -301,7 +318,7 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     let server = server.run();
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store, restored, stopping, config })
+    Ok(MasterHandle { address, server: handle, arbiter, stats: stats_actor, store, again, stopping, config })
 }
 
 fn membership_settings(config: &MasterConfig) -> Settings {
@@ -316,23 +333,40 @@ fn membership_settings(config: &MasterConfig) -> Settings {
     }
 }
 
-/// What a leadership that was lost comes to: nothing more is written (the store
-/// actor refuses), readers go on being served, and the log says so. If nobody has
-/// it, the store was restored, and whoever runs the master is told.
-struct Deposed(watch::Sender<bool>);
+/// Tells the cluster, which is made after the store's actor, that the leadership is lost.
+#[derive(Default)]
+struct Fenced {
+    cluster: Option<Recipient<ToCluster>>,
+    /// It was lost before the cluster was there.
+    early: Option<ToCluster>,
+}
 
-impl Actor for Deposed {
+/// The cluster is there.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TellFenced(Recipient<ToCluster>);
+
+impl Actor for Fenced {
     type Context = Context<Self>;
 }
 
-impl Handler<LostLeadership> for Deposed {
+impl Handler<TellFenced> for Fenced {
     type Result = ();
-    fn handle(&mut self, lost: LostLeadership, _: &mut Self::Context) {
-        if lost.stored.leader.is_nobody() {
-            log::warn!(epoch:% = lost.stored.epoch; "the store was restored from a backup; what this master knew counts no more");
-            self.0.send_replace(true);
-        } else {
-            log::error!(epoch:% = lost.stored.epoch, leader:% = lost.stored.leader; "another master leads; this one only answers reads");
+    fn handle(&mut self, TellFenced(cluster): TellFenced, ctx: &mut Self::Context) {
+        if let Some(early) = self.early.take() {
+            post(ctx, &cluster, early);
+        }
+        self.cluster = Some(cluster);
+    }
+}
+
+impl Handler<LostLeadership> for Fenced {
+    type Result = ();
+    fn handle(&mut self, lost: LostLeadership, ctx: &mut Self::Context) {
+        let told = ToCluster(ClusterEvent::Fenced(lost.stored));
+        match &self.cluster {
+            Some(cluster) => post(ctx, cluster, told),
+            None => self.early = Some(told),
         }
     }
 }

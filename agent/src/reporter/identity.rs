@@ -49,6 +49,7 @@ impl Identity {
                 arch: facts.arch,
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
+            leader_silent_ms: Some(told.leader_silent_ms),
             understands: Understands { removal_by_name: true },
         }
     }

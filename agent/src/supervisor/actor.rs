@@ -311,7 +311,8 @@ impl Handler<ApplyPush> for Supervisor {
         let (epoch, revision, set, remove) = (push.fence.epoch, push.revision, push.set.len(), push.remove.len());
         self.feed(Event::Pushed { ticket, push }, ctx);
         Box::pin(async move {
-            let verdict = waiting.await.unwrap_or(Err(PushRefused { why: Refusal::NotReady, accepted: None }));
+            let verdict =
+                waiting.await.unwrap_or(Err(PushRefused { why: Refusal::NotReady, accepted: None, leader_silent_ms: None }));
             match &verdict {
                 Ok(_) => log::info!(epoch:%, revision:%, set, remove; "orders accepted"),
                 Err(refused) => log::warn!(epoch:%, revision:%, why:? = refused.why; "orders refused"),

@@ -25,7 +25,7 @@ pub(super) enum Verdict {
 /// containers yet; `holds`: those of this cluster that the ledger does not
 /// name, with their grace in seconds.
 pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u32>, push: &Push) -> Verdict {
-    let refused = |why| Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone() });
+    let refused = |why| Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone(), leader_silent_ms: None });
     match &ledger.cluster {
         None => return refused(Refusal::NotReady),
         Some(ours) if *ours != push.cluster => return refused(Refusal::OtherCluster),

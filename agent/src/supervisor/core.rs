@@ -213,6 +213,7 @@ impl Core {
 
     /// The one entrance.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        self.silence.set_now(now.mono);
         match event {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster),

@@ -15,7 +15,7 @@ use shef_common::{
 use shef_master::{
     cluster::ClusterEvent,
     service::{Request, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
-    store::{Key, Led, StoreError, Write, WriteOutcome},
+    store::{Key, StoreError, Write, WriteOutcome},
 };
 
 pub use self::agents::PushHead;
@@ -76,14 +76,14 @@ impl World {
     // --- the store --------------------------------------------------------
 
     /// The leadership was taken.
-    pub fn rules_led(&mut self, led: &Led) {
+    pub fn rules_led(&mut self, fence: &Fence) {
         if let Some(before) = &self.rules.fence
-            && led.fence.epoch <= before.epoch
+            && fence.epoch <= before.epoch
             && !self.rules.store_lost
         {
-            self.violated(format!("the epoch went from {} to {}", before.epoch, led.fence.epoch));
+            self.violated(format!("the epoch went from {} to {}", before.epoch, fence.epoch));
         }
-        self.rules.fence = Some(led.fence.clone());
+        self.rules.fence = Some(fence.clone());
         self.rules.changes.push(self.now);
         self.look_at_store();
     }

@@ -10,11 +10,12 @@ use shef_common::{
     ids::{ClusterId, Epoch, NodeName, ServiceName},
     protocol::{Registered, ReportAck},
 };
+use tokio::sync::watch;
 
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, Effect, Event, LeadNumber},
+    events::{Call, Effect, Event, LeadNumber, PhaseView},
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
@@ -51,6 +52,8 @@ pub struct ClusterOutlets {
     pub stats: Arc<Stats>,
     /// How long a push may take.
     pub push_timeout: Duration,
+    /// Whether this master is to start again, and then whether an operator wants it to lead.
+    pub again: watch::Sender<Option<bool>>,
 }
 
 /// Callers that wait for an answer.
@@ -106,6 +109,14 @@ struct Shell<'a> {
 impl ClusterEffects for Shell<'_> {
     fn continue_later(&mut self) {
         self.ctx.notify(ToCluster(Event::Continue));
+    }
+
+    fn show_phase(&mut self, phase: PhaseView) {
+        self.cluster.out.view.show_phase(phase);
+    }
+
+    fn start_again(&mut self, takes_over: bool) {
+        self.cluster.out.again.send_replace(Some(takes_over));
     }
 
     fn show_leadership(&mut self, leads: LeadOutcome) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    ids::{ClusterId, Epoch, ServiceName},
+    ids::{ClusterId, Epoch, Fence, ServiceName},
     protocol::{Assignment, Registration},
 };
 
@@ -43,6 +43,8 @@ pub enum Step {
     Import(BTreeMap<ServiceName, Vec<Assignment>>),
     /// Make the host's runner if there is none, and hand it the registration. The end.
     Forward(Box<Registration>),
+    /// Stop leading: another master does, under this fence. The end.
+    StandDown(Fence),
     /// Answer so. The end.
     Refuse(RegisterRefused),
 }
@@ -85,6 +87,8 @@ impl Admission {
 
     fn judge(&mut self, cluster: &mut Members) -> Step {
         match cluster.register(&self.registration) {
+            Verdict::StandDown(theirs) => Step::StandDown(theirs),
+            Verdict::Wait(reason) => later(reason),
             Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why)),
             Verdict::Admit => self.forward(cluster),
             Verdict::Import(by_service) => {
@@ -117,7 +121,7 @@ fn later(why: String) -> Step {
 mod tests {
     use shef_common::{
         clock::DurationMs,
-        ids::{BootId, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, Slot},
+        ids::{BootId, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, Slot},
         image::ImageRef,
         protocol::{Accepted, HostInfo, Understands},
         spec::{OnDisconnect, Template},
@@ -152,6 +156,7 @@ mod tests {
             boot: BootId::parse("00000000000000b1").unwrap(),
             cluster: Some(id()),
             accepted: Some(Accepted { fence: fence(epoch), revision: Revision(1) }),
+            leader_silent_ms: None,
             understands: Understands::default(),
             holds: services.iter().map(held).collect(),
             host: HostInfo {

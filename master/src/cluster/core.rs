@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    clock::{DurationMs, Now},
+    clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ServiceName, Version},
     protocol::ReportAck,
 };
 
 use super::{
-    events::{Call, Effect, Event, LeadNumber},
+    deposed::Deposed,
+    events::{Call, Effect, Event, LeadNumber, PhaseView},
     joining::Joining,
     members::Members,
     recovery::{Recovered, Recovery},
@@ -24,6 +25,9 @@ use crate::{
     store::LeadOutcome,
 };
 
+/// How long an operator's word holds that a master leads, whoever leads besides.
+const TAKE_OVER_HOLDS: DurationMs = DurationMs(120_000);
+
 /// Names an admission.
 pub type AdmissionNumber = u64;
 
@@ -34,6 +38,8 @@ pub struct ClusterOptions {
     pub report_interval: DurationMs,
     /// How many earlier generations a service keeps.
     pub history_limit: usize,
+    /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said so.
+    pub takes_over: bool,
     /// Where the services' own randomness comes from.
     pub seed: u64,
 }
@@ -45,6 +51,8 @@ pub enum Phase {
     Recovering(Box<Recovery>),
     /// Everybody is served.
     Leading,
+    /// Another master leads: nobody is served.
+    Deposed(Deposed),
 }
 
 /// Whom a service's answer is for.
@@ -62,13 +70,15 @@ pub struct ClusterCore {
     pub(super) phase: Phase,
     pub(super) members: Members,
     /// Services, and who waits for each of them.
-    services: BTreeMap<ServiceName, BTreeMap<Ticket, ReplyTo>>,
+    pub(super) services: BTreeMap<ServiceName, BTreeMap<Ticket, ReplyTo>>,
     pub(super) runners: BTreeSet<NodeName>,
     credentials: Known,
     pub(super) admissions: BTreeMap<AdmissionNumber, Joining>,
     /// Admissions that wait for a leadership.
     pub(super) leads: BTreeMap<LeadNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
+    /// Until when an operator's word holds that this master leads, whoever leads besides.
+    pub(super) takes_over_until: Option<MonoMs>,
     last_ticket: Ticket,
     options: ClusterOptions,
 }
@@ -76,8 +86,8 @@ pub struct ClusterCore {
 impl ClusterCore {
     /// The cluster as the store remembers it, and what is to be done first.
     #[must_use]
-    pub fn new(options: ClusterOptions, leads: LeadOutcome, recovered: Recovered) -> (Self, Vec<Effect>) {
-        let core = Self {
+    pub fn new(options: ClusterOptions, leads: LeadOutcome, recovered: Recovered, now: Now) -> (Self, Vec<Effect>) {
+        let mut core = Self {
             phase: Phase::Recovering(Box::new(Recovery::new(recovered))),
             members: Members::new(leads.cluster, leads.fence, options.report_interval),
             services: BTreeMap::new(),
@@ -86,10 +96,15 @@ impl ClusterCore {
             admissions: BTreeMap::new(),
             leads: BTreeMap::new(),
             next_admission: 0,
+            takes_over_until: None,
             last_ticket: 0,
             options,
         };
-        (core, vec![Effect::Continue])
+        if options.takes_over {
+            core.takes_over_until = Some(now.mono + TAKE_OVER_HOLDS);
+            core.members.takes_over(true);
+        }
+        (core, vec![Effect::ShowPhase(PhaseView::Recovering), Effect::Continue])
     }
 
     /// The members, and what is true of hosts.
@@ -102,6 +117,7 @@ impl ClusterCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.end_take_over(now);
         match (&mut self.phase, event) {
             // A service that is not there yet must not be made anew, nor a host be told anything.
             (
@@ -109,6 +125,7 @@ impl ClusterCore {
                 event @ (Event::Ask { .. } | Event::Copy { .. } | Event::Register { .. } | Event::Operate { .. }),
             ) => recovery.deferred.push_back(event),
             (Phase::Recovering(_) | Phase::Leading, event) => self.take(event, now, &mut effects),
+            (Phase::Deposed(_), event) => self.while_deposed(event, &mut effects),
         }
         effects
     }
@@ -164,13 +181,10 @@ impl ClusterCore {
                 self.members.interval_changed(interval);
                 self.to_runners(|| RunnerEvent::Interval(interval), effects);
             }
-            Event::StaleFence(theirs) => {
-                if !self.members.fence().admits_over(&theirs) {
-                    self.next_admission += 1;
-                    let cluster = self.members.cluster().clone();
-                    effects.push(Effect::Lead { number: self.next_admission, above: theirs.epoch, cluster });
-                }
-            }
+            Event::StaleFence(node, higher) => self.stale_fence(&node, higher, effects),
+            Event::Fenced(stored) => self.fenced(stored, effects),
+            // It leads already.
+            Event::TakeOver => {}
             Event::Answered { name, ticket, answer } => self.answered(&name, ticket, answer, now, effects),
             Event::Retired(name) => {
                 // A request that is on its way to the service keeps it alive.
@@ -276,7 +290,7 @@ impl ClusterCore {
     }
 
     /// What an agent is told that no runner knows.
-    fn want_registration(&self) -> ReportAck {
+    pub(super) fn want_registration(&self) -> ReportAck {
         ReportAck {
             fence: self.members.fence().clone(),
             want_full: false,

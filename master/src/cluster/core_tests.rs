@@ -1,1 +1,179 @@
-//! The cluster's core.
+//! The cluster's core: its recovery, and what it does while another master leads.
+
+use std::collections::BTreeMap;
+
+use shef_common::{
+    clock::{DurationMs, MonoMs, Now, WallMs},
+    ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, NodeUid, Revision, ServiceName, Version},
+    image::ImageRef,
+    protocol::{Accepted, HostInfo, Registration},
+    spec::{ServiceSpec, Template},
+};
+
+use super::{
+    core::{ClusterCore, ClusterOptions},
+    events::{Effect, Event, PhaseView},
+    members::LEADER_SILENCE,
+    recovery::Recovered,
+};
+use crate::{
+    membership::Intent,
+    runner::{HigherFence, NodeRecord, RegisterRefused, RunnerEvent},
+    service::{Expect, Refused, Request, ServiceRecord},
+    store::LeadOutcome,
+};
+
+const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+
+fn fence(epoch: u64, leader: &str) -> Fence {
+    Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
+}
+fn ours() -> Fence {
+    fence(3, "00000000000000aa")
+}
+fn theirs() -> Fence {
+    fence(4, "00000000000000bb")
+}
+fn node() -> NodeName {
+    NodeName::parse("h1").unwrap()
+}
+fn host() -> HostInfo {
+    HostInfo {
+        address: std::net::Ipv4Addr::LOCALHOST,
+        agent_url: "http://127.0.0.1:1".into(),
+        labels: BTreeMap::new(),
+        cpus: 1,
+        memory_bytes: 1,
+        engine_version: String::new(),
+        engine_api: String::new(),
+        os: String::new(),
+        arch: String::new(),
+        shef_version: String::new(),
+    }
+}
+fn uid() -> NodeUid {
+    NodeUid::parse("00000000000000c1").unwrap()
+}
+
+fn register(follows: Fence, silent: Option<u64>) -> Event {
+    let registration = serde_json::json!({
+        "node": node(), "uid": uid(), "boot": BootId::parse("00000000000000b1").unwrap(),
+        "cluster": ClusterId::parse("0000000000000001").unwrap(),
+        "accepted": Accepted { fence: follows, revision: Revision(1) },
+        "holds": [], "host": host(), "leader_silent_ms": silent,
+    });
+    let registration: Registration = serde_json::from_value(registration).unwrap();
+    Event::Register { call: 7, registration: Box::new(registration) }
+}
+
+fn create(name: &str) -> Request {
+    Request::Put { spec: spec(name), expect: Expect::Any }
+}
+fn spec(name: &str) -> ServiceSpec {
+    ServiceSpec::of(ServiceName::parse(name).unwrap(), 1, Template::of(ImageRef::parse("nginx").unwrap()))
+}
+
+fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
+    let node = NodeRecord { node: node(), uid: uid(), host: host(), joined: WallMs(1), intent: Intent::Active, forgotten: None };
+    let recovered = Recovered {
+        services: services.iter().map(|name| (Version(1), ServiceRecord::new(spec(name), NOW.wall))).collect(),
+        nodes: vec![(Version(1), node)],
+        registries: vec![],
+    };
+    let options = ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
+    let leads = LeadOutcome { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
+    ClusterCore::new(options, leads, recovered, NOW)
+}
+
+/// All of it, as long as the core asks to go on.
+fn recover(core: &mut ClusterCore) -> Vec<Effect> {
+    let mut all = Vec::new();
+    loop {
+        let effects = core.handle(Event::Continue, NOW);
+        let goes_on = effects.iter().any(|effect| matches!(effect, Effect::Continue));
+        all.extend(effects);
+        if !goes_on {
+            return all;
+        }
+    }
+}
+
+fn said(name: &str) -> Event {
+    Event::Recovered(ServiceName::parse(name).unwrap())
+}
+fn is_let_in(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::ToRunner(_, RunnerEvent::Register(7, _))))
+}
+fn is_sent_away(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::AnswerRegistration(7, Err(RegisterRefused::Later(_)))))
+}
+fn leading() -> ClusterCore {
+    let (mut core, _) = recovering(&[]);
+    let _ = recover(&mut core);
+    core
+}
+
+#[test]
+fn hosts_and_users_wait_until_every_recovered_service_has_said_what_follows_from_its_record() {
+    let (mut core, _) = recovering(&["web", "db"]);
+    assert!(!is_let_in(&core.handle(register(ours(), None), NOW)));
+    assert!(!is_let_in(&recover(&mut core)), "all services are made, and none has said anything");
+    let name = ServiceName::parse("web").unwrap();
+    assert!(core.handle(Event::Ask { call: 9, name, request: create("web") }, NOW).is_empty());
+    assert!(!is_let_in(&core.handle(said("web"), NOW)));
+    let effects = core.handle(said("db"), NOW);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Leading))));
+    assert!(is_let_in(&effects), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ToService(name, _) if name.as_str() == "web")), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SpawnService { .. })), "web is there already");
+}
+
+#[test]
+fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_waits() {
+    let mut core = leading();
+    let name = ServiceName::parse("web").unwrap();
+    let _ = core.handle(Event::Ask { call: 9, name, request: create("web") }, NOW);
+    let effects = core.handle(Event::Fenced(theirs()), NOW);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Answer(9, Err(Refused::NotLeader)))), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::EndService(_))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::EndRunner(_))));
+    assert!(is_sent_away(&core.handle(register(theirs(), Some(0)), NOW)));
+}
+
+#[test]
+fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
+    let mut core = leading();
+    let effects = core.handle(register(theirs(), Some(0)), NOW);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))), "{effects:?}");
+    assert!(is_sent_away(&effects));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Lead { .. } | Effect::ToRunner(..))), "{effects:?}");
+}
+
+#[test]
+fn a_refused_push_makes_a_master_stand_down_too() {
+    let mut core = leading();
+    let higher = HigherFence { fence: theirs(), silent: Some(DurationMs(0)) };
+    let effects = core.handle(Event::StaleFence(node(), higher), NOW);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))), "{effects:?}");
+}
+
+#[test]
+fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leader_for_long() {
+    let mut core = leading();
+    let _ = core.handle(Event::Fenced(theirs()), NOW);
+    let starts = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: false }));
+    assert!(!starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0 - 1)), NOW)));
+    assert!(starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0)), NOW)));
+    assert!(!starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0)), NOW)));
+}
+
+#[test]
+fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
+    let starts = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: true }));
+    let nobody = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
+    assert!(starts(&leading().handle(Event::Fenced(nobody), NOW)));
+    let mut core = leading();
+    assert!(!starts(&core.handle(Event::TakeOver, NOW)), "it leads");
+    let _ = core.handle(Event::Fenced(theirs()), NOW);
+    assert!(starts(&core.handle(Event::TakeOver, NOW)));
+}

@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 
-use super::events::{Call, Effect, LeadNumber};
+use super::events::{Call, Effect, LeadNumber, PhaseView};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
@@ -24,6 +24,10 @@ pub trait ClusterEffects {
     }
     /// Sends `Continue`, behind what has come meanwhile.
     fn continue_later(&mut self);
+    /// Shows readers how far the master is.
+    fn show_phase(&mut self, phase: PhaseView);
+    /// Ends this master, and starts another one in its place from what is stored.
+    fn start_again(&mut self, takes_over: bool);
     /// Shows readers the leadership.
     fn show_leadership(&mut self, leads: LeadOutcome);
     /// Makes a service's actor, which begins with `initial`.
@@ -67,6 +71,8 @@ pub trait ClusterEffects {
             }
             match effect {
                 Effect::Continue => self.continue_later(),
+                Effect::ShowPhase(phase) => self.show_phase(phase),
+                Effect::StartAgain { takes_over } => self.start_again(takes_over),
                 Effect::ShowLeadership(leads) => self.show_leadership(leads),
                 Effect::SpawnService { name, core, initial } => self.spawn_service(name, *core, initial),
                 Effect::EndService(name) => self.end_service(name),

@@ -10,7 +10,7 @@ use shef_common::{
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},
     registries::Known,
-    runner::{OperateRefused, Operation, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
+    runner::{HigherFence, OperateRefused, Operation, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
     store::LeadOutcome,
@@ -20,6 +20,18 @@ use crate::{
 pub type Call = u64;
 /// Names a leadership that is being taken.
 pub type LeadNumber = u64;
+
+/// How far a master is, for readers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PhaseView {
+    /// It reads what is stored; hosts and users wait.
+    #[default]
+    Recovering,
+    /// It leads.
+    Leading,
+    /// Another master leads, under this fence; this one takes no writes and no hosts.
+    Deposed(Fence),
+}
 
 /// What can happen to the cluster.
 #[derive(Debug)]
@@ -94,8 +106,12 @@ pub enum Event {
     Credentials(Known),
     /// Hosts report at this interval from now on.
     Interval(DurationMs),
-    /// An agent follows a higher fence than ours.
-    StaleFence(Fence),
+    /// A host's agent follows a higher fence than ours.
+    StaleFence(NodeName, HigherFence),
+    /// The store is led under this fence, and not by us.
+    Fenced(Fence),
+    /// An operator says that this master is to lead, whoever leads besides.
+    TakeOver,
     /// A service answers a request.
     Answered {
         /// Which service.
@@ -123,6 +139,13 @@ pub enum Event {
 pub enum Effect {
     /// Send [`Event::Continue`], behind what has come meanwhile.
     Continue,
+    /// Show readers how far the master is.
+    ShowPhase(PhaseView),
+    /// End this master, and start another one in its place from what is stored.
+    StartAgain {
+        /// Whether an operator wants that one to lead, whoever leads besides.
+        takes_over: bool,
+    },
     /// Show readers under which leadership this is.
     ShowLeadership(LeadOutcome),
     /// Make a service's actor, which begins with `initial`.

@@ -26,7 +26,7 @@ const IMPORT_LIMIT: DurationMs = DurationMs(5_000);
 /// A host that is being admitted.
 #[derive(Debug)]
 pub struct Joining {
-    call: Call,
+    pub(super) call: Call,
     admission: Admission,
     /// Until when what it holds has to be durable.
     until: Option<MonoMs>,
@@ -47,6 +47,10 @@ impl ClusterCore {
             // More of what it holds is to become durable: the caller keeps the number.
             None => debug_assert!(false, "an admission begins and goes on with a step"),
             Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
+            Some(Step::StandDown(theirs)) => {
+                self.admissions.insert(number, joining);
+                self.stand_down(theirs, effects);
+            }
             Some(Step::Lead { above, cluster }) => {
                 self.admissions.insert(number, joining);
                 self.leads.insert(number, number);
@@ -94,7 +98,9 @@ impl ClusterCore {
             }
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
             Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
-            Some(other @ (Step::Lead { .. } | Step::Import(_))) => debug_assert!(false, "after an import: {other:?}"),
+            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_))) => {
+                debug_assert!(false, "after an import: {other:?}")
+            }
         }
     }
 

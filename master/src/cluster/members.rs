@@ -28,8 +28,27 @@ pub enum Verdict {
         /// The cluster to be.
         cluster: ClusterId,
     },
+    /// Another master leads, under this fence, and is alive for all that the host says.
+    StandDown(Fence),
+    /// Not yet; why.
+    Wait(String),
     /// It may not join; why and what to do.
     Refuse(String),
+}
+
+/// For how long an agent has heard of no master that knows it until the leader that it follows counts as gone.
+/// Longer than a master takes to start again.
+pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
+
+/// What a leader that this master does not know means for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherLeader {
+    /// It is gone, or an operator wants this master to lead: lead above it.
+    IsGone,
+    /// Some hosts have not heard of it for long, but not more than half of them have said so.
+    IsDoubted,
+    /// It is alive, for all that is known.
+    Leads,
 }
 
 /// The most forgotten hosts that are remembered; beyond, the one forgotten first
@@ -52,6 +71,10 @@ pub struct Members {
     described: Hosts,
     report_interval: DurationMs,
     services: usize,
+    /// Whether an operator has said that this master leads, whoever leads besides.
+    takes_over: bool,
+    /// Hosts that have not heard for long of the leader that they follow, who is another than this one.
+    silent: BTreeSet<NodeName>,
     /// Orders for hosts that nobody knows yet.
     kept: BTreeMap<NodeName, Orders>,
 }
@@ -73,6 +96,8 @@ impl Members {
             described: Hosts::default(),
             report_interval,
             services: 0,
+            takes_over: false,
+            silent: BTreeSet::new(),
             kept: BTreeMap::new(),
         }
     }
@@ -129,6 +154,7 @@ impl Members {
 
     /// We lead anew.
     pub fn led(&mut self, cluster: ClusterId, fence: Fence) {
+        self.silent.clear();
         (self.cluster, self.fence) = (cluster, fence);
     }
 
@@ -215,9 +241,35 @@ impl Members {
         self.kept.remove(node)
     }
 
+    /// The name under which the host is a member, if that is another than the one it registers with. One uid is one host.
+    fn other_name(&self, registration: &Registration) -> Option<&NodeName> {
+        let is_it = |(name, uid): &(&NodeName, &NodeUid)| **uid == registration.uid && **name != registration.node;
+        self.hosts.iter().find(is_it).map(|(name, _)| name)
+    }
+
+    /// An operator says that this master leads, whoever leads besides, or that this holds no longer.
+    pub const fn takes_over(&mut self, takes_over: bool) {
+        self.takes_over = takes_over;
+    }
+
+    /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
+    /// More than half of the hosts have to say so: in a network that is cut in two, masters do not
+    /// take the leadership from each other in turn.
+    pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
+        if self.takes_over {
+            return OtherLeader::IsGone;
+        }
+        if silent.is_none_or(|silent| silent < LEADER_SILENCE) {
+            self.silent.remove(node);
+            return OtherLeader::Leads;
+        }
+        self.silent.insert(node.clone());
+        if self.silent.len() * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
+    }
+
     /// What to do with `registration`.
     #[must_use]
-    pub fn register(&self, registration: &Registration) -> Verdict {
+    pub fn register(&mut self, registration: &Registration) -> Verdict {
         let is_new = self.hosts.is_empty() && self.services == 0;
         if let Some(why) = reach::refusal(registration, (!is_new).then_some(&self.fence)) {
             return Verdict::Refuse(why);
@@ -236,7 +288,28 @@ impl Members {
             ));
         }
         if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
-            return Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() };
+            let silent = registration.leader_silent_ms.map(DurationMs);
+            let ours = theirs.leader == self.fence.leader;
+            let other = if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
+            return match other {
+                OtherLeader::IsGone => Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() },
+                OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
+                OtherLeader::IsDoubted => Verdict::Wait(format!(
+                    "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of \
+                     its hosts say so",
+                    theirs.leader,
+                    silent.unwrap_or_default().0 / 1_000
+                )),
+            };
+        }
+        if let Some(name) = self.other_name(registration) {
+            return Verdict::Refuse(format!(
+                "this host is a member under the name {name}, and calls itself {} now; give its agent node_name = \"{name}\" \
+                 (SHEF_NODE_NAME, --node-name), or, if it is a copy of {name}'s data directory, an empty data directory; to \
+                 give the host a new name, drain {name}, forget it (shef node rm {name}), and start the agent with an empty \
+                 data directory",
+                registration.node
+            ));
         }
         match self.hosts.get(&registration.node) {
             Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => Verdict::Refuse(format!(
@@ -286,6 +359,7 @@ mod tests {
             boot: BootId::parse("00000000000000b1").unwrap(),
             cluster: None,
             accepted: None,
+            leader_silent_ms: None,
             understands: Understands::default(),
             holds: vec![],
             host: HostInfo {
@@ -342,12 +416,66 @@ mod tests {
         assert!(matches!(inhabited.register(&theirs), Verdict::Refuse(_)));
     }
 
+    fn ahead(node: &str, silent: Option<u64>) -> Registration {
+        let accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
+        Registration {
+            node: NodeName::parse(node).unwrap(),
+            cluster: Some(ClusterId::parse(OURS).unwrap()),
+            accepted,
+            leader_silent_ms: silent,
+            ..registration()
+        }
+    }
+    fn exceeds() -> Verdict {
+        Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
+    }
+
     #[test]
-    fn a_higher_fence_on_a_host_is_exceeded_before_it_is_told_anything() {
-        let mut ahead = registration();
-        ahead.cluster = Some(ClusterId::parse(OURS).unwrap());
-        ahead.accepted = Some(Accepted { fence: fence(3, "00000000000000bb"), revision: Revision(9) });
-        assert_eq!(core().register(&ahead), Verdict::Lead { above: Epoch(3), cluster: ClusterId::parse(OURS).unwrap() });
+    fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_is_heard_of() {
+        let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
+        assert_eq!(core().register(&ahead("h1", Some(0))), stands_down);
+        assert_eq!(core().register(&ahead("h1", Some(LEADER_SILENCE.0 - 1))), stands_down);
+        assert_eq!(core().register(&ahead("h1", None)), stands_down, "an agent of an older version does not say");
+    }
+
+    #[test]
+    fn a_leader_is_gone_when_more_than_half_of_the_hosts_have_not_heard_of_it_for_long() {
+        let silent = Some(LEADER_SILENCE.0);
+        assert_eq!(core().register(&ahead("h1", silent)), exceeds(), "there is no other host");
+        let mut core = core();
+        for (n, node) in ["h1", "h2", "h3"].into_iter().enumerate() {
+            let uid = NodeUid::parse(&format!("{:016x}", n + 10)).unwrap();
+            core.host_known(NodeName::parse(node).unwrap(), uid);
+        }
+        assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)));
+        assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)), "it is one host still");
+        assert_eq!(core.register(&ahead("h2", silent)), exceeds());
+    }
+
+    #[test]
+    fn a_master_that_an_operator_wants_to_lead_exceeds_every_fence() {
+        let mut core = core();
+        core.takes_over(true);
+        assert_eq!(core.register(&ahead("h1", Some(0))), exceeds());
+    }
+
+    #[test]
+    fn a_fence_of_our_own_that_the_store_has_lost_is_exceeded() {
+        let mut ours = ahead("h1", Some(0));
+        ours.accepted = Some(Accepted { fence: fence(7, "00000000000000aa"), revision: Revision(9) });
+        assert_eq!(core().register(&ours), exceeds());
+    }
+
+    #[test]
+    fn a_host_that_is_a_member_under_another_name_is_refused_and_told_that_name() {
+        let mut core = core();
+        core.host_known(NodeName::parse("old").unwrap(), registration().uid);
+        let refused = core.register(&holding(registration()));
+        assert!(matches!(&refused, Verdict::Refuse(reason) if reason.contains("node_name = \"old\"")), "{refused:?}");
+        let again = Registration { node: NodeName::parse("old").unwrap(), ..holding(registration()) };
+        assert_eq!(core.register(&again), Verdict::Admit, "under its own name it is the same host");
+        let _ = core.host_forgotten(NodeName::parse("old").unwrap(), registration().uid);
+        assert_eq!(core.register(&holding(registration())), Verdict::Admit, "a forgotten host joins as a new one");
     }
 
     /// One registration must not use up the epochs that are left.
@@ -356,6 +484,7 @@ mod tests {
         use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
         let ahead = |epoch| Registration {
             cluster: Some(ClusterId::parse(OURS).unwrap()),
+            leader_silent_ms: Some(LEADER_SILENCE.0),
             accepted: Some(Accepted { fence: fence(epoch, "00000000000000bb"), revision: Revision(9) }),
             ..registration()
         };

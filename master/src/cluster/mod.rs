@@ -11,12 +11,15 @@
 //!   names it, or the cluster, where there is no such service, and not during a recovery.
 //! - No host is admitted, and no user is answered, before every recovered
 //!   service has said what follows from its record.
+//! - A master that another one follows takes no host and no write, and starts again
+//!   from the store before it leads.
 
 mod actor;
 mod admission;
 mod core;
 #[cfg(test)]
 mod core_tests;
+mod deposed;
 mod effects;
 mod events;
 mod joining;
@@ -29,6 +32,7 @@ mod unknown;
 pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};
 pub use effects::ClusterEffects;
-pub use events::{Call, Effect as ClusterEffect, Event as ClusterEvent, LeadNumber};
+pub use events::{Call, Effect as ClusterEffect, Event as ClusterEvent, LeadNumber, PhaseView};
+pub use members::LEADER_SILENCE;
 pub use messages::{AskService, CopyService, ToCluster};
 pub use recovery::Recovered;

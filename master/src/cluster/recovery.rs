@@ -10,7 +10,7 @@ use shef_common::{
 
 use super::{
     core::{ClusterCore, Phase},
-    events::{Effect, Event},
+    events::{Effect, Event, PhaseView},
 };
 use crate::{
     membership::{HostChanged, HostCondition, Standing},
@@ -97,11 +97,12 @@ impl ClusterCore {
     fn lead_if_recovered(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let deferred = match &mut self.phase {
             Phase::Recovering(recovery) if recovery.is_over() => std::mem::take(&mut recovery.deferred),
-            Phase::Recovering(_) | Phase::Leading => return,
+            Phase::Recovering(_) | Phase::Leading | Phase::Deposed(_) => return,
         };
         self.phase = Phase::Leading;
+        effects.push(Effect::ShowPhase(PhaseView::Leading));
         for event in deferred {
-            self.take(event, now, effects);
+            effects.extend(self.handle(event, now));
         }
     }
 

@@ -4,20 +4,34 @@ use actix_web::{HttpResponse, http::header, web};
 use serde_json::json;
 
 use super::Api;
+use crate::cluster::PhaseView;
 
 /// `GET /healthz`: the process answers.
 pub async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// `GET /readyz`: writes can be made durable.
+/// `GET /readyz`: this master leads, and writes can be made durable.
 pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     let store = api.store.borrow().clone();
+    let why = match api.view.cluster().phase {
+        PhaseView::Leading => None,
+        PhaseView::Recovering => Some("the master reads what is stored; it leads in a moment".to_owned()),
+        PhaseView::Deposed(by) => Some(format!(
+            "another master leads: epoch {}, leader {}; this one takes no hosts and no writes (if the other one is gone for good: \
+             POST /v1/cluster/take-over)",
+            by.epoch, by.leader
+        )),
+    };
+    let leads = why.is_none();
+    let ready = store.available && leads;
     let body = json!({
-        "status": if store.available { "ok" } else { "unavailable" },
+        "status": if ready { "ok" } else { "unavailable" },
+        "leads": leads,
+        "why": why,
         "store": { "available": store.available, "why": store.why, "since": store.since },
     });
-    if store.available {
+    if ready {
         HttpResponse::Ok().json(body)
     } else {
         HttpResponse::ServiceUnavailable().insert_header((header::RETRY_AFTER, 1)).json(body)

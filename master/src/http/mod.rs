@@ -42,7 +42,7 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    cluster::{AskService, CopyService},
+    cluster::{AskService, CopyService, ToCluster},
     membership::ReleaseBrake,
     registries::RegistryRequest,
     runner::{Operate, Register, TakeReport},
@@ -74,6 +74,8 @@ pub struct Api {
     pub operate: Recipient<Operate>,
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
+    /// The cluster, for what is not answered.
+    pub tell_cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
     /// Gives what is durable.

@@ -13,6 +13,7 @@ use shef_common::{
 
 use super::{Api, ApiError, Place, body, nodes, params};
 use crate::{
+    cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
     runner::{Operate, OperateRefused, Operation, Wish},
 };
@@ -118,6 +119,18 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
             body["resumed"] = json!(was_on);
             Ok(HttpResponse::Ok().json(body))
         }
+        Err(error) => Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()),
+    }
+}
+
+/// `POST /v1/cluster/take-over`: this master leads, whoever led instead of it.
+pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    params::query(&request, &[])?;
+    let mut body = shown(&api);
+    body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));
+    match api.tell_cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
+        Ok(()) => Ok(HttpResponse::Accepted().json(body)),
         Err(error) => Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()),
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shef_common::{
     client::{CallError, HostClient},
     clock::{MonoMs, Now},
-    ids::{Fence, NodeName, ReplicaId, Version},
+    ids::{NodeName, ReplicaId, Version},
     protocol::{ASSIGNMENTS_PATH, Accepted, Push, PushRefused, Refusal, Registered, ReportAck},
     status::ReplicaStatus,
 };
@@ -17,7 +17,7 @@ use super::{
     effects::RunnerEffects,
     events::{Effect, Event, Ticket},
     messages::{OperateRefused, RegisterRefused},
-    outbox::PushFailure,
+    outbox::{HigherFence, PushFailure},
     record::NodeRecord,
     view::NodeView,
 };
@@ -177,8 +177,8 @@ impl RunnerEffects for Shell<'_> {
         }));
     }
 
-    fn stale_fence(&mut self, fence: Fence) {
-        self.tell_cluster(ClusterEvent::StaleFence(fence));
+    fn stale_fence(&mut self, higher: HigherFence) {
+        self.tell_cluster(ClusterEvent::StaleFence(self.runner.node.clone(), higher));
     }
 
     fn publish(&mut self, view: NodeView) {

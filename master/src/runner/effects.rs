@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use shef_common::{
     clock::MonoMs,
-    ids::{Fence, ReplicaId, Version},
+    ids::{ReplicaId, Version},
     protocol::{Push, Registered, ReportAck},
     status::ReplicaStatus,
 };
@@ -12,6 +12,7 @@ use shef_common::{
 use super::{
     events::{Effect, Ticket},
     messages::{OperateRefused, RegisterRefused},
+    outbox::HigherFence,
     record::NodeRecord,
     view::NodeView,
 };
@@ -51,7 +52,7 @@ pub trait RunnerEffects {
     /// Commits the host's record. The outcome comes back as `Committed` or `CommitFailed`.
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>);
     /// Tells the cluster that the agent follows a higher fence.
-    fn stale_fence(&mut self, fence: Fence);
+    fn stale_fence(&mut self, higher: HigherFence);
     /// Shows the host to readers.
     fn publish(&mut self, view: NodeView);
     /// Sends `Wake` at that time, or earlier.
@@ -77,7 +78,7 @@ pub trait RunnerEffects {
                 Effect::Heard(heard) => self.heard(heard),
                 Effect::Published(addresses) => self.published(addresses),
                 Effect::Commit { expect, record } => self.commit(expect, record.map(|record| *record)),
-                Effect::StaleFence(fence) => self.stale_fence(fence),
+                Effect::StaleFence(higher) => self.stale_fence(higher),
                 Effect::Publish(view) => self.publish(*view),
                 Effect::WakeAt(at) => self.wake_at(at),
             }

@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     messages::{OperateRefused, Operation, RegisterRefused},
-    outbox::PushFailure,
+    outbox::{HigherFence, PushFailure},
     record::NodeRecord,
     view::NodeView,
 };
@@ -104,7 +104,7 @@ pub enum Effect {
         record: Option<Box<NodeRecord>>,
     },
     /// The agent has accepted a higher fence than ours.
-    StaleFence(Fence),
+    StaleFence(HigherFence),
     /// Show this to readers.
     Publish(Box<NodeView>),
     /// Send [`Event::Wake`] then, or earlier.

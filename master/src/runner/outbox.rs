@@ -83,11 +83,20 @@ pub struct Outbox {
     by_name: bool,
 }
 
+/// A fence that is higher than ours, as an agent tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HigherFence {
+    /// What the agent follows.
+    pub fence: Fence,
+    /// For how long no master that knows the host has answered the agent; agents of versions before 0.2 do not say.
+    pub silent: Option<DurationMs>,
+}
+
 /// What follows from a push that came back.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Aftermath {
     /// The agent follows a higher fence than ours.
-    pub stale: Option<Fence>,
+    pub stale: Option<HigherFence>,
     /// When to try again.
     pub retry_at: Option<MonoMs>,
 }
@@ -301,7 +310,8 @@ impl Outbox {
                         theirs.epoch, fence.epoch
                     ),
                     theirs => {
-                        stale = theirs.cloned();
+                        let silent = refused.leader_silent_ms.map(DurationMs);
+                        stale = theirs.cloned().map(|fence| HigherFence { fence, silent });
                         format!("the agent refused: {:?}", refused.why)
                     }
                 }

@@ -134,10 +134,7 @@ impl StoreEffects for Shell<'_> {
 
     fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
         let (store, leads) = self.store();
-        let call = async move {
-            let led = store.lead(&leads.fence.leader, above, &cluster).await?;
-            Ok(LeadOutcome { cluster: led.cluster, fence: led.fence })
-        };
+        let call = async move { store.raise(&leads.fence, above, &cluster).await };
         self.actor.call(self.ctx, move |result| Event::Led { ticket, result }, call);
     }
 

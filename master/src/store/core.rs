@@ -157,6 +157,12 @@ impl Core {
             }
             Event::Lead { ticket, above, cluster } => out.push(Effect::Lead { ticket, above, cluster }),
             Event::Led { ticket, result } => {
+                if let Err(StoreError::Fenced { stored }) = &result
+                    && stored.leader != self.leads.fence.leader
+                    && !self.fenced
+                {
+                    self.lost(stored.clone(), &mut out);
+                }
                 let result = result.map_err(|error| error.to_string()).map(|led| {
                     // Two of these may end in another order than they reached the store.
                     if led.fence.epoch > self.leads.fence.epoch {

@@ -24,7 +24,7 @@ pub trait StoreEffects {
     fn check(&mut self);
     /// Calls [`super::Store::restore`]. The answer comes back as `Restored`.
     fn restore(&mut self, records: Vec<Record>);
-    /// Calls [`super::Store::lead`]. The answer comes back as `Led`.
+    /// Calls [`super::Store::raise`]. The answer comes back as `Led`.
     fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId);
     /// Answers a commit.
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>);

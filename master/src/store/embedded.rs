@@ -19,7 +19,8 @@ use redb::{
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load,
+    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
+    epoch_before_load,
 };
 
 /// The file's name in the data directory.
@@ -150,6 +151,21 @@ impl Store for EmbeddedStore {
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
             Ok(Led { cluster, fence, was_empty, records })
+        })
+    }
+
+    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+        let (fence, cluster_if_new) = (fence.clone(), cluster_if_new.clone());
+        self.call(move |db| {
+            let txn = begin(db)?;
+            let stored = lead_in(&txn)?;
+            check_fence(stored.clone(), &fence)?;
+            let is_new = !all_records(&txn)?.iter().any(|record| record.key.is_member());
+            let cluster = stored.map(|(cluster, _)| cluster).filter(|_| !is_new).unwrap_or(cluster_if_new);
+            let fence = Fence { epoch: epoch_above(fence.epoch, at_least)?, leader: fence.leader };
+            set_lead(&txn, &cluster, &fence)?;
+            commit(txn)?;
+            Ok(LeadOutcome { cluster, fence })
         })
     }
 

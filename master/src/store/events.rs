@@ -88,7 +88,7 @@ pub enum Effect {
     Check,
     /// Call [`super::Store::restore`] with these records.
     Restore(Vec<Record>),
-    /// Call [`super::Store::lead`].
+    /// Call [`super::Store::raise`].
     Lead {
         /// Whom to answer.
         ticket: Ticket,

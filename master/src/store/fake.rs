@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
-use super::{Backup, Key, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load};
+use super::{
+    Backup, Key, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load,
+};
 
 /// What happens to the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +174,14 @@ impl Store for FakeStore {
 
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
         Box::pin(ready(self.call(|state| state.lead(leader, at_least, cluster_if_new))))
+    }
+
+    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+        Box::pin(ready(self.call(|state| {
+            state.check(fence)?;
+            let led = state.lead(&fence.leader, at_least.max(fence.epoch), cluster_if_new)?;
+            Ok(LeadOutcome { cluster: led.cluster, fence: led.fence })
+        })))
     }
 
     fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {

@@ -64,6 +64,11 @@ pub trait Store: Send + Sync + 'static {
     /// Returns everything that is stored.
     fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led>;
 
+    /// Raises the stored epoch above itself and above `at_least`, in one atomic step, if `fence` is the
+    /// stored one: the leadership stays with whom it is. As [`Store::lead`], a store that knows neither a
+    /// service nor a host takes `cluster_if_new` as its cluster.
+    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome>;
+
     /// Applies the writes whose version fits, all in one atomic and durable
     /// step, if `fence` is the stored one. One of a higher epoch was given out by
     /// a store that has lost its tail since: it is stored again. The outcomes

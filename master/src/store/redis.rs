@@ -45,7 +45,7 @@ pub use self::{
     inspect::{RedisFacts, inspect, stored_format},
     options::RedisOptions,
 };
-use super::{Backup, Key, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
 
 /// The format that is written and read.
 pub const FORMAT: u32 = super::FORMAT;
@@ -53,6 +53,7 @@ pub const FORMAT: u32 = super::FORMAT;
 const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session"];
 
 static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
+static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/raise.lua")));
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
 static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/load.lua")));
@@ -261,6 +262,20 @@ impl Store for RedisStore {
                     fence: Fence { epoch: parse(epoch, "epoch")?, leader: leader.clone() },
                     was_empty: was_empty.as_ref() == b"1",
                     records: records(fields)?,
+                }),
+                other => Err(refusal(other)),
+            }
+        })
+    }
+
+    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+        Box::pin(async move {
+            let args = |_| vec![text(&FORMAT), text(&fence.epoch), text(&fence.leader), text(&at_least), text(cluster_if_new)];
+            let answer = self.run(&RAISE, true, args).await?;
+            match parts(&answer) {
+                ("ok", [cluster, epoch]) => Ok(LeadOutcome {
+                    cluster: parse(cluster, "cluster")?,
+                    fence: Fence { epoch: parse(epoch, "epoch")?, leader: fence.leader.clone() },
                 }),
                 other => Err(refusal(other)),
             }

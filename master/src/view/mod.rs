@@ -19,6 +19,7 @@ use shef_common::{
 use tokio::sync::watch;
 
 use crate::{
+    cluster::PhaseView,
     events::{Change, Events, host_changes, service_changes},
     membership::{BrakeState, Standing},
     registries::RegistryView,
@@ -59,6 +60,8 @@ pub struct ClusterState {
     pub report_interval: DurationMs,
     /// The brake, while it is on.
     pub brake: Option<BrakeState>,
+    /// How far the master is.
+    pub phase: PhaseView,
 }
 
 type Shown = watch::Sender<Option<Arc<ServiceView>>>;
@@ -149,6 +152,11 @@ impl ClusterView {
         self.leading_since.store(Now::read().wall.0, Relaxed);
         self.events.begin(fence.epoch);
         write(&self.cluster).leads = Some((cluster, fence));
+    }
+
+    /// Shows how far the master is.
+    pub fn show_phase(&self, phase: PhaseView) {
+        write(&self.cluster).phase = phase;
     }
 
     fn tell(&self, changes: Vec<Change>) {

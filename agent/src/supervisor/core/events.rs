@@ -232,6 +232,8 @@ pub struct Description {
     pub accepted: Option<Accepted>,
     /// Everything it holds.
     pub holds: Vec<Assignment>,
+    /// For how long no master that knows this host has answered, in milliseconds.
+    pub leader_silent_ms: u64,
 }
 
 /// One engine operation.

@@ -57,7 +57,7 @@ impl Core {
             Verdict::Change(next) if *next == self.ledger => self.answer(ticket),
             Verdict::Change(next) => self.stage(*next, Some(ticket)),
             Verdict::Known(accepted) => self.effects.push(Effect::Answer { ticket, verdict: Ok(accepted) }),
-            Verdict::Refused(refused) => self.effects.push(Effect::Answer { ticket, verdict: Err(refused) }),
+            Verdict::Refused(refused) => self.refuse(ticket, refused.why),
         }
     }
 
@@ -121,13 +121,14 @@ impl Core {
     pub(super) fn answer(&mut self, ticket: u64) {
         let verdict = match &self.ledger.accepted {
             Some(accepted) => Ok(accepted.clone()),
-            None => Err(PushRefused { why: Refusal::NotReady, accepted: None }),
+            None => Err(PushRefused { why: Refusal::NotReady, accepted: None, leader_silent_ms: None }),
         };
         self.effects.push(Effect::Answer { ticket, verdict });
     }
 
     pub(super) fn refuse(&mut self, ticket: u64, why: Refusal) {
-        let verdict = Err(PushRefused { why, accepted: self.ledger.accepted.clone() });
+        let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.silence.silent_ms());
+        let verdict = Err(PushRefused { why, accepted: self.ledger.accepted.clone(), leader_silent_ms });
         self.effects.push(Effect::Answer { ticket, verdict });
     }
 

@@ -19,6 +19,7 @@ impl Core {
             cluster: self.ledger.cluster.clone(),
             accepted: self.ledger.accepted.clone(),
             holds: self.holds().cloned().collect(),
+            leader_silent_ms: self.silence.silent_ms(),
         }
     }
 

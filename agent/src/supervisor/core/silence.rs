@@ -27,6 +27,8 @@ const RESUMES_AFTER: DurationMs = DurationMs(2_000);
 pub(super) struct Silence {
     /// Since when: a master's last answer, or the agent's start.
     since: MonoMs,
+    /// The time of the event that is being handled.
+    now: MonoMs,
     /// The times after which replicas are to be stopped, in seconds, each once.
     limits: BTreeSet<u32>,
     /// Of those, up to which it has been done since the last answer.
@@ -49,10 +51,20 @@ fn in_ms(seconds: u32) -> DurationMs {
 
 impl Silence {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
-        let mut silence = Self { since: now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
+        let mut silence = Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
         silence.ordered(ledger);
         silence.rests = !silence.limits.is_empty();
         silence
+    }
+
+    /// An event is being handled at that time.
+    pub const fn set_now(&mut self, now: MonoMs) {
+        self.now = now;
+    }
+
+    /// For how long no master has answered that knows this host.
+    pub fn silent_ms(&self) -> u64 {
+        (self.now - self.since).0
     }
 
     /// The ledger has changed.

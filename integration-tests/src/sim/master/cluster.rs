@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber},
+    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber, PhaseView},
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
@@ -53,6 +53,16 @@ impl ClusterEffects for ClusterSide<'_> {
         let pause = self.pause();
         let mail = Mail::Cluster(ClusterEvent::Continue);
         self.world.at(pause, Ev::Master { inc: self.master.inc, mail });
+    }
+
+    fn show_phase(&mut self, phase: PhaseView) {
+        self.world.note(|| format!("master {}: {phase:?}", self.master.inc));
+        self.master.phase = phase;
+    }
+
+    fn start_again(&mut self, takes_over: bool) {
+        self.world.note(|| format!("master {} is to start again", self.master.inc));
+        self.master.again = Some(takes_over);
     }
 
     fn show_leadership(&mut self, leads: LeadOutcome) {

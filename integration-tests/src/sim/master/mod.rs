@@ -20,7 +20,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName},
 };
 use shef_master::{
-    cluster::{ClusterCore, ClusterEffects as _, ClusterOptions},
+    cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView},
     membership::{MembershipCore, Settings},
     runner::NodeView,
     scheduler::{QuestionTicket, Scheduled, SchedulerCore, SchedulerEffects},
@@ -67,6 +67,10 @@ pub struct Master {
     pub inc: u64,
     pub(super) started: u64,
     pub(super) dead: bool,
+    /// How far it is, for readers.
+    pub phase: PhaseView,
+    /// Whether it is to start again, and then whether an operator wants it to lead.
+    pub(super) again: Option<bool>,
     pub(super) cluster: ClusterCore,
     pub(super) services: BTreeMap<ServiceName, u64>,
     pub(super) runners: BTreeMap<NodeName, u64>,
@@ -158,7 +162,7 @@ impl World {
             self.note(|| "the master cannot lead yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
         };
-        self.rules_led(&led);
+        self.rules_led(&led.fence);
         let recovered = match shef_master::recover(&led) {
             Ok((recovered, _)) => recovered,
             Err(error) => return self.violated(format!("the master cannot read its own records: {error}")),
@@ -180,13 +184,19 @@ impl World {
             tickets: 0,
         };
         let (membership, looks) = MembershipCore::new(self.settings(), now);
-        let options =
-            ClusterOptions { report_interval: SETTINGS.report_interval, history_limit: HISTORY_LIMIT, seed: self.rng.u64(..) };
-        let (cluster, first) = ClusterCore::new(options, leads, recovered);
+        let options = ClusterOptions {
+            report_interval: SETTINGS.report_interval,
+            history_limit: HISTORY_LIMIT,
+            takes_over: false,
+            seed: self.rng.u64(..),
+        };
+        let (cluster, first) = ClusterCore::new(options, leads, recovered, now);
         let mut master = Box::new(Master {
             inc,
             started: self.now,
             dead: false,
+            phase: PhaseView::Recovering,
+            again: None,
             cluster,
             services: BTreeMap::new(),
             runners: BTreeMap::new(),
@@ -255,6 +265,10 @@ impl World {
             self.note(|| format!("master {} is killed", master.inc));
             self.master_fuse = None;
             let delay = self.rng.u64(200..6_000);
+            self.at(delay, Ev::MasterStart);
+        } else if master.again.is_some() {
+            self.master_fuse = None;
+            let delay = self.rng.u64(50..500);
             self.at(delay, Ev::MasterStart);
         } else {
             self.master = Some(master);

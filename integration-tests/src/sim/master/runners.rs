@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use bytes::Bytes;
 use shef_common::{
     clock::MonoMs,
-    ids::{Fence, NodeName, ReplicaId, Version},
+    ids::{NodeName, ReplicaId, Version},
     protocol::{Push, Registered, ReportAck},
     status::ReplicaStatus,
 };
@@ -13,7 +13,8 @@ use shef_master::{
     cluster::ClusterEvent,
     membership::{HostHeard, HostKnown, MembershipEvent, Standing},
     runner::{
-        NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEffects, RunnerEvent, Ticket,
+        HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEffects, RunnerEvent,
+        Ticket,
     },
     store::{Key, Write},
 };
@@ -141,8 +142,8 @@ impl RunnerEffects for RunnerSide<'_> {
         self.master.commit(Committer::Runner(self.actor), write);
     }
 
-    fn stale_fence(&mut self, fence: Fence) {
-        self.tell_cluster(ClusterEvent::StaleFence(fence));
+    fn stale_fence(&mut self, higher: HigherFence) {
+        self.tell_cluster(ClusterEvent::StaleFence(self.node.clone(), higher));
     }
 
     fn publish(&mut self, view: NodeView) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::FutureExt as _;
 use shef_common::{
     clock::MonoMs,
-    ids::{ClusterId, Epoch, Fence, LeaderId},
+    ids::{ClusterId, Epoch, Fence},
 };
 use shef_master::{
     cluster::{ClusterEvent, LeadNumber},
@@ -69,12 +69,12 @@ pub enum StoreCall {
     Check(Fence),
     /// Gives back what it held.
     Restore(ClusterId, Fence, Vec<Record>),
-    /// Takes the leadership anew.
-    Lead {
+    /// Raises the epoch of the leadership.
+    Raise {
         /// Whom to answer.
         ticket: Ticket,
-        /// For whom.
-        leader: LeaderId,
+        /// Whose leadership.
+        fence: Fence,
         /// The epoch to exceed.
         above: Epoch,
         /// The cluster to be.
@@ -128,8 +128,8 @@ impl StoreEffects for StoreSide<'_> {
     }
 
     fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
-        let leader = self.leads().fence.leader.clone();
-        self.call(StoreCall::Lead { ticket, leader, above, cluster });
+        let fence = self.leads().fence.clone();
+        self.call(StoreCall::Raise { ticket, fence, above, cluster });
     }
 
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>) {
@@ -154,6 +154,7 @@ impl StoreEffects for StoreSide<'_> {
     fn lost_leadership(&mut self, stored: Fence) {
         self.world.note(|| format!("the master hears that {} leads, epoch {}", stored.leader, stored.epoch));
         self.world.rules_deposed(self.master.inc, &stored);
+        self.master.post(Mail::Cluster(ClusterEvent::Fenced(stored)));
     }
 
     fn lost_tail(&mut self, records: usize) {
@@ -209,12 +210,12 @@ impl World {
                 self.rules_restored();
                 Event::Restored(result.unwrap_or_else(|| Err(away())))
             }
-            StoreCall::Lead { ticket, leader, above, cluster } => {
-                let result = self.store.lead(&leader, above, &cluster).now_or_never().unwrap_or_else(|| Err(away()));
+            StoreCall::Raise { ticket, fence, above, cluster } => {
+                let result = self.store.raise(&fence, above, &cluster).now_or_never().unwrap_or_else(|| Err(away()));
                 if let Ok(led) = &result {
-                    self.rules_led(led);
+                    self.rules_led(&led.fence);
                 }
-                Event::Led { ticket, result: result.map(|led| LeadOutcome { cluster: led.cluster, fence: led.fence }) }
+                Event::Led { ticket, result }
             }
         };
         let delay = self.rng.u64(0..=4);

@@ -215,6 +215,13 @@ fn host_calls() -> Vec<Call> {
             "Replacement goes on though many hosts are down",
         )
         .json::<bodies::Overview>(200, "The cluster."),
+        Call::new(
+            "post",
+            "/v1/cluster/take-over",
+            || web::post().to(operator::take_over),
+            "A master that another one has deposed starts again and leads; the other one stands down",
+        )
+        .json::<bodies::Overview>(202, "The cluster, as it was before."),
     ]
 }
 

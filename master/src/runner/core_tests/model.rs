@@ -87,8 +87,9 @@ impl Agent {
     }
 
     pub fn take(&mut self, push: &Push) -> Result<Accepted, PushFailure> {
-        let refuse =
-            |why, accepted: &Option<Accepted>| Err(PushFailure::Refused(PushRefused { why, accepted: accepted.clone() }));
+        let refuse = |why, accepted: &Option<Accepted>| {
+            Err(PushFailure::Refused(PushRefused { why, accepted: accepted.clone(), leader_silent_ms: None }))
+        };
         if self.accepted.as_ref().is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
             return refuse(Refusal::StaleFence, &self.accepted);
         }
@@ -127,6 +128,7 @@ impl Agent {
             boot: self.boot(),
             cluster: Some(cluster()),
             accepted: self.accepted.clone(),
+            leader_silent_ms: None,
             holds: vec![],
             host,
             understands: Understands { removal_by_name: self.by_name },

@@ -1,0 +1,174 @@
+//! Two real masters at once, on one Redis and on two stores: they do not fight,
+//! and nothing that the newer leader has acknowledged is removed.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::AgentConfig,
+    engine::fake::{FakeEngineOptions, FakeHost},
+};
+use shef_common::config::Secret;
+use shef_integration_tests::{
+    cluster::{Api, agent_config, master_config},
+    lab::redis::LabRedis,
+};
+use shef_master::{
+    MasterHandle,
+    config::{MasterConfig, RedisConfig, StoreConfig},
+    store::Backup,
+};
+use tempfile::TempDir;
+
+/// A host that outlives its agent.
+struct Host {
+    engine: FakeHost,
+    config: AgentConfig,
+    agent: Option<AgentHandle>,
+    _data: TempDir,
+}
+
+impl Host {
+    async fn start(masters: &[&MasterHandle]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = agent_config(data.path(), "h1", masters[0].address(), "unix:///nowhere");
+        let mut host = Self { engine: FakeHost::default(), config, agent: None, _data: data };
+        host.goes_to(masters).await;
+        host
+    }
+
+    /// The agent starts again, and calls these masters in this order.
+    async fn goes_to(&mut self, masters: &[&MasterHandle]) {
+        if let Some(agent) = self.agent.take() {
+            self.config.listen = agent.address();
+            agent.stop().await;
+        }
+        self.config.masters = masters.iter().map(|master| format!("http://{}", master.address())).collect();
+        let engine = FakeEngineOptions { host: Some(self.engine.clone()), ..FakeEngineOptions::default() };
+        self.agent = Some(shef_agent::start(self.config.clone(), EngineChoice::Fake(engine)).await.unwrap());
+    }
+
+    fn containers(&self) -> BTreeSet<String> {
+        self.engine.containers().keys().cloned().collect()
+    }
+
+    fn removed(&self) -> u64 {
+        self.engine.counts().get("remove").copied().unwrap_or(0)
+    }
+}
+
+async fn deploy(api: &Api, name: &str) {
+    let put = api.call("PUT", &format!("/v1/services/{name}?wait=20s"), json!({"image": "nginx:1", "replicas": 2})).await;
+    assert_eq!(put.body["converged"], true, "{put:?}");
+}
+
+async fn is_ready(api: &Api) {
+    api.until("/v1/stats", |answer| answer.body["now"]["nodes_ready"] == 1).await;
+}
+
+async fn epoch(api: &Api) -> u64 {
+    api.get("/v1/cluster").await.body["epoch"].as_u64().unwrap()
+}
+
+fn on(redis: &LabRedis, dir: &TempDir) -> MasterConfig {
+    let store = StoreConfig::Redis(RedisConfig {
+        url: redis.url(),
+        username: None,
+        password: Some(Secret::new(redis.password().to_owned())),
+        database: None,
+        tls_ca_file: None,
+        prefix: "shef:".to_owned(),
+        connect_timeout_ms: 1_000,
+        command_timeout_ms: 2_000,
+    });
+    MasterConfig { store, ..master_config(dir.path()) }
+}
+
+#[actix::test]
+async fn of_two_masters_on_one_redis_the_newer_leads_and_the_older_one_follows_it_from_the_store() {
+    let redis = LabRedis::start().await;
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut a = shef_master::start(on(&redis, &dir_a)).await.unwrap();
+    let api_a = Api::new(a.address());
+    let mut host = Host::start(&[&a]).await;
+    is_ready(&api_a).await;
+    deploy(&api_a, "web").await;
+
+    let b = shef_master::start(on(&redis, &dir_b)).await.unwrap();
+    let api_b = Api::new(b.address());
+    let deposed = api_a.until("/readyz", |answer| answer.status == 503).await;
+    assert!(deposed.body["why"].as_str().unwrap().contains("another master leads"), "{deposed:?}");
+    let refused = api_a.call("PUT", "/v1/services/late", json!({"image": "nginx:1"})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("not_leader")), "{refused:?}");
+    host.goes_to(&[&b, &a]).await;
+    is_ready(&api_b).await;
+    deploy(&api_b, "db").await;
+    let (all, led) = (host.containers(), epoch(&api_b).await);
+    assert_eq!(all.len(), 4);
+
+    // The host calls the older master first: it is sent on to the newer one.
+    host.goes_to(&[&a, &b]).await;
+    api_b.until("/v1/nodes/h1", |answer| answer.body["state"] == "ready").await;
+    deploy(&api_b, "cache").await;
+    assert_eq!((epoch(&api_b).await, host.removed()), (led, 0), "the older master has taken nothing");
+    assert_eq!(api_a.get("/readyz").await.status, 503);
+    let all = host.containers();
+
+    // The newer one is gone: the older one starts again, and leads what the newer one has acknowledged.
+    b.stop().await;
+    a.must_start_again().await;
+    let a = a.start_again().await.unwrap();
+    is_ready(&api_a).await;
+    for name in ["web", "db", "cache"] {
+        api_a.until(&format!("/v1/services/{name}"), |answer| answer.body["running"] == 2).await;
+    }
+    assert_eq!((host.containers(), host.removed()), (all, 0), "what runs is not touched");
+    assert_eq!(api_a.get("/readyz").await.status, 200);
+    if let Some(agent) = host.agent.take() {
+        agent.stop().await;
+    }
+    a.stop().await;
+}
+
+#[actix::test]
+async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_the_new_one() {
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let a = shef_master::start(master_config(dir_a.path())).await.unwrap();
+    let api_a = Api::new(a.address());
+    let mut host = Host::start(&[&a]).await;
+    is_ready(&api_a).await;
+    deploy(&api_a, "web").await;
+
+    // The first host seems to be lost: its backup goes into another store, and a new master leads that.
+    let backup = api_a.get("/v1/backup").await;
+    let backup = Backup::read(&serde_json::to_vec(&backup.body).unwrap()).unwrap();
+    let config = master_config(dir_b.path());
+    shef_master::restore(&shef_master::store_options(&config), &backup, false).await.unwrap();
+    let b = shef_master::start(config).await.unwrap();
+    let api_b = Api::new(b.address());
+    host.goes_to(&[&b]).await;
+    is_ready(&api_b).await;
+    deploy(&api_b, "db").await;
+    let (all, led) = (host.containers(), epoch(&api_b).await);
+
+    // The first host is there again, and the agent calls it.
+    host.goes_to(&[&a, &b]).await;
+    api_a.until("/readyz", |answer| answer.status == 503).await;
+    api_b.until("/v1/nodes/h1", |answer| answer.body["state"] == "ready").await;
+    deploy(&api_b, "cache").await;
+    assert_eq!((epoch(&api_b).await, host.removed()), (led, 0));
+    assert!(host.containers().is_superset(&all));
+    assert_eq!(api_b.get("/readyz").await.status, 200);
+
+    // Only an operator's word makes the old one lead again.
+    let took = api_a.call("POST", "/v1/cluster/take-over", json!({})).await;
+    assert_eq!((took.status, &took.body["took_over"]), (202, &json!(true)), "{took:?}");
+    let mut a = a;
+    a.must_start_again().await;
+    if let Some(agent) = host.agent.take() {
+        agent.stop().await;
+    }
+    a.stop().await;
+    b.stop().await;
+}

@@ -1,0 +1,154 @@
+//! Another master leads: this one tells nobody anything any more, until it is
+//! certain that the other one is gone. Then it starts again from the store.
+
+use shef_common::{
+    clock::{DurationMs, Now},
+    ids::{Fence, NodeName},
+    protocol::Registration,
+};
+
+use super::{
+    core::{ClusterCore, Phase, ReplyTo},
+    events::{Call, Effect, Event, PhaseView},
+    members::OtherLeader,
+};
+use crate::{
+    runner::{HigherFence, OperateRefused, RegisterRefused},
+    service::Refused,
+};
+
+/// Who leads instead of this master.
+#[derive(Debug, Clone)]
+pub struct Deposed {
+    by: Fence,
+    /// Whether this master has been told to start again.
+    ends: bool,
+}
+
+impl ClusterCore {
+    /// A host's agent refuses our pushes: it follows a higher fence.
+    pub(super) fn stale_fence(&mut self, node: &NodeName, higher: HigherFence, effects: &mut Vec<Effect>) {
+        if self.members.fence().admits_over(&higher.fence) {
+            return;
+        }
+        let ours = higher.fence.leader == self.members.fence().leader;
+        match if ours { OtherLeader::IsGone } else { self.members.other_leader(node, higher.silent) } {
+            OtherLeader::IsGone => {
+                self.next_admission += 1;
+                let cluster = self.members.cluster().clone();
+                effects.push(Effect::Lead { number: self.next_admission, above: higher.fence.epoch, cluster });
+            }
+            OtherLeader::IsDoubted => {}
+            OtherLeader::Leads => self.stand_down(higher.fence, effects),
+        }
+    }
+
+    /// The store is led by another one. Nobody leads a store that was restored.
+    pub(super) fn fenced(&mut self, stored: Fence, effects: &mut Vec<Effect>) {
+        let restored = stored.leader.is_nobody();
+        self.stand_down(stored, effects);
+        if restored {
+            self.start_again(true, effects);
+        }
+    }
+
+    /// Stops leading: services and runners end, whoever waits is told, and readers see the last of it.
+    pub(super) fn stand_down(&mut self, by: Fence, effects: &mut Vec<Effect>) {
+        log::error!(epoch:% = by.epoch, leader:% = by.leader; "another master leads; this one takes no hosts and no writes");
+        let waiting = match &mut self.phase {
+            Phase::Recovering(recovery) => std::mem::take(&mut recovery.deferred),
+            Phase::Leading => std::collections::VecDeque::new(),
+            Phase::Deposed(_) => return,
+        };
+        self.phase = Phase::Deposed(Deposed { by: by.clone(), ends: false });
+        effects.push(Effect::ShowPhase(PhaseView::Deposed(by)));
+        for event in waiting {
+            self.refuse(event, effects);
+        }
+        for (name, waiting) in std::mem::take(&mut self.services) {
+            for reply in waiting.into_values() {
+                if let ReplyTo::Caller(call) = reply {
+                    effects.push(Effect::Answer(call, Err(Refused::NotLeader)));
+                }
+            }
+            effects.push(Effect::EndService(name));
+        }
+        effects.extend(std::mem::take(&mut self.runners).into_iter().map(Effect::EndRunner));
+        for joining in std::mem::take(&mut self.admissions).into_values() {
+            effects.push(Effect::AnswerRegistration(joining.call, Err(later())));
+        }
+        self.leads.clear();
+    }
+
+    /// What happens while another master leads.
+    pub(super) fn while_deposed(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Register { call, registration } => self.hear_of_leader(call, &registration, effects),
+            Event::Fenced(stored) if stored.leader.is_nobody() => self.start_again(true, effects),
+            Event::TakeOver => self.start_again(true, effects),
+            other => self.refuse(other, effects),
+        }
+    }
+
+    /// A host that comes here may not have heard of the leader for long.
+    fn hear_of_leader(&mut self, call: Call, registration: &Registration, effects: &mut Vec<Effect>) {
+        let silent = registration.leader_silent_ms.map(DurationMs);
+        if self.members.other_leader(&registration.node, silent) == OtherLeader::IsGone {
+            self.start_again(false, effects);
+        }
+        effects.push(Effect::AnswerRegistration(call, Err(later())));
+    }
+
+    fn start_again(&mut self, takes_over: bool, effects: &mut Vec<Effect>) {
+        if let Phase::Deposed(deposed) = &mut self.phase
+            && !std::mem::replace(&mut deposed.ends, true)
+        {
+            log::warn!(epoch:% = deposed.by.epoch, leader:% = deposed.by.leader; "the other master is gone; starting again");
+            effects.push(Effect::StartAgain { takes_over });
+        }
+    }
+
+    /// Refuses whoever asks; what actors of this master still say is heard by nobody.
+    fn refuse(&self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Ask { call, .. } => effects.push(Effect::Answer(call, Err(Refused::NotLeader))),
+            Event::Copy { call, .. } => effects.push(Effect::AnswerCopy(call, Err(Refused::NotLeader))),
+            Event::Register { call, .. } => effects.push(Effect::AnswerRegistration(call, Err(later()))),
+            Event::Report { call, .. } => effects.push(Effect::Acknowledge(call, self.want_registration())),
+            Event::Operate { call, .. } => {
+                let reason = "another master leads the cluster; ask that one".to_owned();
+                effects.push(Effect::AnswerOperator(call, Err(OperateRefused::Store(reason))));
+            }
+            Event::Continue
+            | Event::Recovered(_)
+            | Event::Orders(_)
+            | Event::Statuses(_)
+            | Event::Gone(_)
+            | Event::Known(_)
+            | Event::HostChanged(_)
+            | Event::Forgotten(_)
+            | Event::Erased(_)
+            | Event::Credentials(_)
+            | Event::Interval(_)
+            | Event::StaleFence(..)
+            | Event::Fenced(_)
+            | Event::TakeOver
+            | Event::Answered { .. }
+            | Event::Retired(_)
+            | Event::Led { .. }
+            | Event::Wake => {}
+        }
+    }
+
+    /// An operator's word holds for a while: hosts that come later say themselves whether they hear of another leader.
+    pub(super) fn end_take_over(&mut self, now: Now) {
+        if self.takes_over_until.is_some_and(|until| until <= now.mono) {
+            self.takes_over_until = None;
+            self.members.takes_over(false);
+        }
+    }
+}
+
+fn later() -> RegisterRefused {
+    RegisterRefused::Later("another master leads the cluster; register with that one".to_owned())
+}
