@@ -24,6 +24,7 @@ profiles! {
     store: 300,
     store_loss: 200,
     emptied: 200,
+    two_masters: 200,
     everything: 350,
 }
 
@@ -93,6 +94,9 @@ planted! {
     stops_too_many: StopsTooMany by calm as "may be without one",
     canary_goes_on: CanaryGoesOn by calm as "are its canaries",
     leads_before_recovered: LeadsBeforeRecovered by crashes,
+    fights_back: FightsBack by two_masters as "and takes the leadership from",
+    leads_with_memory: LeadsWithMemory by two_masters as "takes the leadership back with what it remembered",
+    two_names: TwoNames by engines as "is stored as a second host",
 }
 
 /// Seeds of bugs that the simulator has found, each fixed since. With its fix

@@ -141,8 +141,8 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
     deploy(&api_a, "web").await;
 
     // The first host seems to be lost: its backup goes into another store, and a new master leads that.
-    let backup = api_a.get("/v1/backup").await;
-    let backup = Backup::read(&serde_json::to_vec(&backup.body).unwrap()).unwrap();
+    let mut taken = awc::Client::new().get(format!("http://{}/v1/backup", a.address())).send().await.unwrap();
+    let backup = Backup::read(&taken.body().await.unwrap()).unwrap();
     let config = master_config(dir_b.path());
     shef_master::restore(&shef_master::store_options(&config), &backup, false).await.unwrap();
     let b = shef_master::start(config).await.unwrap();

@@ -76,6 +76,8 @@ impl<E> Mailbox<E> {
 pub struct Host {
     /// Its name.
     pub node: NodeName,
+    /// The name that its agent is started with for a while, if that is another one.
+    pub alias: Option<NodeName>,
     /// The ledger on its disk.
     pub ledger: Ledger,
     /// Its engine.
@@ -124,6 +126,8 @@ pub struct Agent {
     /// With which facts of the engine the reporter registers once the supervisor has described the host.
     describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
+    /// Which of its masters it registers with.
+    calls: usize,
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.
     pub watch: Option<u64>,
@@ -131,6 +135,12 @@ pub struct Agent {
 }
 
 impl Host {
+    /// The name that its agent is started with.
+    #[must_use]
+    pub fn called(&self) -> &NodeName {
+        self.alias.as_ref().unwrap_or(&self.node)
+    }
+
     /// Whether nothing comes through between it and the master.
     #[must_use]
     pub const fn is_cut_from_master(&self) -> bool {
@@ -144,6 +154,7 @@ impl Host {
         let uid = NodeUid::parse(&format!("{:016x}", rng.u64(..))).unwrap_or_else(|error| panic!("{error}"));
         Self {
             node,
+            alias: None,
             ledger: Ledger::new(uid),
             engine: Engine::with_foreign_containers(),
             agent: None,
@@ -166,7 +177,7 @@ impl Agent {
     /// What it answers a probe.
     #[must_use]
     pub fn alive(&self, host: &Host) -> Alive {
-        Alive { node: host.node.clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
+        Alive { node: host.called().clone(), uid: host.ledger.uid.clone(), boot: self.boot.clone() }
     }
 
     /// Whether `stream` is still waited for; one that ends is not afterwards.
@@ -193,9 +204,9 @@ impl World {
         self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {
-            node: self.hosts[host].node.clone(),
+            node: self.hosts[host].called().clone(),
             boot: boot.clone(),
-            masters: 1,
+            masters: if self.profile.two_masters { 2 } else { 1 },
             debounce: DurationMs(20),
             seed: self.rng.u64(..),
         };
@@ -215,6 +226,7 @@ impl World {
             tickets: BTreeMap::new(),
             describing: BTreeMap::new(),
             next_ticket: 0,
+            calls: 0,
             timers: [None, None],
             watch: None,
             pulls: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! What breaks on its own, and how it is well again.
 
 use shef_agent::engine::{Container, ContainerState};
-use shef_common::labels;
+use shef_common::{ids::NodeName, labels};
 use shef_master::store::fake::Fault;
 
 use super::{
@@ -111,6 +111,21 @@ impl World {
                 let delay = self.rng.u64(1_000..15_000);
                 self.at(delay, Ev::Heal(Heal::Sockets(whose)));
             }
+            Chaos::SecondMaster => {
+                if self.master.is_some() {
+                    self.at(0, Ev::SecondMasterStart);
+                }
+            }
+            Chaos::RenameHost => {
+                let node = &self.hosts[host].node;
+                let is_member = self.master.as_ref().is_some_and(|master| master.hosts_shown.contains_key(node));
+                if let Some(alias) = NodeName::parse(&format!("{node}-renamed")).ok().filter(|_| is_member) {
+                    self.hosts[host].alias = Some(alias);
+                    self.starts_agent_again(host);
+                    let delay = self.rng.u64(5_000..25_000);
+                    self.at(delay, Ev::Heal(Heal::Name(host)));
+                }
+            }
             Chaos::WallJump => {
                 let jump = self.rng.i64(-7_200_000..7_200_000);
                 if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }
@@ -132,6 +147,19 @@ impl World {
         (!ours.is_empty()).then(|| ours[self.rng.usize(..ours.len())].clone())
     }
 
+    fn starts_agent_again(&mut self, host: usize) {
+        self.hosts[host].agent = None;
+        self.hosts[host].fuse = None;
+        let delay = self.rng.u64(100..2_000);
+        self.at(delay, Ev::AgentStart { host });
+    }
+
+    fn has_its_name_back(&mut self, host: usize) {
+        if self.hosts[host].alias.take().is_some() {
+            self.starts_agent_again(host);
+        }
+    }
+
     /// Something is well again.
     pub fn heal(&mut self, heal: Heal) {
         self.note(|| format!("heal: {heal:?}"));
@@ -141,6 +169,7 @@ impl World {
                 self.hosts[host].cut_from_master = false;
                 self.hosts[host].link_changed = self.now;
             }
+            Heal::Name(host) => self.has_its_name_back(host),
             Heal::Engine(host) => self.hosts[host].engine.away = false,
             Heal::Store => self.store.set_away(false),
             Heal::Sockets(Some(host)) => self.hosts[host].without_sockets = false,
@@ -156,6 +185,9 @@ impl World {
         self.master_fuse = None;
         self.master_without_sockets = false;
         self.store.set_away(false);
+        for host in 0..self.hosts.len() {
+            self.has_its_name_back(host);
+        }
         for host in &mut self.hosts {
             if host.is_cut_from_master() {
                 host.link_changed = self.now;

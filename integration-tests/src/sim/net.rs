@@ -96,6 +96,8 @@ pub enum Caller {
         inc: u64,
         /// Which report it is; `None`: it registers.
         report: Option<u64>,
+        /// Which of its masters it calls.
+        master: usize,
     },
 }
 
@@ -226,10 +228,17 @@ impl World {
         }
     }
 
+    /// The first of an agent's masters is the one that runs for longer; the second one is there while two run.
+    fn called_master(&self, call: u64) -> Option<u64> {
+        let second = matches!(self.calls.get(&call), Some(Call { from: Caller::Reporter { master: 1, .. }, .. }));
+        let (newest, rival) = (self.master.as_ref(), self.rival.as_ref());
+        let called = if second { newest.filter(|_| rival.is_some()) } else { rival.or(newest) };
+        called.map(|master| master.inc)
+    }
+
     fn ask_cluster(&mut self, call: u64, event: ClusterEvent) {
-        match &self.master {
-            Some(master) => {
-                let inc = master.inc;
+        match self.called_master(call) {
+            Some(inc) => {
                 self.master_mail(inc, Mail::Cluster(event));
             }
             // Nobody listens there.
@@ -276,7 +285,7 @@ impl World {
                 self.note(|| format!("push {revision}: {outcome:?}"));
                 self.master_answer(inc, Mail::Runner(actor, RunnerEvent::PushDone { revision, outcome }));
             }
-            Caller::Reporter { inc, report } => {
+            Caller::Reporter { inc, report, .. } => {
                 let event = self.reporter_event(host, report, reply);
                 self.reporter_answered(host, inc, event);
             }

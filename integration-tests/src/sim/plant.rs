@@ -3,7 +3,7 @@
 
 use shef_common::{
     clock::Now,
-    ids::{NodeName, ReplicaId, ServiceName},
+    ids::{NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::Assignment,
     spec::Order,
     status::{Health, ReplicaState, ReplicaStatus},
@@ -87,11 +87,17 @@ pub enum Plant {
     CanaryGoesOn,
     /// A master that starts admits hosts before its services have said what hosts are to run.
     LeadsBeforeRecovered,
+    /// A master that is deposed starts again at once.
+    FightsBack,
+    /// A master that meets a higher fence leads above it with what it remembers.
+    LeadsWithMemory,
+    /// A host that registers under a new name is taken for a new host.
+    TwoNames,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -124,6 +130,9 @@ impl Plant {
         Self::StopsTooMany,
         Self::CanaryGoesOn,
         Self::LeadsBeforeRecovered,
+        Self::FightsBack,
+        Self::LeadsWithMemory,
+        Self::TwoNames,
     ];
 }
 
@@ -134,6 +143,18 @@ impl World {
             && self.planted(Plant::SkipsImport)
         {
             registration.holds.clear();
+        }
+        if let ClusterEvent::Register { registration, .. } = event {
+            if self.planted(Plant::LeadsWithMemory) {
+                registration.leader_silent_ms = Some(60_000);
+            }
+            let is_renamed = self.hosts.iter().any(|host| host.alias.as_ref() == Some(&registration.node));
+            if let Ok(uid) = NodeUid::parse("ffffffffffffffff")
+                && is_renamed
+                && self.planted(Plant::TwoNames)
+            {
+                registration.uid = uid;
+            }
         }
     }
 

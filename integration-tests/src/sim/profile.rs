@@ -31,6 +31,10 @@ pub enum Chaos {
     Empty,
     /// The master is killed and the store emptied before it is started again.
     EmptyWhileDown,
+    /// A second master starts on the same store while the first one runs.
+    SecondMaster,
+    /// A host's agent is started with another name for a while.
+    RenameHost,
     /// A wall clock jumps.
     WallJump,
     /// The master, or a host's agent, has no socket left for a while.
@@ -77,6 +81,8 @@ pub struct Profile {
     pub store_forgets: bool,
     /// Services reserve memory, publish ports, have constraints or are global, and hosts have not room for all.
     pub demanding: bool,
+    /// Two masters run on one store at times, and agents know both.
+    pub two_masters: bool,
     /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
     pub operators: bool,
     /// One agent in four is of a version before removal by name.
@@ -138,6 +144,24 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// A second master on the same store, while hosts are cut off and processes killed.
+    #[must_use]
+    pub fn two_masters() -> Self {
+        Self {
+            name: "two_masters",
+            two_masters: true,
+            chaos: &[
+                (Chaos::SecondMaster, 4),
+                (Chaos::CrashMaster, 2),
+                (Chaos::Cut, 2),
+                (Chaos::CutFromMaster, 2),
+                (Chaos::CrashAgent, 1),
+            ],
+            chaos_every_ms: 4_000,
+            lose: 30,
+            ..Self::default()
+        }
+    }
     /// Processes that run out of sockets, beside hosts that are really cut off.
     #[must_use]
     pub fn sockets() -> Self {
@@ -167,6 +191,7 @@ impl Profile {
                 (Chaos::HandStop, 3),
                 (Chaos::Rename, 2),
                 (Chaos::CrashAgent, 2),
+                (Chaos::RenameHost, 1),
             ],
             chaos_every_ms: 2_000,
             ..Self::default()
@@ -181,7 +206,7 @@ impl Profile {
             store_done_unanswered: 50,
             store_not_done: 50,
             store_slow: 40,
-            chaos: &[(Chaos::StoreAway, 2), (Chaos::CrashMaster, 2)],
+            chaos: &[(Chaos::StoreAway, 2), (Chaos::CrashMaster, 2), (Chaos::RenameHost, 1)],
             chaos_every_ms: 5_000,
             ..Self::default()
         }
@@ -245,6 +270,7 @@ impl Profile {
             chaos_every_ms: 2_500,
             store_forgets: false,
             demanding: false,
+            two_masters: false,
             operators: true,
             older_agents: true,
         }
@@ -267,6 +293,7 @@ impl Profile {
             Self::crashes(),
             Self::hosts(),
             Self::sockets(),
+            Self::two_masters(),
             Self::engines(),
             Self::store(),
             Self::store_loss(),

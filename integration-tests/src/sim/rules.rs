@@ -8,22 +8,24 @@ use bytes::Bytes;
 use shef_common::{
     backoff::Backoff,
     clock::WallMs,
-    ids::{Fence, Generation, ReplicaId, Revision, ServiceName, Version},
+    ids::{Fence, Generation, LeaderId, ReplicaId, Revision, ServiceName, Version},
     protocol::{Accepted, Push},
     status::{Health, ReplicaState},
 };
 use shef_master::{
-    cluster::ClusterEvent,
+    cluster::{ClusterEvent, LEADER_SILENCE, PhaseView},
     service::{Request, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, StoreError, Write, WriteOutcome},
 };
 
 pub use self::agents::PushHead;
-use super::{master::Master, rollouts::is_as_asked, world::World};
+use super::{agent::Host, master::Master, rollouts::is_as_asked, world::World};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Leaders that others have followed.
+    followed: BTreeSet<LeaderId>,
     /// Under which fence the store was led last.
     pub fence: Option<Fence>,
     /// Services as they are stored.
@@ -83,9 +85,27 @@ impl World {
         {
             self.violated(format!("the epoch went from {} to {}", before.epoch, fence.epoch));
         }
+        if let Some(before) = self.rules.fence.as_ref().filter(|before| before.leader != fence.leader) {
+            self.rules.followed.insert(before.leader.clone());
+        }
+        if self.rules.followed.contains(&fence.leader) && !self.rules.store_lost {
+            self.violated(format!("leader {} takes the leadership back with what it remembered", fence.leader));
+        }
         self.rules.fence = Some(fence.clone());
         self.rules.changes.push(self.now);
         self.look_at_store();
+    }
+
+    /// A master starts again that had been deposed: the store is led by nobody, or no other master leads that most hosts hear.
+    pub fn rules_starts_again(&mut self, master: &Master) {
+        let Some(leader) = self.master.as_ref().filter(|leader| leader.phase == PhaseView::Leading) else { return };
+        let known = || self.hosts.iter().filter(|host| master.hosts_shown.contains_key(&host.node));
+        // Part of the silence is the way of what was said of it.
+        let is_silent = |host: &&Host| self.now - host.heard_master.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0;
+        if known().filter(is_silent).count() * 2 <= known().count() {
+            let (again, leader) = (master.inc, leader.inc);
+            self.violated(format!("master {again} starts again and takes the leadership from {leader}, which most hosts hear"));
+        }
     }
 
     /// The store was called with writes.
@@ -140,11 +160,24 @@ impl World {
             }
             changed = true;
             self.rules.has_host |= matches!(key, Key::Node(_));
+            if new.is_some() {
+                self.check_name(key);
+            }
             if let Key::Service(name) = key {
                 self.service_stored(name, old.map(|(version, _)| *version), new);
             }
         }
         changed
+    }
+
+    /// A host is a member under one name.
+    fn check_name(&mut self, key: &Key) {
+        let Key::Node(name) = key else { return };
+        let Some(host) = self.hosts.iter().find(|host| host.alias.as_ref() == Some(name)) else { return };
+        if self.rules.raw.contains_key(&Key::Node(host.node.clone())) {
+            let rule = format!("{name} is stored as a second host, and is {} by another name", host.node);
+            self.violated(rule);
+        }
     }
 
     fn service_stored(&mut self, name: &ServiceName, old_version: Option<Version>, new: Option<&(Version, Bytes)>) {

@@ -31,6 +31,8 @@ const EPOCH_MS: u64 = 1_750_000_000_000;
 pub enum Ev {
     /// The master's process starts.
     MasterStart,
+    /// A master's process starts, whether or not another one runs.
+    SecondMasterStart,
     /// Mail for one of its actors, if that incarnation still runs.
     Master { inc: u64, mail: Mail },
     /// What a call of one of its actors has brought.
@@ -84,6 +86,8 @@ pub enum Ev {
 pub enum Heal {
     /// A host's network.
     Link(usize),
+    /// A host's name.
+    Name(usize),
     /// A host's engine.
     Engine(usize),
     /// The store.
@@ -123,8 +127,10 @@ pub struct World {
     pub steps: u64,
     /// The store.
     pub store: FakeStore,
-    /// The master, while it runs.
+    /// The master that was started last, while it runs.
     pub master: Option<Box<Master>>,
+    /// One that was started before it, and still runs.
+    pub rival: Option<Box<Master>>,
     /// Counts its runs.
     pub master_inc: u64,
     /// How many effects until the master is killed.
@@ -177,6 +183,7 @@ impl World {
             steps: 0,
             store: FakeStore::new(),
             master: None,
+            rival: None,
             master_inc: 0,
             master_fuse: None,
             master_wall: 0,
@@ -273,13 +280,14 @@ impl World {
     /// The host of that name.
     #[must_use]
     pub fn host_of(&self, node: &NodeName) -> Option<usize> {
-        self.hosts.iter().position(|host| host.node == *node)
+        self.hosts.iter().position(|host| host.node == *node || host.alias.as_ref() == Some(node))
     }
 
     /// One step.
     pub fn step(&mut self, ev: Ev) {
         match ev {
             Ev::MasterStart => self.start_master(),
+            Ev::SecondMasterStart => self.start_second_master(),
             Ev::Master { inc, mail } => self.master_mail(inc, mail),
             Ev::MasterAnswer { inc, mail } => self.master_answer(inc, mail),
             Ev::MasterBegins { inc, actor } => self.master_begins(inc, actor),

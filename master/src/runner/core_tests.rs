@@ -347,11 +347,11 @@ fn an_epoch_that_no_leadership_has_had_is_not_led_above() {
         let mut theirs = fence(epoch);
         theirs.leader = shef_common::ids::LeaderId::parse("00000000000000bb").unwrap();
         let accepted = Some(Accepted { fence: theirs.clone(), revision: Revision(3) });
-        let refused = PushRefused { why: Refusal::StaleFence, accepted };
+        let refused = PushRefused { why: Refusal::StaleFence, accepted, leader_silent_ms: None };
         let push = model.push.take().unwrap();
         let outcome = Err(PushFailure::Refused(refused));
         let effects = model.core.handle(Event::PushDone { revision: push.revision, outcome }, model.now);
-        let stale = effects.iter().any(|effect| matches!(effect, Effect::StaleFence(fence) if *fence == theirs));
+        let stale = effects.iter().any(|effect| matches!(effect, Effect::StaleFence(higher) if higher.fence == theirs));
         assert_eq!(stale, led_above, "{epoch}");
     }
 }

@@ -49,6 +49,7 @@ pub async fn conforms<F: Future<Output = ()>, C: Future<Output = ()>>(
     empty: impl Fn() -> F,
 ) {
     leadership(store).await;
+    raising(store).await;
     writes(store).await;
     sending_again_is_harmless(store).await;
     fencing(store).await;
@@ -75,6 +76,27 @@ async fn leadership(store: &dyn Store) {
     assert_eq!(fourth.cluster, cluster(1), "the cluster stays");
     store.commit(&fourth.fence, &[delete(&service("member"), 1)]).await.unwrap();
     assert_eq!(second.fence.leader, leader(2));
+}
+
+/// The epoch is raised for who leads, and for nobody else.
+async fn raising(store: &dyn Store) {
+    let first = lead(store, 1).await.fence;
+    let raised = store.raise(&first, Epoch(0), &cluster(3)).await.unwrap();
+    assert_eq!((raised.fence.epoch, &raised.fence.leader), (first.epoch.next(), &first.leader), "above what is stored");
+    assert_eq!(raised.cluster, cluster(3), "a store without services and hosts is free to join another cluster");
+    let above = Epoch(raised.fence.epoch.0 + 10);
+    let raised = store.raise(&raised.fence, above, &cluster(1)).await.unwrap();
+    assert_eq!(raised.fence.epoch, above.next(), "above what is asked");
+    store.commit(&raised.fence, &[set(&service("member"), None, "1")]).await.unwrap();
+    let raised = store.raise(&raised.fence, Epoch(0), &cluster(9)).await.unwrap();
+    assert_eq!(raised.cluster, cluster(1), "the cluster stays");
+    store.commit(&raised.fence, &[delete(&service("member"), 1)]).await.unwrap();
+    let other = lead(store, 2).await.fence;
+    for fence in [&first, &raised.fence] {
+        let refused = store.raise(fence, Epoch(1_000), &cluster(1)).await;
+        assert_eq!(refused, Err(StoreError::Fenced { stored: other.clone() }), "who does not lead any more raises nothing");
+    }
+    store.check(&other).await.unwrap();
 }
 
 async fn writes(store: &dyn Store) {

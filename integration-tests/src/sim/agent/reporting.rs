@@ -43,7 +43,7 @@ impl World {
     pub(super) fn register(&mut self, host: usize, agent: &Agent, facts: Option<EngineFacts>, told: Description) {
         let address = Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap_or(255));
         let identity = Identity {
-            node: self.hosts[host].node.clone(),
+            node: self.hosts[host].called().clone(),
             uid: self.hosts[host].ledger.uid.clone(),
             boot: agent.boot.clone(),
             address,
@@ -55,21 +55,22 @@ impl World {
             registration.understands = Understands::default();
         }
         self.rules_tells(host, registration.accepted.as_ref());
-        let from = Caller::Reporter { inc: agent.inc, report: None };
+        let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };
         self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
     }
 }
 
 impl EffectHandler for Driver<'_> {
-    fn register(&mut self, _: usize, facts: Option<EngineFacts>) {
+    fn register(&mut self, master: usize, facts: Option<EngineFacts>) {
+        self.agent.calls = master;
         self.agent.next_ticket += 1;
         let ticket = self.agent.next_ticket;
         self.agent.describing.insert(ticket, facts);
         self.agent.for_supervisor.message(supervisor::Event::Describe { ticket });
     }
 
-    fn report(&mut self, _: usize, report: Box<Report>) {
-        let from = Caller::Reporter { inc: self.agent.inc, report: Some(report.seq) };
+    fn report(&mut self, master: usize, report: Box<Report>) {
+        let from = Caller::Reporter { inc: self.agent.inc, report: Some(report.seq), master };
         self.world.call(self.host, from, Body::Report(*report), REPORT_LIMIT_MS);
     }
 

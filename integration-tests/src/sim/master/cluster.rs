@@ -57,6 +57,9 @@ impl ClusterEffects for ClusterSide<'_> {
 
     fn show_phase(&mut self, phase: PhaseView) {
         self.world.note(|| format!("master {}: {phase:?}", self.master.inc));
+        if self.world.planted(Plant::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
+            self.master.again = Some(false);
+        }
         self.master.phase = phase;
     }
 

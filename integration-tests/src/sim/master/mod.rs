@@ -151,9 +151,19 @@ impl World {
 
     /// A master's process starts: takes the leadership and recovers.
     pub fn start_master(&mut self) {
-        if self.master.is_some() {
-            return;
+        if self.master.is_none() {
+            self.start_another_master();
         }
+    }
+
+    /// A second master's process starts while the first one runs; never a third.
+    pub fn start_second_master(&mut self) {
+        if self.rival.is_none() || self.master.is_none() {
+            self.start_another_master();
+        }
+    }
+
+    fn start_another_master(&mut self) {
         let (leader, cluster) = (self.hex16(), self.hex16());
         let (Ok(leader), Ok(cluster)) = (LeaderId::parse(&leader), ClusterId::parse(&cluster)) else { return };
         self.arm_store_faults();
@@ -216,6 +226,9 @@ impl World {
         for actor in [CLUSTER, STORE, SCHEDULER, MEMBERSHIP] {
             master.boxes.insert(actor, Mailbox { has_begun: true, ..Mailbox::default() });
         }
+        if let Some(earlier) = self.master.take() {
+            self.rival = Some(earlier);
+        }
         self.membership_effects(&mut master, looks);
         self.arm_store(&mut master);
         ClusterSide { world: self, master: &mut master }.carry_out(first);
@@ -224,23 +237,28 @@ impl World {
 
     /// Mail for an actor of the master; everything that follows at once happens now.
     pub fn master_mail(&mut self, inc: u64, mail: Mail) {
-        let Some(mut master) = self.master.take_if(|master| master.inc == inc) else { return };
+        let Some(mut master) = self.take_master(inc) else { return };
         master.post(mail);
         self.drain_master(master);
     }
 
     /// What a call of an actor of the master has brought.
     pub fn master_answer(&mut self, inc: u64, mail: Mail) {
-        let Some(mut master) = self.master.take_if(|master| master.inc == inc) else { return };
+        let Some(mut master) = self.take_master(inc) else { return };
         master.answer(mail);
         self.drain_master(master);
     }
 
     /// A service or a runner of the master begins.
     pub fn master_begins(&mut self, inc: u64, actor: u64) {
-        let Some(mut master) = self.master.take_if(|master| master.inc == inc) else { return };
+        let Some(mut master) = self.take_master(inc) else { return };
         master.begin(actor);
         self.drain_master(master);
+    }
+
+    fn take_master(&mut self, inc: u64) -> Option<Box<Master>> {
+        let is_it = |master: &mut Box<Master>| master.inc == inc;
+        self.master.take_if(is_it).or_else(|| self.rival.take_if(is_it))
     }
 
     fn drain_master(&mut self, mut master: Box<Master>) {
@@ -261,17 +279,23 @@ impl World {
                 self.deliver(&mut master, mail);
             }
         }
+        let is_newest = master.inc == self.master_inc;
         if master.dead {
             self.note(|| format!("master {} is killed", master.inc));
             self.master_fuse = None;
-            let delay = self.rng.u64(200..6_000);
-            self.at(delay, Ev::MasterStart);
+            if is_newest {
+                let delay = self.rng.u64(200..6_000);
+                self.at(delay, Ev::MasterStart);
+            }
         } else if master.again.is_some() {
             self.master_fuse = None;
+            self.rules_starts_again(&master);
             let delay = self.rng.u64(50..500);
-            self.at(delay, Ev::MasterStart);
-        } else {
+            self.at(delay, if is_newest { Ev::MasterStart } else { Ev::SecondMasterStart });
+        } else if is_newest {
             self.master = Some(master);
+        } else {
+            self.rival = Some(master);
         }
     }
 
@@ -289,7 +313,8 @@ impl World {
 
     /// A timer of the master; valid if it is still the one that was set last.
     pub fn master_timer(&mut self, inc: u64, timer: u64, mail: Mail) {
-        let Some(master) = self.master.as_mut().filter(|master| master.inc == inc) else { return };
+        let masters = [self.master.as_mut(), self.rival.as_mut()];
+        let Some(master) = masters.into_iter().flatten().find(|master| master.inc == inc) else { return };
         let actor = mail.actor();
         if master.timers.get(&actor).is_some_and(|(_, number)| *number == timer) {
             master.timers.remove(&actor);

@@ -211,7 +211,13 @@ impl World {
                 Event::Restored(result.unwrap_or_else(|| Err(away())))
             }
             StoreCall::Raise { ticket, fence, above, cluster } => {
-                let result = self.store.raise(&fence, above, &cluster).now_or_never().unwrap_or_else(|| Err(away()));
+                let result = if self.planted(Plant::LeadsWithMemory) {
+                    let led = self.store.lead(&fence.leader, above, &cluster).now_or_never();
+                    led.map(|led| led.map(|led| LeadOutcome { cluster: led.cluster, fence: led.fence }))
+                } else {
+                    self.store.raise(&fence, above, &cluster).now_or_never()
+                };
+                let result = result.unwrap_or_else(|| Err(away()));
                 if let Ok(led) = &result {
                     self.rules_led(&led.fence);
                 }
