@@ -95,7 +95,7 @@ planted! {
     canary_goes_on: CanaryGoesOn by calm as "are its canaries",
     leads_before_recovered: LeadsBeforeRecovered by crashes,
     fights_back: FightsBack by two_masters as "and takes the leadership from",
-    leads_with_memory: LeadsWithMemory by two_masters as "takes the leadership back with what it remembered",
+    leads_with_memory: LeadsWithMemory by two_masters,
     two_names: TwoNames by engines as "is stored as a second host",
 }
 

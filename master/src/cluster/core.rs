@@ -118,6 +118,7 @@ impl ClusterCore {
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.end_take_over(now);
+        self.members.set_now(now.mono);
         match (&mut self.phase, event) {
             // A service that is not there yet must not be made anew, nor a host be told anything.
             (

@@ -6,7 +6,7 @@ use std::{
 };
 
 use shef_common::{
-    clock::DurationMs,
+    clock::{DurationMs, MonoMs},
     ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Assignment, Registration},
 };
@@ -39,6 +39,11 @@ pub enum Verdict {
 /// For how long an agent has heard of no master that knows it until the leader that it follows counts as gone.
 /// Longer than a master takes to start again.
 pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
+
+/// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
+const SAID_FOR: DurationMs = DurationMs(3_000);
+/// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or so.
+const WORD_COUNTS: DurationMs = DurationMs(6_000);
 
 /// What a leader that this master does not know means for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +78,11 @@ pub struct Members {
     services: usize,
     /// Whether an operator has said that this master leads, whoever leads besides.
     takes_over: bool,
-    /// Hosts that have not heard for long of the leader that they follow, who is another than this one.
-    silent: BTreeSet<NodeName>,
+    /// Hosts that have not heard for long of the leader that they follow, who is another than this one:
+    /// when each has said so first and last.
+    silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
+    /// The time of the event that is being handled.
+    now: MonoMs,
     /// Orders for hosts that nobody knows yet.
     kept: BTreeMap<NodeName, Orders>,
 }
@@ -97,7 +105,8 @@ impl Members {
             report_interval,
             services: 0,
             takes_over: false,
-            silent: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            now: MonoMs::default(),
             kept: BTreeMap::new(),
         }
     }
@@ -247,13 +256,18 @@ impl Members {
         self.hosts.iter().find(is_it).map(|(name, _)| name)
     }
 
+    /// An event is being handled at that time.
+    pub const fn set_now(&mut self, now: MonoMs) {
+        self.now = now;
+    }
+
     /// An operator says that this master leads, whoever leads besides, or that this holds no longer.
     pub const fn takes_over(&mut self, takes_over: bool) {
         self.takes_over = takes_over;
     }
 
     /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
-    /// More than half of the hosts have to say so: in a network that is cut in two, masters do not
+    /// More than half of the hosts have to say so, and for a while: in a network that is cut in two, masters do not
     /// take the leadership from each other in turn.
     pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
         if self.takes_over {
@@ -263,8 +277,15 @@ impl Members {
             self.silent.remove(node);
             return OtherLeader::Leads;
         }
-        self.silent.insert(node.clone());
-        if self.silent.len() * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
+        let now = self.now;
+        let said = self.silent.entry(node.clone()).or_insert((now, now));
+        if now - said.1 > WORD_COUNTS {
+            said.0 = now;
+        }
+        said.1 = now;
+        let counts = |(first, last): &&(MonoMs, MonoMs)| now - *last <= WORD_COUNTS && *last - *first >= SAID_FOR;
+        let silent = self.silent.values().filter(counts).count();
+        if silent * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
     }
 
     /// What to do with `registration`.
@@ -441,15 +462,23 @@ mod tests {
     #[test]
     fn a_leader_is_gone_when_more_than_half_of_the_hosts_have_not_heard_of_it_for_long() {
         let silent = Some(LEADER_SILENCE.0);
-        assert_eq!(core().register(&ahead("h1", silent)), exceeds(), "there is no other host");
+        let mut alone = core();
+        assert!(matches!(alone.register(&ahead("h1", silent)), Verdict::Wait(_)), "it may have been cut off itself");
+        alone.set_now(MonoMs(SAID_FOR.0));
+        assert_eq!(alone.register(&ahead("h1", silent)), exceeds(), "there is no other host");
         let mut core = core();
         for (n, node) in ["h1", "h2", "h3"].into_iter().enumerate() {
             let uid = NodeUid::parse(&format!("{:016x}", n + 10)).unwrap();
             core.host_known(NodeName::parse(node).unwrap(), uid);
         }
         assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)));
+        core.set_now(MonoMs(SAID_FOR.0));
         assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)), "it is one host still");
+        assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)));
+        core.set_now(MonoMs(SAID_FOR.0 * 2));
         assert_eq!(core.register(&ahead("h2", silent)), exceeds());
+        core.set_now(MonoMs(SAID_FOR.0 * 2 + WORD_COUNTS.0 + 1));
+        assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)), "what h1 said counts no more");
     }
 
     #[test]
@@ -490,13 +519,16 @@ mod tests {
         };
         let mut inhabited = core();
         inhabited.services_are(1);
+        inhabited.takes_over(true);
         assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
         for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
             let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
             assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
         }
         // A cluster that knows nothing goes above what its first host remembers, and leaves half of the epochs.
-        assert!(matches!(core().register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
+        let mut empty = core();
+        empty.takes_over(true);
+        assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
         for absurd in [MOST_ADOPTED + 1, MAX, u64::MAX] {
             assert!(matches!(core().register(&ahead(absurd)), Verdict::Refuse(_)), "{absurd}");
         }

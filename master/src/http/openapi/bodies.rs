@@ -96,6 +96,9 @@ pub struct Overview {
     /// Of `resume`: whether the brake was on.
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
+    /// Of `take-over`: whether another master led, so that this one starts again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_over: Option<bool>,
 }
 
 /// Whether replacement is held back, as many hosts went down together.
@@ -137,6 +140,10 @@ pub struct Status {
 pub struct Ready {
     /// `ok` or `unavailable`.
     status: String,
+    /// Whether this master leads.
+    leads: bool,
+    /// Why it does not lead, and what to do.
+    why: Option<String>,
     /// How the store fares.
     store: StoreReady,
 }
