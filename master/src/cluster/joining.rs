@@ -99,7 +99,7 @@ impl ClusterCore {
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
             Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
             Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_))) => {
-                debug_assert!(false, "after an import: {other:?}")
+                debug_assert!(false, "after an import: {other:?}");
             }
         }
     }
