@@ -124,6 +124,7 @@ impl ClusterCore {
             | Event::Orders(_)
             | Event::Statuses(_)
             | Event::Gone(_)
+            | Event::Unknown { .. }
             | Event::Known(_)
             | Event::HostChanged(_)
             | Event::Forgotten(_)

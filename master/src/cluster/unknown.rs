@@ -17,7 +17,8 @@ impl ClusterCore {
         match self.phase {
             // A service that has not been read from the store yet would own nothing. No host is admitted before that,
             // and the first report of one that is admitted is full.
-            Phase::Recovering(_) => return,
+            // A master that does not lead names nothing.
+            Phase::Recovering(_) | Phase::Deposed(_) => return,
             Phase::Leading => {}
         }
         let mut by_service: BTreeMap<String, Vec<ReplicaId>> = BTreeMap::new();
@@ -67,8 +68,8 @@ mod tests {
         let template = Template::of(ImageRef::parse("nginx").unwrap());
         let record = ServiceRecord::new(ServiceSpec::of(ServiceName::parse("web").unwrap(), 1, template), WallMs(1));
         let recovered = Recovered { services: vec![(Version(1), record)], ..Recovered::default() };
-        let options = ClusterOptions { report_interval: DurationMs(500), history_limit: 10, seed: 1 };
-        ClusterCore::new(options, leads, recovered).0
+        let options = ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
+        ClusterCore::new(options, leads, recovered, Now::default()).0
     }
 
     fn ask(core: &mut ClusterCore) -> Vec<String> {
