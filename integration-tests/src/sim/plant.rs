@@ -97,7 +97,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
