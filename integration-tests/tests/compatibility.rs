@@ -36,6 +36,27 @@ fn both_ways<T: DeserializeOwned + Serialize>(what: &str, value: &Value) -> T {
     read
 }
 
+/// Reads `value` as a `T` and writes it again: everything that was there is there as it was. New fields may be beside it:
+/// a master of an older version does not start on them, and names the record that it cannot read.
+fn is_kept<T: DeserializeOwned + Serialize>(what: &str, value: &Value) {
+    let read: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let written = serde_json::to_value(&read).unwrap();
+    assert!(holds(&written, value), "{what}: {value} has become {written}");
+}
+
+/// Whether `written` has every field of `value`, at any depth, as it is there.
+fn holds(written: &Value, value: &Value) -> bool {
+    match (written, value) {
+        (Value::Object(written), Value::Object(value)) => {
+            value.iter().all(|(field, value)| written.get(field).is_some_and(|written| holds(written, value)))
+        }
+        (Value::Array(written), Value::Array(value)) => {
+            written.len() == value.len() && written.iter().zip(value).all(|(written, value)| holds(written, value))
+        }
+        _ => written == value,
+    }
+}
+
 fn message<T: DeserializeOwned + Serialize>(name: &str) -> T {
     both_ways(name, &fixture(name))
 }
@@ -99,9 +120,7 @@ fn records_that_version_0_1_has_stored_are_read_and_written_as_they_were() {
     let records = fixture("store-records.json");
     for (key, value) in records.as_object().unwrap() {
         match key.parse::<Key>().unwrap() {
-            Key::Service(_) => {
-                both_ways::<ServiceRecord>(key, value);
-            }
+            Key::Service(_) => is_kept::<ServiceRecord>(key, value),
             Key::Node(_) => {
                 both_ways::<NodeRecord>(key, value);
             }

@@ -2,7 +2,7 @@
 
 use shef_agent::engine::{Container, ContainerState};
 use shef_common::{ids::NodeName, labels};
-use shef_master::store::fake::Fault;
+use shef_master::store::{Key, fake::Fault};
 
 use super::{
     profile::Chaos,
@@ -118,7 +118,8 @@ impl World {
             }
             Chaos::RenameHost => {
                 let node = &self.hosts[host].node;
-                let is_member = self.master.as_ref().is_some_and(|master| master.hosts_shown.contains_key(node));
+                // One that no store knows has no name yet: it would be a member under the other one for good.
+                let is_member = self.rules.raw.contains_key(&Key::Node(node.clone()));
                 if let Some(alias) = NodeName::parse(&format!("{node}-renamed")).ok().filter(|_| is_member) {
                     self.hosts[host].alias = Some(alias);
                     self.starts_agent_again(host);

@@ -30,7 +30,7 @@ pub struct Rules {
     pub fence: Option<Fence>,
     /// Services as they are stored.
     pub stored: BTreeMap<ServiceName, (Version, ServiceRecord)>,
-    raw: BTreeMap<Key, (Version, Bytes)>,
+    pub(super) raw: BTreeMap<Key, (Version, Bytes)>,
     /// Every version that was ever stored, in order; `None`: it was removed.
     pub(super) log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
     /// Replicas that a durable record has wanted to run.

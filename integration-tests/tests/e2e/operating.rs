@@ -50,7 +50,10 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
     let site = Site::start(0, &[]).await;
     let login = ["registry", "login", "registry.local:5000", "--username"];
     let kept = said(&shef(&site, &[&login[..], &["me"]].concat(), "unprintable\n").await);
-    assert_eq!(kept, "==> registry.local:5000 is shown me from now on\n");
+    assert_eq!(
+        kept,
+        "==> registry.local:5000 is shown me from now on; the password was not checked: no host is ready to ask it\n"
+    );
     let none = refused(&shef(&site, &[&login[..], &["me"]].concat(), "").await);
     assert!(none.contains("no password on standard input"), "{none}");
     let bad = refused(&shef(&site, &[&login[..], &["a:b"]].concat(), "x").await);

@@ -175,7 +175,7 @@ pub fn all() -> Vec<Sample> {
     let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1" });
     vec![
         sample::<protocol::Push>("Push", push()),
-        sample::<protocol::PushRefused>("PushRefused", json!({ "why": "wrong_base", "accepted": accepted() })),
+        sample::<protocol::PushRefused>("PushRefused", json!({ "why": "wrong_base", "accepted": accepted(), "leader_silent_ms": 100 })),
         sample::<protocol::Accepted>("Accepted", accepted()),
         sample::<protocol::Registration>("Registration", registration()),
         sample::<protocol::Registered>("Registered", json!({ "cluster": cluster, "fence": fence(), "report_interval_ms": 500 })),

@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{PortsOutcome, ProbeOutcome},
 };
 use shef_master::{
-    cluster::ClusterEvent,
+    cluster::{ClusterEvent, PhaseView},
     membership::{BrakeState, Helper, HostChanged, MembershipEffect, MembershipEffects, MembershipEvent, Standing},
 };
 
@@ -98,6 +98,10 @@ impl World {
 
     /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
     fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
+        // Hosts follow another master: what this one makes of their silence is told to nobody.
+        if matches!(master.phase, PhaseView::Deposed(_)) {
+            return;
+        }
         // An operator's word on a host that is down already says nothing of whether it is.
         let was_down =
             master.cluster.members().conditions().get(&change.node).is_some_and(|before| before.standing == Standing::Down);
