@@ -11,8 +11,8 @@ use shef_common::{
 
 use crate::supervisor::ApplyPush;
 
-/// The largest push: ten thousand assignments with room to spare.
-pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// The largest push. A host is given assignments of 12 MiB at most; masters of earlier versions knew no bound.
+pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// How long a push may wait for the ledger.
 const LIMIT: Duration = Duration::from_secs(10);
 

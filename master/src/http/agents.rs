@@ -13,8 +13,9 @@ use shef_common::{
 use super::{Api, ApiError, body};
 use crate::runner::{Register, RegisterRefused, TakeReport};
 
-/// The most bytes of an agent's body: a full report of 10,000 replicas fits.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments than it is
+/// given today.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long the master's own actors may take to answer an agent.
 const LIMIT: Duration = Duration::from_secs(10);
 

@@ -141,6 +141,25 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet node.name == h0, 1 has 1 of the service (max_per_host)");
 }
 
+/// A host registers with all its assignments, and a snapshot has them all: both have a bound.
+#[test]
+fn a_host_is_given_no_more_assignments_than_a_message_holds() {
+    let mut template = shef_common::spec::Template::of(shef_common::image::ImageRef::parse("app").unwrap());
+    template.env.insert("A".into(), "\n".repeat(500_000));
+    let takes = Takes::from(&template);
+    let json = serde_json::to_vec(&template).unwrap().len() as u64;
+    assert_eq!(takes.assignment_bytes, json + 512, "as it is written: every character escaped");
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 1_000, "");
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 20, &takes));
+    let fits = 12 * 1024 * 1024 / takes.assignment_bytes;
+    assert_eq!(placed.chosen.len() as u64, fits);
+    assert!(placed.refused.as_ref().unwrap().for_room);
+    insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for more assignments (12 MiB in all)");
+    let small = Takes { assignment_bytes: 600, ..nothing() };
+    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small)).refused.is_none());
+}
+
 #[test]
 fn ports_conflict_by_number_protocol_and_address() {
     let (all, one, other) = ([0, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 2]);

@@ -7,7 +7,7 @@ use shef_common::{ids::NodeName, spec::Placement};
 use super::{
     constraint,
     host::Host,
-    takes::{HostPort, Takes},
+    takes::{HostPort, MAX_ASSIGNMENT_BYTES, Takes},
 };
 use crate::membership::{HostCondition, Intent, Standing};
 
@@ -38,6 +38,8 @@ pub enum Dropped {
     Cpu,
     /// This port is published there already.
     Port(HostPort),
+    /// Its messages have no room for another assignment.
+    Assignments,
     /// It has as many of the service as one host may have.
     Full,
 }
@@ -110,9 +112,13 @@ impl Asked<'_> {
         if let Some(port) = host.taken(&self.takes.ports) {
             return Err(Dropped::Port(port));
         }
+        let assignments = host.room_for_assignments(self.takes);
+        if assignments == 0 {
+            return Err(Dropped::Assignments);
+        }
         let most = self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
         let by_port = if self.takes.ports.is_empty() { u64::MAX } else { 1 };
-        match most.min(memory).min(cpu).min(by_port) {
+        match most.min(memory).min(cpu).min(by_port).min(assignments) {
             0 => Err(Dropped::Full),
             room => Ok(room),
         }
@@ -144,6 +150,13 @@ impl Asked<'_> {
             Dropped::Port(HostPort { port, protocol, .. }) => {
                 let protocol = if protocol.is_tcp() { String::new() } else { format!("/{}", protocol.as_str()) };
                 have(&format!("port {port}{protocol} taken"))
+            }
+            Dropped::Assignments => {
+                format!(
+                    "{} room for more assignments ({} in all)",
+                    if count == 1 { "lacks" } else { "lack" },
+                    bytes(MAX_ASSIGNMENT_BYTES)
+                )
             }
             Dropped::Full => {
                 let most = self.placement.max_per_host.unwrap_or(0);
@@ -180,6 +193,7 @@ impl Asked<'_> {
                 | Dropped::Constraint(_)
                 | Dropped::Memory
                 | Dropped::Cpu
+                | Dropped::Assignments
                 | Dropped::Full) => other,
             };
             *dropped.entry(reason).or_default() += 1;
@@ -201,7 +215,10 @@ impl Asked<'_> {
     /// Whether a host lacks nothing but room: that may come when another replica goes.
     pub fn lacks_room(&self, hosts: &BTreeMap<NodeName, Arc<Host>>) -> bool {
         hosts.iter().any(|(node, host)| {
-            matches!(self.room(node, host), Err(Dropped::Memory | Dropped::Cpu | Dropped::Port(_) | Dropped::Full))
+            matches!(
+                self.room(node, host),
+                Err(Dropped::Memory | Dropped::Cpu | Dropped::Port(_) | Dropped::Assignments | Dropped::Full)
+            )
         })
     }
 }

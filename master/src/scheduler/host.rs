@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::ids::ReplicaId;
 
-use super::takes::{HostPort, Takes};
+use super::takes::{HostPort, MAX_ASSIGNMENT_BYTES, Takes};
 use crate::membership::{HostCondition, HostFacts, Standing};
 
 /// A replica's claim.
@@ -30,6 +30,8 @@ pub struct Host {
     pub cpu_millis: u64,
     /// Bytes of memory that are claimed.
     pub memory_bytes: u64,
+    /// Bytes of the assignments that it holds.
+    pub assignment_bytes: u64,
     ports: Vec<HostPort>,
     held: BTreeMap<ReplicaId, Held>,
 }
@@ -44,6 +46,7 @@ impl Default for Host {
             total: 0,
             cpu_millis: 0,
             memory_bytes: 0,
+            assignment_bytes: 0,
             ports: Vec::new(),
             held: BTreeMap::new(),
         }
@@ -56,6 +59,7 @@ impl Host {
         let counted = self.remove(replica).is_some_and(|held| held.counts);
         self.cpu_millis = self.cpu_millis.saturating_add(takes.cpu_millis);
         self.memory_bytes = self.memory_bytes.saturating_add(takes.memory_bytes);
+        self.assignment_bytes = self.assignment_bytes.saturating_add(takes.assignment_bytes);
         self.ports.extend(&takes.ports);
         self.total += 1;
         self.held.insert(replica.clone(), Held { takes: takes.clone(), counts: true });
@@ -80,6 +84,7 @@ impl Host {
         self.total -= u32::from(held.counts);
         self.cpu_millis = self.cpu_millis.saturating_sub(held.takes.cpu_millis);
         self.memory_bytes = self.memory_bytes.saturating_sub(held.takes.memory_bytes);
+        self.assignment_bytes = self.assignment_bytes.saturating_sub(held.takes.assignment_bytes);
         for port in &held.takes.ports {
             if let Some(at) = self.ports.iter().position(|taken| taken == port) {
                 self.ports.swap_remove(at);
@@ -91,6 +96,12 @@ impl Host {
     /// The first of `ports` that is in the way of one that is claimed here.
     pub fn taken(&self, ports: &[HostPort]) -> Option<HostPort> {
         ports.iter().find(|port| self.ports.iter().any(|taken| taken.conflicts(port))).copied()
+    }
+
+    /// How many assignments more like this one its messages have room for.
+    pub fn room_for_assignments(&self, takes: &Takes) -> u64 {
+        let left = MAX_ASSIGNMENT_BYTES.saturating_sub(self.assignment_bytes);
+        left.checked_div(takes.assignment_bytes).unwrap_or(u64::MAX)
     }
 
     /// How many replicas more that take this have memory here; processors likewise.
@@ -122,6 +133,8 @@ impl Host {
     /// Whether no replica claims anything of it.
     #[cfg(test)]
     pub fn is_unloaded(&self) -> bool {
-        self.held.is_empty() && self.ports.is_empty() && (self.total, self.cpu_millis, self.memory_bytes) == (0, 0, 0)
+        self.held.is_empty()
+            && self.ports.is_empty()
+            && (self.total, self.cpu_millis, self.memory_bytes, self.assignment_bytes) == (0, 0, 0, 0)
     }
 }

@@ -37,6 +37,34 @@ pub struct Takes {
     pub memory_bytes: u64,
     /// Ports that are given; those that the engine chooses are in nobody's way.
     pub ports: Vec<HostPort>,
+    /// The bytes of its assignment, as JSON: of all that a host holds, registrations and snapshots are made.
+    pub assignment_bytes: u64,
+}
+
+/// The most bytes of assignments that a host is given. Agents and masters of every version take messages of 16 MiB.
+pub const MAX_ASSIGNMENT_BYTES: u64 = 12 << 20;
+/// What an assignment has beside its template: names, numbers and a digest.
+const ASSIGNMENT_EXTRA_BYTES: u64 = 512;
+
+/// Counts what is written.
+struct Counter(u64);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The bytes of an assignment of this template, as JSON.
+fn assignment_bytes(template: &Template) -> u64 {
+    let mut counter = Counter(ASSIGNMENT_EXTRA_BYTES);
+    // A template is plain data, and the counter takes everything.
+    let _ = serde_json::to_writer(&mut counter, template);
+    counter.0
 }
 
 impl From<&Template> for Takes {
@@ -50,6 +78,7 @@ impl From<&Template> for Takes {
             cpu_millis: reserve.cpu_millis,
             memory_bytes: reserve.memory_bytes,
             ports: template.ports.iter().filter_map(fixed).collect(),
+            assignment_bytes: assignment_bytes(template),
         }
     }
 }

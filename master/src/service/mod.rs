@@ -26,6 +26,7 @@ mod rebalance;
 mod record;
 mod request;
 mod rollout;
+mod size;
 mod slots;
 mod view;
 

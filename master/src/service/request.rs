@@ -12,6 +12,7 @@ use shef_common::{
 use super::{
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Phase, Rollout, Terms},
+    size::{self, MAX_RECORD_BYTES},
 };
 use crate::store::CommitError;
 
@@ -169,6 +170,17 @@ impl From<&CommitError> for Refused {
 }
 
 impl Request {
+    /// Whether a record may be larger after it, by a user's wish.
+    const fn may_enlarge(&self) -> bool {
+        match self {
+            Self::Create { .. } | Self::Put { .. } | Self::Scale { .. } | Self::Change { .. } | Self::Restart { .. } => true,
+            // What hosts hold is there, and what is deleted, led or gone back to becomes no larger.
+            Self::RollBack { .. } | Self::Rebalance { .. } | Self::Lead { .. } | Self::Delete { .. } | Self::Import { .. } => {
+                false
+            }
+        }
+    }
+
     /// Whether a record may be of a new generation after it.
     const fn may_begin_a_generation(&self) -> bool {
         match self {
@@ -182,8 +194,30 @@ impl Request {
         }
     }
 
-    /// Applies the request to `record`, which has `version` now.
+    /// Applies the request to `record`, which has `version` now, unless the record would become too large to be stored.
     pub fn apply(
+        &self,
+        record: &mut Option<ServiceRecord>,
+        version: Version,
+        now: WallMs,
+        terms: Terms,
+    ) -> Result<Applied, Refused> {
+        if !self.may_enlarge() {
+            return self.apply_whatever_its_size(record, version, now, terms);
+        }
+        let mut enlarged = record.clone();
+        let applied = self.apply_whatever_its_size(&mut enlarged, version, now, terms)?;
+        if let Some(Err(bytes)) = enlarged.as_mut().filter(|_| applied != Applied::Unchanged).map(size::fit) {
+            return Err(Refused::Conflict(format!(
+                "the service's record would come to {bytes} bytes, and at most {MAX_RECORD_BYTES} are stored: give it fewer \
+                 replicas or a smaller env, or ask again once hosts have removed replicas of earlier generations"
+            )));
+        }
+        *record = enlarged;
+        Ok(applied)
+    }
+
+    fn apply_whatever_its_size(
         &self,
         record: &mut Option<ServiceRecord>,
         version: Version,
@@ -266,6 +300,8 @@ impl Request {
                 check(expect)?;
                 live.deleted = true;
                 live.imported = false;
+                // Nobody goes back: a tombstone is smaller than the service was.
+                live.history.clear();
                 live.updated = now;
                 Ok(Applied::Changed)
             }

@@ -278,7 +278,7 @@ fn a_full_queue_is_busy() {
 
 #[test]
 fn what_can_never_be_committed_is_refused_at_once() {
-    let mut rig = Rig::new(bounded(Bounds { max_batch_writes: 2, max_batch_bytes: 10, ..Bounds::default() }));
+    let mut rig = Rig::new(bounded(Bounds { max_batch_writes: 2, max_commit_bytes: 10, ..Bounds::default() }));
     for writes in [
         vec![set(0, None, "a"), set(0, None, "b")],
         vec![set(0, None, "a"), set(1, None, "b"), set(2, None, "c")],
@@ -289,6 +289,23 @@ fn what_can_never_be_committed_is_refused_at_once() {
     }
     let nothing = rig.commit(vec![]);
     assert_eq!(rig.answer(nothing), Some(&Ok(())));
+}
+
+/// A large record that nobody could write could never be deleted either.
+#[test]
+fn a_commit_that_is_larger_than_a_batch_goes_alone() {
+    let mut rig = Rig::new(bounded(Bounds { max_batch_bytes: 10, ..Bounds::default() }));
+    let tickets = [
+        rig.commit(vec![set(0, None, "a")]),
+        rig.commit(vec![set(1, None, "more than ten bytes")]),
+        rig.commit(vec![set(2, None, "c")]),
+    ];
+    for _ in 0..3 {
+        rig.deliver();
+    }
+    for ticket in tickets {
+        assert_eq!(rig.answer(ticket), Some(&Ok(())));
+    }
 }
 
 #[test]

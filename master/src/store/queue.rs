@@ -21,13 +21,22 @@ pub struct Bounds {
     pub max_queued_bytes: usize,
     /// How many writes go into one batch, and how many one commit may have.
     pub max_batch_writes: usize,
-    /// How many bytes of values go into one batch, and how many one commit may have.
+    /// How many bytes of values go into one batch of several commits.
     pub max_batch_bytes: usize,
+    /// How many bytes of values one commit may have. Requests are refused long before (`service/size.rs`), so that what
+    /// follows from an accepted one always fits.
+    pub max_commit_bytes: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { max_queued_commits: 4096, max_queued_bytes: 64 << 20, max_batch_writes: 1024, max_batch_bytes: 8 << 20 }
+        Self {
+            max_queued_commits: 4096,
+            max_queued_bytes: 64 << 20,
+            max_batch_writes: 1024,
+            max_batch_bytes: 8 << 20,
+            max_commit_bytes: 64 << 20,
+        }
     }
 }
 
@@ -35,7 +44,7 @@ impl Bounds {
     /// Refuses what can never be committed.
     pub(super) fn check(&self, writes: &[Write]) -> Result<(), CommitError> {
         let invalid = |why| Err(CommitError::Invalid { why });
-        let (max, max_bytes) = (self.max_batch_writes, self.max_batch_bytes);
+        let (max, max_bytes) = (self.max_batch_writes, self.max_commit_bytes);
         if writes.len() > max {
             return invalid(format!("it has {} writes, and at most {max} go together", writes.len()));
         }
@@ -90,7 +99,9 @@ impl Queue {
     /// Adds a commit that [`Bounds::check`] has let pass.
     pub(super) fn push(&mut self, ticket: Ticket, writes: Vec<Write>) -> Result<(), CommitError> {
         let bytes = bytes_of(&writes);
-        if self.waiting.len() >= self.bounds.max_queued_commits || self.bytes + bytes > self.bounds.max_queued_bytes {
+        if self.waiting.len() >= self.bounds.max_queued_commits
+            || !self.waiting.is_empty() && self.bytes + bytes > self.bounds.max_queued_bytes
+        {
             return Err(CommitError::Busy);
         }
         self.bytes += bytes;
@@ -116,7 +127,7 @@ impl Queue {
         let mut later = VecDeque::new();
         while let Some(next) = self.waiting.pop_front() {
             let full = writes.len() + next.writes.len() > self.bounds.max_batch_writes
-                || bytes + next.bytes > self.bounds.max_batch_bytes;
+                || !parts.is_empty() && bytes + next.bytes > self.bounds.max_batch_bytes;
             if full {
                 later.push_back(next);
                 break;

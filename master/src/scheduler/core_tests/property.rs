@@ -42,7 +42,7 @@ fn ask(wanted: &Wanted) -> (Placement, Takes) {
         strategy: if packs { super::Strategy::BinPack } else { super::Strategy::Spread },
         ..anywhere()
     };
-    (placement, Takes { cpu_millis, memory_bytes: megabytes * MB, ports })
+    (placement, Takes { cpu_millis, memory_bytes: megabytes * MB, ports, ..Takes::default() })
 }
 
 use proptest::strategy::Strategy;
