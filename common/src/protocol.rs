@@ -121,7 +121,7 @@ pub struct PushRefused {
     pub accepted: Option<Accepted>,
     /// For how long no master that knows this host has answered the agent, in milliseconds. A master that does not
     /// lead any more goes by it. Agents of versions before 0.2 do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub leader_silent_ms: Option<u64>,
 }
 
@@ -160,7 +160,7 @@ pub struct Registration {
     pub host: HostInfo,
     /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's start at
     /// most. A master that meets a leader which it does not know goes by it. Agents of versions before 0.2 do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub leader_silent_ms: Option<u64>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Understands::is_default")]
@@ -289,11 +289,12 @@ pub struct ProbeThrough {
 }
 
 /// Master → agent: look whether anything listens at a host's published ports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProbePorts {
     /// Where: 1 to [`MAX_PROBED_PORTS`] addresses.
     pub addresses: Vec<SocketAddrV4>,
     /// How long each may take, in milliseconds: 1 to [`MAX_PROBE_MS`].
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub limit_ms: u64,
 }
 

@@ -96,7 +96,7 @@ pub fn status() -> Value {
 pub fn registration() -> Value {
     json!({
         "node": "h1", "uid": "00000000000000c1", "boot": "00000000000000b1", "cluster": "00000000000000cc",
-        "accepted": accepted(), "holds": [assignment()], "host": host()
+        "accepted": accepted(), "holds": [assignment()], "host": host(), "leader_silent_ms": 100
     })
 }
 
@@ -175,7 +175,10 @@ pub fn all() -> Vec<Sample> {
     let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1" });
     vec![
         sample::<protocol::Push>("Push", push()),
-        sample::<protocol::PushRefused>("PushRefused", json!({ "why": "wrong_base", "accepted": accepted(), "leader_silent_ms": 100 })),
+        sample::<protocol::PushRefused>(
+            "PushRefused",
+            json!({ "why": "wrong_base", "accepted": accepted(), "leader_silent_ms": 100 }),
+        ),
         sample::<protocol::Accepted>("Accepted", accepted()),
         sample::<protocol::Registration>("Registration", registration()),
         sample::<protocol::Registered>("Registered", json!({ "cluster": cluster, "fence": fence(), "report_interval_ms": 500 })),
@@ -188,6 +191,7 @@ pub fn all() -> Vec<Sample> {
         ),
         sample::<protocol::Alive>("Alive", alive.clone()),
         sample::<protocol::ProbeThrough>("ProbeThrough", json!({ "agent_url": "http://127.0.0.1:1", "limit_ms": 100 })),
+        sample::<protocol::ProbePorts>("ProbePorts", json!({ "addresses": ["127.0.0.1:1"], "limit_ms": 100 })),
         sample::<protocol::ProbeOutcome>("ProbeOutcome", json!({ "answered": alive })),
         sample::<usage::UsageQuery>("UsageQuery", json!({ "replicas": ["web-000001"] })),
         sample::<usage::Usages>("Usages", usages()),

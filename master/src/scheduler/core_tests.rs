@@ -151,13 +151,13 @@ fn a_host_is_given_no_more_assignments_than_a_message_holds() {
     assert_eq!(takes.assignment_bytes, json + 512, "as it is written: every character escaped");
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 1_000, "");
-    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 20, &takes));
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 20, &takes), &BTreeMap::new());
     let fits = 12 * 1024 * 1024 / takes.assignment_bytes;
     assert_eq!(placed.chosen.len() as u64, fits);
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for more assignments (12 MiB in all)");
     let small = Takes { assignment_bytes: 600, ..nothing() };
-    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small)).refused.is_none());
+    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small), &BTreeMap::new()).refused.is_none());
 }
 
 #[test]
