@@ -299,7 +299,7 @@ pub struct ProbePorts {
 }
 
 /// The most addresses in one [`ProbePorts`].
-pub const MAX_PROBED_PORTS: usize = 16;
+pub const MAX_PROBED_PORTS: usize = 64;
 
 /// What a look at published ports brought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,10 +51,11 @@ macro_rules! planted {
             $(
                 #[test]
                 fn $name() {
-                    let found = find(Plant::$plant, &Profile::$profile(), 0..SEEDS_TO_FIND);
+                    // Other rules may find it earlier.
+                    let rule = concat!("" $(, $words)?);
+                    let found = find(Plant::$plant, &Profile::$profile(), rule, 0..SEEDS_TO_FIND);
                     println!("{found:?}");
-                    assert!(found.is_some(), "{SEEDS_TO_FIND} seeds do not find it");
-                    $(assert!(found.is_some_and(|found| found.rule.contains($words)), "found for another reason");)?
+                    assert!(found.is_some(), "{SEEDS_TO_FIND} seeds do not find it by {rule:?}");
                 }
             )*
         }

@@ -243,13 +243,19 @@ impl EffectHandler for Shell<'_> {
         let engine = self.act.engine.clone();
         let wanted = image.clone();
         let credentials = self.act.core.credentials(&image).cloned();
-        let pull = async move { engine.pull(&wanted, credentials.as_ref()).await };
+        let pull = async move {
+            // An image that somebody else has put there is not removed for want of use.
+            let was_there = matches!(engine.image_bytes(&wanted).await, Ok(Some(_)));
+            (was_there, engine.pull(&wanted, credentials.as_ref()).await)
+        };
         let name = image.clone();
-        let handle = self.ctx.spawn(pull.into_actor(self.act).map(|outcome, act, ctx| {
+        let handle = self.ctx.spawn(pull.into_actor(self.act).map(|(was_there, outcome), act, ctx| {
             match &outcome {
                 Ok(digest) => {
                     log::info!(image:% = name, digest:?; "pulled");
-                    act.pulled.add(&name);
+                    if !was_there {
+                        act.pulled.add(&name);
+                    }
                 }
                 Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
             }

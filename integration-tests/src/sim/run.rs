@@ -86,10 +86,11 @@ fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>
     (outcome, lines)
 }
 
-/// The first of `seeds` whose run breaks a rule with `plant` put in.
+/// The first of `seeds` whose run breaks a rule that contains `words`, with `plant` put in.
 #[must_use]
-pub fn find(plant: Plant, profile: &Profile, mut seeds: std::ops::Range<u64>) -> Option<Failure> {
-    seeds.find_map(|seed| run_seed(seed, profile, Some(plant)).err())
+pub fn find(plant: Plant, profile: &Profile, words: &str, mut seeds: std::ops::Range<u64>) -> Option<Failure> {
+    let broken = |seed| run_seed(seed, profile, Some(plant)).err().filter(|failure| failure.rule.contains(words));
+    seeds.find_map(broken)
 }
 
 /// Runs `seeds` of `profile`; `SHEF_SIM_SEED` runs that one alone and prints

@@ -129,8 +129,9 @@ pub fn service_record() -> Value {
         "newest": 4,
         "rollout": {
             "from": 2, "phase": { "is": "rolling_back", "failed": 4, "why": "it crashed" }, "started": 6, "turned": [0, 1],
-            "failures": { "0": 1 }, "emptied": [1], "promoted": true
+            "failures": { "0": 1 }, "emptied": [1], "promoted": true, "replicas": { "from": 1, "to": 2 }
         },
+        "probation": { "from": 1, "started": 6, "replicas": { "from": 1, "to": 2 } },
         "history": [{ "generation": 1, "template": template(), "left": 7 }],
         "last_rollout": { "generation": 2, "started": 3, "ended": 4 }
     });
@@ -141,7 +142,8 @@ pub fn service_record() -> Value {
     spec["rebalance"] = json!({ "on": { "per_minute": 10 } });
     spec["placement"] = json!({ "max_per_host": 5 });
     spec["update"] = json!({
-        "parallelism": 1, "surge": 2, "delay_ms": 3, "monitor_ms": 4, "deadline_ms": 5_000, "max_failures": 6, "canary": 1
+        "parallelism": 1, "surge": 2, "delay_ms": 3, "monitor_ms": 4, "deadline_ms": 5_000, "probation_ms": 5, "max_failures": 6,
+        "canary": 1
     });
     record
 }

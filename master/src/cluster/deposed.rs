@@ -61,6 +61,9 @@ impl ClusterCore {
             Phase::Deposed(_) => return,
         };
         self.phase = Phase::Deposed(Deposed { by: by.clone(), ends: false });
+        // Whoever leads now has the later word.
+        self.takes_over_until = None;
+        self.members.takes_over(false);
         effects.push(Effect::ShowPhase(PhaseView::Deposed(by)));
         for event in waiting {
             self.refuse(event, effects);

@@ -252,6 +252,10 @@ impl Members {
 
     /// The name under which the host is a member, if that is another than the one it registers with. One uid is one host.
     fn other_name(&self, registration: &Registration) -> Option<&NodeName> {
+        // Earlier versions took one host for two: it goes on under the name that it has.
+        if self.hosts.get(&registration.node) == Some(&registration.uid) {
+            return None;
+        }
         let is_it = |(name, uid): &(&NodeName, &NodeUid)| **uid == registration.uid && **name != registration.node;
         self.hosts.iter().find(is_it).map(|(name, _)| name)
     }
@@ -276,6 +280,10 @@ impl Members {
         if silent.is_none_or(|silent| silent < LEADER_SILENCE) {
             self.silent.remove(node);
             return OtherLeader::Leads;
+        }
+        // A stranger's word counts for nothing: only members are more than half of the members.
+        if !self.hosts.is_empty() && !self.hosts.contains_key(node) {
+            return OtherLeader::IsDoubted;
         }
         let now = self.now;
         let said = self.silent.entry(node.clone()).or_insert((now, now));

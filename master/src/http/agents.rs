@@ -11,6 +11,7 @@ use shef_common::{
 };
 
 use super::{Api, ApiError, body};
+use crate::cluster::PhaseView;
 use crate::runner::{Register, RegisterRefused, TakeReport};
 
 /// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments than it is
@@ -55,7 +56,7 @@ pub async fn report(request: HttpRequest, payload: web::Payload, api: web::Data<
 /// `POST /agent/v1/images`: refused until the services are known, so that none is forgotten.
 pub async fn images(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
     let asked: ImagesQuery = read(&request, payload).await?;
-    if !api.store.borrow().available {
+    if !api.store.borrow().available || !matches!(api.view.cluster().phase, PhaseView::Leading) {
         return Err(Problem::new(Code::StoreUnavailable, "the services are not known now".to_owned()).into());
     }
     let mut needed = BTreeSet::new();

@@ -76,8 +76,11 @@ impl Brake {
     pub fn look(&mut self, known: usize, silent: impl Fn(&NodeName, MonoMs) -> bool, now: Now) -> bool {
         let Some(on) = &self.on else { return false };
         let lost = on.concerned.iter().filter(|node| silent(node, on.since.mono)).count();
-        let over = now.mono - on.since.mono >= self.release_after;
-        (over || !self.is_too_much(lost, known)) && self.release()
+        if now.mono - on.since.mono >= self.release_after {
+            return self.release();
+        }
+        // Hosts that go down soon went down together with those that are down: these are kept in mind.
+        !self.is_too_much(lost, known) && self.on.take().is_some()
     }
 
     /// Goes off. Returns whether it was on.

@@ -68,8 +68,10 @@ struct Host {
     /// When it was heard of last, by the master's clock.
     heard: Option<WallMs>,
     flapping: Flapping,
-    /// Its replicas' published ports, while its agent is gone.
+    /// Its replicas' published ports.
     ports: Option<PortWatch>,
+    /// Whether it was called down because none of them answered.
+    unanswered: bool,
     /// What everybody was told last, and when.
     told: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
 }
@@ -200,8 +202,19 @@ impl MembershipCore {
         let call_in = DurationMs(self.together().0.saturating_mul(2)).max(CALL_IN);
         let liveness = Liveness::awaited(now.mono + call_in);
         let (drained_by, flapping) = (drained_by(intent, now), Flapping::default());
-        let host =
-            Host { uid, agent_url, intent, drained_by, overdue: false, liveness, heard: None, flapping, ports: None, told: None };
+        let host = Host {
+            uid,
+            agent_url,
+            intent,
+            drained_by,
+            overdue: false,
+            liveness,
+            heard: None,
+            flapping,
+            ports: None,
+            unanswered: false,
+            told: None,
+        };
         self.hosts.insert(node, host);
     }
 
@@ -209,7 +222,7 @@ impl MembershipCore {
         if let Some(host) = self.hosts.get_mut(&heard.node) {
             host.liveness.heard(heard.engine_ok, heard.round_trip, now.mono);
             host.heard = Some(now.wall);
-            host.ports = None;
+            host.unanswered = false;
         }
     }
 
@@ -227,12 +240,11 @@ impl MembershipCore {
         host.liveness.probed(round, via, outcome, now.mono);
     }
 
-    /// A watch over the ports of a host whose agent is gone begins.
+    /// A watch over the published ports of a host begins, or ends where it publishes none.
     fn published(&mut self, node: &NodeName, addresses: Vec<SocketAddrV4>, now: Now) {
         let watched = self.settings.unanswered_down_after.0 > 0 && !addresses.is_empty();
-        let Some(host) = self.hosts.get_mut(node).filter(|_| watched) else { return };
-        if host.liveness.standing() == Standing::AgentDown {
-            host.ports = Some(PortWatch::new(addresses, now.mono));
+        if let Some(host) = self.hosts.get_mut(node) {
+            host.ports = watched.then(|| PortWatch::new(addresses, now.mono));
         }
     }
 
@@ -242,9 +254,8 @@ impl MembershipCore {
         for host in self.hosts.values_mut() {
             host.liveness.doubt_if_silent(patience, now.mono);
             host.overdue |= host.drained_by.is_some_and(|at| at <= now.mono);
-            if !matches!(host.liveness.standing(), Standing::AgentDown | Standing::Down) {
-                host.ports = None;
-            }
+            let is_gone = host.liveness.standing() == Standing::AgentDown;
+            host.ports.iter_mut().for_each(|ports| ports.agent_is_gone(is_gone, now.mono));
         }
         self.call_down(patience, now);
         self.release_brake_if_due(now);
@@ -275,8 +286,10 @@ impl MembershipCore {
         let silent: Vec<NodeName> =
             self.hosts.iter().filter(|(_, host)| may_follow(host)).map(|(node, _)| node.clone()).collect();
         for node in lost {
+            let unanswered = self.hosts.get(&node).is_some_and(|host| self.is_unanswered(host, now));
             self.brake.goes_down(&node, silent.clone(), self.hosts.len(), self.together(), now);
             if let Some(host) = self.hosts.get_mut(&node) {
+                host.unanswered = unanswered;
                 host.liveness.goes_down();
                 host.flapping.went_down(now.mono);
             }
@@ -354,9 +367,9 @@ impl MembershipCore {
     /// Begins rounds over the ports of hosts whose agents are gone, as far as the bound of probes allows.
     fn begin_port_rounds(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let due = |host: &Host| host.ports.as_ref().is_some_and(|ports| ports.round_due(now.mono));
-        let is_gone = |host: &Host| host.liveness.standing() == Standing::AgentDown;
+        let looked_at = |host: &Host| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready);
         let nodes: Vec<NodeName> =
-            self.hosts.iter().filter(|(_, host)| is_gone(host) && due(host)).map(|(node, _)| node.clone()).collect();
+            self.hosts.iter().filter(|(_, host)| looked_at(host) && due(host)).map(|(node, _)| node.clone()).collect();
         if nodes.is_empty() {
             return;
         }
@@ -370,8 +383,9 @@ impl MembershipCore {
             let round = self.rounds;
             let first = spread(&node, round) % all.len().max(1);
             let helpers = all.iter().cycle().skip(first).take(HELPERS.min(all.len())).cloned();
-            let who: Vec<Option<Helper>> = std::iter::once(None).chain(helpers.map(Some)).collect();
             let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) else { continue };
+            let helpers = helpers.filter(|helper| ports.asks_others() && helper.node != node);
+            let who: Vec<Option<Helper>> = std::iter::once(None).chain(helpers.map(Some)).collect();
             ports.round_begins(round, who.len() - 1, now.mono);
             self.probes += who.len();
             let addresses = ports.addresses().to_vec();
@@ -444,7 +458,7 @@ impl MembershipCore {
         let full = self.is_full();
         let ports = |host: &Host| host.ports.as_ref().and_then(|ports| ports.deadline(self.settings.unanswered_down_after));
         let deadlines = self.hosts.values().filter_map(|host| {
-            let ports = ports(host).filter(|_| host.liveness.standing() == Standing::AgentDown);
+            let ports = ports(host).filter(|_| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready));
             host.liveness.deadline(patience).into_iter().chain(ports).min()
         });
         // A round that waits for its turn is begun when a probe comes back.
@@ -492,7 +506,7 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
              (see /v1/cluster)"
                 .to_owned(),
         ),
-        Standing::Down if host.ports.is_some() => {
+        Standing::Down if host.unanswered => {
             Some("its agent does not answer, and neither does any published port of its replicas".to_owned())
         }
         Standing::Down => Some("neither reports nor probes reach it".to_owned()),

@@ -11,7 +11,7 @@ use shef_common::{
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
     protocol::{MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
     spec::Protocol,
-    status::{ReplicaState, ReplicaStatus},
+    status::{PublishedPort, ReplicaState, ReplicaStatus},
 };
 
 use super::{
@@ -67,6 +67,7 @@ pub struct RunnerCore {
     link: Option<Link>,
     outbox: Outbox,
     statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    told_published: Vec<SocketAddrV4>,
 }
 
 impl RunnerCore {
@@ -100,6 +101,7 @@ impl RunnerCore {
             link: None,
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
+            told_published: Vec::new(),
         };
         let mut effects = Vec::new();
         if core.is_forgotten() {
@@ -139,9 +141,6 @@ impl RunnerCore {
             }
             Event::HostChanged(HostChanged { condition, why, .. }) => {
                 self.silent = condition.standing == Standing::Down;
-                if condition.standing == Standing::AgentDown && self.condition.standing != Standing::AgentDown {
-                    effects.push(Effect::Published(self.published()));
-                }
                 (self.condition, self.why) = (condition, why);
             }
             Event::Credentials(known) => {
@@ -185,20 +184,30 @@ impl RunnerCore {
         effects
     }
 
-    /// Where the host's replicas take connections, by its last word.
+    /// Where the host's replicas take connections from other hosts, by its last word. Nothing, if that does not tell
+    /// of all of them: a replica without such a port, or more ports than are tried at once.
     fn published(&self) -> Vec<SocketAddrV4> {
         let address = self.record.host.address;
-        let running = self.statuses.values().filter(|status| status.state == ReplicaState::Running);
-        let tcp = running.flat_map(|status| &status.ports).filter(|port| port.protocol == Protocol::Tcp);
-        let addresses = tcp.filter_map(|port| match port.host_ip {
-            IpAddr::V4(ip) if ip.is_unspecified() => Some(SocketAddrV4::new(address, port.published)),
-            IpAddr::V6(ip) if ip.is_unspecified() => Some(SocketAddrV4::new(address, port.published)),
-            // Other hosts cannot reach an address of this host alone.
-            IpAddr::V4(ip) if !ip.is_loopback() => Some(SocketAddrV4::new(ip, port.published)),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        });
-        let distinct: BTreeSet<SocketAddrV4> = addresses.collect();
-        distinct.into_iter().take(MAX_PROBED_PORTS).collect()
+        let mut addresses = BTreeSet::new();
+        for status in self.statuses.values().filter(|status| status.state == ReplicaState::Running) {
+            let reachable = |port: &&PublishedPort| port.host_ip.is_unspecified() || port.host_ip == IpAddr::V4(address);
+            let tcp = status.ports.iter().filter(|port| port.protocol == Protocol::Tcp).filter(reachable);
+            let before = addresses.len();
+            addresses.extend(tcp.map(|port| SocketAddrV4::new(address, port.published)));
+            if addresses.len() == before || addresses.len() > MAX_PROBED_PORTS {
+                return Vec::new();
+            }
+        }
+        addresses.into_iter().collect()
+    }
+
+    /// Tells the membership of published ports that are others than before.
+    fn tell_published(&mut self, effects: &mut Vec<Effect>) {
+        let published = self.published();
+        if published != self.told_published {
+            self.told_published.clone_from(&published);
+            effects.push(Effect::Published(published));
+        }
     }
 
     /// The host's lasting identity, as it is known.
@@ -354,6 +363,9 @@ impl RunnerCore {
             self.confirm_gone(gone, effects);
         }
         self.take_statuses(report.statuses, effects);
+        if statuses {
+            self.tell_published(effects);
+        }
         ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
         if self.durable.is_some() {
             ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);

@@ -157,12 +157,15 @@ impl Core {
             }
             Event::Lead { ticket, above, cluster } => out.push(Effect::Lead { ticket, above, cluster }),
             Event::Led { ticket, result } => {
-                if let Err(StoreError::Fenced { stored }) = &result
-                    && stored.leader != self.leads.fence.leader
-                    && !self.fenced
-                {
-                    self.lost(stored.clone(), &mut out);
-                }
+                let result = match result {
+                    // An earlier raise was done, and its answer was lost.
+                    Err(StoreError::Fenced { stored }) if self.adopt(&stored) => Ok(self.leads.clone()),
+                    Err(StoreError::Fenced { stored }) if stored.leader != self.leads.fence.leader && !self.fenced => {
+                        self.lost(stored.clone(), &mut out);
+                        Err(StoreError::Fenced { stored })
+                    }
+                    result => result,
+                };
                 let result = result.map_err(|error| error.to_string()).map(|led| {
                     // Two of these may end in another order than they reached the store.
                     if led.fence.epoch > self.leads.fence.epoch {
@@ -404,11 +407,21 @@ impl Core {
         self.next_call = now.mono + wait;
     }
 
+    /// A stored fence that names this leader is the one of an earlier raise whose answer was lost. Returns whether it
+    /// is ours, and takes it if it is higher.
+    fn adopt(&mut self, stored: &Fence) -> bool {
+        let ours = stored.leader == self.leads.fence.leader;
+        if ours && stored.epoch > self.leads.fence.epoch {
+            self.leads.fence = stored.clone();
+        }
+        ours
+    }
+
     /// A fence that we ourselves have raised meanwhile deposes nobody: the call is
     /// made again under the new one.
-    fn ours<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn ours<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         match outcome {
-            Err(StoreError::Fenced { stored }) if stored.leader == self.leads.fence.leader => {
+            Err(StoreError::Fenced { stored }) if self.adopt(&stored) => {
                 Err(StoreError::Unconfirmed { why: "the leadership was taken anew meanwhile".to_owned() })
             }
             other => other,

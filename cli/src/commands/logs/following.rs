@@ -45,6 +45,8 @@ enum Row {
 struct Told {
     /// The time of each replica's last line.
     last: BTreeMap<String, LogTime>,
+    /// Up to when each replica's lines come a second time, since the stream was opened again.
+    again: BTreeMap<String, LogTime>,
     /// The replicas that could not be read when it broke off.
     missing: BTreeSet<String>,
     /// Whether the service is gone.
@@ -60,14 +62,22 @@ impl Told {
         self.missing.iter().filter_map(|replica| self.last.get(replica)).copied().chain([safe]).min()
     }
 
+    /// The stream begins again, with lines that were told.
+    fn opened_again(&mut self) {
+        self.again.clone_from(&self.last);
+    }
+
     /// Takes note of `row`; whether it is new.
     fn take(&mut self, row: &Row) -> bool {
         match row {
             Row::Line { replica, time, .. } => {
-                if self.last.get(replica).is_some_and(|last| time <= last) {
+                if self.again.get(replica).is_some_and(|told| time <= told) {
                     return false;
                 }
-                self.last.insert(replica.clone(), *time);
+                self.again.remove(replica);
+                // Within one stream everything is told: the clock of a host may go back.
+                let last = self.last.entry(replica.clone()).or_insert(*time);
+                *last = (*last).max(*time);
                 self.missing.remove(replica);
             }
             Row::Missing { replica, .. } => _ = self.missing.insert(replica.clone()),
@@ -105,6 +115,7 @@ pub(super) async fn follow(client: &Client, args: &Args) -> Result<(), Failure> 
                 Err(error) => return Err(error.into()),
             }
         };
+        told.opened_again();
         reconnect.answered();
     }
 }
@@ -182,11 +193,14 @@ mod tests {
         assert_eq!(told.since(), None);
         assert!(told.take(&line("a", 100)) && told.take(&line("b", 200)));
         assert_eq!(told.since(), Some(LogTime(190_000_000_000)), "lines that come late are asked for again");
+        assert!(told.take(&line("b", 199)), "within one stream everything is told: a clock may go back");
+        told.opened_again();
         assert!(!told.take(&line("b", 200)) && told.take(&line("c", 195)), "and told if they are new");
+        assert!(told.take(&line("b", 201)) && told.take(&line("b", 150)));
         told.take(&row(json!({"missing": "h1", "replica": "a", "why": "down"})));
         assert_eq!(told.since(), Some(LogTime(100_000_000_000)), "what could not be read goes on where it was");
         told.take(&row(json!({"back": "h1", "replica": "a"})));
-        assert_eq!(told.since(), Some(LogTime(190_000_000_000)));
+        assert_eq!(told.since(), Some(LogTime(191_000_000_000)));
     }
 
     #[test]

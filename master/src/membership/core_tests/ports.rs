@@ -8,12 +8,23 @@ use super::*;
 
 /// A host that is there without its agent, which publishes one port.
 fn without_agent(hosts: usize) -> Model {
-    let mut model = Model::ready(hosts);
+    let mut model = that_publishes(hosts, &PortsOutcome::Open);
     let up: Vec<usize> = (1..hosts).collect();
     model.pass(3_000, &up, |_| silent());
     assert_eq!(model.told(0).standing, Standing::AgentDown);
+    model
+}
+
+/// A host that publishes one port, which the master finds as `outcome` says.
+fn that_publishes(hosts: usize, outcome: &PortsOutcome) -> Model {
+    let mut model = Model::ready(hosts);
     let addresses = vec![SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 8080)];
     model.event(Event::Published { node: node(0), addresses });
+    let looks = std::mem::take(&mut model.port_probes);
+    assert_eq!(looks.len(), 1, "the master alone looks");
+    for (n, round, by_us) in looks {
+        model.event(Event::PortsProbed { node: node(n), round, by_us, outcome: outcome.clone() });
+    }
     model
 }
 
@@ -35,9 +46,9 @@ fn not_probed() -> PortsOutcome {
 #[test]
 fn a_host_without_agent_whose_ports_are_closed_from_everywhere_is_down_after_its_time() {
     let mut model = without_agent(3);
-    pass(&mut model, 59_500, |_| PortsOutcome::Closed);
+    pass(&mut model, 55_000, |_| PortsOutcome::Closed);
     assert_eq!(model.told(0).standing, Standing::AgentDown);
-    pass(&mut model, 3_000, |_| PortsOutcome::Closed);
+    pass(&mut model, 7_000, |_| PortsOutcome::Closed);
     assert!(model.told(0).is_lost());
     assert_eq!(model.why(0), "its agent does not answer, and neither does any published port of its replicas");
     model.hear(0);
@@ -66,6 +77,14 @@ fn what_the_master_alone_finds_says_nothing_where_other_hosts_could_look() {
     let mut alone = without_agent(1);
     pass(&mut alone, 63_000, |_| PortsOutcome::Closed);
     assert_eq!(alone.told(0).standing, Standing::Down, "nobody else can look");
+}
+
+#[test]
+fn ports_that_the_master_has_never_reached_say_nothing() {
+    let mut model = that_publishes(3, &PortsOutcome::Closed);
+    model.pass(3_000, &[1, 2], |_| silent());
+    pass(&mut model, 600_000, |_| PortsOutcome::Closed);
+    assert_eq!(model.told(0).standing, Standing::AgentDown);
 }
 
 #[test]

@@ -211,8 +211,9 @@ impl Knowledge {
 
     /// A replica that counts for the generation on probation is told of by its host, which is well.
     pub fn watch(&mut self, status: &ReplicaStatus) {
-        let fails =
-            status.state == ReplicaState::Failed || status.state == ReplicaState::Running && status.health == Health::Unhealthy;
+        // What its host could not even start (no image, no room, a taken port) says nothing of the generation.
+        let fails = status.state == ReplicaState::Failed && status.exit_code.is_some()
+            || status.state == ReplicaState::Running && status.health == Health::Unhealthy;
         if let Some(watch) = self.watch.as_mut().filter(|_| fails)
             && let Some(failure) = Failure::of(status, status.restarts, self.now)
         {
