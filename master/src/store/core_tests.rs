@@ -446,3 +446,20 @@ fn a_flush_is_answered_when_nothing_waits() {
     rig.deliver();
     assert_eq!(rig.flushed, [7]);
 }
+
+#[test]
+fn a_raise_whose_answer_was_lost_is_taken_for_done_when_the_store_names_this_leader() {
+    let mut rig = Rig::new(CoreOptions::default());
+    let higher = Fence { epoch: Epoch(9), ..rig.led.fence.clone() };
+    let fenced = || Err(StoreError::Fenced { stored: higher.clone() });
+    let effects = rig.core.handle(Event::Led { ticket: 1, result: fenced() }, rig.now);
+    let led = LeadOutcome { cluster: rig.led.cluster.clone(), fence: higher.clone() };
+    assert_eq!(effects, [Effect::Led { ticket: 1, result: Ok(led) }]);
+    // Or a commit meets it first: the call is made again under that fence.
+    let mut rig = Rig::new(CoreOptions::default());
+    let ticket = rig.commit(vec![set(1, None, "a")]);
+    rig.call = None;
+    rig.step(Event::Committed(Err(StoreError::Fenced { stored: higher.clone() })));
+    assert_eq!((rig.lost, rig.answer(ticket)), (0, None));
+    assert_eq!(rig.core.leads.fence, higher);
+}
