@@ -1,6 +1,6 @@
 //! A private Docker engine for one test process: its own data, its own socket,
 //! no network, nothing left behind. Needs root and Debian's `docker.io`. The
-//! environment variable `SHEF_TEST_ENGINE` chooses its release.
+//! environment variable `TEST_ENGINE` chooses its release.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The environment variable that names the releases of the engine, as in `28`, or `20,28` for hosts in turn.
-pub const ENGINE_VARIABLE: &str = "SHEF_TEST_ENGINE";
+pub const ENGINE_VARIABLE: &str = "TEST_ENGINE";
 
 /// The releases that tests and labs run their engines from: those of [`ENGINE_VARIABLE`], or the machine's own.
 ///

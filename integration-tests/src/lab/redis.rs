@@ -1,6 +1,6 @@
 //! A real Redis: on a free loopback port, with a password and an append-only
 //! file in a directory of its own; gone when it is dropped. The environment
-//! variable `SHEF_TEST_REDIS` chooses its release.
+//! variable `TEST_REDIS` chooses its release.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The environment variable that names the release of Redis, as in `redis-8` or `valkey-8`.
-pub const REDIS_VARIABLE: &str = "SHEF_TEST_REDIS";
+pub const REDIS_VARIABLE: &str = "TEST_REDIS";
 /// Its password, with every character that a URL or a shell could trip over.
 pub const PASSWORD: &str = "p@ss/w:rd-of-the-lab%41";
 /// The same in a URL.

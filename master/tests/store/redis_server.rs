@@ -1,6 +1,6 @@
 //! A real Redis for the tests: on a free loopback port, in a directory of its
 //! own, with a password and an append-only file; gone when it is dropped. The
-//! environment variable `SHEF_TEST_REDIS` chooses its release.
+//! environment variable `TEST_REDIS` chooses its release.
 
 #[path = "../../../integration-tests/src/lab/release.rs"]
 #[allow(dead_code, reason = "labs use the rest of it")]
@@ -49,10 +49,10 @@ impl Drop for Process {
 }
 
 impl RedisServer {
-    /// Starts one of the release that `SHEF_TEST_REDIS` names (as in `redis-8` or `valkey-8`), or else of the machine's
+    /// Starts one of the release that `TEST_REDIS` names (as in `redis-8` or `valkey-8`), or else of the machine's
     /// own; `extra` are further arguments.
     pub fn start(extra: &[&str]) -> Self {
-        let chosen = Release::chosen("SHEF_TEST_REDIS", "redis").expect("the chosen release of Redis");
+        let chosen = Release::chosen("TEST_REDIS", "redis").expect("the chosen release of Redis");
         Self::start_release(chosen.into_iter().next().unwrap(), extra)
     }
 
