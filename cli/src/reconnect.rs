@@ -28,7 +28,7 @@ impl Reconnect {
         self.pause = (self.pause * 2).min(PAUSE.1);
     }
 
-    /// It answers.
+    /// The master answers again.
     pub(crate) fn answered(&mut self) {
         if self.is_away {
             eprintln!("==> it answers again; going on");

@@ -23,7 +23,7 @@ pub const MOST_ADOPTED: u64 = MAX / 2;
 pub struct OutOfBounds {
     /// Which number, as in "epoch".
     pub what: &'static str,
-    /// What was given.
+    /// The number as it was given.
     pub value: u64,
     /// The bound.
     pub most: u64,
@@ -35,7 +35,7 @@ pub enum InvalidNumber {
     /// It consists of something else than digits, or of too many of them.
     #[error("{what} must be a whole number, but is {text:?}")]
     Text {
-        /// Which number.
+        /// The name of the number.
         what: &'static str,
         /// What was given, cut to 40 characters.
         text: String,

@@ -311,7 +311,7 @@ pub enum PortsOutcome {
     Closed,
     /// Nobody has looked: it says nothing of the host.
     NotProbed {
-        /// Why not.
+        /// Why nobody has looked.
         why: String,
     },
 }

@@ -241,7 +241,7 @@ async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bo
         };
         ClusterActor::new(core, first, outlets)
     });
-    fenced.do_send(TellFenced(cluster.clone().recipient()));
+    fenced.try_send(TellFenced(cluster.clone().recipient())).map_err(|_| StartError::Ended)?;
     let membership = told.await.map_err(|_| StartError::Ended)?;
     let outlets =
         RegistriesOutlets { store: store.clone().recipient(), changed: cluster.clone().recipient(), view: view.clone() };

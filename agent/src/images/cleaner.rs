@@ -27,7 +27,7 @@ const ENGINE_ROOT: &str = "/var/lib/docker";
 pub struct Cleaner {
     /// The engine.
     pub engine: Rc<dyn Engine>,
-    /// What was pulled.
+    /// The images that shef has pulled.
     pub pulled: Rc<Pulled>,
     /// Tells what the host holds.
     pub describe: Recipient<Describe>,
@@ -138,7 +138,7 @@ impl Cleaner {
     }
 }
 
-/// How full the disk of `path` is for whoever is not root; `None`: that cannot be told.
+/// The share of the disk of `path` in use, as users other than root see it; `None`: the system does not tell.
 fn used_percent(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     let used = disk.f_blocks.checked_sub(disk.f_bfree)?;

@@ -121,9 +121,9 @@ pub enum Effect {
     WriteLedger(Box<Ledger>),
     /// Answer a push.
     Answer {
-        /// Who waits.
+        /// The call that waits for the answer.
         ticket: u64,
-        /// What to say.
+        /// The answer.
         verdict: Result<Accepted, PushRefused>,
     },
     /// Open the engine's event stream, in place of any other.
@@ -162,9 +162,9 @@ pub enum Effect {
     Identify,
     /// Answer what a registration tells.
     Describe {
-        /// Who waits.
+        /// The call that waits for the answer.
         ticket: u64,
-        /// What to say.
+        /// The answer.
         description: Description,
     },
     /// Tell the reporter what changed in this step. At most one a step, and the last effect of it.
