@@ -28,6 +28,10 @@ struct On {
     since: Now,
     /// The hosts that set it, and those that went down since.
     concerned: BTreeSet<NodeName>,
+    /// Those of them that were called down.
+    down: BTreeSet<NodeName>,
+    /// Since when few enough of them are silent.
+    few_since: Option<MonoMs>,
 }
 
 /// Whether replacement is held back.
@@ -60,27 +64,35 @@ impl Brake {
         self.recent.push_back((now.mono, node.clone()));
         if let Some(on) = &mut self.on {
             on.concerned.insert(node.clone());
+            on.down.insert(node.clone());
             return false;
         }
-        let together: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).chain(silent).collect();
+        let down: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).collect();
+        let together: BTreeSet<NodeName> = down.iter().cloned().chain(silent).collect();
         if !self.is_too_much(together.len(), known) {
             return false;
         }
-        self.on = Some(On { since: now, concerned: together });
+        self.on = Some(On { since: now, concerned: together, down, few_since: None });
         true
     }
 
-    /// Goes off after its time, or as soon as few enough of the hosts that it
-    /// concerns are still `silent`: a host is asked with the time at which the
-    /// brake came on. Returns whether it goes off by this.
-    pub fn look(&mut self, known: usize, silent: impl Fn(&NodeName, MonoMs) -> bool, now: Now) -> bool {
+    /// Goes off after its time, or when few enough of the hosts that it concerns are
+    /// still `silent`: a host is asked with the time at which the brake came on. If too
+    /// many of them were called down, the last of these have a `window` to come back
+    /// after the first. Returns whether it goes off by this.
+    pub fn look(&mut self, known: usize, silent: impl Fn(&NodeName, MonoMs) -> bool, window: DurationMs, now: Now) -> bool {
         let Some(on) = &self.on else { return false };
         let lost = on.concerned.iter().filter(|node| silent(node, on.since.mono)).count();
         if now.mono - on.since.mono >= self.release_after {
             return self.release();
         }
+        let (too_much, went_down) = (self.is_too_much(lost, known), self.is_too_much(on.down.len(), known));
+        let Some(on) = &mut self.on else { return false };
+        on.few_since = if too_much { None } else { on.few_since.or(Some(now.mono)) };
+        let waits = if lost > 0 && went_down { window } else { DurationMs(0) };
+        let settled = on.few_since.is_some_and(|since| now.mono - since >= waits);
         // Hosts that go down soon went down together with those that are down: these are kept in mind.
-        !self.is_too_much(lost, known) && self.on.take().is_some()
+        settled && self.on.take().is_some()
     }
 
     /// Goes off. Returns whether it was on.
@@ -136,16 +148,30 @@ mod tests {
     fn hosts_that_answer_nothing_count_as_those_that_are_down() {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(5)));
-        assert!(!brake.look(6, |_, _| true, at(5)));
-        assert!(brake.look(6, |lost, _| *lost == node(1), at(6)), "two are back");
+        assert!(!brake.look(6, |_, _| true, WINDOW, at(5)));
+        assert!(brake.look(6, |lost, _| *lost == node(1), WINDOW, at(6)), "two are back, and were never down");
+    }
+
+    #[test]
+    fn hosts_that_went_together_have_a_window_to_come_back_one_by_one() {
+        let mut brake = Brake::new(33, DurationMs(300_000));
+        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
+        assert!(!brake.goes_down(&node(2), vec![node(3)], 6, WINDOW, at(1)));
+        assert!(!brake.goes_down(&node(3), vec![], 6, WINDOW, at(2)));
+        let first = |lost: &NodeName, _| *lost == node(1);
+        assert!(!brake.look(6, first, WINDOW, at(10)), "two are back, the third may be about to");
+        assert!(!brake.look(6, |_, _| true, WINDOW, at(20)), "they are gone again: the window begins anew");
+        assert!(!brake.look(6, first, WINDOW, at(2_019)));
+        assert!(!brake.look(6, first, WINDOW, at(4_018)));
+        assert!(brake.look(6, first, WINDOW, at(4_019)), "the third stays away");
     }
 
     #[test]
     fn it_goes_off_by_itself_and_those_that_are_down_do_not_set_it_again() {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
-        assert!(!brake.look(6, |_, _| true, at(299_999)));
-        assert!(brake.look(6, |_, _| true, at(300_000)));
+        assert!(!brake.look(6, |_, _| true, WINDOW, at(299_999)));
+        assert!(brake.look(6, |_, _| true, WINDOW, at(300_000)));
         assert!(!brake.goes_down(&node(4), vec![], 6, WINDOW, at(300_001)));
         assert!(!brake.release());
     }

@@ -303,9 +303,10 @@ impl MembershipCore {
     }
 
     fn release_brake_if_due(&mut self, now: Now) -> bool {
+        let window = self.together();
         let hosts = &self.hosts;
         let silent = |node: &NodeName, since| hosts.get(node).is_some_and(|host| host.liveness.is_silent_since(since));
-        self.brake.look(hosts.len(), silent, now)
+        self.brake.look(hosts.len(), silent, window, now)
     }
 
     /// Longer at once when there are more hosts; shorter by a step at a time, so

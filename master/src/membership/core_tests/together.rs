@@ -91,3 +91,24 @@ fn a_suspect_that_answers_again_releases_the_brake() {
     model.pass(2_000, &[1], |n| if n == 0 { unreachable() } else { answered(n) });
     assert!(model.told(0).is_lost(), "{:?}", model.told(0));
 }
+
+#[test]
+fn hosts_that_went_down_together_and_come_back_one_by_one_lose_nothing() {
+    let mut model = Model::ready(4);
+    model.pass(3_000, &[3], |_| unreachable());
+    assert!((0..3).all(|n| model.told(n).held), "{:?}", model.told(0));
+    // The network is mended: each reports when its turn comes.
+    for n in 0..3 {
+        model.hear(n);
+        assert!((0..3).all(|n| !model.told(n).is_lost()), "after {n} came back");
+        model.pass(200, &[3], |_| unreachable());
+        assert!((0..3).all(|n| !model.told(n).is_lost()), "after {n} came back");
+    }
+    // One that stays away is replaced soon after the others are back.
+    model.pass(3_000, &[3], |_| unreachable());
+    assert!((0..3).all(|n| model.told(n).held));
+    model.hear(1);
+    model.hear(2);
+    model.pass(2_500, &[1, 2, 3], |_| unreachable());
+    assert!(model.told(0).is_lost(), "{:?}", model.told(0));
+}
