@@ -4,6 +4,7 @@ mod agent;
 mod apply;
 mod backup;
 mod bootstrap;
+mod cluster;
 mod config;
 mod down;
 mod events;
@@ -79,6 +80,8 @@ enum Command {
     Events(events::Args),
     /// Lists hosts, empties them, keeps new replicas away from them, forgets them
     Node(node::Args),
+    /// Shows which master leads, and lets replacement go on or a master take over
+    Cluster(cluster::Args),
     /// Shows what images take on the hosts, and removes those that nothing needs
     System(system::Args),
     /// Says what private registries are shown when images are fetched
@@ -123,6 +126,7 @@ impl Cli {
             Command::Stats(args) => args.run(),
             Command::Events(args) => args.run(),
             Command::Node(args) => args.run(),
+            Command::Cluster(args) => args.run(),
             Command::System(args) => args.run(),
             Command::Registry(args) => args.run(),
             Command::Backup(args) => args.run(),

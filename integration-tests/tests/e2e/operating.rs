@@ -46,6 +46,21 @@ async fn hosts_are_listed_emptied_kept_free_and_forgotten() {
 }
 
 #[actix::test]
+async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
+    let site = Site::start(2, &[]).await;
+    let shown = said(&shef(&site, &["cluster", "show"], "").await);
+    let json = json_of(&shef(&site, &["cluster", "show", "--json"], "").await);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[0], format!("cluster:      {}", json["cluster"].as_str().unwrap()));
+    assert_eq!(lines[1], format!("leader:       {} (epoch 1)", json["leader"].as_str().unwrap()));
+    assert_eq!(lines[2..], ["hosts:        2 ready", "replacement:  on"]);
+    let resumed = said(&shef(&site, &["cluster", "resume"], "").await);
+    assert_eq!(resumed, "==> replacement was not held back\n");
+    let took_over = said(&shef(&site, &["cluster", "take-over"], "").await);
+    assert_eq!(took_over, "==> this master leads already\n");
+}
+
+#[actix::test]
 async fn a_password_is_read_from_standard_input_and_never_shown() {
     let site = Site::start(0, &[]).await;
     let login = ["registry", "login", "registry.local:5000", "--username"];

@@ -1,0 +1,94 @@
+//! `shef cluster`: which master leads, and what an operator decides for the whole cluster.
+
+use std::process::ExitCode;
+
+use awc::http::Method;
+use serde_json::Value;
+
+use super::on_system;
+use crate::{
+    Failure,
+    client::{ApiArgs, Client},
+    say,
+};
+
+/// Arguments of `shef cluster`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum Verb {
+    /// Shows the leader, the state of the hosts, and whether replacement is held back
+    Show {
+        /// Print what the API answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replacement goes on though many hosts are down
+    Resume,
+    /// The master that is asked leads from now on, whichever master led before
+    TakeOver,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        on_system(carry_out(&self.api.client(), self.verb))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Show { json } => {
+            let cluster: Value = client.get("/v1/cluster").await?;
+            if json { say::line(cluster) } else { lines(&cluster).iter().for_each(say::line) }
+        }
+        Verb::Resume => {
+            let answer: Value = client.send(Method::POST, "/v1/cluster/resume", None).await?;
+            say::step(match answer["resumed"].as_bool() {
+                Some(true) => "replacement goes on",
+                _ => "replacement was not held back",
+            });
+        }
+        Verb::TakeOver => {
+            let answer: Value = client.send(Method::POST, "/v1/cluster/take-over", None).await?;
+            say::step(match answer["took_over"].as_bool() {
+                Some(true) => "another master led: this one starts again from the store and leads",
+                _ => "this master leads already",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What a person wants to see of `GET /v1/cluster`.
+fn lines(cluster: &Value) -> Vec<String> {
+    let text = |key: &str| match &cluster[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    };
+    let hosts: Vec<String> =
+        cluster["nodes"].as_object().into_iter().flatten().map(|(state, n)| format!("{n} {state}")).collect();
+    let brake = &cluster["brake"];
+    let down: Vec<&str> = brake["down"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let replacement = match (brake["on"].as_bool(), brake["releases_at"].as_str()) {
+        (Some(true), releases_at) => format!(
+            "held back, because many hosts went down together ({}); goes on at {} or by `shef cluster resume`",
+            down.join(", "),
+            releases_at.unwrap_or("an unknown time"),
+        ),
+        _ => "on".to_owned(),
+    };
+    vec![
+        format!("cluster:      {}", text("cluster")),
+        format!("leader:       {} (epoch {})", text("leader"), text("epoch")),
+        format!("hosts:        {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") }),
+        format!("replacement:  {replacement}"),
+    ]
+}
