@@ -4,14 +4,14 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
 use serde::Deserialize;
-use shef_common::config::Layers;
+use shef_common::{config::Layers, files};
 use shef_master::{
     config::MasterConfig,
     store::{self, StoreOptions},
@@ -22,6 +22,9 @@ use crate::{
     preflight::{Findings, Question},
     system::{AGENT_DIR, GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR},
 };
+
+/// Redis, the master and the agent run as different users; the directory is closed to all others.
+const OPEN_MODE: u32 = 0o444;
 
 /// The variable that carries the [`Question`] as JSON.
 pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
@@ -57,7 +60,8 @@ pub async fn answer() -> Result<Findings, String> {
     let belongs = belongs(agent);
     if !question.masters_to_note.is_empty() {
         let lines = question.masters_to_note.join("\n");
-        write_whole(&agent.join(MASTERS_FILE), lines.as_bytes()).map_err(|error| format!("cannot note the masters: {error}"))?;
+        files::replace(&agent.join(MASTERS_FILE), OPEN_MODE, lines.as_bytes())
+            .map_err(|error| format!("cannot note the masters: {error}"))?;
     }
     let taken = question.ports.iter().filter(|(_, ip, port)| is_taken(*ip, *port)).cloned().collect();
     let mut findings = Findings {
@@ -155,9 +159,9 @@ fn make_secrets(dir: &Path, given: Option<&str>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => new_password(&path)?,
         Err(error) => return Err(error),
     };
-    write_whole(&dir.join(REDIS_CONF_FILE), format!("requirepass {}\n", password.trim()).as_bytes())?;
+    files::replace(&dir.join(REDIS_CONF_FILE), OPEN_MODE, format!("requirepass {}\n", password.trim()).as_bytes())?;
     if let Some(given) = given {
-        write_whole(&dir.join(GIVEN_PASSWORD_FILE), given.as_bytes())?;
+        files::replace(&dir.join(GIVEN_PASSWORD_FILE), OPEN_MODE, given.as_bytes())?;
     }
     Ok(())
 }
@@ -167,17 +171,8 @@ fn new_password(path: &Path) -> io::Result<String> {
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let password = u128::from_ne_bytes(bytes);
     let password = format!("{password:032x}");
-    write_whole(path, password.as_bytes())?;
+    files::replace(path, OPEN_MODE, password.as_bytes())?;
     Ok(password)
-}
-
-/// The file has either its old content or the new one, whatever happens in between.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o444).open(&partial)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)
 }
 
 /// The master runs as nobody in particular: its directory becomes that user's.

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::rfc3339;
+
 /// A point of monotonic time, in milliseconds since the process started. It
 /// never jumps; leases, time limits and back-off count in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,19 +85,8 @@ impl WallMs {
     /// assert_eq!(WallMs(1_769_851_800_000).iso(), "2026-01-31T09:30:00.000Z");
     /// ```
     #[must_use]
-    #[expect(clippy::many_single_char_names, reason = "the names of the published algorithm")]
     pub fn iso(self) -> String {
-        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
-        // Civil date from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-        let z = days + 719_468;
-        let (era, doe) = (z / 146_097, z % 146_097);
-        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-        let mp = (5 * doy + 2) / 153;
-        let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-        let y = yoe + era * 400 + u64::from(m <= 2);
-        let (h, min, s, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-        format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{milli:03}Z")
+        rfc3339::milliseconds(self)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shef_common::image::ImageRef;
+use shef_common::{files, image::ImageRef};
 
 const FILE: &str = "agent-images.json";
 
@@ -57,9 +57,8 @@ impl Pulled {
     fn change(&self, change: impl FnOnce(&mut Vec<ImageRef>)) {
         let mut images = self.images.borrow_mut();
         change(&mut images);
-        let temporary = self.path.with_extension("new");
         let bytes = serde_json::to_vec(&*images).unwrap_or_default();
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path));
+        let written = files::replace(&self.path, 0o644, &bytes);
         if let Err(error) = written {
             log::warn!(path:? = self.path, why:% = error; "the list of pulled images cannot be written");
         }

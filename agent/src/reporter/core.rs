@@ -158,7 +158,7 @@ struct Membership {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     settings: Settings,
-    random: u64,
+    random: fastrand::Rng,
     master: usize,
     latest: BTreeMap<ReplicaId, ReplicaStatus>,
     dirty: BTreeSet<ReplicaId>,
@@ -190,7 +190,7 @@ impl Core {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            random: settings.seed | 1,
+            random: fastrand::Rng::with_seed(settings.seed),
             settings,
             master: 0,
             latest: BTreeMap::new(),
@@ -304,11 +304,10 @@ impl Core {
         if !due || self.in_flight.len() >= MAX_IN_FLIGHT {
             return;
         }
-        let interval = self.member.as_ref().map(|member| self.jittered(member.interval));
+        let interval = self.member.as_ref().map(|member| member.interval);
         match (&mut self.member, interval) {
             (Some(member), Some(interval)) if !self.must_register => {
-                self.random = next_random(self.random);
-                member.heartbeat_at = now.mono + interval;
+                member.heartbeat_at = now.mono + jittered(interval, &mut self.random);
                 let cluster = member.cluster.clone();
                 let report = Box::new(self.report(cluster, now));
                 effects.push(Effect::Report { master: self.master, report });
@@ -442,21 +441,13 @@ impl Core {
             member.heartbeat_at = member.heartbeat_at.min(self.not_before);
         }
     }
+}
 
-    /// `interval` less or more by up to a tenth.
-    fn jittered(&self, interval: DurationMs) -> DurationMs {
-        let per_mille = 900 + next_random(self.random) % 201;
-        DurationMs((interval.0 * per_mille / 1_000).max(1))
-    }
+/// `interval` less or more by up to a tenth, so that hosts do not report all at once.
+fn jittered(interval: DurationMs, random: &mut fastrand::Rng) -> DurationMs {
+    DurationMs((interval.0 * random.u64(900..=1_100) / 1_000).max(1))
 }
 
 fn within_bounds(interval_ms: u64) -> DurationMs {
     DurationMs(interval_ms.clamp(*INTERVAL_MS.start(), *INTERVAL_MS.end()))
-}
-
-/// xorshift64 (Marsaglia 2003): enough to spread heartbeats.
-fn next_random(mut x: u64) -> u64 {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^ (x << 17)
 }

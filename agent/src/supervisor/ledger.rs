@@ -4,12 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
+    files,
     ids::{ClusterId, InvalidId, NodeUid, ReplicaId, random_hex16},
     protocol::{Accepted, Assignment},
     spec::default_stop_grace_s,
@@ -171,15 +172,7 @@ impl LedgerFile {
     /// [`LedgerError::Io`]: the ledger on disk is the old or the new one, whole.
     pub fn write(&self, ledger: &Ledger) -> Result<(), LedgerError> {
         let path = self.path();
-        let temporary = self.directory.join(format!("{FILE}.new"));
-        let replace = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&encode(ledger))?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        replace().map_err(|source| io_error(&path, source))
+        files::replace(&path, 0o600, &encode(ledger)).map_err(|source| io_error(&path, source))
     }
 }
 

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::clock::{DurationMs, WallMs};
+use crate::{
+    clock::{DurationMs, WallMs},
+    rfc3339,
+};
 
 const NANOS_PER_S: u64 = 1_000_000_000;
 
@@ -18,12 +21,12 @@ pub struct LogTime(pub u64);
 pub struct InvalidTime(String);
 
 impl LogTime {
-    /// Reads RFC 3339, with up to nine digits of a second's fraction and any offset.
+    /// Reads RFC 3339, with any offset.
     ///
     /// # Errors
     /// [`InvalidTime`] for anything else, and for times before 1970 or after 2554.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
-        parse(text).map(Self).ok_or_else(|| InvalidTime(text.chars().take(80).collect()))
+        rfc3339::parse(text).map(Self).ok_or_else(|| InvalidTime(text.chars().take(80).collect()))
     }
 
     /// So long before `now`.
@@ -53,9 +56,7 @@ impl From<WallMs> for LogTime {
 
 impl fmt::Display for LogTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let day_and_time = WallMs(self.0 / 1_000_000).iso();
-        let (whole, _) = day_and_time.split_once('.').unwrap_or((&day_and_time, ""));
-        write!(f, "{whole}.{:09}Z", self.0 % NANOS_PER_S)
+        f.write_str(&rfc3339::nanoseconds(self.0))
     }
 }
 
@@ -80,64 +81,6 @@ impl<'de> Deserialize<'de> for LogTime {
     }
 }
 
-fn parse(text: &str) -> Option<u64> {
-    let (date, rest) = text.split_once(['T', 't'])?;
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
-    let (clock, zone) = rest.split_at(zone_at);
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
-    if !(1970..=2553).contains(&year) || !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    if day == 0 || day > days_of(year, month) || fraction.is_empty() || fraction.len() > 9 {
-        return None;
-    }
-    let nanos = digits(fraction)? * 10_i64.pow(u32::try_from(9 - fraction.len()).ok()?);
-    let offset_s = match zone.strip_prefix(['+', '-']) {
-        None if zone.len() == 1 => 0,
-        None => return None,
-        Some(offset) => {
-            let [hours, minutes] = numbers(offset, ':', [2, 2])?;
-            let ahead = hours * 3_600 + minutes * 60;
-            if zone.starts_with('-') { -ahead } else { ahead }
-        }
-    };
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset_s;
-    u64::try_from(seconds).ok()?.checked_mul(NANOS_PER_S)?.checked_add(u64::try_from(nanos).ok()?)
-}
-
-fn digits(text: &str) -> Option<i64> {
-    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn numbers<const N: usize>(text: &str, separator: char, lengths: [usize; N]) -> Option<[i64; N]> {
-    let mut parts = text.split(separator);
-    let mut out = [0; N];
-    for (number, length) in out.iter_mut().zip(lengths) {
-        let part = parts.next().filter(|part| part.len() == length)?;
-        *number = digits(part)?;
-    }
-    parts.next().is_none().then_some(out)
-}
-
-fn days_of(year: i64, month: i64) -> i64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let y = year - i64::from(month <= 2);
-    let (era, yoe) = (y / 400, y % 400);
-    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +90,7 @@ mod tests {
         for (text, shown) in [
             ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000000000Z"),
             ("2026-01-31T09:30:00.123456789Z", "2026-01-31T09:30:00.123456789Z"),
+            ("2026-01-31T09:30:00.1234567899Z", "2026-01-31T09:30:00.123456789Z"),
             ("2026-01-31T09:30:00.5+01:00", "2026-01-31T08:30:00.500000000Z"),
             ("2024-02-29t23:59:59z", "2024-02-29T23:59:59.000000000Z"),
             ("2023-12-31T23:00:00-02:00", "2024-01-01T01:00:00.000000000Z"),
@@ -163,7 +107,6 @@ mod tests {
             "1969-12-31T23:59:59Z",
             "2026-01-31T24:00:00Z",
             "2026-01-31T09:30:00.Z",
-            "2026-01-31T09:30:00.1234567890Z",
             "2026-01-31T09:30:00+0100",
             "2026-01-31T09:30:00Zulu",
             "+026-01-31T09:30:00Z",

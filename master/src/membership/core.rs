@@ -1,7 +1,8 @@
 //! The state machine over all hosts: the one place that says what is true of a host.
 
-use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
+use std::{collections::BTreeMap, hash::Hasher as _, net::SocketAddrV4, sync::Arc};
 
+use fnv::FnvHasher;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid},
@@ -514,9 +515,10 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
     }
 }
 
-/// A number for a host and a round: FNV-1a, so that the same run chooses the same helpers.
+/// A number for a host and a round: not a random one, so that the same run chooses the same helpers.
 fn spread(node: &NodeName, round: u64) -> usize {
-    let bytes = node.as_str().bytes().chain(round.to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    usize::try_from(hash >> 32).unwrap_or_default()
+    let mut hash = FnvHasher::default();
+    hash.write(node.as_str().as_bytes());
+    hash.write(&round.to_le_bytes());
+    usize::try_from(hash.finish() >> 32).unwrap_or_default()
 }

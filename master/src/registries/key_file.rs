@@ -1,13 +1,14 @@
 //! The key that passwords are encrypted with: 32 random bytes in a file that only its owner reads.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use ring::rand::{SecureRandom as _, SystemRandom};
+
+use shef_common::files;
 
 use super::vault::{KEY_BYTES, NONCE_BYTES, Vault};
 
@@ -51,20 +52,10 @@ pub(super) fn nonce() -> Option<[u8; NONCE_BYTES]> {
 fn make(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; KEY_BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    // What a start that was killed left behind.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    fs::File::open(directory)?.sync_all()?;
+    files::replace(path, 0o600, &bytes)?;
     Ok(bytes)
 }
 

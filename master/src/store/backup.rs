@@ -10,7 +10,10 @@
 //! The last line is a digest of all bytes before it: a file that was torn, or whose
 //! lines were mixed up, is noticed. It is no signature.
 
+use std::hash::Hasher as _;
+
 use bytes::Bytes;
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shef_common::{
@@ -115,14 +118,14 @@ impl Backup {
         };
         let lines = std::iter::once(json(&header)).chain(self.records.into_iter().map(|record| line(&record)));
         let mut lines = lines.enumerate();
-        let (mut digest, mut ended) = (Digest::new(), false);
+        let (mut digest, mut ended) = (FnvHasher::default(), false);
         std::iter::from_fn(move || {
             let mut piece = Vec::with_capacity(if ended { 0 } else { PIECE_BYTES * 2 });
             while !ended && piece.len() < PIECE_BYTES {
                 let Some((at, line)) = lines.next() else {
                     digest.write(&piece);
                     ended = true;
-                    piece.extend(json(&Last { digest: digest.text() }).unwrap_or_default());
+                    piece.extend(json(&Last { digest: text_of(&digest) }).unwrap_or_default());
                     return Some(Ok(piece.into()));
                 };
                 match line {
@@ -156,7 +159,7 @@ impl Backup {
             }
         }
         let header: Header = serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
-        let mut digest = Digest::new();
+        let mut digest = FnvHasher::default();
         digest.write(first);
         let mut records: Vec<Record> = Vec::new();
         for (at, line) in lines.by_ref() {
@@ -165,7 +168,7 @@ impl Backup {
             }
             if records.len() == header.records {
                 let last: Last = serde_json::from_slice(line).map_err(|error| damaged(at + 1, error.to_string()))?;
-                if last.digest != digest.text() {
+                if last.digest != text_of(&digest) {
                     return Err(torn("its content is not what its last line says"));
                 }
                 return match lines.next() {
@@ -214,22 +217,8 @@ fn read_line(line: &[u8]) -> Result<Record, String> {
     Ok(Record { key, version, value: Bytes::copy_from_slice(value.get().as_bytes()) })
 }
 
-/// FNV-1a, 64 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>.
-#[derive(Debug)]
-struct Digest(u64);
-
-impl Digest {
-    const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    fn text(&self) -> String {
-        format!("{DIGEST_KIND}{:016x}", self.0)
-    }
+fn text_of(digest: &FnvHasher) -> String {
+    format!("{DIGEST_KIND}{:016x}", digest.finish())
 }
 
 #[cfg(test)]
