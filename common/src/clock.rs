@@ -86,7 +86,7 @@ impl WallMs {
     /// ```
     #[must_use]
     pub fn iso(self) -> String {
-        rfc3339::milliseconds(self)
+        rfc3339::milliseconds(self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::registry::RegistryHost;
+use crate::registry::{RegistryHost, is_domain, names_registry};
 
 /// A valid image reference, kept as it was written: `[domain[:port]/]path[:tag][@digest]`.
 ///
@@ -145,16 +145,6 @@ fn split_domain(name: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// What stands before the first slash is a registry if it could be nothing else.
-fn names_registry(first: &str) -> bool {
-    first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase())
-}
-
-/// Whether `text` could stand before the first slash of a reference as its registry.
-pub(crate) fn is_registry(text: &str) -> bool {
-    names_registry(text) && is_domain(text)
-}
-
 fn check(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("nothing");
@@ -202,31 +192,6 @@ fn check_digest(digest: &str) -> Result<(), &'static str> {
     } else {
         Err("a digest of the wrong length or alphabet")
     }
-}
-
-fn is_domain(domain: &str) -> bool {
-    let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, rest)) => {
-            let port = rest.strip_prefix(':');
-            if v6.is_empty() || !v6.bytes().all(|c| c.is_ascii_hexdigit() || c == b':') || (port.is_none() && !rest.is_empty()) {
-                return false;
-            }
-            return port.is_none_or(is_port);
-        }
-        None => domain.split_once(':').map_or((domain, None), |(host, port)| (host, Some(port))),
-    };
-    port.is_none_or(is_port)
-        && host.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            !bytes.is_empty()
-                && bytes.iter().all(|&c| c.is_ascii_alphanumeric() || c == b'-')
-                && bytes[0] != b'-'
-                && bytes[bytes.len() - 1] != b'-'
-        })
-}
-
-fn is_port(port: &str) -> bool {
-    port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 /// Alphanumeric runs joined by one dot, one or two underscores, or any number of hyphens.
@@ -296,6 +261,16 @@ impl<'de> Deserialize<'de> for ImageDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_images_registry_is_what_stands_before_its_first_slash() {
+        let of = |image: &str| ImageRef::parse(image).unwrap().registry().to_string();
+        assert_eq!(of("nginx"), "docker.io");
+        assert_eq!(of("team/app:1"), "docker.io");
+        assert_eq!(of("index.docker.io/team/app:1"), "docker.io");
+        assert_eq!(of("localhost/app"), "localhost");
+        assert_eq!(of("Registry.local:5000/team/app:1"), "registry.local:5000");
+    }
 
     #[test]
     fn a_digest_takes_the_place_of_a_tag() {

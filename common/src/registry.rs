@@ -4,8 +4,6 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::image::is_registry;
-
 /// A registry as it stands before the first slash of an image reference, in lower
 /// case: `registry.local:5000`; `docker.io` for references that name none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +43,42 @@ impl RegistryHost {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What stands before the first slash is a registry if it could be nothing else.
+pub(crate) fn names_registry(first: &str) -> bool {
+    first.contains(['.', ':', '[']) || first == "localhost" || first.bytes().any(|c| c.is_ascii_uppercase())
+}
+
+/// Whether `text` could stand before the first slash of a reference as its registry.
+fn is_registry(text: &str) -> bool {
+    names_registry(text) && is_domain(text)
+}
+
+/// Whether `domain` is a host name or an address with an optional port.
+pub(crate) fn is_domain(domain: &str) -> bool {
+    let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, rest)) => {
+            let port = rest.strip_prefix(':');
+            if v6.is_empty() || !v6.bytes().all(|c| c.is_ascii_hexdigit() || c == b':') || (port.is_none() && !rest.is_empty()) {
+                return false;
+            }
+            return port.is_none_or(is_port);
+        }
+        None => domain.split_once(':').map_or((domain, None), |(host, port)| (host, Some(port))),
+    };
+    port.is_none_or(is_port)
+        && host.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            !bytes.is_empty()
+                && bytes.iter().all(|&c| c.is_ascii_alphanumeric() || c == b'-')
+                && bytes[0] != b'-'
+                && bytes[bytes.len() - 1] != b'-'
+        })
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 impl fmt::Display for RegistryHost {
@@ -125,17 +159,6 @@ impl fmt::Debug for Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageRef;
-
-    #[test]
-    fn an_images_registry_is_what_stands_before_its_first_slash() {
-        let of = |image: &str| ImageRef::parse(image).unwrap().registry().to_string();
-        assert_eq!(of("nginx"), "docker.io");
-        assert_eq!(of("team/app:1"), "docker.io");
-        assert_eq!(of("index.docker.io/team/app:1"), "docker.io");
-        assert_eq!(of("localhost/app"), "localhost");
-        assert_eq!(of("Registry.local:5000/team/app:1"), "registry.local:5000");
-    }
 
     #[test]
     fn what_could_not_stand_there_is_no_registry() {

@@ -10,7 +10,7 @@ use shef_common::{
     protocol::{ImagesNeeded, ImagesQuery},
 };
 
-use super::{Api, ApiError, body};
+use super::{Api, ApiError, answer::Answer, body};
 use crate::cluster::PhaseView;
 use crate::runner::{Register, RegisterRefused, TakeReport};
 
@@ -19,8 +19,6 @@ use crate::runner::{Register, RegisterRefused, TakeReport};
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long the master's own actors may take to answer an agent.
 const LIMIT: Duration = Duration::from_secs(10);
-
-type Answer = Result<HttpResponse, ApiError>;
 
 async fn read<T: DeserializeOwned>(request: &HttpRequest, payload: web::Payload) -> Result<T, ApiError> {
     let bytes = body::read(request, payload, MAX_BYTES).await?;

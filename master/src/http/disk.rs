@@ -11,7 +11,7 @@ use shef_common::{
     ids::NodeName,
 };
 
-use super::{Api, ApiError, Place, params, streams::away};
+use super::{Api, Place, answer::Answer, params, streams::away};
 use crate::view::Host;
 
 /// How many hosts are asked at once.
@@ -20,8 +20,6 @@ const HOSTS_AT_ONCE: usize = 32;
 const HOST_LIMIT: Duration = Duration::from_mins(5);
 /// How many hosts are taken out of the view at once.
 const PAGE: usize = 1_000;
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// What images take on the hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]

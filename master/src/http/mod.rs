@@ -2,6 +2,7 @@
 //! agents' calls. Handlers parse, ask, and answer; they decide nothing.
 
 mod agents;
+mod answer;
 mod backup;
 mod body;
 mod connections;

@@ -7,10 +7,8 @@ use shef_common::{
     problem::{Code, Problem},
 };
 
-use super::{Api, ApiError, Place, params};
+use super::{Api, ApiError, Place, answer::Answer, params};
 use crate::{runner::NodeView, view::Host};
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// A host as it is shown, heartbeat included.
 pub fn shown(host: &Host) -> NodeView {

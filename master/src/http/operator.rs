@@ -11,7 +11,7 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{Api, ApiError, Place, body, nodes, params};
+use super::{Api, ApiError, Place, answer::Answer, body, nodes, params};
 use crate::{
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
@@ -20,8 +20,6 @@ use crate::{
 
 /// The longest deadline of a drain, in seconds.
 const MAX_DEADLINE_S: u64 = 86_400;
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// `POST /v1/nodes/{name}/cordon`
 pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {

@@ -13,9 +13,9 @@ use shef_common::{
 };
 
 use super::{
-    Api, ApiError, Place, body, params,
-    services::{Answer, tagged},
-    spec,
+    Api, ApiError, Place,
+    answer::{Answer, tagged},
+    body, params, spec,
 };
 use crate::{
     cluster::CopyService,

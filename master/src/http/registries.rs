@@ -12,7 +12,7 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{Api, ApiError, Place, body, params};
+use super::{Api, ApiError, Place, answer::Answer, body, params};
 use crate::{
     membership::Standing,
     registries::{RegistryRefused, RegistryRequest, RegistryView, Stored},
@@ -27,8 +27,6 @@ const CHECK_LIMIT: Duration = Duration::from_secs(12);
 const MAX_USERNAME: usize = 255;
 /// The longest password, in bytes: tokens of cloud registries have up to some thousands.
 const MAX_PASSWORD: usize = 8_192;
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// `GET /v1/registries`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {

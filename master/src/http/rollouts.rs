@@ -7,10 +7,7 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{
-    Api, ApiError, Place, body, params,
-    services::{Answer, write},
-};
+use super::{Api, ApiError, Place, answer::Answer, body, params, services::write};
 use crate::service::{Lead, Request};
 
 /// `POST /v1/services/{name}/rollout/{pause|resume|abort|promote}?wait=`, with `If-Match`

@@ -12,13 +12,13 @@ use shef_common::{
 };
 
 use super::{
-    Api, ApiError, Place, body,
+    Api, ApiError, Place,
+    answer::{Answer, tagged},
+    body,
     listing::{self, PageParts, ServiceParts},
     params, plan, spec,
 };
 use crate::service::{Accepted, Request, ServiceState, ServiceView};
-
-pub(super) type Answer = Result<HttpResponse, ApiError>;
 
 /// What a write answers.
 #[derive(Serialize, schemars::JsonSchema)]
@@ -202,11 +202,6 @@ fn instead(view: &ServiceView, asked: Generation) -> String {
         Some(why) => format!("generation {asked} was rolled back to {}: {why}", view.generation),
         None => format!("generation {} runs instead of {asked}", view.generation),
     }
-}
-
-pub(super) fn tagged(mut answer: HttpResponseBuilder, version: Version) -> HttpResponseBuilder {
-    answer.insert_header((header::ETAG, format!("\"{version}\"")));
-    answer
 }
 
 fn answer(mut status: HttpResponseBuilder, written: &Written<'_>) -> HttpResponse {

@@ -12,14 +12,12 @@ use shef_common::{
     usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
 };
 
-use super::{Api, ApiError, Place, params, streams::away};
+use super::{Api, ApiError, Place, answer::Answer, params, streams::away};
 
 /// How many hosts are asked at once.
 const HOSTS_AT_ONCE: usize = 32;
 /// How long a host may take; its engine measures for half a second.
 const HOST_LIMIT: Duration = Duration::from_secs(10);
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// What a service uses.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]

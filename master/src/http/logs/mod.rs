@@ -32,7 +32,9 @@ use self::{
     reader::{Piece, Reader, WAITING_LINES},
 };
 use super::{
-    Api, ApiError, params,
+    Api, ApiError,
+    answer::Answer,
+    params,
     streams::{StreamClient, StreamPlace, Writer, stopping},
 };
 use crate::service::ServiceView;
@@ -43,8 +45,6 @@ const MAX_REPLICAS: usize = 256;
 const PATIENCE: DurationMs = DurationMs(300);
 /// How much is written at once, in bytes.
 const PART_BYTES: usize = 16 * 1024;
-
-type Answer = Result<HttpResponse, ApiError>;
 
 /// `GET /v1/services/{name}/logs?follow=&since=&tail=&timestamps=`
 pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Data<StreamClient>) -> Answer {

@@ -1,9 +1,7 @@
-//! `GET /openapi.json` and `GET /docs`: the API described, from the table of
+//! The API described, for `GET /openapi.json` and `GET /docs`: from the table of
 //! routes and the very types that are read and answered.
 
 pub mod bodies;
-
-use std::sync::OnceLock;
 
 use actix_web::{HttpResponse, http::header};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -13,17 +11,11 @@ use shef_common::{
     spec::ServiceSpec,
 };
 
-use super::routes::{Answer, Body, Call, Param, calls};
+use super::routes::call::{Answer, Body, Call, Param};
 use crate::events::Event;
 
 /// What the page may load: itself and the document.
 const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
-
-/// `GET /openapi.json`
-pub async fn document() -> HttpResponse {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    HttpResponse::Ok().content_type("application/json").body(TEXT.get_or_init(|| described().to_string()).as_str())
-}
 
 /// `GET /docs`
 pub async fn page() -> HttpResponse {
@@ -32,9 +24,9 @@ pub async fn page() -> HttpResponse {
     answer.content_type("text/html; charset=utf-8").body(include_str!("page.html"))
 }
 
-/// The document.
+/// The document about `calls`.
 #[must_use]
-pub fn described() -> Value {
+pub fn described(calls: &[Call]) -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();
     settings.meta_schema = None;
@@ -43,8 +35,8 @@ pub fn described() -> Value {
     // Not the body of a call, but what streams are made of.
     let _ = answered.subschema_for::<Event>();
     let mut paths = Map::new();
-    for call in calls() {
-        let described = operation(&call, problem.as_value(), &mut answered);
+    for call in calls {
+        let described = operation(call, problem.as_value(), &mut answered);
         let path = paths.entry(call.path).or_insert_with(|| json!({}));
         path[call.method] = described;
     }

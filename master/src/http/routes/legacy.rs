@@ -4,7 +4,7 @@ use actix_web::web;
 
 use super::{
     super::{legacy, openapi::bodies},
-    Body, Call, Param,
+    call::{Body, Call, Param},
 };
 
 const NAME: (&str, &str, &str) = ("serviceName", "string", "The service's name.");

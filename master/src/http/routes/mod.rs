@@ -1,123 +1,30 @@
 //! Every address of the API, in one table: the server's routes and the OpenAPI
 //! document are both made of it, so neither knows a call that the other does not.
 
+pub mod call;
 mod legacy;
 mod v1;
 
-use actix_web::{Route, web};
+use std::sync::OnceLock;
 
-use super::wrong_method;
+use actix_web::{HttpResponse, web};
 
-/// A call of the API.
-#[derive(Clone)]
-pub struct Call {
-    /// As in `get`.
-    pub method: &'static str,
-    /// As in `/v1/services/{name}`.
-    pub path: &'static str,
-    /// Makes the route.
-    pub route: fn() -> Route,
-    /// What it does, in a line.
-    pub summary: &'static str,
-    /// What its query takes.
-    pub query: Vec<Param>,
-    /// The headers that mean something to it, beside the usual ones.
-    pub headers: Vec<Param>,
-    /// What its body is; `None`: it takes none.
-    pub body: Option<Body>,
-    /// What it answers when all is well.
-    pub answers: Vec<Answer>,
-    /// Whether errors are docker-shef's.
-    pub is_legacy: bool,
-}
-
-/// A parameter.
-#[derive(Debug, Clone, Copy)]
-pub struct Param {
-    /// Its name.
-    pub name: &'static str,
-    /// What it says, and its bounds.
-    pub about: &'static str,
-    /// A value that is right.
-    pub example: &'static str,
-}
-
-/// What a request's body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// A service's spec, with its name.
-    Spec,
-    /// A service's spec; the name is in the address.
-    NamedSpec,
-    /// A merge patch of a spec.
-    Patch,
-    /// Nothing, or an object with fields of these names and JSON schema types.
-    Fields {
-        /// Name, type, and what it says.
-        fields: &'static [(&'static str, &'static str, &'static str)],
-        /// The ones that must be there.
-        required: &'static [&'static str],
-    },
-}
-
-/// What an answer is.
-#[derive(Clone, Copy)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// What it means.
-    pub about: &'static str,
-    /// The media type; empty: no body.
-    pub media: &'static str,
-    /// The body's schema.
-    pub schema: Option<fn(&mut schemars::SchemaGenerator) -> schemars::Schema>,
-}
-
-impl Call {
-    fn new(method: &'static str, path: &'static str, route: fn() -> Route, summary: &'static str) -> Self {
-        Self {
-            method,
-            path,
-            route,
-            summary,
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: None,
-            answers: Vec::new(),
-            is_legacy: false,
-        }
-    }
-
-    fn query(mut self, params: &[Param]) -> Self {
-        self.query.extend_from_slice(params);
-        self
-    }
-
-    fn header(mut self, param: Param) -> Self {
-        self.headers.push(param);
-        self
-    }
-
-    const fn body(mut self, body: Body) -> Self {
-        self.body = Some(body);
-        self
-    }
-
-    fn json<T: schemars::JsonSchema>(mut self, status: u16, about: &'static str) -> Self {
-        let schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema = |all| all.subschema_for::<T>();
-        self.answers.push(Answer { status, about, media: "application/json", schema: Some(schema) });
-        self
-    }
-
-    fn stream(mut self, media: &'static str, about: &'static str) -> Self {
-        self.answers.push(Answer { status: 200, about, media, schema: None });
-        self
-    }
-}
+pub use self::call::Call;
+use super::{
+    openapi::{self, bodies},
+    wrong_method,
+};
 
 /// Every call that is not between master and agents.
 pub fn calls() -> Vec<Call> {
     let mut calls = v1::calls();
+    calls.push(
+        Call::new("get", "/openapi.json", || web::get().to(document), "This document")
+            .json::<bodies::Anything>(200, "OpenAPI 3.1."),
+    );
+    calls.push(
+        Call::new("get", "/docs", || web::get().to(openapi::page), "This document, for people").stream("text/html", "A page."),
+    );
     calls.extend(legacy::calls());
     calls
 }
@@ -131,4 +38,11 @@ pub fn register(config: &mut web::ServiceConfig) {
         config.service(resource.default_service(web::to(wrong_method)));
         calls = others;
     }
+}
+
+/// `GET /openapi.json`
+async fn document() -> HttpResponse {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    let text = TEXT.get_or_init(|| openapi::described(&calls()).to_string());
+    HttpResponse::Ok().content_type("application/json").body(text.as_str())
 }

@@ -4,10 +4,10 @@ use actix_web::web;
 
 use super::{
     super::{
-        backup, disk, events, exec, health, listing, logs, nodes, openapi, openapi::bodies, operator, plan, registries, rollouts,
+        backup, disk, events, exec, health, listing, logs, nodes, openapi::bodies, operator, plan, registries, rollouts,
         services, usage,
     },
-    Body, Call, Param,
+    call::{Body, Call, Param},
 };
 use crate::{
     runner::NodeView,
@@ -273,8 +273,5 @@ fn other_calls() -> Vec<Call> {
             .json::<bodies::Ready>(200, "They can.")
             .json::<bodies::Ready>(503, "They cannot; the reason."),
         Call::new("get", "/", || web::get().to(health::index), "What is here").json::<bodies::Index>(200, "The addresses."),
-        Call::new("get", "/openapi.json", || web::get().to(openapi::document), "This document")
-            .json::<bodies::Anything>(200, "OpenAPI 3.1."),
-        Call::new("get", "/docs", || web::get().to(openapi::page), "This document, for people").stream("text/html", "A page."),
     ]
 }
