@@ -91,6 +91,29 @@ impl ImageRef {
         }
     }
 
+    /// Which bytes it stands for, of the `digests` by which an engine knows an image (`name@sha256:…`): the one of its
+    /// repository, if that is not more than one.
+    #[must_use]
+    pub fn digest_among(&self, digests: &[String]) -> Option<ImageDigest> {
+        let (_, ours) = split_digest(&self.0);
+        let known = digests.iter().filter_map(|known| Self::parse(known).ok());
+        let of_ours = known.filter(|known| known.repository() == self.repository());
+        let mut found = of_ours.filter_map(|known| ImageDigest::parse(split_digest(&known.0).1?).ok());
+        let first = found.next()?;
+        let mut others = found.filter(|other| *other != first);
+        match ours {
+            Some(ours) => std::iter::once(first.clone()).chain(others).find(|digest| digest.as_str() == ours),
+            None => others.next().is_none().then_some(first),
+        }
+    }
+
+    /// The registry and the name there, with what Docker's own registry lets people leave out.
+    fn repository(&self) -> (RegistryHost, Cow<'_, str>) {
+        let (registry, name) = (self.registry(), split_domain(self.name_and_version().0).1);
+        let is_official = registry.as_str() == RegistryHost::DEFAULT && !name.contains('/');
+        (registry, if is_official { Cow::Owned(format!("library/{name}")) } else { Cow::Borrowed(name) })
+    }
+
     /// With a tag or digest always: what the engine is asked for.
     #[must_use]
     pub fn pinned(&self) -> String {
@@ -261,6 +284,25 @@ impl<'de> Deserialize<'de> for ImageDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digest_of_an_image_is_that_of_its_own_repository() {
+        let hex = |n: u8| format!("sha256:{n:064x}");
+        let among = |image: &str, known: &[String]| {
+            ImageRef::parse(image).unwrap().digest_among(known).map(|digest| digest.as_str().to_owned())
+        };
+        let nginx = [format!("nginx@{}", hex(1)), format!("registry.local/nginx@{}", hex(2))];
+        for name in ["nginx", "nginx:1.27", "library/nginx", "docker.io/library/nginx", "index.docker.io/nginx"] {
+            assert_eq!(among(name, &nginx), Some(hex(1)), "{name}");
+        }
+        assert_eq!(among("registry.local/nginx:x", &nginx), Some(hex(2)));
+        assert_eq!(among("team/nginx", &nginx), None);
+        let two = [format!("nginx@{}", hex(1)), format!("nginx@{}", hex(3))];
+        assert_eq!(among("nginx", &two), None, "it may be either");
+        assert_eq!(among(&format!("nginx@{}", hex(3)), &two), Some(hex(3)));
+        assert_eq!(among(&format!("nginx@{}", hex(4)), &two), None);
+        assert_eq!(among("nginx", &["nonsense".to_owned(), "nginx".to_owned()]), None);
+    }
 
     #[test]
     fn an_images_registry_is_what_stands_before_its_first_slash() {

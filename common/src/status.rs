@@ -145,6 +145,10 @@ pub struct ReplicaStatus {
     /// Which bytes its image's name stood for, if its image was fetched by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
+    /// Which bytes its container was made of, by the digest that the engine knows for its image's name; absent if
+    /// the engine knows none, as of an image that was built or loaded there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<ImageDigest>,
     /// The code with which its process ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
@@ -170,6 +174,7 @@ impl ReplicaStatus {
             container_id: None,
             restarts: 0,
             image_digest: None,
+            made_of: None,
             exit_code: None,
             last_log_lines: Vec::new(),
             ports: Vec::new(),

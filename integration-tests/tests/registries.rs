@@ -2,7 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions};
+use bollard::query_parameters::{CreateImageOptions, ListContainersOptions, RemoveImageOptions};
+use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use shef_agent::{EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
 use shef_integration_tests::{
@@ -329,5 +330,38 @@ async fn a_prune_removes_what_nothing_needs_whatever_is_free() {
     until("the image is removed", pruned).await;
     assert!(docker.inspect_image(&registry.image("app:1")).await.is_err());
     assert!(docker.inspect_image("made:1").await.is_ok(), "shef did not pull this one");
+    cluster.stop().await;
+}
+
+#[actix_rt::test]
+async fn hosts_that_had_other_bytes_under_the_images_name_are_told_apart() {
+    let (engines, registry) = ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
+    let command = json!(["/bin/sh", "-c", OBEDIENT]);
+    for (n, engine) in engines.iter().enumerate() {
+        engine.import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV VERSION={n}")]).await;
+        registry.push(&engine.client(), "made:1", "app:1").await;
+        // Somebody pulls it there by hand, before it means something else.
+        let pull = CreateImageOptions { from_image: Some(registry.image("app:1")), ..Default::default() };
+        let _: Vec<_> = engine.client().create_image(Some(pull), None, None).try_collect().await.unwrap();
+    }
+    let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
+    for (n, engine) in engines.iter().enumerate() {
+        cluster.add_agent(&format!("h{n}"), &engine.url(), EngineChoice::Docker).await;
+    }
+    cluster.ready(2).await;
+    let api = cluster.api.clone();
+    let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 2, "update": {"monitor_ms": 0}});
+    let made = api.call("POST", "/v1/services?wait=60s", spec).await;
+    assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
+    let differs = |answer: &Answer| answer.body["differing_images"].as_object().is_some_and(|digests| digests.len() == 2);
+    let seen = api.until("/v1/services/web", differs).await;
+    let mut hosts: Vec<_> = seen.body["differing_images"].as_object().unwrap().values().cloned().collect();
+    hosts.sort_by_key(Value::to_string);
+    assert_eq!(hosts, [json!(["h0"]), json!(["h1"])]);
+
+    // What is fetched is the same everywhere.
+    let made = api.call("PATCH", "/v1/services/web?wait=60s", json!({"pull": "always"})).await;
+    assert_eq!((made.status, &made.body["converged"]), (200, &json!(true)), "{made:?}");
+    assert_eq!(api.get("/v1/services/web").await.body["differing_images"], Value::Null);
     cluster.stop().await;
 }

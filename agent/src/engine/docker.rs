@@ -13,10 +13,11 @@ mod models;
 mod networks;
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::{BTreeSet, HashMap},
     fmt::Display,
     future::Future,
+    sync::Arc,
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -59,6 +60,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(20);
 const LOGS_LIMIT: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
 /// What bollard itself is told, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
+/// Of so many images the digests are kept in mind.
+const MAX_IMAGES: usize = 1_024;
 /// The words for a container's state that a list can be asked for.
 const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "exited", "dead", "removing"];
 
@@ -68,6 +71,8 @@ pub struct DockerEngine {
     client: OnceCell<Docker>,
     /// Held while a network is made: the engine would make two of one name.
     making_network: Mutex<()>,
+    /// The digests of images that containers are made of, by the image's id; without those that have none.
+    digests: RefCell<HashMap<String, Arc<[String]>>>,
 }
 
 /// Where an engine is reached.
@@ -101,7 +106,7 @@ impl DockerEngine {
         } else {
             return Err(InvalidDockerHost(url.chars().take(200).collect()));
         };
-        Ok(Self { host, client: OnceCell::new(), making_network: Mutex::new(()) })
+        Ok(Self { host, client: OnceCell::new(), making_network: Mutex::new(()), digests: RefCell::default() })
     }
 
     fn client(&self) -> Result<Docker, EngineError> {
@@ -123,7 +128,16 @@ impl DockerEngine {
             filters.insert("status".to_owned(), vec![word.to_owned()]);
         }
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        Ok(client.list_containers(Some(options)).await?.into_iter().filter_map(container_of).collect())
+        let listed = client.list_containers(Some(options)).await?;
+        let mut containers = Vec::with_capacity(listed.len());
+        for summary in listed {
+            let image = summary.image_id.clone();
+            if let Some(mut container) = container_of(summary) {
+                container.digests = self.digests_of(image).await;
+                containers.push(container);
+            }
+        }
+        Ok(containers)
     }
 
     async fn list_all(&self) -> Result<Listing, EngineError> {
@@ -140,10 +154,32 @@ impl DockerEngine {
     /// The container with this id; a name that is no id finds what it finds.
     async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
         match self.client()?.inspect_container(id, None).await {
-            Ok(found) => Ok(Some(inspected(found))),
+            Ok(found) => {
+                let image = found.image.clone();
+                Ok(Some(Container { digests: self.digests_of(image).await, ..inspected(found) }))
+            }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(generic(&error)),
         }
+    }
+
+    /// The digests of the image with this id. Nothing waits for them: an engine that does not tell them knows none.
+    async fn digests_of(&self, image: Option<String>) -> Arc<[String]> {
+        let Some(image) = image else { return Arc::default() };
+        if let Some(known) = self.digests.borrow().get(&image) {
+            return known.clone();
+        }
+        let Ok(client) = self.client() else { return Arc::default() };
+        let found = client.inspect_image(&image).await.ok().and_then(|found| found.repo_digests).unwrap_or_default();
+        let found: Arc<[String]> = found.into();
+        let mut known = self.digests.borrow_mut();
+        if known.len() >= MAX_IMAGES {
+            known.clear();
+        }
+        if !found.is_empty() {
+            known.insert(image, found.clone());
+        }
+        found
     }
 
     /// Every container whose label names `replica`.

@@ -180,6 +180,8 @@ pub struct Container {
     pub labels: HashMap<String, String>,
     /// What it was made of, as the engine was told; a list may tell the image's id instead.
     pub image: Option<String>,
+    /// The digests by which its image is known there, as `name@sha256:…`.
+    pub digests: Arc<[String]>,
     /// Its environment, as `NAME=value`; `None`: it was not asked, as a list does not tell it.
     pub env: Option<Vec<String>>,
     /// What it does.
@@ -230,6 +232,7 @@ impl Container {
             name,
             labels,
             image: None,
+            digests: Arc::default(),
             env: None,
             state,
             exit_code: None,

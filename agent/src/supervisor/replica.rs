@@ -303,6 +303,9 @@ impl Replica {
         let mut was_steady = false;
         match container {
             Some(container) => {
+                if let Some(assignment) = self.assignment.as_ref().filter(|_| !container.digests.is_empty()) {
+                    self.status.made_of = assignment.template.image.digest_among(&container.digests);
+                }
                 self.shows_vitals(container);
                 self.restarts.learned(container.policy);
                 match container.state {

@@ -33,6 +33,8 @@ pub enum Word {
     ReplicaRemoving,
     /// A replica is gone.
     ReplicaGone,
+    /// Hosts run other bytes of a service's image than others.
+    ImagesDiffer,
     /// A rollout has begun.
     RolloutStarted,
     /// A rollout goes on, waits, is paused or rolls back.
@@ -62,6 +64,7 @@ impl Word {
             Self::ReplicaState => "replica_state",
             Self::ReplicaRemoving => "replica_removing",
             Self::ReplicaGone => "replica_gone",
+            Self::ImagesDiffer => "images_differ",
             Self::RolloutStarted => "rollout_started",
             Self::RolloutState => "rollout_state",
             Self::RolloutEnded => "rollout_ended",
@@ -166,6 +169,10 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
     }
     if let Some(new) = new {
         rollout_changes(&of, old, new, &mut changes);
+        if !new.differing_images.is_empty() && old.is_none_or(|old| old.differing_images != new.differing_images) {
+            let words = differing(new);
+            changes.push(of(Word::ImagesDiffer).of_generation(new.generation).because(Some(&words)));
+        }
     }
     replica_changes(
         &name,
@@ -182,6 +189,13 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
         None => changes.push(of(Word::ServiceDeleted)),
     }
     changes
+}
+
+/// Which hosts run which bytes of the image.
+fn differing(view: &ServiceView) -> String {
+    let hosts = |hosts: &[NodeName]| hosts.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    let lines = view.differing_images.iter().map(|(digest, nodes)| format!("{} on {}", digest.as_str(), hosts(nodes)));
+    format!("{} stands for different bytes: {}", view.spec.template.image, lines.collect::<Vec<_>>().join("; "))
 }
 
 fn rollout_changes(of: &impl Fn(Word) -> Change, old: Option<&ServiceView>, new: &ServiceView, changes: &mut Vec<Change>) {

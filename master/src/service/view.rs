@@ -55,6 +55,10 @@ pub struct ServiceHead {
     /// Which bytes the image's name stands for in this generation, once a host has fetched it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
+    /// The hosts by the bytes that their replicas of this generation were made of, if these are not the same everywhere:
+    /// the image's name stood for other bytes on some host. `restart` with `pull: always` makes them the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub differing_images: BTreeMap<ImageDigest, Vec<NodeName>>,
     /// The last generation that was in place everywhere, or is good enough to go back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<Generation>,
@@ -269,6 +273,7 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         generation: record.generation,
         kept_images: record.kept_images(),
         image_digest: record.image_digest(record.generation).cloned(),
+        differing_images: differing_images(record, know),
         observed_generation: observed_generation(record),
         version,
         state,
@@ -299,6 +304,20 @@ fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
 fn serving(record: &ServiceRecord, know: &Knowledge) -> BTreeSet<Slot> {
     let serves = |replica: &&ReplicaRecord| matches!(know.fare(record, replica), Fare::Good | Fare::Proving);
     record.wanted().filter(serves).map(|replica| replica.slot).collect()
+}
+
+/// The hosts by what their replicas of the present generation were made of; nothing if that is the same everywhere.
+fn differing_images(record: &ServiceRecord, know: &Knowledge) -> BTreeMap<ImageDigest, Vec<NodeName>> {
+    let current = record.wanted().filter(|replica| replica.generation == record.generation);
+    let made = current.filter_map(|replica| Some((know.observed.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
+    let mut hosts: BTreeMap<&ImageDigest, BTreeSet<&NodeName>> = BTreeMap::new();
+    for (digest, node) in made {
+        hosts.entry(digest).or_default().insert(node);
+    }
+    if hosts.len() < 2 {
+        return BTreeMap::new();
+    }
+    hosts.into_iter().map(|(digest, hosts)| (digest.clone(), hosts.into_iter().cloned().collect())).collect()
 }
 
 const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {

@@ -72,6 +72,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         spec: ServiceSpec::of(name.clone(), u32::try_from(nodes.len()).unwrap(), Template::of(ImageRef::parse("app:1").unwrap())),
         generation: Generation(1),
         image_digest: None,
+        differing_images: std::collections::BTreeMap::new(),
         version: Version(1),
         state: ServiceState::Running,
         wanted: u32::try_from(nodes.len()).unwrap(),

@@ -220,3 +220,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_status_tells_what_its_container_was_made_of_once_a_list_shows_it() {
+    let mut world = running(restarting(RestartCondition::Always, 0, 0, 0));
+    assert_eq!(status(&world).made_of, None);
+    let image = ImageRef::parse("present").unwrap();
+    let digest = format!("sha256:{:064x}", 7);
+    let known = format!("{}@{digest}", image.name_and_version().0);
+    world.containers.get_mut(ID).unwrap().digests = vec![known].into();
+    look(&mut world);
+    assert_eq!(status(&world).made_of.as_ref().unwrap().as_str(), digest);
+}

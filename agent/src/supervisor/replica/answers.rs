@@ -57,6 +57,7 @@ impl Replica {
         match outcome {
             Ok(id) => {
                 self.seen = Seen::Present { id, state: ContainerState::Created };
+                self.status.made_of = None;
                 let rule = self.rule();
                 self.restarts.created(&rule);
                 if self.wish == Wish::Run {

@@ -8,6 +8,8 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
+use crate::events::{Word, service_changes};
+
 use super::{
     super::{
         events::Event,
@@ -130,4 +132,31 @@ fn a_store_that_fails_loses_no_digest() {
     model.sleep(2_000);
     model.settle();
     assert_eq!(images(&model), [(1, at(7))]);
+}
+
+#[test]
+fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
+    let mut model = Model::new(3);
+    model.ask(create(3));
+    model.settle();
+    let replicas = record(&model).replicas.clone();
+    let made_of = |model: &mut Model, n: usize, of: u64| {
+        let status = ReplicaStatus::new(replicas[n].id.clone(), ReplicaState::Running, WallMs(1));
+        model.event(Event::Observed(vec![ReplicaStatus { made_of: Some(digest(of)), ..status }]));
+    };
+    made_of(&mut model, 0, 7);
+    made_of(&mut model, 1, 7);
+    assert!(model.view.as_ref().unwrap().differing_images.is_empty());
+    let before = model.view.clone().unwrap();
+    made_of(&mut model, 2, 8);
+    let view = model.view.clone().unwrap();
+    let mut first = vec![replicas[0].node.clone(), replicas[1].node.clone()];
+    first.sort();
+    assert_eq!(view.differing_images, [(digest(7), first), (digest(8), vec![replicas[2].node.clone()])].into());
+    assert!(record(&model).digests.is_empty(), "nobody is held to what happened to be there");
+    // It is told once.
+    let told = |old, new| service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer);
+    let change = told(&before, &view).next().unwrap();
+    assert!(change.words.unwrap().contains(digest(8).as_str()));
+    assert_eq!(told(&view, &view).count(), 0);
 }
