@@ -18,6 +18,7 @@ use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
     client::HostClient,
     clock::DurationMs,
+    docker::InvalidDockerAddress,
     ids::{BootId, InvalidId, NodeName, random_hex16},
     protocol::Alive,
 };
@@ -27,7 +28,7 @@ use crate::{
     console::{Console, Consoles},
     engine::{
         Engine,
-        docker::{DockerEngine, InvalidDockerHost},
+        docker::DockerEngine,
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
@@ -56,7 +57,7 @@ pub enum EngineChoice {
 pub enum StartError {
     /// The engine's address is none.
     #[error(transparent)]
-    DockerHost(#[from] InvalidDockerHost),
+    DockerHost(#[from] InvalidDockerAddress),
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -128,7 +129,7 @@ impl AgentHandle {
 pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHandle, StartError> {
     let (engine, console): (Rc<dyn Engine>, Rc<dyn Console>) = match engine {
         EngineChoice::Docker => {
-            let docker = Rc::new(DockerEngine::new(&config.docker_host)?);
+            let docker = Rc::new(DockerEngine::new(&config.docker_host, &config.docker_tls)?);
             (docker.clone(), docker)
         }
         EngineChoice::Fake(options) => {

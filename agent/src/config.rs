@@ -8,6 +8,7 @@ use std::{
 
 use shef_common::{
     config::{ConfigError, Effective, Key, Kind, Layers, Program, load},
+    docker::{ADDRESS_RULE, DockerAddress, DockerTls},
     ids::NodeName,
     logging,
 };
@@ -34,6 +35,8 @@ pub struct AgentConfig {
     pub masters: Vec<String>,
     /// The Docker engine, as in `DOCKER_HOST`.
     pub docker_host: String,
+    /// Whether and how TLS is spoken to it.
+    pub docker_tls: DockerTls,
     /// Where the ledger lies.
     pub data_dir: PathBuf,
     /// What the host says of itself to the scheduler.
@@ -86,7 +89,21 @@ const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "unix:///var/run/docker.sock",
         env: &["DOCKER_HOST"],
-        doc: "The Docker engine: unix:///PATH, tcp://HOST:PORT or http://HOST:PORT.",
+        doc: "The Docker engine: unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or ssh://[USER@]HOST[:PORT]. ssh:// takes the\nprogram ssh here, its keys without a password prompt, and the docker command on the other host.",
+    },
+    Key {
+        name: "docker_tls_verify",
+        kind: Kind::Text,
+        default: "",
+        env: &["DOCKER_TLS_VERIFY"],
+        doc: "Any value but the empty one: tcp:// is spoken over TLS, and the engine's certificate is checked.",
+    },
+    Key {
+        name: "docker_cert_path",
+        kind: Kind::Path,
+        default: "",
+        env: &["DOCKER_CERT_PATH"],
+        doc: "The directory of ca.pem, cert.pem and key.pem for that. Empty: DOCKER_CONFIG, or else ~/.docker.",
     },
     Key {
         name: "data_dir",
@@ -183,6 +200,7 @@ impl AgentConfig {
             node_name: node_name(effective)?,
             masters: masters(effective, host_ip)?,
             docker_host: docker_host(effective)?,
+            docker_tls: docker_tls(effective),
             data_dir: effective.path("data_dir"),
             labels: labels(effective)?,
             engine_concurrency: effective.integer_u32("engine_concurrency"),
@@ -223,13 +241,14 @@ fn masters(effective: &Effective, host_ip: Ipv4Addr) -> Result<Vec<String>, Conf
 
 fn docker_host(effective: &Effective) -> Result<String, ConfigError> {
     let text = effective.text("docker_host");
-    let known =
-        ["unix:///", "tcp://", "http://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
-    if known {
-        Ok(text.to_owned())
-    } else {
-        Err(effective.refuse("docker_host", "unix:///PATH, tcp://HOST:PORT or http://HOST:PORT"))
+    match DockerAddress::parse(text, &docker_tls(effective)) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(effective.refuse("docker_host", ADDRESS_RULE)),
     }
+}
+
+fn docker_tls(effective: &Effective) -> DockerTls {
+    DockerTls::new(effective.text("docker_tls_verify"), effective.text("docker_cert_path"))
 }
 
 fn labels(effective: &Effective) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -272,9 +291,17 @@ mod tests {
         let config = with(&good).unwrap();
         assert_eq!(config.node_name.unwrap().as_str(), "rack-1.a");
         assert_eq!((config.docker_host.as_str(), config.labels["disk"].as_str()), ("tcp://10.0.0.5:2375", "ssd"));
-        for (name, value) in [("SHEF_AGENT_NODE_NAME", "A_B"), ("DOCKER_HOST", "ssh://host"), ("SHEF_AGENT_LABELS", "zone")] {
+        for (name, value) in [("SHEF_AGENT_NODE_NAME", "A_B"), ("DOCKER_HOST", "ftp://host"), ("SHEF_AGENT_LABELS", "zone")] {
             let refused = with(&[(name, value)]).unwrap_err().to_string();
             assert!(refused.contains(&format!("env {name}")), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_engine_is_named_as_to_the_docker_command() {
+        let remote = [("DOCKER_HOST", "tcp://10.0.0.5:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        assert_eq!(with(&remote).unwrap().docker_tls, DockerTls { verify: true, cert_path: Some("/certs".into()) });
+        assert_eq!(with(&[("DOCKER_HOST", "ssh://me@host")]).unwrap().docker_host, "ssh://me@host");
+        assert!(!with(&remote[..1]).unwrap().docker_tls.verify);
     }
 }

@@ -1,9 +1,9 @@
 //! The engine as the bootstrap needs it: carried out as told, nothing decided.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker, body_full,
+    Docker, body_full,
     container::LogOutput,
     errors::Error,
     models::{
@@ -17,6 +17,7 @@ use bollard::{
     },
 };
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
+use shef_common::docker::{DockerAddress, DockerTls};
 
 use crate::{
     address::EngineNetwork,
@@ -59,15 +60,17 @@ impl From<Error> for EngineError {
 type Outcome<T> = Result<T, EngineError>;
 
 impl Engine {
-    /// Connects to `unix:///PATH`, and looks whether an engine answers there.
+    /// Connects to the engine at `url`, and looks whether one answers there.
     ///
     /// # Errors
     /// [`EngineError`] in words.
     pub async fn connect(url: &str) -> Outcome<Self> {
-        let path = url.trim_start_matches("unix://");
-        let docker = Docker::connect_with_unix(path, CALL_LIMIT_S, API_DEFAULT_VERSION)?;
+        let words = |error: &dyn Display| EngineError(error.to_string());
+        let address = DockerAddress::parse(url, &DockerTls::from_env()).map_err(|error| words(&error))?;
+        let docker = address.client(CALL_LIMIT_S).map_err(|error| words(&error))?;
         docker.ping().await.map_err(|error| {
-            EngineError(format!("no Docker engine answers at {url}: {error}; in a container, mount it with -v {path}:{path}"))
+            let advice = address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
+            EngineError(format!("no Docker engine answers at {url}: {error}{}", advice.unwrap_or_default()))
         })?;
         Ok(Self(docker))
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bollard::Docker;
+use shef_common::docker::{DockerAddress, DockerTls};
 
 use crate::Failure;
 
@@ -18,6 +19,10 @@ pub const DEFAULT_URL: &str = "unix:///var/run/docker.sock";
 pub const OLDEST_API: (u32, u32) = (1, 40);
 /// How long an engine may take to answer the first question.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
+/// How long a login by ssh and the first question together may take.
+const SSH_PROBE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a call may take until its answer begins, in seconds.
+const CALL_LIMIT_S: u64 = 120;
 /// The most bytes of a file of the Docker client that are read.
 const MAX_CLIENT_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -51,13 +56,14 @@ pub enum Probe {
 /// A client for the engine at `url`.
 ///
 /// # Errors
-/// [`Failure`] where `url` is not an engine's address.
-pub fn connect(url: &str) -> Result<Docker, Failure> {
-    Docker::connect_with_host(url).map_err(|error| Failure::because(format!("{url:?} is no address of a Docker engine"), &error))
+/// [`Failure`] where `url` is not an engine's address, or the files for TLS to it cannot be used.
+pub fn connect(url: &str, tls: &DockerTls) -> Result<Docker, Failure> {
+    let address = DockerAddress::parse(url, tls).map_err(|error| Failure::new(error.to_string()))?;
+    address.client(CALL_LIMIT_S).map_err(|error| Failure::new(error.to_string()))
 }
 
 /// Asks the engine at `url` for its version.
-pub async fn probe(url: &str) -> Probe {
+pub async fn probe(url: &str, tls: &DockerTls) -> Probe {
     if let Some(path) = url.strip_prefix("unix://")
         && let Err(error) = UnixStream::connect(path)
     {
@@ -68,17 +74,18 @@ pub async fn probe(url: &str) -> Probe {
             _ => Probe::Silent(error.to_string()),
         };
     }
-    let docker = match connect(url) {
+    let docker = match connect(url, tls) {
         Ok(docker) => docker,
         Err(failure) => return Probe::Silent(failure.0),
     };
-    match tokio::time::timeout(PROBE_LIMIT, docker.version()).await {
+    let limit = if url.starts_with("ssh://") { SSH_PROBE_LIMIT } else { PROBE_LIMIT };
+    match tokio::time::timeout(limit, docker.version()).await {
         Ok(Ok(version)) => Probe::Answers {
             version: version.version.unwrap_or_else(|| "unknown".into()),
             api: version.api_version.as_deref().and_then(parse_api).unwrap_or(OLDEST_API),
         },
         Ok(Err(error)) => Probe::Silent(error.to_string()),
-        Err(_) => Probe::Silent(format!("no answer within {} s", PROBE_LIMIT.as_secs())),
+        Err(_) => Probe::Silent(format!("no answer within {} s", limit.as_secs())),
     }
 }
 
@@ -145,8 +152,14 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_engine_that_is_not_there_is_silent_with_a_reason() {
-        assert_eq!(probe("unix:///nowhere.sock").await, Probe::Silent("there is no such socket".into()));
-        assert!(matches!(probe("tcp://127.0.0.1:1").await, Probe::Silent(_)));
-        assert!(matches!(probe("ssh://host").await, Probe::Silent(_)));
+        let plain = DockerTls::default();
+        assert_eq!(probe("unix:///nowhere.sock", &plain).await, Probe::Silent("there is no such socket".into()));
+        assert!(matches!(probe("tcp://127.0.0.1:1", &plain).await, Probe::Silent(_)));
+        let Probe::Silent(why) = probe("ssh://127.0.0.1:1", &plain).await else { panic!("nobody listens there") };
+        assert!(why.contains("ssh"), "{why}");
+        let Probe::Silent(why) = probe("tcp://127.0.0.1:1", &DockerTls::new("1", "/nowhere")).await else {
+            panic!("no certificates")
+        };
+        assert!(why.contains("/nowhere/ca.pem is not there") && why.contains("DOCKER_CERT_PATH"), "{why}");
     }
 }

@@ -141,6 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_before_the_first_character_says_nothing() {
+        let none = Extra::default();
+        for (format, text) in
+            [(Format::Json, r#"{"name": "web", "image": "a:1"}"#), (Format::Toml, "name = 'web'\nimage = 'a:1'\n")]
+        {
+            assert_eq!(read(format, &format!("\u{feff}{text}"), &none), Ok(json!({"name": "web", "image": "a:1"})));
+            assert!(read(format, &format!("\u{feff}\u{feff}{text}"), &none).is_err(), "one mark is one, two are a damaged file");
+        }
+    }
+
+    #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_env_files() {
         let extra = Extra {
             name: ServiceName::parse("web").ok(),

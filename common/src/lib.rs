@@ -4,7 +4,7 @@
 //!
 //! Nothing here does I/O on its own account, except [`config`], which reads the
 //! files it is asked to read, [`logging`], which installs the process's logger, and
-//! [`open_files`], which raises the process's limit.
+//! [`open_files`], which raises the process's limit. [`docker`] makes the clients of Docker engines.
 
 pub mod backoff;
 pub mod bounds;
@@ -12,6 +12,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod docker;
 pub mod exec;
 pub mod files;
 pub mod ids;

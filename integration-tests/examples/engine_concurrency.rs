@@ -13,7 +13,7 @@ use bollard::{
 };
 use futures_util::StreamExt as _;
 use shef_agent::{EngineChoice, config::AgentConfig, start};
-use shef_common::{clock::Now, ids::NodeName, status::ReplicaState};
+use shef_common::{clock::Now, docker::DockerTls, ids::NodeName, status::ReplicaState};
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
     master::{LabMaster, OBEDIENT, assignments, shell},
@@ -125,6 +125,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         node_name: Some(NodeName::parse("lab").expect("a name")),
         masters: vec![master.url.clone()],
         docker_host: engine.url(),
+        docker_tls: DockerTls::default(),
         data_dir: data.path().to_owned(),
         labels: [].into(),
         engine_concurrency: bound,

@@ -11,7 +11,7 @@ use std::{
 use awc::{Client, http::Method};
 use serde_json::Value;
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
-use shef_common::ids::NodeName;
+use shef_common::{docker::DockerTls, ids::NodeName};
 use shef_master::{
     MasterHandle,
     config::{MasterConfig, StoreConfig},
@@ -56,6 +56,7 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         node_name: NodeName::parse(name).ok(),
         masters: vec![format!("http://{master}")],
         docker_host: docker_host.to_owned(),
+        docker_tls: DockerTls::default(),
         data_dir: dir.to_owned(),
         labels: BTreeMap::new(),
         engine_concurrency: 4,

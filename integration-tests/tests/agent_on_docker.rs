@@ -9,6 +9,7 @@ use bollard::query_parameters::{
 };
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
+    docker::DockerTls,
     ids::NodeName,
     image::ImageRef,
     protocol::Assignment,
@@ -28,6 +29,7 @@ fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -
         node_name: Some(NodeName::parse("lab").unwrap()),
         masters: vec![master.url.clone()],
         docker_host,
+        docker_tls: DockerTls::default(),
         data_dir: data_dir.to_owned(),
         labels: [].into(),
         engine_concurrency: 6,

@@ -12,6 +12,7 @@ use shef_agent::{
     start,
 };
 use shef_common::{
+    docker::DockerTls,
     ids::{Epoch, Fence, LeaderId, NodeName, Revision},
     image::ImageRef,
     problem::{Code, MEDIA_TYPE, Problem},
@@ -32,6 +33,7 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         node_name: Some(NodeName::parse("h1").unwrap()),
         masters: masters.iter().map(|&url| url.to_owned()).collect(),
         docker_host: "unix:///nonexistent".into(),
+        docker_tls: DockerTls::default(),
         data_dir: data_dir.to_owned(),
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         engine_concurrency: 4,

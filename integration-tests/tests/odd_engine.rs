@@ -40,7 +40,7 @@ async fn one_odd_container_does_not_blind_the_agent() {
     let server = server.run();
     let handle = server.handle();
     actix::spawn(server);
-    let engine = DockerEngine::new(&format!("tcp://{address}")).unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{address}"), &shef_common::docker::DockerTls::default()).unwrap();
     let listing = engine.list().await.unwrap();
     assert!(!listing.complete, "absence from this list means nothing");
     let [known] = &listing.containers[..] else { panic!("{listing:?}") };
@@ -88,7 +88,7 @@ async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();
-    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0])).unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0]), &shef_common::docker::DockerTls::default()).unwrap();
     let server = server.run();
     let handle = server.handle();
     actix::spawn(server);

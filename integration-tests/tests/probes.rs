@@ -6,6 +6,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions, start};
 use shef_common::{
     client::HostClient,
+    docker::DockerTls,
     ids::NodeName,
     problem::{Code, Problem},
     protocol::{PROBE_PATH, ProbeOutcome, ProbeThrough},
@@ -27,6 +28,7 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         node_name: Some(NodeName::parse(name).unwrap()),
         masters: vec!["http://127.0.0.1:1".into()],
         docker_host: "unix:///nonexistent".into(),
+        docker_tls: DockerTls::default(),
         data_dir: data.path().join(name),
         labels: [].into(),
         engine_concurrency: 4,

@@ -9,6 +9,7 @@ use bollard::{
 use serde_json::{Value, json};
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
+    docker::DockerTls,
     ids::{NodeName, ServiceName},
     image::ImageRef,
     labels,
@@ -42,6 +43,7 @@ impl Bench {
             node_name: Some(NodeName::parse("lab").unwrap()),
             masters: vec![self.master.url.clone()],
             docker_host: self.engine.url(),
+            docker_tls: DockerTls::default(),
             data_dir: self.data.path().to_owned(),
             labels: [].into(),
             engine_concurrency: 6,

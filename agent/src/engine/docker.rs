@@ -1,4 +1,4 @@
-//! Docker through bollard: a unix socket or plain TCP.
+//! Docker through bollard, at any address that the docker command knows.
 //!
 //! Paths are sent without a version, so an engine speaks the newest API it has.
 //! What is sent needs nothing newer than API 1.41 (engine 20.10): a container
@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use bollard::{
-    API_DEFAULT_VERSION, BollardRequest, Docker,
+    BollardRequest, Docker,
     auth::DockerCredentials,
     errors::Error,
     models::{ContainerUpdateBody, SystemInfo},
@@ -35,6 +35,7 @@ use bollard::{
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
+    docker::{DockerAddress, DockerTls, InvalidDockerAddress},
     ids::{ClusterId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
@@ -67,7 +68,7 @@ const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "e
 
 /// A Docker engine, connected when it is first needed.
 pub struct DockerEngine {
-    host: DockerHost,
+    address: DockerAddress,
     client: OnceCell<Docker>,
     /// Held while a network is made: the engine would make two of one name.
     making_network: Mutex<()>,
@@ -75,54 +76,27 @@ pub struct DockerEngine {
     digests: RefCell<HashMap<String, Arc<[String]>>>,
 }
 
-/// Where an engine is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum DockerHost {
-    Unix(String),
-    Tcp(String),
-}
-
-/// Why a text is not an engine's address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("docker host must be unix:///path, tcp://host:port or http://host:port, but is {0:?}")]
-pub struct InvalidDockerHost(String);
-
 impl DockerEngine {
-    /// Checks `url`; does not connect yet.
+    /// The engine at `url`; does not connect yet.
     ///
     /// # Errors
-    /// [`InvalidDockerHost`] for anything but `unix://`, `tcp://` and `http://` addresses.
-    pub fn new(url: &str) -> Result<Self, InvalidDockerHost> {
-        let host = if let Some(path) = url.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
-            DockerHost::Unix(path.to_owned())
-        } else if let Some(address) = url.strip_prefix("tcp://").or_else(|| url.strip_prefix("http://"))
-            && let address = address.trim_end_matches('/')
-            && let Some((name, port)) = address.rsplit_once(':')
-            && !name.is_empty()
-            && !address.contains(['/', '?', '#', '@', ' '])
-            && port.parse::<u16>().is_ok()
-        {
-            DockerHost::Tcp(format!("tcp://{address}"))
-        } else {
-            return Err(InvalidDockerHost(url.chars().take(200).collect()));
-        };
-        Ok(Self { host, client: OnceCell::new(), making_network: Mutex::new(()), digests: RefCell::default() })
+    /// [`InvalidDockerAddress`] for anything but an address that the docker command knows.
+    pub fn new(url: &str, tls: &DockerTls) -> Result<Self, InvalidDockerAddress> {
+        let address = DockerAddress::parse(url, tls)?;
+        Ok(Self { address, client: OnceCell::new(), making_network: Mutex::new(()), digests: RefCell::default() })
     }
 
+    /// The client. What keeps it from being made, such as a missing certificate, may be mended while the agent runs.
     fn client(&self) -> Result<Docker, EngineError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let client = match &self.host {
-            DockerHost::Unix(path) => Docker::connect_with_unix(path, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
-            DockerHost::Tcp(address) => Docker::connect_with_http(address, CLIENT_LIMIT_S, API_DEFAULT_VERSION),
-        };
-        let client = client.map_err(|error| generic(&error))?.with_request_modifier(url_safe);
-        Ok(self.client.get_or_init(|| client).clone())
+        let client = self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(chain(&error)))?;
+        Ok(self.client.get_or_init(|| client.with_request_modifier(url_safe)).clone())
     }
 
     async fn list_some(&self, state: Option<&str>) -> Result<Vec<Container>, Error> {
-        let client = self.client().map_err(|error| Error::SocketNotFoundError(error.to_string()))?;
+        let client = self.client().map_err(|error| Error::from(std::io::Error::other(error.to_string())))?;
         let mut filters = HashMap::from([("label".to_owned(), vec![format!("{}=true", labels::MANAGED)])]);
         if let Some(word) = state {
             filters.insert("status".to_owned(), vec![word.to_owned()]);
@@ -504,17 +478,17 @@ mod tests {
 
     #[test]
     fn only_addresses_of_an_engine_are_taken() {
-        for good in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "http://engine:2375/"] {
-            assert!(DockerEngine::new(good).is_ok(), "{good}");
+        for good in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "http://engine:2375/", "tcp://host", "ssh://h:1"] {
+            assert!(DockerEngine::new(good, &DockerTls::default()).is_ok(), "{good}");
         }
-        for bad in ["", "docker.sock", "unix://relative", "tcp://host", "tcp://:1", "tcp://h:x", "ssh://h:1", "http://u@h:1"] {
-            assert!(DockerEngine::new(bad).is_err(), "{bad}");
+        for bad in ["", "docker.sock", "unix://relative", "tcp://:1", "tcp://h:x", "ssh://h:x", "http://u@h:1"] {
+            assert!(DockerEngine::new(bad, &DockerTls::default()).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_engine_that_is_away_is_unreachable() {
-        let engine = DockerEngine::new("unix:///nonexistent/docker.sock").unwrap();
+        let engine = DockerEngine::new("unix:///nonexistent/docker.sock", &DockerTls::default()).unwrap();
         let outcome = futures_util::FutureExt::now_or_never(async { engine.client().map(|_| ()) }).unwrap();
         assert!(matches!(outcome, Err(EngineError::Unreachable(_))), "{outcome:?}");
     }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use shef_common::docker::DockerTls;
+
 use super::on_system;
 use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
 
@@ -22,7 +24,12 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         on_system(async move {
-            let docker = engine::connect(&self.docker_host)?;
+            let docker = engine::connect(&self.docker_host, &DockerTls::from_env())?;
+            // Before the image is sent: an engine that refuses it may end the connection without a word.
+            docker
+                .ping()
+                .await
+                .map_err(|error| Failure::because(format!("no Docker engine answers at {}", self.docker_host), &error))?;
             let built = workload_image(&docker, &self.tag, &self.env).await;
             built.map_err(|error| Failure::because(format!("cannot build {}", self.tag), &error))?;
             say::line(&self.tag);

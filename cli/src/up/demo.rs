@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
+use shef_common::docker::DockerTls;
+
 use super::api::Api;
 use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
 
@@ -14,8 +16,8 @@ const REPLICAS: u32 = 3;
 const PORT: u16 = 8080;
 
 /// Makes the image, deploys the service, and returns where its replicas answer.
-pub(super) async fn deploy(api: &Api, docker_host: &str) -> Result<Vec<String>, Failure> {
-    let docker = engine::connect(docker_host)?;
+pub(super) async fn deploy(api: &Api, docker_host: &str, tls: &DockerTls) -> Result<Vec<String>, Failure> {
+    let docker = engine::connect(docker_host, tls)?;
     say::step(format_args!("making the image {DEFAULT_TAG} from this program (no registry is asked) ..."));
     let built = workload_image(&docker, DEFAULT_TAG, &[]).await;
     built.map_err(|error| Failure::because(format!("cannot make {DEFAULT_TAG}"), &error))?;

@@ -24,6 +24,7 @@ use std::{
 use shef_agent::EngineChoice;
 use shef_common::{
     config::{Layers, Origin},
+    docker::DockerTls,
     logging::{self, LogConfig},
     open_files,
 };
@@ -82,14 +83,14 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
     }
     if let State::Running(running) = look(dir) {
         say::step(format_args!("shef runs already (process {})", running.pid));
-        return finish(&running, dir, wish.demo, Mode::Detach).await;
+        return finish(&running, dir, &config.agent.0.docker_tls, wish.demo, Mode::Detach).await;
     }
     port_is_free(config.master.0.listen, "--api")?;
     port_is_free(config.agent.0.listen, "--agent")?;
 
     let entry = config.agent.1.entry("docker_host");
     let configured = (entry.origin != Origin::Default).then(|| (config.agent.0.docker_host.as_str(), entry.origin.to_string()));
-    let found = prepare::engine(configured, &Layers::from_process_env().env, dir, wish.yes).await?;
+    let found = prepare::engine(configured, &config.agent.0.docker_tls, &Layers::from_process_env().env, dir, wish.yes).await?;
     config.agent.0.docker_host = found.url;
 
     if wish.mode == Mode::Foreground {
@@ -97,7 +98,7 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
     }
     say::step("starting master, agent and store in the background ...");
     let running = background::start(&config, &wish.flags).await?;
-    finish(&running, dir, wish.demo, Mode::Detach).await
+    finish(&running, dir, &config.agent.0.docker_tls, wish.demo, Mode::Detach).await
 }
 
 /// Runs master and agent in this process until a signal stops them.
@@ -109,6 +110,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         say::step("starting master, agent and store ...");
     }
     let host_ip = config.master.0.host_ip;
+    let docker_tls = config.agent.0.docker_tls.clone();
     let mut running = Running {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         api: reachable(config.master.0.listen, host_ip),
@@ -129,7 +131,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         wait_until_ready(&Api::new(&running.api)).await?;
         running.ready = true;
         claim.write(&running)?;
-        if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
+        if mode == Mode::Foreground { finish(&running, &config.data_dir, &docker_tls, demo, mode).await } else { Ok(()) }
     };
     let early = tokio::select! {
         told = ready_and_told => match told {
@@ -173,8 +175,8 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
 }
 
 /// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is up.
-async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
-    let deployed = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host).await) } else { None };
+async fn finish(running: &Running, data_dir: &Path, tls: &DockerTls, demo: bool, mode: Mode) -> Result<(), Failure> {
+    let deployed = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
     say::line(banner::banner(running, data_dir, replicas, mode));
     match deployed {

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use shef_common::docker::DockerTls;
+
 use super::plan::{Plan, Rights, Situation, Step, plan};
 use crate::{
     Failure,
@@ -30,13 +32,14 @@ const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// Brings about an engine that answers, and tells which.
 pub(super) async fn engine(
     configured: Option<(&str, String)>,
+    tls: &DockerTls,
     env: &BTreeMap<String, String>,
     data_dir: &Path,
     yes: bool,
 ) -> Result<Candidate, Failure> {
     let mut engines = Vec::new();
     for candidate in candidates(configured, env) {
-        let said = probe(&candidate.url).await;
+        let said = probe(&candidate.url, tls).await;
         if let Probe::Answers { version, api } = &said {
             say::step(format_args!("Docker {version} (API {}.{}) answers at {}", api.0, api.1, candidate.url));
             engines.push((candidate, said));
@@ -55,7 +58,7 @@ pub(super) async fn engine(
                 carry_out(step, &log).await?;
             }
             let candidate = Candidate { url: DEFAULT_URL.into(), named_by: "just started".into(), wanted: true };
-            match probe(&candidate.url).await {
+            match probe(&candidate.url, tls).await {
                 Probe::Answers { version, .. } => {
                     say::step(format_args!("Docker {version} answers at {}", candidate.url));
                     Ok(candidate)

@@ -41,6 +41,8 @@ pub struct LabEngine {
     release: Release,
     daemon: Option<Child>,
     bridge: Bridge,
+    /// Arguments of the daemon beside those that every lab's engine has.
+    arguments: Vec<String>,
 }
 
 impl LabEngine {
@@ -49,9 +51,18 @@ impl LabEngine {
     /// # Panics
     /// If it cannot be started: a test without its engine proves nothing.
     pub async fn start() -> Self {
+        Self::start_with([]).await
+    }
+
+    /// Starts an engine with more arguments, as in `-H tcp://…`, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn start_with(arguments: impl IntoIterator<Item = String>) -> Self {
         let directory = tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
+        let arguments = arguments.into_iter().collect();
         let release = releases().expect("the chosen release of the engine").swap_remove(0);
-        let mut engine = Self { directory, release, daemon: None, bridge: Bridge::new() };
+        let mut engine = Self { directory, release, daemon: None, bridge: Bridge::new(), arguments };
         engine.boot().await;
         engine
     }
@@ -76,6 +87,7 @@ impl LabEngine {
             .arg(at("pid"))
             .arg("-H")
             .arg(self.url())
+            .args(&self.arguments)
             .env("PATH", self.release.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

@@ -12,6 +12,7 @@ mod looking;
 mod operating;
 mod redis;
 mod registry;
+mod remote_engines;
 mod stored_format;
 mod terminal;
 mod workload;

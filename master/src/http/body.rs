@@ -28,7 +28,7 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let invalid = |detail: String| ApiError::from(Problem::new(Code::InvalidBody, detail));
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(format!("the body is not UTF-8: {error}")))?;
     // Some editors begin a file with a byte order mark.
-    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+    match serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(invalid(format!("the body must be a JSON object, but is {}", kind_of(&other)))),
         Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),
@@ -43,5 +43,18 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_before_the_object_says_nothing() {
+        let read = |text: &str| object(text.as_bytes()).map(Value::Object).map_err(|error| error.to_string());
+        assert_eq!(read("\u{feff}{\"replicas\": 2}"), Ok(serde_json::json!({ "replicas": 2 })));
+        assert!(read("\u{feff}").unwrap_err().contains("not JSON"));
+        assert!(read("\u{feff}\u{feff}{}").is_err());
     }
 }

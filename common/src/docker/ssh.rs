@@ -1,0 +1,183 @@
+//! An engine behind `ssh://`: the system's `ssh` runs `docker system dial-stdio` on the other host, as the docker command does.
+//!
+//! Keys, known hosts and every other setting are those of the user's `ssh`. It is never asked for a password: nobody is there to
+//! type one.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    process::Stdio,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    task::JoinHandle,
+};
+
+use super::{host_and_port, is_host_name};
+
+/// How long ssh may take to connect, in seconds; the docker command's own limit.
+const CONNECT_LIMIT_S: u32 = 30;
+/// The most bytes of what ssh complains that are told.
+const MAX_COMPLAINT_BYTES: u64 = 2_000;
+
+/// Whom ssh is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SshTarget {
+    user: Option<String>,
+    host: String,
+    port: Option<u16>,
+    /// The engine's socket on the other host, where it is not the usual one.
+    socket: Option<String>,
+}
+
+impl SshTarget {
+    /// Reads `[USER@]HOST[:PORT][/PATH]`.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (authority, path) = match text.find('/') {
+            Some(at) => text.split_at(at),
+            None => (text, ""),
+        };
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, _)) if user.contains(':') => return Err(": a password cannot be given, use a key"),
+            Some((user, host)) if is_host_name(user) => (Some(user.to_owned()), host),
+            Some(_) => return Err(": the user's name has characters that no user's name has"),
+            None => (None, authority),
+        };
+        let (name, port) = host_and_port(host, 0).ok_or("")?;
+        // The other host's shell reads the path.
+        if !path.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_')) {
+            return Err(": the socket's path may hold letters, digits and / . - _ only");
+        }
+        let socket = Some(path).filter(|path| path.len() > 1).map(str::to_owned);
+        Ok(Self { user, host: name, port: (port > 0).then_some(port), socket })
+    }
+
+    /// What ssh is told.
+    fn arguments(&self) -> Vec<String> {
+        let mut words =
+            vec!["-o".to_owned(), format!("ConnectTimeout={CONNECT_LIMIT_S}"), "-o".to_owned(), "BatchMode=yes".to_owned()];
+        words.push("-T".to_owned());
+        if let Some(user) = &self.user {
+            words.extend(["-l".to_owned(), user.clone()]);
+        }
+        if let Some(port) = self.port {
+            words.extend(["-p".to_owned(), port.to_string()]);
+        }
+        words.extend(["--".to_owned(), self.host.trim_matches(['[', ']']).to_owned(), "docker".to_owned()]);
+        if let Some(socket) = &self.socket {
+            words.extend(["--host".to_owned(), format!("unix://{socket}")]);
+        }
+        words.extend(["system", "dial-stdio"].map(str::to_owned));
+        words
+    }
+
+    /// A stream to the engine. Whether it gets there is seen when it is read.
+    pub(super) fn dial(&self) -> io::Result<SshStream> {
+        let mut child = Command::new("ssh")
+            .args(self.arguments())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // What the terminal sends to us is not for it.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("the program ssh cannot be run: {error}")))?;
+        let missing = || io::Error::other("ssh was started without its pipes");
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let mut stderr = child.stderr.take().ok_or_else(missing)?;
+        let complaint = tokio::spawn(async move {
+            let mut first = Vec::new();
+            let _ = (&mut stderr).take(MAX_COMPLAINT_BYTES).read_to_end(&mut first).await;
+            // Whatever else is written has to go somewhere, or ssh waits.
+            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            String::from_utf8_lossy(&first).trim().replace('\n', "; ")
+        });
+        Ok(SshStream { stdin: Some(stdin), stdout, complaint, answered: false, _child: child })
+    }
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ssh://")?;
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        f.write_str(&self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.socket.as_deref().unwrap_or_default())
+    }
+}
+
+/// A connection through ssh. ssh ends with it.
+pub(super) struct SshStream {
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    complaint: JoinHandle<String>,
+    answered: bool,
+    _child: Child,
+}
+
+impl AsyncRead for SshStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stdout).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.answered = true;
+        } else if !this.answered {
+            // ssh ended before the engine said anything: it says itself why.
+            let said = ready!(Pin::new(&mut this.complaint).poll(cx)).unwrap_or_default();
+            let said = if said.is_empty() { "it ended without a word".to_owned() } else { said };
+            return Poll::Ready(Err(io::Error::other(format!("ssh does not reach the engine: {said}"))));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for SshStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stdin {
+            Some(stdin) => Pin::new(stdin).poll_write(cx, buf),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stdin {
+            Some(stdin) => Pin::new(stdin).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(stdin) = &mut this.stdin {
+            ready!(Pin::new(stdin).poll_shutdown(cx))?;
+        }
+        // A pipe ends when it is closed, and the engine sees the end of its input then.
+        this.stdin = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_is_told_what_the_docker_command_tells_it() {
+        let told = |text| SshTarget::parse(text).unwrap().arguments().join(" ");
+        assert_eq!(told("host"), "-o ConnectTimeout=30 -o BatchMode=yes -T -- host docker system dial-stdio");
+        assert_eq!(
+            told("me@[fd00::1]:2222/run/my.sock"),
+            "-o ConnectTimeout=30 -o BatchMode=yes -T -l me -p 2222 -- fd00::1 docker --host unix:///run/my.sock system dial-stdio"
+        );
+    }
+}
