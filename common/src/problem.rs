@@ -71,6 +71,8 @@ codes! {
     SecretKeyUnavailable = "secret_key_unavailable", 503, "The key for credentials cannot be used";
     /// More requests wait than the bound allows.
     Overloaded = "overloaded", 503, "The master is busy";
+    /// The master has not read all that is stored yet.
+    Recovering = "recovering", 503, "The master reads what is stored";
     /// Another master leads.
     NotLeader = "not_leader", 503, "Another master leads the cluster";
 }

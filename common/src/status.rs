@@ -149,6 +149,9 @@ pub struct ReplicaStatus {
     /// the engine knows none, as of an image that was built or loaded there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_of: Option<ImageDigest>,
+    /// What its user should know though it runs: a volume that was there is defined otherwise than its spec says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The code with which its process ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
@@ -175,6 +178,7 @@ impl ReplicaStatus {
             restarts: 0,
             image_digest: None,
             made_of: None,
+            warning: None,
             exit_code: None,
             last_log_lines: Vec::new(),
             ports: Vec::new(),

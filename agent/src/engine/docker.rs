@@ -11,6 +11,7 @@ mod console;
 mod create;
 mod models;
 mod networks;
+mod volumes;
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -48,8 +49,8 @@ use self::{
     models::{container_of, event_of, inspected, policy_body},
 };
 use super::{
-    Container, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing, PULL_IDLE_LIMIT_MS,
-    RestartPolicy as Policy, log_lines,
+    Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing,
+    PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -247,16 +248,17 @@ impl Engine for DockerEngine {
         within(LOOK_LIMIT, self.list_all())
     }
 
-    fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
+    fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {
         within(OPERATION_LIMIT, async move {
             let mut first = None;
             for network in &order.template.networks {
                 let id = self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
                 first.get_or_insert(id);
             }
+            let other_volumes = self.other_volumes(&order.template.mounts).await;
             let options = CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
             let answer = self.client()?.create_container(Some(options), create_body(&order, first)).await;
-            answer.map(|created| created.id).map_err(|error| match error {
+            answer.map(|created| Created { id: created.id, other_volumes }).map_err(|error| match error {
                 Error::DockerResponseServerError { status_code: 404, message } if is_about_image(&message) => {
                     EngineError::NoSuchImage(message)
                 }

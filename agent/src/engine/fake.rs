@@ -29,8 +29,8 @@ use tokio::sync::broadcast;
 pub use told::{Networks, listed, looked_up, made};
 
 use super::{
-    Container, ContainerState, CreateOrder, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind, Listing,
-    RestartPolicy,
+    Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind,
+    Listing, RestartPolicy,
 };
 
 /// Events that a slow listener may lag behind; one that lags further is told to look anew.
@@ -293,7 +293,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn create(&self, order: CreateOrder) -> EngineFuture<'_, String> {
+    fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created> {
         self.operation("create", self.latency.create, move |state| {
             let image = order.image.pinned();
             if state.images.as_ref().is_some_and(|images| !images.contains(&image)) {
@@ -318,7 +318,7 @@ impl Engine for FakeEngine {
             state.networks.make_for(&container);
             state.processes.made(&id, &image);
             state.containers.insert(name, container);
-            Ok(id)
+            Ok(Created::new(id))
         })
     }
 

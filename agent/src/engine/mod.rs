@@ -38,8 +38,8 @@ pub trait Engine: 'static {
     fn identify(&self) -> EngineFuture<'_, EngineFacts>;
     /// Every container with our mark, running or not.
     fn list(&self) -> EngineFuture<'_, Listing>;
-    /// Makes a container and returns its id.
-    fn create(&self, order: CreateOrder) -> EngineFuture<'_, String>;
+    /// Makes a container.
+    fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created>;
     /// Starts a container, after it was joined to those of `joins` that it is not in; one that runs already is started.
     fn start<'a>(&'a self, id: &'a str, joins: &'a [Network]) -> EngineFuture<'a, ()>;
     /// Stops a container: the stop signal, and after the grace a kill. One that is stopped already is stopped.
@@ -158,6 +158,23 @@ pub struct CreateOrder {
     pub labels: HashMap<String, String>,
     /// Who starts it again when its process ends.
     pub policy: RestartPolicy,
+}
+
+/// A container that was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: String,
+    /// The volumes that were there already and are defined otherwise than its template says.
+    pub other_volumes: Vec<String>,
+}
+
+impl Created {
+    /// A container whose volumes are as its template says.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), other_volumes: Vec::new() }
+    }
 }
 
 /// Every container of ours, as far as it could be read.

@@ -22,6 +22,7 @@ mod rm;
 mod rollback;
 mod rollout;
 mod scale;
+mod service;
 mod stats;
 mod system;
 mod up;
@@ -68,6 +69,8 @@ enum Command {
     Rollout(rollout::Args),
     /// Replaces every replica of services, by a rollout
     Restart(rollout::RestartArgs),
+    /// Gives up the data of a slot whose host is lost
+    Service(service::Args),
     /// Removes services and their containers
     Rm(rm::Args),
     /// Runs a command inside of a replica, with this terminal if asked
@@ -120,6 +123,7 @@ impl Cli {
             Command::Rollback(args) => args.run(),
             Command::Rollout(args) => args.run(),
             Command::Restart(args) => args.run(),
+            Command::Service(args) => args.run(),
             Command::Rm(args) => args.run(),
             Command::Exec(args) => args.run(),
             Command::Logs(args) => args.run(),

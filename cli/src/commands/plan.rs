@@ -49,6 +49,9 @@ fn shown(plan: &Preview) -> String {
     if kept > 0 {
         _ = writeln!(text, "kept as they are: {kept}");
     }
+    for warning in &plan.warnings {
+        _ = writeln!(text, "warning: {warning}");
+    }
     if let Some(version) = plan.version {
         _ = writeln!(text, "exactly this: the same with --if-version {version} instead of --plan");
     }

@@ -52,6 +52,8 @@ struct Replica {
     health: String,
     host: String,
     reason: Option<String>,
+    #[serde(default)]
+    warning: Option<String>,
     restarts: u32,
     exit_code: Option<i64>,
     #[serde(default)]
@@ -97,7 +99,8 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let line = replica.last_log_lines.iter().rev().find(|line| !line.trim().is_empty()).filter(|_| !is_well);
     let plain = |line: &str| line.trim().replace(char::is_control, " ");
     let line = line.map(|line| format!("last line: {}", plain(line)));
-    let reason: Vec<String> = [Some(told), code, line].into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    let reason: Vec<String> =
+        [Some(told), code, line, replica.warning.clone()].into_iter().flatten().filter(|part| !part.is_empty()).collect();
     [
         replica.id.clone(),
         replica.slot.to_string(),

@@ -26,8 +26,9 @@ pub enum Mount {
         /// Options for the driver.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         options: BTreeMap<String, String>,
-        /// Whether the slot stays with the host that holds the volume.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        /// Whether the slot stays with the host that holds the volume. In a spec that does not say it: true for volumes
+        /// of the engine's own driver without options, whose data is on that host alone.
+        #[serde(default)]
         sticky: bool,
     },
     /// A path of the host.

@@ -127,9 +127,24 @@ macro_rules! take {
 fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
     let mut template = Template::of(image);
     take!(fields, template: pull, command, entrypoint, env, working_dir, user, hostname, labels, init, tty, read_only);
+    stay_with_local_volumes(&mut fields.fields);
     take!(fields, template: stop_signal, stop_grace_s, ulimits, sysctls, cap_add, cap_drop, shm_bytes, extra_hosts, dns);
     take!(fields, template: logging, devices, device_requests, ports, mounts, networks, resources, health, restart);
     template
+}
+
+/// Says of each volume whose data is on one host alone that its slot stays there, unless the spec says otherwise.
+/// Stored specs are not read here: they say it, or were stored when `false` was the default.
+fn stay_with_local_volumes(fields: &mut Map<String, Value>) {
+    let mounts = fields.get_mut("mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let text = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default();
+        let has_options = mount.get("options").and_then(Value::as_object).is_some_and(|options| !options.is_empty());
+        let is_local = text("type") == "volume" && matches!(text("driver"), "" | "local") && !has_options;
+        if is_local && !mount.contains_key("sticky") {
+            mount.insert("sticky".to_owned(), Value::Bool(true));
+        }
+    }
 }
 
 /// The fields of an object, and what is wrong with them.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
     engine::{
-        Check, Container, ContainerState, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
+        Check, Container, ContainerState, Created, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
         fake::{Networks, foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
@@ -262,7 +262,7 @@ impl World {
                 let planted = self.planted(Plant::KnowsByName);
                 let engine = &mut self.hosts[host].engine;
                 let made = if !done {
-                    Ok(String::new())
+                    Ok(Created::default())
                 } else if !engine.images.contains(&order.image.pinned()) {
                     Err(EngineError::NoSuchImage(format!("No such image: {}", order.image.pinned())))
                 } else if engine.containers.contains_key(replica.as_str()) {
@@ -276,7 +276,7 @@ impl World {
                     }
                     engine.networks.make_for(&container);
                     engine.containers.insert(replica.to_string(), container);
-                    Ok(id)
+                    Ok(Created::new(id))
                 };
                 Outcome::Create(error.map_or(made, Err))
             }

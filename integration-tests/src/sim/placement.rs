@@ -103,7 +103,7 @@ impl World {
         self.host_of(node).is_none_or(|host| is_allowed(record, host))
     }
 
-    /// A slot that has its volume on a host keeps it there, unless that host is forgotten, and what is new in it is there.
+    /// A slot that has its volume on a host keeps it there, unless that host is forgotten or its data given up, and what is new in it is there.
     pub(super) fn check_homes(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
         let (Some(old), Some(new)) = (old.filter(|old| !old.deleted), new.filter(|new| !new.deleted)) else { return };
         let sticky = |record: &ServiceRecord| record.spec.template.mounts.iter().any(Mount::is_sticky);
@@ -113,6 +113,10 @@ impl World {
         let known = |replica: &&ReplicaRecord| old.replicas.iter().any(|known| known.id == replica.id);
         for (slot, home) in &old.homes {
             let kept = new.homes.get(slot);
+            let released = self.user.released.get_mut(&(name.clone(), *slot));
+            if kept.is_none() && released.is_some_and(std::mem::take) {
+                continue;
+            }
             if kept != Some(home) && self.is_member(home) {
                 return self.violated(format!("slot {slot} of {name} has its volume on {home}, and is now bound to {kept:?}"));
             }

@@ -336,8 +336,14 @@ impl World {
             let turned = record.stops_first() && replica.generation != record.target(replica.slot);
             let tried = |record: &ServiceRecord| record.rollout.as_ref().map_or(0, shef_master::service::Rollout::failed);
             let failed = self.rules.stored.get(name).is_some_and(|(_, stored)| tried(record) > tried(stored));
-            let ordered =
-                || turned || failed || self.is_overdue(master, &replica.node) || self.is_left_behind(&replica.node, &replica.id);
+            let released = self.user.released.contains_key(&(name.clone(), replica.slot));
+            let ordered = || {
+                turned
+                    || failed
+                    || released
+                    || self.is_overdue(master, &replica.node)
+                    || self.is_left_behind(&replica.node, &replica.id)
+            };
             if !kept && may_run && up && !replaced() && !ordered() {
                 return self
                     .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
@@ -427,6 +433,7 @@ impl World {
                     | Request::Rebalance { .. }
                     | Request::Lead { .. }
                     | Request::Restart { .. }
+                    | Request::Release { .. }
                     | Request::RollBack { .. },
                     _,
                 ) => true,

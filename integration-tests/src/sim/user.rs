@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    ids::{ServiceName, Version},
+    ids::{ServiceName, Slot, Version},
     image::ImageRef,
     spec::{Network, OnDisconnect, Rebalance, ServiceSpec, Template, Update},
 };
@@ -46,6 +46,8 @@ pub struct User {
     pub deletes: BTreeSet<ServiceName>,
     /// The last acknowledged request of a service, and where its record is in the log of what was stored.
     pub acknowledged: BTreeMap<ServiceName, (usize, Request)>,
+    /// Slots whose data somebody asked to give up, and whether that may still come about.
+    pub released: BTreeMap<(ServiceName, Slot), bool>,
     last_version: BTreeMap<ServiceName, Version>,
     updates: u32,
 }
@@ -74,6 +76,9 @@ impl World {
         };
         let moves = self.profile.operators && self.chance(80);
         let request = match self.rng.u32(0..10) {
+            _ if self.profile.demanding && known && self.chance(60) => {
+                Request::Release { slot: Slot(self.rng.u32(0..REPLICAS.max(1))), expect }
+            }
             _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
             0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
             2 if known && self.chance(300) => Request::Restart { expect },
@@ -149,6 +154,9 @@ impl World {
             Request::Lead { lead: Lead::Promote, .. } => {
                 user.promoted.insert(name.clone(), self.now);
             }
+            Request::Release { slot, .. } => {
+                user.released.insert((name.clone(), *slot), true);
+            }
             Request::Import { .. }
             | Request::Rebalance { .. }
             | Request::Lead { .. }
@@ -175,6 +183,8 @@ impl World {
         if let Ok(accepted) = answer {
             self.user.last_version.insert(name.clone(), accepted.version);
             self.rules_acknowledged(&name, accepted.version, request);
+        } else if let Request::Release { slot, .. } = request {
+            self.user.released.remove(&(name, slot));
         }
     }
 }
@@ -190,6 +200,7 @@ fn request_word(request: &Request) -> String {
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
         Request::Lead { lead, expect } => format!("{lead:?} the rollout {expect:?}"),
+        Request::Release { slot, expect } => format!("release slot {slot} {expect:?}"),
         Request::Restart { expect } => format!("restart {expect:?}"),
         Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),
         Request::Import { .. } => "import".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bollard::models::VolumeCreateRequest;
 use serde_json::{Value, json};
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
@@ -42,6 +43,15 @@ async fn counts(lan: &mut Lan) -> Vec<usize> {
 async fn says(lan: &Lan, service: &str, words: &str) {
     let said = |answer: &shef_integration_tests::cluster::Answer| answer.body["missing"].to_string().contains(words);
     lan.master.api.until(&format!("/v1/services/{service}"), said).await;
+}
+
+/// What a command of the CLI prints.
+async fn shef(lan: &Lan, args: &[&str]) -> String {
+    let mut command = tokio::process::Command::new(binary());
+    command.args(args.iter().take_while(|arg| **arg != "--")).args(["--api", &lan.master.api.url]);
+    let ran = command.args(args.iter().skip_while(|arg| **arg != "--")).output().await.unwrap();
+    assert!(ran.status.success(), "{args:?}: {ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
 }
 
 async fn remove(lan: &Lan, service: &str) {
@@ -95,7 +105,7 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
     let script = "echo started >> /data/log; exec sleep 1000000";
     let db = json!({
         "image": BUSYBOX, "command": ["sh", "-c", script], "stop_grace_s": 0,
-        "mounts": [{"type": "volume", "source": "db", "target": "/data", "sticky": true}],
+        "mounts": [{"type": "volume", "source": "db", "target": "/data"}],
     });
     lan.master.deploy("db", db).await;
     let home = lan.master.service("db").await.unwrap()["replica_states"][0]["node"].as_str().unwrap().to_owned();
@@ -110,14 +120,62 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
     lan.master.hosts(3).await;
     lan.master.running("db").await;
     assert_eq!(lan.master.service("db").await.unwrap()["replica_states"][0]["node"], home.as_str());
-    let mut read = tokio::process::Command::new(binary());
-    read.args(["exec", "--api", &lan.master.api.url, "db", "--", "cat", "/data/log"]);
-    let read = read.output().await.unwrap();
-    assert!(String::from_utf8_lossy(&read.stdout).starts_with("started\nstarted\n"), "its data is there: {read:?}");
+    assert_eq!(shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await, "started\nstarted\n", "its data is there");
     until("one of the global service runs on every host again", async || {
         let all = lan.by_host().await;
         let one = |containers: &BTreeMap<String, _>| containers.keys().filter(|name| name.starts_with("logs-")).count() == 1;
         all.values().all(one).then_some(())
     })
     .await;
+}
+
+#[actix::test]
+async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_can_be_given_up() {
+    let mut lan = lab(&["a", "a"], 2).await;
+    // Two of it at once would meet at its lock.
+    let script = "mkdir /data/lock || { echo taken; exit 1; }; trap 'rmdir /data/lock; exit 0' TERM; echo started >> /data/log; \
+                  while :; do sleep 1 & wait $!; done";
+    let db = json!({
+        "image": BUSYBOX, "command": ["sh", "-c", script], "replicas": 1, "stop_grace_s": 10, "update": {"monitor_ms": 0},
+        "mounts": [{"type": "volume", "source": "db", "target": "/data"}],
+    });
+    lan.master.deploy("db", db).await;
+    let home = async |lan: &Lan| {
+        let view = lan.master.service("db").await.unwrap();
+        let wanted = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["want"] == "run").cloned();
+        wanted.unwrap()["node"].as_str().unwrap().to_owned()
+    };
+    let first = home(&lan).await;
+    for n in 1..=2 {
+        let updated = lan.master.api.call("PATCH", "/v1/services/db?wait=60s", json!({"env": {"N": n.to_string()}})).await;
+        assert_eq!((updated.status, &updated.body["converged"]), (200, &json!(true)), "{updated:?}");
+        assert_eq!(home(&lan).await, first);
+    }
+    assert_eq!(shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await, "started\nstarted\nstarted\n");
+
+    lan.host_mut(&first).unwrap().lose();
+    host_is(&lan, &first, "down").await;
+    says(&lan, "db", "`shef service release db 0` gives the data up").await;
+    shef(&lan, &["service", "release", "db", "0"]).await;
+    let second = home(&lan).await;
+    assert_ne!(second, first);
+    assert_eq!(shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await, "started\n", "it begins with nothing");
+    // The old host comes back: what it ran goes, its volume stays, and nothing moves.
+    lan.host_mut(&first).unwrap().boot().await;
+    lan.master.hosts(2).await;
+    assert_eq!(lan.settled(&["db"]).await.len(), 1);
+    assert_eq!(home(&lan).await, second);
+}
+
+#[actix::test]
+async fn a_volume_that_is_there_with_another_definition_is_told_at_its_replica() {
+    let lan = lab(&["a"], 1).await;
+    let docker = lan.hosts[0].socket().client();
+    let there = VolumeCreateRequest { name: Some("db".to_owned()), ..Default::default() };
+    docker.create_volume(there).await.unwrap();
+    let mount = json!({"type": "volume", "source": "db", "target": "/data", "options": {"type": "tmpfs", "device": "tmpfs"}});
+    lan.master.deploy("db", spec(1, json!({"mounts": [mount]}))).await;
+    let warning = lan.master.service("db").await.unwrap()["replica_states"][0]["warning"].clone();
+    assert!(warning.as_str().unwrap().ends_with("volumes db (it was made with other options)"), "{warning}");
+    assert!(shef(&lan, &["ps", "db"]).await.contains("it was made with other options"));
 }

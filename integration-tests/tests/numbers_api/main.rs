@@ -211,7 +211,7 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
                 let master = started.unwrap_or_else(|error| panic!("{place:?} {extreme}: {error}"));
                 let api = Api::new(master.address());
                 if matches!(key, Key::Service(_)) {
-                    let shown = api.get("/v1/services/web").await;
+                    let shown = api.until("/v1/services/web", |answer| answer.status != 503).await;
                     assert_eq!(shown.status, 200, "{place:?} {extreme}: {shown:?}");
                     // A change that needs a new generation, and the deletion, which is always possible.
                     let change = json!({ "image": "app:2", "ports": [] });

@@ -101,7 +101,10 @@ async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<A
     let name = named(request, payload, api).await?;
     match api.view.service(&name).filter(|view| view.state != ServiceState::Deleting) {
         Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
-        None => Err(ShefError::new(404, "No service in this name")),
+        None => {
+            api.knows_all()?;
+            Err(ShefError::new(404, "No service in this name"))
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use shef_common::problem::{Code, Problem};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    cluster::{AskService, CopyService, ToCluster},
+    cluster::{AskService, CopyService, PhaseView, ToCluster},
     membership::ReleaseBrake,
     registries::RegistryRequest,
     runner::{Operate, Register, TakeReport},
@@ -114,6 +114,17 @@ pub struct Api {
 }
 
 impl Api {
+    /// Whether all that is stored can be read here: after a start that takes a moment.
+    fn knows_all(&self) -> Result<(), ApiError> {
+        match self.view.cluster().phase {
+            PhaseView::Recovering => {
+                let detail = "the master has just started and has not read all that is stored; ask again in a moment";
+                Err(Problem::new(Code::Recovering, detail).into())
+            }
+            PhaseView::Leading | PhaseView::Deposed(_) => Ok(()),
+        }
+    }
+
     /// Asks something of a service and waits until it is durable or refused.
     async fn ask(&self, name: shef_common::ids::ServiceName, request: Request) -> Result<Accepted, Refused> {
         match self.ask.send(AskService { name, request }).timeout(self.store_timeout).await {

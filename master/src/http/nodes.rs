@@ -26,6 +26,7 @@ pub fn not_found(name: &NodeName) -> ApiError {
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let (limit, after) = params::page::<NodeName>(&params::query(&request, &["limit", "after"])?)?;
+    api.knows_all()?;
     let nodes: Vec<NodeView> = api.view.hosts(after.as_ref(), limit).iter().map(shown).collect();
     let next = (nodes.len() == limit).then(|| nodes.last().map(|node| node.name.clone())).flatten();
     Ok(HttpResponse::Ok().json(serde_json::json!({ "nodes": nodes, "next": next })))
@@ -37,7 +38,10 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let name: NodeName = params::name(&request)?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(shown(&host))),
-        None => Err(not_found(&name)),
+        None => {
+            api.knows_all()?;
+            Err(not_found(&name))
+        }
     }
 }
 

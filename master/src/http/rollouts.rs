@@ -1,8 +1,9 @@
-//! `/v1/services/{name}/rollout/…`, `/restart`, `/rollback`: leading a service from one generation to another.
+//! `/v1/services/{name}/rollout/…`, `/restart`, `/rollback`, `/slots/…`: leading a service from one generation to another,
+//! and its slots from one host to another.
 
 use actix_web::{HttpRequest, web};
 use shef_common::{
-    ids::{Generation, ServiceName},
+    ids::{Generation, ServiceName, Slot},
     problem::{Code, Problem},
     spec::Fields,
 };
@@ -28,6 +29,21 @@ pub async fn lead(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     };
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
     write(&api, &name, Request::Lead { lead, expect }, wait).await
+}
+
+/// `POST /v1/services/{name}/slots/{slot}/release?wait=`, with `If-Match`
+pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _place = Place::take(&api)?;
+    let name: ServiceName = params::name(&request)?;
+    let slot = request.match_info().get("slot").unwrap_or_default();
+    let slot = slot.parse().map(Slot).map_err(|_| {
+        let detail = format!("a slot is a whole number from 0, but is {}", params::shown(slot));
+        ApiError::from(Problem::new(Code::InvalidParameter, detail))
+    })?;
+    let wait = params::wait(&params::query(&request, &["wait"])?)?;
+    let expect = params::expect(&request)?;
+    read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
+    write(&api, &name, Request::Release { slot, expect }, wait).await
 }
 
 /// `POST /v1/services/{name}/restart?wait=`, with `If-Match`

@@ -42,6 +42,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
     let query = params::query(&request, &["limit", "after", "replicas"])?;
     let (limit, after) = params::page::<ServiceName>(&query)?;
+    api.knows_all()?;
     let parts = PageParts::new(api.view.clone(), after, limit, params::flag(&query, "replicas")?);
     Ok(json_stream(HttpResponse::Ok(), listing::body(parts)))
 }
@@ -133,8 +134,13 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
 }
 
 pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
-    let missing = || Problem::new(Code::ServiceNotFound, format!("there is no service {name}"));
-    Ok(api.view.service(name).ok_or_else(missing)?)
+    match api.view.service(name) {
+        Some(view) => Ok(view),
+        None => {
+            api.knows_all()?;
+            Err(Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
+        }
+    }
 }
 
 /// A service with its replicas and its `ETag`.

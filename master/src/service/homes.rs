@@ -128,9 +128,26 @@ pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<Str
     let home = home(record, slot, know)?;
     let why = why_not(know, home)?;
     Some(match record.spec.mode {
-        Mode::Replicated => format!("slot {slot} waits for host {home}, which holds its volume data and {why}"),
+        Mode::Replicated => format!(
+            "slot {slot} waits for host {home}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
+             data up)",
+            record.spec.name
+        ),
         Mode::Global => format!("slot {slot} waits for host {home}, which {why}"),
     })
+}
+
+/// Whether the data that binds `slot` to its host may be given up; if not, why.
+pub fn may_be_released(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Result<(), String> {
+    let home = if record.spec.mode.is_replicated() { home(record, slot, know) } else { None };
+    match home {
+        None => Err(format!("slot {slot} is not bound to a host by a volume")),
+        Some(home) if know.condition(home).takes_replicas() => Err(format!(
+            "slot {slot} has its volume on host {home}, which is there: the data would be given up for nothing (to move the slot, \
+             drain or cordon the host first)"
+        )),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Why a host takes no replicas.

@@ -9,6 +9,8 @@ use shef_common::{
     spec::Order,
 };
 
+mod warnings;
+
 use super::{
     diff::{FieldChange, diff},
     knowledge::{Fare, Knowledge},
@@ -34,6 +36,9 @@ pub struct Preview {
     pub order: Order,
     /// What would become of every slot, in order.
     pub actions: Vec<Action>,
+    /// What its user should know of it, above all of data that would be left behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What would become of one slot.
@@ -96,6 +101,7 @@ impl Outcome<'_> {
         let said = |record: &ServiceRecord| serde_json::to_value(&record.spec).unwrap_or_default();
         let before = self.before.map_or_else(|| Value::Object(serde_json::Map::new()), said);
         let started = self.before.is_some_and(|before| before.generation != self.wanted.generation);
+        let actions = self.actions();
         Preview {
             name: self.wanted.spec.name.clone(),
             version: self.version,
@@ -103,7 +109,8 @@ impl Outcome<'_> {
             changes: diff(&before, &said(self.wanted)),
             starts_rollout: started && self.wanted.rollout.is_some(),
             order: if self.wanted.stops_first() { Order::StopFirst } else { Order::StartFirst },
-            actions: self.actions(),
+            warnings: warnings::of(self.before, self.wanted, &actions),
+            actions,
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use shef_common::{
     clock::WallMs,
-    ids::{Generation, NodeName, Version},
+    ids::{Generation, NodeName, Slot, Version},
     problem::FieldError,
     protocol::Assignment,
     spec::ServiceSpec,
@@ -70,6 +70,13 @@ pub enum Request {
     RollBack {
         /// Which one; `None`: the last good one before this.
         generation: Option<Generation>,
+        /// The condition on the version.
+        expect: Expect,
+    },
+    /// Give up the volumes that bind a slot to its host: the slot is placed anew.
+    Release {
+        /// Which slot.
+        slot: Slot,
         /// The condition on the version.
         expect: Expect,
     },
@@ -175,9 +182,12 @@ impl Request {
         match self {
             Self::Create { .. } | Self::Put { .. } | Self::Scale { .. } | Self::Change { .. } | Self::Restart { .. } => true,
             // What hosts hold is there, and what is deleted, led or gone back to becomes no larger.
-            Self::RollBack { .. } | Self::Rebalance { .. } | Self::Lead { .. } | Self::Delete { .. } | Self::Import { .. } => {
-                false
-            }
+            Self::RollBack { .. }
+            | Self::Rebalance { .. }
+            | Self::Lead { .. }
+            | Self::Release { .. }
+            | Self::Delete { .. }
+            | Self::Import { .. } => false,
         }
     }
 
@@ -189,6 +199,7 @@ impl Request {
             | Self::Rebalance { .. }
             | Self::Lead { .. }
             | Self::RollBack { .. }
+            | Self::Release { .. }
             | Self::Delete { .. }
             | Self::Import { .. } => false,
         }
@@ -294,6 +305,14 @@ impl Request {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
                 roll_back(live, *generation, now, terms).map_err(Refused::Conflict)
+            }
+            Self::Release { slot, expect } => {
+                let live = live.ok_or(Refused::NotFound)?;
+                check(expect)?;
+                live.homes.remove(slot);
+                live.retire(|replica| replica.slot == *slot);
+                live.updated = now;
+                Ok(Applied::Changed)
             }
             Self::Delete { expect } => {
                 let live = live.ok_or(Refused::NotFound)?;

@@ -160,6 +160,9 @@ pub struct ReplicaView {
     /// Why it failed or is unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What its user should know though it runs, as of a volume that is defined otherwise than its spec says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The container's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
@@ -469,6 +472,7 @@ fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledg
         host: know.condition(&replica.node).standing,
         host_down: know.is_lost(record, replica),
         reason: status.and_then(|status| status.reason.clone()),
+        warning: status.and_then(|status| status.warning.clone()),
         container_id: status.and_then(|status| status.container_id.clone()),
         restarts: status.map_or(0, |status| status.restarts),
         exit_code: status.and_then(|status| status.exit_code),

@@ -63,6 +63,7 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         container_id: Some(format!("{n:064}")),
         restarts: 0,
         exit_code: None,
+        warning: None,
         last_log_lines: Vec::new(),
         ports: Vec::new(),
         addresses: Vec::new(),

@@ -10,7 +10,7 @@ use shef_common::{
 };
 
 use crate::{
-    engine::{Container, CreateOrder, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy},
+    engine::{Container, CreateOrder, Created, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy},
     health::{CheckFailure, Probe},
     reporter::Observed,
     supervisor::ledger::Ledger,
@@ -88,8 +88,8 @@ pub enum Event {
 /// What came of an operation.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The container's id.
-    Create(Result<String, EngineError>),
+    /// The container was made.
+    Create(Result<Created, EngineError>),
     /// It was started.
     Start(Result<(), EngineError>),
     /// It was stopped.

@@ -15,7 +15,7 @@ use shef_common::{
 };
 
 use crate::engine::{
-    Container, ContainerState, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
+    Container, ContainerState, Created, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
     fake::{Networks, foreign_labels, listed, looked_up, made},
 };
 use crate::{
@@ -338,7 +338,7 @@ impl World {
                     let container = made(order, id.clone());
                     self.networks.make_for(&container);
                     self.containers.insert(name, container);
-                    Ok(id)
+                    Ok(Created::new(id))
                 } else {
                     Err(EngineError::NoSuchImage("No such image".into()))
                 }

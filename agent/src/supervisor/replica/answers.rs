@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::{Look, Replica, Seen, Step, Wish};
-use crate::engine::{ContainerState, EngineError};
+use crate::engine::{ContainerState, Created, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.
 const MAX_NAME_CONFLICTS: u32 = 3;
@@ -53,9 +53,10 @@ impl Replica {
     }
 
     /// Create was answered. Returns whether the image must be pulled first.
-    pub fn created(&mut self, outcome: Result<String, EngineError>, now: Now) -> bool {
+    pub fn created(&mut self, outcome: Result<Created, EngineError>, now: Now) -> bool {
         match outcome {
-            Ok(id) => {
+            Ok(Created { id, other_volumes }) => {
+                self.status.warning = warning(&other_volumes);
                 self.seen = Seen::Present { id, state: ContainerState::Created };
                 self.status.made_of = None;
                 let rule = self.rule();
@@ -186,4 +187,11 @@ impl Replica {
         self.refusals += 1;
         self.not_before = now.mono + Backoff::CALL.after(self.refusals);
     }
+}
+
+/// What is to be said of volumes that were there and are defined otherwise.
+fn warning(other_volumes: &[String]) -> Option<String> {
+    let volumes = other_volumes.join(", ");
+    let text = format!("used as they are, though the spec defines them otherwise: volumes {volumes}");
+    (!other_volumes.is_empty()).then_some(text)
 }

@@ -71,6 +71,33 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn a_volume_whose_data_is_on_one_host_alone_is_sticky_unless_the_spec_says_otherwise() {
+    let read = |mount: Value| {
+        let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": [mount]});
+        ServiceSpec::read(object(body), None).unwrap()
+    };
+    let volume = json!({"type": "volume", "source": "data", "target": "/data"});
+    let with = |key: &str, value: Value| {
+        let mut mount = volume.clone();
+        mount[key] = value;
+        read(mount).template.mounts[0].is_sticky()
+    };
+    assert!(with("driver", json!("local")) && with("driver", json!("")) && with("options", json!({})));
+    assert!(with("sticky", json!(true)) && !with("sticky", json!(false)));
+    assert!(!with("driver", json!("rexray")) && !with("options", json!({"type": "nfs"})));
+    assert!(!read(json!({"type": "bind", "source": "/a", "target": "/a"})).template.mounts[0].is_sticky());
+    // A spec that was stored before keeps its behaviour when something else of it is changed.
+    let stored = read(volume.clone());
+    let mut stored = serde_json::to_value(stored).unwrap();
+    stored["mounts"][0].as_object_mut().unwrap().remove("sticky");
+    let stored: ServiceSpec = serde_json::from_value(stored).unwrap();
+    assert!(!stored.template.mounts[0].is_sticky());
+    let patched = stored.patched(&object(json!({"env": {"A": "1"}}))).unwrap();
+    assert!(!patched.template.mounts[0].is_sticky());
+    assert!(stored.patched(&object(json!({"mounts": [volume]}))).unwrap().template.mounts[0].is_sticky());
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
     for (fields, wanted) in [
         (json!({"bogus": 1}), "bogus is not a field of this body"),

@@ -106,6 +106,7 @@ fn in_words(name: &str) -> &'static str {
     match name {
         "name" => "The name of the service or the host.",
         "id" => "The replica's id, as in web-000001.",
+        "slot" => "The slot: a whole number from 0.",
         "lead" => "What is done with the rollout.",
         _ => "A part of the address.",
     }

@@ -126,6 +126,13 @@ fn service_calls() -> Vec<Call> {
         .json::<ServiceView>(202, "It begins."),
         Call::new(
             "post",
+            "/v1/services/{name}/slots/{slot}/release",
+            || web::post().to(rollouts::release),
+            "Gives up the volume data that binds a slot to a host that is lost or drained: the slot is placed anew, without it",
+        )
+        .leads(NOTHING),
+        Call::new(
+            "post",
             "/v1/services/{name}/rollout/{lead}",
             || web::post().to(rollouts::lead),
             "Leads a rollout: `pause`, `resume`, `abort`, or `promote` a canary",

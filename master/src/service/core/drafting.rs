@@ -7,6 +7,7 @@ use crate::{
     scheduler::LoadChange,
     service::{
         events::Effect,
+        homes,
         knowledge::Fare,
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Accepted, Applied, Refused, Request},
@@ -81,6 +82,9 @@ impl ServiceCore {
     ) -> Result<Applied, Refused> {
         let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
         let generation = record.as_ref().filter(|record| !record.deleted).map(|record| record.generation);
+        if let (Request::Release { slot, .. }, Some(record)) = (request, record.as_ref().filter(|record| !record.deleted)) {
+            homes::may_be_released(record, *slot, &self.know).map_err(Refused::Conflict)?;
+        }
         let before = record.clone();
         let applied = request.apply(record, version, now.wall, terms)?;
         let is_update = |record: &&ServiceRecord| generation.is_some_and(|generation| generation != record.generation);

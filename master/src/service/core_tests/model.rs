@@ -94,6 +94,8 @@ pub(super) struct Model {
     pub(super) crashes_from_now_on: bool,
     /// Those that will end again and again once they have run for [`FADES_AFTER`], with when they began.
     fading: BTreeMap<ReplicaId, MonoMs>,
+    /// Slots whose data was asked to be given up.
+    released: BTreeSet<Slot>,
     /// Slots that an update which stops first has emptied.
     pub(super) dark: BTreeSet<Slot>,
 }
@@ -124,6 +126,7 @@ impl Model {
             forgotten: BTreeSet::new(),
             fails: false,
             answers: BTreeMap::new(),
+            released: BTreeSet::new(),
             asked: 0,
             view: None,
             retired: false,
@@ -156,6 +159,9 @@ impl Model {
 
     pub(super) fn ask(&mut self, request: Request) -> Ticket {
         self.asked += 1;
+        if let Request::Release { slot, .. } = request {
+            self.released.insert(slot);
+        }
         self.now.wall.0 += 1;
         self.event(Event::Request(self.asked, request));
         self.asked
@@ -299,7 +305,8 @@ impl Model {
             if stopped_first && !replaced && !scaled_down && self.runs(&gone.id) {
                 dark.insert(gone.slot);
             }
-            let may_go = scaled_down || replaced || stopped_first || self.given_up.contains(&gone.node);
+            let released = self.released.contains(&gone.slot);
+            let may_go = scaled_down || replaced || stopped_first || released || self.given_up.contains(&gone.node);
             assert!(may_go || !self.runs(&gone.id), "{} runs and is retired: {} => {}", gone.id, brief(old), brief(new));
         }
         let parallel = self.most_parallel.max(self.most_replicas.div_ceil(4)) as usize;

@@ -264,3 +264,28 @@ fn a_copy_of_the_scheduler_that_is_loaded_leaves_the_original_as_it_is() {
     rehearse(&model, &put(60, "app:2")).unwrap();
     assert_eq!(format!("{:?}", model.scheduler), before);
 }
+
+#[test]
+fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were() {
+    let spec = |mounts: Value, env: &str| {
+        let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": mounts, "env": {"A": env}});
+        let Value::Object(body) = body else { unreachable!() };
+        Request::Put { spec: ServiceSpec::read(body, None).unwrap(), expect: Expect::Any }
+    };
+    let mut model = Model::new(2);
+    let local = json!([{"type": "volume", "source": "data", "target": "/data"}]);
+    assert_eq!(rehearse(&model, &spec(local.clone(), "1")).unwrap().warnings, Vec::<String>::new());
+    model.ask(spec(local, "1"));
+    model.settle();
+    let bind = json!([{"type": "bind", "source": "/srv", "target": "/data"}]);
+    let warned = |mounts: &Value| rehearse(&model, &spec(mounts.clone(), "2")).unwrap().warnings;
+    assert!(warned(&bind)[0].starts_with("/data is the path /srv of the host"), "{:?}", warned(&bind));
+    let moving = json!([{"type": "volume", "source": "data", "target": "/data", "sticky": false}]);
+    assert!(warned(&moving)[0].contains("which is not sticky"), "{:?}", warned(&moving));
+    let other = json!([{"type": "volume", "source": "data", "target": "/data", "options": {"type": "nfs"}}]);
+    let told = warned(&other);
+    assert!(
+        told[0].contains("of its own driver or options") && told.last().unwrap().contains("volume data had another"),
+        "{told:?}"
+    );
+}
