@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
+    fields,
     ids::{ClusterId, Epoch, ReplicaId, ServiceName},
     image::ImageDigest,
     protocol::Assignment,
@@ -98,7 +99,7 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, e
     }
     let replica = replica(name, labels)?;
     let service = ServiceName::parse(get(SERVICE)?).ok()?;
-    let mut template: Template = serde_json::from_str(get(SPEC)?).ok()?;
+    let mut template = fields::read_template(get(SPEC)?).ok()?;
     if let Some(names) = get(ENV_NAMES) {
         let names: Vec<String> = serde_json::from_str(names).ok()?;
         let variables = env.unwrap_or_default().iter().filter_map(|variable| variable.split_once('='));

@@ -14,6 +14,7 @@ pub mod config;
 pub mod disk;
 pub mod docker;
 pub mod exec;
+pub mod fields;
 pub mod files;
 pub mod ids;
 pub mod image;

@@ -2,11 +2,16 @@
 //!
 //! Every message is safe to receive twice, late, or out of order.
 
-use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+    sync::Arc,
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
+    fields,
     ids::{BootId, ClusterId, Fence, Generation, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
     image::{ImageDigest, ImageRef},
     registry::{Credentials, RegistryHost},
@@ -52,7 +57,8 @@ pub struct Assignment {
     pub slot: Slot,
     /// The spec's generation.
     pub generation: Generation,
-    /// What to run.
+    /// What to run. An agent keeps one of a newer version as it came, and does not start it.
+    #[serde(serialize_with = "fields::serialize_template", deserialize_with = "fields::deserialize_template")]
     pub template: Arc<Template>,
     /// What the agent does by itself when no master is heard of for long.
     #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
@@ -87,7 +93,11 @@ pub struct Accepted {
 /// Only `remove` removes. A replica that the host holds and that a snapshot does
 /// not list stays; the host reports it, and the master names it for removal if
 /// its service does not know it.
+///
+/// A field that this version does not know may mean anything for what is set: nothing of `set` is started then. What is
+/// to be removed is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(remote = "Self")]
 pub struct Push {
     /// The cluster that orders.
     pub cluster: ClusterId,
@@ -110,6 +120,26 @@ pub struct Push {
     /// memory alone, until a push sets something of the registry without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub credentials: BTreeMap<RegistryHost, Credentials>,
+}
+
+impl Serialize for Push {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Push {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut unknown = Vec::new();
+        let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+        let mut push = Self::deserialize(serde_ignored::Deserializer::new(from, &mut note))?;
+        if !unknown.is_empty() {
+            for assignment in &mut push.set {
+                assignment.template = fields::not_understood(&assignment.template, &unknown).into();
+            }
+        }
+        Ok(push)
+    }
 }
 
 /// Agent → master, 409: why a push was not applied.
@@ -174,6 +204,9 @@ pub struct Understands {
     /// does not list.
     #[serde(default)]
     pub removal_by_name: bool,
+    /// The fields of templates that it understands, as [`fields`] names them; without them: those of the first version.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "fields::bounded")]
+    pub fields: BTreeSet<String>,
 }
 
 impl Understands {

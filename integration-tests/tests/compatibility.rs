@@ -5,12 +5,17 @@
 //! master and agent, a ledger, the labels of containers, and the records of the
 //! store, with every field that there was. They are never changed.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::PathBuf,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shef_agent::supervisor::ledger::LedgerFile;
 use shef_common::{
+    fields,
     ids::{ClusterId, Revision},
     labels,
     protocol::{
@@ -99,6 +104,96 @@ fn a_ledger_of_version_0_1_is_read_and_written_as_it_was() {
     let (file, read) = LedgerFile::open(directory.path()).unwrap();
     file.write(&read).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&fs::read(&ledger).unwrap()).unwrap(), fixture("agent-ledger.json"));
+}
+
+/// Something that no version has, at every depth of a template, and in a word.
+fn newer() -> [(&'static str, Value); 4] {
+    [
+        ("/set/0/template/platform", json!("linux/arm64")),
+        ("/set/0/template/pull", json!("on_tuesdays")),
+        ("/set/0/template/resources", json!({"reserve": {"gpus": 1}})),
+        ("/set/0/template/ports", json!([{"target": 80, "name": "web"}])),
+    ]
+}
+
+/// `value` with something else at `pointer`, which may be new.
+fn with(value: &Value, pointer: &str, new: Value) -> Value {
+    let (place, field) = pointer.rsplit_once('/').unwrap();
+    let mut value = value.clone();
+    value.pointer_mut(place).unwrap()[field] = new;
+    value
+}
+
+#[test]
+fn a_field_of_a_newer_version_refuses_its_assignment_and_not_the_push() {
+    for (pointer, new) in newer() {
+        let pushed = with(&fixture("push-change.json"), pointer, new);
+        let read: Push = both_ways(pointer, &pushed);
+        let refused: Vec<_> = read.set.iter().filter(|one| one.template.not_understood.is_some()).collect();
+        assert_eq!(refused.len(), 1, "{pointer}");
+        assert_eq!((refused[0].replica.as_str(), read.remove.len()), (read.set[0].replica.as_str(), 1), "{pointer}");
+    }
+    // A value that breaks a rule of every version is none of a newer one.
+    let wrong = with(&fixture("push-change.json"), "/set/0/template/stop_grace_s", json!(-1));
+    assert!(serde_json::from_value::<Push>(wrong).is_err());
+}
+
+#[test]
+fn a_field_beside_the_assignments_refuses_what_is_set_and_nothing_that_is_removed() {
+    for pointer in ["/secrets", "/set/0/priority"] {
+        let pushed = with(&fixture("push-change.json"), pointer, json!({"a": 1}));
+        let read: Push = serde_json::from_value(pushed).unwrap();
+        let named = |newer: &shef_common::fields::NotUnderstood| newer.fields.contains(pointer.rsplit_once('/').unwrap().1);
+        assert!(read.set.iter().all(|one| one.template.not_understood.as_deref().is_some_and(named)), "{pointer}");
+        assert_eq!(read.remove.len(), 1);
+        // That outlives the agent's restart.
+        let kept: Push = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+        assert!(kept.set.iter().all(|one| one.template.not_understood.is_some()), "{pointer}");
+    }
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_read_and_nothing_in_it_is_lost() {
+    for (pointer, new) in newer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent-ledger.json");
+        let written = with(&fixture("agent-ledger.json"), &pointer.replace("/set/", "/assignments/"), new);
+        fs::write(&path, written.to_string()).unwrap();
+        let (file, read) = LedgerFile::open(directory.path()).unwrap();
+        assert_eq!(read.assignments.values().filter(|one| one.template.not_understood.is_some()).count(), 1, "{pointer}");
+        file.write(&read).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), written, "{pointer}");
+    }
+}
+
+#[test]
+fn a_container_of_a_newer_version_is_ours_and_not_understood() {
+    let cluster = ClusterId::parse(CLUSTER).unwrap();
+    let all: HashMap<String, HashMap<String, String>> = serde_json::from_value(fixture("labels.json")).unwrap();
+    let (name, labels) = all.iter().next().unwrap();
+    let mut template: Value = serde_json::from_str(&labels[labels::SPEC]).unwrap();
+    template["platform"] = json!("linux/arm64");
+    let mut newer = labels.clone();
+    newer.insert(labels::SPEC.to_owned(), template.to_string());
+    assert!(labels::read(&cluster, name, &newer, None).unwrap().template.not_understood.is_some());
+    assert!(labels::read(&cluster, name, labels, None).unwrap().template.not_understood.is_none());
+}
+
+#[test]
+fn an_agent_lists_every_field_and_one_that_lists_none_understands_those_of_version_0_1() {
+    let first: BTreeSet<_> = fields::first().map(str::to_owned).collect();
+    let change: Push = message("push-change.json");
+    for assignment in &change.set {
+        let used = fields::needed(&assignment.template, fields::all());
+        assert!(!used.is_empty() && used.is_subset(&first), "{used:?}");
+    }
+    let mut listed = serde_json::to_value(fixture("registration.json")).unwrap();
+    listed["understands"] = json!({"removal_by_name": true, "fields": fields::all()});
+    let read: Registration = serde_json::from_value(listed.clone()).unwrap();
+    assert_eq!(&read.understands.fields, fields::all());
+    listed["understands"]["fields"] = (0..3_000).map(|n| n.to_string()).collect();
+    let refused = serde_json::from_value::<Registration>(listed).unwrap_err().to_string();
+    assert!(refused.contains("at most 2000 fields"), "{refused}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use shef_common::{
+    fields,
     ids::{BootId, NodeName, NodeUid},
     protocol::{HostInfo, Registration, Understands},
 };
@@ -50,7 +51,7 @@ impl Identity {
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
             },
             leader_silent_ms: Some(told.leader_silent_ms),
-            understands: Understands { removal_by_name: true },
+            understands: Understands { removal_by_name: true, fields: fields::all().clone() },
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What one replica runs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{HealthCheck, Mount, Port, Resources, Restart};
-use crate::image::ImageRef;
+use crate::{fields::NotUnderstood, image::ImageRef};
 
 /// The longest grace at a stop, in seconds.
 pub const MAX_STOP_GRACE_S: u32 = 3_600;
@@ -107,6 +107,9 @@ pub struct Template {
     /// Counts the restarts that its user forced: nothing else need differ between two generations.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub forced: u32,
+    /// Set on an agent that does not understand all of it: it is of a newer version, and not to be started.
+    #[serde(skip)]
+    pub not_understood: Option<Arc<NotUnderstood>>,
 }
 
 impl Template {
@@ -145,6 +148,7 @@ impl Template {
             health: None,
             restart: Restart::default(),
             forced: 0,
+            not_understood: None,
         }
     }
 

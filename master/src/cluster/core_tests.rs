@@ -1,6 +1,6 @@
 //! The cluster's core: its recovery, and what it does while another master leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
@@ -74,7 +74,15 @@ fn spec(name: &str) -> ServiceSpec {
 }
 
 fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
-    let node = NodeRecord { node: node(), uid: uid(), host: host(), joined: WallMs(1), intent: Intent::Active, forgotten: None };
+    let node = NodeRecord {
+        node: node(),
+        uid: uid(),
+        host: host(),
+        understands: BTreeSet::new(),
+        joined: WallMs(1),
+        intent: Intent::Active,
+        forgotten: None,
+    };
     let recovered = Recovered {
         services: services.iter().map(|name| (Version(1), ServiceRecord::new(spec(name), NOW.wall))).collect(),
         nodes: vec![(Version(1), node)],

@@ -149,6 +149,7 @@ impl ClusterCore {
             node: registration.node.clone(),
             uid: registration.uid.clone(),
             host: registration.host.clone(),
+            understands: std::collections::BTreeSet::new(),
             joined: now.wall,
             intent: Intent::Active,
             forgotten: None,

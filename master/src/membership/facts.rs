@@ -1,6 +1,9 @@
 //! What a host is, as far as placement goes by it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use shef_common::{ids::NodeName, protocol::HostInfo};
 
@@ -17,6 +20,8 @@ pub struct HostFacts {
     pub arch: String,
     /// The operator's labels.
     pub labels: BTreeMap<String, String>,
+    /// Which fields of templates its agent understands beyond those of the first version.
+    pub understands: BTreeSet<String>,
 }
 
 impl From<&HostInfo> for HostFacts {
@@ -27,6 +32,7 @@ impl From<&HostInfo> for HostFacts {
             os: host.os.clone(),
             arch: host.arch.clone(),
             labels: host.labels.clone(),
+            understands: BTreeSet::new(),
         }
     }
 }

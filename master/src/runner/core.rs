@@ -8,6 +8,7 @@ use std::{
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
+    fields,
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
     protocol::{MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
     spec::Protocol,
@@ -265,6 +266,7 @@ impl RunnerCore {
         }
         self.record.uid = registration.uid;
         self.record.host = registration.host;
+        self.record.understands = registration.understands.fields.intersection(fields::newer()).cloned().collect();
         let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         self.outbox.registered(holds, registration.understands.removal_by_name);
         if !same_boot {

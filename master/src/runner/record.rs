@@ -1,6 +1,6 @@
 //! What the store keeps of a host.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -20,6 +20,9 @@ pub struct NodeRecord {
     pub uid: NodeUid,
     /// What it is.
     pub host: HostInfo,
+    /// Which fields of templates its agent understands beyond those of the first version.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub understands: BTreeSet<String>,
     /// When it joined.
     pub joined: WallMs,
     /// What the operator wants of it.
@@ -40,7 +43,7 @@ impl NodeRecord {
             uid: self.uid.clone(),
             agent_url: self.host.agent_url.clone(),
             intent: self.intent,
-            facts: Arc::new(HostFacts::from(&self.host)),
+            facts: Arc::new(HostFacts { understands: self.understands.clone(), ..HostFacts::from(&self.host) }),
         }
     }
 }

@@ -323,3 +323,30 @@ fn a_host_that_failed_is_avoided_only_if_another_will_do() {
     occupy(&mut core, 1, 1, 2, &nothing());
     assert_eq!(core.place(&service(0), &anywhere(), &avoid, &BTreeMap::new()).chosen, [(Slot(0), node(2))]);
 }
+
+#[test]
+fn what_only_newer_agents_understand_goes_to_these_and_the_others_are_accounted_for() {
+    let mut core = SchedulerCore::default();
+    join(&mut core, 0, 1_000, "a");
+    join(&mut core, 1, 1_000, "a");
+    let newer = Takes { needs: ["platform".to_owned()].into(), ..nothing() };
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &newer), &BTreeMap::new());
+    let told = reason(placed);
+    assert_eq!(
+        told,
+        "no host can take the replica: 2 of 2 hosts run agents of an older version, which do not understand all of platform"
+    );
+    let facts = HostFacts {
+        memory_bytes: 1_000 * MB,
+        cpu_millis: 2_000,
+        understands: ["platform".to_owned()].into(),
+        ..HostFacts::default()
+    };
+    let (uid, agent_url) = (NodeUid::parse("00000000000000c1").unwrap(), String::new());
+    core.host_known(HostKnown { node: node(1), uid, agent_url, intent: Intent::Active, facts: Arc::new(facts) });
+    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 2, &newer), &BTreeMap::new());
+    assert_eq!(counts(&placed), [(node(1), 2)].into());
+    // What uses nothing new goes to every host.
+    let placed = core.place(&service(1), &anywhere(), &demands(&service(1), 0, 2, &nothing()), &BTreeMap::new());
+    assert_eq!(counts(&placed), [(node(0), 1), (node(1), 1)].into());
+}

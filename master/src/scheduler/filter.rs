@@ -30,6 +30,8 @@ pub enum Dropped {
     Cordoned,
     /// It went down too often of late.
     Flapping,
+    /// Its agent does not understand all of the template.
+    OldAgent,
     /// It does not meet the constraint of this index.
     Constraint(usize),
     /// It has not the memory.
@@ -101,6 +103,9 @@ impl Asked<'_> {
             if let Some(index) = self.placement.constraints.iter().position(broken) {
                 return Err(Dropped::Constraint(index));
             }
+            if !self.takes.needs.is_subset(&facts.understands) {
+                return Err(Dropped::OldAgent);
+            }
         }
         let (memory, cpu) = host.room(self.takes);
         if memory == 0 {
@@ -137,6 +142,11 @@ impl Asked<'_> {
             Dropped::Drained => be("drained"),
             Dropped::Cordoned => be("cordoned"),
             Dropped::Flapping => be("flapping"),
+            Dropped::OldAgent => {
+                let fields = self.takes.needs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let (run, understand) = if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
+                format!("{run} of an older version, which {understand} not understand all of {fields}")
+            }
             Dropped::Constraint(index) => {
                 let constraint = self.placement.constraints.get(index).map(constraint::words).unwrap_or_default();
                 format!("{} not meet {constraint}", if count == 1 { "does" } else { "do" })
@@ -190,6 +200,7 @@ impl Asked<'_> {
                 | Dropped::Drained
                 | Dropped::Cordoned
                 | Dropped::Flapping
+                | Dropped::OldAgent
                 | Dropped::Constraint(_)
                 | Dropped::Memory
                 | Dropped::Cpu

@@ -1,8 +1,9 @@
 //! What a replica takes of its host, and what it occupies there.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use shef_common::{
+    fields,
     ids::{NodeName, ReplicaId},
     spec::{Protocol, Template},
 };
@@ -39,6 +40,8 @@ pub struct Takes {
     pub ports: Vec<HostPort>,
     /// The bytes of its assignment, as JSON: of all that a host holds, registrations and snapshots are made.
     pub assignment_bytes: u64,
+    /// The fields of its template that only newer agents understand.
+    pub needs: BTreeSet<String>,
 }
 
 /// The most bytes of assignments that a host is given. Agents and masters of every version take messages of 16 MiB.
@@ -79,6 +82,7 @@ impl From<&Template> for Takes {
             memory_bytes: reserve.memory_bytes,
             ports: template.ports.iter().filter_map(fixed).collect(),
             assignment_bytes: assignment_bytes(template),
+            needs: fields::needed(template, fields::newer()),
         }
     }
 }

@@ -449,7 +449,9 @@ fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, term
 /// comes to life as the hosts remember it, with a replica wanted for every slot
 /// that is found.
 fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignment], now: WallMs) -> Applied {
-    let Some(newest) = holds.iter().max_by_key(|held| held.generation) else { return Applied::Unchanged };
+    // What was made by a newer version is left alone: less of it would be stored than there is.
+    let holds = || holds.iter().filter(|held| held.template.not_understood.is_none());
+    let Some(newest) = holds().max_by_key(|held| held.generation) else { return Applied::Unchanged };
     let born = record.is_none();
     let record = record.get_or_insert_with(|| {
         let spec = ServiceSpec {
@@ -459,7 +461,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });
     let mut changed = born;
-    for held in holds {
+    for held in holds() {
         if record.replicas.iter().any(|replica| replica.id == held.replica) {
             continue;
         }

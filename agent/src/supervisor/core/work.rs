@@ -127,6 +127,12 @@ impl Core {
             // The wish has changed since it was queued.
             return self.consider(id, now);
         }
+        if step == Step::Create
+            && let Some(newer) = replica.assignment.as_ref().and_then(|assignment| assignment.template.not_understood.clone())
+        {
+            replica.fail_as_not_understood(&newer.fields, now);
+            return self.consider(id, now);
+        }
         let container = replica.container_id().map(str::to_owned);
         let operation = match (step, container) {
             (Step::Create, _) => match (&replica.assignment, &self.ledger.cluster) {

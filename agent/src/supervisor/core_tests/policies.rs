@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use shef_common::{
     clock::{DurationMs, MonoMs},
+    fields,
     ids::Revision,
     image::ImageRef,
     protocol::Assignment,
@@ -219,6 +220,33 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_template_of_a_newer_version_fails_its_replica_alone_and_runs_once_it_is_understood() {
+    let mut world = World::new();
+    let newer = |text: &str| fields::not_understood(&Template::of(ImageRef::parse("present").unwrap()), &[text.to_owned()]);
+    let other = Template::of(ImageRef::parse("present").unwrap());
+    let set = vec![
+        Assignment { template: newer("platform").into(), ..assignment(0) },
+        Assignment { template: other.clone().into(), ..assignment(2) },
+    ];
+    world.order(None, set, &[], BTreeMap::new());
+    world.carry_out();
+    let failed = status(&world);
+    assert_eq!(failed.state, ReplicaState::Failed);
+    let reason = failed.reason.clone().unwrap();
+    assert_eq!(reason, "this host's agent is of an older version and does not understand platform: upgrade it");
+    assert!(!world.containers.contains_key(ID), "nothing is made of it");
+    assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+    // One that runs already runs on, and goes when it is ordered away.
+    world.order(Some(Revision(1)), vec![Assignment { template: newer("x").into(), ..assignment(2) }], &[], BTreeMap::new());
+    world.carry_out();
+    look(&mut world);
+    assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
+    world.push(Some(Revision(2)), &[], &[0, 2]);
+    world.carry_out();
+    assert!(world.ours().is_empty(), "{:?}", world.containers);
 }
 
 #[test]

@@ -89,6 +89,11 @@ impl Replica {
         if self.is_prepared_only() { ReplicaState::Prepared } else { ReplicaState::Starting }
     }
 
+    /// Its template is of a newer version: nothing is made of it.
+    pub fn fail_as_not_understood(&mut self, fields: &str, now: Now) {
+        self.fail(format!("this host's agent is of an older version and does not understand {fields}: upgrade it"), now);
+    }
+
     pub(super) fn fail(&mut self, reason: String, now: Now) {
         // The wish may have changed while this was under way: then what went wrong no longer matters.
         if self.wish != Wish::Run {

@@ -61,6 +61,7 @@ pub fn record() -> NodeRecord {
             arch: "x86_64".into(),
             shef_version: "0".into(),
         },
+        understands: BTreeSet::new(),
         joined: WallMs(0),
         intent: Intent::Active,
         forgotten: None,
@@ -131,7 +132,7 @@ impl Agent {
             leader_silent_ms: None,
             holds: vec![],
             host,
-            understands: Understands { removal_by_name: self.by_name },
+            understands: Understands { removal_by_name: self.by_name, ..Understands::default() },
         }
     }
 
