@@ -127,8 +127,28 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<Str
 pub struct NotUnderstood {
     /// It, as it came: JSON.
     raw: Box<str>,
+    /// The whole assignment as it came, if that has fields beside the template which are not understood.
+    assignment: Option<Box<str>>,
     /// The fields that this version does not know, for people.
     pub fields: String,
+}
+
+impl NotUnderstood {
+    /// The assignment as it came, if more of it than its template is of a newer version.
+    pub(crate) fn assignment(&self) -> Option<&str> {
+        self.assignment.as_deref()
+    }
+}
+
+/// `template`, of an `assignment` with `fields` beside it which are not understood.
+pub(crate) fn of_a_newer_assignment(template: &Template, assignment: &str, fields: &[String]) -> Template {
+    let known = template.not_understood.as_ref();
+    let raw = known.map_or_else(|| serde_json::to_string(template).unwrap_or_default(), |known| known.raw.to_string());
+    let mut marked = mark(template.clone(), &raw, fields);
+    if let Some(newer) = marked.not_understood.as_mut().map(Arc::make_mut) {
+        newer.assignment = Some(assignment.into());
+    }
+    marked
 }
 
 /// Reads a template that may be of a newer version.
@@ -173,11 +193,11 @@ pub fn not_understood(template: &Template, fields: &[String]) -> Template {
 fn mark(template: Template, raw: &str, fields: &[String]) -> Template {
     let named: Vec<&str> = fields.iter().take(MOST_NAMED).map(String::as_str).collect();
     let fields: String = named.join(", ").chars().filter(|c| !c.is_control()).take(500).collect();
-    Template { not_understood: Some(Arc::new(NotUnderstood { raw: raw.into(), fields })), ..template }
+    Template { not_understood: Some(Arc::new(NotUnderstood { raw: raw.into(), assignment: None, fields })), ..template }
 }
 
 /// serde has no other way to tell an unknown field or word from a value that breaks a rule.
-fn is_of_a_newer_version(error: &serde_json::Error) -> bool {
+pub(crate) fn is_of_a_newer_version(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     text.starts_with("unknown field `") || text.starts_with("unknown variant `")
 }
@@ -192,8 +212,13 @@ pub(crate) fn deserialize_template<'de, D: Deserializer<'de>>(from: D) -> Result
 pub(crate) fn serialize_template<S: Serializer>(template: &Arc<Template>, to: S) -> Result<S::Ok, S::Error> {
     match &template.not_understood {
         None => template.serialize(to),
-        Some(newer) => serde_json::from_str::<&RawValue>(&newer.raw).map_err(serde::ser::Error::custom)?.serialize(to),
+        Some(newer) => serialize_raw(&newer.raw, to),
     }
+}
+
+/// Writes JSON as it is.
+pub(crate) fn serialize_raw<S: Serializer>(json: &str, to: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(json).map_err(serde::ser::Error::custom)?.serialize(to)
 }
 
 #[cfg(test)]
@@ -243,6 +268,34 @@ mod tests {
         assert_eq!(needs(json!({"tty": false, "mounts": [volume]})), set(&["mounts[].sticky"]));
         let ulimits = json!({"tty": false, "ulimits": {"nofile": {"soft": 1, "hard": 1}}});
         assert_eq!(needs(ulimits), set(&["ulimits{}.soft"]));
+    }
+
+    #[test]
+    fn what_stands_at_its_default_is_not_written_so_that_no_template_needs_it() {
+        let needs = |text: &str| needed(&read_template(text).unwrap(), all());
+        let set = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
+        // Whoever adds a field leaves it out of what is written while it stands at its default.
+        assert_eq!(needs(r#"{"image": "a:1"}"#), set(&["image", "stop_grace_s"]));
+        let more = r#"{"image": "a:1", "ports": [{"target": 80}], "networks": [{"name": "n"}],
+            "mounts": [{"type": "volume", "source": "a", "target": "/a"}]}"#;
+        let written = [
+            "image",
+            "stop_grace_s",
+            "ports",
+            "ports[].target",
+            "ports[].protocol",
+            "ports[].protocol=tcp",
+            "networks",
+            "networks[].name",
+            "mounts",
+            "mounts[].type",
+            "mounts[].type=volume",
+            "mounts[].source",
+            "mounts[].target",
+            "mounts[].sticky",
+        ];
+        let needs = needs(more);
+        assert!(needs.is_subset(&set(&written)), "{needs:?}");
     }
 
     #[test]

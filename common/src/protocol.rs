@@ -8,7 +8,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::value::RawValue;
 
 use crate::{
     fields,
@@ -47,7 +48,10 @@ pub const PORTS_PATH: &str = "/v1/probe/ports";
 pub const PROBE_PATH: &str = "/v1/probe";
 
 /// One replica that a host shall run.
+///
+/// One of a newer version is read as far as it is understood, is marked in its template, and is written as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(remote = "Self")]
 pub struct Assignment {
     /// The replica, and its container's name.
     pub replica: ReplicaId,
@@ -57,7 +61,7 @@ pub struct Assignment {
     pub slot: Slot,
     /// The spec's generation.
     pub generation: Generation,
-    /// What to run. An agent keeps one of a newer version as it came, and does not start it.
+    /// What to run.
     #[serde(serialize_with = "fields::serialize_template", deserialize_with = "fields::deserialize_template")]
     pub template: Arc<Template>,
     /// What the agent does by itself when no master is heard of for long.
@@ -120,6 +124,56 @@ pub struct Push {
     /// memory alone, until a push sets something of the registry without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub credentials: BTreeMap<RegistryHost, Credentials>,
+}
+
+impl Serialize for Assignment {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.template.not_understood.as_ref().and_then(|newer| newer.assignment()) {
+            None => Self::serialize(self, to),
+            Some(raw) => fields::serialize_raw(raw, to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Assignment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(from)?;
+        let mut unknown = Vec::new();
+        let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+        let mut json = serde_json::Deserializer::from_str(raw.get());
+        match Self::deserialize(serde_ignored::Deserializer::new(&mut json, &mut note)) {
+            Ok(known) if unknown.is_empty() => Ok(known),
+            Ok(known) => {
+                Ok(Self { template: fields::of_a_newer_assignment(&known.template, raw.get(), &unknown).into(), ..known })
+            }
+            Err(error) if fields::is_of_a_newer_version(&error) => {
+                let least: LeastAssignment = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+                Ok(least.into_assignment(raw.get(), &[error.to_string()]))
+            }
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
+}
+
+/// What every version has of an assignment.
+#[derive(Deserialize)]
+struct LeastAssignment {
+    replica: ReplicaId,
+    service: ServiceName,
+    slot: Slot,
+    generation: Generation,
+    #[serde(deserialize_with = "fields::deserialize_template")]
+    template: Arc<Template>,
+}
+
+impl LeastAssignment {
+    fn into_assignment(self, raw: &str, unknown: &[String]) -> Assignment {
+        let Self { replica, service, slot, generation, template } = self;
+        let template = fields::of_a_newer_assignment(&template, raw, unknown).into();
+        // What is not known is the careful choice: to run on.
+        let on_disconnect = OnDisconnect::Keep;
+        Assignment { replica, service, slot, generation, template, on_disconnect, image_digest: None, prepare: false }
+    }
 }
 
 impl Serialize for Push {
