@@ -499,3 +499,23 @@ fn who_asks_twice_to_go_back_goes_back_once() {
     model.pass(60);
     assert_eq!(model.generations(), [2; 3]);
 }
+
+#[test]
+fn an_update_after_a_rollout_that_was_paused_for_long_has_all_its_time() {
+    let mut model = running(2, 2, GATED);
+    model.ask(put(2, SICK, GATED));
+    model.ask(lead(Lead::Pause));
+    model.settle();
+    assert_eq!(model.rollout().state, RolloutState::Paused);
+    model.sleep(24 * 3_600_000);
+    model.settle();
+    model.ask(put(3, "app:3", GATED));
+    model.settle();
+    for _ in 0..10 {
+        model.sleep(u64::from(GATED.monitor_ms));
+        model.settle();
+    }
+    let record = &model.durable.as_ref().unwrap().1;
+    assert_eq!((record.spec.template.image.as_str(), record.spec.replicas), ("app:3", 3), "{:?}", record.last_rollout);
+    assert_eq!(model.shown().state, ServiceState::Running);
+}

@@ -88,8 +88,11 @@ impl Knowledge {
         DurationMs(slot + 1_000 * u64::from(grace_s.unwrap_or_default()) + retry)
     }
 
-    /// When the rollout of `record` has made no progress for too long.
+    /// When the rollout of `record` has made no progress for too long. One that has just begun, or is in another
+    /// stage than was noted, has all its time before it.
     pub fn stalls_at(&self, record: &ServiceRecord) -> Option<MonoMs> {
-        self.progress.as_ref().map(|known| known.at + Self::patience(record))
+        let stage = Stage::of(record, record.rollout.as_ref()?);
+        let known = self.progress.as_ref().filter(|known| known.stage == stage)?;
+        Some(known.at + Self::patience(record))
     }
 }
