@@ -24,7 +24,7 @@ use super::{
 /// How many hosts a run has at most.
 pub const MAX_HOSTS: usize = 6;
 /// The wall clock's time at the start of a run.
-const EPOCH_MS: u64 = 1_750_000_000_000;
+pub(super) const EPOCH_MS: u64 = 1_750_000_000_000;
 
 /// What is to come.
 #[derive(Debug)]

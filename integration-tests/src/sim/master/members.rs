@@ -17,7 +17,7 @@ use crate::sim::{
     agent::Host,
     net::{Body, Caller, Reply},
     plant::Plant,
-    world::World,
+    world::{EPOCH_MS, World},
 };
 
 /// A host that has been up, with its agent and its network, for this long is not to be called down.
@@ -119,9 +119,12 @@ impl World {
         };
         let host = &self.hosts[judged];
         // Who is down, for all that is known, is asked for nothing until it calls.
+        // One that has just joined could not be asked in the round of probes that is over.
         let is_known = |host: &Host| {
-            let shown = master.hosts_shown.get(&host.node).map(|shown| shown.state);
-            shown.is_some_and(|state| !matches!(state, Standing::Down | Standing::Awaited))
+            master.hosts_shown.get(&host.node).is_some_and(|shown| {
+                let joined = (EPOCH_MS + self.now).saturating_sub(shown.joined.0) > SETTINGS.probe_window.0;
+                joined && !matches!(shown.state, Standing::Down | Standing::Awaited)
+            })
         };
         let others = self.hosts.iter().enumerate().filter(|(n, host)| *n != judged && is_known(host)).map(|(_, host)| host);
         let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
