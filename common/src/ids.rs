@@ -162,7 +162,8 @@ fn is_hex16(text: &str) -> bool {
 
 fn is_replica_id(text: &str) -> bool {
     text.rsplit_once('-').is_some_and(|(service, digits)| {
-        is_dns_label(service, 63) && digits.len() == 6 && digits.bytes().all(|c| c.is_ascii_digit())
+        let canonical = digits.len() == 6 || (7..=9).contains(&digits.len()) && !digits.starts_with('0');
+        is_dns_label(service, 63) && canonical && digits.bytes().all(|c| c.is_ascii_digit())
     })
 }
 
@@ -179,8 +180,8 @@ text_id! {
     |t| t.len() <= 253 && t.split('.').all(|label| is_dns_label(label, 63))
 }
 text_id! {
-    /// One replica, and its container's name: the service's name, a hyphen and six digits.
-    ReplicaId, "replica id", "be a service name, a hyphen and six digits", is_replica_id
+    /// One replica, and its container's name: the service's name, a hyphen and a number of six to nine digits.
+    ReplicaId, "replica id", "be a service name, a hyphen and six to nine digits", is_replica_id
 }
 text_id! {
     /// A cluster, by a random number that its store keeps: 16 hexadecimal digits.
@@ -261,7 +262,10 @@ pub fn random_hex16() -> String {
 }
 
 impl ReplicaId {
-    /// The replica of `service` with the number `digits % 1_000_000`.
+    /// The highest number of a replica.
+    pub const MAX_NUMBER: u32 = 999_999_999;
+
+    /// The replica of `service` with this number, or the highest one.
     ///
     /// ```
     /// use shef_common::ids::{ReplicaId, ServiceName};
@@ -271,13 +275,20 @@ impl ReplicaId {
     /// # Ok::<(), shef_common::ids::InvalidId>(())
     /// ```
     #[must_use]
-    pub fn new(service: &ServiceName, digits: u32) -> Self {
-        Self(format!("{service}-{:06}", digits % 1_000_000).into())
+    pub fn new(service: &ServiceName, number: u32) -> Self {
+        Self(format!("{service}-{:06}", number.min(Self::MAX_NUMBER)).into())
     }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.0.rsplit_once('-').and_then(|(_, digits)| digits.parse().ok()).unwrap_or_default()
+    }
+
     /// The service that this replica belongs to.
     #[must_use]
     pub fn service(&self) -> &str {
-        &self.0[..self.0.len() - 7]
+        self.0.rsplit_once('-').map_or(&self.0, |(service, _)| service)
     }
 }
 
@@ -307,10 +318,15 @@ mod tests {
 
     #[test]
     fn a_replica_id_knows_its_service() {
-        let id = ReplicaId::new(&ServiceName::parse("my-web").unwrap(), 1_000_042);
-        assert_eq!(id.as_str(), "my-web-000042");
-        assert_eq!(id.service(), "my-web");
-        assert!(ReplicaId::parse("my-web-00042").is_err());
+        for (number, text) in [(42, "my-web-000042"), (1_000_042, "my-web-1000042"), (u32::MAX, "my-web-999999999")] {
+            let id = ReplicaId::new(&ServiceName::parse("my-web").unwrap(), number);
+            assert_eq!((id.as_str(), id.service(), id.number()), (text, "my-web", number.min(ReplicaId::MAX_NUMBER)));
+            assert_eq!(ReplicaId::parse(text), Ok(id));
+        }
+        // One number has one text.
+        for bad in ["my-web-00042", "my-web-0000042", "my-web-1000000000", "my-web-00004x"] {
+            assert!(ReplicaId::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod committing;
 mod drafting;
 mod hearing;
+mod numbering;
 mod placing;
 mod rehearsal;
 
@@ -98,7 +99,11 @@ pub struct ServiceCore {
     host_came: bool,
     store_retry_at: Option<MonoMs>,
     history_limit: usize,
-    random: u64,
+    random: fastrand::Rng,
+    /// No replica has this number or a higher one, as far as this core has given them; 0: it has given none.
+    next_number: u32,
+    /// The highest number of what hosts hold and the record does not know.
+    held: Option<u32>,
     /// Nobody looks on: no view is built.
     is_rehearsal: bool,
 }
@@ -126,7 +131,9 @@ impl ServiceCore {
             host_came: false,
             store_retry_at: None,
             history_limit: DEFAULT_HISTORY,
-            random: seed,
+            random: fastrand::Rng::with_seed(seed),
+            next_number: 0,
+            held: None,
             is_rehearsal: false,
         }
     }

@@ -41,6 +41,9 @@ pub struct ServiceRecord {
     /// Slots that are bound to a host: by the volume that they have there, or because there is one a host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub homes: BTreeMap<Slot, NodeName>,
+    /// The number of the next replica: none has it, or had it. 0: there was none yet, or a version before 0.2 made them.
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
+    pub next_number: u32,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
     /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
@@ -104,6 +107,20 @@ pub enum Want {
     Remove,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The number of a replica, or the one after the last.
+fn read_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(from)?;
+    if number > ReplicaId::MAX_NUMBER + 1 {
+        return Err(serde::de::Error::custom(format!("the number of a replica is at most {}", ReplicaId::MAX_NUMBER)));
+    }
+    Ok(number)
+}
+
 impl ServiceRecord {
     /// A new service without replicas yet.
     #[must_use]
@@ -117,6 +134,7 @@ impl ServiceRecord {
             homes: BTreeMap::new(),
             created: now,
             updated: now,
+            next_number: 0,
             replicas: Vec::new(),
             earlier: BTreeMap::new(),
             digests: BTreeMap::new(),

@@ -346,6 +346,7 @@ fn create(record: &mut Option<ServiceRecord>, spec: &ServiceSpec, now: WallMs) -
         // Created anew while hosts still have to confirm the removal of the old
         // replicas: those stay in the record, and generations go on counting.
         new.generation = tombstone.newest().next();
+        new.next_number = tombstone.next_number;
         new.earlier = tombstone.earlier;
         new.earlier.insert(tombstone.generation, tombstone.spec.template);
         new.replicas = tombstone.replicas;
@@ -469,6 +470,7 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
             record.spec.replicas = record.spec.replicas.saturating_add(1);
         }
         record.newest = record.newest().max(held.generation);
+        record.counts_on_above(&held.replica);
         if held.generation != record.generation {
             record.earlier.entry(held.generation).or_insert_with(|| held.template.clone());
         }

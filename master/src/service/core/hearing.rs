@@ -48,7 +48,8 @@ impl ServiceCore {
 
     /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to the
     /// store, has there is ordered by it; the rest is to go.
-    pub(super) fn name_for_removal(&self, node: NodeName, mut replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
+    pub(super) fn name_for_removal(&mut self, node: NodeName, mut replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
+        self.hosts_hold(&replicas);
         let draft = match &self.step {
             Step::Idle => None,
             Step::Scheduling(draft) | Step::Committing(draft) => draft.record.as_ref(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use shef_common::{
-    ids::{NodeName, ReplicaId, Slot},
+    ids::{NodeName, Slot},
     spec::Order,
 };
 
@@ -70,7 +70,7 @@ impl ServiceCore {
             replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
-            record.replicas.push(ReplicaRecord {
+            record.place(ReplicaRecord {
                 id,
                 slot,
                 generation: record.target(slot),
@@ -108,11 +108,10 @@ impl ServiceCore {
 
     /// Hosts are to make something ready of what is rolled out.
     pub(super) fn prepare(&mut self, record: &mut ServiceRecord, hosts: Vec<(Slot, NodeName)>) {
-        let mut ids = ids_of(record);
         for (slot, node) in hosts {
-            let (id, generation) = (self.new_id(&mut ids), record.generation);
+            let (id, generation) = (self.new_id(record), record.generation);
             let made = ReplicaRecord { id, slot, generation, node, want: Want::Prepare, attempt: 0, moving: false, done: None };
-            record.replicas.push(made);
+            record.place(made);
         }
     }
 
@@ -152,16 +151,7 @@ impl ServiceCore {
         let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
-        record.replicas.push(ReplicaRecord {
-            id,
-            slot,
-            generation,
-            node: to,
-            want: Want::Run,
-            attempt: 0,
-            moving: false,
-            done: None,
-        });
+        record.place(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false, done: None });
     }
 
     /// What is asked of the scheduler for `draft`.
@@ -173,19 +163,17 @@ impl ServiceCore {
         give_up: usize,
     ) -> Question {
         let Some(record) = draft.record.take() else { return Question::default() };
-        let takes = |slot: Slot| Takes::from(&**record.template(record.target(slot)));
         let mut failed = self.failed(&record);
-        let mut ids = ids_of(&record);
         let mut demands = Vec::with_capacity(place.len());
         for place in place {
             let slot = place.slot;
-            let replica = self.new_id(&mut ids);
+            let replica = self.new_id(&record);
             draft.ids.insert(slot, replica.clone());
             demands.push(Demand {
                 home: homes::home(&record, slot, &self.know).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
                 beside: beside(&record, slot),
-                takes: takes(slot),
+                takes: Takes::from(&**record.template(record.target(slot))),
                 place,
                 replica,
             });
@@ -199,7 +187,7 @@ impl ServiceCore {
     /// Which of `candidates` is to move, if one is.
     pub(super) fn question_of_a_move(&mut self, draft: &mut Draft, candidates: Vec<(Slot, NodeName)>) -> Question {
         let Some(record) = draft.record.take() else { return Question::default() };
-        let replica = self.new_id(&mut ids_of(&record));
+        let replica = self.new_id(&record);
         draft.mover = Some(replica.clone());
         let mover = Some(Mover { replica, takes: Takes::from(&*record.spec.template) });
         let placement = Arc::new(record.spec.placement.clone());
@@ -214,22 +202,6 @@ impl ServiceCore {
             failed.entry(replica.slot).or_default().push(record.claim(replica));
         }
         failed
-    }
-
-    /// Six digits that none of `ids` has; xorshift64* over the seed. They are taken from now on. Of 16 million,
-    /// the same ones do not come again while a host still tells of the replica that had them.
-    fn new_id(&mut self, ids: &mut BTreeSet<ReplicaId>) -> ReplicaId {
-        loop {
-            self.random ^= self.random >> 12;
-            self.random ^= self.random << 25;
-            self.random ^= self.random >> 27;
-            self.random = self.random.max(1);
-            let digits = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as u32;
-            let id = ReplicaId::new(&self.name, digits);
-            if ids.insert(id.clone()) {
-                return id;
-            }
-        }
     }
 }
 
@@ -247,8 +219,4 @@ fn beside(record: &ServiceRecord, slot: Slot) -> Vec<Claim> {
     let old = |replica: &&ReplicaRecord| replica.slot == slot && replica.generation != record.target(slot);
     let rolls_out = record.rollout.is_some();
     record.wanted().filter(|replica| rolls_out && old(replica)).map(|replica| record.claim(replica)).collect()
-}
-
-fn ids_of(record: &ServiceRecord) -> BTreeSet<ReplicaId> {
-    record.replicas.iter().map(|replica| replica.id.clone()).collect()
 }

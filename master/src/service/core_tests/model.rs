@@ -94,6 +94,8 @@ pub(super) struct Model {
     pub(super) crashes_from_now_on: bool,
     /// Those that will end again and again once they have run for [`FADES_AFTER`], with when they began.
     fading: BTreeMap<ReplicaId, MonoMs>,
+    /// Every replica that there ever was.
+    used: BTreeSet<ReplicaId>,
     /// Slots whose data was asked to be given up.
     released: BTreeSet<Slot>,
     /// Slots that an update which stops first has emptied.
@@ -127,6 +129,7 @@ impl Model {
             fails: false,
             answers: BTreeMap::new(),
             released: BTreeSet::new(),
+            used: BTreeSet::new(),
             asked: 0,
             view: None,
             retired: false,
@@ -365,6 +368,13 @@ impl Model {
     pub(super) fn finish_commit(&mut self, works: bool) {
         let Some((expect, record)) = self.in_commit.take() else { return };
         if works {
+            let old = self.durable.iter().flat_map(|(_, record)| &record.replicas).map(|replica| &replica.id);
+            let old: BTreeSet<&ReplicaId> = old.collect();
+            let new = record.iter().flat_map(|record| &record.replicas).map(|replica| &replica.id);
+            for id in new.filter(|id| !old.contains(id)) {
+                let is_held = self.hosts.values().any(|held| held.contains_key(id));
+                assert!(self.used.insert(id.clone()) || is_held, "{id} was used before");
+            }
             self.durable = record.map(|record| (expect.map_or(Version(1), Version::next), record));
             let wanted = self.durable.iter().flat_map(|(_, record)| record.wanted()).count();
             self.most_wanted = self.most_wanted.max(wanted);
