@@ -116,7 +116,7 @@ const fn is_zero(number: &u32) -> bool {
 fn read_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let number = u32::deserialize(from)?;
     if number > ReplicaId::MAX_NUMBER + 1 {
-        return Err(serde::de::Error::custom(format!("the number of a replica is at most {}", ReplicaId::MAX_NUMBER)));
+        return Err(serde::de::Error::custom(format!("must be at most {}, but is {number}", ReplicaId::MAX_NUMBER + 1)));
     }
     Ok(number)
 }
