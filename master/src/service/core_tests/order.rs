@@ -119,6 +119,23 @@ fn an_update_that_can_never_start_is_refused_and_the_answer_names_the_field() {
 }
 
 #[test]
+fn an_update_to_fewer_replicas_finds_room_where_those_that_go_were() {
+    let start_first = Update { order: Order::StartFirst, ..AUTO };
+    let one_a_host = |replicas, image| {
+        let mut spec = with(replicas, image, start_first);
+        spec.placement.max_per_host = Some(1);
+        spec
+    };
+    let mut model = hosts(3);
+    model.ask(Request::Create { spec: one_a_host(3, "app:1"), needs_host: false });
+    model.pass(6);
+    let ticket = model.ask(Request::Put { spec: one_a_host(2, "app:2"), expect: Expect::Any });
+    model.pass(60);
+    assert!(model.answers[&ticket].is_ok(), "{:?}", model.answers[&ticket]);
+    assert_eq!(model.generations(), vec![2; 2]);
+}
+
+#[test]
 fn an_update_that_reserves_more_than_any_host_has_is_refused() {
     let mut model = hosts(2);
     model.ask(Request::Create { spec: with(2, "app:1", AUTO), needs_host: false });

@@ -57,7 +57,10 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
 
 /// Start-first was asked for, and no host has room for a new replica beside the service's own old ones.
 fn no_room_beside(record: &ServiceRecord, know: &Knowledge, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
-    if record.spec.update.order != Order::StartFirst {
+    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
+    // What is too many goes first, and makes room.
+    let shrinks = slots.len() > record.slots_wanted() as usize;
+    if record.spec.update.order != Order::StartFirst || shrinks {
         return None;
     }
     let takes = Takes::from(&*record.spec.template);
