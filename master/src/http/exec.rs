@@ -147,17 +147,24 @@ async fn hand_down<E>(
     mut from_agent: impl Stream<Item = Result<Frame, E>> + Unpin,
     broken: &Notify,
 ) -> Option<String> {
-    let mut limit = Duration::from_millis(SILENCE_MS);
+    let silence = Duration::from_millis(SILENCE_MS);
+    let drain = Duration::from_millis(DRAIN_MS);
+    // One limit for all that may still come once the other direction is broken.
+    let mut drained = std::pin::pin!(async {
+        broken.notified().await;
+        tokio::time::sleep(drain).await;
+    });
+    let late = || Some(format!("the host's agent did not say within {} s how the command ended", drain.as_secs()));
     loop {
         let next = tokio::select! {
-            next = tokio::time::timeout(limit, from_agent.next()) => next,
-            () = broken.notified() => {
-                limit = Duration::from_millis(DRAIN_MS);
-                continue;
-            }
+            next = tokio::time::timeout(silence, from_agent.next()) => next,
+            () = &mut drained => return late(),
         };
         let sent = match next {
-            Ok(Some(Ok(Frame::Binary(bytes)))) => user.binary(bytes).await,
+            Ok(Some(Ok(Frame::Binary(bytes)))) => tokio::select! {
+                sent = user.binary(bytes) => sent,
+                () = &mut drained => return late(),
+            },
             Ok(Some(Ok(Frame::Text(bytes)))) => {
                 // The last frame says how the command ended. Whoever has gone needs no telling.
                 let _ = user.text(String::from_utf8_lossy(&bytes).into_owned()).await;
@@ -167,7 +174,7 @@ async fn hand_down<E>(
             Ok(Some(Ok(Frame::Close(_) | Frame::Continuation(_)) | Err(_)) | None) => {
                 return Some("the host's agent broke off before it said how the command ended".to_owned());
             }
-            Err(_) => return Some(format!("nothing was heard of the host's agent for {} s", limit.as_secs())),
+            Err(_) => return Some(format!("nothing was heard of the host's agent for {} s", silence.as_secs())),
         };
         if sent.is_err() {
             return None;
