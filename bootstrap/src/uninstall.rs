@@ -60,7 +60,8 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
         say(&format!("removed {name}"));
     }
     if extent.services {
-        let of_services = engine.list(&format!("{}=true", labels::MANAGED), true).await.map_err(words)?;
+        // What docker-shef itself has made is of no cluster, and not ours.
+        let of_services = engine.list(labels::CLUSTER, true).await.map_err(words)?;
         for (id, name) in &of_services {
             engine.remove(id).await.map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
             say(&format!("removed {name}, a service's container"));
@@ -136,7 +137,7 @@ async fn left(engine: &Engine, own: Option<&str>) -> Result<Left, EngineError> {
         others.map(|(_, name)| name).collect()
     };
     Ok(Left {
-        containers: names(engine.list(&format!("{}=true", labels::MANAGED), true).await?),
+        containers: names(engine.list(labels::CLUSTER, true).await?),
         networks: names(engine.networks(NETWORKS).await?),
         service_volumes: engine.volumes(VOLUMES_OF_SERVICES).await?,
         own_volumes: engine.volumes(VOLUMES_OF_SHEF).await?,
