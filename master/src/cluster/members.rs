@@ -42,9 +42,8 @@ pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
 
 /// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
 const SAID_FOR: DurationMs = DurationMs(3_000);
-/// For how long a host's word counts. An agent that finds no leader calls one of its masters after the other: a round
-/// over some that hang takes it 12 s.
-const WORD_COUNTS: DurationMs = DurationMs(15_000);
+/// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or so.
+const WORD_COUNTS: DurationMs = DurationMs(6_000);
 
 /// What a leader that this master does not know means for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
