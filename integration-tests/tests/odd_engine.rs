@@ -8,6 +8,7 @@ use std::{
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use shef_agent::engine::{Check, ContainerState, CreateOrder, Engine as _, EngineError, RestartPolicy, docker::DockerEngine};
 use shef_common::{
+    docker::DockerTls,
     ids::ReplicaId,
     image::ImageRef,
     spec::{Network, Template},
@@ -40,13 +41,56 @@ async fn one_odd_container_does_not_blind_the_agent() {
     let server = server.run();
     let handle = server.handle();
     actix::spawn(server);
-    let engine = DockerEngine::new(&format!("tcp://{address}"), &shef_common::docker::DockerTls::default()).unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{address}"), &DockerTls::default()).unwrap();
     let listing = engine.list().await.unwrap();
     assert!(!listing.complete, "absence from this list means nothing");
     let [known] = &listing.containers[..] else { panic!("{listing:?}") };
     assert_eq!((known.name.as_str(), known.state, known.check), ("known", ContainerState::Running, Check::Unhealthy));
     handle.stop(false).await;
     assert!(matches!(engine.list().await, Err(EngineError::Unreachable(_))));
+}
+
+async fn ten_of_two_images() -> HttpResponse {
+    let made = |n: usize| {
+        let mut made = container(&format!("web-{n:06}"), "running");
+        made["ImageID"] = format!("sha256:{}", n % 2).into();
+        made
+    };
+    HttpResponse::Ok().json((0..10).map(made).collect::<Vec<_>>())
+}
+
+/// One of the two was pulled, the other one built there.
+async fn image(asked: web::Data<Asked>, id: web::Path<(String, String)>) -> HttpResponse {
+    asked.lock().unwrap().push(id.1.clone().into());
+    let digests = if id.1.ends_with('0') { vec![format!("app@sha256:{}", "a".repeat(64))] } else { vec![] };
+    HttpResponse::Ok().json(serde_json::json!({ "Id": id.1, "RepoDigests": digests }))
+}
+
+#[actix::test]
+async fn a_list_asks_about_each_image_once_however_many_containers_were_made_of_it() {
+    let asked = Asked::default();
+    let data = web::Data::new(asked.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .route("/{version:.*}containers/json", web::get().to(ten_of_two_images))
+            .route("/{version:.*}images/{name}/json", web::get().to(image))
+    })
+    .workers(1)
+    .disable_signals()
+    .bind("127.0.0.1:0")
+    .unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0]), &DockerTls::default()).unwrap();
+    let server = server.run();
+    let handle = server.handle();
+    actix::spawn(server);
+    let listing = engine.list().await.unwrap();
+    assert_eq!(listing.containers.iter().filter(|container| container.digests.len() == 1).count(), 5);
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    // What has no digest may have been pulled since; what has one keeps it.
+    engine.list().await.unwrap();
+    handle.stop(false).await;
+    assert_eq!(asked.lock().unwrap()[2..], ["sha256:1"]);
 }
 
 /// What was asked of an engine that finds networks by the beginning of their id too.
@@ -88,7 +132,7 @@ async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();
-    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0]), &shef_common::docker::DockerTls::default()).unwrap();
+    let engine = DockerEngine::new(&format!("tcp://{}", server.addrs()[0]), &DockerTls::default()).unwrap();
     let server = server.run();
     let handle = server.handle();
     actix::spawn(server);

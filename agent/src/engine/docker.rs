@@ -9,16 +9,16 @@
 
 mod console;
 mod create;
+mod digests;
 mod models;
 mod networks;
 mod volumes;
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::OnceCell,
     collections::{BTreeSet, HashMap},
     fmt::Display,
     future::Future,
-    sync::Arc,
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -46,6 +46,7 @@ use shef_common::{
 
 use self::{
     create::{connect_body, create_body},
+    digests::Digests,
     models::{container_of, event_of, inspected, policy_body},
 };
 use super::{
@@ -62,8 +63,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(20);
 const LOGS_LIMIT: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
 /// What bollard itself is told, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
-/// Of so many images the digests are kept in mind.
-const MAX_IMAGES: usize = 1_024;
 /// The words for a container's state that a list can be asked for.
 const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "exited", "dead", "removing"];
 
@@ -73,8 +72,7 @@ pub struct DockerEngine {
     client: OnceCell<Docker>,
     /// Held while a network is made: the engine would make two of one name.
     making_network: Mutex<()>,
-    /// The digests of images that containers are made of, by the image's id; without those that have none.
-    digests: RefCell<HashMap<String, Arc<[String]>>>,
+    digests: Digests,
 }
 
 impl DockerEngine {
@@ -84,7 +82,7 @@ impl DockerEngine {
     /// [`InvalidDockerAddress`] for anything but an address that the docker command knows.
     pub fn new(url: &str, tls: &DockerTls) -> Result<Self, InvalidDockerAddress> {
         let address = DockerAddress::parse(url, tls)?;
-        Ok(Self { address, client: OnceCell::new(), making_network: Mutex::new(()), digests: RefCell::default() })
+        Ok(Self { address, client: OnceCell::new(), making_network: Mutex::new(()), digests: Digests::default() })
     }
 
     /// The client. What keeps it from being made, such as a missing certificate, may be mended while the agent runs.
@@ -104,11 +102,12 @@ impl DockerEngine {
         }
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let listed = client.list_containers(Some(options)).await?;
+        self.digests.listed(&client, listed.iter().filter_map(|summary| summary.image_id.clone()).collect()).await;
         let mut containers = Vec::with_capacity(listed.len());
         for summary in listed {
             let image = summary.image_id.clone();
             if let Some(mut container) = container_of(summary) {
-                container.digests = self.digests_of(image).await;
+                container.digests = self.digests.of(&client, image.as_deref()).await;
                 containers.push(container);
             }
         }
@@ -128,33 +127,15 @@ impl DockerEngine {
 
     /// The container with this id; a name that is no id finds what it finds.
     async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
-        match self.client()?.inspect_container(id, None).await {
+        let client = self.client()?;
+        match client.inspect_container(id, None).await {
             Ok(found) => {
-                let image = found.image.clone();
-                Ok(Some(Container { digests: self.digests_of(image).await, ..inspected(found) }))
+                let digests = self.digests.of(&client, found.image.as_deref()).await;
+                Ok(Some(Container { digests, ..inspected(found) }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(generic(&error)),
         }
-    }
-
-    /// The digests of the image with this id. Nothing waits for them: an engine that does not tell them knows none.
-    async fn digests_of(&self, image: Option<String>) -> Arc<[String]> {
-        let Some(image) = image else { return Arc::default() };
-        if let Some(known) = self.digests.borrow().get(&image) {
-            return known.clone();
-        }
-        let Ok(client) = self.client() else { return Arc::default() };
-        let found = client.inspect_image(&image).await.ok().and_then(|found| found.repo_digests).unwrap_or_default();
-        let found: Arc<[String]> = found.into();
-        let mut known = self.digests.borrow_mut();
-        if known.len() >= MAX_IMAGES {
-            known.clear();
-        }
-        if !found.is_empty() {
-            known.insert(image, found.clone());
-        }
-        found
     }
 
     /// Every container whose label names `replica`.

@@ -1,0 +1,36 @@
+//! The digests by which an engine knows the images of containers.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bollard::Docker;
+
+/// By the images' ids. An engine that cannot tell them counts as one that knows none.
+#[derive(Default)]
+pub(super) struct Digests(RefCell<HashMap<String, Arc<[String]>>>);
+
+impl Digests {
+    /// A list shows containers of `images`: only these are kept. Each that has no digest is asked about once, however
+    /// many containers were made of it: one that was built on the host may have been pulled since.
+    pub(super) async fn listed(&self, client: &Docker, images: BTreeSet<String>) {
+        self.0.borrow_mut().retain(|image, digests| images.contains(image) && !digests.is_empty());
+        for image in images {
+            self.of(client, Some(&image)).await;
+        }
+    }
+
+    /// Those of the image with this id.
+    pub(super) async fn of(&self, client: &Docker, image: Option<&str>) -> Arc<[String]> {
+        let Some(image) = image else { return Arc::default() };
+        if let Some(known) = self.0.borrow().get(image) {
+            return known.clone();
+        }
+        let found = client.inspect_image(image).await.ok().and_then(|found| found.repo_digests);
+        let found: Arc<[String]> = found.unwrap_or_default().into();
+        self.0.borrow_mut().insert(image.to_owned(), found.clone());
+        found
+    }
+}
