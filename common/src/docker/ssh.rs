@@ -1,7 +1,7 @@
 //! An engine behind `ssh://`: the system's `ssh` runs `docker system dial-stdio` on the other host, as the docker command does.
 //!
-//! Keys, known hosts and every other setting are those of the user's `ssh`. It is never asked for a password: nobody is there to
-//! type one.
+//! Keys, known hosts and every other setting are those of the user's `ssh`. It never asks for a password,
+//! because an agent has no terminal to type one.
 
 use std::{
     fmt, io,
@@ -55,7 +55,7 @@ impl SshTarget {
         Ok(Self { user, host: name, port: (port > 0).then_some(port), socket })
     }
 
-    /// What ssh is told.
+    /// The arguments of ssh.
     fn arguments(&self) -> Vec<String> {
         let mut words =
             vec!["-o".to_owned(), format!("ConnectTimeout={CONNECT_LIMIT_S}"), "-o".to_owned(), "BatchMode=yes".to_owned()];
