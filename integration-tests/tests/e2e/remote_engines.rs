@@ -54,7 +54,7 @@ async fn site(engine: LabEngine, url: &str, settings: &[(&str, &str)]) -> Site {
     site
 }
 
-/// A service comes to run, its log is followed from the engine, a command runs inside, and its container goes.
+/// A service comes to run, a command runs inside, and its containers go.
 async fn everything_works(site: &Site) {
     site.master.deploy("web", busybox(2)).await;
     assert_eq!(site.settled(&["web"]).await.len(), 2);

@@ -75,7 +75,7 @@ pub enum Request {
     },
     /// Give up the volumes that bind a slot to its host: the slot is placed anew.
     Release {
-        /// Which slot.
+        /// The slot to place anew.
         slot: Slot,
         /// The condition on the version.
         expect: Expect,

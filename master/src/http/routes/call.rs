@@ -59,7 +59,7 @@ pub enum Body {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// What it means.
+    /// When it is given.
     pub about: &'static str,
     /// The media type; empty: no body.
     pub media: &'static str,

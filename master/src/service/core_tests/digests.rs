@@ -153,7 +153,7 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
     let mut first = vec![replicas[0].node.clone(), replicas[1].node.clone()];
     first.sort();
     assert_eq!(view.differing_images, [(digest(7), first), (digest(8), vec![replicas[2].node.clone()])].into());
-    assert!(record(&model).digests.is_empty(), "nobody is held to what happened to be there");
+    assert!(record(&model).digests.is_empty(), "an image that was there already holds no other host to it");
     // It is told once.
     let told = |old, new| service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer);
     let change = told(&before, &view).next().unwrap();
