@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -89,11 +89,17 @@ impl Shef {
     /// # Panics
     /// If it does not answer.
     pub async fn master_at(&self, address: SocketAddr, dir: &Path, more: &[&str]) -> Master {
+        let log = dir.join("master.log");
         let (listen, data) = (address.to_string(), dir.join("master").display().to_string());
         let mut arguments = vec!["master", "--host-ip", "127.0.0.1", "--listen", &listen, "--data-dir", &data];
         arguments.extend(more);
-        let process = self.start(&arguments, &dir.join("master.log"));
-        wait_for_port(address).await;
+        let mut process = self.start(&arguments, &log);
+        tokio::select! {
+            () = wait_for_port(address) => {}
+            status = process.end() => {
+                panic!("the master ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default())
+            }
+        }
         let api = Api::new(address);
         api.until("/readyz", |answer| answer.status == 200).await;
         Master { process, address, api }
@@ -156,6 +162,16 @@ impl Process {
             line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1_024
         };
         Resident { now: bytes("VmRSS:"), highest: bytes("VmHWM:") }
+    }
+
+    /// Waits until it ends by itself.
+    async fn end(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child of ours") {
+                return status;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Stops it gracefully.

@@ -36,11 +36,12 @@ const SERVICES: (u64, u32) = (1_000, 10);
 pub async fn run(shef: &Shef, hosts: usize) {
     title(&format!("{hosts} agents at once (over engines in memory, in one process), and a flood"));
     // The agents of this process need several sockets each.
-    shef_common::open_files::raise();
-    let shef = &shef.with_open_files(OPEN_FILES.0, OPEN_FILES.1);
+    let (soft, wanted) = OPEN_FILES;
+    // A machine may allow less, and only some processes may raise a hard limit.
+    let hard = shef_common::open_files::raise().to.min(wanted);
+    let shef = &shef.with_open_files(soft, hard);
     note(format_args!(
-        "the master is started with a soft limit of {} open files and a hard one of {}",
-        OPEN_FILES.0, OPEN_FILES.1
+        "the master is started with a soft limit of {soft} open files and a hard one of {hard} (of {wanted}, where allowed)"
     ));
     let dir = tempfile::tempdir().expect("a directory");
     // Another address than the agents', which take any port of theirs.
