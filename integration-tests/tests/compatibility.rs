@@ -140,6 +140,37 @@ fn a_field_of_a_newer_version_refuses_its_assignment_and_not_the_push() {
     assert!(serde_json::from_value::<Push>(wrong).is_err());
 }
 
+/// Where in `value` there is an object whose keys are fields, and not words of its user.
+fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            // Nor are those that are a choice by their only key: a newer choice is a word.
+            let is_map = ["env", "labels", "ulimits", "sysctls", "extra_hosts", "options", "test", "on_disconnect"];
+            if !is_map.iter().any(|map| at.ends_with(&format!("/{map}"))) {
+                found.push(at.to_owned());
+            }
+            fields.iter().for_each(|(name, field)| objects(field, &format!("{at}/{name}"), found));
+        }
+        Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| objects(item, &format!("{at}/{n}"), found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn a_newer_field_at_any_depth_refuses_its_assignment_and_not_the_push() {
+    let change = fixture("push-change.json");
+    let mut everywhere = Vec::new();
+    objects(&change["set"], "/set", &mut everywhere);
+    assert!(everywhere.len() > 50, "{everywhere:?}");
+    for at in everywhere {
+        let pushed = with(&change, &format!("{at}/newer"), json!({"a": [1]}));
+        let read: Push = both_ways(&at, &pushed);
+        let of: usize = at.split('/').nth(2).unwrap().parse().unwrap();
+        let refused = read.set.iter().map(|one| one.template.not_understood.is_some());
+        assert!(refused.enumerate().all(|(n, refused)| refused == (n == of)), "{at}");
+    }
+}
+
 #[test]
 fn a_field_beside_the_assignments_refuses_what_is_set_and_nothing_that_is_removed() {
     let pushed = with(&fixture("push-change.json"), "/secrets", json!({"a": 1}));

@@ -97,6 +97,8 @@ planted! {
     leads_before_recovered: LeadsBeforeRecovered by crashes,
     fights_back: FightsBack by two_masters as "and takes the leadership from",
     leads_with_memory: LeadsWithMemory by two_masters,
+    overlooks_versions: OverlooksVersions by crashes as "whose agent is older than what it needs",
+    reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
     two_names: TwoNames by engines as "is stored as a second host",
 }
 

@@ -130,7 +130,7 @@ async fn a_process_is_made_as_its_spec_says() {
         "entrypoint": ["/bin/sh"], "command": ["-c", script, "named"], "env": {"A": "x y"}, "working_dir": "/bin", "user": "7:8",
         "hostname": "web.local", "labels": {"team": "blue"}, "init": true, "tty": true, "read_only": true, "stop_signal": "SIGINT",
         "ulimits": {"nofile": {"soft": 100, "hard": 200}}, "sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
-        "cap_add": ["NET_ADMIN"], "cap_drop": ["MKNOD"], "shm_bytes": 1_048_576,
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["MKNOD"], "group_add": ["4711"], "shm_bytes": 1_048_576,
     }));
     bench.order(spec, "it runs", is_well).await;
     let (found, host) = bench.inspect().await;
@@ -148,6 +148,8 @@ async fn a_process_is_made_as_its_spec_says() {
     assert_eq!(bench.exec("pwd; hostname; ulimit -H -n").await.replace("\r\n", "\n"), "/bin\nweb.local\n200");
     assert_eq!(bench.exec("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await, "0");
     assert!(bench.exec("cat /proc/self/status").await.contains("Uid:\t7"), "the user is the one asked for");
+    let process = bench.exec("grep Groups /proc/1/status").await;
+    assert!(process.contains("4711"), "its processes are of the group: {process}");
     assert!(bench.exec("echo x > /bin/x").await.contains("Read-only"));
     agent.stop().await;
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     app::{StartError, recover},
-    store::{Backup, Led, OpenError, StoreError, StoreOptions, open},
+    service::ServiceRecord,
+    store::{Backup, Key, Led, OpenError, StoreError, StoreOptions, open},
 };
 use shef_common::ids::Fence;
 
@@ -58,6 +59,7 @@ pub async fn restore(options: &StoreOptions, backup: &Backup, replace: bool) -> 
     if let Err(StartError::Record { key, source }) = recover(&led) {
         return Err(RestoreError::Record { key, source });
     }
+    let backup = &goes_on_counting(backup);
     let store = open(options).await?;
     let name = store.describe();
     match store.load(backup, replace).await {
@@ -65,5 +67,56 @@ pub async fn restore(options: &StoreOptions, backup: &Backup, replace: bool) -> 
         Err(StoreError::NotEmpty) => Err(RestoreError::NotEmpty { store: name }),
         Err(StoreError::Unconfirmed { why }) => Err(RestoreError::Unconfirmed { store: name, why }),
         Err(source) => Err(RestoreError::Refused { store: name, source }),
+    }
+}
+
+/// `backup`, whose services give their next replicas numbers that no host can know from after it was made.
+fn goes_on_counting(backup: &Backup) -> Backup {
+    let mut backup = backup.clone();
+    for record in backup.records.iter_mut().filter(|record| matches!(record.key, Key::Service(_))) {
+        // Whether it can be read was looked at before, and plain data serialises.
+        if let Ok(mut service) = serde_json::from_slice::<ServiceRecord>(&record.value)
+            && service.skips_numbers()
+            && let Ok(value) = serde_json::to_vec(&service)
+        {
+            record.value = value.into();
+        }
+    }
+    backup
+}
+
+#[cfg(test)]
+mod tests {
+    use shef_common::{
+        clock::WallMs,
+        ids::{ClusterId, Epoch, LeaderId, ServiceName, Version},
+        image::ImageRef,
+        spec::{ServiceSpec, Template},
+    };
+
+    use super::*;
+    use crate::store::Record;
+
+    #[test]
+    fn numbers_that_were_given_away_after_a_backup_was_made_are_not_given_again() {
+        let name = ServiceName::parse("web").unwrap();
+        let template = Template::of(ImageRef::parse("nginx").unwrap());
+        let mut service = ServiceRecord::new(ServiceSpec::of(name.clone(), 1, template), WallMs(1));
+        let record = |service: &ServiceRecord| Record {
+            key: Key::Service(name.clone()),
+            version: Version(3),
+            value: serde_json::to_vec(service).unwrap().into(),
+        };
+        let backup = |service: &ServiceRecord| Backup {
+            cluster: ClusterId::parse("0000000000000001").unwrap(),
+            fence: Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() },
+            records: vec![record(service)],
+        };
+        assert_eq!(goes_on_counting(&backup(&service)), backup(&service), "one that does not count yet draws its first number");
+        service.next_number = 123_456;
+        let restored = goes_on_counting(&backup(&service));
+        let read: ServiceRecord = serde_json::from_slice(&restored.records[0].value).unwrap();
+        assert!(read.next_number >= 123_456 + 50_000);
+        assert_eq!(ServiceRecord { next_number: service.next_number, ..read }, service);
     }
 }

@@ -107,7 +107,7 @@ impl DockerEngine {
         for summary in listed {
             let image = summary.image_id.clone();
             if let Some(mut container) = container_of(summary) {
-                container.digests = self.digests.of(&client, image.as_deref()).await;
+                container.digests = self.digests.known(image.as_deref());
                 containers.push(container);
             }
         }

@@ -113,8 +113,14 @@ pub(super) fn is_signal(text: &str) -> bool {
 
 /// `user[:group]`, by name or number.
 pub(super) fn is_user(text: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
-    text.len() <= 128 && text.split_once(':').map_or_else(|| part(text), |(user, group)| part(user) && part(group))
+    text.split_once(':').map_or_else(|| is_account(text), |(user, group)| is_account(user) && is_account(group))
+}
+
+/// A user or a group, by name or number; numbers as engines take them.
+pub(super) fn is_account(text: &str) -> bool {
+    let of_no_name = |c: char| c.is_control() || c.is_whitespace() || c == ':';
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    (1..=64).contains(&text.len()) && if is_number { text.parse::<i32>().is_ok() } else { !text.contains(of_no_name) }
 }
 
 /// A kernel parameter that a container has of its own. Every other is the host's, and engines refuse it.

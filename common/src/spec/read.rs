@@ -128,8 +128,8 @@ fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
     let mut template = Template::of(image);
     take!(fields, template: pull, command, entrypoint, env, working_dir, user, hostname, labels, init, tty, read_only);
     stay_with_local_volumes(&mut fields.fields);
-    take!(fields, template: stop_signal, stop_grace_s, ulimits, sysctls, cap_add, cap_drop, shm_bytes, extra_hosts, dns);
-    take!(fields, template: logging, devices, device_requests, ports, mounts, networks, resources, health, restart);
+    take!(fields, template: stop_signal, stop_grace_s, ulimits, sysctls, cap_add, cap_drop, group_add, shm_bytes);
+    take!(fields, template: extra_hosts, dns, logging, devices, device_requests, ports, mounts, networks, resources, health, restart);
     template
 }
 

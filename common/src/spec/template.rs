@@ -68,6 +68,9 @@ pub struct Template {
     /// Capabilities taken away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
+    /// Groups of its user beside the image's, by name or number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
     /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub shm_bytes: Option<u64>,
@@ -135,6 +138,7 @@ impl Template {
             sysctls: BTreeMap::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
+            group_add: Vec::new(),
             shm_bytes: None,
             extra_hosts: BTreeMap::new(),
             dns: Vec::new(),

@@ -106,6 +106,21 @@ pub struct Host {
     pub silences: Vec<(u64, u64)>,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
+    /// Of which version its agent is.
+    pub release: Release,
+    /// Of which version its first agent was.
+    pub began_as: Release,
+}
+
+/// Of which version an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The first one: it lists nothing, and takes what a snapshot does not list for removed.
+    First,
+    /// One before this: it does not know the newest fields.
+    Before,
+    /// This one.
+    This,
 }
 
 /// A run of an agent's process.
@@ -169,6 +184,8 @@ impl Host {
             heard_master: 0,
             silences: Vec::new(),
             wall: 0,
+            release: Release::This,
+            began_as: Release::This,
         }
     }
 }
@@ -192,10 +209,14 @@ impl Agent {
 }
 
 impl World {
-    /// An agent's process starts on what its ledger says.
+    /// An agent's process starts on what its ledger says. It may be one of a newer version than the one before.
     pub fn start_agent(&mut self, host: usize) {
         if self.hosts[host].agent.is_some() {
             return;
+        }
+        if self.hosts[host].release != Release::This && self.hosts[host].agent_inc > 0 && self.chance(300) {
+            self.note(|| format!("h{} is upgraded", host + 1));
+            self.hosts[host].release = Release::This;
         }
         if self.planted(Plant::ForgetsLedger) {
             let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
@@ -244,12 +265,6 @@ impl World {
             agent.for_supervisor.answer(event);
         }
         self.drain_agent(host, agent);
-    }
-
-    /// Whether the host's agent is of a version before removal by name.
-    #[must_use]
-    pub fn goes_by_absence(&self, host: usize) -> bool {
-        self.profile.older_agents && self.hosts[host].ledger.uid.as_str().ends_with(['0', '1', '2', '3'])
     }
 
     /// A push reaches an agent.

@@ -16,6 +16,7 @@ use shef_master::{
 };
 
 use super::{
+    agent::Release,
     master::{Mail, Master},
     world::{Ev, World},
 };
@@ -81,7 +82,8 @@ impl World {
     pub fn operator_leaves(&mut self) {
         let Some(master) = self.master.as_ref().filter(|_| self.profile.operators) else { return };
         let active = |node: &NodeName| master.hosts_shown.get(node).is_some_and(|view| view.intent.intent == IntentWord::Active);
-        if !self.hosts.iter().any(|host| active(&host.node)) {
+        // One at least has to be able to run whatever there is.
+        if !self.hosts.iter().any(|host| active(&host.node) && host.release == Release::This) {
             let node = self.hosts[0].node.clone();
             self.operator_asks(node, Operation::Intend(Wish::Activate));
         }

@@ -9,7 +9,7 @@ use shef_common::{
     status::{Health, ReplicaState, ReplicaStatus},
 };
 use shef_master::{
-    cluster::ClusterEvent,
+    cluster::{ClusterEvent, Recovered},
     membership::{HostCondition, Standing},
     scheduler::Question,
     service::{Expect, Lead, Request, ServiceEvent},
@@ -93,11 +93,15 @@ pub enum Plant {
     LeadsWithMemory,
     /// A host that registers under a new name is taken for a new host.
     TwoNames,
+    /// The scheduler is not told which fields of a template are newer than some agents.
+    OverlooksVersions,
+    /// A master that starts gives the last number of a service's replicas once more.
+    ReusesNumbers,
 }
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -133,6 +137,8 @@ impl Plant {
         Self::FightsBack,
         Self::LeadsWithMemory,
         Self::TwoNames,
+        Self::OverlooksVersions,
+        Self::ReusesNumbers,
     ];
 }
 
@@ -200,6 +206,9 @@ impl World {
             if self.planted(Plant::OverReserves) {
                 demand.takes.memory_bytes = 0;
             }
+            if self.planted(Plant::OverlooksVersions) {
+                demand.takes.needs.clear();
+            }
             if self.planted(Plant::StickyMoves) {
                 demand.home = None;
             }
@@ -215,6 +224,19 @@ impl World {
         }
         if self.planted(Plant::DeletedWhileHeld) {
             master.post(Mail::Service(actor, ServiceEvent::Gone(remove.to_vec())));
+        }
+    }
+
+    /// Has a master that starts forget the last number that each service gave away, if no replica has it any more.
+    pub(super) fn forgets_numbers(&self, recovered: &mut Recovered) {
+        if !self.planted(Plant::ReusesNumbers) {
+            return;
+        }
+        for (_, record) in &mut recovered.services {
+            let last = record.next_number.saturating_sub(1);
+            if record.replicas.iter().all(|replica| replica.id.number() != last) {
+                record.next_number = last;
+            }
         }
     }
 

@@ -85,7 +85,7 @@ pub struct Profile {
     pub two_masters: bool,
     /// Hosts are cordoned, drained, activated and forgotten, and services rebalanced.
     pub operators: bool,
-    /// One agent in four is of a version before removal by name.
+    /// Half of the agents are of older versions until they are upgraded: a quarter are of the first one.
     pub older_agents: bool,
 }
 

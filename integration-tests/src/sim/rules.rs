@@ -19,7 +19,12 @@ use shef_master::{
 };
 
 pub use self::agents::PushHead;
-use super::{agent::Host, master::Master, rollouts::is_as_asked, world::World};
+use super::{
+    agent::{Host, Release},
+    master::Master,
+    rollouts::is_as_asked,
+    world::World,
+};
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
@@ -35,6 +40,8 @@ pub struct Rules {
     pub(super) log: BTreeMap<ServiceName, Vec<(Version, Option<ServiceRecord>)>>,
     /// Replicas that a durable record has wanted to run.
     wanted: BTreeSet<ReplicaId>,
+    /// Replicas that the record of a service that lives has dropped.
+    dropped: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
     /// What a master has named for removal, by host.
@@ -197,6 +204,7 @@ impl World {
         let record = new.as_ref().map(|(_, record)| record);
         self.check_spec(name, old.as_ref(), record);
         self.check_dropped(name, old.as_ref(), record);
+        self.check_numbers(name, old.as_ref(), record);
         self.check_rollout(name, old.as_ref(), record);
         self.check_canary(name, record);
         self.serves_at_most(name, old.as_ref(), record);
@@ -261,6 +269,24 @@ impl World {
         }
     }
 
+    /// As long as a service lives, no replica of it has the number of an earlier one.
+    fn check_numbers(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+        let ids = |record: Option<&ServiceRecord>| -> BTreeSet<ReplicaId> {
+            record.into_iter().flat_map(|record| &record.replicas).map(|replica| replica.id.clone()).collect()
+        };
+        let (before, after) = (ids(old), ids(new));
+        let created = |record: Option<&ServiceRecord>| record.map(|record| record.created);
+        if created(old) != created(new) {
+            return self.rules.dropped.retain(|id| id.service() != name.as_str());
+        }
+        if let Some(again) = after.difference(&before).find(|id| self.rules.dropped.contains(*id))
+            && !self.rules.store_lost
+        {
+            self.violated(format!("{again} is the number of a second replica"));
+        }
+        self.rules.dropped.extend(before.difference(&after).cloned());
+    }
+
     // --- the master -------------------------------------------------------
 
     /// A service is about to commit: what is new in it is necessary and not too early.
@@ -280,6 +306,10 @@ impl World {
             let placed = !record.imported && !self.rules.wanted.contains(&replica.id);
             if let Some(why) = self.closed(&replica.node).filter(|_| placed) {
                 broken = Some(format!("{} is placed on {}, which is {why}", replica.id, replica.node));
+            }
+            let newest = !record.template(replica.generation).group_add.is_empty();
+            if placed && newest && self.host_of(&replica.node).is_some_and(|host| self.hosts[host].release != Release::This) {
+                broken = Some(format!("{} is placed on {}, whose agent is older than what it needs", replica.id, replica.node));
             }
             let stays = |other: &&shef_master::service::ReplicaRecord| {
                 ready_before(&other.node)

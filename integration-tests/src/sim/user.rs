@@ -108,6 +108,9 @@ impl World {
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
         template.networks = vec![Network { name: format!("net-{name}"), aliases: Vec::new() }];
+        if self.profile.older_agents && self.chance(300) {
+            template.group_add = vec!["video".to_owned()];
+        }
         let mut spec = ServiceSpec {
             on_disconnect: self.on_disconnect(name),
             rebalance: if self.profile.operators && self.chance(150) {

@@ -10,7 +10,7 @@ use shef_common::{
 use shef_master::store::fake::FakeStore;
 
 use super::{
-    agent::{Host, Stream},
+    agent::{Host, Release, Stream},
     engine::EngineCall,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
@@ -169,7 +169,14 @@ impl World {
     /// A run with so many hosts.
     #[must_use]
     pub fn with_hosts(mut rng: Rng, count: usize, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
-        let hosts = (0..count).map(|n| Host::new(n, &mut rng)).collect();
+        let mut hosts: Vec<Host> = (0..count).map(|n| Host::new(n, &mut rng)).collect();
+        if profile.older_agents {
+            // One at least can run whatever there is.
+            for host in hosts.iter_mut().skip(1) {
+                host.release = [Release::First, Release::Before, Release::This, Release::This][rng.usize(0..4)];
+                host.began_as = host.release;
+            }
+        }
         let mut world = Self {
             rng,
             now: 0,

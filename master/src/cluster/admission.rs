@@ -108,7 +108,7 @@ impl Admission {
     /// Only now is the host known: a registration in between would be admitted
     /// without what it holds, and be told to remove it.
     fn forward(&self, cluster: &mut Members) -> Step {
-        cluster.host_known(self.registration.node.clone(), self.registration.uid.clone());
+        cluster.admitted(&self.registration);
         Step::Forward(self.registration.clone())
     }
 }

@@ -124,7 +124,7 @@ impl ClusterCore {
             (
                 Phase::Recovering(recovery),
                 event @ (Event::Ask { .. } | Event::Copy { .. } | Event::Register { .. } | Event::Operate { .. }),
-            ) => recovery.deferred.push_back(event),
+            ) => recovery.defer(event, &mut effects),
             (Phase::Recovering(_) | Phase::Leading, event) => self.take(event, now, &mut effects),
             (Phase::Deposed(_), event) => self.while_deposed(event, &mut effects),
         }

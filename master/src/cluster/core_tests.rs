@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, NodeUid, Revision, ServiceName, Version},
@@ -56,7 +57,7 @@ fn uid() -> NodeUid {
 }
 
 fn register(follows: Fence, silent: Option<u64>) -> Event {
-    let registration = serde_json::json!({
+    let registration = json!({
         "node": node(), "uid": uid(), "boot": BootId::parse("00000000000000b1").unwrap(),
         "cluster": ClusterId::parse("0000000000000001").unwrap(),
         "accepted": Accepted { fence: follows, revision: Revision(1) },
@@ -187,4 +188,57 @@ fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
     assert!(!starts(&core.handle(Event::TakeOver, NOW)), "it leads");
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     assert!(starts(&core.handle(Event::TakeOver, NOW)));
+}
+
+/// A host comes: of no cluster, or of this one with a replica of `web` that was made of `template`.
+fn comes(holds: Option<serde_json::Value>) -> Event {
+    let held = |template| json!({"replica": "web-000001", "service": "web", "slot": 0, "generation": 1, "template": template});
+    let registration = json!({
+        "node": "h9", "uid": "00000000000000c9", "boot": "00000000000000b9",
+        "cluster": holds.as_ref().map(|_| "0000000000000001"), "accepted": null,
+        "holds": holds.into_iter().map(held).collect::<Vec<_>>(), "host": host(),
+    });
+    Event::Register { call: 7, registration: Box::new(serde_json::from_value(registration).unwrap()) }
+}
+fn takes_over(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::SpawnService { name, .. } if name.as_str() == "web"))
+}
+
+#[test]
+fn what_an_agent_finds_after_it_has_joined_without_its_ledger_is_taken_over() {
+    let mut core = leading();
+    assert!(is_let_in(&core.handle(comes(None), NOW)), "who knows of no cluster cannot tell what it holds");
+    let effects = core.handle(comes(Some(json!({"image": "nginx", "stop_grace_s": 10}))), NOW);
+    assert!(takes_over(&effects) && !is_let_in(&effects), "{effects:?}");
+}
+
+#[test]
+fn a_host_whose_containers_this_version_does_not_understand_is_not_let_in_to_lose_them() {
+    let newer = json!({"image": "nginx", "stop_grace_s": 10, "from_tomorrow": true});
+    for joins_first in [false, true] {
+        let mut core = leading();
+        if joins_first {
+            assert!(is_let_in(&core.handle(comes(None), NOW)));
+        }
+        let effects = core.handle(comes(Some(newer.clone())), NOW);
+        let refused = |effect: &Effect| match effect {
+            Effect::AnswerRegistration(7, Err(RegisterRefused::Conflict(why))) => why.contains("from_tomorrow"),
+            _ => false,
+        };
+        assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
+    }
+}
+
+#[test]
+fn who_asks_a_starting_master_again_takes_its_own_place_and_the_number_of_those_is_bounded() {
+    let (mut core, _) = recovering(&["web"]);
+    assert!(core.handle(register(ours(), None), NOW).is_empty());
+    assert!(is_sent_away(&core.handle(register(ours(), None), NOW)), "the earlier call is answered");
+    let name = ServiceName::parse("web").unwrap();
+    let ask = |call| Event::Ask { call, name: name.clone(), request: create("web") };
+    let refused: Vec<u64> =
+        (100..3_000).filter(|call| matches!(core.handle(ask(*call), NOW)[..], [Effect::Answer(_, Err(Refused::Busy))])).collect();
+    assert_eq!(refused.len(), 2_900 - 2_047);
+    let _ = recover(&mut core);
+    assert!(is_let_in(&core.handle(said("web"), NOW)));
 }

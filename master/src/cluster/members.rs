@@ -66,6 +66,8 @@ pub struct Members {
     cluster: ClusterId,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
+    /// Those of them that have joined without a ledger, and may have found containers of this cluster since.
+    unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join anew.
     forgotten: BTreeMap<NodeName, NodeUid>,
     /// The same, the one forgotten first in front.
@@ -98,6 +100,7 @@ impl Members {
             cluster,
             fence,
             hosts: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
             forgotten: BTreeMap::new(),
             forgotten_order: VecDeque::new(),
             conditions: BTreeMap::new(),
@@ -180,10 +183,22 @@ impl Members {
         self.hosts.insert(node, uid);
     }
 
+    /// A host is let in: it is a member from now on.
+    pub fn admitted(&mut self, registration: &Registration) {
+        self.host_known(registration.node.clone(), registration.uid.clone());
+        // Who knows of no cluster cannot tell which containers are its own: its next registration does.
+        if registration.cluster.is_none() {
+            self.unlisted.insert(registration.node.clone());
+        } else {
+            self.unlisted.remove(&registration.node);
+        }
+    }
+
     /// A host is no member any more: what it holds should it come back is not taken over.
     /// Returns the host whose record is one too many.
     pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
         self.hosts.remove(&node);
+        self.unlisted.remove(&node);
         self.conditions.remove(&node);
         if self.described.contains_key(&node) {
             Arc::make_mut(&mut self.described).remove(&node);
@@ -345,12 +360,19 @@ impl Members {
                 "another host is already there under the name {}; give this agent a node_name of its own",
                 registration.node
             )),
-            Some(_) => Verdict::Admit,
-            None if registration.holds.is_empty() => Verdict::Admit,
-            None if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
+            Some(_) if !self.unlisted.contains(&registration.node) => Verdict::Admit,
+            _ if registration.holds.is_empty() => Verdict::Admit,
+            _ if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
                 Verdict::Admit
             }
-            None => {
+            _ => {
+                if let Some(newer) = registration.holds.iter().find_map(|held| held.template.not_understood.as_ref()) {
+                    return Verdict::Refuse(format!(
+                        "this master's store does not know what the host runs, and it cannot take that over: it does not \
+                         understand {}; upgrade the master (what runs there runs on)",
+                        newer.fields
+                    ));
+                }
                 let mut by_service: BTreeMap<ServiceName, Vec<Assignment>> = BTreeMap::new();
                 for held in &registration.holds {
                     by_service.entry(held.service.clone()).or_default().push(held.clone());

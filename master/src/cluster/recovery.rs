@@ -15,9 +15,9 @@ use super::{
 use crate::{
     membership::{HostChanged, HostCondition, Standing},
     registries::RecoveredRegistry,
-    runner::NodeRecord,
+    runner::{NodeRecord, OperateRefused, RegisterRefused},
     scheduler::SchedulerEvent,
-    service::{ServiceCore, ServiceEffect, ServiceRecord},
+    service::{Refused, ServiceCore, ServiceEffect, ServiceRecord},
 };
 
 /// What the store remembers.
@@ -29,6 +29,23 @@ pub struct Recovered {
     pub nodes: Vec<(Version, NodeRecord)>,
     /// What registries are shown, encrypted.
     pub registries: Vec<RecoveredRegistry>,
+}
+
+/// The most that waits until all services are there: every host, and as many users.
+const MAX_DEFERRED: usize = 2_048;
+
+/// Answers that there is no room for `event`.
+fn busy(event: Event, effects: &mut Vec<Effect>) {
+    match event {
+        Event::Ask { call, .. } => effects.push(Effect::Answer(call, Err(Refused::Busy))),
+        Event::Copy { call, .. } => effects.push(Effect::AnswerCopy(call, Err(Refused::Busy))),
+        Event::Operate { call, .. } => effects.push(Effect::AnswerOperator(call, Err(OperateRefused::Busy))),
+        Event::Register { call, .. } => {
+            let later = RegisterRefused::Later("this master is starting, and too many wait for it: ask again".to_owned());
+            effects.push(Effect::AnswerRegistration(call, Err(later)));
+        }
+        other => debug_assert!(false, "nobody waits for {other:?}"),
+    }
 }
 
 /// What is left of a recovery.
@@ -58,6 +75,20 @@ impl Recovery {
             unknown: BTreeSet::new(),
             deferred: VecDeque::new(),
         }
+    }
+
+    /// Keeps an event until all services are there. Who asks again takes the place of what was asked before.
+    pub fn defer(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        if let Event::Register { registration, .. } = &event {
+            let is_same = |other: &&mut Event| matches!(other, Event::Register { registration: earlier, .. } if earlier.node == registration.node);
+            if let Some(earlier) = self.deferred.iter_mut().find(is_same) {
+                return busy(std::mem::replace(earlier, event), effects);
+            }
+        }
+        if self.deferred.len() >= MAX_DEFERRED {
+            return busy(event, effects);
+        }
+        self.deferred.push_back(event);
     }
 
     fn is_over(&self) -> bool {

@@ -1,8 +1,11 @@
 //! Conditions on a host: its name, what it is, and its operator's labels.
 
+use std::fmt;
+
 use shef_common::{
+    fields,
     ids::NodeName,
-    spec::{Constraint, Operator, Placement},
+    spec::{Constraint, Operator, Placement, Template},
 };
 
 use crate::membership::HostFacts;
@@ -11,6 +14,64 @@ use crate::membership::HostFacts;
 #[must_use]
 pub fn allows(placement: &Placement, node: &NodeName, host: &HostFacts) -> bool {
     placement.constraints.iter().all(|constraint| holds(constraint, node, host))
+}
+
+/// Why `host` can never take a replica of `template` as long as it is what it is, whatever else runs there.
+#[must_use]
+pub fn never_takes(placement: &Placement, template: &Template, node: &NodeName, host: &HostFacts) -> Option<Unfit> {
+    if let Some(broken) = placement.constraints.iter().find(|constraint| !holds(constraint, node, host)) {
+        return Some(Unfit::Constraint(words(broken)));
+    }
+    let reserve = template.resources.reserve;
+    if reserve.memory_bytes > host.memory_bytes {
+        return Some(Unfit::Memory(host.memory_bytes));
+    }
+    if reserve.cpu_millis > host.cpu_millis {
+        return Some(Unfit::Cpu(host.cpu_millis));
+    }
+    // Where every agent is of this version nothing need be asked of the template.
+    let newer = fields::newer();
+    let understands = newer.is_subset(&host.understands) || fields::needed(template, newer).is_subset(&host.understands);
+    (!understands).then_some(Unfit::OldAgent)
+}
+
+/// What of a host keeps a template off it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It does not meet this constraint.
+    Constraint(String),
+    /// It has only so many bytes of memory.
+    Memory(u64),
+    /// It has only so many thousandths of a processor.
+    Cpu(u64),
+    /// Its agent does not understand all of the template.
+    OldAgent,
+}
+
+impl Unfit {
+    /// The field of a spec that asks for too much.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Constraint(_) => "placement.constraints",
+            Self::Memory(_) => "resources.reserve.memory_bytes",
+            Self::Cpu(_) => "resources.reserve.cpu_millis",
+            Self::OldAgent => "",
+        }
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Constraint(constraint) => write!(f, "does not meet {constraint}"),
+            Self::Memory(bytes) => write!(f, "has only {bytes} bytes of memory"),
+            Self::Cpu(millis) => write!(f, "has only {millis} millis of cpu"),
+            Self::OldAgent => {
+                f.write_str("runs an agent of an older version, which does not understand all of the service's fields")
+            }
+        }
+    }
 }
 
 /// Whether one constraint holds for a host.

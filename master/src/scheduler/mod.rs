@@ -21,7 +21,7 @@ mod score;
 mod takes;
 
 pub use actor::SchedulerActor;
-pub use constraint::allows;
+pub use constraint::{Unfit, allows, never_takes};
 pub use core::{Place, Placed, Refusal, SchedulerCore};
 pub use events::{Effect as SchedulerEffect, Event as SchedulerEvent, SchedulerEffects, Ticket as QuestionTicket};
 pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled, ToScheduler};

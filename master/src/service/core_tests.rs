@@ -1,5 +1,6 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod data;
 mod digests;
 mod failures;
 mod homes;

@@ -25,9 +25,11 @@ pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
     record.spec.mode.is_replicated() && record.template(generation).mounts.iter().any(shef_common::spec::Mount::is_sticky)
 }
 
-/// Whether any slot may stay with a volume: those of the generation that is wanted, or that a rollout may go back to.
+/// Whether any slot may stay with a volume: those of the generation that is wanted, of one that a rollout may go back
+/// to, or of one that is kept for its user to go back to.
 fn keeps_volumes(record: &ServiceRecord) -> bool {
-    record.goes_back_to().into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation))
+    let kept = || record.history.iter().flat_map(|kept| &kept.template.mounts).any(Mount::is_sticky);
+    record.goes_back_to().into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation)) || kept()
 }
 
 /// The homes that `record` is to have, if they are to be others.
@@ -45,9 +47,13 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
 /// that takes nothing for now keeps its slot, and gets none.
 fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
     let stays = |node: &NodeName| !know.condition(node).is_leaving() && know.allows(&record.spec.placement, node);
-    let mut homes: Homes =
-        record.homes.iter().filter(|(_, node)| stays(node)).map(|(slot, node)| (*slot, node.clone())).collect();
-    let mut taken: BTreeSet<NodeName> = homes.values().cloned().collect();
+    let (mut homes, mut taken) = (Homes::new(), BTreeSet::new());
+    // Slots with volumes, of before the service became global, may have one host.
+    for (slot, node) in record.homes.iter().filter(|(_, node)| stays(node)) {
+        if taken.insert(node.clone()) {
+            homes.insert(*slot, node.clone());
+        }
+    }
     // Of a service that has just become global, what runs already is kept.
     let mut used: BTreeSet<Slot> = record.homes.keys().copied().collect();
     for replica in record.wanted() {
@@ -82,10 +88,11 @@ fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
     is_sticky(record, replica.generation) || record.spec.mode.is_replicated() && becomes_sticky()
 }
 
-/// The host on which a slot's replica is seen running first is its home from then on.
+/// The host on which a slot's replica is seen running first, or done, is its home from then on.
 fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
     let mut homes = record.homes.clone();
-    for replica in record.wanted().filter(|replica| know.runs(replica) && may_hold_volume(record, replica)) {
+    let has_run = |replica: &&ReplicaRecord| know.runs(replica) || know.done_since(replica).is_some() || replica.done.is_some();
+    for replica in record.wanted().filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
         homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
     homes
@@ -115,18 +122,24 @@ pub fn bound_as_wanted<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowled
 
 /// Whether `slot` may be placed now, as far as its home goes.
 pub fn may_be_placed(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
-    home(record, slot, know).is_none_or(|home| know.condition(home).takes_replicas())
+    may_go_home(record, slot, record.target(slot), know)
 }
 
 /// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
 pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
-    home_as(record, slot, record.generation, know).is_none_or(|home| know.condition(home).takes_replicas())
+    may_go_home(record, slot, record.generation, know)
+}
+
+fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, know: &Knowledge) -> bool {
+    let takes = |home: &NodeName| know.condition(home).takes_replicas() && know.never_takes(record, generation, home).is_none();
+    home_as(record, slot, generation, know).is_none_or(takes)
 }
 
 /// What `slot`, which has no replica, waits for, if it is for its home.
 pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<String> {
     let home = home(record, slot, know)?;
-    let why = why_not(know, home)?;
+    let why = why_not(know, home).map(str::to_owned);
+    let why = why.or_else(|| know.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
     Some(match record.spec.mode {
         Mode::Replicated => format!(
             "slot {slot} waits for host {home}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
@@ -140,13 +153,22 @@ pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<Str
 /// Whether the data that binds `slot` to its host may be given up; if not, why.
 pub fn may_be_released(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Result<(), String> {
     let home = if record.spec.mode.is_replicated() { home(record, slot, know) } else { None };
-    match home {
-        None => Err(format!("slot {slot} is not bound to a host by a volume")),
-        Some(home) if know.condition(home).takes_replicas() => Err(format!(
+    let Some(home) = home else { return Err(format!("slot {slot} is not bound to a host by a volume")) };
+    let condition = know.condition(home);
+    let excluded = know.never_takes(record, record.generation, home).is_some();
+    match condition.standing {
+        Standing::Awaited | Standing::Suspect => Err(format!(
+            "slot {slot} has its volume on host {home}, and it is not known yet whether that is there: ask again in a few seconds"
+        )),
+        Standing::AgentDown | Standing::EngineDown if condition.intent == Intent::Active => Err(format!(
+            "slot {slot} has its volume on host {home}, which is there, and what runs there may run on: end it, or cordon or \
+             drain the host to give the data up all the same"
+        )),
+        Standing::Ready if condition.takes_replicas() && !excluded => Err(format!(
             "slot {slot} has its volume on host {home}, which is there: the data would be given up for nothing (to move the slot, \
              drain or cordon the host first)"
         )),
-        Some(_) => Ok(()),
+        Standing::Ready | Standing::AgentDown | Standing::EngineDown | Standing::Down => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use shef_common::{
     clock::{DurationMs, MonoMs, WallMs},
-    ids::{NodeName, ReplicaId, Slot},
+    ids::{Generation, NodeName, ReplicaId, Slot},
     spec::{OnDisconnect, Placement},
     status::{Health, ReplicaState, ReplicaStatus},
 };
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     membership::{HostCondition, HostFacts, Hosts, Standing},
-    scheduler,
+    scheduler::{self, Unfit},
 };
 
 pub use self::trials::trouble;
@@ -123,6 +123,13 @@ impl Knowledge {
     /// nothing is known of everything may be true.
     pub fn allows(&self, placement: &Placement, node: &NodeName) -> bool {
         self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
+    }
+
+    /// Why `node` can never take a replica of `generation` as it is, if so. Of a host that nothing is known of everything
+    /// may be true.
+    pub fn never_takes(&self, record: &ServiceRecord, generation: Generation, node: &NodeName) -> Option<Unfit> {
+        let host = self.hosts.get(node)?;
+        scheduler::never_takes(&record.spec.placement, record.template(generation), node, host)
     }
 
     /// Whether `replica` is to run on another host for what is true of its own: an

@@ -452,7 +452,8 @@ fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, term
 fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignment], now: WallMs) -> Applied {
     // What was made by a newer version is left alone: less of it would be stored than there is.
     let holds = || holds.iter().filter(|held| held.template.not_understood.is_none());
-    let Some(newest) = holds().max_by_key(|held| held.generation) else { return Applied::Unchanged };
+    // What is only made ready has not proved itself.
+    let Some(newest) = holds().max_by_key(|held| (!held.prepare, held.generation)) else { return Applied::Unchanged };
     let born = record.is_none();
     let record = record.get_or_insert_with(|| {
         let spec = ServiceSpec {
@@ -462,6 +463,13 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         ServiceRecord { generation: newest.generation, imported: true, ..ServiceRecord::new(spec, now) }
     });
     let mut changed = born;
+    // Who was away during an update tells of an older generation, and may come first.
+    if record.imported && record.rollout.is_none() && !newest.prepare && newest.generation > record.newest() {
+        let older = std::mem::replace(&mut record.spec.template, newest.template.clone());
+        record.earlier.insert(record.generation, older);
+        record.generation = newest.generation;
+        record.spec.on_disconnect = newest.on_disconnect;
+    }
     for held in holds() {
         if record.replicas.iter().any(|replica| replica.id == held.replica) {
             continue;

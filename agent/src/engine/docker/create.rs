@@ -72,6 +72,7 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         sysctls: (!template.sysctls.is_empty()).then(|| template.sysctls.clone().into_iter().collect()),
         cap_add: given(&template.cap_add),
         cap_drop: given(&template.cap_drop),
+        group_add: given(&template.group_add),
         shm_size: template.shm_bytes.and_then(number),
         extra_hosts: (!template.extra_hosts.is_empty())
             .then(|| template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),

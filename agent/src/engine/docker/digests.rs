@@ -4,9 +4,13 @@ use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use bollard::Docker;
+
+/// How long a list may ask about images: what it does not come to, the next one asks.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// By the images' ids. An engine that cannot tell them counts as one that knows none.
 #[derive(Default)]
@@ -17,9 +21,18 @@ impl Digests {
     /// many containers were made of it: one that was built on the host may have been pulled since.
     pub(super) async fn listed(&self, client: &Docker, images: BTreeSet<String>) {
         self.0.borrow_mut().retain(|image, digests| images.contains(image) && !digests.is_empty());
-        for image in images {
-            self.of(client, Some(&image)).await;
-        }
+        let ask = async {
+            for image in images {
+                self.of(client, Some(&image)).await;
+            }
+        };
+        // The list itself does not wait for an engine that is slow to tell of images.
+        let _ = tokio::time::timeout(LOOK_LIMIT, ask).await;
+    }
+
+    /// What is known already of the image with this id.
+    pub(super) fn known(&self, image: Option<&str>) -> Arc<[String]> {
+        image.and_then(|image| self.0.borrow().get(image).cloned()).unwrap_or_default()
     }
 
     /// Those of the image with this id.

@@ -30,7 +30,9 @@ impl DockerEngine {
 fn difference(mount: &Mount, found: &Volume) -> Option<String> {
     let Mount::Volume { source, driver, options, .. } = mount else { return None };
     let wanted = if driver.is_empty() { LOCAL } else { driver };
-    if found.driver != wanted {
+    // Engines name a plugin with its tag.
+    let plain = |driver: &str| driver.strip_suffix(":latest").unwrap_or(driver).to_owned();
+    if plain(&found.driver) != plain(wanted) {
         return Some(format!("{source} (it has driver {}, not {wanted})", found.driver));
     }
     let differs =
@@ -58,6 +60,8 @@ mod tests {
         assert_eq!(difference(&volume("", &[]), &plain), None);
         assert_eq!(difference(&volume("local", &[]), &plain), None);
         assert_eq!(difference(&volume("", &[("type", "nfs")]), &nfs), None);
+        let plugin = Volume { driver: "vieux/sshfs:latest".to_owned(), ..plain.clone() };
+        assert_eq!(difference(&volume("vieux/sshfs", &[]), &plugin), None);
         let told = difference(&volume("rexray", &[]), &plain).unwrap();
         assert_eq!(told, "data (it has driver local, not rexray)");
         for mount in [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])] {

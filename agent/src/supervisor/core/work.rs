@@ -9,7 +9,10 @@ use shef_common::{
 use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
 use crate::{
     engine::CreateOrder,
-    supervisor::{replica::Step, restarts::policy_for},
+    supervisor::{
+        replica::{Step, Wish},
+        restarts::policy_for,
+    },
 };
 
 /// The most steps at once that make way for others: crash loops, and what is no haste.
@@ -45,7 +48,9 @@ impl Core {
     pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
         self.consider_checks(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        if replica.published.as_ref() != Some(&replica.status) && self.listed {
+        // What the master is not told whole it does not hear of: it would name what it does not know for removal.
+        let is_told = self.listed && (!replica.env_unread || replica.wish != Wish::Hold);
+        if replica.published.as_ref() != Some(&replica.status) && is_told {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }

@@ -6,8 +6,11 @@ use shef_common::{
     status::ReplicaState,
 };
 
-use super::world::{World, assignment, cluster};
-use crate::engine::{ContainerState, CreateOrder, RestartPolicy, fake::made};
+use super::world::{End, Pending, World, assignment, cluster};
+use crate::{
+    engine::{ContainerState, CreateOrder, EngineError, RestartPolicy, fake::made},
+    supervisor::core::{Event, Operation, Outcome},
+};
 
 fn running(world: &mut World, numbers: &[u32]) {
     world.push(None, numbers, &[]);
@@ -88,6 +91,27 @@ fn what_is_taken_over_has_its_env_when_a_master_hears_of_it() {
     world.carry_out();
     assert!(world.core.has_listed());
     assert_eq!(world.core.holds().collect::<Vec<_>>(), [&held]);
+}
+
+#[test]
+fn no_master_hears_of_what_it_could_not_be_told_whole() {
+    let mut world = World::new();
+    let held = unknown(&mut world);
+    world.crash(true);
+    for _ in 0..200 {
+        let look = |pending: &Pending| matches!(pending, Pending::Run(_, Operation::Inspect { .. }));
+        if let Some(at) = world.pending.iter().position(look) {
+            world.pending.remove(at);
+            let outcome = Outcome::Inspect(Err(EngineError::Refused("it is broken".into())));
+            world.feed(Event::Done { replica: held.replica.clone(), outcome });
+        } else if world.pending.is_empty() {
+            world.advance(10_000);
+        } else {
+            world.finish(0, End::Well);
+        }
+    }
+    assert!(world.core.has_listed(), "it is not waited for for ever");
+    assert_eq!((world.core.holds().count(), world.reported.statuses.get(&held.replica)), (0, None));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use super::{
         DeviceRequest, HealthCheck, HealthTest, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network,
         Port, Resources, Restart, Template,
         grammar::{
-            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_capability, is_driver, is_host, is_name,
-            is_signal, is_sysctl, is_user, plain,
+            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account, is_capability, is_driver,
+            is_host, is_name, is_signal, is_sysctl, is_user, plain,
         },
     },
     Rules,
@@ -107,6 +107,11 @@ impl Template {
             for (at, capability) in capabilities.iter().enumerate() {
                 rules.check(is_capability(capability), format!("{field}[{at}]"), CAPABILITY, capability);
             }
+        }
+        rules.count("group_add", self.group_add.len(), MAX_ENTRIES);
+        for (at, group) in self.group_add.iter().enumerate() {
+            let group_rule = "must be a group by name or number, without spaces";
+            rules.check(is_account(group), format!("group_add[{at}]"), group_rule, group);
         }
         if let Some(bytes) = self.shm_bytes {
             rules.range("shm_bytes", bytes, 4_096, MAX_BYTES, "bytes");

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Constraint, MAX_CONSTRAINTS, MAX_REPLICAS, Placement, ServiceSpec, Update,
+        Constraint, MAX_CONSTRAINTS, MAX_REPLICAS, Mount, Order, Placement, ServiceSpec, Update,
         grammar::{is_constraint_key, is_host_label, values_of},
     },
     Rules,
@@ -21,6 +21,15 @@ impl ServiceSpec {
         rules.range("replicas", self.replicas.into(), 0, MAX_REPLICAS.into(), "");
         self.placement.rules(&mut rules);
         self.update.rules(&mut rules);
+        let sticky = self.template.mounts.iter().any(Mount::is_sticky);
+        if sticky && self.update.order == Order::StartFirst {
+            rules.wrong(
+                "update.order",
+                "must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and the new replica would \
+                 use it at the same time"
+                    .to_owned(),
+            );
+        }
         rules.found
     }
 }

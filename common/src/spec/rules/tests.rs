@@ -40,7 +40,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local", "labels": {"team": "x"},
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
-        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "shm_bytes": 67_108_864, "extra_hosts": {"db": "10.0.0.9"},
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "shm_bytes": 67_108_864, "extra_hosts": {"db": "10.0.0.9"},
         "dns": ["10.0.0.1", "fd00::1"], "logging": {"driver": "local", "options": {"max-size": "1m"}},
     });
     let rest = json!({
@@ -58,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 2, "strategy": "bin_pack"},
-        "update": {"order": "start-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1, "canary": 2},
+        "update": {"order": "stop-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1, "canary": 2},
     });
     body.as_object_mut().unwrap().extend(object(rest));
     let spec = ServiceSpec::read(object(body.clone()), None).unwrap();
@@ -67,7 +67,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
     assert!(matches!(&spec.template.mounts[0], Mount::Volume { sticky: true, .. }));
     assert!(matches!(spec.template.health.as_ref().unwrap().test, HealthTest::Http { port: 80, .. }));
     let zone = Constraint { key: "label.zone".into(), op: Operator::In, values: vec!["a".into(), "b".into()] };
-    assert_eq!((spec.placement.constraints, spec.update.order), (vec![zone], Order::StartFirst));
+    assert_eq!((spec.placement.constraints, spec.update.order), (vec![zone], Order::StopFirst));
 }
 
 #[test]
@@ -124,6 +124,13 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"stop_signal": "SIGFOO"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
         ),
+        (json!({"group_add": ["video", "a b"]}), "group_add[1] must be a group by name or number, without spaces, but is a b"),
+        (
+            json!({"mounts": [{"type": "volume", "source": "data", "target": "/a"}], "update": {"order": "start-first"}}),
+            "update.order must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and the new \
+             replica would use it at the same time",
+        ),
+        (json!({"user": "4294967296"}), "user must be user or user:group by name or number, without spaces, but is 4294967296"),
         (
             json!({"cap_drop": ["FOO_BAR"]}),
             "cap_drop[0] must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN, but is FOO_BAR",

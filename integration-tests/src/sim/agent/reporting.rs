@@ -12,7 +12,7 @@ use shef_common::{
     protocol::{Push, Report, Understands},
 };
 
-use super::{Agent, REGISTER_LIMIT_MS, REPORT_LIMIT_MS};
+use super::{Agent, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
 use crate::sim::{
     net::{Body, Caller},
     placement::labels,
@@ -25,6 +25,11 @@ struct Driver<'a> {
     world: &'a mut World,
     host: usize,
     agent: &'a mut Agent,
+}
+
+/// Whether a field is one that agents of the version before do not know.
+fn is_newest(field: &str) -> bool {
+    field.starts_with("group_add")
 }
 
 impl World {
@@ -51,8 +56,10 @@ impl World {
             labels: labels(host),
         };
         let mut registration = identity.registration(facts.unwrap_or_else(super::super::engine::facts), told);
-        if self.goes_by_absence(host) {
-            registration.understands = Understands::default();
+        match self.hosts[host].release {
+            Release::First => registration.understands = Understands::default(),
+            Release::Before => registration.understands.fields.retain(|field| !is_newest(field)),
+            Release::This => {}
         }
         self.rules_tells(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };

@@ -14,7 +14,7 @@ use shef_common::{
     protocol::{Accepted, Push, PushRefused},
 };
 
-use super::{Agent, Stream};
+use super::{Agent, Release, Stream};
 use crate::sim::{
     engine::{EngineWork, operation_word},
     net::Reply,
@@ -48,7 +48,8 @@ impl World {
         agent.next_ticket += 1;
         let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
         agent.tickets.insert(agent.next_ticket, (call, head));
-        if self.goes_by_absence(host) || self.planted(Plant::RemovesByAbsence) {
+        self.rules_understands(host, &push);
+        if self.hosts[host].release == Release::First || self.planted(Plant::RemovesByAbsence) {
             removes_by_absence(agent, &mut push);
         }
         self.misread(agent, &mut push);

@@ -173,10 +173,11 @@ impl World {
             return self.at(1_000, Ev::MasterStart);
         };
         self.rules_led(&led.fence);
-        let recovered = match shef_master::recover(&led) {
+        let mut recovered = match shef_master::recover(&led) {
             Ok((recovered, _)) => recovered,
             Err(error) => return self.violated(format!("the master cannot read its own records: {error}")),
         };
+        self.forgets_numbers(&mut recovered);
         self.master_inc += 1;
         let inc = self.master_inc;
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));

@@ -4,11 +4,12 @@ use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
     ids::{Fence, ReplicaId, Revision},
     labels,
-    protocol::Accepted,
+    protocol::{Accepted, Push},
 };
 use shef_master::service::ReplicaRecord;
 
 use crate::sim::{
+    agent::Release,
     engine::{CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
     world::World,
 };
@@ -25,6 +26,16 @@ pub struct PushHead {
 }
 
 impl World {
+    /// A host is pushed to: its agent understands what it is to run.
+    pub fn rules_understands(&mut self, host: usize, push: &Push) {
+        // Two lives of a service that an emptied store has mixed up may share a generation.
+        let is_older = self.hosts[host].release != Release::This && !self.rules.store_lost;
+        if let Some(newer) = push.set.iter().find(|set| is_older && !set.template.group_add.is_empty()) {
+            let rule = format!("h{} is told to run {}, which its agent does not understand", host + 1, newer.replica);
+            self.violated(rule);
+        }
+    }
+
     /// A ledger is about to be on disk: its fence and revision never go back.
     pub fn rules_ledger(&mut self, host: usize, ledger: &Ledger) {
         let (last, _) = self.rules.accepted.entry(host).or_default().clone();
@@ -124,7 +135,7 @@ impl World {
             return self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
         let named = replica.is_some_and(|id| self.rules.named.contains(&(host, id)));
-        if !named && !self.goes_by_absence(host) {
+        if !named && self.hosts[host].began_as != Release::First {
             self.violated(format!("{node} removes {name}, and nobody has named it"));
         }
     }

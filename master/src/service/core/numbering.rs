@@ -51,6 +51,16 @@ impl ServiceRecord {
         self.replicas.push(replica);
     }
 
+    /// Numbers may have been given away that the record does not know of: the count, if there is one, goes on far above
+    /// them. Returns whether there is one.
+    pub fn skips_numbers(&mut self) -> bool {
+        let counts = self.next_number > 0;
+        if counts {
+            self.next_number = self.next_number.saturating_add(ABOVE.start).min(ReplicaId::MAX_NUMBER);
+        }
+        counts
+    }
+
     /// A host holds a replica with the number of `id`: the count, if there is one, goes on above it.
     pub fn counts_on_above(&mut self, id: &ReplicaId) {
         if self.next_number > 0 && id.number() <= COUNTED {

@@ -33,7 +33,7 @@ pub fn impediment(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError
     if hosts.is_empty() {
         return None;
     }
-    too_large(record, &hosts).or_else(|| no_room_beside(record, know, &hosts))
+    too_large(record, &hosts).or_else(|| leaves_home(record, know)).or_else(|| no_room_beside(record, know, &hosts))
 }
 
 /// A reservation that is larger than what any host has.
@@ -53,6 +53,26 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
     } else {
         None
     }
+}
+
+/// A slot has its volume on a host that cannot take the new replica.
+fn leaves_home(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
+    let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
+    slots.into_iter().find_map(|slot| {
+        let home = homes::bound_as_wanted(record, slot, know)?;
+        let unfit = know.never_takes(record, record.generation, home)?;
+        let field = unfit.field();
+        if field.is_empty() {
+            // Its agent may be upgraded.
+            return None;
+        }
+        let name = &record.spec.name;
+        let message = format!(
+            "must suit the hosts that hold the service's volumes: slot {slot} has its data on host {home}, which {unfit} (to give \
+             that data up, cordon {home}, then shef service release {name} {slot})"
+        );
+        Some(FieldError { field: field.to_owned(), message })
+    })
 }
 
 /// Start-first was asked for, and no host has room for a new replica beside the service's own old ones.

@@ -17,13 +17,14 @@ use crate::{
     },
 };
 
-/// The host that is to be ready before the slot's old replica stops, if it can be asked.
-fn host<'a>(replicas: &[(&'a ReplicaRecord, Fare)], know: &Knowledge) -> Option<&'a NodeName> {
+/// The host that is to be ready before the slot's old replica stops, if it can be asked and may be the new one's.
+fn host<'a>(record: &ServiceRecord, replicas: &[(&'a ReplicaRecord, Fare)], know: &Knowledge) -> Option<&'a NodeName> {
     let old = replicas.iter().find(|(replica, fare)| serves(replica, *fare, know));
     let node = old.map(|(replica, _)| &replica.node);
     let can_be_asked = |node: &&NodeName| {
         let condition = know.condition(node);
-        condition.standing == Standing::Ready && !condition.is_leaving()
+        let is_there = condition.standing == Standing::Ready && !condition.is_leaving();
+        is_there && know.never_takes(record, record.generation, node).is_none()
     };
     node.filter(can_be_asked)
 }
@@ -35,7 +36,7 @@ fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
 
 /// Whether nothing has to be made ready before the slot's turn.
 pub(super) fn is_ready(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
-    let host = slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(replicas, know));
+    let host = slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(record, replicas, know));
     host.is_none_or(|node| made_for(record).any(|made| made.node == *node && know.is_made(made)))
 }
 
@@ -46,7 +47,7 @@ pub(super) fn prepare(record: &ServiceRecord, slots: &Slots<'_>, coming: &[Slot]
     }
     let mut asked: BTreeSet<&NodeName> = made_for(record).map(|made| &made.node).collect();
     for slot in coming {
-        if let Some(node) = slots.get(slot).and_then(|replicas| host(replicas, know)).filter(|node| asked.insert(node)) {
+        if let Some(node) = slots.get(slot).and_then(|replicas| host(record, replicas, know)).filter(|node| asked.insert(node)) {
             next.prepare.push((*slot, node.clone()));
         }
     }
