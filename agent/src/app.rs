@@ -111,7 +111,8 @@ impl AgentHandle {
         // One that has ended already needs no telling.
         let _ = self.reporter.send(Shutdown).await;
         let _ = self.supervisor.send(Shutdown).await;
-        // The next agent on this directory may start when the ledger is let go of; a write under way ends first.
+        // The next agent on this directory may start when the ledger is let go of; a write under way ends
+        // first.
         for _ in 0..LEDGER_RELEASE_LIMIT_MS {
             if self.ledger.strong_count() == 0 {
                 return;
@@ -142,8 +143,10 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         Some(name) => name,
         None => host_name()?,
     };
-    let listener = http::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let listener =
+        http::bind(config.listen).map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let (file, ledger) = LedgerFile::open(&config.data_dir)?;
     let file = Arc::new(file);
     let held = Arc::downgrade(&file);
@@ -174,7 +177,8 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let reporter = Context::<Reporter>::new();
     let pulled = Rc::new(Pulled::open(&config.data_dir));
     let supervisor =
-        Supervisor::new(ledger, file, limits, engine.clone(), pulled.clone(), reporter.address().recipient()).start();
+        Supervisor::new(ledger, file, limits, engine.clone(), pulled.clone(), reporter.address().recipient())
+            .start();
     let images = Rc::new(Cleaner {
         client: HostClient::new(),
         engine: engine.clone(),
@@ -214,7 +218,9 @@ fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {
         .map(|url| {
             let base = url.trim_end_matches('/');
             let fits = base.strip_prefix("http://").is_some_and(|host| {
-                !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) && base.parse::<actix_web::http::Uri>().is_ok()
+                !host.is_empty()
+                    && !host.contains(['/', '?', '#', '@', ' '])
+                    && base.parse::<actix_web::http::Uri>().is_ok()
             });
             if fits { Ok(base.to_owned()) } else { Err(StartError::Master(url.chars().take(200).collect())) }
         })

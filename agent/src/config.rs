@@ -215,7 +215,8 @@ impl AgentConfig {
 
 fn node_name(effective: &Effective) -> Result<Option<NodeName>, ConfigError> {
     let name = effective.non_empty("node_name");
-    name.map(|name| NodeName::parse(&name).map_err(|error| effective.refuse("node_name", rule_of(&error)))).transpose()
+    name.map(|name| NodeName::parse(&name).map_err(|error| effective.refuse("node_name", rule_of(&error))))
+        .transpose()
 }
 
 /// "… must RULE, but is …" without its ends.
@@ -233,10 +234,15 @@ fn masters(effective: &Effective, host_ip: Ipv4Addr) -> Result<Vec<String>, Conf
         let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
         let port = if text.contains(':') { port.parse::<u16>().ok()? } else { MASTER_PORT };
         let host = if host.is_empty() { host_ip.to_string() } else { host.to_owned() };
-        let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':'));
+        let plain =
+            host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']' | ':'));
         (plain && port > 0).then(|| format!("http://{host}:{port}"))
     };
-    given.iter().map(complete).collect::<Option<_>>().ok_or_else(|| effective.refuse("masters", "a list of HOST:PORT"))
+    given
+        .iter()
+        .map(complete)
+        .collect::<Option<_>>()
+        .ok_or_else(|| effective.refuse("masters", "a list of HOST:PORT"))
 }
 
 fn docker_host(effective: &Effective) -> Result<String, ConfigError> {
@@ -256,7 +262,8 @@ fn labels(effective: &Effective) -> Result<BTreeMap<String, String>, ConfigError
     let labels = effective.map("labels");
     let fine = |text: &str| text.len() <= longest && !text.contains(|c: char| c.is_control());
     if labels.len() > most || !labels.iter().all(|(key, value)| !key.is_empty() && fine(key) && fine(value)) {
-        return Err(effective.refuse("labels", format!("at most {most} labels of at most {longest} printable characters")));
+        return Err(effective
+            .refuse("labels", format!("at most {most} labels of at most {longest} printable characters")));
     }
     Ok(labels.clone())
 }
@@ -290,8 +297,13 @@ mod tests {
         ];
         let config = with(&good).unwrap();
         assert_eq!(config.node_name.unwrap().as_str(), "rack-1.a");
-        assert_eq!((config.docker_host.as_str(), config.labels["disk"].as_str()), ("tcp://10.0.0.5:2375", "ssd"));
-        for (name, value) in [("SHEF_AGENT_NODE_NAME", "A_B"), ("DOCKER_HOST", "ftp://host"), ("SHEF_AGENT_LABELS", "zone")] {
+        assert_eq!(
+            (config.docker_host.as_str(), config.labels["disk"].as_str()),
+            ("tcp://10.0.0.5:2375", "ssd")
+        );
+        for (name, value) in
+            [("SHEF_AGENT_NODE_NAME", "A_B"), ("DOCKER_HOST", "ftp://host"), ("SHEF_AGENT_LABELS", "zone")]
+        {
             let refused = with(&[(name, value)]).unwrap_err().to_string();
             assert!(refused.contains(&format!("env {name}")), "{refused}");
         }
@@ -299,8 +311,15 @@ mod tests {
 
     #[test]
     fn the_engine_is_named_as_to_the_docker_command() {
-        let remote = [("DOCKER_HOST", "tcp://10.0.0.5:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
-        assert_eq!(with(&remote).unwrap().docker_tls, DockerTls { verify: true, cert_path: Some("/certs".into()) });
+        let remote = [
+            ("DOCKER_HOST", "tcp://10.0.0.5:2376"),
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", "/certs"),
+        ];
+        assert_eq!(
+            with(&remote).unwrap().docker_tls,
+            DockerTls { verify: true, cert_path: Some("/certs".into()) }
+        );
         assert_eq!(with(&[("DOCKER_HOST", "ssh://me@host")]).unwrap().docker_host, "ssh://me@host");
         assert!(!with(&remote[..1]).unwrap().docker_tls.verify);
     }

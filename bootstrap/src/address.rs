@@ -19,7 +19,9 @@ pub struct EngineNetwork {
 impl EngineNetwork {
     fn contains(&self, ip: Ipv4Addr) -> bool {
         let Some((base, bits)) = self.subnet.split_once('/') else { return false };
-        let (Ok(base), Ok(bits @ 0..=32)) = (base.parse::<Ipv4Addr>(), bits.parse::<u32>()) else { return false };
+        let (Ok(base), Ok(bits @ 0..=32)) = (base.parse::<Ipv4Addr>(), bits.parse::<u32>()) else {
+            return false;
+        };
         let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
         u32::from(base) & mask == u32::from(ip) & mask
     }
@@ -28,7 +30,11 @@ impl EngineNetwork {
 /// Why other hosts cannot reach `ip` of this host; `None`: nothing speaks against it.
 /// `outward` is the address from which this host speaks to others, which is believed.
 #[must_use]
-pub fn unreachable_because(ip: Ipv4Addr, networks: &[EngineNetwork], outward: Option<Ipv4Addr>) -> Option<String> {
+pub fn unreachable_because(
+    ip: Ipv4Addr,
+    networks: &[EngineNetwork],
+    outward: Option<Ipv4Addr>,
+) -> Option<String> {
     if ip.is_loopback() {
         return Some("is this host's loopback address".to_owned());
     }
@@ -42,7 +48,10 @@ pub fn unreachable_because(ip: Ipv4Addr, networks: &[EngineNetwork], outward: Op
         return Some("is a link-local address".to_owned());
     }
     let network = networks.iter().find(|network| network.contains(ip))?;
-    Some(format!("belongs to the Docker network {} ({}), a bridge of this host alone", network.name, network.subnet))
+    Some(format!(
+        "belongs to the Docker network {} ({}), a bridge of this host alone",
+        network.name, network.subnet
+    ))
 }
 
 /// The addresses among `own` that can be `HOST_IP`, in words, the one that this host speaks from first.
@@ -54,7 +63,9 @@ pub fn offered(own: &[Ipv4Addr], networks: &[EngineNetwork], outward: Option<Ipv
     offered.dedup();
     let words: Vec<String> = offered.iter().take(MAX_OFFERED).map(ToString::to_string).collect();
     match (words.as_slice(), offered.len() > MAX_OFFERED) {
-        ([], _) => "it has no address that other hosts could reach: connect it to their network first".to_owned(),
+        ([], _) => {
+            "it has no address that other hosts could reach: connect it to their network first".to_owned()
+        }
         (words, false) => format!("start again with HOST_IP={}", words.join(" or ")),
         (words, true) => format!("start again with HOST_IP={} or another", words.join(" or ")),
     }
@@ -96,7 +107,11 @@ mod tests {
     #[test]
     fn the_address_that_the_host_speaks_from_is_believed_but_for_loopback() {
         let outward = Some(ip("172.17.0.1"));
-        assert_eq!(unreachable_because(ip("172.17.0.1"), &networks(), outward), None, "a bridge with the network card in it");
+        assert_eq!(
+            unreachable_because(ip("172.17.0.1"), &networks(), outward),
+            None,
+            "a bridge with the network card in it"
+        );
         assert!(unreachable_because(ip("127.0.0.1"), &networks(), Some(ip("127.0.0.1"))).is_some());
     }
 
@@ -104,7 +119,10 @@ mod tests {
     fn only_addresses_that_would_be_taken_are_offered_and_the_best_first() {
         let own = ["10.9.0.1", "10.0.0.5", "127.0.0.1", "172.17.0.1", "192.168.48.1"].map(ip);
         assert_eq!(offered(&own, &networks(), None), "start again with HOST_IP=10.0.0.5 or 10.9.0.1");
-        assert_eq!(offered(&own, &networks(), Some(ip("10.9.0.1"))), "start again with HOST_IP=10.9.0.1 or 10.0.0.5");
+        assert_eq!(
+            offered(&own, &networks(), Some(ip("10.9.0.1"))),
+            "start again with HOST_IP=10.9.0.1 or 10.0.0.5"
+        );
         assert!(offered(&own[2..], &networks(), None).contains("connect it"));
     }
 

@@ -29,8 +29,8 @@ impl Belongs {
     }
 }
 
-/// Why the host at `host_ip` must not begin a master; `None`: it may. `stored` is the cluster of the store that the
-/// master would lead, where there is one already.
+/// Why the host at `host_ip` must not begin a master; `None`: it may. `stored` is the cluster of the store
+/// that the master would lead, where there is one already.
 #[must_use]
 pub fn refused_as_first(belongs: &Belongs, host_ip: Ipv4Addr, stored: Option<&str>) -> Option<String> {
     let cluster = belongs.cluster.as_deref()?;
@@ -38,7 +38,10 @@ pub fn refused_as_first(belongs: &Belongs, host_ip: Ipv4Addr, stored: Option<&st
         return None;
     }
     let (whose, line) = match belongs.masters.as_slice() {
-        [] => ("which has its master elsewhere".to_owned(), "-e SLAVE=true -e MASTER_HOST=<ip of its master>".to_owned()),
+        [] => (
+            "which has its master elsewhere".to_owned(),
+            "-e SLAVE=true -e MASTER_HOST=<ip of its master>".to_owned(),
+        ),
         masters => {
             let masters = masters.join(",");
             (format!("whose master is at {masters}"), format!("-e SLAVE=true -e MASTER_HOST={masters}"))
@@ -58,14 +61,20 @@ mod tests {
     const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
     fn belongs(masters: &[&str]) -> Belongs {
-        Belongs { cluster: Some("00000000000000aa".into()), masters: masters.iter().map(|text| (*text).to_owned()).collect() }
+        Belongs {
+            cluster: Some("00000000000000aa".into()),
+            masters: masters.iter().map(|text| (*text).to_owned()).collect(),
+        }
     }
 
     #[test]
     fn a_host_of_another_master_is_refused_with_cluster_and_master() {
         let said = refused_as_first(&belongs(&["10.0.0.1:8044"]), HERE, None).unwrap();
         assert!(said.contains("the cluster 00000000000000aa, whose master is at 10.0.0.1:8044"), "{said}");
-        assert!(said.contains("-e SLAVE=true -e MASTER_HOST=10.0.0.1:8044") && said.contains("TAKE_OVER=true"), "{said}");
+        assert!(
+            said.contains("-e SLAVE=true -e MASTER_HOST=10.0.0.1:8044") && said.contains("TAKE_OVER=true"),
+            "{said}"
+        );
         let said = refused_as_first(&belongs(&[]), HERE, None).unwrap();
         assert!(said.contains("00000000000000aa, which has its master elsewhere"), "{said}");
     }
@@ -76,7 +85,11 @@ mod tests {
         assert_eq!(refused_as_first(&belongs(&["10.0.0.9", "10.0.0.2"]), HERE, None), None);
         assert_eq!(refused_as_first(&belongs(&["10.0.0.1"]), HERE, Some("00000000000000aa")), None);
         assert!(refused_as_first(&belongs(&["10.0.0.1"]), HERE, Some("00000000000000bb")).is_some());
-        assert_eq!(refused_as_first(&Belongs::default(), HERE, None), None, "a host that has never belonged to anything");
+        assert_eq!(
+            refused_as_first(&Belongs::default(), HERE, None),
+            None,
+            "a host that has never belonged to anything"
+        );
         let never_joined = Belongs { cluster: None, masters: vec!["10.0.0.1".into()] };
         assert_eq!(refused_as_first(&never_joined, HERE, None), None);
     }

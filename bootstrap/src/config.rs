@@ -176,8 +176,15 @@ impl BootstrapConfig {
         let effective = effective(layers, others)?;
         let mut config = Self::from_effective(&effective)?;
         let handed_on = |prefixes: &[&str]| {
-            let ours = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("SHEF_LOG_");
-            layers.env.iter().filter(|(name, _)| ours(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+            let ours = |name: &str| {
+                prefixes.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("SHEF_LOG_")
+            };
+            layers
+                .env
+                .iter()
+                .filter(|(name, _)| ours(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
         };
         let given = std::mem::replace(&mut config.master_env, handed_on(&["SHEF_MASTER_", "SHEF_REDIS_"]));
         config.master_env.extend(given);
@@ -204,10 +211,16 @@ impl BootstrapConfig {
         let role = match (effective.text("slave"), masters) {
             ("true", Some(masters)) => Role::Agent { masters },
             ("true", None) => {
-                return Err(effective.refuse("master_host", "the master's address where SLAVE=true, as in MASTER_HOST=10.0.0.1"));
+                return Err(effective.refuse(
+                    "master_host",
+                    "the master's address where SLAVE=true, as in MASTER_HOST=10.0.0.1",
+                ));
             }
             (_, Some(masters)) if masters != host_ip.to_string() => {
-                return Err(effective.refuse("master_host", format!("left out, or {host_ip}, unless SLAVE=true is given too")));
+                return Err(effective.refuse(
+                    "master_host",
+                    format!("left out, or {host_ip}, unless SLAVE=true is given too"),
+                ));
             }
             _ => Role::Master,
         };
@@ -223,11 +236,13 @@ impl BootstrapConfig {
         }
         let docker_host = effective.text("docker_host").to_owned();
         if !docker_host.starts_with("unix:///") {
-            return Err(effective.refuse("docker_host", "unix:///PATH, for the agent's container is given the same socket"));
+            return Err(effective
+                .refuse("docker_host", "unix:///PATH, for the agent's container is given the same socket"));
         }
         let env = |key: &str| -> Result<BTreeMap<String, String>, ConfigError> {
             let map = effective.map(key).clone();
-            let fine = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let fine =
+                |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             if map.keys().all(|name| fine(name)) {
                 Ok(map)
             } else {
@@ -263,7 +278,11 @@ impl BootstrapConfig {
     pub fn master_urls(&self) -> Vec<String> {
         let complete = |text: &str| {
             let text = text.trim();
-            if text.contains(':') { format!("http://{text}") } else { format!("http://{text}:{}", self.api_port) }
+            if text.contains(':') {
+                format!("http://{text}")
+            } else {
+                format!("http://{text}:{}", self.api_port)
+            }
         };
         match &self.role {
             Role::Master => vec![complete(&self.host_ip.to_string())],
@@ -276,7 +295,9 @@ impl BootstrapConfig {
 fn is_host(text: &str) -> bool {
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    !host.is_empty() && host.chars().all(plain) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    !host.is_empty()
+        && host.chars().all(plain)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 #[cfg(test)]
@@ -294,11 +315,16 @@ mod tests {
     fn docker_shefs_variables_keep_their_meaning() {
         let first = with(&[("HOST_IP", "10.0.0.1"), ("PORT", "9000"), ("REDIS_PORT", "7000")]).unwrap();
         assert_eq!((first.role.clone(), first.api_port, first.redis_port), (Role::Master, 9000, 7000));
-        assert_eq!((first.redis.clone(), first.master_urls()), (None, vec!["http://10.0.0.1:9000".to_owned()]));
-        let further = with(&[("HOST_IP", "10.0.0.2"), ("SLAVE", "true"), ("MASTER_HOST", "10.0.0.1")]).unwrap();
+        assert_eq!(
+            (first.redis.clone(), first.master_urls()),
+            (None, vec!["http://10.0.0.1:9000".to_owned()])
+        );
+        let further =
+            with(&[("HOST_IP", "10.0.0.2"), ("SLAVE", "true"), ("MASTER_HOST", "10.0.0.1")]).unwrap();
         assert_eq!(further.role, Role::Agent { masters: "10.0.0.1".into() });
         assert_eq!(further.master_urls(), ["http://10.0.0.1:8044"]);
-        let theirs = with(&[("HOST_IP", "10.0.0.1"), ("REDIS_HOST", "redis.lan"), ("REDIS_PORT", "7000")]).unwrap();
+        let theirs =
+            with(&[("HOST_IP", "10.0.0.1"), ("REDIS_HOST", "redis.lan"), ("REDIS_PORT", "7000")]).unwrap();
         assert_eq!(theirs.redis, Some(("redis.lan".into(), 7000)));
     }
 
@@ -329,7 +355,10 @@ mod tests {
             ("SHEF_BOOTSTRAP_MASTER_ENV", "SHEF_MASTER_HTTP_WORKERS=3,A=b"),
         ])
         .unwrap();
-        assert_eq!(config.master_env["SHEF_MASTER_HTTP_WORKERS"], "3", "what is meant for it alone is stronger");
+        assert_eq!(
+            config.master_env["SHEF_MASTER_HTTP_WORKERS"], "3",
+            "what is meant for it alone is stronger"
+        );
         assert_eq!((config.master_env["A"].as_str(), config.agent_env["LOG_LEVEL"].as_str()), ("b", "debug"));
     }
 }

@@ -7,13 +7,13 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     models::{
-        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-        RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+        ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+        MountType, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
     },
     query_parameters::{
-        AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions,
-        ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
-        UploadToContainerOptions,
+        AttachContainerOptions, CreateContainerOptions, CreateImageOptions, EventsOptions,
+        ListContainersOptions, ListNetworksOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions,
+        RemoveVolumeOptions, StopContainerOptions, UploadToContainerOptions,
     },
 };
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
@@ -51,7 +51,9 @@ impl From<Error> for EngineError {
     fn from(error: Error) -> Self {
         match error {
             Error::DockerResponseServerError { message, .. } => Self(message),
-            Error::DockerContainerWaitError { error, code } => Self(format!("ended with code {code} {error}").trim().to_owned()),
+            Error::DockerContainerWaitError { error, code } => {
+                Self(format!("ended with code {code} {error}").trim().to_owned())
+            }
             other => Self(other.to_string()),
         }
     }
@@ -69,7 +71,8 @@ impl Engine {
         let address = DockerAddress::parse(url, &DockerTls::from_env()).map_err(|error| words(&error))?;
         let docker = address.client(CALL_LIMIT_S).map_err(|error| words(&error))?;
         docker.ping().await.map_err(|error| {
-            let advice = address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
+            let advice =
+                address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
             EngineError(format!("no Docker engine answers at {url}: {error}{}", advice.unwrap_or_default()))
         })?;
         Ok(Self(docker))
@@ -109,7 +112,9 @@ impl Engine {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = ListContainersOptions { all, filters: Some(filters), ..Default::default() };
         let found = self.0.list_containers(Some(options)).await?;
-        let name = |names: Option<Vec<String>>| names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()));
+        let name = |names: Option<Vec<String>>| {
+            names.and_then(|names| Some(names.first()?.trim_start_matches('/').to_owned()))
+        };
         Ok(found.into_iter().filter_map(|found| Some((found.id?, name(found.names)?))).collect())
     }
 
@@ -162,7 +167,9 @@ impl Engine {
                 }
                 Ok(Some(Err(error))) => return Err(error.into()),
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(EngineError(format!("no progress for {} s", PULL_IDLE_LIMIT.as_secs()))),
+                Err(_) => {
+                    return Err(EngineError(format!("no progress for {} s", PULL_IDLE_LIMIT.as_secs())));
+                }
             }
         }
     }
@@ -170,7 +177,8 @@ impl Engine {
     /// Makes a volume of ours if it is not there.
     pub async fn make_volume(&self, name: &str) -> Outcome<()> {
         let labels = HashMap::from([(PART_LABEL.to_owned(), "volume".to_owned())]);
-        let request = VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() };
+        let request =
+            VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..Default::default() };
         self.0.create_volume(request).await?;
         Ok(())
     }
@@ -206,24 +214,30 @@ impl Engine {
         let subnets = bridges.flat_map(|network| {
             let name = network.name.unwrap_or_default();
             let config = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-            config.into_iter().filter_map(move |ipam| Some(EngineNetwork { name: name.clone(), subnet: ipam.subnet? }))
+            config
+                .into_iter()
+                .filter_map(move |ipam| Some(EngineNetwork { name: name.clone(), subnet: ipam.subnet? }))
         });
         Ok(subnets.collect())
     }
 
     /// The name by which `docker ps` shows the image: `wanted`'s, while it stands for the wanted id.
     async fn shown_image(&self, wanted: &Wanted) -> Outcome<String> {
-        let is_same = !wanted.image_name.is_empty() && self.image(&wanted.image_name).await?.as_ref() == Some(&wanted.image);
+        let is_same = !wanted.image_name.is_empty()
+            && self.image(&wanted.image_name).await?.as_ref() == Some(&wanted.image);
         Ok(if is_same { wanted.image_name.clone() } else { wanted.image.clone() })
     }
 
-    /// A bound for a system container's log. An engine whose operator has chosen another log driver keeps that.
+    /// A bound for a system container's log. An engine whose operator has chosen another log driver keeps
+    /// that.
     async fn log_config(&self) -> Outcome<Option<HostConfigLogConfig>> {
         let driver = self.0.info().await?.logging_driver;
         let bounded = HashMap::from([("max-size", LOG_MAX_SIZE), ("max-file", LOG_MAX_FILES)]);
         Ok(driver.is_none_or(|driver| driver == "json-file").then(|| HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
-            config: Some(bounded.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+            config: Some(
+                bounded.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            ),
         }))
     }
 
@@ -232,8 +246,10 @@ impl Engine {
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
         }
-        let mut labels =
-            HashMap::from([(PART_LABEL.to_owned(), wanted.part.word().to_owned()), (MADE_OF_LABEL.to_owned(), wanted.made_of())]);
+        let mut labels = HashMap::from([
+            (PART_LABEL.to_owned(), wanted.part.word().to_owned()),
+            (MADE_OF_LABEL.to_owned(), wanted.made_of()),
+        ]);
         labels.extend(wanted.part.docker_shefs_label().map(|label| (label.to_owned(), "true".to_owned())));
         let health = if wanted.health.is_empty() {
             no_health_check()
@@ -250,19 +266,29 @@ impl Engine {
         (body.labels, body.healthcheck) = (Some(labels), Some(health));
         body.image = Some(self.shown_image(wanted).await?);
         if let Some(host) = &mut body.host_config {
-            // Always: an engine that crashed takes containers that it stops itself for stopped by their operator.
-            host.restart_policy = Some(RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None });
+            // Always: an engine that crashed takes containers that it stops itself for stopped by their
+            // operator.
+            host.restart_policy =
+                Some(RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None });
             host.log_config = self.log_config().await?;
         }
-        let options = CreateContainerOptions { name: Some(wanted.part.container().to_owned()), ..Default::default() };
+        let options =
+            CreateContainerOptions { name: Some(wanted.part.container().to_owned()), ..Default::default() };
         let made = self.0.create_container(Some(options), body).await?;
         self.start(&made.id).await
     }
 
-    /// Runs a container made like `wanted`, with `files` (name in its root directory and content, for root alone) laid
-    /// into it, to its end. Returns what it wrote to its standard output, or the last line of its standard error if that
-    /// is nothing. The engine removes it when it ends, also if nobody waits for it any more.
-    pub async fn run_to_end(&self, name: &str, wanted: &Wanted, files: &[(&str, &str)], limit: Duration) -> Outcome<String> {
+    /// Runs a container made like `wanted`, with `files` (name in its root directory and content, for root
+    /// alone) laid into it, to its end. Returns what it wrote to its standard output, or the last line of its
+    /// standard error if that is nothing. The engine removes it when it ends, also if nobody waits for it any
+    /// more.
+    pub async fn run_to_end(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+        files: &[(&str, &str)],
+        limit: Duration,
+    ) -> Outcome<String> {
         self.remove(name).await?;
         for (source, ..) in wanted.mounts.iter().filter(|(source, ..)| !source.starts_with('/')) {
             self.make_volume(source).await?;
@@ -281,7 +307,8 @@ impl Engine {
                 self.0.upload_to_container(&made.id, Some(options), body_full(archive(files).into())).await?;
             }
             // Listened to before it starts: when it has ended, it and its log are gone.
-            let options = AttachContainerOptions { stdout: true, stderr: true, stream: true, ..Default::default() };
+            let options =
+                AttachContainerOptions { stdout: true, stderr: true, stream: true, ..Default::default() };
             let attached = self.0.attach_container(&made.id, Some(options)).await?;
             self.start(&made.id).await?;
             let (out, err) = read(attached.output).await?;
@@ -299,8 +326,9 @@ impl Engine {
         ran
     }
 
-    /// Waits until the engine has taken away a container that ended. Its own wait for that can miss the moment: it may
-    /// find the container and then wait for a removal that is over (State.Wait of 20.10 to 28).
+    /// Waits until the engine has taken away a container that ended. Its own wait for that can miss the
+    /// moment: it may find the container and then wait for a removal that is over (State.Wait of 20.10 to
+    /// 28).
     async fn until_gone(&self, id: &str) -> Outcome<()> {
         for _ in 0..GONE_LOOKS {
             if self.inspect(id).await?.is_none() {
@@ -313,7 +341,8 @@ impl Engine {
 
     /// What a container wrote to its standard output and its standard error.
     async fn output(&self, id: &str) -> Outcome<(String, String)> {
-        let options = LogsOptions { stdout: true, stderr: true, tail: "200".to_owned(), ..Default::default() };
+        let options =
+            LogsOptions { stdout: true, stderr: true, tail: "200".to_owned(), ..Default::default() };
         read(self.0.logs(id, Some(options))).await
     }
 
@@ -342,7 +371,9 @@ impl Engine {
         let options = StopContainerOptions { t: Some(STOP_GRACE_S), ..Default::default() };
         match self.0.stop_container(id, Some(options)).await {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => {}
-            Err(error) => log::warn!(id, why:% = error; "a container does not stop and is removed all the same"),
+            Err(error) => {
+                log::warn!(id, why:% = error; "a container does not stop and is removed all the same")
+            }
         }
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
         settled(self.0.remove_container(id, Some(options)).await)
@@ -369,7 +400,10 @@ impl Engine {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("label".to_owned(), vec![label.to_owned()]),
-            ("event".to_owned(), ["die", "stop", "kill", "destroy", "pause", "start", "rename"].map(str::to_owned).to_vec()),
+            (
+                "event".to_owned(),
+                ["die", "stop", "kill", "destroy", "pause", "start", "rename"].map(str::to_owned).to_vec(),
+            ),
         ]);
         let events = self.0.events(Some(EventsOptions { filters: Some(filters), ..Default::default() }));
         let word = |event: Result<bollard::models::EventMessage, Error>| {
@@ -428,12 +462,15 @@ fn body(wanted: &Wanted) -> ContainerCreateBody {
         env: Some(wanted.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         host_config: Some(HostConfig {
             network_mode: Some("host".to_owned()),
-            // An agent tells whose process listens on a port of the host (health checks). It holds the engine's socket, and
-            // so the host, anyway.
+            // An agent tells whose process listens on a port of the host (health checks). It holds the
+            // engine's socket, and so the host, anyway.
             pid_mode: is_agent.then(|| "host".to_owned()),
             cap_add: is_agent.then(|| vec!["SYS_PTRACE".to_owned()]),
             mounts: Some(mounts.collect()),
-            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
             ..Default::default()
         }),
         ..Default::default()
@@ -445,7 +482,11 @@ fn settled(answer: Result<(), Error>) -> Outcome<()> {
     match answer {
         Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => Ok(()),
         // "removal of container … is already in progress"
-        Err(Error::DockerResponseServerError { status_code: 409, message }) if message.contains("already in progress") => Ok(()),
+        Err(Error::DockerResponseServerError { status_code: 409, message })
+            if message.contains("already in progress") =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -92,12 +92,19 @@ async fn look(engine: &Engine, own_ended: i64) -> Result<(), EngineError> {
 
 fn ended(found: &ContainerInspectResponse) -> Ended {
     let state = found.state.clone().unwrap_or_default();
-    let policy = found.host_config.as_ref().and_then(|config| config.restart_policy.as_ref()).and_then(|policy| policy.name);
+    let policy = found
+        .host_config
+        .as_ref()
+        .and_then(|config| config.restart_policy.as_ref())
+        .and_then(|policy| policy.name);
     Ended {
         running: state.running.unwrap_or(false) || state.restarting.unwrap_or(false),
         code: state.exit_code.unwrap_or(0),
         at: state.finished_at.as_deref().and_then(seconds).unwrap_or(0).max(0),
-        kept_running: matches!(policy, Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS)),
+        kept_running: matches!(
+            policy,
+            Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS)
+        ),
     }
 }
 

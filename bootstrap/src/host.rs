@@ -29,10 +29,15 @@ pub struct Own {
 /// # Errors
 /// [`EngineError`] if the engine does not answer.
 pub async fn own(engine: &Engine) -> Result<Option<Own>, EngineError> {
-    let Some(id) = container_id(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) else { return Ok(None) };
+    let Some(id) = container_id(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) else {
+        return Ok(None);
+    };
     let Some(found) = engine.inspect(&id).await? else { return Ok(None) };
     let mounts = found.mounts.unwrap_or_default();
-    let socket = mounts.into_iter().find(|mount| mount.destination.as_deref() == Some(SOCKET)).and_then(|mount| mount.source);
+    let socket = mounts
+        .into_iter()
+        .find(|mount| mount.destination.as_deref() == Some(SOCKET))
+        .and_then(|mount| mount.source);
     let image_name = found.config.and_then(|config| config.image).unwrap_or_default();
     Ok(Some(Own { id, image: found.image.unwrap_or_default(), image_name, socket }))
 }
@@ -65,11 +70,13 @@ pub async fn facts(
         }
     };
     let needs_redis = config.role == Role::Master && config.redis.is_none();
-    let redis_image = if needs_redis { fetched(engine, &config.redis_image, say).await? } else { String::new() };
+    let redis_image =
+        if needs_redis { fetched(engine, &config.redis_image, say).await? } else { String::new() };
     let given = config.docker_host.trim_start_matches("unix://").to_owned();
     let socket = own.map_or(Some(given), |own| own.socket.clone());
-    let socket =
-        socket.ok_or_else(|| format!("{SOCKET} is not mounted into this container: start it with -v {SOCKET}:{SOCKET}"))?;
+    let socket = socket.ok_or_else(|| {
+        format!("{SOCKET} is not mounted into this container: start it with -v {SOCKET}:{SOCKET}")
+    })?;
     Ok(HostFacts { image, image_name, redis_image, socket })
 }
 
@@ -80,11 +87,15 @@ async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<S
     }
     say(format!("fetching {image}"));
     engine.pull(image, |line| say(format!("  {line}"))).await.map_err(failed)?;
-    engine.image(image).await.map_err(failed)?.ok_or_else(|| format!("the image {image} was fetched and yet is not there"))
+    engine
+        .image(image)
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| format!("the image {image} was fetched and yet is not there"))
 }
 
-/// What the engine shows of the cluster that this host belongs to: the masters of an agent that the bootstrap made, and
-/// the cluster of services' containers.
+/// What the engine shows of the cluster that this host belongs to: the masters of an agent that the bootstrap
+/// made, and the cluster of services' containers.
 ///
 /// # Errors
 /// [`EngineError`] if the engine does not answer.
@@ -96,7 +107,8 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
     };
     let env = found.and_then(|found| found.config).and_then(|config| config.env).unwrap_or_default();
     let masters = env.iter().find_map(|variable| variable.strip_prefix("MASTER_HOST=")).unwrap_or_default();
-    let masters = masters.split(',').map(str::trim).filter(|master| !master.is_empty()).map(str::to_owned).collect();
+    let masters =
+        masters.split(',').map(str::trim).filter(|master| !master.is_empty()).map(str::to_owned).collect();
     let cluster = engine.label_of_any(&format!("{}=true", labels::MANAGED), labels::CLUSTER).await?;
     Ok(Belongs { cluster, masters })
 }
@@ -106,7 +118,8 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
 /// # Errors
 /// In words, with the other's name.
 pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), String> {
-    let running = engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await.map_err(|error| error.to_string())?;
+    let running =
+        engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await.map_err(|error| error.to_string())?;
     match running.iter().find(|(id, _)| own.is_none_or(|own| own.id != *id)) {
         Some((_, name)) => Err(format!(
             "another bootstrap runs on this host, the container {name}: remove it first (docker rm -f {name}); its system \
@@ -123,7 +136,9 @@ mod tests {
     #[test]
     fn the_own_container_is_known_by_where_its_hostname_is_mounted_from() {
         let id = "a".repeat(64);
-        let line = format!("570 560 8:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/sda rw\n");
+        let line = format!(
+            "570 560 8:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/sda rw\n"
+        );
         assert_eq!(container_id(&line), Some(id));
         assert_eq!(container_id("25 1 8:1 / / rw - ext4 /dev/sda rw\n"), None);
     }

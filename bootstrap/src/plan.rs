@@ -112,14 +112,16 @@ pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
             State::Running if same => {}
             State::Stopped if same => plan.steps.push(Step::Start(want.part, id)),
             State::Paused if same => plan.steps.push(Step::Unpause(want.part, id)),
-            State::Running | State::Stopped | State::Paused | State::Going => plan.steps.push(Step::Replace(want.part, id)),
+            State::Running | State::Stopped | State::Paused | State::Going => {
+                plan.steps.push(Step::Replace(want.part, id))
+            }
         }
     }
-    let unasked = seen.iter().filter(|seen| seen.part.is_some_and(|part| !wanted.iter().any(|want| want.part == part)));
-    plan.noticed.extend(
-        unasked
-            .map(|seen| format!("{} is of an earlier start and is let be; `shef bootstrap --uninstall` removes it", seen.name)),
-    );
+    let unasked =
+        seen.iter().filter(|seen| seen.part.is_some_and(|part| !wanted.iter().any(|want| want.part == part)));
+    plan.noticed.extend(unasked.map(|seen| {
+        format!("{} is of an earlier start and is let be; `shef bootstrap --uninstall` removes it", seen.name)
+    }));
     plan
 }
 
@@ -146,14 +148,21 @@ mod tests {
     /// What the engine shows after `step`; a Create or Replace fails where the name is taken.
     fn carry_out(step: &Step, wanted: &[Wanted], world: &mut Vec<Seen>) {
         let made_of = |part| wanted.iter().find(|want| want.part == part).unwrap().made_of();
-        let state_of =
-            |world: &mut Vec<Seen>, id: &String| world.iter_mut().find(|seen| seen.id == *id).unwrap().state = State::Running;
+        let state_of = |world: &mut Vec<Seen>, id: &String| {
+            world.iter_mut().find(|seen| seen.id == *id).unwrap().state = State::Running
+        };
         match step {
             Step::Start(_, id) | Step::Unpause(_, id) => state_of(world, id),
             Step::Discard(_, id) => world.retain(|seen| seen.id != *id),
             Step::Create(part) => {
                 assert!(!world.iter().any(|seen| seen.name == part.container()), "the name is taken");
-                world.push(seen(&format!("new-{}", part.word()), Some(*part), part.container(), &made_of(*part), State::Running));
+                world.push(seen(
+                    &format!("new-{}", part.word()),
+                    Some(*part),
+                    part.container(),
+                    &made_of(*part),
+                    State::Running,
+                ));
             }
             Step::Replace(part, id) => {
                 world.retain(|seen| seen.id != *id);
@@ -163,7 +172,8 @@ mod tests {
     }
 
     fn worlds() -> impl Strategy<Value = Vec<Seen>> {
-        let state = prop_oneof![Just(State::Running), Just(State::Paused), Just(State::Stopped), Just(State::Going)];
+        let state =
+            prop_oneof![Just(State::Running), Just(State::Paused), Just(State::Stopped), Just(State::Going)];
         let part = prop_oneof![Just(None), (0_usize..4).prop_map(|n| Some(Part::ALL[n]))];
         let name = prop_oneof![
             Just("shef-redis"),
@@ -180,10 +190,14 @@ mod tests {
             all.into_iter()
                 .enumerate()
                 // One of ours has its own name, or one that its operator gave it.
-                .filter(|(_, (part, name, ..))| part.is_none_or(|part| part.container() == *name || !name.starts_with("shef")))
+                .filter(|(_, (part, name, ..))| {
+                    part.is_none_or(|part| part.container() == *name || !name.starts_with("shef"))
+                })
                 .filter(|(_, (_, name, ..))| names.insert(*name))
                 .map(|(n, (part, name, made_of, same, state))| {
-                    let current = part.and_then(|part| wanted.iter().find(|want| want.part == part)).map(Wanted::made_of);
+                    let current = part
+                        .and_then(|part| wanted.iter().find(|want| want.part == part))
+                        .map(Wanted::made_of);
                     let made_of = if same > 0 { current.unwrap_or(made_of) } else { made_of };
                     seen(&format!("id{n}"), part, name, &made_of, state)
                 })
@@ -221,8 +235,15 @@ mod tests {
         let wanted = wanted(&config(&[]), &facts("a"));
         let world = [seen("0123456789abcdef", None, "shef-master", "", State::Stopped)];
         let plan = plan(&wanted, &world);
-        assert_eq!(plan.steps, [Step::Create(Part::Redis), Step::Create(Part::Agent), Step::Create(Part::Guard)]);
-        assert!(plan.refused[0].contains("shef-master") && plan.refused[0].contains("0123456789ab)"), "{:?}", plan.refused);
+        assert_eq!(
+            plan.steps,
+            [Step::Create(Part::Redis), Step::Create(Part::Agent), Step::Create(Part::Guard)]
+        );
+        assert!(
+            plan.refused[0].contains("shef-master") && plan.refused[0].contains("0123456789ab)"),
+            "{:?}",
+            plan.refused
+        );
     }
 
     #[test]

@@ -104,7 +104,11 @@ pub fn judge(question: &Question, findings: &Findings) -> Verdict {
             Some(Part::Master) => ("PORT", "for the API"),
             Some(Part::Agent | Part::Guard) | None => ("no setting", "the agent needs it"),
         };
-        let or = if setting == "no setting" { String::new() } else { format!(", or choose another with {setting} ({default})") };
+        let or = if setting == "no setting" {
+            String::new()
+        } else {
+            format!(", or choose another with {setting} ({default})")
+        };
         refuse(format!(
             "port {port} of {ip} is in use, which the {part} needs: stop what listens there (ss -ltnp 'sport = :{port}'){or}"
         ));
@@ -134,7 +138,10 @@ fn judge_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>) {
     if let Some(version) = &facts.version {
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST_REDIS {
-            refused.push(format!("{which} is version {version}: {}.{} or newer is needed", OLDEST_REDIS.0, OLDEST_REDIS.1));
+            refused.push(format!(
+                "{which} is version {version}: {}.{} or newer is needed",
+                OLDEST_REDIS.0, OLDEST_REDIS.1
+            ));
         }
     }
     if let Some(role) = facts.role.as_ref().filter(|role| *role != "master") {
@@ -206,17 +213,23 @@ mod tests {
 
     #[test]
     fn each_refusal_names_the_value_and_what_to_do() {
-        let foreign = Findings { is_own_address: false, own_addresses: vec![Ipv4Addr::new(10, 0, 0, 7)], ..findings() };
+        let foreign =
+            Findings { is_own_address: false, own_addresses: vec![Ipv4Addr::new(10, 0, 0, 7)], ..findings() };
         assert!(refused(&foreign).contains("HOST_IP is 10.0.0.1") && refused(&foreign).contains("10.0.0.7"));
-        let taken = Findings { taken: vec![("master".into(), Ipv4Addr::new(10, 0, 0, 1), 8044)], ..findings() };
+        let taken =
+            Findings { taken: vec![("master".into(), Ipv4Addr::new(10, 0, 0, 1), 8044)], ..findings() };
         assert!(refused(&taken).contains("port 8044") && refused(&taken).contains("PORT"));
         let newer = Findings { stored_format: Some(FORMAT + 1), ..findings() };
         assert!(refused(&newer).contains("downgrade is refused"));
         let away = Findings { redis: Some(Err("connection refused".into())), ..findings() };
         assert!(refused(&away).contains("r:6379") && refused(&away).contains("connection refused"));
-        let old = Findings { redis: Some(Ok(RedisFacts { version: Some("4.0.9".into()), ..facts() })), ..findings() };
+        let old = Findings {
+            redis: Some(Ok(RedisFacts { version: Some("4.0.9".into()), ..facts() })),
+            ..findings()
+        };
         assert!(refused(&old).contains("4.0.9"));
-        let replica = Findings { redis: Some(Ok(RedisFacts { role: Some("slave".into()), ..facts() })), ..findings() };
+        let replica =
+            Findings { redis: Some(Ok(RedisFacts { role: Some("slave".into()), ..facts() })), ..findings() };
         assert!(refused(&replica).contains("primary"));
     }
 
@@ -225,16 +238,20 @@ mod tests {
         let own = ["10.0.0.1", "172.17.0.1"].map(|text| text.parse().unwrap()).to_vec();
         for (ip, why) in [("172.17.0.1", "the Docker network bridge"), ("127.0.0.1", "loopback")] {
             let question = Question { host_ip: ip.parse().unwrap(), ..question() };
-            let said = judge(&question, &Findings { own_addresses: own.clone(), ..findings() }).refused.join("\n");
+            let said =
+                judge(&question, &Findings { own_addresses: own.clone(), ..findings() }).refused.join("\n");
             assert!(said.contains(why) && said.ends_with("start again with HOST_IP=10.0.0.1"), "{said}");
         }
         let foreign = Findings { is_own_address: false, own_addresses: own, ..findings() };
-        assert!(refused(&foreign).ends_with("not an address of this host; start again with HOST_IP=10.0.0.1"));
+        assert!(
+            refused(&foreign).ends_with("not an address of this host; start again with HOST_IP=10.0.0.1")
+        );
     }
 
     #[test]
     fn a_host_of_another_cluster_becomes_no_first_host_unless_that_is_said() {
-        let belongs = Belongs { cluster: Some("00000000000000aa".into()), masters: vec!["10.0.0.9:8044".into()] };
+        let belongs =
+            Belongs { cluster: Some("00000000000000aa".into()), masters: vec!["10.0.0.9:8044".into()] };
         let first = Question { makes_secrets: true, ..question() };
         let by_ledger = Findings { belongs: belongs.clone(), ..findings() };
         let said = judge(&first, &by_ledger).refused.join("\n");
@@ -252,7 +269,10 @@ mod tests {
             assert_eq!(verdict.refused, [""; 0]);
             verdict.warnings.join("\n")
         };
-        assert!(warned(RedisFacts { maxmemory_policy: Some("allkeys-lru".into()), ..facts() }).contains("allkeys-lru"));
+        assert!(
+            warned(RedisFacts { maxmemory_policy: Some("allkeys-lru".into()), ..facts() })
+                .contains("allkeys-lru")
+        );
         assert!(warned(RedisFacts { appendonly: Some(false), ..facts() }).contains("appendonly yes"));
         assert!(warned(RedisFacts { appendfsync: Some("everysec".into()), ..facts() }).contains("everysec"));
     }

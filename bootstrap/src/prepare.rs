@@ -20,7 +20,9 @@ use shef_master::{
 use crate::{
     belongs::Belongs,
     preflight::{Findings, Question},
-    system::{AGENT_DIR, GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR},
+    system::{
+        AGENT_DIR, GIVEN_PASSWORD_FILE, MASTER_DIR, MASTER_USER, PASSWORD_FILE, REDIS_CONF_FILE, SECRETS_DIR,
+    },
 };
 
 /// Redis, the master and the agent run as different users; the directory is closed to all others.
@@ -28,8 +30,8 @@ const OPEN_MODE: u32 = 0o444;
 
 /// The variable that carries the [`Question`] as JSON.
 pub const QUESTION_ENV: &str = "PREPARE_QUESTION";
-/// The file in the helper's root directory with the password of a Redis that is not ours: a container's variables are
-/// read by everybody who may inspect it.
+/// The file in the helper's root directory with the password of a Redis that is not ours: a container's
+/// variables are read by everybody who may inspect it.
 pub const GIVEN_PASSWORD: &str = "shef-prepare-redis-password";
 /// The agent's ledger, in its directory.
 const LEDGER_FILE: &str = "agent-ledger.json";
@@ -45,16 +47,20 @@ const MAX_LEDGER_BYTES: u64 = 256 << 20;
 /// # Errors
 /// In words, when the question cannot be read or the volumes cannot be written.
 pub async fn answer() -> Result<Findings, String> {
-    let text = std::env::var(QUESTION_ENV).map_err(|_| "this is run by `shef bootstrap` itself, not by people".to_owned())?;
-    let question: Question = serde_json::from_str(&text).map_err(|error| format!("{QUESTION_ENV}: {error}"))?;
+    let text = std::env::var(QUESTION_ENV)
+        .map_err(|_| "this is run by `shef bootstrap` itself, not by people".to_owned())?;
+    let question: Question =
+        serde_json::from_str(&text).map_err(|error| format!("{QUESTION_ENV}: {error}"))?;
     if question.makes_secrets {
         let given = match fs::read_to_string(Path::new("/").join(GIVEN_PASSWORD)) {
             Ok(given) => Some(given),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(format!("cannot read the password of the given Redis: {error}")),
         };
-        make_secrets(Path::new(SECRETS_DIR), given.as_deref()).map_err(|error| format!("cannot write the passwords: {error}"))?;
-        give_away(Path::new(MASTER_DIR)).map_err(|error| format!("cannot make the master's directory: {error}"))?;
+        make_secrets(Path::new(SECRETS_DIR), given.as_deref())
+            .map_err(|error| format!("cannot write the passwords: {error}"))?;
+        give_away(Path::new(MASTER_DIR))
+            .map_err(|error| format!("cannot make the master's directory: {error}"))?;
     }
     let agent = Path::new(AGENT_DIR);
     let belongs = belongs(agent);
@@ -88,21 +94,25 @@ async fn redis() -> Result<(store::redis::RedisFacts, Option<u32>), String> {
     layers.env.retain(|name, _| !name.starts_with("PREPARE_"));
     let (config, _) = MasterConfig::load(&layers, &[]).map_err(|error| error.to_string())?;
     let options = shef_master::store_options(&config);
-    let StoreOptions::Redis(redis) = &options else { return Err("the master's variables name no Redis".to_owned()) };
+    let StoreOptions::Redis(redis) = &options else {
+        return Err("the master's variables name no Redis".to_owned());
+    };
     let facts = store::redis::inspect(redis).await.map_err(|error| error.to_string())?;
     let format = store::stored_format(&options).await.map_err(|error| error.to_string())?;
     Ok((facts, format))
 }
 
-/// What the agent's directory says of the cluster that the host belongs to. A ledger that cannot be read says nothing
-/// here: the agent itself refuses to start on it, and says why.
+/// What the agent's directory says of the cluster that the host belongs to. A ledger that cannot be read says
+/// nothing here: the agent itself refuses to start on it, and says why.
 fn belongs(agent: &Path) -> Belongs {
     #[derive(Deserialize)]
     struct Ledger {
         cluster: Option<String>,
     }
     let is_small = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() <= MAX_LEDGER_BYTES);
-    let read = |name: &str| Some(agent.join(name)).filter(|path| is_small(path)).and_then(|path| fs::read_to_string(path).ok());
+    let read = |name: &str| {
+        Some(agent.join(name)).filter(|path| is_small(path)).and_then(|path| fs::read_to_string(path).ok())
+    };
     let ledger: Option<Ledger> = read(LEDGER_FILE).and_then(|text| serde_json::from_str(&text).ok());
     let masters = read(MASTERS_FILE).unwrap_or_default();
     Belongs {
@@ -150,7 +160,8 @@ fn is_taken(ip: Ipv4Addr, port: u16) -> bool {
 
 /// Makes the password of our own Redis if there is none yet, and notes one that was given.
 fn make_secrets(dir: &Path, given: Option<&str>) -> io::Result<()> {
-    // Readable within the containers that mount the volume, and to nobody outside: the engine keeps volumes to root.
+    // Readable within the containers that mount the volume, and to nobody outside: the engine keeps volumes
+    // to root.
     fs::create_dir_all(dir)?;
     let path = dir.join(PASSWORD_FILE);
     let password = match fs::read_to_string(&path) {
@@ -159,7 +170,11 @@ fn make_secrets(dir: &Path, given: Option<&str>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => new_password(&path)?,
         Err(error) => return Err(error),
     };
-    files::replace(&dir.join(REDIS_CONF_FILE), OPEN_MODE, format!("requirepass {}\n", password.trim()).as_bytes())?;
+    files::replace(
+        &dir.join(REDIS_CONF_FILE),
+        OPEN_MODE,
+        format!("requirepass {}\n", password.trim()).as_bytes(),
+    )?;
     if let Some(given) = given {
         files::replace(&dir.join(GIVEN_PASSWORD_FILE), OPEN_MODE, given.as_bytes())?;
     }
@@ -207,7 +222,11 @@ mod tests {
     fn the_agents_directory_tells_cluster_and_masters() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(belongs(dir.path()), Belongs::default());
-        fs::write(dir.path().join(LEDGER_FILE), r#"{"format":1,"uid":"00000000000000bb","cluster":"00000000000000aa"}"#).unwrap();
+        fs::write(
+            dir.path().join(LEDGER_FILE),
+            r#"{"format":1,"uid":"00000000000000bb","cluster":"00000000000000aa"}"#,
+        )
+        .unwrap();
         fs::write(dir.path().join(MASTERS_FILE), "10.0.0.1:8044\n10.0.0.2:8044").unwrap();
         let found = belongs(dir.path());
         assert_eq!(found.cluster.as_deref(), Some("00000000000000aa"));
@@ -225,14 +244,17 @@ mod tests {
 
     #[test]
     fn addresses_and_ports_are_found_as_they_are() {
-        assert!(is_own(Ipv4Addr::LOCALHOST) && !is_own(Ipv4Addr::new(192, 0, 2, 77)) && !is_own(Ipv4Addr::UNSPECIFIED));
+        assert!(
+            is_own(Ipv4Addr::LOCALHOST)
+                && !is_own(Ipv4Addr::new(192, 0, 2, 77))
+                && !is_own(Ipv4Addr::UNSPECIFIED)
+        );
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         assert!(is_taken(Ipv4Addr::LOCALHOST, port));
         drop(taken);
         assert!(!is_taken(Ipv4Addr::LOCALHOST, port));
-        let table =
-            "Local:\n        |-- 10.0.0.1\n           /32 host LOCAL\n        |-- 10.0.0.0\n           /24 link UNICAST\n";
+        let table = "Local:\n        |-- 10.0.0.1\n           /32 host LOCAL\n        |-- 10.0.0.0\n           /24 link UNICAST\n";
         assert_eq!(local_addresses(table), [Ipv4Addr::new(10, 0, 0, 1)]);
     }
 }

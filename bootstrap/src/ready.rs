@@ -31,7 +31,9 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// Lays down [`FILE`], or takes it away. Outside of a container nobody asks for it.
 pub fn mark(ready: bool) {
     let marked = match (ready, Path::new(FILE).exists()) {
-        (true, false) => Path::new(FILE).parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(FILE, b"")),
+        (true, false) => {
+            Path::new(FILE).parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(FILE, b""))
+        }
         (false, true) => fs::remove_file(FILE),
         (true, true) | (false, false) => Ok(()),
     };
@@ -64,8 +66,8 @@ pub async fn look(engine: &Engine, wanted: &Wanted) -> bool {
     }
 }
 
-/// Whether a master among `masters` has this host among those that it can use. The host's agent says who the host is,
-/// and the masters are asked for that one alone.
+/// Whether a master among `masters` has this host among those that it can use. The host's agent says who the
+/// host is, and the masters are asked for that one alone.
 pub async fn joined(masters: &[String], host_ip: Ipv4Addr) -> bool {
     let agent = format!("http://{host_ip}:{AGENT_PORT}{PROBE_PATH}");
     let Some(alive) = page::<Alive>(&agent).await else { return false };
@@ -120,7 +122,8 @@ mod tests {
     /// A master that knows one host, and notes what it is asked for.
     async fn master(state: &'static str, uid: &'static str) -> (String, Rc<RefCell<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (url, asked) = (format!("http://{}", listener.local_addr().unwrap()), Rc::new(RefCell::new(Vec::new())));
+        let (url, asked) =
+            (format!("http://{}", listener.local_addr().unwrap()), Rc::new(RefCell::new(Vec::new())));
         let noted = asked.clone();
         actix_rt::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -131,7 +134,9 @@ mod tests {
                 let body = format!("{{\"name\":\"h1\",\"uid\":\"{uid}\",\"state\":\"{state}\",\"new\":1}}");
                 let length = body.len();
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-                let _ = stream.write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).await;
+                let _ = stream
+                    .write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes())
+                    .await;
             }
         });
         (url, asked)
@@ -144,9 +149,11 @@ mod tests {
             uid: NodeUid::parse("00000000000000aa").unwrap(),
             boot: BootId::parse("00000000000000bb").unwrap(),
         };
-        for (state, uid, counts) in
-            [("ready", "00000000000000aa", true), ("suspect", "00000000000000aa", false), ("ready", "00000000000000cc", false)]
-        {
+        for (state, uid, counts) in [
+            ("ready", "00000000000000aa", true),
+            ("suspect", "00000000000000aa", false),
+            ("ready", "00000000000000cc", false),
+        ] {
             let (url, asked) = master(state, uid).await;
             assert_eq!(counts_on(&url, &alive).await, counts, "{state} {uid}");
             assert_eq!(*asked.borrow(), ["/v1/nodes/h1"]);

@@ -17,8 +17,8 @@ use crate::{
     prepare::{GIVEN_PASSWORD, QUESTION_ENV},
     ready,
     system::{
-        self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR, SECRETS_VOLUME,
-        Wanted,
+        self, AGENT_DIR, AGENT_VOLUME, HostFacts, MASTER_DIR, MASTER_VOLUME, PART_LABEL, Part, SECRETS_DIR,
+        SECRETS_VOLUME, Wanted,
     },
 };
 
@@ -62,13 +62,16 @@ impl Bootstrap {
     async fn start(config: BootstrapConfig) -> Result<Self, BootstrapError> {
         let role = match &config.role {
             Role::Master => "a master host: store, master and agent".to_owned(),
-            Role::Agent { masters } => format!("a further host: the agent alone, for the master at {masters}"),
+            Role::Agent { masters } => {
+                format!("a further host: the agent alone, for the master at {masters}")
+            }
         };
         say(&format!("shef {} on {}, {role}", env!("CARGO_PKG_VERSION"), config.host_ip));
         let engine = Engine::connect(&config.docker_host).await.map_err(|error| BootstrapError(error.0))?;
         let own = host::own(&engine).await.map_err(|error| BootstrapError(error.0))?;
         host::refuse_another(&engine, own.as_ref()).await.map_err(BootstrapError)?;
-        let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
+        let facts =
+            host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
         let wanted = system::wanted(&config, &facts);
         let client = HostClient::new();
         let this = Self {
@@ -86,7 +89,12 @@ impl Bootstrap {
         if !plan.refused.is_empty() {
             return Err(BootstrapError(plan.refused.join("\n")));
         }
-        let created = plan.steps.iter().filter(|step| matches!(step, Step::Create(_))).map(Step::part).collect::<Vec<_>>();
+        let created = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step, Step::Create(_)))
+            .map(Step::part)
+            .collect::<Vec<_>>();
         this.check(&created, is_up(&plan, Part::Redis), Noting::Nothing).await.map_err(BootstrapError)?;
         Ok(this)
     }
@@ -222,7 +230,9 @@ impl Bootstrap {
             self.told.borrow_mut().clear();
             let api = self.config.master_urls().join(", ");
             match self.config.role {
-                Role::Master => say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)")),
+                Role::Master => {
+                    say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)"))
+                }
                 Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
             }
             if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -247,7 +257,10 @@ impl Bootstrap {
             return true;
         }
         let last = self.engine.last_line(Part::Agent.container()).await;
-        self.tell(&format!("the master at {} does not count on this host; its agent's last words: {last}", urls.join(", ")));
+        self.tell(&format!(
+            "the master at {} does not count on this host; its agent's last words: {last}",
+            urls.join(", ")
+        ));
         false
     }
 
@@ -265,7 +278,10 @@ impl Bootstrap {
                 .collect(),
             makes_secrets: is_master,
             redis: self.config.redis.clone().filter(|_| is_master),
-            own_redis_runs: is_master && self.config.redis.is_none() && own_redis_runs && !created.contains(&Part::Redis),
+            own_redis_runs: is_master
+                && self.config.redis.is_none()
+                && own_redis_runs
+                && !created.contains(&Part::Redis),
             engine_networks: self.engine.bridges().await.map_err(|error| error.0)?,
             take_over: self.config.take_over,
             belongs: host::belongs(&self.engine).await.map_err(|error| error.0)?,
@@ -275,23 +291,34 @@ impl Bootstrap {
             },
         };
         let given = if question.redis.is_some() { self.given_password()? } else { None };
-        let files: Vec<(&str, &str)> = given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
-        let answer = self.engine.run_to_end("shef-prepare", &self.helper(&question), &files, PREPARE_LIMIT).await;
+        let files: Vec<(&str, &str)> =
+            given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
+        let answer =
+            self.engine.run_to_end("shef-prepare", &self.helper(&question), &files, PREPARE_LIMIT).await;
         let answer = answer.map_err(|error| format!("looking at the host has failed: {error}"))?;
-        let findings: Findings = answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
-            format!("looking at the host has brought no answer but {:?}", answer.chars().take(200).collect::<String>())
-        })?;
+        let findings: Findings =
+            answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
+                format!(
+                    "looking at the host has brought no answer but {:?}",
+                    answer.chars().take(200).collect::<String>()
+                )
+            })?;
         let verdict = judge(&question, &findings);
         verdict.warnings.iter().for_each(|line| self.tell(&format!("warning: {line}")));
         if verdict.refused.is_empty() { Ok(()) } else { Err(verdict.refused.join("\n")) }
     }
 
     fn helper(&self, question: &Question) -> Wanted {
-        let mut env =
-            self.wanted.iter().find(|wanted| wanted.part == Part::Master).map(|wanted| wanted.env.clone()).unwrap_or_default();
+        let mut env = self
+            .wanted
+            .iter()
+            .find(|wanted| wanted.part == Part::Master)
+            .map(|wanted| wanted.env.clone())
+            .unwrap_or_default();
         env.insert(QUESTION_ENV.to_owned(), json!(question).to_string());
         let of_master = [(SECRETS_VOLUME, SECRETS_DIR), (MASTER_VOLUME, MASTER_DIR)];
-        let mounts = of_master.into_iter().filter(|_| question.makes_secrets).chain([(AGENT_VOLUME, AGENT_DIR)]);
+        let mounts =
+            of_master.into_iter().filter(|_| question.makes_secrets).chain([(AGENT_VOLUME, AGENT_DIR)]);
         Wanted {
             part: Part::Master,
             image: self.facts.image.clone(),
@@ -310,7 +337,8 @@ impl Bootstrap {
             return Ok(Some(password.expose().to_owned()));
         }
         let Some(file) = &self.config.redis_password_file else { return Ok(None) };
-        let read = std::fs::read_to_string(file).map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
+        let read = std::fs::read_to_string(file)
+            .map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
         Ok(Some(read.trim().to_owned()))
     }
 
@@ -318,7 +346,8 @@ impl Bootstrap {
     async fn announce(&self) {
         let body = json!({ "node": self.config.host_ip, "master": self.config.role == Role::Master });
         for url in self.config.master_urls() {
-            let sent = self.client.post::<_, serde_json::Value>(&format!("{url}/node"), &body, ANNOUNCE_LIMIT).await;
+            let sent =
+                self.client.post::<_, serde_json::Value>(&format!("{url}/node"), &body, ANNOUNCE_LIMIT).await;
             if let Err(error) = sent {
                 self.tell(&format!("the master at {url} does not hear of this host: {error}"));
             }

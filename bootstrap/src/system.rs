@@ -230,8 +230,10 @@ fn master(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
 
 fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     let masters = config.masters();
-    let mut env =
-        BTreeMap::from([("HOST_IP".to_owned(), config.host_ip.to_string()), ("MASTER_HOST".to_owned(), masters.join(","))]);
+    let mut env = BTreeMap::from([
+        ("HOST_IP".to_owned(), config.host_ip.to_string()),
+        ("MASTER_HOST".to_owned(), masters.join(",")),
+    ]);
     env.extend(config.agent_env.clone());
     Wanted {
         part: Part::Agent,
@@ -241,7 +243,10 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
         user: "0:0".to_owned(),
         command: vec!["agent".to_owned(), "--guard-bootstrap".to_owned()],
         env,
-        mounts: vec![(facts.socket.clone(), SOCKET.to_owned(), false), (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false)],
+        mounts: vec![
+            (facts.socket.clone(), SOCKET.to_owned(), false),
+            (AGENT_VOLUME.to_owned(), AGENT_DIR.to_owned(), false),
+        ],
         health: health(config.host_ip, AGENT_PORT, "health"),
         listens: (config.host_ip, AGENT_PORT),
     }
@@ -262,7 +267,11 @@ fn guard(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
 }
 
 fn health(ip: Ipv4Addr, port: u16, page: &str) -> Vec<String> {
-    ["/usr/local/bin/shef", "health"].map(str::to_owned).into_iter().chain([format!("http://{ip}:{port}/{page}")]).collect()
+    ["/usr/local/bin/shef", "health"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("http://{ip}:{port}/{page}")])
+        .collect()
 }
 
 #[cfg(test)]
@@ -313,7 +322,10 @@ pub(crate) mod tests {
         let base = of(&[], "a");
         assert_eq!(base, of(&[], "a"));
         let upgraded = of(&[], "b");
-        assert!(base[0] == upgraded[0] && base[1] != upgraded[1] && base[2] != upgraded[2], "Redis has an image of its own");
+        assert!(
+            base[0] == upgraded[0] && base[1] != upgraded[1] && base[2] != upgraded[2],
+            "Redis has an image of its own"
+        );
         let other_port = of(&[("PORT", "9000")], "a");
         assert!(base[0] == other_port[0] && base[1] != other_port[1] && base[2] != other_port[2]);
     }

@@ -36,8 +36,12 @@ pub fn removals(
     helpers: &[(String, String)],
     own: Option<&str>,
 ) -> Vec<(String, String)> {
-    let by_part =
-        |part| system.iter().filter(move |seen| seen.part == Some(part)).map(|seen| (seen.id.clone(), seen.name.clone()));
+    let by_part = |part| {
+        system
+            .iter()
+            .filter(move |seen| seen.part == Some(part))
+            .map(|seen| (seen.id.clone(), seen.name.clone()))
+    };
     let parts = [Part::Guard, Part::Master, Part::Agent, Part::Redis].into_iter().flat_map(by_part);
     let all = bootstraps.iter().chain(helpers).cloned().chain(parts);
     all.filter(|(id, _)| Some(id.as_str()) != own).collect()
@@ -56,14 +60,20 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
     let system = engine.look().await.map_err(words)?;
     let going = removals(&bootstraps, &system, &helpers, own.as_ref().map(|own| own.id.as_str()));
     for (id, name) in &going {
-        engine.remove(id).await.map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
+        engine
+            .remove(id)
+            .await
+            .map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
         say(&format!("removed {name}"));
     }
     if extent.services {
         // What docker-shef itself has made is of no cluster, and not ours.
         let of_services = engine.list(labels::CLUSTER, true).await.map_err(words)?;
         for (id, name) in &of_services {
-            engine.remove(id).await.map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
+            engine
+                .remove(id)
+                .await
+                .map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
             say(&format!("removed {name}, a service's container"));
         }
         for (id, name) in engine.networks(NETWORKS).await.map_err(words)? {
@@ -109,7 +119,11 @@ impl Left {
     pub fn in_words(&self) -> String {
         let kinds = [
             (&self.containers, "services' containers, which run on", " (--services removes them)"),
-            (&self.networks, "networks of services", " (--services removes them once no container uses them)"),
+            (
+                &self.networks,
+                "networks of services",
+                " (--services removes them once no container uses them)",
+            ),
             (&self.own_volumes, "volumes with shef's own data", " (--volumes removes them)"),
             (&self.service_volumes, "volumes of services", " (--volumes with --services removes them)"),
         ];
@@ -151,7 +165,10 @@ mod tests {
 
     #[test]
     fn what_is_left_is_named_with_what_removes_it() {
-        assert_eq!(Left::default().in_words(), "nothing of shef is left on this host but images (docker image ls)");
+        assert_eq!(
+            Left::default().in_words(),
+            "nothing of shef is left on this host but images (docker image ls)"
+        );
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let left = Left {
             containers: names(&["web-1", "web-2"]),
@@ -160,7 +177,12 @@ mod tests {
             own_volumes: (0..23).map(|n| format!("v{n}")).collect(),
         };
         let said = left.in_words();
-        for words in ["web-1, web-2 (--services removes them)", "front (--services", "data (--volumes with", "v19 and 3 more"] {
+        for words in [
+            "web-1, web-2 (--services removes them)",
+            "front (--services",
+            "data (--volumes with",
+            "v19 and 3 more",
+        ] {
             assert!(said.contains(words), "{said}");
         }
     }
@@ -182,7 +204,12 @@ mod tests {
             seen("4", "shef-master", Some(Part::Master)),
             seen("5", "shef-guard", Some(Part::Guard)),
         ];
-        let gone = removals(&[pair("b", "shef-bootstrap"), pair("me", "x")], &system, &[pair("h", "shef-prepare")], Some("me"));
+        let gone = removals(
+            &[pair("b", "shef-bootstrap"), pair("me", "x")],
+            &system,
+            &[pair("h", "shef-prepare")],
+            Some("me"),
+        );
         let ids: Vec<&str> = gone.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(ids, ["b", "h", "5", "4", "3", "1"]);
     }

@@ -139,7 +139,12 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`].
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CallError> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CallError> {
         self.call(method, path, body, &[], CALL_LIMIT).await
     }
 
@@ -169,11 +174,15 @@ impl Client {
             let body = answer.body().limit(MAX_ANSWER_BYTES).await;
             let body = body.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}")))?;
             if !answer.status().is_success() {
-                return Err(CallError::Refused { status: answer.status(), words: refusal(&url, answer.status(), &body) });
+                return Err(CallError::Refused {
+                    status: answer.status(),
+                    words: refusal(&url, answer.status(), &body),
+                });
             }
             serde_json::from_slice(&body).map_err(|error| odd(&url, &error))
         };
-        let late = |_| Err(CallError::NoAnswer(format!("{url} has not answered within {} s", limit.as_secs())));
+        let late =
+            |_| Err(CallError::NoAnswer(format!("{url} has not answered within {} s", limit.as_secs())));
         tokio::time::timeout(limit, call).await.unwrap_or_else(late)
     }
 
@@ -183,14 +192,24 @@ impl Client {
     /// [`CallError`].
     pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<Parts, CallError> {
         let url = self.url(path);
-        let sent = tokio::time::timeout(CALL_LIMIT, self.http.get(&url).insert_header(("accept", accept)).send()).await;
-        let late = |_| CallError::NoAnswer(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs()));
+        let sent =
+            tokio::time::timeout(CALL_LIMIT, self.http.get(&url).insert_header(("accept", accept)).send())
+                .await;
+        let late =
+            |_| CallError::NoAnswer(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs()));
         let mut answer = sent.map_err(late)?.map_err(|error| CallError::NoAnswer(no_answer(&url, &error)))?;
         if answer.status() != StatusCode::OK {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
-            return Err(CallError::Refused { status: answer.status(), words: refusal(&url, answer.status(), &body) });
+            return Err(CallError::Refused {
+                status: answer.status(),
+                words: refusal(&url, answer.status(), &body),
+            });
         }
-        Ok(Box::pin(answer.map(move |part| part.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}"))))))
+        Ok(Box::pin(
+            answer.map(move |part| {
+                part.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}")))
+            }),
+        ))
     }
 
     /// Every page of a list: the values of `key` in the answers of `path`.
@@ -241,7 +260,8 @@ pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
     }
     match serde_json::from_slice(body) {
         Ok(Told { detail, errors }) => {
-            let errors: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+            let errors: Vec<String> =
+                errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
             let quoted = errors.iter().all(|error| detail.contains(error));
             if quoted { detail } else { format!("{detail}\n  {}", errors.join("\n  ")) }
         }
@@ -270,7 +290,8 @@ mod tests {
     fn a_refusal_is_told_in_the_masters_words() {
         let told = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
         assert_eq!(told(r#"{"detail": "there is no service web"}"#), "there is no service web");
-        let fields = r#"{"detail": "the body is wrong", "errors": [{"field": "a", "message": "is required"}]}"#;
+        let fields =
+            r#"{"detail": "the body is wrong", "errors": [{"field": "a", "message": "is required"}]}"#;
         assert_eq!(told(fields), "the body is wrong\n  a: is required");
         assert_eq!(told("<html>"), "http://m/x answered 400 Bad Request: <html>");
     }

@@ -100,10 +100,14 @@ pub fn candidates(configured: Option<(&str, String)>, env: &BTreeMap<String, Str
     if let Some((url, named_by)) = configured {
         return vec![Candidate { url: url.to_owned(), named_by, wanted: true }];
     }
-    let mut found = vec![Candidate { url: DEFAULT_URL.into(), named_by: "the usual socket".into(), wanted: false }];
-    let directory =
-        env.get("DOCKER_CONFIG").map(PathBuf::from).or_else(|| env.get("HOME").map(|home| Path::new(home).join(".docker")));
-    let context = directory.and_then(|directory| current_context(&directory, env.get("DOCKER_CONTEXT").map(String::as_str)));
+    let mut found =
+        vec![Candidate { url: DEFAULT_URL.into(), named_by: "the usual socket".into(), wanted: false }];
+    let directory = env
+        .get("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| env.get("HOME").map(|home| Path::new(home).join(".docker")));
+    let context = directory
+        .and_then(|directory| current_context(&directory, env.get("DOCKER_CONTEXT").map(String::as_str)));
     if let Some((name, url)) = context.filter(|(_, url)| url != DEFAULT_URL) {
         found.push(Candidate { url, named_by: format!("the Docker context {name:?}"), wanted: false });
     }
@@ -121,7 +125,8 @@ fn current_context(directory: &Path, named: Option<&str>) -> Option<(String, Str
         None => json(&directory.join("config.json"))?["currentContext"].as_str()?.to_owned(),
     };
     let metas = std::fs::read_dir(directory.join("contexts/meta")).ok()?.flatten();
-    let meta = metas.filter_map(|entry| json(&entry.path().join("meta.json"))).find(|meta| meta["Name"] == *name)?;
+    let meta =
+        metas.filter_map(|entry| json(&entry.path().join("meta.json"))).find(|meta| meta["Name"] == *name)?;
     Some((name, meta["Endpoints"]["docker"]["Host"].as_str()?.to_owned()))
 }
 
@@ -141,8 +146,11 @@ mod tests {
         let meta = home.path().join("contexts/meta/0123");
         std::fs::create_dir_all(&meta).unwrap();
         std::fs::write(home.path().join("config.json"), r#"{"currentContext":"mine"}"#).unwrap();
-        std::fs::write(meta.join("meta.json"), r#"{"Name":"mine","Endpoints":{"docker":{"Host":"unix:///run/mine.sock"}}}"#)
-            .unwrap();
+        std::fs::write(
+            meta.join("meta.json"),
+            r#"{"Name":"mine","Endpoints":{"docker":{"Host":"unix:///run/mine.sock"}}}"#,
+        )
+        .unwrap();
         let env = BTreeMap::from([("DOCKER_CONFIG".to_owned(), home.path().to_str().unwrap().to_owned())]);
         let urls: Vec<_> = candidates(None, &env).into_iter().map(|candidate| candidate.url).collect();
         assert_eq!(urls, [DEFAULT_URL, "unix:///run/mine.sock"]);
@@ -153,9 +161,14 @@ mod tests {
     #[actix_rt::test]
     async fn an_engine_that_is_not_there_is_silent_with_a_reason() {
         let plain = DockerTls::default();
-        assert_eq!(probe("unix:///nowhere.sock", &plain).await, Probe::Silent("there is no such socket".into()));
+        assert_eq!(
+            probe("unix:///nowhere.sock", &plain).await,
+            Probe::Silent("there is no such socket".into())
+        );
         assert!(matches!(probe("tcp://127.0.0.1:1", &plain).await, Probe::Silent(_)));
-        let Probe::Silent(why) = probe("ssh://127.0.0.1:1", &plain).await else { panic!("nobody listens there") };
+        let Probe::Silent(why) = probe("ssh://127.0.0.1:1", &plain).await else {
+            panic!("nobody listens there")
+        };
         assert!(why.contains("ssh"), "{why}");
         let Probe::Silent(why) = probe("tcp://127.0.0.1:1", &DockerTls::new("1", "/nowhere")).await else {
             panic!("no certificates")

@@ -25,7 +25,10 @@ pub(crate) struct EnvFileError {
 ///
 /// # Errors
 /// The first line that is wrong.
-pub(crate) fn parse(text: &str, own: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, EnvFileError> {
+pub(crate) fn parse(
+    text: &str,
+    own: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, EnvFileError> {
     let mut found = BTreeMap::new();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.split('\n').enumerate();
@@ -58,7 +61,9 @@ pub(crate) fn parse(text: &str, own: impl Fn(&str) -> Option<String>) -> Result<
                         break parts;
                     }
                     let Some((_, next)) = lines.next() else {
-                        return fail(format!("the value of {key} begins with {quote} and does not end with it"));
+                        return fail(format!(
+                            "the value of {key} begins with {quote} and does not end with it"
+                        ));
                     };
                     rest = format!("{rest}\n{}", next.strip_suffix('\r').unwrap_or(next));
                 };
@@ -95,7 +100,8 @@ pub(crate) fn check_key(key: &str) -> Result<(), String> {
 
 /// A value without quotes, up to a comment behind it.
 fn plain(value: &str) -> &str {
-    let comment = value.char_indices().zip(value.chars().skip(1)).find(|&((_, a), b)| a.is_whitespace() && b == '#');
+    let comment =
+        value.char_indices().zip(value.chars().skip(1)).find(|&((_, a), b)| a.is_whitespace() && b == '#');
     comment.map_or(value, |((at, _), _)| &value[..at]).trim_end()
 }
 
@@ -164,7 +170,8 @@ mod tests {
             ("", None),
             ("A=1\nA=2", Some(("A", "2"))),
         ] {
-            let wanted: BTreeMap<_, _> = wanted.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let wanted: BTreeMap<_, _> =
+                wanted.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             assert_eq!(parse(text, own), Ok(wanted), "{text:?}");
         }
     }

@@ -81,21 +81,30 @@ impl UpConfig {
         let one_host = "default of shef up";
         // Whoever gives the agent an address of its own is reached by that one.
         let own_ip = flags.agent.as_deref().and_then(|agent| agent.rsplit_once(':')).map(|(ip, _)| ip);
-        let own_ip =
-            own_ip.filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified())).unwrap_or("127.0.0.1");
+        let own_ip = own_ip
+            .filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| !ip.is_unspecified()))
+            .unwrap_or("127.0.0.1");
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let flag = |key, value: &Option<String>, name: &str| value.as_ref().map(|value| Preset::new(key, value, name));
+        let flag = |key, value: &Option<String>, name: &str| {
+            value.as_ref().map(|value| Preset::new(key, value, name))
+        };
         let with = |table, presets, flags: Vec<Option<Preset>>| {
             let file = base.file.as_ref().map(|(path, text, _)| (path.clone(), text.clone(), table));
             Layers { presets, file, env: base.env.clone(), flags: flags.into_iter().flatten().collect() }
         };
-        let dir_flag =
-            |key, part: &str| flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"));
+        let dir_flag = |key, part: &str| {
+            flags.data_dir.is_some().then(|| Preset::new(key, text(data_dir.join(part)), "--data-dir"))
+        };
 
-        let presets =
-            vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("master")), one_host)];
-        let own_flags =
-            vec![flag("listen", &flags.api, "--api"), flag("redis.url", &flags.redis, "--redis"), dir_flag("data_dir", "master")];
+        let presets = vec![
+            Preset::new("host_ip", own_ip, one_host),
+            Preset::new("data_dir", text(data_dir.join("master")), one_host),
+        ];
+        let own_flags = vec![
+            flag("listen", &flags.api, "--api"),
+            flag("redis.url", &flags.redis, "--redis"),
+            dir_flag("data_dir", "master"),
+        ];
         let master = MasterConfig::load(&with("master", presets, own_flags), &PROGRAMS)?;
 
         // A port that the system chooses is known once the master listens, and set then.
@@ -104,8 +113,10 @@ impl UpConfig {
             api.set_port(shef_master::config::DEFAULT_PORT);
         }
         let api = reachable(api, master.0.host_ip);
-        let presets =
-            vec![Preset::new("host_ip", own_ip, one_host), Preset::new("data_dir", text(data_dir.join("agent")), one_host)];
+        let presets = vec![
+            Preset::new("host_ip", own_ip, one_host),
+            Preset::new("data_dir", text(data_dir.join("agent")), one_host),
+        ];
         let own_flags = vec![
             flag("listen", &flags.agent, "--agent"),
             flag("docker_host", &flags.docker_host, "--docker-host"),
@@ -126,7 +137,10 @@ pub(crate) fn reachable(listen: std::net::SocketAddr, host_ip: std::net::Ipv4Add
 ///
 /// # Errors
 /// [`Failure`] where a user has no home.
-pub fn default_data_dir(is_root: bool, env: &std::collections::BTreeMap<String, String>) -> Result<PathBuf, Failure> {
+pub fn default_data_dir(
+    is_root: bool,
+    env: &std::collections::BTreeMap<String, String>,
+) -> Result<PathBuf, Failure> {
     if is_root {
         return Ok("/var/lib/shef".into());
     }
@@ -161,17 +175,31 @@ mod tests {
 
     #[test]
     fn the_agent_of_one_host_finds_its_master_wherever_that_listens() {
-        let flags = UpFlags { api: Some("0.0.0.0:81".into()), agent: Some("10.1.1.1:82".into()), ..UpFlags::default() };
+        let flags = UpFlags {
+            api: Some("0.0.0.0:81".into()),
+            agent: Some("10.1.1.1:82".into()),
+            ..UpFlags::default()
+        };
         let config = up(&flags, &[("MASTER_HOST", "elsewhere")]);
         assert_eq!(config.agent.0.masters, ["http://10.1.1.1:81"]);
-        assert_eq!((config.agent.0.host_ip, config.master.0.host_ip), ([10, 1, 1, 1].into(), [10, 1, 1, 1].into()));
+        assert_eq!(
+            (config.agent.0.host_ip, config.master.0.host_ip),
+            ([10, 1, 1, 1].into(), [10, 1, 1, 1].into())
+        );
     }
 
     #[test]
     fn the_data_directory_follows_its_flag() {
-        let config = up(&UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() }, &[("SHEF_AGENT_DATA_DIR", "/else")]);
-        assert_eq!((config.master.0.data_dir, config.agent.0.data_dir), ("/srv/x/master".into(), "/srv/x/agent".into()));
-        let env = |name: &str, value: &str| std::collections::BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let config = up(
+            &UpFlags { data_dir: Some("/srv/x".into()), ..UpFlags::default() },
+            &[("SHEF_AGENT_DATA_DIR", "/else")],
+        );
+        assert_eq!(
+            (config.master.0.data_dir, config.agent.0.data_dir),
+            ("/srv/x/master".into(), "/srv/x/agent".into())
+        );
+        let env =
+            |name: &str, value: &str| std::collections::BTreeMap::from([(name.to_owned(), value.to_owned())]);
         assert_eq!(default_data_dir(true, &env("HOME", "/h")).unwrap(), Path::new("/var/lib/shef"));
         assert_eq!(default_data_dir(false, &env("HOME", "/h")).unwrap(), Path::new("/h/.local/state/shef"));
         assert_eq!(default_data_dir(false, &env("XDG_STATE_HOME", "/s")).unwrap(), Path::new("/s/shef"));

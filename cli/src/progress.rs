@@ -46,7 +46,8 @@ impl WaitArgs {
 /// `500ms`, `30s`, `5m` or `2h`; at most a day.
 fn time(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let read = units.iter().find_map(|(unit, ms)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*ms));
+    let read =
+        units.iter().find_map(|(unit, ms)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*ms));
     match read {
         Some(ms) if ms <= 86_400_000 => Ok(Duration::from_millis(ms)),
         Some(_) | None => Err("must be a time such as 500ms, 30s, 5m or 2h, at most 24h".to_owned()),
@@ -163,7 +164,9 @@ impl Goal for Wish {
         let name = self.name();
         match (self, view) {
             (Self::Gone(_), None) => Outlook::Reached(format!("{name} is gone")),
-            (Self::Gone(_), Some(view)) if view.state != "deleting" => Outlook::Missed(format!("{name} was created anew")),
+            (Self::Gone(_), Some(view)) if view.state != "deleting" => {
+                Outlook::Missed(format!("{name} was created anew"))
+            }
             (Self::Done(_), None) => Outlook::Missed(format!("{name} was deleted meanwhile")),
             (Self::Done(written), Some(view)) => done(written, view),
             (Self::Gone(_), Some(view)) => Outlook::Going(view.line()),
@@ -197,7 +200,8 @@ fn done(written: &Written, view: &View) -> Outlook {
     // It may run what it ran before: then that was rolled back, or somebody has changed it since.
     if view.generation == asked {
         let mut words = format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted);
-        let probation = view.probation.as_ref().map(|probation| format!("; {}", probation.words(Now::read().wall)));
+        let probation =
+            view.probation.as_ref().map(|probation| format!("; {}", probation.words(Now::read().wall)));
         words.push_str(&probation.unwrap_or_default());
         return Outlook::Reached(words);
     }
@@ -213,7 +217,11 @@ impl Probation {
     pub(crate) fn words(&self, now: WallMs) -> String {
         let seconds = (self.until - now).0.div_ceil(1_000);
         let failed = self.last_failure.as_ref().map(|why| format!(" ({} failed: {why})", self.failures));
-        format!("on probation for {seconds} s more, then generation {} is given up{}", self.from, failed.unwrap_or_default())
+        format!(
+            "on probation for {seconds} s more, then generation {} is given up{}",
+            self.from,
+            failed.unwrap_or_default()
+        )
     }
 }
 
@@ -272,7 +280,12 @@ impl Tell {
 ///
 /// # Errors
 /// It will not, or not within `limit`; the API does not answer with sense.
-pub(crate) async fn follow<G: Goal>(client: &Client, goal: &G, limit: Duration, tell: Tell) -> Result<bool, Failure> {
+pub(crate) async fn follow<G: Goal>(
+    client: &Client,
+    goal: &G,
+    limit: Duration,
+    tell: Tell,
+) -> Result<bool, Failure> {
     let path = goal.path();
     let limit_ms = DurationMs(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
     let until = Now::read().mono + limit_ms;
@@ -307,7 +320,8 @@ pub(crate) async fn follow<G: Goal>(client: &Client, goal: &G, limit: Duration, 
         }
         if Now::read().mono >= until {
             missing.truncate(MAX_MISSING);
-            let what = format!("{} is not there yet after {limit:?}; it goes on without this command", goal.name());
+            let what =
+                format!("{} is not there yet after {limit:?}; it goes on without this command", goal.name());
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
         looks += 1;
@@ -353,10 +367,17 @@ mod tests {
             ),
             (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
             (
-                Some(json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"})),
-                missed("web: the trial has failed, and is tried again: web-000001 failed on h1: exited with code 1"),
+                Some(
+                    json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"}),
+                ),
+                missed(
+                    "web: the trial has failed, and is tried again: web-000001 failed on h1: exited with code 1",
+                ),
             ),
-            (Some(json!({"version": 4, "state": "pending", "missing": ["m"], "trial_failed": "x"})), going("3 of 3 healthy; m")),
+            (
+                Some(json!({"version": 4, "state": "pending", "missing": ["m"], "trial_failed": "x"})),
+                going("3 of 3 healthy; m"),
+            ),
             (
                 Some(
                     json!({"state": "pending", "rollout": {"state": "canary", "words": "1 of 3 replaced; waits to be promoted"}}),
@@ -364,13 +385,22 @@ mod tests {
                 Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
             ),
             (
-                Some(json!({"state": "pending", "rollout": {"state": "paused", "words": "paused"}, "failing": "it crashed"})),
+                Some(
+                    json!({"state": "pending", "rollout": {"state": "paused", "words": "paused"}, "failing": "it crashed"}),
+                ),
                 missed("web: paused: it crashed"),
             ),
-            (Some(json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "words": "paused"}})), going("paused")),
+            (
+                Some(
+                    json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "words": "paused"}}),
+                ),
+                going("paused"),
+            ),
             (Some(json!({"state": "deleting"})), missed("web is being deleted")),
             (
-                Some(json!({"generation": 1, "last_rollout": {"generation": 2, "rolled_back": "it crashed"}})),
+                Some(
+                    json!({"generation": 1, "last_rollout": {"generation": 2, "rolled_back": "it crashed"}}),
+                ),
                 missed("web: generation 2 was rolled back to 1: it crashed"),
             ),
             (
@@ -389,7 +419,8 @@ mod tests {
         let on_probation = view(json!({"probation": probation}));
         let words = "on probation for 60 s more, then generation 1 is given up";
         assert_eq!(on_probation.notes(WallMs(1_000)).as_deref(), Some(words));
-        let failed = view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
+        let failed =
+            view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
         let words = "on probation for 0 s more, then generation 1 is given up (1 failed: it crashed)";
         assert_eq!(failed.notes(WallMs(1_000)).as_deref(), Some(words));
         assert_eq!(view(json!({})).notes(WallMs(0)), None);
@@ -399,14 +430,17 @@ mod tests {
     fn what_is_to_be_gone_is_waited_for_until_it_is() {
         let gone = Wish::Gone("web".to_owned());
         assert_eq!(gone.outlook(None), Outlook::Reached("web is gone".to_owned()));
-        let waits = view(json!({"state": "deleting", "running": 0, "wanted": 0, "missing": ["waits for h2"]}));
+        let waits =
+            view(json!({"state": "deleting", "running": 0, "wanted": 0, "missing": ["waits for h2"]}));
         assert_eq!(gone.outlook(Some(&waits)), Outlook::Going("0 of 0 healthy; waits for h2".to_owned()));
         assert_eq!(gone.outlook(Some(&view(json!({})))), Outlook::Missed("web was created anew".to_owned()));
     }
 
     #[test]
     fn times_are_read_with_their_unit() {
-        for (text, ms) in [("500ms", Some(500)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("24h", Some(86_400_000))] {
+        for (text, ms) in
+            [("500ms", Some(500)), ("30s", Some(30_000)), ("5m", Some(300_000)), ("24h", Some(86_400_000))]
+        {
             assert_eq!(time(text).ok(), ms.map(Duration::from_millis), "{text}");
         }
         for text in ["", "5", "25h", "-1s", "s", "1.5s"] {

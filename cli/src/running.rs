@@ -42,8 +42,14 @@ impl Claim {
     pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
         let path = data_dir.join(FILE_NAME);
         let failed = |error| Failure::because(format!("cannot write {}", path.display()), &error);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file, path }),
             Err(TryLockError::WouldBlock) => {
@@ -104,7 +110,13 @@ mod tests {
         assert_eq!(look(dir.path()), State::Free);
         let mut claim = Claim::take(dir.path()).unwrap();
         assert_eq!(look(dir.path()), State::Starting);
-        let running = Running { pid: 7, api: "127.0.0.1:1".into(), docker_host: "unix:///x".into(), log: None, ready: true };
+        let running = Running {
+            pid: 7,
+            api: "127.0.0.1:1".into(),
+            docker_host: "unix:///x".into(),
+            log: None,
+            ready: true,
+        };
         claim.write(&running).unwrap();
         claim.write(&running).unwrap();
         assert_eq!(look(dir.path()), State::Running(running));

@@ -88,7 +88,9 @@ pub(crate) fn wanted(origin: &str, mut fields: Map<String, Value>, extra: &Extra
         match fields.get("name") {
             None => _ = fields.insert("name".to_owned(), name.as_str().into()),
             Some(said) if said == name.as_str() => {}
-            Some(said) => return Err(Failure::new(format!("{origin}: name: is {said}, but --name says {name:?}"))),
+            Some(said) => {
+                return Err(Failure::new(format!("{origin}: name: is {said}, but --name says {name:?}")));
+            }
         }
     } else if !fields.contains_key("name") {
         return Err(Failure::new(format!("{origin}: name: is required: in the file, or by --name")));
@@ -112,7 +114,8 @@ pub(crate) fn wanted(origin: &str, mut fields: Map<String, Value>, extra: &Extra
     match ServiceSpec::read(fields.clone(), None) {
         Ok(spec) => Ok(Wanted { name: spec.name, spec: Value::Object(fields) }),
         Err(errors) => {
-            let lines: Vec<String> = errors.iter().map(|error| format!("{origin}: {}: {}", error.field, error.message)).collect();
+            let lines: Vec<String> =
+                errors.iter().map(|error| format!("{origin}: {}: {}", error.field, error.message)).collect();
             Err(Failure::new(lines.join("\n")))
         }
     }
@@ -125,7 +128,10 @@ mod tests {
     use super::*;
 
     fn read(format: Format, text: &str, extra: &Extra) -> Result<Value, String> {
-        fields("f", format, text).and_then(|fields| wanted("f", fields, extra)).map(|wanted| wanted.spec).map_err(|error| error.0)
+        fields("f", format, text)
+            .and_then(|fields| wanted("f", fields, extra))
+            .map(|wanted| wanted.spec)
+            .map_err(|error| error.0)
     }
     fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -143,10 +149,14 @@ mod tests {
     #[test]
     fn a_byte_order_mark_before_the_first_character_says_nothing() {
         let none = Extra::default();
-        for (format, text) in
-            [(Format::Json, r#"{"name": "web", "image": "a:1"}"#), (Format::Toml, "name = 'web'\nimage = 'a:1'\n")]
-        {
-            assert_eq!(read(format, &format!("\u{feff}{text}"), &none), Ok(json!({"name": "web", "image": "a:1"})));
+        for (format, text) in [
+            (Format::Json, r#"{"name": "web", "image": "a:1"}"#),
+            (Format::Toml, "name = 'web'\nimage = 'a:1'\n"),
+        ] {
+            assert_eq!(
+                read(format, &format!("\u{feff}{text}"), &none),
+                Ok(json!({"name": "web", "image": "a:1"}))
+            );
         }
     }
 
@@ -159,7 +169,8 @@ mod tests {
             env_files: pairs(&[("A", "file"), ("B", "file"), ("C", "file")]),
             env: pairs(&[("C", "flag")]),
         };
-        let read = read(Format::Json, r#"{"image": "a:1", "env": {"B": "spec", "C": "spec"}}"#, &extra).unwrap();
+        let read =
+            read(Format::Json, r#"{"image": "a:1", "env": {"B": "spec", "C": "spec"}}"#, &extra).unwrap();
         let env = json!({"A": "file", "B": "spec", "C": "flag"});
         assert_eq!(read, json!({"name": "web", "image": "b:2", "replicas": 3, "env": env}));
     }
@@ -174,7 +185,12 @@ mod tests {
             (Format::Json, "[]", &none, "f: must be an object: one service"),
             (Format::Toml, "name = ", &none, "f: TOML parse error at line 1"),
             (Format::Json, "{}", &none, "f: name: is required: in the file, or by --name"),
-            (Format::Json, r#"{"name": "api", "image": "a"}"#, &named, "f: name: is \"api\", but --name says web"),
+            (
+                Format::Json,
+                r#"{"name": "api", "image": "a"}"#,
+                &named,
+                "f: name: is \"api\", but --name says web",
+            ),
             (Format::Json, r#"{"image": "a", "bogus": 1}"#, &named, "f: bogus: is not a field of this body"),
             (
                 Format::Toml,
@@ -193,7 +209,10 @@ mod tests {
     #[test]
     fn a_files_name_says_what_it_is_written_in() {
         let of = |path: &str| Format::of(Path::new(path)).ok();
-        assert_eq!([of("a.json"), of("b/c.toml"), of("-")], [Some(Format::Json), Some(Format::Toml), Some(Format::Json)]);
+        assert_eq!(
+            [of("a.json"), of("b/c.toml"), of("-")],
+            [Some(Format::Json), Some(Format::Toml), Some(Format::Json)]
+        );
         assert_eq!([of("a.yaml"), of("a")], [None, None]);
     }
 }

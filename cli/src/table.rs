@@ -3,13 +3,16 @@
 /// `rows` below `head`, a line each. Control characters are shown as spaces:
 /// what an engine says must not write into the person's terminal.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Vec<String> {
-    let clean = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
-    let rows: Vec<[String; N]> =
-        std::iter::once(head.map(str::to_owned)).chain(rows.iter().map(|row| row.each_ref().map(|cell| clean(cell)))).collect();
+    let clean =
+        |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows.iter().map(|row| row.each_ref().map(|cell| clean(cell))))
+        .collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -53,16 +56,22 @@ mod tests {
 
     #[test]
     fn spans_are_said_in_one_unit() {
-        for (ms, said) in [(0, "0 s"), (119_999, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (172_800_000, "2 d")] {
+        for (ms, said) in
+            [(0, "0 s"), (119_999, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (172_800_000, "2 d")]
+        {
             assert_eq!(span(ms), said);
         }
     }
 
     #[test]
     fn bytes_are_said_in_one_unit() {
-        for (count, said) in
-            [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (u64::MAX, "17179869183.9 GiB"), (3 << 20, "3.0 MiB")]
-        {
+        for (count, said) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_536, "1.5 KiB"),
+            (u64::MAX, "17179869183.9 GiB"),
+            (3 << 20, "3.0 MiB"),
+        ] {
             assert_eq!(bytes(count), said);
         }
     }

@@ -21,6 +21,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     };
     let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();
-    let last: Vec<String> = all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}")).collect();
+    let last: Vec<String> =
+        all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}")).collect();
     last.join("\n")
 }

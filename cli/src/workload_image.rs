@@ -55,21 +55,39 @@ pub async fn workload_image(docker: &Docker, tag: &str, env: &[String]) -> Resul
 ///
 /// # Errors
 /// As [`workload_image`].
-pub async fn workload_image_of(docker: &Docker, binary: &Path, tag: &str, env: &[String]) -> Result<(), ImageError> {
+pub async fn workload_image_of(
+    docker: &Docker,
+    binary: &Path,
+    tag: &str,
+    env: &[String],
+) -> Result<(), ImageError> {
     let image = ImageRef::parse(tag)?;
-    if let Some(wrong) = env.iter().find(|pair| !pair.contains('=') || pair.starts_with('=') || pair.contains(char::is_control)) {
+    if let Some(wrong) = env
+        .iter()
+        .find(|pair| !pair.contains('=') || pair.starts_with('=') || pair.contains(char::is_control))
+    {
         return Err(ImageError::Env(wrong.clone()));
     }
     let source = source_of(binary, env)?;
     if let Ok(found) = docker.inspect_image(tag).await
-        && found.config.and_then(|config| config.labels).is_some_and(|labels| labels.get(SOURCE_LABEL) == Some(&source))
+        && found
+            .config
+            .and_then(|config| config.labels)
+            .is_some_and(|labels| labels.get(SOURCE_LABEL) == Some(&source))
     {
         return Ok(());
     }
     let binary = binary.to_owned();
     let made = tokio::task::spawn_blocking(move || archive(&binary)).await;
-    let archive = made.map_err(|error| ImageError::File { path: "the archive".into(), source: io::Error::other(error) })??;
-    let options = CreateImageOptionsBuilder::default().from_src("-").repo(image.as_str()).changes(changes(env, &source)).build();
+    let archive = made.map_err(|error| ImageError::File {
+        path: "the archive".into(),
+        source: io::Error::other(error),
+    })??;
+    let options = CreateImageOptionsBuilder::default()
+        .from_src("-")
+        .repo(image.as_str())
+        .changes(changes(env, &source))
+        .build();
     docker.create_image(Some(options), Some(body_full(archive.into())), None).try_collect::<Vec<_>>().await?;
     Ok(())
 }
@@ -78,7 +96,8 @@ pub async fn workload_image_of(docker: &Docker, binary: &Path, tag: &str, env: &
 fn source_of(binary: &Path, env: &[String]) -> Result<String, ImageError> {
     let failed = |source| ImageError::File { path: binary.to_owned(), source };
     let metadata = std::fs::metadata(binary).map_err(failed)?;
-    let modified = metadata.modified().map_err(failed)?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let modified =
+        metadata.modified().map_err(failed)?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(format!(
         "{}-{}-{}",
         metadata.len(),
@@ -89,11 +108,16 @@ fn source_of(binary: &Path, env: &[String]) -> Result<String, ImageError> {
 
 /// The image's settings as Dockerfile instructions.
 fn changes(env: &[String], source: &str) -> Vec<String> {
-    let mut lines =
-        vec!["CMD [\"/shef\", \"workload\"]".to_owned(), format!("EXPOSE {PORT}"), format!("LABEL {SOURCE_LABEL}=\"{source}\"")];
+    let mut lines = vec![
+        "CMD [\"/shef\", \"workload\"]".to_owned(),
+        format!("EXPOSE {PORT}"),
+        format!("LABEL {SOURCE_LABEL}=\"{source}\""),
+    ];
     for (key, value) in env.iter().filter_map(|pair| pair.split_once('=')) {
-        let value: String =
-            value.chars().flat_map(|c| matches!(c, '"' | '\\' | '$').then_some('\\').into_iter().chain([c])).collect();
+        let value: String = value
+            .chars()
+            .flat_map(|c| matches!(c, '"' | '\\' | '$').then_some('\\').into_iter().chain([c]))
+            .collect();
         lines.push(format!("ENV {key}=\"{value}\""));
     }
     lines
@@ -101,7 +125,9 @@ fn changes(env: &[String], source: &str) -> Vec<String> {
 
 /// The root file system: `/shef`, and each shared library under its own path.
 fn archive(binary: &Path) -> Result<Vec<u8>, ImageError> {
-    let read = |path: &Path| std::fs::read(path).map_err(|source| ImageError::File { path: path.to_owned(), source });
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| ImageError::File { path: path.to_owned(), source })
+    };
     let mut tar = tar::Builder::new(Vec::new());
     let mut add = |name: &Path, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -120,8 +146,14 @@ fn archive(binary: &Path) -> Result<Vec<u8>, ImageError> {
 /// The binary without debug information, where `strip` is at hand: a tenth of the size.
 fn stripped(binary: &Path) -> Option<Vec<u8>> {
     let real = std::fs::canonicalize(binary).ok()?;
-    let out = std::env::temp_dir().join(format!("shef-stripped-{}-{}", std::process::id(), fastrand::u64(..)));
-    let done = Command::new("strip").arg("-o").arg(&out).arg(real).output().is_ok_and(|output| output.status.success());
+    let out =
+        std::env::temp_dir().join(format!("shef-stripped-{}-{}", std::process::id(), fastrand::u64(..)));
+    let done = Command::new("strip")
+        .arg("-o")
+        .arg(&out)
+        .arg(real)
+        .output()
+        .is_ok_and(|output| output.status.success());
     let bytes = done.then(|| std::fs::read(&out).ok()).flatten();
     _ = std::fs::remove_file(&out);
     bytes
@@ -164,7 +196,8 @@ mod tests {
     fn the_archive_holds_the_binary_and_its_libraries() {
         let bytes = archive(Path::new("/bin/true")).unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
-        let paths: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        let paths: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
         assert_eq!(paths[0], Path::new("shef"));
         assert!(paths.iter().any(|path| path.to_string_lossy().contains("libc.so")), "{paths:?}");
     }

@@ -5,7 +5,12 @@ use std::process::{Command, Output};
 /// `shef` with nothing of this process's environment that configures it.
 fn shef(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shef"));
-    command.args(args).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nowhere").envs(env.iter().copied());
+    command
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nowhere")
+        .envs(env.iter().copied());
     command.output().unwrap()
 }
 
@@ -24,7 +29,20 @@ fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
 fn it_tells_its_version_and_its_commands() {
     assert_eq!(stdout(&shef(&["--version"], &[])), format!("shef {}\n", env!("CARGO_PKG_VERSION")));
     let help = stdout(&shef(&["--help"], &[]));
-    for command in ["up", "down", "apply", "ls", "ps", "scale", "rm", "master", "agent", "config", "workload", "workload-image"] {
+    for command in [
+        "up",
+        "down",
+        "apply",
+        "ls",
+        "ps",
+        "scale",
+        "rm",
+        "master",
+        "agent",
+        "config",
+        "workload",
+        "workload-image",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is missing in {help}");
     }
 }
@@ -34,11 +52,20 @@ fn the_configuration_tells_where_each_value_came_from() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "push_timeout_ms = 700\n[redis]\nprefix = \"mine\"\n").unwrap();
     let path = file.path().to_str().unwrap();
-    let env = [("HOST_IP", "10.0.0.5"), ("SHEF_MASTER_HTTP_WORKERS", "3"), ("REDIS_HOST", "db"), ("SHEF_REDIS_PASSWORD", "hush")];
+    let env = [
+        ("HOST_IP", "10.0.0.5"),
+        ("SHEF_MASTER_HTTP_WORKERS", "3"),
+        ("REDIS_HOST", "db"),
+        ("SHEF_REDIS_PASSWORD", "hush"),
+    ];
     let table = stdout(&shef(&["config", "master", "--config", path], &env));
     let line = |key: &str| {
         let found = table.lines().find(|line| line.split_whitespace().next() == Some(key));
-        found.unwrap_or_else(|| panic!("{key} is missing in {table}")).split_whitespace().collect::<Vec<_>>().join(" ")
+        found
+            .unwrap_or_else(|| panic!("{key} is missing in {table}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     assert_eq!(line("host_ip"), "host_ip = \"10.0.0.5\" # env HOST_IP");
     assert_eq!(line("http_workers"), "http_workers = 3 # env SHEF_MASTER_HTTP_WORKERS");
@@ -52,7 +79,10 @@ fn the_configuration_tells_where_each_value_came_from() {
 
     let output = stdout(&shef(&["config", "master", "--config", path, "--json"], &env));
     let json: serde_json::Value = serde_json::from_str(&output).unwrap();
-    assert_eq!(json["http_workers"], serde_json::json!({ "value": 3, "origin": "env SHEF_MASTER_HTTP_WORKERS" }));
+    assert_eq!(
+        json["http_workers"],
+        serde_json::json!({ "value": 3, "origin": "env SHEF_MASTER_HTTP_WORKERS" })
+    );
     assert_eq!(json["redis.password"]["value"], "****");
 }
 
@@ -61,7 +91,10 @@ fn a_password_in_a_url_is_not_printed_either() {
     let env = [("HOST_IP", "10.0.0.5"), ("SHEF_REDIS_URL", "redis://me:hush@db:1")];
     for args in [&["config"][..], &["config", "--json"], &["config", "master"]] {
         let output = stdout(&shef(args, &env));
-        assert!(!output.contains("hush") && output.contains("redis://db:1") && output.contains("****"), "{output}");
+        assert!(
+            !output.contains("hush") && output.contains("redis://db:1") && output.contains("****"),
+            "{output}"
+        );
     }
 }
 
@@ -69,7 +102,9 @@ fn a_password_in_a_url_is_not_printed_either() {
 fn what_is_missing_is_told_after_what_is_there() {
     let output = shef(&["config", "agent"], &[]);
     assert!(stdout(&output).contains("relist_interval_ms"));
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("host_ip is not set"));
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("host_ip is not set")
+    );
 }
 
 #[test]
@@ -78,15 +113,24 @@ fn nothing_starts_with_a_wrong_configuration() {
     assert!(refusal(&["agent"], &[("HOST_IP", "here")]).contains("env HOST_IP says \"here\""));
     let address = [("HOST_IP", "127.0.0.1")];
     let said = refusal(&["master", "--set", "push_timeout_ms=1"], &address);
-    assert!(said.contains("from 100 to 60000") && said.contains("flag --set push_timeout_ms says \"1\""), "{said}");
+    assert!(
+        said.contains("from 100 to 60000") && said.contains("flag --set push_timeout_ms says \"1\""),
+        "{said}"
+    );
     assert!(refusal(&["master", "--set", "bogus=1"], &address).contains("there is no key \"bogus\""));
     assert!(refusal(&["agent"], &[address[0], ("SHEF_AGENT_BOGUS", "1")]).contains("SHEF_AGENT_BOGUS"));
-    assert!(refusal(&["agent", "--config", "/nowhere/a.toml"], &address).contains("/nowhere/a.toml cannot be read"));
+    assert!(
+        refusal(&["agent", "--config", "/nowhere/a.toml"], &address)
+            .contains("/nowhere/a.toml cannot be read")
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "\nbogus = 1\n").unwrap();
     let path = file.path().to_str().unwrap();
     for program in ["master", "agent"] {
-        assert!(refusal(&[program, "--config", path], &address).contains(&format!("unknown key \"bogus\" in {path}:2")));
+        assert!(
+            refusal(&[program, "--config", path], &address)
+                .contains(&format!("unknown key \"bogus\" in {path}:2"))
+        );
     }
 }
 
@@ -96,9 +140,11 @@ fn up_refuses_a_port_that_is_taken_and_an_engine_that_is_not_there() {
     let dir = dir.path().to_str().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let said = refusal(&["up", "--data-dir", dir, "--api", &address, "--docker-host", "unix:///nowhere.sock"], &[]);
+    let said =
+        refusal(&["up", "--data-dir", dir, "--api", &address, "--docker-host", "unix:///nowhere.sock"], &[]);
     assert!(
-        said.contains(&format!("port {} of 127.0.0.1 is taken", taken.local_addr().unwrap().port())) && said.contains("--api"),
+        said.contains(&format!("port {} of 127.0.0.1 is taken", taken.local_addr().unwrap().port()))
+            && said.contains("--api"),
         "{said}"
     );
     let said = refusal(

@@ -13,12 +13,19 @@ fn file(name: &str) -> (PathBuf, String) {
 
 /// The text with the '#' in front of each key taken away.
 fn uncommented(text: &str) -> String {
-    let line = |line: &str| if line.starts_with("# ") { String::new() } else { line.trim_start_matches('#').to_owned() };
+    let line = |line: &str| {
+        if line.starts_with("# ") { String::new() } else { line.trim_start_matches('#').to_owned() }
+    };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn read(program: &Program, path: &Path, text: &str) -> shef_common::config::Effective {
-    load(program, &PROGRAMS, &Layers { file: Some((path.to_owned(), text.to_owned(), "")), ..Layers::default() }).unwrap()
+    load(
+        program,
+        &PROGRAMS,
+        &Layers { file: Some((path.to_owned(), text.to_owned(), "")), ..Layers::default() },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -38,11 +45,16 @@ fn each_file_lists_every_key_with_unit_default_and_bounds() {
             let above = &text[..at];
             let line = above.rsplit('\n').next().unwrap();
             assert!(
-                line.contains("Default: ") && line.contains("Bounds: ") && line.contains(&key.own_env(program.name)),
+                line.contains("Default: ")
+                    && line.contains("Bounds: ")
+                    && line.contains(&key.own_env(program.name)),
                 "{line}"
             );
             if let Kind::Integer { min, max, unit } = key.kind {
-                assert!(line.contains(&format!("Unit: {unit}.")) && line.contains(&format!("{min} to {max}")), "{line}");
+                assert!(
+                    line.contains(&format!("Unit: {unit}.")) && line.contains(&format!("{min} to {max}")),
+                    "{line}"
+                );
             }
         }
     }

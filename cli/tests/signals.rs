@@ -78,7 +78,10 @@ fn the_log_is_json_by_a_key() {
     let (log, _) = Program::start(&args).end_after("\"message\":\"master is up\"", Signal::TERM);
     for line in log.lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(event["time"].is_string() && event["level"].is_string() && event["fields"].is_object(), "{line}");
+        assert!(
+            event["time"].is_string() && event["level"].is_string() && event["fields"].is_object(),
+            "{line}"
+        );
     }
     assert!(log.lines().count() > 0);
 }

@@ -100,7 +100,9 @@ fn up_in_the_background_is_there_until_down() {
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     assert!(
-        text.contains("Docker 99.9") && text.contains(&format!("API: http://{}", place.api)) && text.contains("down"),
+        text.contains("Docker 99.9")
+            && text.contains(&format!("API: http://{}", place.api))
+            && text.contains("down"),
         "{text}"
     );
     assert!(place.is_ready(), "it comes back when the API answers");
@@ -138,5 +140,8 @@ fn a_store_that_cannot_be_opened_is_told_with_the_end_of_the_log() {
     std::fs::write(place.data_dir().join("master"), "in the way").unwrap();
     let output = place.up();
     let text = said(&output);
-    assert!(!output.status.success() && text.contains("the master does not start") && text.contains("shef.log"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("the master does not start") && text.contains("shef.log"),
+        "{text}"
+    );
 }

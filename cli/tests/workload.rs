@@ -63,7 +63,10 @@ fn it_says_who_it_is() {
     let (status, body) = workload.get("/");
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, body["version"].as_str()), (200, Some(env!("CARGO_PKG_VERSION"))));
-    assert_eq!(body["hostname"].as_str().unwrap(), std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
+    assert_eq!(
+        body["hostname"].as_str().unwrap(),
+        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim()
+    );
     assert_eq!(workload.get("/health").0, 200);
     assert_eq!(workload.get("/else").0, 404);
     assert_eq!(workload.send("POST / HTTP/1.1\r\n\r\n").0, 405);

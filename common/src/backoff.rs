@@ -29,7 +29,9 @@ impl Backoff {
     pub fn after(self, failures: u32) -> DurationMs {
         match failures {
             0 => DurationMs(0),
-            n => DurationMs(self.first.0.saturating_mul(1_u64.checked_shl(n - 1).unwrap_or(u64::MAX)).min(self.most.0)),
+            n => DurationMs(
+                self.first.0.saturating_mul(1_u64.checked_shl(n - 1).unwrap_or(u64::MAX)).min(self.most.0),
+            ),
         }
     }
 }

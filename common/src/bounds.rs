@@ -3,7 +3,8 @@
 //! A message, a stored record, a ledger or a label may hold any number. Each one is compared with a
 //! bound where it is read, so that whoever holds it may count on from it:
 //!
-//! - No number is above [`MAX`], 2^53 - 1. JSON readers and the Lua of Redis hold every integer up to it exactly.
+//! - No number is above [`MAX`], 2^53 - 1. JSON readers and the Lua of Redis hold every integer up to it
+//!   exactly.
 //! - A number that is counted up by one (an epoch, a revision) and is adopted from somebody else is at
 //!   most [`REACH`] above the one that is known. So one message cannot use up the numbers that are left.
 

@@ -19,7 +19,8 @@ use crate::{
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most bytes of an answer to a probe that are read.
 const MAX_PROBE_BYTES: usize = 4 * 1024;
-/// A probe's connecting gives up at the limit, and the whole probe only after this: whatever runs longer has connected.
+/// A probe's connecting gives up at the limit, and the whole probe only after this: whatever runs longer has
+/// connected.
 const PROBE_SLACK: Duration = Duration::from_millis(50);
 
 /// Why a call between hosts brought no answer of the expected kind.
@@ -88,7 +89,12 @@ impl HostClient {
     ///
     /// # Errors
     /// [`CallError`] tells an unreachable host, an error status and a wrong answer apart.
-    pub async fn post<Q: Serialize, A: DeserializeOwned>(&self, url: &str, body: &Q, limit: Duration) -> Result<A, CallError> {
+    pub async fn post<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        url: &str,
+        body: &Q,
+        limit: Duration,
+    ) -> Result<A, CallError> {
         let call = async {
             let request = self.client.post(url);
             let request = if self.keep_alive { request } else { request.force_close() };
@@ -98,11 +104,15 @@ impl HostClient {
             if !status.is_success() {
                 return Err(CallError::Refused { url: url.to_owned(), status, body: bytes.to_vec() });
             }
-            serde_json::from_slice(&bytes).map_err(|e| CallError::Unexpected { url: url.to_owned(), why: e.to_string() })
+            serde_json::from_slice(&bytes)
+                .map_err(|e| CallError::Unexpected { url: url.to_owned(), why: e.to_string() })
         };
         match tokio::time::timeout(limit, call).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(CallError::Unreachable { url: url.to_owned(), why: format!("no answer within {limit:?}") }),
+            Err(_) => Err(CallError::Unreachable {
+                url: url.to_owned(),
+                why: format!("no answer within {limit:?}"),
+            }),
         }
     }
 
@@ -111,25 +121,32 @@ impl HostClient {
     /// refused, or made and then not served, comes from a host that is there.
     pub async fn probe(&self, agent_url: &str, limit: Duration) -> ProbeOutcome {
         if agent_address(agent_url).is_none() {
-            return ProbeOutcome::Unreachable { why: format!("{agent_url:?} is no agent's address, which is http://IPv4:PORT") };
+            return ProbeOutcome::Unreachable {
+                why: format!("{agent_url:?} is no agent's address, which is http://IPv4:PORT"),
+            };
         }
         let url = format!("{agent_url}{PROBE_PATH}");
         // A connection of an earlier call may be dead without our knowing: a client of its own has none.
         let connector = Connector::new().limit(1).timeout(limit);
         let fresh = Client::builder().connector(connector).disable_redirects().disable_timeout().finish();
         let call = async {
-            let mut answer = fresh.get(&url).force_close().send().await.map_err(|error| probe_failed(&error))?;
+            let mut answer =
+                fresh.get(&url).force_close().send().await.map_err(|error| probe_failed(&error))?;
             let status = answer.status();
             let body = answer.body().limit(MAX_PROBE_BYTES).await.map_err(|error| silent(&error))?;
             if !status.is_success() {
                 return Err(silent(&format!("it answered {status}")));
             }
-            serde_json::from_slice::<Alive>(&body).map_err(|error| silent(&format!("it answered something else: {error}")))
+            serde_json::from_slice::<Alive>(&body)
+                .map_err(|error| silent(&format!("it answered something else: {error}")))
         };
         match tokio::time::timeout(limit + PROBE_SLACK, call).await {
             Ok(Ok(alive)) => ProbeOutcome::Answered(alive),
             Ok(Err(outcome)) => outcome,
-            Err(_) => silent(&format!("the connection was made, but nothing answered within {} ms", limit.as_millis())),
+            Err(_) => silent(&format!(
+                "the connection was made, but nothing answered within {} ms",
+                limit.as_millis()
+            )),
         }
     }
 }
@@ -168,13 +185,17 @@ fn silent(why: &dyn std::fmt::Display) -> ProbeOutcome {
 fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
     match error {
         // The host's kernel says that nobody listens there.
-        SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => silent(error),
+        SendRequestError::Connect(ConnectError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => {
+            silent(error)
+        }
         SendRequestError::Connect(ConnectError::Io(io)) if is_shortage(io) => {
             ProbeOutcome::NotProbed { why: format!("no socket is left: {io}") }
         }
         // A connection that was made and then dropped.
         SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
-        SendRequestError::Connect(_) | SendRequestError::Url(_) => ProbeOutcome::Unreachable { why: error.to_string() },
+        SendRequestError::Connect(_) | SendRequestError::Url(_) => {
+            ProbeOutcome::Unreachable { why: error.to_string() }
+        }
         _ => silent(error),
     }
 }

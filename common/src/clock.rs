@@ -16,13 +16,39 @@ use crate::rfc3339;
 pub struct MonoMs(pub u64);
 
 /// A span of time in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct DurationMs(#[serde(deserialize_with = "crate::bounds::number")] pub u64);
 
 /// A point of wall-clock time, in milliseconds since 1970 (UTC). For people to
 /// read; it may jump, so nothing is decided by it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct WallMs(#[serde(deserialize_with = "crate::bounds::number")] pub u64);
 

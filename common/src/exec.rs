@@ -20,9 +20,9 @@ pub const MAX_FRAME_BYTES: usize = 60 * 1024;
 pub const PING_MS: u64 = 10_000;
 /// Who has said nothing for this long has gone, in milliseconds.
 pub const SILENCE_MS: u64 = 45_000;
-/// After one direction has failed, the other one is read until its last frame, but no longer than this, in milliseconds.
-/// A server also reads what still comes in for so long before it closes: closing with unread input resets the
-/// connection, and a reset throws away what the other side has not received yet.
+/// After one direction has failed, the other one is read until its last frame, but no longer than this, in
+/// milliseconds. A server also reads what still comes in for so long before it closes: closing with unread
+/// input resets the connection, and a reset throws away what the other side has not received yet.
 pub const DRAIN_MS: u64 = 5_000;
 /// The most parts of a command, and the most bytes of all of them.
 pub const MAX_COMMAND: (usize, usize) = (64, 4_096);
@@ -61,10 +61,17 @@ impl ExecOrder {
                 "cmd" => order.cmd.push(value),
                 "tty" => order.tty = crate::logs::flag("tty", &value)?,
                 "user" => order.user = Some(bounded("user", value, 256)?),
-                "workdir" if value.starts_with('/') => order.workdir = Some(bounded("workdir", value, 4_096)?),
-                "workdir" => return Err(format!("workdir must be an absolute path, but is {:?}", cut(&value))),
+                "workdir" if value.starts_with('/') => {
+                    order.workdir = Some(bounded("workdir", value, 4_096)?)
+                }
+                "workdir" => {
+                    return Err(format!("workdir must be an absolute path, but is {:?}", cut(&value)));
+                }
                 other => {
-                    return Err(format!("{:?} is not a parameter of this call; it takes: cmd, tty, user, workdir", cut(other)));
+                    return Err(format!(
+                        "{:?} is not a parameter of this call; it takes: cmd, tty, user, workdir",
+                        cut(other)
+                    ));
                 }
             }
         }
@@ -138,7 +145,10 @@ mod tests {
             }
             String::from_utf8(out).unwrap()
         };
-        query.split('&').map(|pair| pair.split_once('=').map(|(name, value)| (plain(name), plain(value))).unwrap()).collect()
+        query
+            .split('&')
+            .map(|pair| pair.split_once('=').map(|(name, value)| (plain(name), plain(value))).unwrap())
+            .collect()
     }
 
     #[test]

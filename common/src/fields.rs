@@ -1,10 +1,10 @@
-//! The fields of a template by their paths, so that master and agents of different versions know what the other one
-//! does not understand.
+//! The fields of a template by their paths, so that master and agents of different versions know what the
+//! other one does not understand.
 //!
-//! A path is as in `mounts[].source`, `env{}` (any key) and `pull=always` (a word that the field can be). An agent lists
-//! the paths that it understands when it registers. A template goes only to hosts whose agents understand every path that
-//! it uses. If one comes to an agent all the same (a downgrade, with a ledger of the newer version), that one replica is
-//! refused, and what is not understood is kept as it was.
+//! A path is as in `mounts[].source`, `env{}` (any key) and `pull=always` (a word that the field can be). An
+//! agent lists the paths that it understands when it registers. A template goes only to hosts whose agents
+//! understand every path that it uses. If one comes to an agent all the same (a downgrade, with a ledger of
+//! the newer version), that one replica is refused, and what is not understood is kept as it was.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,8 @@ use crate::{
     spec::{Template, default_stop_grace_s},
 };
 
-/// Stands in a template that came with a message of which something was not understood. No version knows this field.
+/// Stands in a template that came with a message of which something was not understood. No version knows this
+/// field.
 const MARK: &str = "came_with";
 /// What agents understand that do not list it: the fields of version 0.1.
 const FIRST: &str = include_str!("fields-0.1.txt");
@@ -117,7 +118,9 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<Str
     let (most, longest) = MOST;
     let paths = BTreeSet::<String>::deserialize(from)?;
     if paths.len() > most || paths.iter().any(|path| path.len() > longest) {
-        return Err(D::Error::custom(format!("at most {most} fields of at most {longest} bytes each can be listed")));
+        return Err(D::Error::custom(format!(
+            "at most {most} fields of at most {longest} bytes each can be listed"
+        )));
     }
     Ok(paths)
 }
@@ -143,7 +146,8 @@ impl NotUnderstood {
 /// `template`, of an `assignment` with `fields` beside it which are not understood.
 pub(crate) fn of_a_newer_assignment(template: &Template, assignment: &str, fields: &[String]) -> Template {
     let known = template.not_understood.as_ref();
-    let raw = known.map_or_else(|| serde_json::to_string(template).unwrap_or_default(), |known| known.raw.to_string());
+    let raw = known
+        .map_or_else(|| serde_json::to_string(template).unwrap_or_default(), |known| known.raw.to_string());
     let mut marked = mark(template.clone(), &raw, fields);
     if let Some(newer) = marked.not_understood.as_mut().map(Arc::make_mut) {
         newer.assignment = Some(assignment.into());
@@ -165,7 +169,8 @@ pub fn read_template(text: &str) -> Result<Template, serde_json::Error> {
     }
     let mut unknown = Vec::new();
     let note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
-    let read: Result<Template, _> = serde_ignored::deserialize(&mut serde_json::Deserializer::from_str(text), note);
+    let read: Result<Template, _> =
+        serde_ignored::deserialize(&mut serde_json::Deserializer::from_str(text), note);
     match read {
         Ok(template) if unknown.is_empty() => Ok(template),
         Ok(template) => Ok(mark(template, text, &unknown)),
@@ -177,8 +182,8 @@ pub fn read_template(text: &str) -> Result<Template, serde_json::Error> {
     }
 }
 
-/// `template`, marked as one that came in a message with `fields` which are not understood. The mark is kept with it,
-/// until a master sends it anew.
+/// `template`, marked as one that came in a message with `fields` which are not understood. The mark is kept
+/// with it, until a master sends it anew.
 #[must_use]
 pub fn not_understood(template: &Template, fields: &[String]) -> Template {
     // Plain data serialises.
@@ -193,7 +198,10 @@ pub fn not_understood(template: &Template, fields: &[String]) -> Template {
 fn mark(template: Template, raw: &str, fields: &[String]) -> Template {
     let named: Vec<&str> = fields.iter().take(MOST_NAMED).map(String::as_str).collect();
     let fields: String = named.join(", ").chars().filter(|c| !c.is_control()).take(500).collect();
-    Template { not_understood: Some(Arc::new(NotUnderstood { raw: raw.into(), assignment: None, fields })), ..template }
+    Template {
+        not_understood: Some(Arc::new(NotUnderstood { raw: raw.into(), assignment: None, fields })),
+        ..template
+    }
 }
 
 /// serde has no other way to tell an unknown field or word from a value that breaks a rule.
@@ -258,7 +266,8 @@ mod tests {
 
     #[test]
     fn what_a_template_uses_of_newer_fields_is_what_it_needs() {
-        let newer: BTreeSet<String> = ["tty", "mounts[].sticky", "pull=always", "ulimits{}.soft"].map(str::to_owned).into();
+        let newer: BTreeSet<String> =
+            ["tty", "mounts[].sticky", "pull=always", "ulimits{}.soft"].map(str::to_owned).into();
         let needs = |more: Value| needed(&read_template(&template(more)).unwrap(), &newer);
         let set = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(needs(json!({})), set(&["tty"]));

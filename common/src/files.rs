@@ -63,6 +63,9 @@ mod tests {
         replace(&path, 0o600, b"text").unwrap_err();
         assert!(path.join("full").is_dir());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert_eq!(replace(Path::new("/"), 0o600, b"text").unwrap_err().kind(), io::ErrorKind::InvalidFilename);
+        assert_eq!(
+            replace(Path::new("/"), 0o600, b"text").unwrap_err().kind(),
+            io::ErrorKind::InvalidFilename
+        );
     }
 }

@@ -180,7 +180,8 @@ text_id! {
     |t| t.len() <= 253 && t.split('.').all(|label| is_dns_label(label, 63))
 }
 text_id! {
-    /// One replica, and its container's name: the service's name, a hyphen and a number of six to nine digits.
+    /// One replica, and its container's name: the service's name, a hyphen and a number of six to nine
+    /// digits.
     ReplicaId, "replica id", "be a service name, a hyphen and six to nine digits", is_replica_id
 }
 text_id! {
@@ -318,9 +319,14 @@ mod tests {
 
     #[test]
     fn a_replica_id_knows_its_service() {
-        for (number, text) in [(42, "my-web-000042"), (1_000_042, "my-web-1000042"), (u32::MAX, "my-web-999999999")] {
+        for (number, text) in
+            [(42, "my-web-000042"), (1_000_042, "my-web-1000042"), (u32::MAX, "my-web-999999999")]
+        {
             let id = ReplicaId::new(&ServiceName::parse("my-web").unwrap(), number);
-            assert_eq!((id.as_str(), id.service(), id.number()), (text, "my-web", number.min(ReplicaId::MAX_NUMBER)));
+            assert_eq!(
+                (id.as_str(), id.service(), id.number()),
+                (text, "my-web", number.min(ReplicaId::MAX_NUMBER))
+            );
             assert_eq!(ReplicaId::parse(text), Ok(id));
         }
         // One number has one text.
@@ -335,7 +341,10 @@ mod tests {
         assert_eq!((Epoch::MAX.checked_next(), Epoch::MAX.next()), (None, Epoch::MAX));
         assert_eq!(Epoch(u64::MAX).checked_next(), None);
         assert_eq!(serde_json::from_str::<Epoch>("9007199254740991").unwrap(), Epoch::MAX);
-        assert_eq!("10000000".parse::<Slot>().unwrap_err().to_string(), "slot must be at most 9999999, but is 10000000");
+        assert_eq!(
+            "10000000".parse::<Slot>().unwrap_err().to_string(),
+            "slot must be at most 9999999, but is 10000000"
+        );
         for absurd in ["9007199254740992", "18446744073709551615"] {
             let refused = serde_json::from_str::<Revision>(absurd).unwrap_err().to_string();
             assert!(refused.starts_with("revision must be at most 9007199254740991, but is "), "{refused}");
@@ -344,14 +353,19 @@ mod tests {
         for bad in ["-1", "1.5", "1e400", "\"1\""] {
             assert!(serde_json::from_str::<Generation>(bad).is_err(), "{bad}");
         }
-        let by_number: std::collections::BTreeMap<Generation, u8> = serde_json::from_str(r#"{"3": 1}"#).unwrap();
+        let by_number: std::collections::BTreeMap<Generation, u8> =
+            serde_json::from_str(r#"{"3": 1}"#).unwrap();
         assert_eq!(by_number[&Generation(3)], 1, "as the key of a map");
-        assert!(serde_json::from_str::<std::collections::BTreeMap<Generation, u8>>(r#"{"9007199254740992": 1}"#).is_err());
+        assert!(
+            serde_json::from_str::<std::collections::BTreeMap<Generation, u8>>(r#"{"9007199254740992": 1}"#)
+                .is_err()
+        );
     }
 
     #[test]
     fn a_fence_admits_itself_and_higher_epochs_only() {
-        let fence = |epoch, leader: &str| Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() };
+        let fence =
+            |epoch, leader: &str| Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() };
         let (a, b) = ("00000000000000aa", "00000000000000bb");
         assert!(fence(2, a).admits_over(&fence(2, a)));
         assert!(fence(3, b).admits_over(&fence(2, a)));

@@ -91,8 +91,8 @@ impl ImageRef {
         }
     }
 
-    /// Which bytes it stands for, of the `digests` by which an engine knows an image (`name@sha256:…`): the one of its
-    /// repository, if that is not more than one.
+    /// Which bytes it stands for, of the `digests` by which an engine knows an image (`name@sha256:…`): the
+    /// one of its repository, if that is not more than one.
     #[must_use]
     pub fn digest_among(&self, digests: &[String]) -> Option<ImageDigest> {
         let (_, ours) = split_digest(&self.0);
@@ -199,7 +199,9 @@ fn check(text: &str) -> Result<(), &'static str> {
 fn is_tag(tag: &str) -> bool {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     let bytes = tag.as_bytes();
-    (1..=128).contains(&bytes.len()) && word(bytes[0]) && bytes.iter().all(|&c| word(c) || c == b'.' || c == b'-')
+    (1..=128).contains(&bytes.len())
+        && word(bytes[0])
+        && bytes.iter().all(|&c| word(c) || c == b'.' || c == b'-')
 }
 
 fn check_digest(digest: &str) -> Result<(), &'static str> {
@@ -292,7 +294,9 @@ mod tests {
             ImageRef::parse(image).unwrap().digest_among(known).map(|digest| digest.as_str().to_owned())
         };
         let nginx = [format!("nginx@{}", hex(1)), format!("registry.local/nginx@{}", hex(2))];
-        for name in ["nginx", "nginx:1.27", "library/nginx", "docker.io/library/nginx", "index.docker.io/nginx"] {
+        for name in
+            ["nginx", "nginx:1.27", "library/nginx", "docker.io/library/nginx", "index.docker.io/nginx"]
+        {
             assert_eq!(among(name, &nginx), Some(hex(1)), "{name}");
         }
         assert_eq!(among("registry.local/nginx:x", &nginx), Some(hex(2)));
@@ -318,7 +322,8 @@ mod tests {
     fn a_digest_takes_the_place_of_a_tag() {
         let digest = ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
         for (image, name) in [("nginx", "nginx"), ("a.b:5000/c/d:1", "a.b:5000/c/d"), ("x:1@sha256:", "x")] {
-            let image = if image.ends_with(':') { format!("{image}{}", "b".repeat(64)) } else { image.to_owned() };
+            let image =
+                if image.ends_with(':') { format!("{image}{}", "b".repeat(64)) } else { image.to_owned() };
             let at = ImageRef::parse(&image).unwrap().at(&digest);
             assert_eq!(at.as_str(), format!("{name}@{}", digest.as_str()));
             assert_eq!(ImageRef::parse(at.as_str()), Ok(at.clone()));
@@ -334,7 +339,9 @@ mod tests {
         assert_eq!(given("2fde"), "docker.io/library/2fde");
         assert_eq!(given("2fde:1"), "docker.io/library/2fde:1");
         assert_eq!(given("sha256:2fde"), "docker.io/library/sha256:2fde");
-        for as_it_is in ["nginx", "nginx:1", "sha256:stable", "team/2fde", "r.io:5000/2fde", "docker.io/library/2fde"] {
+        for as_it_is in
+            ["nginx", "nginx:1", "sha256:stable", "team/2fde", "r.io:5000/2fde", "docker.io/library/2fde"]
+        {
             assert_eq!(given(as_it_is), as_it_is);
         }
     }

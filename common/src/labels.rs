@@ -1,8 +1,8 @@
 //! The labels on every container of ours, so that what runs can be rebuilt
 //! from Docker itself. Containers without them, or of another cluster, are foreign.
 //!
-//! Labels are copied into lists, events and whatever exports them. So they hold no value of `env`: the names of its
-//! variables stand in a label, and the values are read from the container itself.
+//! Labels are copied into lists, events and whatever exports them. So they hold no value of `env`: the names
+//! of its variables stand in a label, and the values are read from the container itself.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -88,11 +88,17 @@ pub fn replica(name: &str, labels: &HashMap<String, String>) -> Option<ReplicaId
     ReplicaId::parse(labels.get(REPLICA).map_or(name.trim_start_matches('/'), String::as_str)).ok()
 }
 
-/// The assignment that a container was made for, if it is one of ours and of `cluster`. `env` is the container's
-/// environment as `NAME=value`; without it the assignment lacks the variables that [`ENV_NAMES`] names.
+/// The assignment that a container was made for, if it is one of ours and of `cluster`. `env` is the
+/// container's environment as `NAME=value`; without it the assignment lacks the variables that [`ENV_NAMES`]
+/// names.
 #[must_use]
 #[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]
-pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, env: Option<&[String]>) -> Option<Assignment> {
+pub fn read(
+    cluster: &ClusterId,
+    name: &str,
+    labels: &HashMap<String, String>,
+    env: Option<&[String]>,
+) -> Option<Assignment> {
     let get = |key: &str| labels.get(key).map(String::as_str);
     if !are_ours(cluster, labels) {
         return None;
@@ -114,7 +120,9 @@ pub fn read(cluster: &ClusterId, name: &str, labels: &HashMap<String, String>, e
         generation: get(GENERATION)?.parse().ok()?,
         template: template.into(),
         // What cannot be read is the careful choice: to run on.
-        on_disconnect: get(ON_DISCONNECT).and_then(|text| serde_json::from_str(text).ok()).unwrap_or(OnDisconnect::Keep),
+        on_disconnect: get(ON_DISCONNECT)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or(OnDisconnect::Keep),
         image_digest: get(IMAGE_DIGEST).and_then(|text| ImageDigest::parse(text).ok()),
         prepare: false,
     })
@@ -164,7 +172,8 @@ mod tests {
         let elsewhere = labels.clone().into_iter().chain([(SERVICE.to_owned(), "db".to_owned())]).collect();
         assert_eq!(read(&ours, "/web-000007", &elsewhere, None), None);
         assert_eq!(read(&ours, "/web-000007", &HashMap::new(), None), None);
-        for (number, absurd) in [(GENERATION, "18446744073709551615"), (SLOT, "10000000"), (GENERATION, "-1")] {
+        for (number, absurd) in [(GENERATION, "18446744073709551615"), (SLOT, "10000000"), (GENERATION, "-1")]
+        {
             let mut labels = labels.clone();
             labels.insert(number.to_owned(), absurd.to_owned());
             assert_eq!(read(&ours, "/web-000007", &labels, None), None, "{number} {absurd}");
@@ -176,17 +185,26 @@ mod tests {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let labels = of(&cluster, Epoch(4), &assignment());
         assert_eq!(read(&cluster, "/renamed", &labels, None), Some(assignment()));
-        assert_eq!(read(&cluster, "/web-000008", &labels, None), Some(assignment()), "also where the name is another replica's");
+        assert_eq!(
+            read(&cluster, "/web-000008", &labels, None),
+            Some(assignment()),
+            "also where the name is another replica's"
+        );
     }
 
     #[test]
     fn no_label_holds_a_value_of_env_and_adoption_reads_them_from_the_container() {
         let cluster = ClusterId::parse("0123456789abcdef").unwrap();
         let mut template = (*assignment().template).clone();
-        template.env = [("PASSWORD", "hunter2"), ("EMPTY", ""), ("ODD", "a=b\nc")].map(|(k, v)| (k.into(), v.into())).into();
+        template.env = [("PASSWORD", "hunter2"), ("EMPTY", ""), ("ODD", "a=b\nc")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
         let with_env = Assignment { template: template.into(), ..assignment() };
         let labels = of(&cluster, Epoch(4), &with_env);
-        assert!(labels.values().all(|value| !value.contains("hunter2") && !value.contains("a=b")), "{labels:?}");
+        assert!(
+            labels.values().all(|value| !value.contains("hunter2") && !value.contains("a=b")),
+            "{labels:?}"
+        );
         let env = ["PATH=/bin", "PASSWORD=hunter2", "EMPTY=", "ODD=a=b\nc"].map(str::to_owned);
         assert_eq!(read(&cluster, "x", &labels, Some(&env)), Some(with_env));
     }
@@ -212,7 +230,14 @@ mod tests {
         template.env = [("K".to_owned(), "v".to_owned())].into();
         let told = Some(Assignment { template: template.into(), ..assignment() });
         assert_eq!(read(&cluster, "/web-000007", &labels, None), told);
-        assert_eq!(read(&cluster, "/web-000007", &labels, Some(&["K=v".to_owned(), "PATH=/bin".to_owned()])), told);
-        assert_eq!(read(&cluster, "/renamed", &labels, None), None, "without the label the name is all there is");
+        assert_eq!(
+            read(&cluster, "/web-000007", &labels, Some(&["K=v".to_owned(), "PATH=/bin".to_owned()])),
+            told
+        );
+        assert_eq!(
+            read(&cluster, "/renamed", &labels, None),
+            None,
+            "without the label the name is all there is"
+        );
     }
 }

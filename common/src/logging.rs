@@ -101,17 +101,27 @@ pub fn line(format: Format, time: WallMs, record: &Record<'_>) -> String {
     match format {
         Format::Text => {
             let short = target.splitn(3, "::").take(2).collect::<Vec<_>>().join("::");
-            let mut line = format!("{} {:<5} {short}: {}", time.iso(), record.level(), escaped(&record.args().to_string()));
+            let mut line = format!(
+                "{} {:<5} {short}: {}",
+                time.iso(),
+                record.level(),
+                escaped(&record.args().to_string())
+            );
             for (key, value) in fields.0 {
                 let bare = !value.is_empty() && !value.contains([' ', '"', '=']);
                 let value = escaped(&value);
-                _ = if bare { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", value.replace('"', "\\\"")) };
+                _ = if bare {
+                    write!(line, " {key}={value}")
+                } else {
+                    write!(line, " {key}=\"{}\"", value.replace('"', "\\\""))
+                };
             }
             line.push('\n');
             line
         }
         Format::Json => {
-            let fields: serde_json::Map<_, _> = fields.0.into_iter().map(|(key, value)| (key, value.into())).collect();
+            let fields: serde_json::Map<_, _> =
+                fields.0.into_iter().map(|(key, value)| (key, value.into())).collect();
             let event = serde_json::json!({
                 "time": time.iso(),
                 "level": record.level().as_str(),

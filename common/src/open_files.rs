@@ -36,7 +36,8 @@ pub fn raise() -> Raised {
     let from = current.unwrap_or(PLENTY);
     // "Unlimited" is refused for open files where the system's own bound (fs.nr_open) is lower.
     let wanted = maximum.unwrap_or(PLENTY);
-    let raised = from < wanted && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok();
+    let raised =
+        from < wanted && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok();
     let to = if raised { wanted } else { from };
     if to < COMFORTABLE {
         log::warn!(
@@ -106,7 +107,10 @@ mod tests {
     #[test]
     fn the_shares_of_1024_files_leave_every_probe_its_socket() {
         let budget = FileBudget::of(1_024);
-        assert_eq!((budget.reserved, budget.incoming, budget.calls, budget.keep_alive), (384, 320, 160, false));
+        assert_eq!(
+            (budget.reserved, budget.incoming, budget.calls, budget.keep_alive),
+            (384, 320, 160, false)
+        );
         assert!(FileBudget::of(524_288).keep_alive);
     }
 
@@ -124,7 +128,9 @@ mod tests {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
             assert!(is_shortage(&io::Error::from(errno)), "{errno:?}");
         }
-        for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::CONNRESET] {
+        for errno in
+            [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::CONNRESET]
+        {
             assert!(!is_shortage(&io::Error::from(errno)), "{errno:?}");
         }
         assert!(!is_shortage(&io::Error::other("closed")));

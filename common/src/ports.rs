@@ -16,7 +16,9 @@ pub async fn probe_ports(addresses: &[SocketAddrV4], limit: Duration) -> PortsOu
     let one = |address: SocketAddrV4| async move {
         match tokio::time::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(_)) => PortsOutcome::Open,
-            Ok(Err(error)) if is_shortage(&error) => PortsOutcome::NotProbed { why: format!("no socket is left: {error}") },
+            Ok(Err(error)) if is_shortage(&error) => {
+                PortsOutcome::NotProbed { why: format!("no socket is left: {error}") }
+            }
             Ok(Err(_)) | Err(_) => PortsOutcome::Closed,
         }
     };

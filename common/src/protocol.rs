@@ -64,9 +64,14 @@ pub struct Registration {
     pub holds: Vec<Assignment>,
     /// What the host is.
     pub host: HostInfo,
-    /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's start at
-    /// most. A master that meets a leader which it does not know goes by it. Agents of versions before 0.2 do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's
+    /// start at most. A master that meets a leader which it does not know goes by it. Agents of versions
+    /// before 0.2 do not say.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub leader_silent_ms: Option<u64>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Understands::is_default")]
@@ -76,11 +81,12 @@ pub struct Registration {
 /// What an agent understands beyond the first version of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Understands {
-    /// The agent removes only what a push names. Without this, a snapshot makes it remove everything that the snapshot
-    /// does not list.
+    /// The agent removes only what a push names. Without this, a snapshot makes it remove everything that the
+    /// snapshot does not list.
     #[serde(default)]
     pub removal_by_name: bool,
-    /// The fields of templates that it understands, as [`fields`] names them; without them: those of the first version.
+    /// The fields of templates that it understands, as [`fields`] names them; without them: those of the
+    /// first version.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "fields::bounded")]
     pub fields: BTreeSet<String>,
 }
@@ -154,7 +160,11 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,
     /// How long the last report took to be answered, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub round_trip_ms: Option<u64>,
 }
 
@@ -168,7 +178,11 @@ pub struct ReportAck {
     /// Whether the master does not know this host or this run: register first.
     pub want_registration: bool,
     /// How often to report from now on, in milliseconds, if that has changed.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub report_interval_ms: Option<u64>,
     /// Orders that could not be brought to the agent directly: to be taken as if
     /// they had been posted. The next report's `accepted` answers them.
@@ -353,7 +367,8 @@ mod wire {
 
     #[test]
     fn a_report_and_its_answer() {
-        let mut status = ReplicaStatus::new(ReplicaId::parse("web-000012").unwrap(), ReplicaState::Running, WallMs(5));
+        let mut status =
+            ReplicaStatus::new(ReplicaId::parse("web-000012").unwrap(), ReplicaState::Running, WallMs(5));
         status.health = Health::Unhealthy;
         status.reason = Some("exited with code 1".into());
         let report = Report {

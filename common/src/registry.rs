@@ -60,7 +60,10 @@ pub(crate) fn is_domain(domain: &str) -> bool {
     let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, rest)) => {
             let port = rest.strip_prefix(':');
-            if v6.is_empty() || !v6.bytes().all(|c| c.is_ascii_hexdigit() || c == b':') || (port.is_none() && !rest.is_empty()) {
+            if v6.is_empty()
+                || !v6.bytes().all(|c| c.is_ascii_hexdigit() || c == b':')
+                || (port.is_none() && !rest.is_empty())
+            {
                 return false;
             }
             return port.is_none_or(is_port);

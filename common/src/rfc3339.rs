@@ -31,10 +31,12 @@ pub(crate) fn nanoseconds(at: u64) -> String {
 fn text<const CONFIG: EncodedConfig>(nanoseconds: i128) -> String {
     let last = time::UtcDateTime::MAX.to_offset(time::UtcOffset::UTC);
     let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(last);
-    at.format(&Iso8601::<CONFIG>).unwrap_or_else(|error| unreachable!("a year of four digits has a text: {error}"))
+    at.format(&Iso8601::<CONFIG>)
+        .unwrap_or_else(|error| unreachable!("a year of four digits has a text: {error}"))
 }
 
-/// Nanoseconds after 1970 of a time in RFC 3339 with any offset; `None` for other texts and for times before 1970.
+/// Nanoseconds after 1970 of a time in RFC 3339 with any offset; `None` for other texts and for times before
+/// 1970.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(at.unix_timestamp_nanos()).ok()

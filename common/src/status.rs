@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{clock::WallMs, ids::ReplicaId, image::ImageDigest, spec::Protocol};
 
 /// Where a replica stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// Wanted, but no host has been chosen yet.
@@ -72,7 +74,9 @@ impl ReplicaState {
     /// ```
     #[must_use]
     pub const fn mover(self, to: Self) -> Option<Owner> {
-        use ReplicaState::{Assigned, Complete, Failed, Pending, Prepared, Pulling, Running, Starting, Stopped, Stopping};
+        use ReplicaState::{
+            Assigned, Complete, Failed, Pending, Prepared, Pulling, Running, Starting, Stopped, Stopping,
+        };
         match (self, to) {
             (Pending, Assigned | Failed) => Some(Owner::Master),
             (Assigned, Pulling | Prepared | Starting | Running | Complete | Stopping | Stopped | Failed)
@@ -83,7 +87,11 @@ impl ReplicaState {
             | (Complete, Stopping | Stopped | Failed)
             | (Stopping, Stopped | Failed)
             | (Failed, Stopping | Stopped) => Some(Owner::Agent),
-            (Pending | Assigned | Pulling | Prepared | Starting | Running | Complete | Stopping | Stopped | Failed, _) => None,
+            (
+                Pending | Assigned | Pulling | Prepared | Starting | Running | Complete | Stopping | Stopped
+                | Failed,
+                _,
+            ) => None,
         }
     }
 }
@@ -102,7 +110,9 @@ pub enum Health {
 }
 
 /// A port of a replica on its host, as the engine chose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct PublishedPort {
     /// The container's port.
     pub target: u16,
@@ -145,11 +155,12 @@ pub struct ReplicaStatus {
     /// Which bytes its image's name stood for, if its image was fetched by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
-    /// Which bytes its container was made of, by the digest that the engine knows for its image's name; absent if
-    /// the engine knows none, as of an image that was built or loaded there.
+    /// Which bytes its container was made of, by the digest that the engine knows for its image's name;
+    /// absent if the engine knows none, as of an image that was built or loaded there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_of: Option<ImageDigest>,
-    /// What its user should know though it runs: a volume that was there is defined otherwise than its spec says.
+    /// What its user should know though it runs: a volume that was there is defined otherwise than its spec
+    /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// The code with which its process ended last.
@@ -232,7 +243,8 @@ mod tests {
     #[test]
     fn an_address_is_shown_with_the_hosts_own_where_all_listen() {
         let everywhere = IpAddr::from([0, 0, 0, 0]);
-        let port = PublishedPort { target: 80, protocol: Protocol::Tcp, host_ip: everywhere, published: 32_768 };
+        let port =
+            PublishedPort { target: 80, protocol: Protocol::Tcp, host_ip: everywhere, published: 32_768 };
         assert_eq!(port.shown(Some(IpAddr::from([10, 0, 0, 2]))), "10.0.0.2:32768->80/tcp");
         assert_eq!(port.shown(None), "0.0.0.0:32768->80/tcp");
         let one = PublishedPort { host_ip: IpAddr::from([127, 0, 0, 1]), protocol: Protocol::Udp, ..port };

@@ -83,13 +83,15 @@ async fn direct(docker: &Docker, bound: u32, removal: Removal) -> (u64, u64) {
                 }),
                 ..Default::default()
             };
-            let options = CreateContainerOptions { name: Some(format!("floor-{number:06}")), ..Default::default() };
+            let options =
+                CreateContainerOptions { name: Some(format!("floor-{number:06}")), ..Default::default() };
             let made = docker.create_container(Some(options), body).await.expect("created");
             docker.start_container(&made.id, None).await.expect("started");
             made.id
         }
     };
-    let ids: Vec<String> = futures_util::stream::iter(0..REPLICAS).map(make).buffer_unordered(bound as usize).collect().await;
+    let ids: Vec<String> =
+        futures_util::stream::iter(0..REPLICAS).map(make).buffer_unordered(bound as usize).collect().await;
     let made = (Now::read().mono - began).0;
     let began = Now::read().mono;
     let force = || Some(RemoveContainerOptions { force: true, v: true, ..Default::default() });
@@ -101,7 +103,8 @@ async fn direct(docker: &Docker, bound: u32, removal: Removal) -> (u64, u64) {
                     docker.stop_container(&id, Some(grace)).await.expect("stopped");
                 }
                 Removal::SignalWaitRemove => {
-                    let signal = bollard::query_parameters::KillContainerOptions { signal: "SIGTERM".to_owned() };
+                    let signal =
+                        bollard::query_parameters::KillContainerOptions { signal: "SIGTERM".to_owned() };
                     docker.kill_container(&id, Some(signal)).await.expect("signalled");
                     let mut ends = docker.wait_container(&id, None);
                     let _ = tokio::time::timeout(Duration::from_secs(1), ends.next()).await;

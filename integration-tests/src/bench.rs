@@ -13,7 +13,8 @@ pub fn main<W>(
     run: impl AsyncFnOnce(W) -> Result<(), String>,
 ) -> ExitCode {
     // `cargo test --all-targets` starts it too: without what `cargo bench` says nothing is measured.
-    let (asked, arguments): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|argument| argument == "--bench");
+    let (asked, arguments): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument == "--bench");
     if asked.is_empty() {
         println!("{usage}");
         return ExitCode::SUCCESS;

@@ -95,7 +95,8 @@ impl Api {
     /// A client for the API at `address`.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        let client = Client::builder().timeout(PATIENCE + Duration::from_secs(5)).disable_redirects().finish();
+        let client =
+            Client::builder().timeout(PATIENCE + Duration::from_secs(5)).disable_redirects().finish();
         Self { client, url: format!("http://{address}") }
     }
 
@@ -114,7 +115,13 @@ impl Api {
     ///
     /// # Panics
     /// If there is one whose body is not JSON.
-    pub async fn attempt(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, String> {
+    pub async fn attempt(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, String> {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.client.request(method, format!("{}{path}", self.url));
         for header in headers {
@@ -125,8 +132,9 @@ impl Api {
         let (content_type, etag, retry_after) =
             (header("content-type").unwrap_or_default(), header("etag"), header("retry-after"));
         let bytes = answer.body().limit(64 << 20).await.map_err(|error| error.to_string())?;
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| panic!("{path}: {} is not JSON: {error}", String::from_utf8_lossy(&bytes)));
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            panic!("{path}: {} is not JSON: {error}", String::from_utf8_lossy(&bytes))
+        });
         Ok(Answer { status: answer.status().as_u16(), content_type, etag, retry_after, body })
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bollard::models::{ContainerConfig, ContainerCreateBody};
 use bollard::query_parameters::{
-    CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    RenameContainerOptions,
+    CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions,
+    RemoveContainerOptions, RenameContainerOptions,
 };
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
@@ -56,7 +56,9 @@ impl Bench {
 
     async fn agent(&self) -> AgentHandle {
         let before = self.master.heard().registrations.len();
-        let agent = start(config(&self.master, self.engine.url(), self.data.path()), EngineChoice::Docker).await.unwrap();
+        let agent = start(config(&self.master, self.engine.url(), self.data.path()), EngineChoice::Docker)
+            .await
+            .unwrap();
         self.master.until("a registration", |heard| heard.registrations.len() > before).await;
         agent
     }
@@ -139,7 +141,10 @@ async fn an_agent_that_dies_in_the_middle_finishes_when_it_is_back() {
     bench.master.until_all(&first[..1], ReplicaState::Stopped).await;
     let after = bench.containers().await;
     assert_eq!(after.len(), 11, "{after:?}");
-    assert!(first[1..].iter().all(|a| after[a.replica.as_str()] == before[a.replica.as_str()]), "what ran runs on");
+    assert!(
+        first[1..].iter().all(|a| after[a.replica.as_str()] == before[a.replica.as_str()]),
+        "what ran runs on"
+    );
     agent.stop().await;
 }
 
@@ -183,7 +188,11 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     let bench = Bench::new().await;
     let docker = bench.engine.client();
     let foreign = CreateContainerOptions { name: Some("taken-000001".into()), ..Default::default() };
-    let body = ContainerCreateBody { image: Some(BUSYBOX.into()), cmd: Some(vec!["/bin/true".into()]), ..Default::default() };
+    let body = ContainerCreateBody {
+        image: Some(BUSYBOX.into()),
+        cmd: Some(vec!["/bin/true".into()]),
+        ..Default::default()
+    };
     docker.create_container(Some(foreign), body).await.unwrap();
     let agent = bench.agent().await;
     let web = assignments("web", 1, 3, &shell(BUSYBOX, OBEDIENT, 5));
@@ -200,7 +209,10 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     let exec = docker
         .create_exec(
             "web-000003",
-            bollard::models::ExecConfig { cmd: Some(vec!["/bin/kill".into(), "-TERM".into(), "1".into()]), ..Default::default() },
+            bollard::models::ExecConfig {
+                cmd: Some(vec!["/bin/kill".into(), "-TERM".into(), "1".into()]),
+                ..Default::default()
+            },
         )
         .await
         .unwrap();
@@ -224,7 +236,10 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     let after = bench.containers().await;
     assert_ne!(after["web-000001"].0, before["web-000001"].0, "made anew");
     assert_eq!(after["web-000002"].0, before["web-000002"].0, "started again");
-    assert!(["web-000001", "web-000002", "web-000003"].iter().all(|id| after[*id].1 == "running"), "{after:?}");
+    assert!(
+        ["web-000001", "web-000002", "web-000003"].iter().all(|id| after[*id].1 == "running"),
+        "{after:?}"
+    );
 
     // `docker kill` ends it without a stop event, and the engine does not restart it.
     docker.kill_container("web-000003", None::<KillContainerOptions>).await.unwrap();
@@ -256,11 +271,15 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     let agent = start(config(&master, engine.url(), data.path()), EngineChoice::Docker).await.unwrap();
     master.until("the host registers without its engine", |heard| !heard.registrations.is_empty()).await;
     master
-        .until("the report says so", |heard| heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some()))
+        .until("the report says so", |heard| {
+            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        })
         .await;
     engine.boot().await;
     master
-        .until("the engine is known", |heard| heard.registrations.last().is_some_and(|r| r.host.engine_version != "unknown"))
+        .until("the engine is known", |heard| {
+            heard.registrations.last().is_some_and(|r| r.host.engine_version != "unknown")
+        })
         .await;
     let two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
     until("the push is taken", async || master.snapshot(1, &two).await.ok()).await;
@@ -271,7 +290,9 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     let third = assignments("web", 3, 1, &shell(BUSYBOX, OBEDIENT, 5));
     master.delta(1, &third, &two[..1]).await.unwrap();
     master
-        .until("the report says so", |heard| heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some()))
+        .until("the report says so", |heard| {
+            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        })
         .await;
     engine.boot().await;
     master.until_all(&third, ReplicaState::Running).await;
@@ -358,8 +379,11 @@ async fn a_container_that_was_renamed_by_hand_is_counted_and_removed_and_its_cop
     let before = running(&bench.engine).await;
     let options = RenameContainerOptions { name: "mine".to_owned() };
     docker.rename_container("web-000001", options).await.unwrap();
-    let options =
-        CommitContainerOptions { container: Some("mine".to_owned()), repo: Some("copy".to_owned()), ..Default::default() };
+    let options = CommitContainerOptions {
+        container: Some("mine".to_owned()),
+        repo: Some("copy".to_owned()),
+        ..Default::default()
+    };
     docker.commit_container(options, ContainerConfig::default()).await.unwrap();
     let options = CreateContainerOptions { name: Some("copy".to_owned()), ..Default::default() };
     let body = ContainerCreateBody { image: Some("copy".to_owned()), ..Default::default() };
@@ -383,7 +407,8 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let mut template = shell(BUSYBOX, OBEDIENT, 5);
-    template.env = [("PASSWORD".to_owned(), "hunter2".to_owned()), ("EMPTY".to_owned(), String::new())].into();
+    template.env =
+        [("PASSWORD".to_owned(), "hunter2".to_owned()), ("EMPTY".to_owned(), String::new())].into();
     let one = assignments("web", 1, 1, &template);
     bench.master.snapshot(1, &one).await.unwrap();
     bench.master.until_all(&one, ReplicaState::Running).await;
@@ -394,7 +419,9 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     agent.stop().await;
 
     let elsewhere = tempfile::tempdir().unwrap();
-    let agent = start(config(&bench.master, bench.engine.url(), elsewhere.path()), EngineChoice::Docker).await.unwrap();
+    let agent = start(config(&bench.master, bench.engine.url(), elsewhere.path()), EngineChoice::Docker)
+        .await
+        .unwrap();
     let tells = |heard: &shef_integration_tests::lab::master::Heard| {
         heard.registrations.iter().any(|one| one.accepted.is_none() && !one.holds.is_empty())
     };

@@ -46,8 +46,16 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
 }
 
 fn fake(host: &FakeHost) -> EngineChoice {
-    let latency = FakeLatency { create: Duration::from_millis(2), start: Duration::from_millis(2), ..FakeLatency::default() };
-    EngineChoice::Fake(FakeEngineOptions { host: Some(host.clone()), latency, ..FakeEngineOptions::default() })
+    let latency = FakeLatency {
+        create: Duration::from_millis(2),
+        start: Duration::from_millis(2),
+        ..FakeLatency::default()
+    };
+    EngineChoice::Fake(FakeEngineOptions {
+        host: Some(host.clone()),
+        latency,
+        ..FakeEngineOptions::default()
+    })
 }
 
 fn template(image: &str) -> Template {
@@ -237,7 +245,10 @@ async fn what_waiting_does_not_mend_is_an_error_at_the_start() {
         config
     };
     let docker = |config| start(config, EngineChoice::Docker);
-    assert!(matches!(docker(with(|c| c.docker_host = "ftp://x".into())).await, Err(StartError::DockerHost(_))));
+    assert!(matches!(
+        docker(with(|c| c.docker_host = "ftp://x".into())).await,
+        Err(StartError::DockerHost(_))
+    ));
     assert!(matches!(docker(with(|c| c.masters.clear())).await, Err(StartError::NoMaster)));
     assert!(matches!(docker(with(|c| c.masters = vec!["host:1".into()])).await, Err(StartError::Master(_))));
     // Neither the engine nor the master is there.
@@ -261,7 +272,9 @@ async fn two_hundred_agents_live_in_one_process() {
         agents.push(start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
     }
     master
-        .until("all have registered", |heard| heard.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200)
+        .until("all have registered", |heard| {
+            heard.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200
+        })
         .await;
     futures_util::future::join_all(agents.into_iter().map(AgentHandle::stop)).await;
 }
@@ -269,7 +282,8 @@ async fn two_hundred_agents_live_in_one_process() {
 #[actix::test]
 async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
     let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
-    let crash = CrashLoop { after: Duration::from_millis(30), exit_code: 3, log: vec!["no configuration".into()] };
+    let crash =
+        CrashLoop { after: Duration::from_millis(30), exit_code: 3, log: vec!["no configuration".into()] };
     host.set_crash_loop(&ImageRef::parse("broken").unwrap(), crash);
     let agent = agent(&master, &host, &data).await;
     let broken = assignments("broken", 1, 5, &template("broken"));
@@ -288,11 +302,17 @@ async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
                 })
         })
         .await;
-    assert!(host.containers().values().all(|c| c.policy == RestartPolicy::Never && c.state == ContainerState::Exited));
+    assert!(
+        host.containers()
+            .values()
+            .all(|c| c.policy == RestartPolicy::Never && c.state == ContainerState::Exited)
+    );
     let good = assignments("good", 1, 10, &template("nginx"));
     master.delta(1, &good, &[]).await.unwrap();
     master.until_all(&good, ReplicaState::Running).await;
-    assert!(good.iter().all(|a| host.containers()[a.replica.as_str()].policy == RestartPolicy::UnlessStopped));
+    assert!(
+        good.iter().all(|a| host.containers()[a.replica.as_str()].policy == RestartPolicy::UnlessStopped)
+    );
     master.delta(2, &[], &broken).await.unwrap();
     master.until_all(&broken, ReplicaState::Stopped).await;
     assert_eq!(host.containers().len(), 10);
@@ -311,7 +331,11 @@ async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
     let three = assignments("web", 1, 3, &template("nginx"));
     master.snapshot(1, &three).await.unwrap();
     let before = master.heard().reports;
-    master.until("reports while it creates", |heard| heard.reports > before && heard.count(ReplicaState::Running) == 0).await;
+    master
+        .until("reports while it creates", |heard| {
+            heard.reports > before && heard.count(ReplicaState::Running) == 0
+        })
+        .await;
     master.until_all(&three, ReplicaState::Running).await;
     assert_eq!(master.heard().engine_errors, [] as [&str; 0]);
     agent.stop().await;
@@ -359,10 +383,14 @@ async fn without_a_master_what_may_not_run_alone_is_stopped_until_one_answers() 
     master.until_all(&two, ReplicaState::Running).await;
     let state = |name: &str| host.containers()[name].state;
     master.heard().deaf = true;
-    wait::until("it is stopped", async || (state("web-000001") == ContainerState::Exited).then_some(())).await;
+    wait::until("it is stopped", async || (state("web-000001") == ContainerState::Exited).then_some(()))
+        .await;
     assert_eq!(state("web-000002"), ContainerState::Running);
     master.heard().deaf = false;
-    wait::until("it is started again", async || (state("web-000001") == ContainerState::Running).then_some(())).await;
+    wait::until("it is started again", async || {
+        (state("web-000001") == ContainerState::Running).then_some(())
+    })
+    .await;
     master.until_all(&two, ReplicaState::Running).await;
     assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
     assert_eq!(host.counts().get("remove"), None);

@@ -19,10 +19,13 @@ use shef_common::{
     ids::{ClusterId, Revision},
     labels,
     protocol::{
-        Accepted, Alive, ProbeOutcome, ProbeThrough, Push, PushRefused, Registered, Registration, Report, ReportAck, Understands,
+        Accepted, Alive, ProbeOutcome, ProbeThrough, Push, PushRefused, Registered, Registration, Report,
+        ReportAck, Understands,
     },
 };
-use shef_master::{registries::RegistryRecord, runner::NodeRecord, service::ServiceRecord, stats::Counts, store::Key};
+use shef_master::{
+    registries::RegistryRecord, runner::NodeRecord, service::ServiceRecord, stats::Counts, store::Key,
+};
 
 const CLUSTER: &str = "00000000000000cc";
 
@@ -41,8 +44,9 @@ fn both_ways<T: DeserializeOwned + Serialize>(what: &str, value: &Value) -> T {
     read
 }
 
-/// Reads `value` as a `T` and writes it again: everything that was there is there as it was. New fields may be beside it:
-/// a master of an older version does not start on them, and names the record that it cannot read.
+/// Reads `value` as a `T` and writes it again: everything that was there is there as it was. New fields may
+/// be beside it: a master of an older version does not start on them, and names the record that it cannot
+/// read.
 fn is_kept<T: DeserializeOwned + Serialize>(what: &str, value: &Value) {
     let read: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let written = serde_json::to_value(&read).unwrap();
@@ -56,7 +60,8 @@ fn holds(written: &Value, value: &Value) -> bool {
             value.iter().all(|(field, value)| written.get(field).is_some_and(|written| holds(written, value)))
         }
         (Value::Array(written), Value::Array(value)) => {
-            written.len() == value.len() && written.iter().zip(value).all(|(written, value)| holds(written, value))
+            written.len() == value.len()
+                && written.iter().zip(value).all(|(written, value)| holds(written, value))
         }
         _ => written == value,
     }
@@ -69,7 +74,10 @@ fn message<T: DeserializeOwned + Serialize>(name: &str) -> T {
 #[test]
 fn messages_of_version_0_1_are_read_and_written_as_they_were() {
     let change: Push = message("push-change.json");
-    assert_eq!((change.base, change.set.len(), change.remove.len(), change.by_name), (Some(Revision(6)), 6, 1, false));
+    assert_eq!(
+        (change.base, change.set.len(), change.remove.len(), change.by_name),
+        (Some(Revision(6)), 6, 1, false)
+    );
     let snapshot: Push = message("push-snapshot.json");
     assert_eq!((snapshot.base, snapshot.by_name), (None, false), "it removes what it does not list");
     for refused in ["other-cluster", "stale-fence", "wrong-base", "not-ready"] {
@@ -103,7 +111,10 @@ fn a_ledger_of_version_0_1_is_read_and_written_as_it_was() {
     drop(file);
     let (file, read) = LedgerFile::open(directory.path()).unwrap();
     file.write(&read).unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&ledger).unwrap()).unwrap(), fixture("agent-ledger.json"));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&fs::read(&ledger).unwrap()).unwrap(),
+        fixture("agent-ledger.json")
+    );
 }
 
 /// Something that no version has, at every depth of a template, and in a word.
@@ -133,7 +144,11 @@ fn a_field_of_a_newer_version_refuses_its_assignment_and_not_the_push() {
         let read: Push = both_ways(pointer, &pushed);
         let refused: Vec<_> = read.set.iter().filter(|one| one.template.not_understood.is_some()).collect();
         assert_eq!(refused.len(), 1, "{pointer}");
-        assert_eq!((refused[0].replica.as_str(), read.remove.len()), (read.set[0].replica.as_str(), 1), "{pointer}");
+        assert_eq!(
+            (refused[0].replica.as_str(), read.remove.len()),
+            (read.set[0].replica.as_str(), 1),
+            "{pointer}"
+        );
     }
     // A value that breaks a rule of every version is none of a newer one.
     let wrong = with(&fixture("push-change.json"), "/set/0/template/stop_grace_s", json!(-1));
@@ -145,13 +160,16 @@ fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             // Nor are those that are a choice by their only key: a newer choice is a word.
-            let is_map = ["env", "labels", "ulimits", "sysctls", "extra_hosts", "options", "test", "on_disconnect"];
+            let is_map =
+                ["env", "labels", "ulimits", "sysctls", "extra_hosts", "options", "test", "on_disconnect"];
             if !is_map.iter().any(|map| at.ends_with(&format!("/{map}"))) {
                 found.push(at.to_owned());
             }
             fields.iter().for_each(|(name, field)| objects(field, &format!("{at}/{name}"), found));
         }
-        Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| objects(item, &format!("{at}/{n}"), found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| objects(item, &format!("{at}/{n}"), found))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -191,7 +209,11 @@ fn a_ledger_of_a_newer_version_is_read_and_nothing_in_it_is_lost() {
         let written = with(&fixture("agent-ledger.json"), &pointer.replace("/set/", "/assignments/"), new);
         fs::write(&path, written.to_string()).unwrap();
         let (file, read) = LedgerFile::open(directory.path()).unwrap();
-        assert_eq!(read.assignments.values().filter(|one| one.template.not_understood.is_some()).count(), 1, "{pointer}");
+        assert_eq!(
+            read.assignments.values().filter(|one| one.template.not_understood.is_some()).count(),
+            1,
+            "{pointer}"
+        );
         file.write(&read).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), written, "{pointer}");
     }
@@ -200,7 +222,8 @@ fn a_ledger_of_a_newer_version_is_read_and_nothing_in_it_is_lost() {
 #[test]
 fn a_container_of_a_newer_version_is_ours_and_not_understood() {
     let cluster = ClusterId::parse(CLUSTER).unwrap();
-    let all: HashMap<String, HashMap<String, String>> = serde_json::from_value(fixture("labels.json")).unwrap();
+    let all: HashMap<String, HashMap<String, String>> =
+        serde_json::from_value(fixture("labels.json")).unwrap();
     let (name, labels) = all.iter().next().unwrap();
     let mut template: Value = serde_json::from_str(&labels[labels::SPEC]).unwrap();
     template["platform"] = json!("linux/arm64");
@@ -231,7 +254,8 @@ fn an_agent_lists_every_field_and_one_that_lists_none_understands_those_of_versi
 fn containers_that_version_0_1_has_made_are_ours_and_tell_what_they_were_made_for() {
     let cluster = ClusterId::parse(CLUSTER).unwrap();
     let change: Push = message("push-change.json");
-    let all: HashMap<String, HashMap<String, String>> = serde_json::from_value(fixture("labels.json")).unwrap();
+    let all: HashMap<String, HashMap<String, String>> =
+        serde_json::from_value(fixture("labels.json")).unwrap();
     assert_eq!(all.len(), change.set.len());
     for mut ordered in change.set {
         // Whether it is only to be made ready is not a container's to say.

@@ -30,13 +30,17 @@ impl Reader {
     async fn block(&mut self) -> Option<Value> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let field = |name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.to_owned()));
+                let field =
+                    |name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.to_owned()));
                 let (id, data) = (field("id: "), field("data: "));
                 self.buffer = String::from(rest);
                 self.at = id.unwrap_or(std::mem::take(&mut self.at));
                 return data.map(|data| serde_json::from_str(&data).unwrap());
             }
-            let part = tokio::time::timeout(PATIENCE, self.answer.next()).await.expect("it goes on").expect("it does not end");
+            let part = tokio::time::timeout(PATIENCE, self.answer.next())
+                .await
+                .expect("it goes on")
+                .expect("it does not end");
             self.buffer.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
         }
     }
@@ -75,7 +79,10 @@ async fn a_services_life_is_told_in_order_and_only_to_whom_it_concerns() {
     assert!(events.iter().all(|event| event["service"] == "web"), "{events:?}");
     let assigned = events.iter().find(|event| event["event"] == "replica_assigned").unwrap();
     assert_eq!((&assigned["host"], &assigned["generation"]), (&json!("h0"), &json!(1)));
-    assert!(events.iter().any(|event| event["event"] == "replica_state" && event["state"] == "running"), "{events:?}");
+    assert!(
+        events.iter().any(|event| event["event"] == "replica_state" && event["state"] == "running"),
+        "{events:?}"
+    );
     cluster.api.raw("DELETE", "/v1/services/web?wait=60s", &[], vec![]).await;
     let events = reader.until(|event| event["event"] == "service_deleted").await;
     for word in ["replica_removing", "replica_gone"] {
@@ -93,7 +100,10 @@ async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
     assert_eq!(first.last().unwrap()["id"], json!(reader.at));
     let rest = reader.until(|event| event["event"] == "service_state" && event["state"] == "running").await;
     let mut again = Reader::open(&cluster, "", first.last().unwrap()["id"].as_str()).await;
-    assert_eq!(again.until(|event| event["event"] == "service_state" && event["state"] == "running").await, rest);
+    assert_eq!(
+        again.until(|event| event["event"] == "service_state" && event["state"] == "running").await,
+        rest
+    );
     let after = format!("?after={}", rest.last().unwrap()["id"].as_str().unwrap());
     let dir = std::mem::replace(&mut cluster.dir, tempfile::tempdir().unwrap());
     cluster.stop().await;
@@ -103,7 +113,10 @@ async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
     assert_eq!(reader.block().await.unwrap(), json!({ "event": "skipped", "skipped": null }));
     create_on_nobody(&cluster).await;
     let events = reader.until(|event| event["event"] == "service_created").await;
-    assert!(!events.iter().any(|event| event["service"] == "web" && event["event"] == "service_created"), "{events:?}");
+    assert!(
+        !events.iter().any(|event| event["service"] == "web" && event["event"] == "service_created"),
+        "{events:?}"
+    );
     cluster.stop().await;
 }
 
@@ -123,9 +136,11 @@ async fn what_operators_do_and_what_becomes_of_hosts_is_told() {
     reader.until(|event| event["event"] == "host_state" && event["state"] == "agent_down").await;
     assert_eq!(cluster.api.raw("DELETE", "/v1/nodes/h0", &[], vec![]).await.status, 200);
     reader.until(|event| event["event"] == "host_forgotten").await;
-    for (path, code) in
-        [("?after=x", "invalid_parameter"), ("?service=UP", "invalid_parameter"), ("?hosts=h0", "invalid_parameter")]
-    {
+    for (path, code) in [
+        ("?after=x", "invalid_parameter"),
+        ("?service=UP", "invalid_parameter"),
+        ("?hosts=h0", "invalid_parameter"),
+    ] {
         let answer = cluster.api.get(&format!("/v1/events{path}")).await;
         assert_eq!((answer.status, &answer.body["code"]), (400, &json!(code)), "{answer:?}");
     }

@@ -11,13 +11,19 @@ async fn cluster() -> (Cluster, String) {
     let body = json!({ "name": "web", "replicas": 2, "image": "app", "update": { "monitor_ms": 0 } });
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", body).await.body["converged"], true);
     let view = cluster.api.get("/v1/services/web").await.body;
-    let on_h0 = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["node"] == "h0").unwrap();
+    let on_h0 =
+        view["replica_states"].as_array().unwrap().iter().find(|replica| replica["node"] == "h0").unwrap();
     let id = on_h0["id"].as_str().unwrap().to_owned();
     (cluster, id)
 }
 
 /// Runs a command and writes `input` while it reads what comes: by stream, and the last frame.
-async fn exec(cluster: &Cluster, replica: &str, query: &str, input: Vec<Message>) -> (Vec<u8>, Vec<u8>, Value) {
+async fn exec(
+    cluster: &Cluster,
+    replica: &str,
+    query: &str,
+    input: Vec<Message>,
+) -> (Vec<u8>, Vec<u8>, Value) {
     let url = format!("{}/v1/services/web/replicas/{replica}/exec?{query}", cluster.api.url);
     let (_, socket) = awc::Client::new().ws(&url).connect().await.expect("a WebSocket");
     let (mut sink, mut frames) = socket.split();
@@ -31,7 +37,10 @@ async fn exec(cluster: &Cluster, replica: &str, query: &str, input: Vec<Message>
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let read = async {
         loop {
-            let frame = tokio::time::timeout(PATIENCE, frames.next()).await.expect("it goes on").expect("it says how it ended");
+            let frame = tokio::time::timeout(PATIENCE, frames.next())
+                .await
+                .expect("it goes on")
+                .expect("it says how it ended");
             match frame.unwrap() {
                 Frame::Binary(bytes) if bytes[0] == 1 => out.extend_from_slice(&bytes[1..]),
                 Frame::Binary(bytes) => err.extend_from_slice(&bytes[1..]),
@@ -83,7 +92,9 @@ async fn a_command_that_ends_while_its_input_still_flows_tells_its_code() {
         };
         let read = async {
             let mut last = None;
-            while let Some(Ok(frame)) = tokio::time::timeout(PATIENCE, frames.next()).await.expect("it has an end") {
+            while let Some(Ok(frame)) =
+                tokio::time::timeout(PATIENCE, frames.next()).await.expect("it has an end")
+            {
                 match frame {
                     Frame::Text(text) => last = Some(serde_json::from_slice::<Value>(&text).unwrap()),
                     Frame::Close(_) => break,
@@ -127,9 +138,16 @@ async fn what_a_service_uses_is_the_sum_of_its_replicas_and_missing_hosts_are_na
     let (mut cluster, replica) = cluster().await;
     let all = cluster.api.get("/v1/services/web/stats").await.body;
     assert_eq!((all["replicas"].as_array().unwrap().len(), &all["missing"]), (2, &json!([])), "{all}");
-    assert_eq!((&all["total"]["cpu_percent"], &all["total"]["memory_bytes"]), (&json!(200.0), &json!(2 << 20)), "{all}");
+    assert_eq!(
+        (&all["total"]["cpu_percent"], &all["total"]["memory_bytes"]),
+        (&json!(200.0), &json!(2 << 20)),
+        "{all}"
+    );
     let one = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/stats")).await.body;
-    assert_eq!((&one["host"], &one["cpu_percent"], &one["block_write_bytes"]), (&json!("h0"), &json!(100.0), &json!(4_000)));
+    assert_eq!(
+        (&one["host"], &one["cpu_percent"], &one["block_write_bytes"]),
+        (&json!("h0"), &json!(100.0), &json!(4_000))
+    );
     cluster.agents.remove(0).stop().await;
     cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "agent_down").await;
     let rest = cluster.api.get("/v1/services/web/stats").await.body;

@@ -24,16 +24,25 @@ async fn a_service_is_created_shown_scaled_and_deleted() {
     let created = post(api, json!({"serviceName": "web", "image": "nginx", "replicas": 4})).await;
     assert_eq!(created.status, 200, "{created:?}");
     let service = &created.body["service"];
-    assert_eq!((&service["serviceName"], &service["image"], &service["replicas"]), (&json!("web"), &json!("nginx"), &json!(4)));
+    assert_eq!(
+        (&service["serviceName"], &service["image"], &service["replicas"]),
+        (&json!("web"), &json!("nginx"), &json!(4))
+    );
     let containers = service["containers"].as_array().unwrap();
     assert_eq!(containers.len(), 4);
     for container in containers {
         assert_eq!(container["runner"], "runner.127.0.0.1");
         let name = container["containerName"].as_str().unwrap();
-        assert!(name.strip_prefix("web-").is_some_and(|digits| digits.len() == 6 && digits.bytes().all(|c| c.is_ascii_digit())));
+        assert!(
+            name.strip_prefix("web-")
+                .is_some_and(|digits| digits.len() == 6 && digits.bytes().all(|c| c.is_ascii_digit()))
+        );
     }
 
-    for shown in [api.call("GET", "/service", json!({"serviceName": "web"})).await, api.get("/service?serviceName=web").await] {
+    for shown in [
+        api.call("GET", "/service", json!({"serviceName": "web"})).await,
+        api.get("/service?serviceName=web").await,
+    ] {
         assert_eq!((shown.status, &shown.body), (200, service));
     }
 
@@ -54,7 +63,8 @@ async fn replicas_default_to_one_and_may_be_zero() {
     let one = post(&cluster.api, json!({"serviceName": "one", "image": "nginx"})).await;
     assert_eq!((one.status, &one.body["service"]["replicas"]), (200, &json!(1)));
     let none = post(&cluster.api, json!({"serviceName": "none", "image": "nginx", "replicas": 0})).await;
-    let expected = json!({"service": {"serviceName": "none", "image": "nginx", "replicas": 0, "containers": []}});
+    let expected =
+        json!({"service": {"serviceName": "none", "image": "nginx", "replicas": 0, "containers": []}});
     assert_eq!((none.status, none.body), (200, expected));
     cluster.stop().await;
 }
@@ -88,14 +98,20 @@ async fn without_a_runner_nothing_is_created() {
 
 #[actix_rt::test]
 async fn a_bad_image_is_told_with_the_engines_reason_and_the_record_stays() {
-    let engine =
-        FakeEngineOptions { images: Some(["nginx:latest".to_owned()].into()), registry: Some([].into()), ..Default::default() };
+    let engine = FakeEngineOptions {
+        images: Some(["nginx:latest".to_owned()].into()),
+        registry: Some([].into()),
+        ..Default::default()
+    };
     let cluster = Cluster::fake(1, engine).await;
     let answer = post(&cluster.api, json!({"serviceName": "web", "image": "nope:1", "replicas": 2})).await;
     assert_eq!(answer.status, 409, "{answer:?}");
     assert!(error(&answer).contains("nope"), "{answer:?}");
     let shown = cluster.api.get("/service?serviceName=web").await;
-    assert_eq!((shown.status, &shown.body["state"], &shown.body["containers"]), (200, &json!("pending"), &json!([])));
+    assert_eq!(
+        (shown.status, &shown.body["state"], &shown.body["containers"]),
+        (200, &json!("pending"), &json!([]))
+    );
     // Nobody else waits for it.
     let other = post(&cluster.api, json!({"serviceName": "other", "image": "nginx"})).await;
     assert_eq!(other.status, 200, "{other:?}");
@@ -111,7 +127,10 @@ async fn state_and_stats_show_the_cluster() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&state), ["nodes", "runners", "services"]);
     assert_eq!(keys(&state["nodes"][0]), ["alive", "lastAlive", "master", "node"]);
-    assert_eq!((&state["nodes"][0]["node"], &state["nodes"][0]["master"]), (&json!("127.0.0.1"), &json!(true)));
+    assert_eq!(
+        (&state["nodes"][0]["node"], &state["nodes"][0]["master"]),
+        (&json!("127.0.0.1"), &json!(true))
+    );
     assert_eq!(keys(&state["runners"][0]), ["alive", "containers", "lastAlive", "runnerName"]);
     let container = &state["runners"][0]["containers"][0];
     assert_eq!(keys(container), ["id", "image", "name", "serviceName", "state"]);
@@ -154,7 +173,10 @@ async fn a_bootstrap_that_calls_is_shown_among_the_nodes() {
     for (body, message) in [
         (json!({}), "node is a required field, master is a required field"),
         (json!({"node": "h1", "master": true}), "node: must be an IPv4 address such as 10.0.0.5"),
-        (json!({"node": "10.0.0.7", "master": "yes"}), "master must be a `boolean` type, but the final value was: `\"yes\"`."),
+        (
+            json!({"node": "10.0.0.7", "master": "yes"}),
+            "master must be a `boolean` type, but the final value was: `\"yes\"`.",
+        ),
         (json!({"node": "10.0.0.7", "master": true, "x": 1}), "this field has unspecified keys: x"),
     ] {
         let answer = api.call("POST", "/node", body.clone()).await;
@@ -181,12 +203,18 @@ async fn every_invalid_body_is_refused_with_its_message() {
         (web(json!({"serviceName": ""})), "serviceName is a required field"),
         (web(json!({"serviceName": " web"})), "serviceName must be a trimmed string"),
         (web(json!({"image": "nginx "})), "image must be a trimmed string"),
-        (web(json!({"serviceName": 5})), "serviceName must be a `string` type, but the final value was: `5`."),
+        (
+            web(json!({"serviceName": 5})),
+            "serviceName must be a `string` type, but the final value was: `5`.",
+        ),
         (web(json!({"image": null})), "image must be a `string` type, but the final value was: `null`."),
         (web(json!({"replicas": -1})), "replicas must be greater than or equal to 0"),
         (web(json!({"replicas": 1.5})), "replicas must be an integer"),
         (web(json!({"replicas": 10_001})), "replicas must be less than or equal to 10000"),
-        (web(json!({"replicas": "3"})), "replicas must be a `number` type, but the final value was: `\"3\"`."),
+        (
+            web(json!({"replicas": "3"})),
+            "replicas must be a `number` type, but the final value was: `\"3\"`.",
+        ),
         (web(json!({"bogus": 1})), "this field has unspecified keys: bogus"),
         (web(json!({"bogus": 1, "also": 2})), "this field has unspecified keys: also, bogus"),
     ] {
@@ -195,7 +223,11 @@ async fn every_invalid_body_is_refused_with_its_message() {
     }
     for (method, body, message) in [
         ("PUT", json!({"serviceName": "web"}), "replicas is a required field"),
-        ("PUT", json!({"serviceName": "web", "replicas": 1, "image": "x"}), "this field has unspecified keys: image"),
+        (
+            "PUT",
+            json!({"serviceName": "web", "replicas": 1, "image": "x"}),
+            "this field has unspecified keys: image",
+        ),
         ("GET", json!({}), "serviceName is a required field"),
         ("DELETE", json!({"serviceName": ""}), "serviceName is a required field"),
     ] {
@@ -230,10 +262,15 @@ async fn bodies_that_are_no_json_are_refused_as_json() {
         (&[("content-type", "text/plain")], b"{}".to_vec(), 415),
         (&[("content-type", "application/x-www-form-urlencoded")], b"serviceName=web".to_vec(), 415),
     ] {
-        for (method, path) in [("POST", "/service"), ("PUT", "/service"), ("GET", "/service"), ("DELETE", "/service")] {
+        for (method, path) in
+            [("POST", "/service"), ("PUT", "/service"), ("GET", "/service"), ("DELETE", "/service")]
+        {
             let answer = cluster.api.raw(method, path, headers, body.clone()).await;
             assert_eq!(answer.status, status, "{method} {path} {headers:?}: {answer:?}");
-            assert!(answer.body["error"].is_string() && answer.content_type == "application/json", "{answer:?}");
+            assert!(
+                answer.body["error"].is_string() && answer.content_type == "application/json",
+                "{answer:?}"
+            );
         }
     }
     cluster.stop().await;

@@ -28,13 +28,23 @@ async fn cluster(replicas: u32) -> (Cluster, Vec<FakeHost>) {
 
 fn write(host: &FakeHost, nth: usize, time: u64, text: &str) -> String {
     let name = host.containers().keys().nth(nth).unwrap().clone();
-    host.write_log(&name, if text.contains("err") { Output::Stderr } else { Output::Stdout }, LogTime(time), text);
+    host.write_log(
+        &name,
+        if text.contains("err") { Output::Stderr } else { Output::Stdout },
+        LogTime(time),
+        text,
+    );
     name
 }
 
 async fn open(cluster: &Cluster, path: &str, accept: &str) -> Lines {
     let client = awc::Client::builder().disable_timeout().finish();
-    let answer = client.get(format!("{}{path}", cluster.api.url)).insert_header(("accept", accept)).send().await.unwrap();
+    let answer = client
+        .get(format!("{}{path}", cluster.api.url))
+        .insert_header(("accept", accept))
+        .send()
+        .await
+        .unwrap();
     Lines { status: answer.status().as_u16(), answer: Box::new(answer), buffer: Vec::new() }
 }
 
@@ -75,12 +85,19 @@ async fn a_services_log_is_merged_over_hosts_in_the_order_of_time() {
     write(&hosts[0], 0, 12 * second, "third");
     let text = open(&cluster, "/v1/services/web/logs", "text/plain").await.rest().await;
     assert_eq!(text, [format!("{a} | first"), format!("{b} | second, an err"), format!("{a} | third")]);
-    let json = open(&cluster, "/v1/services/web/logs?since=11&tail=1", "application/x-ndjson").await.rest().await;
+    let json =
+        open(&cluster, "/v1/services/web/logs?since=11&tail=1", "application/x-ndjson").await.rest().await;
     let json: Vec<Value> = json.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let time = "1970-01-01T00:00:11.000000000Z";
-    assert_eq!(json[0], json!({ "replica": b, "host": "h1", "stream": "stderr", "time": time, "line": "second, an err" }));
+    assert_eq!(
+        json[0],
+        json!({ "replica": b, "host": "h1", "stream": "stderr", "time": time, "line": "second, an err" })
+    );
     assert_eq!((json.len(), &json[1]["line"]), (2, &json!("third")));
-    let one = open(&cluster, &format!("/v1/services/web/replicas/{b}/logs?timestamps=true"), "*/*").await.rest().await;
+    let one = open(&cluster, &format!("/v1/services/web/replicas/{b}/logs?timestamps=true"), "*/*")
+        .await
+        .rest()
+        .await;
     assert_eq!(one, [format!("{b} | {time} second, an err")]);
     cluster.stop().await;
 }
@@ -112,9 +129,16 @@ async fn the_last_lines_are_lines_however_many_parts_the_engine_keeps_them_in() 
     }
     host.write_log_part(&id, Output::Stdout, LogTime(12), "end\n");
     write(host, 0, 13, "last");
-    for (tail, told) in [(1, vec!["last".to_owned()]), (2, vec!["part, ".repeat(10) + "end", "last".to_owned()])] {
-        let lines = open(&cluster, &format!("/v1/services/web/logs?tail={tail}"), "text/plain").await.rest().await;
-        assert_eq!(lines, told.iter().map(|line| format!("{id} | {line}")).collect::<Vec<_>>(), "tail={tail}");
+    for (tail, told) in
+        [(1, vec!["last".to_owned()]), (2, vec!["part, ".repeat(10) + "end", "last".to_owned()])]
+    {
+        let lines =
+            open(&cluster, &format!("/v1/services/web/logs?tail={tail}"), "text/plain").await.rest().await;
+        assert_eq!(
+            lines,
+            told.iter().map(|line| format!("{id} | {line}")).collect::<Vec<_>>(),
+            "tail={tail}"
+        );
     }
     cluster.stop().await;
 }
@@ -126,7 +150,10 @@ async fn a_log_that_its_engine_cannot_read_is_said_to_be_missing_once() {
     host.refuse_logs(Some("configured logging driver does not support reading"));
     let mut lines = open(&cluster, "/v1/services/web/logs?follow=true", "text/plain").await;
     let missing = lines.next().await.unwrap();
-    assert!(missing.contains("is missing here") && missing.ends_with("does not support reading"), "{missing}");
+    assert!(
+        missing.contains("is missing here") && missing.ends_with("does not support reading"),
+        "{missing}"
+    );
     // It is asked again and again, and refused each time: the next word is of the log itself.
     host.refused_logs(3).await;
     host.refuse_logs(None);
@@ -146,8 +173,14 @@ async fn a_host_that_is_gone_is_named_and_the_others_answer() {
     let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     let missing = lines.iter().find(|line| line.get("missing").is_some()).unwrap();
-    assert_eq!((&missing["missing"], &missing["why"]), (&json!("h1"), &json!("the host's agent does not run")));
-    assert!(lines.iter().any(|line| line["replica"] == json!(a) && line["line"] == "still here"), "{lines:?}");
+    assert_eq!(
+        (&missing["missing"], &missing["why"]),
+        (&json!("h1"), &json!("the host's agent does not run"))
+    );
+    assert!(
+        lines.iter().any(|line| line["replica"] == json!(a) && line["line"] == "still here"),
+        "{lines:?}"
+    );
     cluster.stop().await;
 }
 

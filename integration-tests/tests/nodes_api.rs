@@ -23,11 +23,15 @@ async fn create(cluster: &Cluster, name: &str, replicas: u32) {
 async fn a_cordoned_host_takes_nothing_new_until_it_is_activated() {
     let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
     let answer = post(&cluster, "/v1/nodes/h0/cordon").await;
-    assert_eq!((answer.status, &answer.body["intent"], &answer.body["state"]), (200, &json!("cordoned"), &json!("ready")));
+    assert_eq!(
+        (answer.status, &answer.body["intent"], &answer.body["state"]),
+        (200, &json!("cordoned"), &json!("ready"))
+    );
     assert_eq!(post(&cluster, "/v1/nodes/h0/cordon").await.status, 200, "twice is as good as once");
     create(&cluster, "web", 4).await;
     let shown = cluster.api.get("/v1/services/web").await;
-    let nodes: Vec<&Value> = shown.body["replica_states"].as_array().unwrap().iter().map(|replica| &replica["node"]).collect();
+    let nodes: Vec<&Value> =
+        shown.body["replica_states"].as_array().unwrap().iter().map(|replica| &replica["node"]).collect();
     assert_eq!(nodes, [&json!("h1"); 4]);
     let answer = post(&cluster, "/v1/nodes/h0/activate").await;
     assert_eq!(answer.body["intent"], "active");
@@ -79,7 +83,10 @@ async fn a_forgotten_host_comes_back_as_a_new_one_that_runs_nothing_of_before() 
     let back = cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "ready").await;
     assert!(back.body["joined"].as_u64().unwrap() > before);
     cluster.api.until("/v1/services/web", |answer| answer.body["running"] == 2).await;
-    cluster.api.until("/v1/nodes/h0", |answer| answer.body["wanted"] == 0 && answer.body["removing"] == 0).await;
+    cluster
+        .api
+        .until("/v1/nodes/h0", |answer| answer.body["wanted"] == 0 && answer.body["removing"] == 0)
+        .await;
     cluster.stop().await;
 }
 
@@ -88,7 +95,8 @@ async fn wrong_requests_are_refused_and_change_nothing() {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
     for what in ["cordon", "drain", "activate"] {
         is_problem(&post(&cluster, &format!("/v1/nodes/nowhere/{what}")).await, 404, "node_not_found");
-        let answer = cluster.api.call("POST", &format!("/v1/nodes/h0/{what}"), json!({ "dead_line": 1 })).await;
+        let answer =
+            cluster.api.call("POST", &format!("/v1/nodes/h0/{what}"), json!({ "dead_line": 1 })).await;
         is_problem(&answer, 400, "invalid_body");
         is_problem(&post(&cluster, &format!("/v1/nodes/h0/{what}?now=1")).await, 400, "invalid_parameter");
         is_problem(&cluster.api.get(&format!("/v1/nodes/h0/{what}")).await, 405, "method_not_allowed");
@@ -100,7 +108,11 @@ async fn wrong_requests_are_refused_and_change_nothing() {
     }
     is_problem(&cluster.api.call("POST", "/v1/nodes/h0/drain", json!([])).await, 400, "invalid_body");
     is_problem(&cluster.api.raw("DELETE", "/v1/nodes/nowhere", &[], vec![]).await, 404, "node_not_found");
-    is_problem(&cluster.api.raw("DELETE", "/v1/nodes/h0?force=yes", &[], vec![]).await, 400, "invalid_parameter");
+    is_problem(
+        &cluster.api.raw("DELETE", "/v1/nodes/h0?force=yes", &[], vec![]).await,
+        400,
+        "invalid_parameter",
+    );
     let shown = cluster.api.get("/v1/nodes/h0").await;
     assert_eq!((&shown.body["intent"], &shown.body["state"]), (&json!("active"), &json!("ready")));
     cluster.stop().await;
@@ -110,8 +122,14 @@ async fn wrong_requests_are_refused_and_change_nothing() {
 async fn the_cluster_says_who_leads_how_hosts_fare_and_whether_the_brake_is_on() {
     let cluster = Cluster::fake(2, FakeEngineOptions::default()).await;
     let shown = cluster.api.get("/v1/cluster").await;
-    assert_eq!((shown.status, &shown.body["epoch"], &shown.body["report_interval_ms"]), (200, &json!(1), &json!(200)));
-    assert_eq!((&shown.body["brake"], &shown.body["nodes"]), (&json!({ "on": false }), &json!({ "ready": 2 })));
+    assert_eq!(
+        (shown.status, &shown.body["epoch"], &shown.body["report_interval_ms"]),
+        (200, &json!(1), &json!(200))
+    );
+    assert_eq!(
+        (&shown.body["brake"], &shown.body["nodes"]),
+        (&json!({ "on": false }), &json!({ "ready": 2 }))
+    );
     let resumed = post(&cluster, "/v1/cluster/resume").await;
     assert_eq!((resumed.status, &resumed.body["resumed"]), (200, &json!(false)));
     is_problem(&cluster.api.get("/v1/cluster/resume").await, 405, "method_not_allowed");
@@ -131,7 +149,11 @@ async fn nothing_is_said_to_be_done_that_the_store_does_not_have() {
     cluster.ready(1).await;
     store.set_away(true);
     is_problem(&post(&cluster, "/v1/nodes/h0/cordon").await, 503, "store_unavailable");
-    is_problem(&cluster.api.raw("DELETE", "/v1/nodes/h0?force=true", &[], vec![]).await, 503, "store_unavailable");
+    is_problem(
+        &cluster.api.raw("DELETE", "/v1/nodes/h0?force=true", &[], vec![]).await,
+        503,
+        "store_unavailable",
+    );
     let shown = cluster.api.get("/v1/nodes/h0").await;
     assert_eq!((shown.status, &shown.body["intent"]), (200, &json!("active")));
     store.set_away(false);

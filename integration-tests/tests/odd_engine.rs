@@ -1,4 +1,5 @@
-//! An engine, over TCP, that says words this version does not know, and takes a name for the beginning of an id.
+//! An engine, over TCP, that says words this version does not know, and takes a name for the beginning of an
+//! id.
 
 use std::{
     collections::HashMap,
@@ -6,7 +7,9 @@ use std::{
 };
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use shef_agent::engine::{Check, ContainerState, CreateOrder, Engine as _, EngineError, RestartPolicy, docker::DockerEngine};
+use shef_agent::engine::{
+    Check, ContainerState, CreateOrder, Engine as _, EngineError, RestartPolicy, docker::DockerEngine,
+};
 use shef_common::{
     docker::DockerTls,
     ids::ReplicaId,
@@ -45,7 +48,10 @@ async fn one_odd_container_does_not_blind_the_agent() {
     let listing = engine.list().await.unwrap();
     assert!(!listing.complete, "absence from this list means nothing");
     let [known] = &listing.containers[..] else { panic!("{listing:?}") };
-    assert_eq!((known.name.as_str(), known.state, known.check), ("known", ContainerState::Running, Check::Unhealthy));
+    assert_eq!(
+        (known.name.as_str(), known.state, known.check),
+        ("known", ContainerState::Running, Check::Unhealthy)
+    );
     handle.stop(false).await;
     assert!(matches!(engine.list().await, Err(EngineError::Unreachable(_))));
 }
@@ -97,8 +103,10 @@ async fn a_list_asks_about_each_image_once_however_many_containers_were_made_of_
 type Asked = Arc<Mutex<Vec<serde_json::Value>>>;
 
 async fn networks(_: HttpRequest) -> HttpResponse {
-    HttpResponse::Ok()
-        .json([serde_json::json!({ "Name": "other", "Id": "81aa" }), serde_json::json!({ "Name": "x81", "Id": "bb" })])
+    HttpResponse::Ok().json([
+        serde_json::json!({ "Name": "other", "Id": "81aa" }),
+        serde_json::json!({ "Name": "x81", "Id": "bb" }),
+    ])
 }
 
 async fn network_by_prefix(name: web::Path<(String, String)>) -> HttpResponse {
@@ -141,7 +149,10 @@ async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
     template.networks = vec![Network { name: "81".to_owned(), aliases: Vec::new() }];
     let replica = ReplicaId::parse("web-000001").unwrap();
     let policy = RestartPolicy::UnlessStopped;
-    engine.create(CreateOrder { replica, template: template.into(), image, labels: HashMap::new(), policy }).await.unwrap();
+    engine
+        .create(CreateOrder { replica, template: template.into(), image, labels: HashMap::new(), policy })
+        .await
+        .unwrap();
     handle.stop(false).await;
     let asked = asked.lock().unwrap();
     let [network, container] = &asked[..] else { panic!("{asked:?}") };

@@ -74,7 +74,8 @@ async fn replicas_that_their_agent_stops_for_want_of_a_master_run_elsewhere_thou
     let moved = moved.await;
     assert!(states(&moved.body).iter().all(|(node, lost)| node == "h0" || *lost), "{moved:?}");
     assert_eq!(cluster.api.get("/v1/nodes/h1").await.body["state"], "suspect", "probes reach it");
-    let runs = host.containers().values().filter(|container| container.state == ContainerState::Running).count();
+    let runs =
+        host.containers().values().filter(|container| container.state == ContainerState::Running).count();
     assert_eq!(runs, 0, "nothing is doubled");
     agent.stop().await;
     cluster.stop().await;

@@ -15,7 +15,8 @@ async fn join(cluster: &mut Cluster, name: &str) {
 fn hosts(service: &Value) -> Vec<String> {
     let replicas = service["replica_states"].as_array().into_iter().flatten();
     let runs = replicas.filter(|replica| replica["state"] == "running" && replica["want"] == "run");
-    let mut hosts: Vec<String> = runs.filter_map(|replica| replica["node"].as_str().map(str::to_owned)).collect();
+    let mut hosts: Vec<String> =
+        runs.filter_map(|replica| replica["node"].as_str().map(str::to_owned)).collect();
     hosts.sort_unstable();
     hosts
 }
@@ -48,7 +49,8 @@ async fn a_port_is_given_once_a_host_and_again_when_it_is_free() {
     let web = |name: &str, replicas: u32| json!({"name": name, "image": "app:1", "replicas": replicas, "ports": [{"target": 80, "published": 8080}], "update": {"monitor_ms": 0}});
     assert_eq!(cluster.api.call("POST", "/v1/services?wait=60s", web("web", 2)).await.status, 201);
     assert_eq!(cluster.api.call("POST", "/v1/services", web("other", 1)).await.status, 201);
-    let refused = |answer: &Answer| answer.body["missing"].to_string().contains("2 of 2 hosts have port 8080 taken");
+    let refused =
+        |answer: &Answer| answer.body["missing"].to_string().contains("2 of 2 hosts have port 8080 taken");
     cluster.api.until("/v1/services/other", refused).await;
     cluster.api.call("PATCH", "/v1/services/web?wait=60s", json!({"replicas": 1})).await;
     let other = cluster.api.until("/v1/services/other", |answer| answer.body["state"] == "running").await;
@@ -65,8 +67,10 @@ async fn more_memory_than_a_host_has_is_never_reserved() {
         "name": "big", "image": "app:1", "replicas": 3, "resources": {"reserve": {"memory_bytes": has / 2 + 1}},
     });
     assert_eq!(cluster.api.call("POST", "/v1/services", service).await.status, 201);
-    let refused =
-        |answer: &Answer| hosts(&answer.body) == ["h0", "h1"] && answer.body["missing"].to_string().contains("2 of 2 hosts lack");
+    let refused = |answer: &Answer| {
+        hosts(&answer.body) == ["h0", "h1"]
+            && answer.body["missing"].to_string().contains("2 of 2 hosts lack")
+    };
     cluster.api.until("/v1/services/big", refused).await;
     cluster.stop().await;
 }

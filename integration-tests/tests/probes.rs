@@ -62,7 +62,9 @@ async fn server(answer: Option<&'static str>) -> String {
 fn silence(outcome: &ProbeOutcome) -> &str {
     match outcome {
         ProbeOutcome::AgentSilent { why } => why,
-        ProbeOutcome::Answered(_) | ProbeOutcome::Unreachable { .. } | ProbeOutcome::NotProbed { .. } => panic!("{outcome:?}"),
+        ProbeOutcome::Answered(_) | ProbeOutcome::Unreachable { .. } | ProbeOutcome::NotProbed { .. } => {
+            panic!("{outcome:?}")
+        }
     }
 }
 
@@ -72,11 +74,16 @@ async fn an_agent_that_is_up_says_who_it_is_also_through_another() {
     let (first, first_url) = agent("h1", &data).await;
     let (second, second_url) = agent("h2", &data).await;
     let client = HostClient::new();
-    let ProbeOutcome::Answered(direct) = client.probe(&second_url, PATIENT).await else { panic!("no answer") };
+    let ProbeOutcome::Answered(direct) = client.probe(&second_url, PATIENT).await else {
+        panic!("no answer")
+    };
     assert_eq!(direct.node.as_str(), "h2");
     let through = ProbeThrough { agent_url: second_url.clone(), limit_ms: 10_000 };
     let url = format!("{first_url}{PROBE_PATH}");
-    assert_eq!(client.post::<_, ProbeOutcome>(&url, &through, PATIENT).await.unwrap(), ProbeOutcome::Answered(direct));
+    assert_eq!(
+        client.post::<_, ProbeOutcome>(&url, &through, PATIENT).await.unwrap(),
+        ProbeOutcome::Answered(direct)
+    );
     second.stop().await;
     // Its port is closed now, and its host is there.
     silence(&client.post::<_, ProbeOutcome>(&url, &through, PATIENT).await.unwrap());
@@ -128,11 +135,16 @@ async fn probes_go_to_agents_only_and_so_many_at_once() {
     let target = format!("http://{}", silent.local_addr().unwrap());
     let client = awc::Client::builder().timeout(Duration::from_secs(20)).finish();
     let ask = |agent_url: &str, limit_ms: u64| {
-        client.post(format!("{url}{PROBE_PATH}")).send_json(&ProbeThrough { agent_url: agent_url.to_owned(), limit_ms })
+        client
+            .post(format!("{url}{PROBE_PATH}"))
+            .send_json(&ProbeThrough { agent_url: agent_url.to_owned(), limit_ms })
     };
-    for (agent_url, limit_ms) in
-        [("http://localhost:1", 100), ("http://127.0.0.1:1/health", 100), (target.as_str(), 0), (target.as_str(), 10_001)]
-    {
+    for (agent_url, limit_ms) in [
+        ("http://localhost:1", 100),
+        ("http://127.0.0.1:1/health", 100),
+        (target.as_str(), 0),
+        (target.as_str(), 10_001),
+    ] {
         let mut answer = ask(agent_url, limit_ms).await.unwrap();
         let problem: Problem = serde_json::from_slice(&answer.body().await.unwrap()).unwrap();
         assert_eq!((problem.code, problem.status), (Code::InvalidBody, 400), "{agent_url} {limit_ms}");

@@ -44,12 +44,17 @@ async fn credentials_are_kept_over_restarts_and_never_answered() {
     let api = cluster.api.clone();
     let put = async |host: &str, body: Value| api.call("PUT", &format!("/v1/registries/{host}"), body).await;
     let set = put("registry.local:5000", json!({"username": "me", "password": "unprintable"})).await;
-    assert_eq!((set.status, &set.body["username"], &set.body["readable"]), (201, &json!("me"), &json!(true)), "{set:?}");
+    assert_eq!(
+        (set.status, &set.body["username"], &set.body["readable"]),
+        (201, &json!("me"), &json!(true)),
+        "{set:?}"
+    );
     let again = put("Registry.Local:5000", json!({"username": "me", "password": "unprintable"})).await;
     assert_eq!((again.status, &again.body["updated"]), (200, &set.body["updated"]), "{again:?}");
     assert_eq!(put("docker.io", json!({"username": "hub", "password": "unprintable"})).await.status, 201);
     let list = api.get("/v1/registries").await;
-    let hosts: Vec<_> = list.body["registries"].as_array().unwrap().iter().map(|one| one["host"].as_str().unwrap()).collect();
+    let hosts: Vec<_> =
+        list.body["registries"].as_array().unwrap().iter().map(|one| one["host"].as_str().unwrap()).collect();
     assert_eq!(hosts, ["docker.io", "registry.local:5000"]);
     assert!(!list.body.to_string().contains("unprintable"));
 
@@ -64,10 +69,16 @@ async fn credentials_are_kept_over_restarts_and_never_answered() {
     let api = cluster.api.clone();
     let ready = |answer: &Answer| answer.body["registries"].as_array().is_some_and(|all| all.len() == 2);
     let list = api.until("/v1/registries", ready).await;
-    assert!(list.body["registries"].as_array().unwrap().iter().all(|one| one["readable"] == true), "{list:?}");
+    assert!(
+        list.body["registries"].as_array().unwrap().iter().all(|one| one["readable"] == true),
+        "{list:?}"
+    );
     let gone = api.call("DELETE", "/v1/registries/docker.io", Value::Null).await;
     assert_eq!((gone.status, &gone.body), (200, &json!({"deleted": "docker.io"})));
-    assert_eq!(api.call("DELETE", "/v1/registries/docker.io", Value::Null).await.body["code"], "registry_not_found");
+    assert_eq!(
+        api.call("DELETE", "/v1/registries/docker.io", Value::Null).await.body["code"],
+        "registry_not_found"
+    );
     cluster.stop().await;
 }
 
@@ -82,7 +93,11 @@ async fn credentials_that_the_registry_refuses_are_not_kept_unless_nobody_asks_i
     assert_eq!((refused.status, &refused.body["code"]), (400, &json!("credentials_refused")), "{refused:?}");
     assert_eq!(cluster.api.get("/v1/registries").await.body["registries"], json!([]));
     let accepted = put("?check=true", "right").await;
-    assert_eq!((accepted.status, &accepted.body["check"]["outcome"]), (201, &json!("accepted")), "{accepted:?}");
+    assert_eq!(
+        (accepted.status, &accepted.body["check"]["outcome"]),
+        (201, &json!("accepted")),
+        "{accepted:?}"
+    );
     let unasked = put("", "wrong").await;
     assert_eq!((unasked.status, unasked.body.get("check")), (200, None), "{unasked:?}");
     cluster.stop().await;
@@ -105,10 +120,18 @@ async fn without_its_key_what_is_kept_is_said_to_be_unreadable_and_all_else_work
     assert_eq!((&list["username"], &list["readable"]), (&json!("me"), &json!(false)), "{list}");
     assert!(list["reason"].as_str().unwrap().contains("secret.key must be 32 bytes, but is 6"), "{list}");
     let refused = cluster.api.call("PUT", "/v1/registries/a.b:1", body.clone()).await;
-    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("secret_key_unavailable")), "{refused:?}");
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (503, &json!("secret_key_unavailable")),
+        "{refused:?}"
+    );
     let made = cluster
         .api
-        .call("POST", "/v1/services?wait=60s", json!({"name": "web", "image": "a.b:1/app", "update": {"monitor_ms": 0}}))
+        .call(
+            "POST",
+            "/v1/services?wait=60s",
+            json!({"name": "web", "image": "a.b:1/app", "update": {"monitor_ms": 0}}),
+        )
         .await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
     let dir = cluster.stop().await;
@@ -132,13 +155,27 @@ async fn what_is_no_registry_or_no_login_is_refused_with_what_would_be_right_and
         refused.body["detail"].as_str().unwrap().to_owned()
     };
     let good = json!({"username": "me", "password": "x"});
-    assert!(put("nginx", good.clone()).await.contains("such as registry.local:5000 or docker.io, but is \"nginx\""));
+    assert!(
+        put("nginx", good.clone())
+            .await
+            .contains("such as registry.local:5000 or docker.io, but is \"nginx\"")
+    );
     assert_eq!(put("a.b", json!({})).await, "username: is required; password: is required");
     let number = put("a.b", json!({"username": "a:b", "password": 123_456})).await;
     assert!(number.starts_with("username: must be of 1 to 255 bytes without a colon"), "{number}");
-    assert!(number.contains("password: must be a string of 1 to 8192 bytes") && !number.contains("123456"), "{number}");
-    assert!(put("a.b", json!({"username": "me", "password": "x".repeat(9_000)})).await.starts_with("password: must be"));
-    assert_eq!(put("a.b", json!({"username": "me", "password": "x", "email": "e"})).await, "email: is not a field of this body");
+    assert!(
+        number.contains("password: must be a string of 1 to 8192 bytes") && !number.contains("123456"),
+        "{number}"
+    );
+    assert!(
+        put("a.b", json!({"username": "me", "password": "x".repeat(9_000)}))
+            .await
+            .starts_with("password: must be")
+    );
+    assert_eq!(
+        put("a.b", json!({"username": "me", "password": "x", "email": "e"})).await,
+        "email: is not a field of this body"
+    );
     assert_eq!(cluster.api.get("/v1/registries").await.body, json!({"registries": []}));
     cluster.stop().await;
 }
@@ -177,7 +214,11 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     api.until("/v1/services/web", running).await;
 
     // Nowhere but in memory.
-    let seen = [api.get("/v1/registries").await, api.get("/v1/services/web").await, api.get("/v1/services/web/replicas").await];
+    let seen = [
+        api.get("/v1/registries").await,
+        api.get("/v1/services/web").await,
+        api.get("/v1/services/web/replicas").await,
+    ];
     assert!(seen.iter().all(|answer| !answer.body.to_string().contains(PASSWORD)), "{seen:?}");
     let listed = engine.client().list_containers(None::<ListContainersOptions>).await.unwrap();
     for container in listed {
@@ -193,7 +234,8 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     cluster.agents.remove(0).stop().await;
     cluster.add_agent("h0", &engine.url(), EngineChoice::Docker).await;
     cluster.ready(1).await;
-    let update = api.call("PATCH", "/v1/services/web?wait=60s", json!({"image": registry.image("app:2")})).await;
+    let update =
+        api.call("PATCH", "/v1/services/web?wait=60s", json!({"image": registry.image("app:2")})).await;
     assert_eq!((update.status, &update.body["converged"]), (200, &json!(true)), "{update:?}");
 
     // Once they are deleted, nothing more is fetched.
@@ -219,7 +261,8 @@ async fn running(engines: &[LabEngine; 2]) -> Vec<String> {
 
 #[actix_rt::test]
 async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved() {
-    let (engines, registry) = ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
+    let (engines, registry) =
+        ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
     let docker = engines[0].client();
     engines[0].import_busybox().await;
     registry.push(&docker, BUSYBOX, "app:1").await;
@@ -236,12 +279,16 @@ async fn replicas_of_a_generation_run_the_same_bytes_though_their_tag_has_moved(
         "update": {"monitor_ms": 0}});
     let made = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
-    let known = |answer: &Answer| answer.body["image_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:"));
+    let known = |answer: &Answer| {
+        answer.body["image_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:"))
+    };
     let digest = api.until("/v1/services/web", known).await.body["image_digest"].clone();
 
     // Something else goes by that name from now on.
     let command = json!(["/bin/sh", "-c", OBEDIENT]);
-    engines[0].import("other:1", &busybox_tar(), vec![format!("CMD {command}"), "ENV VERSION=2".to_owned()]).await;
+    engines[0]
+        .import("other:1", &busybox_tar(), vec![format!("CMD {command}"), "ENV VERSION=2".to_owned()])
+        .await;
     let second = docker.inspect_image("other:1").await.unwrap().id.unwrap();
     registry.push(&docker, "other:1", "app:1").await;
     let scaled = api.call("PATCH", "/v1/services/web?wait=60s", json!({"replicas": 3})).await;
@@ -270,7 +317,9 @@ async fn above_the_mark_images_go_that_no_kept_generation_needs_and_that_shef_pu
     let command = json!(["/bin/sh", "-c", OBEDIENT]);
     for tag in ["app:1", "app:2", "app:3"] {
         // Each has bytes of its own.
-        engine.import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV TAG={tag}")]).await;
+        engine
+            .import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV TAG={tag}")])
+            .await;
         registry.push(&docker, "made:1", tag).await;
     }
     let mut cluster = Cluster::start(tempfile::tempdir().unwrap()).await;
@@ -290,7 +339,8 @@ async fn above_the_mark_images_go_that_no_kept_generation_needs_and_that_shef_pu
         let made = api.call("POST", "/v1/services?wait=30s", spec).await;
         assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
     }
-    let update = api.call("PATCH", "/v1/services/web?wait=30s", json!({"image": registry.image("app:3")})).await;
+    let update =
+        api.call("PATCH", "/v1/services/web?wait=30s", json!({"image": registry.image("app:3")})).await;
     assert_eq!((update.status, &update.body["converged"]), (200, &json!(true)), "{update:?}");
     assert_eq!(api.call("DELETE", "/v1/services/other?wait=30s", Value::Null).await.status, 200);
     let is_there = async |tag: &str| docker.inspect_image(&registry.image(tag)).await.is_ok();
@@ -299,7 +349,11 @@ async fn above_the_mark_images_go_that_no_kept_generation_needs_and_that_shef_pu
     assert!(is_there("app:1").await, "web can go back to it");
     let df = api.get("/v1/system/df").await;
     let host = &df.body["hosts"][0];
-    assert_eq!((&host["host"], &host["images"], &host["unneeded_images"]), (&json!("h0"), &json!(2), &json!(0)), "{df:?}");
+    assert_eq!(
+        (&host["host"], &host["images"], &host["unneeded_images"]),
+        (&json!("h0"), &json!(2), &json!(0)),
+        "{df:?}"
+    );
     assert!(host["image_bytes"].as_u64().unwrap() > 0 && host["used_percent"].as_u64().is_some(), "{df:?}");
     let others = [docker.inspect_image("made:1").await, docker.inspect_image(BUSYBOX).await];
     assert!(others.iter().all(Result::is_ok), "shef did not pull these");
@@ -335,10 +389,13 @@ async fn a_prune_removes_what_nothing_needs_whatever_is_free() {
 
 #[actix_rt::test]
 async fn hosts_that_had_other_bytes_under_the_images_name_are_told_apart() {
-    let (engines, registry) = ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
+    let (engines, registry) =
+        ([LabEngine::start().await, LabEngine::start().await], LabRegistry::start().await);
     let command = json!(["/bin/sh", "-c", OBEDIENT]);
     for (n, engine) in engines.iter().enumerate() {
-        engine.import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV VERSION={n}")]).await;
+        engine
+            .import("made:1", &busybox_tar(), vec![format!("CMD {command}"), format!("ENV VERSION={n}")])
+            .await;
         registry.push(&engine.client(), "made:1", "app:1").await;
         // Somebody pulls it there by hand, before it means something else.
         let pull = CreateImageOptions { from_image: Some(registry.image("app:1")), ..Default::default() };
@@ -350,10 +407,13 @@ async fn hosts_that_had_other_bytes_under_the_images_name_are_told_apart() {
     }
     cluster.ready(2).await;
     let api = cluster.api.clone();
-    let spec = json!({"name": "web", "image": registry.image("app:1"), "replicas": 2, "update": {"monitor_ms": 0}});
+    let spec =
+        json!({"name": "web", "image": registry.image("app:1"), "replicas": 2, "update": {"monitor_ms": 0}});
     let made = api.call("POST", "/v1/services?wait=60s", spec).await;
     assert_eq!((made.status, &made.body["converged"]), (201, &json!(true)), "{made:?}");
-    let differs = |answer: &Answer| answer.body["differing_images"].as_object().is_some_and(|digests| digests.len() == 2);
+    let differs = |answer: &Answer| {
+        answer.body["differing_images"].as_object().is_some_and(|digests| digests.len() == 2)
+    };
     let seen = api.until("/v1/services/web", differs).await;
     let mut hosts: Vec<_> = seen.body["differing_images"].as_object().unwrap().values().cloned().collect();
     hosts.sort_by_key(Value::to_string);

@@ -28,8 +28,8 @@ profiles! {
     everything: 350,
 }
 
-/// Agents that start within three seconds, some of them cut off and killed: a thousand cost no more steps a host and a
-/// second of virtual time than a hundred, and all is well within 30 s of it after the last fault.
+/// Agents that start within three seconds, some of them cut off and killed: a thousand cost no more steps a
+/// host and a second of virtual time than a hundred, and all is well within 30 s of it after the last fault.
 #[test]
 fn a_thousand_agents_at_once() {
     let [few, many] = [100, 1_000].map(|hosts| {
@@ -121,13 +121,16 @@ mod found {
     }
 
     found! {
-        /// An update that stops first took a slot that had just been given up for the one that it had emptied.
+        /// An update that stops first took a slot that had just been given up for the one that it had
+        /// emptied.
         a_slot_that_was_given_up_is_not_one_that_was_emptied: rollouts 30,
         /// A replica that had only just been placed counted as one that serves.
         what_was_only_just_placed_does_not_serve: rollouts 373,
-        /// A slot that had lost its turn was no canary any more, though its new replica was only out of reach.
+        /// A slot that had lost its turn was no canary any more, though its new replica was only out of
+        /// reach.
         a_new_replica_out_of_reach_is_a_canary_still: everything 64,
-        /// While the slot of a drained host was still to go, an emptied one of a global service was no canary.
+        /// While the slot of a drained host was still to go, an emptied one of a global service was no
+        /// canary.
         an_emptied_slot_of_a_global_service_stays_a_canary: placement 298,
         /// An update that stops first stopped what had its volume on a host that was drained.
         nothing_is_stopped_that_cannot_come_back: placement 325,
@@ -135,7 +138,8 @@ mod found {
         what_an_operator_says_of_a_host_that_is_down_does_not_call_it_so: placement 107,
         /// A full report from before the engine's first list confirmed removals of what was still held.
         an_engine_that_is_away_confirms_nothing: engines 23,
-        /// A host was known before what it brought was durable, and told to run nothing when it registered again.
+        /// A host was known before what it brought was durable, and told to run nothing when it registered
+        /// again.
         a_host_is_known_when_its_replicas_are_durable: emptied 5,
         /// Orders for a host without a runner were dropped.
         orders_wait_for_an_unknown_host: store_loss 143,

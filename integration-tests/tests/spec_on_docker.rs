@@ -60,14 +60,24 @@ impl Bench {
     }
 
     /// Orders one replica and waits until its status fits.
-    async fn order(&self, template: Template, what: &str, fits: impl Fn(&ReplicaStatus) -> bool) -> (Assignment, ReplicaStatus) {
+    async fn order(
+        &self,
+        template: Template,
+        what: &str,
+        fits: impl Fn(&ReplicaStatus) -> bool,
+    ) -> (Assignment, ReplicaStatus) {
         let assignment = assignments("web", 1, 1, &template).remove(0);
         self.master.snapshot(1, std::slice::from_ref(&assignment)).await.unwrap();
         let status = self.until(&assignment, what, fits).await;
         (assignment, status)
     }
 
-    async fn until(&self, of: &Assignment, what: &str, fits: impl Fn(&ReplicaStatus) -> bool) -> ReplicaStatus {
+    async fn until(
+        &self,
+        of: &Assignment,
+        what: &str,
+        fits: impl Fn(&ReplicaStatus) -> bool,
+    ) -> ReplicaStatus {
         self.master.until(what, |heard| heard.statuses.get(&of.replica).is_some_and(&fits)).await;
         self.master.heard().statuses[&of.replica].clone()
     }
@@ -111,9 +121,11 @@ fn template(mut fields: Value) -> Template {
     fields["image"] = BUSYBOX.into();
     fields["stop_grace_s"] = 1.into();
     if fields.get("command").is_none() {
-        fields["command"] = json!(["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"]);
+        fields["command"] =
+            json!(["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 1 & wait $!; done"]);
     }
-    let spec = ServiceSpec::read(fields.as_object().unwrap().clone(), Some(&ServiceName::parse("web").unwrap()));
+    let spec =
+        ServiceSpec::read(fields.as_object().unwrap().clone(), Some(&ServiceName::parse("web").unwrap()));
     (*spec.unwrap().template).clone()
 }
 
@@ -140,11 +152,15 @@ async fn a_process_is_made_as_its_spec_says() {
     let labels = config.labels.unwrap();
     assert_eq!((labels["team"].as_str(), labels[labels::MANAGED].as_str()), ("blue", "true"));
     assert_eq!(host.shm_size, Some(1_048_576));
-    assert_eq!((host.cap_add, host.cap_drop), (Some(vec!["NET_ADMIN".to_owned()]), Some(vec!["MKNOD".to_owned()])));
+    assert_eq!(
+        (host.cap_add, host.cap_drop),
+        (Some(vec!["NET_ADMIN".to_owned()]), Some(vec!["MKNOD".to_owned()]))
+    );
     assert_eq!(bench.exec("cat /dev/shm/said").await, "named x y");
     let limits = host.ulimits.unwrap();
     assert_eq!((limits.len(), limits[0].soft, limits[0].hard), (1, Some(100), Some(200)));
-    // The soft limit of what is run beside it is at times the hard one: runc's own runtime raises it (runc issue 4195).
+    // The soft limit of what is run beside it is at times the hard one: runc's own runtime raises it (runc
+    // issue 4195).
     assert_eq!(bench.exec("pwd; hostname; ulimit -H -n").await.replace("\r\n", "\n"), "/bin\nweb.local\n200");
     assert_eq!(bench.exec("cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await, "0");
     assert!(bench.exec("cat /proc/self/status").await.contains("Uid:\t7"), "the user is the one asked for");
@@ -165,9 +181,15 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
     }));
     bench.order(spec, "it runs", is_well).await;
     let (_, host) = bench.inspect().await;
-    assert_eq!((host.nano_cpus, host.memory, host.pids_limit), (Some(500_000_000), Some(33_554_432), Some(50)));
+    assert_eq!(
+        (host.nano_cpus, host.memory, host.pids_limit),
+        (Some(500_000_000), Some(33_554_432), Some(50))
+    );
     let logging = host.log_config.unwrap();
-    assert_eq!((logging.typ.as_deref(), logging.config.unwrap()["max-size"].as_str()), (Some("json-file"), "1m"));
+    assert_eq!(
+        (logging.typ.as_deref(), logging.config.unwrap()["max-size"].as_str()),
+        (Some("json-file"), "1m")
+    );
     assert_eq!(host.devices.unwrap()[0].cgroup_permissions.as_deref(), Some("r"));
     assert!(bench.exec("cat /etc/hosts").await.contains("10.9.8.7\tdb"));
     assert!(bench.exec("cat /etc/resolv.conf").await.contains("10.0.0.53"));
@@ -201,7 +223,9 @@ async fn volumes_are_made_with_our_label_and_outlive_the_replica() {
     bench.master.snapshot(2, std::slice::from_ref(&next)).await.unwrap();
     bench.until(&next, "the next one runs", is_well).await;
     bench
-        .until(&assignments("web", 1, 1, &template(json!({})))[0], "the first is gone", |s| s.state == ReplicaState::Stopped)
+        .until(&assignments("web", 1, 1, &template(json!({})))[0], "the first is gone", |s| {
+            s.state == ReplicaState::Stopped
+        })
         .await;
     let read = std::process::Command::new("cat").arg(format!("{}/x", volume.mountpoint)).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&read.stdout), "kept\n");
@@ -215,12 +239,16 @@ async fn what_the_engine_cannot_mount_is_a_failure_in_its_own_words() {
     let spec = template(json!({"mounts": [{"type": "bind", "source": "/nonexistent/path", "target": "/x"}]}));
     let (_, status) = bench.order(spec, "it fails", |status| status.state == ReplicaState::Failed).await;
     assert!(status.reason.as_deref().unwrap().contains("/nonexistent/path"), "{status:?}");
-    let spec =
-        template(json!({"mounts": [{"type": "volume", "source": "some-data", "target": "/x", "driver": "no-such-driver"}]}));
+    let spec = template(
+        json!({"mounts": [{"type": "volume", "source": "some-data", "target": "/x", "driver": "no-such-driver"}]}),
+    );
     let second = assignments("web", 2, 1, &spec).remove(0);
     bench.master.delta(1, std::slice::from_ref(&second), &[]).await.unwrap();
     let status = bench.until(&second, "it fails", |status| status.state == ReplicaState::Failed).await;
-    assert!(status.reason.as_deref().unwrap().contains("no-such-driver"), "no image is pulled for it: {status:?}");
+    assert!(
+        status.reason.as_deref().unwrap().contains("no-such-driver"),
+        "no image is pulled for it: {status:?}"
+    );
     agent.stop().await;
 }
 
@@ -228,8 +256,9 @@ async fn what_the_engine_cannot_mount_is_a_failure_in_its_own_words() {
 async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let spec =
-        template(json!({"networks": [{"name": "front", "aliases": ["www"]}, {"name": "back", "aliases": ["app", "api"]}]}));
+    let spec = template(
+        json!({"networks": [{"name": "front", "aliases": ["www"]}, {"name": "back", "aliases": ["app", "api"]}]}),
+    );
     let replicas = assignments("web", 1, 3, &spec);
     bench.master.snapshot(1, &replicas).await.unwrap();
     for replica in &replicas {
@@ -248,7 +277,10 @@ async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases()
         assert_eq!(network.labels.unwrap()[labels::MANAGED_NETWORK], "true");
     }
     let all = bench.docker().list_networks(None).await.unwrap();
-    assert_eq!(all.iter().filter(|network| ["front", "back"].contains(&network.name.as_deref().unwrap())).count(), 2);
+    assert_eq!(
+        all.iter().filter(|network| ["front", "back"].contains(&network.name.as_deref().unwrap())).count(),
+        2
+    );
     agent.stop().await;
 }
 
@@ -304,7 +336,10 @@ async fn a_name_that_begins_the_id_of_something_else_stays_a_name() {
     let names: BTreeSet<&String> = joined.keys().collect();
     assert_eq!(names, begins.iter().collect(), "{joined:?}");
     for (name, endpoint) in &joined {
-        assert!(!endpoint.network_id.as_ref().unwrap().starts_with(name.as_str()), "it joined the other's: {endpoint:?}");
+        assert!(
+            !endpoint.network_id.as_ref().unwrap().starts_with(name.as_str()),
+            "it joined the other's: {endpoint:?}"
+        );
     }
 
     let id = bench.docker().inspect_image(BUSYBOX).await.unwrap().id.unwrap();
@@ -316,7 +351,10 @@ async fn a_name_that_begins_the_id_of_something_else_stays_a_name() {
         let replica = assignments("web", number, 1, &spec).remove(0);
         bench.master.delta(u64::from(number) - 1, std::slice::from_ref(&replica), &[]).await.unwrap();
         let status = bench.until(&replica, "it fails", |status| status.state == ReplicaState::Failed).await;
-        assert!(status.reason.as_ref().unwrap().contains("No such image"), "no image has this name: {status:?}");
+        assert!(
+            status.reason.as_ref().unwrap().contains("No such image"),
+            "no image has this name: {status:?}"
+        );
     }
     agent.stop().await;
 }
@@ -330,7 +368,9 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
         {"target": 80}, {"target": 81, "published": free, "host_ip": "127.0.0.1"}, {"target": 53, "protocol": "udp"},
     ]}));
     let (replica, status) = bench.order(spec, "it runs", is_well).await;
-    let told = |status: &ReplicaStatus, target: u16| status.ports.iter().find(|port| port.target == target).copied().unwrap();
+    let told = |status: &ReplicaStatus, target: u16| {
+        status.ports.iter().find(|port| port.target == target).copied().unwrap()
+    };
     assert_eq!(status.ports.len(), 3, "{status:?}");
     assert_eq!(told(&status, 81).shown(None), format!("127.0.0.1:{free}->81/tcp"));
     assert_eq!(told(&status, 53).protocol.as_str(), "udp");
@@ -342,7 +382,10 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
     let taken = std::net::TcpListener::bind(("0.0.0.0", before));
     let again = bench.until(&replica, "it runs again", |status| is_well(status) && status.restarts > 0).await;
     let (found, _) = bench.inspect().await;
-    let chosen = found.network_settings.unwrap().ports.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.clone().unwrap();
+    let chosen = found.network_settings.unwrap().ports.unwrap()["80/tcp"].as_ref().unwrap()[0]
+        .host_port
+        .clone()
+        .unwrap();
     assert_eq!(told(&again, 80).published.to_string(), chosen);
     drop(taken);
 
@@ -359,7 +402,8 @@ async fn a_replica_counts_only_when_the_engines_check_has_passed() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let check = json!({"health": {"test": {"shell": "test -e /tmp-ok"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 2}});
-    let starting = |status: &ReplicaStatus| status.state == ReplicaState::Running && status.health == Health::Starting;
+    let starting =
+        |status: &ReplicaStatus| status.state == ReplicaState::Running && status.health == Health::Starting;
     let (replica, status) = bench.order(template(check), "it is starting", starting).await;
     assert_eq!(status.reason.as_deref(), Some("its health check has not passed yet"));
     bench.until(&replica, "its check fails", |status| status.health == Health::Unhealthy).await;
@@ -368,10 +412,13 @@ async fn a_replica_counts_only_when_the_engines_check_has_passed() {
     let (found, _) = bench.inspect().await;
     assert_eq!(found.state.unwrap().health.unwrap().status, Some(HealthStatusEnum::HEALTHY));
     bench.exec("rm /tmp-ok").await;
-    let says =
-        |status: &ReplicaStatus, words: &str| status.health == Health::Unhealthy && status.reason.as_deref() == Some(words);
+    let says = |status: &ReplicaStatus, words: &str| {
+        status.health == Health::Unhealthy && status.reason.as_deref() == Some(words)
+    };
     let silent = "its health check fails: it ended with code 1";
-    bench.until(&replica, "its check fails again and has written nothing", |status| says(status, silent)).await;
+    bench
+        .until(&replica, "its check fails again and has written nothing", |status| says(status, silent))
+        .await;
     agent.stop().await;
 }
 
@@ -380,7 +427,8 @@ async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let check = json!({"health": {"test": {"shell": "echo asked; echo no database; exit 3"}, "interval_ms": 200, "timeout_ms": 1_000, "retries": 1}});
-    let says = |status: &ReplicaStatus| status.reason.as_deref() == Some("its health check fails: no database");
+    let says =
+        |status: &ReplicaStatus| status.reason.as_deref() == Some("its health check fails: no database");
     let (replica, _) = bench.order(template(check), "it says why", says).await;
     agent.stop().await;
     bench.master.heard().statuses.clear();
@@ -393,8 +441,10 @@ async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
 async fn a_replica_that_was_disconnected_from_its_network_is_unhealthy() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let (replica, _) = bench.order(template(json!({"networks": [{"name": "front"}]})), "it runs", is_well).await;
-    let cut = bollard::models::NetworkDisconnectRequest { container: "web-000001".to_owned(), force: Some(true) };
+    let (replica, _) =
+        bench.order(template(json!({"networks": [{"name": "front"}]})), "it runs", is_well).await;
+    let cut =
+        bollard::models::NetworkDisconnectRequest { container: "web-000001".to_owned(), force: Some(true) };
     bench.docker().disconnect_network("front", cut).await.unwrap();
     // A new agent looks at everything at once.
     agent.stop().await;
@@ -410,9 +460,12 @@ async fn what_the_kernel_kills_for_want_of_memory_says_so() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let eats = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done";
-    let spec = template(json!({"command": ["/bin/sh", "-c", eats], "resources": {"limit": {"memory_bytes": 16_777_216}}}));
-    let says =
-        |status: &ReplicaStatus| status.reason.as_deref().is_some_and(|why| why.contains("ran out of memory and was killed"));
+    let spec = template(
+        json!({"command": ["/bin/sh", "-c", eats], "resources": {"limit": {"memory_bytes": 16_777_216}}}),
+    );
+    let says = |status: &ReplicaStatus| {
+        status.reason.as_deref().is_some_and(|why| why.contains("ran out of memory and was killed"))
+    };
     let (_, status) = bench.order(spec, "it says so", says).await;
     assert_eq!(status.exit_code, Some(137), "{status:?}");
     agent.stop().await;
@@ -430,7 +483,8 @@ async fn on_the_hosts_network_a_check_does_not_take_another_process_for_the_cont
     let serves = format!("exec httpd -f -p {port} -h /");
     bench.order(spec(&serves), "the first serves", is_well).await;
     // It could never bind the port, and something answers there.
-    let dead = assignments("web", 2, 1, &spec("trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done")).remove(0);
+    let dead =
+        assignments("web", 2, 1, &spec("trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done")).remove(0);
     bench.master.delta(1, std::slice::from_ref(&dead), &[]).await.unwrap();
     let status = bench.until(&dead, "its check fails", |status| status.health == Health::Unhealthy).await;
     let why = format!("port {port} of the host is served by a process of another container or of the host");
@@ -448,7 +502,8 @@ async fn the_agent_checks_over_http_what_has_no_shell_and_goes_on_after_its_own_
     let check = json!({"command": ["/bin/sh", "-c", script], "health": {"test": {"http": {"port": 8080, "path": "/ok"}},
         "interval_ms": 200, "timeout_ms": 1_000, "retries": 2}});
     let refuses = |status: &ReplicaStatus| {
-        status.health == Health::Unhealthy && status.reason.as_deref().is_some_and(|reason| reason.ends_with("/ok answered 404"))
+        status.health == Health::Unhealthy
+            && status.reason.as_deref().is_some_and(|reason| reason.ends_with("/ok answered 404"))
     };
     let (replica, _) = bench.order(template(check), "its check fails", refuses).await;
     bench.exec("echo > /www/ok").await;
@@ -472,12 +527,12 @@ async fn the_agent_checks_over_http_what_has_no_shell_and_goes_on_after_its_own_
 async fn a_connection_is_check_enough_for_what_speaks_no_http() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let script =
-        "trap 'exit 0' TERM; while [ ! -e /go ]; do sleep 1 & wait $!; done; while :; do nc -l -p 9000 < /dev/null; done";
+    let script = "trap 'exit 0' TERM; while [ ! -e /go ]; do sleep 1 & wait $!; done; while :; do nc -l -p 9000 < /dev/null; done";
     let check = json!({"command": ["/bin/sh", "-c", script], "health": {"test": {"tcp": {"port": 9000}}, "interval_ms": 60_000,
         "timeout_ms": 1_000}});
     let starting = |status: &ReplicaStatus| {
-        status.health == Health::Starting && status.reason.as_deref().is_some_and(|reason| reason.contains("refused"))
+        status.health == Health::Starting
+            && status.reason.as_deref().is_some_and(|reason| reason.contains("refused"))
     };
     let (replica, _) = bench.order(template(check), "nothing listens", starting).await;
     bench.exec("echo > /go").await;
@@ -489,9 +544,12 @@ async fn a_connection_is_check_enough_for_what_speaks_no_http() {
 async fn what_is_done_stays_so_and_what_fails_is_started_again_as_often_as_its_spec_allows() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
-    let ends = |script: &str, restart: Value| template(json!({"command": ["/bin/sh", "-c", script], "restart": restart}));
+    let ends = |script: &str, restart: Value| {
+        template(json!({"command": ["/bin/sh", "-c", script], "restart": restart}))
+    };
     let done = ends("sleep 1; exit 0", json!({"condition": "on_failure"}));
-    let (done, status) = bench.order(done, "it is done", |status| status.state == ReplicaState::Complete).await;
+    let (done, status) =
+        bench.order(done, "it is done", |status| status.state == ReplicaState::Complete).await;
     assert_eq!((status.exit_code, status.reason.as_deref()), (Some(0), Some("ended with code 0")));
     let (_, host) = bench.inspect().await;
     assert_eq!(host.restart_policy.unwrap().name, Some(bollard::models::RestartPolicyNameEnum::NO));
@@ -500,7 +558,10 @@ async fn what_is_done_stays_so_and_what_fails_is_started_again_as_often_as_its_s
     let fails = assignments("web", 2, 1, &spec).remove(0);
     bench.master.delta(1, std::slice::from_ref(&fails), &[]).await.unwrap();
     let status = bench.until(&fails, "it is given up", |status| status.state == ReplicaState::Failed).await;
-    assert_eq!(status.reason.as_deref(), Some("exited with code 3 after 1 restarts, as many as max_attempts allows"));
+    assert_eq!(
+        status.reason.as_deref(),
+        Some("exited with code 3 after 1 restarts, as many as max_attempts allows")
+    );
 
     // A new agent finds both as they ended, and starts neither.
     agent.stop().await;
@@ -508,7 +569,8 @@ async fn what_is_done_stays_so_and_what_fails_is_started_again_as_often_as_its_s
     let agent = bench.agent().await;
     bench.until(&done, "it is still done", |status| status.state == ReplicaState::Complete).await;
     let missing = template(json!({"pull": "never"}));
-    let missing = Template { image: shef_common::image::ImageRef::parse("shef-lab/missing:1").unwrap(), ..missing };
+    let missing =
+        Template { image: shef_common::image::ImageRef::parse("shef-lab/missing:1").unwrap(), ..missing };
     let third = assignments("web", 3, 1, &missing).remove(0);
     bench.master.delta(2, std::slice::from_ref(&third), &[]).await.unwrap();
     let status = bench.until(&third, "it fails", |status| status.state == ReplicaState::Failed).await;

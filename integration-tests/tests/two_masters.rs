@@ -59,7 +59,9 @@ impl Host {
 }
 
 async fn deploy(api: &Api, name: &str) {
-    let put = api.call("PUT", &format!("/v1/services/{name}?wait=20s"), json!({"image": "nginx:1", "replicas": 2})).await;
+    let put = api
+        .call("PUT", &format!("/v1/services/{name}?wait=20s"), json!({"image": "nginx:1", "replicas": 2}))
+        .await;
     assert_eq!(put.body["converged"], true, "{put:?}");
 }
 

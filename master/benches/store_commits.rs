@@ -12,7 +12,8 @@ use shef_master::store::{Store, StoreOptions, measure::commits_per_second, open}
 async fn main() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let server = redis_server::RedisServer::start(&[]);
-    let embedded = open(&StoreOptions::Embedded { path: directory.path().into() }).await.expect("the embedded store");
+    let embedded =
+        open(&StoreOptions::Embedded { path: directory.path().into() }).await.expect("the embedded store");
     let redis = open(&StoreOptions::Redis(server.options())).await.expect("Redis");
     println!("durable commits of 1,000 bytes per second");
     println!("{:>12} {:>10} {:>24}", "committers", "embedded", "Redis, appendfsync always");

@@ -33,7 +33,9 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    cluster::{ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, ToCluster},
+    cluster::{
+        ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, ToCluster,
+    },
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, Connections, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
@@ -42,8 +44,8 @@ use crate::{
     scheduler::SchedulerActor,
     stats::{Counts, SaveNow, Stats, StatsActor},
     store::{
-        CoreOptions, Flush, Key, LeadOutcome, Led, LostLeadership, OpenError, RedisOptions, Store, StoreActor, StoreError,
-        StoreOptions, open,
+        CoreOptions, Flush, Key, LeadOutcome, Led, LostLeadership, OpenError, RedisOptions, Store,
+        StoreActor, StoreError, StoreOptions, open,
     },
     view::{ClusterView, StateBody},
 };
@@ -77,7 +79,9 @@ pub enum StartError {
         source: serde_json::Error,
     },
     /// The API's address cannot be listened on.
-    #[error("cannot listen on {listen}: {source}; choose another address with `listen` in the configuration (or --api)")]
+    #[error(
+        "cannot listen on {listen}: {source}; choose another address with `listen` in the configuration (or --api)"
+    )]
     Listen {
         /// Which address.
         listen: SocketAddr,
@@ -180,11 +184,16 @@ pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<Mas
     start_on_as(config, store, false).await
 }
 
-async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bool) -> Result<MasterHandle, StartError> {
+async fn start_on_as(
+    config: MasterConfig,
+    store: Arc<dyn Store>,
+    takes_over: bool,
+) -> Result<MasterHandle, StartError> {
     let leader = random_id(LeaderId::parse)?;
     // A store that nobody leads was restored, by an operator who wants its master to lead.
     let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
-    let restored = matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
+    let restored =
+        matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
     let led = store.lead(&leader, Epoch(0), &random_id(ClusterId::parse)?).await?;
     let (mut recovered, saved_counts) = recover(&led)?;
     let registries = std::mem::take(&mut recovered.registries);
@@ -205,7 +214,8 @@ async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bo
     let store = StoreActor::start_in_arbiter(&thread, move |_| store_actor);
     let scheduler = SchedulerActor::start_in_arbiter(&thread, |_| SchedulerActor::default());
     let (counters, commit) = (stats.clone(), store.clone().recipient());
-    let stats_actor = StatsActor::start_in_arbiter(&thread, move |_| StatsActor::new(counters, saved_counts, commit));
+    let stats_actor =
+        StatsActor::start_in_arbiter(&thread, move |_| StatsActor::new(counters, saved_counts, commit));
     view.show_leadership(led.cluster.clone(), led.fence.clone());
     view.show_interval(DurationMs(config.report_interval_ms));
     let settings = membership_settings(&config);
@@ -219,7 +229,8 @@ async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bo
     let (core, first) = ClusterCore::new(options, leads, recovered, Now::read());
     let (tell, told) = oneshot::channel();
     let (commit, lead) = (store.clone().recipient(), store.clone().recipient());
-    let (shown, counted, push_timeout) = (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
+    let (shown, counted, push_timeout) =
+        (view.clone(), stats.clone(), Duration::from_millis(config.push_timeout_ms));
     let copy_scheduler = scheduler.clone().recipient();
     let cluster = ClusterActor::start_in_arbiter(&thread, move |ctx| {
         // The two know each other: the membership says what is true of hosts, the cluster carries it on.
@@ -243,15 +254,19 @@ async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bo
     });
     fenced.try_send(TellFenced(cluster.clone().recipient())).map_err(|_| StartError::Ended)?;
     let membership = told.await.map_err(|_| StartError::Ended)?;
-    let outlets =
-        RegistriesOutlets { store: store.clone().recipient(), changed: cluster.clone().recipient(), view: view.clone() };
+    let outlets = RegistriesOutlets {
+        store: store.clone().recipient(),
+        changed: cluster.clone().recipient(),
+        view: view.clone(),
+    };
     let key = SecretKey(config.secret_key_file.clone());
     let vault = tokio::task::spawn_blocking(move || key.open()).await.map_err(|_| StartError::Ended)?;
     if let Err(why) = &vault {
         log::error!(why; "no credentials of registries can be kept or used");
     }
     let registries =
-        RegistriesActor::start_in_arbiter(&thread, move |_| RegistriesActor::new(registries, vault, outlets)).recipient();
+        RegistriesActor::start_in_arbiter(&thread, move |_| RegistriesActor::new(registries, vault, outlets))
+            .recipient();
 
     let (stopping, until_stop) = watch::channel(false);
     let api = web::Data::new(Api {
@@ -289,7 +304,8 @@ async fn start_on_as(config: MasterConfig, store: Arc<dyn Store>, takes_over: bo
     let server = HttpServer::new(move || {
         // Each worker has clients of its own, one of them for what agents stream.
         let share = budget.user_calls / workers / 2;
-        let (streams, calls) = (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
+        let (streams, calls) =
+            (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
         let connections = connections.clone();
         App::new()
             .wrap_fn(move |request, service| {
@@ -387,15 +403,21 @@ pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Versio
         let unreadable = |source| StartError::Record { key: record.key.to_string(), source };
         match &record.key {
             Key::Service(_) => {
-                recovered.services.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
+                recovered
+                    .services
+                    .push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
             }
-            Key::Node(_) => recovered.nodes.push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
+            Key::Node(_) => recovered
+                .nodes
+                .push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
             Key::Registry(host) => recovered.registries.push(RecoveredRegistry {
                 host: host.clone(),
                 version: record.version,
                 record: serde_json::from_slice(&record.value).map_err(unreadable)?,
             }),
-            Key::Stats => counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
+            Key::Stats => {
+                counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?))
+            }
         }
     }
     Ok((recovered, counts))

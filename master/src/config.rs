@@ -36,7 +36,8 @@ pub struct MasterConfig {
     pub brake_share_percent: u32,
     /// When replacement goes on by itself, in milliseconds.
     pub brake_release_after_ms: u64,
-    /// How long agent and published ports of a host that is there may be silent before it is down, in milliseconds; 0: for ever.
+    /// How long agent and published ports of a host that is there may be silent before it is down, in
+    /// milliseconds; 0: for ever.
     pub unanswered_down_after_ms: u64,
     /// How long a flapping host has to be up before it takes replicas, in milliseconds.
     pub flap_hold_ms: u64,
@@ -117,9 +118,9 @@ pub fn effective(layers: &Layers, others: &[&Program]) -> Result<Effective, Conf
     if let Some(user) = user.filter(|_| effective.text("redis.username").is_empty()) {
         effective.set("redis.username", Value::Text(user), origin.clone());
     }
-    if let Some(password) =
-        password.filter(|_| ["redis.password", "redis.password_file"].iter().all(|key| effective.text(key).is_empty()))
-    {
+    if let Some(password) = password.filter(|_| {
+        ["redis.password", "redis.password_file"].iter().all(|key| effective.text(key).is_empty())
+    }) {
         effective.set("redis.password", Value::Secret(password), origin);
     }
     Ok(effective)
@@ -185,13 +186,17 @@ fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
     let own = effective.secret("redis.password");
     let from_file = effective.non_empty("redis.password_file").map(|path| read_secret(&path)).transpose()?;
     if own.is_some() && from_file.is_some() {
-        return Err(ConfigError::Conflict { one: "redis.password".into(), other: "redis.password_file".into() });
+        return Err(ConfigError::Conflict {
+            one: "redis.password".into(),
+            other: "redis.password_file".into(),
+        });
     }
     let database = match effective.text("redis.database") {
         "" => None,
-        text => {
-            Some(text.parse::<u16>().map_err(|_| effective.refuse("redis.database", "empty or a whole number from 0 to 65535"))?)
-        }
+        text => Some(
+            text.parse::<u16>()
+                .map_err(|_| effective.refuse("redis.database", "empty or a whole number from 0 to 65535"))?,
+        ),
     };
     Ok(StoreConfig::Redis(RedisConfig {
         url,
@@ -217,7 +222,9 @@ fn without_credentials(url: &str) -> (String, Option<String>, Option<Secret>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None, None) };
     let end = rest.find('/').unwrap_or(rest.len());
     // A password may hold a slash that should have been encoded: the last '@' ends it.
-    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else { return (url.to_owned(), None, None) };
+    let Some(at) = rest[..end].rfind('@').or_else(|| rest.rfind('@')) else {
+        return (url.to_owned(), None, None);
+    };
     let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
     let some = |text: &str| Some(percent_decoded(text)).filter(|text| !text.is_empty());
     (format!("{scheme}://{}", &rest[at + 1..]), some(user), some(password).map(Secret::new))
@@ -233,7 +240,8 @@ mod tests {
     use super::*;
 
     fn with(env: &[(&str, &str)]) -> Result<(MasterConfig, Effective), ConfigError> {
-        let mut layers = Layers { presets: vec![Preset::new("host_ip", "127.0.0.1", "test")], ..Layers::default() };
+        let mut layers =
+            Layers { presets: vec![Preset::new("host_ip", "127.0.0.1", "test")], ..Layers::default() };
         layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
         MasterConfig::load(&layers, &[])
     }
@@ -262,8 +270,14 @@ mod tests {
     fn docker_shefs_variables_are_understood_and_ours_win() {
         assert_eq!(redis(&[("REDIS_HOST", "10.0.0.9")]).url, "redis://10.0.0.9:6379");
         assert_eq!(redis(&[("REDIS_HOST", "10.0.0.9"), ("REDIS_PORT", "7000")]).url, "redis://10.0.0.9:7000");
-        assert_eq!(redis(&[("REDIS_HOST", "10.0.0.9"), ("SHEF_REDIS_URL", "redis://b:1")]).url, "redis://b:1");
-        assert_eq!(with(&[("PORT", "9000"), ("HOST_IP", "10.0.0.4")]).unwrap().0.listen.to_string(), "10.0.0.4:9000");
+        assert_eq!(
+            redis(&[("REDIS_HOST", "10.0.0.9"), ("SHEF_REDIS_URL", "redis://b:1")]).url,
+            "redis://b:1"
+        );
+        assert_eq!(
+            with(&[("PORT", "9000"), ("HOST_IP", "10.0.0.4")]).unwrap().0.listen.to_string(),
+            "10.0.0.4:9000"
+        );
         let both = [("PORT", "9000"), ("SHEF_MASTER_LISTEN", "0.0.0.0:1")];
         assert_eq!(with(&both).unwrap().0.listen.to_string(), "0.0.0.0:1");
     }
@@ -273,7 +287,10 @@ mod tests {
         let missing = MasterConfig::load(&Layers::default(), &[]).unwrap_err().to_string();
         assert!(missing.starts_with("host_ip is not set: say by which IPv4 address"), "{missing}");
         let wrong = with(&[("HOST_IP", "localhost")]).unwrap_err().to_string();
-        assert_eq!(wrong, "host_ip must be a valid IPv4 address such as 10.0.0.5, but env HOST_IP says \"localhost\"");
+        assert_eq!(
+            wrong,
+            "host_ip must be a valid IPv4 address such as 10.0.0.5, but env HOST_IP says \"localhost\""
+        );
     }
 
     #[test]
@@ -292,6 +309,9 @@ mod tests {
     #[test]
     fn a_host_is_not_suspected_between_two_reports() {
         let refused = with(&[("SHEF_MASTER_REPORT_INTERVAL_MS", "3000")]).unwrap_err().to_string();
-        assert!(refused.starts_with("suspect_after_ms must be at least twice report_interval_ms (3000)"), "{refused}");
+        assert!(
+            refused.starts_with("suspect_after_ms must be at least twice report_interval_ms (3000)"),
+            "{refused}"
+        );
     }
 }

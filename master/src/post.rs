@@ -22,7 +22,9 @@ where
             log::warn!(message_kind = std::any::type_name::<M>(); "a mailbox is over its bound");
             ctx.spawn(fut::wrap_future(to.send(message).map(|_| ())));
         }
-        Err(SendError::Closed(_)) => log::debug!(message_kind = std::any::type_name::<M>(); "a mailbox is closed"),
+        Err(SendError::Closed(_)) => {
+            log::debug!(message_kind = std::any::type_name::<M>(); "a mailbox is closed")
+        }
     }
 }
 
@@ -38,8 +40,12 @@ impl Alarm {
     }
 
     /// Runs `ring` at `at`, unless an earlier alarm is set; that one will ask again.
-    pub fn set<A>(&mut self, ctx: &mut Context<A>, at: shef_common::clock::MonoMs, ring: fn(&mut A, &mut Context<A>))
-    where
+    pub fn set<A>(
+        &mut self,
+        ctx: &mut Context<A>,
+        at: shef_common::clock::MonoMs,
+        ring: fn(&mut A, &mut Context<A>),
+    ) where
         A: Actor<Context = Context<A>>,
     {
         match self.0 {

@@ -52,10 +52,18 @@ pub enum RestoreError {
 ///
 /// # Errors
 /// [`RestoreError`] says whether anything was changed.
-pub async fn restore(options: &StoreOptions, backup: &Backup, replace: bool) -> Result<(String, Fence), RestoreError> {
+pub async fn restore(
+    options: &StoreOptions,
+    backup: &Backup,
+    replace: bool,
+) -> Result<(String, Fence), RestoreError> {
     // As the master will read them: one that it could not read would keep it from starting.
-    let led =
-        Led { cluster: backup.cluster.clone(), fence: backup.fence.clone(), was_empty: false, records: backup.records.clone() };
+    let led = Led {
+        cluster: backup.cluster.clone(),
+        fence: backup.fence.clone(),
+        was_empty: false,
+        records: backup.records.clone(),
+    };
     if let Err(StartError::Record { key, source }) = recover(&led) {
         return Err(RestoreError::Record { key, source });
     }
@@ -112,7 +120,11 @@ mod tests {
             fence: Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() },
             records: vec![record(service)],
         };
-        assert_eq!(goes_on_counting(&backup(&service)), backup(&service), "one that does not count yet draws its first number");
+        assert_eq!(
+            goes_on_counting(&backup(&service)),
+            backup(&service),
+            "one that does not count yet draws its first number"
+        );
         service.next_number = 123_456;
         let restored = goes_on_counting(&backup(&service));
         let read: ServiceRecord = serde_json::from_slice(&restored.records[0].value).unwrap();

@@ -41,7 +41,8 @@ impl Lines {
         while !rest.is_empty() {
             let slot = &mut self.begun[index(piece.stream)];
             // What has no time of its own goes on with the line before, or is as old as can be.
-            let begun = slot.get_or_insert_with(|| Begun { time: time.unwrap_or_default(), text: Vec::new() });
+            let begun =
+                slot.get_or_insert_with(|| Begun { time: time.unwrap_or_default(), text: Vec::new() });
             let room = MAX_LINE_BYTES - begun.text.len();
             let end = rest.iter().take(room).position(|c| *c == b'\n');
             let taken = end.unwrap_or(room.min(rest.len()));
@@ -117,7 +118,10 @@ mod tests {
     #[test]
     fn empty_lines_are_lines_and_what_is_not_text_is_replaced() {
         let mut lines = Lines::default();
-        assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z \n"))), [(Output::Stdout, "")]);
+        assert_eq!(
+            texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z \n"))),
+            [(Output::Stdout, "")]
+        );
         let bytes = bytes::Bytes::from_static(b"2026-01-31T09:30:00Z \xff\n");
         assert_eq!(lines.take(&LogPiece { stream: Output::Stdout, bytes })[0].line, "\u{fffd}");
     }
@@ -125,13 +129,28 @@ mod tests {
     #[test]
     fn lines_that_are_skipped_are_skipped_whole() {
         let mut lines = Lines::default().skipping(1);
-        assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z the end of a line that was cut, ")), []);
+        assert_eq!(
+            lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00Z the end of a line that was cut, ")),
+            []
+        );
         assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:01Z still that line\n")), []);
-        assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))), [(Output::Stdout, "whole")]);
+        assert_eq!(
+            texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))),
+            [(Output::Stdout, "whole")]
+        );
         // One that is told in parts for its length is one line.
         let mut lines = Lines::default().skipping(1);
-        assert_eq!(lines.take(&piece(Output::Stdout, &format!("2026-01-31T09:30:00Z {}\n", "x".repeat(2 * MAX_LINE_BYTES)))), []);
-        assert_eq!(texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))), [(Output::Stdout, "whole")]);
+        assert_eq!(
+            lines.take(&piece(
+                Output::Stdout,
+                &format!("2026-01-31T09:30:00Z {}\n", "x".repeat(2 * MAX_LINE_BYTES))
+            )),
+            []
+        );
+        assert_eq!(
+            texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))),
+            [(Output::Stdout, "whole")]
+        );
     }
 
     #[test]

@@ -40,7 +40,11 @@ pub trait Console: 'static {
     /// A container's counters now.
     fn sample<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Sample>;
     /// Whether a registry takes these credentials, asked by the engine, as it would for an image.
-    fn check_login<'a>(&'a self, host: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck>;
+    fn check_login<'a>(
+        &'a self,
+        host: &'a RegistryHost,
+        credentials: &'a Credentials,
+    ) -> EngineFuture<'a, LoginCheck>;
     /// Runs a command in a container that runs.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command>;
 }
@@ -127,7 +131,8 @@ impl Consoles {
     /// # Errors
     /// [`Hidden`]: there is none, or it is not ours, or the engine does not answer.
     pub async fn find(&self, replica: &ReplicaId) -> Result<Container, Hidden> {
-        let none = |why: &str| Hidden { code: Code::ReplicaNotFound, why: format!("replica {replica} {why}") };
+        let none =
+            |why: &str| Hidden { code: Code::ReplicaNotFound, why: format!("replica {replica} {why}") };
         let Some(cluster) = self.cluster.send(WhichCluster).await.ok().flatten() else {
             return Err(none("cannot be here: this host belongs to no cluster yet"));
         };

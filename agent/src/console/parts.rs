@@ -11,7 +11,8 @@ use super::LogPiece;
 
 /// The most bytes of a line that an engine keeps in one entry.
 const PART_BYTES: usize = 16 * 1024;
-/// A character that the parts' border cuts is kept as up to three replacements of three bytes on its first side.
+/// A character that the parts' border cuts is kept as up to three replacements of three bytes on its first
+/// side.
 const BORDER_SLACK: usize = 9;
 /// The length of a time as engines write it before an entry: `2026-01-31T09:30:00.000000001Z`.
 const TIME_BYTES: usize = 30;

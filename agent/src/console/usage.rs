@@ -51,7 +51,8 @@ impl Sample {
     /// What was used from `before` to now.
     #[must_use]
     pub fn since(&self, before: &Self) -> Usage {
-        let (used, passed) = (self.cpu_ns.saturating_sub(before.cpu_ns), self.host_cpu_ns.saturating_sub(before.host_cpu_ns));
+        let (used, passed) =
+            (self.cpu_ns.saturating_sub(before.cpu_ns), self.host_cpu_ns.saturating_sub(before.host_cpu_ns));
         #[expect(clippy::cast_precision_loss, reason = "a percentage")]
         let share = if passed == 0 { 0.0 } else { used as f64 / passed as f64 };
         Usage {

@@ -29,8 +29,8 @@ use bollard::{
     errors::Error,
     models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
-        RemoveImageOptions, StopContainerOptions,
+        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions,
+        RemoveContainerOptions, RemoveImageOptions, StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
@@ -50,8 +50,8 @@ use self::{
     models::{container_of, event_of, inspected, policy_body},
 };
 use super::{
-    Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES, Listing,
-    PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
+    Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
+    Listing, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -82,15 +82,22 @@ impl DockerEngine {
     /// [`InvalidDockerAddress`] for anything but an address that the docker command knows.
     pub fn new(url: &str, tls: &DockerTls) -> Result<Self, InvalidDockerAddress> {
         let address = DockerAddress::parse(url, tls)?;
-        Ok(Self { address, client: OnceCell::new(), making_network: Mutex::new(()), digests: Digests::default() })
+        Ok(Self {
+            address,
+            client: OnceCell::new(),
+            making_network: Mutex::new(()),
+            digests: Digests::default(),
+        })
     }
 
-    /// The client. What keeps it from being made, such as a missing certificate, may be mended while the agent runs.
+    /// The client. What keeps it from being made, such as a missing certificate, may be mended while the
+    /// agent runs.
     fn client(&self) -> Result<Docker, EngineError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let client = self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(chain(&error)))?;
+        let client =
+            self.address.client(CLIENT_LIMIT_S).map_err(|error| EngineError::Unreachable(chain(&error)))?;
         Ok(self.client.get_or_init(|| client.with_request_modifier(url_safe)).clone())
     }
 
@@ -102,7 +109,9 @@ impl DockerEngine {
         }
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let listed = client.list_containers(Some(options)).await?;
-        self.digests.listed(&client, listed.iter().filter_map(|summary| summary.image_id.clone()).collect()).await;
+        self.digests
+            .listed(&client, listed.iter().filter_map(|summary| summary.image_id.clone()).collect())
+            .await;
         let mut containers = Vec::with_capacity(listed.len());
         for summary in listed {
             let image = summary.image_id.clone();
@@ -174,7 +183,11 @@ impl DockerEngine {
 fn login(image: &ImageRef, shown: &Credentials) -> DockerCredentials {
     let registry = image.registry();
     // Engines compare the address with the one that they go to, and know Docker Hub by this name.
-    let address = if registry.as_str() == RegistryHost::DEFAULT { "https://index.docker.io/v1/" } else { registry.as_str() };
+    let address = if registry.as_str() == RegistryHost::DEFAULT {
+        "https://index.docker.io/v1/"
+    } else {
+        registry.as_str()
+    };
     DockerCredentials {
         username: Some(shown.username.clone()),
         password: Some(shown.password.clone()),
@@ -237,13 +250,18 @@ impl Engine for DockerEngine {
                 first.get_or_insert(id);
             }
             let other_volumes = self.other_volumes(&order.template.mounts).await;
-            let options = CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
+            let options =
+                CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
             let answer = self.client()?.create_container(Some(options), create_body(&order, first)).await;
             answer.map(|created| Created { id: created.id, other_volumes }).map_err(|error| match error {
-                Error::DockerResponseServerError { status_code: 404, message } if is_about_image(&message) => {
+                Error::DockerResponseServerError { status_code: 404, message }
+                    if is_about_image(&message) =>
+                {
                     EngineError::NoSuchImage(message)
                 }
-                Error::DockerResponseServerError { status_code: 409, message } => EngineError::NameTaken(message),
+                Error::DockerResponseServerError { status_code: 409, message } => {
+                    EngineError::NameTaken(message)
+                }
                 other => generic(&other),
             })
         })
@@ -253,12 +271,16 @@ impl Engine for DockerEngine {
         within(OPERATION_LIMIT, async move {
             for network in joins {
                 let Some(joined) = self.network_id(network).await? else {
-                    return Err(EngineError::Refused(format!("there is no network {} any more", network.name)));
+                    return Err(EngineError::Refused(format!(
+                        "there is no network {} any more",
+                        network.name
+                    )));
                 };
                 match self.client()?.connect_network(&joined, connect_body(id, network)).await {
                     Ok(()) => {}
                     // It is there already.
-                    Err(Error::DockerResponseServerError { message, .. }) if message.contains("already exists in network") => {}
+                    Err(Error::DockerResponseServerError { message, .. })
+                        if message.contains("already exists in network") => {}
                     Err(error) => return settled(Err(error)),
                 }
             }
@@ -268,7 +290,10 @@ impl Engine for DockerEngine {
 
     fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()> {
         within(OPERATION_LIMIT + Duration::from_secs(grace_s.into()), async move {
-            let options = StopContainerOptions { t: Some(i32::try_from(grace_s).unwrap_or(i32::MAX)), ..Default::default() };
+            let options = StopContainerOptions {
+                t: Some(i32::try_from(grace_s).unwrap_or(i32::MAX)),
+                ..Default::default()
+            };
             settled(self.client()?.stop_container(id, Some(options)).await)
         })
     }
@@ -282,14 +307,20 @@ impl Engine for DockerEngine {
 
     fn set_policy<'a>(&'a self, id: &'a str, policy: Policy) -> EngineFuture<'a, ()> {
         within(OPERATION_LIMIT, async move {
-            let body = ContainerUpdateBody { restart_policy: Some(policy_body(policy)), ..Default::default() };
+            let body =
+                ContainerUpdateBody { restart_policy: Some(policy_body(policy)), ..Default::default() };
             settled(self.client()?.update_container(id, body).await)
         })
     }
 
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>> {
         async move {
-            let options = LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.0.to_string(), ..Default::default() };
+            let options = LogsOptions {
+                stdout: true,
+                stderr: true,
+                tail: LOG_LINES.0.to_string(),
+                ..Default::default()
+            };
             let mut log = self.client()?.logs(id, Some(options)).boxed_local();
             let (limit, most) = LOGS_LIMIT;
             let mut written = Vec::new();
@@ -307,7 +338,11 @@ impl Engine for DockerEngine {
         .boxed_local()
     }
 
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>> {
+    fn inspect<'a>(
+        &'a self,
+        replica: &'a ReplicaId,
+        known: Option<&'a str>,
+    ) -> EngineFuture<'a, Vec<Container>> {
         within(OPERATION_LIMIT, async move {
             if let Some(known) = known
                 && let Some(found) = self.look(known).await?.filter(|found| found.id == known)
@@ -317,23 +352,37 @@ impl Engine for DockerEngine {
             // An engine also answers to the beginnings of ids. A replica's id has a hyphen, so it is none.
             let named = self.look(replica.as_str()).await?.filter(|found| found.name == replica.as_str());
             match named {
-                Some(found) if labels::replica(&found.name, &found.labels).as_ref() == Some(replica) => Ok(vec![found]),
+                Some(found) if labels::replica(&found.name, &found.labels).as_ref() == Some(replica) => {
+                    Ok(vec![found])
+                }
                 named => Ok(named.into_iter().chain(self.labelled(replica).await?).collect()),
             }
         })
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>> {
+    fn pull<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        credentials: Option<&'a Credentials>,
+    ) -> EngineFuture<'a, Option<ImageDigest>> {
         async move {
             let (name, version) = image.name_and_version();
-            let options =
-                CreateImageOptions { from_image: Some(name.to_owned()), tag: Some(version.to_owned()), ..Default::default() };
-            let mut progress = self.client()?.create_image(Some(options), None, credentials.map(|shown| login(image, shown)));
+            let options = CreateImageOptions {
+                from_image: Some(name.to_owned()),
+                tag: Some(version.to_owned()),
+                ..Default::default()
+            };
+            let mut progress = self.client()?.create_image(
+                Some(options),
+                None,
+                credentials.map(|shown| login(image, shown)),
+            );
             let limit = Duration::from_millis(PULL_IDLE_LIMIT_MS);
             let mut digest = None;
             loop {
                 match tokio::time::timeout(limit, progress.next()).await {
-                    // Engines have always told it in these words, and in no other way that says whose digest it is.
+                    // Engines have always told it in these words, and in no other way that says whose digest
+                    // it is.
                     Ok(Some(Ok(step))) => {
                         let told = step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
                         digest = told.and_then(|text| ImageDigest::parse(text.trim()).ok()).or(digest);
@@ -341,7 +390,10 @@ impl Engine for DockerEngine {
                     Ok(Some(Err(error))) => return Err(generic(&error)),
                     Ok(None) => return Ok(digest),
                     Err(_) => {
-                        return Err(EngineError::TimedOut(format!("pulling {image} made no progress for {} s", limit.as_secs())));
+                        return Err(EngineError::TimedOut(format!(
+                            "pulling {image} made no progress for {} s",
+                            limit.as_secs()
+                        )));
                     }
                 }
             }
@@ -349,14 +401,20 @@ impl Engine for DockerEngine {
         .boxed_local()
     }
 
-    fn remove_networks<'a>(&'a self, cluster: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>> {
+    fn remove_networks<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        needed: &'a BTreeSet<String>,
+    ) -> EngineFuture<'a, Vec<String>> {
         within(OPERATION_LIMIT, self.remove_unneeded(cluster, needed))
     }
 
     fn image_bytes<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, Option<u64>> {
         within(LOOK_LIMIT, async move {
             match self.client()?.inspect_image(&image.never_an_id()).await {
-                Ok(found) => Ok(Some(found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())),
+                Ok(found) => {
+                    Ok(Some(found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()))
+                }
                 Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
                 Err(error) => Err(generic(&error)),
             }
@@ -420,7 +478,9 @@ fn is_about_image(message: &str) -> bool {
 fn settled(answer: Result<(), Error>) -> Result<(), EngineError> {
     match answer {
         Ok(()) | Err(Error::DockerResponseServerError { status_code: 304, .. }) => Ok(()),
-        Err(Error::DockerResponseServerError { status_code: 404, message }) if message.contains("No such container") => {
+        Err(Error::DockerResponseServerError { status_code: 404, message })
+            if message.contains("No such container") =>
+        {
             Err(EngineError::NoSuchContainer(message))
         }
         Err(error) => Err(generic(&error)),
@@ -429,7 +489,9 @@ fn settled(answer: Result<(), Error>) -> Result<(), EngineError> {
 
 fn generic(error: &Error) -> EngineError {
     match error {
-        Error::DockerResponseServerError { status_code: 502..=504, message } => EngineError::Unreachable(message.clone()),
+        Error::DockerResponseServerError { status_code: 502..=504, message } => {
+            EngineError::Unreachable(message.clone())
+        }
         Error::DockerResponseServerError { message, .. } => EngineError::Refused(message.clone()),
         Error::DockerStreamError { error } => EngineError::Refused(error.clone()),
         Error::RequestTimeoutError => EngineError::TimedOut("no answer".to_owned()),
@@ -461,10 +523,18 @@ mod tests {
 
     #[test]
     fn only_addresses_of_an_engine_are_taken() {
-        for good in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "http://engine:2375/", "tcp://host", "ssh://h:1"] {
+        for good in [
+            "unix:///var/run/docker.sock",
+            "tcp://127.0.0.1:2375",
+            "http://engine:2375/",
+            "tcp://host",
+            "ssh://h:1",
+        ] {
             assert!(DockerEngine::new(good, &DockerTls::default()).is_ok(), "{good}");
         }
-        for bad in ["", "docker.sock", "unix://relative", "tcp://:1", "tcp://h:x", "ssh://h:x", "http://u@h:1"] {
+        for bad in
+            ["", "docker.sock", "unix://relative", "tcp://:1", "tcp://h:x", "ssh://h:x", "http://u@h:1"]
+        {
             assert!(DockerEngine::new(bad, &DockerTls::default()).is_err(), "{bad}");
         }
     }

@@ -29,8 +29,8 @@ use tokio::sync::broadcast;
 pub use told::{Networks, listed, looked_up, made};
 
 use super::{
-    Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, EventKind,
-    Listing, RestartPolicy,
+    Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts,
+    EngineFuture, EventKind, Listing, RestartPolicy,
 };
 
 /// Events that a slow listener may lag behind; one that lags further is told to look anew.
@@ -181,7 +181,8 @@ impl FakeHost {
         }
     }
 
-    /// The next operation of that name (`create`, `start`, `stop`, `remove`, `inspect`, `list`, `pull`) fails so.
+    /// The next operation of that name (`create`, `start`, `stop`, `remove`, `inspect`, `list`, `pull`) fails
+    /// so.
     pub fn fail_next(&self, operation: &'static str, error: EngineError) {
         self.state().faults.entry(operation).or_default().push(error);
     }
@@ -302,7 +303,9 @@ impl Engine for FakeEngine {
             let name = order.replica.to_string();
             if let Some(other) = state.containers.get(&name) {
                 let id = other.id.clone();
-                return Err(EngineError::NameTaken(format!("Conflict. The container name \"/{name}\" is in use by {id:?}")));
+                return Err(EngineError::NameTaken(format!(
+                    "Conflict. The container name \"/{name}\" is in use by {id:?}"
+                )));
             }
             state.next_id += 1;
             let id = format!("{:064x}", state.next_id);
@@ -368,11 +371,21 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>> {
-        self.operation("inspect", self.latency.look, move |state| Ok(looked_up(&state.containers, replica, known)))
+    fn inspect<'a>(
+        &'a self,
+        replica: &'a ReplicaId,
+        known: Option<&'a str>,
+    ) -> EngineFuture<'a, Vec<Container>> {
+        self.operation("inspect", self.latency.look, move |state| {
+            Ok(looked_up(&state.containers, replica, known))
+        })
     }
 
-    fn pull<'a>(&'a self, image: &'a ImageRef, _: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>> {
+    fn pull<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        _: Option<&'a Credentials>,
+    ) -> EngineFuture<'a, Option<ImageDigest>> {
         self.operation("pull", self.latency.pull, move |state| {
             let name = image.pinned();
             if self.registry.as_ref().is_some_and(|registry| !registry.contains(&name)) {
@@ -385,7 +398,11 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn remove_networks<'a>(&'a self, _: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>> {
+    fn remove_networks<'a>(
+        &'a self,
+        _: &'a ClusterId,
+        needed: &'a BTreeSet<String>,
+    ) -> EngineFuture<'a, Vec<String>> {
         self.operation("remove_networks", self.latency.remove, move |state| {
             Ok(state.networks.remove_unneeded(needed, state.containers.values()))
         })
@@ -400,7 +417,10 @@ impl Engine for FakeEngine {
 
     fn remove_image<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, bool> {
         self.operation("remove_image", self.latency.remove, move |state| {
-            let is_used = state.containers.values().any(|container| container.image.as_deref() == Some(&*image.never_an_id()));
+            let is_used = state
+                .containers
+                .values()
+                .any(|container| container.image.as_deref() == Some(&*image.never_an_id()));
             if let Some(images) = state.images.as_mut().filter(|_| !is_used) {
                 images.remove(&image.pinned());
             }

@@ -1,8 +1,8 @@
 //! Which container is a replica's.
 //!
-//! A container's identity is the label with the replica's id, not its name: anybody can rename a container. A copy
-//! carries the same labels (`docker commit` writes them into an image), so a container under another name counts only
-//! if it was made of the image that its labels name.
+//! A container's identity is the label with the replica's id, not its name: anybody can rename a container. A
+//! copy carries the same labels (`docker commit` writes them into an image), so a container under another
+//! name counts only if it was made of the image that its labels name.
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},
@@ -19,8 +19,11 @@ impl Container {
         let assignment = labels::read(cluster, &self.name, &self.labels, self.env.as_deref())?;
         let image = assignment.image();
         let has_its_name = self.name == assignment.replica.as_str();
-        let has_its_image =
-            || self.image.as_deref().is_some_and(|made_of| made_of == image.never_an_id() || made_of == image.as_str());
+        let has_its_image = || {
+            self.image
+                .as_deref()
+                .is_some_and(|made_of| made_of == image.never_an_id() || made_of == image.as_str())
+        };
         (has_its_name || has_its_image()).then_some(assignment)
     }
 
@@ -37,8 +40,8 @@ impl Container {
     }
 }
 
-/// Of the containers that have a replica's name or its label, the one that is the replica's: the one that is `known`
-/// already, else the one with its name, else always the same one.
+/// Of the containers that have a replica's name or its label, the one that is the replica's: the one that is
+/// `known` already, else the one with its name, else always the same one.
 #[must_use]
 pub fn own<'a>(
     cluster: &ClusterId,
@@ -51,10 +54,9 @@ pub fn own<'a>(
         is_known(container) && labels::are_ours(cluster, &container.labels)
             || container.assignment(cluster).is_some_and(|assignment| assignment.replica == *replica)
     };
-    found
-        .into_iter()
-        .filter(is_its)
-        .min_by_key(|container| (!is_known(container), container.name != replica.as_str(), container.id.clone()))
+    found.into_iter().filter(is_its).min_by_key(|container| {
+        (!is_known(container), container.name != replica.as_str(), container.id.clone())
+    })
 }
 
 #[cfg(test)]
@@ -76,7 +78,10 @@ mod tests {
 
     fn container(id: &str, name: &str, image: &str, labels: HashMap<String, String>) -> Container {
         let image = Some(image.to_owned());
-        Container { image, ..Container::new(id, name, labels, ContainerState::Running, RestartPolicy::Unknown) }
+        Container {
+            image,
+            ..Container::new(id, name, labels, ContainerState::Running, RestartPolicy::Unknown)
+        }
     }
 
     fn own_labels() -> (ReplicaId, HashMap<String, String>) {
@@ -108,7 +113,10 @@ mod tests {
     #[test]
     fn of_two_that_could_be_it_the_known_one_counts_then_the_one_with_the_name() {
         let (replica, labels) = own_labels();
-        let both = [container("a", "renamed", "nginx:1", labels.clone()), container("b", "web-000007", "nginx:1", labels)];
+        let both = [
+            container("a", "renamed", "nginx:1", labels.clone()),
+            container("b", "web-000007", "nginx:1", labels),
+        ];
         assert_eq!(own(&cluster(), &replica, None, &both).map(|found| found.id.as_str()), Some("b"));
         assert_eq!(own(&cluster(), &replica, Some("a"), &both).map(|found| found.id.as_str()), Some("a"));
     }

@@ -40,9 +40,11 @@ pub trait Engine: 'static {
     fn list(&self) -> EngineFuture<'_, Listing>;
     /// Makes a container.
     fn create(&self, order: CreateOrder) -> EngineFuture<'_, Created>;
-    /// Starts a container, after it was joined to those of `joins` that it is not in; one that runs already is started.
+    /// Starts a container, after it was joined to those of `joins` that it is not in; one that runs already
+    /// is started.
     fn start<'a>(&'a self, id: &'a str, joins: &'a [Network]) -> EngineFuture<'a, ()>;
-    /// Stops a container: the stop signal, and after the grace a kill. One that is stopped already is stopped.
+    /// Stops a container: the stop signal, and after the grace a kill. One that is stopped already is
+    /// stopped.
     fn stop<'a>(&'a self, id: &'a str, grace_s: u32) -> EngineFuture<'a, ()>;
     /// Removes a container with its anonymous volumes, killing it if it runs.
     fn remove<'a>(&'a self, id: &'a str) -> EngineFuture<'a, ()>;
@@ -50,15 +52,27 @@ pub trait Engine: 'static {
     fn set_policy<'a>(&'a self, id: &'a str, policy: RestartPolicy) -> EngineFuture<'a, ()>;
     /// What a container wrote last, as [`log_lines`] bounds it. Takes 2 s at most.
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
-    /// The container with the `known` id. Without it, or if it is gone: every container that has the replica's name
-    /// or its label, among which [`own`] tells the replica's.
-    fn inspect<'a>(&'a self, replica: &'a ReplicaId, known: Option<&'a str>) -> EngineFuture<'a, Vec<Container>>;
+    /// The container with the `known` id. Without it, or if it is gone: every container that has the
+    /// replica's name or its label, among which [`own`] tells the replica's.
+    fn inspect<'a>(
+        &'a self,
+        replica: &'a ReplicaId,
+        known: Option<&'a str>,
+    ) -> EngineFuture<'a, Vec<Container>>;
     /// Fetches an image, showing its registry `credentials`, and tells which bytes its name stood for, if the
     /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
-    fn pull<'a>(&'a self, image: &'a ImageRef, credentials: Option<&'a Credentials>) -> EngineFuture<'a, Option<ImageDigest>>;
-    /// Removes the networks that were made for `cluster`, except the `needed` ones and those that a container is in,
-    /// whether it runs or not. Returns the names of those that are gone.
-    fn remove_networks<'a>(&'a self, cluster: &'a ClusterId, needed: &'a BTreeSet<String>) -> EngineFuture<'a, Vec<String>>;
+    fn pull<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        credentials: Option<&'a Credentials>,
+    ) -> EngineFuture<'a, Option<ImageDigest>>;
+    /// Removes the networks that were made for `cluster`, except the `needed` ones and those that a container
+    /// is in, whether it runs or not. Returns the names of those that are gone.
+    fn remove_networks<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        needed: &'a BTreeSet<String>,
+    ) -> EngineFuture<'a, Vec<String>>;
     /// How many bytes an image takes; `None`: it is not there.
     fn image_bytes<'a>(&'a self, image: &'a ImageRef) -> EngineFuture<'a, Option<u64>>;
     /// Removes an image by the name by which it was pulled. `false`: it stays, as a container was made of it.
@@ -81,7 +95,10 @@ pub fn log_lines(written: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(written);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(most));
-    last.map(|line| line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect::<String>()).collect()
+    last.map(|line| {
+        line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(longest).collect::<String>()
+    })
+    .collect()
 }
 
 /// Who starts a container again when its process ends.
@@ -345,8 +362,9 @@ mod tests {
 
     #[test]
     fn of_a_log_the_last_ten_lines_are_kept_and_each_is_bounded() {
-        let written: String =
-            (0..30).map(|n| format!("line {n}\r\n")).collect::<Vec<_>>().join("\n") + "bell\u{7} " + &"x".repeat(500);
+        let written: String = (0..30).map(|n| format!("line {n}\r\n")).collect::<Vec<_>>().join("\n")
+            + "bell\u{7} "
+            + &"x".repeat(500);
         let lines = log_lines(written.as_bytes());
         assert_eq!(lines.len(), 10);
         assert_eq!(lines[0], "line 21");

@@ -51,7 +51,11 @@ impl Checked {
 impl Checks {
     /// `replica` is checked from now on, as `plan` says; what is checked so already goes on.
     pub fn watch(&mut self, replica: &ReplicaId, run: u64, target: Target, plan: &HealthCheck, now: MonoMs) {
-        if self.all.get(replica).is_some_and(|known| known.run == run && known.target == target && known.plan == *plan) {
+        if self
+            .all
+            .get(replica)
+            .is_some_and(|known| known.run == run && known.target == target && known.plan == *plan)
+        {
             return;
         }
         self.forget(replica);

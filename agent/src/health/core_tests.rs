@@ -68,16 +68,27 @@ fn checks_that_could_not_be_made_change_nothing_and_are_made_again() {
     let at = checks.wakes_at().unwrap();
     checks.take_due(at);
     let failed = Err(CheckFailure::Failed("refused".to_owned()));
-    assert_eq!(checks.answered(&replica(1), 1, failed, at), Some((Verdict::Healthy, None)), "the first of two that count");
+    assert_eq!(
+        checks.answered(&replica(1), 1, failed, at),
+        Some((Verdict::Healthy, None)),
+        "the first of two that count"
+    );
 }
 
 #[test]
 fn one_that_was_healthy_is_so_until_enough_in_a_row_have_failed() {
-    let told = run(&plan(1_000, 3, 60_000), 30_000, |at| !(4_000..6_000).contains(&at) && !(10_000..14_000).contains(&at));
+    let told = run(&plan(1_000, 3, 60_000), 30_000, |at| {
+        !(4_000..6_000).contains(&at) && !(10_000..14_000).contains(&at)
+    });
     assert_eq!(
         told,
-        [(0, Verdict::Starting), (0, Verdict::Healthy), (12_000, Verdict::Unhealthy), (14_000, Verdict::Healthy)]
-            .map(|told| told)[..]
+        [
+            (0, Verdict::Starting),
+            (0, Verdict::Healthy),
+            (12_000, Verdict::Unhealthy),
+            (14_000, Verdict::Healthy)
+        ]
+        .map(|told| told)[..]
     );
 }
 

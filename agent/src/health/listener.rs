@@ -1,8 +1,9 @@
 //! Whose process listens on a port of the host's network.
 //!
-//! Containers on the host's network share its ports: a check of `127.0.0.1` may reach the process that the container is
-//! to replace. So before such a check the agent looks in `/proc` for the socket that listens (`net/tcp`, `net/tcp6`: its
-//! inode) and for the container's processes (their cgroup names the container's id), and compares.
+//! Containers on the host's network share its ports: a check of `127.0.0.1` may reach the process that the
+//! container is to replace. So before such a check the agent looks in `/proc` for the socket that listens
+//! (`net/tcp`, `net/tcp6`: its inode) and for the container's processes (their cgroup names the container's
+//! id), and compares.
 //!
 //! An agent that does not see the host's processes cannot tell, and says so: [`Listener::Unknown`].
 
@@ -30,7 +31,8 @@ pub fn listener(proc: &Path, container: &str, port: u16) -> Listener {
     let processes: Vec<_> = processes(proc).filter(|process| is_of(process, container)).collect();
     let Some(first) = processes.first() else { return Listener::Unknown };
     // Its own view of the network, whatever the agent's is.
-    let tables = ["net/tcp", "net/tcp6"].map(|table| fs::read_to_string(first.join(table)).unwrap_or_default());
+    let tables =
+        ["net/tcp", "net/tcp6"].map(|table| fs::read_to_string(first.join(table)).unwrap_or_default());
     let listening: BTreeSet<u64> = tables.iter().flat_map(|table| inodes(table, port)).collect();
     if listening.is_empty() {
         return Listener::Nobody;
@@ -62,7 +64,8 @@ fn processes(proc: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 
 /// Whether a process is in a cgroup of the container: engines name it by the container's whole id.
 fn is_of(process: &Path, container: &str) -> bool {
-    !container.is_empty() && fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(container))
+    !container.is_empty()
+        && fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(container))
 }
 
 /// The inodes of the sockets that listen on `port`, in a table such as `/proc/net/tcp`.
@@ -87,7 +90,8 @@ mod tests {
 
     use super::*;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     /// A process of `container` in a made-up `/proc`, with an open socket.
     fn process(proc: &Path, pid: u32, container: &str, socket: u64, tcp: &str) {

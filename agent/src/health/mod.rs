@@ -6,8 +6,8 @@
 //! - What was asked of an earlier run of a container says nothing about this one.
 //! - Nothing but a check that passes makes a replica healthy.
 //! - A check that could not be made for want of a socket says nothing about the replica.
-//! - A check asks the container's own address. Where containers share one (network `host`), the socket that answers has
-//!   to be of a process of the container, as far as the agent sees processes.
+//! - A check asks the container's own address. Where containers share one (network `host`), the socket that
+//!   answers has to be of a process of the container, as far as the agent sees processes.
 
 mod core;
 #[cfg(test)]
@@ -29,7 +29,8 @@ pub use self::{
 pub struct Target {
     /// Where it listens; `None`: it has no address.
     pub address: Option<SocketAddr>,
-    /// Its container's id, if that shares its address with others: then the socket has to be a process's of it.
+    /// Its container's id, if that shares its address with others: then the socket has to be a process's of
+    /// it.
     pub shares: Option<String>,
     /// The page to ask for over HTTP; `None`: a TCP connection is enough.
     pub path: Option<String>,

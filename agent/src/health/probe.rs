@@ -31,7 +31,9 @@ pub async fn probe(probe: Probe) -> Result<(), CheckFailure> {
 
 async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let failed = |why: String| Err(CheckFailure::Failed(why));
-    let Some(address) = target.address else { return failed("it has no address that could be asked".to_owned()) };
+    let Some(address) = target.address else {
+        return failed("it has no address that could be asked".to_owned());
+    };
     if let Some(container) = target.shares.clone() {
         let port = address.port();
         // What cannot be read is no answer.
@@ -39,7 +41,9 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
         match found.unwrap_or(Listener::Unknown) {
             Listener::Own | Listener::Unknown => {}
             Listener::Another => {
-                return failed(format!("port {port} of the host is served by a process of another container or of the host"));
+                return failed(format!(
+                    "port {port} of the host is served by a process of another container or of the host"
+                ));
             }
             Listener::Nobody => return failed(format!("nothing listens on port {port} of the host")),
         }
@@ -51,8 +55,9 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let mut stream = TcpStream::connect(address).await.map_err(io)?;
     let Some(path) = &target.path else { return Ok(()) };
     // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: shef\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: shef\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     while answer.len() < STATUS_LINE && !answer.contains(&b'\n') {
@@ -101,9 +106,11 @@ mod tests {
     async fn check(address: Option<std::net::SocketAddr>, path: Option<&str>) -> Result<(), String> {
         let target = Target { address, shares: None, path: path.map(str::to_owned) };
         let replica = ReplicaId::parse("web-000001").unwrap();
-        probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| match failure {
-            CheckFailure::Failed(why) => why,
-            CheckFailure::NotMade(why) => panic!("it was not made: {why}"),
+        probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| {
+            match failure {
+                CheckFailure::Failed(why) => why,
+                CheckFailure::NotMade(why) => panic!("it was not made: {why}"),
+            }
         })
     }
 

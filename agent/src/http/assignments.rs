@@ -11,7 +11,8 @@ use shef_common::{
 
 use crate::supervisor::ApplyPush;
 
-/// The largest push. A host is given assignments of 12 MiB at most; masters of earlier versions knew no bound.
+/// The largest push. A host is given assignments of 12 MiB at most; masters of earlier versions knew no
+/// bound.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// How long a push may wait for the ledger.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,7 +23,9 @@ pub async fn push(body: web::Json<Push>, supervisor: web::Data<Recipient<ApplyPu
         Ok(Ok(Ok(accepted))) => HttpResponse::Ok().json(accepted),
         Ok(Ok(Err(refused))) => HttpResponse::Conflict().json(refused),
         Ok(Err(_)) => problem(Code::Overloaded, "the agent is stopping; send the push again"),
-        Err(_) => problem(Code::Overloaded, "the ledger takes longer than 10 s to write; send the push again"),
+        Err(_) => {
+            problem(Code::Overloaded, "the ledger takes longer than 10 s to write; send the push again")
+        }
     }
 }
 

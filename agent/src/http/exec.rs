@@ -67,13 +67,19 @@ pub async fn get(
     answer
 }
 
-async fn begin(query: &str, replica: &str, consoles: &Consoles, slot: Option<&OwnedSemaphorePermit>) -> Result<Command, String> {
+async fn begin(
+    query: &str,
+    replica: &str,
+    consoles: &Consoles,
+    slot: Option<&OwnedSemaphorePermit>,
+) -> Result<Command, String> {
     if slot.is_none() {
         return Err(format!("{MAX_COMMANDS} commands run on this host already; try again later"));
     }
     let replica = ReplicaId::parse(replica).map_err(|error| error.to_string())?;
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query);
-    let order = ExecOrder::read(pairs.map_err(|error| format!("the query cannot be read: {error}"))?.into_inner())?;
+    let order =
+        ExecOrder::read(pairs.map_err(|error| format!("the query cannot be read: {error}"))?.into_inner())?;
     let container = consoles.find_running(&replica).await.map_err(|hidden| hidden.why)?;
     match tokio::time::timeout(START_LIMIT, consoles.console().exec(&container.id, &order)).await {
         Ok(command) => command.map_err(|error| error.reason()),
@@ -82,7 +88,11 @@ async fn begin(query: &str, replica: &str, consoles: &Consoles, slot: Option<&Ow
 }
 
 /// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone.
-async fn converse(command: Command, mut session: Session, messages: AggregatedMessageStream) -> Option<Control> {
+async fn converse(
+    command: Command,
+    mut session: Session,
+    messages: AggregatedMessageStream,
+) -> Option<Control> {
     let Command { mut output, mut input, control } = command;
     let mut pinging = session.clone();
     let down = async {
@@ -170,7 +180,8 @@ async fn listen(
     }
 }
 
-/// How the command ended; the engine may know a moment after the output's end. `unknown`: what to say if it does not.
+/// How the command ended; the engine may know a moment after the output's end. `unknown`: what to say if it
+/// does not.
 async fn ended(control: &dyn CommandControl, unknown: String) -> Control {
     for _ in 0..CODE_TRIES.0 {
         match control.exit_code().await {

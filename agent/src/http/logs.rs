@@ -43,7 +43,8 @@ impl LogSlots {
     }
 }
 
-/// 200 and the records; 400 for a parameter, 404 for a replica that is not here, 503 when too many logs are read.
+/// 200 and the records; 400 for a parameter, 404 for a replica that is not here, 503 when too many logs are
+/// read.
 pub async fn get(
     request: HttpRequest,
     replica: web::Path<String>,
@@ -59,7 +60,10 @@ pub async fn get(
         Err(why) => return problem(Code::InvalidParameter, why),
     };
     let Ok(slot) = slots.0.clone().try_acquire_owned() else {
-        return problem(Code::Overloaded, format!("{MAX_LOGS} logs of this host are being read already; ask again"));
+        return problem(
+            Code::Overloaded,
+            format!("{MAX_LOGS} logs of this host are being read already; ask again"),
+        );
     };
     let container = match consoles.find(&replica).await {
         Ok(container) => container,
@@ -73,14 +77,15 @@ pub async fn get(
         }
         drop(slot);
     });
-    let body =
-        stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok::<Bytes, Infallible>(part), told)) });
+    let body = stream::unfold(told, |mut told| async move {
+        told.recv().await.map(|part| (Ok::<Bytes, Infallible>(part), told))
+    });
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
 }
 
 fn read_query(text: &str) -> Result<LogQuery, String> {
-    let pairs =
-        web::Query::<Vec<(String, String)>>::from_query(text).map_err(|error| format!("the query cannot be read: {error}"))?;
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(text)
+        .map_err(|error| format!("the query cannot be read: {error}"))?;
     let mut query = LogQuery::default();
     for (name, value) in pairs.into_inner() {
         query.set(&name, &value)?;
@@ -98,7 +103,9 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &
                 match tokio::time::timeout(Duration::from_millis(HEARTBEAT_MS), &mut count).await {
                     Ok(counted) => break counted,
                     // A heartbeat, as for whatever takes long.
-                    Err(_) if tell.send_timeout(Bytes::from_static(b"\n"), READER_LIMIT).await.is_err() => return,
+                    Err(_) if tell.send_timeout(Bytes::from_static(b"\n"), READER_LIMIT).await.is_err() => {
+                        return;
+                    }
                     Err(_) => {}
                 }
             }
@@ -120,13 +127,21 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &
     pump(consoles.console().read_log(container, &query), query, lines, tell).await;
 }
 
-/// How many of the engine's last entries hold the `wanted` last lines, and how many lines of them are too many.
-async fn count(consoles: &Consoles, container: &str, query: &LogQuery, wanted: u32) -> Result<(u32, u64), String> {
+/// How many of the engine's last entries hold the `wanted` last lines, and how many lines of them are too
+/// many.
+async fn count(
+    consoles: &Consoles,
+    container: &str,
+    query: &LogQuery,
+    wanted: u32,
+) -> Result<(u32, u64), String> {
     let limit = Duration::from_millis(HEARTBEAT_MS) * ENGINE_HEARTBEATS;
     let mut last = LastLines::new(wanted);
     loop {
         let entries = last.entries();
-        let mut pieces = consoles.console().read_log(container, &LogQuery { follow: false, tail: Some(entries), ..*query });
+        let mut pieces = consoles
+            .console()
+            .read_log(container, &LogQuery { follow: false, tail: Some(entries), ..*query });
         loop {
             match tokio::time::timeout(limit, pieces.next()).await {
                 Ok(Some(piece)) => last.count(&piece.map_err(|error| error.reason())?),
@@ -158,7 +173,10 @@ async fn pump(
                 silent = 0;
                 for entry in entries {
                     match entry {
-                        Ok(piece) => lines.take(&piece).into_iter().for_each(|line| write(&mut out, &LogRecord::Line(line))),
+                        Ok(piece) => lines
+                            .take(&piece)
+                            .into_iter()
+                            .for_each(|line| write(&mut out, &LogRecord::Line(line))),
                         Err(error) => {
                             write(&mut out, &LogRecord::Failed { why: error.reason() });
                             goes_on = false;
@@ -176,7 +194,10 @@ async fn pump(
                 silent += 1;
                 if !query.follow && silent >= ENGINE_HEARTBEATS {
                     let seconds = u64::from(silent) * HEARTBEAT_MS / 1_000;
-                    write(&mut out, &LogRecord::Failed { why: format!("the engine told nothing for {seconds} s") });
+                    write(
+                        &mut out,
+                        &LogRecord::Failed { why: format!("the engine told nothing for {seconds} s") },
+                    );
                     goes_on = false;
                 } else {
                     out.extend_from_slice(b"\n");

@@ -45,22 +45,27 @@ pub async fn through(body: web::Json<ProbeThrough>, prober: web::Data<Prober>) -
         return problem(Code::InvalidBody, detail);
     }
     if !(1..=MAX_PROBE_MS).contains(&body.limit_ms) {
-        return problem(Code::InvalidBody, format!("limit_ms must be 1 to {MAX_PROBE_MS}, but is {}", body.limit_ms));
+        return problem(
+            Code::InvalidBody,
+            format!("limit_ms must be 1 to {MAX_PROBE_MS}, but is {}", body.limit_ms),
+        );
     }
     let Ok(_slot) = prober.slots.try_acquire() else {
         return problem(Code::Overloaded, format!("{MAX_PROBES} probes are under way already; ask again"));
     };
     match prober.client.probe(&body.agent_url, Duration::from_millis(body.limit_ms)).await {
         // Earlier masters do not know that outcome.
-        ProbeOutcome::NotProbed { why } => problem(Code::Overloaded, format!("the other agent was not probed: {why}")),
-        outcome @ (ProbeOutcome::Answered(_) | ProbeOutcome::AgentSilent { .. } | ProbeOutcome::Unreachable { .. }) => {
-            HttpResponse::Ok().json(outcome)
+        ProbeOutcome::NotProbed { why } => {
+            problem(Code::Overloaded, format!("the other agent was not probed: {why}"))
         }
+        outcome @ (ProbeOutcome::Answered(_)
+        | ProbeOutcome::AgentSilent { .. }
+        | ProbeOutcome::Unreachable { .. }) => HttpResponse::Ok().json(outcome),
     }
 }
 
-/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 when too many probes are under way or
-/// no socket is left.
+/// `POST`: 200 `PortsOutcome`; 400 for more or fewer addresses than allowed, 503 when too many probes are
+/// under way or no socket is left.
 pub async fn ports(body: web::Json<ProbePorts>, prober: web::Data<Prober>) -> HttpResponse {
     let (addresses, limit_ms) = (&body.addresses, body.limit_ms);
     if !(1..=MAX_PROBED_PORTS).contains(&addresses.len()) {
@@ -68,13 +73,18 @@ pub async fn ports(body: web::Json<ProbePorts>, prober: web::Data<Prober>) -> Ht
         return problem(Code::InvalidBody, detail);
     }
     if !(1..=MAX_PROBE_MS).contains(&limit_ms) {
-        return problem(Code::InvalidBody, format!("limit_ms must be 1 to {MAX_PROBE_MS}, but is {limit_ms}"));
+        return problem(
+            Code::InvalidBody,
+            format!("limit_ms must be 1 to {MAX_PROBE_MS}, but is {limit_ms}"),
+        );
     }
     let Ok(_slot) = prober.slots.try_acquire() else {
         return problem(Code::Overloaded, format!("{MAX_PROBES} probes are under way already; ask again"));
     };
     match probe_ports(addresses, Duration::from_millis(limit_ms)).await {
-        PortsOutcome::NotProbed { why } => problem(Code::Overloaded, format!("the ports were not tried: {why}")),
+        PortsOutcome::NotProbed { why } => {
+            problem(Code::Overloaded, format!("the ports were not tried: {why}"))
+        }
         outcome @ (PortsOutcome::Open | PortsOutcome::Closed) => HttpResponse::Ok().json(outcome),
     }
 }

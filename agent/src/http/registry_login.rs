@@ -17,7 +17,9 @@ pub async fn post(body: web::Json<LoginQuery>, consoles: web::Data<Consoles>) ->
     let check = match asked {
         Ok(Ok(check)) => check,
         Ok(Err(error)) => LoginCheck::Unknown { why: error.reason() },
-        Err(_) => LoginCheck::Unknown { why: format!("the engine has not answered within {} s", ASK_LIMIT.as_secs()) },
+        Err(_) => LoginCheck::Unknown {
+            why: format!("the engine has not answered within {} s", ASK_LIMIT.as_secs()),
+        },
     };
     HttpResponse::Ok().json(check)
 }

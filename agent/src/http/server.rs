@@ -107,26 +107,52 @@ impl Server {
             .app_data(web::Data::new(logs::LogSlots::new()))
             .app_data(web::Data::new(probe::Prober::new()))
             .app_data(json_config())
-            .service(web::resource("/health").route(web::get().to(health::health)).default_service(web::to(not_allowed)))
+            .service(
+                web::resource("/health")
+                    .route(web::get().to(health::health))
+                    .default_service(web::to(not_allowed)),
+            )
             .service(
                 web::resource(PROBE_PATH)
                     .route(web::get().to(probe::alive))
                     .route(web::post().to(probe::through))
                     .default_service(web::to(not_allowed)),
             )
-            .service(web::resource(PORTS_PATH).route(web::post().to(probe::ports)).default_service(web::to(not_allowed)))
             .service(
-                web::resource(ASSIGNMENTS_PATH).route(web::post().to(assignments::push)).default_service(web::to(not_allowed)),
+                web::resource(PORTS_PATH)
+                    .route(web::post().to(probe::ports))
+                    .default_service(web::to(not_allowed)),
             )
             .service(
-                web::resource("/v1/replicas/{id}/logs").route(web::get().to(logs::get)).default_service(web::to(not_allowed)),
+                web::resource(ASSIGNMENTS_PATH)
+                    .route(web::post().to(assignments::push))
+                    .default_service(web::to(not_allowed)),
             )
             .service(
-                web::resource("/v1/replicas/{id}/exec").route(web::get().to(exec::get)).default_service(web::to(not_allowed)),
+                web::resource("/v1/replicas/{id}/logs")
+                    .route(web::get().to(logs::get))
+                    .default_service(web::to(not_allowed)),
             )
-            .service(web::resource(LOGIN_PATH).route(web::post().to(registry_login::post)).default_service(web::to(not_allowed)))
-            .service(web::resource(DISK_PATH).route(web::post().to(disk::post)).default_service(web::to(not_allowed)))
-            .service(web::resource(USAGE_PATH).route(web::post().to(usage::post)).default_service(web::to(not_allowed)))
+            .service(
+                web::resource("/v1/replicas/{id}/exec")
+                    .route(web::get().to(exec::get))
+                    .default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource(LOGIN_PATH)
+                    .route(web::post().to(registry_login::post))
+                    .default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource(DISK_PATH)
+                    .route(web::post().to(disk::post))
+                    .default_service(web::to(not_allowed)),
+            )
+            .service(
+                web::resource(USAGE_PATH)
+                    .route(web::post().to(usage::post))
+                    .default_service(web::to(not_allowed)),
+            )
             .default_service(web::to(not_found));
         let factory = HttpService::build()
             .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
@@ -135,8 +161,12 @@ impl Server {
             .h1_allow_half_closed(false)
             .finish(map_config(app, |()| AppConfig::default()))
             .tcp();
-        let service =
-            Rc::new(factory.new_service(()).await.map_err(|()| std::io::Error::other("the HTTP service could not be made"))?);
+        let service = Rc::new(
+            factory
+                .new_service(())
+                .await
+                .map_err(|()| std::io::Error::other("the HTTP service could not be made"))?,
+        );
         let (stop, stage) = watch::channel(Stage::Serving);
         let connections = Rc::new(Semaphore::new(MAX_CONNECTIONS));
         actix::spawn(accept(listener, service, connections.clone(), stage));
@@ -156,14 +186,21 @@ impl Server {
             log::warn!("requests were still in flight when the agent stopped");
         }
         self.stop.send_replace(Stage::Closing);
-        if tokio::time::timeout(DRAIN_LIMIT, self.connections.acquire_many(all(MAX_CONNECTIONS))).await.is_err() {
+        if tokio::time::timeout(DRAIN_LIMIT, self.connections.acquire_many(all(MAX_CONNECTIONS)))
+            .await
+            .is_err()
+        {
             log::warn!("connections were still open when the agent stopped");
         }
     }
 }
 
-async fn accept<S>(listener: TcpListener, service: Rc<S>, slots: Rc<Semaphore>, mut stage: watch::Receiver<Stage>)
-where
+async fn accept<S>(
+    listener: TcpListener,
+    service: Rc<S>,
+    slots: Rc<Semaphore>,
+    mut stage: watch::Receiver<Stage>,
+) where
     S: Service<TcpStream> + 'static,
 {
     loop {
@@ -204,7 +241,9 @@ async fn closing(stage: &mut watch::Receiver<Stage>) {
 fn json_config() -> web::JsonConfig {
     web::JsonConfig::default().limit(assignments::MAX_BODY_BYTES).error_handler(|error, _| {
         let code = match &error {
-            JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => Code::BodyTooLarge,
+            JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
+                Code::BodyTooLarge
+            }
             JsonPayloadError::ContentType => Code::UnsupportedMediaType,
             _ => Code::InvalidBody,
         };

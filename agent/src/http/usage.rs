@@ -13,7 +13,10 @@ use crate::console::Meter;
 pub async fn post(body: web::Json<UsageQuery>, meter: web::Data<Meter>) -> HttpResponse {
     let replicas = body.into_inner().replicas;
     if replicas.len() > MAX_REPLICAS {
-        return problem(Code::InvalidBody, format!("replicas must be at most {MAX_REPLICAS}, but are {}", replicas.len()));
+        return problem(
+            Code::InvalidBody,
+            format!("replicas must be at most {MAX_REPLICAS}, but are {}", replicas.len()),
+        );
     }
     HttpResponse::Ok().json(Usages { usages: meter.measure(replicas).await })
 }

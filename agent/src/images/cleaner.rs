@@ -61,7 +61,8 @@ impl Cleaner {
     }
 
     fn used_percent(&self) -> Option<u64> {
-        // An agent in a container does not see the engine's directory; a volume of its own lies on the same disk.
+        // An agent in a container does not see the engine's directory; a volume of its own lies on the same
+        // disk.
         let root = Path::new(ENGINE_ROOT);
         used_percent(if root.exists() { root } else { &self.data_dir })
     }
@@ -75,7 +76,9 @@ impl Cleaner {
         let unneeded: BTreeSet<ImageRef> = self.unneeded().await?.into_iter().collect();
         let mut usage = DiskUsage { removed: removed.into_iter().collect(), ..DiskUsage::default() };
         for image in self.pulled.all() {
-            let Some(bytes) = self.engine.image_bytes(&image).await.map_err(|error| error.reason())? else { continue };
+            let Some(bytes) = self.engine.image_bytes(&image).await.map_err(|error| error.reason())? else {
+                continue;
+            };
             usage.images += 1;
             usage.image_bytes = usage.image_bytes.saturating_add(bytes);
             if unneeded.contains(&image) {
@@ -97,7 +100,10 @@ impl Cleaner {
         // Asked last: whatever a master has ordered meanwhile is held by now.
         let described = self.describe.send(Describe).await.map_err(|error| error.to_string())?;
         let holds = described.ok_or("the supervisor does not say what it holds")?.holds;
-        let held = holds.iter().flat_map(|assignment| [assignment.image(), assignment.template.image.clone()]).collect();
+        let held = holds
+            .iter()
+            .flat_map(|assignment| [assignment.image(), assignment.template.image.clone()])
+            .collect();
         Ok(unneeded(&pulled, &held, &needed))
     }
 
@@ -129,7 +135,11 @@ impl Cleaner {
         let mut failed = "there is no master to ask".to_owned();
         for master in &self.masters {
             let query = ImagesQuery { images: pulled.to_vec() };
-            match self.client.post::<_, ImagesNeeded>(&format!("{master}{IMAGES_PATH}"), &query, MASTER_LIMIT).await {
+            match self
+                .client
+                .post::<_, ImagesNeeded>(&format!("{master}{IMAGES_PATH}"), &query, MASTER_LIMIT)
+                .await
+            {
                 Ok(answer) => return Ok(answer.needed.into_iter().collect()),
                 Err(error) => failed = error.to_string(),
             }

@@ -1,4 +1,5 @@
-//! What this agent has pulled, in a file beside the ledger. A file that is lost costs nothing but room on the disk.
+//! What this agent has pulled, in a file beside the ledger. A file that is lost costs nothing but room on the
+//! disk.
 
 use std::{
     cell::RefCell,
@@ -65,9 +66,14 @@ impl Pulled {
     }
 }
 
-/// Which of the pulled images can be removed: neither held by this host nor needed by a kept generation; the oldest first.
+/// Which of the pulled images can be removed: neither held by this host nor needed by a kept generation; the
+/// oldest first.
 #[must_use]
-pub(super) fn unneeded(pulled: &[ImageRef], held: &BTreeSet<ImageRef>, needed: &BTreeSet<ImageRef>) -> Vec<ImageRef> {
+pub(super) fn unneeded(
+    pulled: &[ImageRef],
+    held: &BTreeSet<ImageRef>,
+    needed: &BTreeSet<ImageRef>,
+) -> Vec<ImageRef> {
     pulled.iter().filter(|image| !held.contains(*image) && !needed.contains(*image)).cloned().collect()
 }
 
@@ -96,7 +102,10 @@ mod tests {
     #[test]
     fn what_is_held_or_needed_stays() {
         let all = ["a:1", "a:2", "a:3", "b:1"].map(image);
-        assert_eq!(unneeded(&all, &[image("a:3")].into(), &[image("a:2")].into()), [image("a:1"), image("b:1")]);
+        assert_eq!(
+            unneeded(&all, &[image("a:3")].into(), &[image("a:2")].into()),
+            [image("a:1"), image("b:1")]
+        );
         assert_eq!(unneeded(&all, &all.clone().into(), &BTreeSet::new()), []);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, SpawnHandle, WrapFuture as _,
-    prelude::SendError,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    SpawnHandle, WrapFuture as _, prelude::SendError,
 };
 use shef_common::{
     client::{CallError, HostClient},
@@ -62,7 +62,12 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter to `masters` (at least one), made on its arbiter's thread.
     #[must_use]
-    pub fn new(identity: Identity, masters: Vec<String>, settings: Settings, supervisor: SupervisorLinks) -> Self {
+    pub fn new(
+        identity: Identity,
+        masters: Vec<String>,
+        settings: Settings,
+        supervisor: SupervisorLinks,
+    ) -> Self {
         let core = Core::new(settings);
         let client = HostClient::new();
         Self { core, identity, masters, client, supervisor, timer: None, silent: false }
@@ -89,9 +94,10 @@ impl Reporter {
 
     fn failure(&mut self, error: &CallError) -> Failure {
         let refusal = match error {
-            CallError::Refused { status, body, .. } if status.is_client_error() => {
-                Some(serde_json::from_slice::<Problem>(body).map_or_else(|_| error.to_string(), |problem| problem.detail))
-            }
+            CallError::Refused { status, body, .. } if status.is_client_error() => Some(
+                serde_json::from_slice::<Problem>(body)
+                    .map_or_else(|_| error.to_string(), |problem| problem.detail),
+            ),
             CallError::Unexpected { why, .. } => Some(why.clone()),
             CallError::Refused { .. } | CallError::Unreachable { .. } | CallError::NoSocket { .. } => None,
         };

@@ -252,7 +252,8 @@ impl Core {
             }
             // A heartbeat goes past a report that hangs, and a report past a heartbeat that does.
             (Some(member), [hangs]) if !self.must_register => {
-                let changed = self.changed_at.filter(|_| hangs.is_heartbeat()).map(|at| at + self.settings.debounce);
+                let changed =
+                    self.changed_at.filter(|_| hangs.is_heartbeat()).map(|at| at + self.settings.debounce);
                 let due = changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at));
                 Some(due.max(hangs.at + self.patience()))
             }
@@ -357,7 +358,8 @@ impl Core {
                 effects.push(Effect::Joined(registered.cluster.clone()));
                 let interval = within_bounds(registered.report_interval_ms);
                 // The first report follows at once: until then the master knows nothing of what runs.
-                self.member = Some(Membership { cluster: registered.cluster, interval, heartbeat_at: now.mono });
+                self.member =
+                    Some(Membership { cluster: registered.cluster, interval, heartbeat_at: now.mono });
             }
             Err(failure) => {
                 self.must_register = true;
@@ -366,7 +368,13 @@ impl Core {
         }
     }
 
-    fn reported(&mut self, seq: u64, outcome: Result<ReportAck, Failure>, now: Now, effects: &mut Vec<Effect>) {
+    fn reported(
+        &mut self,
+        seq: u64,
+        outcome: Result<ReportAck, Failure>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(index) = self.in_flight.iter().position(|sent| sent.seq == seq) else { return };
         let sent = self.in_flight.remove(index);
         let ack = match outcome {

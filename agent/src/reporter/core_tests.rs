@@ -35,7 +35,13 @@ fn registered() -> Event {
 }
 
 fn ack() -> ReportAck {
-    ReportAck { fence: fence(), want_full: false, want_registration: false, report_interval_ms: None, push: None }
+    ReportAck {
+        fence: fence(),
+        want_full: false,
+        want_registration: false,
+        report_interval_ms: None,
+        push: None,
+    }
 }
 
 /// The newest report is answered.
@@ -69,7 +75,11 @@ fn observed(statuses: &[ReplicaStatus]) -> Event {
 fn report(effects: &[Effect]) -> Option<&Report> {
     effects.iter().find_map(|effect| match effect {
         Effect::Report { report, .. } => Some(&**report),
-        Effect::Register { .. } | Effect::Joined(_) | Effect::Acknowledged(_) | Effect::Heard | Effect::Obey(_) => None,
+        Effect::Register { .. }
+        | Effect::Joined(_)
+        | Effect::Acknowledged(_)
+        | Effect::Heard
+        | Effect::Obey(_) => None,
     })
 }
 
@@ -94,7 +104,10 @@ fn the_first_registration_waits_for_the_engine_but_not_for_long() {
     core.handle(registered(), at(2_000));
     // When the engine comes, it is told.
     core.handle(ready(), at(2_500));
-    assert!(matches!(core.handle(acked(&core), at(2_501))[..], [Effect::Heard, Effect::Register { facts: Some(_), .. }]));
+    assert!(matches!(
+        core.handle(acked(&core), at(2_501))[..],
+        [Effect::Heard, Effect::Register { facts: Some(_), .. }]
+    ));
 }
 
 #[test]
@@ -133,7 +146,10 @@ fn one_call_at_a_time_and_what_was_not_acknowledged_is_sent_again() {
     let mut core = member();
     core.handle(observed(&[status(1, ReplicaState::Starting)]), at(100));
     assert!(report(&core.handle(Event::Tick, at(120))).is_some());
-    assert!(core.handle(observed(&[status(1, ReplicaState::Running), status(2, ReplicaState::Running)]), at(130)).is_empty());
+    assert!(
+        core.handle(observed(&[status(1, ReplicaState::Running), status(2, ReplicaState::Running)]), at(130))
+            .is_empty()
+    );
     assert!(core.handle(Event::Tick, at(500)).is_empty(), "one is in flight");
     assert!(core.handle(lost(&core), at(510)).is_empty());
     assert_eq!(core.next_wake(), Some(MonoMs(610)));
@@ -150,7 +166,10 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
     core.handle(observed(&[status(1, ReplicaState::Stopped)]), at(100));
     core.handle(Event::Tick, at(120));
     let effects = core.handle(acked(&core), at(121));
-    assert_eq!(effects, [Effect::Heard, Effect::Acknowledged(vec![status(1, ReplicaState::Stopped).replica])]);
+    assert_eq!(
+        effects,
+        [Effect::Heard, Effect::Acknowledged(vec![status(1, ReplicaState::Stopped).replica])]
+    );
     // A full report no longer names it.
     core.handle(observed(&[status(2, ReplicaState::Running)]), at(200));
     core.handle(Event::Tick, at(220));
@@ -218,7 +237,10 @@ fn a_heartbeat_goes_past_a_report_that_hangs_and_only_two_are_in_flight() {
     // The second is answered, the first then fails: the master is there, and the status is told again.
     core.handle(acked(&core), at(1_910));
     let effects = core.handle(Event::Reported { seq: first, outcome: Err(Failure::Unreachable) }, at(2_120));
-    assert!(matches!(&effects[..], [Effect::Report { master: 0, report }] if report.statuses.len() == 1), "{effects:?}");
+    assert!(
+        matches!(&effects[..], [Effect::Report { master: 0, report }] if report.statuses.len() == 1),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -241,7 +263,10 @@ fn where_every_answer_takes_long_reports_are_given_the_time() {
     core.handle(Event::Begin, at(0));
     core.handle(ready(), at(0));
     let cluster = ClusterId::parse("00000000000000cc").unwrap();
-    core.handle(Event::Registered(Ok(Registered { cluster, fence: fence(), report_interval_ms: 500 })), at(0));
+    core.handle(
+        Event::Registered(Ok(Registered { cluster, fence: fence(), report_interval_ms: 500 })),
+        at(0),
+    );
     let mut flying = vec![(core.newest(), 0)];
     let mut told = None;
     for now in 1..6_000 {
@@ -293,7 +318,10 @@ fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
     let effects = core.handle(answered(&core, with_push), at(1_101));
     assert_eq!(effects, [Effect::Heard, Effect::Obey(Box::new(push))]);
     let accepted = Accepted { fence: fence(), revision: Revision(4) };
-    core.handle(Event::Observed(Observed { accepted: Some(accepted.clone()), ..Observed::default() }), at(1_110));
+    core.handle(
+        Event::Observed(Observed { accepted: Some(accepted.clone()), ..Observed::default() }),
+        at(1_110),
+    );
     let effects = core.handle(Event::Obeyed, at(1_110));
     assert_eq!(report(&effects).unwrap().accepted, Some(accepted));
 }
@@ -326,7 +354,8 @@ proptest! {
             wanted.insert(told.replica.clone(), told.clone());
             take(core.handle(observed(&[told]), at(now)), &mut flying);
             take(core.handle(Event::Tick, at(now)), &mut flying);
-            // Either of those in flight ends: unread, read and unanswered, or answered. The master reads none after a later one.
+            // Either of those in flight ends: unread, read and unanswered, or answered. The master reads none
+            // after a later one.
             let next = if wait % 5 == 0 { flying.pop_back() } else { flying.pop_front() };
             if let Some(report) = next {
                 if wait % 3 != 0 {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
-    WrapFuture as _,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    ResponseFuture, SpawnHandle, WrapFuture as _,
     fut::{ActorStreamExt as _, wrap_stream},
     prelude::SendError,
 };
@@ -160,8 +160,9 @@ impl EffectHandler for Shell<'_> {
         let file = self.act.file.clone();
         let write = async move {
             let written = tokio::task::spawn_blocking(move || file.write(&ledger)).await;
-            let outcome =
-                written.map_err(|error| error.to_string()).and_then(|outcome| outcome.map_err(|error| error.to_string()));
+            let outcome = written
+                .map_err(|error| error.to_string())
+                .and_then(|outcome| outcome.map_err(|error| error.to_string()));
             if let Err(why) = &outcome {
                 log::error!(why:%; "the ledger could not be written; orders are refused until it can");
             }
@@ -181,10 +182,13 @@ impl EffectHandler for Shell<'_> {
         if let Some(handle) = self.act.watch.take() {
             self.ctx.cancel_future(handle);
         }
-        let events = wrap_stream(self.act.engine.events(Now::read().wall)).map(|item, act: &mut Supervisor, ctx| match item {
-            Ok(event) => act.feed(Event::Happened(event), ctx),
-            Err(error) => act.watch_ended(error, ctx),
-        });
+        let events =
+            wrap_stream(self.act.engine.events(Now::read().wall)).map(|item, act: &mut Supervisor, ctx| {
+                match item {
+                    Ok(event) => act.feed(Event::Happened(event), ctx),
+                    Err(error) => act.watch_ended(error, ctx),
+                }
+            });
         let handle = self.ctx.spawn(events.finish().map(|(), act, ctx| {
             act.watch_ended(EngineError::Unreachable("the event stream ended".to_owned()), ctx);
         }));
@@ -205,8 +209,12 @@ impl EffectHandler for Shell<'_> {
                 Operation::Start { id, joins } => Outcome::Start(engine.start(&id, &joins).await),
                 Operation::Stop { id, grace_s } => Outcome::Stop(engine.stop(&id, grace_s).await),
                 Operation::Remove(id) => Outcome::Remove(engine.remove(&id).await),
-                Operation::SetPolicy { id, policy } => Outcome::SetPolicy(engine.set_policy(&id, policy).await),
-                Operation::Inspect { known } => Outcome::Inspect(engine.inspect(&target, known.as_deref()).await),
+                Operation::SetPolicy { id, policy } => {
+                    Outcome::SetPolicy(engine.set_policy(&id, policy).await)
+                }
+                Operation::Inspect { known } => {
+                    Outcome::Inspect(engine.inspect(&target, known.as_deref()).await)
+                }
             }
         };
         self.spawn(run, move |outcome| Event::Done { replica, outcome });
@@ -314,11 +322,15 @@ impl Handler<ApplyPush> for Supervisor {
         let ticket = self.ticket();
         let (answer, waiting) = oneshot::channel();
         self.tickets.insert(ticket, answer);
-        let (epoch, revision, set, remove) = (push.fence.epoch, push.revision, push.set.len(), push.remove.len());
+        let (epoch, revision, set, remove) =
+            (push.fence.epoch, push.revision, push.set.len(), push.remove.len());
         self.feed(Event::Pushed { ticket, push }, ctx);
         Box::pin(async move {
-            let verdict =
-                waiting.await.unwrap_or(Err(PushRefused { why: Refusal::NotReady, accepted: None, leader_silent_ms: None }));
+            let verdict = waiting.await.unwrap_or(Err(PushRefused {
+                why: Refusal::NotReady,
+                accepted: None,
+                leader_silent_ms: None,
+            }));
             match &verdict {
                 Ok(_) => log::info!(epoch:%, revision:%, set, remove; "orders accepted"),
                 Err(refused) => log::warn!(epoch:%, revision:%, why:? = refused.why; "orders refused"),

@@ -25,7 +25,9 @@ pub(super) enum Verdict {
 /// containers yet; `holds`: those of this cluster that the ledger does not
 /// name, with their grace in seconds.
 pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u32>, push: &Push) -> Verdict {
-    let refused = |why| Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone(), leader_silent_ms: None });
+    let refused = |why| {
+        Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone(), leader_silent_ms: None })
+    };
     match &ledger.cluster {
         None => return refused(Refusal::NotReady),
         Some(ours) if *ours != push.cluster => return refused(Refusal::OtherCluster),
@@ -59,8 +61,8 @@ pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u
     }
 }
 
-/// Whether the push would have the ledger say a number that no honest count has come to: no leader could follow
-/// that epoch, and no push that revision.
+/// Whether the push would have the ledger say a number that no honest count has come to: no leader could
+/// follow that epoch, and no push that revision.
 fn is_out_of_bounds(accepted: Option<&Accepted>, push: &Push) -> bool {
     let fits = |number: u64, known: Option<u64>| {
         known.map_or(number <= bounds::MOST_ADOPTED, |known| bounds::is_within_reach(number, known))
@@ -94,7 +96,8 @@ fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, acce
     if !push.by_name {
         let listed: BTreeSet<&ReplicaId> = push.set.iter().map(|assignment| &assignment.replica).collect();
         let held = next.assignments.keys().chain(holds.keys());
-        let unlisted = held.filter(|id| !listed.contains(id) && !next.removals.contains_key(*id)).cloned().collect();
+        let unlisted =
+            held.filter(|id| !listed.contains(id) && !next.removals.contains_key(*id)).cloned().collect();
         next.unlisted = unlisted;
     }
     next

@@ -35,7 +35,8 @@ use super::{
 /// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
 /// With 64, removing 30 replicas took 1.2 times as long as with 12: the engine thrashes.
 const MAX_STOPS: usize = 12;
-/// How long the ledger on disk may hold more than it must, and how long a failed join waits to be written again.
+/// How long the ledger on disk may hold more than it must, and how long a failed join waits to be written
+/// again.
 const TIDY_AFTER: DurationMs = DurationMs(1_000);
 
 /// The bounds the supervisor works within.
@@ -125,13 +126,17 @@ impl Core {
         let mut replicas = BTreeMap::new();
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
-            let mut replica = Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Unknown, now);
+            let mut replica =
+                Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Unknown, now);
             // It may have been stopped for want of a master: one that runs is left running, none is started.
             replica.awaits_master = !assignment.on_disconnect.is_keep();
             replicas.insert(id, replica);
         }
         for (id, &grace_s) in &ledger.removals {
-            replicas.insert(id.clone(), Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now));
+            replicas.insert(
+                id.clone(),
+                Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now),
+            );
         }
         Self {
             limits,
@@ -205,10 +210,21 @@ impl Core {
         let way = self.way.wakes_at().filter(|_| self.engine_up);
         let sweep = self.sweeps_at();
         let silence = self.silence.wakes_at();
-        [alarm, way, sweep, self.reconnect_at, self.relist_at, self.tidy_at, self.unlisted_at, logs, checks, silence]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            alarm,
+            way,
+            sweep,
+            self.reconnect_at,
+            self.relist_at,
+            self.tidy_at,
+            self.unlisted_at,
+            logs,
+            checks,
+            silence,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The one entrance.

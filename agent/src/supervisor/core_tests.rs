@@ -95,14 +95,16 @@ fn perform(world: &mut World, action: &Action) {
             }
         }
         Action::Stop(index) => {
-            if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running) {
+            if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running)
+            {
                 world.set(&container, ContainerState::Exited);
                 world.event(&container, EventKind::Died { exit_code: 0 });
                 world.event(&container, EventKind::Stopped);
             }
         }
         Action::Exit(index) => {
-            if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running) {
+            if let Some(container) = nth_of_ours(world, index).filter(|c| c.state == ContainerState::Running)
+            {
                 world.event(&container, EventKind::Died { exit_code: 1 });
                 if container.policy == RestartPolicy::Never {
                     world.set(&container, ContainerState::Exited);
@@ -208,7 +210,8 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
     assert_eq!(world.ours().len(), 1);
 }
 
-/// Whoever pushes them: under such an epoch no leader would be followed any more, and no push after such a revision.
+/// Whoever pushes them: under such an epoch no leader would be followed any more, and no push after such a
+/// revision.
 #[test]
 fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
     use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
@@ -244,7 +247,10 @@ fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
     assert!(taken(&mut world, 1, None, 1));
     for absurd in [2 + REACH, MAX, u64::MAX - 1, u64::MAX] {
         assert!(!taken(&mut world, absurd, None, 1), "epoch {absurd}");
-        assert!(!taken(&mut world, 1, None, absurd) && !taken(&mut world, 1, Some(1), absurd), "revision {absurd}");
+        assert!(
+            !taken(&mut world, 1, None, absurd) && !taken(&mut world, 1, Some(1), absurd),
+            "revision {absurd}"
+        );
     }
     assert!(taken(&mut world, 1, Some(1), 1 + REACH));
     assert!(taken(&mut world, 1 + REACH, None, 1));
@@ -279,7 +285,9 @@ fn containers_that_no_ledger_names_are_held_until_a_master_names_them() {
     let labels = labels::of(&cluster(), Epoch(1), &lost);
     let name = lost.replica.to_string();
     let state = ContainerState::Running;
-    world.containers.insert(name.clone(), Container::new("id-lost", name, labels, state, RestartPolicy::UnlessStopped));
+    world
+        .containers
+        .insert(name.clone(), Container::new("id-lost", name, labels, state, RestartPolicy::UnlessStopped));
     world.crash(false);
     world.settle();
     assert_eq!(world.core.holds().collect::<Vec<_>>(), [&lost]);
@@ -302,7 +310,10 @@ fn a_name_that_somebody_else_took_fails_with_the_reason() {
     world.settle();
     let status = &world.reported.statuses[name.as_str()];
     assert_eq!(status.state, ReplicaState::Failed);
-    assert_eq!(status.reason.as_deref(), Some("the container's name is taken by one that does not belong to this cluster"));
+    assert_eq!(
+        status.reason.as_deref(),
+        Some("the container's name is taken by one that does not belong to this cluster")
+    );
     assert_eq!(world.reported.statuses["web-000002"].state, ReplicaState::Running);
     world.push(Some(Revision(1)), &[], &[0, 2]);
     world.settle();
@@ -319,13 +330,18 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     }
     assert_eq!(world.pending.len(), 1, "one pull, and it holds up nothing else");
     assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
-    assert!([1, 3, 5, 7].iter().all(|&n| world.reported.statuses[&assignment(n).replica].state == ReplicaState::Pulling));
+    assert!(
+        [1, 3, 5, 7]
+            .iter()
+            .all(|&n| world.reported.statuses[&assignment(n).replica].state == ReplicaState::Pulling)
+    );
     world.pending.clear();
     let outcome = Err(EngineError::Refused("manifest\n unknown\u{7}".into()));
     world.feed(Event::Pulled { image: ImageRef::parse("absent").unwrap(), outcome });
     assert!([1, 3, 5, 7].iter().all(|&n| {
         let status = &world.reported.statuses[&assignment(n).replica];
-        status.state == ReplicaState::Failed && status.reason.as_deref() == Some("pulling absent failed: manifest unknown")
+        status.state == ReplicaState::Failed
+            && status.reason.as_deref() == Some("pulling absent failed: manifest unknown")
     }));
     world.settle();
     assert_eq!(world.ours().len(), 1, "failed replicas are the master's to replace");
@@ -401,7 +417,10 @@ fn what_was_removed_while_a_list_was_on_its_way_does_not_come_back() {
     world.push(None, &[0], &[]);
     world.settle();
     world.pending.clear();
-    world.feed(Event::Listed(Ok(Listing { containers: world.containers.values().cloned().collect(), complete: true })));
+    world.feed(Event::Listed(Ok(Listing {
+        containers: world.containers.values().cloned().collect(),
+        complete: true,
+    })));
     world.advance(60_000);
     let list = world.pending.iter().position(|p| matches!(p, Pending::List(_))).unwrap();
     let old = world.pending.remove(list);
@@ -455,7 +474,10 @@ fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() 
     world.event(&container, EventKind::Died { exit_code: 1 });
     world.hear(true);
     let replica = assignment(0).replica;
-    world.feed(Event::Done { replica, outcome: Outcome::Start(Err(EngineError::TimedOut("no answer".into()))) });
+    world.feed(Event::Done {
+        replica,
+        outcome: Outcome::Start(Err(EngineError::TimedOut("no answer".into()))),
+    });
     world.settle();
     assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
     assert_eq!(world.reported.statuses["web-000000"].health, Health::Healthy);

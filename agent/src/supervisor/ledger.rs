@@ -108,7 +108,9 @@ pub enum LedgerError {
         why: String,
     },
     /// A newer shef has been here.
-    #[error("the ledger {path} has format {found}, and this version reads up to {FORMAT}: run the newer version")]
+    #[error(
+        "the ledger {path} has format {found}, and this version reads up to {FORMAT}: run the newer version"
+    )]
     TooNew {
         /// Which file.
         path: PathBuf,
@@ -187,14 +189,19 @@ fn encode(ledger: &Ledger) -> Vec<u8> {
         cluster: ledger.cluster.clone(),
         accepted: ledger.accepted.clone(),
         assignments: ledger.assignments.values().cloned().collect(),
-        removals: ledger.removals.iter().map(|(replica, &grace_s)| Removal { replica: replica.clone(), grace_s }).collect(),
+        removals: ledger
+            .removals
+            .iter()
+            .map(|(replica, &grace_s)| Removal { replica: replica.clone(), grace_s })
+            .collect(),
         unlisted: ledger.unlisted.clone(),
     };
     serde_json::to_vec(&on_disk).unwrap_or_else(|error| unreachable!("a ledger is plain data: {error}"))
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Ledger, LedgerError> {
-    let damaged = |error: serde_json::Error| LedgerError::Damaged { path: path.to_owned(), why: error.to_string() };
+    let damaged =
+        |error: serde_json::Error| LedgerError::Damaged { path: path.to_owned(), why: error.to_string() };
     let FormatOnly { format } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format > FORMAT {
         return Err(LedgerError::TooNew { path: path.to_owned(), found: format });

@@ -16,7 +16,8 @@
 //! - A failed replica is reported, not retried: the master replaces it.
 //!
 //! `admission` decides whether a push is accepted, `replica` what the next step
-//! for one replica is, `restarts` who restarts a container and when, `core` ties them to the engine and the ledger.
+//! for one replica is, `restarts` who restarts a container and when, `core` ties them to the engine and the
+//! ledger.
 
 mod actor;
 mod admission;

@@ -25,7 +25,8 @@ const SETTLE: DurationMs = QUICK;
 const MAX_ENV_LOOKS: u32 = 5;
 /// A container that goes missing or stops again within this time is given back-off.
 const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
-/// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow down.
+/// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow
+/// down.
 const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs(60_000) };
 
 /// What shall become of a replica.
@@ -86,7 +87,8 @@ pub(super) struct Replica {
     pub busy: Option<Step>,
     /// Whether the engine has told something since that step was asked for.
     pub heard: bool,
-    /// Whether its assignment lacks the variables of its `env`: it comes from a list, which does not tell them.
+    /// Whether its assignment lacks the variables of its `env`: it comes from a list, which does not tell
+    /// them.
     pub env_unread: bool,
     /// Whether it stands in one of the queues for a step.
     pub queued: bool,
@@ -175,14 +177,18 @@ impl Replica {
             return None;
         }
         match (self.wish, &self.seen) {
-            (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => None,
+            (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => {
+                None
+            }
             (Wish::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => Some(Step::Inspect),
             (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
             (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
             (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
             (Wish::Run, Seen::Present { state, .. }) => match (state, self.restarts.due()) {
                 (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
-                (Created | Exited, _) => (!self.awaits_master && !self.is_prepared_only()).then_some(Step::Start),
+                (Created | Exited, _) => {
+                    (!self.awaits_master && !self.is_prepared_only()).then_some(Step::Start)
+                }
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
                 (Running, _) if self.vitals.wants_look() || self.vitals.wants_output() => Some(Step::Inspect),
@@ -197,9 +203,11 @@ impl Replica {
             (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => Some(Step::Remove),
                 Removing => Some(Step::Inspect),
-                Running | Restarting | Paused | Other => {
-                    Some(if grace_s == 0 || self.stop_refused { Step::Remove } else { Step::Stop { grace_s } })
-                }
+                Running | Restarting | Paused | Other => Some(if grace_s == 0 || self.stop_refused {
+                    Step::Remove
+                } else {
+                    Step::Stop { grace_s }
+                }),
             },
         }
     }
@@ -210,17 +218,21 @@ impl Replica {
         match step {
             Step::Start => self.restarts.is_ours(),
             Step::Inspect => {
-                matches!(self.seen, Seen::Present { state: ContainerState::Running, .. }) && !self.vitals.wants_look()
+                matches!(self.seen, Seen::Present { state: ContainerState::Running, .. })
+                    && !self.vitals.wants_look()
             }
             Step::SetPolicy(policy) => policy != RestartPolicy::Never,
             Step::Create | Step::Stop { .. } | Step::Remove => false,
         }
     }
 
-    /// Whether its `env` is still to be read before the master hears of it. One that the engine will not show is left
-    /// as it is.
+    /// Whether its `env` is still to be read before the master hears of it. One that the engine will not show
+    /// is left as it is.
     pub fn waits_for_env(&self) -> bool {
-        self.env_unread && self.wish == Wish::Hold && self.seen != Seen::Absent && self.refusals < MAX_ENV_LOOKS
+        self.env_unread
+            && self.wish == Wish::Hold
+            && self.seen != Seen::Absent
+            && self.refusals < MAX_ENV_LOOKS
     }
 
     /// A look shows its container, and so the `env` that its assignment lacks.
@@ -310,14 +322,18 @@ impl Replica {
                 self.restarts.learned(container.policy);
                 match container.state {
                     ContainerState::Running => self.restarts.up(now.mono),
-                    ContainerState::Restarting | ContainerState::Exited => was_steady = self.restarts.down(now.mono),
+                    ContainerState::Restarting | ContainerState::Exited => {
+                        was_steady = self.restarts.down(now.mono)
+                    }
                     ContainerState::Created
                     | ContainerState::Paused
                     | ContainerState::Dead
                     | ContainerState::Removing
                     | ContainerState::Other => {}
                 }
-                if container.state == ContainerState::Running && (self.is_restarting() || self.settles_at.is_none()) {
+                if container.state == ContainerState::Running
+                    && (self.is_restarting() || self.settles_at.is_none())
+                {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };
@@ -335,7 +351,8 @@ impl Replica {
         {
             self.end_by_rule(container.exit_code.unwrap_or(-1), now);
         }
-        let was_up = self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
+        let was_up =
+            self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
         if self.wish == Wish::Run && was_up && self.busy.is_none() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
@@ -345,19 +362,26 @@ impl Replica {
                 Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
                     self.not_before = self.restart_at.unwrap_or(now.mono);
                 }
-                Seen::Present { state: ContainerState::Exited, .. } if self.restarts.is_ours() && !was_steady => {
+                Seen::Present { state: ContainerState::Exited, .. }
+                    if self.restarts.is_ours() && !was_steady =>
+                {
                     self.await_restart(now);
                 }
                 Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
                     self.repair("its container was stopped and is started again", now);
                 }
-                Seen::Present { state: ContainerState::Created, .. } if self.status.state == ReplicaState::Running => {
+                Seen::Present { state: ContainerState::Created, .. }
+                    if self.status.state == ReplicaState::Running =>
+                {
                     self.repair("its container had not been started", now);
                 }
                 Seen::Unknown | Seen::Absent | Seen::Present { .. } => {}
             }
         }
-        if matches!(self.seen, Seen::Present { state: ContainerState::Restarting | ContainerState::Removing, .. }) {
+        if matches!(
+            self.seen,
+            Seen::Present { state: ContainerState::Restarting | ContainerState::Removing, .. }
+        ) {
             self.check_later(now);
         }
         self.judge(now);
@@ -391,7 +415,11 @@ impl Replica {
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
-                if self.wish == Wish::Run && self.status.state == ReplicaState::Running && self.busy.is_none() && !by_rule {
+                if self.wish == Wish::Run
+                    && self.status.state == ReplicaState::Running
+                    && self.busy.is_none()
+                    && !by_rule
+                {
                     self.repair("its container was stopped and is started again", now);
                 }
             }

@@ -21,7 +21,8 @@ use crate::engine::RestartPolicy;
 
 /// A process that ends sooner than this after its start ended quickly.
 pub(super) const QUICK: DurationMs = DurationMs(10_000);
-/// So many quick ends in a row make a crash loop; the first is the engine's to mend, without any call of ours.
+/// So many quick ends in a row make a crash loop; the first is the engine's to mend, without any call of
+/// ours.
 const QUICK_ENDS: u32 = 2;
 /// A container that was taken over and has been up for so long is handed back.
 const HANDED_BACK_AFTER: DurationMs = DurationMs(10 * 60_000);
@@ -167,9 +168,13 @@ impl Restarts {
         self.owner = Owner::Agent;
         self.due = None;
         match rule.condition {
-            RestartCondition::Never | RestartCondition::OnFailure if exit_code == 0 => return AfterEnd::Complete,
+            RestartCondition::Never | RestartCondition::OnFailure if exit_code == 0 => {
+                return AfterEnd::Complete;
+            }
             RestartCondition::Never => {
-                return AfterEnd::GivenUp(format!("exited with code {exit_code}; its restart condition is never"));
+                return AfterEnd::GivenUp(format!(
+                    "exited with code {exit_code}; its restart condition is never"
+                ));
             }
             RestartCondition::OnFailure | RestartCondition::Always => {}
         }
@@ -261,7 +266,8 @@ mod tests {
         policy: RestartPolicy,
         engine_delay: u64,
         up_since: Option<u64>,
-        /// When the engine restarts it, when the agent does, when a change of the policy lands, when the agent looks.
+        /// When the engine restarts it, when the agent does, when a change of the policy lands, when the
+        /// agent looks.
         engine_at: Option<u64>,
         agent_at: Option<u64>,
         change: Option<(u64, RestartPolicy)>,
@@ -326,7 +332,9 @@ mod tests {
                 let hand_back = self.rules.wakes_at(&Restart::default()).map(|at| at.0);
                 let change_at = self.change.map(|(at, _)| at);
                 let next = [self.engine_at, self.agent_at, change_at, self.look_at, self.ends_at, hand_back];
-                let Some(next) = next.into_iter().flatten().min() else { panic!("nobody restarts it: {:?}", self.rules) };
+                let Some(next) = next.into_iter().flatten().min() else {
+                    panic!("nobody restarts it: {:?}", self.rules)
+                };
                 self.now = next.max(self.now);
                 if change_at.is_some_and(|at| at <= self.now) {
                     let (_, policy) = self.change.take().unwrap();
@@ -335,14 +343,20 @@ mod tests {
                     self.rules.learned(policy);
                 } else if self.ends_at.is_some_and(|at| at <= self.now) {
                     self.end();
-                } else if self.engine_at.is_some_and(|at| at <= self.now) || self.agent_at.is_some_and(|at| at <= self.now) {
+                } else if self.engine_at.is_some_and(|at| at <= self.now)
+                    || self.agent_at.is_some_and(|at| at <= self.now)
+                {
                     if self.up_since.is_none() {
                         self.restarts.push(self.now);
                     }
                     self.start(life());
                 } else if self.look_at.is_some_and(|at| at <= self.now) {
                     self.look_at = None;
-                    if self.up_since.is_none() && self.engine_at.is_none() && self.agent_at.is_none() && self.rules.is_ours() {
+                    if self.up_since.is_none()
+                        && self.engine_at.is_none()
+                        && self.agent_at.is_none()
+                        && self.rules.is_ours()
+                    {
                         self.agent_at = Some(self.rules.next_restart(MonoMs(self.now)).0);
                     }
                 } else {
@@ -352,7 +366,8 @@ mod tests {
         }
 
         fn most_within_an_hour(&self) -> usize {
-            let within = |from: u64| self.restarts.iter().filter(|at| (from..=from + HOUR_MS).contains(at)).count();
+            let within =
+                |from: u64| self.restarts.iter().filter(|at| (from..=from + HOUR_MS).contains(at)).count();
             self.restarts.iter().map(|from| within(*from)).max().unwrap_or(0)
         }
     }
@@ -393,7 +408,10 @@ mod tests {
         rules.up(MonoMs(0));
         assert_eq!((rules.ended(MonoMs(500)), rules.due()), (AfterEnd::EngineRestarts, None));
         rules.up(MonoMs(600));
-        assert_eq!((rules.ended(MonoMs(900)), rules.due()), (AfterEnd::EngineRestarts, Some(RestartPolicy::Never)));
+        assert_eq!(
+            (rules.ended(MonoMs(900)), rules.due()),
+            (AfterEnd::EngineRestarts, Some(RestartPolicy::Never))
+        );
         rules.learned(RestartPolicy::Never);
         rules.up(MonoMs(1_100));
         assert_eq!(rules.due(), None);

@@ -72,7 +72,11 @@ impl Args {
             let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
             log::info!(address:% = agent.address(); "agent is up");
             let guard = async {
-                if self.guard_bootstrap { shef_bootstrap::guard::guard(&docker_host).await } else { std::future::pending().await }
+                if self.guard_bootstrap {
+                    shef_bootstrap::guard::guard(&docker_host).await
+                } else {
+                    std::future::pending().await
+                }
             };
             let signal = tokio::select! {
                 signal = signals.next() => signal,

@@ -88,10 +88,14 @@ impl Args {
         let mut services: Vec<Wanted> = Vec::new();
         for file in &self.files {
             let format = Format::of(file)?;
-            let origin = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+            let origin =
+                if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
             let service = wanted(&origin, fields(&origin, format, &text(file, &origin)?)?, &extra)?;
             if services.iter().any(|other| other.name == service.name) {
-                return Err(Failure::new(format!("{origin}: name: {} is another file's service already", service.name)));
+                return Err(Failure::new(format!(
+                    "{origin}: name: {} is another file's service already",
+                    service.name
+                )));
             }
             services.push(service);
         }
@@ -114,7 +118,13 @@ impl Args {
             env_file::check_key(key).map_err(|why| Failure::new(format!("--env {why}")))?;
             env.extend(value.map(|value| (key.to_owned(), value)));
         }
-        Ok(Extra { name: self.name.clone(), image: self.image.clone(), replicas: self.replicas, env_files, env })
+        Ok(Extra {
+            name: self.name.clone(),
+            image: self.image.clone(),
+            replicas: self.replicas,
+            env_files,
+            env,
+        })
     }
 
     async fn apply(&self, client: &Client, services: &[Wanted]) -> Result<(), Failure> {
@@ -148,13 +158,26 @@ impl Args {
         self.send(client, Method::POST, "/plan", service).await
     }
 
-    async fn send(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, Failure> {
+    async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        call: &str,
+        service: &Wanted,
+    ) -> Result<Value, Failure> {
         self.call(client, method, call, service).await.map_err(|error| named(service, &error))
     }
 
-    async fn call(&self, client: &Client, method: Method, call: &str, service: &Wanted) -> Result<Value, CallError> {
+    async fn call(
+        &self,
+        client: &Client,
+        method: Method,
+        call: &str,
+        service: &Wanted,
+    ) -> Result<Value, CallError> {
         let path = format!("/v1/services/{}{call}", service.name);
-        let headers: Vec<_> = self.if_version.iter().map(|version| ("if-match", format!("\"{version}\""))).collect();
+        let headers: Vec<_> =
+            self.if_version.iter().map(|version| ("if-match", format!("\"{version}\""))).collect();
         client.call(method, &path, Some(&service.spec), &headers, CALL_LIMIT).await
     }
 }

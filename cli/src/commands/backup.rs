@@ -35,13 +35,15 @@ impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let api = self.api.address();
         let text = on_system(fetch(&format!("{api}/v1/backup")))?;
-        let backup = Backup::read(&text).map_err(|error| Failure::because(format!("{api} sent no backup"), &error))?;
+        let backup =
+            Backup::read(&text).map_err(|error| Failure::because(format!("{api} sent no backup"), &error))?;
         let written = match &self.out {
             // It holds what services are given in their environment: only its owner may read it.
             Some(file) => files::replace(file, 0o600, &text),
             None => io::stdout().write_all(&text).and_then(|()| io::stdout().flush()),
         };
-        let place = self.out.as_ref().map_or_else(|| "standard output".to_owned(), |file| file.display().to_string());
+        let place =
+            self.out.as_ref().map_or_else(|| "standard output".to_owned(), |file| file.display().to_string());
         written.map_err(|error| Failure::because(format!("cannot write {place}"), &error))?;
         // Standard output may be the backup itself.
         eprintln!("==> {} records of cluster {} are in {place}", backup.records.len(), backup.cluster);

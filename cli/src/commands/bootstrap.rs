@@ -52,7 +52,8 @@ pub(super) struct Args {
 /// How much `--uninstall` takes away.
 #[derive(Debug, clap::Args)]
 struct ExtentArgs {
-    /// With --uninstall: the volumes with the store and its passwords, too; with --services, those of services as well
+    /// With --uninstall: the volumes with the store and its passwords, too; with --services, those of
+    /// services as well
     #[arg(long, requires = "uninstall")]
     volumes: bool,
     /// With --uninstall: the services' containers on this host and their networks, too
@@ -67,7 +68,8 @@ impl Args {
             say::line(serde_json::to_string(&findings).unwrap_or_default());
             return Ok(ExitCode::SUCCESS);
         }
-        let given = [("host_ip", self.host_ip.as_deref(), "--host-ip"), ("image", self.image.as_deref(), "--image")];
+        let given =
+            [("host_ip", self.host_ip.as_deref(), "--host-ip"), ("image", self.image.as_deref(), "--image")];
         let layers = for_program("bootstrap", self.config.as_deref(), flags(&given, &self.set))?;
         if self.uninstall {
             let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;

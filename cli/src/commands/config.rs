@@ -46,17 +46,26 @@ impl Args {
             Which::Master => {
                 let layers = for_program("master", self.config.as_deref(), Vec::new())?;
                 let effective = shef_master::config::effective(&layers, &PROGRAMS)?;
-                (vec![("", effective.clone())], shef_master::config::MasterConfig::from_effective(&effective).err())
+                (
+                    vec![("", effective.clone())],
+                    shef_master::config::MasterConfig::from_effective(&effective).err(),
+                )
             }
             Which::Agent => {
                 let layers = for_program("agent", self.config.as_deref(), Vec::new())?;
                 let effective = shef_agent::config::effective(&layers, &PROGRAMS)?;
-                (vec![("", effective.clone())], shef_agent::config::AgentConfig::from_effective(&effective).err())
+                (
+                    vec![("", effective.clone())],
+                    shef_agent::config::AgentConfig::from_effective(&effective).err(),
+                )
             }
             Which::Bootstrap => {
                 let layers = for_program("bootstrap", self.config.as_deref(), Vec::new())?;
                 let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;
-                (vec![("", effective.clone())], shef_bootstrap::config::BootstrapConfig::from_effective(&effective).err())
+                (
+                    vec![("", effective.clone())],
+                    shef_bootstrap::config::BootstrapConfig::from_effective(&effective).err(),
+                )
             }
             Which::Up => {
                 let up = UpConfig::load(&UpFlags { config: self.config, ..UpFlags::default() })?;
@@ -112,7 +121,9 @@ fn json(rows: &[Row]) -> String {
         Value::List(items) => items.clone().into(),
         Value::Map(map) => serde_json::json!(map),
     };
-    let row = |(key, held, origin): &Row| (key.clone(), serde_json::json!({ "value": value(held), "origin": origin }));
+    let row = |(key, held, origin): &Row| {
+        (key.clone(), serde_json::json!({ "value": value(held), "origin": origin }))
+    };
     let object: serde_json::Map<String, serde_json::Value> = rows.iter().map(row).collect();
     serde_json::to_string_pretty(&object).unwrap_or_default()
 }

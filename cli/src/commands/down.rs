@@ -67,7 +67,8 @@ impl Args {
 
 async fn stop(running: &Running, data_dir: &std::path::Path) -> Result<(), Failure> {
     // The lock that `look` found is held by this very process, so the number is still its own.
-    let pid = Pid::from_raw(running.pid).ok_or_else(|| Failure::new("the pid file holds no process number"))?;
+    let pid =
+        Pid::from_raw(running.pid).ok_or_else(|| Failure::new("the pid file holds no process number"))?;
     say::step(format_args!("stopping shef (process {}) ...", running.pid));
     match kill_process(pid, Signal::TERM) {
         // It ended by itself meanwhile.
@@ -79,7 +80,12 @@ async fn stop(running: &Running, data_dir: &std::path::Path) -> Result<(), Failu
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let late =
-        |_| Failure::new(format!("process {} has not ended within {} s: look at its log", running.pid, STOP_LIMIT.as_secs()));
+    let late = |_| {
+        Failure::new(format!(
+            "process {} has not ended within {} s: look at its log",
+            running.pid,
+            STOP_LIMIT.as_secs()
+        ))
+    };
     tokio::time::timeout(STOP_LIMIT, gone).await.map_err(late)
 }

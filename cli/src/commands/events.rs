@@ -50,7 +50,8 @@ impl Args {
         format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"))
     }
 
-    /// Prints events until nobody reads them; where the master goes away, on behind the last one once it is back.
+    /// Prints events until nobody reads them; where the master goes away, on behind the last one once it is
+    /// back.
     async fn follow(&self, client: &Client) -> Result<(), Failure> {
         let mut after = self.after.clone();
         let mut stream = client.stream(&self.path(after.as_deref()), "text/event-stream").await?;
@@ -71,7 +72,12 @@ impl Args {
 }
 
 /// Prints what one stream brings, and notes where it is; why it ended, unless nobody reads any more.
-async fn print(client: &Client, mut stream: Parts, json: bool, after: &mut Option<String>) -> Result<Option<String>, Failure> {
+async fn print(
+    client: &Client,
+    mut stream: Parts,
+    json: bool,
+    after: &mut Option<String>,
+) -> Result<Option<String>, Failure> {
     let mut lines = Lines::default();
     loop {
         let part = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
@@ -79,7 +85,11 @@ async fn print(client: &Client, mut stream: Parts, json: bool, after: &mut Optio
             Ok(Some(Err(error))) => return Ok(Some(error.to_string())),
             Ok(None) => return Ok(Some(format!("{} has ended: the master stops", client.url("/v1/events")))),
             Err(_) => {
-                return Ok(Some(format!("{} has said nothing for {} s", client.url("/v1/events"), SILENCE_LIMIT.as_secs())));
+                return Ok(Some(format!(
+                    "{} has said nothing for {} s",
+                    client.url("/v1/events"),
+                    SILENCE_LIMIT.as_secs()
+                )));
             }
         };
         for line in lines.of(&part) {
@@ -87,7 +97,11 @@ async fn print(client: &Client, mut stream: Parts, json: bool, after: &mut Optio
                 *after = Some(id.to_owned());
             }
             let Some(data) = line.strip_prefix("data: ") else { continue };
-            let shown = if json { Some(data.to_owned()) } else { serde_json::from_str(data).ok().map(|event| words(&event)) };
+            let shown = if json {
+                Some(data.to_owned())
+            } else {
+                serde_json::from_str(data).ok().map(|event| words(&event))
+            };
             // Whoever has read enough, as `head` does, has not failed.
             if shown.is_some_and(|shown| !say::heard(shown)) {
                 return Ok(None);

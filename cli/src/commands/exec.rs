@@ -10,7 +10,9 @@ use awc::ws::{Frame, Message};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
-use shef_common::exec::{Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped};
+use shef_common::exec::{
+    Control, DRAIN_MS, ExecOrder, MAX_FRAME_BYTES, PING_MS, STDERR, STDIN, STDOUT, escaped,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -60,16 +62,21 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
         Some((service, replica)) => (service, replica.to_owned()),
         None => (target, running(client, target).await?),
     };
-    let path = format!("/v1/services/{}/replicas/{}/exec?{}", escaped(service), escaped(&replica), order.to_query());
+    let path =
+        format!("/v1/services/{}/replicas/{}/exec?{}", escaped(service), escaped(&replica), order.to_query());
     let url = client.url(&path);
     let connected = tokio::time::timeout(CALL_LIMIT, client.http().ws(&url).connect()).await;
-    let connected = connected.map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
+    let connected = connected
+        .map_err(|_| Failure::new(format!("{url} has not answered within {} s", CALL_LIMIT.as_secs())))?;
     let Ok((_, socket)) = connected else {
         // A refusal of a WebSocket has no body: the same as a plain request has.
         let refusal: Result<Value, _> = client.get(&path).await;
-        return Err(refusal.err().map_or_else(|| Failure::new(format!("{url} does not take the command")), Failure::from));
+        return Err(refusal
+            .err()
+            .map_or_else(|| Failure::new(format!("{url} does not take the command")), Failure::from));
     };
-    // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any program.
+    // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any
+    // program.
     let mut signals = if order.tty { Some(StopSignals::listen()?) } else { None };
     let _raw = if order.tty { Mode::raw() } else { None };
     let (sink, frames) = socket.split();
@@ -90,18 +97,24 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
 async fn running(client: &Client, service: &str) -> Result<String, Failure> {
     let view: Value = client.get(&format!("/v1/services/{}", escaped(service))).await?;
     let mut replicas = view["replica_states"].as_array().into_iter().flatten();
-    let found = replicas.find(|replica| replica["state"] == "running" && replica["want"] == "run" && replica["host"] == "ready");
+    let found = replicas.find(|replica| {
+        replica["state"] == "running" && replica["want"] == "run" && replica["host"] == "ready"
+    });
     let id = found.and_then(|replica| replica["id"].as_str()).map(str::to_owned);
     id.ok_or_else(|| Failure::new(format!("no replica of service {service} runs now")))
 }
 
 /// Prints what the command writes, until it has ended.
-async fn show<E: std::fmt::Display>(mut frames: impl Stream<Item = Result<Frame, E>> + Unpin) -> Result<i64, Failure> {
+async fn show<E: std::fmt::Display>(
+    mut frames: impl Stream<Item = Result<Frame, E>> + Unpin,
+) -> Result<i64, Failure> {
     while let Some(frame) = frames.next().await {
         match frame.map_err(|error| Failure::new(format!("the connection broke: {error}")))? {
             Frame::Binary(bytes) => {
                 let written = match bytes.split_first() {
-                    Some((&STDOUT, text)) => std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush()),
+                    Some((&STDOUT, text)) => {
+                        std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush())
+                    }
                     Some((&STDERR, text)) => std::io::stderr().write_all(text),
                     Some(_) | None => Ok(()),
                 };
@@ -124,7 +137,9 @@ async fn show<E: std::fmt::Display>(mut frames: impl Stream<Item = Result<Frame,
 async fn send<E: std::fmt::Display>(mut sink: impl Sink<Message, Error = E> + Unpin, tty: bool) -> Failure {
     let mut typed = read_stdin();
     let mut ended = false;
-    let Ok(mut resized) = signal(SignalKind::window_change()) else { return Failure::new("cannot listen for signals") };
+    let Ok(mut resized) = signal(SignalKind::window_change()) else {
+        return Failure::new("cannot listen for signals");
+    };
     let mut size = if tty { window() } else { None };
     loop {
         let message = match size.take() {

@@ -36,5 +36,9 @@ async fn ask(url: &str) -> Result<(), Failure> {
     let client = awc::Client::builder().disable_redirects().timeout(LIMIT).finish();
     let answer = client.get(url).force_close().send().await;
     let answer = answer.map_err(|error| Failure::new(format!("{url} does not answer: {error}")))?;
-    if answer.status().is_success() { Ok(()) } else { Err(Failure::new(format!("{url} answered {}", answer.status()))) }
+    if answer.status().is_success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{url} answered {}", answer.status())))
+    }
 }

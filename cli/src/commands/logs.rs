@@ -44,7 +44,11 @@ impl Args {
         if self.follow {
             on_system(following::follow(&client, &self))?;
         } else {
-            let path = format!("{}?{}", path(&self.service), self.query(self.since.as_deref(), self.tail.as_deref()));
+            let path = format!(
+                "{}?{}",
+                path(&self.service),
+                self.query(self.since.as_deref(), self.tail.as_deref())
+            );
             on_system(print(&client, &path, self.json))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -52,7 +56,8 @@ impl Args {
 
     fn query(&self, since: Option<&str>, tail: Option<&str>) -> String {
         let given = [("since", since), ("tail", tail)];
-        let given = given.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value?))));
+        let given =
+            given.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value?))));
         format!("follow={}&timestamps={}{}", self.follow, self.timestamps, given.collect::<String>())
     }
 }
@@ -61,7 +66,9 @@ impl Args {
 fn path(service: &str) -> String {
     match service.split_once('/') {
         None => format!("/v1/services/{}/logs", escaped(service)),
-        Some((service, replica)) => format!("/v1/services/{}/replicas/{}/logs", escaped(service), escaped(replica)),
+        Some((service, replica)) => {
+            format!("/v1/services/{}/replicas/{}/logs", escaped(service), escaped(replica))
+        }
     }
 }
 

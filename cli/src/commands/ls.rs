@@ -32,7 +32,10 @@ impl Args {
             return Ok(ExitCode::SUCCESS);
         }
         let now = Now::read().wall;
-        let rows = services.into_iter().map(|service| read(service).map(|view| row(view, now))).collect::<Result<Vec<_>, _>>()?;
+        let rows = services
+            .into_iter()
+            .map(|service| read(service).map(|view| row(view, now)))
+            .collect::<Result<Vec<_>, _>>()?;
         for line in table(["SERVICE", "IMAGE", "HEALTHY", "GENERATION", "STATE"], &rows) {
             say::line(line);
         }
@@ -42,8 +45,15 @@ impl Args {
 
 /// `now` is this machine's clock.
 fn row(view: View, now: WallMs) -> [String; 5] {
-    let state = view.notes(now).map_or_else(|| view.state.clone(), |notes| format!("{}: {notes}", view.state));
-    [view.name, view.image, healthy(view.running, view.unconfirmed, view.wanted), view.generation.to_string(), state]
+    let state =
+        view.notes(now).map_or_else(|| view.state.clone(), |notes| format!("{}: {notes}", view.state));
+    [
+        view.name,
+        view.image,
+        healthy(view.running, view.unconfirmed, view.wanted),
+        view.generation.to_string(),
+        state,
+    ]
 }
 
 /// As in `2/3`, or `1/3, 1 not confirmed`: what is not confirmed is not counted as healthy.

@@ -53,8 +53,9 @@ impl Args {
         open_files::raise();
         on_system(async move {
             let mut signals = StopSignals::listen()?;
-            let master =
-                shef_master::start(config).await.map_err(|error| Failure::because("the master does not start", &error))?;
+            let master = shef_master::start(config)
+                .await
+                .map_err(|error| Failure::because("the master does not start", &error))?;
             log::info!(address:% = master.address(); "master is up");
             let (signal, master) = until_signal(&mut signals, master).await?;
             log::info!("{signal}: stopping; containers go on running");

@@ -153,7 +153,9 @@ fn on_system<T>(work: impl Future<Output = T>) -> T {
 fn parse_set(program: &'static Program, text: &str) -> Result<Preset, String> {
     let (name, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     let key = program.keys.iter().find(|key| key.name == name.trim());
-    let key = key.ok_or_else(|| format!("there is no key {:?}; `shef config {}` lists them", name.trim(), program.name))?;
+    let key = key.ok_or_else(|| {
+        format!("there is no key {:?}; `shef config {}` lists them", name.trim(), program.name)
+    })?;
     Ok(Preset::new(key.name, value, format!("--set {}", key.name)))
 }
 

@@ -77,7 +77,9 @@ impl Args {
 async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Ls { json } => ls(client, json).await,
-        Verb::Cordon(hosts) => hosts.ask(client, "cordon", None, "keeps what it runs and takes nothing new").await,
+        Verb::Cordon(hosts) => {
+            hosts.ask(client, "cordon", None, "keeps what it runs and takes nothing new").await
+        }
         Verb::Activate(hosts) => hosts.ask(client, "activate", None, "takes replicas").await,
         Verb::Drain { hosts, deadline, wait } => {
             let body = deadline.map(|seconds| json!({ "deadline_s": seconds }));
@@ -101,7 +103,13 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
 }
 
 impl Hosts {
-    async fn ask(&self, client: &Client, verb: &str, body: Option<&Value>, outcome: &str) -> Result<(), Failure> {
+    async fn ask(
+        &self,
+        client: &Client,
+        verb: &str,
+        body: Option<&Value>,
+        outcome: &str,
+    ) -> Result<(), Failure> {
         for host in &self.hosts {
             client.send(Method::POST, &format!("/v1/nodes/{host}/{verb}"), body).await?;
             say::step(format_args!("{host} {outcome}"));
@@ -116,7 +124,8 @@ async fn ls(client: &Client, json: bool) -> Result<(), Failure> {
         say::line(json!({ "nodes": nodes, "next": null }));
         return Ok(());
     }
-    let rows = nodes.into_iter().map(|node| read(node).map(|node| row(&node))).collect::<Result<Vec<_>, _>>()?;
+    let rows =
+        nodes.into_iter().map(|node| read(node).map(|node| row(&node))).collect::<Result<Vec<_>, _>>()?;
     let head = ["HOST", "ADDRESS", "STATE", "TAKES REPLICAS", "REPLICAS", "ENGINE", "LABELS", "REASON"];
     table(head, &rows).iter().for_each(say::line);
     Ok(())
@@ -130,7 +139,8 @@ fn row(node: &NodeView) -> [String; 8] {
         IntentWord::Active if node.state == Standing::Ready => "yes",
         IntentWord::Active => "no",
     };
-    let removing = if node.removing > 0 { format!(", {} to be removed", node.removing) } else { String::new() };
+    let removing =
+        if node.removing > 0 { format!(", {} to be removed", node.removing) } else { String::new() };
     let labels: Vec<String> = node.host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     [
         node.name.to_string(),

@@ -26,7 +26,9 @@ fn shown(plan: &Preview) -> String {
         _ = writeln!(text, "{}: nothing would change; kept as they are: {kept}", plan.name);
         return text;
     }
-    let version = plan.version.map_or_else(|| "is not there yet".to_owned(), |version| format!("has version {version}"));
+    let version = plan
+        .version
+        .map_or_else(|| "is not there yet".to_owned(), |version| format!("has version {version}"));
     let order = match plan.order {
         Order::StopFirst => "stop-first",
         Order::StartFirst | Order::Auto => "start-first",
@@ -40,7 +42,8 @@ fn shown(plan: &Preview) -> String {
             (from, to) => writeln!(text, "  ~ {}: {from} -> {to}", change.path),
         };
     }
-    let rows: Vec<[String; 6]> = plan.actions.iter().filter(|action| action.action != ActionKind::Keep).map(row).collect();
+    let rows: Vec<[String; 6]> =
+        plan.actions.iter().filter(|action| action.action != ActionKind::Keep).map(row).collect();
     if !rows.is_empty() {
         for line in table(["SLOT", "ACTION", "REPLICA", "FROM", "TO", "WHY"], &rows) {
             _ = writeln!(text, "{line}");

@@ -75,7 +75,18 @@ impl Args {
         service.replica_states.sort_by(|a, b| (a.slot, &a.id).cmp(&(b.slot, &b.id)));
         let now = Now::read().wall;
         let rows: Vec<_> = service.replica_states.iter().map(|replica| row(replica, now)).collect();
-        let head = ["REPLICA", "SLOT", "GENERATION", "HOST", "STATE", "HEALTH", "SINCE", "RESTARTS", "ADDRESSES", "REASON"];
+        let head = [
+            "REPLICA",
+            "SLOT",
+            "GENERATION",
+            "HOST",
+            "STATE",
+            "HEALTH",
+            "SINCE",
+            "RESTARTS",
+            "ADDRESSES",
+            "REASON",
+        ];
         table(head, &rows).iter().for_each(say::line);
         let probation = service.probation.map(|probation| probation.words(now));
         probation.iter().for_each(|words| say::line(format_args!("generation: {words}")));
@@ -89,8 +100,16 @@ impl Args {
 
 /// `now` is this machine's clock, and the host's may be another: the age is for the eye alone.
 fn row(replica: &Replica, now: WallMs) -> [String; 10] {
-    let state = if replica.want == "remove" { format!("{}, to be removed", replica.state) } else { replica.state.clone() };
-    let host = if replica.host == "ready" { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
+    let state = if replica.want == "remove" {
+        format!("{}, to be removed", replica.state)
+    } else {
+        replica.state.clone()
+    };
+    let host = if replica.host == "ready" {
+        replica.node.clone()
+    } else {
+        format!("{} ({})", replica.node, replica.host)
+    };
     // Of one that runs well, how it ended before is for the count of its restarts to tell.
     let is_well = replica.state == "running" && replica.health == "healthy" || replica.state == "complete";
     let told = replica.reason.clone().unwrap_or_default();
@@ -99,8 +118,11 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
     let line = replica.last_log_lines.iter().rev().find(|line| !line.trim().is_empty()).filter(|_| !is_well);
     let plain = |line: &str| line.trim().replace(char::is_control, " ");
     let line = line.map(|line| format!("last line: {}", plain(line)));
-    let reason: Vec<String> =
-        [Some(told), code, line, replica.warning.clone()].into_iter().flatten().filter(|part| !part.is_empty()).collect();
+    let reason: Vec<String> = [Some(told), code, line, replica.warning.clone()]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect();
     [
         replica.id.clone(),
         replica.slot.to_string(),
@@ -128,13 +150,19 @@ mod tests {
             "id": "web-000001", "slot": 1, "generation": 2, "node": "h1", "want": "run", "state": "running", "health": "healthy",
             "host": "ready", "host_down": false, "restarts": 0, "since": 40_000, "addresses": ["10.0.0.2:1->80/tcp", "10.0.0.2:2->81/tcp"],
         });
-        assert_eq!(shown(replica), "web-000001|1|2|h1|running|healthy|60 s|0|10.0.0.2:1->80/tcp,10.0.0.2:2->81/tcp|");
+        assert_eq!(
+            shown(replica),
+            "web-000001|1|2|h1|running|healthy|60 s|0|10.0.0.2:1->80/tcp,10.0.0.2:2->81/tcp|"
+        );
         let lost = json!({
             "id": "web-000002", "slot": 2, "generation": 1, "node": "h2", "want": "remove", "state": "failed", "health": "unhealthy",
             "host": "down", "host_down": true, "restarts": 3, "exit_code": 3, "last_log_lines": ["no space left", " "],
         });
         let reason = "ended last with code 3; last line: no space left";
-        assert_eq!(shown(lost), format!("web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|{reason}"));
+        assert_eq!(
+            shown(lost),
+            format!("web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|{reason}")
+        );
         let again = json!({
             "id": "web-000003", "slot": 3, "generation": 1, "node": "h2", "want": "run", "state": "running", "health": "unhealthy",
             "host": "ready", "restarts": 1, "exit_code": 1, "reason": "exited with code 1; the engine restarts it",

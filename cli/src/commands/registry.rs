@@ -41,7 +41,8 @@ enum Verb {
     },
     /// Has a registry shown a user and a password, which is read from standard input
     Login {
-        /// The registry, as image references begin, such as registry.local:5000; docker.io for those that name none
+        /// The registry, as image references begin, such as registry.local:5000; docker.io for those that
+        /// name none
         #[arg(value_name = "REGISTRY")]
         host: RegistryHost,
         /// The user
@@ -92,7 +93,10 @@ impl Args {
 fn checked(answer: &Value) -> String {
     match answer["check"]["outcome"].as_str() {
         Some("accepted") => "; it takes the password".to_owned(),
-        Some(_) => format!("; the password was not checked: {}", answer["check"]["why"].as_str().unwrap_or("no reason given")),
+        Some(_) => format!(
+            "; the password was not checked: {}",
+            answer["check"]["why"].as_str().unwrap_or("no reason given")
+        ),
         None => String::new(),
     }
 }
@@ -110,9 +114,9 @@ fn password() -> Result<String, Failure> {
     }
     read.map_err(|error| Failure::because("the password cannot be read from standard input", &error))?;
     match line.trim_end_matches(['\r', '\n']) {
-        "" => {
-            Err(Failure::new("there is no password on standard input; pipe it in, as in `shef registry login … < password-file`"))
-        }
+        "" => Err(Failure::new(
+            "there is no password on standard input; pipe it in, as in `shef registry login … < password-file`",
+        )),
         password => Ok(password.to_owned()),
     }
 }

@@ -42,16 +42,20 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let read = fs::read(&self.file);
-        let text = read.map_err(|error| Failure::because(format!("cannot read {}", self.file.display()), &error))?;
+        let text =
+            read.map_err(|error| Failure::because(format!("cannot read {}", self.file.display()), &error))?;
         let backup = Backup::read(&text).map_err(|error| Failure::because(self.file.display(), &error))?;
-        let given = [("data_dir", self.data_dir.as_deref(), "--data-dir"), ("redis.url", self.redis.as_deref(), "--redis")];
+        let given = [
+            ("data_dir", self.data_dir.as_deref(), "--data-dir"),
+            ("redis.url", self.redis.as_deref(), "--redis"),
+        ];
         let mut layers = for_program("master", self.config.as_deref(), flags(&given, &self.set))?;
         // A store needs no address of this host.
         layers.presets.push(Preset::new("host_ip", "127.0.0.1", "default of shef restore"));
         let options = store_options(&MasterConfig::load(&layers, &PROGRAMS)?.0);
         let restored = on_system(shef_master::restore(&options, &backup, self.replace));
-        let (store, fence) =
-            restored.map_err(|error| Failure::because(format!("cannot restore {}", self.file.display()), &error))?;
+        let (store, fence) = restored
+            .map_err(|error| Failure::because(format!("cannot restore {}", self.file.display()), &error))?;
         say::step(format_args!(
             "{store} holds the {} records of cluster {} now, under epoch {}",
             backup.records.len(),
@@ -60,7 +64,9 @@ impl Args {
         ));
         say::line(match options {
             StoreOptions::Embedded { .. } => "Start the master now.",
-            StoreOptions::Redis(_) => "A running master starts again from it within seconds; else start it now.",
+            StoreOptions::Redis(_) => {
+                "A running master starts again from it within seconds; else start it now."
+            }
         });
         Ok(ExitCode::SUCCESS)
     }

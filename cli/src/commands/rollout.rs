@@ -52,13 +52,18 @@ impl Args {
             Lead::Abort => ("abort", self.how.wait),
             Lead::Promote => ("promote", self.how.wait),
         };
-        How { wait, ..self.how }.carry_out([(Method::POST, format!("/v1/services/{}/rollout/{word}", self.service), None)])
+        How { wait, ..self.how }.carry_out([(
+            Method::POST,
+            format!("/v1/services/{}/rollout/{word}", self.service),
+            None,
+        )])
     }
 }
 
 impl RestartArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let calls = self.services.iter().map(|name| (Method::POST, format!("/v1/services/{name}/restart"), None));
+        let calls =
+            self.services.iter().map(|name| (Method::POST, format!("/v1/services/{name}/restart"), None));
         self.how.carry_out(calls)
     }
 }

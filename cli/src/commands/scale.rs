@@ -22,16 +22,16 @@ pub(super) struct Args {
 fn wanted(text: &str) -> Result<(ServiceName, u32), String> {
     let (name, count) = text.split_once('=').ok_or("must be SERVICE=N")?;
     let name = ServiceName::parse(name).map_err(|error| error.to_string())?;
-    let count = count.parse().map_err(|_| format!("must be SERVICE=N with a number N, but N is {count:?}"))?;
+    let count =
+        count.parse().map_err(|_| format!("must be SERVICE=N with a number N, but N is {count:?}"))?;
     Ok((name, count))
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let calls = self
-            .services
-            .iter()
-            .map(|(name, replicas)| (Method::PATCH, format!("/v1/services/{name}"), Some(json!({ "replicas": replicas }))));
+        let calls = self.services.iter().map(|(name, replicas)| {
+            (Method::PATCH, format!("/v1/services/{name}"), Some(json!({ "replicas": replicas })))
+        });
         self.how.carry_out(calls)
     }
 }

@@ -61,7 +61,8 @@ impl Args {
         let shown: Shown = read(answer)?;
         let each = shown.replicas.iter().map(|one| row(&one.replica, &one.host, &one.usage));
         let rows: Vec<_> = each.chain([row("total", "-", &shown.total)]).collect();
-        let head = ["REPLICA", "HOST", "CPU", "MEMORY", "LIMIT", "RECEIVED", "SENT", "READ", "WRITTEN", "PIDS"];
+        let head =
+            ["REPLICA", "HOST", "CPU", "MEMORY", "LIMIT", "RECEIVED", "SENT", "READ", "WRITTEN", "PIDS"];
         table(head, &rows).iter().for_each(say::line);
         for Missing { replica, host, why } in shown.missing {
             say::line(format_args!("missing: {replica} on {host}: {why}"));

@@ -66,7 +66,9 @@ impl Args {
         let shown: Shown = read(answer)?;
         let known = shown.hosts.iter().filter_map(|one| Some((&one.host, one.usage.as_ref()?)));
         let rows: Vec<_> = known.clone().map(|(host, usage)| row(host, usage)).collect();
-        table(["HOST", "DISK USED", "IMAGES", "SIZE", "NOT NEEDED", "SIZE"], &rows).iter().for_each(say::line);
+        table(["HOST", "DISK USED", "IMAGES", "SIZE", "NOT NEEDED", "SIZE"], &rows)
+            .iter()
+            .for_each(say::line);
         for (host, usage) in known {
             usage.removed.iter().for_each(|image| say::line(format_args!("removed on {host}: {image}")));
         }

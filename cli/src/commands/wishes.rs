@@ -38,7 +38,12 @@ impl How {
 pub(super) type Call = (Method, String, Option<Value>);
 
 /// The first call that is refused ends it: what was taken before stays.
-async fn carry_out(client: &Client, calls: impl IntoIterator<Item = Call>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
+async fn carry_out(
+    client: &Client,
+    calls: impl IntoIterator<Item = Call>,
+    wait: &WaitArgs,
+    json: bool,
+) -> Result<(), Failure> {
     let mut taken = Vec::new();
     for (method, path, body) in calls {
         let gone = method == Method::DELETE;
@@ -53,7 +58,12 @@ async fn carry_out(client: &Client, calls: impl IntoIterator<Item = Call>, wait:
 }
 
 /// Waits for each of `wishes`, if that is asked, and prints what the API has answered, if that is.
-pub(super) async fn settle(client: &Client, wishes: Vec<(Wish, Value)>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
+pub(super) async fn settle(
+    client: &Client,
+    wishes: Vec<(Wish, Value)>,
+    wait: &WaitArgs,
+    json: bool,
+) -> Result<(), Failure> {
     for (wish, mut answer) in wishes {
         if let Some(limit) = wait.limit() {
             answer["converged"] = follow(client, &wish, limit, Tell { json }).await?.into();

@@ -43,7 +43,8 @@ pub(super) struct Args {
     #[arg(long, env = "WORKLOAD_IGNORE_SIGTERM", value_parser = clap::builder::BoolishValueParser::new(),
           num_args = 0, default_missing_value = "true", default_value_t = false)]
     ignore_sigterm: bool,
-    /// After SIGTERM or SIGINT go on serving for so long, as a server does until nobody sends it requests any more
+    /// After SIGTERM or SIGINT go on serving for so long, as a server does until nobody sends it requests any
+    /// more
     #[arg(long, value_name = "SECONDS", env = "WORKLOAD_LINGER", value_parser = seconds)]
     linger: Option<Duration>,
 }
@@ -84,7 +85,10 @@ impl Args {
         let listener = match TcpListener::bind(("0.0.0.0", self.port)).await {
             Ok(listener) => listener,
             Err(error) => {
-                return Failure::because(format!("cannot listen on port {}: choose another by --port", self.port), &error);
+                return Failure::because(
+                    format!("cannot listen on port {}: choose another by --port", self.port),
+                    &error,
+                );
             }
         };
         if let Ok(address) = listener.local_addr() {
@@ -93,7 +97,9 @@ impl Args {
         }
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return Failure::new("the server has ended") };
+            let Ok(place) = room.clone().acquire_owned().await else {
+                return Failure::new("the server has ended");
+            };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let args = self.clone();

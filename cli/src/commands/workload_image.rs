@@ -26,10 +26,9 @@ impl Args {
         on_system(async move {
             let docker = engine::connect(&self.docker_host, &DockerTls::from_env())?;
             // Before the image is sent: an engine that refuses it may end the connection without a word.
-            docker
-                .ping()
-                .await
-                .map_err(|error| Failure::because(format!("no Docker engine answers at {}", self.docker_host), &error))?;
+            docker.ping().await.map_err(|error| {
+                Failure::because(format!("no Docker engine answers at {}", self.docker_host), &error)
+            })?;
             let built = workload_image(&docker, &self.tag, &self.env).await;
             built.map_err(|error| Failure::because(format!("cannot build {}", self.tag), &error))?;
             say::line(&self.tag);

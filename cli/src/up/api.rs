@@ -50,7 +50,9 @@ impl Api {
                 return Ok(());
             }
             for service in &services {
-                let name = service["name"].as_str().ok_or_else(|| Failure::new("the API lists a service without a name"))?;
+                let name = service["name"]
+                    .as_str()
+                    .ok_or_else(|| Failure::new("the API lists a service without a name"))?;
                 say::step(format_args!("deleting service {name} ..."));
                 let path = format!("/v1/services/{name}?wait={DELETE_WAIT_S}s");
                 let answer = self.call(Method::DELETE, &path, None, DELETE_WAIT_S).await?;
@@ -60,7 +62,13 @@ impl Api {
         Err(Failure::new("there are more services than can be deleted in one go: run this again"))
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>, wait_s: u64) -> Result<Value, Failure> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        wait_s: u64,
+    ) -> Result<Value, Failure> {
         Ok(self.client.call(method, path, body, &[], Duration::from_secs(wait_s) + CALL_SLACK).await?)
     }
 }
@@ -70,6 +78,7 @@ fn settled(what: &str, answer: &Value) -> Result<(), Failure> {
     if answer["converged"] != Value::Bool(false) {
         return Ok(());
     }
-    let missing: Vec<&str> = answer["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).take(10).collect();
+    let missing: Vec<&str> =
+        answer["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).take(10).collect();
     Err(Failure::new(format!("{what}: {}", missing.join("; "))))
 }

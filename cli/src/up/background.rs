@@ -54,8 +54,11 @@ pub(super) async fn start(config: &UpConfig, flags: &UpFlags) -> Result<Running,
     let waited = tokio::time::timeout(READY_LIMIT, ready).await;
     waited.unwrap_or_else(|_| {
         _ = child.kill();
-        let text =
-            format!("the API does not answer within {} s; the end of the log, {}:\n", READY_LIMIT.as_secs(), log.display());
+        let text = format!(
+            "the API does not answer within {} s; the end of the log, {}:\n",
+            READY_LIMIT.as_secs(),
+            log.display()
+        );
         Err(Failure(text + &tail(&log, 10)))
     })
 }

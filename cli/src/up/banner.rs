@@ -12,13 +12,25 @@ use crate::{engine::DEFAULT_URL, layers::default_data_dir, running::Running};
 pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[String]>, mode: Mode) -> String {
     let api = &running.api;
     let usual = default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env);
-    let place =
-        if usual.is_ok_and(|usual| usual == data_dir) { String::new() } else { format!(" --data-dir {}", data_dir.display()) };
-    let docker = if running.docker_host == DEFAULT_URL { String::new() } else { format!("-H {} ", running.docker_host) };
+    let place = if usual.is_ok_and(|usual| usual == data_dir) {
+        String::new()
+    } else {
+        format!(" --data-dir {}", data_dir.display())
+    };
+    let docker = if running.docker_host == DEFAULT_URL {
+        String::new()
+    } else {
+        format!("-H {} ", running.docker_host)
+    };
 
     let shef = own_name();
-    let mut lines = vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
-    let at = if *api == format!("127.0.0.1:{DEFAULT_PORT}") { String::new() } else { format!(" --api http://{api}") };
+    let mut lines =
+        vec![String::new(), format!("shef is up. API: http://{api}"), String::new(), "Try next:".into()];
+    let at = if *api == format!("127.0.0.1:{DEFAULT_PORT}") {
+        String::new()
+    } else {
+        format!(" --api http://{api}")
+    };
     if let Some(replicas) = replicas {
         let service = demo::SERVICE;
         lines.extend(replicas.iter().map(|address| format!("  curl http://{address}/")));
@@ -42,7 +54,9 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
     lines.push(String::new());
     lines.push(format!("Data: {}", data_dir.display()));
     lines.push(format!("Log:  {log}"));
-    lines.push(format!("Stop: {stop} (containers go on running; `{shef} down{place} --services` removes them too)"));
+    lines.push(format!(
+        "Stop: {stop} (containers go on running; `{shef} down{place} --services` removes them too)"
+    ));
     lines.join("\n")
 }
 
@@ -50,7 +64,8 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
 fn own_name() -> String {
     let Ok(own) = std::env::current_exe() else { return "shef".into() };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).any(|dir| dir.join("shef").canonicalize().is_ok_and(|found| found == own));
+    let on_path = std::env::split_paths(&path)
+        .any(|dir| dir.join("shef").canonicalize().is_ok_and(|found| found == own));
     if on_path {
         return "shef".into();
     }

@@ -26,10 +26,15 @@ pub(super) async fn deploy(api: &Api, docker_host: &str, tls: &DockerTls) -> Res
     let filters = HashMap::from([("label".to_owned(), vec![format!("shef-serviceName={SERVICE}")])]);
     let options = ListContainersOptionsBuilder::default().filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await;
-    let containers = containers.map_err(|error| Failure::because("cannot list the demo's containers", &error))?;
+    let containers =
+        containers.map_err(|error| Failure::because("cannot list the demo's containers", &error))?;
     let addresses = containers.into_iter().flat_map(|container| {
         let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-        networks.into_values().filter_map(|network| network.ip_address).filter(|ip| !ip.is_empty()).collect::<Vec<_>>()
+        networks
+            .into_values()
+            .filter_map(|network| network.ip_address)
+            .filter(|ip| !ip.is_empty())
+            .collect::<Vec<_>>()
     });
     let mut addresses: Vec<String> = addresses.map(|ip| format!("{ip}:{PORT}")).collect();
     addresses.sort();

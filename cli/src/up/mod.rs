@@ -75,7 +75,9 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
     let mut config = UpConfig::load(&wish.flags)?;
     let dir = &config.data_dir;
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| Failure::because(format!("cannot make {}: choose another by --data-dir", dir.display()), &error))?;
+    made.map_err(|error| {
+        Failure::because(format!("cannot make {}: choose another by --data-dir", dir.display()), &error)
+    })?;
 
     if wish.mode == Mode::Background {
         background::leave_terminal();
@@ -89,8 +91,16 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
     port_is_free(config.agent.0.listen, "--agent")?;
 
     let entry = config.agent.1.entry("docker_host");
-    let configured = (entry.origin != Origin::Default).then(|| (config.agent.0.docker_host.as_str(), entry.origin.to_string()));
-    let found = prepare::engine(configured, &config.agent.0.docker_tls, &Layers::from_process_env().env, dir, wish.yes).await?;
+    let configured = (entry.origin != Origin::Default)
+        .then(|| (config.agent.0.docker_host.as_str(), entry.origin.to_string()));
+    let found = prepare::engine(
+        configured,
+        &config.agent.0.docker_tls,
+        &Layers::from_process_env().env,
+        dir,
+        wish.yes,
+    )
+    .await?;
     config.agent.0.docker_host = found.url;
 
     if wish.mode == Mode::Foreground {
@@ -120,8 +130,9 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     };
     claim.write(&running)?;
     let mut signals = StopSignals::listen()?;
-    let master =
-        shef_master::start(config.master.0).await.map_err(|error| Failure::because("the master does not start", &error))?;
+    let master = shef_master::start(config.master.0)
+        .await
+        .map_err(|error| Failure::because("the master does not start", &error))?;
     running.api = reachable(master.address(), host_ip);
     config.agent.0.masters = vec![format!("http://{}", running.api)];
     let started = shef_agent::start(config.agent.0, EngineChoice::Docker).await;
@@ -131,7 +142,11 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         wait_until_ready(&Api::new(&running.api)).await?;
         running.ready = true;
         claim.write(&running)?;
-        if mode == Mode::Foreground { finish(&running, &config.data_dir, &docker_tls, demo, mode).await } else { Ok(()) }
+        if mode == Mode::Foreground {
+            finish(&running, &config.data_dir, &docker_tls, demo, mode).await
+        } else {
+            Ok(())
+        }
     };
     let early = tokio::select! {
         told = ready_and_told => match told {
@@ -170,13 +185,25 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
             tokio::time::sleep(ASK_EVERY).await;
         }
     };
-    let late = |_| Failure(format!("the API does not answer within {} s: the log says more", READY_LIMIT.as_secs()));
+    let late =
+        |_| Failure(format!("the API does not answer within {} s: the log says more", READY_LIMIT.as_secs()));
     tokio::time::timeout(READY_LIMIT, ready).await.map_err(late)
 }
 
-/// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is up.
-async fn finish(running: &Running, data_dir: &Path, tls: &DockerTls, demo: bool, mode: Mode) -> Result<(), Failure> {
-    let deployed = if demo { Some(demo::deploy(&Api::new(&running.api), &running.docker_host, tls).await) } else { None };
+/// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is
+/// up.
+async fn finish(
+    running: &Running,
+    data_dir: &Path,
+    tls: &DockerTls,
+    demo: bool,
+    mode: Mode,
+) -> Result<(), Failure> {
+    let deployed = if demo {
+        Some(demo::deploy(&Api::new(&running.api), &running.docker_host, tls).await)
+    } else {
+        None
+    };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
     say::line(banner::banner(running, data_dir, replicas, mode));
     match deployed {
@@ -189,12 +216,15 @@ async fn finish(running: &Running, data_dir: &Path, tls: &DockerTls, demo: bool,
 fn port_is_free(address: SocketAddr, flag: &str) -> Result<(), Failure> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(Failure(format!("port {} of {} is taken: choose another by {flag} ADDR:PORT", address.port(), address.ip())))
-        }
-        Err(error) => {
-            Err(Failure::because(format!("cannot listen on {address}: choose another address by {flag} ADDR:PORT"), &error))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure(format!(
+            "port {} of {} is taken: choose another by {flag} ADDR:PORT",
+            address.port(),
+            address.ip()
+        ))),
+        Err(error) => Err(Failure::because(
+            format!("cannot listen on {address}: choose another address by {flag} ADDR:PORT"),
+            &error,
+        )),
     }
 }
 

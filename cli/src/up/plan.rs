@@ -113,9 +113,9 @@ fn join_group(situation: &Situation) -> Plan {
     let why = format!("a Docker engine runs at {DEFAULT_URL}, but does not let {} in", situation.user);
     match situation.rights {
         Rights::Sudo => Plan::Prepare(why, joining(situation)),
-        Rights::Root => {
-            Plan::Refuse(format!("{why}, who is root: a security module forbids it; name another engine by --docker-host"))
-        }
+        Rights::Root => Plan::Refuse(format!(
+            "{why}, who is root: a security module forbids it; name another engine by --docker-host"
+        )),
         Rights::User => Plan::Refuse(format!(
             "{why}: let an administrator run `usermod -aG docker {}`, log in again, and start shef again",
             situation.user
@@ -132,14 +132,19 @@ fn joining(situation: &Situation) -> Vec<Step> {
 }
 
 fn install_and_start(situation: &Situation) -> Plan {
-    let tried: Vec<_> =
-        situation.engines.iter().map(|(candidate, probe)| format!("{} {}", candidate.url, silence(probe))).collect();
+    let tried: Vec<_> = situation
+        .engines
+        .iter()
+        .map(|(candidate, probe)| format!("{} {}", candidate.url, silence(probe)))
+        .collect();
     let why = format!("no Docker engine answers: {}", tried.join("; "));
     let rights = situation.rights;
     let is_debian = is_debian(&situation.os_release);
     if rights == Rights::User {
         let todo = if situation.dockerd { "start Docker".to_owned() } else { advice(&situation.os_release) };
-        return Plan::Refuse(format!("{why}; without root or sudo it cannot be changed from here: let an administrator {todo}"));
+        return Plan::Refuse(format!(
+            "{why}; without root or sudo it cannot be changed from here: let an administrator {todo}"
+        ));
     }
     let mut steps = Vec::new();
     if !situation.dockerd {
@@ -155,8 +160,17 @@ fn install_and_start(situation: &Situation) -> Plan {
             "read the package lists",
             &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "update"],
         ));
-        let install =
-            ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", lock, "install", "-y", "--no-install-recommends"];
+        let install = [
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-q",
+            "-o",
+            lock,
+            "install",
+            "-y",
+            "--no-install-recommends",
+        ];
         let packages = [PACKAGE, "ca-certificates"];
         steps.push(run(rights, "install Debian's Docker engine", &[&install[..], &packages[..]].concat()));
     }
@@ -183,7 +197,9 @@ fn with_rights(rights: Rights, command: &[&str]) -> Vec<String> {
 
 /// Every word by which an `os-release` names its distribution and those it is made from.
 fn distributions(os_release: &str) -> impl Iterator<Item = &str> {
-    let values = os_release.lines().filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
+    let values = os_release
+        .lines()
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")));
     values.flat_map(|value| value.trim().trim_matches(['"', '\'']).split_whitespace())
 }
 

@@ -60,14 +60,20 @@ fn an_engine_that_answers_is_used_whoever_asks() {
 #[test]
 fn the_first_choice_that_answers_wins() {
     let mut engines = usual(silent());
-    engines.push((Candidate { url: "unix:///run/mine.sock".into(), named_by: "a context".into(), wanted: false }, answers()));
+    engines.push((
+        Candidate { url: "unix:///run/mine.sock".into(), named_by: "a context".into(), wanted: false },
+        answers(),
+    ));
     assert_eq!(told(&Situation { engines, ..bare() }), ["use unix:///run/mine.sock"]);
 }
 
 #[test]
 fn on_a_bare_debian_root_installs_starts_and_waits() {
     assert_eq!(told(&bare()), [UPDATE, INSTALL, "detached: setsid --fork dockerd", "wait"]);
-    assert_eq!(told(&Situation { systemd: true, ..bare() }), [UPDATE, INSTALL, "systemctl start docker", "wait"]);
+    assert_eq!(
+        told(&Situation { systemd: true, ..bare() }),
+        [UPDATE, INSTALL, "systemctl start docker", "wait"]
+    );
     assert_eq!(told(&Situation { os_release: MINT.into(), ..bare() })[1], INSTALL);
 }
 
@@ -101,14 +107,20 @@ fn a_socket_that_is_not_for_this_user_needs_the_group_only() {
     assert_eq!(told(&denied), ["sudo usermod -aG docker ann", "start again"]);
     assert_eq!(told(&Situation { in_docker_group: true, ..denied.clone() }), ["start again"]);
     let refused = told(&Situation { rights: Rights::User, ..denied.clone() });
-    assert!(refused[0].starts_with("refuse:") && refused[0].contains("usermod -aG docker ann"), "{refused:?}");
+    assert!(
+        refused[0].starts_with("refuse:") && refused[0].contains("usermod -aG docker ann"),
+        "{refused:?}"
+    );
     assert!(told(&Situation { rights: Rights::Root, ..denied })[0].starts_with("refuse:"));
 }
 
 #[test]
 fn without_rights_nothing_is_tried_and_what_to_do_is_said() {
     let refused = told(&Situation { rights: Rights::User, ..bare() });
-    assert!(refused[0].starts_with("refuse:") && refused[0].contains("apt-get install docker.io"), "{refused:?}");
+    assert!(
+        refused[0].starts_with("refuse:") && refused[0].contains("apt-get install docker.io"),
+        "{refused:?}"
+    );
     let refused = told(&Situation { rights: Rights::User, dockerd: true, ..bare() });
     assert!(refused[0].contains("start Docker"), "{refused:?}");
 }
@@ -130,11 +142,14 @@ fn on_an_unknown_system_it_says_exactly_what_to_install() {
 #[test]
 fn an_engine_that_was_asked_for_is_never_replaced_by_another() {
     for (probe, expected) in [(silent(), "does not answer"), (Probe::Denied, "does not let this user in")] {
-        let engines =
-            vec![(Candidate { url: "tcp://10.0.0.9:2375".into(), named_by: "env DOCKER_HOST".into(), wanted: true }, probe)];
+        let engines = vec![(
+            Candidate { url: "tcp://10.0.0.9:2375".into(), named_by: "env DOCKER_HOST".into(), wanted: true },
+            probe,
+        )];
         let refused = told(&Situation { engines, ..bare() });
         assert!(
-            refused[0].contains("tcp://10.0.0.9:2375 (from env DOCKER_HOST)") && refused[0].contains(expected),
+            refused[0].contains("tcp://10.0.0.9:2375 (from env DOCKER_HOST)")
+                && refused[0].contains(expected),
             "{refused:?}"
         );
     }
@@ -148,7 +163,10 @@ fn an_engine_that_was_asked_for_is_never_replaced_by_another() {
 fn an_engine_that_is_too_old_is_refused_with_its_version() {
     let old = Probe::Answers { version: "18.09".into(), api: (1, 39) };
     let refused = told(&Situation { engines: usual(old), ..bare() });
-    assert!(refused[0].contains("18.09") && refused[0].contains("1.39") && refused[0].contains("1.40"), "{refused:?}");
+    assert!(
+        refused[0].contains("18.09") && refused[0].contains("1.39") && refused[0].contains("1.40"),
+        "{refused:?}"
+    );
 }
 
 #[test]

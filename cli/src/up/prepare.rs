@@ -41,7 +41,10 @@ pub(super) async fn engine(
     for candidate in candidates(configured, env) {
         let said = probe(&candidate.url, tls).await;
         if let Probe::Answers { version, api } = &said {
-            say::step(format_args!("Docker {version} (API {}.{}) answers at {}", api.0, api.1, candidate.url));
+            say::step(format_args!(
+                "Docker {version} (API {}.{}) answers at {}",
+                api.0, api.1, candidate.url
+            ));
             engines.push((candidate, said));
             break;
         }
@@ -57,14 +60,20 @@ pub(super) async fn engine(
             for step in &steps {
                 carry_out(step, &log).await?;
             }
-            let candidate = Candidate { url: DEFAULT_URL.into(), named_by: "just started".into(), wanted: true };
+            let candidate =
+                Candidate { url: DEFAULT_URL.into(), named_by: "just started".into(), wanted: true };
             match probe(&candidate.url, tls).await {
                 Probe::Answers { version, .. } => {
                     say::step(format_args!("Docker {version} answers at {}", candidate.url));
                     Ok(candidate)
                 }
-                Probe::Silent(why) => Err(Failure(format!("the Docker engine was started, but does not answer: {why}"))),
-                Probe::Denied => Err(Failure(format!("the Docker engine runs, but {} is not for this user", candidate.url))),
+                Probe::Silent(why) => {
+                    Err(Failure(format!("the Docker engine was started, but does not answer: {why}")))
+                }
+                Probe::Denied => Err(Failure(format!(
+                    "the Docker engine runs, but {} is not for this user",
+                    candidate.url
+                ))),
             }
         }
     }
@@ -96,7 +105,8 @@ fn situation(engines: Vec<(Candidate, Probe)>, env: &BTreeMap<String, String>) -
 /// Whether `/etc/group` lists `user` in `group`.
 fn is_member(groups: &str, group: &str, user: &str) -> bool {
     let line = groups.lines().find(|line| line.split(':').next() == Some(group));
-    line.and_then(|line| line.split(':').nth(3)).is_some_and(|members| members.split(',').any(|member| member == user))
+    line.and_then(|line| line.split(':').nth(3))
+        .is_some_and(|members| members.split(',').any(|member| member == user))
 }
 
 fn find(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -111,7 +121,9 @@ fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
     for step in steps {
         match step {
             Step::Run { why, command } => say::line(format_args!("      {}    # {why}", command.join(" "))),
-            Step::StartDaemon { command } => say::line(format_args!("      {}    # start the Docker engine", command.join(" "))),
+            Step::StartDaemon { command } => {
+                say::line(format_args!("      {}    # start the Docker engine", command.join(" ")))
+            }
             Step::Wait => {}
             Step::StartAgainInGroup => {
                 say::line("      sg docker -c ...    # this command again, as a member of the group docker");
@@ -126,7 +138,11 @@ fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
     let mut answer = String::new();
     _ = std::io::stdin().lock().read_line(&mut answer);
     let agreed = matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes") && !answer.is_empty();
-    if agreed { Ok(()) } else { Err(Failure::new("nothing was changed; start a Docker engine, or name one by --docker-host")) }
+    if agreed {
+        Ok(())
+    } else {
+        Err(Failure::new("nothing was changed; start a Docker engine, or name one by --docker-host"))
+    }
 }
 
 async fn carry_out(step: &Step, log: &Path) -> Result<(), Failure> {
@@ -134,9 +150,13 @@ async fn carry_out(step: &Step, log: &Path) -> Result<(), Failure> {
         Step::Run { why, command } => {
             say::step(format_args!("{why}: {}", command.join(" ")));
             let status = program(command).stdin(Stdio::inherit()).status();
-            let status = status.map_err(|error| Failure::because(format!("cannot run {}", command[0]), &error))?;
+            let status =
+                status.map_err(|error| Failure::because(format!("cannot run {}", command[0]), &error))?;
             if !status.success() {
-                return Err(Failure(format!("`{}` failed ({status}): see its words above", command.join(" "))));
+                return Err(Failure(format!(
+                    "`{}` failed ({status}): see its words above",
+                    command.join(" ")
+                )));
             }
             Ok(())
         }
@@ -158,10 +178,18 @@ fn start_daemon(command: &[String], log: &Path) -> Result<(), Failure> {
     _ = fs::rename(log, log.with_extension("log.1"));
     let file = File::create(log).map_err(failed)?;
     let copy = file.try_clone().map_err(failed)?;
-    say::step(format_args!("start the Docker engine: {} (log: {}, pid: /var/run/docker.pid)", command.join(" "), log.display()));
+    say::step(format_args!(
+        "start the Docker engine: {} (log: {}, pid: /var/run/docker.pid)",
+        command.join(" "),
+        log.display()
+    ));
     let status = program(command).stdin(Stdio::null()).stdout(file).stderr(copy).status();
     let status = status.map_err(|error| Failure::because(format!("cannot run {}", command[0]), &error))?;
-    if status.success() { Ok(()) } else { Err(Failure(format!("`{}` failed ({status})\n{}", command.join(" "), tail(log, 10)))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure(format!("`{}` failed ({status})\n{}", command.join(" "), tail(log, 10))))
+    }
 }
 
 async fn wait(log: &Path) -> Result<(), Failure> {
@@ -179,19 +207,28 @@ async fn wait(log: &Path) -> Result<(), Failure> {
     };
     match tokio::time::timeout(WAIT_LIMIT, try_until_it_connects).await {
         Ok(true) => Ok(()),
-        Ok(false) => {
-            Err(Failure(format!("the Docker engine gave up; the end of its log, {}:\n{}", log.display(), tail(log, 10))))
-        }
+        Ok(false) => Err(Failure(format!(
+            "the Docker engine gave up; the end of its log, {}:\n{}",
+            log.display(),
+            tail(log, 10)
+        ))),
         Err(_) => {
             let waited = WAIT_LIMIT.as_secs();
-            Err(Failure(format!("no Docker engine within {waited} s; the end of its log, {}:\n{}", log.display(), tail(log, 20))))
+            Err(Failure(format!(
+                "no Docker engine within {waited} s; the end of its log, {}:\n{}",
+                log.display(),
+                tail(log, 20)
+            )))
         }
     }
 }
 
 /// Replaces this process by the same command in the group `docker`; comes back only on failure.
 fn start_again_in_group() -> Failure {
-    let words = std::env::current_exe().map(|exe| exe.to_string_lossy().into_owned()).into_iter().chain(std::env::args().skip(1));
+    let words = std::env::current_exe()
+        .map(|exe| exe.to_string_lossy().into_owned())
+        .into_iter()
+        .chain(std::env::args().skip(1));
     let line = words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ");
     if std::env::var_os(AGAIN).is_some() {
         return Failure::new("this user is in the group docker, but the engine does not let it in");
@@ -216,14 +253,19 @@ mod tests {
     #[test]
     fn a_shell_reads_a_quoted_word_as_it_was() {
         let word = "a 'b' $c \\ \"d\"\n";
-        let output = Command::new("sh").args(["-c", &format!("printf %s {}", quoted(word))]).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &format!("printf %s {}", quoted(word))]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
     }
 
     #[test]
     fn members_of_a_group_are_found() {
         let groups = "adm:x:4:ann,bob\ndocker:x:101:bob,eve\n";
-        assert!(is_member(groups, "docker", "bob") && !is_member(groups, "docker", "ann") && !is_member(groups, "none", "bob"));
+        assert!(
+            is_member(groups, "docker", "bob")
+                && !is_member(groups, "docker", "ann")
+                && !is_member(groups, "none", "bob")
+        );
     }
 
     #[actix_rt::test]
@@ -232,7 +274,8 @@ mod tests {
         let log = dir.path().join("d.log");
         let failing = Step::Run { why: "try".into(), command: vec!["false".into()] };
         assert!(carry_out(&failing, &log).await.unwrap_err().0.contains("`false` failed"));
-        let daemon = Step::StartDaemon { command: ["sh", "-c", "echo no room; exit 3"].map(str::to_owned).to_vec() };
+        let daemon =
+            Step::StartDaemon { command: ["sh", "-c", "echo no room; exit 3"].map(str::to_owned).to_vec() };
         assert!(carry_out(&daemon, &log).await.unwrap_err().0.contains("no room"));
     }
 }

@@ -85,7 +85,8 @@ impl Effective {
     }
     /// A number whose bounds fit into 32 bits.
     pub fn integer_u32(&self, name: &str) -> u32 {
-        u32::try_from(self.integer(name)).unwrap_or_else(|_| panic!("the bounds of {name} do not fit into 32 bits"))
+        u32::try_from(self.integer(name))
+            .unwrap_or_else(|_| panic!("the bounds of {name} do not fit into 32 bits"))
     }
     /// Texts.
     pub fn list(&self, name: &str) -> &[String] {
@@ -120,12 +121,22 @@ impl Effective {
         let text = self.text(name);
         text.strip_prefix(':').map_or_else(
             || text.parse().unwrap_or_else(|_| panic!("{name} is no address: {text}")),
-            |port| SocketAddr::new(IpAddr::V4(host_ip), port.parse().unwrap_or_else(|_| panic!("{name} has no port: {text}"))),
+            |port| {
+                SocketAddr::new(
+                    IpAddr::V4(host_ip),
+                    port.parse().unwrap_or_else(|_| panic!("{name} has no port: {text}")),
+                )
+            },
         )
     }
     /// A key that is not as the program needs it, though its type is right.
     pub fn refuse(&self, name: &str, rule: impl Into<String>) -> ConfigError {
         let entry = self.entry(name);
-        ConfigError::Invalid { key: name.into(), rule: rule.into(), value: entry.value.shown(), origin: entry.origin.clone() }
+        ConfigError::Invalid {
+            key: name.into(),
+            rule: rule.into(),
+            value: entry.value.shown(),
+            origin: entry.origin.clone(),
+        }
     }
 }

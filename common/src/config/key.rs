@@ -87,13 +87,17 @@ impl Kind {
         let value = match self {
             Self::Text | Self::Path => Value::Text(text.into()),
             Self::Secret => Value::Secret(Secret::new(text)),
-            Self::Ipv4 => Value::Text((text.is_empty() || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_owned())?),
+            Self::Ipv4 => {
+                Value::Text((text.is_empty() || text.parse::<Ipv4Addr>().is_ok()).then(|| text.to_owned())?)
+            }
             Self::Listen => Value::Text(is_listen(text).then(|| text.to_owned())?),
             Self::Choice(words) => Value::Text(words.contains(&text).then(|| text.to_owned())?),
             Self::Integer { .. } => return self.integer(i128::from(text.trim().parse::<i64>().ok()?)),
             Self::List => Value::List(items(text).map(str::to_owned).collect()),
             Self::Map => {
-                let pair = |item: &str| item.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+                let pair = |item: &str| {
+                    item.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+                };
                 Value::Map(items(text).map(pair).collect::<Option<_>>()?)
             }
         };
@@ -114,7 +118,8 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_listen(text: &str) -> bool {
-    text.strip_prefix(':').map_or_else(|| text.parse::<SocketAddr>().is_ok(), |port| port.parse::<u16>().is_ok())
+    text.strip_prefix(':')
+        .map_or_else(|| text.parse::<SocketAddr>().is_ok(), |port| port.parse::<u16>().is_ok())
 }
 
 impl Value {
@@ -125,10 +130,13 @@ impl Value {
             Self::Text(text) => quoted(text),
             Self::Secret(secret) => if secret.expose().is_empty() { "\"\"" } else { "\"****\"" }.into(),
             Self::Integer(number) => number.to_string(),
-            Self::List(items) => format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")),
+            Self::List(items) => {
+                format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+            }
             Self::Map(map) if map.is_empty() => "{}".into(),
             Self::Map(map) => {
-                let pairs: Vec<_> = map.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
+                let pairs: Vec<_> =
+                    map.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
                 format!("{{ {} }}", pairs.join(", "))
             }
         }
@@ -155,7 +163,11 @@ impl Key {
     #[must_use]
     pub fn own_env(&self, program: &str) -> String {
         let name = self.name.replace('.', "_").to_uppercase();
-        if self.name.contains('.') { format!("SHEF_{name}") } else { format!("SHEF_{}_{name}", program.to_uppercase()) }
+        if self.name.contains('.') {
+            format!("SHEF_{name}")
+        } else {
+            format!("SHEF_{}_{name}", program.to_uppercase())
+        }
     }
 
     /// The default as a value.
@@ -164,7 +176,9 @@ impl Key {
     /// When the table's default breaks the table's own rule.
     #[must_use]
     pub fn default_value(&self) -> Value {
-        self.kind.parse(self.default).unwrap_or_else(|| panic!("the default of {} breaks its own rule", self.name))
+        self.kind
+            .parse(self.default)
+            .unwrap_or_else(|| panic!("the default of {} breaks its own rule", self.name))
     }
 }
 
@@ -178,7 +192,8 @@ pub(super) fn document(program: &Program) -> String {
          # `shef config {0}` prints what is in force, and where each value came from.\n",
         program.name
     );
-    let (top, sections): (Vec<&Key>, Vec<&Key>) = program.keys.iter().partition(|key| !key.name.contains('.'));
+    let (top, sections): (Vec<&Key>, Vec<&Key>) =
+        program.keys.iter().partition(|key| !key.name.contains('.'));
     let mut open = "";
     for key in top.into_iter().chain(sections) {
         let (section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));

@@ -100,8 +100,9 @@ impl Layers {
     /// The process's environment, leaving out what is not UTF-8.
     #[must_use]
     pub fn from_process_env() -> Self {
-        let utf8 =
-            |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
         Self { env: std::env::vars_os().filter_map(utf8).collect(), ..Self::default() }
     }
 
@@ -109,12 +110,19 @@ impl Layers {
     ///
     /// # Errors
     /// [`ConfigError::Unreadable`], except for a `usual` that is not there.
-    pub fn read_file(&mut self, given: Option<&Path>, usual: &Path, table: &'static str) -> Result<(), ConfigError> {
+    pub fn read_file(
+        &mut self,
+        given: Option<&Path>,
+        usual: &Path,
+        table: &'static str,
+    ) -> Result<(), ConfigError> {
         let path = given.unwrap_or(usual);
         match std::fs::read_to_string(path) {
             Ok(text) => self.file = Some((path.to_owned(), text, table)),
             Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ConfigError::Unreadable { path: path.to_owned(), why: error.to_string() }),
+            Err(error) => {
+                return Err(ConfigError::Unreadable { path: path.to_owned(), why: error.to_string() });
+            }
         }
         Ok(())
     }
@@ -126,7 +134,8 @@ impl Layers {
 /// # Errors
 /// The first [`ConfigError`] in the order of strength, the weakest source first.
 pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<Effective, ConfigError> {
-    let file = layers.file.as_ref().map(|(path, text, table)| read_toml(program, path, text, table)).transpose()?;
+    let file =
+        layers.file.as_ref().map(|(path, text, table)| read_toml(program, path, text, table)).transpose()?;
     let texts = |origin: fn(String) -> Origin, items: &[Preset]| -> Vec<Given> {
         items.iter().map(|item| Given::text(item.key, &item.value, origin(item.by.clone()))).collect()
     };
@@ -148,13 +157,18 @@ pub fn load(program: &Program, others: &[&Program], layers: &Layers) -> Result<E
         }
         builder = builder.add_source(layer);
     }
-    let merged = builder.build().map(|config| config.cache.into_table().unwrap_or_default()).unwrap_or_default();
+    let merged =
+        builder.build().map(|config| config.cache.into_table().unwrap_or_default()).unwrap_or_default();
     let entries = program.keys.iter().map(|key| {
         let Some(value) = merged.get(&key.name.replace('.', SEPARATOR)) else {
             return Ok(Entry { key, value: key.default_value(), origin: Origin::Default });
         };
         let origin = origins.get(key.name).cloned().unwrap_or(Origin::Default);
-        Ok(Entry { key, value: parse(key, &value.kind).ok_or_else(|| invalid(key, &value.kind, origin.clone()))?, origin })
+        Ok(Entry {
+            key,
+            value: parse(key, &value.kind).ok_or_else(|| invalid(key, &value.kind, origin.clone()))?,
+            origin,
+        })
     });
     Ok(Effective::new(program.name, entries.collect::<Result<_, _>>()?))
 }
@@ -190,8 +204,10 @@ impl Source for Layer {
 
 fn read_toml(program: &Program, path: &Path, text: &str, table: &str) -> Result<Vec<Given>, ConfigError> {
     let parsed = Config::builder().add_source(config::File::from_str(text, FileFormat::Toml)).build();
-    let root =
-        parsed.map_err(|error| ConfigError::Syntax { path: path.to_owned(), why: first_and_last_line(&error.to_string()) })?;
+    let root = parsed.map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        why: first_and_last_line(&error.to_string()),
+    })?;
     let mut root = root.cache.into_table().unwrap_or_default();
     if !table.is_empty() {
         let mut own = Map::new();
@@ -212,7 +228,12 @@ fn read_toml(program: &Program, path: &Path, text: &str, table: &str) -> Result<
     while let Some((section, values)) = open.pop() {
         for (name, value) in values {
             let key = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
-            let header = [table, &section].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+            let header = [table, &section]
+                .iter()
+                .filter(|part| !part.is_empty())
+                .copied()
+                .collect::<Vec<_>>()
+                .join(".");
             let is_section = program.keys.iter().any(|known| known.name.starts_with(&format!("{key}.")));
             match value.kind {
                 ValueKind::Table(inner) if is_section => open.push((key, inner)),
@@ -244,10 +265,19 @@ fn line_of(text: &str, header: &str, name: &str) -> Option<usize> {
         let line = line.trim();
         if let Some(title) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             title.trim_matches(['[', ' ']).clone_into(&mut open);
-            if open == [header, name].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".") {
+            if open
+                == [header, name]
+                    .iter()
+                    .filter(|part| !part.is_empty())
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join(".")
+            {
                 return Some(index + 1);
             }
-        } else if open == header && line.split('=').next().is_some_and(|left| left.trim().trim_matches('"') == name) {
+        } else if open == header
+            && line.split('=').next().is_some_and(|left| left.trim().trim_matches('"') == name)
+        {
             return Some(index + 1);
         }
     }
@@ -256,13 +286,18 @@ fn line_of(text: &str, header: &str, name: &str) -> Option<usize> {
 
 /// The environment as one layer. A key's own variable wins over its others, and
 /// those over what is derived.
-fn read_env(program: &Program, others: &[&Program], env: &BTreeMap<String, String>) -> Result<Vec<Given>, ConfigError> {
+fn read_env(
+    program: &Program,
+    others: &[&Program],
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Given>, ConfigError> {
     let mut found: BTreeMap<&str, (String, String)> = BTreeMap::new();
     for derived in (program.derived_env)(env) {
         found.insert(derived.key, (derived.value, derived.by));
     }
     for key in program.keys {
-        let names = std::iter::once(key.own_env(program.name)).chain(key.env.iter().map(|&name| name.to_owned()));
+        let names =
+            std::iter::once(key.own_env(program.name)).chain(key.env.iter().map(|&name| name.to_owned()));
         // A variable set to nothing counts as not set, as compose files leave them.
         let mut set = names.filter_map(|name| Some((env.get(&name)?.clone(), name)));
         if let Some(given) = set.find(|(value, _)| !value.is_empty()) {
@@ -304,10 +339,14 @@ fn parse(key: &Key, value: &ValueKind) -> Option<Value> {
     match (key.kind, value) {
         (Kind::Integer { .. }, ValueKind::I64(number)) => key.kind.integer(i128::from(*number)),
         (Kind::Integer { .. }, ValueKind::U64(number)) => key.kind.integer(i128::from(*number)),
-        (Kind::List, ValueKind::Array(items)) => items.iter().map(plain_text).collect::<Option<_>>().map(Value::List),
-        (Kind::Map, ValueKind::Table(map)) => {
-            map.iter().map(|(name, value)| Some((name.clone(), plain_text(value)?))).collect::<Option<_>>().map(Value::Map)
+        (Kind::List, ValueKind::Array(items)) => {
+            items.iter().map(plain_text).collect::<Option<_>>().map(Value::List)
         }
+        (Kind::Map, ValueKind::Table(map)) => map
+            .iter()
+            .map(|(name, value)| Some((name.clone(), plain_text(value)?)))
+            .collect::<Option<_>>()
+            .map(Value::Map),
         (_, ValueKind::String(text)) => key.kind.parse(text),
         _ => None,
     }
@@ -318,6 +357,10 @@ fn plain_text(value: &config::Value) -> Option<String> {
 }
 
 fn invalid(key: &Key, value: &ValueKind, origin: Origin) -> ConfigError {
-    let value = if key.kind == Kind::Secret { HIDDEN.to_owned() } else { value.to_string().chars().take(80).collect() };
+    let value = if key.kind == Kind::Secret {
+        HIDDEN.to_owned()
+    } else {
+        value.to_string().chars().take(80).collect()
+    };
     ConfigError::Invalid { key: key.name.into(), rule: key.kind.rule(), value, origin }
 }

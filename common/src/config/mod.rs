@@ -53,7 +53,9 @@ pub const HIDDEN: &str = "****";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A key that no table declares.
-    #[error("unknown key {key:?} in {origin}: remove it or correct its name; `shef config {program}` lists every key")]
+    #[error(
+        "unknown key {key:?} in {origin}: remove it or correct its name; `shef config {program}` lists every key"
+    )]
     UnknownKey {
         /// The key as it was written.
         key: String,

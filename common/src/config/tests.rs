@@ -6,7 +6,13 @@ static PROGRAM: Program = Program {
     name: "probe",
     keys: &[
         Key { name: "listen", kind: Kind::Listen, default: ":1", env: &["LISTEN"], doc: "Where." },
-        Key { name: "level", kind: Kind::Choice(&["low", "high"]), default: "low", env: &["LEVEL"], doc: "How much." },
+        Key {
+            name: "level",
+            kind: Kind::Choice(&["low", "high"]),
+            default: "low",
+            env: &["LEVEL"],
+            doc: "How much.",
+        },
         Key {
             name: "count",
             kind: Kind::Integer { min: 1, max: 9, unit: "things" },
@@ -19,7 +25,9 @@ static PROGRAM: Program = Program {
         Key { name: "part.word", kind: Kind::Text, default: "", env: &["WORD"], doc: "A word." },
         Key { name: "part.secret", kind: Kind::Secret, default: "", env: &["SECRET"], doc: "Hush." },
     ],
-    derived_env: |env| env.get("DERIVED").map(|word| Preset::new("part.word", word, "DERIVED")).into_iter().collect(),
+    derived_env: |env| {
+        env.get("DERIVED").map(|word| Preset::new("part.word", word, "DERIVED")).into_iter().collect()
+    },
 };
 
 /// Per key: five values, one for each source above the default.
@@ -39,7 +47,11 @@ fn as_toml(key: &Key, text: &str) -> String {
         Value::Secret(secret) => format!("{:?}", secret.expose()),
         value => value.shown(),
     };
-    if section.is_empty() { format!("{name} = {value}\n") } else { format!("[{section}]\n{name} = {value}\n") }
+    if section.is_empty() {
+        format!("{name} = {value}\n")
+    } else {
+        format!("[{section}]\n{name} = {value}\n")
+    }
 }
 
 #[test]
@@ -73,8 +85,19 @@ fn each_source_beats_the_ones_below_it_for_every_key() {
             };
             let effective = load(&PROGRAM, &[], &layers).unwrap();
             let entry = effective.entry(key.name);
-            assert_eq!((&entry.value, &entry.origin), (&key.kind.parse(text).unwrap(), &origin), "{} from {origin}", key.name);
-            assert!(effective.entries().iter().filter(|other| other.key.name != key.name).all(|e| e.origin == Origin::Default));
+            assert_eq!(
+                (&entry.value, &entry.origin),
+                (&key.kind.parse(text).unwrap(), &origin),
+                "{} from {origin}",
+                key.name
+            );
+            assert!(
+                effective
+                    .entries()
+                    .iter()
+                    .filter(|other| other.key.name != key.name)
+                    .all(|e| e.origin == Origin::Default)
+            );
         }
     }
 }
@@ -98,7 +121,10 @@ fn unknown_keys_are_refused_with_their_name_and_place() {
     assert!(refusal(&file("[bogus]\nx = 2")).starts_with("unknown key \"bogus\" in dir/f.toml:1:"));
     assert!(refusal(&file("Count = 1")).starts_with("unknown key \"Count\""));
     assert!(load(&PROGRAM, &[], &env(HEALTH_URL_ENV, "http://h")).is_ok(), "a container's own");
-    assert!(refusal(&env("SHEF_PROBE_BOGUS", "1")).starts_with("unknown key \"SHEF_PROBE_BOGUS\" in env SHEF_PROBE_BOGUS:"));
+    assert!(
+        refusal(&env("SHEF_PROBE_BOGUS", "1"))
+            .starts_with("unknown key \"SHEF_PROBE_BOGUS\" in env SHEF_PROBE_BOGUS:")
+    );
     load(&PROGRAM, &[], &env("BOGUS", "1")).unwrap();
 }
 
@@ -106,14 +132,20 @@ fn unknown_keys_are_refused_with_their_name_and_place() {
 fn variables_of_the_other_programs_are_known() {
     static OTHER: Program = Program { name: "other", ..PROGRAM };
     assert!(load(&PROGRAM, &[], &env("SHEF_OTHER_COUNT", "1")).is_err());
-    assert_eq!(load(&PROGRAM, &[&OTHER], &env("SHEF_OTHER_COUNT", "1")).unwrap().entry("count").origin, Origin::Default);
+    assert_eq!(
+        load(&PROGRAM, &[&OTHER], &env("SHEF_OTHER_COUNT", "1")).unwrap().entry("count").origin,
+        Origin::Default
+    );
 }
 
 #[test]
 fn wrong_types_and_values_out_of_bounds_are_refused_with_key_value_place_and_bounds() {
     let expected = "count must be a whole number of things from 1 to 9, but dir/f.toml:1 says \"10\"";
     assert_eq!(refusal(&file("count = 10")), expected);
-    assert_eq!(refusal(&env("COUNT", "x")), "count must be a whole number of things from 1 to 9, but env COUNT says \"x\"");
+    assert_eq!(
+        refusal(&env("COUNT", "x")),
+        "count must be a whole number of things from 1 to 9, but env COUNT says \"x\""
+    );
     let wrong = [
         "count = 0",
         "count = -1",
@@ -174,14 +206,20 @@ fn a_file_for_both_programs_keeps_each_in_its_table() {
     assert_eq!((effective.integer("count"), effective.text("part.word")), (5, "w"));
     assert_eq!(effective.entry("part.word").origin.to_string(), "dir/f.toml:4");
     layers.file.as_mut().unwrap().1 = "count = 5".into();
-    assert!(load(&AGENT, &[], &layers).unwrap_err().to_string().starts_with("unknown key \"count\" in dir/f.toml:1"));
+    assert!(
+        load(&AGENT, &[], &layers)
+            .unwrap_err()
+            .to_string()
+            .starts_with("unknown key \"count\" in dir/f.toml:1")
+    );
 }
 
 #[test]
 fn the_document_parses_as_it_is_and_with_its_keys_uncommented() {
     let text = PROGRAM.document();
     load(&PROGRAM, &[], &file(&text)).unwrap();
-    let uncommented = text.lines().map(|line| if line.starts_with("# ") { "" } else { line.trim_start_matches('#') });
+    let uncommented =
+        text.lines().map(|line| if line.starts_with("# ") { "" } else { line.trim_start_matches('#') });
     let uncommented = uncommented.collect::<Vec<_>>().join("\n");
     let effective = load(&PROGRAM, &[], &file(&uncommented)).unwrap();
     for entry in effective.entries() {

@@ -1,7 +1,9 @@
-//! HTTP to an engine over a stream that bollard cannot open by itself, or opens in another way than the docker command.
+//! HTTP to an engine over a stream that bollard cannot open by itself, or opens in another way than the
+//! docker command.
 //!
-//! bollard's feature `ssl` believes every authority of the system beside `ca.pem`, needs all three files, and keeps silent about
-//! a key that cannot be read. Its feature `ssh` brings a package that keeps a second ssh process for each connection.
+//! bollard's feature `ssl` believes every authority of the system beside `ca.pem`, needs all three files, and
+//! keeps silent about a key that cannot be read. Its feature `ssh` brings a package that keeps a second ssh
+//! process for each connection.
 
 use std::{
     error::Error as StdError,
@@ -47,8 +49,8 @@ enum How {
 }
 
 impl Dial {
-    /// To `host`, over TLS. The files are read here for what is wrong with them, and again at each connection:
-    /// a certificate that was renewed is used from then on.
+    /// To `host`, over TLS. The files are read here for what is wrong with them, and again at each
+    /// connection: a certificate that was renewed is used from then on.
     pub(super) fn tls(host: &str, port: u16, files: &TlsFiles) -> Result<Self, InvalidTls> {
         files.read()?;
         let name = host.trim_matches(['[', ']']).to_owned();
@@ -66,7 +68,10 @@ impl Dial {
             How::Tls { .. } => 0,
             How::Ssh(_) => usize::MAX,
         };
-        let http = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE_LIMIT).pool_max_idle_per_host(kept).build(self);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(kept)
+            .build(self);
         let transport = move |request: BollardRequest| {
             let answer = http.request(request);
             async move { answer.await.map_err(|error| Error::from(io::Error::other(innermost(&error)))) }
@@ -100,7 +105,12 @@ impl tower_service::Service<hyper::Uri> for Dial {
 
     fn call(&mut self, _: hyper::Uri) -> Self::Future {
         let dialled = tokio::time::timeout(CONNECT_LIMIT, self.clone().connect());
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT_LIMIT.as_secs()));
+        let late = || {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {} s", CONNECT_LIMIT.as_secs()),
+            )
+        };
         async move { dialled.await.map_err(|_| late())?.map(TokioIo::new) }.boxed()
     }
 }
@@ -127,7 +137,11 @@ impl Connection for Dialled {
 }
 
 impl AsyncRead for Dialled {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

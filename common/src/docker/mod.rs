@@ -20,8 +20,7 @@ pub use tls::InvalidTls;
 use self::{dial::Dial, ssh::SshTarget, tls::TlsFiles};
 
 /// What an engine's address may look like, for messages.
-pub const ADDRESS_RULE: &str =
-    "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH of the engine's socket there]";
+pub const ADDRESS_RULE: &str = "unix:///PATH, tcp://HOST:PORT, http://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH of the engine's socket there]";
 /// The port of an engine that speaks plain HTTP.
 const PLAIN_PORT: u16 = 2375;
 /// The port of an engine that speaks TLS.
@@ -40,7 +39,10 @@ impl DockerTls {
     /// As `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say: any value but the empty one switches TLS on.
     #[must_use]
     pub fn new(verify: &str, cert_path: &str) -> Self {
-        Self { verify: !verify.is_empty(), cert_path: Some(cert_path).filter(|path| !path.is_empty()).map(PathBuf::from) }
+        Self {
+            verify: !verify.is_empty(),
+            cert_path: Some(cert_path).filter(|path| !path.is_empty()).map(PathBuf::from),
+        }
     }
 
     /// What the environment of this process says.
@@ -54,7 +56,8 @@ impl DockerTls {
     fn directory(&self) -> PathBuf {
         let of_the_docker_command = || {
             let own = std::env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-            own.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".docker"))).unwrap_or_else(|| ".docker".into())
+            own.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".docker")))
+                .unwrap_or_else(|| ".docker".into())
         };
         self.cert_path.clone().unwrap_or_else(of_the_docker_command)
     }
@@ -142,14 +145,18 @@ impl DockerAddress {
         }
     }
 
-    /// A client whose calls take at most `limit_s` seconds until their answer begins. It connects when it is first used.
+    /// A client whose calls take at most `limit_s` seconds until their answer begins. It connects when it is
+    /// first used.
     ///
     /// # Errors
-    /// [`ConnectError::Tls`] for files that cannot be read; [`ConnectError::Client`] where the client cannot be made.
+    /// [`ConnectError::Tls`] for files that cannot be read; [`ConnectError::Client`] where the client cannot
+    /// be made.
     pub fn client(&self, limit_s: u64) -> Result<Docker, ConnectError> {
         let client = match &self.host {
             Host::Unix(path) => Docker::connect_with_unix(path, limit_s, API_DEFAULT_VERSION)?,
-            Host::Plain(address) => Docker::connect_with_http(&format!("tcp://{address}"), limit_s, API_DEFAULT_VERSION)?,
+            Host::Plain(address) => {
+                Docker::connect_with_http(&format!("tcp://{address}"), limit_s, API_DEFAULT_VERSION)?
+            }
             Host::Tls { host, port, files } => Dial::tls(host, *port, files)?.client(limit_s)?,
             Host::Ssh(target) => Dial::ssh(target.clone()).client(limit_s)?,
         };
@@ -184,7 +191,9 @@ mod tests {
     use super::*;
 
     fn plain(url: &str) -> Result<String, String> {
-        DockerAddress::parse(url, &DockerTls::default()).map(|address| address.to_string()).map_err(|error| error.to_string())
+        DockerAddress::parse(url, &DockerTls::default())
+            .map(|address| address.to_string())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -200,7 +209,11 @@ mod tests {
             assert_eq!(plain(given).as_deref(), Ok(read));
         }
         let tls = DockerTls::new("0", "/certs");
-        assert_eq!(DockerAddress::parse("tcp://engine", &tls).unwrap().to_string(), "tcp://engine:2376", "any value counts");
+        assert_eq!(
+            DockerAddress::parse("tcp://engine", &tls).unwrap().to_string(),
+            "tcp://engine:2376",
+            "any value counts"
+        );
         assert!(!DockerTls::new("", "/certs").verify);
     }
 
@@ -221,12 +234,20 @@ mod tests {
         ] {
             let refused = plain(given).unwrap_err();
             assert!(
-                refused.contains("must be unix:///PATH, tcp://HOST:PORT") && refused.contains(&format!("{given:?}")),
+                refused.contains("must be unix:///PATH, tcp://HOST:PORT")
+                    && refused.contains(&format!("{given:?}")),
                 "{refused}"
             );
         }
         assert!(plain("ssh://me:secret@host").unwrap_err().contains("password"));
-        for given in ["ssh://", "ssh://-oProxyCommand=x", "ssh://-l@host", "ssh://host?x", "ssh://host/a b", "ssh://host/a;b"] {
+        for given in [
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://-l@host",
+            "ssh://host?x",
+            "ssh://host/a b",
+            "ssh://host/a;b",
+        ] {
             assert!(plain(given).is_err(), "{given}");
         }
     }

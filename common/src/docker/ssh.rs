@@ -1,4 +1,5 @@
-//! An engine behind `ssh://`: the system's `ssh` runs `docker system dial-stdio` on the other host, as the docker command does.
+//! An engine behind `ssh://`: the system's `ssh` runs `docker system dial-stdio` on the other host, as the
+//! docker command does.
 //!
 //! Keys, known hosts and every other setting are those of the user's `ssh`. It never asks for a password,
 //! because an agent has no terminal to type one.
@@ -57,8 +58,12 @@ impl SshTarget {
 
     /// The arguments of ssh.
     fn arguments(&self) -> Vec<String> {
-        let mut words =
-            vec!["-o".to_owned(), format!("ConnectTimeout={CONNECT_LIMIT_S}"), "-o".to_owned(), "BatchMode=yes".to_owned()];
+        let mut words = vec![
+            "-o".to_owned(),
+            format!("ConnectTimeout={CONNECT_LIMIT_S}"),
+            "-o".to_owned(),
+            "BatchMode=yes".to_owned(),
+        ];
         words.push("-T".to_owned());
         if let Some(user) = &self.user {
             words.extend(["-l".to_owned(), user.clone()]);
@@ -85,7 +90,9 @@ impl SshTarget {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| io::Error::new(error.kind(), format!("the program ssh cannot be run: {error}")))?;
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("the program ssh cannot be run: {error}"))
+            })?;
         let missing = || io::Error::other("ssh was started without its pipes");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;

@@ -44,7 +44,9 @@ impl TlsFiles {
         let wrong = |path: &Path, problem: String| InvalidTls { path: path.to_owned(), problem };
         let mut roots = RootCertStore::empty();
         for authority in certificates(&self.ca)? {
-            roots.add(authority).map_err(|error| wrong(&self.ca, format!("holds a certificate that cannot be used: {error}")))?;
+            roots.add(authority).map_err(|error| {
+                wrong(&self.ca, format!("holds a certificate that cannot be used: {error}"))
+            })?;
         }
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -55,7 +57,8 @@ impl TlsFiles {
             return Ok(config.with_no_client_auth());
         }
         let chain = certificates(&self.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| wrong(&self.key, unusable(&error, "private key")))?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| wrong(&self.key, unusable(&error, "private key")))?;
         config
             .with_client_auth_cert(chain, key)
             .map_err(|error| wrong(&self.key, format!("does not go with {}: {error}", self.cert.display())))

@@ -22,7 +22,9 @@ pub fn path(replica: &ReplicaId) -> String {
 }
 
 /// Which of its outputs a process wrote to. With a terminal everything goes to `stdout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
     /// The standard output.
@@ -86,7 +88,11 @@ impl LogQuery {
             "follow" => self.follow = flag(name, value)?,
             "since" => self.since = Some(LogTime::parse(value).map_err(|error| format!("since: {error}"))?),
             "tail" => self.tail = tail(value)?,
-            _ => return Err(format!("{name:?} is not a parameter of this call; it takes: follow, since, tail")),
+            _ => {
+                return Err(format!(
+                    "{name:?} is not a parameter of this call; it takes: follow, since, tail"
+                ));
+            }
         }
         Ok(())
     }
@@ -101,7 +107,10 @@ pub fn flag(name: &str, value: &str) -> Result<bool, String> {
         // `?follow` alone is as good as `?follow=true`.
         "true" | "" => Ok(true),
         "false" => Ok(false),
-        other => Err(format!("{name} must be true or false, but is {:?}", other.chars().take(80).collect::<String>())),
+        other => Err(format!(
+            "{name} must be true or false, but is {:?}",
+            other.chars().take(80).collect::<String>()
+        )),
     }
 }
 
@@ -133,7 +142,9 @@ mod tests {
             read.set(name, value).unwrap();
         }
         assert_eq!(read, query);
-        for (name, value) in [("follow", "yes"), ("since", "monday"), ("tail", "-1"), ("tail", "1000001"), ("until", "1")] {
+        for (name, value) in
+            [("follow", "yes"), ("since", "monday"), ("tail", "-1"), ("tail", "1000001"), ("until", "1")]
+        {
             assert!(LogQuery::default().set(name, value).is_err(), "{name}={value}");
         }
         assert_eq!(tail("all"), Ok(None));

@@ -15,7 +15,8 @@ use crate::{
 
 /// One replica that a host shall run.
 ///
-/// One of a newer version is read as far as it is understood, is marked in its template, and is written as it came.
+/// One of a newer version is read as far as it is understood, is marked in its template, and is written as it
+/// came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(remote = "Self")]
 pub struct Assignment {
@@ -28,7 +29,10 @@ pub struct Assignment {
     /// The spec's generation.
     pub generation: Generation,
     /// What to run.
-    #[serde(serialize_with = "fields::serialize_template", deserialize_with = "fields::deserialize_template")]
+    #[serde(
+        serialize_with = "fields::serialize_template",
+        deserialize_with = "fields::deserialize_template"
+    )]
     pub template: Arc<Template>,
     /// What the agent does by itself when no master is heard of for long.
     #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
@@ -45,7 +49,9 @@ impl Assignment {
     /// The image to make its container of: by digest, if that is known.
     #[must_use]
     pub fn image(&self) -> ImageRef {
-        self.image_digest.as_ref().map_or_else(|| self.template.image.clone(), |digest| self.template.image.at(digest))
+        self.image_digest
+            .as_ref()
+            .map_or_else(|| self.template.image.clone(), |digest| self.template.image.at(digest))
     }
 }
 
@@ -64,8 +70,8 @@ pub struct Accepted {
 /// not list stays; the host reports it, and the master names it for removal if
 /// its service does not know it.
 ///
-/// A field that this version does not know may mean anything for what is set: nothing of `set` is started then. What is
-/// to be removed is removed.
+/// A field that this version does not know may mean anything for what is set: nothing of `set` is started
+/// then. What is to be removed is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(remote = "Self")]
 pub struct Push {
@@ -82,8 +88,8 @@ pub struct Push {
     pub set: Vec<Assignment>,
     /// Replicas to stop and remove.
     pub remove: Vec<ReplicaId>,
-    /// The master names every removal. Masters of versions before 0.2 do not say so, and a snapshot of theirs means by
-    /// not listing a replica that it is to go: see the agent's `admission`.
+    /// The master names every removal. Masters of versions before 0.2 do not say so, and a snapshot of theirs
+    /// means by not listing a replica that it is to go: see the agent's `admission`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_name: bool,
     /// What the registries of the images in `set` ask for. Kept in the agent's
@@ -109,9 +115,10 @@ impl<'de> Deserialize<'de> for Assignment {
         let mut json = serde_json::Deserializer::from_str(raw.get());
         match Self::deserialize(serde_ignored::Deserializer::new(&mut json, &mut note)) {
             Ok(known) if unknown.is_empty() => Ok(known),
-            Ok(known) => {
-                Ok(Self { template: fields::of_a_newer_assignment(&known.template, raw.get(), &unknown).into(), ..known })
-            }
+            Ok(known) => Ok(Self {
+                template: fields::of_a_newer_assignment(&known.template, raw.get(), &unknown).into(),
+                ..known
+            }),
             Err(error) if fields::is_of_a_newer_version(&error) => {
                 let least: LeastAssignment = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
                 Ok(least.into_assignment(raw.get(), &[error.to_string()]))
@@ -138,7 +145,16 @@ impl LeastAssignment {
         let template = fields::of_a_newer_assignment(&template, raw, unknown).into();
         // What is not known is the careful choice: to run on.
         let on_disconnect = OnDisconnect::Keep;
-        Assignment { replica, service, slot, generation, template, on_disconnect, image_digest: None, prepare: false }
+        Assignment {
+            replica,
+            service,
+            slot,
+            generation,
+            template,
+            on_disconnect,
+            image_digest: None,
+            prepare: false,
+        }
     }
 }
 
@@ -169,9 +185,13 @@ pub struct PushRefused {
     pub why: Refusal,
     /// What the ledger holds, so that the master can mend its next push.
     pub accepted: Option<Accepted>,
-    /// For how long no master that knows this host has answered the agent, in milliseconds. A master that does not
-    /// lead any more goes by it. Agents of versions before 0.2 do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    /// For how long no master that knows this host has answered the agent, in milliseconds. A master that
+    /// does not lead any more goes by it. Agents of versions before 0.2 do not say.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub leader_silent_ms: Option<u64>,
 }
 

@@ -7,15 +7,13 @@ use super::Operator;
 pub(super) const NAME: &str =
     "must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit";
 /// Host names, aliases and names in `extra_hosts`.
-pub(super) const HOST: &str =
-    "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a digit";
+pub(super) const HOST: &str = "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a digit";
 /// Capabilities.
 pub(super) const CAPABILITY: &str = "must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN";
 /// Signals.
 pub(super) const SIGNAL: &str = "must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64)";
 /// Kernel parameters.
-pub(super) const SYSCTL: &str =
-    "must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
+pub(super) const SYSCTL: &str = "must be a kernel parameter that a container has of its own (net.*, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)";
 /// Names of ulimits, as the engine knows them.
 pub(super) const ULIMITS: [&str; 15] = [
     "core",
@@ -113,31 +111,37 @@ pub(super) fn is_signal(text: &str) -> bool {
 
 /// `user[:group]`, by name or number.
 pub(super) fn is_user(text: &str) -> bool {
-    text.split_once(':').map_or_else(|| is_account(text), |(user, group)| is_account(user) && is_account(group))
+    text.split_once(':')
+        .map_or_else(|| is_account(text), |(user, group)| is_account(user) && is_account(group))
 }
 
 /// A user or a group, by name or number; numbers as engines take them.
 pub(super) fn is_account(text: &str) -> bool {
     let of_no_name = |c: char| c.is_control() || c.is_whitespace() || c == ':';
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    (1..=64).contains(&text.len()) && if is_number { text.parse::<i32>().is_ok() } else { !text.contains(of_no_name) }
+    (1..=64).contains(&text.len())
+        && if is_number { text.parse::<i32>().is_ok() } else { !text.contains(of_no_name) }
 }
 
 /// A kernel parameter that a container has of its own. Every other is the host's, and engines refuse it.
 pub(super) fn is_sysctl(text: &str) -> bool {
     let dotted = text.replace('/', ".");
     let inner = |prefix| dotted.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty());
-    is_word(text, 3..=128, b"_.-/") && (inner("net.") || inner("fs.mqueue.") || SYSCTLS.contains(&dotted.as_str()))
+    is_word(text, 3..=128, b"_.-/")
+        && (inner("net.") || inner("fs.mqueue.") || SYSCTLS.contains(&dotted.as_str()))
 }
 
 /// A path without empty parts and `.`, as engines compare them.
 pub(super) fn plain(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |path, part| path + "/" + part)
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .fold(String::new(), |path, part| path + "/" + part)
 }
 
 /// A key of hosts: `node.name`, `node.os`, `node.arch` or `label.KEY`.
 pub(super) fn is_constraint_key(key: &str) -> bool {
-    matches!(key, "node.name" | "node.os" | "node.arch") || key.strip_prefix("label.").is_some_and(is_host_label)
+    matches!(key, "node.name" | "node.os" | "node.arch")
+        || key.strip_prefix("label.").is_some_and(is_host_label)
 }
 
 /// A key of a host's label.

@@ -62,8 +62,8 @@ const fn default_retries() -> u32 {
 pub struct Restart {
     /// When it is started again.
     pub condition: RestartCondition,
-    /// How long to wait before the first restart, in milliseconds: 0 to 3,600,000. 0 leaves the pace to the engine
-    /// and, for crash loops, to the agent.
+    /// How long to wait before the first restart, in milliseconds: 0 to 3,600,000. 0 leaves the pace to the
+    /// engine and, for crash loops, to the agent.
     pub delay_ms: u32,
     /// How many restarts within `window_ms` before the replica has failed for good; 0: no bound.
     pub max_attempts: u32,

@@ -25,8 +25,8 @@ pub use self::{
     read::Fields,
     resources::{Amount, Limit, Resources},
     template::{
-        Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Network, Pull, Template, Ulimit,
-        default_stop_grace_s,
+        Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Network, Pull, Template,
+        Ulimit, default_stop_grace_s,
     },
     update::{FailureAction, MAX_HISTORY, Order, Update},
 };
@@ -62,14 +62,16 @@ pub struct ServiceSpec {
     pub update: Update,
 }
 
-/// The most replicas of a record that is read. A user may ask for [`MAX_REPLICAS`]; a service that was taken over from
-/// hosts may have more.
+/// The most replicas of a record that is read. A user may ask for [`MAX_REPLICAS`]; a service that was taken
+/// over from hosts may have more.
 const MAX_READABLE_REPLICAS: u32 = 1_000_000;
 
-/// For serde: every slot is looked at again and again, so no record asks for more of them than a master can plan.
+/// For serde: every slot is looked at again and again, so no record asks for more of them than a master can
+/// plan.
 fn readable_replicas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let replicas = u32::deserialize(deserializer)?;
-    crate::bounds::at_most("replicas", replicas.into(), MAX_READABLE_REPLICAS.into()).map_err(serde::de::Error::custom)?;
+    crate::bounds::at_most("replicas", replicas.into(), MAX_READABLE_REPLICAS.into())
+        .map_err(serde::de::Error::custom)?;
     Ok(replicas)
 }
 

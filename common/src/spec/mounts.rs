@@ -26,8 +26,8 @@ pub enum Mount {
         /// Options for the driver.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         options: BTreeMap<String, String>,
-        /// Whether the slot stays with the host that holds the volume. In a spec that does not say it: true for volumes
-        /// of the engine's own driver without options, whose data is on that host alone.
+        /// Whether the slot stays with the host that holds the volume. In a spec that does not say it: true
+        /// for volumes of the engine's own driver without options, whose data is on that host alone.
         #[serde(default)]
         sticky: bool,
     },
@@ -46,7 +46,11 @@ pub enum Mount {
         /// An absolute path in the container.
         target: String,
         /// Its size in bytes; `None`: the kernel's half of the memory.
-        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "crate::bounds::optional_number"
+        )]
         size_bytes: Option<u64>,
         /// Its mode: a string of octal digits, as in `"1777"`, or the number itself (1023).
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]
@@ -71,9 +75,12 @@ fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error
         None => Ok(None),
         Some(WrittenMode::Number(mode)) => Ok(Some(mode)),
         Some(WrittenMode::Octal(digits)) => {
-            let is_octal = !digits.is_empty() && digits.len() <= 6 && digits.bytes().all(|c| (b'0'..=b'7').contains(&c));
+            let is_octal =
+                !digits.is_empty() && digits.len() <= 6 && digits.bytes().all(|c| (b'0'..=b'7').contains(&c));
             let mode = is_octal.then(|| u32::from_str_radix(&digits, 8).ok()).flatten();
-            mode.map(Some).ok_or_else(|| D::Error::custom(format!("mode must be octal digits as in \"1777\", but is {digits:?}")))
+            mode.map(Some).ok_or_else(|| {
+                D::Error::custom(format!("mode must be octal digits as in \"1777\", but is {digits:?}"))
+            })
         }
     }
 }

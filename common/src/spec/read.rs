@@ -4,7 +4,10 @@
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
-use super::{MAX_MOVES_PER_MINUTE, MAX_REPLICAS, MAX_STOP_AFTER_S, Mode, OnDisconnect, Rebalance, ServiceSpec, Template};
+use super::{
+    MAX_MOVES_PER_MINUTE, MAX_REPLICAS, MAX_STOP_AFTER_S, Mode, OnDisconnect, Rebalance, ServiceSpec,
+    Template,
+};
 use crate::{ids::ServiceName, image::ImageRef, problem::FieldError};
 
 /// The most unknown fields that are named at once.
@@ -133,13 +136,14 @@ fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
     template
 }
 
-/// Says of each volume whose data is on one host alone that its slot stays there, unless the spec says otherwise.
-/// Stored specs are not read here: they say it, or were stored when `false` was the default.
+/// Says of each volume whose data is on one host alone that its slot stays there, unless the spec says
+/// otherwise. Stored specs are not read here: they say it, or were stored when `false` was the default.
 fn stay_with_local_volumes(fields: &mut Map<String, Value>) {
     let mounts = fields.get_mut("mounts").and_then(Value::as_array_mut);
     for mount in mounts.into_iter().flatten().filter_map(Value::as_object_mut) {
         let text = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default();
-        let has_options = mount.get("options").and_then(Value::as_object).is_some_and(|options| !options.is_empty());
+        let has_options =
+            mount.get("options").and_then(Value::as_object).is_some_and(|options| !options.is_empty());
         let is_local = text("type") == "volume" && matches!(text("driver"), "" | "local") && !has_options;
         if is_local && !mount.contains_key("sticky") {
             mount.insert("sticky".to_owned(), Value::Bool(true));
@@ -201,10 +205,18 @@ impl Fields {
     /// Takes a whole number within bounds.
     pub fn number(&mut self, field: &str, least: u32, most: u32) -> Option<u32> {
         let value: Value = self.optional(field)?;
-        let number =
-            value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| (least..=most).contains(number));
+        let number = value
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.wrong(field, format!("must be a whole number from {least} to {most}, but is {}", shown(&value.to_string(), 80)));
+            self.wrong(
+                field,
+                format!(
+                    "must be a whole number from {least} to {most}, but is {}",
+                    shown(&value.to_string(), 80)
+                ),
+            );
         }
         number
     }
@@ -237,19 +249,23 @@ fn shown(text: &str, most: usize) -> String {
 
 fn read_on_disconnect(fields: &mut Fields) -> Option<OnDisconnect> {
     let wanted = format!("\"keep\" or {{\"stop_after\": {{\"seconds\": 1 to {MAX_STOP_AFTER_S}}}}}");
-    fields.setting("on_disconnect", &wanted, |value| match setting(value, "stop_after", "seconds", MAX_STOP_AFTER_S)? {
-        Setting::Word("keep") => Some(OnDisconnect::Keep),
-        Setting::Word(_) => None,
-        Setting::Number(seconds) => Some(OnDisconnect::StopAfter { seconds }),
+    fields.setting("on_disconnect", &wanted, |value| {
+        match setting(value, "stop_after", "seconds", MAX_STOP_AFTER_S)? {
+            Setting::Word("keep") => Some(OnDisconnect::Keep),
+            Setting::Word(_) => None,
+            Setting::Number(seconds) => Some(OnDisconnect::StopAfter { seconds }),
+        }
     })
 }
 
 fn read_rebalance(fields: &mut Fields) -> Option<Rebalance> {
     let wanted = format!("\"off\" or {{\"on\": {{\"per_minute\": 1 to {MAX_MOVES_PER_MINUTE}}}}}");
-    fields.setting("rebalance", &wanted, |value| match setting(value, "on", "per_minute", MAX_MOVES_PER_MINUTE)? {
-        Setting::Word("off") => Some(Rebalance::Off),
-        Setting::Word(_) => None,
-        Setting::Number(per_minute) => Some(Rebalance::On { per_minute }),
+    fields.setting("rebalance", &wanted, |value| {
+        match setting(value, "on", "per_minute", MAX_MOVES_PER_MINUTE)? {
+            Setting::Word("off") => Some(Rebalance::Off),
+            Setting::Word(_) => None,
+            Setting::Number(per_minute) => Some(Rebalance::On { per_minute }),
+        }
     })
 }
 
@@ -260,8 +276,9 @@ enum Setting<'a> {
 
 /// Takes a word, or `{choice: {unit: n}}` with 1 to `most` of it, and nothing else.
 fn setting<'a>(value: &'a Value, choice: &str, unit: &str, most: u32) -> Option<Setting<'a>> {
-    let only =
-        |value: &'a Value, key: &str| value.as_object().filter(|object| object.len() == 1).and_then(|object| object.get(key));
+    let only = |value: &'a Value, key: &str| {
+        value.as_object().filter(|object| object.len() == 1).and_then(|object| object.get(key))
+    };
     match value {
         Value::String(word) => Some(Setting::Word(word)),
         Value::Object(_) => {

@@ -72,7 +72,11 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group_add: Vec<String>,
     /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub shm_bytes: Option<u64>,
     /// Names and their addresses, beside DNS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -156,8 +160,8 @@ impl Template {
         }
     }
 
-    /// Whether two of its replicas get into each other's way on one host, whatever room it has: they would share a
-    /// port, the host's network, a device or a volume that stays there.
+    /// Whether two of its replicas get into each other's way on one host, whatever room it has: they would
+    /// share a port, the host's network, a device or a volume that stays there.
     #[must_use]
     pub fn excludes_itself(&self) -> bool {
         self.ports.iter().any(|port| port.published.is_some())

@@ -25,8 +25,11 @@ pub async fn run(shef: &Shef) {
     let dir = tempfile::tempdir().expect("a directory");
     let everysec = Redis::start(&dir.path().join("everysec"), "everysec").await;
     let always = Redis::start(&dir.path().join("always"), "always").await;
-    let stores: [(&str, Option<&Redis>); 3] =
-        [("embedded", None), ("Redis, appendfsync everysec", Some(&everysec)), ("Redis, appendfsync always", Some(&always))];
+    let stores: [(&str, Option<&Redis>); 3] = [
+        ("embedded", None),
+        ("Redis, appendfsync everysec", Some(&everysec)),
+        ("Redis, appendfsync always", Some(&always)),
+    ];
     let mut rows = Vec::new();
     for (name, redis) in stores {
         for replicas in [0_u32, 1] {
@@ -37,7 +40,9 @@ pub async fn run(shef: &Shef) {
             let mut row = vec![name.to_owned(), replicas.to_string()];
             for clients in CLIENTS {
                 let services = post("/v1/services", u64::MAX, move |n| {
-                    format!("{{\"name\":\"s{clients}-{n}\",\"image\":\"registry.example/app:1\",\"replicas\":{replicas}}}")
+                    format!(
+                        "{{\"name\":\"s{clients}-{n}\",\"image\":\"registry.example/app:1\",\"replicas\":{replicas}}}"
+                    )
                 });
                 let outcome = load(fleet.master.address, clients, SPAN, services).await;
                 assert_eq!(outcome.refused, 0, "no service is refused");

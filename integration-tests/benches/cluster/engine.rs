@@ -46,8 +46,11 @@ pub async fn run(shef: &Shef, pairs: usize, engine_concurrency: &[u32]) {
     let (create_at, remove_at) = best_concurrency(&floor, &template).await;
 
     let master = shef.master(dir.path(), &[]).await;
-    let keys: Vec<Option<u32>> =
-        if engine_concurrency.is_empty() { vec![None] } else { engine_concurrency.iter().copied().map(Some).collect() };
+    let keys: Vec<Option<u32>> = if engine_concurrency.is_empty() {
+        vec![None]
+    } else {
+        engine_concurrency.iter().copied().map(Some).collect()
+    };
     let mut agent = Some(start_agent(shef, dir.path(), &master, &lab, keys[0]).await);
     shef_round(&master, &template, &mut Arm::default()).await;
 
@@ -74,7 +77,9 @@ pub async fn run(shef: &Shef, pairs: usize, engine_concurrency: &[u32]) {
         row(format!("engine directly, {remove_at} at once"), "remove", &direct.remove, &direct.remove),
     ];
     for (arm, key) in arms.iter().zip(&keys) {
-        let name = key.map_or("shef, engine_concurrency as by default".to_owned(), |n| format!("shef, engine_concurrency = {n}"));
+        let name = key.map_or("shef, engine_concurrency as by default".to_owned(), |n| {
+            format!("shef, engine_concurrency = {n}")
+        });
         rows.push(row(name.clone(), "create", &arm.create, &direct.create));
         rows.push(row(name, "remove", &arm.remove, &direct.remove));
     }
@@ -83,7 +88,13 @@ pub async fn run(shef: &Shef, pairs: usize, engine_concurrency: &[u32]) {
     drop(agent);
 }
 
-async fn start_agent(shef: &Shef, dir: &Path, master: &Master, lab: &LabEngine, engine_concurrency: Option<u32>) -> Process {
+async fn start_agent(
+    shef: &Shef,
+    dir: &Path,
+    master: &Master,
+    lab: &LabEngine,
+    engine_concurrency: Option<u32>,
+) -> Process {
     let key = engine_concurrency.map(|n| format!("engine_concurrency={n}"));
     let more: Vec<&str> = key.iter().flat_map(|key| ["--set", key]).collect();
     shef.agent(dir, master, &lab.url(), &more).await

@@ -54,7 +54,9 @@ impl Fleet {
     /// If they do not.
     pub async fn fill(&self) {
         let services = post("/v1/services", SERVICES, |n| {
-            format!("{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{REPLICAS}}}")
+            format!(
+                "{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{REPLICAS}}}"
+            )
         });
         let fill = async {
             let outcome = load(self.master.address, 16, FILL_LIMIT, services).await;
@@ -63,7 +65,10 @@ impl Fleet {
             self.master.api.until("/v1/stats", |answer| answer.body["now"]["replicas_running"] == all).await;
         };
         let took = timed(fill).await.1.as_secs_f64();
-        note(format_args!("{SERVICES} services with {} replicas run on {HOSTS} hosts after {took:.1} s", SERVICES * REPLICAS));
+        note(format_args!(
+            "{SERVICES} services with {} replicas run on {HOSTS} hosts after {took:.1} s",
+            SERVICES * REPLICAS
+        ));
     }
 
     /// Stops the hosts and the master.

@@ -37,8 +37,13 @@ impl Floor {
     /// If the engine refuses.
     pub async fn create(&self, template: &Template, count: u32, concurrency: usize) {
         let each = stream::iter(assignments("floor", 0, count, template)).map(|assignment| async move {
-            let options = CreateContainerOptions { name: Some(assignment.replica.to_string()), ..Default::default() };
-            let created = self.client.create_container(Some(options), self.body(&assignment)).await.expect("it is created");
+            let options =
+                CreateContainerOptions { name: Some(assignment.replica.to_string()), ..Default::default() };
+            let created = self
+                .client
+                .create_container(Some(options), self.body(&assignment))
+                .await
+                .expect("it is created");
             self.client.start_container(&created.id, None).await.expect("it is started");
         });
         each.buffer_unordered(concurrency).collect::<Vec<()>>().await;
@@ -70,8 +75,10 @@ impl Floor {
         let old = assignments("floor", 0, count, template);
         let pairs = old.into_iter().zip(assignments("next", 0, count, template));
         let each = stream::iter(pairs).map(|(old, new)| async move {
-            let options = CreateContainerOptions { name: Some(new.replica.to_string()), ..Default::default() };
-            let created = self.client.create_container(Some(options), self.body(&new)).await.expect("it is created");
+            let options =
+                CreateContainerOptions { name: Some(new.replica.to_string()), ..Default::default() };
+            let created =
+                self.client.create_container(Some(options), self.body(&new)).await.expect("it is created");
             self.client.start_container(&created.id, None).await.expect("it is started");
             let grace_s = i32::try_from(template.stop_grace_s).expect("a short grace");
             let stop = StopContainerOptions { t: Some(grace_s), ..Default::default() };

@@ -66,7 +66,8 @@ pub async fn load(address: SocketAddr, connections: u64, span: Duration, request
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let start = Instant::now();
-            let each = (0..connections).map(|first| connection(address, start + span, first, connections, &requests));
+            let each = (0..connections)
+                .map(|first| connection(address, start + span, first, connections, &requests));
             let mut sum = Outcome::default();
             for part in join_all(each).await {
                 sum.answers += part.answers;
@@ -84,7 +85,13 @@ pub async fn load(address: SocketAddr, connections: u64, span: Duration, request
     generator.await.expect("the load generator ends")
 }
 
-async fn connection(address: SocketAddr, end: Instant, first: u64, step: u64, requests: &Requests) -> Outcome {
+async fn connection(
+    address: SocketAddr,
+    end: Instant,
+    first: u64,
+    step: u64,
+    requests: &Requests,
+) -> Outcome {
     let mut stream = connect(address).await;
     let mut buffer = vec![0; READ_BYTES];
     let mut outcome = Outcome::default();
@@ -120,7 +127,8 @@ async fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads one answer: its status, whether it has a `Retry-After`, and the length of its body; `None`: the connection was closed before the end.
+/// Reads one answer: its status, whether it has a `Retry-After`, and the length of its body; `None`: the
+/// connection was closed before the end.
 async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<(u16, bool, u64)> {
     let mut filled = 0;
     let head_end = loop {
@@ -133,7 +141,8 @@ async fn answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Option<(u16, bool,
     };
     let head = String::from_utf8_lossy(&buffer[..head_end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<u64>().ok());
     let length = length.expect("an answer of known length");
     let mut left = length - u64::try_from(filled - head_end).expect("a length");
     while left > 0 {
@@ -150,12 +159,17 @@ pub fn get(path: &str) -> Requests {
 }
 
 /// `POST`s of JSON, each made from its number; `count` of them.
-pub fn post(path: &'static str, count: u64, body: impl Fn(u64) -> String + Send + Sync + 'static) -> Requests {
+pub fn post(
+    path: &'static str,
+    count: u64,
+    body: impl Fn(u64) -> String + Send + Sync + 'static,
+) -> Requests {
     Arc::new(move |number| {
         let body = (number < count).then(|| body(number))?;
         let length = body.len();
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
         Some((head + &body).into_bytes())
     })
 }

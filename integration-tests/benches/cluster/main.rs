@@ -53,7 +53,9 @@ fn main() -> ExitCode {
 
 async fn run(wish: Wish) -> Result<(), String> {
     let shef = programs::Shef::build();
-    for part in PARTS.iter().filter(|part| wish.parts.is_empty() || wish.parts.iter().any(|wanted| wanted == *part)) {
+    for part in
+        PARTS.iter().filter(|part| wish.parts.is_empty() || wish.parts.iter().any(|wanted| wanted == *part))
+    {
         match *part {
             "engine" => engine::run(&shef, wish.pairs, &wish.engine_concurrency).await,
             "state" => state::run(&shef).await,
@@ -71,10 +73,15 @@ fn parse(arguments: Vec<String>) -> Option<Wish> {
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--pairs" => wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?,
-            "--hosts" => wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?,
+            "--pairs" => {
+                wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?
+            }
+            "--hosts" => {
+                wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?
+            }
             "--engine-concurrency" => {
-                wish.engine_concurrency = arguments.next()?.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+                wish.engine_concurrency =
+                    arguments.next()?.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
             }
             part if PARTS.contains(&part) => wish.parts.push(argument),
             _ => return None,

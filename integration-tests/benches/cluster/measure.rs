@@ -61,7 +61,9 @@ pub fn note(text: impl std::fmt::Display) {
 /// Prints `rows` under `heads`, the first column to the left and the others to the right.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) {
     let all = || std::iter::once(heads.iter().map(ToString::to_string).collect()).chain(rows.iter().cloned());
-    let width = |column: usize| all().filter_map(|row: Vec<String>| row.get(column).map(String::len)).max().unwrap_or(0);
+    let width = |column: usize| {
+        all().filter_map(|row: Vec<String>| row.get(column).map(String::len)).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     for row in all() {
         let cell = |(n, (cell, width)): (usize, (&String, &usize))| {

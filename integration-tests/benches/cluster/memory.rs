@@ -35,7 +35,11 @@ pub async fn run(shef: &Shef) {
     let fleet = Fleet::start(shef, HOSTS, &[]).await;
     fleet.fill().await;
     tokio::time::sleep(IDLE).await;
-    rows.push(row(&format!("master, {SERVICES} services x {REPLICAS} replicas"), fleet.master.process.resident(), 100));
+    rows.push(row(
+        &format!("master, {SERVICES} services x {REPLICAS} replicas"),
+        fleet.master.process.resident(),
+        100,
+    ));
     load(fleet.master.address, 16, Duration::from_secs(1), get("/state")).await;
     tokio::time::sleep(IDLE).await;
     rows.push(row("the same, after 1 s of GET /state by 16 clients", fleet.master.process.resident(), 100));

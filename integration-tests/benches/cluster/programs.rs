@@ -40,7 +40,8 @@ impl Shef {
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         // What cargo says of this package would pass for a change of others, and have them built again.
         for (name, _) in std::env::vars_os() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start))
+            {
                 build.env_remove(name);
             }
         }
@@ -91,7 +92,8 @@ impl Shef {
     pub async fn master_at(&self, address: SocketAddr, dir: &Path, more: &[&str]) -> Master {
         let log = dir.join("master.log");
         let (listen, data) = (address.to_string(), dir.join("master").display().to_string());
-        let mut arguments = vec!["master", "--host-ip", "127.0.0.1", "--listen", &listen, "--data-dir", &data];
+        let mut arguments =
+            vec!["master", "--host-ip", "127.0.0.1", "--listen", &listen, "--data-dir", &data];
         arguments.extend(more);
         let mut process = self.start(&arguments, &log);
         tokio::select! {
@@ -112,7 +114,8 @@ impl Shef {
     pub async fn agent(&self, dir: &Path, master: &Master, docker_host: &str, more: &[&str]) -> Process {
         let (listen, masters) = (free_address().to_string(), master.address.to_string());
         let data = dir.join("agent").display().to_string();
-        let mut arguments = vec!["agent", "--host-ip", "127.0.0.1", "--node-name", "bench", "--docker-host", docker_host];
+        let mut arguments =
+            vec!["agent", "--host-ip", "127.0.0.1", "--node-name", "bench", "--docker-host", docker_host];
         arguments.extend(["--listen", &listen, "--masters", &masters, "--data-dir", &data]);
         arguments.extend(more);
         let process = self.start(&arguments, &dir.join("agent.log"));
@@ -120,7 +123,9 @@ impl Shef {
         // A host that is known from an earlier agent is ready only once this one has registered.
         master
             .api
-            .until("/v1/nodes/bench", |answer| answer.body["state"] == "ready" && answer.body["agent_url"] == *agent_url)
+            .until("/v1/nodes/bench", |answer| {
+                answer.body["state"] == "ready" && answer.body["agent_url"] == *agent_url
+            })
             .await;
         process
     }
@@ -148,7 +153,11 @@ impl Process {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
         let copy = file.try_clone().expect("a second handle");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
-        Self(child.unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display())))
+        Self(
+            child.unwrap_or_else(|error| {
+                panic!("{} does not start: {error}", command.get_program().display())
+            }),
+        )
     }
 
     /// Resident memory now and at its highest, in bytes.
@@ -156,7 +165,8 @@ impl Process {
     /// # Panics
     /// If the process has ended.
     pub fn resident(&self) -> Resident {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("the process lives");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("the process lives");
         let bytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line of that name");
             line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") * 1_024
@@ -187,7 +197,10 @@ impl Process {
 
     fn signal(&self, name: &str) {
         // Gone already is as good.
-        let _ = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).stderr(Stdio::null()).status();
+        let _ = Command::new("kill")
+            .args([&format!("-{name}"), &self.0.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -230,7 +243,9 @@ impl Redis {
         std::fs::create_dir_all(dir).expect("a directory");
         let address = free_address();
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", "", "--dir"]).arg(dir);
+        command
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", "", "--dir"])
+            .arg(dir);
         command.args(["--appendonly", "yes", "--appendfsync", appendfsync]);
         let process = Process::start(command, &dir.join("log"));
         wait_for_port(address).await;

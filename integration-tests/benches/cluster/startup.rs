@@ -34,7 +34,8 @@ pub async fn run(shef: &Shef) {
         let api = Api::new(listen);
         let url = lab.url();
         let start = Instant::now();
-        let up = ["up", "--data-dir", &data_dir, "--api", &api_address, "--agent", &agent, "--docker-host", &url];
+        let up =
+            ["up", "--data-dir", &data_dir, "--api", &api_address, "--agent", &agent, "--docker-host", &url];
         let process = shef.start(&up, &dir.path().join("log"));
         wait_for_port(listen).await;
         let health = api.get("/healthz").await;

@@ -39,10 +39,14 @@ pub async fn run(shef: &Shef) {
                 () = change(&fleet.master.api, &changes), if changing => unreachable!("changes do not end"),
             };
             assert_eq!(outcome.refused, 0, "no request is refused");
-            let per_second =
-                if changing { format!("{:.0}", f64::from(changes.get()) / SPAN.as_secs_f64()) } else { "-".to_owned() };
+            let per_second = if changing {
+                format!("{:.0}", f64::from(changes.get()) / SPAN.as_secs_f64())
+            } else {
+                "-".to_owned()
+            };
             rows.push(vec![
-                if changing { "one service changed all the time" } else { "nothing changes but heartbeats" }.to_owned(),
+                if changing { "one service changed all the time" } else { "nothing changes but heartbeats" }
+                    .to_owned(),
                 connections.to_string(),
                 per_second,
                 format!("{:.0}", outcome.per_second()),

@@ -89,16 +89,27 @@ fn creates(prefix: &'static str) -> Requests {
     Arc::new(move |n| if (n / CLIENTS).is_multiple_of(4) { create(n) } else { read(n) })
 }
 
-async fn coming_in(name: &str, master: &Master, begin: Instant, hosts: usize, requests: Requests) -> Vec<String> {
+async fn coming_in(
+    name: &str,
+    master: &Master,
+    begin: Instant,
+    hosts: usize,
+    requests: Requests,
+) -> Vec<String> {
     let address = master.address;
     // The load goes on for as long as the hosts come in: it is asked to end by its own source of requests.
-    let (over, ended) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::SeqCst);
+    let (over, ended) =
+        (Arc::new(std::sync::atomic::AtomicBool::new(false)), std::sync::atomic::Ordering::SeqCst);
     let asked = over.clone();
     let until_over: Requests = Arc::new(move |n| if asked.load(ended) { None } else { requests(n) });
     let asking = actix_rt::spawn(load(address, CLIENTS, LIMIT, until_over));
     let mut ready = 0;
     while ready < hosts {
-        assert!(begin.elapsed() < LIMIT, "only {ready} of {hosts} hosts are ready after {} s", LIMIT.as_secs());
+        assert!(
+            begin.elapsed() < LIMIT,
+            "only {ready} of {hosts} hosts are ready after {} s",
+            LIMIT.as_secs()
+        );
         ready = nodes(&master.api).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -130,7 +141,9 @@ async fn nodes(api: &Api) -> usize {
 async fn fill(master: &Master) {
     let (services, replicas) = SERVICES;
     let all = post("/v1/services", services, move |n| {
-        format!("{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{replicas}}}")
+        format!(
+            "{{\"name\":\"service-{n:04}\",\"image\":\"registry.example/team/app:1.2.3\",\"replicas\":{replicas}}}"
+        )
     });
     let outcome = load(master.address, 16, LIMIT, all).await;
     assert_eq!(outcome.refused, 0, "no service is refused");
@@ -150,7 +163,9 @@ async fn flood(master: &Master, hosts: usize) {
         let change = |n: u64| {
             let body = format!("{{\"image\":\"registry.example/app:{n}\",\"replicas\":0}}");
             let (name, length) = (n / 2 % 100, body.len());
-            let head = format!("PUT /v1/services/flood-{name} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n");
+            let head = format!(
+                "PUT /v1/services/flood-{name} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+            );
             Some(format!("{head}content-length: {length}\r\n\r\n{body}").into_bytes())
         };
         let state = crate::load::get("/state");

@@ -33,7 +33,8 @@ pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
     directly(lan, &["h1".to_owned(), "h2".to_owned()]).await?;
     for cut in 0..cuts {
         let victim = format!("h{}", cut % 3 + 1);
-        let others: Vec<String> = lan.hosts.iter().map(|host| host.name.clone()).filter(|name| *name != victim).collect();
+        let others: Vec<String> =
+            lan.hosts.iter().map(|host| host.name.clone()).filter(|name| *name != victim).collect();
         floor.add(directly(lan, &others).await?);
         place(lan, &victim, &others).await?;
 
@@ -62,9 +63,15 @@ pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
             return Err(format!("{elsewhere} containers run on {others:?}, not {LOST}"));
         }
         lan.heal(&victim)?;
-        poll(lan, &format!("/v1/nodes/{victim}"), |node| node["state"] == "ready" && node["flapping"] != true).await?;
+        poll(lan, &format!("/v1/nodes/{victim}"), |node| {
+            node["state"] == "ready" && node["flapping"] != true
+        })
+        .await?;
         lan.master.api.call("DELETE", "/v1/services/lost?wait=30s", Value::Null).await;
-        until_within(LIMIT, "every engine is clean", async || lan.containers().await.is_empty().then_some(())).await;
+        until_within(LIMIT, "every engine is clean", async || {
+            lan.containers().await.is_empty().then_some(())
+        })
+        .await;
         println!(
             "cut {:>3} of {victim}: down after {:>5} ms, replaced {:>5} ms later",
             cut + 1,
@@ -77,7 +84,10 @@ pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
     replaced.line("down -> all run elsewhere");
     floor.line("the engines alone create and start as many");
     whole.line("cut -> all run elsewhere");
-    println!("down -> all run, over the engines alone: {:.2}", replaced.p50().as_secs_f64() / floor.p50().as_secs_f64());
+    println!(
+        "down -> all run, over the engines alone: {:.2}",
+        replaced.p50().as_secs_f64() / floor.p50().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -125,5 +135,7 @@ async fn poll(lan: &Lan, path: &str, done: impl Fn(&Value) -> bool) -> Result<()
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    tokio::time::timeout(LIMIT, looked).await.map_err(|_| format!("{path} does not come to what is waited for"))
+    tokio::time::timeout(LIMIT, looked)
+        .await
+        .map_err(|_| format!("{path} does not come to what is waited for"))
 }

@@ -47,8 +47,9 @@ fn main() -> ExitCode {
 
 async fn run(wish: Wish) -> Result<(), String> {
     // A host that is cut off again and again is to take replicas all the same.
-    let plan =
-        Plan { registry: true, ..Plan::hosts(3) }.with("SHEF_MASTER_FLAP_HOLD_MS", 1_000).with("SHEF_MASTER_LOG_LEVEL", "info");
+    let plan = Plan { registry: true, ..Plan::hosts(3) }
+        .with("SHEF_MASTER_FLAP_HOLD_MS", 1_000)
+        .with("SHEF_MASTER_LOG_LEVEL", "info");
     let mut lan = Lan::start(&plan).await?;
     if !wish.soak.is_zero() {
         soak::run(&mut lan, wish.soak, wish.trouble).await?;

@@ -44,7 +44,8 @@ impl Trouble {
     }
 }
 
-/// Each trouble, or the only one that is wanted, for `each`, with the replicas of a service changed all the while.
+/// Each trouble, or the only one that is wanted, for `each`, with the replicas of a service changed all the
+/// while.
 pub async fn run(lan: &mut Lan, each: Duration, only: Option<Trouble>) -> Result<(), String> {
     println!("\n== hosts called down, {} s each\n{:<48}{:>8}{:>10}", each.as_secs(), "", "down", "changes");
     let mut sum = 0;

@@ -81,7 +81,14 @@ async fn count(lan: &Lan, hosts: &[&str]) -> Result<usize, String> {
         let ids = docker(
             lan,
             host,
-            &["ps", "-q", "--filter", "label=com.docker.swarm.service.name=lost", "--filter", "status=running"],
+            &[
+                "ps",
+                "-q",
+                "--filter",
+                "label=com.docker.swarm.service.name=lost",
+                "--filter",
+                "status=running",
+            ],
         )
         .await?;
         all += ids.lines().count();

@@ -36,7 +36,8 @@ pub async fn join(lan: &Lan) -> Result<Option<Joined>, String> {
     let mut ids = Vec::new();
     for host in ["h1", "h2", "h3"] {
         if host != "h1" {
-            docker(lan, host, &["swarm", "join", "--token", token.trim(), &format!("{manager}:2377")]).await?;
+            docker(lan, host, &["swarm", "join", "--token", token.trim(), &format!("{manager}:2377")])
+                .await?;
         }
         let id = docker(lan, host, &["info", "-f", "{{.Swarm.NodeID}}"]).await?;
         ids.push(id.trim().to_owned());
@@ -59,7 +60,8 @@ pub async fn poll(what: &str, mut done: impl AsyncFnMut() -> Result<bool, String
 pub async fn docker(lan: &Lan, host: &str, words: &[&str]) -> Result<String, String> {
     let mut command = Command::new("docker");
     command.arg("-H").arg(lan.host(host)?.socket().url()).args(words).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(LIMIT, command.output()).await.map_err(|_| format!("docker {words:?} hangs"))?;
+    let output =
+        tokio::time::timeout(LIMIT, command.output()).await.map_err(|_| format!("docker {words:?} hangs"))?;
     let output = output.map_err(|error| format!("docker cannot be run: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

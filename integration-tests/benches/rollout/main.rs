@@ -41,7 +41,8 @@ cargo bench -p shef-integration-tests --bench rollout [-- --rounds N]
 const REPLICAS: u32 = 30;
 /// How many slots are under way at once.
 const PARALLELISM: u32 = 5;
-/// How many pairs each engine works on at once when it is driven directly: 12 between them, as fast as two cores go.
+/// How many pairs each engine works on at once when it is driven directly: 12 between them, as fast as two
+/// cores go.
 const AT_ONCE: usize = 4;
 /// How long anything may take before it counts as failed.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -70,7 +71,8 @@ async fn run(rounds: u32) -> Result<(), String> {
         strict.add(update(&lan, &format!("{round} strict"), json!(PARALLELISM)).await?);
     }
     lan.master.api.call("DELETE", "/v1/services/rolled?wait=60s", Value::Null).await;
-    until_within(LIMIT, "every engine is clean", async || lan.containers().await.is_empty().then_some(())).await;
+    until_within(LIMIT, "every engine is clean", async || lan.containers().await.is_empty().then_some(()))
+        .await;
     // It has the engines for itself, as the others have.
     lan.master.process.kill();
     lan.hosts.iter_mut().for_each(|host| host.agent.process.kill());
@@ -78,7 +80,9 @@ async fn run(rounds: u32) -> Result<(), String> {
         floor.add(directly(&lan).await?);
     }
     let swarm = swarm(&lan, rounds).await?;
-    head(&format!("rolling update of {REPLICAS} replicas on 3 hosts, {PARALLELISM} at a time, start-first, 1 s monitor"));
+    head(&format!(
+        "rolling update of {REPLICAS} replicas on 3 hosts, {PARALLELISM} at a time, start-first, 1 s monitor"
+    ));
     ours.line("shef, as it comes (surge: half, 15)");
     wide.line("shef, as many on trial as there are (surge: 30)");
     strict.line("shef, no trial beyond the parallelism (surge: 5)");
@@ -131,23 +135,42 @@ async fn directly(lan: &Lan) -> Result<Duration, String> {
 async fn swarm(lan: &Lan, rounds: u32) -> Result<Option<Samples>, String> {
     let Some(Joined { image, .. }) = swarm_mode::join(lan).await? else { return Ok(None) };
     let (replicas, parallelism) = (REPLICAS.to_string(), PARALLELISM.to_string());
-    let settings = ["--update-parallelism", &parallelism, "--update-order", "start-first", "--update-monitor", "1s"];
-    let words = ["service", "create", "-d", "-q", "--name", "lost", "--replicas", &replicas, "--stop-grace-period", "2s"];
+    let settings =
+        ["--update-parallelism", &parallelism, "--update-order", "start-first", "--update-monitor", "1s"];
+    let words = [
+        "service",
+        "create",
+        "-d",
+        "-q",
+        "--name",
+        "lost",
+        "--replicas",
+        &replicas,
+        "--stop-grace-period",
+        "2s",
+    ];
     docker(lan, "h1", &[&words[..], &settings[..], &[&image]].concat()).await?;
     poll("swarm runs all replicas", async || Ok(running(lan, "").await? == REPLICAS as usize)).await?;
     let mut samples = Samples::default();
     for round in 1..=rounds {
         let (env, label) = (format!("ROUND={round}"), format!("round={round}"));
         let start = Instant::now();
-        docker(lan, "h1", &["service", "update", "-d", "-q", "--env-add", &env, "--container-label-add", &label, "lost"]).await?;
+        docker(
+            lan,
+            "h1",
+            &["service", "update", "-d", "-q", "--env-add", &env, "--container-label-add", &label, "lost"],
+        )
+        .await?;
         poll("swarm has updated all", async || {
-            Ok(running(lan, &label).await? == REPLICAS as usize && running(lan, "").await? == REPLICAS as usize)
+            Ok(running(lan, &label).await? == REPLICAS as usize
+                && running(lan, "").await? == REPLICAS as usize)
         })
         .await?;
         samples.add(start.elapsed());
         println!("swarm: round {round} took {} ms", start.elapsed().as_millis());
         let state = ["service", "inspect", "-f", "{{.UpdateStatus.State}}", "lost"];
-        poll("swarm calls it completed", async || Ok(docker(lan, "h1", &state).await?.trim() == "completed")).await?;
+        poll("swarm calls it completed", async || Ok(docker(lan, "h1", &state).await?.trim() == "completed"))
+            .await?;
     }
     docker(lan, "h1", &["service", "rm", "lost"]).await?;
     poll("every engine is clean", async || Ok(running(lan, "").await? == 0)).await?;

@@ -50,7 +50,8 @@ enum What {
         /// Keep the master's state in a Redis of the lab's.
         #[arg(long)]
         redis: bool,
-        /// The version of the hosts' engines, as in 28; several, as in 20,26,28, for hosts in turn. Else the machine's own.
+        /// The version of the hosts' engines, as in 28; several, as in 20,26,28, for hosts in turn. Else the
+        /// machine's own.
         #[arg(long, value_name = "VERSIONS")]
         engine: Option<String>,
         /// Start a registry that the hosts reach.
@@ -209,7 +210,8 @@ async fn detached() -> Result<String, String> {
     let before = listening();
     std::fs::create_dir_all(ROOT).map_err(|error| format!("{ROOT} cannot be made: {error}"))?;
     let log = PathBuf::from(ROOT).join("detached.log");
-    let file = std::fs::File::create(&log).map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
+    let file = std::fs::File::create(&log)
+        .map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
     let words = std::env::args_os().skip(1).filter(|word| word != "--detach");
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut owner = Command::new("setsid")
@@ -232,7 +234,9 @@ async fn detached() -> Result<String, String> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let lab = tokio::time::timeout(LIMIT, waited).await.map_err(|_| format!("the lab is not up yet:\n{}", said()))??;
+    let lab = tokio::time::timeout(LIMIT, waited)
+        .await
+        .map_err(|_| format!("the lab is not up yet:\n{}", said()))??;
     give(&lab, &Order::Status).await
 }
 

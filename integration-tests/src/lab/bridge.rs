@@ -28,7 +28,10 @@ impl Bridge {
         sweep();
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
         let bridge = Self { name: format!("{PREFIX}{pid}-{count}") };
-        assert!(ip(&["link", "add", &bridge.name, "type", "bridge"]), "a bridge: run as root, with iproute2 installed");
+        assert!(
+            ip(&["link", "add", &bridge.name, "type", "bridge"]),
+            "a bridge: run as root, with iproute2 installed"
+        );
         // Nothing is sent over it, so that two with one subnet do no harm.
         let address = format!("10.217.{}.1/24", (pid + count) % 256);
         assert!(ip(&["address", "add", &address, "dev", &bridge.name]), "an address for {}", bridge.name);
@@ -56,15 +59,23 @@ impl Drop for Bridge {
 }
 
 fn ip(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("ip")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn sweep() {
     let Ok(links) = std::fs::read_dir("/sys/class/net") else { return };
     for link in links.flatten() {
         let name = link.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid.to_owned());
-        if owner.is_some_and(|pid| pid.bytes().all(|c| c.is_ascii_digit()) && !Path::new("/proc").join(pid).exists()) {
+        let owner =
+            name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid.to_owned());
+        if owner.is_some_and(|pid| {
+            pid.bytes().all(|c| c.is_ascii_digit()) && !Path::new("/proc").join(pid).exists()
+        }) {
             ip(&["link", "delete", &name]);
         }
     }

@@ -27,7 +27,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The environment variable that names the releases of the engine, as in `28`, or `20,28` for hosts in turn.
 pub const ENGINE_VARIABLE: &str = "TEST_ENGINE";
 
-/// The releases that tests and labs run their engines from: those of [`ENGINE_VARIABLE`], or the machine's own.
+/// The releases that tests and labs run their engines from: those of [`ENGINE_VARIABLE`], or the machine's
+/// own.
 ///
 /// # Errors
 /// One of them is not on this machine.
@@ -59,7 +60,8 @@ impl LabEngine {
     /// # Panics
     /// If it cannot be started.
     pub async fn start_with(arguments: impl IntoIterator<Item = String>) -> Self {
-        let directory = tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("shef-lab-").tempdir().expect("a temporary directory");
         let arguments = arguments.into_iter().collect();
         let release = releases().expect("the chosen release of the engine").swap_remove(0);
         let mut engine = Self { directory, release, daemon: None, bridge: Bridge::new(), arguments };
@@ -75,10 +77,17 @@ impl LabEngine {
         let directory = self.path().to_owned();
         let at = |name: &str| directory.join(name);
         let log = fs::File::create(at("log")).expect("a log file");
-        // setpriv makes the kernel end the daemon, and it its containers, when the test's thread ends without cleaning up.
+        // setpriv makes the kernel end the daemon, and it its containers, when the test's thread ends without
+        // cleaning up.
         let daemon = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "--", "dockerd"])
-            .args(["--bridge", self.bridge.name(), "--iptables=false", "--ip-masq=false", "--ip-forward=false"])
+            .args([
+                "--bridge",
+                self.bridge.name(),
+                "--iptables=false",
+                "--ip-masq=false",
+                "--ip-forward=false",
+            ])
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")
@@ -157,7 +166,9 @@ impl LabEngine {
         daemon.wait().expect("dockerd ends");
         // Its containerd is its child and would keep the lock.
         for pid in processes_naming(self.path()) {
-            if command_line(pid).is_some_and(|line| line.contains("containerd") && !line.contains("containerd-shim")) {
+            if command_line(pid)
+                .is_some_and(|line| line.contains("containerd") && !line.contains("containerd-shim"))
+            {
                 kill(pid);
             }
         }
@@ -179,7 +190,8 @@ impl LabEngine {
     fn clean_up(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             let url = self.url();
-            // Containers and networks first: what a daemon leaves behind is harder to find, and a bridge keeps its subnet.
+            // Containers and networks first: what a daemon leaves behind is harder to find, and a bridge
+            // keeps its subnet.
             let _ = Command::new("sh")
                 .arg("-c")
                 .arg("ids=$(docker -H \"$0\" ps -aq); [ -z \"$ids\" ] || docker -H \"$0\" rm -fv $ids; docker -H \"$0\" network prune -f")
@@ -232,6 +244,9 @@ mod tests {
     fn a_release_that_is_not_on_this_machine_is_refused_with_what_to_do() {
         assert!(Release::named("28").unwrap_err().contains("as in engine-28"));
         let refusal = Release::list("1", "engine").unwrap_err();
-        assert!(refusal.contains("engine-1 is not on this machine") || refusal.contains("cannot be run"), "{refusal}");
+        assert!(
+            refusal.contains("engine-1 is not on this machine") || refusal.contains("cannot be run"),
+            "{refusal}"
+        );
     }
 }

@@ -14,8 +14,8 @@ use shef_common::{
     image::ImageRef,
     problem::{Code, Problem},
     protocol::{
-        ASSIGNMENTS_PATH, Accepted, Assignment, Push, PushRefused, REGISTER_PATH, REPORT_PATH, Registered, Registration, Report,
-        ReportAck,
+        ASSIGNMENTS_PATH, Accepted, Assignment, Push, PushRefused, REGISTER_PATH, REPORT_PATH, Registered,
+        Registration, Report, ReportAck,
     },
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
@@ -108,10 +108,16 @@ impl LabMaster {
     /// If it cannot listen.
     pub fn start_on(address: &str) -> Self {
         let cluster = ClusterId::parse("00000000000000cc").expect("a cluster id");
-        let fence = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").expect("a leader id") };
+        let fence =
+            Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").expect("a leader id") };
         let heard = Arc::new(Mutex::new(Heard::default()));
         let (sender, news) = watch::channel(0);
-        let shared = Shared { heard: heard.clone(), news: Arc::new(sender), cluster: cluster.clone(), fence: fence.clone() };
+        let shared = Shared {
+            heard: heard.clone(),
+            news: Arc::new(sender),
+            cluster: cluster.clone(),
+            fence: fence.clone(),
+        };
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(web::Data::new(shared.clone()))
@@ -162,8 +168,11 @@ impl LabMaster {
 
     /// Waits until every one of `replicas` is in `state`.
     pub async fn until_all(&self, replicas: &[Assignment], state: ReplicaState) {
-        let fits =
-            |heard: &Heard| replicas.iter().all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state));
+        let fits = |heard: &Heard| {
+            replicas
+                .iter()
+                .all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state))
+        };
         self.until(&format!("{} replicas {state:?}", replicas.len()), fits).await;
     }
 
@@ -188,7 +197,12 @@ impl LabMaster {
     ///
     /// # Errors
     /// The agent's refusal.
-    pub async fn delta(&self, base: u64, set: &[Assignment], remove: &[Assignment]) -> Result<Accepted, PushRefused> {
+    pub async fn delta(
+        &self,
+        base: u64,
+        set: &[Assignment],
+        remove: &[Assignment],
+    ) -> Result<Accepted, PushRefused> {
         self.push(self.fence.clone(), Some(Revision(base)), base + 1, set, remove).await
     }
 
@@ -211,7 +225,8 @@ impl LabMaster {
         if base.is_none() {
             let heard = self.heard();
             let held = heard.registrations.last().into_iter().flat_map(|registration| &registration.holds);
-            let known: BTreeSet<&ReplicaId> = held.map(|held| &held.replica).chain(heard.statuses.keys()).collect();
+            let known: BTreeSet<&ReplicaId> =
+                held.map(|held| &held.replica).chain(heard.statuses.keys()).collect();
             remove.extend(known.into_iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
         }
         let push = Push {

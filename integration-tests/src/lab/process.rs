@@ -29,9 +29,21 @@ pub struct Process {
 
 impl Process {
     /// `program` with `arguments`, which writes what it says to the file `log`. Not started yet.
-    pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>, log: PathBuf) -> Self {
+    pub fn new<A: Into<OsString>>(
+        program: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = A>,
+        log: PathBuf,
+    ) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program: program.into(), arguments, variables: Vec::new(), log, namespace: None, open_files: None, child: None }
+        Self {
+            program: program.into(),
+            arguments,
+            variables: Vec::new(),
+            log,
+            namespace: None,
+            open_files: None,
+            child: None,
+        }
     }
 
     /// Sets an environment variable; besides these there is only `PATH`.
@@ -87,7 +99,9 @@ impl Process {
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn();
-        self.child = Some(child.unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.program.display())));
+        self.child = Some(
+            child.unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.program.display())),
+        );
     }
 
     /// Sends a signal.
@@ -124,7 +138,8 @@ impl Process {
     /// If it has not ended within `limit`.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let child = self.child.as_mut().expect("a running program");
-        let status = until_within(limit, "the program ends", async || child.try_wait().expect("its status")).await;
+        let status =
+            until_within(limit, "the program ends", async || child.try_wait().expect("its status")).await;
         self.child = None;
         status
     }

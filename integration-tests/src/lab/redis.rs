@@ -58,7 +58,8 @@ impl LabRedis {
         ];
         let words = words.into_iter().flat_map(|(key, value)| [key.to_owned(), value.to_owned()]);
         let log = directory.path().join("redis.log");
-        let release = Release::chosen(REDIS_VARIABLE, "redis").expect("the chosen release of Redis").swap_remove(0);
+        let release =
+            Release::chosen(REDIS_VARIABLE, "redis").expect("the chosen release of Redis").swap_remove(0);
         let process = Process::new(release.program(), words, log).with("PATH", release.path());
         let mut redis = Self { process, address, directory };
         redis.boot().await;
@@ -68,7 +69,10 @@ impl LabRedis {
     /// Starts it, with what its append-only file holds, and waits until it answers.
     pub async fn boot(&mut self) {
         self.process.start();
-        until("redis-server answers (Debian: install redis-server)", async || self.try_run::<String>(0, &["PING"]).ok()).await;
+        until("redis-server answers (Debian: install redis-server)", async || {
+            self.try_run::<String>(0, &["PING"]).ok()
+        })
+        .await;
     }
 
     /// Its password.

@@ -83,7 +83,8 @@ impl LabRegistry {
         format!("{}/{name}", self.address)
     }
 
-    /// Pushes the engine's image `source` as `repository:tag`, and takes that name away from the engine again.
+    /// Pushes the engine's image `source` as `repository:tag`, and takes that name away from the engine
+    /// again.
     ///
     /// # Panics
     /// If engine or registry refuse.
@@ -93,7 +94,11 @@ impl LabRegistry {
         let tagged = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
         docker.tag_image(source, Some(tagged)).await.expect("the image has another name");
         let lab = || Some("lab".to_owned());
-        let login = self.is_guarded.then(|| DockerCredentials { username: lab(), password: lab(), ..Default::default() });
+        let login = self.is_guarded.then(|| DockerCredentials {
+            username: lab(),
+            password: lab(),
+            ..Default::default()
+        });
         let options = PushImageOptions { tag: Some(tag.to_owned()), ..Default::default() };
         let pushed: Result<Vec<_>, _> = docker.push_image(repo, Some(options), login).try_collect().await;
         let pushed = pushed.expect("the image is pushed");
@@ -101,7 +106,8 @@ impl LabRegistry {
         docker.remove_image(&image, None::<RemoveImageOptions>, None).await.expect("the name is gone");
     }
 
-    /// The requests so far that asked for `part` (as in `/blobs/`) of `repository`, as the access log tells them.
+    /// The requests so far that asked for `part` (as in `/blobs/`) of `repository`, as the access log tells
+    /// them.
     #[must_use]
     pub fn requests(&self, method: &str, repository: &str, part: &str) -> Vec<String> {
         let start = format!("\"{method} /v2/{repository}{part}");

@@ -28,9 +28,12 @@ impl Release {
     /// # Errors
     /// It is not on this machine; the message says how to get it.
     pub fn named(name: &str) -> Result<Self, String> {
-        let (product, major) = name.split_once('-').ok_or_else(|| format!("{name:?} names no release: as in engine-28"))?;
-        let pinned =
-            PINS.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| words.first() == Some(&name));
+        let (product, major) =
+            name.split_once('-').ok_or_else(|| format!("{name:?} names no release: as in engine-28"))?;
+        let pinned = PINS
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.first() == Some(&name));
         if let Some(version) = pinned.as_ref().and_then(|words| words.get(3)) {
             let version = version.split_once(':').map_or(*version, |(_, version)| version);
             let programs = cache().join(format!("{name}-{version}"));
@@ -66,24 +69,28 @@ impl Release {
         Ok(Self { product: product.to_owned(), version: upstream(version).to_owned(), programs: None })
     }
 
-    /// The releases of a product that an environment variable names, with commas between them; without the variable the
-    /// machine's own.
+    /// The releases of a product that an environment variable names, with commas between them; without the
+    /// variable the machine's own.
     ///
     /// # Errors
     /// One of them is not on this machine.
     pub fn chosen(variable: &str, product: &str) -> Result<Vec<Self>, String> {
         match env::var(variable) {
-            Ok(names) if !names.is_empty() => Self::list(&names, product).map_err(|why| format!("{variable}={names}: {why}")),
+            Ok(names) if !names.is_empty() => {
+                Self::list(&names, product).map_err(|why| format!("{variable}={names}: {why}"))
+            }
             _ => Ok(vec![Self::own(product)?]),
         }
     }
 
-    /// The releases in a list such as `20,28` or `engine-20,engine-28`: a number alone is a version of `product`.
+    /// The releases in a list such as `20,28` or `engine-20,engine-28`: a number alone is a version of
+    /// `product`.
     ///
     /// # Errors
     /// One of them is not on this machine.
     pub fn list(names: &str, product: &str) -> Result<Vec<Self>, String> {
-        let full = |name: &str| if name.contains('-') { name.to_owned() } else { format!("{product}-{name}") };
+        let full =
+            |name: &str| if name.contains('-') { name.to_owned() } else { format!("{product}-{name}") };
         names.split(',').map(|name| Self::named(&full(name.trim()))).collect()
     }
 
@@ -102,7 +109,9 @@ impl Release {
     /// The search path with its programs first.
     #[must_use]
     pub fn path(&self) -> String {
-        self.programs.as_ref().map_or_else(|| SYSTEM_PATH.to_owned(), |dir| format!("{}:{SYSTEM_PATH}", dir.display()))
+        self.programs
+            .as_ref()
+            .map_or_else(|| SYSTEM_PATH.to_owned(), |dir| format!("{}:{SYSTEM_PATH}", dir.display()))
     }
 }
 

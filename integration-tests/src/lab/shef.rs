@@ -30,13 +30,16 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the test's own path");
-        let profile = test.ancestors().find(|dir| dir.join("deps").is_dir()).expect("cargo's target directory");
+        let profile =
+            test.ancestors().find(|dir| dir.join("deps").is_dir()).expect("cargo's target directory");
         let binary = profile.join("shef");
         if !is_fresh(&binary) {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            // In the whole workspace and beside a test: with the features that its dependencies have been built with for the
-            // tests.
-            cargo.args(["build", "--workspace", "--bin", "shef", "--test", "commands"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+            // In the whole workspace and beside a test: with the features that its dependencies have been
+            // built with for the tests.
+            cargo
+                .args(["build", "--workspace", "--bin", "shef", "--test", "commands"])
+                .current_dir(env!("CARGO_MANIFEST_DIR"));
             cargo.arg("--target-dir").arg(profile.parent().expect("the target directory"));
             if profile.ends_with("release") {
                 cargo.arg("--release");
@@ -53,7 +56,9 @@ fn is_fresh(binary: &Path) -> bool {
     let Some(built) = modified(binary) else { return false };
     let Ok(notes) = fs::read_to_string(binary.with_extension("d")) else { return false };
     let sources = notes.split_once(':').map_or("", |(_, sources)| sources).split_whitespace();
-    sources.map(|source| modified(Path::new(source))).all(|changed: Option<SystemTime>| changed.is_some_and(|at| at <= built))
+    sources
+        .map(|source| modified(Path::new(source)))
+        .all(|changed: Option<SystemTime>| changed.is_some_and(|at| at <= built))
 }
 
 /// A master of its own process, on a port that it keeps over restarts.
@@ -101,7 +106,8 @@ impl Master {
 
     /// Waits until it answers.
     pub async fn answers(&self) {
-        until("the master answers", async || self.api.attempt("GET", "/healthz", &[], Vec::new()).await.ok()).await;
+        until("the master answers", async || self.api.attempt("GET", "/healthz", &[], Vec::new()).await.ok())
+            .await;
     }
 
     /// Waits until `count` hosts are ready.
@@ -109,8 +115,8 @@ impl Master {
         self.api.until("/v1/stats", |answer| answer.body["now"]["nodes_ready"] == count).await;
     }
 
-    /// Creates or replaces a service of the lab's image and waits until it runs. Unless the spec says otherwise, new
-    /// replicas have no trial.
+    /// Creates or replaces a service of the lab's image and waits until it runs. Unless the spec says
+    /// otherwise, new replicas have no trial.
     ///
     /// # Panics
     /// If it is not taken or does not come to run.
@@ -209,7 +215,9 @@ impl Site {
         }))
         .await;
         let master = Master::new(dir.path(), settings);
-        let agent = |(n, engine): (usize, &LabEngine)| Agent::new(dir.path(), n + 1, master.address, &engine.url(), &[]);
+        let agent = |(n, engine): (usize, &LabEngine)| {
+            Agent::new(dir.path(), n + 1, master.address, &engine.url(), &[])
+        };
         let agents = engines.iter().enumerate().map(agent).collect();
         Self { master, agents, engines, dir }
     }
@@ -230,7 +238,8 @@ impl Site {
                 if service["state"] != "running" || replicas.len() as u64 != service["replicas"].as_u64()? {
                     return None;
                 }
-                wanted.extend(replicas.iter().filter_map(|replica| replica["id"].as_str().map(str::to_owned)));
+                wanted
+                    .extend(replicas.iter().filter_map(|replica| replica["id"].as_str().map(str::to_owned)));
             }
             wanted.sort();
             let found = self.containers().await;

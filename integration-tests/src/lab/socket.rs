@@ -102,7 +102,8 @@ impl EngineSocket {
             ..Default::default()
         };
         let body = bollard::body_full(tar.to_vec().into());
-        let done: Result<Vec<_>, _> = self.client().create_image(Some(options), Some(body), None).try_collect().await;
+        let done: Result<Vec<_>, _> =
+            self.client().create_image(Some(options), Some(body), None).try_collect().await;
         done.expect("the image is taken");
     }
 
@@ -150,15 +151,18 @@ async fn inspect(docker: &Docker, id: String) -> Option<(String, Seen)> {
 /// # Panics
 /// If there is no busybox here.
 pub fn busybox_tar() -> Vec<u8> {
-    let binary = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
+    let binary =
+        ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let binary = fs::read(binary.expect("busybox: install busybox-static")).expect("busybox can be read");
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);
     header.set_size(binary.len() as u64);
     tar.append_data(&mut header, "bin/busybox", binary.as_slice()).expect("a tar in memory");
-    for applet in ["sh", "sleep", "true", "false", "echo", "kill", "httpd", "cat", "grep", "hostname", "ls", "mkdir", "nc", "rm"]
-    {
+    for applet in [
+        "sh", "sleep", "true", "false", "echo", "kill", "httpd", "cat", "grep", "hostname", "ls", "mkdir",
+        "nc", "rm",
+    ] {
         let mut link = tar::Header::new_gnu();
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);

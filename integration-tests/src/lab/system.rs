@@ -73,7 +73,8 @@ pub fn processes_naming(directory: &Path) -> Vec<u32> {
     let needle = directory.display().to_string();
     let own = std::process::id();
     let names = |text: &str| {
-        text.match_indices(&needle).any(|(at, _)| !text[at + needle.len()..].starts_with(|c: char| c.is_ascii_alphanumeric()))
+        text.match_indices(&needle)
+            .any(|(at, _)| !text[at + needle.len()..].starts_with(|c: char| c.is_ascii_alphanumeric()))
     };
     all_processes().filter(|&pid| pid != own && command_line(pid).is_some_and(|line| names(&line))).collect()
 }
@@ -81,7 +82,8 @@ pub fn processes_naming(directory: &Path) -> Vec<u32> {
 /// The processes that `parent` started.
 #[must_use]
 pub fn children_of(parent: u32) -> Vec<u32> {
-    let is_child = |pid: &u32| stat(*pid).and_then(|stat| stat.split(' ').nth(1)?.parse().ok()) == Some(parent);
+    let is_child =
+        |pid: &u32| stat(*pid).and_then(|stat| stat.split(' ').nth(1)?.parse().ok()) == Some(parent);
     all_processes().filter(is_child).collect()
 }
 
@@ -96,7 +98,8 @@ pub fn unmount_below(directory: &Path) {
         .collect();
     // A command line has its bound.
     for some in targets.chunks(50) {
-        let _ = Command::new("umount").arg("-l").args(some).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ =
+            Command::new("umount").arg("-l").args(some).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 

@@ -80,7 +80,8 @@ impl SystemImages {
         }
         redis(&engine).await;
         let images: Vec<&str> = SHEF.into_iter().chain([REDIS]).collect();
-        let saved: Vec<Bytes> = engine.client().export_images(&images).try_collect().await.expect("the images are saved");
+        let saved: Vec<Bytes> =
+            engine.client().export_images(&images).try_collect().await.expect("the images are saved");
         Self { saved: saved.concat().into() }
     }
 
@@ -90,12 +91,14 @@ impl SystemImages {
     /// If it does not take them.
     pub async fn load(&self, docker: &Docker) -> [&'static str; 3] {
         let body = body_full(self.saved.clone());
-        let loaded: Result<Vec<_>, _> = docker.import_image(ImportImageOptions::default(), body, None).try_collect().await;
+        let loaded: Result<Vec<_>, _> =
+            docker.import_image(ImportImageOptions::default(), body, None).try_collect().await;
         loaded.expect("the images are taken");
         [SHEF[0], SHEF[1], REDIS]
     }
 
-    /// Pushes them to `registry`, as `shef:1`, `shef:2` and `redis:7`, through an engine that reaches it, and takes them away from the engine again.
+    /// Pushes them to `registry`, as `shef:1`, `shef:2` and `redis:7`, through an engine that reaches it, and
+    /// takes them away from the engine again.
     ///
     /// # Panics
     /// If engine or registry refuse.
@@ -118,7 +121,10 @@ async fn redis(engine: &LabEngine) {
     for program in &programs {
         tar.program(program, &program.to_string_lossy());
     }
-    tar.text("etc/passwd", &format!("root:x:0:0:root:/:/none\nredis:x:{REDIS_USER}:{REDIS_USER}:redis:/data:/none\n"));
+    tar.text(
+        "etc/passwd",
+        &format!("root:x:0:0:root:/:/none\nredis:x:{REDIS_USER}:{REDIS_USER}:redis:/data:/none\n"),
+    );
     tar.text("etc/group", &format!("root:x:0:\nredis:x:{REDIS_USER}:\n"));
     tar.directory("data", REDIS_USER, 0o755);
     tar.directory("tmp", 0, 0o1777);
@@ -140,7 +146,8 @@ async fn build(engine: &LabEngine, context: &Path, tag: &str, arguments: &[&str]
 
 async fn run(command: &mut Command) {
     let output = command.output().await.unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?} failed: {}", said());
 }
 
@@ -174,7 +181,9 @@ impl Tar {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
         header.set_size(content.len() as u64);
-        self.builder.append_data(&mut header, name.trim_start_matches('/'), content).expect("a tar in memory");
+        self.builder
+            .append_data(&mut header, name.trim_start_matches('/'), content)
+            .expect("a tar in memory");
     }
 
     fn text(&mut self, name: &str, content: &str) {

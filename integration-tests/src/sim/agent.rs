@@ -28,7 +28,8 @@ use super::{
 
 const REGISTER_LIMIT_MS: u64 = 10_000;
 const REPORT_LIMIT_MS: u64 = 5_000;
-const LIMITS: Limits = Limits { engine_concurrency: 4, pull_concurrency: 2, relist_interval: DurationMs(30_000) };
+const LIMITS: Limits =
+    Limits { engine_concurrency: 4, pull_concurrency: 2, relist_interval: DurationMs(30_000) };
 
 /// A stream or a call of which the events of the engine are part: they are
 /// dropped once the agent has given it up.
@@ -209,7 +210,8 @@ impl Agent {
 }
 
 impl World {
-    /// An agent's process starts on what its ledger says. It may be one of a newer version than the one before.
+    /// An agent's process starts on what its ledger says. It may be one of a newer version than the one
+    /// before.
     pub fn start_agent(&mut self, host: usize) {
         if self.hosts[host].agent.is_some() {
             return;
@@ -219,7 +221,8 @@ impl World {
             self.hosts[host].release = Release::This;
         }
         if self.planted(Plant::ForgetsLedger) {
-            let (uid, cluster) = (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
+            let (uid, cluster) =
+                (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
         }
         self.hosts[host].agent_since = self.now;
@@ -259,7 +262,13 @@ impl World {
     }
 
     /// Something for an agent's supervisor; everything that follows at once happens now.
-    pub fn supervisor_event(&mut self, host: usize, inc: u64, stream: Option<Stream>, event: supervisor::Event) {
+    pub fn supervisor_event(
+        &mut self,
+        host: usize,
+        inc: u64,
+        stream: Option<Stream>,
+        event: supervisor::Event,
+    ) {
         let Some(mut agent) = self.hosts[host].agent.take_if(|agent| agent.inc == inc) else { return };
         if stream.is_none_or(|stream| agent.awaits(stream)) {
             agent.for_supervisor.answer(event);

@@ -53,7 +53,9 @@ impl World {
             }
             Chaos::StreamEnds => self.stream_ends(host),
             Chaos::Exit => {
-                if let Some(container) = self.some_container(host, |container| container.state == ContainerState::Running) {
+                if let Some(container) =
+                    self.some_container(host, |container| container.state == ContainerState::Running)
+                {
                     self.container_exits(host, &container);
                 }
             }
@@ -68,7 +70,9 @@ impl World {
                 }
             }
             Chaos::HandStop => {
-                if let Some(container) = self.some_container(host, |container| container.state == ContainerState::Running) {
+                if let Some(container) =
+                    self.some_container(host, |container| container.state == ContainerState::Running)
+                {
                     self.stop_container(host, &container);
                 }
             }
@@ -141,7 +145,8 @@ impl World {
             .containers
             .values()
             .filter(|container| {
-                container.labels.get(labels::CLUSTER).map(String::as_str) == Some(cluster.as_str()) && fits(container)
+                container.labels.get(labels::CLUSTER).map(String::as_str) == Some(cluster.as_str())
+                    && fits(container)
             })
             .cloned()
             .collect();

@@ -36,7 +36,11 @@ impl World {
             Err(why) => {
                 self.note(|| format!("not yet: {why}"));
                 // A rebalance that gave up a move while there were faults goes on a minute later.
-                let moves = self.rules.stored.values().any(|(_, record)| record.replicas.iter().any(|replica| replica.moving));
+                let moves = self
+                    .rules
+                    .stored
+                    .values()
+                    .any(|(_, record)| record.replicas.iter().any(|replica| replica.moving));
                 if moves {
                     self.well_since = None;
                 }
@@ -81,10 +85,17 @@ impl World {
             }
             if shown.removing != 0 || !ledger.removals.is_empty() {
                 let left = shown.removing;
-                return Err(format!("{node} is still to remove {left}, by its ledger {:?}", ledger.removals.keys()));
+                return Err(format!(
+                    "{node} is still to remove {left}, by its ledger {:?}",
+                    ledger.removals.keys()
+                ));
             }
             if shown.wanted as usize != ledger.assignments.len() {
-                return Err(format!("{node} is to run {} replicas and knows of {}", shown.wanted, ledger.assignments.len()));
+                return Err(format!(
+                    "{node} is to run {} replicas and knows of {}",
+                    shown.wanted,
+                    ledger.assignments.len()
+                ));
             }
             if let Some(container) = host.engine.nobodys(master.cluster_id()) {
                 return Err(format!("{} on {node} has the cluster's labels and is nobody's", container.name));
@@ -92,7 +103,10 @@ impl World {
             for (container, assignment) in host.engine.ours(master.cluster_id()) {
                 // What a rollout that has still to go on, when there is room, has had made ready.
                 let record = self.rules.stored.get(&assignment.service).map(|(_, record)| record);
-                let made = record.filter(|record| record.rollout.is_some()).into_iter().flat_map(|record| &record.replicas);
+                let made = record
+                    .filter(|record| record.rollout.is_some())
+                    .into_iter()
+                    .flat_map(|record| &record.replicas);
                 if made.clone().any(|made| made.id == assignment.replica && made.want == Want::Prepare) {
                     continue;
                 }
@@ -103,16 +117,29 @@ impl World {
                 // Two lives of a service that an emptied store has mixed up may share a generation.
                 // What its container was made with, but for what may change while it runs.
                 let same = ordered.is_some_and(|ordered| {
-                    let image_digest = assignment.image_digest.clone().or_else(|| ordered.image_digest.clone());
-                    *ordered == Assignment { on_disconnect: ordered.on_disconnect, image_digest, ..assignment.clone() }
+                    let image_digest =
+                        assignment.image_digest.clone().or_else(|| ordered.image_digest.clone());
+                    *ordered
+                        == Assignment {
+                            on_disconnect: ordered.on_disconnect,
+                            image_digest,
+                            ..assignment.clone()
+                        }
                 });
                 if ordered.is_none() || !same && !self.rules.store_lost {
-                    return Err(format!("{} runs on {node}, but its ledger has it otherwise", container.name));
+                    return Err(format!(
+                        "{} runs on {node}, but its ledger has it otherwise",
+                        container.name
+                    ));
                 }
                 held.entry(assignment.service.clone()).or_default().push((n, assignment));
             }
-            let needed: BTreeSet<&String> =
-                ledger.assignments.values().flat_map(|of| &of.template.networks).map(|network| &network.name).collect();
+            let needed: BTreeSet<&String> = ledger
+                .assignments
+                .values()
+                .flat_map(|of| &of.template.networks)
+                .map(|network| &network.name)
+                .collect();
             if let Some(network) = host.engine.networks.names().iter().find(|name| !needed.contains(name)) {
                 return Err(format!("network {network} is left on {node}"));
             }
@@ -134,20 +161,37 @@ impl World {
             })?;
             let (replicas, has_room) = self.in_the_end(record, master.services_shown.get(name));
             if containers.len() != replicas || has_room && slots.len() != replicas {
-                return Err(format!("{name} wants {replicas} replicas, and {} run in {} slots", containers.len(), slots.len()));
+                return Err(format!(
+                    "{name} wants {replicas} replicas, and {} run in {} slots",
+                    containers.len(),
+                    slots.len()
+                ));
             }
             for (n, assignment) in &containers {
                 let known = record.image_digest(assignment.generation);
-                if assignment.image_digest.is_some() && assignment.image_digest.as_ref() != known && !self.rules.store_lost {
-                    return Err(format!("{} was made of {:?}, not of {known:?}", assignment.replica, assignment.image_digest));
+                if assignment.image_digest.is_some()
+                    && assignment.image_digest.as_ref() != known
+                    && !self.rules.store_lost
+                {
+                    return Err(format!(
+                        "{} was made of {:?}, not of {known:?}",
+                        assignment.replica, assignment.image_digest
+                    ));
                 }
-                let placed = record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
+                let placed =
+                    record.replicas.iter().find(|r| r.id == assignment.replica && r.want == Want::Run);
                 let fits = placed.is_some_and(|placed| {
-                    placed.node == self.hosts[*n].node && (placed.generation == record.generation || !has_room)
+                    placed.node == self.hosts[*n].node
+                        && (placed.generation == record.generation || !has_room)
                 });
-                let current = assignment.template == record.spec.template || self.rules.store_lost || !has_room;
+                let current =
+                    assignment.template == record.spec.template || self.rules.store_lost || !has_room;
                 if !fits || !current {
-                    let words = master.services_shown.get(name).map(|shown| shown.missing.join("; ")).unwrap_or_default();
+                    let words = master
+                        .services_shown
+                        .get(name)
+                        .map(|shown| shown.missing.join("; "))
+                        .unwrap_or_default();
                     return Err(format!("{} runs, but {name} has it otherwise: {words}", assignment.replica));
                 }
             }
@@ -156,7 +200,10 @@ impl World {
                 || has_room && shown.running as usize != replicas
                 || shown.version != *version
             {
-                return Err(format!("{name} is shown as {:?} with {} running: {:?}", shown.state, shown.running, shown.missing));
+                return Err(format!(
+                    "{name} is shown as {:?} with {} running: {:?}",
+                    shown.state, shown.running, shown.missing
+                ));
             }
         }
         if let Some((name, containers)) = held.first_key_value() {

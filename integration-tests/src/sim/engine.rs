@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
     engine::{
-        Check, Container, ContainerState, Created, EngineError, EngineEvent, EngineFacts, EventKind, Listing, RestartPolicy,
+        Check, Container, ContainerState, Created, EngineError, EngineEvent, EngineFacts, EventKind, Listing,
+        RestartPolicy,
         fake::{Networks, foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
@@ -30,7 +31,8 @@ pub const CRASHING_IMAGE: &str = "crashing";
 
 /// Images of this name are there, but their processes end a while after every start, until the faults stop.
 pub const FADING_IMAGE: &str = "fading";
-/// Images of this name are there, but their checks fail from a while after the start on, until the faults stop.
+/// Images of this name are there, but their checks fail from a while after the start on, until the faults
+/// stop.
 pub const SICKENING_IMAGE: &str = "sickening";
 /// How long those two are well.
 const WELL_MS: std::ops::Range<u64> = 1_000..8_000;
@@ -144,7 +146,9 @@ impl Engine {
 
     /// Whether the replica's container is up, whatever its name.
     pub fn runs(&self, replica: &ReplicaId) -> bool {
-        let is_its = |container: &&Container| labels::replica(&container.name, &container.labels).as_ref() == Some(replica);
+        let is_its = |container: &&Container| {
+            labels::replica(&container.name, &container.labels).as_ref() == Some(replica)
+        };
         self.containers.values().filter(is_its).any(is_up)
     }
 }
@@ -159,9 +163,10 @@ impl World {
     /// Draws how long a call takes and how it ends.
     pub fn engine_plan(&mut self, host: usize, work: EngineWork) -> EngineCall {
         let delay = match &work {
-            EngineWork::List | EngineWork::Identify | EngineWork::Logs { .. } | EngineWork::RemoveNetworks { .. } => {
-                self.rng.u64(1..20)
-            }
+            EngineWork::List
+            | EngineWork::Identify
+            | EngineWork::Logs { .. }
+            | EngineWork::RemoveNetworks { .. } => self.rng.u64(1..20),
             EngineWork::Pull { .. } => self.rng.u64(100..4_000),
             EngineWork::Run { operation, .. } => match operation {
                 Operation::Create(_) => self.rng.u64(5..200),
@@ -196,8 +201,12 @@ impl World {
         let error = match fate {
             Fate::Answered => None,
             Fate::Refused => Some(EngineError::Refused("no space left on device".to_owned())),
-            Fate::DoneUnanswered | Fate::NotDone if self.chance(500) => Some(EngineError::TimedOut("no answer".to_owned())),
-            Fate::DoneUnanswered | Fate::NotDone => Some(EngineError::Unreachable("connection reset".to_owned())),
+            Fate::DoneUnanswered | Fate::NotDone if self.chance(500) => {
+                Some(EngineError::TimedOut("no answer".to_owned()))
+            }
+            Fate::DoneUnanswered | Fate::NotDone => {
+                Some(EngineError::Unreachable("connection reset".to_owned()))
+            }
         };
         let done = matches!(fate, Fate::Answered | Fate::DoneUnanswered);
         let mut stream = None;
@@ -229,7 +238,9 @@ impl World {
             }
             EngineWork::Run { replica, operation } => {
                 let outcome = self.operate(host, &replica, operation, done, error);
-                self.note(|| format!("h{}: the engine answers for {replica}: {}", host + 1, outcome_word(&outcome)));
+                self.note(|| {
+                    format!("h{}: the engine answers for {replica}: {}", host + 1, outcome_word(&outcome))
+                });
                 Event::Done { replica, outcome }
             }
         };
@@ -280,10 +291,18 @@ impl World {
                 };
                 Outcome::Create(error.map_or(made, Err))
             }
-            Operation::Start { id, .. } => Outcome::Start(self.ended(host, &id, done, error, Self::container_starts)),
-            Operation::Stop { id, .. } => Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops)),
+            Operation::Start { id, .. } => {
+                Outcome::Start(self.ended(host, &id, done, error, Self::container_starts))
+            }
+            Operation::Stop { id, .. } => {
+                Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops))
+            }
             Operation::Remove(id) => {
-                let id = if self.planted(Plant::RemovesTheFirst) { self.first_managed(host).unwrap_or(id) } else { id };
+                let id = if self.planted(Plant::RemovesTheFirst) {
+                    self.first_managed(host).unwrap_or(id)
+                } else {
+                    id
+                };
                 Outcome::Remove(self.ended(host, &id, done, error, Self::container_goes))
             }
             Operation::SetPolicy { id, policy } => {
@@ -305,7 +324,9 @@ impl World {
 
     fn first_managed(&self, host: usize) -> Option<String> {
         let mut containers = self.hosts[host].engine.containers.values();
-        containers.find(|container| container.labels.contains_key(labels::MANAGED)).map(|container| container.id.clone())
+        containers
+            .find(|container| container.labels.contains_key(labels::MANAGED))
+            .map(|container| container.id.clone())
     }
 
     fn ended(
@@ -328,7 +349,8 @@ impl World {
             return;
         }
         if let Some(network) = self.hosts[host].engine.networks.lacks(container) {
-            let why = format!("{} starts on h{}, and its network {network} was removed", container.name, host + 1);
+            let why =
+                format!("{} starts on h{}, and its network {network} was removed", container.name, host + 1);
             return self.violated(why);
         }
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
@@ -340,7 +362,11 @@ impl World {
     fn crashes_soon(&mut self, host: usize, container: &Container) {
         let cluster = self.hosts[host].ledger.cluster.as_ref();
         let assignment = cluster.and_then(|cluster| container.assignment(cluster));
-        let Some(image) = assignment.map(|assignment| assignment.template.image.pinned()).filter(|_| self.faults) else { return };
+        let Some(image) =
+            assignment.map(|assignment| assignment.template.image.pinned()).filter(|_| self.faults)
+        else {
+            return;
+        };
         let id = container.id.clone();
         if image.contains(CRASHING_IMAGE) {
             let delay = self.rng.u64(50..600);
@@ -420,7 +446,8 @@ impl World {
     /// A planted bug: the agent removes everything it has of the cluster.
     pub fn delete_all(&mut self, host: usize) {
         let Some(cluster) = self.hosts[host].ledger.cluster.clone() else { return };
-        let all: Vec<Container> = self.hosts[host].engine.ours(&cluster).map(|(container, _)| container.clone()).collect();
+        let all: Vec<Container> =
+            self.hosts[host].engine.ours(&cluster).map(|(container, _)| container.clone()).collect();
         for container in &all {
             self.container_goes(host, container);
         }
@@ -450,7 +477,8 @@ impl World {
 
     /// The engine starts a container again.
     pub fn engine_restarts(&mut self, host: usize, id: &str) {
-        let waiting = self.hosts[host].engine.by_id(id).ok().filter(|c| c.state == ContainerState::Restarting);
+        let waiting =
+            self.hosts[host].engine.by_id(id).ok().filter(|c| c.state == ContainerState::Restarting);
         if let Some(container) = waiting {
             self.hosts[host].engine.set(&container.name, ContainerState::Running);
             self.engine_tells(host, &container, EventKind::Started);
@@ -464,7 +492,11 @@ impl World {
         if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {
             return;
         }
-        let event = EngineEvent { id: container.id.clone(), replica: labels::replica(&container.name, &container.labels), kind };
+        let event = EngineEvent {
+            id: container.id.clone(),
+            replica: labels::replica(&container.name, &container.labels),
+            kind,
+        };
         let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
         self.hosts[host].engine.last_event = due;
         let stream = Some(Stream { id: watch, ends: false });
@@ -506,7 +538,9 @@ pub fn operation_word(operation: &Operation) -> String {
 /// An outcome in a line; labels stand in no order, so a container is told by its state.
 fn outcome_word(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Inspect(Ok(found)) => format!("found {:?}", found.iter().map(|container| container.state).collect::<Vec<_>>()),
+        Outcome::Inspect(Ok(found)) => {
+            format!("found {:?}", found.iter().map(|container| container.state).collect::<Vec<_>>())
+        }
         other => format!("{other:?}"),
     }
 }

@@ -159,7 +159,8 @@ impl World {
         !host.without_sockets
     }
 
-    /// A message of `call` is lost: for a moment nobody can be blamed for not reaching who was called, or who helps.
+    /// A message of `call` is lost: for a moment nobody can be blamed for not reaching who was called, or who
+    /// helps.
     fn loses(&mut self, call: u64) {
         let Some(open) = self.calls.get(&call) else { return };
         let (host, helper) = (open.host, open.helper());
@@ -228,9 +229,11 @@ impl World {
         }
     }
 
-    /// The first of an agent's masters is the one that runs for longer; the second one is there while two run.
+    /// The first of an agent's masters is the one that runs for longer; the second one is there while two
+    /// run.
     fn called_master(&self, call: u64) -> Option<u64> {
-        let second = matches!(self.calls.get(&call), Some(Call { from: Caller::Reporter { master: 1, .. }, .. }));
+        let second =
+            matches!(self.calls.get(&call), Some(Call { from: Caller::Reporter { master: 1, .. }, .. }));
         let (newest, rival) = (self.master.as_ref(), self.rival.as_ref());
         let called = if second { newest.filter(|_| rival.is_some()) } else { rival.or(newest) };
         called.map(|master| master.inc)
@@ -321,7 +324,8 @@ impl World {
 }
 
 fn report_word(report: &Report) -> String {
-    let statuses: Vec<String> = report.statuses.iter().map(|status| format!("{}:{:?}", status.replica, status.state)).collect();
+    let statuses: Vec<String> =
+        report.statuses.iter().map(|status| format!("{}:{:?}", status.replica, status.state)).collect();
     let full = if report.full { ", full" } else { "" };
     let accepted = report.accepted.as_ref().map(|accepted| (accepted.fence.epoch.0, accepted.revision.0));
     format!("{} reports {}{full}, accepted {accepted:?} [{}]", report.node, report.seq, statuses.join(" "))

@@ -61,7 +61,8 @@ impl World {
         let pause = self.rng.u64(500..6_000);
         self.at(pause, Ev::Operator);
         let Some(master) = &self.master else { return };
-        let shown: Vec<(NodeName, Standing)> = master.hosts_shown.iter().map(|(node, view)| (node.clone(), view.state)).collect();
+        let shown: Vec<(NodeName, Standing)> =
+            master.hosts_shown.iter().map(|(node, view)| (node.clone(), view.state)).collect();
         if shown.is_empty() {
             return;
         }
@@ -81,7 +82,9 @@ impl World {
     /// In the end some host is to take replicas: if none is active, the operator activates one.
     pub fn operator_leaves(&mut self) {
         let Some(master) = self.master.as_ref().filter(|_| self.profile.operators) else { return };
-        let active = |node: &NodeName| master.hosts_shown.get(node).is_some_and(|view| view.intent.intent == IntentWord::Active);
+        let active = |node: &NodeName| {
+            master.hosts_shown.get(node).is_some_and(|view| view.intent.intent == IntentWord::Active)
+        };
         // One at least has to be able to run whatever there is.
         if !self.hosts.iter().any(|host| active(&host.node) && host.release == Release::This) {
             let node = self.hosts[0].node.clone();
@@ -113,10 +116,13 @@ impl World {
         let stored = self.node_stored(&node);
         // Those that were asked for while it was written may have gone with it.
         let later = self.operators.open.range(number..).map(|(_, open)| open);
-        let together: Vec<Operation> = later.filter(|open| open.0 == node && open.2 == inc).map(|open| open.1).collect();
-        let holds = |operation: &Operation| stored.as_ref().is_some_and(|record| is_stored(record, *operation));
+        let together: Vec<Operation> =
+            later.filter(|open| open.0 == node && open.2 == inc).map(|open| open.1).collect();
+        let holds =
+            |operation: &Operation| stored.as_ref().is_some_and(|record| is_stored(record, *operation));
         if !holds(&operation) && !together.iter().any(holds) {
-            return self.violated(format!("{operation:?} of {node} was acknowledged, but the store has {stored:?}"));
+            return self
+                .violated(format!("{operation:?} of {node} was acknowledged, but the store has {stored:?}"));
         }
         if together.is_empty() {
             let intended = match operation {
@@ -130,7 +136,8 @@ impl World {
 
     /// Whether the store has `node` as a member.
     pub(super) fn is_member(&self, node: &NodeName) -> bool {
-        self.node_stored(node).is_some_and(|record| record.forgotten.is_none()) && !self.operators.forgotten.contains_key(node)
+        self.node_stored(node).is_some_and(|record| record.forgotten.is_none())
+            && !self.operators.forgotten.contains_key(node)
     }
 
     fn node_stored(&self, node: &NodeName) -> Option<NodeRecord> {
@@ -142,7 +149,8 @@ impl World {
     /// A host was forgotten, and its runner knows: what the store has there is left behind.
     pub fn rules_forgotten(&mut self, node: &NodeName) {
         let replicas = self.rules.stored.values().flat_map(|(_, record)| &record.replicas);
-        let there: Vec<_> = replicas.filter(|replica| replica.node == *node).map(|r| (node.clone(), r.id.clone())).collect();
+        let there: Vec<_> =
+            replicas.filter(|replica| replica.node == *node).map(|r| (node.clone(), r.id.clone())).collect();
         self.note(|| format!("{node} is forgotten, with {} replicas", there.len()));
         self.operators.left_behind.extend(there);
         self.operators.forgotten.insert(node.clone(), self.now);
@@ -151,8 +159,13 @@ impl World {
     /// A host is a member again, and the master starts anew: what the services had not yet
     /// dropped of it by then is theirs again, as the store no longer tells it from the rest.
     pub fn rules_recovered(&mut self, node: &NodeName) {
-        let stored: BTreeSet<ReplicaId> =
-            self.rules.stored.values().flat_map(|(_, record)| &record.replicas).map(|replica| replica.id.clone()).collect();
+        let stored: BTreeSet<ReplicaId> = self
+            .rules
+            .stored
+            .values()
+            .flat_map(|(_, record)| &record.replicas)
+            .map(|replica| replica.id.clone())
+            .collect();
         self.operators.left_behind.retain(|(there, id)| there != node || !stored.contains(id));
     }
 
@@ -170,7 +183,10 @@ impl World {
     pub fn rules_not_ordered_again(&mut self, node: &NodeName, set: &[shef_common::protocol::Assignment]) {
         let again = |id: &ReplicaId| self.operators.left_behind.contains(&(node.clone(), id.clone()));
         if let Some(again) = set.iter().find(|set| again(&set.replica)) {
-            self.violated(format!("{node} is told to run {}, which was there when it was forgotten", again.replica));
+            self.violated(format!(
+                "{node} is told to run {}, which was there when it was forgotten",
+                again.replica
+            ));
         }
     }
 
@@ -183,7 +199,9 @@ impl World {
             let left = self.operators.left_behind.contains(&(replica.node.clone(), replica.id.clone()));
             if left && !was && replica.want == Want::Run {
                 let (id, node) = (&replica.id, &replica.node);
-                return self.violated(format!("{id} is to run again on {node}, where it was when that host was forgotten"));
+                return self.violated(format!(
+                    "{id} is to run again on {node}, where it was when that host was forgotten"
+                ));
             }
         }
     }
@@ -217,7 +235,9 @@ impl World {
         let told = self.operators.acknowledged.get(node).filter(|told| told.at < self.now)?;
         match told.intended {
             IntentWord::Active => None,
-            IntentWord::Cordoned | IntentWord::Drained => Some(format!("{:?} since {} ms", told.intended, told.at)),
+            IntentWord::Cordoned | IntentWord::Drained => {
+                Some(format!("{:?} since {} ms", told.intended, told.at))
+            }
         }
     }
 
@@ -225,7 +245,8 @@ impl World {
     pub fn check_operators(&self, master: &Master) -> Result<(), String> {
         for (node, view) in &master.hosts_shown {
             let intended = view.intent.intent;
-            if let Some(told) = self.operators.acknowledged.get(node).filter(|told| told.intended != intended) {
+            if let Some(told) = self.operators.acknowledged.get(node).filter(|told| told.intended != intended)
+            {
                 return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", told.intended));
             }
             if intended == IntentWord::Drained && view.wanted > 0 && !self.profile.demanding {

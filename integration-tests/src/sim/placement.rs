@@ -31,7 +31,12 @@ fn volume() -> Mount {
 }
 
 fn is_allowed(record: &ServiceRecord, host: usize) -> bool {
-    record.spec.placement.constraints.iter().all(|constraint| (constraint.op == Operator::Is) == (zone(host) == "a"))
+    record
+        .spec
+        .placement
+        .constraints
+        .iter()
+        .all(|constraint| (constraint.op == Operator::Is) == (zone(host) == "a"))
 }
 
 const fn zone(host: usize) -> &'static str {
@@ -61,12 +66,15 @@ impl World {
                 spec.placement.strategy = Strategy::BinPack;
             }
             "s3" => {
-                let constraints = [zone(Operator::Is), zone(Operator::IsNot), Vec::new()][self.rng.usize(0..3)].clone();
-                spec.placement = Placement { constraints, spread_over: Some("zone".to_owned()), ..Placement::default() };
+                let constraints =
+                    [zone(Operator::Is), zone(Operator::IsNot), Vec::new()][self.rng.usize(0..3)].clone();
+                spec.placement =
+                    Placement { constraints, spread_over: Some("zone".to_owned()), ..Placement::default() };
             }
             _ => {
                 (spec.mode, spec.replicas) = (Mode::Global, 0);
-                spec.placement.constraints = if self.rng.u32(0..3) == 0 { Vec::new() } else { zone(Operator::IsNot) };
+                spec.placement.constraints =
+                    if self.rng.u32(0..3) == 0 { Vec::new() } else { zone(Operator::IsNot) };
             }
         }
     }
@@ -74,13 +82,20 @@ impl World {
     /// What is new in a record is where it may be, and where there is room for it.
     pub(super) fn rules_room(&mut self, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
         let Some(new) = new.filter(|_| self.profile.demanding) else { return };
-        let is_new = |replica: &&ReplicaRecord| old.is_none_or(|old| old.replicas.iter().all(|known| known.id != replica.id));
+        let is_new = |replica: &&ReplicaRecord| {
+            old.is_none_or(|old| old.replicas.iter().all(|known| known.id != replica.id))
+        };
         let placed: Vec<&ReplicaRecord> = new.wanted().filter(is_new).collect();
         for replica in placed {
             let Some(host) = self.host_of(&replica.node) else { continue };
             let allowed = is_allowed(new, host);
             let (mut memory, mut ports) = (0, 0);
-            let others = self.rules.stored.values().map(|(_, record)| record).filter(|other| other.spec.name != new.spec.name);
+            let others = self
+                .rules
+                .stored
+                .values()
+                .map(|(_, record)| record)
+                .filter(|other| other.spec.name != new.spec.name);
             for record in others.chain([new]) {
                 for here in record.wanted().filter(|here| here.node == replica.node) {
                     let template = record.template(here.generation);
@@ -103,9 +118,17 @@ impl World {
         self.host_of(node).is_none_or(|host| is_allowed(record, host))
     }
 
-    /// A slot that has its volume on a host keeps it there, unless that host is forgotten or its data given up, and what is new in it is there.
-    pub(super) fn check_homes(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
-        let (Some(old), Some(new)) = (old.filter(|old| !old.deleted), new.filter(|new| !new.deleted)) else { return };
+    /// A slot that has its volume on a host keeps it there, unless that host is forgotten or its data given
+    /// up, and what is new in it is there.
+    pub(super) fn check_homes(
+        &mut self,
+        name: &ServiceName,
+        old: Option<&ServiceRecord>,
+        new: Option<&ServiceRecord>,
+    ) {
+        let (Some(old), Some(new)) = (old.filter(|old| !old.deleted), new.filter(|new| !new.deleted)) else {
+            return;
+        };
         let sticky = |record: &ServiceRecord| record.spec.template.mounts.iter().any(Mount::is_sticky);
         if !sticky(old) || !sticky(new) || old.created != new.created || self.rules.store_lost {
             return;
@@ -118,11 +141,16 @@ impl World {
                 continue;
             }
             if kept != Some(home) && self.is_member(home) {
-                return self.violated(format!("slot {slot} of {name} has its volume on {home}, and is now bound to {kept:?}"));
+                return self.violated(format!(
+                    "slot {slot} of {name} has its volume on {home}, and is now bound to {kept:?}"
+                ));
             }
             let placed = new.wanted().filter(|replica| replica.slot == *slot && !known(replica));
-            let with_volume = |r: &&ReplicaRecord| new.template(r.generation).mounts.iter().any(Mount::is_sticky);
-            if let Some(moved) = placed.filter(with_volume).find(|replica| kept.is_some_and(|home| replica.node != *home)) {
+            let with_volume =
+                |r: &&ReplicaRecord| new.template(r.generation).mounts.iter().any(Mount::is_sticky);
+            if let Some(moved) =
+                placed.filter(with_volume).find(|replica| kept.is_some_and(|home| replica.node != *home))
+            {
                 let (id, node) = (&moved.id, &moved.node);
                 return self.violated(format!("{id} is placed on {node}, but its volume is on {home}"));
             }
@@ -140,7 +168,8 @@ impl World {
                 || line.starts_with("rollout: ")
                 || line.contains("still runs generation")
         };
-        let refused = shown.is_some_and(|shown| !shown.missing.is_empty() && shown.missing.iter().all(says_so));
+        let refused =
+            shown.is_some_and(|shown| !shown.missing.is_empty() && shown.missing.iter().all(says_so));
         if !self.profile.demanding || !refused {
             return (wanted, true);
         }
@@ -148,7 +177,11 @@ impl World {
     }
 
     /// In the end a global service has a slot on every host that it may have one on.
-    pub(super) fn check_global(&self, record: &ServiceRecord, is_open: impl Fn(&NodeName) -> bool) -> Result<(), String> {
+    pub(super) fn check_global(
+        &self,
+        record: &ServiceRecord,
+        is_open: impl Fn(&NodeName) -> bool,
+    ) -> Result<(), String> {
         if record.spec.mode == Mode::Replicated {
             return Ok(());
         }
@@ -157,7 +190,10 @@ impl World {
             return Err(format!("slot {slot} of {} is on {node}, which is excluded", record.spec.name));
         }
         let hosts = self.hosts.iter().map(|host| &host.node);
-        match hosts.filter(|node| allowed(node) && is_open(node)).find(|node| !record.homes.values().any(|home| home == *node)) {
+        match hosts
+            .filter(|node| allowed(node) && is_open(node))
+            .find(|node| !record.homes.values().any(|home| home == *node))
+        {
             Some(node) => Err(format!("{} has no slot on {node}", record.spec.name)),
             None => Ok(()),
         }

@@ -176,18 +176,27 @@ impl World {
                 }
             }
             if self.planted(Plant::TrialIsTheEnd) {
-                let passed = |id: &ReplicaId| self.rules.told_well.get(id).is_some_and(|told| told + 1_000 <= self.now);
+                let passed = |id: &ReplicaId| {
+                    self.rules.told_well.get(id).is_some_and(|told| told + 1_000 <= self.now)
+                };
                 for status in statuses.iter_mut().filter(|status| passed(&status.replica)) {
-                    (status.state, status.health, status.restarts) = (ReplicaState::Running, Health::Healthy, 0);
+                    (status.state, status.health, status.restarts) =
+                        (ReplicaState::Running, Health::Healthy, 0);
                 }
             }
-            if self.planted(Plant::RetriesAtOnce) && statuses.iter().any(|status| status.state == ReplicaState::Failed) {
+            if self.planted(Plant::RetriesAtOnce)
+                && statuses.iter().any(|status| status.state == ReplicaState::Failed)
+            {
                 now.mono.0 = now.mono.0.saturating_sub(400_000);
             }
         }
         // An update that knows no bound.
         if let ServiceEvent::Request(_, Request::Create { spec, .. } | Request::Put { spec, .. }) = event {
-            let plant = if spec.update.order == Order::StopFirst { Plant::StopsTooMany } else { Plant::SurgesTooMuch };
+            let plant = if spec.update.order == Order::StopFirst {
+                Plant::StopsTooMany
+            } else {
+                Plant::SurgesTooMuch
+            };
             if self.planted(plant) {
                 spec.update.parallelism = 100;
             }
@@ -219,7 +228,10 @@ impl World {
     pub(super) fn lies(&self, master: &mut Master, actor: u64, set: &[Assignment], remove: &[ReplicaId]) {
         if self.planted(Plant::RemovesOriginalFirst) {
             let now = self.master_now(master).wall;
-            let runs = set.iter().map(|set| ReplicaStatus::new(set.replica.clone(), ReplicaState::Running, now)).collect();
+            let runs = set
+                .iter()
+                .map(|set| ReplicaStatus::new(set.replica.clone(), ReplicaState::Running, now))
+                .collect();
             master.post(Mail::Service(actor, ServiceEvent::Observed(runs)));
         }
         if self.planted(Plant::DeletedWhileHeld) {
@@ -227,7 +239,8 @@ impl World {
         }
     }
 
-    /// Has a master that starts forget the last number that each service gave away, if no replica has it any more.
+    /// Has a master that starts forget the last number that each service gave away, if no replica has it any
+    /// more.
     pub(super) fn forgets_numbers(&self, recovered: &mut Recovered) {
         if !self.planted(Plant::ReusesNumbers) {
             return;
@@ -259,7 +272,9 @@ impl World {
     /// While some host is down, every look calls all others down and up again.
     pub(super) fn sweeps_again(&mut self) {
         let is_planted = self.planted(Plant::MigratesAgain);
-        let Some(master) = self.master.as_mut().filter(|master| is_planted && !master.cluster.members().down().is_empty()) else {
+        let Some(master) =
+            self.master.as_mut().filter(|master| is_planted && !master.cluster.members().down().is_empty())
+        else {
             return;
         };
         let services: Vec<u64> = master.services.values().copied().collect();
@@ -268,7 +283,10 @@ impl World {
             for node in &ready {
                 for standing in [Standing::Down, Standing::Ready] {
                     let condition = HostCondition::of(standing);
-                    master.post(Mail::Service(service, ServiceEvent::HostChanged { node: node.clone(), condition }));
+                    master.post(Mail::Service(
+                        service,
+                        ServiceEvent::HostChanged { node: node.clone(), condition },
+                    ));
                 }
             }
         }

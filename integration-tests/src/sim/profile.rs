@@ -79,7 +79,8 @@ pub struct Profile {
     pub chaos_every_ms: u64,
     /// The store may forget what was acknowledged: promises about that are not checked.
     pub store_forgets: bool,
-    /// Services reserve memory, publish ports, have constraints or are global, and hosts have not room for all.
+    /// Services reserve memory, publish ports, have constraints or are global, and hosts have not room for
+    /// all.
     pub demanding: bool,
     /// Two masters run on one store at times, and agents know both.
     pub two_masters: bool,
@@ -138,7 +139,12 @@ impl Profile {
         Self {
             name: "hosts",
             operators: true,
-            chaos: &[(Chaos::Cut, 6), (Chaos::CutFromMaster, 3), (Chaos::CrashAgent, 1), (Chaos::CrashMaster, 1)],
+            chaos: &[
+                (Chaos::Cut, 6),
+                (Chaos::CutFromMaster, 3),
+                (Chaos::CrashAgent, 1),
+                (Chaos::CrashMaster, 1),
+            ],
             chaos_every_ms: 3_000,
             lose: 10,
             ..Self::default()
@@ -167,7 +173,12 @@ impl Profile {
     pub fn sockets() -> Self {
         Self {
             name: "sockets",
-            chaos: &[(Chaos::NoSockets, 5), (Chaos::Cut, 2), (Chaos::CutFromMaster, 2), (Chaos::CrashAgent, 1)],
+            chaos: &[
+                (Chaos::NoSockets, 5),
+                (Chaos::Cut, 2),
+                (Chaos::CutFromMaster, 2),
+                (Chaos::CrashAgent, 1),
+            ],
             chaos_every_ms: 3_000,
             ..Self::default()
         }

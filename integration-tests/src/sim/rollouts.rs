@@ -42,12 +42,16 @@ impl World {
             max_failures: u32::from(rng.u32(0..4) == 0),
             canary: if rng.u32(0..5) == 0 { rng.u32(1..3) } else { 0 },
         };
-        Update { surge: (drawn.monitor_ms == 3_000).then_some(drawn.parallelism + drawn.max_failures), ..drawn }
+        Update {
+            surge: (drawn.monitor_ms == 3_000).then_some(drawn.parallelism + drawn.max_failures),
+            ..drawn
+        }
     }
 
     /// What the user tells a rollout, whether it makes sense or not.
     pub(super) fn drawn_lead(&mut self) -> Lead {
-        [Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote, Lead::Promote][self.rng.usize(0..6)]
+        [Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote, Lead::Promote]
+            [self.rng.usize(0..6)]
     }
 
     /// When nothing fails any more, the user leads on what waits for it.
@@ -58,17 +62,29 @@ impl World {
             RolloutState::Paused => Some(Lead::Resume),
             RolloutState::Running | RolloutState::RollingBack => None,
         };
-        let waiting: Vec<_> = master.services_shown.iter().filter_map(|(name, view)| Some((name.clone(), lead(view)?))).collect();
+        let waiting: Vec<_> = master
+            .services_shown
+            .iter()
+            .filter_map(|(name, view)| Some((name.clone(), lead(view)?)))
+            .collect();
         for (name, lead) in waiting {
             self.ask_for(name, Request::Lead { lead, expect: Expect::Any });
         }
     }
 
-    /// A rollout ends in place only with what has passed its trial. Where nothing is lost or late, what crashes within
-    /// 600 ms after every start cannot.
-    pub(super) fn check_rollout(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+    /// A rollout ends in place only with what has passed its trial. Where nothing is lost or late, what
+    /// crashes within 600 ms after every start cannot.
+    pub(super) fn check_rollout(
+        &mut self,
+        name: &ServiceName,
+        old: Option<&ServiceRecord>,
+        new: Option<&ServiceRecord>,
+    ) {
         let (Some(old), Some(new)) = (old, new) else { return };
-        let ended = new.last_rollout.as_ref().filter(|_| new.last_rollout != old.last_rollout && new.spec.replicas > 0);
+        let ended = new
+            .last_rollout
+            .as_ref()
+            .filter(|_| new.last_rollout != old.last_rollout && new.spec.replicas > 0);
         let image = new.spec.template.image.pinned();
         let watched = old.spec.update.monitor_ms >= 1_000 && new.spec.update.monitor_ms >= 1_000;
         let crashes = self.faults && self.profile.is_calm() && image.contains(CRASHING_IMAGE);
@@ -81,17 +97,22 @@ impl World {
     pub(super) fn rules_fails(&mut self, container: &str) {
         let Ok(id) = ReplicaId::parse(container) else { return };
         let stored = self.rules.stored.get(id.service()).map(|(_, record)| record);
-        if let Some(began) = stored.filter(|_| self.profile.is_calm()).and_then(|record| answers_for(record, &id)) {
+        if let Some(began) =
+            stored.filter(|_| self.profile.is_calm()).and_then(|record| answers_for(record, &id))
+        {
             self.at(DEALT_WITH_MS, Ev::FailureIsDealtWith { id, began });
         }
     }
 
-    /// A new replica that failed is given up, on its trial or later, until its rollout has ended, and on probation.
+    /// A new replica that failed is given up, on its trial or later, until its rollout has ended, and on
+    /// probation.
     pub(super) fn check_failure(&mut self, id: &ReplicaId, began: WallMs) {
         let stored = self.rules.stored.get(id.service()).map(|(_, record)| record);
         let stays = stored.is_some_and(|record| answers_for(record, id) == Some(began));
         if stays && self.faults && self.master.is_some() {
-            self.violated(format!("{id} failed {DEALT_WITH_MS} ms ago, and its rollout or probation takes no notice of it"));
+            self.violated(format!(
+                "{id} failed {DEALT_WITH_MS} ms ago, and its rollout or probation takes no notice of it"
+            ));
         }
     }
 
@@ -109,7 +130,8 @@ impl World {
         let (generation, started) = (began.0, began.1);
         let log = self.rules.log.get(name).into_iter().flatten().filter_map(|(_, record)| record.as_ref());
         let of_rollout = log.filter(|record| {
-            record.generation == generation && record.rollout.as_ref().is_some_and(|rollout| rollout.started == started)
+            record.generation == generation
+                && record.rollout.as_ref().is_some_and(|rollout| rollout.started == started)
         });
         let canaries: Vec<u32> = of_rollout.map(|record| record.spec.update.canary).collect();
         if promoted || self.rules.store_lost || canaries.contains(&0) {
@@ -120,7 +142,9 @@ impl World {
         let slots: BTreeSet<Slot> = new.map(|replica| replica.slot).collect();
         if slots.len() > most {
             let slots = slots.len();
-            self.violated(format!("{slots} slots of {name} run generation {generation}, but {most} are its canaries"));
+            self.violated(format!(
+                "{slots} slots of {name} run generation {generation}, but {most} are its canaries"
+            ));
         }
     }
 
@@ -141,7 +165,11 @@ impl World {
 
     /// A container of the service runs.
     pub(super) fn now_serves(&mut self, name: &str) {
-        let stored = self.rules.stored.get_key_value(name).filter(|(_, (_, record))| self.profile.is_calm() && !record.deleted);
+        let stored = self
+            .rules
+            .stored
+            .get_key_value(name)
+            .filter(|(_, (_, record))| self.profile.is_calm() && !record.deleted);
         let Some((name, (_, record))) = stored else { return };
         let (name, slots) = (name.clone(), self.up_slots(record).len());
         let slots = u32::try_from(slots).unwrap_or(u32::MAX).min(record.spec.replicas);
@@ -150,19 +178,29 @@ impl World {
     }
 
     /// A record is stored: it serves no more than it says.
-    pub(super) fn serves_at_most(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+    pub(super) fn serves_at_most(
+        &mut self,
+        name: &ServiceName,
+        old: Option<&ServiceRecord>,
+        new: Option<&ServiceRecord>,
+    ) {
         let Some(served) = self.rules.served.get_mut(name) else { return };
-        let lives = new.filter(|new| !new.deleted && old.is_some_and(|old| !old.deleted && old.created == new.created));
+        let lives = new
+            .filter(|new| !new.deleted && old.is_some_and(|old| !old.deleted && old.created == new.created));
         *served = lives.map_or(0, |new| new.spec.replicas.min(*served));
     }
 
-    /// A replica is about to be stopped: where nothing fails, an update leaves no more slots without any than it may.
+    /// A replica is about to be stopped: where nothing fails, an update leaves no more slots without any than
+    /// it may.
     pub(super) fn rules_goes_down(&mut self, id: &ReplicaId) {
         self.rules.stopping.insert(id.clone());
         let stored = self.rules.stored.get(id.service());
-        let Some((_, record)) = stored.filter(|(_, record)| self.profile.is_calm() && !record.deleted) else { return };
-        let fails =
-            |image: &String| [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE, BAD_IMAGE].iter().any(|bad| image.contains(bad));
+        let Some((_, record)) = stored.filter(|(_, record)| self.profile.is_calm() && !record.deleted) else {
+            return;
+        };
+        let fails = |image: &String| {
+            [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE, BAD_IMAGE].iter().any(|bad| image.contains(bad))
+        };
         if self.user.images.get(id.service()).is_some_and(|images| images.iter().any(fails)) {
             return;
         }
@@ -171,7 +209,9 @@ impl World {
         let served = self.rules.served.get(id.service()).copied().unwrap_or_default();
         let left = self.up_slots(record).len();
         if left < served.saturating_sub(parallel) as usize {
-            self.violated(format!("{id} is stopped and leaves {left} slots of {served}, but {parallel} may be without one"));
+            self.violated(format!(
+                "{id} is stopped and leaves {left} slots of {served}, but {parallel} may be without one"
+            ));
         }
     }
 }
@@ -179,13 +219,17 @@ impl World {
 /// When the rollout or the probation began that has to give `id` up if it fails; `None`: none has.
 fn answers_for(record: &ServiceRecord, id: &ReplicaId) -> Option<WallMs> {
     let replica = record.wanted().find(|replica| replica.id == *id)?;
-    if record.deleted || replica.generation != record.generation || record.target(replica.slot) != replica.generation {
+    if record.deleted
+        || replica.generation != record.generation
+        || record.target(replica.slot) != replica.generation
+    {
         return None;
     }
     if let Some(rollout) = &record.rollout {
         return rollout.from.map(|_| rollout.started);
     }
-    let strict = record.spec.update.failure_action == FailureAction::Rollback && record.spec.update.max_failures == 0;
+    let strict =
+        record.spec.update.failure_action == FailureAction::Rollback && record.spec.update.max_failures == 0;
     record.probation.as_ref().filter(|_| strict).map(|probation| probation.started)
 }
 

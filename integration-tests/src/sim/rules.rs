@@ -96,27 +96,42 @@ impl World {
             self.rules.followed.insert(before.leader.clone());
         }
         if self.rules.followed.contains(&fence.leader) && !self.rules.store_lost {
-            self.violated(format!("leader {} takes the leadership back with what it remembered", fence.leader));
+            self.violated(format!(
+                "leader {} takes the leadership back with what it remembered",
+                fence.leader
+            ));
         }
         self.rules.fence = Some(fence.clone());
         self.rules.changes.push(self.now);
         self.look_at_store();
     }
 
-    /// A master starts again that had been deposed: the store is led by nobody, or no other master leads that most hosts hear.
+    /// A master starts again that had been deposed: the store is led by nobody, or no other master leads that
+    /// most hosts hear.
     pub fn rules_starts_again(&mut self, master: &Master) {
-        let Some(leader) = self.master.as_ref().filter(|leader| leader.phase == PhaseView::Leading) else { return };
+        let Some(leader) = self.master.as_ref().filter(|leader| leader.phase == PhaseView::Leading) else {
+            return;
+        };
         let known = || self.hosts.iter().filter(|host| master.hosts_shown.contains_key(&host.node));
         // Part of the silence is the way of what was said of it.
-        let is_silent = |host: &&Host| self.now - host.heard_master.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0;
+        let is_silent =
+            |host: &&Host| self.now - host.heard_master.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0;
         if known().filter(is_silent).count() * 2 <= known().count() {
             let (again, leader) = (master.inc, leader.inc);
-            self.violated(format!("master {again} starts again and takes the leadership from {leader}, which most hosts hear"));
+            self.violated(format!(
+                "master {again} starts again and takes the leadership from {leader}, which most hosts hear"
+            ));
         }
     }
 
     /// The store was called with writes.
-    pub fn rules_stored(&mut self, _inc: u64, fence: &Fence, _writes: &[Write], _result: &Result<Vec<WriteOutcome>, StoreError>) {
+    pub fn rules_stored(
+        &mut self,
+        _inc: u64,
+        fence: &Fence,
+        _writes: &[Write],
+        _result: &Result<Vec<WriteOutcome>, StoreError>,
+    ) {
         let changed = self.look_at_store();
         if changed {
             self.rules.changes.push(self.now);
@@ -137,11 +152,16 @@ impl World {
         self.rules.store_lost = true;
         self.rules.tail_lost |= !self.store.records().is_empty();
         let stored: Vec<_> = self.store.records();
-        self.rules.raw = stored.iter().map(|record| (record.key.clone(), (record.version, record.value.clone()))).collect();
+        self.rules.raw = stored
+            .iter()
+            .map(|record| (record.key.clone(), (record.version, record.value.clone())))
+            .collect();
         self.rules.stored = stored
             .iter()
             .filter_map(|record| match &record.key {
-                Key::Service(name) => Some((name.clone(), (record.version, serde_json::from_slice(&record.value).ok()?))),
+                Key::Service(name) => {
+                    Some((name.clone(), (record.version, serde_json::from_slice(&record.value).ok()?)))
+                }
                 Key::Node(_) | Key::Registry(_) | Key::Stats => None,
             })
             .collect();
@@ -149,15 +169,21 @@ impl World {
 
     /// The master was told that it no longer leads.
     pub fn rules_deposed(&mut self, inc: u64, stored: &Fence) {
-        if inc == self.master_inc && self.rules.fence.as_ref().is_some_and(|fence| stored.epoch <= fence.epoch) {
+        if inc == self.master_inc
+            && self.rules.fence.as_ref().is_some_and(|fence| stored.epoch <= fence.epoch)
+        {
             self.violated(format!("master {inc} gives up the leadership though nobody else has taken it"));
         }
     }
 
     /// Takes in what changed in the store; returns whether anything did.
     fn look_at_store(&mut self) -> bool {
-        let now: BTreeMap<Key, (Version, Bytes)> =
-            self.store.records().into_iter().map(|record| (record.key, (record.version, record.value))).collect();
+        let now: BTreeMap<Key, (Version, Bytes)> = self
+            .store
+            .records()
+            .into_iter()
+            .map(|record| (record.key, (record.version, record.value)))
+            .collect();
         let before = std::mem::replace(&mut self.rules.raw, now.clone());
         let mut changed = false;
         for key in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
@@ -187,13 +213,20 @@ impl World {
         }
     }
 
-    fn service_stored(&mut self, name: &ServiceName, old_version: Option<Version>, new: Option<&(Version, Bytes)>) {
+    fn service_stored(
+        &mut self,
+        name: &ServiceName,
+        old_version: Option<Version>,
+        new: Option<&(Version, Bytes)>,
+    ) {
         let old = self.rules.stored.remove(name).map(|(_, record)| record);
         let new = match new {
             None => None,
             Some((version, bytes)) => match serde_json::from_slice::<ServiceRecord>(bytes) {
                 Ok(record) => Some((*version, record)),
-                Err(error) => return self.violated(format!("the store holds {name}, which cannot be read: {error}")),
+                Err(error) => {
+                    return self.violated(format!("the store holds {name}, which cannot be read: {error}"));
+                }
             },
         };
         let log = self.rules.log.entry(name.clone()).or_default();
@@ -238,7 +271,8 @@ impl World {
             return;
         }
         let replicas = self.user.replicas.get(name).is_some_and(|asked| asked.contains(&new.spec.replicas));
-        let image = self.user.images.get(name).is_some_and(|asked| asked.contains(&new.spec.template.image.pinned()));
+        let image =
+            self.user.images.get(name).is_some_and(|asked| asked.contains(&new.spec.template.image.pinned()));
         if !replicas || !image {
             self.violated(format!("{name} is stored with a spec that nobody asked for: {:?}", new.spec));
         }
@@ -248,7 +282,12 @@ impl World {
     }
 
     /// A replica leaves its record only when no host holds its container any more.
-    fn check_dropped(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+    fn check_dropped(
+        &mut self,
+        name: &ServiceName,
+        old: Option<&ServiceRecord>,
+        new: Option<&ServiceRecord>,
+    ) {
         if self.rules.tail_lost {
             return;
         }
@@ -263,14 +302,21 @@ impl World {
                 })
             {
                 let node = &host.node;
-                let rule = format!("{id} is no longer in the record of {name}, but {node} still holds its container");
+                let rule = format!(
+                    "{id} is no longer in the record of {name}, but {node} still holds its container"
+                );
                 return self.violated(rule);
             }
         }
     }
 
     /// As long as a service lives, no replica of it has the number of an earlier one.
-    fn check_numbers(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
+    fn check_numbers(
+        &mut self,
+        name: &ServiceName,
+        old: Option<&ServiceRecord>,
+        new: Option<&ServiceRecord>,
+    ) {
         let ids = |record: Option<&ServiceRecord>| -> BTreeSet<ReplicaId> {
             record.into_iter().flat_map(|record| &record.replicas).map(|replica| replica.id.clone()).collect()
         };
@@ -295,7 +341,9 @@ impl World {
         let Some(shown) = master.services_shown.get(name) else { return };
         let is_new = |id: &ReplicaId| shown.replica_states.iter().all(|known| known.id != *id);
         let now = self.now;
-        let ready_before = |node: &shef_common::ids::NodeName| master.ready_since.get(node).is_some_and(|since| *since < now);
+        let ready_before = |node: &shef_common::ids::NodeName| {
+            master.ready_since.get(node).is_some_and(|since| *since < now)
+        };
         self.check_retired(master, name, shown, record);
         let mut broken = None;
         for replica in record.wanted().filter(|replica| is_new(&replica.id)) {
@@ -308,8 +356,14 @@ impl World {
                 broken = Some(format!("{} is placed on {}, which is {why}", replica.id, replica.node));
             }
             let newest = !record.template(replica.generation).group_add.is_empty();
-            if placed && newest && self.host_of(&replica.node).is_some_and(|host| self.hosts[host].release != Release::This) {
-                broken = Some(format!("{} is placed on {}, whose agent is older than what it needs", replica.id, replica.node));
+            if placed
+                && newest
+                && self.host_of(&replica.node).is_some_and(|host| self.hosts[host].release != Release::This)
+            {
+                broken = Some(format!(
+                    "{} is placed on {}, whose agent is older than what it needs",
+                    replica.id, replica.node
+                ));
             }
             let stays = |other: &&shef_master::service::ReplicaRecord| {
                 ready_before(&other.node)
@@ -318,26 +372,35 @@ impl World {
                     && self.allows(record, &other.node)
             };
             if placed && let Some(other) = record.wanted().filter(same).find(stays) {
-                broken =
-                    Some(format!("{} is placed beside {}, which is on {}, a host that is up", replica.id, other.id, other.node));
+                broken = Some(format!(
+                    "{} is placed beside {}, which is on {}, a host that is up",
+                    replica.id, other.id, other.node
+                ));
             }
             let in_slot = shown
                 .replica_states
                 .iter()
                 // What failed on a host that is lost, emptied or forgotten since waits for nothing.
                 .filter(|known| known.want == Want::Run && !known.host_down)
-                .filter(|known| !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id))
+                .filter(|known| {
+                    !self.is_overdue(master, &known.node) && !self.is_left_behind(&known.node, &known.id)
+                })
                 // Nor does one that its agent tries anew since.
                 .filter(|known| has_failed(known.state))
                 .filter(|known| known.slot == replica.slot && known.generation == replica.generation);
             let stored = self.rules.stored.get(name).map(|(_, stored)| stored);
             for known in in_slot.filter(|_| replica.attempt > 0) {
-                let before = stored.and_then(|stored| stored.replicas.iter().find(|replica| replica.id == known.id));
-                let (Some(before), Some(failed)) = (before, self.rules.failed.get(&known.id)) else { continue };
+                let before =
+                    stored.and_then(|stored| stored.replicas.iter().find(|replica| replica.id == known.id));
+                let (Some(before), Some(failed)) = (before, self.rules.failed.get(&known.id)) else {
+                    continue;
+                };
                 let (waited, wait) = (self.now - failed, Backoff::REPLICA.after(before.attempt + 1).0);
                 if waited < wait {
                     let (id, failed) = (&replica.id, &known.id);
-                    broken = Some(format!("{id} is placed {waited} ms after {failed} failed, but {wait} ms is the back-off"));
+                    broken = Some(format!(
+                        "{id} is placed {waited} ms after {failed} failed, but {wait} ms is the back-off"
+                    ));
                 }
             }
         }
@@ -348,7 +411,13 @@ impl World {
 
     /// What runs, for all that the master has been told, is retired only because the user
     /// wants fewer or other ones, or because another replica of its slot has run.
-    fn check_retired(&mut self, master: &Master, name: &ServiceName, shown: &ServiceView, record: &ServiceRecord) {
+    fn check_retired(
+        &mut self,
+        master: &Master,
+        name: &ServiceName,
+        shown: &ServiceView,
+        record: &ServiceRecord,
+    ) {
         let before = || shown.replica_states.iter().filter(|replica| replica.want == Want::Run);
         let imported = record.replicas.iter().map(|replica| replica.slot);
         let slots = before().map(|replica| replica.slot).chain(imported).collect::<BTreeSet<_>>().len();
@@ -361,10 +430,14 @@ impl World {
             let kept = record.wanted().any(|kept| kept.id == replica.id);
             let may_run = replica.since.is_none() || replica.state == ReplicaState::Running;
             let up = self.hosts.iter().any(|host| host.engine.runs(&replica.id));
-            let replaced = || record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id));
+            let replaced = || {
+                record.wanted().any(|other| other.slot == replica.slot && self.rules.ran.contains(&other.id))
+            };
             // An update that stops first; and a new replica that failed its trial.
             let turned = record.stops_first() && replica.generation != record.target(replica.slot);
-            let tried = |record: &ServiceRecord| record.rollout.as_ref().map_or(0, shef_master::service::Rollout::failed);
+            let tried = |record: &ServiceRecord| {
+                record.rollout.as_ref().map_or(0, shef_master::service::Rollout::failed)
+            };
             let failed = self.rules.stored.get(name).is_some_and(|(_, stored)| tried(record) > tried(stored));
             let released = self.user.released.contains_key(&(name.clone(), replica.slot));
             let ordered = || {
@@ -375,8 +448,10 @@ impl World {
                     || self.is_left_behind(&replica.node, &replica.id)
             };
             if !kept && may_run && up && !replaced() && !ordered() {
-                return self
-                    .violated(format!("{} runs and is to go from {name}, but nothing that took its slot has run", replica.id));
+                return self.violated(format!(
+                    "{} runs and is to go from {name}, but nothing that took its slot has run",
+                    replica.id
+                ));
             }
         }
     }
@@ -435,10 +510,18 @@ impl World {
         let had = at.is_some();
         let came_to_nothing = !self.rules.stored.contains_key(name);
         if !had && !came_to_nothing && !self.rules.store_lost {
-            self.violated(format!("a request of {name} was acknowledged with version {version}, which the store has never had"));
+            self.violated(format!(
+                "a request of {name} was acknowledged with version {version}, which the store has never had"
+            ));
         }
-        if came_to_nothing && !had && self.rules.log.get(name).is_none_or(Vec::is_empty) && !self.rules.store_lost {
-            self.violated(format!("a request of {name} was acknowledged, but the store has never heard of it"));
+        if came_to_nothing
+            && !had
+            && self.rules.log.get(name).is_none_or(Vec::is_empty)
+            && !self.rules.store_lost
+        {
+            self.violated(format!(
+                "a request of {name} was acknowledged, but the store has never heard of it"
+            ));
         }
     }
 
@@ -448,15 +531,20 @@ impl World {
             return Ok(());
         }
         for (name, (at, request)) in &self.user.acknowledged {
-            let Some((version, record)) = self.rules.log.get(name).and_then(|log| log.get(*at)) else { continue };
+            let Some((version, record)) = self.rules.log.get(name).and_then(|log| log.get(*at)) else {
+                continue;
+            };
             let fits = match (request, record) {
                 (Request::Create { spec, .. } | Request::Put { spec, .. }, Some(record)) => {
                     !record.deleted && is_as_asked(&self.bounds_aside(&record.spec, spec), spec)
                 }
-                (Request::Scale { replicas, .. }, Some(record)) => !record.deleted && record.spec.replicas == *replicas,
+                (Request::Scale { replicas, .. }, Some(record)) => {
+                    !record.deleted && record.spec.replicas == *replicas
+                }
                 (Request::Delete { .. }, record) => record.as_ref().is_none_or(|record| record.deleted),
                 (Request::Change { change, .. }, Some(record)) => {
-                    !record.deleted && change.replicas().is_none_or(|replicas| record.spec.replicas == replicas)
+                    !record.deleted
+                        && change.replicas().is_none_or(|replicas| record.spec.replicas == replicas)
                 }
                 (
                     Request::Import { .. }

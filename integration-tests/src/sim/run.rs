@@ -53,7 +53,12 @@ pub fn run_hosts(seed: u64, hosts: usize, profile: &Profile) -> Result<Took, Fai
     run_world(seed, World::with_hosts(fastrand::Rng::with_seed(seed), hosts, profile.clone(), None, false)).0
 }
 
-fn run(seed: u64, profile: &Profile, plant: Option<Plant>, trace: bool) -> (Result<Took, Failure>, Vec<String>) {
+fn run(
+    seed: u64,
+    profile: &Profile,
+    plant: Option<Plant>,
+    trace: bool,
+) -> (Result<Took, Failure>, Vec<String>) {
     run_world(seed, World::new(seed, profile.clone(), plant, trace))
 }
 
@@ -71,7 +76,10 @@ fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>
         }
     }));
     if let Err(panic) = ended {
-        let words = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let words = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
         world.violated(format!("a core panicked: {}", words.unwrap_or_default()));
     }
     let lines = world.trace.take().unwrap_or_default();
@@ -88,8 +96,14 @@ fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>
 
 /// The first of `seeds` whose run breaks a rule that contains `words`, with `plant` put in.
 #[must_use]
-pub fn find(plant: Plant, profile: &Profile, words: &str, mut seeds: std::ops::Range<u64>) -> Option<Failure> {
-    let broken = |seed| run_seed(seed, profile, Some(plant)).err().filter(|failure| failure.rule.contains(words));
+pub fn find(
+    plant: Plant,
+    profile: &Profile,
+    words: &str,
+    mut seeds: std::ops::Range<u64>,
+) -> Option<Failure> {
+    let broken =
+        |seed| run_seed(seed, profile, Some(plant)).err().filter(|failure| failure.rule.contains(words));
     seeds.find_map(broken)
 }
 
@@ -138,8 +152,10 @@ mod tests {
     #[test]
     fn a_seed_is_the_same_run_every_time() {
         for seed in 0..5 {
-            let (first, second) =
-                (trace_seed(seed, &Profile::everything(), None), trace_seed(seed, &Profile::everything(), None));
+            let (first, second) = (
+                trace_seed(seed, &Profile::everything(), None),
+                trace_seed(seed, &Profile::everything(), None),
+            );
             assert!(first.len() > 100);
             assert_eq!(first, second);
         }

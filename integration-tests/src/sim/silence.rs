@@ -36,7 +36,9 @@ impl World {
         let silent = now - host.heard_master.max(host.agent_since);
         let longest = host.silences.iter().map(|(_, silent)| *silent).fold(silent, u64::max);
         if longest < u64::from(shortest) * 1_000 {
-            self.violated(format!("{node} stops {id} after {longest} ms without a master, but {shortest} s is the time"));
+            self.violated(format!(
+                "{node} stops {id} after {longest} ms without a master, but {shortest} s is the time"
+            ));
         }
     }
 }

@@ -83,7 +83,9 @@ impl World {
             0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
             2 if known && self.chance(300) => Request::Restart { expect },
             2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
-            0..=3 if !known => Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() },
+            0..=3 if !known => {
+                Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() }
+            }
             0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
             4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },
             7 => Request::Create { spec: self.spec(&name, replicas), needs_host: false },
@@ -197,7 +199,9 @@ fn request_word(request: &Request) -> String {
         Request::Create { spec, needs_host } => {
             format!("create {} of {} (needs host: {needs_host})", spec.replicas, spec.template.image.pinned())
         }
-        Request::Put { spec, expect } => format!("put {} of {} {expect:?}", spec.replicas, spec.template.image.pinned()),
+        Request::Put { spec, expect } => {
+            format!("put {} of {} {expect:?}", spec.replicas, spec.template.image.pinned())
+        }
         Request::Scale { replicas, expect, .. } => format!("scale to {replicas} {expect:?}"),
         Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),

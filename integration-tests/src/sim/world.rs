@@ -168,12 +168,19 @@ impl World {
 
     /// A run with so many hosts.
     #[must_use]
-    pub fn with_hosts(mut rng: Rng, count: usize, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
+    pub fn with_hosts(
+        mut rng: Rng,
+        count: usize,
+        profile: Profile,
+        plant: Option<Plant>,
+        trace: bool,
+    ) -> Self {
         let mut hosts: Vec<Host> = (0..count).map(|n| Host::new(n, &mut rng)).collect();
         if profile.older_agents {
             // One at least can run whatever there is.
             for host in hosts.iter_mut().skip(1) {
-                host.release = [Release::First, Release::Before, Release::This, Release::This][rng.usize(0..4)];
+                host.release =
+                    [Release::First, Release::Before, Release::This, Release::This][rng.usize(0..4)];
                 host.began_as = host.release;
             }
         }
@@ -207,7 +214,8 @@ impl World {
         world.at(0, Ev::MasterStart);
         for host in 0..count {
             // Where services are global, the last host joins late.
-            let latest = if world.profile.demanding && host > 0 && host + 1 == count { 20_000 } else { 3_000 };
+            let latest =
+                if world.profile.demanding && host > 0 && host + 1 == count { 20_000 } else { 3_000 };
             let delay = world.rng.u64(0..latest);
             world.at(delay, Ev::AgentStart { host });
         }

@@ -62,7 +62,10 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
 
     // Looked at.
     let ls = said(&shef(&site, &["ls"], "").await);
-    assert!(ls.lines().nth(1).unwrap().split_whitespace().eq(["web", BUSYBOX, "2/2", "1", "running"]), "{ls}");
+    assert!(
+        ls.lines().nth(1).unwrap().split_whitespace().eq(["web", BUSYBOX, "2/2", "1", "running"]),
+        "{ls}"
+    );
     let ps = said(&shef(&site, &["ps", "web"], "").await);
     let rows: Vec<Vec<&str>> = ps.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
     assert!(rows.len() == 2 && rows.iter().all(|row| row[4..6] == ["running", "healthy"]), "{ps}");
@@ -74,12 +77,17 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
     // Changed: by standard input, only as planned, and told why it is not so.
     let version = api["version"].to_string();
     let mut spec = api.clone();
-    spec.as_object_mut().unwrap().retain(|key, _| ["name", "image", "command", "env", "stop_grace_s"].contains(&key.as_str()));
+    spec.as_object_mut()
+        .unwrap()
+        .retain(|key, _| ["name", "image", "command", "env", "stop_grace_s"].contains(&key.as_str()));
     spec["update"] = json!({"monitor_ms": 100, "probation_ms": 0, "parallelism": 2, "deadline_ms": 20000});
     spec["env"]["A"] = json!("piped");
     let piped = ["apply", "-", "--replicas", "2", "--if-version", &version];
     let update = said(&shef(&site, &piped, &spec.to_string()).await);
-    assert!(update.contains("web is to run generation 2") && update.ends_with("healthy, generation 2\n"), "{update}");
+    assert!(
+        update.contains("web is to run generation 2") && update.ends_with("healthy, generation 2\n"),
+        "{update}"
+    );
     let outdated = refused(&shef(&site, &piped, &spec.to_string()).await);
     assert!(outdated.contains("web: ") && outdated.contains("version"), "{outdated}");
     let bad = ["apply", "-", "--replicas", "2", "--image", "127.0.0.1:1/none:1"];
@@ -111,7 +119,10 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     };
     said(&shef(&site, &["apply", "-"], &spec("1", 0)).await);
     let canary = said(&shef(&site, &["apply", "-"], &spec("2", 1)).await);
-    assert!(canary.contains("1 of 2 replaced") && canary.ends_with("waits to be promoted or aborted\n"), "{canary}");
+    assert!(
+        canary.contains("1 of 2 replaced") && canary.ends_with("waits to be promoted or aborted\n"),
+        "{canary}"
+    );
     let ls = said(&shef(&site, &["ls"], "").await);
     assert!(ls.contains("pending: ") && ls.contains("waits to be promoted or aborted"), "{ls}");
     let paused = said(&shef(&site, &["rollout", "pause", "web"], "").await);
@@ -128,7 +139,8 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     restart.start();
     site.master.api.until("/v1/services/web", |answer| answer.body["generation"] == 3).await;
     site.master.process.kill();
-    until("it has seen that nobody is there", async || restart.said().contains("asking again").then_some(())).await;
+    until("it has seen that nobody is there", async || restart.said().contains("asking again").then_some(()))
+        .await;
     site.master.start().await;
     site.agents[0].process.signal(Signal::CONT);
     assert!(restart.ended(PATIENCE).await.success(), "{}", restart.said());
@@ -156,14 +168,28 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     let ls = said(&shef(&site, &["ls"], "").await);
     assert!(ls.contains("code 5") && !ls.contains("is being started on"), "{ls}");
     let ps = said(&shef(&site, &["ps", "job"], "").await);
-    assert!(ps.contains("unhealthy") && ps.contains("exited with code 5") && ps.contains("last line: no database"), "{ps}");
+    assert!(
+        ps.contains("unhealthy")
+            && ps.contains("exited with code 5")
+            && ps.contains("last line: no database"),
+        "{ps}"
+    );
 
-    // An update that is in place is on probation; what fails then is rolled back, with the number of replicas.
-    let well =
-        said(&shef(&site, &["apply", "-"], &spec("db", "exec sleep 1000000", json!({"update": {"monitor_ms": 500}}))).await);
+    // An update that is in place is on probation; what fails then is rolled back, with the number of
+    // replicas.
+    let well = said(
+        &shef(
+            &site,
+            &["apply", "-"],
+            &spec("db", "exec sleep 1000000", json!({"update": {"monitor_ms": 500}})),
+        )
+        .await,
+    );
     assert!(well.ends_with("==> db: 1 of 1 healthy, generation 1\n"), "{well}");
-    let later = json!({"replicas": 2, "update": {"monitor_ms": 500, "parallelism": 2, "probation_ms": 600_000}});
-    let update = said(&shef(&site, &["apply", "-"], &spec("db", "sleep 6; echo no disk; exit 6", later)).await);
+    let later =
+        json!({"replicas": 2, "update": {"monitor_ms": 500, "parallelism": 2, "probation_ms": 600_000}});
+    let update =
+        said(&shef(&site, &["apply", "-"], &spec("db", "sleep 6; echo no disk; exit 6", later)).await);
     assert!(update.contains("2 of 2 healthy, generation 2; on probation for "), "{update}");
     let back = until("it is rolled back", async || {
         let view = site.master.service("db").await?;

@@ -117,7 +117,10 @@ async fn a_redis_is_restored_wiped_or_under_a_running_master_which_starts_again_
     let said = shef(&settings, &["restore", path, "--replace"]).await;
     assert!(said.succeeded && said.text.contains("A running master starts again"), "{}", said.text);
     assert!(!said.text.contains(PASSWORD));
-    until("the master has started again", async || site.master.process.said().contains("master is up again").then_some(())).await;
+    until("the master has started again", async || {
+        site.master.process.said().contains("master is up again").then_some(())
+    })
+    .await;
     site.master.answers().await;
     as_it_was(&site, &before).await;
 

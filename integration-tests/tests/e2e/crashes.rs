@@ -62,7 +62,8 @@ fn changes(from: Wish, to: Wish) -> u32 {
 
 /// How many containers were made or removed since `before`.
 async fn changed(site: &Site, before: &BTreeMap<String, Seen>) -> usize {
-    let ids = |all: &BTreeMap<String, Seen>| all.values().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
+    let ids =
+        |all: &BTreeMap<String, Seen>| all.values().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
     ids(&site.containers().await).symmetric_difference(&ids(before)).count()
 }
 
@@ -77,7 +78,10 @@ fn nothing_was_restarted(before: &BTreeMap<String, Seen>, now: &BTreeMap<String,
 
 #[actix::test]
 async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
-    let seed = std::env::var("SHEF_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("SHEF_TEST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("to see this again: SHEF_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut site = Site::start(1, &[]).await;
@@ -136,11 +140,15 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
         nothing_was_restarted(&before, &now);
         nothing_was_restarted(&during, &now);
         if wanted.is_none() {
-            until("the tombstone goes", async || site.master.service("busy").await.is_none().then_some(())).await;
+            until("the tombstone goes", async || site.master.service("busy").await.is_none().then_some(()))
+                .await;
         }
     }
     let now = site.containers().await;
-    assert!(steady.iter().all(|(name, seen)| now.get(name) == Some(seen)), "what was wanted throughout ran throughout");
+    assert!(
+        steady.iter().all(|(name, seen)| now.get(name) == Some(seen)),
+        "what was wanted throughout ran throughout"
+    );
 }
 
 #[actix::test]
@@ -172,7 +180,9 @@ async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone(
     broken["update"] = json!({"failure_action": "continue", "parallelism": 4});
     let answer = site.master.api.call("PUT", "/v1/services/web", broken).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let is_stuck = |answer: &Answer| !answer.body["rollout"]["last_failure"].is_null() && answer.body["state"] == "pending";
+    let is_stuck = |answer: &Answer| {
+        !answer.body["rollout"]["last_failure"].is_null() && answer.body["state"] == "pending"
+    };
     site.master.api.until("/v1/services/web", is_stuck).await;
     for _ in 0..2 {
         site.master.process.kill();
@@ -196,7 +206,9 @@ async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_
     // The master is away, and both agents know it; one of them starts meanwhile.
     site.agents[0].process.kill();
     site.master.process.kill();
-    let missed = |site: &Site| site.agents.iter().map(|agent| agent.process.said().matches(MISSED).count()).collect::<Vec<_>>();
+    let missed = |site: &Site| {
+        site.agents.iter().map(|agent| agent.process.said().matches(MISSED).count()).collect::<Vec<_>>()
+    };
     let before_start = missed(&site);
     site.agents[0].process.start();
     until("both agents miss the master", async || {
@@ -213,7 +225,11 @@ async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_
     std::fs::remove_dir_all(&site.master.data).unwrap();
     site.master.start().await;
     site.master.hosts(2).await;
-    assert_eq!(site.settled(&["web", "db"]).await, before, "services come back with what hosts hold, and nothing was touched");
+    assert_eq!(
+        site.settled(&["web", "db"]).await,
+        before,
+        "services come back with what hosts hold, and nothing was touched"
+    );
     // What came back is as good as before.
     site.master.deploy("web", busybox(6)).await;
     let six = site.settled(&["web", "db"]).await;

@@ -22,7 +22,10 @@ async fn a_host_that_hangs_holds_up_nobody_else() {
     let after = site.settled(&["web", "more"]).await;
     assert_eq!(after.len(), 4);
     let here = site.engines[0].managed().await;
-    assert!(before.iter().all(|(name, seen)| !here.contains_key(name) || after.get(name) == Some(seen)), "{after:?}");
+    assert!(
+        before.iter().all(|(name, seen)| !here.contains_key(name) || after.get(name) == Some(seen)),
+        "{after:?}"
+    );
 }
 
 #[actix::test]
@@ -31,13 +34,19 @@ async fn while_no_host_is_alive_docker_shefs_create_is_refused_and_leaves_nothin
     site.master.start().await;
     let body = json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 1 });
     let refused = site.master.api.call("POST", "/service", body.clone()).await;
-    assert_eq!((refused.status, &refused.body), (409, &json!({ "error": "Couldn't create any container. No alive runner!" })));
+    assert_eq!(
+        (refused.status, &refused.body),
+        (409, &json!({ "error": "Couldn't create any container. No alive runner!" }))
+    );
     assert_eq!(site.master.api.get("/service?serviceName=web").await.status, 404);
     // Ours takes it, and runs it when a host comes.
     let taken = site.master.api.call("PUT", "/v1/services/later", busybox(2)).await;
     assert_eq!(taken.status, 201, "{taken:?}");
     let service = site.master.service("later").await.unwrap();
-    assert!(service["failing"].as_str().unwrap().contains("no host has joined the cluster yet"), "{service:#}");
+    assert!(
+        service["failing"].as_str().unwrap().contains("no host has joined the cluster yet"),
+        "{service:#}"
+    );
     site.agents[0].process.start();
     assert_eq!(site.settled(&["later"]).await.len(), 2);
     assert_eq!(site.master.api.call("POST", "/service", body).await.status, 200);

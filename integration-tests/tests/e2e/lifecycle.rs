@@ -25,7 +25,8 @@ fn is_replica_of(name: &str, service: &str) -> bool {
 }
 
 fn names(containers: &Value) -> Vec<&str> {
-    let mut names: Vec<_> = containers.as_array().unwrap().iter().map(|c| c["containerName"].as_str().unwrap()).collect();
+    let mut names: Vec<_> =
+        containers.as_array().unwrap().iter().map(|c| c["containerName"].as_str().unwrap()).collect();
     names.sort_unstable();
     names
 }
@@ -34,11 +35,15 @@ fn names(containers: &Value) -> Vec<&str> {
 async fn docker_shefs_calls_deploy_scale_and_delete_on_a_real_engine() {
     let site = Site::start(1, &[]).await;
     let api = &site.master.api;
-    let created = api.call("POST", "/service", json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 3 })).await;
+    let created =
+        api.call("POST", "/service", json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 3 })).await;
     assert_eq!(created.status, 200, "{created:?}");
     let service = &created.body["service"];
     assert_eq!((service["serviceName"].as_str(), service["replicas"].as_u64()), (Some("web"), Some(3)));
-    assert!(service["containers"].as_array().unwrap().iter().all(|c| c["runner"] == "runner.127.0.0.1"), "{service}");
+    assert!(
+        service["containers"].as_array().unwrap().iter().all(|c| c["runner"] == "runner.127.0.0.1"),
+        "{service}"
+    );
 
     let found = site.engines[0].all().await;
     assert!(found.keys().eq(names(&service["containers"])), "{found:?} is what the answer names: {service}");
@@ -48,14 +53,20 @@ async fn docker_shefs_calls_deploy_scale_and_delete_on_a_real_engine() {
             (seen.state.as_str(), seen.restart_policy.as_str(), seen.image.as_str()),
             ("running", "unless-stopped", BUSYBOX)
         );
-        assert_eq!((seen.labels[labels::MANAGED].as_str(), seen.labels[labels::SERVICE_NAME].as_str()), ("true", "web"));
+        assert_eq!(
+            (seen.labels[labels::MANAGED].as_str(), seen.labels[labels::SERVICE_NAME].as_str()),
+            ("true", "web")
+        );
     }
 
     let scaled = api.call("PUT", "/service", json!({ "serviceName": "web", "replicas": 5 })).await;
     assert_eq!(scaled.status, 200, "{scaled:?}");
     let five = site.settled(&["web"]).await;
     assert_eq!(five.len(), 5);
-    assert!(found.iter().all(|(name, seen)| five.get(name) == Some(seen)), "the first three are as they were");
+    assert!(
+        found.iter().all(|(name, seen)| five.get(name) == Some(seen)),
+        "the first three are as they were"
+    );
     let state = api.get("/state").await.body;
     assert_eq!(state["runners"][0]["containers"].as_array().unwrap().len(), 5, "{state}");
 
@@ -74,7 +85,8 @@ async fn docker_shefs_calls_deploy_scale_and_delete_on_a_real_engine() {
 /// Makes a container that is not ours.
 async fn foreign(engine: &LabEngine, name: &str, labels: &[(&str, &str)]) {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let body = ContainerCreateBody { image: Some(BUSYBOX.into()), labels: Some(labels), ..Default::default() };
+    let body =
+        ContainerCreateBody { image: Some(BUSYBOX.into()), labels: Some(labels), ..Default::default() };
     let options = CreateContainerOptions { name: Some(name.into()), ..Default::default() };
     let made = engine.client().create_container(Some(options), body).await.unwrap();
     engine.client().start_container(&made.id, None).await.unwrap();
@@ -110,7 +122,12 @@ async fn containers_of_others_are_never_touched() {
     let (master, engine) = (&site.master, &site.engines[0]);
     master.deploy("web", busybox(2)).await;
     let ours = |service: &Value| -> Vec<String> {
-        service["replica_states"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
+        service["replica_states"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let first = ours(&master.running("web").await);
 
@@ -153,7 +170,8 @@ async fn what_people_do_to_replicas_is_mended() {
             found.get(id).is_some_and(|seen| seen.state == "running" && other(seen, &before[id]))
         };
         let anew = is_mended(ids[0], &|now, before| now.id != before.id);
-        let again = is_mended(ids[1], &|now, before| now.id == before.id && now.started_at != before.started_at);
+        let again =
+            is_mended(ids[1], &|now, before| now.id == before.id && now.started_at != before.started_at);
         (found.len() == 3 && anew && again).then_some(found)
     })
     .await;
@@ -184,8 +202,13 @@ async fn a_graceful_stop_finishes_what_waits_and_leaves_containers_running() {
     site.master.hosts(1).await;
     let api = site.master.api.clone();
     let waiting = actix::spawn(async move {
-        api.attempt("PATCH", "/v1/services/stuck?wait=5m", &[("content-type", "application/json")], br#"{"replicas":2}"#.into())
-            .await
+        api.attempt(
+            "PATCH",
+            "/v1/services/stuck?wait=5m",
+            &[("content-type", "application/json")],
+            br#"{"replicas":2}"#.into(),
+        )
+        .await
     });
     site.master.api.until("/v1/services/stuck", |answer| answer.body["replicas"] == 2).await;
     site.master.process.signal(Signal::TERM);

@@ -29,7 +29,10 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
         (answer.status == 503).then_some(answer)
     })
     .await;
-    assert_eq!((refused.content_type.as_str(), &refused.body["code"]), ("application/problem+json", &json!("overloaded")));
+    assert_eq!(
+        (refused.content_type.as_str(), &refused.body["code"]),
+        ("application/problem+json", &json!("overloaded"))
+    );
     assert_eq!(refused.retry_after.as_deref(), Some("1"));
     let legacy = master.api.call("POST", "/service", json!({ "serviceName": "x", "image": "x" })).await;
     assert_eq!((legacy.status, legacy.retry_after.as_deref()), (503, Some("1")), "{legacy:?}");
@@ -46,9 +49,15 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
     // Bodies over the bound, and bodies that are nothing.
     let large = vec![b' '; 4097];
     let kind = [("content-type", "application/json")];
-    for (method, path) in [("POST", "/v1/services"), ("PUT", "/v1/services/web"), ("PATCH", "/v1/services/web")] {
+    for (method, path) in
+        [("POST", "/v1/services"), ("PUT", "/v1/services/web"), ("PATCH", "/v1/services/web")]
+    {
         let answer = master.api.raw(method, path, &kind, large.clone()).await;
-        assert_eq!((answer.status, &answer.body["code"]), (413, &json!("body_too_large")), "{path}: {answer:?}");
+        assert_eq!(
+            (answer.status, &answer.body["code"]),
+            (413, &json!("body_too_large")),
+            "{path}: {answer:?}"
+        );
     }
     let answer = master.api.raw("POST", "/service", &kind, large).await;
     assert!(answer.status == 413 && answer.body["error"].is_string(), "{answer:?}");
@@ -59,15 +68,23 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
         let legacy = master.api.raw("POST", "/service", &kind, bad).await;
         assert!(legacy.status == 400 && legacy.body["error"].is_string(), "{legacy:?}");
     }
-    let answer = master.api.raw("POST", "/v1/services", &[("content-type", "text/plain")], b"{}".to_vec()).await;
+    let answer =
+        master.api.raw("POST", "/v1/services", &[("content-type", "text/plain")], b"{}".to_vec()).await;
     assert_eq!(answer.status, 415, "{answer:?}");
     for name in ["../../containers", "a%2Fb", "a%00", "%0aINFO", "A", &"x".repeat(64)] {
-        let answer = master.api.raw("PUT", &format!("/v1/services/{name}"), &kind, busybox(1).to_string().into_bytes()).await;
+        let answer = master
+            .api
+            .raw("PUT", &format!("/v1/services/{name}"), &kind, busybox(1).to_string().into_bytes())
+            .await;
         assert!(matches!(answer.status, 400 | 404), "{name}: {answer:?}");
     }
     for image in ["../images/x", "x y", "x?force=1", "-x", "x:", "x\n", "http://x/y"] {
         let answer = master.api.call("POST", "/v1/services", json!({ "name": "web", "image": image })).await;
-        assert_eq!((answer.status, &answer.body["errors"][0]["field"]), (400, &json!("image")), "{image}: {answer:?}");
+        assert_eq!(
+            (answer.status, &answer.body["errors"][0]["field"]),
+            (400, &json!("image")),
+            "{image}: {answer:?}"
+        );
     }
     assert!(site.containers().await.is_empty(), "nothing came of any of it");
     // All of that left it as it was.
@@ -84,13 +101,19 @@ async fn a_second_master_on_the_same_file_or_port_says_what_is_wrong_and_ends() 
     same_file.process.start();
     assert_eq!(same_file.process.ended(PATIENCE).await.code(), Some(1));
     let said = same_file.process.said();
-    assert!(said.contains("shef.redb") && said.contains("(shef)"), "it names the file and who holds it: {said}");
+    assert!(
+        said.contains("shef.redb") && said.contains("(shef)"),
+        "it names the file and who holds it: {said}"
+    );
 
     let mut same_port = Master::new(other.path(), &[("SHEF_MASTER_LISTEN", &first.address.to_string())]);
     same_port.process.start();
     assert_eq!(same_port.process.ended(PATIENCE).await.code(), Some(1));
     let said = same_port.process.said();
-    assert!(said.contains(&format!("cannot listen on {}", first.address)) && said.contains("--api"), "{said}");
+    assert!(
+        said.contains(&format!("cannot listen on {}", first.address)) && said.contains("--api"),
+        "{said}"
+    );
     assert_eq!(first.api.get("/readyz").await.status, 200);
 }
 
@@ -104,7 +127,10 @@ async fn a_master_raises_its_soft_limit_on_open_files_to_the_hard_one_and_says_s
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["20000", "20000"]);
     let said = master.process.said();
-    assert!(said.contains("at most 20000 files and sockets can be open") && said.contains("was=1024"), "{said}");
+    assert!(
+        said.contains("at most 20000 files and sockets can be open") && said.contains("was=1024"),
+        "{said}"
+    );
 }
 
 #[actix::test]
@@ -119,14 +145,20 @@ async fn a_crowd_takes_no_hosts_place_at_a_master_with_few_sockets_and_no_host_i
     for n in 0..HOSTS {
         let name = format!("h{n}");
         let config = agent_config(&dir.path().join(&name), &name, master.address, "unix:///nowhere");
-        agents.push(shef_agent::start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
+        agents
+            .push(shef_agent::start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
     }
     master.hosts(HOSTS).await;
     // With the hosts' more connections than the master may have files, none of which asks for anything.
     let crowd: Vec<TcpStream> = (0..240).map(|_| TcpStream::connect(master.address).unwrap()).collect();
     // A user's request waits behind the crowd, which is closed bit by bit; reports do not.
     let nodes = until_within(Duration::from_secs(100), "the API answers behind the crowd", async || {
-        master.api.attempt("GET", "/v1/nodes?limit=1000", &[], Vec::new()).await.ok().filter(|answer| answer.status == 200)
+        master
+            .api
+            .attempt("GET", "/v1/nodes?limit=1000", &[], Vec::new())
+            .await
+            .ok()
+            .filter(|answer| answer.status == 200)
     })
     .await;
     let nodes = nodes.body["nodes"].as_array().unwrap().clone();

@@ -30,15 +30,21 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     // Logs: both outputs, both hosts, in the order of time, and with an end.
     let lines = until("both have written for a while", async || {
         let said = shef(&site, &["logs", "--json", "web"], "").await;
-        let lines: Vec<Value> = text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         (lines.iter().filter(|line| line["line"] == "tick 5").count() == 2).then_some(lines)
     })
     .await;
     // What a container writes to its two outputs the engine itself may keep in another order.
-    let times = lines.iter().filter(|line| line["stream"] == "stdout").map(|line| line["time"].as_str().unwrap());
+    let times =
+        lines.iter().filter(|line| line["stream"] == "stdout").map(|line| line["time"].as_str().unwrap());
     assert!(times.is_sorted(), "{lines:?}");
     for (stream, line) in [("stdout", "out"), ("stderr", "err")] {
-        assert_eq!(lines.iter().filter(|l| l["line"] == line && l["stream"] == stream).count(), 2, "{lines:?}");
+        assert_eq!(
+            lines.iter().filter(|l| l["line"] == line && l["stream"] == stream).count(),
+            2,
+            "{lines:?}"
+        );
     }
     let since = lines.iter().rfind(|line| line["line"] == "tick 3").unwrap()["time"].as_str().unwrap();
     let later = shef(&site, &["logs", "--json", "--since", since, "web"], "").await;
@@ -46,7 +52,10 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     assert!(first["time"].as_str().unwrap() >= since, "{first}");
     let id = lines[0]["replica"].as_str().unwrap();
     let last = shef(&site, &["logs", "-n", "1", &format!("web/{id}")], "").await;
-    assert!(text(&last.stdout).starts_with(&format!("{id} | tick ")) && text(&last.stdout).lines().count() == 1, "{last:?}");
+    assert!(
+        text(&last.stdout).starts_with(&format!("{id} | tick ")) && text(&last.stdout).lines().count() == 1,
+        "{last:?}"
+    );
 
     // Statistics.
     let stats = site.master.api.get("/v1/services/web/stats").await.body;
@@ -59,7 +68,12 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     }
 
     // Commands: input with its end, both outputs, the code, a terminal, and what cannot be run.
-    let cat = shef(&site, &["exec", "-w", "/bin", "web", "--", "sh", "-c", "cat; pwd; echo bad >&2; exit 7"], "typed\n").await;
+    let cat = shef(
+        &site,
+        &["exec", "-w", "/bin", "web", "--", "sh", "-c", "cat; pwd; echo bad >&2; exit 7"],
+        "typed\n",
+    )
+    .await;
     assert_eq!(
         (text(&cat.stdout), text(&cat.stderr), cat.status.code()),
         ("typed\n/bin\n".to_owned(), "bad\n".to_owned(), Some(7))
@@ -68,12 +82,15 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     for attempt in 0..5 {
         let mut yes = Command::new("yes").stdout(Stdio::piped()).spawn().unwrap();
         let mut exec = Command::new(binary());
-        exec.args(["exec", "--api", &site.master.api.url, "web", "--", "sh", "-c", "exit 7"]).stdin(yes.stdout.take().unwrap());
+        exec.args(["exec", "--api", &site.master.api.url, "web", "--", "sh", "-c", "exit 7"])
+            .stdin(yes.stdout.take().unwrap());
         let exec = tokio::task::spawn_blocking(move || exec.output().unwrap()).await.unwrap();
         yes.wait().unwrap();
         assert_eq!(exec.status.code(), Some(7), "attempt {attempt}: {exec:?}");
     }
-    let tty = shef(&site, &["exec", "-t", &format!("web/{id}"), "--", "sh", "-c", "test -t 0 && test -t 1"], "").await;
+    let tty =
+        shef(&site, &["exec", "-t", &format!("web/{id}"), "--", "sh", "-c", "test -t 0 && test -t 1"], "")
+            .await;
     assert!(tty.status.success(), "{tty:?}");
     let none = shef(&site, &["exec", "web", "--", "/no/such/program"], "").await;
     assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
@@ -87,11 +104,13 @@ async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real
     // More than two of the parts that an engine keeps.
     let script = "echo first; head -c 40000 /dev/zero | tr '\\0' x; echo; echo last; sleep 1000";
     for (name, tty) in [("pipe", false), ("terminal", true)] {
-        let spec = json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "tty": tty, "stop_grace_s": 0 });
+        let spec =
+            json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "tty": tty, "stop_grace_s": 0 });
         site.master.deploy(name, spec).await;
         let told = until("all is written", async || {
             let said = shef(&site, &["logs", "--json", "-n", "2", name], "").await;
-            let lines: Vec<Value> = text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let lines: Vec<Value> =
+                text(&said.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             (lines.last()?["line"] == "last").then_some(lines)
         })
         .await;
@@ -107,7 +126,9 @@ async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real
 async fn what_is_followed_goes_on_where_it_was_when_the_master_was_away() {
     let mut site = Site::start(1, &[]).await;
     let script = "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.1; done";
-    site.master.deploy("web", json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "stop_grace_s": 0 })).await;
+    site.master
+        .deploy("web", json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "stop_grace_s": 0 }))
+        .await;
     let api = &site.master.api.url.clone();
     let (mut logs, events) = (Followed::of(&["logs", "-f", "web"], api), Followed::of(&["events"], api));
     logs.shows("tick 5").await;
@@ -121,7 +142,9 @@ async fn what_is_followed_goes_on_where_it_was_when_the_master_was_away() {
     until("it goes on", async || (logs.ticks().len() > seen + 5).then_some(())).await;
     let ticks = logs.ticks();
     assert_eq!(ticks, (1..=ticks.len() as u64).collect::<Vec<_>>(), "each line once, and none left out");
-    site.master.deploy("other", json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "stop_grace_s": 0 })).await;
+    site.master
+        .deploy("other", json!({ "image": BUSYBOX, "command": ["sleep", "1000"], "stop_grace_s": 0 }))
+        .await;
     events.shows("service_created service=other").await;
     // The end of what is followed is its end.
     site.master.api.raw("DELETE", "/v1/services/web?wait=30s", &[], vec![]).await;

@@ -7,7 +7,11 @@ use shef_integration_tests::lab::shef::{Site, busybox};
 use crate::terminal::{Terminal, json_of, refused, said, shef};
 
 fn rows(table: &str) -> Vec<Vec<&str>> {
-    table.lines().skip(1).map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect()
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect()
 }
 
 #[actix::test]
@@ -24,8 +28,9 @@ async fn hosts_are_listed_emptied_kept_free_and_forgotten() {
     assert!(drained.starts_with(&format!("==> {one} is to be emptied\n")), "{drained}");
     assert!(drained.ends_with(&format!("==> {one} is empty\n")), "{drained}");
     let nodes = json_of(&shef(&site, &["node", "ls", "--json"], "").await);
-    let wanted =
-        |name: &str| nodes["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()["wanted"].clone();
+    let wanted = |name: &str| {
+        nodes["nodes"].as_array().unwrap().iter().find(|node| node["name"] == name).unwrap()["wanted"].clone()
+    };
     assert_eq!((wanted(&one), wanted(&other)), (json!(0), json!(4)));
     assert_eq!(site.settled(&["web"]).await.len(), 4);
 
@@ -85,7 +90,10 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
 
     let ls = said(&shef(&site, &["registry", "ls"], "").await);
     assert_eq!(rows(&ls)[0][..2], ["registry.local:5000", "typist"], "{ls}");
-    assert_eq!(json_of(&shef(&site, &["registry", "ls", "--json"], "").await)["registries"][0]["readable"], true);
+    assert_eq!(
+        json_of(&shef(&site, &["registry", "ls", "--json"], "").await)["registries"][0]["readable"],
+        true
+    );
     said(&shef(&site, &["registry", "logout", "registry.local:5000"], "").await);
     assert_eq!(said(&shef(&site, &["registry", "ls"], "").await), "REGISTRY  USER  SINCE  REASON\n");
     let gone = refused(&shef(&site, &["registry", "logout", "registry.local:5000"], "").await);
@@ -105,7 +113,10 @@ async fn what_a_service_uses_and_what_happens_to_it_is_told() {
     let stats = said(&shef(&site, &["stats", "web"], "").await);
     let shown = rows(&stats);
     assert!(shown.len() == 2 && shown[0][0].starts_with("web-") && shown[1][0] == "total", "{stats}");
-    assert!(shown[0][2].ends_with(" %") && shown[0][3].ends_with("iB") && shown[0][3] == shown[1][3], "{stats}");
+    assert!(
+        shown[0][2].ends_with(" %") && shown[0][3].ends_with("iB") && shown[0][3] == shown[1][3],
+        "{stats}"
+    );
     let pids = json_of(&shef(&site, &["stats", "web", "--json"], "").await)["total"]["pids"].clone();
     assert_eq!(shown[1][9], pids.to_string());
     assert!(refused(&shef(&site, &["stats", "none"], "").await).contains("there is no service none"));

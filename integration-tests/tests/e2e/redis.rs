@@ -25,7 +25,8 @@ async fn site(redis: &LabRedis) -> Site {
 }
 
 fn is_later(answer: &Answer) -> bool {
-    answer.status == 503 && answer.retry_after.as_deref().is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|s| s >= 1))
+    answer.status == 503
+        && answer.retry_after.as_deref().is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|s| s >= 1))
 }
 
 #[actix::test]
@@ -48,9 +49,16 @@ async fn while_redis_is_away_reads_go_on_and_writes_are_put_off_and_nothing_is_l
     assert!(refused.body["error"].is_string() && refused.body.as_object().unwrap().len() == 1, "{refused:?}");
     let unready = master.api.until("/readyz", |answer| answer.status == 503).await;
     assert!(is_later(&unready), "{unready:?}");
-    for path in
-        ["/v1/services", "/v1/services/web", "/v1/nodes", "/v1/stats", "/state", "/stats", "/healthz", "/service?serviceName=web"]
-    {
+    for path in [
+        "/v1/services",
+        "/v1/services/web",
+        "/v1/nodes",
+        "/v1/stats",
+        "/state",
+        "/stats",
+        "/healthz",
+        "/service?serviceName=web",
+    ] {
         assert_eq!(master.api.get(path).await.status, 200, "{path}");
     }
     assert_eq!(master.service("web").await.unwrap()["replicas"], 2);
@@ -97,13 +105,15 @@ async fn a_second_master_deposes_the_first_which_then_writes_nothing_more() {
         ("SHEF_REDIS_DATABASE", database),
         ("SHEF_REDIS_PREFIX", "lab".to_owned()),
     ];
-    let mut second = Master::new(dir.path(), &settings.each_ref().map(|(name, value)| (*name, value.as_str())));
+    let mut second =
+        Master::new(dir.path(), &settings.each_ref().map(|(name, value)| (*name, value.as_str())));
     second.start().await;
     assert_eq!(second.service("web").await.unwrap()["replicas"], 2);
 
     let refused = site.master.api.call("PUT", "/v1/services/web", busybox(3)).await;
     assert!(is_later(&refused) && refused.body["code"] == "not_leader", "{refused:?}");
-    let refused = site.master.api.call("PUT", "/service", json!({ "serviceName": "web", "replicas": 3 })).await;
+    let refused =
+        site.master.api.call("PUT", "/service", json!({ "serviceName": "web", "replicas": 3 })).await;
     assert!(is_later(&refused), "{refused:?}");
     assert_eq!(site.master.api.get("/v1/services/web").await.status, 200, "it goes on answering reads");
 

@@ -63,7 +63,10 @@ async fn what_cannot_be_fetched_is_refused_with_the_engines_reason_and_runs_once
     let missing = missing.await.unwrap();
     assert_eq!(missing.status, 409, "{missing:?}");
     let reason = missing.body["error"].as_str().unwrap();
-    assert!(reason.contains("manifest for") && reason.contains("app:2 not found"), "the engine's own words: {reason}");
+    assert!(
+        reason.contains("manifest for") && reason.contains("app:2 not found"),
+        "the engine's own words: {reason}"
+    );
     let nowhere = nowhere.await.unwrap();
     assert_eq!(nowhere.status, 409, "{nowhere:?}");
     assert!(nowhere.body["error"].as_str().unwrap().contains("connection refused"), "{nowhere:?}");
@@ -76,7 +79,10 @@ async fn what_cannot_be_fetched_is_refused_with_the_engines_reason_and_runs_once
         assert_eq!(service["state"], "pending");
         assert!(service["failing"].as_str().unwrap().contains(words), "{service:#}");
         let replicas = service["replica_states"].as_array().unwrap();
-        assert!(replicas.iter().all(|r| r["state"] == "failed" && r["reason"].as_str().unwrap().contains(words)), "{service:#}");
+        assert!(
+            replicas.iter().all(|r| r["state"] == "failed" && r["reason"].as_str().unwrap().contains(words)),
+            "{service:#}"
+        );
     }
     let looks = registry.requests("HEAD", "app", "/manifests/2").len();
     let tries = 1 + usize::try_from((Now::read().mono - asked).0 / RETRY_MS).unwrap();

@@ -1,5 +1,5 @@
-//! Engines that are reached as the docker command reaches them: over plain TCP, over TLS with certificates of its own, and
-//! through ssh.
+//! Engines that are reached as the docker command reaches them: over plain TCP, over TLS with certificates of
+//! its own, and through ssh.
 
 use std::{
     fs,
@@ -77,7 +77,9 @@ async fn an_engine_over_tls_works_as_with_the_docker_command() {
     certificates(certs.path());
     let file = |name: &str| certs.path().join(name).display().to_string();
     let url = format!("tcp://127.0.0.1:{}", free_port());
-    let arguments = ["-H", &url, "--tlsverify", "--tlscacert", &file("ca.pem"), "--tlscert"].map(str::to_owned).into_iter();
+    let arguments = ["-H", &url, "--tlsverify", "--tlscacert", &file("ca.pem"), "--tlscert"]
+        .map(str::to_owned)
+        .into_iter();
     let arguments = arguments.chain([file("engine/cert.pem"), "--tlskey".to_owned(), file("engine/key.pem")]);
     let engine = LabEngine::start_with(arguments).await;
     let path = file("client");
@@ -115,7 +117,10 @@ impl SshServer {
         let dir = tempfile::tempdir().unwrap();
         let (at, port) = (|name: &str| dir.path().join(name).display().to_string(), free_port());
         fs::create_dir_all("/run/sshd").unwrap();
-        run(dir.path(), "for key in host user; do ssh-keygen -q -t ed25519 -N '' -f $key; done; cp user.pub authorized");
+        run(
+            dir.path(),
+            "for key in host user; do ssh-keygen -q -t ed25519 -N '' -f $key; done; cp user.pub authorized",
+        );
         let server = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n",
@@ -125,14 +130,19 @@ impl SshServer {
         fs::write(at("server"), server).unwrap();
         let host = fs::read_to_string(at("host.pub")).unwrap();
         fs::write(at("known"), format!("[127.0.0.1]:{port} {host}")).unwrap();
-        let client =
-            format!("IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\nIdentityAgent none\n", at("user"), at("known"));
+        let client = format!(
+            "IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {}\nIdentityAgent none\n",
+            at("user"),
+            at("known")
+        );
         fs::write(at("client"), client).unwrap();
         fs::create_dir(at("bin")).unwrap();
-        let counted = format!("#!/bin/sh\necho x >> {}\nexec /usr/bin/ssh -F {} \"$@\"\n", at("calls"), at("client"));
+        let counted =
+            format!("#!/bin/sh\necho x >> {}\nexec /usr/bin/ssh -F {} \"$@\"\n", at("calls"), at("client"));
         fs::write(at("bin/ssh"), counted).unwrap();
         fs::set_permissions(at("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut process = Process::new("/usr/sbin/sshd", ["-D", "-e", "-f", &at("server")], PathBuf::from(at("log")));
+        let mut process =
+            Process::new("/usr/sbin/sshd", ["-D", "-e", "-f", &at("server")], PathBuf::from(at("log")));
         process.start();
         Self { _process: process, dir, port }
     }
@@ -156,7 +166,8 @@ async fn an_engine_behind_ssh_works_as_with_the_docker_command() {
     let path = server.path();
     let env = [("PATH", path.as_str())];
 
-    until("the ssh server lets us in", async || makes_an_image(&url, &env).status.success().then_some(())).await;
+    until("the ssh server lets us in", async || makes_an_image(&url, &env).status.success().then_some(()))
+        .await;
     let site = site(engine, &url, &env).await;
     everything_works(&site).await;
     assert!(server.calls() > 0, "everything went through ssh");

@@ -2,9 +2,9 @@
 //!
 //! The fixtures are what a master of each format left behind when it was
 //! stopped: the embedded store's file, packed by gzip, and the fields of Redis'
-//! hash. A new format adds its own and keeps the others. Each holds a host `h1`; a service `web` of two replicas that run generation 1,
-//! while the first of generation 2 (of an image that cannot be had) has failed;
-//! and a service `gone` whose host has not confirmed its removal yet.
+//! hash. A new format adds its own and keeps the others. Each holds a host `h1`; a service `web` of two
+//! replicas that run generation 1, while the first of generation 2 (of an image that cannot be had) has
+//! failed; and a service `gone` whose host has not confirmed its removal yet.
 
 use std::{
     collections::BTreeMap,
@@ -48,18 +48,21 @@ async fn an_embedded_store_of_format_1_is_read_and_written_on() {
 #[actix::test]
 async fn a_redis_of_format_1_is_read_and_written_on() {
     let (dir, redis) = (tempfile::tempdir().unwrap(), LabRedis::start().await);
-    let fields: BTreeMap<String, String> = serde_json::from_str(include_str!("fixtures/redis-format-1.json")).unwrap();
+    let fields: BTreeMap<String, String> =
+        serde_json::from_str(include_str!("fixtures/redis-format-1.json")).unwrap();
     for (field, value) in &fields {
         let _: u32 = redis.run(0, &["HSET", "shef:store", field, value]);
     }
-    let mut master = Master::new(dir.path(), &[("SHEF_REDIS_URL", &redis.url()), ("SHEF_REDIS_PASSWORD", PASSWORD)]);
+    let mut master =
+        Master::new(dir.path(), &[("SHEF_REDIS_URL", &redis.url()), ("SHEF_REDIS_PASSWORD", PASSWORD)]);
     master.start().await;
     everything_of_format_1_is_there(&master).await;
 }
 
 async fn everything_of_format_1_is_there(master: &Master) {
     let web = master.service("web").await.unwrap();
-    let spec = ["image", "replicas", "command", "env", "stop_grace_s", "generation", "version"].map(|key| web[key].clone());
+    let spec = ["image", "replicas", "command", "env", "stop_grace_s", "generation", "version"]
+        .map(|key| web[key].clone());
     let expected = [
         json!("127.0.0.1:1/app:2"),
         json!(2),
@@ -70,21 +73,44 @@ async fn everything_of_format_1_is_there(master: &Master) {
         json!(2),
     ];
     assert_eq!(spec, expected);
-    assert_eq!((&web["created"], &web["updated"]), (&json!(1_795_372_809_816_u64), &json!(1_795_372_810_368_u64)));
+    assert_eq!(
+        (&web["created"], &web["updated"]),
+        (&json!(1_795_372_809_816_u64), &json!(1_795_372_810_368_u64))
+    );
     let run = [("web-683121", 0, 1, "run"), ("web-286859", 1, 1, "run"), ("web-990283", 0, 2, "run")];
     assert_eq!(replicas(&web), run);
     let gone = master.service("gone").await.unwrap();
-    assert_eq!((&gone["state"], replicas(&gone)), (&json!("deleting"), vec![("gone-741436", 0, 1, "remove")]));
+    assert_eq!(
+        (&gone["state"], replicas(&gone)),
+        (&json!("deleting"), vec![("gone-741436", 0, 1, "remove")])
+    );
     let node = master.api.get("/v1/nodes/h1").await.body;
-    let known =
-        ["name", "uid", "state", "address", "engine_version", "cpus", "joined", "wanted", "removing"].map(|key| &node[key]);
-    let expected = json!(["h1", "7653c60689025903", "awaited", "127.0.0.1", "20.10.24+dfsg1", 2, 1_795_372_809_793_u64, 3, 1]);
+    let known = ["name", "uid", "state", "address", "engine_version", "cpus", "joined", "wanted", "removing"]
+        .map(|key| &node[key]);
+    let expected = json!([
+        "h1",
+        "7653c60689025903",
+        "awaited",
+        "127.0.0.1",
+        "20.10.24+dfsg1",
+        2,
+        1_795_372_809_793_u64,
+        3,
+        1
+    ]);
     assert_eq!(json!(known), expected);
     let counts = master.api.get("/stats").await.body;
     assert_eq!(counts["services"], json!({ "Created": 2, "Deleted": 1 }));
 
     // It goes on from there: versions, generations, and what the leadership before had counted.
-    let scaled = master.api.raw("PATCH", "/v1/services/web", &[("if-match", "\"2\"")], br#"{"replicas":1}"#.to_vec()).await;
-    assert_eq!((scaled.status, &scaled.body["version"], &scaled.body["generation"]), (200, &json!(3), &json!(2)), "{scaled:?}");
+    let scaled = master
+        .api
+        .raw("PATCH", "/v1/services/web", &[("if-match", "\"2\"")], br#"{"replicas":1}"#.to_vec())
+        .await;
+    assert_eq!(
+        (scaled.status, &scaled.body["version"], &scaled.body["generation"]),
+        (200, &json!(3), &json!(2)),
+        "{scaled:?}"
+    );
     assert!(master.process.said().contains("cluster=faa1d1a4283e9ab2 epoch=2"), "{}", master.process.said());
 }

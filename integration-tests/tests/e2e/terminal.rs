@@ -70,10 +70,16 @@ impl Terminal {
         unlockpt(&screen).unwrap();
         // What is shown is read as far as it has come.
         ioctl_fionbio(&screen, true).unwrap();
-        let line = ioctl_tiocgptpeer(&screen, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let line = ioctl_tiocgptpeer(&screen, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .unwrap();
         let end = || Stdio::from(line.try_clone().unwrap());
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(binary()).arg(words[0]).args(["--api", &site.master.api.url]).args(&words[1..]);
+        command
+            .args(["--ctty", "--wait"])
+            .arg(binary())
+            .arg(words[0])
+            .args(["--api", &site.master.api.url])
+            .args(&words[1..]);
         set_size(&line, size);
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self { screen: File::from(screen), line, child, shown: Vec::new(), all: Vec::new() }

@@ -28,7 +28,8 @@ async fn site() -> Site {
 }
 
 fn with(env: &[(&str, &str)], stop_grace_s: u32) -> Value {
-    let env: serde_json::Map<String, Value> = env.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let env: serde_json::Map<String, Value> =
+        env.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
     json!({ "image": IMAGE, "env": env, "stop_grace_s": stop_grace_s })
 }
 
@@ -40,13 +41,17 @@ async fn said(docker: &Docker, container: &str) -> String {
 
 /// The signals that the engine has sent to a container, and when, in nanoseconds.
 async fn signals(docker: &Docker, container: &str) -> Vec<(i64, String)> {
-    let filters = [("container", container), ("event", "kill")].map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));
+    let filters = [("container", container), ("event", "kill")]
+        .map(|(key, value)| (key.to_owned(), vec![value.to_owned()]));
     let until = (Now::read().wall.0 / 1000 + 1).to_string();
-    let options = EventsOptions { since: Some("1".to_owned()), until: Some(until), filters: Some(filters.into()) };
+    let options =
+        EventsOptions { since: Some("1".to_owned()), until: Some(until), filters: Some(filters.into()) };
     let events: Vec<_> = docker.events(Some(options)).try_collect().await.unwrap();
     events
         .iter()
-        .filter_map(|event| Some((event.time_nano?, event.actor.as_ref()?.attributes.as_ref()?.get("signal")?.clone())))
+        .filter_map(|event| {
+            Some((event.time_nano?, event.actor.as_ref()?.attributes.as_ref()?.get("signal")?.clone()))
+        })
         .collect()
 }
 
@@ -58,13 +63,18 @@ async fn the_workload_runs_ends_hangs_and_starts_slowly_as_it_is_told() {
     // One that keeps ending: reported with its code, and started again by the engine.
     let created = master
         .api
-        .call("PUT", "/v1/services/ends", with(&[("WORKLOAD_EXIT_AFTER", "0.5"), ("WORKLOAD_EXIT_CODE", "7")], 1))
+        .call(
+            "PUT",
+            "/v1/services/ends",
+            with(&[("WORKLOAD_EXIT_AFTER", "0.5"), ("WORKLOAD_EXIT_CODE", "7")], 1),
+        )
         .await;
     assert_eq!(created.status, 201, "{created:?}");
     let replica = until("it is reported unhealthy with its exit code", async || {
         let service = master.service("ends").await?;
         let replica = service["replica_states"].get(0)?.clone();
-        let told = replica["reason"].as_str().is_some_and(|why| why == "exited with code 7; the engine restarts it");
+        let told =
+            replica["reason"].as_str().is_some_and(|why| why == "exited with code 7; the engine restarts it");
         (told && replica["health"] == "unhealthy" && replica["state"] == "running").then_some(replica)
     })
     .await;
@@ -76,7 +86,11 @@ async fn the_workload_runs_ends_hangs_and_starts_slowly_as_it_is_told() {
     })
     .await;
     let service = master.service("ends").await.unwrap();
-    assert_eq!((&service["state"], service["replica_states"].as_array().unwrap().len()), (&json!("pending"), 1), "{service:#}");
+    assert_eq!(
+        (&service["state"], service["replica_states"].as_array().unwrap().len()),
+        (&json!("pending"), 1),
+        "{service:#}"
+    );
 
     // One that starts slowly, and one that does not hear SIGTERM.
     master.deploy("slow", with(&[("WORKLOAD_START_DELAY", "1.5")], 1)).await;
@@ -90,7 +104,8 @@ async fn the_workload_runs_ends_hangs_and_starts_slowly_as_it_is_told() {
         said(&docker, &slow).await.contains("listening on 0.0.0.0:8080").then_some(())
     })
     .await;
-    until("the deaf one listens", async || said(&docker, &deaf).await.contains("listening").then_some(())).await;
+    until("the deaf one listens", async || said(&docker, &deaf).await.contains("listening").then_some(()))
+        .await;
 
     for name in ["deaf", "ends", "slow"] {
         let deleted = master.api.call("DELETE", &format!("/v1/services/{name}?wait=60s"), json!({})).await;
@@ -114,9 +129,16 @@ struct Background {
 impl Background {
     fn shef(&self, words: &[&str]) -> (bool, String) {
         let mut shef = Command::new(binary());
-        shef.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(words).arg("--data-dir").arg(&self.data);
+        shef.env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .args(words)
+            .arg("--data-dir")
+            .arg(&self.data);
         let output = shef.output().unwrap();
-        (output.status.success(), [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+        (
+            output.status.success(),
+            [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat(),
+        )
     }
 }
 
@@ -131,11 +153,23 @@ async fn shef_up_brings_a_demo_on_a_real_engine_and_down_leaves_it_running() {
     let mut site = Site::prepare(1, &[]).await;
     let background = Background { data: site.dir.path().join("up") };
     let (api, engine) = (site.master.address.to_string(), site.engines[0].url());
-    let (fine, words) =
-        background.shef(&["up", "-d", "--demo", "--api", &api, "--agent", "127.0.0.1:0", "--docker-host", &engine]);
+    let (fine, words) = background.shef(&[
+        "up",
+        "-d",
+        "--demo",
+        "--api",
+        &api,
+        "--agent",
+        "127.0.0.1:0",
+        "--docker-host",
+        &engine,
+    ]);
     assert!(fine && words.contains(&api), "{words}");
     let services = site.master.api.get("/v1/services").await.body;
-    assert_eq!((&services["services"][0]["state"], &services["services"][0]["name"]), (&json!("running"), &json!("demo")));
+    assert_eq!(
+        (&services["services"][0]["state"], &services["services"][0]["name"]),
+        (&json!("running"), &json!("demo"))
+    );
     let before = site.containers().await;
     assert!(!before.is_empty() && before.keys().all(|name| name.starts_with("demo-")), "{before:?}");
     let (fine, words) = background.shef(&["down"]);

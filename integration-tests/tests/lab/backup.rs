@@ -37,9 +37,12 @@ async fn a_bootstrapped_host_is_backed_up_and_restored_by_a_docker_line_each() {
     assert!(refused.contains("say --replace"), "{refused}");
     let said = lab.docker(1, &[&words[..], &["--replace"]].concat()).await.unwrap();
     assert!(said.contains("A running master starts again"), "{said}");
-    until("the host has what the backup says", async || (containers(&lab).await == before).then_some(())).await;
+    until("the host has what the backup says", async || (containers(&lab).await == before).then_some(()))
+        .await;
     hosts_ready(&lab, 1).await;
-    lab.api(1).until("/v1/services/web", |answer| answer.body["running"] == 3 && answer.body["replicas"] == 3).await;
+    lab.api(1)
+        .until("/v1/services/web", |answer| answer.body["running"] == 3 && answer.body["replicas"] == 3)
+        .await;
 }
 
 /// The lines of the shell blocks behind `heading` in docs/operations.md.
@@ -52,7 +55,8 @@ fn documented(heading: &str) -> Vec<String> {
 }
 
 #[actix::test]
-async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_restored_by_the_documented_lines() {
+async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_restored_by_the_documented_lines()
+ {
     let lab = Bare::start(1).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
@@ -64,13 +68,20 @@ async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_res
         let answer = lab.api(1).attempt("GET", "/v1/registries", &[], Vec::new()).await.ok()?;
         (answer.status == 200).then(|| !answer.body.to_string().contains("\"readable\":false"))
     };
-    let [save, restore] = documented("Registry credentials").try_into().expect("how it is saved, and how it is restored");
+    let [save, restore] =
+        documented("Registry credentials").try_into().expect("how it is saved, and how it is restored");
     let directory = tempfile::tempdir().unwrap();
     let run = |lines: String| {
         let (url, directory) = (lab.hosts[0].socket().url().to_owned(), directory.path().to_owned());
         async move {
             let mut shell = tokio::process::Command::new("sh");
-            let ran = shell.args(["-ec", &lines]).current_dir(directory).env("DOCKER_HOST", url).output().await.unwrap();
+            let ran = shell
+                .args(["-ec", &lines])
+                .current_dir(directory)
+                .env("DOCKER_HOST", url)
+                .output()
+                .await
+                .unwrap();
             assert!(ran.status.success(), "{lines}: {}", String::from_utf8_lossy(&ran.stderr));
         }
     };

@@ -84,8 +84,7 @@ pub async fn hosts_ready(lab: &Bare, count: usize) {
 }
 
 pub async fn deploy(lab: &Bare, replicas: usize) {
-    let body =
-        json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1, "update": {"monitor_ms": 0}});
+    let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1, "update": {"monitor_ms": 0}});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
@@ -123,19 +122,31 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
 
     // What people see of them, and how much their logs may take.
     let shef = lab.registry.image("shef:1");
-    for (name, image) in [("shef-redis", lab.registry.image("redis:7")), ("shef-master", shef.clone()), ("shef-agent", shef)] {
-        let shown = lab.docker(1, &["ps", "--filter", &format!("name=^{name}$"), "--format", "{{.Image}}"]).await;
+    for (name, image) in
+        [("shef-redis", lab.registry.image("redis:7")), ("shef-master", shef.clone()), ("shef-agent", shef)]
+    {
+        let shown =
+            lab.docker(1, &["ps", "--filter", &format!("name=^{name}$"), "--format", "{{.Image}}"]).await;
         assert_eq!(shown, Ok(image), "the version of {name} in docker ps");
         let log = lab.docker(1, &["inspect", "-f", "{{.HostConfig.LogConfig}}", name]).await.unwrap();
         assert!(log.contains("max-size:10m") && log.contains("max-file:3"), "{name}: {log}");
     }
     for name in [BOOTSTRAP, "shef-redis", "shef-master", "shef-agent"] {
         let health = ["inspect", "-f", "{{.State.Health.Status}}", name];
-        until(&format!("{name} is healthy"), async || lab.docker(1, &health).await.ok().filter(|said| said == "healthy")).await;
+        until(&format!("{name} is healthy"), async || {
+            lab.docker(1, &health).await.ok().filter(|said| said == "healthy")
+        })
+        .await;
     }
 
-    for (n, name) in [(1, "shef-redis"), (1, "shef-master"), (1, "shef-agent"), (2, "shef-agent"), (1, BOOTSTRAP), (3, BOOTSTRAP)]
-    {
+    for (n, name) in [
+        (1, "shef-redis"),
+        (1, "shef-master"),
+        (1, "shef-agent"),
+        (2, "shef-agent"),
+        (1, BOOTSTRAP),
+        (3, BOOTSTRAP),
+    ] {
         let killed = runs(&lab, n, name).await.unwrap_or_else(|| panic!("{name} runs on h{n}"));
         lab.docker(n, &["kill", name]).await.unwrap();
         until_within(HEALED, &format!("{name} on h{n} runs again"), async || {
@@ -151,15 +162,20 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
         }
         lab.docker(2, &["kill", pair[0], pair[1]]).await.unwrap();
         for (name, before) in killed {
-            until_within(HEALED, &format!("{name} on h2 was killed with another and runs again"), async || {
-                runs(&lab, 2, name).await.filter(|seen| seen.started_at != before.started_at)
-            })
+            until_within(
+                HEALED,
+                &format!("{name} on h2 was killed with another and runs again"),
+                async || runs(&lab, 2, name).await.filter(|seen| seen.started_at != before.started_at),
+            )
             .await;
         }
     }
     for name in PARTS {
         lab.docker(1, &["rm", "-f", name]).await.unwrap();
-        until_within(HEALED, &format!("{name} was removed and is made anew"), async || runs(&lab, 1, name).await).await;
+        until_within(HEALED, &format!("{name} was removed and is made anew"), async || {
+            runs(&lab, 1, name).await
+        })
+        .await;
     }
     hosts_ready(&lab, 3).await;
     assert_eq!(containers(&lab).await, before, "no user container was touched");
@@ -234,11 +250,17 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
             }
         }
         for (n, name) in [(1, "shef-master"), (1, "shef-agent"), (2, "shef-agent")] {
-            until_within(Duration::from_secs(60), &format!("{name} on h{n} is of the second tag"), async || {
-                runs(&lab, n, name)
-                    .await
-                    .filter(|seen| seen.labels.get("org.opencontainers.image.revision").is_some_and(|revision| revision == "2"))
-            })
+            until_within(
+                Duration::from_secs(60),
+                &format!("{name} on h{n} is of the second tag"),
+                async || {
+                    runs(&lab, n, name).await.filter(|seen| {
+                        seen.labels
+                            .get("org.opencontainers.image.revision")
+                            .is_some_and(|revision| revision == "2")
+                    })
+                },
+            )
             .await;
         }
         says(&lab, 1, "the cluster is ready").await;
@@ -253,7 +275,8 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
     assert!(!lab.log(1).await.contains("replacing shef-redis"), "its image is the same");
 
     // A store of a version to come.
-    let secrets = lab.docker(1, &["volume", "inspect", "-f", "{{.Mountpoint}}", "shef-secrets"]).await.unwrap();
+    let secrets =
+        lab.docker(1, &["volume", "inspect", "-f", "{{.Mountpoint}}", "shef-secrets"]).await.unwrap();
     let password = std::fs::read_to_string(Path::new(&secrets).join("redis-password")).unwrap();
     let change = ["exec", "shef-redis", "redis-cli", "-a", &password, "HSET", "shef:store", "format", "99"];
     lab.docker(1, &change).await.unwrap();
@@ -274,9 +297,13 @@ async fn a_redis_that_is_there_is_used_and_what_it_puts_at_stake_is_told() {
     let redis = lab.redis().await;
     let _: String = redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let address = lab.net.address().to_string();
-    lab.bootstrap(1, &lab.registry.image("shef:1"), &[("REDIS_HOST", &address), ("SHEF_REDIS_PASSWORD", redis.password())])
-        .await
-        .unwrap();
+    lab.bootstrap(
+        1,
+        &lab.registry.image("shef:1"),
+        &[("REDIS_HOST", &address), ("SHEF_REDIS_PASSWORD", redis.password())],
+    )
+    .await
+    .unwrap();
     says(&lab, 1, "the cluster is ready").await;
     says(&lab, 1, "allkeys-lru").await;
     assert!(!lab.hosts[0].socket().all().await.contains_key("shef-redis"));
@@ -298,10 +325,14 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
     let redis = lab.registry.image("redis:7");
     let redis = ("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str());
     let busybox = lab.registry.image("busybox:1");
-    let squat = ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
+    let squat =
+        ["run", "-d", "--network", "host", "--name", "squatter", &image, "workload", "--port", "8044"];
     let own = format!("start again with HOST_IP={}", lab.address(1));
     // docker0 has the first address of its network; not every engine names it.
-    let subnet = lab.docker(1, &["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]).await.unwrap();
+    let subnet = lab
+        .docker(1, &["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "bridge"])
+        .await
+        .unwrap();
     let base: std::net::Ipv4Addr = subnet.split_once('/').unwrap().0.parse().unwrap();
     let bridge = std::net::Ipv4Addr::from(u32::from(base) + 1).to_string();
     lab.docker(1, &["network", "create", "--subnet", "172.31.77.0/24", "theirs"]).await.unwrap();
@@ -310,7 +341,11 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
         (&[("HOST_IP", "172.31.77.1"), redis], &[], "belongs to the Docker network theirs"),
         (&[("HOST_IP", "127.0.0.1"), redis], &[], "is this host's loopback address"),
         (&[("HOST_IP", "192.0.2.7"), redis], &[], &own),
-        (&[("HOST_IP", "192.0.2.7"), redis], &[], "HOST_IP is 192.0.2.7, which is not an address of this host"),
+        (
+            &[("HOST_IP", "192.0.2.7"), redis],
+            &[],
+            "HOST_IP is 192.0.2.7, which is not an address of this host",
+        ),
         (&[("SLAVE", "true")], &[], "MASTER_HOST"),
         (&[redis], &squat, "port 8044 of"),
         (
@@ -326,12 +361,18 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
         lab.bootstrap(1, &image, variables).await.unwrap();
         says(&lab, 1, line).await;
         let log = lab.log(1).await;
-        assert!(log.lines().filter(|text| text.contains(line)).all(|text| text.starts_with("shef: ")), "{log}");
+        assert!(
+            log.lines().filter(|text| text.contains(line)).all(|text| text.starts_with("shef: ")),
+            "{log}"
+        );
         lab.docker(1, &["rm", "-f", BOOTSTRAP]).await.unwrap();
         let left = lab.hosts[0].socket().all().await;
         // A look at the host that nobody waits for any more ends by itself, and the engine takes it away.
         let left: Vec<String> = left.into_keys().filter(|name| name != "shef-prepare").collect();
-        assert!(left.iter().all(|name| name == "squatter" || name == "shef-master"), "nothing was started: {left:#?}");
+        assert!(
+            left.iter().all(|name| name == "squatter" || name == "shef-master"),
+            "nothing was started: {left:#?}"
+        );
         until("nothing of the look at the host is left", async || {
             (!lab.hosts[0].socket().all().await.contains_key("shef-prepare")).then_some(())
         })
@@ -351,7 +392,8 @@ async fn a_host_of_another_cluster_begins_no_second_master_unless_its_operator_s
     says(&lab, 2, "this host is ready").await;
     hosts_ready(&lab, 2).await;
     let cluster = lab.api(1).get("/v1/cluster").await.body["cluster"].as_str().unwrap().to_owned();
-    let whose = format!("this host belongs to the cluster {cluster}, whose master is at {}:8044", lab.address(1));
+    let whose =
+        format!("this host belongs to the cluster {cluster}, whose master is at {}:8044", lab.address(1));
     // By its agent's container, and by the note in the volume of one that was removed.
     for removed in [&[BOOTSTRAP][..], &[BOOTSTRAP, "shef-guard", "shef-agent"]] {
         lab.docker(2, &[&["rm", "-f"], removed].concat()).await.unwrap();
@@ -411,7 +453,10 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
     assert_eq!(left, ["theirs"]);
     assert_eq!(lab.docker(1, &["volume", "ls", "-q"]).await.unwrap(), "theirs");
     let networks = lab.docker(1, &["network", "ls", "--format", "{{.Name}}"]).await.unwrap();
-    assert_eq!(networks.lines().collect::<std::collections::BTreeSet<_>>(), ["bridge", "host", "none"].into());
+    assert_eq!(
+        networks.lines().collect::<std::collections::BTreeSet<_>>(),
+        ["bridge", "host", "none"].into()
+    );
 }
 
 #[actix::test]
@@ -440,7 +485,10 @@ async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_r
     assert_eq!(String::from_utf8_lossy(&message[..length]).trim(), "READY=1");
     hosts_ready(&lab, 1).await;
     let seen = lab.hosts[0].socket().all().await;
-    assert!(PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == PARTS.len(), "{seen:#?}");
+    assert!(
+        PARTS.iter().all(|name| seen[*name].state == "running") && seen.len() == PARTS.len(),
+        "{seen:#?}"
+    );
     process.signal(rustix::process::Signal::TERM);
     until("it ends", async || (!process.is_running()).then_some(())).await;
     assert_eq!(lab.hosts[0].socket().all().await, seen, "the cluster runs on without it");

@@ -8,21 +8,28 @@ use shef_integration_tests::{
 
 /// Waits until the API shows the host in `state`, and brings what it shows.
 pub async fn host_is(lan: &Lan, host: &str, state: &str) -> Value {
-    lan.master.api.until(&format!("/v1/nodes/{host}"), |answer: &Answer| answer.body["state"] == state).await.body
+    lan.master
+        .api
+        .until(&format!("/v1/nodes/{host}"), |answer: &Answer| answer.body["state"] == state)
+        .await
+        .body
 }
 
 /// Waits until `count` containers of ours run on the hosts named.
 pub async fn running_on(lan: &mut Lan, hosts: &[&str], count: usize) {
     until("so many run there", async || {
         let all = lan.by_host().await;
-        let here = all.iter().filter(|(host, _)| hosts.contains(&host.as_str())).flat_map(|(_, containers)| containers.values());
+        let here = all
+            .iter()
+            .filter(|(host, _)| hosts.contains(&host.as_str()))
+            .flat_map(|(_, containers)| containers.values());
         (here.filter(|seen| seen.state == "running").count() == count).then_some(())
     })
     .await;
 }
 
-/// Waits until the replacements of what `service` has on `host` have passed their trial: until then the originals win if
-/// they come back.
+/// Waits until the replacements of what `service` has on `host` have passed their trial: until then the
+/// originals win if they come back.
 pub async fn nothing_is_wanted_on(lan: &Lan, host: &str, service: &str) {
     let path = format!("/v1/services/{service}");
     let gone = |answer: &Answer| {

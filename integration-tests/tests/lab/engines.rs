@@ -19,7 +19,10 @@ async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
     host_is(&lan, "h2", "agent_down").await;
     lan.master.deploy("new", busybox(2)).await;
     let by_host = lan.by_host().await;
-    assert!(by_host["h2"].len() == 2 && by_host["h2"].keys().all(|name| name.starts_with("web-")), "{by_host:#?}");
+    assert!(
+        by_host["h2"].len() == 2 && by_host["h2"].keys().all(|name| name.starts_with("web-")),
+        "{by_host:#?}"
+    );
     lan.hosts[1].agent.process.start();
     lan.master.hosts(3).await;
     // One that hangs is found by the same sign: connections are taken, nobody answers.
@@ -50,7 +53,8 @@ async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_aga
 
 #[actix::test]
 async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_and_replaced() {
-    let mut lan = Lan::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
+    let mut lan =
+        Lan::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
     let spec = json!({
         "image": BUSYBOX, "replicas": 3, "command": ["httpd", "-f", "-p", "80"], "ports": [{ "target": 80 }],
         "update": { "monitor_ms": 100 },
@@ -59,14 +63,16 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
     assert_eq!(lan.settled(&["web"]).await.len(), 3);
     lan.hosts[1].end_everything();
     host_is(&lan, "h2", "agent_down").await;
-    let unconfirmed = lan.master.api.until("/v1/services/web", |answer| answer.body["unconfirmed"] == 1).await;
+    let unconfirmed =
+        lan.master.api.until("/v1/services/web", |answer| answer.body["unconfirmed"] == 1).await;
     assert_eq!(unconfirmed.body["running"], 3, "nobody knows yet: {unconfirmed:?}");
     host_is(&lan, "h2", "down").await;
     let node = lan.master.api.get("/v1/nodes/h2").await;
     let why = "its agent does not answer, and neither does any published port of its replicas";
     assert_eq!(node.body["why"], why, "{node:?}");
-    let replaced =
-        lan.master.api.until("/v1/services/web", |answer| answer.body["running"] == 3 && answer.body["unconfirmed"].is_null());
+    let replaced = lan.master.api.until("/v1/services/web", |answer| {
+        answer.body["running"] == 3 && answer.body["unconfirmed"].is_null()
+    });
     replaced.await;
     lan.hosts[1].boot().await;
     lan.master.hosts(3).await;

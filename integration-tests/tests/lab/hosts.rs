@@ -23,13 +23,19 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
     lan.master.running("web").await;
     let moved = lan.by_host().await;
     for host in ["h1", "h3"] {
-        assert!(before[host].iter().all(|(name, seen)| moved[host].get(name) == Some(seen)), "what ran on {host} was left alone");
+        assert!(
+            before[host].iter().all(|(name, seen)| moved[host].get(name) == Some(seen)),
+            "what ran on {host} was left alone"
+        );
     }
     nothing_is_wanted_on(&lan, "h2", "web").await;
     lan.hosts[1].boot().await;
     lan.master.hosts(3).await;
     let after = lan.settled(&["web"]).await;
-    assert!(moved.values().flatten().all(|(name, seen)| after.get(name) == Some(seen)), "the replacements stay");
+    assert!(
+        moved.values().flatten().all(|(name, seen)| after.get(name) == Some(seen)),
+        "the replacements stay"
+    );
     assert_eq!(lan.called_down(), 1);
     // From now on it takes its share again.
     lan.master.deploy("new", busybox(9)).await;
@@ -132,15 +138,22 @@ async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
     lan.cut("h1", Cut::Both).unwrap();
     host_is(&lan, "h1", "down").await;
     // There is nowhere else to go.
-    let service = lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
-    assert!(service["replica_states"].as_array().unwrap().iter().all(|r| r["host_down"] == true), "{service:#}");
+    let service =
+        lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
+    assert!(
+        service["replica_states"].as_array().unwrap().iter().all(|r| r["host_down"] == true),
+        "{service:#}"
+    );
     // What is asked meanwhile is taken, and done when the host is back.
     let answer = lan.master.api.call("PATCH", "/v1/services/web", serde_json::json!({ "replicas": 5 })).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     lan.heal("h1").unwrap();
     lan.master.hosts(1).await;
     let after = lan.settled(&["web"]).await;
-    assert!(after.len() == 5 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{before:#?} {after:#?}");
+    assert!(
+        after.len() == 5 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)),
+        "{before:#?} {after:#?}"
+    );
 }
 
 #[actix::test]
@@ -152,7 +165,8 @@ async fn a_returning_host_keeps_what_could_not_be_replaced() {
     assert_eq!(cordoned.status, 200, "{cordoned:?}");
     lan.cut("h2", Cut::Both).unwrap();
     host_is(&lan, "h2", "down").await;
-    let failed = lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
+    let failed =
+        lan.master.api.until("/v1/services/web", |answer| answer.body["state"] == "pending").await.body;
     assert!(failed["missing"].to_string().contains("h2"), "{failed:#}");
     assert_eq!(lan.containers().await, before, "it runs on, though its host is down");
     lan.heal("h2").unwrap();

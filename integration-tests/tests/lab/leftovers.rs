@@ -31,7 +31,8 @@ impl Drop for Owner {
 }
 
 async fn owner() -> (Owner, String) {
-    let command = Command::new(env!("CARGO_BIN_EXE_shef-lab")).args(["up", "2"]).stdout(Stdio::null()).spawn();
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_shef-lab")).args(["up", "2"]).stdout(Stdio::null()).spawn();
     let owner = Owner(command.expect("shef-lab starts"));
     let id = format!("{}a", owner.0.id());
     until("the lab takes orders", async || listening().contains(&id).then_some(())).await;
@@ -47,8 +48,10 @@ async fn a_lab_whose_owner_was_killed_is_swept_without_a_trace() {
     for _ in 0..2 {
         let (mut owner, id) = owner().await;
         let status = give(&id, &Order::Status).await.unwrap();
-        let api = status.split_whitespace().find(|word| word.starts_with("http://")).expect("the API's address");
-        let api = shef_integration_tests::cluster::Api::new(api.trim_start_matches("http://").parse().unwrap());
+        let api =
+            status.split_whitespace().find(|word| word.starts_with("http://")).expect("the API's address");
+        let api =
+            shef_integration_tests::cluster::Api::new(api.trim_start_matches("http://").parse().unwrap());
         let made = api.call("PUT", "/v1/services/web?wait=60s", busybox(4)).await;
         assert_eq!(made.body["converged"], true, "{made:?}");
         let status = give(&id, &Order::Status).await.unwrap();
@@ -82,7 +85,8 @@ async fn an_order_for_what_is_not_there_says_what_there_is() {
     let (_owner, id) = owner().await;
     let refused = give(&id, &Order::Heal { host: "h7".to_owned() }).await.unwrap_err();
     assert_eq!(refused, "there is no host h7: this lab has h1 to h2");
-    let refused = give(&id, &Order::Cut { host: "h1".to_owned(), way: "sideways".to_owned() }).await.unwrap_err();
+    let refused =
+        give(&id, &Order::Cut { host: "h1".to_owned(), way: "sideways".to_owned() }).await.unwrap_err();
     assert!(refused.contains("both, incoming, outgoing"), "{refused}");
     let refused = give(&id, &Order::FillDisk).await.unwrap_err();
     assert!(refused.contains("--disk-mb"), "{refused}");

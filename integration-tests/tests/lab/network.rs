@@ -31,7 +31,8 @@ async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_st
     for cut in [Cut::Master, Cut::Reports] {
         lan.cut("h2", cut).unwrap();
         let seen = |answer: &shef_integration_tests::cluster::Answer| {
-            answer.body["state"] == "suspect" && answer.body["why"].as_str().is_some_and(|why| why.contains("answers probes"))
+            answer.body["state"] == "suspect"
+                && answer.body["why"].as_str().is_some_and(|why| why.contains("answers probes"))
         };
         lan.master.api.until("/v1/nodes/h2", seen).await;
         // What comes meanwhile goes to the others.
@@ -42,7 +43,10 @@ async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_st
         lan.heal("h2").unwrap();
         lan.master.hosts(3).await;
         let after = lan.settled(&["web", "new"]).await;
-        assert!(before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{cut:?}: nothing was replaced");
+        assert!(
+            before.iter().all(|(name, seen)| after.get(name) == Some(seen)),
+            "{cut:?}: nothing was replaced"
+        );
         lan.master.api.call("DELETE", "/v1/services/new?wait=60s", serde_json::Value::Null).await;
     }
 }

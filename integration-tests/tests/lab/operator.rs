@@ -24,7 +24,8 @@ async fn while_a_host_is_drained_under_load_never_fewer_run_than_wanted() {
         let drained = lan.host("h2").unwrap().socket().managed().await;
         let by_host = lan.by_host().await;
         let others = by_host.iter().filter(|(host, _)| *host != "h2").flat_map(|(_, containers)| containers);
-        let running = others.chain(&drained).filter(|(name, seen)| name.starts_with("web-") && seen.state == "running");
+        let running =
+            others.chain(&drained).filter(|(name, seen)| name.starts_with("web-") && seen.state == "running");
         let runs = running.map(|(name, _)| name).collect::<BTreeSet<_>>().len();
         assert!(runs >= 9, "{runs} of 9 run: {drained:#?} {by_host:#?}");
         // Others want something all the while.

@@ -36,12 +36,16 @@ fn spec(replicas: u32, more: Value) -> Value {
 /// How many containers each host runs.
 async fn counts(lan: &mut Lan) -> Vec<usize> {
     let by_host: BTreeMap<_, _> = lan.by_host().await;
-    by_host.values().map(|containers| containers.values().filter(|seen| seen.state == "running").count()).collect()
+    by_host
+        .values()
+        .map(|containers| containers.values().filter(|seen| seen.state == "running").count())
+        .collect()
 }
 
 /// Waits until something is missing in these words.
 async fn says(lan: &Lan, service: &str, words: &str) {
-    let said = |answer: &shef_integration_tests::cluster::Answer| answer.body["missing"].to_string().contains(words);
+    let said =
+        |answer: &shef_integration_tests::cluster::Answer| answer.body["missing"].to_string().contains(words);
     lan.master.api.until(&format!("/v1/services/{service}"), said).await;
 }
 
@@ -69,7 +73,12 @@ async fn ports_zones_and_memory_decide_where_replicas_run_and_what_is_lacking_is
     let before = lan.settled(&["web"]).await;
     let scaled = lan.master.api.call("PATCH", "/v1/services/web", json!({"replicas": 4})).await;
     assert_eq!(scaled.status, 200, "{scaled:?}");
-    says(&lan, "web", "1 of 4 replicas have no host: no host can take the replica: 3 of 3 hosts have port 8080 taken").await;
+    says(
+        &lan,
+        "web",
+        "1 of 4 replicas have no host: no host can take the replica: 3 of 3 hosts have port 8080 taken",
+    )
+    .await;
     assert_eq!(lan.containers().await, before);
     remove(&lan, "web").await;
 
@@ -86,7 +95,10 @@ async fn ports_zones_and_memory_decide_where_replicas_run_and_what_is_lacking_is
     lan.master.api.call("PATCH", "/v1/services/big", json!({"replicas": 4})).await;
     says(&lan, "big", "3 of 3 hosts lack").await;
     lan.master.api.call("POST", "/v1/nodes/h3/cordon", json!({})).await;
-    let lacking = format!("no host can take the replica: 1 of 3 hosts is cordoned, 2 lack {} bytes of memory", has / 2 + 1);
+    let lacking = format!(
+        "no host can take the replica: 1 of 3 hosts is cordoned, 2 lack {} bytes of memory",
+        has / 2 + 1
+    );
     says(&lan, "big", &lacking).await;
     assert_eq!(counts(&mut lan).await, [1, 1, 1]);
 }
@@ -99,7 +111,10 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
     lan.master.deploy("logs", everywhere).await;
     assert_eq!(counts(&mut lan).await, [1, 1, 0]);
     lan.hosts[2].agent.process.start();
-    until("one runs on the host that has joined", async || (counts(&mut lan).await == [1, 1, 1]).then_some(())).await;
+    until("one runs on the host that has joined", async || {
+        (counts(&mut lan).await == [1, 1, 1]).then_some(())
+    })
+    .await;
 
     // What is written is on one host alone.
     let script = "echo started >> /data/log; exec sleep 1000000";
@@ -108,7 +123,8 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
         "mounts": [{"type": "volume", "source": "db", "target": "/data"}],
     });
     lan.master.deploy("db", db).await;
-    let home = lan.master.service("db").await.unwrap()["replica_states"][0]["node"].as_str().unwrap().to_owned();
+    let home =
+        lan.master.service("db").await.unwrap()["replica_states"][0]["node"].as_str().unwrap().to_owned();
     lan.host_mut(&home).unwrap().lose();
     host_is(&lan, &home, "down").await;
     says(&lan, "db", &format!("waits for host {home}, which holds its volume data and is down")).await;
@@ -120,10 +136,16 @@ async fn a_global_service_comes_to_a_host_that_joins_and_data_keeps_its_replica_
     lan.master.hosts(3).await;
     lan.master.running("db").await;
     assert_eq!(lan.master.service("db").await.unwrap()["replica_states"][0]["node"], home.as_str());
-    assert_eq!(shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await, "started\nstarted\n", "its data is there");
+    assert_eq!(
+        shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await,
+        "started\nstarted\n",
+        "its data is there"
+    );
     until("one of the global service runs on every host again", async || {
         let all = lan.by_host().await;
-        let one = |containers: &BTreeMap<String, _>| containers.keys().filter(|name| name.starts_with("logs-")).count() == 1;
+        let one = |containers: &BTreeMap<String, _>| {
+            containers.keys().filter(|name| name.starts_with("logs-")).count() == 1
+        };
         all.values().all(one).then_some(())
     })
     .await;
@@ -142,12 +164,21 @@ async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_c
     lan.master.deploy("db", db).await;
     let home = async |lan: &Lan| {
         let view = lan.master.service("db").await.unwrap();
-        let wanted = view["replica_states"].as_array().unwrap().iter().find(|replica| replica["want"] == "run").cloned();
+        let wanted = view["replica_states"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|replica| replica["want"] == "run")
+            .cloned();
         wanted.unwrap()["node"].as_str().unwrap().to_owned()
     };
     let first = home(&lan).await;
     for n in 1..=2 {
-        let updated = lan.master.api.call("PATCH", "/v1/services/db?wait=60s", json!({"env": {"N": n.to_string()}})).await;
+        let updated = lan
+            .master
+            .api
+            .call("PATCH", "/v1/services/db?wait=60s", json!({"env": {"N": n.to_string()}}))
+            .await;
         assert_eq!((updated.status, &updated.body["converged"]), (200, &json!(true)), "{updated:?}");
         assert_eq!(home(&lan).await, first);
     }
@@ -159,7 +190,11 @@ async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_c
     shef(&lan, &["service", "release", "db", "0"]).await;
     let second = home(&lan).await;
     assert_ne!(second, first);
-    assert_eq!(shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await, "started\n", "it begins with nothing");
+    assert_eq!(
+        shef(&lan, &["exec", "db", "--", "cat", "/data/log"]).await,
+        "started\n",
+        "it begins with nothing"
+    );
     // The old host comes back: what it ran goes, its volume stays, and nothing moves.
     lan.host_mut(&first).unwrap().boot().await;
     lan.master.hosts(2).await;

@@ -12,7 +12,9 @@ use crate::common::{host_is, nothing_is_wanted_on, running_on};
 /// Docker 20, 26 and 28; 26 twice where the machine's own engine is newer than 20.
 fn releases() -> Vec<Release> {
     let oldest = Release::named("engine-20").or_else(|_| Release::named("engine-26"));
-    [oldest, Release::named("engine-26"), Release::named("engine-28")].map(|release| release.expect("a release")).into()
+    [oldest, Release::named("engine-26"), Release::named("engine-28")]
+        .map(|release| release.expect("a release"))
+        .into()
 }
 
 #[actix::test]

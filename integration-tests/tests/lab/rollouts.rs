@@ -48,7 +48,9 @@ async fn deployed(lan: &mut Lan) {
 /// How many containers of the first generation run, by the engines' own word.
 async fn serving(lan: &mut Lan, generation: &str) -> usize {
     let all = lan.containers().await;
-    all.values().filter(|seen| seen.state == "running" && seen.labels["shef.generation"] == generation).count()
+    all.values()
+        .filter(|seen| seen.state == "running" && seen.labels["shef.generation"] == generation)
+        .count()
 }
 
 #[actix::test]
@@ -89,22 +91,33 @@ async fn a_rollout_survives_the_master_that_is_killed_in_its_middle_and_a_host_t
     deployed(&mut lan).await;
     let asked = lan.master.api.call("PUT", "/v1/services/web", spec(2, &[])).await;
     assert_eq!(asked.status, 200, "{asked:?}");
-    until_within(LIMIT, "some are replaced", async || (serving(&mut lan, "2").await >= 2).then_some(())).await;
+    until_within(LIMIT, "some are replaced", async || (serving(&mut lan, "2").await >= 2).then_some(()))
+        .await;
     lan.master.process.kill();
     lan.master.start().await;
-    until_within(LIMIT, "more are replaced", async || (serving(&mut lan, "2").await >= 4).then_some(())).await;
+    until_within(LIMIT, "more are replaced", async || (serving(&mut lan, "2").await >= 4).then_some(()))
+        .await;
     let drained = lan.master.api.call("POST", "/v1/nodes/h3/drain", json!({})).await;
     assert!(drained.status < 300, "{drained:?}");
     until_within(LIMIT, "the rollout is over and the host empty", async || {
-        assert!(serving(&mut lan, "1").await + serving(&mut lan, "2").await >= REPLICAS - 1, "fewer serve than wanted");
+        assert!(
+            serving(&mut lan, "1").await + serving(&mut lan, "2").await >= REPLICAS - 1,
+            "fewer serve than wanted"
+        );
         let service = lan.master.api.get("/v1/services/web").await.body;
         let empty = lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty);
         (service["rollout"].is_null() && service["state"] == "running" && empty).then_some(())
     })
     .await;
     let after = lan.settled(&["web"]).await;
-    assert!(after.len() == REPLICAS && after.values().all(|seen| seen.labels["shef.generation"] == "2"), "{after:#?}");
-    assert!(lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty), "the drained host is empty");
+    assert!(
+        after.len() == REPLICAS && after.values().all(|seen| seen.labels["shef.generation"] == "2"),
+        "{after:#?}"
+    );
+    assert!(
+        lan.by_host().await.get("h3").is_none_or(std::collections::BTreeMap::is_empty),
+        "the drained host is empty"
+    );
 }
 
 /// A service of `replicas` whose new replicas have a trial of a second.
@@ -140,13 +153,17 @@ async fn what_fails_after_its_trial_is_rolled_back_by_itself() {
         let over = until_within(LIMIT, &format!("{what} is rolled back"), async || {
             let service = lan.master.api.get("/v1/services/web").await.body;
             let back = service["rollout"].is_null() && service["state"] == "running";
-            (back && service["last_rollout"]["generation"] == generation && service["generation"] == 1).then_some(service)
+            (back && service["last_rollout"]["generation"] == generation && service["generation"] == 1)
+                .then_some(service)
         })
         .await;
         let said = over["last_rollout"]["rolled_back"].as_str().unwrap_or_default();
         assert!(said.contains(why), "{what}: {over:#}");
         let after = lan.settled(&["web"]).await;
-        assert!(after.len() == 2 && after.values().all(|seen| seen.labels["shef.generation"] == "1"), "{what}: {after:#?}");
+        assert!(
+            after.len() == 2 && after.values().all(|seen| seen.labels["shef.generation"] == "1"),
+            "{what}: {after:#?}"
+        );
     }
 }
 
@@ -161,12 +178,19 @@ async fn updates_without_room_for_a_second_replica_stop_first_or_are_refused() {
     let updated = lan.master.api.call("PUT", "/v1/services/web?wait=90s", brief(3, &update)).await;
     assert!(updated.body["generation"] == 2 && updated.body["converged"] == true, "{updated:?}");
     let after = lan.settled(&["web"]).await;
-    assert!(after.len() == 3 && after.values().all(|seen| seen.labels["shef.generation"] == "2"), "{after:#?}");
+    assert!(
+        after.len() == 3 && after.values().all(|seen| seen.labels["shef.generation"] == "2"),
+        "{after:#?}"
+    );
 
     update["env"] = json!({"VERSION": "3"});
     update["update"] = json!({"order": "start-first"});
     let refused = lan.master.api.call("PUT", "/v1/services/web", brief(3, &update)).await;
-    assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (400, &json!("update.order")), "{refused:?}");
+    assert_eq!(
+        (refused.status, &refused.body["errors"][0]["field"]),
+        (400, &json!("update.order")),
+        "{refused:?}"
+    );
     let service = lan.master.api.get("/v1/services/web").await.body;
     assert_eq!((&service["generation"], &service["running"]), (&json!(2), &json!(3)), "{service:#}");
 
@@ -175,7 +199,10 @@ async fn updates_without_room_for_a_second_replica_stop_first_or_are_refused() {
     let failed = lan.master.api.call("PUT", "/v1/services/job?wait=60s", brief(1, &exits)).await;
     assert!(failed.status == 201 && failed.body["converged"] == false, "{failed:?}");
     let why = failed.body["missing"][0].as_str().unwrap_or_default();
-    assert!(why.starts_with("the trial has failed: job-") && why.contains("exited with code 7"), "{failed:?}");
+    assert!(
+        why.starts_with("the trial has failed: job-") && why.contains("exited with code 7"),
+        "{failed:?}"
+    );
     let job = lan.master.api.get("/v1/services/job").await.body;
     assert_eq!(job["replica_states"][0]["health"], "unhealthy", "{job:#}");
 }

@@ -48,13 +48,19 @@ impl Traffic {
             let asked = Now::read().mono;
             if let Ok(answer) = lan.master.api.attempt("GET", "/v1/services/web", &[], Vec::new()).await {
                 let serves = |replica: &&Value| {
-                    replica["want"] == "run" && replica["state"] == "running" && replica["health"] == "healthy"
+                    replica["want"] == "run"
+                        && replica["state"] == "running"
+                        && replica["health"] == "healthy"
                 };
                 let replicas = answer.body["replica_states"].as_array().cloned().unwrap_or_default();
                 let address = |replica: &Value| {
-                    Some((replica["addresses"][0].as_str()?.split_once("->")?.0.to_owned(), replica["generation"].as_u64()?))
+                    Some((
+                        replica["addresses"][0].as_str()?.split_once("->")?.0.to_owned(),
+                        replica["generation"].as_u64()?,
+                    ))
                 };
-                *self.serving.borrow_mut() = (replicas.iter().filter(serves).filter_map(address).collect(), asked);
+                *self.serving.borrow_mut() =
+                    (replicas.iter().filter(serves).filter_map(address).collect(), asked);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -123,9 +129,17 @@ async fn thirty_replicas_are_updated_start_first_and_no_request_fails() {
     join(update, join(traffic.follow(&lan), senders)).await;
     let failed = traffic.failed.take();
     let answered = traffic.answered.take();
-    assert!(failed.is_empty(), "{answered:?} answered, {} failed: {:?}", failed.len(), failed.iter().take(5).collect::<Vec<_>>());
+    assert!(
+        failed.is_empty(),
+        "{answered:?} answered, {} failed: {:?}",
+        failed.len(),
+        failed.iter().take(5).collect::<Vec<_>>()
+    );
     let service = lan.master.api.get("/v1/services/web").await.body;
     let replicas = service["replica_states"].as_array().unwrap();
-    assert!(replicas.len() == REPLICAS && replicas.iter().all(|replica| replica["generation"] == 2), "{service:#}");
+    assert!(
+        replicas.len() == REPLICAS && replicas.iter().all(|replica| replica["generation"] == 2),
+        "{service:#}"
+    );
     assert_eq!(lan.settled(&["web"]).await.len(), REPLICAS);
 }

@@ -27,7 +27,10 @@ async fn while_redis_is_dead_writes_are_refused_and_what_runs_runs_on() {
     })
     .await;
     let after = lan.settled(&["web"]).await;
-    assert!(after.len() == 6 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{after:#?}");
+    assert!(
+        after.len() == 6 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)),
+        "{after:#?}"
+    );
 }
 
 #[actix::test]
@@ -42,7 +45,10 @@ async fn a_redis_that_was_wiped_is_given_back_what_it_held() {
     lan.master.start().await;
     lan.master.hosts(2).await;
     let after = lan.settled(&["web", "new"]).await;
-    assert!(after.len() == 6 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{after:#?}");
+    assert!(
+        after.len() == 6 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)),
+        "{after:#?}"
+    );
 }
 
 #[actix::test]
@@ -64,7 +70,10 @@ async fn a_redis_that_came_back_without_its_tail_leaves_what_the_master_acknowle
     })
     .await;
     let after = lan.settled(&["web", "new", "later"]).await;
-    assert!(after.len() == 7 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)), "{after:#?}");
+    assert!(
+        after.len() == 7 && before.iter().all(|(name, seen)| after.get(name) == Some(seen)),
+        "{after:#?}"
+    );
 }
 
 #[actix::test]
@@ -76,7 +85,8 @@ async fn a_full_disk_refuses_writes_changes_nothing_and_is_over_when_there_is_ro
     let mut taken = vec!["web".to_owned()];
     let refused = until("a write finds no room", async || {
         let name = format!("more-{}", taken.len());
-        let spec = json!({ "image": "shef-lab/busybox:1", "replicas": 0, "env": { "PADDING": "x".repeat(20_000) } });
+        let spec =
+            json!({ "image": "shef-lab/busybox:1", "replicas": 0, "env": { "PADDING": "x".repeat(20_000) } });
         let answer = lan.master.api.call("PUT", &format!("/v1/services/{name}"), spec).await;
         if answer.status >= 300 {
             return Some((name, answer));

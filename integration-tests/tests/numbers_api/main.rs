@@ -1,5 +1,6 @@
-//! Numbers that no honest count comes to, in every message and every stored record: a clear refusal or no harm, no panic,
-//! no number that becomes another, nothing that stays stuck, and a store that the next master reads.
+//! Numbers that no honest count comes to, in every message and every stored record: a clear refusal or no
+//! harm, no panic, no number that becomes another, nothing that stays stuck, and a store that the next master
+//! reads.
 
 mod samples;
 mod walk;
@@ -29,7 +30,10 @@ fn every_number_of_every_message_and_record_is_walked_over() {
 #[test]
 fn a_number_is_taken_as_it_is_or_refused_and_named() {
     for sample in samples::all() {
-        let places = sample.values().into_iter().flat_map(|value| places(value).into_iter().map(move |place| (value, place)));
+        let places = sample
+            .values()
+            .into_iter()
+            .flat_map(|value| places(value).into_iter().map(move |place| (value, place)));
         for (value, place) in places {
             for extreme in EXTREMES {
                 let given = with(value, &place, extreme);
@@ -42,11 +46,25 @@ fn a_number_is_taken_as_it_is_or_refused_and_named() {
                         let kept = added.iter().all(|number| number.as_f64() == extreme.parse().ok());
                         assert!(kept, "{} {place:?}: {extreme} became {added:?}", sample.name);
                         let beyond = added.iter().any(|number| number.as_u64() > Some(bounds::MAX));
-                        assert!(!beyond || is_handed_on(&place), "{} {place:?}: {extreme} was taken", sample.name);
+                        assert!(
+                            !beyond || is_handed_on(&place),
+                            "{} {place:?}: {extreme} was taken",
+                            sample.name
+                        );
                     }
                     Err(why) => {
-                        let named = ["must be at most", "invalid value", "invalid type", "data did not match", "out of range"];
-                        assert!(named.iter().any(|words| why.contains(words)), "{} {place:?}: {extreme}: {why}", sample.name);
+                        let named = [
+                            "must be at most",
+                            "invalid value",
+                            "invalid type",
+                            "data did not match",
+                            "out of range",
+                        ];
+                        assert!(
+                            named.iter().any(|words| why.contains(words)),
+                            "{} {place:?}: {extreme}: {why}",
+                            sample.name
+                        );
                     }
                 }
             }
@@ -103,7 +121,8 @@ async fn whatever_numbers_a_registration_a_report_or_a_push_brings_the_cluster_w
     let fence = registered.body["fence"].clone();
     let accepted = async || {
         let mut push = samples::push();
-        (push["cluster"], push["fence"], push["base"], push["revision"]) = (id.clone(), fence.clone(), json!(0), json!(1));
+        (push["cluster"], push["fence"], push["base"], push["revision"]) =
+            (id.clone(), fence.clone(), json!(0), json!(1));
         push["set"] = json!([]);
         agent.call("POST", shef_common::protocol::ASSIGNMENTS_PATH, push).await.body["accepted"].clone()
     };
@@ -120,16 +139,19 @@ async fn whatever_numbers_a_registration_a_report_or_a_push_brings_the_cluster_w
             match what {
                 // In the name of the host that is there, and of one that is not.
                 "registration" => {
-                    (sample["node"], sample["uid"], sample["boot"]) = (json!("h0"), alive["uid"].clone(), alive["boot"].clone());
+                    (sample["node"], sample["uid"], sample["boot"]) =
+                        (json!("h0"), alive["uid"].clone(), alive["boot"].clone());
                     (sample["accepted"], sample["host"]["agent_url"]) = (accepted().await, json!(agent.url));
                 }
                 "report" => {
-                    (sample["node"], sample["boot"], sample["accepted"]) = (json!("h0"), alive["boot"].clone(), accepted().await);
+                    (sample["node"], sample["boot"], sample["accepted"]) =
+                        (json!("h0"), alive["boot"].clone(), accepted().await);
                 }
                 "host" => {
                     (sample["node"], sample["uid"]) = (json!("h8"), json!("00000000000000c8"));
                     sample["accepted"]["fence"] = fence.clone();
-                    (sample["holds"][0]["replica"], sample["holds"][0]["service"]) = (json!("far-000001"), json!("far"));
+                    (sample["holds"][0]["replica"], sample["holds"][0]["service"]) =
+                        (json!("far-000001"), json!("far"));
                 }
                 _ => {}
             }
@@ -141,7 +163,9 @@ async fn whatever_numbers_a_registration_a_report_or_a_push_brings_the_cluster_w
                 }
                 let body = with(&sample, &place, extreme);
                 let answer = match what {
-                    "registration" | "host" => cluster.api.call("POST", shef_common::protocol::REGISTER_PATH, body).await,
+                    "registration" | "host" => {
+                        cluster.api.call("POST", shef_common::protocol::REGISTER_PATH, body).await
+                    }
                     "report" => cluster.api.call("POST", shef_common::protocol::REPORT_PATH, body).await,
                     _ => agent.call("POST", shef_common::protocol::ASSIGNMENTS_PATH, body).await,
                 };
@@ -159,7 +183,9 @@ async fn whatever_numbers_a_registration_a_report_or_a_push_brings_the_cluster_w
     let dir = cluster.stop().await;
     let mut cluster = Cluster::start(dir).await;
     cluster.api.until("/v1/services/web", |answer| answer.status == 200).await;
-    cluster.add_agent("h0", "unix:///nowhere", shef_agent::EngineChoice::Fake(FakeEngineOptions::default())).await;
+    cluster
+        .add_agent("h0", "unix:///nowhere", shef_agent::EngineChoice::Fake(FakeEngineOptions::default()))
+        .await;
     cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "ready").await;
     cluster.stop().await;
 }
@@ -170,14 +196,16 @@ fn service(name: &str) -> ServiceName {
 
 /// What the next master finds.
 async fn led(store: &FakeStore) -> Led {
-    let (leader, cluster) = (LeaderId::parse("00000000000000a2").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
+    let (leader, cluster) =
+        (LeaderId::parse("00000000000000a2").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
     store.lead(&leader, Epoch(0), &cluster).await.unwrap()
 }
 
 /// A store that holds this one record.
 async fn store_with(key: Key, value: &Value) -> FakeStore {
     let store = FakeStore::new();
-    let (leader, cluster) = (LeaderId::parse("00000000000000a1").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
+    let (leader, cluster) =
+        (LeaderId::parse("00000000000000a1").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
     let led = store.lead(&leader, Epoch(0), &cluster).await.unwrap();
     let write = Write { key, expect: None, value: Some(value.to_string().into()) };
     store.commit(&led.fence, &[write]).await.unwrap();
@@ -185,7 +213,8 @@ async fn store_with(key: Key, value: &Value) -> FakeStore {
 }
 
 #[actix_rt::test]
-async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_the_next_one_reads_the_store() {
+async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_the_next_one_reads_the_store()
+{
     let records = [
         (Key::Service(service("web")), samples::service_record()),
         (Key::Node(NodeName::parse("h9").unwrap()), samples::node_record()),
@@ -207,7 +236,9 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
                     continue;
                 }
                 let dir = tempfile::tempdir().unwrap();
-                let started = shef_master::start_on(master_config(dir.path()), std::sync::Arc::new(store.clone())).await;
+                let started =
+                    shef_master::start_on(master_config(dir.path()), std::sync::Arc::new(store.clone()))
+                        .await;
                 let master = started.unwrap_or_else(|error| panic!("{place:?} {extreme}: {error}"));
                 let api = Api::new(master.address());
                 if matches!(key, Key::Service(_)) {
@@ -222,7 +253,10 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
                         change.to_string().into(),
                     );
                     let changed = changed.await;
-                    assert!(matches!(changed.status, 200 | 202 | 400 | 409 | 422), "{place:?} {extreme}: {changed:?}");
+                    assert!(
+                        matches!(changed.status, 200 | 202 | 400 | 409 | 422),
+                        "{place:?} {extreme}: {changed:?}"
+                    );
                     let deleted = api.raw("DELETE", "/v1/services/web", &[], vec![]).await;
                     assert!(matches!(deleted.status, 200 | 202 | 204), "{place:?} {extreme}: {deleted:?}");
                 }

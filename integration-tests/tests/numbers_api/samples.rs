@@ -26,7 +26,10 @@ impl Sample {
     }
 }
 
-fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(name: &'static str, value: Value) -> Sample {
+fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
+    name: &'static str,
+    value: Value,
+) -> Sample {
     let read = |value: &Value| {
         // From text, as it comes over the wire.
         let read: T = serde_json::from_str(&value.to_string()).map_err(|error| error.to_string())?;
@@ -183,7 +186,10 @@ pub fn all() -> Vec<Sample> {
         ),
         sample::<protocol::Accepted>("Accepted", accepted()),
         sample::<protocol::Registration>("Registration", registration()),
-        sample::<protocol::Registered>("Registered", json!({ "cluster": cluster, "fence": fence(), "report_interval_ms": 500 })),
+        sample::<protocol::Registered>(
+            "Registered",
+            json!({ "cluster": cluster, "fence": fence(), "report_interval_ms": 500 }),
+        ),
         sample::<protocol::Report>("Report", report()),
         sample::<protocol::ReportAck>(
             "ReportAck",
@@ -192,8 +198,14 @@ pub fn all() -> Vec<Sample> {
             }),
         ),
         sample::<protocol::Alive>("Alive", alive.clone()),
-        sample::<protocol::ProbeThrough>("ProbeThrough", json!({ "agent_url": "http://127.0.0.1:1", "limit_ms": 100 })),
-        sample::<protocol::ProbePorts>("ProbePorts", json!({ "addresses": ["127.0.0.1:1"], "limit_ms": 100 })),
+        sample::<protocol::ProbeThrough>(
+            "ProbeThrough",
+            json!({ "agent_url": "http://127.0.0.1:1", "limit_ms": 100 }),
+        ),
+        sample::<protocol::ProbePorts>(
+            "ProbePorts",
+            json!({ "addresses": ["127.0.0.1:1"], "limit_ms": 100 }),
+        ),
         sample::<protocol::ProbeOutcome>("ProbeOutcome", json!({ "answered": alive })),
         sample::<usage::UsageQuery>("UsageQuery", json!({ "replicas": ["web-000001"] })),
         sample::<usage::Usages>("Usages", usages()),

@@ -35,7 +35,9 @@ pub fn places(value: &Value) -> Vec<Place> {
     fn walk(value: &Value, at: &str, found: &mut Vec<Place>) {
         match value {
             Value::Number(_) => found.push(Place::Value(at.to_owned())),
-            Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| walk(item, &format!("{at}/{n}"), found)),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(n, item)| walk(item, &format!("{at}/{n}"), found))
+            }
             Value::Object(fields) => {
                 for (key, value) in fields {
                     if key.bytes().all(|c| c.is_ascii_digit()) {
@@ -57,10 +59,12 @@ pub fn with(value: &Value, place: &Place, extreme: &str) -> Value {
     let mut value = value.clone();
     match place {
         Place::Value(pointer) => {
-            *value.pointer_mut(pointer).expect("the place is there") = serde_json::from_str(extreme).expect("a number");
+            *value.pointer_mut(pointer).expect("the place is there") =
+                serde_json::from_str(extreme).expect("a number");
         }
         Place::Key(pointer, key) => {
-            let map: &mut Map<String, Value> = value.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a map");
+            let map: &mut Map<String, Value> =
+                value.pointer_mut(pointer).and_then(Value::as_object_mut).expect("a map");
             let inner = map.remove(key).expect("the key is there");
             map.insert(extreme.to_owned(), inner);
         }
@@ -75,14 +79,23 @@ pub fn missing(schema: &Value, values: &[&Value]) -> BTreeSet<String> {
     found
 }
 
-fn cover(root: &Value, schema: &Value, values: &[&Value], path: &str, depth: usize, missing: &mut BTreeSet<String>) {
+fn cover(
+    root: &Value,
+    schema: &Value,
+    values: &[&Value],
+    path: &str,
+    depth: usize,
+    missing: &mut BTreeSet<String>,
+) {
     assert!(depth < 40, "{path}: types that contain themselves are not walked over");
     if let Some(name) = schema["$ref"].as_str() {
         let definition = root.pointer(name.trim_start_matches('#')).expect("a definition");
         return cover(root, definition, values, path, depth + 1, missing);
     }
-    let is =
-        |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind));
+    let is = |kind: &str| {
+        schema["type"] == kind
+            || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == kind))
+    };
     if (is("integer") || is("number")) && !values.iter().any(|value| value.is_number()) {
         missing.insert(path.to_owned());
     }
@@ -100,7 +113,8 @@ fn cover(root: &Value, schema: &Value, values: &[&Value], path: &str, depth: usi
         cover(root, &schema["items"], &inner, &format!("{path}/*"), depth + 1, missing);
     }
     if schema["additionalProperties"].is_object() {
-        let inner: Vec<&Value> = values.iter().filter_map(|value| value.as_object()).flat_map(Map::values).collect();
+        let inner: Vec<&Value> =
+            values.iter().filter_map(|value| value.as_object()).flat_map(Map::values).collect();
         cover(root, &schema["additionalProperties"], &inner, &format!("{path}/*"), depth + 1, missing);
     }
 }

@@ -45,14 +45,20 @@ impl Browser {
             "--remote-debugging-pipe".to_owned(),
         ];
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "sh", "-c", START, "sh", "chromium"]).args(words).env("HOME", profile.path());
+        command
+            .args(["--pdeathsig", "KILL", "--", "sh", "-c", START, "sh", "chromium"])
+            .args(words)
+            .env("HOME", profile.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap();
         let (told, says) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let (requests, complaints) = (Vec::new(), Vec::new());
-        let mut browser = Self { process, told, says, session: None, calls: 0, requests, complaints, _profile: profile };
+        let mut browser =
+            Self { process, told, says, session: None, calls: 0, requests, complaints, _profile: profile };
         let page = browser.call("Target.createTarget", json!({ "url": "about:blank" })).await;
-        let attached = browser.call("Target.attachToTarget", json!({ "targetId": page["targetId"], "flatten": true })).await;
+        let attached = browser
+            .call("Target.attachToTarget", json!({ "targetId": page["targetId"], "flatten": true }))
+            .await;
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Runtime", "Log", "Network", "Page"] {
             browser.call(&format!("{domain}.enable"), json!({})).await;
@@ -111,13 +117,19 @@ impl Browser {
     fn note(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str() {
-            Some("Network.requestWillBeSent") => self.requests.extend(params["request"]["url"].as_str().map(str::to_owned)),
-            Some("Network.webSocketCreated") => self.requests.extend(params["url"].as_str().map(str::to_owned)),
+            Some("Network.requestWillBeSent") => {
+                self.requests.extend(params["request"]["url"].as_str().map(str::to_owned))
+            }
+            Some("Network.webSocketCreated") => {
+                self.requests.extend(params["url"].as_str().map(str::to_owned))
+            }
             Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
             Some("Runtime.consoleAPICalled") if params["type"] == "error" || params["type"] == "warning" => {
                 self.complaints.push(params["args"].to_string());
             }
-            Some("Log.entryAdded") if params["entry"]["level"] != "verbose" => self.complaints.push(params["entry"].to_string()),
+            Some("Log.entryAdded") if params["entry"]["level"] != "verbose" => {
+                self.complaints.push(params["entry"].to_string())
+            }
             Some(_) | None => {}
         }
     }

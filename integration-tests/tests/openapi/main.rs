@@ -24,16 +24,27 @@ struct Sent {
     body: Vec<u8>,
 }
 
-async fn send(cluster: &Cluster, method: &str, path: &str, headers: &[(String, String)], body: Vec<u8>) -> Sent {
+async fn send(
+    cluster: &Cluster,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: Vec<u8>,
+) -> Sent {
     let client = awc::Client::builder().disable_timeout().disable_redirects().finish();
     let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-    let mut request =
-        client.request(method, format!("{}{path}", cluster.api.url)).insert_header(("content-type", "application/json"));
+    let mut request = client
+        .request(method, format!("{}{path}", cluster.api.url))
+        .insert_header(("content-type", "application/json"));
     for (name, value) in headers {
         request = request.insert_header((name.as_str(), value.as_str()));
     }
     let mut answer = request.send_body(body).await.unwrap_or_else(|error| panic!("{path}: {error}"));
-    let media = answer.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+    let media = answer
+        .headers()
+        .get("content-type")
+        .map(|value| value.to_str().unwrap().to_owned())
+        .unwrap_or_default();
     let media = media.split(';').next().unwrap().to_owned();
     // What streams may have no end.
     let is_whole = media.ends_with("json") && media != "application/x-ndjson" || media == "text/html";
@@ -50,14 +61,34 @@ fn calls(api: &Value) -> Vec<(&str, &str, &Value)> {
     paths
         .iter()
         .flat_map(|(path, methods)| {
-            methods.as_object().unwrap().iter().map(move |(method, call)| (path.as_str(), method.as_str(), call))
+            methods
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(move |(method, call)| (path.as_str(), method.as_str(), call))
         })
         .collect()
 }
 
 fn filled(path: &str, rng: &mut Rng) -> String {
-    let names = ["web", "web", "a", "h0", "h1", "nowhere", "UP", "a%20b", "%00", "..%2fx", "pause", "resume", "web-000001"];
-    let parts = path.split('/').map(|part| if part.starts_with('{') { names[rng.usize(..names.len())] } else { part });
+    let names = [
+        "web",
+        "web",
+        "a",
+        "h0",
+        "h1",
+        "nowhere",
+        "UP",
+        "a%20b",
+        "%00",
+        "..%2fx",
+        "pause",
+        "resume",
+        "web-000001",
+    ];
+    let parts = path
+        .split('/')
+        .map(|part| if part.starts_with('{') { names[rng.usize(..names.len())] } else { part });
     parts.collect::<Vec<_>>().join("/")
 }
 
@@ -72,7 +103,9 @@ async fn the_document_knows_every_call_and_no_other() {
     }
     for (path, known) in methods {
         for method in ["get", "post", "put", "patch", "delete"] {
-            let sent = send(&cluster, method, &path.replace("{lead}", "pause").replace(['{', '}'], ""), &[], vec![]).await;
+            let sent =
+                send(&cluster, method, &path.replace("{lead}", "pause").replace(['{', '}'], ""), &[], vec![])
+                    .await;
             let body: Value = serde_json::from_slice(&sent.body).unwrap_or_default();
             assert_eq!(sent.status == 405, !known.contains(&method), "{method} {path}: {body}");
             assert_ne!(body["code"], "not_found", "{method} {path}");
@@ -132,9 +165,20 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
             let mut address = filled(path, &mut rng);
             let mut headers = Vec::new();
             for param in call["parameters"].as_array().unwrap() {
-                let (name, example) = (param["name"].as_str().unwrap(), param["example"].as_str().unwrap_or_default());
-                let value = [example, example, example, example, example, "", "x", "-1", "%C3%A9%00", "99999999999999999999"]
-                    [rng.usize(..10)];
+                let (name, example) =
+                    (param["name"].as_str().unwrap(), param["example"].as_str().unwrap_or_default());
+                let value = [
+                    example,
+                    example,
+                    example,
+                    example,
+                    example,
+                    "",
+                    "x",
+                    "-1",
+                    "%C3%A9%00",
+                    "99999999999999999999",
+                ][rng.usize(..10)];
                 if rng.bool() {
                     continue;
                 }
@@ -149,10 +193,13 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
             }
             let schema = &call["requestBody"]["content"]["application/json"]["schema"];
             let mut body = if schema.is_null() { Value::Null } else { schema::made(schema, &mut rng, 0) };
-            if let Some(fields) = body.as_object_mut().filter(|_| rng.u8(..8) > 0 && schema["properties"].get("image").is_some())
+            if let Some(fields) = body
+                .as_object_mut()
+                .filter(|_| rng.u8(..8) > 0 && schema["properties"].get("image").is_some())
             {
                 // What is there often enough for the other calls to meet it.
-                let name = if schema["properties"].get("serviceName").is_some() { "serviceName" } else { "name" };
+                let name =
+                    if schema["properties"].get("serviceName").is_some() { "serviceName" } else { "name" };
                 if rng.u8(..4) > 0 {
                     fields.clear();
                 }
@@ -171,21 +218,38 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
                 2 => vec![0xff; 10],
                 _ => body.to_string().into_bytes(),
             };
-            let shown = format!("round {round}: {method} {address} {headers:?} {}", String::from_utf8_lossy(&body));
+            let shown =
+                format!("round {round}: {method} {address} {headers:?} {}", String::from_utf8_lossy(&body));
             let sent = send(&cluster, method, &address, &headers, body).await;
             *statuses.entry(sent.status).or_default() += 1;
-            assert!(sent.status < 500 || sent.status == 503, "{shown}: {} {}", sent.status, String::from_utf8_lossy(&sent.body));
+            assert!(
+                sent.status < 500 || sent.status == 503,
+                "{shown}: {} {}",
+                sent.status,
+                String::from_utf8_lossy(&sent.body)
+            );
             let responses = &call["responses"];
-            let answer = responses.get(sent.status.to_string()).filter(|_| sent.status < 300 || path == "/readyz");
-            assert!(answer.is_some() || sent.status >= 400, "{shown}: {} is not in the document", sent.status);
+            let answer =
+                responses.get(sent.status.to_string()).filter(|_| sent.status < 300 || path == "/readyz");
+            assert!(
+                answer.is_some() || sent.status >= 400,
+                "{shown}: {} is not in the document",
+                sent.status
+            );
             let content = &answer.unwrap_or(&responses["default"])["content"];
             let Some(described) = content.get(&sent.media) else {
                 // A log as JSON lines, when that was asked for.
-                assert_eq!(sent.media, "application/x-ndjson", "{shown}: {}", String::from_utf8_lossy(&sent.body));
+                assert_eq!(
+                    sent.media,
+                    "application/x-ndjson",
+                    "{shown}: {}",
+                    String::from_utf8_lossy(&sent.body)
+                );
                 continue;
             };
             if sent.media.ends_with("json") && sent.media != "application/x-ndjson" {
-                let body: Value = serde_json::from_slice(&sent.body).unwrap_or_else(|error| panic!("{shown}: {error}"));
+                let body: Value =
+                    serde_json::from_slice(&sent.body).unwrap_or_else(|error| panic!("{shown}: {error}"));
                 if let Some(why) = schema::wrong(&api, &described["schema"], &body, "body") {
                     panic!("{shown}: {} {why}", sent.status);
                 }

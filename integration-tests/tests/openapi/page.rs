@@ -36,7 +36,8 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
     let seen = browser.evaluate(LOOK).await;
     let pair = |pair: &Value| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned());
     let pairs = |seen: &Value| seen.as_array().unwrap().iter().map(pair).collect::<BTreeSet<_>>();
-    let known: BTreeSet<_> = calls(&api).into_iter().map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
+    let known: BTreeSet<_> =
+        calls(&api).into_iter().map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
     assert_eq!(pairs(&seen["calls"]), known, "every call is a line of the page");
     let found = BTreeSet::from([("/v1/services/{name}/rebalance".to_owned(), "post".to_owned())]);
     assert_eq!(pairs(&seen["found"]), found, "the search finds by path");
@@ -58,7 +59,11 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
         assert!(browser.requests.iter().any(|request| request == url), "{:?}", browser.requests);
     }
     for word in ["bad", "no is not defined"] {
-        assert!(browser.complaints.iter().any(|complaint| complaint.contains(word)), "{:?}", browser.complaints);
+        assert!(
+            browser.complaints.iter().any(|complaint| complaint.contains(word)),
+            "{:?}",
+            browser.complaints
+        );
     }
     browser.close().await;
     cluster.stop().await;

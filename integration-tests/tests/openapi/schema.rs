@@ -10,13 +10,16 @@ pub fn wrong(all: &Value, schema: &Value, value: &Value, at: &str) -> Option<Str
     };
     let below = |schema: &Value, value: &Value, part: &str| wrong(all, schema, value, &format!("{at}{part}"));
     if let Some(reference) = rules.get("$ref").and_then(Value::as_str) {
-        let target = all.pointer(reference.strip_prefix('#').unwrap()).unwrap_or_else(|| panic!("{reference} is not there"));
+        let target = all
+            .pointer(reference.strip_prefix('#').unwrap())
+            .unwrap_or_else(|| panic!("{reference} is not there"));
         return below(target, value, "");
     }
     if let Some(types) = rules.get("type") {
-        let types: Vec<&str> = types
-            .as_array()
-            .map_or_else(|| vec![types.as_str().unwrap()], |list| list.iter().map(|t| t.as_str().unwrap()).collect());
+        let types: Vec<&str> = types.as_array().map_or_else(
+            || vec![types.as_str().unwrap()],
+            |list| list.iter().map(|t| t.as_str().unwrap()).collect(),
+        );
         let is = |kind: &str| match kind {
             "object" => value.is_object(),
             "array" => value.is_array(),
@@ -60,16 +63,35 @@ pub fn wrong(all: &Value, schema: &Value, value: &Value, at: &str) -> Option<Str
         }
     }
     let properties = rules.get("properties").and_then(Value::as_object);
-    let is_closed = properties.is_some() && !["oneOf", "anyOf", "allOf"].iter().any(|word| rules.contains_key(*word));
-    let others = rules.get("additionalProperties").unwrap_or(if is_closed { &Value::Bool(false) } else { &Value::Bool(true) });
+    let is_closed =
+        properties.is_some() && !["oneOf", "anyOf", "allOf"].iter().any(|word| rules.contains_key(*word));
+    let others = rules.get("additionalProperties").unwrap_or(if is_closed {
+        &Value::Bool(false)
+    } else {
+        &Value::Bool(true)
+    });
     fields.iter().find_map(|(name, value)| {
         let rule = properties.and_then(|properties| properties.get(name)).unwrap_or(others);
         below(rule, value, &format!(".{name}"))
     })
 }
 
-const TEXTS: [&str; 14] =
-    ["web", "app", "h0", "", "/tmp", "a:1", "SIGTERM", "10.0.0.1", "é", "\0", "==", "node.name", "label.zone", "A B\n"];
+const TEXTS: [&str; 14] = [
+    "web",
+    "app",
+    "h0",
+    "",
+    "/tmp",
+    "a:1",
+    "SIGTERM",
+    "10.0.0.1",
+    "é",
+    "\0",
+    "==",
+    "node.name",
+    "label.zone",
+    "A B\n",
+];
 
 /// A value that may be what `schema` says.
 pub fn made(schema: &Value, rng: &mut Rng, depth: u32) -> Value {
@@ -78,8 +100,17 @@ pub fn made(schema: &Value, rng: &mut Rng, depth: u32) -> Value {
         list[rng.usize(..list.len())].clone()
     };
     if depth > 6 || rng.u8(..) < 8 {
-        return [json!(null), json!([]), json!({}), json!(-1), json!("x"), json!(1.5), json!(true), json!([[]])][rng.usize(..8)]
-            .clone();
+        return [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!(-1),
+            json!("x"),
+            json!(1.5),
+            json!(true),
+            json!([[]]),
+        ][rng.usize(..8)]
+        .clone();
     }
     for word in ["oneOf", "anyOf"] {
         if let Some(ways) = schema.get(word) {
@@ -92,12 +123,16 @@ pub fn made(schema: &Value, rng: &mut Rng, depth: u32) -> Value {
     if let Some(values) = schema.get("enum") {
         return pick(values, rng);
     }
-    let kind = schema.get("type").map_or(json!("string"), |kind| if kind.is_array() { pick(kind, rng) } else { kind.clone() });
+    let kind = schema
+        .get("type")
+        .map_or(json!("string"), |kind| if kind.is_array() { pick(kind, rng) } else { kind.clone() });
     match kind.as_str().unwrap() {
         "object" => {
             let mut fields = Map::new();
             for (name, rule) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                let required = schema["required"].as_array().is_some_and(|list| list.iter().any(|r| r.as_str() == Some(name)));
+                let required = schema["required"]
+                    .as_array()
+                    .is_some_and(|list| list.iter().any(|r| r.as_str() == Some(name)));
                 if if required { rng.u8(..) > 8 } else { rng.u8(..10) == 0 } {
                     fields.insert(name.clone(), made(rule, rng, depth + 1));
                 }
@@ -114,7 +149,9 @@ pub fn made(schema: &Value, rng: &mut Rng, depth: u32) -> Value {
         }
         "array" => (0..rng.usize(..3)).map(|_| made(&schema["items"], rng, depth + 1)).collect(),
         "integer" | "number" => {
-            [json!(0), json!(1), json!(2), json!(1_000), json!(70_000), json!(u64::MAX), json!(-5)][rng.usize(..7)].clone()
+            [json!(0), json!(1), json!(2), json!(1_000), json!(70_000), json!(u64::MAX), json!(-5)]
+                [rng.usize(..7)]
+            .clone()
         }
         "boolean" => json!(rng.bool()),
         "null" => Value::Null,

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture,
+};
 use shef_common::{
     client::HostClient,
     clock::{MonoMs, Now},
@@ -24,11 +26,14 @@ use crate::{
     post::{Alarm, MAILBOX, post},
     registries::CredentialsChanged,
     runner::{
-        Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect, RunnerEvent, RunnerOutlets,
-        TakeReport, ToRunner,
+        Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect,
+        RunnerEvent, RunnerOutlets, TakeReport, ToRunner,
     },
     scheduler::{Schedule, SchedulerEvent, ToScheduler},
-    service::{Accepted, CopyCore, Refused, ServiceActor, ServiceCore, ServiceEffect, ServiceEvent, ServiceOutlets, ToService},
+    service::{
+        Accepted, CopyCore, Refused, ServiceActor, ServiceCore, ServiceEffect, ServiceEvent, ServiceOutlets,
+        ToService,
+    },
     stats::Stats,
     store::{Commit, Lead, LeadOutcome},
     view::ClusterView,
@@ -246,7 +251,9 @@ impl Handler<AskService> for ClusterActor {
     fn handle(&mut self, AskService { name, request }: AskService, ctx: &mut Self::Context) -> Self::Result {
         let (call, answer) = self.callers.users.take();
         self.event(Event::Ask { call, name, request }, ctx);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned()))) })
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned())))
+        })
     }
 }
 
@@ -255,19 +262,24 @@ impl Handler<CopyService> for ClusterActor {
     fn handle(&mut self, CopyService { name, or_new }: CopyService, ctx: &mut Self::Context) -> Self::Result {
         let (call, answer) = self.callers.copies.take();
         self.event(Event::Copy { call, name, or_new }, ctx);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned()))) })
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(Refused::Store("the master is stopping".to_owned())))
+        })
     }
 }
 
 impl Handler<Register> for ClusterActor {
     type Result = ResponseFuture<Result<Registered, RegisterRefused>>;
     fn handle(&mut self, Register(registration): Register, ctx: &mut Self::Context) -> Self::Result {
-        let (node, boot, engine) = (&registration.node, &registration.boot, &registration.host.engine_version);
+        let (node, boot, engine) =
+            (&registration.node, &registration.boot, &registration.host.engine_version);
         log::info!(node:%, boot:%, engine:%; "host registers");
         let (call, answer) = self.callers.registers.take();
         self.event(Event::Register { call, registration: Box::new(registration) }, ctx);
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_| Err(RegisterRefused::Later("the master is stopping; register again".to_owned())))
+            answer.await.unwrap_or_else(|_| {
+                Err(RegisterRefused::Later("the master is stopping; register again".to_owned()))
+            })
         })
     }
 }
@@ -287,7 +299,9 @@ impl Handler<Operate> for ClusterActor {
         log::info!(node:%, operation:?; "an operator asks");
         let (call, answer) = self.callers.operators.take();
         self.event(Event::Operate { call, node, operation }, ctx);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned()))) })
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Err(OperateRefused::Store("the master is stopping".to_owned())))
+        })
     }
 }
 

@@ -80,8 +80,12 @@ impl Admission {
                 self.imports_left = self.imports_left.saturating_sub(1);
                 (self.imports_left == 0).then(|| self.forward(cluster))
             }
-            Event::Imported(Err(why)) => Some(later(format!("what the host holds was not taken over: {why}"))),
-            Event::ImportTooLate => Some(later("what the host holds could not be made durable in time".to_owned())),
+            Event::Imported(Err(why)) => {
+                Some(later(format!("what the host holds was not taken over: {why}")))
+            }
+            Event::ImportTooLate => {
+                Some(later("what the host holds could not be made durable in time".to_owned()))
+            }
         }
     }
 
@@ -232,7 +236,8 @@ mod tests {
         let uid = NodeUid::parse("00000000000000c2").unwrap();
         assert_eq!(cluster.host_forgotten(NodeName::parse("old").unwrap(), uid), None);
         let mut renamed = registration(2, &["a"]);
-        (renamed.node, renamed.uid) = (NodeName::parse("new").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
+        (renamed.node, renamed.uid) =
+            (NodeName::parse("new").unwrap(), NodeUid::parse("00000000000000c2").unwrap());
         let step = Admission::new(renamed).step(Event::Began, &mut cluster);
         assert!(matches!(step, Some(Step::Forward(_))));
     }

@@ -38,7 +38,8 @@ pub struct ClusterOptions {
     pub report_interval: DurationMs,
     /// How many earlier generations a service keeps.
     pub history_limit: usize,
-    /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said so.
+    /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said
+    /// so.
     pub takes_over: bool,
     /// Where the services' own randomness comes from.
     pub seed: u64,
@@ -86,7 +87,12 @@ pub struct ClusterCore {
 impl ClusterCore {
     /// The cluster as the store remembers it, and what is to be done first.
     #[must_use]
-    pub fn new(options: ClusterOptions, leads: LeadOutcome, recovered: Recovered, now: Now) -> (Self, Vec<Effect>) {
+    pub fn new(
+        options: ClusterOptions,
+        leads: LeadOutcome,
+        recovered: Recovered,
+        now: Now,
+    ) -> (Self, Vec<Effect>) {
         let mut core = Self {
             phase: Phase::Recovering(Box::new(Recovery::new(recovered))),
             members: Members::new(leads.cluster, leads.fence, options.report_interval),
@@ -123,7 +129,10 @@ impl ClusterCore {
             // A service that is not there yet must not be made anew, nor a host be told anything.
             (
                 Phase::Recovering(recovery),
-                event @ (Event::Ask { .. } | Event::Copy { .. } | Event::Register { .. } | Event::Operate { .. }),
+                event @ (Event::Ask { .. }
+                | Event::Copy { .. }
+                | Event::Register { .. }
+                | Event::Operate { .. }),
             ) => recovery.defer(event, &mut effects),
             (Phase::Recovering(_) | Phase::Leading, event) => self.take(event, now, &mut effects),
             (Phase::Deposed(_), event) => self.while_deposed(event, &mut effects),
@@ -161,9 +170,16 @@ impl ClusterCore {
                 }
             }
             Event::Statuses(statuses) => {
-                self.to_services(statuses, |status| status.replica.service(), ServiceEvent::Observed, effects);
+                self.to_services(
+                    statuses,
+                    |status| status.replica.service(),
+                    ServiceEvent::Observed,
+                    effects,
+                );
             }
-            Event::Gone(replicas) => self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects),
+            Event::Gone(replicas) => {
+                self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects)
+            }
             Event::Unknown { node, replicas } => self.unknown(&node, replicas, effects),
             Event::Known(known) => self.host_known(known, effects),
             Event::HostChanged(change) => self.host_changed(change, effects),
@@ -234,10 +250,16 @@ impl ClusterCore {
         effects.push(Effect::SpawnService { name, core: Box::new(core), initial });
     }
 
-    pub(super) fn add_runner(&mut self, record: NodeRecord, version: Option<Version>, effects: &mut Vec<Effect>) {
+    pub(super) fn add_runner(
+        &mut self,
+        record: NodeRecord,
+        version: Option<Version>,
+        effects: &mut Vec<Effect>,
+    ) {
         let node = record.node.clone();
         let (cluster, fence) = (self.members.cluster().clone(), self.members.fence().clone());
-        let (core, initial) = RunnerCore::new(cluster, fence, self.members.report_interval(), record, version);
+        let (core, initial) =
+            RunnerCore::new(cluster, fence, self.members.report_interval(), record, version);
         self.runners.insert(node.clone());
         effects.push(Effect::SpawnRunner { node: node.clone(), core: Box::new(core), initial });
         if !self.credentials.is_empty() {
@@ -248,9 +270,16 @@ impl ClusterCore {
         }
     }
 
-    pub(super) fn ask(&mut self, reply: ReplyTo, name: ServiceName, request: Request, effects: &mut Vec<Effect>) {
+    pub(super) fn ask(
+        &mut self,
+        reply: ReplyTo,
+        name: ServiceName,
+        request: Request,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.services.contains_key(&name) {
-            let makes = matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
+            let makes =
+                matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
             if !makes {
                 if let ReplyTo::Caller(call) = reply {
                     effects.push(Effect::Answer(call, Err(Refused::NotFound)));
@@ -304,7 +333,10 @@ impl ClusterCore {
     fn host_known(&mut self, known: HostKnown, effects: &mut Vec<Effect>) {
         if self.members.describes(&known) {
             effects.push(Effect::ToScheduler(SchedulerEvent::Known(known)));
-            self.to_all_services(|core| ServiceEvent::HostsDescribed(core.members.described().clone()), effects);
+            self.to_all_services(
+                |core| ServiceEvent::HostsDescribed(core.members.described().clone()),
+                effects,
+            );
         }
     }
 
@@ -312,7 +344,10 @@ impl ClusterCore {
         let HostChanged { node, condition, .. } = &change;
         if self.members.host_changed(node, *condition) {
             effects.push(Effect::ToScheduler(SchedulerEvent::HostChanged(change.clone())));
-            self.to_all_services(|_| ServiceEvent::HostChanged { node: node.clone(), condition: *condition }, effects);
+            self.to_all_services(
+                |_| ServiceEvent::HostChanged { node: node.clone(), condition: *condition },
+                effects,
+            );
         }
         // Its runner shows it to readers, who may count on what they see: it comes last.
         if self.runners.contains(node) {

@@ -85,11 +85,15 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
         forgotten: None,
     };
     let recovered = Recovered {
-        services: services.iter().map(|name| (Version(1), ServiceRecord::new(spec(name), NOW.wall))).collect(),
+        services: services
+            .iter()
+            .map(|name| (Version(1), ServiceRecord::new(spec(name), NOW.wall)))
+            .collect(),
         nodes: vec![(Version(1), node)],
         registries: vec![],
     };
-    let options = ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
+    let options =
+        ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
     let leads = LeadOutcome { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
     ClusterCore::new(options, leads, recovered, NOW)
 }
@@ -114,7 +118,9 @@ fn is_let_in(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::ToRunner(_, RunnerEvent::Register(7, _))))
 }
 fn is_sent_away(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::AnswerRegistration(7, Err(RegisterRefused::Later(_)))))
+    effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::AnswerRegistration(7, Err(RegisterRefused::Later(_)))))
 }
 fn leading() -> ClusterCore {
     let (mut core, _) = recovering(&[]);
@@ -133,8 +139,14 @@ fn hosts_and_users_wait_until_every_recovered_service_has_said_what_follows_from
     let effects = core.handle(said("db"), NOW);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Leading))));
     assert!(is_let_in(&effects), "{effects:?}");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::ToService(name, _) if name.as_str() == "web")), "{effects:?}");
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SpawnService { .. })), "web is there already");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::ToService(name, _) if name.as_str() == "web")),
+        "{effects:?}"
+    );
+    assert!(
+        !effects.iter().any(|effect| matches!(effect, Effect::SpawnService { .. })),
+        "web is there already"
+    );
 }
 
 #[test]
@@ -143,7 +155,10 @@ fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_wai
     let name = ServiceName::parse("web").unwrap();
     let _ = core.handle(Event::Ask { call: 9, name, request: create("web") }, NOW);
     let effects = core.handle(Event::Fenced(theirs()), NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Answer(9, Err(Refused::NotLeader)))), "{effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::Answer(9, Err(Refused::NotLeader)))),
+        "{effects:?}"
+    );
     assert!(effects.iter().any(|effect| matches!(effect, Effect::EndService(_))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::EndRunner(_))));
     assert!(is_sent_away(&core.handle(register(theirs(), Some(0)), NOW)));
@@ -153,9 +168,15 @@ fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_wai
 fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
     let mut core = leading();
     let effects = core.handle(register(theirs(), Some(0)), NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))), "{effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))),
+        "{effects:?}"
+    );
     assert!(is_sent_away(&effects));
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Lead { .. } | Effect::ToRunner(..))), "{effects:?}");
+    assert!(
+        !effects.iter().any(|effect| matches!(effect, Effect::Lead { .. } | Effect::ToRunner(..))),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -163,14 +184,19 @@ fn a_refused_push_makes_a_master_stand_down_too() {
     let mut core = leading();
     let higher = HigherFence { fence: theirs(), silent: Some(DurationMs(0)) };
     let effects = core.handle(Event::StaleFence(node(), higher), NOW);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))), "{effects:?}");
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::ShowPhase(PhaseView::Deposed(_)))),
+        "{effects:?}"
+    );
 }
 
 #[test]
 fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leader_for_long() {
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
-    let starts = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: false }));
+    let starts = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: false }))
+    };
     assert!(!starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0 - 1)), NOW)));
     let silent = || register(theirs(), Some(LEADER_SILENCE.0));
     let later = Now { mono: MonoMs(5_000), ..NOW };
@@ -181,7 +207,9 @@ fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leade
 
 #[test]
 fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
-    let starts = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: true }));
+    let starts = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: true }))
+    };
     let nobody = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
     assert!(starts(&leading().handle(Event::Fenced(nobody), NOW)));
     let mut core = leading();
@@ -222,7 +250,9 @@ fn a_host_whose_containers_this_version_does_not_understand_is_not_let_in_to_los
         }
         let effects = core.handle(comes(Some(newer.clone())), NOW);
         let refused = |effect: &Effect| match effect {
-            Effect::AnswerRegistration(7, Err(RegisterRefused::Conflict(why))) => why.contains("from_tomorrow"),
+            Effect::AnswerRegistration(7, Err(RegisterRefused::Conflict(why))) => {
+                why.contains("from_tomorrow")
+            }
             _ => false,
         };
         assert!(effects.len() == 1 && refused(&effects[0]), "{effects:?}");
@@ -236,8 +266,9 @@ fn who_asks_a_starting_master_again_takes_its_own_place_and_the_number_of_those_
     assert!(is_sent_away(&core.handle(register(ours(), None), NOW)), "the earlier call is answered");
     let name = ServiceName::parse("web").unwrap();
     let ask = |call| Event::Ask { call, name: name.clone(), request: create("web") };
-    let refused: Vec<u64> =
-        (100..3_000).filter(|call| matches!(core.handle(ask(*call), NOW)[..], [Effect::Answer(_, Err(Refused::Busy))])).collect();
+    let refused: Vec<u64> = (100..3_000)
+        .filter(|call| matches!(core.handle(ask(*call), NOW)[..], [Effect::Answer(_, Err(Refused::Busy))]))
+        .collect();
     assert_eq!(refused.len(), 2_900 - 2_047);
     let _ = recover(&mut core);
     assert!(is_let_in(&core.handle(said("web"), NOW)));

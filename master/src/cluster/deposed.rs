@@ -36,7 +36,11 @@ impl ClusterCore {
             OtherLeader::IsGone => {
                 self.next_admission += 1;
                 let cluster = self.members.cluster().clone();
-                effects.push(Effect::Lead { number: self.next_admission, above: higher.fence.epoch, cluster });
+                effects.push(Effect::Lead {
+                    number: self.next_admission,
+                    above: higher.fence.epoch,
+                    cluster,
+                });
             }
             OtherLeader::IsDoubted => {}
             OtherLeader::Leads => self.stand_down(higher.fence, effects),
@@ -144,7 +148,8 @@ impl ClusterCore {
         }
     }
 
-    /// An operator's word holds for a while: hosts that come later say themselves whether they hear of another leader.
+    /// An operator's word holds for a while: hosts that come later say themselves whether they hear of
+    /// another leader.
     pub(super) fn end_take_over(&mut self, now: Now) {
         if self.takes_over_until.is_some_and(|until| until <= now.mono) {
             self.takes_over_until = None;

@@ -10,7 +10,9 @@ use shef_common::{
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},
     registries::Known,
-    runner::{HigherFence, OperateRefused, Operation, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
+    runner::{
+        HigherFence, OperateRefused, Operation, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent,
+    },
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
     store::LeadOutcome,

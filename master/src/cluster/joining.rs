@@ -33,7 +33,13 @@ pub struct Joining {
 }
 
 impl ClusterCore {
-    pub(super) fn register(&mut self, call: Call, registration: Box<Registration>, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn register(
+        &mut self,
+        call: Call,
+        registration: Box<Registration>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let joining = Joining { call, admission: Admission::new(registration), until: None };
         self.admit(joining, AdmissionEvent::Began, now, effects);
     }
@@ -46,7 +52,9 @@ impl ClusterCore {
         match step {
             // More of what it holds is to become durable: the caller keeps the number.
             None => debug_assert!(false, "an admission begins and goes on with a step"),
-            Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
+            Some(Step::Refuse(refused)) => {
+                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)))
+            }
             Some(Step::StandDown(theirs)) => {
                 self.admissions.insert(number, joining);
                 self.stand_down(theirs, effects);
@@ -78,7 +86,12 @@ impl ClusterCore {
         self.ensure_runner(joining.admission.registration(), now, effects);
         self.admissions.insert(number, joining);
         for (name, holds) in by_service {
-            self.ask(ReplyTo::Admission(number), name, Request::Import { node: node.clone(), holds }, effects);
+            self.ask(
+                ReplyTo::Admission(number),
+                name,
+                Request::Import { node: node.clone(), holds },
+                effects,
+            );
         }
     }
 
@@ -97,7 +110,9 @@ impl ClusterCore {
                 self.admissions.insert(number, joining);
             }
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
-            Some(Step::Refuse(refused)) => effects.push(Effect::AnswerRegistration(joining.call, Err(refused))),
+            Some(Step::Refuse(refused)) => {
+                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)))
+            }
             Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_))) => {
                 debug_assert!(false, "after an import: {other:?}");
             }
@@ -107,18 +122,29 @@ impl ClusterCore {
     /// Refuses the hosts whose replicas did not become durable in time.
     pub(super) fn refuse_late_imports(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let is_late = |joining: &Joining| joining.until.is_some_and(|until| until <= now.mono);
-        let late: Vec<AdmissionNumber> =
-            self.admissions.iter().filter(|(_, joining)| is_late(joining)).map(|(number, _)| *number).collect();
+        let late: Vec<AdmissionNumber> = self
+            .admissions
+            .iter()
+            .filter(|(_, joining)| is_late(joining))
+            .map(|(number, _)| *number)
+            .collect();
         for number in late {
             if let Some(joining) = self.admissions.remove(&number) {
                 self.admit(joining, AdmissionEvent::ImportTooLate, now, effects);
             }
         }
-        effects.extend(self.admissions.values().filter_map(|joining| joining.until).min().map(Effect::WakeAt));
+        effects
+            .extend(self.admissions.values().filter_map(|joining| joining.until).min().map(Effect::WakeAt));
     }
 
     /// The leadership was taken anew, or why not.
-    pub(super) fn led(&mut self, number: LeadNumber, result: Result<LeadOutcome, String>, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn led(
+        &mut self,
+        number: LeadNumber,
+        result: Result<LeadOutcome, String>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let waiting = self.leads.remove(&number).and_then(|admission| self.admissions.remove(&admission));
         let result = match result {
             Ok(leads) => {
@@ -170,8 +196,10 @@ fn reason(refused: Refused) -> String {
         Refused::Store(reason) | Refused::NoHost(reason) | Refused::Conflict(reason) => reason,
         Refused::NotLeader => "another master leads".to_owned(),
         Refused::Busy => "too many requests wait for the service".to_owned(),
-        Refused::Exists | Refused::NotFound | Refused::VersionMismatch { .. } | Refused::Invalid(_) | Refused::Unchanged => {
-            "the service refuses it".to_owned()
-        }
+        Refused::Exists
+        | Refused::NotFound
+        | Refused::VersionMismatch { .. }
+        | Refused::Invalid(_)
+        | Refused::Unchanged => "the service refuses it".to_owned(),
     }
 }

@@ -36,13 +36,14 @@ pub enum Verdict {
     Refuse(String),
 }
 
-/// For how long an agent has heard of no master that knows it until the leader that it follows counts as gone.
-/// Longer than a master takes to start again.
+/// For how long an agent has heard of no master that knows it until the leader that it follows counts as
+/// gone. Longer than a master takes to start again.
 pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
 
 /// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
 const SAID_FOR: DurationMs = DurationMs(3_000);
-/// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or so.
+/// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or
+/// so.
 const WORD_COUNTS: DurationMs = DurationMs(6_000);
 
 /// What a leader that this master does not know means for it.
@@ -129,7 +130,11 @@ impl Members {
     /// Hosts whose replicas count as lost.
     #[must_use]
     pub fn down(&self) -> BTreeSet<NodeName> {
-        self.conditions.iter().filter(|(_, condition)| condition.is_lost()).map(|(node, _)| node.clone()).collect()
+        self.conditions
+            .iter()
+            .filter(|(_, condition)| condition.is_lost())
+            .map(|(node, _)| node.clone())
+            .collect()
     }
 
     /// What is true of each host: what a service that is new has to be told.
@@ -146,7 +151,8 @@ impl Members {
 
     /// The store knows this of a host. Returns whether services have to be told.
     pub fn describes(&mut self, known: &HostKnown) -> bool {
-        let changed = !self.is_forgotten(&known.node) && self.described.get(&known.node) != Some(&known.facts);
+        let changed =
+            !self.is_forgotten(&known.node) && self.described.get(&known.node) != Some(&known.facts);
         if changed {
             Arc::make_mut(&mut self.described).insert(known.node.clone(), known.facts.clone());
         }
@@ -265,13 +271,15 @@ impl Members {
         self.kept.remove(node)
     }
 
-    /// The name under which the host is a member, if that is another than the one it registers with. One uid is one host.
+    /// The name under which the host is a member, if that is another than the one it registers with. One uid
+    /// is one host.
     fn other_name(&self, registration: &Registration) -> Option<&NodeName> {
         // Earlier versions took one host for two: it goes on under the name that it has.
         if self.hosts.get(&registration.node) == Some(&registration.uid) {
             return None;
         }
-        let is_it = |(name, uid): &(&NodeName, &NodeUid)| **uid == registration.uid && **name != registration.node;
+        let is_it =
+            |(name, uid): &(&NodeName, &NodeUid)| **uid == registration.uid && **name != registration.node;
         self.hosts.iter().find(is_it).map(|(name, _)| name)
     }
 
@@ -286,8 +294,8 @@ impl Members {
     }
 
     /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
-    /// More than half of the hosts have to say so, and for a while: in a network that is cut in two, masters do not
-    /// take the leadership from each other in turn.
+    /// More than half of the hosts have to say so, and for a while: in a network that is cut in two, masters
+    /// do not take the leadership from each other in turn.
     pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
         if self.takes_over {
             return OtherLeader::IsGone;
@@ -306,7 +314,8 @@ impl Members {
             said.0 = now;
         }
         said.1 = now;
-        let counts = |(first, last): &&(MonoMs, MonoMs)| now - *last <= WORD_COUNTS && *last - *first >= SAID_FOR;
+        let counts =
+            |(first, last): &&(MonoMs, MonoMs)| now - *last <= WORD_COUNTS && *last - *first >= SAID_FOR;
         let silent = self.silent.values().filter(counts).count();
         if silent * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
     }
@@ -323,7 +332,10 @@ impl Members {
             // A cluster without members is one whose store was empty: it becomes
             // the one that its first host remembers.
             if is_new {
-                return Verdict::Lead { above: accepted.map(|fence| fence.epoch).unwrap_or_default(), cluster: theirs.clone() };
+                return Verdict::Lead {
+                    above: accepted.map(|fence| fence.epoch).unwrap_or_default(),
+                    cluster: theirs.clone(),
+                };
             }
             return Verdict::Refuse(format!(
                 "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent with the master of its own \
@@ -334,7 +346,8 @@ impl Members {
         if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
             let silent = registration.leader_silent_ms.map(DurationMs);
             let ours = theirs.leader == self.fence.leader;
-            let other = if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
+            let other =
+                if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
             return match other {
                 OtherLeader::IsGone => Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() },
                 OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
@@ -356,17 +369,23 @@ impl Members {
             ));
         }
         match self.hosts.get(&registration.node) {
-            Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => Verdict::Refuse(format!(
-                "another host is already there under the name {}; give this agent a node_name of its own",
-                registration.node
-            )),
+            Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => {
+                Verdict::Refuse(format!(
+                    "another host is already there under the name {}; give this agent a node_name of its own",
+                    registration.node
+                ))
+            }
             Some(_) if !self.unlisted.contains(&registration.node) => Verdict::Admit,
             _ if registration.holds.is_empty() => Verdict::Admit,
-            _ if self.is_forgotten(&registration.node) || self.forgotten.values().any(|uid| *uid == registration.uid) => {
+            _ if self.is_forgotten(&registration.node)
+                || self.forgotten.values().any(|uid| *uid == registration.uid) =>
+            {
                 Verdict::Admit
             }
             _ => {
-                if let Some(newer) = registration.holds.iter().find_map(|held| held.template.not_understood.as_ref()) {
+                if let Some(newer) =
+                    registration.holds.iter().find_map(|held| held.template.not_understood.as_ref())
+                {
                     return Verdict::Refuse(format!(
                         "this master's store does not know what the host runs, and it cannot take that over: it does not \
                          understand {}; upgrade the master (what runs there runs on)",
@@ -449,7 +468,9 @@ mod tests {
 
     #[test]
     fn an_unknown_host_is_taken_over_with_what_it_holds() {
-        assert!(matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1));
+        assert!(
+            matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1)
+        );
         let mut core = core();
         core.host_known(registration().node, registration().uid);
         assert_eq!(core.register(&holding(registration())), Verdict::Admit);
@@ -486,14 +507,21 @@ mod tests {
         let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
         assert_eq!(core().register(&ahead("h1", Some(0))), stands_down);
         assert_eq!(core().register(&ahead("h1", Some(LEADER_SILENCE.0 - 1))), stands_down);
-        assert_eq!(core().register(&ahead("h1", None)), stands_down, "an agent of an older version does not say");
+        assert_eq!(
+            core().register(&ahead("h1", None)),
+            stands_down,
+            "an agent of an older version does not say"
+        );
     }
 
     #[test]
     fn a_leader_is_gone_when_more_than_half_of_the_hosts_have_not_heard_of_it_for_long() {
         let silent = Some(LEADER_SILENCE.0);
         let mut alone = core();
-        assert!(matches!(alone.register(&ahead("h1", silent)), Verdict::Wait(_)), "it may have been cut off itself");
+        assert!(
+            matches!(alone.register(&ahead("h1", silent)), Verdict::Wait(_)),
+            "it may have been cut off itself"
+        );
         alone.set_now(MonoMs(SAID_FOR.0));
         assert_eq!(alone.register(&ahead("h1", silent)), exceeds(), "there is no other host");
         let mut core = core();
@@ -508,7 +536,10 @@ mod tests {
         core.set_now(MonoMs(SAID_FOR.0 * 2));
         assert_eq!(core.register(&ahead("h2", silent)), exceeds());
         core.set_now(MonoMs(SAID_FOR.0 * 2 + WORD_COUNTS.0 + 1));
-        assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)), "what h1 said counts no more");
+        assert!(
+            matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)),
+            "what h1 said counts no more"
+        );
     }
 
     #[test]
@@ -530,11 +561,18 @@ mod tests {
         let mut core = core();
         core.host_known(NodeName::parse("old").unwrap(), registration().uid);
         let refused = core.register(&holding(registration()));
-        assert!(matches!(&refused, Verdict::Refuse(reason) if reason.contains("node_name = \"old\"")), "{refused:?}");
+        assert!(
+            matches!(&refused, Verdict::Refuse(reason) if reason.contains("node_name = \"old\"")),
+            "{refused:?}"
+        );
         let again = Registration { node: NodeName::parse("old").unwrap(), ..holding(registration()) };
         assert_eq!(core.register(&again), Verdict::Admit, "under its own name it is the same host");
         let _ = core.host_forgotten(NodeName::parse("old").unwrap(), registration().uid);
-        assert_eq!(core.register(&holding(registration())), Verdict::Admit, "a forgotten host joins as a new one");
+        assert_eq!(
+            core.register(&holding(registration())),
+            Verdict::Admit,
+            "a forgotten host joins as a new one"
+        );
     }
 
     /// One registration must not use up the epochs that are left.
@@ -553,9 +591,13 @@ mod tests {
         assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
         for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
             let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
-            assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
+            assert!(
+                why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"),
+                "{why}"
+            );
         }
-        // A cluster that knows nothing goes above what its first host remembers, and leaves half of the epochs.
+        // A cluster that knows nothing goes above what its first host remembers, and leaves half of the
+        // epochs.
         let mut empty = core();
         empty.takes_over(true);
         assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));

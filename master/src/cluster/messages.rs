@@ -27,6 +27,7 @@ pub struct AskService {
 pub struct CopyService {
     /// Of which.
     pub name: ServiceName,
-    /// Whether the copy of one that is not there is one of which nothing is stored; otherwise that is refused.
+    /// Whether the copy of one that is not there is one of which nothing is stored; otherwise that is
+    /// refused.
     pub or_new: bool,
 }

@@ -41,7 +41,9 @@ fn busy(event: Event, effects: &mut Vec<Effect>) {
         Event::Copy { call, .. } => effects.push(Effect::AnswerCopy(call, Err(Refused::Busy))),
         Event::Operate { call, .. } => effects.push(Effect::AnswerOperator(call, Err(OperateRefused::Busy))),
         Event::Register { call, .. } => {
-            let later = RegisterRefused::Later("this master is starting, and too many wait for it: ask again".to_owned());
+            let later = RegisterRefused::Later(
+                "this master is starting, and too many wait for it: ask again".to_owned(),
+            );
             effects.push(Effect::AnswerRegistration(call, Err(later)));
         }
         other => debug_assert!(false, "nobody waits for {other:?}"),
@@ -151,14 +153,22 @@ impl ClusterCore {
         self.add_runner(record, Some(version), effects);
     }
 
-    fn recover_service(&mut self, version: Version, record: ServiceRecord, now: Now, effects: &mut Vec<Effect>) {
+    fn recover_service(
+        &mut self,
+        version: Version,
+        record: ServiceRecord,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let name = record.spec.name.clone();
         let seed = self.seed();
         let members = &self.members;
         let elsewhere = |node: &&NodeName| !members.knows(node) && !members.is_forgotten(node);
-        let unknown: Vec<NodeName> = record.replicas.iter().map(|replica| &replica.node).filter(elsewhere).cloned().collect();
+        let unknown: Vec<NodeName> =
+            record.replicas.iter().map(|replica| &replica.node).filter(elsewhere).cloned().collect();
         let is_forgotten = |node: &NodeName| members.is_forgotten(node);
-        let (core, mut initial) = ServiceCore::recover(version, record, members.described().clone(), is_forgotten, seed, now);
+        let (core, mut initial) =
+            ServiceCore::recover(version, record, members.described().clone(), is_forgotten, seed, now);
         initial.push(ServiceEffect::Recovered);
         if let Phase::Recovering(recovery) = &mut self.phase {
             recovery.unknown.extend(unknown);

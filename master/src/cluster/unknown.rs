@@ -15,9 +15,9 @@ use crate::{runner::RunnerEvent, service::ServiceEvent};
 impl ClusterCore {
     pub(super) fn unknown(&self, node: &NodeName, replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
         match self.phase {
-            // A service that has not been read from the store yet would own nothing. No host is admitted before that,
-            // and the first report of one that is admitted is full.
-            // A master that does not lead names nothing.
+            // A service that has not been read from the store yet would own nothing. No host is admitted
+            // before that, and the first report of one that is admitted is full. A master that does not lead
+            // names nothing.
             Phase::Recovering(_) | Phase::Deposed(_) => return,
             Phase::Leading => {}
         }
@@ -66,9 +66,15 @@ mod tests {
         let fence = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() };
         let leads = LeadOutcome { cluster: ClusterId::parse("00000000000000cc").unwrap(), fence };
         let template = Template::of(ImageRef::parse("nginx").unwrap());
-        let record = ServiceRecord::new(ServiceSpec::of(ServiceName::parse("web").unwrap(), 1, template), WallMs(1));
+        let record =
+            ServiceRecord::new(ServiceSpec::of(ServiceName::parse("web").unwrap(), 1, template), WallMs(1));
         let recovered = Recovered { services: vec![(Version(1), record)], ..Recovered::default() };
-        let options = ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
+        let options = ClusterOptions {
+            report_interval: DurationMs(500),
+            history_limit: 10,
+            takes_over: false,
+            seed: 1,
+        };
         ClusterCore::new(options, leads, recovered, Now::default()).0
     }
 
@@ -87,7 +93,15 @@ mod tests {
         let _ = core.handle(ClusterEvent::Recovered(ServiceName::parse("web").unwrap()), Now::default());
         let effects = ask(&mut core);
         assert_eq!(effects.len(), 2, "{effects:?}");
-        assert!(effects[0].starts_with("ToService") && effects[0].contains("web-000001") && effects[0].contains("web-000002"));
-        assert!(effects[1].starts_with("ToRunner") && effects[1].contains("remove: [db-000001]"), "{}", effects[1]);
+        assert!(
+            effects[0].starts_with("ToService")
+                && effects[0].contains("web-000001")
+                && effects[0].contains("web-000002")
+        );
+        assert!(
+            effects[1].starts_with("ToRunner") && effects[1].contains("remove: [db-000001]"),
+            "{}",
+            effects[1]
+        );
     }
 }

@@ -154,7 +154,13 @@ pub(super) const KEYS: &[Key] = &[
         doc: "The Redis that keeps the state, as redis://HOST:PORT/DATABASE, or rediss:// for TLS. Empty: the embedded store.\n\
               The variables REDIS_HOST and REDIS_PORT (6379) make such a URL too. Credentials in it are taken out and never printed.",
     },
-    Key { name: "redis.username", kind: Kind::Text, default: "", env: &[], doc: "The user, for a Redis with access lists." },
+    Key {
+        name: "redis.username",
+        kind: Kind::Text,
+        default: "",
+        env: &[],
+        doc: "The user, for a Redis with access lists.",
+    },
     Key { name: "redis.password", kind: Kind::Secret, default: "", env: &[], doc: "The password." },
     Key {
         name: "redis.password_file",
@@ -177,7 +183,13 @@ pub(super) const KEYS: &[Key] = &[
         env: &[],
         doc: "With rediss://: a PEM file of the authorities to trust instead of the system's.",
     },
-    Key { name: "redis.prefix", kind: Kind::Text, default: "shef", env: &[], doc: "What every key in Redis starts with." },
+    Key {
+        name: "redis.prefix",
+        kind: Kind::Text,
+        default: "shef",
+        env: &[],
+        doc: "What every key in Redis starts with.",
+    },
     Key {
         name: "redis.connect_timeout_ms",
         kind: milliseconds(100, 60_000),

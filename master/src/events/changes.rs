@@ -169,7 +169,9 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
     }
     if let Some(new) = new {
         rollout_changes(&of, old, new, &mut changes);
-        if !new.differing_images.is_empty() && old.is_none_or(|old| old.differing_images != new.differing_images) {
+        if !new.differing_images.is_empty()
+            && old.is_none_or(|old| old.differing_images != new.differing_images)
+        {
             let words = differing(new);
             changes.push(of(Word::ImagesDiffer).of_generation(new.generation).because(Some(&words)));
         }
@@ -194,21 +196,41 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
 /// Which hosts run which bytes of the image.
 fn differing(view: &ServiceView) -> String {
     let hosts = |hosts: &[NodeName]| hosts.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
-    let lines = view.differing_images.iter().map(|(digest, nodes)| format!("{} on {}", digest.as_str(), hosts(nodes)));
-    format!("{} stands for different bytes: {}", view.spec.template.image, lines.collect::<Vec<_>>().join("; "))
+    let lines = view
+        .differing_images
+        .iter()
+        .map(|(digest, nodes)| format!("{} on {}", digest.as_str(), hosts(nodes)));
+    format!(
+        "{} stands for different bytes: {}",
+        view.spec.template.image,
+        lines.collect::<Vec<_>>().join("; ")
+    )
 }
 
-fn rollout_changes(of: &impl Fn(Word) -> Change, old: Option<&ServiceView>, new: &ServiceView, changes: &mut Vec<Change>) {
+fn rollout_changes(
+    of: &impl Fn(Word) -> Change,
+    old: Option<&ServiceView>,
+    new: &ServiceView,
+    changes: &mut Vec<Change>,
+) {
     let before = old.and_then(|view| view.rollout.as_ref());
     match (before, &new.rollout) {
         (None, Some(now)) => {
-            changes.push(of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+            changes.push(
+                of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+            );
         }
-        (Some(before), Some(now)) if before.started != now.started || before.to != now.to && before.state == now.state => {
-            changes.push(of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+        (Some(before), Some(now))
+            if before.started != now.started || before.to != now.to && before.state == now.state =>
+        {
+            changes.push(
+                of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+            );
         }
         (Some(before), Some(now)) if before.state != now.state => {
-            changes.push(of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.words)));
+            changes.push(
+                of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+            );
         }
         (Some(before), None) => {
             let ended = new.last_rollout.as_ref();
@@ -220,10 +242,18 @@ fn rollout_changes(of: &impl Fn(Word) -> Change, old: Option<&ServiceView>, new:
     }
 }
 
-fn replica_changes(service: &ServiceName, old: &[ReplicaView], new: &[ReplicaView], changes: &mut Vec<Change>) {
+fn replica_changes(
+    service: &ServiceName,
+    old: &[ReplicaView],
+    new: &[ReplicaView],
+    changes: &mut Vec<Change>,
+) {
     let of = |word, replica: &ReplicaView| {
-        let subject =
-            Subject { service: Some(service.clone()), replica: Some(replica.id.clone()), host: Some(replica.node.clone()) };
+        let subject = Subject {
+            service: Some(service.clone()),
+            replica: Some(replica.id.clone()),
+            host: Some(replica.node.clone()),
+        };
         Change::new(word, subject).of_generation(replica.generation)
     };
     // Most views differ in one replica and keep the order of all.
@@ -238,16 +268,22 @@ fn replica_changes(service: &ServiceName, old: &[ReplicaView], new: &[ReplicaVie
         let as_new = (ReplicaState::Assigned, Health::Starting, 0);
         if looks(replica) != before.map_or(as_new, looks) {
             let health = (replica.state == ReplicaState::Running).then_some(replica.health);
-            let change = of(Word::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());
+            let change =
+                of(Word::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());
             changes.push(Change { health, ..change });
         }
         if before.is_some_and(|before| before.want != replica.want) {
             changes.push(of(Word::ReplicaRemoving, replica));
         }
     }
-    let still: std::collections::BTreeSet<_> = new[same.min(new.len())..].iter().map(|replica| &replica.id).collect();
-    changes
-        .extend(old[same..].iter().filter(|replica| !still.contains(&replica.id)).map(|replica| of(Word::ReplicaGone, replica)));
+    let still: std::collections::BTreeSet<_> =
+        new[same.min(new.len())..].iter().map(|replica| &replica.id).collect();
+    changes.extend(
+        old[same..]
+            .iter()
+            .filter(|replica| !still.contains(&replica.id))
+            .map(|replica| of(Word::ReplicaGone, replica)),
+    );
 }
 
 /// What happened to a host between `old` and `new`; `None`: it is not there.

@@ -164,7 +164,11 @@ mod tests {
         ring.push(WallMs(1), change());
         let read = ring.read(EventId { epoch: Epoch(1), seq: 1 }, 10);
         assert_eq!((read.skipped, read.events.len()), (Some(None), 1));
-        assert_eq!(ring.read(EventId { epoch: Epoch(2), seq: 9 }, 10).skipped, Some(None), "an id that was never told");
+        assert_eq!(
+            ring.read(EventId { epoch: Epoch(2), seq: 9 }, 10).skipped,
+            Some(None),
+            "an id that was never told"
+        );
     }
 
     proptest! {

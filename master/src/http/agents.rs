@@ -14,8 +14,8 @@ use super::{Api, ApiError, answer::Answer, body};
 use crate::cluster::PhaseView;
 use crate::runner::{Register, RegisterRefused, TakeReport};
 
-/// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments than it is
-/// given today.
+/// The most bytes of an agent's body: a full report of 10,000 replicas fits, and a host with more assignments
+/// than it is given today.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long the master's own actors may take to answer an agent.
 const LIMIT: Duration = Duration::from_secs(10);

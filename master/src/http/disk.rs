@@ -72,7 +72,10 @@ async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
         Some(why) => Err(why.to_owned()),
         None => {
             let url = format!("{}{DISK_PATH}", host.view.host.agent_url);
-            client.post::<_, DiskUsage>(&url, &DiskQuery { prune }, HOST_LIMIT).await.map_err(|error| error.to_string())
+            client
+                .post::<_, DiskUsage>(&url, &DiskQuery { prune }, HOST_LIMIT)
+                .await
+                .map_err(|error| error.to_string())
         }
     };
     let (usage, missing) = match told {

@@ -31,16 +31,21 @@ impl From<Vec<FieldError>> for ApiError {
 impl ApiError {
     /// A body with wrong fields.
     pub fn fields(errors: Vec<FieldError>) -> Self {
-        let detail = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect::<Vec<_>>().join("; ");
+        let detail = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field, error.message))
+            .collect::<Vec<_>>()
+            .join("; ");
         Problem::new(Code::InvalidBody, detail).with_errors(errors).into()
     }
 
     /// What `refused` means for `name`.
     pub fn refused(name: &ServiceName, refused: &Refused) -> Self {
         match refused {
-            Refused::Exists => {
-                Problem::new(Code::ServiceExists, format!("service {name} is there already; use PUT to replace its spec"))
-            }
+            Refused::Exists => Problem::new(
+                Code::ServiceExists,
+                format!("service {name} is there already; use PUT to replace its spec"),
+            ),
             Refused::NotFound => Problem::new(Code::ServiceNotFound, format!("there is no service {name}")),
             Refused::VersionMismatch { current } => Problem::new(
                 Code::VersionMismatch,
@@ -48,11 +53,17 @@ impl ApiError {
             ),
             Refused::Conflict(why) => Problem::new(Code::RolloutConflict, format!("service {name}: {why}")),
             Refused::Invalid(errors) => return Self::fields(errors.clone()),
-            Refused::Unchanged => Problem::new(Code::Internal, format!("service {name} has that many replicas already")),
+            Refused::Unchanged => {
+                Problem::new(Code::Internal, format!("service {name} has that many replicas already"))
+            }
             Refused::NoHost(why) => Problem::new(Code::StoreUnavailable, why.clone()),
             Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),
-            Refused::Busy => Problem::new(Code::Overloaded, format!("too many requests wait for service {name}")),
-            Refused::NotLeader => Problem::new(Code::NotLeader, "another master leads the cluster; ask that one"),
+            Refused::Busy => {
+                Problem::new(Code::Overloaded, format!("too many requests wait for service {name}"))
+            }
+            Refused::NotLeader => {
+                Problem::new(Code::NotLeader, "another master leads the cluster; ask that one")
+            }
         }
         .into()
     }

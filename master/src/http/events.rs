@@ -44,13 +44,16 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     let service = query.get("service").map(|text| text.parse()).transpose();
     let host = query.get("host").map(|text| text.parse()).transpose();
     let filter = Filter {
-        service: service.map_err(|error: shef_common::ids::InvalidId| invalid(format!("service: {error}")))?,
+        service: service
+            .map_err(|error: shef_common::ids::InvalidId| invalid(format!("service: {error}")))?,
         host: host.map_err(|error: shef_common::ids::InvalidId| invalid(format!("host: {error}")))?,
     };
     // The header is newer: a reader that reconnects by itself sends it with the first address.
     let last = request.headers().get("last-event-id").map(|value| value.to_str().unwrap_or_default());
     let after = last.or_else(|| query.get("after").map(String::as_str));
-    let after = after.map(|text| text.parse::<EventId>().map_err(|error| invalid(format!("after: {error}")))).transpose()?;
+    let after = after
+        .map(|text| text.parse::<EventId>().map_err(|error| invalid(format!("after: {error}"))))
+        .transpose()?;
     let (writer, body) = Writer::new(place);
     actix_rt::spawn(async move {
         // The reader has gone; there is nobody to tell.
@@ -62,7 +65,12 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     Ok(answer.streaming(body))
 }
 
-async fn follow(api: &Api, filter: &Filter, after: Option<EventId>, writer: &Writer) -> Result<(), ReaderGone> {
+async fn follow(
+    api: &Api,
+    filter: &Filter,
+    after: Option<EventId>,
+    writer: &Writer,
+) -> Result<(), ReaderGone> {
     let events = api.view.events();
     let mut latest = events.last();
     let mut at = after.unwrap_or(*latest.borrow_and_update());
@@ -90,7 +98,8 @@ fn written(read: &Read, filter: &Filter) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     if let Some(skipped) = read.skipped {
-        let _ = write!(text, "event: skipped\ndata: {}\n\n", json!({ "event": "skipped", "skipped": skipped }));
+        let _ =
+            write!(text, "event: skipped\ndata: {}\n\n", json!({ "event": "skipped", "skipped": skipped }));
     }
     for event in read.events.iter().filter(|event| filter.takes(event)) {
         let data = serde_json::to_string(event).unwrap_or_default();

@@ -36,24 +36,37 @@ pub async fn get(
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let pairs = pairs.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
     let order = ExecOrder::read(pairs.into_inner()).map_err(invalid)?;
-    let view =
-        api.view.service(&name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+    let view = api
+        .view
+        .service(&name)
+        .ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
     let replica = view.replica_states.iter().find(|replica| replica.id == id);
-    let replica = replica.ok_or_else(|| Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")))?;
-    let unreachable = |why: String| Problem::new(Code::ReplicaUnreachable, format!("{id} on {}: {why}", replica.node));
-    let host = api.view.host(&replica.node).ok_or_else(|| unreachable("the host is no member of the cluster".to_owned()))?;
+    let replica = replica
+        .ok_or_else(|| Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")))?;
+    let unreachable =
+        |why: String| Problem::new(Code::ReplicaUnreachable, format!("{id} on {}: {why}", replica.node));
+    let host = api
+        .view
+        .host(&replica.node)
+        .ok_or_else(|| unreachable("the host is no member of the cluster".to_owned()))?;
     if let Some(why) = away(host.view.state) {
         return Err(unreachable(why.to_owned()).into());
     }
     // Only who can speak to us is worth an agent's connection.
-    let (answer, session, messages) =
-        actix_ws::handle(&request, payload).map_err(|error| invalid(format!("this is a WebSocket: {error}")))?;
+    let (answer, session, messages) = actix_ws::handle(&request, payload)
+        .map_err(|error| invalid(format!("this is a WebSocket: {error}")))?;
     let url = format!("{}{}?{}", host.view.host.agent_url, exec::path(&id), order.to_query());
     let connected = tokio::time::timeout(CONNECT_LIMIT, client.0.ws(&url).connect()).await;
     let agent = match connected {
         Ok(Ok((_, agent))) => agent,
         Ok(Err(error)) => return Err(unreachable(format!("its agent does not answer: {error}")).into()),
-        Err(_) => return Err(unreachable(format!("its agent has not answered within {} s", CONNECT_LIMIT.as_secs())).into()),
+        Err(_) => {
+            return Err(unreachable(format!(
+                "its agent has not answered within {} s",
+                CONNECT_LIMIT.as_secs()
+            ))
+            .into());
+        }
     };
     let messages = messages.aggregate_continuations().max_continuation_size(MAX_FRAME_BYTES + 1);
     actix_rt::spawn(async move {
@@ -116,7 +129,11 @@ enum UpEnd {
     Broken,
 }
 
-async fn hand_up(user: &Session, mut messages: AggregatedMessageStream, to_agent: &Mutex<impl Sink<Message> + Unpin>) -> UpEnd {
+async fn hand_up(
+    user: &Session,
+    mut messages: AggregatedMessageStream,
+    to_agent: &Mutex<impl Sink<Message> + Unpin>,
+) -> UpEnd {
     let limit = Duration::from_millis(SILENCE_MS);
     loop {
         let message = match tokio::time::timeout(limit, messages.recv()).await {
@@ -154,7 +171,8 @@ async fn hand_down<E>(
         broken.notified().await;
         tokio::time::sleep(drain).await;
     });
-    let late = || Some(format!("the host's agent did not say within {} s how the command ended", drain.as_secs()));
+    let late =
+        || Some(format!("the host's agent did not say within {} s how the command ended", drain.as_secs()));
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(silence, from_agent.next()) => next,
@@ -174,7 +192,9 @@ async fn hand_down<E>(
             Ok(Some(Ok(Frame::Close(_) | Frame::Continuation(_)) | Err(_)) | None) => {
                 return Some("the host's agent broke off before it said how the command ended".to_owned());
             }
-            Err(_) => return Some(format!("nothing was heard of the host's agent for {} s", silence.as_secs())),
+            Err(_) => {
+                return Some(format!("nothing was heard of the host's agent for {} s", silence.as_secs()));
+            }
         };
         if sent.is_err() {
             return None;

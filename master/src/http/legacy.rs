@@ -120,7 +120,8 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
-    let accepted = api.ask(name.clone(), Request::Scale { replicas, expect: Expect::Any, must_change: true }).await;
+    let accepted =
+        api.ask(name.clone(), Request::Scale { replicas, expect: Expect::Any, must_change: true }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await
 }
@@ -177,18 +178,29 @@ pub async fn node(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     }
 }
 
-async fn try_node(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Result<(), ShefError> {
+async fn try_node(
+    request: &HttpRequest,
+    payload: web::Payload,
+    api: &web::Data<Api>,
+) -> Result<(), ShefError> {
     let _place = Place::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["node", "master"]);
-    let node = fields.text("node", |text| text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5"));
+    let node = fields.text("node", |text| {
+        text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5")
+    });
     let master = fields.flag("master");
-    let (Some(node), Some(master), true) = (node, master, fields.errors.is_empty()) else { return Err(fields.error()) };
+    let (Some(node), Some(master), true) = (node, master, fields.errors.is_empty()) else {
+        return Err(fields.error());
+    };
     let hosts = api.view.addresses();
     let mut bootstraps = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
     if bootstraps.heard(node, master, |address| hosts.contains(&address), Now::read()) {
         return Ok(());
     }
-    Err(ShefError { retry_after_s: Some(60), ..ShefError::new(503, "too many addresses have called within the last hour") })
+    Err(ShefError {
+        retry_after_s: Some(60),
+        ..ShefError::new(503, "too many addresses have called within the last hour")
+    })
 }
 
 /// `GET /stats`
@@ -216,7 +228,9 @@ async fn settled(api: &Api, name: &ServiceName, version: Version) -> Outcome {
         missing = view.missing.join(", ");
         match (view.state, &view.failing) {
             (ServiceState::Running, _) => Some(Ok(json!({ "service": ShefService::of(view, &api.view) }))),
-            (ServiceState::Deleting, _) => Some(Err(ShefError::new(409, format!("Service {name} was deleted meanwhile.")))),
+            (ServiceState::Deleting, _) => {
+                Some(Err(ShefError::new(409, format!("Service {name} was deleted meanwhile."))))
+            }
             (ServiceState::Pending, Some(why)) => Some(Err(ShefError::new(409, why.clone()))),
             (ServiceState::Pending, None) => None,
         }
@@ -243,7 +257,11 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
     }
 }
 
-async fn read(request: &HttpRequest, payload: web::Payload, api: &Api) -> Result<Map<String, Value>, ShefError> {
+async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    api: &Api,
+) -> Result<Map<String, Value>, ShefError> {
     let bytes = body::read(request, payload, api.max_body_bytes).await?;
     // No body is an empty one, as in the original.
     if bytes.is_empty() { Ok(Map::new()) } else { Ok(body::object(&bytes)?) }
@@ -270,8 +288,12 @@ struct Checked {
 
 impl Checked {
     fn new(fields: Map<String, Value>, known: &[&str]) -> Self {
-        let unknown: Vec<String> =
-            fields.keys().filter(|key| !known.contains(&key.as_str())).take(16).map(|key| params::shown(key)).collect();
+        let unknown: Vec<String> = fields
+            .keys()
+            .filter(|key| !known.contains(&key.as_str()))
+            .take(16)
+            .map(|key| params::shown(key))
+            .collect();
         let errors = if unknown.is_empty() {
             Vec::new()
         } else {
@@ -280,7 +302,11 @@ impl Checked {
         Self { fields, errors }
     }
 
-    fn text<T, E: std::fmt::Display>(&mut self, field: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+    fn text<T, E: std::fmt::Display>(
+        &mut self,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
         let error = match self.fields.get(field) {
             None => format!("{field} is a required field"),
             Some(Value::String(text)) if text.is_empty() => format!("{field} is a required field"),
@@ -346,5 +372,8 @@ impl Checked {
 }
 
 fn wrong_type(field: &str, wanted: &str, value: &Value) -> String {
-    format!("{field} must be a `{wanted}` type, but the final value was: `{}`.", params::shown(&value.to_string()))
+    format!(
+        "{field} must be a `{wanted}` type, but the final value was: `{}`.",
+        params::shown(&value.to_string())
+    )
 }

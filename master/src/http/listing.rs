@@ -71,7 +71,12 @@ impl Iterator for ServiceParts {
 
 impl PageParts {
     /// At most `limit` services after `after`, with their replicas or without.
-    pub fn new(cluster: Arc<ClusterView>, after: Option<ServiceName>, limit: usize, with_replicas: bool) -> Self {
+    pub fn new(
+        cluster: Arc<ClusterView>,
+        after: Option<ServiceName>,
+        limit: usize,
+        with_replicas: bool,
+    ) -> Self {
         Self { cluster, after, left: limit, with_replicas, service: None, stage: Stage::Start }
     }
 
@@ -87,7 +92,9 @@ impl PageParts {
             self.stage = Stage::FirstService;
             return;
         }
-        let Some(view) = self.cluster.services(self.after.as_ref(), 1).pop() else { return self.end(part, None) };
+        let Some(view) = self.cluster.services(self.after.as_ref(), 1).pop() else {
+            return self.end(part, None);
+        };
         if self.left == 0 {
             let last = self.after.clone();
             return self.end(part, last);
@@ -172,7 +179,12 @@ pub struct ReplicaPage {
 }
 
 /// At most `limit` replicas after `after`.
-pub fn replica_page(cluster: &ClusterView, view: &ServiceView, after: Option<&ReplicaId>, limit: usize) -> ReplicaPage {
+pub fn replica_page(
+    cluster: &ClusterView,
+    view: &ServiceView,
+    after: Option<&ReplicaId>,
+    limit: usize,
+) -> ReplicaPage {
     let comes_after = |replica: &&ReplicaView| after.is_none_or(|after| replica.id > *after);
     let mut replicas: Vec<_> = view.replica_states.iter().filter(comes_after).collect();
     replicas.sort_by(|a, b| a.id.cmp(&b.id));
@@ -212,7 +224,9 @@ mod tests {
 
     #[test]
     fn what_a_list_builds_does_not_grow_with_the_replicas() {
-        let page = |replicas| PageParts::new(cluster(20, replicas), None, 1_000, false).map(|part| part.len()).sum::<usize>();
+        let page = |replicas| {
+            PageParts::new(cluster(20, replicas), None, 1_000, false).map(|part| part.len()).sum::<usize>()
+        };
         // `wanted`, `running` and `replicas` have more digits.
         assert!(page(5_000) < page(1) + 20 * 16, "{} bytes of {}", page(5_000), page(1));
     }
@@ -225,7 +239,8 @@ mod tests {
         while let Some(part) = parts.next() {
             assert!(part.len() <= PART_BYTES + longest, "a part of {} bytes", part.len());
             bytes += part.len();
-            // What it has written so far is all it has looked at: services after that are read when their turn comes.
+            // What it has written so far is all it has looked at: services after that are read when their
+            // turn comes.
             let seen = 20 - parts.cluster.services(parts.after.as_ref(), 1_000).len();
             assert!(seen <= bytes / (500 * 100) + 1, "{seen} services read after {bytes} bytes");
         }
@@ -250,15 +265,23 @@ mod tests {
             assert_eq!(names, ["s000", "s001", "s002", "s003", "s004"]);
         }
         let full = read(PageParts::new(cluster.clone(), None, 5, false));
-        assert_eq!((full["services"].as_array().unwrap().len(), &full["next"]), (5, &Value::Null), "a last page says so");
-        assert_eq!(read(PageParts::new(Arc::default(), None, 5, true)), serde_json::json!({"services": [], "next": null}));
+        assert_eq!(
+            (full["services"].as_array().unwrap().len(), &full["next"]),
+            (5, &Value::Null),
+            "a last page says so"
+        );
+        assert_eq!(
+            read(PageParts::new(Arc::default(), None, 5, true)),
+            serde_json::json!({"services": [], "next": null})
+        );
     }
 
     #[test]
     fn a_service_is_written_as_its_view_reads() {
         let cluster = cluster(1, 200);
         let view = cluster.service(&ServiceName::parse("s000").unwrap()).unwrap();
-        let written: ServiceView = serde_json::from_value(read(ServiceParts::new(cluster, view.clone()))).unwrap();
+        let written: ServiceView =
+            serde_json::from_value(read(ServiceParts::new(cluster, view.clone()))).unwrap();
         assert_eq!(written, *view);
     }
 }

@@ -118,7 +118,8 @@ impl Api {
     fn knows_all(&self) -> Result<(), ApiError> {
         match self.view.cluster().phase {
             PhaseView::Recovering => {
-                let detail = "the master has just started and has not read all that is stored; ask again in a moment";
+                let detail =
+                    "the master has just started and has not read all that is stored; ask again in a moment";
                 Err(Problem::new(Code::Recovering, detail).into())
             }
             PhaseView::Leading | PhaseView::Deposed(_) => Ok(()),
@@ -146,7 +147,10 @@ impl Place {
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
         if api.waiting.fetch_add(1, SeqCst) >= api.max_waiting {
             api.waiting.fetch_sub(1, SeqCst);
-            let detail = format!("{} requests are under way, which is the bound (max_waiting_requests)", api.max_waiting);
+            let detail = format!(
+                "{} requests are under way, which is the bound (max_waiting_requests)",
+                api.max_waiting
+            );
             return Err(Problem::new(Code::Overloaded, detail).into());
         }
         Ok(Self(api.clone()))
@@ -182,7 +186,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
 }
 
 async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let detail = format!("{} does not take {}", params::shown(request.path()), params::shown(request.method().as_str()));
+    let detail = format!(
+        "{} does not take {}",
+        params::shown(request.path()),
+        params::shown(request.method().as_str())
+    );
     ApiError(Problem::new(Code::MethodNotAllowed, detail)).error_response()
 }
 

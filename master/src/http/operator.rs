@@ -90,13 +90,17 @@ async fn operate(api: &Api, name: &NodeName, operation: Operation) -> Result<(),
     let refused = match answer {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(refused)) => refused,
-        Err(error) => OperateRefused::Store(format!("the store has not confirmed ({error}); look before trying again")),
+        Err(error) => {
+            OperateRefused::Store(format!("the store has not confirmed ({error}); look before trying again"))
+        }
     };
     Err(match refused {
         OperateRefused::NotFound => nodes::not_found(name),
         OperateRefused::NotNow(why) => Problem::new(Code::NodePresent, why).into(),
         OperateRefused::Store(why) => Problem::new(Code::StoreUnavailable, why).into(),
-        OperateRefused::Busy => Problem::new(Code::Overloaded, format!("too many requests wait for host {name}")).into(),
+        OperateRefused::Busy => {
+            Problem::new(Code::Overloaded, format!("too many requests wait for host {name}")).into()
+        }
     })
 }
 
@@ -117,7 +121,9 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
             body["resumed"] = json!(was_on);
             Ok(HttpResponse::Ok().json(body))
         }
-        Err(error) => Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()),
+        Err(error) => {
+            Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into())
+        }
     }
 }
 
@@ -129,7 +135,9 @@ pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
     body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));
     match api.tell_cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
         Ok(()) => Ok(HttpResponse::Accepted().json(body)),
-        Err(error) => Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into()),
+        Err(error) => {
+            Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into())
+        }
     }
 }
 
@@ -137,7 +145,9 @@ fn shown(api: &Api) -> serde_json::Value {
     let state = api.view.cluster();
     let (cluster, fence) = state.leads.unzip();
     let brake = match state.brake {
-        Some(brake) => json!({ "on": true, "since": brake.since, "down": brake.down, "releases_at": brake.releases_at }),
+        Some(brake) => {
+            json!({ "on": true, "since": brake.since, "down": brake.down, "releases_at": brake.releases_at })
+        }
         None => json!({ "on": false }),
     };
     json!({

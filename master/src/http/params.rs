@@ -47,14 +47,18 @@ pub fn replica(request: &HttpRequest) -> Result<ReplicaId, ApiError> {
     ReplicaId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-/// `since`: a span before `now` such as `90s`, `10m`, `2h` or `1d`, a time in RFC 3339, or seconds since 1970.
+/// `since`: a span before `now` such as `90s`, `10m`, `2h` or `1d`, a time in RFC 3339, or seconds since
+/// 1970.
 pub fn since(text: &str, now: WallMs) -> Result<LogTime, ApiError> {
-    let span = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)].iter().find_map(|(unit, factor)| {
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(DurationMs(number.checked_mul(*factor)?))
-    });
+    let span = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)].iter().find_map(
+        |(unit, factor)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            Some(DurationMs(number.checked_mul(*factor)?))
+        },
+    );
     let seconds = || text.parse().ok().and_then(|s: u64| s.checked_mul(1_000_000_000)).map(LogTime);
-    let time = span.map(|span| LogTime::before(now, span)).or_else(seconds).or_else(|| LogTime::parse(text).ok());
+    let time =
+        span.map(|span| LogTime::before(now, span)).or_else(seconds).or_else(|| LogTime::parse(text).ok());
     time.ok_or_else(|| {
         let rule = "since must be a span such as 90s, 10m or 2h, a time such as 2026-01-31T09:30:00Z, or seconds since 1970";
         invalid(format!("{rule}, but is {}", shown(text)))
@@ -68,7 +72,11 @@ pub fn query(request: &HttpRequest, known: &[&str]) -> Result<BTreeMap<String, S
     let mut query = BTreeMap::new();
     for (name, value) in pairs.into_inner() {
         if !known.contains(&name.as_str()) {
-            return Err(invalid(format!("{} is not a parameter of this call; it takes: {}", shown(&name), known.join(", "))));
+            return Err(invalid(format!(
+                "{} is not a parameter of this call; it takes: {}",
+                shown(&name),
+                known.join(", ")
+            )));
         }
         query.insert(name, value);
     }
@@ -88,7 +96,10 @@ pub fn wait(query: &BTreeMap<String, String>) -> Result<Option<Duration>, ApiErr
     });
     match parsed {
         Some(wait) if wait <= MAX_WAIT => Ok(Some(wait)),
-        _ => Err(invalid(format!("wait must be a duration such as 500ms, 30s or 5m, at most 10m, but is {}", shown(text)))),
+        _ => Err(invalid(format!(
+            "wait must be a duration such as 500ms, 30s or 5m, at most 10m, but is {}",
+            shown(text)
+        ))),
     }
 }
 
@@ -107,12 +118,20 @@ pub fn flag(query: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiErr
 }
 
 /// `limit` and `after`.
-pub fn page<T: FromStr<Err: std::fmt::Display>>(query: &BTreeMap<String, String>) -> Result<(usize, Option<T>), ApiError> {
+pub fn page<T: FromStr<Err: std::fmt::Display>>(
+    query: &BTreeMap<String, String>,
+) -> Result<(usize, Option<T>), ApiError> {
     let limit = match query.get("limit") {
         None => PAGE.0,
         Some(text) => match text.parse() {
             Ok(limit) if (1..=PAGE.1).contains(&limit) => limit,
-            _ => return Err(invalid(format!("limit must be a number from 1 to {}, but is {}", PAGE.1, shown(text)))),
+            _ => {
+                return Err(invalid(format!(
+                    "limit must be a number from 1 to {}, but is {}",
+                    PAGE.1,
+                    shown(text)
+                )));
+            }
         },
     };
     let after = query.get("after").map(|text| text.parse::<T>()).transpose();

@@ -29,11 +29,13 @@ pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Ap
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
     let expect = params::expect(&request)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
+    let spec =
+        spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
     preview(&api, &name, Request::Put { spec, expect }).await
 }
 
-/// The most plans that are made at once: each holds copies of a service and of the scheduler, and a processor.
+/// The most plans that are made at once: each holds copies of a service and of the scheduler, and a
+/// processor.
 pub const MAX_PLANS: usize = 2;
 
 /// Says that nobody waits for a plan any more, when it is dropped.
@@ -52,7 +54,8 @@ pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> An
         let detail = format!("{MAX_PLANS} plans are being made, which is the bound; ask again in a moment");
         ApiError(Problem::new(Code::Overloaded, detail))
     })?;
-    let (service, scheduler) = copies(api, name, &asked).await.map_err(|refused| ApiError::refused(name, &refused))?;
+    let (service, scheduler) =
+        copies(api, name, &asked).await.map_err(|refused| ApiError::refused(name, &refused))?;
     let cancelled = Arc::new(AtomicBool::new(false));
     let waits = CancelOnDrop(cancelled.clone());
     let rehearsed = web::block(move || {
@@ -71,15 +74,25 @@ pub(super) async fn preview(api: &Api, name: &ServiceName, asked: Request) -> An
     Ok(answer.json(preview))
 }
 
-async fn copies(api: &Api, name: &ServiceName, asked: &Request) -> Result<(Box<ServiceCore>, Box<SchedulerCore>), Refused> {
+async fn copies(
+    api: &Api,
+    name: &ServiceName,
+    asked: &Request,
+) -> Result<(Box<ServiceCore>, Box<SchedulerCore>), Refused> {
     let or_new = matches!(asked, Request::Put { .. });
     let late = |closed: actix::MailboxError| match closed {
-        actix::MailboxError::Timeout => {
-            Refused::Store(format!("the store has not confirmed what is under way within {} ms", api.store_timeout.as_millis()))
-        }
+        actix::MailboxError::Timeout => Refused::Store(format!(
+            "the store has not confirmed what is under way within {} ms",
+            api.store_timeout.as_millis()
+        )),
         actix::MailboxError::Closed => Refused::Store(closed.to_string()),
     };
-    let service = api.copy.send(CopyService { name: name.clone(), or_new }).timeout(api.store_timeout).await.map_err(late)??;
+    let service = api
+        .copy
+        .send(CopyService { name: name.clone(), or_new })
+        .timeout(api.store_timeout)
+        .await
+        .map_err(late)??;
     let scheduler = api.copy_scheduler.send(CopyScheduler).timeout(api.store_timeout).await.map_err(late)?;
     Ok((service, scheduler))
 }

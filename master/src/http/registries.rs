@@ -46,7 +46,12 @@ pub struct RegistrySet {
 }
 
 /// `PUT /v1/registries/{name}?check=` with `{"username": "me", "password": "…"}`
-pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
+pub async fn put(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+    client: web::Data<HostClient>,
+) -> Answer {
     let _place = Place::take(&api)?;
     let wants_check = params::flag(&params::query(&request, &["check"])?, "check")?;
     let host: RegistryHost = params::name(&request)?;
@@ -71,7 +76,8 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials: &Credentials) -> LoginCheck {
     let query = LoginQuery { host: host.clone(), credentials: credentials.clone() };
     let mut last = "no host is ready to ask it".to_owned();
-    let hosts = api.view.hosts(None, usize::MAX).into_iter().filter(|host| host.view.state == Standing::Ready);
+    let hosts =
+        api.view.hosts(None, usize::MAX).into_iter().filter(|host| host.view.state == Standing::Ready);
     for asks in hosts.take(MAX_ASKED) {
         let url = format!("{}{LOGIN_PATH}", asks.view.host.agent_url);
         last = match client.post::<_, LoginCheck>(&url, &query, CHECK_LIMIT).await {
@@ -97,7 +103,11 @@ fn credentials(fields: &mut Fields) -> Option<Credentials> {
     // Read by hand: no message may hold what a password was meant to be.
     let password: Option<Value> = fields.required("password");
     let username = username.and_then(|username| {
-        if username.is_empty() || username.len() > MAX_USERNAME || username.contains(':') || username.contains(char::is_control) {
+        if username.is_empty()
+            || username.len() > MAX_USERNAME
+            || username.contains(':')
+            || username.contains(char::is_control)
+        {
             let rule = format!("must be of 1 to {MAX_USERNAME} bytes without a colon or control characters");
             fields.wrong("username", rule);
             return None;
@@ -105,9 +115,21 @@ fn credentials(fields: &mut Fields) -> Option<Credentials> {
         Some(username)
     });
     let password = password.and_then(|password| match password {
-        Value::String(text) if (1..=MAX_PASSWORD).contains(&text.len()) && !text.contains(char::is_control) => Some(text),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            fields.wrong("password", format!("must be a string of 1 to {MAX_PASSWORD} bytes without control characters"));
+        Value::String(text)
+            if (1..=MAX_PASSWORD).contains(&text.len()) && !text.contains(char::is_control) =>
+        {
+            Some(text)
+        }
+        Value::String(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Array(_)
+        | Value::Object(_) => {
+            fields.wrong(
+                "password",
+                format!("must be a string of 1 to {MAX_PASSWORD} bytes without control characters"),
+            );
             None
         }
     });
@@ -118,7 +140,9 @@ async fn ask(api: &Api, request: RegistryRequest) -> Result<Stored, ApiError> {
     let refused = match api.registries.send(request).timeout(api.store_timeout).await {
         Ok(Ok(stored)) => return Ok(stored),
         Ok(Err(refused)) => refused,
-        Err(error) => RegistryRefused::Store(format!("the store has not confirmed ({error}); look before trying again")),
+        Err(error) => {
+            RegistryRefused::Store(format!("the store has not confirmed ({error}); look before trying again"))
+        }
     };
     let code = match &refused {
         RegistryRefused::NotFound(_) => Code::RegistryNotFound,

@@ -1,5 +1,5 @@
-//! `/v1/services/{name}/rollout/…`, `/restart`, `/rollback`, `/slots/…`: leading a service from one generation to another,
-//! and its slots from one host to another.
+//! `/v1/services/{name}/rollout/…`, `/restart`, `/rollback`, `/slots/…`: leading a service from one
+//! generation to another, and its slots from one host to another.
 
 use actix_web::{HttpRequest, web};
 use shef_common::{

@@ -81,7 +81,8 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
     let expect = params::expect(&request)?;
-    let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
+    let spec =
+        spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, Some(&name))?;
     let asked = Request::Put { spec, expect };
     if dry_run { plan::preview(&api, &name, asked).await } else { write(&api, &name, asked, wait).await }
 }
@@ -130,7 +131,16 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
     }
     let converged = wait.map(|_| missing.is_empty());
     let status = if converged == Some(true) { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-    Ok(answer(status, &Written { name: &name, generation: accepted.generation, version: accepted.version, converged, missing }))
+    Ok(answer(
+        status,
+        &Written {
+            name: &name,
+            generation: accepted.generation,
+            version: accepted.version,
+            converged,
+            missing,
+        },
+    ))
 }
 
 pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
@@ -149,7 +159,10 @@ fn show(api: &Api, answer: HttpResponseBuilder, view: Arc<ServiceView>) -> HttpR
     json_stream(answer, listing::body(ServiceParts::new(api.view.clone(), view)))
 }
 
-fn json_stream(mut answer: HttpResponseBuilder, body: impl Stream<Item = Result<Bytes, Infallible>> + 'static) -> HttpResponse {
+fn json_stream(
+    mut answer: HttpResponseBuilder,
+    body: impl Stream<Item = Result<Bytes, Infallible>> + 'static,
+) -> HttpResponse {
     answer.content_type("application/json").streaming(body)
 }
 
@@ -157,7 +170,12 @@ pub(super) async fn ask(api: &Api, name: &ServiceName, request: Request) -> Resu
     api.ask(name.clone(), request).await.map_err(|refused| ApiError::refused(name, &refused))
 }
 
-pub(super) async fn write(api: &Api, name: &ServiceName, request: Request, wait: Option<std::time::Duration>) -> Answer {
+pub(super) async fn write(
+    api: &Api,
+    name: &ServiceName,
+    request: Request,
+    wait: Option<std::time::Duration>,
+) -> Answer {
     let accepted = ask(api, name, request).await?;
     let mut missing = Vec::new();
     let mut converged = None;
@@ -177,7 +195,9 @@ pub(super) async fn write(api: &Api, name: &ServiceName, request: Request, wait:
             }
             if view.on_trial > 0 {
                 let (on_trial, wanted, ms) = (view.on_trial, view.wanted, view.spec.update.monitor_ms);
-                missing.push(format!("{on_trial} of {wanted} are on their trial: they have to be healthy for {ms} ms"));
+                missing.push(format!(
+                    "{on_trial} of {wanted} are on their trial: they have to be healthy for {ms} ms"
+                ));
                 return None;
             }
             // It may run what it ran before: then that was rolled back, or somebody has changed it since.
@@ -198,7 +218,10 @@ pub(super) async fn write(api: &Api, name: &ServiceName, request: Request, wait:
     if accepted.created {
         status.insert_header((header::LOCATION, format!("/v1/services/{name}")));
     }
-    Ok(answer(status, &Written { name, generation: accepted.generation, version: accepted.version, converged, missing }))
+    Ok(answer(
+        status,
+        &Written { name, generation: accepted.generation, version: accepted.version, converged, missing },
+    ))
 }
 
 /// What became of a generation that is not the one in place.

@@ -29,7 +29,10 @@ impl StreamPlace {
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
         if api.streams.fetch_add(1, SeqCst) >= api.max_streams {
             api.streams.fetch_sub(1, SeqCst);
-            let detail = format!("{} streams are open, which is the bound (max_streams); end one or try again", api.max_streams);
+            let detail = format!(
+                "{} streams are open, which is the bound (max_streams); end one or try again",
+                api.max_streams
+            );
             return Err(Problem::new(Code::Overloaded, detail).into());
         }
         Ok(Self(api.clone()))
@@ -49,7 +52,8 @@ pub struct StreamClient(pub awc::Client);
 impl StreamClient {
     /// With at most `connections` at once. To be called on the worker's own thread.
     pub fn new(connections: usize) -> Self {
-        let connector = awc::Connector::new().limit(connections.clamp(1, MAX_CONNECTIONS)).timeout(CONNECT_LIMIT);
+        let connector =
+            awc::Connector::new().limit(connections.clamp(1, MAX_CONNECTIONS)).timeout(CONNECT_LIMIT);
         Self(awc::Client::builder().connector(connector).disable_redirects().disable_timeout().finish())
     }
 }
@@ -68,7 +72,8 @@ impl Writer {
     /// An answer's two ends.
     pub fn new(place: StreamPlace) -> (Self, impl Stream<Item = Result<Bytes, Infallible>> + use<>) {
         let (tell, told) = mpsc::channel(WAITING_PARTS);
-        let body = stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok(part), told)) });
+        let body =
+            stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok(part), told)) });
         (Self { tell, _place: place }, body)
     }
 

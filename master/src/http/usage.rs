@@ -76,26 +76,36 @@ pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Dat
     }
 }
 
-async fn measure(api: &Api, client: &HostClient, name: ServiceName, only: Option<ReplicaId>) -> Result<ServiceUsage, ApiError> {
-    let view =
-        api.view.service(&name).ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+async fn measure(
+    api: &Api,
+    client: &HostClient,
+    name: ServiceName,
+    only: Option<ReplicaId>,
+) -> Result<ServiceUsage, ApiError> {
+    let view = api
+        .view
+        .service(&name)
+        .ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
     let mut by_host: BTreeMap<NodeName, Vec<ReplicaId>> = BTreeMap::new();
-    for replica in view.replica_states.iter().filter(|replica| only.as_ref().is_none_or(|only| *only == replica.id)) {
+    for replica in
+        view.replica_states.iter().filter(|replica| only.as_ref().is_none_or(|only| *only == replica.id))
+    {
         by_host.entry(replica.node.clone()).or_default().push(replica.id.clone());
     }
     if let Some(id) = only.filter(|_| by_host.is_empty()) {
         return Err(Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")).into());
     }
     // A host is asked for as many as it answers at once.
-    let calls = by_host
-        .into_iter()
-        .flat_map(|(host, replicas)| replicas.chunks(MAX_REPLICAS).map(|part| (host.clone(), part.to_vec())).collect::<Vec<_>>());
+    let calls = by_host.into_iter().flat_map(|(host, replicas)| {
+        replicas.chunks(MAX_REPLICAS).map(|part| (host.clone(), part.to_vec())).collect::<Vec<_>>()
+    });
     let answers: Vec<_> = stream::iter(calls)
         .map(|(host, replicas)| ask(api, client, host, replicas))
         .buffer_unordered(HOSTS_AT_ONCE)
         .collect()
         .await;
-    let mut usage = ServiceUsage { service: name, total: Usage::default(), replicas: Vec::new(), missing: Vec::new() };
+    let mut usage =
+        ServiceUsage { service: name, total: Usage::default(), replicas: Vec::new(), missing: Vec::new() };
     for (host, replica, known) in answers.into_iter().flatten() {
         match known {
             Ok(known) => {
@@ -115,9 +125,8 @@ type Known = (NodeName, ReplicaId, Result<Usage, String>);
 async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<ReplicaId>) -> Vec<Known> {
     let shown = api.view.host(&host);
     let reached = match &shown {
-        Some(shown) => {
-            away(shown.view.state).map_or(Ok(format!("{}{USAGE_PATH}", shown.view.host.agent_url)), |why| Err(why.to_owned()))
-        }
+        Some(shown) => away(shown.view.state)
+            .map_or(Ok(format!("{}{USAGE_PATH}", shown.view.host.agent_url)), |why| Err(why.to_owned())),
         None => Err("the host is no member of the cluster".to_owned()),
     };
     let answer = match reached {

@@ -70,7 +70,14 @@ impl MembershipEffects for Shell<'_> {
         post(self.ctx, &self.membership.out.cluster, ToCluster(ClusterEvent::HostChanged(change)));
     }
 
-    fn probe(&mut self, node: NodeName, agent_url: String, via: Option<Helper>, limit: DurationMs, round: u64) {
+    fn probe(
+        &mut self,
+        node: NodeName,
+        agent_url: String,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+    ) {
         let client = self.membership.client.get_or_insert_default().clone();
         let helper = via.as_ref().map(|helper| helper.node.clone());
         let call = async move {
@@ -86,7 +93,14 @@ impl MembershipEffects for Shell<'_> {
         }));
     }
 
-    fn probe_ports(&mut self, node: NodeName, addresses: Vec<SocketAddrV4>, via: Option<Helper>, limit: DurationMs, round: u64) {
+    fn probe_ports(
+        &mut self,
+        node: NodeName,
+        addresses: Vec<SocketAddrV4>,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+    ) {
         let client = self.membership.client.get_or_insert_default().clone();
         let by_us = via.is_none();
         let call = async move {
@@ -110,7 +124,9 @@ impl MembershipEffects for Shell<'_> {
 
     fn brake(&mut self, state: Option<BrakeState>) {
         match &state {
-            Some(state) => log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back"),
+            Some(state) => {
+                log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back")
+            }
             None => log::warn!("replacement is no longer held back"),
         }
         self.membership.out.view.show_brake(state);
@@ -143,20 +159,29 @@ async fn through(client: &HostClient, helper: &Helper, agent_url: String, limit:
     })
 }
 
-async fn ports_through(client: &HostClient, helper: &Helper, addresses: Vec<SocketAddrV4>, limit: DurationMs) -> PortsOutcome {
+async fn ports_through(
+    client: &HostClient,
+    helper: &Helper,
+    addresses: Vec<SocketAddrV4>,
+    limit: DurationMs,
+) -> PortsOutcome {
     let ask = ProbePorts { addresses, limit_ms: limit.0.clamp(1, MAX_PROBE_MS) };
     let whole = DurationMs(limit.0 * 2);
     let answer: Result<PortsOutcome, CallError> =
         client.post(&format!("{}{PORTS_PATH}", helper.agent_url), &ask, whole.into()).await;
     // An agent of an earlier version cannot look, which says nothing of the host.
-    answer.unwrap_or_else(|error| PortsOutcome::NotProbed { why: format!("{} did not try them: {error}", helper.node) })
+    answer.unwrap_or_else(|error| PortsOutcome::NotProbed {
+        why: format!("{} did not try them: {error}", helper.node),
+    })
 }
 
 fn log_change(change: &HostChanged) {
     let (node, condition) = (&change.node, change.condition);
     let (standing, why) = (condition.standing, change.why.as_deref().unwrap_or_default());
     match standing {
-        Standing::Awaited | Standing::Ready => log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}"),
+        Standing::Awaited | Standing::Ready => {
+            log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}")
+        }
         Standing::Suspect | Standing::AgentDown | Standing::EngineDown | Standing::Down => {
             log::warn!(node:%, intent:? = condition.intent, why; "host is {standing:?}");
         }

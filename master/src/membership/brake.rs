@@ -59,7 +59,14 @@ impl Brake {
     /// `node` goes down, as one of `known` hosts of which `silent` may follow it.
     /// Hosts that go down within `window` of each other went down together.
     /// Returns whether the brake comes on by this.
-    pub fn goes_down(&mut self, node: &NodeName, silent: Vec<NodeName>, known: usize, window: DurationMs, now: Now) -> bool {
+    pub fn goes_down(
+        &mut self,
+        node: &NodeName,
+        silent: Vec<NodeName>,
+        known: usize,
+        window: DurationMs,
+        now: Now,
+    ) -> bool {
         self.recent.retain(|(at, other)| other != node && now.mono - *at <= window);
         self.recent.push_back((now.mono, node.clone()));
         if let Some(on) = &mut self.on {
@@ -80,7 +87,13 @@ impl Brake {
     /// still `silent`: a host is asked with the time at which the brake came on. If too
     /// many of them were called down, the last of these have a `window` to come back
     /// after the first. Returns whether it goes off by this.
-    pub fn look(&mut self, known: usize, silent: impl Fn(&NodeName, MonoMs) -> bool, window: DurationMs, now: Now) -> bool {
+    pub fn look(
+        &mut self,
+        known: usize,
+        silent: impl Fn(&NodeName, MonoMs) -> bool,
+        window: DurationMs,
+        now: Now,
+    ) -> bool {
         let Some(on) = &self.on else { return false };
         let lost = on.concerned.iter().filter(|node| silent(node, on.since.mono)).count();
         if now.mono - on.since.mono >= self.release_after {
@@ -137,7 +150,8 @@ mod tests {
 
     #[test]
     fn it_comes_on_at_more_than_a_third_of_the_hosts_and_at_least_three() {
-        let cases = [(1, None), (2, None), (3, Some(3)), (4, Some(3)), (9, Some(3)), (10, Some(4)), (100, Some(34))];
+        let cases =
+            [(1, None), (2, None), (3, Some(3)), (4, Some(3)), (9, Some(3)), (10, Some(4)), (100, Some(34))];
         for (known, expected) in cases {
             assert_eq!(sets_it(known, 1), expected, "{known} hosts");
         }
@@ -149,7 +163,10 @@ mod tests {
         let mut brake = Brake::new(33, DurationMs(300_000));
         assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(5)));
         assert!(!brake.look(6, |_, _| true, WINDOW, at(5)));
-        assert!(brake.look(6, |lost, _| *lost == node(1), WINDOW, at(6)), "two are back, and were never down");
+        assert!(
+            brake.look(6, |lost, _| *lost == node(1), WINDOW, at(6)),
+            "two are back, and were never down"
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use shef_common::clock::WallMs;
 
 /// Whether a host is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Known from the store and not heard of since the master's start, or heard of and not in the store yet.

@@ -30,7 +30,8 @@ const LATE: DurationMs = DurationMs(150);
 const CALL_IN: DurationMs = DurationMs(5_000);
 /// How often the words about a host change while its condition does not.
 const WORDS_EVERY: DurationMs = DurationMs(1_000);
-/// What a report costs the master at most, as the part of its time it is given: one host, one report in so long.
+/// What a report costs the master at most, as the part of its time it is given: one host, one report in so
+/// long.
 const REPORT_SHARE: DurationMs = DurationMs(2);
 /// A report that comes later than its interval and this part of it is overdue.
 const REPORT_JITTER: u64 = 4;
@@ -50,8 +51,8 @@ pub struct Settings {
     pub brake_share_percent: u32,
     /// After how long it goes on by itself.
     pub brake_release_after: DurationMs,
-    /// How long the agent and every published port of a host may be silent, though the host is there, before it is
-    /// down. 0: it is never called down for that.
+    /// How long the agent and every published port of a host may be silent, though the host is there, before
+    /// it is down. 0: it is never called down for that.
     pub unanswered_down_after: DurationMs,
     /// How long a flapping host has to be ready before it takes replicas.
     pub flap_hold: DurationMs,
@@ -166,7 +167,8 @@ impl MembershipCore {
     }
 
     fn patience(&self) -> Patience {
-        let scaled = self.settings.suspect_after.0.saturating_mul(self.interval.0) / self.settings.report_interval.0.max(1);
+        let scaled = self.settings.suspect_after.0.saturating_mul(self.interval.0)
+            / self.settings.report_interval.0.max(1);
         Patience { suspect_after: DurationMs(scaled), window: self.settings.probe_window }
     }
 
@@ -227,7 +229,14 @@ impl MembershipCore {
         }
     }
 
-    fn probed(&mut self, node: &NodeName, round: u64, via: Option<NodeName>, outcome: ProbeOutcome, now: Now) {
+    fn probed(
+        &mut self,
+        node: &NodeName,
+        round: u64,
+        via: Option<NodeName>,
+        outcome: ProbeOutcome,
+        now: Now,
+    ) {
         let Some(host) = self.hosts.get_mut(node) else { return };
         let outcome = match outcome {
             ProbeOutcome::Answered(alive) if alive.uid != host.uid => {
@@ -297,7 +306,8 @@ impl MembershipCore {
         }
     }
 
-    /// Whether a host that is there counts as down: its agent is gone, and so is everything that it published.
+    /// Whether a host that is there counts as down: its agent is gone, and so is everything that it
+    /// published.
     fn is_unanswered(&self, host: &Host, now: Now) -> bool {
         let closed = |ports: &PortWatch| ports.are_closed(self.settings.unanswered_down_after, now.mono);
         host.liveness.standing() == Standing::AgentDown && host.ports.as_ref().is_some_and(closed)
@@ -306,7 +316,8 @@ impl MembershipCore {
     fn release_brake_if_due(&mut self, now: Now) -> bool {
         let window = self.together();
         let hosts = &self.hosts;
-        let silent = |node: &NodeName, since| hosts.get(node).is_some_and(|host| host.liveness.is_silent_since(since));
+        let silent =
+            |node: &NodeName, since| hosts.get(node).is_some_and(|host| host.liveness.is_silent_since(since));
         self.brake.look(hosts.len(), silent, window, now)
     }
 
@@ -333,8 +344,11 @@ impl MembershipCore {
     /// Begins rounds of probes that are due, the longest waiting first, as far as
     /// the bound of probes under way allows.
     fn begin_rounds(&mut self, patience: Patience, now: Now, effects: &mut Vec<Effect>) {
-        let mut due: Vec<(MonoMs, NodeName)> =
-            self.hosts.iter().filter_map(|(node, host)| Some((host.liveness.round_due(now.mono)?, node.clone()))).collect();
+        let mut due: Vec<(MonoMs, NodeName)> = self
+            .hosts
+            .iter()
+            .filter_map(|(node, host)| Some((host.liveness.round_due(now.mono)?, node.clone())))
+            .collect();
         if due.is_empty() {
             return;
         }
@@ -355,7 +369,8 @@ impl MembershipCore {
             self.probes += 1 + helpers;
             // Other hosts each round, evenly over all.
             let first = spread(&node, round) % others.len().max(1);
-            let through = (0..helpers).map(|n| Some(others[(first + n * others.len() / helpers) % others.len()].clone()));
+            let through = (0..helpers)
+                .map(|n| Some(others[(first + n * others.len() / helpers) % others.len()].clone()));
             effects.extend(std::iter::once(None).chain(through).map(|via| Effect::Probe {
                 node: node.clone(),
                 agent_url: host.agent_url.clone(),
@@ -369,13 +384,20 @@ impl MembershipCore {
     /// Begins rounds over the ports of hosts whose agents are gone, as far as the bound of probes allows.
     fn begin_port_rounds(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let due = |host: &Host| host.ports.as_ref().is_some_and(|ports| ports.round_due(now.mono));
-        let looked_at = |host: &Host| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready);
-        let nodes: Vec<NodeName> =
-            self.hosts.iter().filter(|(_, host)| looked_at(host) && due(host)).map(|(node, _)| node.clone()).collect();
+        let looked_at =
+            |host: &Host| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready);
+        let nodes: Vec<NodeName> = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| looked_at(host) && due(host))
+            .map(|(node, _)| node.clone())
+            .collect();
         if nodes.is_empty() {
             return;
         }
-        let ready = |node: &NodeName| self.hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Ready);
+        let ready = |node: &NodeName| {
+            self.hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Ready)
+        };
         let all: Vec<Helper> = self.helpers().into_iter().filter(|helper| ready(&helper.node)).collect();
         for node in nodes {
             if self.is_full() {
@@ -385,7 +407,9 @@ impl MembershipCore {
             let round = self.rounds;
             let first = spread(&node, round) % all.len().max(1);
             let helpers = all.iter().cycle().skip(first).take(HELPERS.min(all.len())).cloned();
-            let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) else { continue };
+            let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) else {
+                continue;
+            };
             let helpers = helpers.filter(|helper| ports.asks_others() && helper.node != node);
             let who: Vec<Option<Helper>> = std::iter::once(None).chain(helpers.map(Some)).collect();
             ports.round_begins(round, who.len() - 1, now.mono);
@@ -398,11 +422,16 @@ impl MembershipCore {
         }
     }
 
-    /// Hosts that can probe others: those that are ready; if they are few, others whose agents do their part too.
+    /// Hosts that can probe others: those that are ready; if they are few, others whose agents do their part
+    /// too.
     fn helpers(&self) -> Vec<Helper> {
-        let helper = |(node, host): (&NodeName, &Host)| Helper { node: node.clone(), agent_url: host.agent_url.clone() };
+        let helper = |(node, host): (&NodeName, &Host)| Helper {
+            node: node.clone(),
+            agent_url: host.agent_url.clone(),
+        };
         let is_ready = |host: &Host| host.liveness.standing() == Standing::Ready;
-        let mut helpers: Vec<Helper> = self.hosts.iter().filter(|(_, host)| is_ready(host)).map(helper).collect();
+        let mut helpers: Vec<Helper> =
+            self.hosts.iter().filter(|(_, host)| is_ready(host)).map(helper).collect();
         if helpers.len() < HELPERS {
             let others = self.hosts.iter().filter(|(_, host)| !is_ready(host) && host.liveness.can_help());
             helpers.extend(others.take(HELPERS + 1 - helpers.len()).map(helper));
@@ -435,7 +464,8 @@ impl MembershipCore {
 
     fn show_brake(&mut self, effects: &mut Vec<Effect>) {
         let down = self.hosts.iter().filter(|(_, host)| host.liveness.standing() == Standing::Down);
-        let state = self.brake.is_on().then(|| self.brake.state(down.map(|(node, _)| node.clone()))).flatten();
+        let state =
+            self.brake.is_on().then(|| self.brake.state(down.map(|(node, _)| node.clone()))).flatten();
         if state != self.brake_shown {
             self.brake_shown.clone_from(&state);
             effects.push(Effect::Brake(state));
@@ -458,9 +488,12 @@ impl MembershipCore {
 
     fn next_look(&self, patience: Patience, now: Now) -> MonoMs {
         let full = self.is_full();
-        let ports = |host: &Host| host.ports.as_ref().and_then(|ports| ports.deadline(self.settings.unanswered_down_after));
+        let ports = |host: &Host| {
+            host.ports.as_ref().and_then(|ports| ports.deadline(self.settings.unanswered_down_after))
+        };
         let deadlines = self.hosts.values().filter_map(|host| {
-            let ports = ports(host).filter(|_| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready));
+            let ports = ports(host)
+                .filter(|_| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready));
             host.liveness.deadline(patience).into_iter().chain(ports).min()
         });
         // A round that waits for its turn is begun when a probe comes back.
@@ -479,7 +512,9 @@ fn drained_by(intent: Intent, now: Now) -> Option<MonoMs> {
 fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<String> {
     let flaps = || {
         let minutes = flap_hold.0 / 60_000;
-        format!("it went down three times within ten minutes, and takes new replicas once it has been up for {minutes} min")
+        format!(
+            "it went down three times within ten minutes, and takes new replicas once it has been up for {minutes} min"
+        )
     };
     match condition.standing {
         Standing::Awaited => Some("it has not called in since the master started".to_owned()),

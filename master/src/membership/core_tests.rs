@@ -35,7 +35,11 @@ fn uid(n: usize) -> NodeUid {
     NodeUid::parse(&format!("{n:016x}")).unwrap()
 }
 fn answered(n: usize) -> ProbeOutcome {
-    ProbeOutcome::Answered(Alive { node: node(n), uid: uid(n), boot: BootId::parse("00000000000000bb").unwrap() })
+    ProbeOutcome::Answered(Alive {
+        node: node(n),
+        uid: uid(n),
+        boot: BootId::parse("00000000000000bb").unwrap(),
+    })
 }
 fn silent() -> ProbeOutcome {
     ProbeOutcome::AgentSilent { why: "refused".into() }
@@ -111,7 +115,10 @@ impl Model {
         let effects = self.core.handle(event, Now { mono: MonoMs(self.now), wall: WallMs(self.now) });
         self.carry_out(effects);
         if self.core.is_braking() {
-            assert!(self.hosts.values().all(|host| host.told.is_none_or(|told| !told.is_lost())), "lost under the brake");
+            assert!(
+                self.hosts.values().all(|host| host.told.is_none_or(|told| !told.is_lost())),
+                "lost under the brake"
+            );
         }
     }
 
@@ -124,11 +131,20 @@ impl Model {
                     let truth = self.hosts.get_mut(&n).expect("a member");
                     let was_down = truth.told.is_some_and(|told| told.standing == Standing::Down);
                     if change.condition.standing == Standing::Down && !was_down {
-                        assert!(self.now - truth.heard >= 1_200 + 850, "{} ms after a report", self.now - truth.heard);
-                        let unanswered = change.why.as_ref().is_some_and(|why| why.contains("published port"));
+                        assert!(
+                            self.now - truth.heard >= 1_200 + 850,
+                            "{} ms after a report",
+                            self.now - truth.heard
+                        );
+                        let unanswered =
+                            change.why.as_ref().is_some_and(|why| why.contains("published port"));
                         let empty = truth.empty_rounds.values().filter(|left| **left == 0).count();
                         if !unanswered {
-                            assert!(self.now - truth.sign >= 850, "{} ms after a sign of life", self.now - truth.sign);
+                            assert!(
+                                self.now - truth.sign >= 850,
+                                "{} ms after a sign of life",
+                                self.now - truth.sign
+                            );
                             assert!(empty >= 2, "after {empty} rounds");
                         }
                     }
@@ -158,9 +174,16 @@ impl Model {
 
     fn know(&mut self, n: usize, intent: Intent) {
         let now = self.now;
-        let truth = self.hosts.entry(n).or_insert_with(|| Truth { heard: now, sign: now, ..Truth::default() });
+        let truth =
+            self.hosts.entry(n).or_insert_with(|| Truth { heard: now, sign: now, ..Truth::default() });
         truth.intent = intent;
-        let known = HostKnown { node: node(n), uid: uid(n), agent_url: format!("http://{n}"), intent, facts: Arc::default() };
+        let known = HostKnown {
+            node: node(n),
+            uid: uid(n),
+            agent_url: format!("http://{n}"),
+            intent,
+            facts: Arc::default(),
+        };
         self.event(Event::Known(known));
         assert_eq!(self.told(n).intent, intent);
     }
@@ -221,8 +244,10 @@ impl Model {
                     due.push((probe.round, self.now + if slow { 340 } else { 10 }));
                 }
             }
-            while let Some(at) =
-                self.probes.iter().position(|probe| due.iter().any(|(round, at)| *round == probe.round && *at <= self.now))
+            while let Some(at) = self
+                .probes
+                .iter()
+                .position(|probe| due.iter().any(|(round, at)| *round == probe.round && *at <= self.now))
             {
                 self.bring(at, outcome);
             }
@@ -303,7 +328,10 @@ fn an_agent_that_died_alone_is_told_from_a_host_that_died() {
     assert_eq!(model.told(0).standing, Standing::AgentDown);
     assert!(!model.told(0).is_lost() && !model.told(0).takes_replicas());
     let since = "is not known since 1970-01-01T00:00:01.000Z";
-    assert_eq!(model.why(0), format!("the host is there, its agent is not (refused); what runs there {since}"));
+    assert_eq!(
+        model.why(0),
+        format!("the host is there, its agent is not (refused); what runs there {since}")
+    );
     model.pass(3_000, &[1], |_| unreachable());
     assert!(model.told(0).is_lost());
 }
@@ -458,7 +486,10 @@ fn a_flapping_host_takes_nothing_new_for_a_while_and_the_reason_says_so() {
         model.hear(0);
     }
     assert!(model.told(0).flapping && !model.told(0).takes_replicas());
-    assert_eq!(model.why(0), "it went down three times within ten minutes, and takes new replicas once it has been up for 5 min");
+    assert_eq!(
+        model.why(0),
+        "it went down three times within ten minutes, and takes new replicas once it has been up for 5 min"
+    );
     model.pass(301_000, &[0, 1], answered);
     assert!(model.told(0).takes_replicas());
 }

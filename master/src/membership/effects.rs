@@ -22,9 +22,23 @@ pub trait MembershipEffects {
     /// Tells the cluster that a host is in another condition.
     fn changed(&mut self, change: HostChanged);
     /// Probes an agent. The outcome comes back as `ProbeDone`.
-    fn probe(&mut self, node: NodeName, agent_url: String, via: Option<Helper>, limit: DurationMs, round: u64);
+    fn probe(
+        &mut self,
+        node: NodeName,
+        agent_url: String,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+    );
     /// Tries the published ports of a host. The outcome comes back as `PortsProbed`.
-    fn probe_ports(&mut self, node: NodeName, addresses: Vec<SocketAddrV4>, via: Option<Helper>, limit: DurationMs, round: u64);
+    fn probe_ports(
+        &mut self,
+        node: NodeName,
+        addresses: Vec<SocketAddrV4>,
+        via: Option<Helper>,
+        limit: DurationMs,
+        round: u64,
+    );
     /// Tells the cluster how often hosts report from now on.
     fn interval(&mut self, interval: DurationMs);
     /// Shows the brake to readers; `None`: it is not on.
@@ -40,7 +54,9 @@ pub trait MembershipEffects {
             }
             match effect {
                 Effect::Changed(change) => self.changed(change),
-                Effect::Probe { node, agent_url, via, limit, round } => self.probe(node, agent_url, via, limit, round),
+                Effect::Probe { node, agent_url, via, limit, round } => {
+                    self.probe(node, agent_url, via, limit, round)
+                }
                 Effect::ProbePorts { node, addresses, via, limit, round } => {
                     self.probe_ports(node, addresses, via, limit, round);
                 }

@@ -25,7 +25,8 @@ impl Flapping {
         if self.downs.len() > DOWNS {
             self.downs.pop_front();
         }
-        self.flaps |= self.downs.len() == DOWNS && self.downs.front().is_some_and(|first| now - *first <= WITHIN);
+        self.flaps |=
+            self.downs.len() == DOWNS && self.downs.front().is_some_and(|first| now - *first <= WITHIN);
     }
 
     /// The host is ready, or is not. Returns whether it flaps, as of now.

@@ -230,7 +230,9 @@ impl Liveness {
     /// Whether a whole window of probes has brought nothing.
     pub fn is_lost(&self, patience: Patience, now: MonoMs) -> bool {
         match &self.phase {
-            Phase::Doubted(doubt) => doubt.silent_rounds >= SILENT_ROUNDS && doubt.quiet_since + self.window(patience) <= now,
+            Phase::Doubted(doubt) => {
+                doubt.silent_rounds >= SILENT_ROUNDS && doubt.quiet_since + self.window(patience) <= now
+            }
             Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => false,
         }
     }
@@ -243,7 +245,9 @@ impl Liveness {
     /// Since when a round of probes is due, if it is.
     pub fn round_due(&self, now: MonoMs) -> Option<MonoMs> {
         match &self.phase {
-            Phase::Doubted(doubt) if doubt.round.is_none() && doubt.next_round_at <= now => Some(doubt.next_round_at),
+            Phase::Doubted(doubt) if doubt.round.is_none() && doubt.next_round_at <= now => {
+                Some(doubt.next_round_at)
+            }
             Phase::Doubted(_) | Phase::Awaited { .. } | Phase::Reporting { .. } | Phase::Down => None,
         }
     }
@@ -286,8 +290,8 @@ impl Liveness {
             doubt.quiet_since = now;
             doubt.silent_rounds = 0;
             // In one round, an answer outweighs a refusal that somebody else met.
-            let outweighed =
-                ours.as_ref().is_some_and(|round| round.brought) && matches!(doubt.evidence, Some(Evidence::Answers { .. }));
+            let outweighed = ours.as_ref().is_some_and(|round| round.brought)
+                && matches!(doubt.evidence, Some(Evidence::Answers { .. }));
             if !outweighed {
                 doubt.evidence = Some(found);
             }
@@ -317,7 +321,8 @@ impl Liveness {
             Phase::Reporting { heard, .. } => Some(*heard + patience.suspect_after),
             Phase::Doubted(doubt) => {
                 let round = doubt.round.is_none().then_some(doubt.next_round_at);
-                let lost = (doubt.silent_rounds >= SILENT_ROUNDS).then(|| doubt.quiet_since + self.window(patience));
+                let lost =
+                    (doubt.silent_rounds >= SILENT_ROUNDS).then(|| doubt.quiet_since + self.window(patience));
                 round.into_iter().chain(lost).min()
             }
             Phase::Down => None,

@@ -54,7 +54,15 @@ pub struct PortWatch {
 impl PortWatch {
     /// A watch over `addresses`, of which there is at least one.
     pub const fn new(addresses: Vec<SocketAddrV4>, now: MonoMs) -> Self {
-        Self { addresses, reached: false, counts: false, alive: now, closed_rounds: 0, round: None, next_round_at: now }
+        Self {
+            addresses,
+            reached: false,
+            counts: false,
+            alive: now,
+            closed_rounds: 0,
+            round: None,
+            next_round_at: now,
+        }
     }
 
     /// The agent is gone, or back.

@@ -46,7 +46,11 @@ pub struct RegistriesActor {
 impl RegistriesActor {
     /// What the store remembers, under the key, or without it.
     #[must_use]
-    pub fn new(recovered: Vec<RecoveredRegistry>, vault: Result<Vault, String>, out: RegistriesOutlets) -> Self {
+    pub fn new(
+        recovered: Vec<RecoveredRegistry>,
+        vault: Result<Vault, String>,
+        out: RegistriesOutlets,
+    ) -> Self {
         let (core, initial) = RegistriesCore::recover(recovered, |host, record| open(&vault, host, record));
         Self { core, initial, vault, out, waiting: BTreeMap::new(), tickets: 0 }
     }
@@ -69,15 +73,18 @@ impl RegistriesActor {
                 }
                 Effect::Commit { host, expect, record } => {
                     // Plain data always serialises; an empty value would be refused on reading.
-                    let value = record.map(|record| Bytes::from(serde_json::to_vec(&record).unwrap_or_default()));
+                    let value =
+                        record.map(|record| Bytes::from(serde_json::to_vec(&record).unwrap_or_default()));
                     let write = Write { key: Key::Registry(host.clone()), expect, value };
-                    let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(|done, actor, ctx| {
-                        let outcome = match done {
-                            Ok(done) => done.map_err(|error| error.to_string()),
-                            Err(closed) => Err(closed.to_string()),
-                        };
-                        actor.event(Event::Committed(host, outcome), ctx);
-                    });
+                    let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(
+                        |done, actor, ctx| {
+                            let outcome = match done {
+                                Ok(done) => done.map_err(|error| error.to_string()),
+                                Err(closed) => Err(closed.to_string()),
+                            };
+                            actor.event(Event::Committed(host, outcome), ctx);
+                        },
+                    );
                     ctx.spawn(done);
                 }
             }
@@ -92,11 +99,17 @@ impl RegistriesActor {
     }
 }
 
-fn open(vault: &Result<Vault, String>, host: &RegistryHost, record: &RegistryRecord) -> Result<Credentials, Arc<str>> {
+fn open(
+    vault: &Result<Vault, String>,
+    host: &RegistryHost,
+    record: &RegistryRecord,
+) -> Result<Credentials, Arc<str>> {
     let opened = match vault {
         Err(why) => Err(Arc::from(why.as_str())),
         Ok(vault) => vault.open(host, &record.username, &record.sealed).ok_or_else(|| {
-            Arc::from("it was encrypted with another key; bring back that key's file, or set the credentials again")
+            Arc::from(
+                "it was encrypted with another key; bring back that key's file, or set the credentials again",
+            )
         }),
     };
     if let Err(why) = &opened {
@@ -116,7 +129,11 @@ impl Actor for RegistriesActor {
 
 impl Handler<RegistryRequest> for RegistriesActor {
     type Result = ResponseFuture<Result<Stored, RegistryRefused>>;
-    fn handle(&mut self, RegistryRequest { host, credentials }: RegistryRequest, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        RegistryRequest { host, credentials }: RegistryRequest,
+        ctx: &mut Self::Context,
+    ) -> Self::Result {
         let (answer, answered) = oneshot::channel();
         self.tickets += 1;
         let ticket = self.tickets;
@@ -129,6 +146,8 @@ impl Handler<RegistryRequest> for RegistriesActor {
             None => Event::Delete { ticket, host },
         };
         self.event(event, ctx);
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(RegistryRefused::Store("the master is stopping".into()))) })
+        Box::pin(async move {
+            answered.await.unwrap_or_else(|_| Err(RegistryRefused::Store("the master is stopping".into())))
+        })
     }
 }

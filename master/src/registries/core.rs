@@ -133,8 +133,13 @@ impl RegistriesCore {
             Event::Put { ticket, host, credentials, record } => {
                 let known = self.kept.get(&host);
                 let is_changing = self.changes.contains_key(&host);
-                if let Some(kept) = known.filter(|kept| !is_changing && kept.opened.as_ref() == Ok(&credentials)) {
-                    return vec![Effect::Answer(ticket, Ok(Stored { view: Some(view(&host, kept)), is_new: false }))];
+                if let Some(kept) =
+                    known.filter(|kept| !is_changing && kept.opened.as_ref() == Ok(&credentials))
+                {
+                    return vec![Effect::Answer(
+                        ticket,
+                        Ok(Stored { view: Some(view(&host, kept)), is_new: false }),
+                    )];
                 }
                 let coming = self.changes.keys().filter(|host| !self.kept.contains_key(*host)).count();
                 if known.is_none() && !is_changing && self.kept.len() + coming >= MAX_REGISTRIES {
@@ -184,8 +189,15 @@ impl RegistriesCore {
     }
 
     fn tell(&self) -> Vec<Effect> {
-        let known = self.kept.iter().filter_map(|(host, kept)| Some((host.clone(), kept.opened.clone().ok()?))).collect();
-        vec![Effect::Publish(self.kept.iter().map(|(host, kept)| view(host, kept)).collect()), Effect::Hand(Arc::new(known))]
+        let known = self
+            .kept
+            .iter()
+            .filter_map(|(host, kept)| Some((host.clone(), kept.opened.clone().ok()?)))
+            .collect();
+        vec![
+            Effect::Publish(self.kept.iter().map(|(host, kept)| view(host, kept)).collect()),
+            Effect::Hand(Arc::new(known)),
+        ]
     }
 }
 

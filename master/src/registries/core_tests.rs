@@ -30,7 +30,8 @@ fn put(ticket: u64, at: &str, password: &str) -> Event {
 }
 
 fn handed(effects: &[Effect]) -> Vec<(String, String)> {
-    let known = effects.iter().find_map(|effect| if let Effect::Hand(known) = effect { Some(known) } else { None });
+    let known =
+        effects.iter().find_map(|effect| if let Effect::Hand(known) = effect { Some(known) } else { None });
     known.unwrap().iter().map(|(host, shown)| (host.to_string(), shown.password.clone())).collect()
 }
 
@@ -52,7 +53,10 @@ fn nobody_is_answered_and_nothing_handed_out_before_it_is_durable() {
     assert!(ticket == 1 && stored.unwrap().is_new);
 
     let again = core.handle(put(3, "a.b", "one"));
-    assert!(matches!(again.as_slice(), [Effect::Answer(3, Ok(Stored { is_new: false, .. }))]), "nothing to write: {again:?}");
+    assert!(
+        matches!(again.as_slice(), [Effect::Answer(3, Ok(Stored { is_new: false, .. }))]),
+        "nothing to write: {again:?}"
+    );
     let commit = Effect::Commit { host: host("a.b"), expect: Some(Version(1)), record: Some(record("two")) };
     assert_eq!(core.handle(put(4, "a.b", "two")), [commit]);
     let effects = core.handle(Event::Committed(host("a.b"), Err("away".into())));
@@ -68,7 +72,11 @@ fn nobody_is_answered_and_nothing_handed_out_before_it_is_durable() {
 
 #[test]
 fn what_cannot_be_decrypted_is_shown_as_that_is_not_handed_out_and_can_be_set_anew_or_deleted() {
-    let stored = |at: &str, version| RecoveredRegistry { host: host(at), version: Version(version), record: record(at) };
+    let stored = |at: &str, version| RecoveredRegistry {
+        host: host(at),
+        version: Version(version),
+        record: record(at),
+    };
     let open = |at: &RegistryHost, _: &RegistryRecord| match at.as_str() {
         "a.b" => Err(Arc::from("another key")),
         _ => Ok(credentials("kept")),
@@ -76,7 +84,8 @@ fn what_cannot_be_decrypted_is_shown_as_that_is_not_handed_out_and_can_be_set_an
     let (mut core, effects) = RegistriesCore::recover(vec![stored("a.b", 3), stored("c.d", 9)], open);
     assert_eq!(handed(&effects), [("c.d".to_owned(), "kept".to_owned())]);
     let Effect::Publish(views) = &effects[0] else { panic!("{effects:?}") };
-    let shown: Vec<_> = views.iter().map(|view| (view.host.as_str(), view.readable, view.reason.as_deref())).collect();
+    let shown: Vec<_> =
+        views.iter().map(|view| (view.host.as_str(), view.readable, view.reason.as_deref())).collect();
     assert_eq!(shown, [("a.b", false, Some("another key")), ("c.d", true, None)]);
     let commit = Effect::Commit { host: host("a.b"), expect: Some(Version(3)), record: Some(record("new")) };
     assert_eq!(core.handle(put(1, "a.b", "new")), [commit]);
@@ -86,7 +95,12 @@ fn what_cannot_be_decrypted_is_shown_as_that_is_not_handed_out_and_can_be_set_an
 #[test]
 fn without_a_key_nothing_is_written_and_the_reason_is_told() {
     let (mut core, _) = RegistriesCore::recover(Vec::new(), |_, _| unreachable!());
-    let event = Event::Put { ticket: 1, host: host("a.b"), credentials: credentials("x"), record: Err("no key".into()) };
+    let event = Event::Put {
+        ticket: 1,
+        host: host("a.b"),
+        credentials: credentials("x"),
+        record: Err("no key".into()),
+    };
     assert_eq!(core.handle(event), [Effect::Answer(1, Err(RegistryRefused::NoKey("no key".into())))]);
 }
 

@@ -26,9 +26,13 @@ impl SecretKey {
         let bytes = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 log::info!(path:%; "making a key for the credentials of registries");
-                make(&self.0).map_err(|error| format!("the key for credentials cannot be written to {path}: {error}"))?
+                make(&self.0).map_err(|error| {
+                    format!("the key for credentials cannot be written to {path}: {error}")
+                })?
             }
-            read => read.map_err(|error| format!("the key for credentials cannot be read from {path}: {error}"))?,
+            read => {
+                read.map_err(|error| format!("the key for credentials cannot be read from {path}: {error}"))?
+            }
         };
         if fs::metadata(&self.0).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
             log::warn!(path:%; "the key for credentials can be read by others; let it have the mode 0600");
@@ -69,7 +73,10 @@ mod tests {
     fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let key = SecretKey(directory.path().join("deeper/secret.key"));
-        let (host, shown) = (RegistryHost::parse("a.b").unwrap(), Credentials { username: "me".into(), password: "word".into() });
+        let (host, shown) = (
+            RegistryHost::parse("a.b").unwrap(),
+            Credentials { username: "me".into(), password: "word".into() },
+        );
         let sealed = key.open().unwrap().seal(&host, &shown, nonce().unwrap()).unwrap();
         assert_eq!(key.open().unwrap().open(&host, "me", &sealed), Some(shown));
         let found = fs::metadata(&key.0).unwrap();

@@ -44,7 +44,10 @@ impl Vault {
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let password = self.0.open_in_place(nonce, bound_to(host, username), &mut sealed).ok()?;
-        Some(Credentials { username: username.to_owned(), password: String::from_utf8(password.to_vec()).ok()? })
+        Some(Credentials {
+            username: username.to_owned(),
+            password: String::from_utf8(password.to_vec()).ok()?,
+        })
     }
 }
 
@@ -63,7 +66,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).ok().filter(|two| two.len() == 2));
+    let digits =
+        text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).ok().filter(|two| two.len() == 2));
     digits.map(|two| u8::from_str_radix(two?, 16).ok()).collect()
 }
 
@@ -101,6 +105,10 @@ mod tests {
 
     #[test]
     fn a_key_has_32_bytes() {
-        assert!(Vault::new(&[0; 31]).is_none() && Vault::new(&[0; 33]).is_none() && Vault::new(&[0; 32]).is_some());
+        assert!(
+            Vault::new(&[0; 31]).is_none()
+                && Vault::new(&[0; 33]).is_none()
+                && Vault::new(&[0; 32]).is_some()
+        );
     }
 }

@@ -119,7 +119,8 @@ impl RunnerEffects for Shell<'_> {
 
     fn push(&mut self, agent_url: String, push: Push) {
         let url = format!("{agent_url}{ASSIGNMENTS_PATH}");
-        let (client, limit, node) = (self.runner.out.client.clone(), self.runner.out.push_timeout, self.runner.node.clone());
+        let (client, limit, node) =
+            (self.runner.out.client.clone(), self.runner.out.push_timeout, self.runner.node.clone());
         let revision = push.revision;
         let call = async move {
             let (set, remove) = (push.set.len(), push.remove.len());
@@ -130,12 +131,16 @@ impl RunnerEffects for Shell<'_> {
                 Err(PushFailure::Refused(PushRefused { why: Refusal::NotReady, .. })) => {
                     log::debug!(node:%, revision:%; "the agent is not ready for assignments yet");
                 }
-                Err(error) => log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted"),
+                Err(error) => {
+                    log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted")
+                }
             }
             outcome
         };
         let done = call.into_actor(self.runner);
-        self.ctx.spawn(done.map(move |outcome, runner, ctx| runner.event(Event::PushDone { revision, outcome }, ctx)));
+        self.ctx.spawn(
+            done.map(move |outcome, runner, ctx| runner.event(Event::PushDone { revision, outcome }, ctx)),
+        );
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {

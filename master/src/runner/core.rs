@@ -162,10 +162,14 @@ impl RunnerCore {
                 self.commit_in_flight = None;
                 self.store_retry_at = Some(now.mono + STORE_RETRY);
                 effects.push(Effect::WakeAt(now.mono + STORE_RETRY));
-                self.refuse_registration("the host could not be made durable; it is tried again", &mut effects);
+                self.refuse_registration(
+                    "the host could not be made durable; it is tried again",
+                    &mut effects,
+                );
                 if let Some(durable) = self.durable.as_ref().filter(|_| !self.operations.is_empty()) {
                     (self.record.intent, self.record.forgotten) = (durable.intent, durable.forgotten);
-                    let refused = OperateRefused::Store("it could not be made durable; nothing has changed".to_owned());
+                    let refused =
+                        OperateRefused::Store("it could not be made durable; nothing has changed".to_owned());
                     self.operations.answer(&Err(refused), &mut effects);
                 }
             }
@@ -185,13 +189,14 @@ impl RunnerCore {
         effects
     }
 
-    /// Where the host's replicas take connections from other hosts, by its last word. Nothing, if that does not tell
-    /// of all of them: a replica without such a port, or more ports than are tried at once.
+    /// Where the host's replicas take connections from other hosts, by its last word. Nothing, if that does
+    /// not tell of all of them: a replica without such a port, or more ports than are tried at once.
     fn published(&self) -> Vec<SocketAddrV4> {
         let address = self.record.host.address;
         let mut addresses = BTreeSet::new();
         for status in self.statuses.values().filter(|status| status.state == ReplicaState::Running) {
-            let reachable = |port: &&PublishedPort| port.host_ip.is_unspecified() || port.host_ip == IpAddr::V4(address);
+            let reachable =
+                |port: &&PublishedPort| port.host_ip.is_unspecified() || port.host_ip == IpAddr::V4(address);
             let tcp = status.ports.iter().filter(|port| port.protocol == Protocol::Tcp).filter(reachable);
             let before = addresses.len();
             addresses.extend(tcp.map(|port| SocketAddrV4::new(address, port.published)));
@@ -246,7 +251,8 @@ impl RunnerCore {
         self.refuse_registration("the host registers once more meanwhile", effects);
         self.registers = Some(call);
         if self.erasing {
-            return self.refuse_registration("the host's record is being deleted; register once more", effects);
+            return self
+                .refuse_registration("the host's record is being deleted; register once more", effects);
         }
         if self.is_forgotten() {
             self.revive(now);
@@ -257,7 +263,8 @@ impl RunnerCore {
         if !same_boot {
             // Another run of the agent may begin anew with every status.
             self.statuses.clear();
-            self.link = Some(Link { boot: registration.boot, last_seq: 0, ignored: (0, 0), full_seen: false });
+            self.link =
+                Some(Link { boot: registration.boot, last_seq: 0, ignored: (0, 0), full_seen: false });
         }
         if let Some(link) = &mut self.link
             && link.ignored.1 >= IGNORED_UNTIL_REGISTRATION
@@ -266,8 +273,12 @@ impl RunnerCore {
         }
         self.record.uid = registration.uid;
         self.record.host = registration.host;
-        self.record.understands = registration.understands.fields.intersection(fields::newer()).cloned().collect();
-        let holds = registration.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
+        self.record.understands =
+            registration.understands.fields.intersection(fields::newer()).cloned().collect();
+        let holds = registration
+            .accepted
+            .filter(|accepted| accepted.fence == self.fence)
+            .map(|accepted| accepted.revision);
         self.outbox.registered(holds, registration.understands.removal_by_name);
         if !same_boot {
             self.outbox.credentials_are_lost();
@@ -323,12 +334,17 @@ impl RunnerCore {
     }
 
     fn sign_of_life(&self) -> HostHeard {
-        HostHeard { node: self.record.node.clone(), engine_ok: self.engine_error.is_none(), round_trip: self.round_trip }
+        HostHeard {
+            node: self.record.node.clone(),
+            engine_ok: self.engine_error.is_none(),
+            round_trip: self.round_trip,
+        }
     }
 
     /// Returns whether readers should see a change.
     fn report(&mut self, call: Ticket, report: Report, now: Now, effects: &mut Vec<Effect>) -> bool {
-        let known = report.cluster == self.cluster && self.link.as_ref().is_some_and(|link| link.boot == report.boot);
+        let known =
+            report.cluster == self.cluster && self.link.as_ref().is_some_and(|link| link.boot == report.boot);
         let mut ack = ReportAck {
             fence: self.fence.clone(),
             want_full: false,
@@ -356,11 +372,13 @@ impl RunnerCore {
         self.engine_error = report.engine_error;
         self.round_trip = report.round_trip_ms.map(DurationMs);
         self.heard(now, effects);
-        let accepted = report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
+        let accepted =
+            report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         self.outbox.reported(accepted);
         if report.full {
-            let listed = report.statuses.iter().map(|status| (status.replica.clone(), status.state)).collect();
+            let listed =
+                report.statuses.iter().map(|status| (status.replica.clone(), status.state)).collect();
             let gone = self.outbox.compare_full(&listed, accepted);
             self.confirm_gone(gone, effects);
         }
@@ -419,7 +437,8 @@ impl RunnerCore {
             return;
         }
         if let Some(push) = self.outbox.next_push(&self.cluster, &self.fence, now.mono) {
-            effects.push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
+            effects
+                .push(Effect::Push { agent_url: self.record.host.agent_url.clone(), push: Box::new(push) });
         }
     }
 
@@ -441,7 +460,9 @@ impl RunnerCore {
         let own = || self.engine_error.clone().or_else(|| self.outbox.error().map(str::to_owned));
         let why = match self.condition.standing {
             // Its own words say more than ours.
-            Standing::Ready | Standing::EngineDown => own().or_else(|| self.why.as_deref().map(str::to_owned)),
+            Standing::Ready | Standing::EngineDown => {
+                own().or_else(|| self.why.as_deref().map(str::to_owned))
+            }
             Standing::Awaited | Standing::Suspect | Standing::AgentDown | Standing::Down => {
                 self.why.as_deref().map(str::to_owned).or_else(own)
             }

@@ -84,7 +84,10 @@ fn a_new_host_that_cannot_be_made_durable_is_told_to_come_back() {
     let _ = core.handle(Event::Register(1, Box::new(Agent::default().registration())), now);
     let effects = core.handle(Event::CommitFailed, now);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Registered(_, Err(_)))), "{effects:?}");
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))), "{effects:?}");
+    assert!(
+        !effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))),
+        "{effects:?}"
+    );
 }
 
 #[test]
@@ -208,7 +211,11 @@ fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_t
     let heard = model.heard;
     model.wanted.clear();
     model.report();
-    assert_eq!((model.heard, model.push.clone()), (heard, None), "nothing is said before it is durable again");
+    assert_eq!(
+        (model.heard, model.push.clone()),
+        (heard, None),
+        "nothing is said before it is durable again"
+    );
     model.event(Event::Committed);
     assert!(model.heard > heard);
     assert_eq!(model.push.as_ref().map(|push| (push.base, push.set.len())), Some((None, 0)));
@@ -219,7 +226,13 @@ fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_t
 #[test]
 fn only_the_record_of_a_forgotten_host_can_be_erased() {
     let mut model = Model::new();
-    assert!(!model.core.handle(Event::Erase, model.now).iter().any(|effect| matches!(effect, Effect::Commit { .. })));
+    assert!(
+        !model
+            .core
+            .handle(Event::Erase, model.now)
+            .iter()
+            .any(|effect| matches!(effect, Effect::Commit { .. }))
+    );
     model.event(Event::Operate(1, Operation::Forget { force: true }));
     model.event(Event::Committed);
     let erases = model.core.handle(Event::Erase, model.now);
@@ -310,7 +323,8 @@ fn whoever_says_in_the_agents_name_what_it_has_accepted_uses_up_no_revisions() {
     model.register();
     for forged in [Revision::MAX, Revision(u64::MAX), Revision(shef_common::bounds::REACH)] {
         let accepted = Some(Accepted { fence: fence(1), revision: forged });
-        let registration = shef_common::protocol::Registration { accepted: accepted.clone(), ..model.agent.registration() };
+        let registration =
+            shef_common::protocol::Registration { accepted: accepted.clone(), ..model.agent.registration() };
         model.push = None;
         model.event(Event::Register(1, Box::new(registration)));
         let report = Report { accepted, ..model.agent.report() };
@@ -351,7 +365,9 @@ fn an_epoch_that_no_leadership_has_had_is_not_led_above() {
         let push = model.push.take().unwrap();
         let outcome = Err(PushFailure::Refused(refused));
         let effects = model.core.handle(Event::PushDone { revision: push.revision, outcome }, model.now);
-        let stale = effects.iter().any(|effect| matches!(effect, Effect::StaleFence(higher) if higher.fence == theirs));
+        let stale = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::StaleFence(higher) if higher.fence == theirs));
         assert_eq!(stale, led_above, "{epoch}");
     }
 }
@@ -430,7 +446,10 @@ fn a_host_that_holds_what_nobody_has_told_it_of_is_told_to_remove_it_by_name() {
     model.order(1, true);
     model.register();
     model.deliver(true, true);
-    assert!(model.agent.holds.contains(&replica(9)), "the snapshot does not list it, and that removes nothing");
+    assert!(
+        model.agent.holds.contains(&replica(9)),
+        "the snapshot does not list it, and that removes nothing"
+    );
     model.report();
     let push = model.push.clone().unwrap();
     assert_eq!((push.set, push.remove), (vec![], vec![replica(9)]));

@@ -88,7 +88,8 @@ pub struct Outbox {
 pub struct HigherFence {
     /// What the agent follows.
     pub fence: Fence,
-    /// For how long no master that knows the host has answered the agent; agents of versions before 0.2 do not say.
+    /// For how long no master that knows the host has answered the agent; agents of versions before 0.2 do
+    /// not say.
     pub silent: Option<DurationMs>,
 }
 
@@ -142,15 +143,16 @@ impl Outbox {
         }
     }
 
-    /// The agent says that it has accepted this under our fence. One that no count comes to is not adopted: it would use
-    /// up the revisions that are left.
+    /// The agent says that it has accepted this under our fence. One that no count comes to is not adopted:
+    /// it would use up the revisions that are left.
     fn go_on_above(&mut self, theirs: Revision) {
         if is_within_reach(theirs.0, self.revision.0) {
             self.revision = self.revision.max(theirs);
         }
     }
 
-    /// The agent has introduced itself and holds `revision` of the present fence. `by_name`: it removes by name alone.
+    /// The agent has introduced itself and holds `revision` of the present fence. `by_name`: it removes by
+    /// name alone.
     pub fn registered(&mut self, revision: Option<Revision>, by_name: bool) {
         self.by_name = by_name;
         self.go_on_above(revision.unwrap_or_default());
@@ -196,13 +198,22 @@ impl Outbox {
         self.unanswered >= RIDES_AFTER
     }
 
-    fn compose(&mut self, rides: Option<u32>, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
+    fn compose(
+        &mut self,
+        rides: Option<u32>,
+        cluster: &ClusterId,
+        fence: &Fence,
+        now: MonoMs,
+    ) -> Option<Push> {
         let changed = !self.to_set.is_empty() || !self.to_remove.is_empty();
         if self.in_flight.is_some() || self.accepted.is_some() && !changed {
             return None;
         }
         let Some(revision) = self.revision.checked_next() else {
-            self.error = Some(format!("the agent has accepted revision {}, and there is none above it", self.revision));
+            self.error = Some(format!(
+                "the agent has accepted revision {}, and there is none above it",
+                self.revision
+            ));
             return None;
         };
         self.revision = revision;
@@ -234,8 +245,12 @@ impl Outbox {
         if self.credentials.is_empty() {
             return BTreeMap::new();
         }
-        let registries: BTreeSet<_> = set.iter().map(|assignment| assignment.template.image.registry()).collect();
-        registries.into_iter().filter_map(|host| Some((host.clone(), self.credentials.get(&host)?.clone()))).collect()
+        let registries: BTreeSet<_> =
+            set.iter().map(|assignment| assignment.template.image.registry()).collect();
+        registries
+            .into_iter()
+            .filter_map(|host| Some((host.clone(), self.credentials.get(&host)?.clone())))
+            .collect()
     }
 
     /// Registries are shown this from now on: what comes from those for which it is
@@ -275,9 +290,17 @@ impl Outbox {
     }
 
     /// The push of `revision` came back.
-    pub fn done(&mut self, revision: Revision, outcome: Result<Accepted, PushFailure>, fence: &Fence, now: MonoMs) -> Aftermath {
+    pub fn done(
+        &mut self,
+        revision: Revision,
+        outcome: Result<Accepted, PushFailure>,
+        fence: &Fence,
+        now: MonoMs,
+    ) -> Aftermath {
         // A registration in between has made the push void.
-        let Some(in_flight) = self.in_flight.take_if(|sent| sent.revision == revision && sent.rides.is_none()) else {
+        let Some(in_flight) =
+            self.in_flight.take_if(|sent| sent.revision == revision && sent.rides.is_none())
+        else {
             return Aftermath::default();
         };
         let unanswered = std::mem::take(&mut self.unanswered);
@@ -342,11 +365,14 @@ impl Outbox {
     /// confirms what rode on the answer to an earlier one, or does not.
     pub fn reported(&mut self, accepted: Option<Revision>) {
         self.go_on_above(accepted.unwrap_or_default());
-        let Some((revision, rides)) = self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.rides.as_mut()?))) else {
+        let Some((revision, rides)) =
+            self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.rides.as_mut()?)))
+        else {
             return;
         };
         if accepted == Some(revision) {
-            (self.in_flight, self.accepted, self.error, self.failures, self.retry_at) = (None, accepted, None, 0, None);
+            (self.in_flight, self.accepted, self.error, self.failures, self.retry_at) =
+                (None, accepted, None, 0, None);
             return;
         }
         *rides += 1;
@@ -367,12 +393,22 @@ impl Outbox {
     /// host was told to run, it is told everything again. A removal that the host
     /// has accepted, of a replica that it still keeps up, is ordered again: somebody
     /// else's push may have had the same revision.
-    pub fn compare_full(&mut self, listed: &BTreeMap<ReplicaId, ReplicaState>, accepted: Option<Revision>) -> Vec<ReplicaId> {
-        let followed = |sent: Option<Revision>| sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted));
-        let gone = |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains_key(*id);
+    pub fn compare_full(
+        &mut self,
+        listed: &BTreeMap<ReplicaId, ReplicaState>,
+        accepted: Option<Revision>,
+    ) -> Vec<ReplicaId> {
+        let followed = |sent: Option<Revision>| {
+            sent.is_some_and(|sent| accepted.is_some_and(|accepted| sent <= accepted))
+        };
+        let gone =
+            |(id, removing): &(&ReplicaId, &Removing)| followed(removing.sent) && !listed.contains_key(*id);
         let gone = self.removing.iter().filter(gone).map(|(id, _)| id.clone()).collect();
-        let is_up =
-            |id: &ReplicaId| listed.get(id).is_some_and(|state| !matches!(state, ReplicaState::Stopping | ReplicaState::Stopped));
+        let is_up = |id: &ReplicaId| {
+            listed
+                .get(id)
+                .is_some_and(|state| !matches!(state, ReplicaState::Stopping | ReplicaState::Stopped))
+        };
         let kept = self.removing.iter().filter(|(id, removing)| followed(removing.sent) && is_up(id));
         self.to_remove.extend(kept.map(|(id, _)| id.clone()));
         if self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains_key(id)) {
@@ -389,6 +425,8 @@ impl Outbox {
 
     /// Whether a removal that the host was told of is not confirmed for too long.
     pub fn is_overdue(&self, now: MonoMs) -> bool {
-        self.removing.values().any(|removing| removing.sent.is_some() && now - removing.since > REMOVAL_PATIENCE)
+        self.removing
+            .values()
+            .any(|removing| removing.sent.is_some() && now - removing.since > REMOVAL_PATIENCE)
     }
 }

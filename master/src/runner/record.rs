@@ -43,7 +43,10 @@ impl NodeRecord {
             uid: self.uid.clone(),
             agent_url: self.host.agent_url.clone(),
             intent: self.intent,
-            facts: Arc::new(HostFacts { understands: self.understands.clone(), ..HostFacts::from(&self.host) }),
+            facts: Arc::new(HostFacts {
+                understands: self.understands.clone(),
+                ..HostFacts::from(&self.host)
+            }),
         }
     }
 }

@@ -18,7 +18,12 @@ pub fn allows(placement: &Placement, node: &NodeName, host: &HostFacts) -> bool 
 
 /// Why `host` can never take a replica of `template` as long as it is what it is, whatever else runs there.
 #[must_use]
-pub fn never_takes(placement: &Placement, template: &Template, node: &NodeName, host: &HostFacts) -> Option<Unfit> {
+pub fn never_takes(
+    placement: &Placement,
+    template: &Template,
+    node: &NodeName,
+    host: &HostFacts,
+) -> Option<Unfit> {
     if let Some(broken) = placement.constraints.iter().find(|constraint| !holds(constraint, node, host)) {
         return Some(Unfit::Constraint(words(broken)));
     }
@@ -31,7 +36,8 @@ pub fn never_takes(placement: &Placement, template: &Template, node: &NodeName, 
     }
     // Where every agent is of this version nothing need be asked of the template.
     let newer = fields::newer();
-    let understands = newer.is_subset(&host.understands) || fields::needed(template, newer).is_subset(&host.understands);
+    let understands =
+        newer.is_subset(&host.understands) || fields::needed(template, newer).is_subset(&host.understands);
     (!understands).then_some(Unfit::OldAgent)
 }
 
@@ -67,9 +73,9 @@ impl fmt::Display for Unfit {
             Self::Constraint(constraint) => write!(f, "does not meet {constraint}"),
             Self::Memory(bytes) => write!(f, "has only {bytes} bytes of memory"),
             Self::Cpu(millis) => write!(f, "has only {millis} millis of cpu"),
-            Self::OldAgent => {
-                f.write_str("runs an agent of an older version, which does not understand all of the service's fields")
-            }
+            Self::OldAgent => f.write_str(
+                "runs an agent of an older version, which does not understand all of the service's fields",
+            ),
         }
     }
 }
@@ -83,8 +89,9 @@ pub(super) fn holds(constraint: &Constraint, node: &NodeName, host: &HostFacts) 
         key => key.strip_prefix("label.").and_then(|label| host.labels.get(label)).map(String::as_str),
     };
     let is_arch = constraint.key == "node.arch";
-    let named =
-        |value: &str| constraint.values.iter().any(|wanted| value == if is_arch { arch(wanted) } else { wanted.as_str() });
+    let named = |value: &str| {
+        constraint.values.iter().any(|wanted| value == if is_arch { arch(wanted) } else { wanted.as_str() })
+    };
     match constraint.op {
         Operator::Is | Operator::In => value.is_some_and(named),
         Operator::IsNot => !value.is_some_and(named),

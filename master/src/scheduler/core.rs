@@ -99,11 +99,13 @@ impl SchedulerCore {
                 (&claim.node, i64::from(is_new))
             }
             LoadChange::Vacate(replica, node) => {
-                let counted = self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).vacate(replica));
+                let counted =
+                    self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).vacate(replica));
                 (node, -i64::from(counted))
             }
             LoadChange::Release(replica, node) => {
-                let counted = self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).release(replica));
+                let counted =
+                    self.hosts.get_mut(node).is_some_and(|host| Arc::make_mut(host).release(replica));
                 (node, -i64::from(counted))
             }
         };
@@ -128,13 +130,16 @@ impl SchedulerCore {
     /// Answers `question` of `service`, and counts the replicas that are to come at once.
     pub fn answer(&mut self, service: &ServiceName, question: &Question) -> Scheduled {
         let give_up = self.shrink(service, &question.placement, &question.candidates, question.give_up);
-        let moved =
-            question.mover.as_ref().and_then(|mover| self.balance(service, &question.placement, &question.candidates, mover));
+        let moved = question
+            .mover
+            .as_ref()
+            .and_then(|mover| self.balance(service, &question.placement, &question.candidates, mover));
         let placed = self.place(service, &question.placement, &question.place, &question.leaving);
         Scheduled { placed, give_up, moved }
     }
 
-    /// Chooses a host for each of `wanted` and counts the replicas there at once. `leaving`: see [`Question::leaving`].
+    /// Chooses a host for each of `wanted` and counts the replicas there at once. `leaving`: see
+    /// [`Question::leaving`].
     pub fn place(
         &mut self,
         service: &ServiceName,
@@ -147,23 +152,30 @@ impl SchedulerCore {
         for demand in wanted {
             let Some(home) = &demand.home else { continue };
             self.without_failed(service, demand);
-            let room = self.hosts.get(home).map(|host| self.asked(service, placement, &demand.takes).room(home, host));
+            let room = self
+                .hosts
+                .get(home)
+                .map(|host| self.asked(service, placement, &demand.takes).room(home, host));
             match room {
                 Some(Ok(_)) => self.choose(service, demand, home, &mut placed),
                 None => self.refuse_bound(service, placement, demand, home, None, &mut placed),
-                Some(Err(dropped)) => self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed),
+                Some(Err(dropped)) => {
+                    self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed)
+                }
             }
             self.keep_failed(service, demand, &placed);
         }
         let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.home.is_none()).collect();
         // What failed is in the way of every other: each that takes such a place is seen to alone.
-        let is_alike =
-            |one: &&Demand, next: &&Demand| one.takes == next.takes && one.replaces.is_empty() && next.replaces.is_empty();
+        let is_alike = |one: &&Demand, next: &&Demand| {
+            one.takes == next.takes && one.replaces.is_empty() && next.replaces.is_empty()
+        };
         for alike in free.chunk_by(is_alike) {
             let takes = &alike[0].takes;
             self.without_failed(service, alike[0]);
             let mut ranks = self.ranks(service, placement, takes, leaving);
-            let nodes: Vec<NodeName> = alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
+            let nodes: Vec<NodeName> =
+                alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
             for (demand, node) in alike.iter().zip(&nodes) {
                 self.choose(service, demand, node, &mut placed);
             }
@@ -171,15 +183,21 @@ impl SchedulerCore {
                 let asked = self.asked(service, placement, takes);
                 placed.refused = Some(Refusal {
                     reason: asked.explain(&self.hosts),
-                    awaited: self.hosts.values().any(|host| host.is_known && host.condition.standing == Standing::Awaited),
+                    awaited: self
+                        .hosts
+                        .values()
+                        .any(|host| host.is_known && host.condition.standing == Standing::Awaited),
                     for_room: asked.lacks_room(&self.hosts),
                 });
             }
             self.keep_failed(service, alike[0], &placed);
         }
-        let unplaced = wanted.iter().filter(|demand| placed.chosen.iter().all(|(slot, _)| *slot != demand.place.slot));
-        placed.needs_stop_first =
-            unplaced.filter(|demand| self.fits_alone(service, placement, demand)).map(|demand| demand.place.slot).collect();
+        let unplaced =
+            wanted.iter().filter(|demand| placed.chosen.iter().all(|(slot, _)| *slot != demand.place.slot));
+        placed.needs_stop_first = unplaced
+            .filter(|demand| self.fits_alone(service, placement, demand))
+            .map(|demand| demand.place.slot)
+            .collect();
         placed
     }
 
@@ -239,9 +257,16 @@ impl SchedulerCore {
     }
 
     /// The hosts that will do, and how they compare.
-    fn ranks(&self, service: &ServiceName, placement: &Placement, takes: &Takes, leaving: &BTreeMap<NodeName, u32>) -> Ranks<'_> {
+    fn ranks(
+        &self,
+        service: &ServiceName,
+        placement: &Placement,
+        takes: &Takes,
+        leaving: &BTreeMap<NodeName, u32>,
+    ) -> Ranks<'_> {
         let asked = Asked { leaving: Some(leaving), ..self.asked(service, placement, takes) };
-        let hosts = self.hosts.iter().filter_map(|(node, host)| Some((node, &**host, asked.room(node, host).ok()?)));
+        let hosts =
+            self.hosts.iter().filter_map(|(node, host)| Some((node, &**host, asked.room(node, host).ok()?)));
         Ranks::of(&asked, hosts, &self.by_zone(&asked))
     }
 
@@ -280,11 +305,13 @@ impl SchedulerCore {
             .map(|(node, host)| (Rank::of(&asked, node, host, &zones), node))
             .collect();
         to.sort_unstable();
-        let movable: BTreeMap<&NodeName, Slot> = candidates.iter().fold(BTreeMap::new(), |mut by_node, (slot, node)| {
-            by_node.entry(node).and_modify(|last: &mut Slot| *last = (*last).max(*slot)).or_insert(*slot);
-            by_node
-        });
-        let takes_replicas = |node: &NodeName| self.hosts.get(node).is_some_and(|host| host.condition.takes_replicas());
+        let movable: BTreeMap<&NodeName, Slot> =
+            candidates.iter().fold(BTreeMap::new(), |mut by_node, (slot, node)| {
+                by_node.entry(node).and_modify(|last: &mut Slot| *last = (*last).max(*slot)).or_insert(*slot);
+                by_node
+            });
+        let takes_replicas =
+            |node: &NodeName| self.hosts.get(node).is_some_and(|host| host.condition.takes_replicas());
         let from = movable.into_iter().filter(|(node, _)| takes_replicas(node));
         let mut from: Vec<_> = from.filter_map(|(node, slot)| Some((rank(node)?, slot, node))).collect();
         from.sort_unstable_by_key(|(rank, slot, _)| Reverse((*rank, *slot)));

@@ -72,10 +72,17 @@ fn reason(placed: Placed) -> String {
 
 /// A host that is up, with this memory in MB and this zone.
 fn join(core: &mut SchedulerCore, n: usize, megabytes: u64, zone: &str) {
-    let labels = if zone.is_empty() { BTreeMap::new() } else { [("zone".to_owned(), zone.to_owned())].into() };
+    let labels =
+        if zone.is_empty() { BTreeMap::new() } else { [("zone".to_owned(), zone.to_owned())].into() };
     let facts = HostFacts { cpu_millis: 2_000, memory_bytes: megabytes * MB, labels, ..HostFacts::default() };
     let uid = NodeUid::parse("00000000000000c1").unwrap();
-    let known = HostKnown { node: node(n), uid, agent_url: String::new(), intent: Intent::Active, facts: Arc::new(facts) };
+    let known = HostKnown {
+        node: node(n),
+        uid,
+        agent_url: String::new(),
+        intent: Intent::Active,
+        facts: Arc::new(facts),
+    };
     core.host_known(known);
     core.host_changed(node(n), UP);
 }
@@ -89,15 +96,21 @@ fn occupy(core: &mut SchedulerCore, of: usize, n: u32, on: usize, takes: &Takes)
 fn without_hosts_it_says_how_to_get_one() {
     let mut core = SchedulerCore::default();
     occupy(&mut core, 1, 1, 1, &nothing());
-    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
-    assert_eq!(reason(placed), "no host has joined the cluster yet: start an agent with this master's address");
+    let placed =
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
+    assert_eq!(
+        reason(placed),
+        "no host has joined the cluster yet: start an agent with this master's address"
+    );
 }
 
 #[test]
 fn every_host_that_takes_nothing_is_accounted_for() {
     let mut core = SchedulerCore::default();
     let refused = |core: &mut SchedulerCore| {
-        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new()).refused.unwrap()
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new())
+            .refused
+            .unwrap()
     };
     core.host_changed(node(0), DOWN);
     assert_eq!(refused(&mut core).reason, "no host can take the replica: the only host is down");
@@ -130,14 +143,19 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     let cpu = Takes { cpu_millis: 2_000, ..nothing() };
     occupy(&mut core, 1, 2, 4, &cpu);
     let takes = Takes { memory_bytes: 300 * MB, cpu_millis: 1, ..web };
-    let placement = Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
+    let placement =
+        Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
     let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &takes), &BTreeMap::new());
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis of cpu, 1 has port 8080 taken");
     occupy(&mut core, 0, 9, 0, &nothing());
-    let placement =
-        Placement { max_per_host: Some(1), constraints: vec![constraint("node.name", Operator::Is, "h0")], ..anywhere() };
-    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
+    let placement = Placement {
+        max_per_host: Some(1),
+        constraints: vec![constraint("node.name", Operator::Is, "h0")],
+        ..anywhere()
+    };
+    let placed =
+        core.place(&service(0), &placement, &demands(&service(0), 0, 1, &nothing()), &BTreeMap::new());
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 4 of 5 hosts do not meet node.name == h0, 1 has 1 of the service (max_per_host)");
 }
 
@@ -157,7 +175,11 @@ fn a_host_is_given_no_more_assignments_than_a_message_holds() {
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for more assignments (12 MiB in all)");
     let small = Takes { assignment_bytes: 600, ..nothing() };
-    assert!(core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small), &BTreeMap::new()).refused.is_none());
+    assert!(
+        core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small), &BTreeMap::new())
+            .refused
+            .is_none()
+    );
 }
 
 #[test]
@@ -176,7 +198,8 @@ fn ports_conflict_by_number_protocol_and_address() {
         let mut core = SchedulerCore::default();
         join(&mut core, 0, 100, "");
         occupy(&mut core, 1, 1, 0, &there);
-        let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &wanted), &BTreeMap::new());
+        let placed =
+            core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &wanted), &BTreeMap::new());
         assert_eq!(placed.refused.is_none(), fits, "{there:?} {wanted:?}");
     }
 }
@@ -189,7 +212,9 @@ fn what_is_to_go_is_in_the_way_until_it_is_gone() {
     occupy(&mut core, 1, 1, 0, &web);
     let mut place = |change: Option<LoadChange>| {
         change.iter().for_each(|change| core.load(&service(1), change));
-        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &web), &BTreeMap::new()).refused.is_none()
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &web), &BTreeMap::new())
+            .refused
+            .is_none()
     };
     let old = replica(&service(1), 1);
     assert!(!place(None));
@@ -207,10 +232,13 @@ fn what_failed_is_not_in_the_way_of_what_takes_its_place() {
     let mut demand = demands(&service(0), 2, 1, &web);
     assert!(core.place(&service(0), &anywhere(), &demand, &BTreeMap::new()).refused.is_some());
     demand[0].replaces = vec![failed.clone()];
-    let only_elsewhere = Placement { constraints: vec![constraint("node.name", Operator::IsNot, "h0")], ..anywhere() };
+    let only_elsewhere =
+        Placement { constraints: vec![constraint("node.name", Operator::IsNot, "h0")], ..anywhere() };
     assert!(core.place(&service(0), &only_elsewhere, &demand, &BTreeMap::new()).refused.is_some());
     assert!(
-        core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &web), &BTreeMap::new()).refused.is_some(),
+        core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &web), &BTreeMap::new())
+            .refused
+            .is_some(),
         "it has its claim back"
     );
     assert_eq!(nodes(&core.place(&service(0), &anywhere(), &demand, &BTreeMap::new())), ["h0"]);
@@ -224,7 +252,8 @@ fn what_failed_is_in_the_way_of_what_takes_another_place() {
     let mut wanted = demands(&service(0), 10, 2, &web);
     for (n, demand) in (0..).zip(&mut wanted) {
         occupy(&mut core, 0, n, 1 - n as usize, &web);
-        demand.replaces = vec![Claim { replica: replica(&service(0), n), node: node(1 - n as usize), takes: web.clone() }];
+        demand.replaces =
+            vec![Claim { replica: replica(&service(0), n), node: node(1 - n as usize), takes: web.clone() }];
     }
     core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
     let placed = core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new());
@@ -257,9 +286,11 @@ fn preferences_come_first_then_zones_then_hosts() {
     let placed = core.place(&service(0), &spread, &demands(&service(0), 0, 6, &nothing()), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h0", "h3", "h4", "h1", "h3", "h4"]);
     let prefers = Placement { preferences: vec![constraint("label.zone", Operator::Is, "a")], ..spread };
-    let placed = core.place(&service(1), &prefers, &demands(&service(1), 0, 3, &memory(60 * MB)), &BTreeMap::new());
+    let placed =
+        core.place(&service(1), &prefers, &demands(&service(1), 0, 3, &memory(60 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h2", "h0", "h1"]);
-    let placed = core.place(&service(1), &prefers, &demands(&service(1), 3, 1, &memory(60 * MB)), &BTreeMap::new());
+    let placed =
+        core.place(&service(1), &prefers, &demands(&service(1), 3, 1, &memory(60 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h3"], "what is preferred is not required");
 }
 
@@ -269,7 +300,8 @@ fn packing_fills_the_fullest_host_that_has_room() {
     (0..3).for_each(|n| join(&mut core, n, 100, ""));
     occupy(&mut core, 9, 1, 1, &memory(30 * MB));
     let pack = Placement { strategy: Strategy::BinPack, ..anywhere() };
-    let placed = core.place(&service(0), &pack, &demands(&service(0), 0, 4, &memory(30 * MB)), &BTreeMap::new());
+    let placed =
+        core.place(&service(0), &pack, &demands(&service(0), 0, 4, &memory(30 * MB)), &BTreeMap::new());
     assert_eq!(nodes(&placed), ["h1", "h1", "h0", "h0"]);
     assert_eq!(core.balance(&service(0), &pack, &placed.chosen, &mover(9, &nothing())), None);
     let slots = core.shrink(&service(0), &pack, &placed.chosen, 2);
@@ -287,10 +319,14 @@ fn a_rebalance_moves_only_between_hosts_that_take_replicas() {
     (0..4).for_each(|n| occupy(&mut core, 0, n, 0, &nothing()));
     let held: Vec<_> = (0..4).map(|n| (Slot(n), node(0))).collect();
     core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
-    assert_eq!(core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing())), Some((Slot(3), node(2))));
+    assert_eq!(
+        core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing())),
+        Some((Slot(3), node(2)))
+    );
     core.load(&service(0), &LoadChange::Release(replica(&service(0), 7), node(2)));
     core.host_changed(node(0), HostCondition { intent: Intent::Cordoned, ..UP });
-    let none = |core: &mut SchedulerCore| core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing()));
+    let none =
+        |core: &mut SchedulerCore| core.balance(&service(0), &anywhere(), &held, &mover(7, &nothing()));
     assert_eq!(none(&mut core), None, "a cordoned host keeps what it runs");
     core.host_changed(node(0), HostCondition::of(Standing::AgentDown));
     assert_eq!(none(&mut core), None, "nothing could be removed there");
@@ -343,10 +379,17 @@ fn what_only_newer_agents_understand_goes_to_these_and_the_others_are_accounted_
         ..HostFacts::default()
     };
     let (uid, agent_url) = (NodeUid::parse("00000000000000c1").unwrap(), String::new());
-    core.host_known(HostKnown { node: node(1), uid, agent_url, intent: Intent::Active, facts: Arc::new(facts) });
+    core.host_known(HostKnown {
+        node: node(1),
+        uid,
+        agent_url,
+        intent: Intent::Active,
+        facts: Arc::new(facts),
+    });
     let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 2, &newer), &BTreeMap::new());
     assert_eq!(counts(&placed), [(node(1), 2)].into());
     // What uses nothing new goes to every host.
-    let placed = core.place(&service(1), &anywhere(), &demands(&service(1), 0, 2, &nothing()), &BTreeMap::new());
+    let placed =
+        core.place(&service(1), &anywhere(), &demands(&service(1), 0, 2, &nothing()), &BTreeMap::new());
     assert_eq!(counts(&placed), [(node(0), 1), (node(1), 1)].into());
 }

@@ -50,8 +50,12 @@ impl SchedulerCore {
     #[must_use]
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
-            Event::Ask(ticket, ask) => return vec![Effect::Answer(ticket, self.answer(&ask.service, &ask.question))],
-            Event::Load(LoadChanged { service, changes }) => changes.iter().for_each(|change| self.load(&service, change)),
+            Event::Ask(ticket, ask) => {
+                return vec![Effect::Answer(ticket, self.answer(&ask.service, &ask.question))];
+            }
+            Event::Load(LoadChanged { service, changes }) => {
+                changes.iter().for_each(|change| self.load(&service, change))
+            }
             Event::Known(known) => self.host_known(known),
             Event::HostChanged(change) => self.host_changed(change.node, change.condition),
             Event::Forgotten(node) => self.forget(&node),

@@ -121,7 +121,8 @@ impl Asked<'_> {
         if assignments == 0 {
             return Err(Dropped::Assignments);
         }
-        let most = self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
+        let most =
+            self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
         let by_port = if self.takes.ports.is_empty() { u64::MAX } else { 1 };
         match most.min(memory).min(cpu).min(by_port).min(assignments) {
             0 => Err(Dropped::Full),
@@ -129,7 +130,8 @@ impl Asked<'_> {
         }
     }
 
-    /// What to say of `count` hosts that were dropped: "3 are down", of `all` at first mention: "3 of 5 hosts are down".
+    /// What to say of `count` hosts that were dropped: "3 are down", of `all` at first mention: "3 of 5 hosts
+    /// are down".
     fn words(&self, dropped: Dropped, count: usize, all: Option<usize>) -> String {
         let be = |word: &str| if count == 1 { format!("is {word}") } else { format!("are {word}") };
         let have = |word: &str| if count == 1 { format!("has {word}") } else { format!("have {word}") };
@@ -144,21 +146,32 @@ impl Asked<'_> {
             Dropped::Flapping => be("flapping"),
             Dropped::OldAgent => {
                 let fields = self.takes.needs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let (run, understand) = if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
+                let (run, understand) =
+                    if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
                 format!("{run} of an older version, which {understand} not understand all of {fields}")
             }
             Dropped::Constraint(index) => {
-                let constraint = self.placement.constraints.get(index).map(constraint::words).unwrap_or_default();
+                let constraint =
+                    self.placement.constraints.get(index).map(constraint::words).unwrap_or_default();
                 format!("{} not meet {constraint}", if count == 1 { "does" } else { "do" })
             }
             Dropped::Memory => {
-                format!("{} {} of memory", if count == 1 { "lacks" } else { "lack" }, bytes(self.takes.memory_bytes))
+                format!(
+                    "{} {} of memory",
+                    if count == 1 { "lacks" } else { "lack" },
+                    bytes(self.takes.memory_bytes)
+                )
             }
             Dropped::Cpu => {
-                format!("{} {} millis of cpu", if count == 1 { "lacks" } else { "lack" }, self.takes.cpu_millis)
+                format!(
+                    "{} {} millis of cpu",
+                    if count == 1 { "lacks" } else { "lack" },
+                    self.takes.cpu_millis
+                )
             }
             Dropped::Port(HostPort { port, protocol, .. }) => {
-                let protocol = if protocol.is_tcp() { String::new() } else { format!("/{}", protocol.as_str()) };
+                let protocol =
+                    if protocol.is_tcp() { String::new() } else { format!("/{}", protocol.as_str()) };
                 have(&format!("port {port}{protocol} taken"))
             }
             Dropped::Assignments => {
@@ -185,13 +198,16 @@ impl Asked<'_> {
         let known = hosts.iter().filter(|(_, host)| host.is_known);
         let count_of_all = known.clone().count();
         if count_of_all == 0 {
-            return "no host has joined the cluster yet: start an agent with this master's address".to_owned();
+            return "no host has joined the cluster yet: start an agent with this master's address"
+                .to_owned();
         }
         let mut dropped: BTreeMap<Dropped, usize> = BTreeMap::new();
         for reason in known.filter_map(|(node, host)| self.room(node, host).err()) {
             // Whichever of its addresses: to people it is the port.
             let reason = match reason {
-                Dropped::Port(port) => Dropped::Port(HostPort { address: std::net::Ipv4Addr::UNSPECIFIED, ..port }),
+                Dropped::Port(port) => {
+                    Dropped::Port(HostPort { address: std::net::Ipv4Addr::UNSPECIFIED, ..port })
+                }
                 other @ (Dropped::Down
                 | Dropped::Suspect
                 | Dropped::NoAgent
@@ -219,7 +235,10 @@ impl Asked<'_> {
 
     /// Why the only host that would do takes nothing.
     pub fn explain_one(&self, node: &NodeName, dropped: Option<Dropped>) -> String {
-        let verb = dropped.map_or_else(|| "is not there".to_owned(), |dropped| self.words(dropped, 1, None)[2..].to_owned());
+        let verb = dropped.map_or_else(
+            || "is not there".to_owned(),
+            |dropped| self.words(dropped, 1, None)[2..].to_owned(),
+        );
         format!("host {node}, to which the slot is bound, {verb}")
     }
 
@@ -236,8 +255,14 @@ impl Asked<'_> {
 
 /// In the largest unit that leaves a whole number.
 fn bytes(count: u64) -> String {
-    const UNITS: [(u64, &str); 6] =
-        [(1 << 30, "GiB"), (1_000_000_000, "GB"), (1 << 20, "MiB"), (1_000_000, "MB"), (1 << 10, "KiB"), (1_000, "kB")];
+    const UNITS: [(u64, &str); 6] = [
+        (1 << 30, "GiB"),
+        (1_000_000_000, "GB"),
+        (1 << 20, "MiB"),
+        (1_000_000, "MB"),
+        (1 << 10, "KiB"),
+        (1_000, "kB"),
+    ];
     let unit = UNITS.iter().find(|(size, _)| count >= *size && count.is_multiple_of(*size));
     unit.map_or_else(|| format!("{count} bytes"), |(size, name)| format!("{} {name}", count / size))
 }

@@ -106,17 +106,22 @@ impl Host {
 
     /// How many replicas more that take this have memory here; processors likewise.
     pub fn room(&self, takes: &Takes) -> (u64, u64) {
-        let (memory, cpu) = self.facts.as_ref().map_or((0, 0), |facts| (facts.memory_bytes, facts.cpu_millis));
-        let times = |has: u64, claimed: u64, each: u64| has.saturating_sub(claimed).checked_div(each).unwrap_or(u64::MAX);
+        let (memory, cpu) =
+            self.facts.as_ref().map_or((0, 0), |facts| (facts.memory_bytes, facts.cpu_millis));
+        let times = |has: u64, claimed: u64, each: u64| {
+            has.saturating_sub(claimed).checked_div(each).unwrap_or(u64::MAX)
+        };
         (times(memory, self.memory_bytes, takes.memory_bytes), times(cpu, self.cpu_millis, takes.cpu_millis))
     }
 
     /// How full it is, in millionths: the shares of memory and of processors that are claimed, added.
     pub fn fullness(&self) -> u64 {
-        let share =
-            |claimed: u64, has: u64| u64::try_from(u128::from(claimed) * 1_000_000 / u128::from(has.max(1))).unwrap_or(u64::MAX);
+        let share = |claimed: u64, has: u64| {
+            u64::try_from(u128::from(claimed) * 1_000_000 / u128::from(has.max(1))).unwrap_or(u64::MAX)
+        };
         self.facts.as_ref().map_or(0, |facts| {
-            share(self.memory_bytes, facts.memory_bytes).saturating_add(share(self.cpu_millis, facts.cpu_millis))
+            share(self.memory_bytes, facts.memory_bytes)
+                .saturating_add(share(self.cpu_millis, facts.cpu_millis))
         })
     }
 

@@ -37,7 +37,8 @@ pub struct Question {
     pub give_up: usize,
     /// What one of the candidates is to become elsewhere, if that makes the service more balanced.
     pub mover: Option<Mover>,
-    /// How many replicas of the service each host is to lose once a rollout is through: the balance goes by what stays.
+    /// How many replicas of the service each host is to lose once a rollout is through: the balance goes by
+    /// what stays.
     pub leaving: BTreeMap<NodeName, u32>,
 }
 

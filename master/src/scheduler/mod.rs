@@ -23,6 +23,8 @@ mod takes;
 pub use actor::SchedulerActor;
 pub use constraint::{Unfit, allows, never_takes};
 pub use core::{Place, Placed, Refusal, SchedulerCore};
-pub use events::{Effect as SchedulerEffect, Event as SchedulerEvent, SchedulerEffects, Ticket as QuestionTicket};
+pub use events::{
+    Effect as SchedulerEffect, Event as SchedulerEvent, SchedulerEffects, Ticket as QuestionTicket,
+};
 pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled, ToScheduler};
 pub use takes::{Claim, HostPort, LoadChange, Takes};

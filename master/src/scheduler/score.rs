@@ -21,7 +21,12 @@ pub struct Rank {
 
 impl Rank {
     /// That of `host`, by how many of the service there are in each zone.
-    pub fn of(asked: &Asked<'_>, node: &NodeName, host: &Host, zones: &BTreeMap<Option<String>, u32>) -> Self {
+    pub fn of(
+        asked: &Asked<'_>,
+        node: &NodeName,
+        host: &Host,
+        zones: &BTreeMap<Option<String>, u32>,
+    ) -> Self {
         let holds = |preference: &&shef_common::spec::Constraint| {
             host.facts.as_ref().is_some_and(|facts| constraint::holds(preference, node, facts))
         };
@@ -71,7 +76,11 @@ impl<'a> Ranks<'a> {
         hosts: impl Iterator<Item = (&'a NodeName, &'a Host, u64)>,
         counts: &BTreeMap<Option<String>, u32>,
     ) -> Self {
-        let mut ranks = Self { candidates: Vec::new(), zones: Vec::new(), packs: asked.placement.strategy == Strategy::BinPack };
+        let mut ranks = Self {
+            candidates: Vec::new(),
+            zones: Vec::new(),
+            packs: asked.placement.strategy == Strategy::BinPack,
+        };
         let mut indices: BTreeMap<Option<String>, usize> = BTreeMap::new();
         for (node, host, room) in hosts {
             let rank = Rank::of(asked, node, host, counts);

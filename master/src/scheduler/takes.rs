@@ -25,7 +25,8 @@ impl HostPort {
     #[must_use]
     pub fn conflicts(&self, other: &Self) -> bool {
         let everywhere = self.address.is_unspecified() || other.address.is_unspecified();
-        (self.port, self.protocol) == (other.port, other.protocol) && (everywhere || self.address == other.address)
+        (self.port, self.protocol) == (other.port, other.protocol)
+            && (everywhere || self.address == other.address)
     }
 }
 
@@ -44,7 +45,8 @@ pub struct Takes {
     pub needs: BTreeSet<String>,
 }
 
-/// The most bytes of assignments that a host is given. Agents and masters of every version take messages of 16 MiB.
+/// The most bytes of assignments that a host is given. Agents and masters of every version take messages of
+/// 16 MiB.
 pub const MAX_ASSIGNMENT_BYTES: u64 = 12 << 20;
 /// What an assignment has beside its template: names, numbers and a digest.
 const ASSIGNMENT_EXTRA_BYTES: u64 = 512;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+};
 use bytes::Bytes;
 use shef_common::{
     clock::{MonoMs, Now},
@@ -65,7 +67,12 @@ pub struct ServiceActor {
 impl ServiceActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
-    pub const fn new(name: ServiceName, core: ServiceCore, initial: Vec<Effect>, out: ServiceOutlets) -> Self {
+    pub const fn new(
+        name: ServiceName,
+        core: ServiceCore,
+        initial: Vec<Effect>,
+        out: ServiceOutlets,
+    ) -> Self {
         Self { name, core, out, copies: Vec::new(), initial, alarm: Alarm::new() }
     }
 
@@ -112,7 +119,8 @@ impl ServiceEffects for Shell<'_> {
             Ok(value) => value.map(Bytes::from),
             Err(error) => {
                 // A record is plain data; should it ever not serialise, the request fails and says so.
-                let failed = Event::CommitFailed(Refused::Store(format!("the record cannot be written: {error}")));
+                let failed =
+                    Event::CommitFailed(Refused::Store(format!("the record cannot be written: {error}")));
                 self.ctx.run_later(std::time::Duration::ZERO, move |service, ctx| service.event(failed, ctx));
                 return;
             }

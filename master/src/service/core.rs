@@ -112,7 +112,12 @@ impl ServiceCore {
     /// A service of which nothing is stored yet. `seed` makes replica ids;
     /// `conditions` is what is true of all hosts, `hosts` what they are.
     #[must_use]
-    pub fn new(name: ServiceName, seed: u64, conditions: &BTreeMap<NodeName, HostCondition>, hosts: Hosts) -> Self {
+    pub fn new(
+        name: ServiceName,
+        seed: u64,
+        conditions: &BTreeMap<NodeName, HostCondition>,
+        hosts: Hosts,
+    ) -> Self {
         Self {
             name,
             version: None,
@@ -199,7 +204,11 @@ impl ServiceCore {
             Event::HostChanged { node, condition } => {
                 let holds = self.holds_on(&node) || self.is_global();
                 if self.know.condition(&node).standing != condition.standing {
-                    let here = self.record.iter().flat_map(|record| &record.replicas).filter(|replica| replica.node == node);
+                    let here = self
+                        .record
+                        .iter()
+                        .flat_map(|record| &record.replicas)
+                        .filter(|replica| replica.node == node);
                     self.know.try_anew(here.map(|replica| &replica.id));
                 }
                 self.know.host_changed(&node, condition, holds);
@@ -210,8 +219,9 @@ impl ServiceCore {
             }
             Event::HostsDescribed(hosts) => {
                 self.know.hosts_are(hosts);
-                let goes_by_it =
-                    |record: &ServiceRecord| !record.spec.mode.is_replicated() || !record.spec.placement.constraints.is_empty();
+                let goes_by_it = |record: &ServiceRecord| {
+                    !record.spec.mode.is_replicated() || !record.spec.placement.constraints.is_empty()
+                };
                 if !self.record.as_ref().is_some_and(goes_by_it) {
                     return effects;
                 }
@@ -269,12 +279,17 @@ impl ServiceCore {
             self.know.note_progress(record);
             self.know.watch_over(record.probation.as_ref().map(|_| record.generation));
         }
-        if self.waiting.is_empty() && self.confirmed_gone.is_empty() && self.forgotten.is_empty() && self.resolved.is_empty() {
+        if self.waiting.is_empty()
+            && self.confirmed_gone.is_empty()
+            && self.forgotten.is_empty()
+            && self.resolved.is_empty()
+        {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
             let next = rollout::next(record, &self.know);
             let plan = self.plan(record);
-            let is_noted = |replica: &ReplicaRecord| replica.done.is_some() || self.know.done_since(replica).is_none();
+            let is_noted =
+                |replica: &ReplicaRecord| replica.done.is_some() || self.know.done_since(replica).is_none();
             let all_noted = record.replicas.iter().all(is_noted);
             if homes::next(record, &self.know).is_none() && next.is_idle() && plan.is_idle() && all_noted {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
@@ -325,7 +340,9 @@ impl ServiceCore {
 
     /// Everything is as wanted: asks for a replica to move if one may.
     fn rebalance(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let Some(record) = self.record.as_ref().filter(|record| self.pace.due && rebalance::rate(record).is_some()) else {
+        let Some(record) =
+            self.record.as_ref().filter(|record| self.pace.due && rebalance::rate(record).is_some())
+        else {
             return;
         };
         if self.pace.next_at() > now.mono {
@@ -346,9 +363,12 @@ impl ServiceCore {
 
     /// Notes which slots of a rollout are through, for the delay before the next.
     fn note_turns(&mut self) {
-        let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else { return };
+        let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else {
+            return;
+        };
         let Some(rollout) = &record.rollout else { return self.know.note_turns(BTreeSet::new()) };
-        let good = |r: &&ReplicaRecord| rollout.turned.contains(&r.slot) && self.know.fare(record, r) == Fare::Good;
+        let good =
+            |r: &&ReplicaRecord| rollout.turned.contains(&r.slot) && self.know.fare(record, r) == Fare::Good;
         let through = record.wanted().filter(good).map(|replica| replica.slot).collect();
         self.know.note_turns(through);
     }

@@ -40,7 +40,10 @@ fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
     }
     assert!(model.in_commit.is_some() && model.answers.is_empty() && model.running() == 0);
     model.finish_commit(true);
-    assert_eq!(model.answers[&ticket], Ok(Accepted { generation: Generation(1), version: Version(1), created: true }));
+    assert_eq!(
+        model.answers[&ticket],
+        Ok(Accepted { generation: Generation(1), version: Version(1), created: true })
+    );
     assert_eq!(model.running(), 3);
     model.settle();
     assert_eq!(model.view.unwrap().state, ServiceState::Running);
@@ -139,7 +142,12 @@ fn an_update_that_fails_is_rolled_back_and_the_old_replicas_run_all_the_while() 
     model.fails = false;
     model.ask(put(4, "app:3"));
     model.settle();
-    assert_eq!((model.running(), model.view.as_ref().unwrap().generation), (4, Generation(3)), "{:?}", model.view);
+    assert_eq!(
+        (model.running(), model.view.as_ref().unwrap().generation),
+        (4, Generation(3)),
+        "{:?}",
+        model.view
+    );
     assert!(model.most_wanted <= 5, "one new replica was tried at a time");
 }
 
@@ -152,7 +160,10 @@ fn the_same_spec_again_changes_nothing() {
     let ticket = model.ask(put(2, "app:1"));
     model.settle();
     assert_eq!(model.durable, before);
-    assert_eq!(model.answers[&ticket], Ok(Accepted { generation: Generation(1), version: before.unwrap().0, created: false }));
+    assert_eq!(
+        model.answers[&ticket],
+        Ok(Accepted { generation: Generation(1), version: before.unwrap().0, created: false })
+    );
 }
 
 #[test]
@@ -161,7 +172,8 @@ fn versions_guard_against_lost_updates() {
     model.ask(create(1));
     model.settle();
     let version = model.durable.as_ref().unwrap().0;
-    let exactly = |replicas| Request::Scale { replicas, expect: Expect::Exactly(version), must_change: false };
+    let exactly =
+        |replicas| Request::Scale { replicas, expect: Expect::Exactly(version), must_change: false };
     let (first, second) = (model.ask(exactly(2)), model.ask(exactly(3)));
     model.settle();
     assert!(model.answers[&first].is_ok());
@@ -246,7 +258,10 @@ fn a_lost_hosts_replicas_are_replaced_once_and_removed_there_after_that() {
     assert_eq!(reachable, 6, "six run on the hosts that are left");
     let view = model.view.clone().unwrap();
     assert_eq!((view.state, view.running), (ServiceState::Running, 6), "nobody waits for the lost host");
-    assert!(view.missing.iter().all(|line| line.ends_with("is still to be removed from h0, which is down")), "{view:?}");
+    assert!(
+        view.missing.iter().all(|line| line.ends_with("is still to be removed from h0, which is down")),
+        "{view:?}"
+    );
     assert_eq!(view.missing.len(), 2);
     model.host(0, true);
     model.settle();
@@ -275,7 +290,8 @@ fn a_recovered_service_orders_again_what_is_durable() {
     model.settle();
     let (version, record) = model.durable.clone().unwrap();
     let (core, effects) = ServiceCore::recover(version, record, Hosts::default(), |_| false, 9, model.now);
-    let ordered: usize = effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
+    let ordered: usize =
+        effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
     assert_eq!(ordered, 3);
     model.core = core;
     model.carry_out(effects);
@@ -347,7 +363,11 @@ fn what_hosts_bring_to_an_empty_store_is_taken_over_as_it_runs() {
     model.settle();
     let (_, record) = model.durable.clone().unwrap();
     let held = |n: usize| -> Vec<Assignment> {
-        record.wanted().filter(|replica| replica.node == node(n)).map(|replica| record.assignment(replica)).collect()
+        record
+            .wanted()
+            .filter(|replica| replica.node == node(n))
+            .map(|replica| record.assignment(replica))
+            .collect()
     };
     let mut fresh = Model::new(2);
     fresh.ask(Request::Import { node: node(0), holds: held(0) });
@@ -356,7 +376,8 @@ fn what_hosts_bring_to_an_empty_store_is_taken_over_as_it_runs() {
     fresh.ask(Request::Import { node: node(1), holds: held(1) });
     fresh.settle();
     let (_, taken) = fresh.durable.unwrap();
-    let ids = |record: &ServiceRecord| record.wanted().map(|replica| replica.id.clone()).collect::<BTreeSet<_>>();
+    let ids =
+        |record: &ServiceRecord| record.wanted().map(|replica| replica.id.clone()).collect::<BTreeSet<_>>();
     assert_eq!((taken.spec.replicas, ids(&taken)), (4, ids(&record)));
     assert!(taken.replicas.iter().all(|replica| replica.want == Want::Run), "nothing is removed");
 }

@@ -31,13 +31,23 @@ fn walk(path: &str, from: &Value, to: &Value, changes: &mut Vec<FieldChange>) {
             keys.dedup();
             for key in keys {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                walk(&path, old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), changes);
+                walk(
+                    &path,
+                    old.get(key).unwrap_or(&Value::Null),
+                    new.get(key).unwrap_or(&Value::Null),
+                    changes,
+                );
             }
         }
         (Value::Array(old), Value::Array(new)) => {
             for at in 0..old.len().max(new.len()) {
                 let path = format!("{path}[{at}]");
-                walk(&path, old.get(at).unwrap_or(&Value::Null), new.get(at).unwrap_or(&Value::Null), changes);
+                walk(
+                    &path,
+                    old.get(at).unwrap_or(&Value::Null),
+                    new.get(at).unwrap_or(&Value::Null),
+                    changes,
+                );
             }
         }
         (from, to) if from == to => {}
@@ -60,12 +70,19 @@ mod tests {
             (
                 json!({"env": {"A": "1", "B": "2", "C": "3"}}),
                 json!({"env": {"A": "1", "B": "9", "D": "4"}}),
-                vec![("env.B", json!("2"), json!("9")), ("env.C", json!("3"), Value::Null), ("env.D", Value::Null, json!("4"))],
+                vec![
+                    ("env.B", json!("2"), json!("9")),
+                    ("env.C", json!("3"), Value::Null),
+                    ("env.D", Value::Null, json!("4")),
+                ],
             ),
             (
                 json!({"ports": [{"target": 80, "published": 8080}]}),
                 json!({"ports": [{"target": 80, "published": 8081}, {"target": 53}]}),
-                vec![("ports[0].published", json!(8080), json!(8081)), ("ports[1]", Value::Null, json!({"target": 53}))],
+                vec![
+                    ("ports[0].published", json!(8080), json!(8081)),
+                    ("ports[1]", Value::Null, json!({"target": 53})),
+                ],
             ),
             (
                 json!({"command": ["serve", "--fast"]}),
@@ -81,19 +98,25 @@ mod tests {
             (Value::Null, json!({"name": "web"}), vec![("", Value::Null, json!({"name": "web"}))]),
         ];
         for (from, to, expected) in table {
-            let told: Vec<_> = diff(&from, &to).into_iter().map(|change| (change.path, change.from, change.to)).collect();
-            let expected: Vec<_> = expected.into_iter().map(|(path, from, to)| (path.to_owned(), from, to)).collect();
+            let told: Vec<_> =
+                diff(&from, &to).into_iter().map(|change| (change.path, change.from, change.to)).collect();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(path, from, to)| (path.to_owned(), from, to)).collect();
             assert_eq!(told, expected, "{from} => {to}");
         }
     }
 
     fn value() -> impl Strategy<Value = Value> {
-        let leaf =
-            prop_oneof![any::<bool>().prop_map(Value::from), (0..3).prop_map(Value::from), "[a-b]{0,2}".prop_map(Value::from)];
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            (0..3).prop_map(Value::from),
+            "[a-b]{0,2}".prop_map(Value::from)
+        ];
         leaf.prop_recursive(3, 12, 3, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                proptest::collection::btree_map("[a-c]", inner, 0..3).prop_map(|map| Value::Object(map.into_iter().collect())),
+                proptest::collection::btree_map("[a-c]", inner, 0..3)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

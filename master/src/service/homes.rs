@@ -22,14 +22,20 @@ pub type Homes = BTreeMap<Slot, NodeName>;
 
 /// Whether replicas of `generation` stay with a volume.
 pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
-    record.spec.mode.is_replicated() && record.template(generation).mounts.iter().any(shef_common::spec::Mount::is_sticky)
+    record.spec.mode.is_replicated()
+        && record.template(generation).mounts.iter().any(shef_common::spec::Mount::is_sticky)
 }
 
-/// Whether any slot may stay with a volume: those of the generation that is wanted, of one that a rollout may go back
-/// to, or of one that is kept for its user to go back to.
+/// Whether any slot may stay with a volume: those of the generation that is wanted, of one that a rollout may
+/// go back to, or of one that is kept for its user to go back to.
 fn keeps_volumes(record: &ServiceRecord) -> bool {
     let kept = || record.history.iter().flat_map(|kept| &kept.template.mounts).any(Mount::is_sticky);
-    record.goes_back_to().into_iter().chain([record.generation]).any(|generation| is_sticky(record, generation)) || kept()
+    record
+        .goes_back_to()
+        .into_iter()
+        .chain([record.generation])
+        .any(|generation| is_sticky(record, generation))
+        || kept()
 }
 
 /// The homes that `record` is to have, if they are to be others.
@@ -46,7 +52,8 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
 /// One slot on every host that the constraints allow and that nobody empties. One
 /// that takes nothing for now keeps its slot, and gets none.
 fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
-    let stays = |node: &NodeName| !know.condition(node).is_leaving() && know.allows(&record.spec.placement, node);
+    let stays =
+        |node: &NodeName| !know.condition(node).is_leaving() && know.allows(&record.spec.placement, node);
     let (mut homes, mut taken) = (Homes::new(), BTreeSet::new());
     // Slots with volumes, of before the service became global, may have one host.
     for (slot, node) in record.homes.iter().filter(|(_, node)| stays(node)) {
@@ -82,8 +89,11 @@ fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
     };
     let becomes_sticky = || {
-        let mut stays = record.spec.template.mounts.iter().filter(|mount| mount.is_sticky()).filter_map(source);
-        stays.any(|sticky| record.template(replica.generation).mounts.iter().filter_map(source).any(|own| own == sticky))
+        let mut stays =
+            record.spec.template.mounts.iter().filter(|mount| mount.is_sticky()).filter_map(source);
+        stays.any(|sticky| {
+            record.template(replica.generation).mounts.iter().filter_map(source).any(|own| own == sticky)
+        })
     };
     is_sticky(record, replica.generation) || record.spec.mode.is_replicated() && becomes_sticky()
 }
@@ -91,7 +101,9 @@ fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
 /// The host on which a slot's replica is seen running first, or done, is its home from then on.
 fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
     let mut homes = record.homes.clone();
-    let has_run = |replica: &&ReplicaRecord| know.runs(replica) || know.done_since(replica).is_some() || replica.done.is_some();
+    let has_run = |replica: &&ReplicaRecord| {
+        know.runs(replica) || know.done_since(replica).is_some() || replica.done.is_some()
+    };
     for replica in record.wanted().filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
         homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
@@ -103,7 +115,12 @@ pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Opti
     home_as(record, slot, record.target(slot), know)
 }
 
-fn home_as<'a>(record: &'a ServiceRecord, slot: Slot, generation: Generation, know: &Knowledge) -> Option<&'a NodeName> {
+fn home_as<'a>(
+    record: &'a ServiceRecord,
+    slot: Slot,
+    generation: Generation,
+    know: &Knowledge,
+) -> Option<&'a NodeName> {
     let bound = record.homes.get(&slot);
     if !is_sticky(record, generation) {
         return bound.filter(|_| !record.spec.mode.is_replicated());
@@ -131,7 +148,9 @@ pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, know: &Knowledge) -
 }
 
 fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, know: &Knowledge) -> bool {
-    let takes = |home: &NodeName| know.condition(home).takes_replicas() && know.never_takes(record, generation, home).is_none();
+    let takes = |home: &NodeName| {
+        know.condition(home).takes_replicas() && know.never_takes(record, generation, home).is_none()
+    };
     home_as(record, slot, generation, know).is_none_or(takes)
 }
 
@@ -139,7 +158,8 @@ fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, know:
 pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<String> {
     let home = home(record, slot, know)?;
     let why = why_not(know, home).map(str::to_owned);
-    let why = why.or_else(|| know.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
+    let why =
+        why.or_else(|| know.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
     Some(match record.spec.mode {
         Mode::Replicated => format!(
             "slot {slot} waits for host {home}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \

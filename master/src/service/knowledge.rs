@@ -75,7 +75,8 @@ pub struct Knowledge {
 /// How a replica that is to run fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fare {
-    /// The generation of its slot's turn, running and healthy, and past its trial, on a host that is not known to be lost.
+    /// The generation of its slot's turn, running and healthy, and past its trial, on a host that is not
+    /// known to be lost.
     Good,
     /// As good, but not for as long as the update asks for: nothing is to go for it yet.
     Proving,
@@ -85,7 +86,8 @@ pub enum Fare {
     Failed,
     /// Another generation that runs, for all that is known.
     Old,
-    /// The generation of its slot's turn, to run elsewhere: its host is drained or excluded, or a rebalance moves it.
+    /// The generation of its slot's turn, to run elsewhere: its host is drained or excluded, or a rebalance
+    /// moves it.
     Leaving,
     /// Placed by us on a host that has been out of reach for [`AWAY_PATIENCE`], and not begun there.
     Stranded,
@@ -125,9 +127,14 @@ impl Knowledge {
         self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
     }
 
-    /// Why `node` can never take a replica of `generation` as it is, if so. Of a host that nothing is known of everything
-    /// may be true.
-    pub fn never_takes(&self, record: &ServiceRecord, generation: Generation, node: &NodeName) -> Option<Unfit> {
+    /// Why `node` can never take a replica of `generation` as it is, if so. Of a host that nothing is known
+    /// of everything may be true.
+    pub fn never_takes(
+        &self,
+        record: &ServiceRecord,
+        generation: Generation,
+        node: &NodeName,
+    ) -> Option<Unfit> {
         let host = self.hosts.get(node)?;
         scheduler::never_takes(&record.spec.placement, record.template(generation), node, host)
     }
@@ -135,7 +142,9 @@ impl Knowledge {
     /// Whether `replica` is to run on another host for what is true of its own: an
     /// operator empties it, or the constraints exclude it.
     pub fn has_to_leave(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-        let leaves = || self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node);
+        let leaves = || {
+            self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node)
+        };
         !homes::is_sticky(record, replica.generation) && leaves()
     }
 
@@ -215,8 +224,8 @@ impl Knowledge {
         self.condition(&replica.node).is_lost() || stopped()
     }
 
-    /// When the agent of `replica`'s host has stopped it by itself: its service says `stop_after`, and the host is
-    /// there, but its reports do not arrive. The process has its grace, as at every stop.
+    /// When the agent of `replica`'s host has stopped it by itself: its service says `stop_after`, and the
+    /// host is there, but its reports do not arrive. The process has its grace, as at every stop.
     pub fn stopped_by_its_agent_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let OnDisconnect::StopAfter { seconds } = record.spec.on_disconnect else { return None };
         let since = self.away_since.get(&replica.node)?;
@@ -253,13 +262,17 @@ impl Knowledge {
     /// another one would only do the same.
     pub fn ended_for_good(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         let bounded = !record.template(replica.generation).restart.is_default();
-        let ended = |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
+        let ended =
+            |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
         bounded && self.observed.get(&replica.id).is_some_and(ended)
     }
 
     /// Since when `replica` is done, as its host has told.
     pub fn done_since(&self, replica: &ReplicaRecord) -> Option<WallMs> {
-        self.observed.get(&replica.id).filter(|status| status.state == ReplicaState::Complete).map(|status| status.since)
+        self.observed
+            .get(&replica.id)
+            .filter(|status| status.state == ReplicaState::Complete)
+            .map(|status| status.since)
     }
 
     /// Whether its host has made its container ready.
@@ -293,5 +306,6 @@ impl Knowledge {
 }
 
 fn is_well(status: &ReplicaStatus) -> bool {
-    status.state == ReplicaState::Complete || status.state == ReplicaState::Running && status.health == Health::Healthy
+    status.state == ReplicaState::Complete
+        || status.state == ReplicaState::Running && status.health == Health::Healthy
 }

@@ -60,7 +60,8 @@ impl Plan {
 
 /// Whether a new replica of the slot has to wait for one that goes.
 fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
-    let there = |node: &NodeName| matches!(know.condition(node).standing, Standing::Ready | Standing::Suspect);
+    let there =
+        |node: &NodeName| matches!(know.condition(node).standing, Standing::Ready | Standing::Suspect);
     let goes = |r: &ReplicaRecord| r.slot == slot && r.want == Want::Remove && there(&r.node);
     record.stops_first() && record.replicas.iter().any(goes)
 }
@@ -87,7 +88,8 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     for (slot, replicas) in &slots {
         plan_slot(record, *slot, replicas, know, &mut surge_left, &mut plan);
     }
-    // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last one's.
+    // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last
+    // one's.
     let proving = slots.values().flatten().filter(|(_, fare)| *fare == Fare::Proving);
     let last = proving.filter_map(|(replica, _)| know.passes_at(record, replica)).max();
     last.filter(|at| *at > know.now()).into_iter().for_each(|at| plan.wake(at));
@@ -139,13 +141,23 @@ fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
 /// the scheduler chooses.
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
     let mut surplus = slots.len().saturating_sub(record.slots_wanted() as usize);
-    let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| slot.iter().any(|(_, fare)| fares.contains(fare));
-    for runs in [&[Fare::Good, Fare::Proving, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Proving, Fare::Old]] {
-        let lesser: Vec<Slot> =
-            slots.iter().rev().filter(|(_, slot)| !has(slot, runs)).map(|(slot, _)| *slot).take(surplus).collect();
+    let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| {
+        slot.iter().any(|(_, fare)| fares.contains(fare))
+    };
+    for runs in
+        [&[Fare::Good, Fare::Proving, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Proving, Fare::Old]]
+    {
+        let lesser: Vec<Slot> = slots
+            .iter()
+            .rev()
+            .filter(|(_, slot)| !has(slot, runs))
+            .map(|(slot, _)| *slot)
+            .take(surplus)
+            .collect();
         for slot in lesser {
             surplus -= 1;
-            plan.retire.extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
+            plan.retire
+                .extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
         }
     }
     if surplus > 0 {
@@ -165,7 +177,8 @@ fn plan_slot(
     surge_left: &mut usize,
     plan: &mut Plan,
 ) {
-    let with = |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
+    let with =
+        |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
     let leaves = |replica: &ReplicaRecord| know.has_to_leave(record, replica);
     if with(Fare::Good).next().is_some() {
         return keep_one_good(replicas, know, plan);
@@ -173,16 +186,22 @@ fn plan_slot(
     if with(Fare::Coming).chain(with(Fare::Proving)).next().is_some() {
         return keep_one_coming(record, replicas, know, plan);
     }
-    // Of several other generations (an update amid an update) one that is known to run stays, the last good one above all.
+    // Of several other generations (an update amid an update) one that is known to run stays, the last good
+    // one above all.
     let from = record.rollout.as_ref().and_then(|rollout| rollout.from);
-    let worth = |replica: &&ReplicaRecord| (know.is_well(replica), Some(replica.generation) == from, replica.generation);
+    let worth = |replica: &&ReplicaRecord| {
+        (know.is_well(replica), Some(replica.generation) == from, replica.generation)
+    };
     if let Some(keeper) = with(Fare::Old).filter(|replica| know.runs(replica)).max_by_key(worth) {
         // What is not told of may fare better than one that is unwell.
         let goes = |r: &&ReplicaRecord| r.id != keeper.id && (know.is_well(keeper) || know.heard_of(r));
         plan.retire.extend(with(Fare::Old).filter(goes).map(|replica| replica.id.clone()));
     }
     // Until its turn comes, a slot stays as it is.
-    let has_turn = record.rollout.as_ref().is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(&slot));
+    let has_turn = record
+        .rollout
+        .as_ref()
+        .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(&slot));
     if !has_turn && with(Fare::Old).any(|replica| !leaves(replica)) {
         return plan.retire.extend(with(Fare::Failed).map(|replica| replica.id.clone()));
     }
@@ -197,11 +216,14 @@ fn plan_slot(
         return plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
     }
     let target = record.target(slot);
-    let failed: Vec<&ReplicaRecord> = with(Fare::Failed).filter(|replica| replica.generation == target).collect();
+    let failed: Vec<&ReplicaRecord> =
+        with(Fare::Failed).filter(|replica| replica.generation == target).collect();
     if failed.iter().any(|replica| know.ended_for_good(record, replica)) {
         return;
     }
-    if let Some(wait_until) = failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now()) {
+    if let Some(wait_until) =
+        failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now())
+    {
         return plan.wake(*wait_until);
     }
     // What is unwell serves nobody: its replacement takes nobody's place.
@@ -219,27 +241,42 @@ fn plan_slot(
         }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
-        return plan.retire.extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
+        return plan
+            .retire
+            .extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
     }
-    let attempt = failed.iter().map(|r| r.attempt.saturating_add(1)).max().unwrap_or_else(|| record.failures_of(slot));
+    let attempt =
+        failed.iter().map(|r| r.attempt.saturating_add(1)).max().unwrap_or_else(|| record.failures_of(slot));
     let avoid = failed.last().map(|r| r.node.clone());
     plan.place.push((Place { slot, avoid }, attempt));
 }
 
 /// Of several that are on their way the one that has come farthest stays. Those
 /// that nothing is known of may run: they are let be.
-fn keep_one_coming(record: &ServiceRecord, replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &mut Plan) {
+fn keep_one_coming(
+    record: &ServiceRecord,
+    replicas: &[(&ReplicaRecord, Fare)],
+    know: &Knowledge,
+    plan: &mut Plan,
+) {
     let is_coming = |fare: Fare| matches!(fare, Fare::Coming | Fare::Proving);
     let matters = replicas.len() > 1 || record.rollout.is_some() || rebalance::rate(record).is_some();
     for (replica, _) in replicas.iter().filter(|(_, fare)| is_coming(*fare)) {
         let passes_at = know.passes_at(record, replica).filter(|_| matters);
-        know.strands_at(replica).into_iter().chain(passes_at).filter(|at| *at > know.now()).for_each(|at| plan.wake(at));
+        know.strands_at(replica)
+            .into_iter()
+            .chain(passes_at)
+            .filter(|at| *at > know.now())
+            .for_each(|at| plan.wake(at));
     }
     let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
     let coming = heard.clone().rev().filter(|(_, fare)| is_coming(*fare));
-    let keeper = coming.max_by_key(|(r, fare)| (*fare == Fare::Proving, know.observed.get(&r.id).map(|status| status.state)));
+    let keeper = coming.max_by_key(|(r, fare)| {
+        (*fare == Fare::Proving, know.observed.get(&r.id).map(|status| status.state))
+    });
     let keeper = keeper.map(|(replica, _)| &replica.id);
-    let doubled = heard.filter(|(r, fare)| *fare == Fare::Failed || is_coming(*fare) && Some(&r.id) != keeper);
+    let doubled =
+        heard.filter(|(r, fare)| *fare == Fare::Failed || is_coming(*fare) && Some(&r.id) != keeper);
     plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
 }
 
@@ -250,8 +287,10 @@ fn keep_one_good(replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &m
     let good = replicas.iter().filter(|(_, fare)| *fare == Fare::Good).map(|(replica, _)| *replica);
     let Some(keeper) = good.min_by_key(|replica| standing(replica) != Standing::Ready) else { return };
     if know.condition(&keeper.node).held {
-        // A replacement that was ordered before the brake came on is withdrawn, unless its host has begun to make it.
-        let withdrawn = replicas.iter().filter(|(r, fare)| *fare == Fare::Coming && know.is_fresh_and_not_begun(r));
+        // A replacement that was ordered before the brake came on is withdrawn, unless its host has begun to
+        // make it.
+        let withdrawn =
+            replicas.iter().filter(|(r, fare)| *fare == Fare::Coming && know.is_fresh_and_not_begun(r));
         return plan.retire.extend(withdrawn.map(|(r, _)| r.id.clone()));
     }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {

@@ -123,8 +123,17 @@ impl Outcome<'_> {
         for (slot, new) in after.iter().filter(|(slot, _)| !before.contains_key(slot)) {
             let to_host = new.last().map(|replica| replica.node.clone());
             let why = "a replica is wanted here and none is".to_owned();
-            actions
-                .insert(*slot, Action { slot: *slot, action: ActionKind::Create, replica: None, from_host: None, to_host, why });
+            actions.insert(
+                *slot,
+                Action {
+                    slot: *slot,
+                    action: ActionKind::Create,
+                    replica: None,
+                    from_host: None,
+                    to_host,
+                    why,
+                },
+            );
         }
         for slot in self.after.map(|after| free_slots(after, &slots(after, self.know))).unwrap_or_default() {
             let unfilled = |replica: Option<&ReplicaRecord>, action| Action {
@@ -166,7 +175,11 @@ impl Outcome<'_> {
                     told(ActionKind::Move, None, format!("{why}, but: {}", self.held_back()))
                 }
                 Some(why) => told(ActionKind::Keep, None, format!("{why}; {}", self.held_back())),
-                None => told(ActionKind::Keep, None, format!("it is of generation {target}, on a host where it may stay")),
+                None => told(
+                    ActionKind::Keep,
+                    None,
+                    format!("it is of generation {target}, on a host where it may stay"),
+                ),
             };
         }
         let Some(new) = new.last() else { return told(ActionKind::Remove, None, self.why_removed()) };
@@ -175,7 +188,11 @@ impl Outcome<'_> {
             return told(ActionKind::Replace, Some(new), why);
         }
         let kind = if subject.node == new.node { ActionKind::Replace } else { ActionKind::Move };
-        told(kind, Some(new), self.trouble(subject).unwrap_or_else(|| format!("{} has fewer replicas", new.node)))
+        told(
+            kind,
+            Some(new),
+            self.trouble(subject).unwrap_or_else(|| format!("{} has fewer replicas", new.node)),
+        )
     }
 
     /// Whether a replica is to run on another host for what its own is.

@@ -41,7 +41,8 @@ pub struct ServiceRecord {
     /// Slots that are bound to a host: by the volume that they have there, or because there is one a host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub homes: BTreeMap<Slot, NodeName>,
-    /// The number of the next replica: none has it, or had it. 0: there was none yet, or a version before 0.2 made them.
+    /// The number of the next replica: none has it, or had it. 0: there was none yet, or a version before 0.2
+    /// made them.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
     pub next_number: u32,
     /// Every replica that a host may hold.
@@ -49,7 +50,8 @@ pub struct ServiceRecord {
     /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
-    /// Which bytes the image's name stands for in a generation, by the word of the first host that fetched it.
+    /// Which bytes the image's name stands for in a generation, by the word of the first host that fetched
+    /// it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub digests: BTreeMap<Generation, ImageDigest>,
     /// The highest generation so far, if it is not the one that is wanted. See [`ServiceRecord::newest`].
@@ -88,8 +90,8 @@ pub struct ReplicaRecord {
     /// A rebalance has another replica take its slot, on another host; it runs until that one does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moving: bool,
-    /// Since when its process has done what it was to do: it is done also where its host is lost, after a start of the
-    /// master too.
+    /// Since when its process has done what it was to do: it is done also where its host is lost, after a
+    /// start of the master too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done: Option<WallMs>,
 }
@@ -116,7 +118,10 @@ const fn is_zero(number: &u32) -> bool {
 fn read_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let number = u32::deserialize(from)?;
     if number > ReplicaId::MAX_NUMBER + 1 {
-        return Err(serde::de::Error::custom(format!("must be at most {}, but is {number}", ReplicaId::MAX_NUMBER + 1)));
+        return Err(serde::de::Error::custom(format!(
+            "must be at most {}, but is {number}",
+            ReplicaId::MAX_NUMBER + 1
+        )));
     }
     Ok(number)
 }
@@ -163,7 +168,8 @@ impl ServiceRecord {
         self.digests.get(&generation)
     }
 
-    /// The images of every generation that runs, or can be gone back to: by name, and by digest where that is known.
+    /// The images of every generation that runs, or can be gone back to: by name, and by digest where that is
+    /// known.
     #[must_use]
     pub fn kept_images(&self) -> Vec<ImageRef> {
         let kept = self.history.iter().map(|kept| (kept.generation, &kept.template));
@@ -228,7 +234,10 @@ impl ServiceRecord {
 
     /// Marks replicas for removal.
     pub fn retire(&mut self, gone: impl Fn(&ReplicaRecord) -> bool) {
-        self.replicas.iter_mut().filter(|replica| gone(replica)).for_each(|replica| replica.want = Want::Remove);
+        self.replicas
+            .iter_mut()
+            .filter(|replica| gone(replica))
+            .for_each(|replica| replica.want = Want::Remove);
     }
 
     /// Drops replicas that are confirmed gone, and templates that nothing runs any more.
@@ -239,7 +248,10 @@ impl ServiceRecord {
 
     /// Gives up the move of these replicas, and the rebalance that a user asked for with it.
     pub fn stay(&mut self, ids: &[ReplicaId]) {
-        self.replicas.iter_mut().filter(|replica| ids.contains(&replica.id)).for_each(|replica| replica.moving = false);
+        self.replicas
+            .iter_mut()
+            .filter(|replica| ids.contains(&replica.id))
+            .for_each(|replica| replica.moving = false);
         self.rebalancing = None;
     }
 
@@ -250,7 +262,8 @@ impl ServiceRecord {
         self.forget_unused();
     }
 
-    /// The generation to which a failure goes back: of the rollout that is under way, or of the one that has just ended.
+    /// The generation to which a failure goes back: of the rollout that is under way, or of the one that has
+    /// just ended.
     #[must_use]
     pub fn goes_back_to(&self) -> Option<Generation> {
         let of_rollout = self.rollout.as_ref().and_then(|rollout| rollout.from);
@@ -298,7 +311,8 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
     // Of what an agent is told of a replica only this can change. Neither touches a container that is there.
     let amended = |generation: Generation| {
         old.zip(new).is_some_and(|(old, new)| {
-            old.spec.on_disconnect != new.spec.on_disconnect || old.image_digest(generation) != new.image_digest(generation)
+            old.spec.on_disconnect != new.spec.on_disconnect
+                || old.image_digest(generation) != new.image_digest(generation)
         })
     };
     let mut changes = Changes::default();
@@ -311,7 +325,9 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
             changes.load.push(LoadChange::Vacate(id.clone(), replica.node.clone()));
         }
         match (was, replica.want) {
-            (was, Want::Run | Want::Prepare) if was.is_none() || was == Some(replica.want) && amended(replica.generation) => {
+            (was, Want::Run | Want::Prepare)
+                if was.is_none() || was == Some(replica.want) && amended(replica.generation) =>
+            {
                 changes.placed.extend(was.is_none().then(|| id.clone()));
                 let assignment = new.map(|record| record.assignment(replica));
                 changes.orders.entry(replica.node.clone()).or_default().0.extend(assignment);

@@ -180,7 +180,11 @@ impl Request {
     /// Whether a record may be larger after it, by a user's wish.
     const fn may_enlarge(&self) -> bool {
         match self {
-            Self::Create { .. } | Self::Put { .. } | Self::Scale { .. } | Self::Change { .. } | Self::Restart { .. } => true,
+            Self::Create { .. }
+            | Self::Put { .. }
+            | Self::Scale { .. }
+            | Self::Change { .. }
+            | Self::Restart { .. } => true,
             // What hosts hold is there, and what is deleted, led or gone back to becomes no larger.
             Self::RollBack { .. }
             | Self::Rebalance { .. }
@@ -205,7 +209,8 @@ impl Request {
         }
     }
 
-    /// Applies the request to `record`, which has `version` now, unless the record would become too large to be stored.
+    /// Applies the request to `record`, which has `version` now, unless the record would become too large to
+    /// be stored.
     pub fn apply(
         &self,
         record: &mut Option<ServiceRecord>,
@@ -236,14 +241,19 @@ impl Request {
         terms: Terms,
     ) -> Result<Applied, Refused> {
         if self.may_begin_a_generation()
-            && let Some(last) = record.as_ref().map(ServiceRecord::newest).filter(|newest| newest.checked_next().is_none())
+            && let Some(last) =
+                record.as_ref().map(ServiceRecord::newest).filter(|newest| newest.checked_next().is_none())
         {
-            let why = format!("generation {last} is the last there is: delete the service, and create it once it is gone");
+            let why = format!(
+                "generation {last} is the last there is: delete the service, and create it once it is gone"
+            );
             return Err(Refused::Conflict(why));
         }
         let live = record.as_mut().filter(|record| !record.deleted);
         let check = |expect: &Expect| match expect {
-            Expect::Exactly(expected) if *expected != version => Err(Refused::VersionMismatch { current: version }),
+            Expect::Exactly(expected) if *expected != version => {
+                Err(Refused::VersionMismatch { current: version })
+            }
             Expect::Any | Expect::Exactly(_) => Ok(()),
         };
         match self {
@@ -377,7 +387,8 @@ fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Ter
     } else {
         // What was asked for together is taken back together, unless it is the way back itself.
         let generation = live.newest();
-        let earlier = live.rollout.as_ref().and_then(|rollout| rollout.replicas).map_or(before, |change| change.from);
+        let earlier =
+            live.rollout.as_ref().and_then(|rollout| rollout.replicas).map_or(before, |change| change.from);
         live.keep_replicas();
         live.set_template(spec.template.clone(), now, terms);
         if live.newest() != generation {
@@ -398,7 +409,9 @@ fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<App
             Phase::RollingBack { failed, why } => {
                 format!("generation {failed} is being rolled back ({why}), and a rollback only goes on")
             }
-            Phase::Running | Phase::Paused { .. } => "no earlier generation has run: there is nothing to go back to".to_owned(),
+            Phase::Running | Phase::Paused { .. } => {
+                "no earlier generation has run: there is nothing to go back to".to_owned()
+            }
         });
     };
     let paused = match &rollout.phase {
@@ -407,14 +420,18 @@ fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<App
     };
     match (lead, paused) {
         (Lead::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
-        (Lead::Pause, None) => rollout.phase = Phase::Paused { why: "its user paused it".to_owned(), until_hosts: false },
+        (Lead::Pause, None) => {
+            rollout.phase = Phase::Paused { why: "its user paused it".to_owned(), until_hosts: false }
+        }
         (Lead::Resume, Some(_)) => {
             rollout.phase = Phase::Running;
             rollout.failures.clear();
         }
         (Lead::Resume, None) => return Err("the rollout is not paused".to_owned()),
         (Lead::Abort, _) => live.go_back(format!("its user aborted it, back to generation {from}"), now),
-        (Lead::Promote, _) if canary == 0 => return Err("the rollout has no canary (update.canary is 0)".to_owned()),
+        (Lead::Promote, _) if canary == 0 => {
+            return Err("the rollout has no canary (update.canary is 0)".to_owned());
+        }
         (Lead::Promote, _) if rollout.promoted => return Err("the canary is promoted already".to_owned()),
         (Lead::Promote, _) => rollout.promoted = true,
     }
@@ -422,7 +439,12 @@ fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<App
     Ok(Applied::Changed)
 }
 
-fn roll_back(live: &mut ServiceRecord, to: Option<Generation>, now: WallMs, terms: Terms) -> Result<Applied, String> {
+fn roll_back(
+    live: &mut ServiceRecord,
+    to: Option<Generation>,
+    now: WallMs,
+    terms: Terms,
+) -> Result<Applied, String> {
     let from = live.rollout.as_ref().and_then(|rollout| rollout.from);
     let kept = || live.history.iter().map(|kept| kept.generation.to_string()).collect::<Vec<_>>().join(", ");
     if let Some(from) = from.filter(|from| to.is_none_or(|to| to == *from)) {
@@ -453,7 +475,9 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
     // What was made by a newer version is left alone: less of it would be stored than there is.
     let holds = || holds.iter().filter(|held| held.template.not_understood.is_none());
     // What is only made ready has not proved itself.
-    let Some(newest) = holds().max_by_key(|held| (!held.prepare, held.generation)) else { return Applied::Unchanged };
+    let Some(newest) = holds().max_by_key(|held| (!held.prepare, held.generation)) else {
+        return Applied::Unchanged;
+    };
     let born = record.is_none();
     let record = record.get_or_insert_with(|| {
         let spec = ServiceSpec {

@@ -1,5 +1,5 @@
-//! How large a service's record may become. A request that would make it larger is refused, so that whatever follows
-//! from an accepted one (placements, retries, the deletion) can be stored.
+//! How large a service's record may become. A request that would make it larger is refused, so that whatever
+//! follows from an accepted one (placements, retries, the deletion) can be stored.
 
 use super::record::ServiceRecord;
 
@@ -17,8 +17,8 @@ pub fn expected_bytes(record: &ServiceRecord) -> usize {
     rest.saturating_add(replicas.saturating_mul(REPLICA_BYTES))
 }
 
-/// Brings the record below the bound by forgetting the oldest generations that could be gone back to. Returns how many
-/// bytes it has if that is not enough.
+/// Brings the record below the bound by forgetting the oldest generations that could be gone back to. Returns
+/// how many bytes it has if that is not enough.
 pub fn fit(record: &mut ServiceRecord) -> Result<(), usize> {
     let mut bytes = expected_bytes(record);
     while bytes > MAX_RECORD_BYTES {
@@ -98,11 +98,13 @@ mod tests {
         let mut record = Some(live);
         let before = record.clone();
         let change = Change(serde_json::from_str(r#"{"image": "app:2"}"#).unwrap());
-        let refused = Request::Change { change, expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);
+        let refused =
+            Request::Change { change, expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);
         let Err(Refused::Conflict(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("8388608") && why.contains("once hosts have removed"), "{why}");
         assert_eq!(record, before, "a refusal changes nothing");
-        let deleted = Request::Delete { expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);
+        let deleted =
+            Request::Delete { expect: Expect::Any }.apply(&mut record, Version(1), WallMs(0), TERMS);
         assert!(deleted.is_ok(), "{deleted:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! A service by its slots: which serve, which are under way, which are to be filled, and how many may be so at once.
+//! A service by its slots: which serve, which are under way, which are to be filled, and how many may be so
+//! at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,11 +39,14 @@ pub fn surge(record: &ServiceRecord) -> usize {
 /// those whose turn in a rollout has come and that are not through, or failed and
 /// serve nobody.
 pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
-    let has = |replicas: &[(&ReplicaRecord, Fare)], fares: &[Fare]| replicas.iter().any(|(_, fare)| fares.contains(fare));
+    let has = |replicas: &[(&ReplicaRecord, Fare)], fares: &[Fare]| {
+        replicas.iter().any(|(_, fare)| fares.contains(fare))
+    };
     // A slot whose new replica failed holds its place, so that a bad update stops early.
     let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, Fare)]| {
         let is_new = |(r, fare): &(&ReplicaRecord, Fare)| {
-            r.generation == record.target(slot) && matches!(fare, Fare::Good | Fare::Proving | Fare::Coming | Fare::Failed)
+            r.generation == record.target(slot)
+                && matches!(fare, Fare::Good | Fare::Proving | Fare::Coming | Fare::Failed)
         };
         has(replicas, &[Fare::Old, Fare::Leaving]) && replicas.iter().any(is_new)
     };
@@ -50,7 +54,9 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
         slots.iter().filter(|(slot, replicas)| doubled(**slot, replicas)).map(|(slot, _)| *slot).collect();
     if let Some(rollout) = record.rollout.as_ref().filter(|_| record.is_gated()) {
         let unwell = |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[Fare::Good]));
-        let serves_nobody = |slot: &Slot| slots.get(slot).is_some_and(|all| !all.iter().any(|(r, fare)| serves(r, *fare, know)));
+        let serves_nobody = |slot: &Slot| {
+            slots.get(slot).is_some_and(|all| !all.iter().any(|(r, fare)| serves(r, *fare, know)))
+        };
         busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
         busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
         busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
@@ -59,9 +65,9 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
     busy
 }
 
-/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no rollout has emptied
-/// it: others need not wait for it, as they cost it nothing. One that a rollout has emptied may lack room because
-/// the new generation takes more: every further one would fare like it.
+/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no rollout has
+/// emptied it: others need not wait for it, as they cost it nothing. One that a rollout has emptied may lack
+/// room because the new generation takes more: every further one would fare like it.
 pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
     let is_emptied = record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
     let is_lost = slots.get(&slot).is_none_or(|all| all.iter().all(|(_, fare)| *fare == Fare::Lost));
@@ -69,15 +75,18 @@ pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, kno
     !is_emptied && is_lost && has_no_host()
 }
 
-/// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to become so
-/// than its parallelism.
+/// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to
+/// become so than its parallelism.
 pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
-    let is_under_way = || record.rollout.is_some() || record.wanted().any(|replica| replica.generation != record.generation);
+    let is_under_way =
+        || record.rollout.is_some() || record.wanted().any(|replica| replica.generation != record.generation);
     if !record.stops_first() || !is_under_way() {
         return BTreeSet::new();
     }
-    let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+    let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| {
+        !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know))
+    };
     let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
     dark.chain(free_slots(record, slots)).filter(|slot| !waits_for_room(record, *slot, slots, know)).collect()
 }
@@ -105,8 +114,13 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
         return Vec::new();
     }
     // What was given up has the number of no slot that a rollout has emptied.
-    let emptied: BTreeSet<Slot> = record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
-    let in_hand = record.rollout.iter().flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys())).copied();
+    let emptied: BTreeSet<Slot> =
+        record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
+    let in_hand = record
+        .rollout
+        .iter()
+        .flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()))
+        .copied();
     let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
     let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
     let all = emptied.iter().chain(&in_hand).copied().chain(others);

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::{membership::Standing, scheduler::Refusal};
 
-/// The most lines of what is missing that a view holds: it is kept for every service, and copied by every list.
+/// The most lines of what is missing that a view holds: it is kept for every service, and copied by every
+/// list.
 const MAX_MISSING: usize = 100;
 
 /// A service, how it fares, and every replica of it.
@@ -55,8 +56,9 @@ pub struct ServiceHead {
     /// Which bytes the image's name stands for in this generation, once a host has fetched it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
-    /// The hosts by the bytes that their replicas of this generation were made of, if these are not the same everywhere:
-    /// the image's name stood for other bytes on some host. `restart` with `pull: always` makes them the same.
+    /// The hosts by the bytes that their replicas of this generation were made of, if these are not the same
+    /// everywhere: the image's name stood for other bytes on some host. `restart` with `pull: always` makes
+    /// them the same.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub differing_images: BTreeMap<ImageDigest, Vec<NodeName>>,
     /// The last generation that was in place everywhere, or is good enough to go back to.
@@ -71,17 +73,20 @@ pub struct ServiceHead {
     pub wanted: u32,
     /// In how many slots a replica runs well and serves, of whatever generation.
     pub running: u32,
-    /// In how many slots the replica runs well and is on its trial: not yet for as long as `update.monitor_ms`.
+    /// In how many slots the replica runs well and is on its trial: not yet for as long as
+    /// `update.monitor_ms`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub on_trial: u32,
-    /// Why the service's first generation, or one that no rollout can take back, has failed its trial: more than
-    /// `update.max_failures` of its replicas did. They are tried again.
+    /// Why the service's first generation, or one that no rollout can take back, has failed its trial: more
+    /// than `update.max_failures` of its replicas did. They are tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_failed: Option<String>,
-    /// How many of these are not confirmed: the host's agent or engine does not answer, so that the last known state is shown.
+    /// How many of these are not confirmed: the host's agent or engine does not answer, so that the last
+    /// known state is shown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unconfirmed: u32,
-    /// What is missing, a line each, at most 100 lines; when converged, at most what hosts that are down have still to remove.
+    /// What is missing, a line each, at most 100 lines; when converged, at most what hosts that are down have
+    /// still to remove.
     pub missing: Vec<String>,
     /// How many lines more there would be than `missing` shows.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -155,7 +160,8 @@ pub struct ReplicaView {
     pub health: Health,
     /// Whether its host is there; unless it is ready, the state is only the last known.
     pub host: Standing,
-    /// Whether it is lost and is replaced: its host is down, or has not reported for longer than `stop_after`.
+    /// Whether it is lost and is replaced: its host is down, or has not reported for longer than
+    /// `stop_after`.
     pub host_down: bool,
     /// Why it failed or is unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +192,12 @@ pub struct ReplicaView {
 }
 
 /// Builds the view of `record`.
-pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host: Option<&Refusal>) -> ServiceView {
+pub fn view(
+    record: &ServiceRecord,
+    version: Version,
+    know: &Knowledge,
+    no_host: Option<&Refusal>,
+) -> ServiceView {
     let (mut missing, left_behind) = removals(record, know);
     let (mut wanted, mut coming) = (0_u32, 0_u32);
     let (mut running, mut confirmed, mut on_trial) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -201,7 +212,10 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         let condition = know.condition(node);
         let fare = know.fare(record, replica);
         let still_serves = if fare == Fare::Old { know.is_well(replica) } else { know.runs(replica) };
-        if fare == Fare::Good || fare == Fare::Proving || matches!(fare, Fare::Leaving | Fare::Old) && still_serves {
+        if fare == Fare::Good
+            || fare == Fare::Proving
+            || matches!(fare, Fare::Leaving | Fare::Old) && still_serves
+        {
             running.insert(replica.slot);
             if condition.standing == Standing::Ready {
                 confirmed.insert(replica.slot);
@@ -212,7 +226,8 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
                 } else if condition.is_leaving() && homes::is_sticky(record, replica.generation) {
-                    missing.push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
+                    missing
+                        .push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }
             Fare::Proving => {
@@ -224,10 +239,13 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
             }
             Fare::Failed => {
                 missing.push(know.why_failed(record, replica));
-                failing = Some(know.observed.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble));
+                failing =
+                    Some(know.observed.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble));
             }
             Fare::Old => {
-                let waits = homes::waits(record, replica.slot, know).map(|waits| format!(": {waits}")).unwrap_or_default();
+                let waits = homes::waits(record, replica.slot, know)
+                    .map(|waits| format!(": {waits}"))
+                    .unwrap_or_default();
                 missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
             }
             Fare::Leaving => {
@@ -238,7 +256,9 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
                 };
                 missing.push(leaving(replica, why, no_place));
             }
-            Fare::Stranded => missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing))),
+            Fare::Stranded => {
+                missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing)))
+            }
             Fare::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));
                 let waits = homes::waits(record, replica.slot, know);
@@ -249,7 +269,8 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots(record, know));
     let waiting: Vec<String> = free.into_iter().filter_map(|slot| homes::waits(record, slot, know)).collect();
-    let unplaced = replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+    let unplaced =
+        replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
     if !record.deleted {
         missing.extend(waiting);
     }
@@ -296,7 +317,10 @@ pub fn view(record: &ServiceRecord, version: Version, know: &Knowledge, no_host:
         created: record.created,
         updated: record.updated,
     };
-    ServiceView { head, replica_states: record.replicas.iter().map(|replica| replica_view(record, replica, know)).collect() }
+    ServiceView {
+        head,
+        replica_states: record.replicas.iter().map(|replica| replica_view(record, replica, know)).collect(),
+    }
 }
 
 fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
@@ -309,10 +333,12 @@ fn serving(record: &ServiceRecord, know: &Knowledge) -> BTreeSet<Slot> {
     record.wanted().filter(serves).map(|replica| replica.slot).collect()
 }
 
-/// The hosts by what their replicas of the present generation were made of; nothing if that is the same everywhere.
+/// The hosts by what their replicas of the present generation were made of; nothing if that is the same
+/// everywhere.
 fn differing_images(record: &ServiceRecord, know: &Knowledge) -> BTreeMap<ImageDigest, Vec<NodeName>> {
     let current = record.wanted().filter(|replica| replica.generation == record.generation);
-    let made = current.filter_map(|replica| Some((know.observed.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
+    let made = current
+        .filter_map(|replica| Some((know.observed.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
     let mut hosts: BTreeMap<&ImageDigest, BTreeSet<&NodeName>> = BTreeMap::new();
     for (digest, node) in made {
         hosts.entry(digest).or_default().insert(node);
@@ -346,8 +372,10 @@ fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
             continue;
         }
         left_behind += if standing == Standing::Ready { 0 } else { replicas.len() };
-        let waits = if standing == Standing::Ready { String::new() } else { format!(", which {}", is(standing)) };
-        missing.extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
+        let waits =
+            if standing == Standing::Ready { String::new() } else { format!(", which {}", is(standing)) };
+        missing
+            .extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
     }
     (missing, left_behind)
 }
@@ -372,22 +400,28 @@ fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>
     match (has_to, no_place) {
         (Some(is), Some(why)) => format!("{id} stays on {node}, which {is}: {why}"),
         (Some(is), None) => format!("{id} is to leave {node}, which {is}, once its replacement runs"),
-        (None, _) => format!("{id} moves from {node} to a host with fewer replicas, once its replacement runs"),
+        (None, _) => {
+            format!("{id} moves from {node} to a host with fewer replicas, once its replacement runs")
+        }
     }
 }
 
 /// Why the generation has failed its trial, where nothing goes back by itself.
 fn trial_failed(record: &ServiceRecord, know: &Knowledge) -> Option<String> {
-    let rolls_back = record.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some() || rollout.is_rolling_back());
+    let rolls_back =
+        record.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some() || rollout.is_rolling_back());
     if record.deleted || rolls_back {
         return None;
     }
     let by_slot = slots(record, know);
-    let serves = |all: &[(&ReplicaRecord, Fare)]| all.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Proving));
+    let serves = |all: &[(&ReplicaRecord, Fare)]| {
+        all.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Proving))
+    };
     let fails = |(replica, fare): &(&ReplicaRecord, Fare)| {
         let there = know.condition(&replica.node).standing == Standing::Ready;
         let on_its_own = matches!(fare, Fare::Failed | Fare::Coming);
-        (there && on_its_own && know.has_failed_its_trial(record, replica)).then(|| know.why_failed(record, replica))
+        (there && on_its_own && know.has_failed_its_trial(record, replica))
+            .then(|| know.why_failed(record, replica))
     };
     let failed = by_slot.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
     let failed: Vec<String> = failed.collect();
@@ -418,12 +452,17 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge) -> String {
         return format!("{id} waits for {node}, which {}", is(condition.standing));
     }
     // Its process has ended before: that says more than where it stands.
-    let ended = status.filter(|status| status.exit_code.is_some()).map(|status| format!(": {}", trouble(status)));
+    let ended =
+        status.filter(|status| status.exit_code.is_some()).map(|status| format!(": {}", trouble(status)));
     match (state, status) {
         (ReplicaState::Prepared, _) => format!("{id} is ready on {node} and to be started"),
         (ReplicaState::Pulling, _) => format!("{id} waits on {node} for its image"),
         (ReplicaState::Running, Some(status)) if status.health == Health::Starting => {
-            let reason = if status.reason.is_some() { trouble(status) } else { "its engine is being asked".to_owned() };
+            let reason = if status.reason.is_some() {
+                trouble(status)
+            } else {
+                "its engine is being asked".to_owned()
+            };
             format!("{id} runs on {node} and is not healthy yet: {reason}")
         }
         (ReplicaState::Running, status) => {

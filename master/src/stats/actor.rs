@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, Recipient, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, Recipient, WrapFuture,
+};
 use bytes::Bytes;
 use shef_common::ids::Version;
 
@@ -45,7 +47,11 @@ impl Handler<SaveNow> for StatsActor {
         let counts = self.stats.counts();
         let version = self.saved.map(|(version, _)| version);
         let value = match serde_json::to_vec(&counts) {
-            Ok(value) if self.saved.is_none_or(|(_, saved)| saved != counts) && counts != Counts::default() => Bytes::from(value),
+            Ok(value)
+                if self.saved.is_none_or(|(_, saved)| saved != counts) && counts != Counts::default() =>
+            {
+                Bytes::from(value)
+            }
             _ => return AtomicResponse::new(Box::pin(actix::fut::ready(()))),
         };
         let write = Write { key: Key::Stats, expect: version, value: Some(value) };

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle, WrapFuture, fut};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle,
+    WrapFuture, fut,
+};
 use shef_common::{
     clock::{MonoMs, Now},
     ids::{ClusterId, Epoch, Fence},
@@ -174,7 +177,9 @@ impl StoreEffects for Shell<'_> {
 
     fn health(&mut self, health: StoreHealth) {
         match &health.why {
-            Some(why) => log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused"),
+            Some(why) => {
+                log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused")
+            }
             None => log::info!(store:% = self.actor.store.describe(); "the store is back"),
         }
         self.actor.health.send_replace(health);

@@ -116,7 +116,8 @@ impl Backup {
             records: self.records.len(),
             taken: taken.iso(),
         };
-        let lines = std::iter::once(json(&header)).chain(self.records.into_iter().map(|record| line(&record)));
+        let lines =
+            std::iter::once(json(&header)).chain(self.records.into_iter().map(|record| line(&record)));
         let mut lines = lines.enumerate();
         let (mut digest, mut ended) = (FnvHasher::default(), false);
         std::iter::from_fn(move || {
@@ -150,7 +151,8 @@ impl Backup {
         let torn = |why: &str| BackupError::Torn { why: why.to_owned() };
         let mut lines = text.split_inclusive(|&byte| byte == b'\n').enumerate();
         let Some((_, first)) = lines.next() else { return Err(torn("it is empty")) };
-        let formats: Formats = serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
+        let formats: Formats =
+            serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
         for (what, found, known) in
             [("format", formats.shef_backup, BACKUP_FORMAT), ("store format", formats.store_format, FORMAT)]
         {
@@ -158,7 +160,8 @@ impl Backup {
                 return Err(BackupError::Newer { what, found, known });
             }
         }
-        let header: Header = serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
+        let header: Header =
+            serde_json::from_slice(first).map_err(|error| damaged(1, format!("no header: {error}")))?;
         let mut digest = FnvHasher::default();
         digest.write(first);
         let mut records: Vec<Record> = Vec::new();
@@ -167,7 +170,8 @@ impl Backup {
                 return Err(torn(&format!("line {} has no end", at + 1)));
             }
             if records.len() == header.records {
-                let last: Last = serde_json::from_slice(line).map_err(|error| damaged(at + 1, error.to_string()))?;
+                let last: Last =
+                    serde_json::from_slice(line).map_err(|error| damaged(at + 1, error.to_string()))?;
                 if last.digest != text_of(&digest) {
                     return Err(torn("its content is not what its last line says"));
                 }

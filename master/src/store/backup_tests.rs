@@ -14,15 +14,27 @@ fn text(backup: &Backup) -> Vec<u8> {
 
 fn backup(records: Vec<Record>) -> Backup {
     let leader = LeaderId::parse("00000000000000aa").unwrap();
-    Backup { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: Fence { epoch: Epoch(7), leader }, records }
+    Backup {
+        cluster: ClusterId::parse("0000000000000001").unwrap(),
+        fence: Fence { epoch: Epoch(7), leader },
+        records,
+    }
 }
 
 fn record(key: &str, version: u64, value: &str) -> Record {
-    Record { key: key.parse().unwrap(), version: Version(version), value: Bytes::copy_from_slice(value.as_bytes()) }
+    Record {
+        key: key.parse().unwrap(),
+        version: Version(version),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    }
 }
 
 fn small() -> Backup {
-    backup(vec![record("service/web", 9, r#"{"a":[1, 2]}"#), record("node/h1", 3, "{}"), record("stats", 1, "{}")])
+    backup(vec![
+        record("service/web", 9, r#"{"a":[1, 2]}"#),
+        record("node/h1", 3, "{}"),
+        record("stats", 1, "{}"),
+    ])
 }
 
 #[test]
@@ -44,10 +56,13 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         Just(Key::Stats),
     ];
     // Long enough, some of them, for more than one piece.
-    let value = ("\\PC{0,20}", 0..4_usize).prop_map(|(text, n)| serde_json::json!({ "text": text.repeat(n * 200) }).to_string());
+    let value = ("\\PC{0,20}", 0..4_usize)
+        .prop_map(|(text, n)| serde_json::json!({ "text": text.repeat(n * 200) }).to_string());
     let all = prop::collection::btree_map(key, (1_u64..9, value), 0..40);
     all.prop_map(|all: BTreeMap<Key, (u64, String)>| {
-        all.into_iter().map(|(key, (version, value))| Record { key, version: Version(version), value: value.into() }).collect()
+        all.into_iter()
+            .map(|(key, (version, value))| Record { key, version: Version(version), value: value.into() })
+            .collect()
     })
 }
 
@@ -71,7 +86,11 @@ proptest! {
 fn a_backup_of_a_newer_version_is_refused_with_what_to_do() {
     let text = String::from_utf8(text(&small())).unwrap();
     for (from, to, what) in [
-        ("\"store_format\":1", "\"store_format\":2", "this backup has store format 2, and this version of shef reads up to 1"),
+        (
+            "\"store_format\":1",
+            "\"store_format\":2",
+            "this backup has store format 2, and this version of shef reads up to 1",
+        ),
         ("\"shef_backup\":1", "\"shef_backup\":9", "this backup has format 9"),
     ] {
         let error = Backup::read(text.replace(from, to).as_bytes()).unwrap_err();
@@ -91,7 +110,10 @@ fn what_is_no_backup_is_told_by_its_line() {
     }
     let mut longer = text(&small());
     longer.extend(b"{}\n");
-    assert_eq!(Backup::read(&longer).unwrap_err().to_string(), "line 6 is not a backup's: it comes after the end");
+    assert_eq!(
+        Backup::read(&longer).unwrap_err().to_string(),
+        "line 6 is not a backup's: it comes after the end"
+    );
 }
 
 #[test]

@@ -160,7 +160,9 @@ impl Core {
                 let result = match result {
                     // An earlier raise was done, and its answer was lost.
                     Err(StoreError::Fenced { stored }) if self.adopt(&stored) => Ok(self.leads.clone()),
-                    Err(StoreError::Fenced { stored }) if stored.leader != self.leads.fence.leader && !self.fenced => {
+                    Err(StoreError::Fenced { stored })
+                        if stored.leader != self.leads.fence.leader && !self.fenced =>
+                    {
                         self.lost(stored.clone(), &mut out);
                         Err(StoreError::Fenced { stored })
                     }
@@ -204,13 +206,16 @@ impl Core {
 
     /// Sends what waits, if the store is there and idle.
     fn send_next(&mut self, out: &mut Vec<Effect>) {
-        let idle = self.flight == Flight::Nothing && self.batch.is_none() && self.health.available && !self.fenced;
+        let idle =
+            self.flight == Flight::Nothing && self.batch.is_none() && self.health.available && !self.fenced;
         if !idle || self.queue.is_empty() {
             return;
         }
         let mirror = &self.mirror;
         let (batch, conflicts) = self.queue.next_batch(|writes| conflict_with(mirror, writes));
-        out.extend(conflicts.into_iter().map(|(ticket, conflict)| Effect::Answer { ticket, result: Err(conflict) }));
+        out.extend(
+            conflicts.into_iter().map(|(ticket, conflict)| Effect::Answer { ticket, result: Err(conflict) }),
+        );
         if batch.is_some() {
             self.batch = batch;
             self.send_batch(out);
@@ -403,12 +408,16 @@ impl Core {
             self.refuse_batch(&refusal, out);
         }
         self.refuse_queue(&refusal, out);
-        let wait = if self.batch.is_some() { self.options.retry.after(self.failures) } else { self.options.away_check };
+        let wait = if self.batch.is_some() {
+            self.options.retry.after(self.failures)
+        } else {
+            self.options.away_check
+        };
         self.next_call = now.mono + wait;
     }
 
-    /// A stored fence that names this leader is the one of an earlier raise whose answer was lost. Returns whether it
-    /// is ours, and takes it if it is higher.
+    /// A stored fence that names this leader is the one of an earlier raise whose answer was lost. Returns
+    /// whether it is ours, and takes it if it is higher.
     fn adopt(&mut self, stored: &Fence) -> bool {
         let ours = stored.leader == self.leads.fence.leader;
         if ours && stored.epoch > self.leads.fence.epoch {

@@ -56,8 +56,12 @@ impl Rig {
         let cluster = ClusterId::parse("00000000000000cc").unwrap();
         let led = store.lead(&leader, Epoch(0), &cluster).now_or_never().unwrap().unwrap();
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let core =
-            Core::new(options, LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() }, led.records.clone(), now);
+        let core = Core::new(
+            options,
+            LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() },
+            led.records.clone(),
+            now,
+        );
         Self {
             core,
             store,
@@ -84,7 +88,9 @@ impl Rig {
                     self.batches.push(writes.len());
                     assert!(self.call.replace(effect).is_none(), "never two in flight");
                 }
-                Effect::Check | Effect::Restore(_) => assert!(self.call.replace(effect).is_none(), "never two in flight"),
+                Effect::Check | Effect::Restore(_) => {
+                    assert!(self.call.replace(effect).is_none(), "never two in flight")
+                }
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),
                 Effect::LostLeadership { .. } => self.lost += 1,
@@ -100,7 +106,9 @@ impl Rig {
                 let last = self.last_acknowledged.insert(write.key.clone(), ticket);
                 assert!(last < Some(ticket), "per-key order is kept");
                 match &write.value {
-                    Some(value) => self.model.insert(write.key.clone(), (write.version_after(), value.clone())),
+                    Some(value) => {
+                        self.model.insert(write.key.clone(), (write.version_after(), value.clone()))
+                    }
                     None => self.model.remove(&write.key),
                 };
             }
@@ -120,7 +128,9 @@ impl Rig {
         let (store, fence) = (self.store.clone(), self.led.fence.clone());
         let event = match self.call.take() {
             None => return,
-            Some(Effect::Commit(writes)) => Event::Committed(store.commit(&fence, &writes).now_or_never().unwrap()),
+            Some(Effect::Commit(writes)) => {
+                Event::Committed(store.commit(&fence, &writes).now_or_never().unwrap())
+            }
             Some(Effect::Check) => Event::Checked(store.check(&fence).now_or_never().unwrap()),
             Some(Effect::Restore(records)) => {
                 Event::Restored(store.restore(&self.led.cluster, &fence, &records).now_or_never().unwrap())
@@ -158,7 +168,12 @@ impl Rig {
                 return;
             }
         }
-        panic!("it never came to rest: stored {:?}, acknowledged {:?}, {:?}", self.stored(), self.model, self.core);
+        panic!(
+            "it never came to rest: stored {:?}, acknowledged {:?}, {:?}",
+            self.stored(),
+            self.model,
+            self.core
+        );
     }
 
     /// The version a writer would build on: what it submitted last, else what it knows.
@@ -185,7 +200,8 @@ enum Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let fault = prop_oneof![Just(Fault::Refuse), Just(Fault::UnconfirmedDone), Just(Fault::UnconfirmedNotDone)];
+    let fault =
+        prop_oneof![Just(Fault::Refuse), Just(Fault::UnconfirmedDone), Just(Fault::UnconfirmedNotDone)];
     let op = prop_oneof![
         8 => (prop::collection::btree_map(0..5_u8, prop::bool::weighted(0.2), 1..3), prop::bool::weighted(0.05))
             .prop_map(|(keys, stale)| Op::Commit(keys, stale)),
@@ -278,7 +294,8 @@ fn a_full_queue_is_busy() {
 
 #[test]
 fn what_can_never_be_committed_is_refused_at_once() {
-    let mut rig = Rig::new(bounded(Bounds { max_batch_writes: 2, max_commit_bytes: 10, ..Bounds::default() }));
+    let mut rig =
+        Rig::new(bounded(Bounds { max_batch_writes: 2, max_commit_bytes: 10, ..Bounds::default() }));
     for writes in [
         vec![set(0, None, "a"), set(0, None, "b")],
         vec![set(0, None, "a"), set(1, None, "b"), set(2, None, "c")],
@@ -316,7 +333,10 @@ fn a_store_that_is_away_refuses_at_once_and_heals_by_a_check() {
     rig.deliver();
     assert!(matches!(rig.answer(first), Some(Err(CommitError::Unavailable { .. }))));
     let second = rig.commit(vec![set(0, None, "a")]);
-    assert!(matches!(rig.answer(second), Some(Err(CommitError::Unavailable { .. }))), "without asking the store");
+    assert!(
+        matches!(rig.answer(second), Some(Err(CommitError::Unavailable { .. }))),
+        "without asking the store"
+    );
     rig.store.set_away(false);
     rig.advance(499);
     assert_eq!(rig.call, None);

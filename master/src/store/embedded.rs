@@ -13,14 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use redb::{
-    Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, WriteTransaction,
 };
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
-    epoch_before_load,
+    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    epoch_above, epoch_before_load,
 };
 
 /// The file's name in the data directory.
@@ -65,7 +65,9 @@ impl EmbeddedStore {
             let open = open_file(&directory, &path)?;
             Ok(Self { file: Arc::new(File { directory, path, open: Mutex::new(Some(open)) }) })
         });
-        task.await.unwrap_or_else(|e| Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() }))
+        task.await.unwrap_or_else(|e| {
+            Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() })
+        })
     }
 
     fn call<T: Send + 'static>(
@@ -87,7 +89,8 @@ impl File {
         let usable = slot.take().filter(|open| identity(&self.path).is_ok_and(|now| now == open.identity));
         let open = match usable {
             Some(open) => open,
-            None => open_file(&self.directory, &self.path).map_err(|e| StoreError::Unavailable { why: chain(&e) })?,
+            None => open_file(&self.directory, &self.path)
+                .map_err(|e| StoreError::Unavailable { why: chain(&e) })?,
         };
         match act(&open.db) {
             Ok(value) => {
@@ -137,16 +140,24 @@ impl Store for EmbeddedStore {
         format!("the embedded store {}", self.file.path.display())
     }
 
-    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+    fn lead<'a>(
+        &'a self,
+        leader: &'a LeaderId,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, Led> {
         let (leader, cluster_if_new) = (leader.clone(), cluster_if_new.clone());
         self.call(move |db| {
             let txn = begin(db)?;
             let stored = lead_in(&txn)?;
             let was_empty = stored.is_none();
             let records = all_records(&txn)?;
-            let (cluster, epoch) =
-                stored.map_or_else(|| (cluster_if_new.clone(), Epoch(0)), |(cluster, fence)| (cluster, fence.epoch));
-            let cluster = if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
+            let (cluster, epoch) = stored.map_or_else(
+                || (cluster_if_new.clone(), Epoch(0)),
+                |(cluster, fence)| (cluster, fence.epoch),
+            );
+            let cluster =
+                if records.iter().any(|record| record.key.is_member()) { cluster } else { cluster_if_new };
             let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader };
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
@@ -154,7 +165,12 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+    fn raise<'a>(
+        &'a self,
+        fence: &'a Fence,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, LeadOutcome> {
         let (fence, cluster_if_new) = (fence.clone(), cluster_if_new.clone());
         self.call(move |db| {
             let txn = begin(db)?;
@@ -203,7 +219,12 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+    fn restore<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        records: &'a [Record],
+    ) -> StoreFuture<'a, ()> {
         let (cluster, fence, records) = (cluster.clone(), fence.clone(), records.to_vec());
         self.call(move |db| {
             let txn = begin(db)?;
@@ -217,7 +238,8 @@ impl Store for EmbeddedStore {
                     return Err(StoreError::NotEmpty.into());
                 }
                 for record in &records {
-                    table.insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
+                    table
+                        .insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
                 }
             }
             commit(txn)
@@ -233,8 +255,10 @@ impl Store for EmbeddedStore {
                 Err(Failure::Answer(StoreError::Unreadable { .. })) if replace => Epoch::default(),
                 stored => stored?.map(|(_, fence)| fence.epoch).unwrap_or_default(),
             };
-            let fence =
-                Fence { epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?, leader: LeaderId::nobody() };
+            let fence = Fence {
+                epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?,
+                leader: LeaderId::nobody(),
+            };
             set_lead(&txn, &backup.cluster, &fence)?;
             {
                 let mut table = txn.open_table(RECORDS)?;
@@ -243,7 +267,8 @@ impl Store for EmbeddedStore {
                 }
                 table.retain(|_, _| false)?;
                 for record in &backup.records {
-                    table.insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
+                    table
+                        .insert(record.key.to_string().as_str(), (record.version.0, record.value.as_ref()))?;
                 }
             }
             commit(txn)?;
@@ -295,10 +320,13 @@ fn lead_in(txn: &WriteTransaction) -> Result<Option<(ClusterId, Fence)>, Failure
     lead_of(&txn.open_table(META)?)
 }
 
-fn lead_of(meta: &impl ReadableTable<&'static str, &'static str>) -> Result<Option<(ClusterId, Fence)>, Failure> {
+fn lead_of(
+    meta: &impl ReadableTable<&'static str, &'static str>,
+) -> Result<Option<(ClusterId, Fence)>, Failure> {
     let text = |field: &str| Ok::<_, StorageError>(meta.get(field)?.map(|guard| guard.value().to_owned()));
     let Some(cluster) = text("cluster")? else { return Ok(None) };
-    let unreadable = |field: &str, value: &str| StoreError::Unreadable { why: format!("{field} is {value:?}") };
+    let unreadable =
+        |field: &str, value: &str| StoreError::Unreadable { why: format!("{field} is {value:?}") };
     let (epoch, leader) = (text("epoch")?.unwrap_or_default(), text("leader")?.unwrap_or_default());
     Ok(Some((
         ClusterId::parse(&cluster).map_err(|_| unreadable("cluster", &cluster))?,
@@ -324,7 +352,8 @@ fn all_records(txn: &WriteTransaction) -> Result<Vec<Record>, Failure> {
     for entry in table.iter()? {
         let (key, value) = entry?;
         let text = key.value();
-        let key: Key = text.parse().map_err(|e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") })?;
+        let key: Key =
+            text.parse().map_err(|e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") })?;
         let (version, value) = value.value();
         let unreadable = |e| StoreError::Unreadable { why: format!("the record {text:?}: {e}") };
         let version = Version::bounded(version).map_err(unreadable)?;
@@ -353,7 +382,8 @@ pub async fn stored_format(directory: &Path) -> Result<Option<u32>, OpenError> {
             Err(error) => Err(open_error(error, &path)),
         }
     });
-    task.await.unwrap_or_else(|e| Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() }))
+    task.await
+        .unwrap_or_else(|e| Err(OpenError::Damaged { store: "the store's file".into(), why: e.to_string() }))
 }
 
 /// The format that an open file says it has.
@@ -372,7 +402,9 @@ fn format_of(db: &impl ReadableDatabase, path: &Path) -> Result<Option<u32>, Ope
 
 fn open_error(error: DatabaseError, path: &Path) -> OpenError {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned(), holder: holder(path) },
+        DatabaseError::DatabaseAlreadyOpen => {
+            OpenError::Locked { path: path.to_owned(), holder: holder(path) }
+        }
         DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
             OpenError::Io { path: path.to_owned(), source }
         }
@@ -385,7 +417,10 @@ fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
     fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.to_owned(), source })?;
     let store = || path.display().to_string();
     let io_error = |source| OpenError::Io { path: path.to_owned(), source };
-    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| open_error(error, path))?;
+    let db = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
+        .map_err(|error| open_error(error, path))?;
     match format_of(&db, path)? {
         None | Some(FORMAT) => {}
         Some(n) if n > FORMAT => {

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above, epoch_before_load,
+    Backup, Key, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
+    epoch_before_load,
 };
 
 /// What happens to the next call.
@@ -133,15 +134,24 @@ impl State {
     fn check(&self, fence: &Fence) -> Result<(), StoreError> {
         match &self.lead {
             None => Err(StoreError::Emptied),
-            Some((_, stored)) if !fence.admits_over(stored) => Err(StoreError::Fenced { stored: stored.clone() }),
+            Some((_, stored)) if !fence.admits_over(stored) => {
+                Err(StoreError::Fenced { stored: stored.clone() })
+            }
             Some(_) => Ok(()),
         }
     }
 
-    fn lead(&mut self, leader: &LeaderId, at_least: Epoch, cluster_if_new: &ClusterId) -> Result<Led, StoreError> {
+    fn lead(
+        &mut self,
+        leader: &LeaderId,
+        at_least: Epoch,
+        cluster_if_new: &ClusterId,
+    ) -> Result<Led, StoreError> {
         let was_empty = self.lead.is_none();
         let (cluster, epoch) = match &self.lead {
-            Some((cluster, fence)) if self.records.keys().any(Key::is_member) => (cluster.clone(), fence.epoch),
+            Some((cluster, fence)) if self.records.keys().any(Key::is_member) => {
+                (cluster.clone(), fence.epoch)
+            }
             Some((_, fence)) => (cluster_if_new.clone(), fence.epoch),
             None => (cluster_if_new.clone(), Epoch(0)),
         };
@@ -172,11 +182,21 @@ impl Store for FakeStore {
         "a fake store in memory".into()
     }
 
-    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+    fn lead<'a>(
+        &'a self,
+        leader: &'a LeaderId,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, Led> {
         Box::pin(ready(self.call(|state| state.lead(leader, at_least, cluster_if_new))))
     }
 
-    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+    fn raise<'a>(
+        &'a self,
+        fence: &'a Fence,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, LeadOutcome> {
         Box::pin(ready(self.call(|state| {
             state.check(fence)?;
             let led = state.lead(&fence.leader, at_least.max(fence.epoch), cluster_if_new)?;
@@ -198,7 +218,12 @@ impl Store for FakeStore {
         Box::pin(ready(self.call(|state| state.check(fence))))
     }
 
-    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+    fn restore<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        records: &'a [Record],
+    ) -> StoreFuture<'a, ()> {
         Box::pin(ready(self.call(|state| {
             if *state != State::default() {
                 return Err(StoreError::NotEmpty);
@@ -215,10 +240,13 @@ impl Store for FakeStore {
                 return Err(StoreError::NotEmpty);
             }
             let stored = state.lead.as_ref().map(|(_, fence)| fence.epoch).unwrap_or_default();
-            let fence =
-                Fence { epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?, leader: LeaderId::nobody() };
+            let fence = Fence {
+                epoch: epoch_above(epoch_before_load(stored, replace), backup.fence.epoch)?,
+                leader: LeaderId::nobody(),
+            };
             state.lead = Some((backup.cluster.clone(), fence.clone()));
-            state.records = backup.records.iter().map(|r| (r.key.clone(), (r.version, r.value.clone()))).collect();
+            state.records =
+                backup.records.iter().map(|r| (r.key.clone(), (r.version, r.value.clone()))).collect();
             Ok(fence)
         })))
     }

@@ -62,12 +62,22 @@ pub trait Store: Send + Sync + 'static {
     /// itself and above `at_least`, and notes `leader` beside it. A store that
     /// knows neither a service nor a host takes `cluster_if_new` as its cluster.
     /// Returns everything that is stored.
-    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led>;
+    fn lead<'a>(
+        &'a self,
+        leader: &'a LeaderId,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, Led>;
 
     /// Raises the stored epoch above itself and above `at_least`, in one atomic step, if `fence` is the
     /// stored one: the leadership stays with whom it is. As [`Store::lead`], a store that knows neither a
     /// service nor a host takes `cluster_if_new` as its cluster.
-    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome>;
+    fn raise<'a>(
+        &'a self,
+        fence: &'a Fence,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, LeadOutcome>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
     /// step, if `fence` is the stored one. One of a higher epoch was given out by
@@ -80,7 +90,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Fills a store that has lost everything with what the leader remembers,
     /// in one atomic step; refused as [`StoreError::NotEmpty`] by one that holds anything.
-    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()>;
+    fn restore<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        records: &'a [Record],
+    ) -> StoreFuture<'a, ()>;
 
     /// Puts `backup` in the place of everything that is stored, in one atomic step,
     /// under an epoch above the stored one and the backup's, led by nobody: a
@@ -199,13 +214,14 @@ pub enum StoreError {
 /// The epoch of a leadership above both.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`] if there is no higher epoch: what is stored came from something else than counting.
+/// [`StoreError::Unreadable`] if there is no higher epoch: what is stored came from something else than
+/// counting.
 fn epoch_above(stored: Epoch, at_least: Epoch) -> Result<Epoch, StoreError> {
     stored.max(at_least).checked_next().ok_or_else(|| StoreError::no_epoch_above(stored.max(at_least)))
 }
 
-/// What counts of a stored epoch when a backup takes the place of everything: one that no leadership can follow
-/// does not. This is how a damaged store is repaired.
+/// What counts of a stored epoch when a backup takes the place of everything: one that no leadership can
+/// follow does not. This is how a damaged store is repaired.
 fn epoch_before_load(stored: Epoch, replace: bool) -> Epoch {
     if replace && stored.checked_next().is_none() { Epoch(0) } else { stored }
 }

@@ -43,7 +43,9 @@ pub enum OpenError {
         holder: String,
     },
     /// A newer version of shef has written it.
-    #[error("{store} has format {found}, and this version of shef reads up to {known}; use the newer version that wrote it")]
+    #[error(
+        "{store} has format {found}, and this version of shef reads up to {known}; use the newer version that wrote it"
+    )]
     NewerFormat {
         /// Which store.
         store: String,

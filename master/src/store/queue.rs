@@ -23,8 +23,8 @@ pub struct Bounds {
     pub max_batch_writes: usize,
     /// How many bytes of values go into one batch of several commits.
     pub max_batch_bytes: usize,
-    /// How many bytes of values one commit may have. Requests are refused long before (`service/size.rs`), so that what
-    /// follows from an accepted one always fits.
+    /// How many bytes of values one commit may have. Requests are refused long before (`service/size.rs`), so
+    /// that what follows from an accepted one always fits.
     pub max_commit_bytes: usize,
 }
 
@@ -150,7 +150,12 @@ impl Queue {
         }
         later.append(&mut self.waiting);
         self.waiting = later;
-        let batch = (!parts.is_empty()).then(|| Batch { writes: writes.into(), parts, unconfirmed: false, repairs: 0 });
+        let batch = (!parts.is_empty()).then(|| Batch {
+            writes: writes.into(),
+            parts,
+            unconfirmed: false,
+            repairs: 0,
+        });
         (batch, conflicts)
     }
 }

@@ -31,7 +31,10 @@ use std::{
 use bytes::Bytes;
 use deadpool_redis::{
     Connection, Manager, Pool, PoolError, Runtime,
-    redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd, from_redis_value},
+    redis::{
+        AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
+        from_redis_value,
+    },
 };
 use shef_common::{
     bounds,
@@ -45,7 +48,9 @@ pub use self::{
     inspect::{RedisFacts, inspect, stored_format},
     options::RedisOptions,
 };
-use super::{Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome};
+use super::{
+    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+};
 
 /// The format that is written and read.
 pub const FORMAT: u32 = super::FORMAT;
@@ -99,7 +104,9 @@ impl RedisStore {
         let name = format!("Redis {} database {database} key {}", info.addr(), options.key());
         let invalid = |why: String| OpenError::Options { why };
         let (connect, command) = (options.connect_timeout_ms.into(), options.command_timeout_ms.into());
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(connect)).set_response_timeout(Some(command));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(connect))
+            .set_response_timeout(Some(command));
         let manager = Manager::new_with_config(info, config).map_err(|e| invalid(e.to_string()))?;
         let pool = Pool::builder(manager)
             // The held one, and one that takes its place.
@@ -128,16 +135,22 @@ impl RedisStore {
         let Some(held) = held.as_mut() else { return Ok(()) };
         match self.format(&mut held.connection).await? {
             None | Some(FORMAT) => Ok(()),
-            Some(n) if n > FORMAT => Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT }),
+            Some(n) if n > FORMAT => {
+                Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT })
+            }
             Some(n) => Err(OpenError::Damaged { store: store(), why: format!("its format is {n}") }),
         }
     }
 
     /// The format that is stored, if any is.
     async fn format(&self, connection: &mut Connection) -> Result<Option<u32>, OpenError> {
-        let found: RedisResult<Option<String>> = cmd("HGET").arg(&self.key).arg("format").query_async(connection).await;
+        let found: RedisResult<Option<String>> =
+            cmd("HGET").arg(&self.key).arg("format").query_async(connection).await;
         let found = found.map_err(|error| refused(&self.name, &PoolError::Backend(error)))?;
-        let damaged = |text: &String| OpenError::Damaged { store: self.name.clone(), why: format!("its format is {text:?}") };
+        let damaged = |text: &String| OpenError::Damaged {
+            store: self.name.clone(),
+            why: format!("its format is {text:?}"),
+        };
         found.map(|text| text.parse().map_err(|_| damaged(&text))).transpose()
     }
 
@@ -174,7 +187,12 @@ impl RedisStore {
 
     /// Runs a script. `changes`: whether a lost answer leaves open what happened,
     /// and whether the answer waits until the disk has it.
-    async fn run(&self, script: &Script, changes: bool, args: impl FnOnce(u64) -> Vec<Bytes>) -> Result<Vec<Bytes>, StoreError> {
+    async fn run(
+        &self,
+        script: &Script,
+        changes: bool,
+        args: impl FnOnce(u64) -> Vec<Bytes>,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let mut slot = self.held.lock().await;
         let mut held = self.usable(&mut slot).await?;
         let mut call = script.key(self.key.as_str());
@@ -205,7 +223,8 @@ impl RedisStore {
                 // READONLY, a failover, a restart: the next call asks anew.
                 discard(held);
                 let why = error.to_string();
-                let certain = !changes || matches!(error.kind(), ErrorKind::Server(_)) || is_extension(&error);
+                let certain =
+                    !changes || matches!(error.kind(), ErrorKind::Server(_)) || is_extension(&error);
                 Err(if certain { StoreError::Unavailable { why } } else { StoreError::Unconfirmed { why } })
             }
         }
@@ -226,7 +245,8 @@ fn is_extension(error: &RedisError) -> bool {
 /// Whether the server answered, and does not let us in.
 fn is_refusal(error: &RedisError) -> bool {
     match error.kind() {
-        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError) => true,
+        ErrorKind::AuthenticationFailed
+        | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::ResponseError) => true,
         _ => matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "DENIED")),
     }
 }
@@ -235,7 +255,9 @@ fn is_refusal(error: &RedisError) -> bool {
 fn refused(store: &str, error: &PoolError) -> OpenError {
     let (store, why) = (store.to_owned(), explain(error));
     match error {
-        PoolError::Backend(e) if is_refusal(e) || matches!(e.kind(), ErrorKind::Server(_)) => OpenError::Refused { store, why },
+        PoolError::Backend(e) if is_refusal(e) || matches!(e.kind(), ErrorKind::Server(_)) => {
+            OpenError::Refused { store, why }
+        }
         _ => OpenError::Unreachable { store, why },
     }
 }
@@ -252,7 +274,12 @@ impl Store for RedisStore {
         self.name.clone()
     }
 
-    fn lead<'a>(&'a self, leader: &'a LeaderId, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, Led> {
+    fn lead<'a>(
+        &'a self,
+        leader: &'a LeaderId,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, Led> {
         Box::pin(async move {
             let args = |_| vec![text(&FORMAT), text(leader), text(&at_least), text(cluster_if_new)];
             let answer = self.run(&LEAD, true, args).await?;
@@ -268,9 +295,22 @@ impl Store for RedisStore {
         })
     }
 
-    fn raise<'a>(&'a self, fence: &'a Fence, at_least: Epoch, cluster_if_new: &'a ClusterId) -> StoreFuture<'a, LeadOutcome> {
+    fn raise<'a>(
+        &'a self,
+        fence: &'a Fence,
+        at_least: Epoch,
+        cluster_if_new: &'a ClusterId,
+    ) -> StoreFuture<'a, LeadOutcome> {
         Box::pin(async move {
-            let args = |_| vec![text(&FORMAT), text(&fence.epoch), text(&fence.leader), text(&at_least), text(cluster_if_new)];
+            let args = |_| {
+                vec![
+                    text(&FORMAT),
+                    text(&fence.epoch),
+                    text(&fence.leader),
+                    text(&at_least),
+                    text(cluster_if_new),
+                ]
+            };
             let answer = self.run(&RAISE, true, args).await?;
             match parts(&answer) {
                 ("ok", [cluster, epoch]) => Ok(LeadOutcome {
@@ -314,10 +354,21 @@ impl Store for RedisStore {
         })
     }
 
-    fn restore<'a>(&'a self, cluster: &'a ClusterId, fence: &'a Fence, records: &'a [Record]) -> StoreFuture<'a, ()> {
+    fn restore<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        records: &'a [Record],
+    ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
             let args = |session: u64| {
-                let mut args = vec![text(&FORMAT), text(cluster), text(&fence.epoch), text(&fence.leader), text(&session)];
+                let mut args = vec![
+                    text(&FORMAT),
+                    text(cluster),
+                    text(&fence.epoch),
+                    text(&fence.leader),
+                    text(&session),
+                ];
                 args.extend(records.iter().flat_map(field_and_value));
                 args
             };
@@ -334,8 +385,13 @@ impl Store for RedisStore {
             let leader = LeaderId::nobody();
             let args = |_| {
                 let replace = if replace { "replace" } else { "" };
-                let mut args =
-                    vec![text(&FORMAT), text(&backup.cluster), text(&backup.fence.epoch), text(&leader), text(&replace)];
+                let mut args = vec![
+                    text(&FORMAT),
+                    text(&backup.cluster),
+                    text(&backup.fence.epoch),
+                    text(&leader),
+                    text(&replace),
+                ];
                 args.extend(backup.records.iter().flat_map(field_and_value));
                 args
             };
@@ -368,7 +424,12 @@ fn parts(answer: &[Bytes]) -> (&str, &[Bytes]) {
 /// What a script says instead of "ok".
 fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
     let shown = || rest.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect::<Vec<_>>();
-    let fence = || Some(Fence { epoch: parse(rest.first()?, "epoch").ok()?, leader: parse(rest.get(1)?, "leader").ok()? });
+    let fence = || {
+        Some(Fence {
+            epoch: parse(rest.first()?, "epoch").ok()?,
+            leader: parse(rest.get(1)?, "leader").ok()?,
+        })
+    };
     match word {
         "emptied" => StoreError::Emptied,
         "not-empty" => StoreError::NotEmpty,
@@ -376,17 +437,22 @@ fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
             || StoreError::Unreadable { why: format!("its fence is {:?}", shown()) },
             |stored| StoreError::Fenced { stored },
         ),
-        "format" => StoreError::Unreadable { why: format!("its format is {:?}, and this version reads {FORMAT}", shown()) },
+        "format" => StoreError::Unreadable {
+            why: format!("its format is {:?}, and this version reads {FORMAT}", shown()),
+        },
         "epoch" => StoreError::no_epoch_above(shown().join(" ")),
-        "stale" => StoreError::Unavailable { why: "a later connection of this master has written already".into() },
+        "stale" => {
+            StoreError::Unavailable { why: "a later connection of this master has written already".into() }
+        }
         other => StoreError::Unreadable { why: format!("the script answered {other:?}") },
     }
 }
 
 fn parse<T: std::str::FromStr>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
     let text = std::str::from_utf8(bytes).ok();
-    text.and_then(|t| t.parse().ok())
-        .ok_or_else(|| StoreError::Unreadable { why: format!("{what} is {:?}", String::from_utf8_lossy(bytes)) })
+    text.and_then(|t| t.parse().ok()).ok_or_else(|| StoreError::Unreadable {
+        why: format!("{what} is {:?}", String::from_utf8_lossy(bytes)),
+    })
 }
 
 fn number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
@@ -412,8 +478,10 @@ fn records(fields: &[Bytes]) -> Result<Vec<Record>, StoreError> {
         }
         let unreadable = |why: String| StoreError::Unreadable { why: format!("the record {field:?}: {why}") };
         let key: Key = field.parse().map_err(|e: super::InvalidKey| unreadable(e.to_string()))?;
-        let space = stored.iter().position(|&b| b == b' ').ok_or_else(|| unreadable("it has no version".into()))?;
-        let version: Version = parse(&stored[..space], "a version").map_err(|error| unreadable(error.to_string()))?;
+        let space =
+            stored.iter().position(|&b| b == b' ').ok_or_else(|| unreadable("it has no version".into()))?;
+        let version: Version =
+            parse(&stored[..space], "a version").map_err(|error| unreadable(error.to_string()))?;
         records.push(Record { key, version, value: stored.slice(space + 1..) });
     }
     records.sort_by(|a, b| a.key.cmp(&b.key));

@@ -85,7 +85,9 @@ impl Repair {
         for (key, &stored) in &self.open {
             let write = step(key, stored, mirror.get(key));
             bytes += write.value.as_ref().map_or(0, Bytes::len);
-            if !self.sent.is_empty() && (self.sent.len() >= bounds.max_batch_writes || bytes > bounds.max_batch_bytes) {
+            if !self.sent.is_empty()
+                && (self.sent.len() >= bounds.max_batch_writes || bytes > bounds.max_batch_bytes)
+            {
                 break;
             }
             self.sent.push(write);
@@ -118,10 +120,14 @@ fn step(key: &Key, stored: Stored, wanted: Option<&(Version, Bytes)>) -> Write {
     let write = |expect, value| Write { key: key.clone(), expect, value };
     match (stored, wanted) {
         // The write that led to what is remembered: done where that is stored.
-        (Stored::Unknown, Some((version, value))) => write((version.0 > 1).then(|| Version(version.0 - 1)), Some(value.clone())),
+        (Stored::Unknown, Some((version, value))) => {
+            write((version.0 > 1).then(|| Version(version.0 - 1)), Some(value.clone()))
+        }
         // No record has version 0: done where there is none.
         (Stored::Unknown, None) => write(Some(Version(0)), None),
-        (Stored::Known(found), Some((version, value))) if found < Some(*version) => write(found, Some(value.clone())),
+        (Stored::Known(found), Some((version, value))) if found < Some(*version) => {
+            write(found, Some(value.clone()))
+        }
         // An earlier life of the record, or one that should be gone.
         (Stored::Known(found), _) => write(found, None),
     }

@@ -34,9 +34,17 @@ pub struct Bootstraps(BTreeMap<Ipv4Addr, (bool, Now)>);
 impl Bootstraps {
     /// One has called. `false`: too many have, and this one is not kept. `is_host`
     /// says which addresses belong to hosts of the cluster.
-    pub fn heard(&mut self, address: Ipv4Addr, master: bool, is_host: impl Fn(Ipv4Addr) -> bool, now: Now) -> bool {
+    pub fn heard(
+        &mut self,
+        address: Ipv4Addr,
+        master: bool,
+        is_host: impl Fn(Ipv4Addr) -> bool,
+        now: Now,
+    ) -> bool {
         if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&address) {
-            self.0.retain(|&address, (_, last)| !is_silent(last.mono, now.mono, FORGOTTEN_AFTER) || is_host(address));
+            self.0.retain(|&address, (_, last)| {
+                !is_silent(last.mono, now.mono, FORGOTTEN_AFTER) || is_host(address)
+            });
             if self.0.len() >= MAX_ADDRESSES {
                 return false;
             }
@@ -49,7 +57,8 @@ impl Bootstraps {
     /// host's and have been silent for long are left out.
     #[must_use]
     pub fn shown(&self, is_host: impl Fn(Ipv4Addr) -> bool, now: MonoMs) -> Vec<Bootstrap> {
-        let stays = |address: Ipv4Addr, last: MonoMs| !is_silent(last, now, FORGOTTEN_AFTER) || is_host(address);
+        let stays =
+            |address: Ipv4Addr, last: MonoMs| !is_silent(last, now, FORGOTTEN_AFTER) || is_host(address);
         let all = self.0.iter().filter(|(address, (_, last))| stays(**address, last.mono));
         all.map(|(&address, &(master, last))| Bootstrap {
             address,
@@ -87,7 +96,10 @@ mod tests {
         assert!(alive(&all, 90) && !alive(&all, 91));
         assert!(all.heard(address(1), false, nobody, at(100)));
         let shown = all.shown(nobody, at(120).mono);
-        assert_eq!(shown, [Bootstrap { address: address(1), master: false, alive: true, last: at(100).wall }]);
+        assert_eq!(
+            shown,
+            [Bootstrap { address: address(1), master: false, alive: true, last: at(100).wall }]
+        );
     }
 
     #[test]
@@ -98,7 +110,10 @@ mod tests {
             assert!(all.heard(address(n), false, is_host, at(0)));
         }
         let late = at(3_601);
-        assert_eq!(all.shown(is_host, late.mono).iter().map(|one| one.address).collect::<Vec<_>>(), [address(1)]);
+        assert_eq!(
+            all.shown(is_host, late.mono).iter().map(|one| one.address).collect::<Vec<_>>(),
+            [address(1)]
+        );
     }
 
     #[test]

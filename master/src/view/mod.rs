@@ -220,7 +220,11 @@ impl ClusterView {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         let services = read(&self.services);
-        services.range::<ServiceName, _>((from, Unbounded)).filter_map(|(_, shown)| shown.borrow().clone()).take(limit).collect()
+        services
+            .range::<ServiceName, _>((from, Unbounded))
+            .filter_map(|(_, shown)| shown.borrow().clone())
+            .take(limit)
+            .collect()
     }
 
     /// One host.
@@ -234,7 +238,11 @@ impl ClusterView {
     pub fn hosts(&self, after: Option<&NodeName>, limit: usize) -> Vec<Host> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        read(&self.hosts).range::<NodeName, _>((from, Unbounded)).map(|(_, host)| host.clone()).take(limit).collect()
+        read(&self.hosts)
+            .range::<NodeName, _>((from, Unbounded))
+            .map(|(_, host)| host.clone())
+            .take(limit)
+            .collect()
     }
 
     /// Counts the changes; the same number means that nothing but heartbeats came in.
@@ -269,7 +277,11 @@ impl ClusterView {
 
     /// Waits until `done` has an outcome for the service; `None`: the service is
     /// gone. The caller bounds the time.
-    pub async fn wait_for<T>(&self, name: &ServiceName, mut done: impl FnMut(&ServiceView) -> Option<T>) -> Option<T> {
+    pub async fn wait_for<T>(
+        &self,
+        name: &ServiceName,
+        mut done: impl FnMut(&ServiceView) -> Option<T>,
+    ) -> Option<T> {
         let mut shown = read(&self.services).get(name).map(watch::Sender::subscribe)?;
         loop {
             let seen = shown.borrow_and_update().clone()?;

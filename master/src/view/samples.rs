@@ -70,7 +70,11 @@ pub(crate) fn service(name: &str, nodes: &[&str]) -> (ServiceName, Option<Servic
         since: None,
     };
     let head = ServiceHead {
-        spec: ServiceSpec::of(name.clone(), u32::try_from(nodes.len()).unwrap(), Template::of(ImageRef::parse("app:1").unwrap())),
+        spec: ServiceSpec::of(
+            name.clone(),
+            u32::try_from(nodes.len()).unwrap(),
+            Template::of(ImageRef::parse("app:1").unwrap()),
+        ),
         generation: Generation(1),
         image_digest: None,
         differing_images: std::collections::BTreeMap::new(),

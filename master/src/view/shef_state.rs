@@ -51,7 +51,8 @@ impl ShefService {
     /// `view` in docker-shef's words; a state is shown only while something is missing.
     #[must_use]
     pub fn of(view: &ServiceView, cluster: &ClusterView) -> Self {
-        let running = view.replica_states.iter().filter(|r| r.want == Want::Run && r.state == ReplicaState::Running);
+        let running =
+            view.replica_states.iter().filter(|r| r.want == Want::Run && r.state == ReplicaState::Running);
         Self {
             service_name: view.spec.name.clone(),
             image: view.spec.template.image.to_string(),
@@ -59,9 +60,10 @@ impl ShefService {
             containers: running
                 .map(|replica| ShefContainer {
                     container_name: replica.id.to_string(),
-                    runner: cluster
-                        .host(&replica.node)
-                        .map_or_else(|| format!("runner.{}", replica.node), |host| format!("runner.{}", host.view.host.address)),
+                    runner: cluster.host(&replica.node).map_or_else(
+                        || format!("runner.{}", replica.node),
+                        |host| format!("runner.{}", host.view.host.address),
+                    ),
                 })
                 .collect(),
             state: match view.state {
@@ -160,11 +162,22 @@ impl Kept {
 }
 
 /// Hosts by what their bootstraps say, or else their agents; then the bootstraps of addresses without a host.
-fn nodes<'a>(hosts: &'a [Host], master: Ipv4Addr, bootstraps: &'a [Bootstrap]) -> impl Iterator<Item = Bootstrap> + 'a {
-    let said = |address: Ipv4Addr| bootstraps.binary_search_by_key(&address, |one| one.address).ok().map(|at| bootstraps[at]);
+fn nodes<'a>(
+    hosts: &'a [Host],
+    master: Ipv4Addr,
+    bootstraps: &'a [Bootstrap],
+) -> impl Iterator<Item = Bootstrap> + 'a {
+    let said = |address: Ipv4Addr| {
+        bootstraps.binary_search_by_key(&address, |one| one.address).ok().map(|at| bootstraps[at])
+    };
     let known = hosts.iter().map(move |host| {
         let address = host.view.host.address;
-        let by_agent = || Bootstrap { address, master: address == master, alive: is_alive(host.view.state), last: host.heard() };
+        let by_agent = || Bootstrap {
+            address,
+            master: address == master,
+            alive: is_alive(host.view.state),
+            last: host.heard(),
+        };
         said(address).unwrap_or_else(by_agent)
     });
     let addresses: BTreeSet<Ipv4Addr> = hosts.iter().map(|host| host.view.host.address).collect();
@@ -181,7 +194,11 @@ const fn is_alive(standing: Standing) -> bool {
 
 /// Takes over from `before` what has not changed since.
 fn keep(view: &ClusterView, version: u64, before: Option<&Kept>) -> Kept {
-    let addresses = view.hosts(None, usize::MAX).iter().map(|host| (host.view.name.clone(), host.view.host.address)).collect();
+    let addresses = view
+        .hosts(None, usize::MAX)
+        .iter()
+        .map(|host| (host.view.name.clone(), host.view.host.address))
+        .collect();
     // A service is shown with its hosts' addresses.
     let before = before.filter(|kept| kept.addresses == addresses);
     let mut services = String::new();
@@ -189,7 +206,10 @@ fn keep(view: &ClusterView, version: u64, before: Option<&Kept>) -> Kept {
     let mut parts = BTreeMap::new();
     for service in view.services(None, usize::MAX) {
         let name = service.spec.name.clone();
-        let same = before.and_then(|kept| kept.parts.get(&name)).filter(|part| Arc::ptr_eq(&part.of, &service)).cloned();
+        let same = before
+            .and_then(|kept| kept.parts.get(&name))
+            .filter(|part| Arc::ptr_eq(&part.of, &service))
+            .cloned();
         let part = same.unwrap_or_else(|| Arc::new(part(view, service)));
         push(&mut services, &part.service);
         for (node, list) in &part.containers {
@@ -284,7 +304,8 @@ mod tests {
             last: WallMs(5_000),
         };
         let nodes = |bootstraps: &[Bootstrap]| {
-            let body: serde_json::Value = serde_json::from_slice(&kept.build(&view, master, bootstraps)).unwrap();
+            let body: serde_json::Value =
+                serde_json::from_slice(&kept.build(&view, master, bootstraps)).unwrap();
             let line = |node: &serde_json::Value| {
                 let seconds = node["lastAlive"].as_str().unwrap().get(17..19).unwrap().to_owned();
                 format!("{} {} {} {seconds}", node["node"].as_str().unwrap(), node["master"], node["alive"])
@@ -293,7 +314,10 @@ mod tests {
         };
         assert_eq!(nodes(&[]), ["10.0.0.1 true true 01", "10.0.0.2 false true 02"]);
         let silent = [says(2, false), says(9, true)];
-        assert_eq!(nodes(&silent), ["10.0.0.1 true true 01", "10.0.0.2 false false 05", "10.0.0.9 true true 05"]);
+        assert_eq!(
+            nodes(&silent),
+            ["10.0.0.1 true true 01", "10.0.0.2 false false 05", "10.0.0.9 true true 05"]
+        );
         assert_eq!(nodes(&[says(2, true)]), ["10.0.0.1 true true 01", "10.0.0.2 false true 05"]);
     }
 }

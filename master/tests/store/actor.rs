@@ -49,7 +49,11 @@ impl Rig {
         let store: Arc<dyn Store> = Arc::new(store);
         let led = lead(&*store, 1).await;
         let (sender, lost) = mpsc::unbounded_channel();
-        let options = CoreOptions { away_check: DurationMs(100), idle_check: DurationMs(200), ..CoreOptions::default() };
+        let options = CoreOptions {
+            away_check: DurationMs(100),
+            idle_check: DurationMs(200),
+            ..CoreOptions::default()
+        };
         let owner = Owner(sender).start().recipient();
         let (actor, health) = StoreActor::new(store.clone(), &led, options, owner);
         Self { store, actor: actor.start(), health, lost }
@@ -124,7 +128,8 @@ async fn a_redis_that_is_killed_under_load_loses_nothing_and_does_nothing_twice(
             rig.health.clone().wait_for(|health| health.available).await.unwrap();
         }
     };
-    let (refused, ()) = tokio::time::timeout(LIMIT, futures_util::future::join(join_all(writers), killer)).await.unwrap();
+    let (refused, ()) =
+        tokio::time::timeout(LIMIT, futures_util::future::join(join_all(writers), killer)).await.unwrap();
     assert!(refused.iter().sum::<u32>() > 0, "the kills were felt");
     let found = rig.found().await;
     let counters: Vec<_> = found.iter().filter(|r| r.key != service("gate")).collect();

@@ -21,7 +21,11 @@ pub fn service(name: &str) -> Key {
 
 /// A write that sets.
 pub fn set(key: &Key, expect: Option<u64>, value: &str) -> Write {
-    Write { key: key.clone(), expect: expect.map(Version), value: Some(Bytes::copy_from_slice(value.as_bytes())) }
+    Write {
+        key: key.clone(),
+        expect: expect.map(Version),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+    }
 }
 
 /// A write that deletes.
@@ -62,10 +66,18 @@ pub async fn conforms<F: Future<Output = ()>, C: Future<Output = ()>>(
 
 async fn leadership(store: &dyn Store) {
     let first = store.lead(&leader(1), Epoch(4), &cluster(1)).await.unwrap();
-    assert_eq!((first.fence.epoch, first.was_empty, first.records.len()), (Epoch(5), true, 0), "above what is asked");
+    assert_eq!(
+        (first.fence.epoch, first.was_empty, first.records.len()),
+        (Epoch(5), true, 0),
+        "above what is asked"
+    );
     let second = store.lead(&leader(2), Epoch(0), &cluster(2)).await.unwrap();
     assert_eq!((second.fence.epoch, second.was_empty), (Epoch(6), false), "above what is stored");
-    assert_eq!(second.cluster, cluster(2), "a store without services and hosts is free to join another cluster");
+    assert_eq!(
+        second.cluster,
+        cluster(2),
+        "a store without services and hosts is free to join another cluster"
+    );
     let counters = [set(&Key::Stats, None, "{}")];
     assert_eq!(store.commit(&second.fence, &counters).await.unwrap(), [WriteOutcome::Done]);
     let third = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap();
@@ -82,8 +94,16 @@ async fn leadership(store: &dyn Store) {
 async fn raising(store: &dyn Store) {
     let first = lead(store, 1).await.fence;
     let raised = store.raise(&first, Epoch(0), &cluster(3)).await.unwrap();
-    assert_eq!((raised.fence.epoch, &raised.fence.leader), (first.epoch.next(), &first.leader), "above what is stored");
-    assert_eq!(raised.cluster, cluster(3), "a store without services and hosts is free to join another cluster");
+    assert_eq!(
+        (raised.fence.epoch, &raised.fence.leader),
+        (first.epoch.next(), &first.leader),
+        "above what is stored"
+    );
+    assert_eq!(
+        raised.cluster,
+        cluster(3),
+        "a store without services and hosts is free to join another cluster"
+    );
     let above = Epoch(raised.fence.epoch.0 + 10);
     let raised = store.raise(&raised.fence, above, &cluster(1)).await.unwrap();
     assert_eq!(raised.fence.epoch, above.next(), "above what is asked");
@@ -94,7 +114,11 @@ async fn raising(store: &dyn Store) {
     let other = lead(store, 2).await.fence;
     for fence in [&first, &raised.fence] {
         let refused = store.raise(fence, Epoch(1_000), &cluster(1)).await;
-        assert_eq!(refused, Err(StoreError::Fenced { stored: other.clone() }), "who does not lead any more raises nothing");
+        assert_eq!(
+            refused,
+            Err(StoreError::Fenced { stored: other.clone() }),
+            "who does not lead any more raises nothing"
+        );
     }
     store.check(&other).await.unwrap();
 }
@@ -164,8 +188,13 @@ async fn fencing(store: &dyn Store) {
     assert_eq!(lead(store, 2).await.records, []);
 }
 
-/// Sessions and other traces of the leader before say nothing about the one whose leadership the store has lost.
-async fn a_lost_leadership_goes_on_writing<C: Future<Output = ()>>(store: &dyn Store, next: &dyn Store, cut: impl Fn() -> C) {
+/// Sessions and other traces of the leader before say nothing about the one whose leadership the store has
+/// lost.
+async fn a_lost_leadership_goes_on_writing<C: Future<Output = ()>>(
+    store: &dyn Store,
+    next: &dyn Store,
+    cut: impl Fn() -> C,
+) {
     let old = lead(store, 1).await.fence;
     let a = service("a");
     for n in 0..4_u64 {
@@ -190,7 +219,11 @@ async fn no_epoch_is_beyond_its_bound(store: &dyn Store) {
     for absurd in [Epoch::MAX, Epoch(u64::MAX - 1), Epoch(u64::MAX)] {
         let refused = store.lead(&leader(2), absurd, &cluster(1)).await.unwrap_err();
         assert!(refused.to_string().contains("leaves none for the next leader"), "{refused}");
-        let backup = Backup { cluster: cluster(5), fence: Fence { epoch: absurd, leader: leader(8) }, records: vec![] };
+        let backup = Backup {
+            cluster: cluster(5),
+            fence: Fence { epoch: absurd, leader: leader(8) },
+            records: vec![],
+        };
         let refused = store.load(&backup, true).await.unwrap_err();
         assert!(refused.to_string().contains("leaves none for the next leader"), "{refused}");
         assert_eq!(store.check(&led.fence).await, Ok(()));
@@ -199,7 +232,8 @@ async fn no_epoch_is_beyond_its_bound(store: &dyn Store) {
     let last = store.lead(&leader(1), Epoch(Epoch::MAX.0 - 1), &cluster(1)).await.unwrap().fence;
     assert_eq!((last.epoch, store.check(&last).await), (Epoch::MAX, Ok(())));
     assert!(store.lead(&leader(1), Epoch(0), &cluster(1)).await.is_err());
-    let backup = Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(7), leader: leader(8) }, records: vec![] };
+    let backup =
+        Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(7), leader: leader(8) }, records: vec![] };
     assert_eq!(store.load(&backup, true).await.unwrap().epoch, Epoch(8), "a backup repairs it");
     assert_eq!(lead(store, 1).await.fence.epoch, Epoch(9));
 }
@@ -209,13 +243,16 @@ async fn values(store: &dyn Store) {
     let node = Key::Node(NodeName::parse("h1.example.org").unwrap());
     let odd = "{\"text\":\"a b\\u0000 é \u{1f980} 'x' \\n\"}";
     let long = "x".repeat(300_000);
-    let mut batch = vec![set(&node, None, odd), set(&service("long"), None, &long), set(&service("empty"), None, "")];
+    let mut batch =
+        vec![set(&node, None, odd), set(&service("long"), None, &long), set(&service("empty"), None, "")];
     batch.extend((0..2_500).map(|n| set(&service(&format!("n-{n:04}")), None, "{}")));
     let outcomes = store.commit(&fence, &batch).await.unwrap();
     assert!(outcomes.iter().all(|o| *o == WriteOutcome::Done));
     let led = lead(store, 1).await;
-    let mut wanted: Vec<_> =
-        batch.iter().map(|w| Record { key: w.key.clone(), version: Version(1), value: w.value.clone().unwrap() }).collect();
+    let mut wanted: Vec<_> = batch
+        .iter()
+        .map(|w| Record { key: w.key.clone(), version: Version(1), value: w.value.clone().unwrap() })
+        .collect();
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(led.records, wanted, "everything comes back as it was, in the order of the keys");
     let deletes: Vec<_> = batch.iter().map(|w| delete(&w.key, 1)).collect();
@@ -225,7 +262,9 @@ async fn values(store: &dyn Store) {
 
 async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: &impl Fn() -> F) {
     let fence = lead(store, 1).await.fence;
-    let records: Vec<_> = (0..2_500).map(|n| record(&service(&format!("n-{n:04}")), n + 1, &format!("{{\"n\": {n}}}"))).collect();
+    let records: Vec<_> = (0..2_500)
+        .map(|n| record(&service(&format!("n-{n:04}")), n + 1, &format!("{{\"n\": {n}}}")))
+        .collect();
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
     empty().await;
     assert_eq!(store.check(&fence).await, Err(StoreError::Emptied));
@@ -242,13 +281,20 @@ async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: &impl Fn() -
 async fn loading<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> F) {
     let led = lead(store, 1).await;
     assert!(!led.records.is_empty());
-    let records: Vec<_> = (0..2_500).map(|n| record(&service(&format!("b-{n:04}")), n + 1, &format!("{{\"n\": {n}}}"))).collect();
-    let mut backup = Backup { cluster: cluster(5), fence: Fence { epoch: Epoch(1), leader: leader(8) }, records };
+    let records: Vec<_> = (0..2_500)
+        .map(|n| record(&service(&format!("b-{n:04}")), n + 1, &format!("{{\"n\": {n}}}")))
+        .collect();
+    let mut backup =
+        Backup { cluster: cluster(5), fence: Fence { epoch: Epoch(1), leader: leader(8) }, records };
     assert_eq!(store.load(&backup, false).await, Err(StoreError::NotEmpty));
     assert_eq!(store.check(&led.fence).await, Ok(()), "a refusal changes nothing");
 
     let fence = store.load(&backup, true).await.unwrap();
-    assert_eq!(fence, Fence { epoch: led.fence.epoch.next(), leader: LeaderId::nobody() }, "above what is stored");
+    assert_eq!(
+        fence,
+        Fence { epoch: led.fence.epoch.next(), leader: LeaderId::nobody() },
+        "above what is stored"
+    );
     let fenced = Err(StoreError::Fenced { stored: fence.clone() });
     assert_eq!(store.check(&led.fence).await, fenced, "a running master finds itself fenced");
     let found = lead(store, 1).await;
@@ -261,6 +307,10 @@ async fn loading<F: Future<Output = ()>>(store: &dyn Store, empty: impl Fn() -> 
     assert_eq!(lead(store, 1).await.records, backup.records);
     backup.records.clear();
     assert_eq!(store.load(&backup, true).await.unwrap().epoch, Epoch(903));
-    assert_eq!(store.load(&backup, false).await.unwrap().epoch, Epoch(904), "a leadership alone is nothing to lose");
+    assert_eq!(
+        store.load(&backup, false).await.unwrap().epoch,
+        Epoch(904),
+        "a leadership alone is nothing to lose"
+    );
     assert_eq!(lead(store, 1).await.records, []);
 }

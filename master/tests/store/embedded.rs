@@ -24,7 +24,10 @@ async fn what_was_committed_is_there_after_a_restart() {
     let path = dir.path().join("not/there/yet");
     let store = open(&StoreOptions::Embedded { path: path.clone() }).await.unwrap();
     let fence = lead(&*store, 1).await.fence;
-    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
     drop(store);
     let led = lead(&EmbeddedStore::open(&path).await.unwrap(), 2).await;
     assert_eq!((led.fence.epoch, led.was_empty), (fence.epoch.next(), false));
@@ -38,7 +41,10 @@ async fn a_file_in_use_says_who_has_it_and_what_to_do() {
     let error = EmbeddedStore::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains(&format!("process {}", std::process::id())) && text.contains("stop that one"), "{text}");
+    assert!(
+        text.contains(&format!("process {}", std::process::id())) && text.contains("stop that one"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ async fn redis_conforms() {
     redis_conforms_on(&RedisServer::start(&[])).await;
 }
 
-/// The releases that `.ci/releases` unpacks, all of which know WAITAOF. One that is not here is skipped with a message.
+/// The releases that `.ci/releases` unpacks, all of which know WAITAOF. One that is not here is skipped with
+/// a message.
 fn releases() -> impl Iterator<Item = Release> {
     let named = |name| Release::named(name).inspect_err(|why| eprintln!("skipped: {why}")).ok();
     ["redis-8", "valkey-8"].into_iter().filter_map(named)
@@ -111,13 +112,28 @@ async fn nobody_there_is_told() {
 #[tokio::test]
 async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
     let server = RedisServer::start(&[]);
-    let rights =
-        ["ACL", "SETUSER", "shef", "on", ">secret", "~shef:*", "-@all", "+@hash", "+exists", "+@scripting", "+@connection"];
+    let rights = [
+        "ACL",
+        "SETUSER",
+        "shef",
+        "on",
+        ">secret",
+        "~shef:*",
+        "-@all",
+        "+@hash",
+        "+exists",
+        "+@scripting",
+        "+@connection",
+    ];
     server.run::<Value>(&rights);
-    let options = RedisOptions { username: Some("shef".into()), password: Some("secret".into()), ..server.options() };
+    let options =
+        RedisOptions { username: Some("shef".into()), password: Some("secret".into()), ..server.options() };
     let store = RedisStore::open(&options).await.unwrap();
     let fence = lead(&store, 1).await.fence;
-    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
 }
 
 #[tokio::test]
@@ -142,14 +158,18 @@ async fn a_redis_that_knows_waitaof_is_waited_for() {
 
 #[tokio::test]
 async fn a_redis_before_waitaof_is_not_asked_to_wait() {
-    let Some(release) = Release::own("redis").ok().filter(|release| release.version().starts_with("7.0.")) else {
+    let Some(release) = Release::own("redis").ok().filter(|release| release.version().starts_with("7.0."))
+    else {
         eprintln!("skipped: the machine's own Redis is not 7.0");
         return;
     };
     let server = RedisServer::start_release(release, &[]);
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
-    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
     assert_eq!(server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]), [Value::Nil]);
 }
 
@@ -159,7 +179,10 @@ async fn a_connection_that_was_cut_is_made_again_unnoticed() {
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     server.cut_connections();
-    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
 }
 
 /// Format 1 as its first version wrote it.
@@ -268,7 +291,8 @@ async fn a_store_with_an_absurd_epoch_says_so_and_is_repaired_by_a_backup() {
     let server = RedisServer::start(&[]);
     let store = RedisStore::open(&server.options()).await.unwrap();
     lead(&store, 1).await;
-    let backup = Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(3), leader: leader(1) }, records: vec![] };
+    let backup =
+        Backup { cluster: cluster(1), fence: Fence { epoch: Epoch(3), leader: leader(1) }, records: vec![] };
     for absurd in ["18446744073709551616", "9007199254740992", "nan", "inf"] {
         server.run::<Value>(&["HSET", "shef:store", "epoch", absurd]);
         let refused = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap_err().to_string();
@@ -288,8 +312,8 @@ async fn a_record_with_an_absurd_version_is_named() {
     assert!(refused.contains("service/web") && refused.contains("18446744073709551615"), "{refused}");
 }
 
-/// A Redis that lost the leadership which came last takes writes of that leader, however many connections the leader
-/// before had.
+/// A Redis that lost the leadership which came last takes writes of that leader, however many connections the
+/// leader before had.
 #[tokio::test]
 async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
     let mut server = RedisServer::start(&[]);
@@ -306,7 +330,11 @@ async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
     server.kill();
     server.go_back_to(&earlier);
     server.restart();
-    assert_eq!(server.run::<String>(&["HGET", "shef:store", "leader"]), leader(1).as_str(), "the latest leadership is lost");
+    assert_eq!(
+        server.run::<String>(&["HGET", "shef:store", "leader"]),
+        leader(1).as_str(),
+        "the latest leadership is lost"
+    );
     // However fast the restart was, it is told once.
     let told = new.check(&led.fence).await;
     assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
@@ -317,7 +345,8 @@ async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
     assert_eq!(server.run::<String>(&["HGET", "shef:store", "leader"]), leader(2).as_str());
 }
 
-/// Should a store ever hold a higher session of this very leadership, the next connection is numbered above it.
+/// Should a store ever hold a higher session of this very leadership, the next connection is numbered above
+/// it.
 #[tokio::test]
 async fn a_stale_connection_is_given_up_for_one_that_is_not() {
     let server = RedisServer::start(&[]);
@@ -326,7 +355,10 @@ async fn a_stale_connection_is_given_up_for_one_that_is_not() {
     server.run::<Value>(&["HSET", "shef:store", "session", "1000"]);
     let write = [set(&service("web"), None, "{}")];
     let stale = store.commit(&fence, &write).await;
-    assert!(matches!(&stale, Err(StoreError::Unavailable { why }) if why.contains("a later connection")), "{stale:?}");
+    assert!(
+        matches!(&stale, Err(StoreError::Unavailable { why }) if why.contains("a later connection")),
+        "{stale:?}"
+    );
     assert_eq!(store.commit(&fence, &write).await, Ok(vec![WriteOutcome::Done]));
     assert_eq!(server.run::<String>(&["HGET", "shef:store", "session"]), "1001");
 }
@@ -342,7 +374,9 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     std::fs::write(path("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
     openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca");
     openssl("req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=redis");
-    openssl("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem");
+    openssl(
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem",
+    );
     let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (tls, cert, key, ca) = (tls_port.to_string(), path("cert.pem"), path("key.pem"), path("ca.pem"));
     let server = RedisServer::start(&[
@@ -364,5 +398,8 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     options.tls_ca_file = Some(ca.into());
     let store = RedisStore::open(&options).await.unwrap();
     let fence = lead(&store, 1).await.fence;
-    assert_eq!(store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
 }

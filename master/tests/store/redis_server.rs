@@ -49,8 +49,8 @@ impl Drop for Process {
 }
 
 impl RedisServer {
-    /// Starts one of the release that `TEST_REDIS` names (as in `redis-8` or `valkey-8`), or else of the machine's
-    /// own; `extra` are further arguments.
+    /// Starts one of the release that `TEST_REDIS` names (as in `redis-8` or `valkey-8`), or else of the
+    /// machine's own; `extra` are further arguments.
     pub fn start(extra: &[&str]) -> Self {
         let chosen = Release::chosen("TEST_REDIS", "redis").expect("the chosen release of Redis");
         Self::start_release(chosen.into_iter().next().unwrap(), extra)
@@ -79,7 +79,10 @@ impl RedisServer {
 
     /// Sends a signal by name, as in "STOP".
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.process.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.process.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -105,8 +108,8 @@ impl RedisServer {
         self.directory.path().join("appendonlydir")
     }
 
-    /// How to reach it, with time limits that a busy machine keeps. A connection is looked at before every call, so that one that was cut is
-    /// noticed before a write is sent over it.
+    /// How to reach it, with time limits that a busy machine keeps. A connection is looked at before every
+    /// call, so that one that was cut is noticed before a write is sent over it.
     pub fn options(&self) -> RedisOptions {
         let mut options = RedisOptions::new(format!("redis://127.0.0.1:{}/3", self.port));
         options.password = Some(PASSWORD.into());
@@ -116,7 +119,8 @@ impl RedisServer {
         options
     }
 
-    /// The same, with connections that are trusted however long they were idle: a write to a frozen server is sent.
+    /// The same, with connections that are trusted however long they were idle: a write to a frozen server is
+    /// sent.
     pub fn trusting_options(&self) -> RedisOptions {
         RedisOptions { trusted_idle_ms: DurationMs(3_600_000), ..self.options() }
     }

@@ -46,7 +46,9 @@ impl Console for DockerEngine {
         let stdout = |bytes| Ok(LogPiece { stream: Output::Stdout, bytes });
         let pieces = client.logs(id, Some(options)).flat_map(move |item| {
             stream::iter(match item {
-                Ok(LogOutput::StdErr { message }) => vec![Ok(LogPiece { stream: Output::Stderr, bytes: message })],
+                Ok(LogOutput::StdErr { message }) => {
+                    vec![Ok(LogPiece { stream: Output::Stderr, bytes: message })]
+                }
                 Ok(LogOutput::StdOut { message } | LogOutput::StdIn { message }) => vec![stdout(message)],
                 // What a terminal shows comes as bytes, and not entry by entry.
                 Ok(LogOutput::Console { message }) => parts(message).into_iter().map(stdout).collect(),
@@ -69,16 +71,26 @@ impl Console for DockerEngine {
         .boxed_local()
     }
 
-    fn check_login<'a>(&'a self, host: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck> {
+    fn check_login<'a>(
+        &'a self,
+        host: &'a RegistryHost,
+        credentials: &'a Credentials,
+    ) -> EngineFuture<'a, LoginCheck> {
         async move {
-            // bollard does not know the engine's own call for this. A look for an image shows the same, whether it is there or not.
+            // bollard does not know the engine's own call for this. A look for an image shows the same,
+            // whether it is there or not.
             let Ok(image) = ImageRef::parse(&format!("{host}/{LOOKED_FOR}")) else {
                 return Ok(LoginCheck::Unknown { why: format!("{host} cannot be asked") });
             };
-            let asked = self.client()?.inspect_registry_image(image.as_str(), Some(login(&image, credentials))).await;
+            let asked =
+                self.client()?.inspect_registry_image(image.as_str(), Some(login(&image, credentials))).await;
             Ok(match asked {
-                Ok(_) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => LoginCheck::Accepted,
-                Err(Error::DockerResponseServerError { status_code, message }) if is_refusal(status_code, &message) => {
+                Ok(_) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => {
+                    LoginCheck::Accepted
+                }
+                Err(Error::DockerResponseServerError { status_code, message })
+                    if is_refusal(status_code, &message) =>
+                {
                     LoginCheck::Refused { why: message }
                 }
                 Err(error) => LoginCheck::Unknown { why: generic(&error).reason() },
@@ -104,10 +116,13 @@ impl Console for DockerEngine {
             let options = StartExecOptions { detach: false, tty: order.tty, output_capacity: None };
             match client.start_exec(&id, Some(options)).await.map_err(|error| generic(&error))? {
                 StartExecResults::Attached { output, input } => {
-                    let output = output.map(|item| item.map(written).map_err(|error| generic(&error))).boxed_local();
+                    let output =
+                        output.map(|item| item.map(written).map_err(|error| generic(&error))).boxed_local();
                     Ok(Command { output, input, control: Box::new(DockerCommand { client, id }) })
                 }
-                StartExecResults::Detached => Err(EngineError::Refused("the engine did not attach to the command".to_owned())),
+                StartExecResults::Detached => {
+                    Err(EngineError::Refused("the engine did not attach to the command".to_owned()))
+                }
             }
         }
         .boxed_local()
@@ -161,12 +176,15 @@ fn sampled(stats: &ContainerStatsResponse) -> Sample {
     });
     let usage = memory.and_then(|memory| memory.usage).unwrap_or_default();
     let networks = stats.networks.iter().flat_map(HashMap::values);
-    let (rx, tx) = networks
-        .fold((0, 0), |(rx, tx), network| (rx + network.rx_bytes.unwrap_or_default(), tx + network.tx_bytes.unwrap_or_default()));
+    let (rx, tx) = networks.fold((0, 0), |(rx, tx), network| {
+        (rx + network.rx_bytes.unwrap_or_default(), tx + network.tx_bytes.unwrap_or_default())
+    });
     let block = |word: &str| {
         let entries = stats.blkio_stats.as_ref().and_then(|block| block.io_service_bytes_recursive.as_ref());
-        let of_word =
-            entries.into_iter().flatten().filter(|entry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(word)));
+        let of_word = entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(word)));
         of_word.map(|entry| entry.value.unwrap_or_default()).sum()
     };
     Sample {

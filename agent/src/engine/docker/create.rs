@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig, NetworkConnectRequest,
-    NetworkCreateRequest, NetworkingConfig, PortBinding, ResourcesUlimits,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
+    PortBinding, ResourcesUlimits,
 };
 use shef_common::{
     labels,
@@ -47,8 +48,9 @@ pub(super) fn create_body(order: &CreateOrder, first: Option<String>) -> Contain
             ports.dedup();
             ports
         }),
-        networking_config: joins
-            .map(|(network, id)| NetworkingConfig { endpoints_config: Some([(id, endpoint(network))].into()) }),
+        networking_config: joins.map(|(network, id)| NetworkingConfig {
+            endpoints_config: Some([(id, endpoint(network))].into()),
+        }),
         host_config: Some(host_config(order, first)),
         ..Default::default()
     }
@@ -74,8 +76,9 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         cap_drop: given(&template.cap_drop),
         group_add: given(&template.group_add),
         shm_size: template.shm_bytes.and_then(number),
-        extra_hosts: (!template.extra_hosts.is_empty())
-            .then(|| template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
+        extra_hosts: (!template.extra_hosts.is_empty()).then(|| {
+            template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()
+        }),
         dns: (!template.dns.is_empty()).then(|| template.dns.iter().map(ToString::to_string).collect()),
         log_config: template.logging.as_ref().map(|logging| HostConfigLogConfig {
             typ: Some(logging.driver.clone()),
@@ -136,9 +139,11 @@ fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
             // The engine makes the volume with these if it is not there, and else leaves it as it is.
             volume_options: Some(MountVolumeOptions {
                 labels: Some(own_labels(labels::MANAGED_VOLUME, cluster)),
-                driver_config: (!driver.is_empty() || !options.is_empty()).then(|| MountVolumeOptionsDriverConfig {
-                    name: Some(if driver.is_empty() { "local".to_owned() } else { driver.clone() }),
-                    options: Some(options.clone().into_iter().collect()),
+                driver_config: (!driver.is_empty() || !options.is_empty()).then(|| {
+                    MountVolumeOptionsDriverConfig {
+                        name: Some(if driver.is_empty() { "local".to_owned() } else { driver.clone() }),
+                        options: Some(options.clone().into_iter().collect()),
+                    }
                 }),
                 ..Default::default()
             }),
@@ -174,7 +179,11 @@ fn device(device: &shef_common::spec::Device) -> DeviceMapping {
     DeviceMapping {
         path_on_host: Some(device.source.clone()),
         path_in_container: Some(target.clone()),
-        cgroup_permissions: Some(if device.permissions.is_empty() { "rwm".to_owned() } else { device.permissions.clone() }),
+        cgroup_permissions: Some(if device.permissions.is_empty() {
+            "rwm".to_owned()
+        } else {
+            device.permissions.clone()
+        }),
     }
 }
 
@@ -192,7 +201,9 @@ fn device_request(request: &shef_common::spec::DeviceRequest) -> DeviceRequest {
 fn health(check: &HealthCheck) -> HealthConfig {
     let nanos = |ms: u32| Some(i64::from(ms) * 1_000_000);
     let test = match &check.test {
-        HealthTest::Cmd(arguments) => std::iter::once("CMD".to_owned()).chain(arguments.iter().cloned()).collect(),
+        HealthTest::Cmd(arguments) => {
+            std::iter::once("CMD".to_owned()).chain(arguments.iter().cloned()).collect()
+        }
         HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
         HealthTest::Http { .. } | HealthTest::Tcp { .. } | HealthTest::None => {
             return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };

@@ -17,8 +17,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Digests(RefCell<HashMap<String, Arc<[String]>>>);
 
 impl Digests {
-    /// A list shows containers of `images`: only these are kept. Each that has no digest is asked about once, however
-    /// many containers were made of it: one that was built on the host may have been pulled since.
+    /// A list shows containers of `images`: only these are kept. Each that has no digest is asked about once,
+    /// however many containers were made of it: one that was built on the host may have been pulled since.
     pub(super) async fn listed(&self, client: &Docker, images: BTreeSet<String>) {
         self.0.borrow_mut().retain(|image, digests| images.contains(image) && !digests.is_empty());
         let ask = async {

@@ -6,12 +6,15 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage, HealthStatusEnum,
-    HealthcheckResult, PortSummary, PortSummaryTypeEnum, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings, EventMessage,
+    HealthStatusEnum, HealthcheckResult, PortSummary, PortSummaryTypeEnum, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use shef_common::{labels, spec::Protocol, status::PublishedPort};
 
-use super::super::{Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy, log_lines};
+use super::super::{
+    Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy, log_lines,
+};
 
 pub(super) fn policy_body(policy: Policy) -> RestartPolicy {
     let name = match policy {
@@ -139,7 +142,8 @@ fn sorted(mut ports: Vec<PublishedPort>) -> Vec<PublishedPort> {
     let everywhere: Vec<PublishedPort> =
         ports.iter().copied().filter(|port| port.host_ip == IpAddr::from([0, 0, 0, 0])).collect();
     let is_twin = |port: &PublishedPort| {
-        port.host_ip.is_ipv6() && everywhere.iter().any(|other| PublishedPort { host_ip: port.host_ip, ..*other } == *port)
+        port.host_ip.is_ipv6()
+            && everywhere.iter().any(|other| PublishedPort { host_ip: port.host_ip, ..*other } == *port)
     };
     ports.retain(|port| !is_twin(port));
     ports.sort();
@@ -160,7 +164,9 @@ pub(super) fn event_of(message: EventMessage) -> Option<EngineEvent> {
     let attributes = actor.attributes.unwrap_or_default();
     let kind = match message.action?.as_str() {
         "start" => EventKind::Started,
-        "die" => EventKind::Died { exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1) },
+        "die" => EventKind::Died {
+            exit_code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1),
+        },
         "oom" => EventKind::OutOfMemory,
         "stop" => EventKind::Stopped,
         "destroy" => EventKind::Destroyed,

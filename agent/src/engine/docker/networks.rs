@@ -1,7 +1,8 @@
 //! Networks, found by exactly their name.
 //!
-//! An engine that is asked for a network by name also answers with one whose id begins with that name. So a name is
-//! looked up in the engine's list, compared letter by letter, and everything that follows goes by the full id.
+//! An engine that is asked for a network by name also answers with one whose id begins with that name. So a
+//! name is looked up in the engine's list, compared letter by letter, and everything that follows goes by the
+//! full id.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -33,7 +34,11 @@ impl DockerEngine {
     }
 
     /// The id of a network, which is made unless there is one with exactly this name.
-    pub(super) async fn make_network(&self, network: &Network, cluster: Option<&String>) -> Result<String, EngineError> {
+    pub(super) async fn make_network(
+        &self,
+        network: &Network,
+        cluster: Option<&String>,
+    ) -> Result<String, EngineError> {
         if let Some(id) = self.network_id(network).await? {
             return Ok(id);
         }
@@ -53,7 +58,8 @@ impl DockerEngine {
         cluster: &ClusterId,
         needed: &BTreeSet<String>,
     ) -> Result<Vec<String>, EngineError> {
-        let ours = vec![format!("{}=true", labels::MANAGED_NETWORK), format!("{}={cluster}", labels::CLUSTER)];
+        let ours =
+            vec![format!("{}=true", labels::MANAGED_NETWORK), format!("{}={cluster}", labels::CLUSTER)];
         let options = ListNetworksOptions { filters: Some([("label".to_owned(), ours)].into()) };
         let found = self.client()?.list_networks(Some(options)).await.map_err(|error| generic(&error))?;
         let named = found.into_iter().filter_map(|network| Some((network.name?, network.id?)));
@@ -63,10 +69,12 @@ impl DockerEngine {
         }
         // The engine itself refuses only while a running container is in the network.
         let options = ListContainersOptions { all: true, ..Default::default() };
-        let containers = self.client()?.list_containers(Some(options)).await.map_err(|error| generic(&error))?;
+        let containers =
+            self.client()?.list_containers(Some(options)).await.map_err(|error| generic(&error))?;
         let used: BTreeSet<String> = containers.into_iter().flat_map(named_networks).collect();
         let mut removed = Vec::new();
-        for (name, id) in unneeded.into_iter().filter(|(name, id)| !used.contains(name) && !used.contains(id)) {
+        for (name, id) in unneeded.into_iter().filter(|(name, id)| !used.contains(name) && !used.contains(id))
+        {
             match self.client()?.remove_network(&id).await {
                 Ok(()) => removed.push(name),
                 // Somebody has joined it, or removed it.
@@ -82,14 +90,21 @@ impl DockerEngine {
 fn named_networks(container: ContainerSummary) -> impl Iterator<Item = String> {
     let mode = container.host_config.and_then(|config| config.network_mode);
     let joined = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    mode.into_iter()
-        .chain(joined.into_iter().flat_map(|(name, endpoint)| [Some(name), endpoint.network_id].into_iter().flatten()))
+    mode.into_iter().chain(
+        joined
+            .into_iter()
+            .flat_map(|(name, endpoint)| [Some(name), endpoint.network_id].into_iter().flatten()),
+    )
 }
 
-/// Of the networks that the engine found, the id of the one with exactly this name. Older engines can hold two of
-/// one name: then it is always the same one.
+/// Of the networks that the engine found, the id of the one with exactly this name. Older engines can hold
+/// two of one name: then it is always the same one.
 fn id_of(name: &str, found: Vec<Found>) -> Option<String> {
-    found.into_iter().filter(|network| network.name.as_deref() == Some(name)).filter_map(|network| network.id).min()
+    found
+        .into_iter()
+        .filter(|network| network.name.as_deref() == Some(name))
+        .filter_map(|network| network.id)
+        .min()
 }
 
 #[cfg(test)]
@@ -98,8 +113,14 @@ mod tests {
 
     #[test]
     fn only_a_network_with_exactly_the_name_is_found() {
-        let network = |name: &str, id: &str| Found { name: Some(name.into()), id: Some(id.into()), ..Default::default() };
-        let all = || vec![network("other", "81aa"), network("x81", "bb"), network("two", "dd"), network("two", "cc")];
+        let network = |name: &str, id: &str| Found {
+            name: Some(name.into()),
+            id: Some(id.into()),
+            ..Default::default()
+        };
+        let all = || {
+            vec![network("other", "81aa"), network("x81", "bb"), network("two", "dd"), network("two", "cc")]
+        };
         assert_eq!(id_of("81", all()), None);
         assert_eq!(id_of("x81", all()).as_deref(), Some("bb"));
         assert_eq!(id_of("two", all()).as_deref(), Some("cc"));

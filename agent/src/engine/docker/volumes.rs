@@ -9,8 +9,8 @@ use super::DockerEngine;
 const LOCAL: &str = "local";
 
 impl DockerEngine {
-    /// The volumes of `mounts` that exist with another driver or other options. The engine would use them as they are,
-    /// without a word. One that it cannot tell of is not among them.
+    /// The volumes of `mounts` that exist with another driver or other options. The engine would use them as
+    /// they are, without a word. One that it cannot tell of is not among them.
     pub(super) async fn other_volumes(&self, mounts: &[Mount]) -> Vec<String> {
         let mut others = Vec::new();
         let Ok(client) = self.client() else { return others };
@@ -35,8 +35,8 @@ fn difference(mount: &Mount, found: &Volume) -> Option<String> {
     if plain(&found.driver) != plain(wanted) {
         return Some(format!("{source} (it has driver {}, not {wanted})", found.driver));
     }
-    let differs =
-        found.options.len() != options.len() || options.iter().any(|(key, value)| found.options.get(key) != Some(value));
+    let differs = found.options.len() != options.len()
+        || options.iter().any(|(key, value)| found.options.get(key) != Some(value));
     // Options may hold passwords: they are not told.
     differs.then(|| format!("{source} (it was made with other options)"))
 }
@@ -48,7 +48,8 @@ mod tests {
     use super::*;
 
     fn volume(driver: &str, options: &[(&str, &str)]) -> Mount {
-        let options: BTreeMap<_, _> = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let options: BTreeMap<_, _> =
+            options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (source, target) = ("data".to_owned(), "/data".to_owned());
         Mount::Volume { source, target, read_only: false, driver: driver.to_owned(), options, sticky: false }
     }
@@ -64,7 +65,9 @@ mod tests {
         assert_eq!(difference(&volume("vieux/sshfs", &[]), &plugin), None);
         let told = difference(&volume("rexray", &[]), &plain).unwrap();
         assert_eq!(told, "data (it has driver local, not rexray)");
-        for mount in [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])] {
+        for mount in
+            [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])]
+        {
             assert_eq!(difference(&mount, &nfs).unwrap(), "data (it was made with other options)");
         }
     }

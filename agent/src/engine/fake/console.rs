@@ -72,7 +72,8 @@ impl Console for FakeEngine {
         let (grown, all) = {
             let state = host.state();
             if state.away {
-                return stream::iter([Err(EngineError::Unreachable("the fake engine is away".to_owned()))]).boxed_local();
+                return stream::iter([Err(EngineError::Unreachable("the fake engine is away".to_owned()))])
+                    .boxed_local();
             }
             if let Some(why) = &state.written.refusal {
                 state.written.refused.send_modify(|refused| *refused += 1);
@@ -121,7 +122,11 @@ impl Console for FakeEngine {
     }
 
     /// The password `wrong` is refused.
-    fn check_login<'a>(&'a self, _: &'a RegistryHost, credentials: &'a Credentials) -> EngineFuture<'a, LoginCheck> {
+    fn check_login<'a>(
+        &'a self,
+        _: &'a RegistryHost,
+        credentials: &'a Credentials,
+    ) -> EngineFuture<'a, LoginCheck> {
         self.operation("check_login", self.latency.look, move |_| {
             Ok(match credentials.password.as_str() {
                 "wrong" => LoginCheck::Refused { why: "unauthorized: authentication required".to_owned() },
@@ -130,8 +135,8 @@ impl Console for FakeEngine {
         })
     }
 
-    /// `cat` gives back its input, `exit N` ends with that code, `reset N` too, but its output breaks as that of an
-    /// engine does whose command has not read its input; anything else writes itself.
+    /// `cat` gives back its input, `exit N` ends with that code, `reset N` too, but its output breaks as that
+    /// of an engine does whose command has not read its input; anything else writes itself.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
         self.operation("exec", self.latency.look, move |state| {
             state.by_id(id)?;
@@ -173,11 +178,17 @@ impl Console for FakeEngine {
                     match (over, resets) {
                         (false, _) => Some((Ok(written), told)),
                         (true, false) => None,
-                        (true, true) => Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told)),
+                        (true, true) => {
+                            Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told))
+                        }
                     }
                 }
             });
-            Ok(Command { output: output.boxed_local(), input: Box::pin(input), control: Box::new(FakeCommand { code, tell }) })
+            Ok(Command {
+                output: output.boxed_local(),
+                input: Box::pin(input),
+                control: Box::new(FakeCommand { code, tell }),
+            })
         })
     }
 }

@@ -79,10 +79,13 @@ impl FakeHost {
 
     fn process_ends(&self, id: &str, run: u64, exit_code: i64) {
         let mut state = self.state();
-        let Some(process) = state.processes.all.get_mut(id).filter(|process| process.run == run) else { return };
+        let Some(process) = state.processes.all.get_mut(id).filter(|process| process.run == run) else {
+            return;
+        };
         let (first, longest) = RESTARTS;
         let settled = (Now::read().mono - process.started).0 >= SETTLED_MS;
-        process.delay = if settled || process.delay.is_zero() { first } else { (process.delay * 2).min(longest) };
+        process.delay =
+            if settled || process.delay.is_zero() { first } else { (process.delay * 2).min(longest) };
         let delay = process.delay;
         let Ok(container) = state.by_id(id) else { return };
         if container.state != ContainerState::Running {

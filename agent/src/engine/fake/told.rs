@@ -6,21 +6,32 @@ use shef_common::{ids::ReplicaId, labels};
 
 use crate::engine::{Container, ContainerState, CreateOrder, RestartPolicy};
 
-/// The container that an order makes. Its environment is the image's with the template's over it, as Docker's is.
+/// The container that an order makes. Its environment is the image's with the template's over it, as Docker's
+/// is.
 #[must_use]
 pub fn made(order: &CreateOrder, id: String) -> Container {
     let networks = order.template.networks.iter().map(|network| network.name.clone()).collect();
     let ours = order.template.env.iter().map(|(name, value)| format!("{name}={value}"));
     Container {
         image: Some(order.image.never_an_id().into_owned()),
-        networks: Some(if order.template.networks.is_empty() { ["bridge".to_owned()].into() } else { networks }),
+        networks: Some(if order.template.networks.is_empty() {
+            ["bridge".to_owned()].into()
+        } else {
+            networks
+        }),
         env: Some(ours.chain(["PATH=/bin".to_owned()]).collect()),
-        ..Container::new(id, order.replica.to_string(), order.labels.clone(), ContainerState::Created, order.policy)
+        ..Container::new(
+            id,
+            order.replica.to_string(),
+            order.labels.clone(),
+            ContainerState::Created,
+            order.policy,
+        )
     }
 }
 
-/// What a list tells of a container: neither its policy, nor its environment, nor what its check wrote. Of one that has another name than its
-/// replica's, the agent's shell adds a look.
+/// What a list tells of a container: neither its policy, nor its environment, nor what its check wrote. Of
+/// one that has another name than its replica's, the agent's shell adds a look.
 #[must_use]
 pub fn listed(container: &Container) -> Container {
     let is_looked_at = container.is_renamed();
@@ -31,12 +42,19 @@ pub fn listed(container: &Container) -> Container {
 
 /// What a look for `replica` finds among the containers by name.
 #[must_use]
-pub fn looked_up(containers: &BTreeMap<String, Container>, replica: &ReplicaId, known: Option<&str>) -> Vec<Container> {
+pub fn looked_up(
+    containers: &BTreeMap<String, Container>,
+    replica: &ReplicaId,
+    known: Option<&str>,
+) -> Vec<Container> {
     if let Some(found) = containers.values().find(|container| known == Some(container.id.as_str())) {
         return vec![found.clone()];
     }
-    let has_label = |container: &Container| container.labels.get(labels::REPLICA).is_some_and(|id| id == replica.as_str());
-    let found = containers.values().filter(|container| container.name == replica.as_str() || has_label(container));
+    let has_label = |container: &Container| {
+        container.labels.get(labels::REPLICA).is_some_and(|id| id == replica.as_str())
+    };
+    let found =
+        containers.values().filter(|container| container.name == replica.as_str() || has_label(container));
     found.cloned().collect()
 }
 
@@ -62,9 +80,11 @@ impl Networks {
         needed: &BTreeSet<String>,
         containers: impl Iterator<Item = &'a Container>,
     ) -> Vec<String> {
-        let used: BTreeSet<&String> = containers.flat_map(|container| container.networks.iter().flatten()).collect();
+        let used: BTreeSet<&String> =
+            containers.flat_map(|container| container.networks.iter().flatten()).collect();
         let unneeded = |name: &String| !needed.contains(name) && !used.contains(name);
-        let (gone, left): (BTreeSet<String>, BTreeSet<String>) = std::mem::take(&mut self.0).into_iter().partition(unneeded);
+        let (gone, left): (BTreeSet<String>, BTreeSet<String>) =
+            std::mem::take(&mut self.0).into_iter().partition(unneeded);
         self.0 = left;
         gone.into_iter().collect()
     }

@@ -22,7 +22,9 @@ impl Core {
             (None, Some(known)) => {
                 replica.learn_image_check(known, now);
             }
-            (Some(shown), known) if known != Some(shown) && (known.is_some() || self.image_checks.len() < MAX_IMAGES) => {
+            (Some(shown), known)
+                if known != Some(shown) && (known.is_some() || self.image_checks.len() < MAX_IMAGES) =>
+            {
                 self.image_checks.insert(image.clone(), shown);
                 self.spread_image_check(&image, shown, now);
             }

@@ -10,7 +10,9 @@ use shef_common::{
 };
 
 use crate::{
-    engine::{Container, CreateOrder, Created, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy},
+    engine::{
+        Container, CreateOrder, Created, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy,
+    },
     health::{CheckFailure, Probe},
     reporter::Observed,
     supervisor::ledger::Ledger,
@@ -144,8 +146,8 @@ pub enum Effect {
         /// Its container.
         id: String,
     },
-    /// Remove the cluster's networks that are not needed and that no container is in. Never two at once, and not
-    /// beside a create or a start.
+    /// Remove the cluster's networks that are not needed and that no container is in. Never two at once, and
+    /// not beside a create or a start.
     RemoveNetworks {
         /// Whose networks.
         cluster: ClusterId,

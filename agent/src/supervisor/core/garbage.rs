@@ -1,8 +1,9 @@
 //! Networks that shef has made, and that nothing on the host needs any more.
 //!
-//! An engine has addresses for about thirty networks, so those that are left behind keep a host from starting anything
-//! on a new one. They are removed when the host has nothing else to do: a network is made together with the first
-//! container that joins it, and while networks are being removed no container is made or started.
+//! An engine has addresses for about thirty networks, so those that are left behind keep a host from starting
+//! anything on a new one. They are removed when the host has nothing else to do: a network is made together
+//! with the first container that joins it, and while networks are being removed no container is made or
+//! started.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +49,8 @@ impl Core {
             return;
         }
         let held = self.replicas.values().filter(|replica| !replica.is_gone());
-        let networks = held.filter_map(|replica| replica.assignment.as_ref()).flat_map(|of| &of.template.networks);
+        let networks =
+            held.filter_map(|replica| replica.assignment.as_ref()).flat_map(|of| &of.template.networks);
         let needed: BTreeSet<String> = networks.map(|network| network.name.clone()).collect();
         self.garbage.due = None;
         self.garbage.sweeping = true;

@@ -53,7 +53,9 @@ impl Core {
     /// Takes a replica that shall not run out of the queue for its image.
     pub(super) fn abandon_pull(&mut self, id: &ReplicaId) {
         // It may be known by its digest only since it waits.
-        let Some((image, pull)) = self.pulls.iter_mut().find(|(_, pull)| pull.waiters.contains(id)) else { return };
+        let Some((image, pull)) = self.pulls.iter_mut().find(|(_, pull)| pull.waiters.contains(id)) else {
+            return;
+        };
         let image = image.clone();
         if self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
             return;
@@ -69,7 +71,12 @@ impl Core {
         }
     }
 
-    pub(super) fn pulled(&mut self, image: &ImageRef, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
+    pub(super) fn pulled(
+        &mut self,
+        image: &ImageRef,
+        outcome: &Result<Option<ImageDigest>, EngineError>,
+        now: Now,
+    ) {
         let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.running) else { return };
         self.pulls_running = self.pulls_running.saturating_sub(1);
         if let Err(error @ EngineError::Unreachable(_)) = outcome {

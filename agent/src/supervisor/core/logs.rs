@@ -41,8 +41,11 @@ impl Core {
         while self.logs.due().is_some_and(|at| at <= now.mono)
             && let Some(replica) = self.logs.queue.pop_front()
         {
-            if let Some(id) =
-                self.replicas.get(&replica).filter(|replica| replica.wish == Wish::Run).and_then(|r| r.container_id())
+            if let Some(id) = self
+                .replicas
+                .get(&replica)
+                .filter(|replica| replica.wish == Wish::Run)
+                .and_then(|r| r.container_id())
             {
                 self.logs.reading = true;
                 self.logs.not_before = now.mono + GAP;

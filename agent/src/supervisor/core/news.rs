@@ -96,7 +96,13 @@ impl Core {
         }
     }
 
-    pub(super) fn compare(&mut self, listing: &Listing, asked_at: u64, forgotten: &BTreeSet<ReplicaId>, now: Now) {
+    pub(super) fn compare(
+        &mut self,
+        listing: &Listing,
+        asked_at: u64,
+        forgotten: &BTreeSet<ReplicaId>,
+        now: Now,
+    ) {
         let Some(cluster) = self.ledger.cluster.clone() else {
             self.listed = true;
             return;
@@ -152,7 +158,9 @@ impl Core {
         let known: HashMap<&str, &ReplicaId> =
             self.replicas.iter().filter_map(|(id, replica)| Some((replica.container_id()?, id))).collect();
         let mut shown: BTreeMap<ReplicaId, &Container> = BTreeMap::new();
-        for container in listing.containers.iter().filter(|container| labels::are_ours(cluster, &container.labels)) {
+        for container in
+            listing.containers.iter().filter(|container| labels::are_ours(cluster, &container.labels))
+        {
             // One that is known stays what it is, whatever its name has become.
             let known = known.get(container.id.as_str()).map(|id| (*id).clone());
             let Some(id) = known.or_else(|| Some(container.assignment(cluster)?.replica)) else { continue };
@@ -165,8 +173,8 @@ impl Core {
         shown
     }
 
-    /// A look at this replica's container has ended. When the last one is read that nobody had told of, the master
-    /// hears of all that is here.
+    /// A look at this replica's container has ended. When the last one is read that nobody had told of, the
+    /// master hears of all that is here.
     fn env_read(&mut self, id: &ReplicaId) {
         let waits = self.replicas.get(id).is_some_and(Replica::waits_for_env);
         if !waits && self.unread.remove(id) && self.unread.is_empty() {
@@ -178,7 +186,8 @@ impl Core {
         let is_its = |replica: &Replica| replica.container_id() == Some(event.id.as_str());
         let named = event.replica.clone().filter(|id| self.replicas.get(id).is_some_and(is_its));
         // One of before the label may have another name.
-        let id = named.or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
+        let id = named
+            .or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
         let Some(id) = id else { return };
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         self.news += 1;

@@ -65,7 +65,9 @@ impl Core {
     /// of the ledger, the host's joining, or the first look at the engine.
     pub(super) fn must_wait(&self, push: &Push) -> bool {
         let looks = self.listing.is_some() || !self.unread.is_empty();
-        self.staged.is_some() || self.ledger.cluster.is_none() || push.base.is_none() && !self.has_listed() && looks
+        self.staged.is_some()
+            || self.ledger.cluster.is_none()
+            || push.base.is_none() && !self.has_listed() && looks
     }
 
     /// Judges the pushes that waited, in their order.
@@ -79,8 +81,12 @@ impl Core {
     }
 
     pub(super) fn held_without_order(&self) -> BTreeMap<ReplicaId, u32> {
-        let held = self.replicas.iter().filter(|(_, replica)| replica.wish == Wish::Hold && !replica.env_unread);
-        held.filter_map(|(id, replica)| Some((id.clone(), replica.assignment.as_ref()?.template.stop_grace_s))).collect()
+        let held =
+            self.replicas.iter().filter(|(_, replica)| replica.wish == Wish::Hold && !replica.env_unread);
+        held.filter_map(|(id, replica)| {
+            Some((id.clone(), replica.assignment.as_ref()?.template.stop_grace_s))
+        })
+        .collect()
     }
 
     pub(super) fn stage(&mut self, next: Ledger, ticket: Option<u64>) {
@@ -146,7 +152,8 @@ impl Core {
                 }
                 Some(replica) => replica.wish(Wish::Run, Some(assignment), now),
                 None => {
-                    let replica = Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Absent, now);
+                    let replica =
+                        Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Absent, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -158,7 +165,8 @@ impl Core {
                 Some(replica) => replica.wish(Wish::Remove { grace_s }, None, now),
                 None => {
                     // Never seen here: the next look at the engine, or none of that name, ends it.
-                    let replica = Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now);
+                    let replica =
+                        Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }

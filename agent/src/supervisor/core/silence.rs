@@ -51,7 +51,8 @@ fn in_ms(seconds: u32) -> DurationMs {
 
 impl Silence {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
-        let mut silence = Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
+        let mut silence =
+            Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
         silence.ordered(ledger);
         silence.rests = !silence.limits.is_empty();
         silence
@@ -69,7 +70,8 @@ impl Silence {
 
     /// The ledger has changed.
     pub fn ordered(&mut self, ledger: &Ledger) {
-        self.limits = ledger.assignments.values().filter_map(|assignment| limit_of(assignment.on_disconnect)).collect();
+        self.limits =
+            ledger.assignments.values().filter_map(|assignment| limit_of(assignment.on_disconnect)).collect();
         self.done = 0;
     }
 
@@ -110,7 +112,8 @@ impl Core {
         if self.silence.next_stop().is_some_and(|at| at <= now.mono) {
             self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
             self.change_wishes(now, |replica, allowed| {
-                let grace_s = replica.assignment.as_ref().map_or(0, |assignment| assignment.template.stop_grace_s);
+                let grace_s =
+                    replica.assignment.as_ref().map_or(0, |assignment| assignment.template.stop_grace_s);
                 let lives = replica.status.state != ReplicaState::Failed;
                 (replica.wish == Wish::Run && !allowed && lives).then_some(Wish::Rest { grace_s })
             });
@@ -120,7 +123,8 @@ impl Core {
     fn change_wishes(&mut self, now: Now, wish: impl Fn(&Replica, bool) -> Option<Wish>) {
         let mut changed: Vec<ReplicaId> = Vec::new();
         for (id, replica) in &mut self.replicas {
-            let on_disconnect = replica.assignment.as_ref().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
+            let on_disconnect =
+                replica.assignment.as_ref().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
             let allowed = self.silence.allows(on_disconnect, now.mono);
             if let Some(wish) = wish(replica, allowed) {
                 self.silence.rests |= matches!(wish, Wish::Rest { .. });

@@ -1,6 +1,6 @@
-//! What goes makes way for what comes: while the host makes and starts containers, those that are to be removed wait a
-//! little. In a rolling update the new ones serve sooner, and the old ones go while the last of them are on trial, when
-//! the engine has nothing else to do (decision 0017).
+//! What goes makes way for what comes: while the host makes and starts containers, those that are to be
+//! removed wait a little. In a rolling update the new ones serve sooner, and the old ones go while the last
+//! of them are on trial, when the engine has nothing else to do (decision 0017).
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,8 @@ use shef_common::{
 use super::Core;
 use crate::supervisor::replica::{Replica, Step, Wish};
 
-/// After so long without anything that comes nothing more is expected: a rollout's next order mostly arrives within it.
+/// After so long without anything that comes nothing more is expected: a rollout's next order mostly arrives
+/// within it.
 const CALM: DurationMs = DurationMs(150);
 /// What is to go waits no longer than this, whatever comes.
 const PATIENCE: DurationMs = DurationMs(2_000);
@@ -53,7 +54,9 @@ impl Core {
     /// Whether `step` of this replica belongs to its removal and is to wait.
     pub(super) fn waits_to_go(&mut self, id: &ReplicaId, step: Step, now: Now) -> bool {
         let Some(replica) = self.replicas.get(id).filter(|replica| replica.goes(step)) else { return false };
-        let last = replica.goes_by.unwrap_or_else(|| if self.has_successor_waiting(id) { now.mono } else { now.mono + PATIENCE });
+        let last = replica
+            .goes_by
+            .unwrap_or_else(|| if self.has_successor_waiting(id) { now.mono } else { now.mono + PATIENCE });
         if let Some(replica) = self.replicas.get_mut(id) {
             replica.goes_by = Some(last);
         }
@@ -82,7 +85,8 @@ impl Core {
     /// Whether nothing comes that is still wanted, and nothing came just now.
     fn is_clear(&self) -> bool {
         let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.wish == Wish::Run);
-        let comes = |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
+        let comes =
+            |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
         let came = self.way.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
         !came && !self.way.coming.iter().any(|id| wanted(id).is_some()) && !self.work.iter().any(comes)
     }

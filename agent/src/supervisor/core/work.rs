@@ -48,7 +48,8 @@ impl Core {
     pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
         self.consider_checks(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        // What the master is not told whole it does not hear of: it would name what it does not know for removal.
+        // What the master is not told whole it does not hear of: it would name what it does not know for
+        // removal.
         let is_told = self.listed && (!replica.env_unread || replica.wish != Wish::Hold);
         if replica.published.as_ref() != Some(&replica.status) && is_told {
             replica.published = Some(replica.status.clone());
@@ -74,7 +75,9 @@ impl Core {
         match step {
             Step::Stop { .. } => self.stops.push_back(id.clone()),
             step if replica.makes_way(step) => self.background.push_back(id.clone()),
-            Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => self.work.push_back(id.clone()),
+            Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => {
+                self.work.push_back(id.clone())
+            }
         }
     }
 
@@ -133,7 +136,8 @@ impl Core {
             return self.consider(id, now);
         }
         if step == Step::Create
-            && let Some(newer) = replica.assignment.as_ref().and_then(|assignment| assignment.template.not_understood.clone())
+            && let Some(newer) =
+                replica.assignment.as_ref().and_then(|assignment| assignment.template.not_understood.clone())
         {
             replica.fail_as_not_understood(&newer.fields, now);
             return self.consider(id, now);
@@ -151,14 +155,17 @@ impl Core {
                 (Some(_), None) | (None, _) => return,
             },
             (Step::Start, Some(id)) => {
-                let networks = replica.assignment.as_ref().map(|assignment| assignment.template.networks.as_slice());
+                let networks =
+                    replica.assignment.as_ref().map(|assignment| assignment.template.networks.as_slice());
                 Operation::Start { id, joins: networks.unwrap_or_default().iter().skip(1).cloned().collect() }
             }
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
             (Step::Remove, Some(container)) => Operation::Remove(container),
             (Step::SetPolicy(policy), Some(id)) => Operation::SetPolicy { id, policy },
             (Step::Inspect, known) => Operation::Inspect { known },
-            (Step::Start | Step::Stop { .. } | Step::Remove | Step::SetPolicy(_), None) => Operation::Inspect { known: None },
+            (Step::Start | Step::Stop { .. } | Step::Remove | Step::SetPolicy(_), None) => {
+                Operation::Inspect { known: None }
+            }
         };
         let is_stop = matches!(operation, Operation::Stop { .. });
         if is_stop {

@@ -57,7 +57,10 @@ fn a_crash_loop_is_taken_over_and_says_what_happens() {
     assert_eq!((told.exit_code, told.restarts), (Some(3), 3));
     assert_eq!(told.last_log_lines, ["last words"]);
     // A look at it does not put its restart off, or bring it forward.
-    world.feed(Event::Listed(Ok(crate::engine::Listing { containers: world.containers_of_ours(), complete: true })));
+    world.feed(Event::Listed(Ok(crate::engine::Listing {
+        containers: world.containers_of_ours(),
+        complete: true,
+    })));
     world.advance(8_000);
     world.carry_out();
     assert_eq!(world.containers[ID].state, ContainerState::Exited);

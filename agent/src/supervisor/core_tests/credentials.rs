@@ -15,7 +15,8 @@ fn order(world: &mut World, set: &[(u32, &str)], remove: &[u32], password: Optio
         assignment.template = Template::of(ImageRef::parse(image).unwrap()).into();
         assignment
     });
-    let credentials = password.map(|password| Credentials { username: "me".into(), password: password.into() });
+    let credentials =
+        password.map(|password| Credentials { username: "me".into(), password: password.into() });
     let credentials = credentials.map(|known| (RegistryHost::parse("a.b:5000").unwrap(), known));
     let base = (world.revision > 0).then_some(Revision(world.revision));
     world.order(base, set.collect(), remove, credentials.into_iter().collect());
@@ -35,7 +36,11 @@ fn a_registry_is_shown_what_the_latest_push_of_its_images_brought() {
     order(&mut world, &[(1, "a.b:5000/app:1")], &[], Some("second"));
     assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("second"));
     order(&mut world, &[(2, "elsewhere")], &[], None);
-    assert_eq!(shown(&world, "a.b:5000/app:1").as_deref(), Some("second"), "nothing of that registry was pushed");
+    assert_eq!(
+        shown(&world, "a.b:5000/app:1").as_deref(),
+        Some("second"),
+        "nothing of that registry was pushed"
+    );
     order(&mut world, &[(3, "a.b:5000/app:1")], &[], None);
     assert_eq!(shown(&world, "a.b:5000/app:1"), None, "the master has none any more");
 }

@@ -77,7 +77,8 @@ fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
 
 #[test]
 fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined() {
-    let mut world = running(|template| template.networks = vec![Network { name: "front".into(), aliases: Vec::new() }]);
+    let mut world =
+        running(|template| template.networks = vec![Network { name: "front".into(), aliases: Vec::new() }]);
     let mut look = |joined: &[&str]| {
         let networks = joined.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         world.containers.get_mut(ID).unwrap().networks = Some(networks);
@@ -86,7 +87,10 @@ fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined()
     };
     assert_eq!(look(&["front"]), (Health::Healthy, None));
     let (health, why) = look(&[]);
-    assert_eq!((health, why.unwrap().as_str()), (Health::Unhealthy, "it is joined to no network: somebody has disconnected it"));
+    assert_eq!(
+        (health, why.unwrap().as_str()),
+        (Health::Unhealthy, "it is joined to no network: somebody has disconnected it")
+    );
     let (health, why) = look(&["back"]);
     assert_eq!(health, Health::Unhealthy);
     assert!(why.unwrap().contains("its network front"));
@@ -106,7 +110,11 @@ fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
     assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"));
     assert_eq!(world.containers[ID].state, ContainerState::Running);
     world.pass(60_000);
-    assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"), "a list does not tell it");
+    assert_eq!(
+        status(&world).reason.as_deref(),
+        Some("its health check fails: no database"),
+        "a list does not tell it"
+    );
     assert!(world.pending.is_empty(), "it is not looked at again: {:?}", world.pending);
     told(&mut world, &[EventKind::Health { healthy: true }]);
     assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));

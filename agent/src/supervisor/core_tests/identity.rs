@@ -132,6 +132,7 @@ fn a_replica_is_published_as_stopped_only_when_its_renamed_container_is_gone() {
     world.rename("web-000000", "mine");
     world.push(Some(Revision(world.revision)), &[], &[0]);
     world.carry_out();
-    let stopped = world.reported.statuses.values().filter(|status| status.state == ReplicaState::Stopped).count();
+    let stopped =
+        world.reported.statuses.values().filter(|status| status.state == ReplicaState::Stopped).count();
     assert_eq!((stopped, world.ours().len()), (1, 0));
 }

@@ -122,7 +122,10 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
         assert_eq!(world.containers[ID].state, ContainerState::Exited);
         world.advance(100);
         world.carry_out();
-        assert_eq!((world.containers[ID].state, status(&world).state), (ContainerState::Running, ReplicaState::Running));
+        assert_eq!(
+            (world.containers[ID].state, status(&world).state),
+            (ContainerState::Running, ReplicaState::Running)
+        );
     }
     // The first has left the window.
     world.advance(45_000);
@@ -134,7 +137,10 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
     ends(&mut world, 1, true);
     let told = status(&world);
     assert_eq!(told.state, ReplicaState::Failed, "{told:?}");
-    assert_eq!(told.reason.as_deref(), Some("exited with code 1 after 2 restarts, as many as max_attempts allows"));
+    assert_eq!(
+        told.reason.as_deref(),
+        Some("exited with code 1 after 2 restarts, as many as max_attempts allows")
+    );
 }
 
 #[test]
@@ -161,7 +167,10 @@ fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
     order(&mut world, template);
     world.carry_out();
     let told = status(&world);
-    assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Failed, Some("No such image (pull is never)")));
+    assert_eq!(
+        (told.state, told.reason.as_deref()),
+        (ReplicaState::Failed, Some("No such image (pull is never)"))
+    );
 }
 
 #[test]
@@ -172,7 +181,11 @@ fn what_is_only_made_ready_is_made_and_not_started() {
         assign(&mut world, Assignment { prepare: true, template: template.into(), ..assignment(0) });
         for _ in 0..3 {
             world.carry_out();
-            assert_eq!((status(&world).state, status(&world).restarts), (ReplicaState::Prepared, 0), "{image}");
+            assert_eq!(
+                (status(&world).state, status(&world).restarts),
+                (ReplicaState::Prepared, 0),
+                "{image}"
+            );
             assert_eq!(world.ours(), BTreeMap::from([(ID, ContainerState::Created)]), "{image}");
             world.advance(120_000);
         }
@@ -225,7 +238,9 @@ proptest! {
 #[test]
 fn a_template_of_a_newer_version_fails_its_replica_alone_and_runs_once_it_is_understood() {
     let mut world = World::new();
-    let newer = |text: &str| fields::not_understood(&Template::of(ImageRef::parse("present").unwrap()), &[text.to_owned()]);
+    let newer = |text: &str| {
+        fields::not_understood(&Template::of(ImageRef::parse("present").unwrap()), &[text.to_owned()])
+    };
     let other = Template::of(ImageRef::parse("present").unwrap());
     let set = vec![
         Assignment { template: newer("platform").into(), ..assignment(0) },
@@ -236,11 +251,19 @@ fn a_template_of_a_newer_version_fails_its_replica_alone_and_runs_once_it_is_und
     let failed = status(&world);
     assert_eq!(failed.state, ReplicaState::Failed);
     let reason = failed.reason.clone().unwrap();
-    assert_eq!(reason, "this host's agent is of an older version and does not understand platform: upgrade it");
+    assert_eq!(
+        reason,
+        "this host's agent is of an older version and does not understand platform: upgrade it"
+    );
     assert!(!world.containers.contains_key(ID), "nothing is made of it");
     assert_eq!(world.containers["web-000002"].state, ContainerState::Running);
     // One that runs already runs on, and goes when it is ordered away.
-    world.order(Some(Revision(1)), vec![Assignment { template: newer("x").into(), ..assignment(2) }], &[], BTreeMap::new());
+    world.order(
+        Some(Revision(1)),
+        vec![Assignment { template: newer("x").into(), ..assignment(2) }],
+        &[],
+        BTreeMap::new(),
+    );
     world.carry_out();
     look(&mut world);
     assert_eq!(world.containers["web-000002"].state, ContainerState::Running);

@@ -46,7 +46,10 @@ fn each_service_has_its_time_and_the_rest_runs_on() {
     world.pass(29_999);
     assert_eq!(state(&world, 2), ContainerState::Running);
     world.pass(1);
-    assert_eq!([0, 2, 4].map(|n| state(&world, n)), [ContainerState::Running, ContainerState::Exited, ContainerState::Running]);
+    assert_eq!(
+        [0, 2, 4].map(|n| state(&world, n)),
+        [ContainerState::Running, ContainerState::Exited, ContainerState::Running]
+    );
     assert_eq!(reason(&world, 2), (ReplicaState::Starting, Some(RESTS)));
     world.pass(30_000);
     assert_eq!([0, 4].map(|n| state(&world, n)), [ContainerState::Running, ContainerState::Exited]);
@@ -107,7 +110,10 @@ fn a_stop_that_goes_unanswered_is_looked_at_and_tried_again_and_nothing_is_remov
     world.advance(30_000);
     for end in [End::Lost, End::Lost, End::Well] {
         let stop = loop {
-            let index = world.pending.iter().position(|p| matches!(p, super::world::Pending::Run(_, Operation::Stop { .. })));
+            let index = world
+                .pending
+                .iter()
+                .position(|p| matches!(p, super::world::Pending::Run(_, Operation::Stop { .. })));
             if let Some(index) = index {
                 break index;
             }

@@ -19,7 +19,9 @@ fn is_there(world: &World, number: u32) -> bool {
 }
 
 fn ends(world: &World) -> usize {
-    let ends = |pending: &&Pending| matches!(pending, Pending::Run(_, Operation::Stop { .. } | Operation::Remove(_)));
+    let ends = |pending: &&Pending| {
+        matches!(pending, Pending::Run(_, Operation::Stop { .. } | Operation::Remove(_)))
+    };
     world.pending.iter().filter(ends).count()
 }
 

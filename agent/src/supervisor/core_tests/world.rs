@@ -94,7 +94,8 @@ pub struct World {
     pub ordered: BTreeSet<ReplicaId>,
     /// Whether the master has named for removal, in a snapshot, what it does not want.
     pub names: bool,
-    /// Whether the master names all removals. An older one means by leaving out of a snapshot that it is to go.
+    /// Whether the master names all removals. An older one means by leaving out of a snapshot that it is to
+    /// go.
     pub is_new: bool,
     /// What a push has ever named for removal.
     pub named: BTreeSet<ReplicaId>,
@@ -108,7 +109,10 @@ pub struct World {
 
 impl EffectHandler for World {
     fn write_ledger(&mut self, ledger: Box<Ledger>) {
-        assert!(!self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))), "two writes of the ledger at once");
+        assert!(
+            !self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))),
+            "two writes of the ledger at once"
+        );
         self.pending.push(Pending::Ledger(ledger));
     }
 
@@ -131,9 +135,13 @@ impl EffectHandler for World {
     }
 
     fn remove_networks(&mut self, _: ClusterId, needed: BTreeSet<String>) {
-        let makes = |p: &Pending| matches!(p, Pending::Run(_, Operation::Create(_) | Operation::Start { .. }));
+        let makes =
+            |p: &Pending| matches!(p, Pending::Run(_, Operation::Create(_) | Operation::Start { .. }));
         assert!(!self.pending.iter().any(makes), "networks are removed beside what joins them");
-        assert!(!self.pending.iter().any(|p| matches!(p, Pending::RemoveNetworks(_))), "networks are removed twice at once");
+        assert!(
+            !self.pending.iter().any(|p| matches!(p, Pending::RemoveNetworks(_))),
+            "networks are removed twice at once"
+        );
         self.pending.push(Pending::RemoveNetworks(needed));
     }
 
@@ -161,7 +169,10 @@ impl EffectHandler for World {
                 assert!(status.supersedes(before), "{before:?} -> {status:?}");
             }
             if status.state == ReplicaState::Stopped {
-                let busy = self.pending.iter().any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
+                let busy = self
+                    .pending
+                    .iter()
+                    .any(|p| matches!(p, Pending::Run(replica, _) if *replica == status.replica));
                 assert!(!busy, "called stopped while something is under way");
             }
         }
@@ -252,7 +263,10 @@ impl World {
 
     pub fn check_invariants(&self) {
         let runs = |wanted: fn(&Operation) -> bool| {
-            self.pending.iter().filter(|p| matches!(p, Pending::Run(_, operation) if wanted(operation))).count()
+            self.pending
+                .iter()
+                .filter(|p| matches!(p, Pending::Run(_, operation) if wanted(operation)))
+                .count()
         };
         assert!(runs(|o| !matches!(o, Operation::Stop { .. })) <= BOUND, "the bound holds");
         let mut busy = BTreeSet::new();
@@ -346,7 +360,11 @@ impl World {
             Operation::Start { id, .. } => Outcome::Start(match by_id(self, id) {
                 None => Err(missing()),
                 Some(container) => {
-                    assert_eq!(self.networks.lacks(&container), None, "a network is gone that a container is to join");
+                    assert_eq!(
+                        self.networks.lacks(&container),
+                        None,
+                        "a network is gone that a container is to join"
+                    );
                     self.set(&container, ContainerState::Running);
                     self.event(&container, EventKind::Started);
                     Ok(())
@@ -378,7 +396,9 @@ impl World {
                     Ok(())
                 }
             }),
-            Operation::Inspect { known } => Outcome::Inspect(Ok(looked_up(&self.containers, replica, known.as_deref()))),
+            Operation::Inspect { known } => {
+                Outcome::Inspect(Ok(looked_up(&self.containers, replica, known.as_deref())))
+            }
         }
     }
 
@@ -410,7 +430,8 @@ impl World {
         self.revision += 1;
         let mut remove: BTreeSet<ReplicaId> = remove.iter().map(|&n| assignment(n).replica).collect();
         if base.is_none() && self.names {
-            remove.extend(self.ordered.iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
+            remove
+                .extend(self.ordered.iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
         }
         self.named.extend(remove.iter().cloned());
         self.ordered.extend(set.iter().map(|set| set.replica.clone()));
@@ -456,8 +477,13 @@ impl World {
                 self.hear(true);
             }
             self.hear(true);
-            let stopped: Vec<_> =
-                self.reported.statuses.values().filter(|s| s.state == ReplicaState::Stopped).map(|s| s.replica.clone()).collect();
+            let stopped: Vec<_> = self
+                .reported
+                .statuses
+                .values()
+                .filter(|s| s.state == ReplicaState::Stopped)
+                .map(|s| s.replica.clone())
+                .collect();
             for replica in &stopped {
                 self.reported.statuses.remove(replica);
             }
@@ -543,7 +569,12 @@ impl World {
     fn by_replica(&self) -> Vec<(String, ContainerState)> {
         let ours = self.containers.values().filter(|c| labels::are_ours(&cluster(), &c.labels));
         let mut all: Vec<_> = ours
-            .map(|c| (c.assignment(&cluster()).map_or_else(|| c.name.clone(), |of| of.replica.to_string()), c.state))
+            .map(|c| {
+                (
+                    c.assignment(&cluster()).map_or_else(|| c.name.clone(), |of| of.replica.to_string()),
+                    c.state,
+                )
+            })
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
@@ -554,18 +585,35 @@ impl World {
         let wanted: Vec<(String, ContainerState)> =
             self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
         let have = self.by_replica();
-        let failed: BTreeSet<_> =
-            self.reported.statuses.values().filter(|s| s.state == ReplicaState::Failed).map(|s| &s.replica).collect();
+        let failed: BTreeSet<_> = self
+            .reported
+            .statuses
+            .values()
+            .filter(|s| s.state == ReplicaState::Failed)
+            .map(|s| &s.replica)
+            .collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
-        let needed: BTreeSet<String> =
-            self.wish.iter().flat_map(|&n| assignment(n).template.networks.clone()).map(|of| of.name).collect();
-        assert_eq!(*self.networks.names(), needed, "networks are there as long as they are needed, and no longer");
+        let needed: BTreeSet<String> = self
+            .wish
+            .iter()
+            .flat_map(|&n| assignment(n).template.networks.clone())
+            .map(|of| of.name)
+            .collect();
+        assert_eq!(
+            *self.networks.names(),
+            needed,
+            "networks are there as long as they are needed, and no longer"
+        );
         assert_eq!(self.disk.assignments.len(), self.wish.len());
         while !self.pending.is_empty() {
             self.finish(0, End::Well);
         }
         self.feed(Event::Listed(Ok(Listing { containers: self.containers_of_ours(), complete: true })));
-        assert!(!self.pending.iter().any(|p| matches!(p, Pending::Run(..))), "a second plan is empty: {:?}", self.pending);
+        assert!(
+            !self.pending.iter().any(|p| matches!(p, Pending::Run(..))),
+            "a second plan is empty: {:?}",
+            self.pending
+        );
     }
 }

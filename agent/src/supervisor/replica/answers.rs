@@ -16,7 +16,12 @@ const MAX_NAME_CONFLICTS: u32 = 3;
 
 impl Replica {
     /// The image it waited for is here, or cannot be had.
-    pub fn image_came(&mut self, image: &ImageRef, outcome: &Result<Option<ImageDigest>, EngineError>, now: Now) {
+    pub fn image_came(
+        &mut self,
+        image: &ImageRef,
+        outcome: &Result<Option<ImageDigest>, EngineError>,
+        now: Now,
+    ) {
         if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
             return;
         }
@@ -24,7 +29,8 @@ impl Replica {
             Ok(digest) => {
                 self.pulled = true;
                 // What was asked for by digest is news to nobody.
-                let by_name = self.assignment.as_ref().is_some_and(|assignment| !assignment.image().has_digest());
+                let by_name =
+                    self.assignment.as_ref().is_some_and(|assignment| !assignment.image().has_digest());
                 self.status.image_digest = digest.clone().filter(|_| by_name);
                 if !self.is_prepared_only() {
                     self.enter(ReplicaState::Starting, now);
@@ -32,7 +38,8 @@ impl Replica {
             }
             Err(error) => {
                 let why = error.reason();
-                let why = if why.contains(image.as_str()) { why } else { format!("pulling {image} failed: {why}") };
+                let why =
+                    if why.contains(image.as_str()) { why } else { format!("pulling {image} failed: {why}") };
                 self.fail(why, now);
             }
         }
@@ -115,7 +122,9 @@ impl Replica {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
-            Err(error) => self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now)),
+            Err(error) => {
+                self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now))
+            }
         }
         self.judge(now);
     }
@@ -164,7 +173,10 @@ impl Replica {
             Ok(Look::Ours(container)) => self.show(Some(container), now),
             Ok(Look::Foreign) => {
                 self.seen = Seen::Absent;
-                self.fail("the container's name is taken by one that does not belong to this cluster".to_owned(), now);
+                self.fail(
+                    "the container's name is taken by one that does not belong to this cluster".to_owned(),
+                    now,
+                );
                 self.judge(now);
             }
             Err(()) => self.refused(now),
@@ -176,7 +188,12 @@ impl Replica {
         }
     }
 
-    pub(super) fn unanswered_or(&mut self, error: EngineError, now: Now, otherwise: impl FnOnce(&mut Self, EngineError, Now)) {
+    pub(super) fn unanswered_or(
+        &mut self,
+        error: EngineError,
+        now: Now,
+        otherwise: impl FnOnce(&mut Self, EngineError, Now),
+    ) {
         match error {
             EngineError::Unreachable(_) | EngineError::TimedOut(_) => self.seen = Seen::Unknown,
             error => otherwise(self, error, now),

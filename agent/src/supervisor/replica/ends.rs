@@ -49,9 +49,13 @@ impl Replica {
 
     /// Whether `container` has ended and its spec's own rule has not judged that yet.
     pub(super) fn has_ended_by_rule(&self, container: &Container) -> bool {
-        let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed) || self.restart_at.is_some();
+        let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
+            || self.restart_at.is_some();
         let waits = judged || self.awaits_master || self.busy.is_some();
-        self.wish == Wish::Run && container.state == ContainerState::Exited && !waits && !self.rule().is_default()
+        self.wish == Wish::Run
+            && container.state == ContainerState::Exited
+            && !waits
+            && !self.rule().is_default()
     }
 
     /// Its process ended, and its spec's own rule says what follows.

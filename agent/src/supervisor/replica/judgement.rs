@@ -12,14 +12,19 @@ use crate::engine::ContainerState;
 impl Replica {
     /// Brings the status in line with wish and container.
     pub(super) fn judge(&mut self, now: Now) {
-        self.status.container_id = self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
+        self.status.container_id =
+            self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
         match (self.wish, &self.seen) {
             // While a create is under way, absence is about to end.
-            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => self.enter(ReplicaState::Stopped, now),
+            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => {
+                self.enter(ReplicaState::Stopped, now)
+            }
             (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
                 match state {
-                    Running | Restarting | Paused | Other if self.busy.is_none() => self.enter(ReplicaState::Running, now),
+                    Running | Restarting | Paused | Other if self.busy.is_none() => {
+                        self.enter(ReplicaState::Running, now)
+                    }
                     Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
                         self.enter(self.made(), now);
                     }
@@ -30,7 +35,8 @@ impl Replica {
                 let (state, word) = (*state, format!("{state:?}").to_lowercase());
                 self.enter(ReplicaState::Running, now);
                 if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
-                    self.crashed = Some(format!("its container is {word}, and no master has ordered it to run"));
+                    self.crashed =
+                        Some(format!("its container is {word}, and no master has ordered it to run"));
                 } else {
                     self.crashed = None;
                 }
@@ -38,7 +44,10 @@ impl Replica {
             (Wish::Rest { .. }, Seen::Absent)
             | (
                 Wish::Rest { .. },
-                Seen::Present { state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead, .. },
+                Seen::Present {
+                    state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead,
+                    ..
+                },
             ) if self.busy.is_none() => {
                 self.enter(ReplicaState::Starting, now);
                 self.status.reason = Some(self.resting());
@@ -91,7 +100,10 @@ impl Replica {
 
     /// Its template is of a newer version: nothing is made of it.
     pub fn fail_as_not_understood(&mut self, fields: &str, now: Now) {
-        self.fail(format!("this host's agent is of an older version and does not understand {fields}: upgrade it"), now);
+        self.fail(
+            format!("this host's agent is of an older version and does not understand {fields}: upgrade it"),
+            now,
+        );
     }
 
     pub(super) fn fail(&mut self, reason: String, now: Now) {
@@ -104,7 +116,8 @@ impl Replica {
         self.status.reason = Some(reason);
     }
 
-    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens again soon.
+    /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens
+    /// again soon.
     pub(super) fn repair(&mut self, reason: &str, now: Now) {
         if let Some(at) = self.repaired_at.filter(|at| *at > now.mono) {
             // It waits for its repair already: seeing it again does not put that off.

@@ -98,7 +98,10 @@ impl Vitals {
         }
         let fails = self.check == Check::Unhealthy;
         fails.then(|| {
-            self.why.as_ref().map_or_else(|| "its health check fails".to_owned(), |why| format!("its health check fails: {why}"))
+            self.why.as_ref().map_or_else(
+                || "its health check fails".to_owned(),
+                |why| format!("its health check fails: {why}"),
+            )
         })
     }
 
@@ -197,7 +200,8 @@ impl Replica {
         vitals.ports.clone_from(&container.ports);
         vitals.cut_off = cut_off(template, container);
         let first = template.networks.first().map_or("bridge", |network| network.name.as_str());
-        vitals.address = container.addresses.get(first).or_else(|| container.addresses.values().next()).copied();
+        vitals.address =
+            container.addresses.get(first).or_else(|| container.addresses.values().next()).copied();
         match checker(template) {
             Checker::Image => {
                 vitals.image_check = Some(container.check != Check::None);
@@ -211,14 +215,16 @@ impl Replica {
 
     /// The engine's check has changed its mind.
     pub(super) fn engine_checked(&mut self, healthy: bool) {
-        let agents = self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
+        let agents =
+            self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         if !agents {
             self.vitals.check = if healthy { Check::Healthy } else { Check::Unhealthy };
             (self.vitals.why, self.vitals.wants_output) = (None, !healthy);
         }
     }
 
-    /// Another replica has shown whether the image has a check. Returns whether that was all that a look was for.
+    /// Another replica has shown whether the image has a check. Returns whether that was all that a look was
+    /// for.
     pub fn learn_image_check(&mut self, has: bool, now: Now) -> bool {
         let Some(assignment) = &self.assignment else { return false };
         let enough = self.vitals.unseen && matches!(checker(&assignment.template), Checker::Image);
@@ -243,7 +249,8 @@ impl Replica {
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         // Its own address alone: a port of the host may be another's.
-        let address = if on_host { Some(local) } else { self.vitals.address }.map(|address| SocketAddr::new(address, port));
+        let address = if on_host { Some(local) } else { self.vitals.address }
+            .map(|address| SocketAddr::new(address, port));
         let shares = self.container_id().filter(|_| on_host).map(str::to_owned);
         let path = match &health.test {
             HealthTest::Http { path, .. } => Some(path.clone()),

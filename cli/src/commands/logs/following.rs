@@ -129,7 +129,12 @@ async fn open(client: &Client, args: &Args, told: &Told) -> Result<Parts, crate:
 }
 
 /// Prints what one stream brings; why it ended, unless nobody reads any more.
-async fn print(client: &Client, mut stream: Parts, args: &Args, told: &mut Told) -> Result<Option<String>, Failure> {
+async fn print(
+    client: &Client,
+    mut stream: Parts,
+    args: &Args,
+    told: &mut Told,
+) -> Result<Option<String>, Failure> {
     let mut buffer = Vec::new();
     while let Some(part) = stream.next().await {
         match part {
@@ -140,10 +145,15 @@ async fn print(client: &Client, mut stream: Parts, args: &Args, told: &mut Told)
         let rows: Vec<u8> = buffer.drain(..whole).collect();
         let mut text = String::new();
         for row in rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
-            let read: Row = serde_json::from_slice(row)
-                .map_err(|error| Failure::new(format!("{} answers what no shef master does: {error}", client.url("/v1"))))?;
+            let read: Row = serde_json::from_slice(row).map_err(|error| {
+                Failure::new(format!("{} answers what no shef master does: {error}", client.url("/v1")))
+            })?;
             if told.take(&read) {
-                let shown = if args.json { String::from_utf8_lossy(row).into_owned() } else { shown(&read, args.timestamps) };
+                let shown = if args.json {
+                    String::from_utf8_lossy(row).into_owned()
+                } else {
+                    shown(&read, args.timestamps)
+                };
                 // Writing to a string cannot fail.
                 let _ = writeln!(text, "{shown}");
             }
@@ -165,7 +175,9 @@ fn shown(row: &Row, timestamps: bool) -> String {
     match row {
         Row::Line { replica, time, line } if timestamps => format!("{replica} | {time} {line}"),
         Row::Line { replica, line, .. } => format!("{replica} | {line}"),
-        Row::Missing { missing, replica, why } => format!("shef | {replica} on {missing} is missing here: {why}"),
+        Row::Missing { missing, replica, why } => {
+            format!("shef | {replica} on {missing} is missing here: {why}")
+        }
         Row::Back { back, replica } => format!("shef | {replica} on {back} is read again"),
         Row::Note { note } => format!("shef | {note}"),
     }
@@ -198,7 +210,11 @@ mod tests {
         assert!(!told.take(&line("b", 200)) && told.take(&line("c", 195)), "and told if they are new");
         assert!(told.take(&line("b", 201)) && told.take(&line("b", 150)));
         told.take(&row(json!({"missing": "h1", "replica": "a", "why": "down"})));
-        assert_eq!(told.since(), Some(LogTime(100_000_000_000)), "what could not be read goes on where it was");
+        assert_eq!(
+            told.since(),
+            Some(LogTime(100_000_000_000)),
+            "what could not be read goes on where it was"
+        );
         told.take(&row(json!({"back": "h1", "replica": "a"})));
         assert_eq!(told.since(), Some(LogTime(191_000_000_000)));
     }

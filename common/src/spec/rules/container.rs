@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
     super::{
-        DeviceRequest, HealthCheck, HealthTest, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Mount, Network,
-        Port, Resources, Restart, Template,
+        DeviceRequest, HealthCheck, HealthTest, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES,
+        Mount, Network, Port, Resources, Restart, Template,
         grammar::{
-            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account, is_capability, is_driver,
-            is_host, is_name, is_signal, is_sysctl, is_user, plain,
+            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account,
+            is_capability, is_driver, is_host, is_name, is_signal, is_sysctl, is_user, plain,
         },
     },
     Rules,
@@ -18,7 +18,8 @@ use crate::problem::FieldError;
 
 /// The most entries of a list or map that has no bound of its own.
 const MAX_ENTRIES: usize = 64;
-/// The most bytes and thousandths of processors that can be asked for: far above any host, and safe to reckon with.
+/// The most bytes and thousandths of processors that can be asked for: far above any host, and safe to reckon
+/// with.
 const MAX_BYTES: u64 = 1 << 50;
 const MAX_CPU_MILLIS: u64 = 10_000_000;
 /// The least memory that the engine takes as a limit.
@@ -54,7 +55,12 @@ impl Template {
         rules.range("stop_grace_s", self.stop_grace_s.into(), 0, MAX_STOP_GRACE_S.into(), "seconds");
         for (field, arguments) in [("command", &self.command), ("entrypoint", &self.entrypoint)] {
             for (at, argument) in arguments.iter().enumerate() {
-                rules.check(!argument.contains('\0'), format!("{field}[{at}]"), "must not contain a zero byte", argument);
+                rules.check(
+                    !argument.contains('\0'),
+                    format!("{field}[{at}]"),
+                    "must not contain a zero byte",
+                    argument,
+                );
             }
         }
         for (key, value) in &self.env {
@@ -67,25 +73,62 @@ impl Template {
         let user = "must be user or user:group by name or number, without spaces";
         rules.check(self.user.is_empty() || is_user(&self.user), "user", user, &self.user);
         rules.check(self.hostname.is_empty() || is_host(&self.hostname), "hostname", HOST, &self.hostname);
-        rules.check(self.stop_signal.is_empty() || is_signal(&self.stop_signal), "stop_signal", SIGNAL, &self.stop_signal);
+        rules.check(
+            self.stop_signal.is_empty() || is_signal(&self.stop_signal),
+            "stop_signal",
+            SIGNAL,
+            &self.stop_signal,
+        );
         for (key, value) in &self.labels {
-            let fits = !key.is_empty() && key.len() <= MAX_LABEL && !key.chars().any(|c| c.is_control() || c.is_whitespace());
-            rules.check(fits, "labels", "keys must not be empty or contain spaces or control characters", format!("{key:?}"));
+            let fits = !key.is_empty()
+                && key.len() <= MAX_LABEL
+                && !key.chars().any(|c| c.is_control() || c.is_whitespace());
+            rules.check(
+                fits,
+                "labels",
+                "keys must not be empty or contain spaces or control characters",
+                format!("{key:?}"),
+            );
             rules.check(
                 !key.starts_with("shef"),
                 "labels",
                 "keys that begin with shef are the control plane's own: choose another",
                 key,
             );
-            rules.check(!value.contains('\0'), format!("labels.{key}"), "must not contain a zero byte", value);
+            rules.check(
+                !value.contains('\0'),
+                format!("labels.{key}"),
+                "must not contain a zero byte",
+                value,
+            );
         }
         for (name, limit) in &self.ulimits {
             let path = format!("ulimits.{name}");
-            rules.check(ULIMITS.contains(&name.as_str()), "ulimits", &format!("must be one of {}", ULIMITS.join(", ")), name);
-            rules.check(limit.soft >= -1, format!("{path}.soft"), "must be -1 (no limit) or more", limit.soft);
-            rules.check(limit.hard >= -1, format!("{path}.hard"), "must be -1 (no limit) or more", limit.hard);
+            rules.check(
+                ULIMITS.contains(&name.as_str()),
+                "ulimits",
+                &format!("must be one of {}", ULIMITS.join(", ")),
+                name,
+            );
+            rules.check(
+                limit.soft >= -1,
+                format!("{path}.soft"),
+                "must be -1 (no limit) or more",
+                limit.soft,
+            );
+            rules.check(
+                limit.hard >= -1,
+                format!("{path}.hard"),
+                "must be -1 (no limit) or more",
+                limit.hard,
+            );
             let ordered = limit.hard == -1 || (limit.soft != -1 && limit.soft <= limit.hard);
-            rules.check(ordered, format!("{path}.soft"), &format!("must not be above hard ({})", limit.hard), limit.soft);
+            rules.check(
+                ordered,
+                format!("{path}.soft"),
+                &format!("must not be above hard ({})", limit.hard),
+                limit.soft,
+            );
         }
     }
 
@@ -94,7 +137,12 @@ impl Template {
             rules.check(is_sysctl(key), "sysctls", SYSCTL, key);
             let is_net = key.starts_with("net.") || key.starts_with("net/");
             let shared = is_net && self.networks.iter().any(|network| network.name == "host");
-            rules.check(!shared, "sysctls", "must not be below net. on network host, where they are the host's", key);
+            rules.check(
+                !shared,
+                "sysctls",
+                "must not be below net. on network host, where they are the host's",
+                key,
+            );
             rules.check(
                 !value.chars().any(char::is_control),
                 format!("sysctls.{key}"),
@@ -132,8 +180,14 @@ impl Template {
             let target = &device.target;
             rules.check(target.is_empty() || is_absolute(target), format!("{path}.target"), PATH, target);
             let letters: BTreeSet<char> = device.permissions.chars().collect();
-            let known = letters.len() == device.permissions.len() && letters.iter().all(|letter| "rwm".contains(*letter));
-            rules.check(known, format!("{path}.permissions"), "must be some of r, w and m, each once", &device.permissions);
+            let known = letters.len() == device.permissions.len()
+                && letters.iter().all(|letter| "rwm".contains(*letter));
+            rules.check(
+                known,
+                format!("{path}.permissions"),
+                "must be some of r, w and m, each once",
+                &device.permissions,
+            );
         }
         rules.count("device_requests", self.device_requests.len(), MAX_ENTRIES);
         for (at, request) in self.device_requests.iter().enumerate() {
@@ -170,8 +224,16 @@ fn ports(ports: &[Port], rules: &mut Rules) {
         }
         let clash = ports[..at].iter().position(|other| clashes(other, port));
         if let Some(other) = clash {
-            let what = port.published.map_or_else(|| format!("container port {}", port.target), |port| format!("port {port}"));
-            rules.wrong(&path, format!("must differ from ports[{other}], but both publish {what} ({})", port.protocol.as_str()));
+            let what = port
+                .published
+                .map_or_else(|| format!("container port {}", port.target), |port| format!("port {port}"));
+            rules.wrong(
+                &path,
+                format!(
+                    "must differ from ports[{other}], but both publish {what} ({})",
+                    port.protocol.as_str()
+                ),
+            );
         }
     }
 }
@@ -182,7 +244,11 @@ fn clashes(a: &Port, b: &Port) -> bool {
     let same_address = everywhere(a) || everywhere(b) || a.host_ip == b.host_ip;
     a.protocol == b.protocol
         && same_address
-        && if a.published.is_some() { a.published == b.published } else { b.published.is_none() && a.target == b.target }
+        && if a.published.is_some() {
+            a.published == b.published
+        } else {
+            b.published.is_none() && a.target == b.target
+        }
 }
 
 fn mounts(mounts: &[Mount], rules: &mut Rules) {
@@ -198,7 +264,10 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
             target,
         );
         if !targets.insert(plain(target)) {
-            rules.wrong(format!("{path}.target"), format!("must be mounted once, but {target} is mounted twice"));
+            rules.wrong(
+                format!("{path}.target"),
+                format!("must be mounted once, but {target} is mounted twice"),
+            );
         }
         match mount {
             Mount::Volume { source, driver, .. } => {
@@ -206,13 +275,21 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
                 let rule = "must be a volume driver such as local";
                 rules.check(driver.is_empty() || is_driver(driver), format!("{path}.driver"), rule, driver);
             }
-            Mount::Bind { source, .. } => rules.check(is_absolute(source), format!("{path}.source"), PATH, source),
+            Mount::Bind { source, .. } => {
+                rules.check(is_absolute(source), format!("{path}.source"), PATH, source)
+            }
             Mount::Tmpfs { size_bytes, mode, .. } => {
                 if let Some(bytes) = size_bytes {
                     rules.range(format!("{path}.size_bytes"), *bytes, 4_096, MAX_BYTES, "bytes");
                 }
                 if let Some(mode) = mode {
-                    rules.range(format!("{path}.mode"), (*mode).into(), 0, 0o7777, "(octal 7777; octal is given as a string)");
+                    rules.range(
+                        format!("{path}.mode"),
+                        (*mode).into(),
+                        0,
+                        0o7777,
+                        "(octal 7777; octal is given as a string)",
+                    );
                 }
             }
         }
@@ -225,7 +302,12 @@ fn networks(template: &Template, rules: &mut Rules) {
     for (at, Network { name, aliases }) in networks.iter().enumerate() {
         let path = format!("networks[{at}]");
         rules.check(is_name(name), format!("{path}.name"), NAME, name);
-        rules.check(name != "default", format!("{path}.name"), "must be another name (the engine's own is bridge)", name);
+        rules.check(
+            name != "default",
+            format!("{path}.name"),
+            "must be another name (the engine's own is bridge)",
+            name,
+        );
         if networks[..at].iter().any(|other| other.name == *name) {
             rules.wrong(format!("{path}.name"), format!("must be joined once, but {name} is named twice"));
         }
@@ -234,7 +316,10 @@ fn networks(template: &Template, rules: &mut Rules) {
             rules.check(is_host(alias), format!("{path}.aliases[{nth}]"), HOST, alias);
         }
         if matches!(name.as_str(), "bridge" | "host" | "none") && !aliases.is_empty() {
-            rules.wrong(format!("{path}.aliases"), format!("must be empty on the engine's own network {name}"));
+            rules.wrong(
+                format!("{path}.aliases"),
+                format!("must be empty on the engine's own network {name}"),
+            );
         }
         let alone = matches!(name.as_str(), "host" | "none");
         if alone && networks.len() > 1 {
@@ -268,7 +353,12 @@ impl Resources {
         rules.check(memory == 0 || memory >= MIN_MEMORY, "resources.limit.memory_bytes", &rule, memory);
         // The engine takes no less than a hundredth.
         let cpu = limit.cpu_millis;
-        rules.check(cpu == 0 || cpu >= 10, "resources.limit.cpu_millis", "must be 0 (no limit) or at least 10", cpu);
+        rules.check(
+            cpu == 0 || cpu >= 10,
+            "resources.limit.cpu_millis",
+            "must be 0 (no limit) or at least 10",
+            cpu,
+        );
         rules.range("resources.limit.pids", limit.pids, 0, MAX_PIDS, "");
     }
 }
@@ -289,12 +379,15 @@ impl HealthCheck {
             }
             HealthTest::Http { port, path } => {
                 rules.check(*port != 0, "health.test.http.port", "must be 1 to 65535", port);
-                let fits =
-                    path.starts_with('/') && path.len() <= 1_024 && path.bytes().all(|c| c.is_ascii_graphic() && c != b'#');
+                let fits = path.starts_with('/')
+                    && path.len() <= 1_024
+                    && path.bytes().all(|c| c.is_ascii_graphic() && c != b'#');
                 let rule = "must begin with / and hold at most 1024 visible ASCII characters without #";
                 rules.check(fits, "health.test.http.path", rule, path);
             }
-            HealthTest::Tcp { port } => rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port),
+            HealthTest::Tcp { port } => {
+                rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port)
+            }
             HealthTest::None => {}
         }
     }

@@ -36,7 +36,9 @@ impl ServiceSpec {
 
 impl Placement {
     fn rules(&self, rules: &mut Rules) {
-        for (path, constraints) in [("placement.constraints", &self.constraints), ("placement.preferences", &self.preferences)] {
+        for (path, constraints) in
+            [("placement.constraints", &self.constraints), ("placement.preferences", &self.preferences)]
+        {
             rules.count(path, constraints.len(), MAX_CONSTRAINTS);
             for (at, constraint) in constraints.iter().enumerate() {
                 constraint.rules(&format!("{path}[{at}]"), rules);
@@ -58,11 +60,19 @@ impl Constraint {
         rules.check(is_constraint_key(&self.key), format!("{path}.key"), keys, &self.key);
         let (least, most, words) = values_of(self.op);
         if !(least..=most).contains(&self.values.len()) {
-            rules.wrong(format!("{path}.values"), format!("must hold {words}, but holds {}", self.values.len()));
+            rules.wrong(
+                format!("{path}.values"),
+                format!("must hold {words}, but holds {}", self.values.len()),
+            );
         }
         for (at, value) in self.values.iter().enumerate() {
             let fits = value.len() <= 255 && !value.chars().any(char::is_control);
-            rules.check(fits, format!("{path}.values[{at}]"), "must be at most 255 bytes without control characters", value);
+            rules.check(
+                fits,
+                format!("{path}.values[{at}]"),
+                "must be at most 255 bytes without control characters",
+                value,
+            );
         }
     }
 }

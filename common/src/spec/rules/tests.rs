@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     ids::ServiceName,
-    spec::{Constraint, HealthTest, Mode, Mount, OnDisconnect, Operator, Order, Protocol, Rebalance, ServiceSpec},
+    spec::{
+        Constraint, HealthTest, Mode, Mount, OnDisconnect, Operator, Order, Protocol, Rebalance, ServiceSpec,
+    },
 };
 
 fn object(value: Value) -> Map<String, Value> {
@@ -66,7 +68,8 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
     assert_eq!(spec.template.ports[1].protocol, Protocol::Udp);
     assert!(matches!(&spec.template.mounts[0], Mount::Volume { sticky: true, .. }));
     assert!(matches!(spec.template.health.as_ref().unwrap().test, HealthTest::Http { port: 80, .. }));
-    let zone = Constraint { key: "label.zone".into(), op: Operator::In, values: vec!["a".into(), "b".into()] };
+    let zone =
+        Constraint { key: "label.zone".into(), op: Operator::In, values: vec!["a".into(), "b".into()] };
     assert_eq!((spec.placement.constraints, spec.update.order), (vec![zone], Order::StopFirst));
 }
 
@@ -103,15 +106,30 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"bogus": 1}), "bogus is not a field of this body"),
         (json!({"forced": 1}), "forced is not a field of this body"),
         (json!({"replicas": -1}), "replicas must be a whole number from 0 to 10000, but is -1"),
-        (json!({"mode": "global", "replicas": 3}), "replicas must not be given in mode global: there is one replica a host"),
+        (
+            json!({"mode": "global", "replicas": 3}),
+            "replicas must not be given in mode global: there is one replica a host",
+        ),
         (json!({"mode": "many"}), "mode unknown variant `many`, expected `replicated` or `global`"),
-        (json!({"pull": "often"}), "pull unknown variant `often`, expected one of `missing`, `always`, `never`"),
+        (
+            json!({"pull": "often"}),
+            "pull unknown variant `often`, expected one of `missing`, `always`, `never`",
+        ),
         (json!({"stop_grace_s": 4_000}), "stop_grace_s must be 0 to 3600 seconds, but is 4000"),
         (json!({"command": ["a\u{0}"]}), "command[0] must not contain a zero byte, but is a\\u{0}"),
-        (json!({"env": {"A=B": "x"}}), "env names must not be empty or contain '=' or a zero byte, but is \\\"A=B\\\""),
+        (
+            json!({"env": {"A=B": "x"}}),
+            "env names must not be empty or contain '=' or a zero byte, but is \\\"A=B\\\"",
+        ),
         (json!({"env": {"A": 1}}), "env.A invalid type: integer `1`, expected a string"),
-        (json!({"working_dir": "srv"}), "working_dir must be an absolute path without .. or control characters, but is srv"),
-        (json!({"user": "a b"}), "user must be user or user:group by name or number, without spaces, but is a b"),
+        (
+            json!({"working_dir": "srv"}),
+            "working_dir must be an absolute path without .. or control characters, but is srv",
+        ),
+        (
+            json!({"user": "a b"}),
+            "user must be user or user:group by name or number, without spaces, but is a b",
+        ),
         (
             json!({"labels": {"shef.slot": "1"}}),
             "labels keys that begin with shef are the control plane's own: choose another, but is shef.slot",
@@ -124,13 +142,19 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"stop_signal": "SIGFOO"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
         ),
-        (json!({"group_add": ["video", "a b"]}), "group_add[1] must be a group by name or number, without spaces, but is a b"),
+        (
+            json!({"group_add": ["video", "a b"]}),
+            "group_add[1] must be a group by name or number, without spaces, but is a b",
+        ),
         (
             json!({"mounts": [{"type": "volume", "source": "data", "target": "/a"}], "update": {"order": "start-first"}}),
             "update.order must be auto or stop-first while a volume keeps its slot on its host (sticky): the old and the new \
              replica would use it at the same time",
         ),
-        (json!({"user": "4294967296"}), "user must be user or user:group by name or number, without spaces, but is 4294967296"),
+        (
+            json!({"user": "4294967296"}),
+            "user must be user or user:group by name or number, without spaces, but is 4294967296",
+        ),
         (
             json!({"cap_drop": ["FOO_BAR"]}),
             "cap_drop[0] must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN, but is FOO_BAR",
@@ -151,7 +175,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"networks": [{"name": "default"}]}),
             "networks[0].name must be another name (the engine's own is bridge), but is default",
         ),
-        (json!({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}), "ulimits.nofile.soft must not be above hard (1), but is 2"),
+        (
+            json!({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}),
+            "ulimits.nofile.soft must not be above hard (1), but is 2",
+        ),
         (
             json!({"cap_add": ["net_admin"]}),
             "cap_add[0] must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN, but is net_admin",
@@ -165,7 +192,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"device_requests": [{}]}),
             "device_requests[0] must name a driver, or capabilities such as [[\"gpu\"]], but names neither",
         ),
-        (json!({"ports": [{"target": 80}, {"target": 70_000}]}), "ports[1].target invalid value: integer `70000`, expected u16"),
+        (
+            json!({"ports": [{"target": 80}, {"target": 70_000}]}),
+            "ports[1].target invalid value: integer `70000`, expected u16",
+        ),
         (
             json!({"ports": [{"target": 80, "published": 0}]}),
             "ports[0].published must be 1 to 65535, or absent to have the engine choose, but is 0",
@@ -210,13 +240,19 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             json!({"resources": {"reserve": {"cpu_millis": 600}, "limit": {"cpu_millis": 500}}}),
             "resources.reserve.cpu_millis must not be above the limit of 500, but is 600",
         ),
-        (json!({"resources": {"limits": {}}}), "resources.limits unknown field `limits`, expected `reserve` or `limit`"),
+        (
+            json!({"resources": {"limits": {}}}),
+            "resources.limits unknown field `limits`, expected `reserve` or `limit`",
+        ),
         (
             json!({"health": {"test": {"http": {"port": 80, "path": "x"}}}}),
             "health.test.http.path must begin with / and hold at most 1024 visible ASCII characters without #, but is x",
         ),
         (json!({"health": {"test": "none", "retries": 0}}), "health.retries must be 1 to 100, but is 0"),
-        (json!({"restart": {"delay_ms": 3_600_001}}), "restart.delay_ms must be 0 to 3600000 milliseconds, but is 3600001"),
+        (
+            json!({"restart": {"delay_ms": 3_600_001}}),
+            "restart.delay_ms must be 0 to 3600000 milliseconds, but is 3600001",
+        ),
         (
             json!({"placement": {"constraints": [{"key": "zone", "op": "==", "values": ["a"]}]}}),
             "placement.constraints[0].key must be node.name, node.os, node.arch or label.KEY, but is zone",
@@ -232,7 +268,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"placement": {"max_per_host": 0}}), "placement.max_per_host must be 1 to 10000, but is 0"),
         (json!({"update": {"parallelism": 0}}), "update.parallelism must be 1 to 10000, but is 0"),
         (json!({"update": {"parallelism": 4, "surge": 3}}), "update.surge must be 4 to 10000, but is 3"),
-        (json!({"update": {"deadline_ms": 5}}), "update.deadline_ms must be 1000 to 86400000 milliseconds, but is 5"),
+        (
+            json!({"update": {"deadline_ms": 5}}),
+            "update.deadline_ms must be 1000 to 86400000 milliseconds, but is 5",
+        ),
         (
             json!({"rebalance": {"on": {"per_minute": 1001}}}),
             "rebalance must be \"off\" or {\"on\": {\"per_minute\": 1 to 1000}}, but is {\"on\":{\"per_minute\":1001}}",
@@ -262,14 +301,18 @@ fn a_mode_is_octal_as_a_string_and_itself_as_a_number() {
 #[test]
 fn everything_that_is_wrong_is_named_at_once() {
     let body = json!({"image": "UPPER/..", "replicas": "x", "env": [], "ports": [{"target": 0}], "update": {"canary": 10_001}, "more": 1});
-    let fields: Vec<_> = ServiceSpec::read(object(body), None).unwrap_err().into_iter().map(|error| error.field).collect();
+    let fields: Vec<_> =
+        ServiceSpec::read(object(body), None).unwrap_err().into_iter().map(|error| error.field).collect();
     assert_eq!(fields, ["name", "image", "env", "replicas", "ports[0].target", "update.canary", "more"]);
 }
 
 #[test]
 fn on_disconnect_takes_keep_or_a_bounded_time() {
     let stop = OnDisconnect::StopAfter { seconds: 3_600 };
-    assert_eq!(with(json!({"on_disconnect": {"stop_after": {"seconds": 3600}}})).unwrap().on_disconnect, stop);
+    assert_eq!(
+        with(json!({"on_disconnect": {"stop_after": {"seconds": 3600}}})).unwrap().on_disconnect,
+        stop
+    );
     let keeps = "on_disconnect must be \"keep\" or {\"stop_after\": {\"seconds\": 1 to 2592000}}, but is";
     for wrong in [
         json!("stop"),
@@ -290,18 +333,26 @@ fn on_disconnect_takes_keep_or_a_bounded_time() {
 fn a_container_holds_a_bounded_number_of_bytes() {
     let said = with(json!({"env": {"A": "x".repeat(65_536)}})).unwrap_err();
     assert!(
-        said.starts_with("image and what else the container is made of must hold at most 65536 bytes as JSON, but hold 65"),
+        said.starts_with(
+            "image and what else the container is made of must hold at most 65536 bytes as JSON, but hold 65"
+        ),
         "{said}"
     );
 }
 
 #[test]
 fn a_patch_changes_what_it_names_field_by_field_and_null_brings_back_the_default() {
-    let before = with(json!({"replicas": 3, "env": {"A": "1", "B": "2"}, "update": {"parallelism": 4, "canary": 1}})).unwrap();
+    let before =
+        with(json!({"replicas": 3, "env": {"A": "1", "B": "2"}, "update": {"parallelism": 4, "canary": 1}}))
+            .unwrap();
     let after = patched(&before, json!({"env": {"A": null, "C": "3"}, "update": {"canary": null}})).unwrap();
-    let wanted = with(json!({"replicas": 3, "env": {"B": "2", "C": "3"}, "update": {"parallelism": 4}})).unwrap();
+    let wanted =
+        with(json!({"replicas": 3, "env": {"B": "2", "C": "3"}, "update": {"parallelism": 4}})).unwrap();
     assert_eq!(after, wanted);
-    assert_eq!(patched(&after, json!({"env": null, "replicas": null, "update": null})).unwrap(), with(json!({})).unwrap());
+    assert_eq!(
+        patched(&after, json!({"env": null, "replicas": null, "update": null})).unwrap(),
+        with(json!({})).unwrap()
+    );
     let rebalancing = patched(&before, json!({"rebalance": {"on": {"per_minute": 6}}})).unwrap();
     assert_eq!(rebalancing, ServiceSpec { rebalance: Rebalance::On { per_minute: 6 }, ..before.clone() });
     assert!(std::sync::Arc::ptr_eq(&rebalancing.template, &before.template), "an equal template is the same");
@@ -314,7 +365,10 @@ fn a_patch_that_would_break_a_rule_is_refused() {
     let said = patched(&before, json!({"resources": {"reserve": {"cpu_millis": 600}}})).unwrap_err();
     assert_eq!(said, "resources.reserve.cpu_millis must not be above the limit of 500, but is 600");
     assert_eq!(patched(&before, json!({"image": null})).unwrap_err(), "image is required");
-    assert_eq!(patched(&before, json!({"name": "other"})).unwrap_err(), "name must be web as in the address, but is other");
+    assert_eq!(
+        patched(&before, json!({"name": "other"})).unwrap_err(),
+        "name must be web as in the address, but is other"
+    );
     assert_eq!(patched(&before, json!({"bogus": 1})).unwrap_err(), "bogus is not a field of this body");
 }
 

@@ -88,14 +88,21 @@ impl Bare {
         if ran.status.success() { Ok(text) } else { Err(text) }
     }
 
-    /// The `docker run` line that README gives for host `n`, with further variables; brings the container's id.
+    /// The `docker run` line that README gives for host `n`, with further variables; brings the container's
+    /// id.
     ///
     /// # Errors
     /// What docker said.
-    pub async fn bootstrap(&self, n: usize, image: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+    pub async fn bootstrap(
+        &self,
+        n: usize,
+        image: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<String, String> {
         let path = self.hosts[n - 1].socket().url().trim_start_matches("unix://").to_owned();
         let (ip, mount) = (format!("HOST_IP={}", self.address(n)), format!("{path}:/var/run/docker.sock"));
-        let variables: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let variables: Vec<String> =
+            variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut words = vec!["run", "-d", "--restart", "unless-stopped", "--name", BOOTSTRAP, "-e", &ip];
         // Namespaces share the machine's name; hosts do not.
         let name = format!("SHEF_AGENT_NODE_NAME=h{n}");

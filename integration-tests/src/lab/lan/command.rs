@@ -42,9 +42,10 @@ impl Part {
             ["agent", host] => Ok(Self::Agent((*host).to_owned())),
             ["engine", host] => Ok(Self::Engine((*host).to_owned())),
             [host] if host.starts_with('h') => Ok(Self::Host((*host).to_owned())),
-            _ => {
-                Err(format!("{:?} names nothing: master, redis, agent h2, engine h2, or h2 for the whole host", words.join(" ")))
-            }
+            _ => Err(format!(
+                "{:?} names nothing: master, redis, agent h2, engine h2, or h2 for the whole host",
+                words.join(" ")
+            )),
         }
     }
 }
@@ -112,8 +113,8 @@ impl Lan {
     /// # Errors
     /// If the socket cannot be made.
     pub async fn obey(&mut self) -> Result<(), String> {
-        let listener =
-            UnixListener::bind(socket_of(self.net.id())).map_err(|error| format!("no orders can be taken: {error}"))?;
+        let listener = UnixListener::bind(socket_of(self.net.id()))
+            .map_err(|error| format!("no orders can be taken: {error}"))?;
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { continue };
             let mut line = String::new();
@@ -183,7 +184,9 @@ impl Lan {
 
     fn signal(&mut self, part: &Part, signal: Signal) -> Result<(), String> {
         self.must_run(part)?;
-        let engine = |host: &super::Host| if signal == Signal::STOP { host.freeze_engine() } else { host.thaw_engine() };
+        let engine = |host: &super::Host| {
+            if signal == Signal::STOP { host.freeze_engine() } else { host.thaw_engine() }
+        };
         match part {
             Part::Master => self.master.process.signal(signal),
             Part::Redis => self.redis.as_ref().ok_or("this lab has no Redis")?.process.signal(signal),
@@ -201,7 +204,12 @@ impl Lan {
     fn runs(&mut self, part: &Part) -> Result<bool, String> {
         Ok(match part {
             Part::Master => self.master.process.is_running(),
-            Part::Redis => self.redis.as_mut().ok_or("this lab has no Redis: start it with --redis")?.process.is_running(),
+            Part::Redis => self
+                .redis
+                .as_mut()
+                .ok_or("this lab has no Redis: start it with --redis")?
+                .process
+                .is_running(),
             Part::Agent(host) => self.host_mut(host)?.agent.process.is_running(),
             Part::Engine(host) => self.host_mut(host)?.engine.is_running(),
             Part::Host(host) => {
@@ -218,7 +226,8 @@ impl Lan {
     /// The hosts, what runs on each engine, and what the API says of them.
     async fn status(&mut self) -> String {
         let nodes = self.master.api.attempt("GET", "/v1/nodes", &[], Vec::new()).await;
-        let mut text = format!("lab {}   API {}   {}\n", self.net.id(), self.master.api.url, self.net.dir().display());
+        let mut text =
+            format!("lab {}   API {}   {}\n", self.net.id(), self.master.api.url, self.net.dir().display());
         if let Some(registry) = &self.registry {
             let _ = writeln!(text, "registry {}", registry.image(""));
         }
@@ -231,11 +240,16 @@ impl Lan {
             "host", "address", "release", "engine", "agent", "running", "wanted", "state"
         );
         let running = self.by_host().await;
-        let nodes =
-            nodes.ok().and_then(|answer| answer.body["nodes"].as_array().or(answer.body.as_array()).cloned()).unwrap_or_default();
+        let nodes = nodes
+            .ok()
+            .and_then(|answer| answer.body["nodes"].as_array().or(answer.body.as_array()).cloned())
+            .unwrap_or_default();
         for host in &mut self.hosts {
-            let node = nodes.iter().find(|node| node["name"] == host.name.as_str()).cloned().unwrap_or_default();
-            let count = running.get(&host.name).map_or(0, |all| all.values().filter(|seen| seen.state == "running").count());
+            let node =
+                nodes.iter().find(|node| node["name"] == host.name.as_str()).cloned().unwrap_or_default();
+            let count = running
+                .get(&host.name)
+                .map_or(0, |all| all.values().filter(|seen| seen.state == "running").count());
             let up = |runs: bool| if runs { "runs" } else { "-" };
             let (engine, agent) = (up(host.engine.is_running()), up(host.agent.process.is_running()));
             let (state, wanted) = (node["state"].as_str().unwrap_or("-"), node["wanted"].to_string());

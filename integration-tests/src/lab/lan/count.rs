@@ -18,9 +18,14 @@ impl Lan {
 
     /// Every container of ours on the hosts whose engine runs, by host and name.
     pub async fn by_host(&mut self) -> BTreeMap<String, BTreeMap<String, Seen>> {
-        let running =
-            self.hosts.iter_mut().filter_map(|host| host.engine.is_running().then_some((host.name.clone(), host.socket())));
-        join_all(running.map(|(name, socket)| async move { (name, socket.managed().await) })).await.into_iter().collect()
+        let running = self
+            .hosts
+            .iter_mut()
+            .filter_map(|host| host.engine.is_running().then_some((host.name.clone(), host.socket())));
+        join_all(running.map(|(name, socket)| async move { (name, socket.managed().await) }))
+            .await
+            .into_iter()
+            .collect()
     }
 
     /// Every container of ours, by name.

@@ -32,7 +32,9 @@ impl DelayProxy {
     /// # Errors
     /// If it cannot listen.
     pub async fn start(here: Ipv4Addr, target: SocketAddr, delay: Duration) -> Result<Self, String> {
-        let listener = TcpListener::bind((here, 0)).await.map_err(|error| format!("a proxy cannot listen on {here}: {error}"))?;
+        let listener = TcpListener::bind((here, 0))
+            .await
+            .map_err(|error| format!("a proxy cannot listen on {here}: {error}"))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let task = tokio::spawn(async move {
             // The connections end with the set, and the set with this task.
@@ -93,7 +95,8 @@ mod tests {
     async fn what_goes_through_comes_whole_in_order_and_not_before_its_time() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let delay = Duration::from_millis(60);
-        let proxy = DelayProxy::start(Ipv4Addr::LOCALHOST, server.local_addr().unwrap(), delay).await.unwrap();
+        let proxy =
+            DelayProxy::start(Ipv4Addr::LOCALHOST, server.local_addr().unwrap(), delay).await.unwrap();
         let start = Instant::now();
         let mut client = TcpStream::connect(proxy.address).await.unwrap();
         let sent: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();

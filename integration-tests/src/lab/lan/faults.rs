@@ -36,7 +36,11 @@ impl FromStr for Cut {
             "master" => Self::Master,
             "pushes" => Self::Pushes,
             "reports" => Self::Reports,
-            other => return Err(format!("{other:?} is no way to cut: both, incoming, outgoing, master, pushes or reports")),
+            other => {
+                return Err(format!(
+                    "{other:?} is no way to cut: both, incoming, outgoing, master, pushes or reports"
+                ));
+            }
         })
     }
 }
@@ -66,7 +70,8 @@ impl Lan {
         let space = &self.host(host)?.namespace;
         let master = self.master.address.ip().to_string();
         let (api, agent) = (self.master.address.port().to_string(), AGENT_PORT.to_string());
-        let from = |rest: &[&str]| rule(space, "filter", &[&["-A", "LAB-IN"], rest, &["-j", "DROP"]].concat());
+        let from =
+            |rest: &[&str]| rule(space, "filter", &[&["-A", "LAB-IN"], rest, &["-j", "DROP"]].concat());
         let to = |rest: &[&str]| rule(space, "filter", &[&["-A", "LAB-OUT"], rest, &["-j", "DROP"]].concat());
         match cut {
             Cut::Both => space.cable(false),
@@ -90,7 +95,11 @@ impl Lan {
         let share = format!("{:.4}", percent / 100.0);
         for (chain, way) in [("LAB-IN", "-i"), ("LAB-OUT", "-o")] {
             let at_random = ["-m", "statistic", "--mode", "random", "--probability", &share];
-            rule(space, "filter", &[&["-A", chain, way, "eth0"], at_random.as_slice(), &["-j", "DROP"]].concat())?;
+            rule(
+                space,
+                "filter",
+                &[&["-A", chain, way, "eth0"], at_random.as_slice(), &["-j", "DROP"]].concat(),
+            )?;
         }
         Ok(())
     }
@@ -133,7 +142,8 @@ impl Lan {
                     let _ = rule(
                         other,
                         table,
-                        &[&["-D", chain], words.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat(),
+                        &[&["-D", chain], words.iter().map(String::as_str).collect::<Vec<_>>().as_slice()]
+                            .concat(),
                     );
                 }
             }
@@ -153,7 +163,8 @@ fn divert(space: &Namespace, target: SocketAddr, proxy: SocketAddr) -> Result<()
 
 fn diversion(target: SocketAddr, proxy: SocketAddr) -> [(&'static str, &'static str, Vec<String>); 2] {
     let words = |rest: &[&str]| {
-        let to = ["-d", &target.ip().to_string(), "-p", "tcp", "--dport", &target.port().to_string()].map(str::to_owned);
+        let to = ["-d", &target.ip().to_string(), "-p", "tcp", "--dport", &target.port().to_string()]
+            .map(str::to_owned);
         to.into_iter().chain(rest.iter().map(|&word| word.to_owned())).collect::<Vec<String>>()
     };
     [

@@ -40,7 +40,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Host `n`, counted from 1, with this release of the engine, whose agent reports to `master`. Nothing of it runs yet.
+    /// Host `n`, counted from 1, with this release of the engine, whose agent reports to `master`. Nothing of
+    /// it runs yet.
     ///
     /// # Errors
     /// What the system refused.
@@ -61,7 +62,8 @@ impl Host {
             ("--insecure-registry", format!("{}:{REGISTRY_PORT}", net.address())),
         ];
         let words = words.into_iter().flat_map(|(key, value)| [key.to_owned(), value]);
-        let engine = Process::new(release.program(), words, dir.join("dockerd.log")).with("PATH", release.path());
+        let engine =
+            Process::new(release.program(), words, dir.join("dockerd.log")).with("PATH", release.path());
         let engine = engine.inside(namespace.path());
         let listen = SocketAddr::from((namespace.address, AGENT_PORT));
         let mut agent = Agent::at(listen, &name, &dir, master, &url);
@@ -126,7 +128,9 @@ impl Host {
     /// The daemons below the engine's: its containerd.
     fn daemons(&self) -> Vec<u32> {
         let is_containerd = |pid: &u32| {
-            command_line(*pid).is_some_and(|line| line.split(' ').next().is_some_and(|program| program.ends_with("containerd")))
+            command_line(*pid).is_some_and(|line| {
+                line.split(' ').next().is_some_and(|program| program.ends_with("containerd"))
+            })
         };
         children_of(self.engine.id()).into_iter().filter(is_containerd).collect()
     }

@@ -43,7 +43,8 @@ pub struct Plan {
     pub disk_mb: Option<u32>,
     /// There is a registry, which hosts reach under [`Lan::registry`]'s address.
     pub registry: bool,
-    /// The releases of the hosts' engines, in turn; none: those of [`engine::ENGINE_VARIABLE`], or the machine's own.
+    /// The releases of the hosts' engines, in turn; none: those of [`engine::ENGINE_VARIABLE`], or the
+    /// machine's own.
     pub engines: Vec<Release>,
     /// Environment variables of the master.
     pub settings: Vec<(String, String)>,
@@ -111,7 +112,9 @@ impl Lan {
         let net = Net::new()?;
         let own = if plan.master_on.is_none() { Some(net.for_master()?) } else { None };
         // Addresses are known before there are hosts.
-        let address = own.as_ref().map_or_else(|| net.address_of_host(plan.master_on.unwrap_or(1)), |space| space.address);
+        let address = own
+            .as_ref()
+            .map_or_else(|| net.address_of_host(plan.master_on.unwrap_or(1)), |space| space.address);
         let address = SocketAddr::from((address, API_PORT));
         let mut hosts = Vec::new();
         let releases = if plan.engines.is_empty() { engine::releases()? } else { plan.engines.clone() };
@@ -122,12 +125,21 @@ impl Lan {
             faults::prepare(space)?;
         }
         let shared = plan.master_on.and_then(|n| hosts.get(n - 1)).map(|host| host.namespace.path());
-        let inside: PathBuf = own.as_ref().map(Namespace::path).or(shared).ok_or("the master's host is none of the lab's")?;
+        let inside: PathBuf =
+            own.as_ref().map(Namespace::path).or(shared).ok_or("the master's host is none of the lab's")?;
 
-        let redis = if plan.redis { Some(LabRedis::start_at((net.address(), REDIS_PORT).into()).await) } else { None };
-        let registry =
-            if plan.registry { Some(LabRegistry::start_at((net.address(), REGISTRY_PORT).into()).await) } else { None };
-        let settings: Vec<(&str, &str)> = plan.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let redis = if plan.redis {
+            Some(LabRedis::start_at((net.address(), REDIS_PORT).into()).await)
+        } else {
+            None
+        };
+        let registry = if plan.registry {
+            Some(LabRegistry::start_at((net.address(), REGISTRY_PORT).into()).await)
+        } else {
+            None
+        };
+        let settings: Vec<(&str, &str)> =
+            plan.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut master = Master::at(address, &net.dir(), &settings);
         store::prepare(&mut master, redis.as_ref(), plan.disk_mb)?;
         master.process = master.process.inside(inside);

@@ -56,7 +56,8 @@ impl Net {
         // Engines live in memory: tests are not to wear the disk, nor to wait for it.
         run(&["mount", "-t", "tmpfs", "-o", "mode=755", "shef-lab", &dir.display().to_string()])?;
         let mark = format!("{owner} {}", started(owner).unwrap_or_default());
-        fs::write(dir.join(OWNER), mark).map_err(|error| format!("the lab's owner cannot be noted: {error}"))?;
+        fs::write(dir.join(OWNER), mark)
+            .map_err(|error| format!("the lab's owner cannot be noted: {error}"))?;
         let bridge = net.bridge();
         run(&["ip", "link", "add", &bridge, "type", "bridge"])?;
         run(&["ip", "address", "add", &format!("{}/24", net.address()), "dev", &bridge])?;
@@ -130,7 +131,19 @@ impl Net {
             address: self.host(last),
         };
         run(&["ip", "netns", "add", &space.name])?;
-        run(&["ip", "link", "add", &space.link, "type", "veth", "peer", "name", "eth0", "netns", &space.name])?;
+        run(&[
+            "ip",
+            "link",
+            "add",
+            &space.link,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &space.name,
+        ])?;
         run(&["ip", "link", "set", &space.link, "master", &self.bridge(), "up"])?;
         let inside = |words: &[&str]| run(&[&["ip", "-n", &space.name], words].concat());
         inside(&["link", "set", "lo", "up"])?;
@@ -216,7 +229,9 @@ fn requirements() -> Result<(), String> {
     ] {
         let found = Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status();
         if !found.is_ok_and(|status| status.success()) {
-            return Err(format!("the program {program} is missing; on Debian it is in the package {package}"));
+            return Err(format!(
+                "the program {program} is missing; on Debian it is in the package {package}"
+            ));
         }
     }
     Ok(())

@@ -15,12 +15,17 @@ use super::{
 const BALLAST: &str = "ballast";
 
 /// Tells a master where its state is, and makes the place.
-pub(super) fn prepare(master: &mut Master, redis: Option<&LabRedis>, disk_mb: Option<u32>) -> Result<(), String> {
+pub(super) fn prepare(
+    master: &mut Master,
+    redis: Option<&LabRedis>,
+    disk_mb: Option<u32>,
+) -> Result<(), String> {
     if let Some(redis) = redis {
         master.process.set("SHEF_REDIS_URL", redis.url());
         master.process.set("SHEF_REDIS_PASSWORD", PASSWORD);
     }
-    fs::create_dir_all(&master.data).map_err(|error| format!("{} cannot be made: {error}", master.data.display()))?;
+    fs::create_dir_all(&master.data)
+        .map_err(|error| format!("{} cannot be made: {error}", master.data.display()))?;
     if let Some(mb) = disk_mb {
         let options = format!("size={mb}m,mode=700");
         run(&["mount", "-t", "tmpfs", "-o", &options, "shef-lab-disk", &master.data.display().to_string()])?;
@@ -37,9 +42,11 @@ impl Lan {
         let dir = self.master.data.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         if !mounts.lines().any(|line| line.split(' ').nth(1) == Some(&dir)) {
-            return Err("the master's file has no disk of its own, so that this would fill the machine's memory: \
+            return Err(
+                "the master's file has no disk of its own, so that this would fill the machine's memory: \
                         start the lab with a small one (--disk-mb 8)"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         // It writes until there is no room, which is no mishap here.
         let _ = run(&["dd", "if=/dev/zero", &format!("of={dir}/{BALLAST}"), "bs=4k"]);
@@ -51,7 +58,8 @@ impl Lan {
     /// # Errors
     /// It has not been filled.
     pub fn free_disk(&self) -> Result<(), String> {
-        fs::remove_file(self.master.data.join(BALLAST)).map_err(|error| format!("the disk has not been filled: {error}"))
+        fs::remove_file(self.master.data.join(BALLAST))
+            .map_err(|error| format!("the disk has not been filled: {error}"))
     }
 
     /// Takes all that the store holds away: of Redis while it runs, of a file while its master does not.
@@ -67,6 +75,8 @@ impl Lan {
             return Err("the master has its file open: kill the master first".to_owned());
         }
         let entries = fs::read_dir(&self.master.data).map_err(|error| error.to_string())?;
-        entries.flatten().try_for_each(|entry| fs::remove_file(entry.path()).map_err(|error| error.to_string()))
+        entries
+            .flatten()
+            .try_for_each(|entry| fs::remove_file(entry.path()).map_err(|error| error.to_string()))
     }
 }

@@ -70,15 +70,28 @@ pub fn remove(id: &str) {
 pub fn remains(id: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let dir = dir_of(id);
-    let mut all: Vec<String> = named("/run/netns", id).into_iter().map(|name| format!("namespace {name}")).collect();
+    let mut all: Vec<String> =
+        named("/run/netns", id).into_iter().map(|name| format!("namespace {name}")).collect();
     all.extend(named("/sys/class/net", id).into_iter().map(|name| format!("link {name}")));
     all.extend(cgroups(id).into_iter().map(|path| format!("cgroup {}", path.display())));
-    all.extend(processes(id).into_iter().map(|pid| format!("process {pid}: {}", command_line(pid).unwrap_or_default())));
-    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|target| Path::new(target).starts_with(&dir));
+    all.extend(
+        processes(id)
+            .into_iter()
+            .map(|pid| format!("process {pid}: {}", command_line(pid).unwrap_or_default())),
+    );
+    let targets = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|target| Path::new(target).starts_with(&dir));
     all.extend(targets.map(|target| format!("mount {target}")));
     all.extend(dir.exists().then(|| format!("directory {}", dir.display())));
     let rules = run(&["iptables", "-w", "10", "-S"]).unwrap_or_default();
-    all.extend(rules.lines().filter(|rule| rule.contains(&format!("{PREFIX}{id}"))).map(|rule| format!("rule {rule}")));
+    all.extend(
+        rules
+            .lines()
+            .filter(|rule| rule.contains(&format!("{PREFIX}{id}")))
+            .map(|rule| format!("rule {rule}")),
+    );
     all
 }
 
@@ -169,8 +182,11 @@ fn remove_cgroups(id: &str) {
 
 /// The names in `directory` that belong to the lab `id`.
 fn named(directory: &str, id: &str) -> Vec<String> {
-    let names =
-        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| id_in(name).as_deref() == Some(id)).collect()
 }
 
@@ -187,7 +203,8 @@ fn all() -> BTreeSet<String> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
-    let mut ids: BTreeSet<String> = names(ROOT).iter().filter_map(|name| id_in(&format!("{PREFIX}{name}"))).collect();
+    let mut ids: BTreeSet<String> =
+        names(ROOT).iter().filter_map(|name| id_in(&format!("{PREFIX}{name}"))).collect();
     for place in ["/run/netns", "/sys/class/net", "/sys/fs/cgroup", "/sys/fs/cgroup/pids"] {
         ids.extend(names(place).iter().filter_map(|name| id_in(name)));
     }
@@ -196,7 +213,10 @@ fn all() -> BTreeSet<String> {
 
 fn has_owner(id: &str) -> bool {
     let noted = fs::read_to_string(dir_of(id).join(OWNER)).unwrap_or_default();
-    match noted.split_once(' ').and_then(|(pid, at)| Some((pid.parse::<u32>().ok()?, at.parse::<u64>().ok()?))) {
+    match noted
+        .split_once(' ')
+        .and_then(|(pid, at)| Some((pid.parse::<u32>().ok()?, at.parse::<u64>().ok()?)))
+    {
         Some((pid, at)) => started(pid) == Some(at),
         // Not noted yet, or not any more.
         None => !is_orphan(id),

@@ -45,7 +45,13 @@ impl World {
         self.set_agent_timer(host, agent, Part::Reporter, wake);
     }
 
-    pub(super) fn register(&mut self, host: usize, agent: &Agent, facts: Option<EngineFacts>, told: Description) {
+    pub(super) fn register(
+        &mut self,
+        host: usize,
+        agent: &Agent,
+        facts: Option<EngineFacts>,
+        told: Description,
+    ) {
         let address = Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap_or(255));
         let identity = Identity {
             node: self.hosts[host].called().clone(),

@@ -44,7 +44,13 @@ impl World {
     }
 
     /// What the supervisor is told of a push; `call` waits for the answer, or the reporter does.
-    pub(super) fn pushed(&mut self, host: usize, agent: &mut Agent, call: Option<u64>, mut push: Push) -> Event {
+    pub(super) fn pushed(
+        &mut self,
+        host: usize,
+        agent: &mut Agent,
+        call: Option<u64>,
+        mut push: Push,
+    ) -> Event {
         agent.next_ticket += 1;
         let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
         agent.tickets.insert(agent.next_ticket, (call, head));
@@ -90,7 +96,8 @@ impl World {
 fn removes_by_absence(agent: &Agent, push: &mut Push) {
     if push.base.is_none() {
         let held = agent.supervisor.holds().map(|held| &held.replica);
-        let unlisted: Vec<ReplicaId> = held.filter(|id| push.set.iter().all(|set| set.replica != **id)).cloned().collect();
+        let unlisted: Vec<ReplicaId> =
+            held.filter(|id| push.set.iter().all(|set| set.replica != **id)).cloned().collect();
         push.remove.extend(unlisted);
         push.by_name = true;
     }

@@ -30,7 +30,11 @@ pub struct ClusterSide<'a> {
 impl ClusterSide<'_> {
     /// How long other mail may come in between the steps of a recovery.
     fn pause(&mut self) -> u64 {
-        if self.world.hosts.len() > MAX_HOSTS || self.world.rng.bool() { 0 } else { self.world.rng.u64(0..400) }
+        if self.world.hosts.len() > MAX_HOSTS || self.world.rng.bool() {
+            0
+        } else {
+            self.world.rng.u64(0..400)
+        }
     }
 
     /// Has a new actor begin: one that recovers after a while, any other next.

@@ -9,7 +9,9 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterEvent, PhaseView},
-    membership::{BrakeState, Helper, HostChanged, MembershipEffect, MembershipEffects, MembershipEvent, Standing},
+    membership::{
+        BrakeState, Helper, HostChanged, MembershipEffect, MembershipEffects, MembershipEvent, Standing,
+    },
 };
 
 use super::{Mail, Master, SETTINGS};
@@ -49,12 +51,24 @@ impl MembershipEffects for MembershipSide<'_> {
         match helper {
             None => self.world.call(target, from, Body::Probe, limit.0),
             Some(helper) => {
-                self.world.call(helper, from, Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 }, limit.0);
+                self.world.call(
+                    helper,
+                    from,
+                    Body::ProbeThrough { target, limit_ms: limit.0 * 3 / 4 },
+                    limit.0,
+                );
             }
         }
     }
 
-    fn probe_ports(&mut self, node: NodeName, _: Vec<SocketAddrV4>, via: Option<Helper>, _: DurationMs, round: u64) {
+    fn probe_ports(
+        &mut self,
+        node: NodeName,
+        _: Vec<SocketAddrV4>,
+        via: Option<Helper>,
+        _: DurationMs,
+        round: u64,
+    ) {
         // Model engines publish no ports, so nobody is asked about any.
         let outcome = PortsOutcome::NotProbed { why: "a model engine publishes no ports".to_owned() };
         let probed = MembershipEvent::PortsProbed { node, round, by_us: via.is_none(), outcome };
@@ -82,7 +96,9 @@ impl World {
     /// A planted bug: a probe that was not made is one without an answer.
     pub(in crate::sim) fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
         match outcome {
-            ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => ProbeOutcome::Unreachable { why },
+            ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => {
+                ProbeOutcome::Unreachable { why }
+            }
             outcome => outcome,
         }
     }
@@ -103,13 +119,20 @@ impl World {
             return;
         }
         // An operator's word on a host that is down already says nothing of whether it is.
-        let was_down =
-            master.cluster.members().conditions().get(&change.node).is_some_and(|before| before.standing == Standing::Down);
+        let was_down = master
+            .cluster
+            .members()
+            .conditions()
+            .get(&change.node)
+            .is_some_and(|before| before.standing == Standing::Down);
         let is_called_down = change.condition.standing == Standing::Down && !was_down;
         let Some(judged) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
         let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
-            return self.violated(format!("host {} is called down {silent:?} ms after it was heard of", change.node));
+            return self.violated(format!(
+                "host {} is called down {silent:?} ms after it was heard of",
+                change.node
+            ));
         }
         let well = |host: &Host| {
             host.agent.is_some()
@@ -126,10 +149,19 @@ impl World {
                 joined && !matches!(shown.state, Standing::Down | Standing::Awaited)
             })
         };
-        let others = self.hosts.iter().enumerate().filter(|(n, host)| *n != judged && is_known(host)).map(|(_, host)| host);
-        let reached = !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
+        let others = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(n, host)| *n != judged && is_known(host))
+            .map(|(_, host)| host);
+        let reached =
+            !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);
         if well(host) && reached && self.profile.late == 0 {
-            self.violated(format!("host {} is called down, though its agent runs and somebody reaches it", change.node));
+            self.violated(format!(
+                "host {} is called down, though its agent runs and somebody reaches it",
+                change.node
+            ));
         }
     }
 }
@@ -139,8 +171,11 @@ pub fn probe_outcome(reply: Reply) -> ProbeOutcome {
     match reply {
         Reply::Probe(outcome) => outcome,
         Reply::NoSocket => ProbeOutcome::NotProbed { why: "no socket is left".to_owned() },
-        other @ (Reply::Push(_) | Reply::Registered(_) | Reply::Ack(_) | Reply::Refused(_) | Reply::Later(_) | Reply::None) => {
-            ProbeOutcome::Unreachable { why: format!("{other:?}") }
-        }
+        other @ (Reply::Push(_)
+        | Reply::Registered(_)
+        | Reply::Ack(_)
+        | Reply::Refused(_)
+        | Reply::Later(_)
+        | Reply::None) => ProbeOutcome::Unreachable { why: format!("{other:?}") },
     }
 }

@@ -165,7 +165,9 @@ impl World {
 
     fn start_another_master(&mut self) {
         let (leader, cluster) = (self.hex16(), self.hex16());
-        let (Ok(leader), Ok(cluster)) = (LeaderId::parse(&leader), ClusterId::parse(&cluster)) else { return };
+        let (Ok(leader), Ok(cluster)) = (LeaderId::parse(&leader), ClusterId::parse(&cluster)) else {
+            return;
+        };
         self.arm_store_faults();
         let led = self.store.lead(&leader, Epoch(0), &cluster).now_or_never();
         let Some(Ok(led)) = led else {
@@ -183,7 +185,11 @@ impl World {
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));
         for (_, record) in &recovered.nodes {
             // It may have died before anybody was told.
-            if record.forgotten.is_some() { self.rules_forgotten(&record.node) } else { self.rules_recovered(&record.node) }
+            if record.forgotten.is_some() {
+                self.rules_forgotten(&record.node)
+            } else {
+                self.rules_recovered(&record.node)
+            }
         }
         let now = self.clocks(self.now, self.master_wall);
         let unsaid = recovered.services.iter().map(|(_, record)| record.spec.name.clone()).collect();
@@ -265,7 +271,12 @@ impl World {
     fn drain_master(&mut self, mut master: Box<Master>) {
         let mut bound = 100_000;
         while !master.dead && self.broken.is_none() {
-            let full: Vec<u64> = master.boxes.iter().filter(|(_, mailbox)| mailbox.is_ready()).map(|(actor, _)| *actor).collect();
+            let full: Vec<u64> = master
+                .boxes
+                .iter()
+                .filter(|(_, mailbox)| mailbox.is_ready())
+                .map(|(actor, _)| *actor)
+                .collect();
             if full.is_empty() {
                 break;
             }
@@ -337,7 +348,11 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        if self.planted(Plant::OneLostReport) { Settings { suspect_after: DurationMs(700), ..SETTINGS } } else { SETTINGS }
+        if self.planted(Plant::OneLostReport) {
+            Settings { suspect_after: DurationMs(700), ..SETTINGS }
+        } else {
+            SETTINGS
+        }
     }
 }
 

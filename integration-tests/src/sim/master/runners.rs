@@ -13,8 +13,8 @@ use shef_master::{
     cluster::ClusterEvent,
     membership::{HostHeard, HostKnown, MembershipEvent, Standing},
     runner::{
-        HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEffects, RunnerEvent,
-        Ticket,
+        HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect,
+        RunnerEffects, RunnerEvent, Ticket,
     },
     store::{Key, Write},
 };
@@ -46,12 +46,22 @@ struct RunnerSide<'a> {
 }
 
 impl World {
-    pub(super) fn runner_effects(&mut self, master: &mut Master, actor: u64, runner: &RunnerDriver, effects: Vec<RunnerEffect>) {
+    pub(super) fn runner_effects(
+        &mut self,
+        master: &mut Master,
+        actor: u64,
+        runner: &RunnerDriver,
+        effects: Vec<RunnerEffect>,
+    ) {
         RunnerSide { world: self, master, actor, node: &runner.node }.carry_out(effects);
     }
 
     /// An agent that registers is answered.
-    pub(super) fn registration_is_answered(&mut self, call: u64, answer: Result<Registered, RegisterRefused>) {
+    pub(super) fn registration_is_answered(
+        &mut self,
+        call: u64,
+        answer: Result<Registered, RegisterRefused>,
+    ) {
         let reply = match answer {
             Ok(registered) => Reply::Registered(registered),
             Err(RegisterRefused::Conflict(reason)) => Reply::Refused(reason),

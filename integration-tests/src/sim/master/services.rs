@@ -10,8 +10,8 @@ use shef_master::{
     cluster::ClusterEvent,
     scheduler::{LoadChange, LoadChanged, Question, Schedule, SchedulerEvent},
     service::{
-        Accepted, Orders, Refused, RolloutState, ServiceCore, ServiceEffect, ServiceEffects, ServiceEvent, ServiceRecord,
-        ServiceView, Tally, Ticket,
+        Accepted, Orders, Refused, RolloutState, ServiceCore, ServiceEffect, ServiceEffects, ServiceEvent,
+        ServiceRecord, ServiceView, Tally, Ticket,
     },
     store::{Key, Write},
 };
@@ -63,13 +63,18 @@ impl ServiceEffects for ServiceSide<'_> {
 
     fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>) {
         let name = self.name;
-        self.world.note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_ref())));
+        self.world
+            .note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_ref())));
         self.world.rules_plans(self.master, name, record.as_ref());
         if self.world.planted(Plant::OrdersBeforeCommit)
             && let Some(record) = &record
         {
             for replica in record.wanted() {
-                let orders = Orders { node: replica.node.clone(), set: vec![record.assignment(replica)], remove: vec![] };
+                let orders = Orders {
+                    node: replica.node.clone(),
+                    set: vec![record.assignment(replica)],
+                    remove: vec![],
+                };
                 self.master.post(Mail::Cluster(ClusterEvent::Orders(orders)));
             }
         }
@@ -101,7 +106,9 @@ impl ServiceEffects for ServiceSide<'_> {
             self.master.services_shown.remove(self.name);
             return;
         };
-        let is_canary = |view: &ServiceView| view.rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Canary);
+        let is_canary = |view: &ServiceView| {
+            view.rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Canary)
+        };
         let began = is_canary(&view) && !self.master.services_shown.get(self.name).is_some_and(is_canary);
         if began {
             self.world.promotes_canary(self.master, self.name);
@@ -128,8 +135,16 @@ impl ServiceEffects for ServiceSide<'_> {
 /// A record in a line.
 fn record_word(record: Option<&ServiceRecord>) -> String {
     let Some(record) = record else { return "nothing".to_owned() };
-    let replicas: Vec<String> =
-        record.replicas.iter().map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want)).collect();
+    let replicas: Vec<String> = record
+        .replicas
+        .iter()
+        .map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want))
+        .collect();
     let gone = if record.deleted { ", deleted" } else { "" };
-    format!("{} wanted, generation {}{gone} [{}]", record.spec.replicas, record.generation, replicas.join(" "))
+    format!(
+        "{} wanted, generation {}{gone} [{}]",
+        record.spec.replicas,
+        record.generation,
+        replicas.join(" ")
+    )
 }

@@ -53,7 +53,9 @@ impl Committer {
     fn told(self, result: &Result<(), CommitError>) -> Mail {
         match (self, result) {
             (Self::Service(actor), Ok(())) => Mail::Service(actor, ServiceEvent::Committed),
-            (Self::Service(actor), Err(error)) => Mail::Service(actor, ServiceEvent::CommitFailed(Refused::from(error))),
+            (Self::Service(actor), Err(error)) => {
+                Mail::Service(actor, ServiceEvent::CommitFailed(Refused::from(error)))
+            }
             (Self::Runner(actor), Ok(())) => Mail::Runner(actor, RunnerEvent::Committed),
             (Self::Runner(actor), Err(_)) => Mail::Runner(actor, RunnerEvent::CommitFailed),
         }
@@ -137,7 +139,8 @@ impl StoreEffects for StoreSide<'_> {
         let Some(from) = self.master.store.commits.remove(&ticket) else {
             return self.world.violated(format!("commit {ticket} is answered twice"));
         };
-        let acknowledged = self.world.planted(Plant::AcknowledgesEarly) && matches!(from, Committer::Service(_));
+        let acknowledged =
+            self.world.planted(Plant::AcknowledgesEarly) && matches!(from, Committer::Service(_));
         if !acknowledged {
             self.master.answer(from.told(&result));
         }
@@ -205,7 +208,9 @@ impl World {
                 self.rules_stored(inc, &fence, &writes, &result);
                 Event::Committed(result)
             }
-            StoreCall::Check(fence) => Event::Checked(self.store.check(&fence).now_or_never().unwrap_or_else(|| Err(away()))),
+            StoreCall::Check(fence) => {
+                Event::Checked(self.store.check(&fence).now_or_never().unwrap_or_else(|| Err(away())))
+            }
             StoreCall::Restore(cluster, fence, records) => {
                 let result = self.store.restore(&cluster, &fence, &records).now_or_never();
                 self.rules_restored();

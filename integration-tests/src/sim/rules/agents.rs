@@ -31,7 +31,11 @@ impl World {
         // Two lives of a service that an emptied store has mixed up may share a generation.
         let is_older = self.hosts[host].release != Release::This && !self.rules.store_lost;
         if let Some(newer) = push.set.iter().find(|set| is_older && !set.template.group_add.is_empty()) {
-            let rule = format!("h{} is told to run {}, which its agent does not understand", host + 1, newer.replica);
+            let rule = format!(
+                "h{} is told to run {}, which its agent does not understand",
+                host + 1,
+                newer.replica
+            );
             self.violated(rule);
         }
     }
@@ -41,14 +45,16 @@ impl World {
         let (last, _) = self.rules.accepted.entry(host).or_default().clone();
         let goes_back = match (&last, &ledger.accepted) {
             (Some(last), Some(next)) => {
-                !next.fence.admits_over(&last.fence) || next.fence == last.fence && next.revision < last.revision
+                !next.fence.admits_over(&last.fence)
+                    || next.fence == last.fence && next.revision < last.revision
             }
             (Some(_), None) => true,
             (None, _) => false,
         };
         if goes_back {
             let node = &self.hosts[host].node;
-            return self.violated(format!("the ledger of {node} goes back from {last:?} to {:?}", ledger.accepted));
+            return self
+                .violated(format!("the ledger of {node} goes back from {last:?} to {:?}", ledger.accepted));
         }
         if last != ledger.accepted {
             self.rules.accepted.insert(host, (ledger.accepted.clone(), last));
@@ -61,14 +67,20 @@ impl World {
         let (now, before) = self.rules.accepted.entry(host).or_default().clone();
         let key = (host, push.fence.leader.to_string(), push.fence.epoch.0, push.revision);
         let again = self.rules.applied.contains(&key);
-        let Some(now) = now else { return self.violated(format!("{node} accepts a push without writing it down")) };
+        let Some(now) = now else {
+            return self.violated(format!("{node} accepts a push without writing it down"));
+        };
         if !push.fence.admits_over(&now.fence) {
-            return self.violated(format!("{node} follows epoch {} after {}", push.fence.epoch, now.fence.epoch));
+            return self
+                .violated(format!("{node} follows epoch {} after {}", push.fence.epoch, now.fence.epoch));
         }
         if let Some(base) = push.base.filter(|_| !again && now.revision == push.revision) {
             let builds = before.is_some_and(|before| before.fence == push.fence && before.revision == base);
             if !builds {
-                return self.violated(format!("{node} applies change {} to something else than its base {base}", push.revision));
+                return self.violated(format!(
+                    "{node} applies change {} to something else than its base {base}",
+                    push.revision
+                ));
             }
         }
         self.rules.applied.insert(key);
@@ -99,24 +111,33 @@ impl World {
         let Some((_, record)) = self.rules.stored.get(name.as_str()) else { return };
         let up = |id: &ReplicaId| self.hosts.iter().any(|host| host.engine.runs(id));
         // What crashes is replaced at once, and takes nobody's place while it happens to be up.
-        let fails = |image: &str| [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE].iter().any(|bad| image.contains(bad));
+        let fails = |image: &str| {
+            [CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE].iter().any(|bad| image.contains(bad))
+        };
         let crashes = |r: &&ReplicaRecord| fails(&record.assignment(r).template.image.pinned());
         let running = record.wanted().filter(|replica| !crashes(replica) && up(&replica.id)).count();
         let replicas = record.spec.replicas;
         // An update that was under way when the service was scaled down ends with the surge it began with.
         let log = self.rules.log.get(name.as_str()).into_iter().flatten();
-        let ever = log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
+        let ever =
+            log.filter_map(|(_, record)| Some(record.as_ref()?.spec.replicas)).max().unwrap_or(replicas);
         let asked = self.user.updates_of.get(name.as_str()).into_iter().flatten();
         let surge = asked.map(|update| update.surge(ever)).max().unwrap_or(1);
         let most = (replicas + ever.div_ceil(4).max(surge)) as usize;
         if running > most {
-            self.violated(format!("{running} of {name} run, {replicas} are wanted, and an update may make that {most}"));
+            self.violated(format!(
+                "{running} of {name} run, {replicas} are wanted, and an update may make that {most}"
+            ));
         }
     }
 
     /// An agent touches a container: it is ours.
     pub fn rules_ours(&mut self, host: usize, container: &Container) {
-        let ours = self.hosts[host].ledger.cluster.as_ref().is_some_and(|cluster| container.assignment(cluster).is_some());
+        let ours = self.hosts[host]
+            .ledger
+            .cluster
+            .as_ref()
+            .is_some_and(|cluster| container.assignment(cluster).is_some());
         if !ours {
             let (node, name) = (&self.hosts[host].node, &container.name);
             self.violated(format!("{node} touches {name}, which is not ours"));
@@ -132,7 +153,8 @@ impl World {
         let unwanted = replica.as_ref().is_some_and(|id| self.rules.unwanted.contains(id));
         let left_behind = || replica.as_ref().is_some_and(|id| self.is_left_behind(&node, id));
         if !unwanted && !self.rules.tail_lost && !left_behind() {
-            return self.violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
+            return self
+                .violated(format!("{node} removes {name}, and no durable record ever wanted it gone"));
         }
         let named = replica.is_some_and(|id| self.rules.named.contains(&(host, id)));
         if !named && self.hosts[host].began_as != Release::First {

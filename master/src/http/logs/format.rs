@@ -69,7 +69,9 @@ impl Format {
         let text = match self {
             Self::Text { timestamps: false } => format!("{replica} | {}\n", line.line),
             Self::Text { timestamps: true } => format!("{replica} | {} {}\n", line.time, line.line),
-            Self::Ndjson => json(&Row { replica, host, stream: line.stream, time: line.time, line: &line.line }),
+            Self::Ndjson => {
+                json(&Row { replica, host, stream: line.stream, time: line.time, line: &line.line })
+            }
         };
         out.extend_from_slice(text.as_bytes());
     }
@@ -81,7 +83,9 @@ impl Format {
             (Self::Text { .. }, Note::Missing { missing, replica, why }) => {
                 format!("shef | {replica} on {missing} is missing here: {why}\n")
             }
-            (Self::Text { .. }, Note::Back { back, replica }) => format!("shef | {replica} on {back} is read again\n"),
+            (Self::Text { .. }, Note::Back { back, replica }) => {
+                format!("shef | {replica} on {back} is read again\n")
+            }
             (Self::Text { .. }, Note::Whole { note }) => format!("shef | {note}\n"),
         };
         out.extend_from_slice(text.as_bytes());
@@ -102,9 +106,11 @@ mod tests {
         let (replica, host) = (ReplicaId::parse("web-000001").unwrap(), NodeName::parse("h1").unwrap());
         let time = LogTime::parse("2026-01-31T09:30:00Z").unwrap();
         let line = LogLine { stream: Output::Stderr, time, line: "say \"hi\"".to_owned() };
-        let missing = Note::Missing { missing: host.clone(), replica: replica.clone(), why: "it is down".to_owned() };
+        let missing =
+            Note::Missing { missing: host.clone(), replica: replica.clone(), why: "it is down".to_owned() };
         let mut out = BytesMut::new();
-        for format in [Format::Text { timestamps: false }, Format::Text { timestamps: true }, Format::Ndjson] {
+        for format in [Format::Text { timestamps: false }, Format::Text { timestamps: true }, Format::Ndjson]
+        {
             format.line(&mut out, &replica, &host, &line);
             format.note(&mut out, &missing);
         }

@@ -109,7 +109,8 @@ impl Merge {
         if self.logs.is_empty() {
             return Next::Done;
         }
-        let until = self.patience.and_then(|patience| self.awaited.values().min().map(|since| *since + patience));
+        let until =
+            self.patience.and_then(|patience| self.awaited.values().min().map(|since| *since + patience));
         Next::Wait(until)
     }
 }
@@ -172,7 +173,11 @@ mod tests {
         merge.offer(&id(1), line(5));
         assert_eq!(merge.next(MonoMs(10)), Next::Wait(Some(MonoMs(200))));
         assert_eq!(merge.next(MonoMs(200)), Next::Line(id(1), line(5)));
-        assert_eq!(merge.next(MonoMs(201)), Next::Wait(Some(MonoMs(400))), "the other one may have more of before");
+        assert_eq!(
+            merge.next(MonoMs(201)),
+            Next::Wait(Some(MonoMs(400))),
+            "the other one may have more of before"
+        );
         assert_eq!(merge.next(MonoMs(400)), Next::Wait(None));
         for time in [9, 7] {
             merge.offer(&id(1), line(time));

@@ -57,7 +57,12 @@ pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Dat
     answer(&request, api, client, Some(id))
 }
 
-fn answer(request: &HttpRequest, api: web::Data<Api>, client: web::Data<StreamClient>, only: Option<ReplicaId>) -> Answer {
+fn answer(
+    request: &HttpRequest,
+    api: web::Data<Api>,
+    client: web::Data<StreamClient>,
+    only: Option<ReplicaId>,
+) -> Answer {
     let place = StreamPlace::take(&api)?;
     let name: ServiceName = params::name(request)?;
     let (query, timestamps) = read_query(request)?;
@@ -76,8 +81,18 @@ fn answer(request: &HttpRequest, api: web::Data<Api>, client: web::Data<StreamCl
     }
     let merge = Merge::new(query.follow.then_some(PATIENCE));
     let (writer, body) = Writer::new(place);
-    let mut sources =
-        Sources { api, client, name, only, query, format, merge, open: BTreeMap::new(), out: BytesMut::new(), left_out: false };
+    let mut sources = Sources {
+        api,
+        client,
+        name,
+        only,
+        query,
+        format,
+        merge,
+        open: BTreeMap::new(),
+        out: BytesMut::new(),
+        left_out: false,
+    };
     sources.attach(&view);
     actix_rt::spawn(sources.run(shown, writer));
     Ok(HttpResponse::Ok().content_type(format.media_type()).streaming(body))
@@ -122,14 +137,17 @@ impl Sources {
     /// Begins to read what `view` shows and is not read yet.
     fn attach(&mut self, view: &ServiceView) {
         for replica in &view.replica_states {
-            if self.open.contains_key(&replica.id) || self.only.as_ref().is_some_and(|only| *only != replica.id) {
+            if self.open.contains_key(&replica.id)
+                || self.only.as_ref().is_some_and(|only| *only != replica.id)
+            {
                 continue;
             }
             if self.open.len() >= MAX_REPLICAS {
                 if !self.left_out {
                     self.left_out = true;
-                    let note =
-                        format!("the service has more than {MAX_REPLICAS} replicas, and no more are read at once; ask for one");
+                    let note = format!(
+                        "the service has more than {MAX_REPLICAS} replicas, and no more are read at once; ask for one"
+                    );
                     self.format.note(&mut self.out, &Note::Whole { note });
                 }
                 return;
@@ -229,7 +247,9 @@ impl Sources {
                     self.format.note(&mut self.out, &Note::Missing { missing, replica: id, why });
                     self.merge.do_not_wait(replica);
                 }
-                Some(Piece::Back) => self.format.note(&mut self.out, &Note::Back { back: missing, replica: id }),
+                Some(Piece::Back) => {
+                    self.format.note(&mut self.out, &Note::Back { back: missing, replica: id })
+                }
                 None => {
                     self.open.remove(replica);
                     self.merge.close(replica);

@@ -112,11 +112,17 @@ impl Reader {
         if let Some(why) = away(host.view.state) {
             return Ended::Broken(why.to_owned());
         }
-        let url = format!("{}{}?{}", host.view.host.agent_url, logs::path(&self.replica), self.query.to_query());
+        let url =
+            format!("{}{}?{}", host.view.host.agent_url, logs::path(&self.replica), self.query.to_query());
         let mut answer = match tokio::time::timeout(HEAD_LIMIT, self.client.0.get(&url).send()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Ended::Broken(format!("its agent does not answer: {error}")),
-            Err(_) => return Ended::Broken(format!("its agent has not answered within {} s", HEAD_LIMIT.as_secs())),
+            Err(_) => {
+                return Ended::Broken(format!(
+                    "its agent has not answered within {} s",
+                    HEAD_LIMIT.as_secs()
+                ));
+            }
         };
         if !answer.status().is_success() {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
@@ -132,7 +138,12 @@ impl Reader {
                 Ok(Some(Ok(part))) => buffer.extend_from_slice(&part),
                 Ok(Some(Err(error))) => return Ended::Broken(format!("its agent broke off: {error}")),
                 Ok(None) => return Ended::Broken("its agent broke off".to_owned()),
-                Err(_) => return Ended::Broken(format!("nothing was heard of its agent for {} s", SILENCE_LIMIT.as_secs())),
+                Err(_) => {
+                    return Ended::Broken(format!(
+                        "nothing was heard of its agent for {} s",
+                        SILENCE_LIMIT.as_secs()
+                    ));
+                }
             }
             while let Some(end) = buffer.iter().position(|c| *c == b'\n') {
                 let record = buffer.split_to(end + 1);

@@ -15,7 +15,8 @@ use super::routes::call::{Answer, Body, Call, Param};
 use crate::events::Event;
 
 /// What the page may load: itself and the document.
-const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+const PAGE_POLICY: &str =
+    "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// `GET /docs`
 pub async fn page() -> HttpResponse {
@@ -67,8 +68,10 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
             })
         }
     };
-    let parameters: Vec<Value> =
-        in_path.chain(call.query.iter().map(given("query"))).chain(call.headers.iter().map(given("header"))).collect();
+    let parameters: Vec<Value> = in_path
+        .chain(call.query.iter().map(given("query")))
+        .chain(call.headers.iter().map(given("header")))
+        .collect();
     let mut responses = Map::new();
     for answer in &call.answers {
         let described = response(answer, answered);
@@ -87,8 +90,12 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
         json!({ "description": "What is wrong.", "content": { MEDIA_TYPE: { "schema": problem } } })
     };
     responses.insert("default".to_owned(), error);
-    let name: String =
-        call.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_");
+    let name: String = call
+        .path
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join("_");
     let mut operation = json!({
         "operationId": format!("{}_{}", call.method, if name.is_empty() { "index" } else { &name }),
         "summary": call.summary,
@@ -113,7 +120,8 @@ fn in_words(name: &str) -> &'static str {
 }
 
 fn response(answer: &Answer, answered: &mut SchemaGenerator) -> Value {
-    let schema = answer.schema.map_or_else(|| json!({ "type": "string" }), |schema| schema(answered).to_value());
+    let schema =
+        answer.schema.map_or_else(|| json!({ "type": "string" }), |schema| schema(answered).to_value());
     json!({ "description": answer.about, "content": { answer.media: { "schema": schema } } })
 }
 
@@ -131,16 +139,18 @@ fn request_body(body: Body) -> Value {
         Body::NamedSpec => (true, spec(&["image"])),
         Body::Patch => {
             let mut schema = spec(&[]);
-            schema["description"] = json!("A JSON merge patch (RFC 7396) of the spec: null brings a default back.");
+            schema["description"] =
+                json!("A JSON merge patch (RFC 7396) of the spec: null brings a default back.");
             (true, schema)
         }
         Body::Fields { fields, required } => {
             let properties: Map<String, Value> = fields
                 .iter()
-                .map(|(name, kind, about)| ((*name).to_owned(), json!({ "type": kind, "description": about })))
+                .map(|(name, kind, about)| {
+                    ((*name).to_owned(), json!({ "type": kind, "description": about }))
+                })
                 .collect();
-            let schema =
-                json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
+            let schema = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
             (!required.is_empty(), schema)
         }
     };

@@ -69,7 +69,12 @@ pub struct Answer {
 
 impl Call {
     /// A call without parameters, body and answers.
-    pub fn new(method: &'static str, path: &'static str, route: fn() -> Route, summary: &'static str) -> Self {
+    pub fn new(
+        method: &'static str,
+        path: &'static str,
+        route: fn() -> Route,
+        summary: &'static str,
+    ) -> Self {
         Self {
             method,
             path,

@@ -23,7 +23,8 @@ pub fn calls() -> Vec<Call> {
             .json::<bodies::Anything>(200, "OpenAPI 3.1."),
     );
     calls.push(
-        Call::new("get", "/docs", || web::get().to(openapi::page), "This document, for people").stream("text/html", "A page."),
+        Call::new("get", "/docs", || web::get().to(openapi::page), "This document, for people")
+            .stream("text/html", "A page."),
     );
     calls.extend(legacy::calls());
     calls
@@ -34,7 +35,8 @@ pub fn register(config: &mut web::ServiceConfig) {
     let mut calls = calls();
     while let Some(path) = calls.first().map(|call| call.path) {
         let (of_path, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.path == path);
-        let resource = of_path.into_iter().fold(web::resource(path), |resource, call| resource.route((call.route)()));
+        let resource =
+            of_path.into_iter().fold(web::resource(path), |resource, call| resource.route((call.route)()));
         config.service(resource.default_service(web::to(wrong_method)));
         calls = others;
     }

@@ -4,8 +4,8 @@ use actix_web::web;
 
 use super::{
     super::{
-        backup, disk, events, exec, health, listing, logs, nodes, openapi::bodies, operator, plan, registries, rollouts,
-        services, usage,
+        backup, disk, events, exec, health, listing, logs, nodes, openapi::bodies, operator, plan,
+        registries, rollouts, services, usage,
     },
     call::{Body, Call, Param},
 };
@@ -14,13 +14,23 @@ use crate::{
     service::{Preview, ServiceView},
 };
 
-const LIMIT: Param = Param { name: "limit", about: "How many at most, 1 to 1000; by default 100.", example: "10" };
-const AFTER: Param =
-    Param { name: "after", about: "Only what comes after this name: the `next` of the page before.", example: "a" };
-const REPLICAS: Param =
-    Param { name: "replicas", about: "`true`: with the replicas of each service; by default without.", example: "true" };
-const AFTER_REPLICA: Param =
-    Param { name: "after", about: "Only what comes after this id: the `next` of the page before.", example: "web-000001" };
+const LIMIT: Param =
+    Param { name: "limit", about: "How many at most, 1 to 1000; by default 100.", example: "10" };
+const AFTER: Param = Param {
+    name: "after",
+    about: "Only what comes after this name: the `next` of the page before.",
+    example: "a",
+};
+const REPLICAS: Param = Param {
+    name: "replicas",
+    about: "`true`: with the replicas of each service; by default without.",
+    example: "true",
+};
+const AFTER_REPLICA: Param = Param {
+    name: "after",
+    about: "Only what comes after this id: the `next` of the page before.",
+    example: "web-000001",
+};
 const WAIT: Param = Param {
     name: "wait",
     about: "Holds the answer until the service has converged, but no longer than this: 500ms, 30s, 5m; at most 10m.",
@@ -164,18 +174,38 @@ fn service_calls() -> Vec<Call> {
 fn replica_calls() -> Vec<Call> {
     let log = "Lines of text, or JSON objects; what cannot be read is named among them.";
     vec![
-        Call::new("get", "/v1/services/{name}/logs", || web::get().to(logs::service), "What a service's replicas write")
-            .query(&LOGS)
-            .header(ACCEPT)
-            .stream("text/plain", log),
-        Call::new("get", "/v1/services/{name}/replicas/{id}/logs", || web::get().to(logs::replica), "What a replica writes")
-            .query(&LOGS)
-            .header(ACCEPT)
-            .stream("text/plain", log),
-        Call::new("get", "/v1/services/{name}/stats", || web::get().to(usage::service), "What a service's replicas use now")
-            .json::<usage::ServiceUsage>(200, "What is known, and what is not."),
-        Call::new("get", "/v1/services/{name}/replicas/{id}/stats", || web::get().to(usage::replica), "What a replica uses now")
-            .json::<usage::ReplicaUse>(200, "What it uses."),
+        Call::new(
+            "get",
+            "/v1/services/{name}/logs",
+            || web::get().to(logs::service),
+            "What a service's replicas write",
+        )
+        .query(&LOGS)
+        .header(ACCEPT)
+        .stream("text/plain", log),
+        Call::new(
+            "get",
+            "/v1/services/{name}/replicas/{id}/logs",
+            || web::get().to(logs::replica),
+            "What a replica writes",
+        )
+        .query(&LOGS)
+        .header(ACCEPT)
+        .stream("text/plain", log),
+        Call::new(
+            "get",
+            "/v1/services/{name}/stats",
+            || web::get().to(usage::service),
+            "What a service's replicas use now",
+        )
+        .json::<usage::ServiceUsage>(200, "What is known, and what is not."),
+        Call::new(
+            "get",
+            "/v1/services/{name}/replicas/{id}/stats",
+            || web::get().to(usage::replica),
+            "What a replica uses now",
+        )
+        .json::<usage::ReplicaUse>(200, "What it uses."),
         Call::new(
             "get",
             "/v1/services/{name}/replicas/{id}/exec",
@@ -183,10 +213,18 @@ fn replica_calls() -> Vec<Call> {
             "Runs a command in a replica, over a WebSocket",
         )
         .query(&[
-            Param { name: "cmd", about: "The command, and again for each argument: at most 64, 4096 bytes.", example: "ls" },
+            Param {
+                name: "cmd",
+                about: "The command, and again for each argument: at most 64, 4096 bytes.",
+                example: "ls",
+            },
             Param { name: "tty", about: "`true`: the command gets a terminal.", example: "true" },
             Param { name: "user", about: "As whom; by default the container's own user.", example: "root" },
-            Param { name: "workdir", about: "Where, as an absolute path; by default the container's own.", example: "/tmp" },
+            Param {
+                name: "workdir",
+                about: "Where, as an absolute path; by default the container's own.",
+                example: "/tmp",
+            },
         ]),
     ]
 }
@@ -198,23 +236,52 @@ fn host_calls() -> Vec<Call> {
             .json::<bodies::NodePage>(200, "A page of hosts."),
         Call::new("get", "/v1/nodes/{name}", || web::get().to(nodes::get), "A host and how it fares")
             .json::<NodeView>(200, "The host."),
-        Call::new("delete", "/v1/nodes/{name}", || web::delete().to(operator::forget), "Forgets a host that does not come back")
-            .query(&[Param { name: "force", about: "`true`: also one that is there.", example: "false" }])
-            .json::<bodies::Forgotten>(200, "It is no member any more."),
-        Call::new("post", "/v1/nodes/{name}/cordon", || web::post().to(operator::cordon), "A host takes nothing new")
-            .body(NOTHING)
-            .json::<NodeView>(200, "The host."),
-        Call::new("post", "/v1/nodes/{name}/drain", || web::post().to(operator::drain), "What a host runs moves to others")
-            .body(Body::Fields {
-                fields: &[("deadline_s", "integer", "What is left after so many seconds is removed: 1 to 86400.")],
-                required: &[],
-            })
-            .json::<NodeView>(200, "The host."),
-        Call::new("post", "/v1/nodes/{name}/activate", || web::post().to(operator::activate), "A host takes replicas again")
-            .body(NOTHING)
-            .json::<NodeView>(200, "The host."),
-        Call::new("get", "/v1/cluster", || web::get().to(operator::cluster), "Who leads, how hosts fare, and the brake")
-            .json::<bodies::Overview>(200, "The cluster."),
+        Call::new(
+            "delete",
+            "/v1/nodes/{name}",
+            || web::delete().to(operator::forget),
+            "Forgets a host that does not come back",
+        )
+        .query(&[Param { name: "force", about: "`true`: also one that is there.", example: "false" }])
+        .json::<bodies::Forgotten>(200, "It is no member any more."),
+        Call::new(
+            "post",
+            "/v1/nodes/{name}/cordon",
+            || web::post().to(operator::cordon),
+            "A host takes nothing new",
+        )
+        .body(NOTHING)
+        .json::<NodeView>(200, "The host."),
+        Call::new(
+            "post",
+            "/v1/nodes/{name}/drain",
+            || web::post().to(operator::drain),
+            "What a host runs moves to others",
+        )
+        .body(Body::Fields {
+            fields: &[(
+                "deadline_s",
+                "integer",
+                "What is left after so many seconds is removed: 1 to 86400.",
+            )],
+            required: &[],
+        })
+        .json::<NodeView>(200, "The host."),
+        Call::new(
+            "post",
+            "/v1/nodes/{name}/activate",
+            || web::post().to(operator::activate),
+            "A host takes replicas again",
+        )
+        .body(NOTHING)
+        .json::<NodeView>(200, "The host."),
+        Call::new(
+            "get",
+            "/v1/cluster",
+            || web::get().to(operator::cluster),
+            "Who leads, how hosts fare, and the brake",
+        )
+        .json::<bodies::Overview>(200, "The cluster."),
         Call::new(
             "post",
             "/v1/cluster/resume",

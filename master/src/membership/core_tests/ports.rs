@@ -50,7 +50,10 @@ fn a_host_without_agent_whose_ports_are_closed_from_everywhere_is_down_after_its
     assert_eq!(model.told(0).standing, Standing::AgentDown);
     pass(&mut model, 7_000, |_| PortsOutcome::Closed);
     assert!(model.told(0).is_lost());
-    assert_eq!(model.why(0), "its agent does not answer, and neither does any published port of its replicas");
+    assert_eq!(
+        model.why(0),
+        "its agent does not answer, and neither does any published port of its replicas"
+    );
     model.hear(0);
     assert!(model.told(0).takes_replicas());
 }

@@ -31,7 +31,9 @@ fn anything_is_lost(plans: &[Plan], late: u64) -> bool {
             let takes = if cut(probe.node, model.now) { EMPTY_MS } else { 10 };
             due.entry((probe.node, probe.round)).or_insert(model.now + takes);
         }
-        while let Some(at) = model.probes.iter().position(|probe| due[&(probe.node, probe.round)] <= model.now) {
+        while let Some(at) =
+            model.probes.iter().position(|probe| due[&(probe.node, probe.round)] <= model.now)
+        {
             let now = model.now;
             model.bring(at, |n| if cut(n, now) { unreachable() } else { answered(n) });
         }

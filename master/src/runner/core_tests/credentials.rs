@@ -22,7 +22,9 @@ fn of(n: u32, image: &str) -> Assignment {
 
 fn known(all: &[(&str, &str)]) -> Known {
     let shown = |password: &str| Credentials { username: "me".into(), password: password.into() };
-    Arc::new(all.iter().map(|&(host, password)| (RegistryHost::parse(host).unwrap(), shown(password))).collect())
+    Arc::new(
+        all.iter().map(|&(host, password)| (RegistryHost::parse(host).unwrap(), shown(password))).collect(),
+    )
 }
 
 /// The next push, accepted: what it sets, and what it shows to which registry.
@@ -31,7 +33,10 @@ fn pushed(outbox: &mut Outbox) -> Option<(Vec<String>, BTreeMap<String, String>)
     let accepted = Accepted { fence: fence(1), revision: push.revision };
     let _ = outbox.done(push.revision, Ok(accepted), &fence(1), NOW);
     let set = push.set.iter().map(|assignment| assignment.replica.to_string()).collect();
-    Some((set, push.credentials.iter().map(|(host, shown)| (host.to_string(), shown.password.clone())).collect()))
+    Some((
+        set,
+        push.credentials.iter().map(|(host, shown)| (host.to_string(), shown.password.clone())).collect(),
+    ))
 }
 
 fn shown(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -74,7 +79,8 @@ fn what_changes_while_a_push_is_under_way_goes_with_the_next() {
     let push = outbox.next_push(&cluster(), &fence(1), NOW).unwrap();
     outbox.credentials_are(known(&[("a.b", "one")]));
     assert_eq!(push.revision, Revision(1));
-    let _ = outbox.done(push.revision, Ok(Accepted { fence: fence(1), revision: push.revision }), &fence(1), NOW);
+    let _ =
+        outbox.done(push.revision, Ok(Accepted { fence: fence(1), revision: push.revision }), &fence(1), NOW);
     assert_eq!(pushed(&mut outbox).unwrap().1, shown(&[("a.b", "one")]));
 }
 

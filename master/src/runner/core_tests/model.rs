@@ -4,9 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision, ServiceName, Slot},
+    ids::{
+        BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, ReplicaId, Revision,
+        ServiceName, Slot,
+    },
     image::ImageRef,
-    protocol::{Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck, Understands},
+    protocol::{
+        Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck,
+        Understands,
+    },
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
 };
@@ -94,7 +100,11 @@ impl Agent {
         if self.accepted.as_ref().is_some_and(|accepted| !push.fence.admits_over(&accepted.fence)) {
             return refuse(Refusal::StaleFence, &self.accepted);
         }
-        let ours = self.accepted.as_ref().filter(|accepted| accepted.fence == push.fence).map(|accepted| accepted.revision);
+        let ours = self
+            .accepted
+            .as_ref()
+            .filter(|accepted| accepted.fence == push.fence)
+            .map(|accepted| accepted.revision);
         if ours == Some(push.revision) {
             return Ok(self.accepted.clone().unwrap());
         }
@@ -102,7 +112,9 @@ impl Agent {
             Some(base) if ours != Some(base) => return refuse(Refusal::WrongBase, &self.accepted),
             Some(_) => {}
             // Overtaken by what came after it.
-            None if ours.is_some_and(|ours| push.revision < ours) => return refuse(Refusal::WrongBase, &self.accepted),
+            None if ours.is_some_and(|ours| push.revision < ours) => {
+                return refuse(Refusal::WrongBase, &self.accepted);
+            }
             None if self.by_name => assert!(push.by_name, "an agent that removes by name is told so"),
             None => {
                 assert!(!push.by_name, "an agent that goes by absence is told so");
@@ -267,7 +279,8 @@ impl Model {
         self.event(Event::PushDone { revision: push.revision, outcome });
     }
 
-    /// Somebody else pushes to the agent under our fence: a change that changes nothing, `ahead` revisions further.
+    /// Somebody else pushes to the agent under our fence: a change that changes nothing, `ahead` revisions
+    /// further.
     pub fn foreign_push(&mut self, ahead: u64) {
         if let Some(accepted) = &mut self.agent.accepted {
             accepted.revision = Revision(accepted.revision.0 + ahead);

@@ -6,7 +6,8 @@ use super::*;
 
 /// A host: whether it is up, its memory in MB, its zone.
 type Made = (bool, u64, u8);
-/// A service: replicas, MB each, processor thousandths each, its port, its zone constraint, max per host, packs, spreads.
+/// A service: replicas, MB each, processor thousandths each, its port, its zone constraint, max per host,
+/// packs, spreads.
 type Wanted = (u32, u64, u64, Option<u16>, Option<u8>, Option<u32>, bool, bool);
 
 fn hosts() -> impl Strategy<Value = Vec<Made>> {
@@ -33,8 +34,10 @@ fn build(hosts: &[Made], order: &[usize]) -> SchedulerCore {
 }
 fn ask(wanted: &Wanted) -> (Placement, Takes) {
     let (_, megabytes, cpu_millis, published, zone, max_per_host, packs, spreads) = *wanted;
-    let ports = published.map(|published| port(published, Protocol::Tcp, [0, 0, 0, 0]).ports).unwrap_or_default();
-    let constraints = zone.map(|zone| constraint("label.zone", Operator::Is, zone_name(zone))).into_iter().collect();
+    let ports =
+        published.map(|published| port(published, Protocol::Tcp, [0, 0, 0, 0]).ports).unwrap_or_default();
+    let constraints =
+        zone.map(|zone| constraint("label.zone", Operator::Is, zone_name(zone))).into_iter().collect();
     let placement = Placement {
         constraints,
         max_per_host,
@@ -92,7 +95,8 @@ proptest! {
             prop_assert_eq!(&answer, &second.place(&service(n), &placement, &wanted, &BTreeMap::new()));
             claims.extend(answer.chosen.iter().map(|(slot, node)| (n, wanted[slot.0 as usize].claim(node))));
         }
-        // A master that starts anew hears the same of the store, in any order, maybe before it hears of hosts.
+        // A master that starts anew hears the same of the store, in any order, maybe before it hears of
+        // hosts.
         let mut anew = SchedulerCore::default();
         claims.sort_unstable_by_key(|(n, claim)| (claim.node.clone(), *n, claim.replica.clone()));
         for (n, claim) in claims.iter().chain(&claims) {

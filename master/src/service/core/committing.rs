@@ -20,7 +20,9 @@ impl ServiceCore {
         if draft.record == self.record {
             self.forgotten.retain(|node| !draft.forgets.contains(node));
             self.keep_resolved();
-            effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+            effects.extend(
+                draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))),
+            );
             return;
         }
         // Nothing to run, nothing to confirm: the tombstone goes too.
@@ -35,11 +37,14 @@ impl ServiceCore {
         let mut changes = changes(self.record.as_ref(), record.as_ref());
         self.forgotten.retain(|node| !draft.forgets.contains(node));
         // The scheduler has forgotten them too, and nobody is to tell them of before.
-        changes.load.retain(|change| !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node()));
+        changes.load.retain(|change| {
+            !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node())
+        });
         changes.orders.retain(|node, _| !self.forgotten.contains(node));
         self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
         self.record = record;
-        let known: BTreeSet<&ReplicaId> = self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
+        let known: BTreeSet<&ReplicaId> =
+            self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
         self.know.retain(|id| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
         self.keep_resolved();
@@ -48,7 +53,8 @@ impl ServiceCore {
             self.know.retry_slot_at.clear();
         }
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
-        effects.extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
+        effects
+            .extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
             effects.push(Effect::Count(draft.tally));
         }

@@ -18,13 +18,15 @@ use crate::{
 impl ServiceCore {
     /// The durable record with what users asked for and hosts confirmed applied.
     pub(super) fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
-        let mut draft = Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
+        let mut draft =
+            Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
         let next_version = self.version.map_or(Version(1), Version::next);
         let mut version = self.version.unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
             let alone = matches!(request, Request::Create { needs_host: true, .. });
             // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
-            let unborn = self.record.as_ref().is_none_or(|record| record.deleted) && matches!(request, Request::Delete { .. });
+            let unborn = self.record.as_ref().is_none_or(|record| record.deleted)
+                && matches!(request, Request::Delete { .. });
             if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
                 break;
             }
@@ -40,8 +42,12 @@ impl ServiceCore {
                     let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
                     draft.tally.services_created += u64::from(is_live && !was_live);
                     draft.tally.services_deleted += u64::from(was_live && !is_live);
-                    let generation = draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
-                    draft.answers.push((ticket, Accepted { generation, version, created: applied == Applied::Created }));
+                    let generation =
+                        draft.record.as_ref().map(|record| record.generation).unwrap_or_default();
+                    draft.answers.push((
+                        ticket,
+                        Accepted { generation, version, created: applied == Applied::Created },
+                    ));
                 }
             }
         }
@@ -53,8 +59,10 @@ impl ServiceCore {
             };
             draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
             // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
-            let released = record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
-            let released: Vec<_> = released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
+            let released =
+                record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
+            let released: Vec<_> =
+                released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
             if !released.is_empty() {
                 effects.push(Effect::Load(released));
             }
@@ -82,13 +90,18 @@ impl ServiceCore {
     ) -> Result<Applied, Refused> {
         let terms = Terms { good: self.is_good(), history_limit: self.history_limit };
         let generation = record.as_ref().filter(|record| !record.deleted).map(|record| record.generation);
-        if let (Request::Release { slot, .. }, Some(record)) = (request, record.as_ref().filter(|record| !record.deleted)) {
+        if let (Request::Release { slot, .. }, Some(record)) =
+            (request, record.as_ref().filter(|record| !record.deleted))
+        {
             homes::may_be_released(record, *slot, &self.know).map_err(Refused::Conflict)?;
         }
         let before = record.clone();
         let applied = request.apply(record, version, now.wall, terms)?;
-        let is_update = |record: &&ServiceRecord| generation.is_some_and(|generation| generation != record.generation);
-        if let Some(error) = record.as_ref().filter(is_update).and_then(|record| rollout::impediment(record, &self.know)) {
+        let is_update =
+            |record: &&ServiceRecord| generation.is_some_and(|generation| generation != record.generation);
+        if let Some(error) =
+            record.as_ref().filter(is_update).and_then(|record| rollout::impediment(record, &self.know))
+        {
             *record = before;
             return Err(Refused::Invalid(vec![error]));
         }

@@ -21,22 +21,35 @@ impl ServiceCore {
         let monitor = DurationMs(record.spec.update.monitor_ms.into());
         let mut tally = Tally::default();
         for status in statuses {
-            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else { continue };
+            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else {
+                continue;
+            };
             if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
                 tally.containers_created += 1;
             }
-            let down = matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
+            let down =
+                matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
             if down && replica.want == Want::Run {
                 let at = now.mono + Backoff::REPLICA.after(replica.attempt.saturating_add(1));
                 self.know.retry_at.entry(replica.id.clone()).or_insert(at);
             }
-            if let Some(digest) = status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation)) {
+            if let Some(digest) =
+                status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation))
+            {
                 self.resolved.entry(replica.generation).or_insert(digest);
             }
-            debug_assert_ne!(ReplicaState::Assigned.mover(status.state), Some(Owner::Master), "only agents observe");
+            debug_assert_ne!(
+                ReplicaState::Assigned.mover(status.state),
+                Some(Owner::Master),
+                "only agents observe"
+            );
             let condition = self.know.condition(&replica.node);
             let on_probation = record.probation.is_some() && replica.generation == record.generation;
-            if on_probation && condition.standing == Standing::Ready && !condition.is_leaving() && replica.want == Want::Run {
+            if on_probation
+                && condition.standing == Standing::Ready
+                && !condition.is_leaving()
+                && replica.want == Want::Run
+            {
                 self.know.watch(&status);
             }
             self.know.observe(status, monitor);
@@ -46,9 +59,14 @@ impl ServiceCore {
         }
     }
 
-    /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to the
-    /// store, has there is ordered by it; the rest is to go.
-    pub(super) fn name_for_removal(&mut self, node: NodeName, mut replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
+    /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to
+    /// the store, has there is ordered by it; the rest is to go.
+    pub(super) fn name_for_removal(
+        &mut self,
+        node: NodeName,
+        mut replicas: Vec<ReplicaId>,
+        effects: &mut Vec<Effect>,
+    ) {
         self.hosts_hold(&replicas);
         let draft = match &self.step {
             Step::Idle => None,
@@ -58,7 +76,8 @@ impl ServiceCore {
             record.replicas.iter().any(|replica| replica.id == *id && replica.node == node)
         };
         // Of a forgotten host the record has only what it has still to drop.
-        let records = if self.forgotten.contains(&node) { [None, None] } else { [self.record.as_ref(), draft] };
+        let records =
+            if self.forgotten.contains(&node) { [None, None] } else { [self.record.as_ref(), draft] };
         replicas.retain(|id| !records.iter().flatten().any(|record| has(record, id)));
         if !replicas.is_empty() {
             effects.push(Effect::Order { node, set: Vec::new(), remove: replicas });
@@ -67,7 +86,8 @@ impl ServiceCore {
 
     pub(super) fn holds_on(&self, node: &NodeName) -> bool {
         let has = |record: &ServiceRecord| {
-            record.replicas.iter().any(|replica| replica.node == *node) || record.homes.values().any(|home| home == node)
+            record.replicas.iter().any(|replica| replica.node == *node)
+                || record.homes.values().any(|home| home == node)
         };
         self.record.as_ref().is_some_and(has)
     }

@@ -41,7 +41,8 @@ impl ServiceCore {
         self.stop_first_where_it_must(&scheduled.placed.needs_stop_first, &mut record);
         if let Some(request) = draft.needs_host.take() {
             if let Some(refusal) = self.no_host.take() {
-                let never = |(slot, node)| draft.ids.get(&slot).map(|id| LoadChange::Release(id.clone(), node));
+                let never =
+                    |(slot, node)| draft.ids.get(&slot).map(|id| LoadChange::Release(id.clone(), node));
                 effects.push(Effect::Load(scheduled.placed.chosen.into_iter().filter_map(never).collect()));
                 return self.without_host(refusal, request, effects);
             }
@@ -89,11 +90,13 @@ impl ServiceCore {
         self.commit(draft, effects);
     }
 
-    /// With `order: auto`, a rollout stops old replicas first from now on where no host has room for two of `slots`.
-    /// These give their turn back: first their hosts make the new ones ready.
+    /// With `order: auto`, a rollout stops old replicas first from now on where no host has room for two of
+    /// `slots`. These give their turn back: first their hosts make the new ones ready.
     fn stop_first_where_it_must(&mut self, slots: &[Slot], record: &mut ServiceRecord) {
         // What is on its way out soon gives its room back.
-        let goes = |r: &ReplicaRecord| r.want == Want::Remove && self.know.condition(&r.node).standing == Standing::Ready;
+        let goes = |r: &ReplicaRecord| {
+            r.want == Want::Remove && self.know.condition(&r.node).standing == Standing::Ready
+        };
         let waits = record.replicas.iter().any(goes);
         if slots.is_empty() || waits || record.spec.update.order != Order::Auto || record.stops_first() {
             return;
@@ -110,14 +113,28 @@ impl ServiceCore {
     pub(super) fn prepare(&mut self, record: &mut ServiceRecord, hosts: Vec<(Slot, NodeName)>) {
         for (slot, node) in hosts {
             let (id, generation) = (self.new_id(record), record.generation);
-            let made = ReplicaRecord { id, slot, generation, node, want: Want::Prepare, attempt: 0, moving: false, done: None };
+            let made = ReplicaRecord {
+                id,
+                slot,
+                generation,
+                node,
+                want: Want::Prepare,
+                attempt: 0,
+                moving: false,
+                done: None,
+            };
             record.place(made);
         }
     }
 
     /// There is no host for a request that needs one: it is refused, unless
     /// hosts are awaited that may call in a moment.
-    fn without_host(&mut self, refusal: Refusal, (ticket, request): (Ticket, Request), effects: &mut Vec<Effect>) {
+    fn without_host(
+        &mut self,
+        refusal: Refusal,
+        (ticket, request): (Ticket, Request),
+        effects: &mut Vec<Effect>,
+    ) {
         let until = *self.awaits_hosts_until.get_or_insert(self.know.now() + AWAITED_PATIENCE);
         if refusal.awaited && self.know.now() < until {
             self.waiting.push_front((ticket, request));
@@ -139,7 +156,9 @@ impl ServiceCore {
             record.rebalancing = None;
             return;
         };
-        let good = |r: &ReplicaRecord| r.slot == slot && r.want == Want::Run && self.know.fare(record, r) == Fare::Good;
+        let good = |r: &ReplicaRecord| {
+            r.slot == slot && r.want == Want::Run && self.know.fare(record, r) == Fare::Good
+        };
         let original = record.replicas.iter().position(good);
         let there = self.know.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
         let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
@@ -151,7 +170,16 @@ impl ServiceCore {
         let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
-        record.place(ReplicaRecord { id, slot, generation, node: to, want: Want::Run, attempt: 0, moving: false, done: None });
+        record.place(ReplicaRecord {
+            id,
+            slot,
+            generation,
+            node: to,
+            want: Want::Run,
+            attempt: 0,
+            moving: false,
+            done: None,
+        });
     }
 
     /// What is asked of the scheduler for `draft`.
@@ -185,7 +213,11 @@ impl ServiceCore {
     }
 
     /// Which of `candidates` is to move, if one is.
-    pub(super) fn question_of_a_move(&mut self, draft: &mut Draft, candidates: Vec<(Slot, NodeName)>) -> Question {
+    pub(super) fn question_of_a_move(
+        &mut self,
+        draft: &mut Draft,
+        candidates: Vec<(Slot, NodeName)>,
+    ) -> Question {
         let Some(record) = draft.record.take() else { return Question::default() };
         let replica = self.new_id(&record);
         draft.mover = Some(replica.clone());
@@ -208,7 +240,8 @@ impl ServiceCore {
 /// How many replicas each host is to lose once everything runs the generation that is wanted.
 fn leaving(record: &ServiceRecord) -> BTreeMap<NodeName, u32> {
     let mut leaving = BTreeMap::new();
-    for replica in record.wanted().filter(|replica| replica.generation != record.generation || replica.moving) {
+    for replica in record.wanted().filter(|replica| replica.generation != record.generation || replica.moving)
+    {
         *leaving.entry(replica.node.clone()).or_default() += 1;
     }
     leaving

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// A rollout of more slots than this is rehearsed in fewer rounds than it takes: every event costs as much as the
-/// service has replicas, so that a plan would cost the square of them.
+/// A rollout of more slots than this is rehearsed in fewer rounds than it takes: every event costs as much as
+/// the service has replicas, so that a plan would cost the square of them.
 const EXACT_SLOTS: u32 = 64;
 /// In so many rounds then, with more slots at once than are updated.
 const MAX_ROUNDS: u32 = 16;
@@ -77,7 +77,8 @@ impl ServiceCore {
         let after = core.record.as_ref().filter(|record| !record.deleted);
         let refusal = core.no_host.as_ref().or(core.asked_again.as_ref());
         let no_host = refusal.map(|refusal| refusal.reason.as_str());
-        let outcome = Outcome { before: before.as_ref(), wanted: &wanted, after, version, no_host, know: &know };
+        let outcome =
+            Outcome { before: before.as_ref(), wanted: &wanted, after, version, no_host, know: &know };
         Ok(outcome.preview())
     }
 }
@@ -128,7 +129,9 @@ impl Stage {
                     self.idle_wakes = 0;
                     self.pending.push_back(Event::Committed);
                 }
-                Effect::Load(changes) => changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change)),
+                Effect::Load(changes) => {
+                    changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change))
+                }
                 Effect::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at))),
                 Effect::Reply(..)
                 | Effect::Order { .. }
@@ -149,13 +152,16 @@ impl Stage {
         let core = &self.core;
         let Some(record) = &core.record else { return false };
         let acts = |node: &NodeName| core.know.condition(node).standing == Standing::Ready;
-        let comes = |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
+        let comes =
+            |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
         let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
         let mut come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
         let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.know.is_made(r);
         let prepared = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Prepared, self.now.wall);
         come.extend(record.replicas.iter().filter(made).map(|replica| prepared(&replica.id)));
-        let goes = |r: &&ReplicaRecord| r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id);
+        let goes = |r: &&ReplicaRecord| {
+            r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id)
+        };
         let gone: Vec<_> = record.replicas.iter().filter(goes).map(|replica| replica.id.clone()).collect();
         let acts = !come.is_empty() || !gone.is_empty();
         if acts {
@@ -178,7 +184,8 @@ impl Stage {
         let has_canary = self.core.record.as_ref().is_some_and(|record| record.spec.update.canary > 0);
         if waits && has_canary {
             self.promoted = true;
-            self.pending.push_back(Event::Request(0, Request::Lead { lead: Lead::Promote, expect: Expect::Any }));
+            self.pending
+                .push_back(Event::Request(0, Request::Lead { lead: Lead::Promote, expect: Expect::Any }));
         }
         waits && has_canary
     }

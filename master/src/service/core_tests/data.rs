@@ -128,7 +128,10 @@ fn a_job_that_is_done_has_its_volume_where_it_ran() {
         }
         pass(&mut model, 5);
         let record = record(&model);
-        assert!(record.wanted().count() == 1 && record.wanted().all(|replica| replica.node == node(0)), "{record:?}");
+        assert!(
+            record.wanted().count() == 1 && record.wanted().all(|replica| replica.node == node(0)),
+            "{record:?}"
+        );
     }
 }
 
@@ -164,7 +167,11 @@ fn of_what_hosts_remember_the_newest_generation_is_what_the_service_runs() {
     model.ask(put(spec(2, "app:1")));
     model.settle();
     let held = |record: &ServiceRecord, n: usize| -> Vec<Assignment> {
-        record.wanted().filter(|replica| replica.node == node(n)).map(|replica| record.assignment(replica)).collect()
+        record
+            .wanted()
+            .filter(|replica| replica.node == node(n))
+            .map(|replica| record.assignment(replica))
+            .collect()
     };
     let stale = held(&record(&model), 0);
     assert_eq!(stale.len(), 1);

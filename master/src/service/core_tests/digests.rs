@@ -29,7 +29,8 @@ fn record(model: &Model) -> &ServiceRecord {
 
 /// The first replica of a generation was fetched as this.
 fn fetched(model: &mut Model, generation: u64, of: u64) {
-    let replica = record(model).replicas.iter().find(|replica| replica.generation == Generation(generation)).unwrap();
+    let replica =
+        record(model).replicas.iter().find(|replica| replica.generation == Generation(generation)).unwrap();
     let status = ReplicaStatus::new(replica.id.clone(), ReplicaState::Running, WallMs(1));
     model.event(Event::Observed(vec![ReplicaStatus { image_digest: Some(digest(of)), ..status }]));
 }
@@ -37,8 +38,10 @@ fn fetched(model: &mut Model, generation: u64, of: u64) {
 /// The images that replicas are to be made of, by generation.
 fn images(model: &Model) -> Vec<(u64, String)> {
     let record = record(model);
-    let mut images: Vec<_> =
-        record.wanted().map(|replica| (replica.generation.0, record.assignment(replica).image().to_string())).collect();
+    let mut images: Vec<_> = record
+        .wanted()
+        .map(|replica| (replica.generation.0, record.assignment(replica).image().to_string()))
+        .collect();
     images.sort();
     images.dedup();
     images
@@ -152,10 +155,15 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
     let view = model.view.clone().unwrap();
     let mut first = vec![replicas[0].node.clone(), replicas[1].node.clone()];
     first.sort();
-    assert_eq!(view.differing_images, [(digest(7), first), (digest(8), vec![replicas[2].node.clone()])].into());
+    assert_eq!(
+        view.differing_images,
+        [(digest(7), first), (digest(8), vec![replicas[2].node.clone()])].into()
+    );
     assert!(record(&model).digests.is_empty(), "an image that was there already holds no other host to it");
     // It is told once.
-    let told = |old, new| service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer);
+    let told = |old, new| {
+        service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer)
+    };
     let change = told(&before, &view).next().unwrap();
     assert!(change.words.unwrap().contains(digest(8).as_str()));
     assert_eq!(told(&view, &view).count(), 0);

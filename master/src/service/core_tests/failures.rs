@@ -1,4 +1,5 @@
-//! Failures of new replicas after their trial: until the rollout has ended, on probation, and where nothing goes back.
+//! Failures of new replicas after their trial: until the rollout has ended, on probation, and where nothing
+//! goes back.
 
 use shef_common::{
     ids::Generation,
@@ -26,7 +27,10 @@ impl Model {
     }
 
     fn phase(&self) -> Option<Phase> {
-        self.durable.as_ref().and_then(|(_, record)| record.rollout.as_ref()).map(|rollout| rollout.phase.clone())
+        self.durable
+            .as_ref()
+            .and_then(|(_, record)| record.rollout.as_ref())
+            .map(|rollout| rollout.phase.clone())
     }
 }
 
@@ -37,9 +41,14 @@ fn a_failure_after_the_trial_rolls_back_a_rollout_that_has_not_ended() {
         let mut model = running(2, 6, update);
         model.ask(put(6, FADING, update));
         model.pass(40);
-        assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{order:?}");
+        assert_eq!(
+            (model.generations(), model.running(), &model.shown().rollout),
+            (vec![1; 6], 6, &None),
+            "{order:?}"
+        );
         let why = model.why_rolled_back();
-        let told = why.contains("exited with code 1") && why.ends_with("; its last line: cannot reach the database");
+        let told =
+            why.contains("exited with code 1") && why.ends_with("; its last line: cannot reach the database");
         assert!(told, "{order:?}: {why}");
     }
 }
@@ -73,7 +82,9 @@ fn a_rollout_that_goes_on_past_failures_pauses_when_nothing_comes_of_it() {
     let mut model = running(2, 3, update);
     model.ask(put(3, REFUSED, update));
     model.pass(1_000);
-    let Some(Phase::Paused { why, until_hosts: false }) = model.phase() else { panic!("{:?}", model.phase()) };
+    let Some(Phase::Paused { why, until_hosts: false }) = model.phase() else {
+        panic!("{:?}", model.phase())
+    };
     assert!(why.starts_with("no slot was replaced within 322 s") && why.ends_with("no such image"), "{why}");
     model.ask(lead(Lead::Resume));
     model.pass(10);
@@ -114,7 +125,10 @@ fn a_generation_on_probation_is_rolled_back_with_its_reason() {
     model.pass(10);
     assert_eq!((model.generations(), model.running(), &model.shown().probation), (vec![1], 1, &None));
     let why = model.why_rolled_back();
-    assert!(why.contains("exited with code 1") && why.ends_with("its last line: cannot reach the database"), "{why}");
+    assert!(
+        why.contains("exited with code 1") && why.ends_with("its last line: cannot reach the database"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -142,7 +156,10 @@ fn what_fails_with_its_host_is_no_failure_of_the_generation_on_probation() {
     model.pass(4);
     model.host(1, true);
     model.pass(4);
-    assert_eq!((model.shown().generation, model.shown().probation.as_ref().unwrap().failures), (Generation(2), 0));
+    assert_eq!(
+        (model.shown().generation, model.shown().probation.as_ref().unwrap().failures),
+        (Generation(2), 0)
+    );
 }
 
 #[test]
@@ -217,7 +234,10 @@ fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
     let lines = ReplicaStatus { last_log_lines: vec!["no space".to_owned()], ..ended };
     model.event(Event::Observed(vec![lines]));
     let why = model.shown().trial_failed.clone().unwrap();
-    assert!(why.ends_with("exited with code 7; its restart condition is never; its last line: no space"), "{why}");
+    assert!(
+        why.ends_with("exited with code 7; its restart condition is never; its last line: no space"),
+        "{why}"
+    );
     assert!(model.shown().missing[0].ends_with("; its last line: no space"), "{:?}", model.shown().missing);
 }
 
@@ -256,7 +276,9 @@ fn what_crash_loops_is_told_with_its_code_and_last_line() {
     model.event(Event::Observed(vec![again]));
     let line = &model.shown().missing[0];
     assert!(
-        line.ends_with("is being started again on h0: its process ended with code 2; its last line: bind: address in use"),
+        line.ends_with(
+            "is being started again on h0: its process ended with code 2; its last line: bind: address in use"
+        ),
         "{line}"
     );
     assert_eq!(node(0), model.shown().replica_states[0].node);

@@ -89,7 +89,10 @@ fn a_change_of_the_constraints_moves_what_may_not_stay_and_nothing_else() {
     model.ask(put(ServiceSpec { placement: zone(Operator::Is, "c"), ..spec(4, "app:1") }));
     model.settle();
     assert_eq!(running(&model), on(&[(0, 4)]), "what runs stays while there is no place for it");
-    assert!(missing(&model).contains("stays on h0, which does not meet the constraints: no host can take the replica: "));
+    assert!(
+        missing(&model)
+            .contains("stays on h0, which does not meet the constraints: no host can take the replica: ")
+    );
 }
 
 #[test]
@@ -100,7 +103,10 @@ fn a_host_that_has_no_room_is_asked_again_when_something_has_gone() {
     std::sync::Arc::make_mut(&mut wanted.template).ports.push(port);
     model.ask(put(ServiceSpec { replicas: 2, ..wanted.clone() }));
     model.settle();
-    assert_eq!(missing(&model), "1 of 2 replicas have no host: no host can take the replica: the only host has port 80 taken");
+    assert_eq!(
+        missing(&model),
+        "1 of 2 replicas have no host: no host can take the replica: the only host has port 80 taken"
+    );
     model.describe(1, in_zone("a"));
     model.host(1, true);
     model.settle();
@@ -108,7 +114,8 @@ fn a_host_that_has_no_room_is_asked_again_when_something_has_gone() {
     model.is(1, DOWN);
     model.settle();
     assert!(missing(&model).contains("h1, which is down"));
-    // The replica that has the port goes, and the other slot's gets it: nobody tells the service, it asks again.
+    // The replica that has the port goes, and the other slot's gets it: nobody tells the service, it asks
+    // again.
     model.ask(put(ServiceSpec { replicas: 1, ..wanted.clone() }));
     model.settle();
     assert_eq!((running(&model)[&node(0)], model.view.as_ref().unwrap().state), (1, ServiceState::Running));
@@ -231,7 +238,9 @@ fn a_slot_with_a_volume_waits_for_its_host() {
     model.is(1, HostCondition { overdue: true, ..DRAINED });
     model.settle();
     assert_eq!(running(&model), on(&[(0, 1)]));
-    assert!(missing(&model).starts_with("slot 1 waits for host h1, which holds its volume data and is drained"));
+    assert!(
+        missing(&model).starts_with("slot 1 waits for host h1, which holds its volume data and is drained")
+    );
     model.is(1, READY);
     model.settle();
     assert_eq!(running(&model), on(&[(0, 1), (1, 1)]));
@@ -302,7 +311,10 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
         model.sleep(1_000);
         model.settle();
     }
-    assert_eq!((running(&model), model.view.as_ref().unwrap().rollout.is_some()), (on(&[(0, 1), (1, 1)]), false));
+    assert_eq!(
+        (running(&model), model.view.as_ref().unwrap().rollout.is_some()),
+        (on(&[(0, 1), (1, 1)]), false)
+    );
     // One whose new replica failed returns to where its volume is, though another host has fewer.
     model.fails = true;
     model.ask(put(without));
@@ -315,7 +327,10 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
         while model.step() {}
     }
     let (_, record) = model.durable.clone().unwrap();
-    let back = record.wanted().find(|replica| replica.slot == Slot(0)).map(|replica| (replica.generation, replica.node.clone()));
+    let back = record
+        .wanted()
+        .find(|replica| replica.slot == Slot(0))
+        .map(|replica| (replica.generation, replica.node.clone()));
     assert_eq!(back, Some((Generation(1), node(0))), "{record:?}");
     // Its user may go back to it as long as it is kept.
     for _ in 0..120 {

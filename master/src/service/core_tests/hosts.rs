@@ -57,7 +57,9 @@ fn the_last_host_keeps_what_it_runs_when_it_is_drained_and_says_why() {
     let view = model.view.clone().unwrap();
     assert_eq!((model.running(), view.running, view.state), (2, 2, ServiceState::Pending));
     assert!(
-        view.missing[0].ends_with("stays on h0, which is drained: no host can take the replica: the only host is drained"),
+        view.missing[0].ends_with(
+            "stays on h0, which is drained: no host can take the replica: the only host is drained"
+        ),
         "{view:?}"
     );
     model.is(0, HostCondition { overdue: true, ..drained() });
@@ -92,7 +94,11 @@ fn what_a_host_never_began_is_started_elsewhere_after_a_while() {
     model.is(1, HostCondition::of(Standing::AgentDown));
     model.settle();
     assert_eq!((model.on(0), model.on(1)), (1, 0));
-    assert!(model.view.as_ref().unwrap().missing[0].contains("waits for h1, which has no agent"), "{:?}", model.view);
+    assert!(
+        model.view.as_ref().unwrap().missing[0].contains("waits for h1, which has no agent"),
+        "{:?}",
+        model.view
+    );
     model.sleep(4_999);
     model.settle();
     assert_eq!(model.on(0), 1, "too early");
@@ -143,7 +149,10 @@ fn what_is_done_is_not_done_again_where_its_host_is_lost_also_by_a_new_master() 
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();
-    model.hosts.values_mut().for_each(|holds| holds.values_mut().for_each(|state| *state = ReplicaState::Complete));
+    model
+        .hosts
+        .values_mut()
+        .for_each(|holds| holds.values_mut().for_each(|state| *state = ReplicaState::Complete));
     model.settle();
     let held = model.hosts.clone();
     for _ in 0..2 {
@@ -248,7 +257,9 @@ fn a_request_that_needs_a_host_waits_for_those_that_are_awaited() {
     assert!(!model.answers.contains_key(&ticket), "too early");
     model.sleep(1);
     while model.step() {}
-    assert!(matches!(&model.answers[&ticket], Err(Refused::NoHost(why)) if why.ends_with("the only host is awaited")));
+    assert!(
+        matches!(&model.answers[&ticket], Err(Refused::NoHost(why)) if why.ends_with("the only host is awaited"))
+    );
     assert!(model.durable.is_none() && model.retired, "nothing is left of it");
 }
 
@@ -273,19 +284,27 @@ fn on_disconnect_is_told_to_what_runs_and_nothing_is_started_anew() {
     model.settle();
     let before = model.durable.clone().unwrap().1;
     let (created, on_disconnect) = (model.created, OnDisconnect::StopAfter { seconds: 60 });
-    let change = Change([("on_disconnect".to_owned(), serde_json::to_value(on_disconnect).unwrap())].into_iter().collect());
+    let change = Change(
+        [("on_disconnect".to_owned(), serde_json::to_value(on_disconnect).unwrap())].into_iter().collect(),
+    );
     model.ask(Request::Change { change, expect: Expect::Any });
     let (expect, record) = model.in_commit.take().unwrap();
     model.durable = record.map(|record| (expect.unwrap().next(), record));
     let effects = model.core.handle(Event::Committed, model.now);
-    let told = effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum::<usize>();
+    let told = effects
+        .iter()
+        .map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 })
+        .sum::<usize>();
     assert_eq!(told, 4);
     assert!(effects.iter().all(|effect| !matches!(effect, Effect::Order { set, remove, .. }
         if !remove.is_empty() || set.iter().any(|set| set.on_disconnect != on_disconnect))));
     model.carry_out(effects);
     model.settle();
     let after = model.durable.clone().unwrap().1;
-    assert_eq!((after.replicas, after.generation, model.created), (before.replicas, before.generation, created));
+    assert_eq!(
+        (after.replicas, after.generation, model.created),
+        (before.replicas, before.generation, created)
+    );
 }
 
 /// Eight on one host of three, as after the others came back.
@@ -329,7 +348,9 @@ fn a_rebalance_moves_one_at_a_time_start_first_and_ends() {
 fn a_service_that_is_to_be_balanced_moves_to_what_comes_back() {
     let mut model = lopsided();
     let change = Change(
-        [("rebalance".to_owned(), serde_json::to_value(Rebalance::On { per_minute: 1_000 }).unwrap())].into_iter().collect(),
+        [("rebalance".to_owned(), serde_json::to_value(Rebalance::On { per_minute: 1_000 }).unwrap())]
+            .into_iter()
+            .collect(),
     );
     model.ask(Request::Change { change, expect: Expect::Any });
     let settled = |model: &mut Model| {
@@ -407,7 +428,8 @@ fn a_replacement_that_its_host_makes_already_stays_when_the_brake_comes_on() {
 #[test]
 fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host() {
     let mut model = Model::new(2);
-    let stop_after = |seconds| ServiceSpec { on_disconnect: OnDisconnect::StopAfter { seconds }, ..spec(4, "app:1") };
+    let stop_after =
+        |seconds| ServiceSpec { on_disconnect: OnDisconnect::StopAfter { seconds }, ..spec(4, "app:1") };
     model.ask(Request::Create { spec: stop_after(60), needs_host: false });
     model.settle();
     model.is(1, HostCondition::of(Standing::Suspect));
@@ -451,5 +473,8 @@ fn a_host_that_was_forgotten_is_told_to_remove_what_the_record_has_still_to_drop
     let held: Vec<ReplicaId> = model.hosts[&node(0)].keys().cloned().collect();
     // The store has not confirmed yet that the record drops them.
     let _ = model.core.handle(Event::HostForgotten { node: node(0) }, model.now);
-    assert_eq!(named(&mut model, 0, held.clone()), [Effect::Order { node: node(0), set: vec![], remove: held }]);
+    assert_eq!(
+        named(&mut model, 0, held.clone()),
+        [Effect::Order { node: node(0), set: vec![], remove: held }]
+    );
 }

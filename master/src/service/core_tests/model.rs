@@ -49,7 +49,13 @@ pub(super) fn scale(replicas: u32) -> Request {
 
 fn known(node: &NodeName, facts: &Arc<HostFacts>) -> HostKnown {
     let uid = NodeUid::parse("00000000000000c1").unwrap();
-    HostKnown { node: node.clone(), uid, agent_url: String::new(), intent: Intent::Active, facts: facts.clone() }
+    HostKnown {
+        node: node.clone(),
+        uid,
+        agent_url: String::new(),
+        intent: Intent::Active,
+        facts: facts.clone(),
+    }
 }
 
 /// What a host is to run and to remove.
@@ -80,7 +86,8 @@ pub(super) struct Model {
     undelivered: BTreeMap<NodeName, Vec<Told>>,
     conditions: BTreeMap<NodeName, HostCondition>,
     described: Hosts,
-    /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come about later.
+    /// Hosts that were past a deadline, or forgotten, at some time: what was planned then or before may come
+    /// about later.
     given_up: BTreeSet<NodeName>,
     /// Hosts that were out of reach at some time: what runs there may not be known of.
     away: BTreeSet<NodeName>,
@@ -177,7 +184,11 @@ impl Model {
                     let name = ServiceName::parse("web").unwrap();
                     let scheduled = self.scheduler.answer(&name, &question);
                     for (_, node) in scheduled.placed.chosen.iter().chain(&scheduled.moved) {
-                        assert!(self.condition(node).takes_replicas(), "{node} takes nothing: {:?}", self.condition(node));
+                        assert!(
+                            self.condition(node).takes_replicas(),
+                            "{node} takes nothing: {:?}",
+                            self.condition(node)
+                        );
                     }
                     self.pending.push_back(Event::Scheduled(scheduled));
                 }
@@ -210,10 +221,14 @@ impl Model {
     pub(super) fn order(&mut self, node: &NodeName, set: &[Assignment], remove: &[ReplicaId]) {
         let record = self.durable.as_ref().map(|(_, record)| record);
         for assignment in set {
-            let wanted = |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
+            let wanted =
+                |r: &ReplicaRecord| (r.want == Want::Prepare) == assignment.prepare && r.want != Want::Remove;
             let ordered = |r: &ReplicaRecord| r.id == assignment.replica && r.node == *node && wanted(r);
             let durable = record.is_some_and(|record| {
-                record.replicas.iter().any(|replica| ordered(replica) && record.assignment(replica) == *assignment)
+                record
+                    .replicas
+                    .iter()
+                    .any(|replica| ordered(replica) && record.assignment(replica) == *assignment)
             });
             assert!(durable, "{} is ordered on {node} before that is durable", assignment.replica);
         }
@@ -263,15 +278,17 @@ impl Model {
             && self.hosts.values().any(|holds| holds.get(id) == Some(&ReplicaState::Running))
     }
 
-    /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are wanted,
-    /// because another of its slot runs, or because a deadline has passed.
+    /// At most a quarter is doubled at a time. What runs is retired only because fewer or other replicas are
+    /// wanted, because another of its slot runs, or because a deadline has passed.
     fn changes_only_what_may_change(&mut self, new: Option<&ServiceRecord>) {
         // An update ends with the surge that it began with.
         self.most_replicas = self.most_replicas.max(new.map_or(0, |new| new.spec.replicas));
         self.most_parallel = self.most_parallel.max(new.map_or(1, |new| new.spec.update.parallelism));
         self.most_surge = self.most_surge.max(new.map_or(0, |new| new.spec.update.surge(self.most_replicas)));
         let Some((_, old)) = &self.durable else { return };
-        let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else { return };
+        let Some(new) = new.filter(|new| !new.deleted && new.created == old.created && !old.deleted) else {
+            return;
+        };
         let slots = new.wanted().map(|replica| replica.slot).collect::<BTreeSet<_>>();
         let beside = |placed: &ReplicaRecord| {
             new.wanted().any(|other| {
@@ -280,15 +297,24 @@ impl Model {
             })
         };
         let placed = new.wanted().filter(|new| old.replicas.iter().all(|known| known.id != new.id));
-        let (doubled, surge) =
-            (placed.filter(|placed| beside(placed)).count(), self.most_replicas.div_ceil(4).max(self.most_surge));
-        assert!(doubled <= surge as usize, "{doubled} are placed beside one that runs: {} => {}", brief(old), brief(new));
+        let (doubled, surge) = (
+            placed.filter(|placed| beside(placed)).count(),
+            self.most_replicas.div_ceil(4).max(self.most_surge),
+        );
+        assert!(
+            doubled <= surge as usize,
+            "{doubled} are placed beside one that runs: {} => {}",
+            brief(old),
+            brief(new)
+        );
         let is_lit = |kept: &ReplicaRecord| self.runs(&kept.id) || self.away.contains(&kept.node);
         let lit: BTreeSet<_> = new.wanted().filter(|kept| is_lit(kept)).map(|kept| kept.slot).collect();
-        let is_stopped_first = |gone: &ReplicaRecord| new.stops_first() && gone.generation != new.target(gone.slot);
+        let is_stopped_first =
+            |gone: &ReplicaRecord| new.stops_first() && gone.generation != new.target(gone.slot);
         let retired = old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id));
         let emptied = retired.filter(|gone| is_stopped_first(gone)).map(|gone| gone.slot);
-        let emptied: BTreeSet<_> = emptied.chain(self.dark.iter().copied()).filter(|slot| !slots.contains(slot)).collect();
+        let emptied: BTreeSet<_> =
+            emptied.chain(self.dark.iter().copied()).filter(|slot| !slots.contains(slot)).collect();
         let mut dark = self.dark.clone();
         dark.retain(|slot| {
             !new.wanted().any(|kept| kept.slot == *slot && is_lit(kept))
@@ -296,21 +322,32 @@ impl Model {
                 && slot.0 < self.most_replicas
         });
         for gone in old.wanted().filter(|old| new.wanted().all(|kept| kept.id != old.id)) {
-            let scaled_down = !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
-            // One that crashes, and was told of while it was up, is as good as any for all that could be known when
-            // this was planned; what was told since has come too late.
+            let scaled_down =
+                !slots.contains(&gone.slot) && slots.len() + emptied.len() >= new.spec.replicas as usize;
+            // One that crashes, and was told of while it was up, is as good as any for all that could be
+            // known when this was planned; what was told since has come too late.
             let told_well = |kept: &ReplicaRecord| {
-                self.crashing.get(&kept.id).is_some_and(|told| *told > 0) || self.fading.contains_key(&kept.id)
+                self.crashing.get(&kept.id).is_some_and(|told| *told > 0)
+                    || self.fading.contains_key(&kept.id)
             };
-            let runs = |kept: &ReplicaRecord| self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node);
+            let runs = |kept: &ReplicaRecord| {
+                self.runs(&kept.id) || told_well(kept) || self.given_up.contains(&kept.node)
+            };
             let replaced = new.wanted().any(|kept| kept.slot == gone.slot && runs(kept));
             let stopped_first = is_stopped_first(gone);
             if stopped_first && !replaced && !scaled_down && self.runs(&gone.id) {
                 dark.insert(gone.slot);
             }
             let released = self.released.contains(&gone.slot);
-            let may_go = scaled_down || replaced || stopped_first || released || self.given_up.contains(&gone.node);
-            assert!(may_go || !self.runs(&gone.id), "{} runs and is retired: {} => {}", gone.id, brief(old), brief(new));
+            let may_go =
+                scaled_down || replaced || stopped_first || released || self.given_up.contains(&gone.node);
+            assert!(
+                may_go || !self.runs(&gone.id),
+                "{} runs and is retired: {} => {}",
+                gone.id,
+                brief(old),
+                brief(new)
+            );
         }
         let parallel = self.most_parallel.max(self.most_replicas.div_ceil(4)) as usize;
         let unserved = dark.len().min((new.spec.replicas as usize).saturating_sub(lit.len()));
@@ -351,7 +388,9 @@ impl Model {
                         status.reason = Some("exited with code 1".to_owned());
                     }
                 }
-                if self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= now) && *state == ReplicaState::Running {
+                if self.fading.get(id).is_some_and(|began| *began + FADES_AFTER <= now)
+                    && *state == ReplicaState::Running
+                {
                     status.health = Health::Unhealthy;
                     status.reason = Some("exited with code 1; the engine restarts it".to_owned());
                     status.exit_code = Some(1);
@@ -387,7 +426,11 @@ impl Model {
     pub(super) fn step(&mut self) -> bool {
         self.now.wall.0 += 1;
         self.steps_at_once += 1;
-        assert!(self.steps_at_once < 2_000, "it goes round in circles: {:?}", self.durable.as_ref().map(|(_, r)| brief(r)));
+        assert!(
+            self.steps_at_once < 2_000,
+            "it goes round in circles: {:?}",
+            self.durable.as_ref().map(|(_, r)| brief(r))
+        );
         if let Some(event) = self.pending.pop_front() {
             self.event(event);
         } else if self.in_commit.is_some() {
@@ -439,9 +482,15 @@ impl Model {
                 let is_forgotten = |node: &NodeName| self.forgotten.contains(node);
                 ServiceCore::recover(version, record, self.described.clone(), is_forgotten, seed, self.now)
             }
-            None => {
-                (ServiceCore::new(ServiceName::parse("web").unwrap(), seed, &BTreeMap::new(), self.described.clone()), vec![])
-            }
+            None => (
+                ServiceCore::new(
+                    ServiceName::parse("web").unwrap(),
+                    seed,
+                    &BTreeMap::new(),
+                    self.described.clone(),
+                ),
+                vec![],
+            ),
         };
         self.core = core;
         self.carry_out(effects);
@@ -516,8 +565,11 @@ impl Model {
 
 /// A record in a line.
 pub(super) fn brief(record: &ServiceRecord) -> String {
-    let replicas: Vec<_> =
-        record.replicas.iter().map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want)).collect();
+    let replicas: Vec<_> = record
+        .replicas
+        .iter()
+        .map(|r| format!("{}:{}g{}@{}{:?}", r.id, r.slot, r.generation, r.node, r.want))
+        .collect();
     let (wanted, update) = (record.spec.replicas, record.spec.update);
     format!("{wanted} g{} [{}] {:?} {update:?}", record.generation, replicas.join(" "), record.rollout)
 }

@@ -22,9 +22,14 @@ fn hosts(n: usize) -> Model {
     model
 }
 
-/// `app:1` is created, then `app:2` put in its place, both with what `change` says: how few run on the way, and the
-/// answer.
-fn updated(model: &mut Model, replicas: u32, update: Update, change: impl Fn(&mut ServiceSpec)) -> (usize, Result<(), Refused>) {
+/// `app:1` is created, then `app:2` put in its place, both with what `change` says: how few run on the way,
+/// and the answer.
+fn updated(
+    model: &mut Model,
+    replicas: u32,
+    update: Update,
+    change: impl Fn(&mut ServiceSpec),
+) -> (usize, Result<(), Refused>) {
     let spec = |image: &str| {
         let mut spec = with(replicas, image, update);
         change(&mut spec);
@@ -43,7 +48,12 @@ fn template(spec: &mut ServiceSpec) -> &mut shef_common::spec::Template {
 }
 
 fn publishes(spec: &mut ServiceSpec) {
-    template(spec).ports.push(Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None });
+    template(spec).ports.push(Port {
+        target: 80,
+        published: Some(80),
+        protocol: Protocol::Tcp,
+        host_ip: None,
+    });
 }
 
 #[test]
@@ -52,7 +62,11 @@ fn auto_stops_first_what_two_replicas_on_a_host_would_share() {
         publishes,
         |spec| template(spec).networks.push(Network { name: "host".to_owned(), aliases: Vec::new() }),
         |spec| {
-            let device = Device { source: "/dev/ttyUSB0".to_owned(), target: String::new(), permissions: String::new() };
+            let device = Device {
+                source: "/dev/ttyUSB0".to_owned(),
+                target: String::new(),
+                permissions: String::new(),
+            };
             template(spec).devices.push(device);
         },
     ];
@@ -90,7 +104,10 @@ fn what_the_old_replicas_still_serve_counts_as_running() {
     model.ask(Request::Create { spec: with(3, "app:1", AUTO), needs_host: false });
     model.pass(6);
     model.fails = true;
-    model.ask(Request::Put { spec: with(3, "app:2", Update { max_failures: 9, ..AUTO }), expect: Expect::Any });
+    model.ask(Request::Put {
+        spec: with(3, "app:2", Update { max_failures: 9, ..AUTO }),
+        expect: Expect::Any,
+    });
     model.pass(4);
     let view = model.shown();
     assert_eq!((view.running, view.generation, view.rollout.is_some()), (3, Generation(2), true));
@@ -102,15 +119,28 @@ fn an_update_that_can_never_start_is_refused_and_the_answer_names_the_field() {
     let cases: [(Change, &str); 4] = [
         (publishes, "a replica of it publishes port 80"),
         (|spec| spec.placement.max_per_host = Some(1), "counts for max_per_host, which is 1"),
-        (|spec| template(spec).resources.reserve.memory_bytes = 501, "reserves memory that a second one needs"),
-        (|spec| template(spec).resources.reserve.cpu_millis = 501, "reserves processors that a second one needs"),
+        (
+            |spec| template(spec).resources.reserve.memory_bytes = 501,
+            "reserves memory that a second one needs",
+        ),
+        (
+            |spec| template(spec).resources.reserve.cpu_millis = 501,
+            "reserves processors that a second one needs",
+        ),
     ];
     for (change, why) in cases {
         let mut model = hosts(3);
         let (least, answer) = updated(&mut model, 3, start_first, change);
         let Err(Refused::Invalid(errors)) = answer else { panic!("{why}: {answer:?}") };
-        assert!(errors.len() == 1 && errors[0].field == "update.order" && errors[0].message.contains(why), "{errors:?}");
-        assert_eq!((least, model.generations(), &model.shown().rollout), (3, vec![1; 3], &None), "{why}: nothing has changed");
+        assert!(
+            errors.len() == 1 && errors[0].field == "update.order" && errors[0].message.contains(why),
+            "{errors:?}"
+        );
+        assert_eq!(
+            (least, model.generations(), &model.shown().rollout),
+            (3, vec![1; 3], &None),
+            "{why}: nothing has changed"
+        );
         // With one more host it can.
         let mut model = hosts(4);
         assert_eq!(updated(&mut model, 3, start_first, change), (3, Ok(())), "{why}");
@@ -158,7 +188,10 @@ fn a_finished_rollout_is_as_balanced_as_a_fresh_placement() {
             let (_, answer) = updated(&mut model, replicas, update, |_| {});
             assert_eq!((answer, model.generations()), (Ok(()), vec![2; replicas as usize]));
             let counts = [0, 1, 2].map(|n| model.on(n));
-            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{replicas} {parallelism}: {counts:?}");
+            assert!(
+                counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1,
+                "{replicas} {parallelism}: {counts:?}"
+            );
         }
     }
 }

@@ -55,8 +55,12 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
     assert_eq!(kinds(&same), [ActionKind::Keep; 2]);
 
     let more = rehearse(&model, &put(3, "app:1")).unwrap();
-    assert_eq!((kinds(&more), more.starts_rollout), (vec![ActionKind::Keep, ActionKind::Keep, ActionKind::Create], false));
-    let changed: Vec<_> = more.changes.iter().map(|change| (change.path.as_str(), &change.from, &change.to)).collect();
+    assert_eq!(
+        (kinds(&more), more.starts_rollout),
+        (vec![ActionKind::Keep, ActionKind::Keep, ActionKind::Create], false)
+    );
+    let changed: Vec<_> =
+        more.changes.iter().map(|change| (change.path.as_str(), &change.from, &change.to)).collect();
     assert_eq!(changed, [("replicas", &json!(2), &json!(3))]);
 
     let none = rehearse(&model, &scale(0)).unwrap();
@@ -64,9 +68,15 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
     assert_eq!(none.actions[0].why, "0 replicas are wanted");
 
     let update = rehearse(&model, &put(2, "app:2")).unwrap();
-    assert_eq!((update.starts_rollout, update.order, update.generation), (true, Order::StartFirst, Generation(2)));
+    assert_eq!(
+        (update.starts_rollout, update.order, update.generation),
+        (true, Order::StartFirst, Generation(2))
+    );
     assert_eq!(kinds(&update), [ActionKind::Replace; 2]);
-    assert!(update.actions.iter().all(|action| action.replica.is_some() && action.to_host.is_some()), "{update:?}");
+    assert!(
+        update.actions.iter().all(|action| action.replica.is_some() && action.to_host.is_some()),
+        "{update:?}"
+    );
     assert_eq!(update.actions[0].why, "generation 2 takes the place of 1");
     assert_eq!(model.durable, durable);
     assert!(model.pending.is_empty() && model.in_commit.is_none());
@@ -111,12 +121,15 @@ fn what_finds_no_host_says_why() {
 fn a_canary_is_followed_to_its_end_and_so_is_a_large_service() {
     let mut model = Model::new(3);
     let update = Update { canary: 1, delay_ms: 5_000, monitor_ms: 30_000, ..Update::default() };
-    let request = |n, image| Request::Put { spec: ServiceSpec { update, ..spec(n, image) }, expect: Expect::Any };
+    let request =
+        |n, image| Request::Put { spec: ServiceSpec { update, ..spec(n, image) }, expect: Expect::Any };
     model.ask(request(200, "app:1"));
     model.settle();
     let plan = rehearse(&model, &request(200, "app:2")).unwrap();
     assert_eq!(plan.actions.len(), 200);
-    assert!(plan.actions.iter().all(|action| action.action == ActionKind::Replace && action.to_host.is_some()));
+    assert!(
+        plan.actions.iter().all(|action| action.action == ActionKind::Replace && action.to_host.is_some())
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -157,8 +170,9 @@ fn placed(record: Option<&ServiceRecord>) -> BTreeMap<Slot, (ReplicaId, NodeName
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Whatever a service is, and wherever its hosts: what is done when nothing else happens is what the plan said,
-    /// slot by slot; and host by host, where one follows the other, so that nothing depends on which is through first.
+    /// Whatever a service is, and wherever its hosts: what is done when nothing else happens is what the plan
+    /// said, slot by slot; and host by host, where one follows the other, so that nothing depends on which is
+    /// through first.
     #[test]
     fn what_is_done_is_what_the_plan_said(
         first in proptest::option::weighted(0.9, wish()),
@@ -251,7 +265,8 @@ fn a_plan_that_nobody_waits_for_ends_at_the_next_event() {
         asked.set(asked.get() + 1);
         asked.get() == 10
     };
-    let plan = model.core.clone().rehearse(model.scheduler.clone(), &put(100, "app:2"), model.now, &cancelled);
+    let plan =
+        model.core.clone().rehearse(model.scheduler.clone(), &put(100, "app:2"), model.now, &cancelled);
     assert_eq!((asked.get(), plan.is_ok()), (10, true));
 }
 
@@ -268,7 +283,8 @@ fn a_copy_of_the_scheduler_that_is_loaded_leaves_the_original_as_it_is() {
 #[test]
 fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were() {
     let spec = |mounts: Value, env: &str| {
-        let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": mounts, "env": {"A": env}});
+        let body =
+            json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": mounts, "env": {"A": env}});
         let Value::Object(body) = body else { unreachable!() };
         Request::Put { spec: ServiceSpec::read(body, None).unwrap(), expect: Expect::Any }
     };
@@ -285,7 +301,8 @@ fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were
     let other = json!([{"type": "volume", "source": "data", "target": "/data", "options": {"type": "nfs"}}]);
     let told = warned(&other);
     assert!(
-        told[0].contains("of its own driver or options") && told.last().unwrap().contains("volume data had another"),
+        told[0].contains("of its own driver or options")
+            && told.last().unwrap().contains("volume data had another"),
         "{told:?}"
     );
 }

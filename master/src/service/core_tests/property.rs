@@ -37,15 +37,16 @@ fn condition() -> impl Strategy<Value = HostCondition> {
         1 => Just(Standing::AgentDown),
         1 => Just(Standing::EngineDown),
     ];
-    let intent =
-        prop_oneof![4 => Just(Intent::Active), 1 => Just(Intent::Cordoned), 2 => Just(Intent::Drained { deadline: None })];
+    let intent = prop_oneof![4 => Just(Intent::Active), 1 => Just(Intent::Cordoned), 2 => Just(Intent::Drained { deadline: None })];
     let rare = || prop::bool::weighted(0.2);
-    (standing, intent, rare(), rare(), rare()).prop_map(|(standing, intent, overdue, flapping, held)| HostCondition {
-        standing,
-        intent,
-        overdue: overdue && matches!(intent, Intent::Drained { .. }),
-        flapping,
-        held: held && standing == Standing::Down,
+    (standing, intent, rare(), rare(), rare()).prop_map(|(standing, intent, overdue, flapping, held)| {
+        HostCondition {
+            standing,
+            intent,
+            overdue: overdue && matches!(intent, Intent::Drained { .. }),
+            flapping,
+            held: held && standing == Standing::Down,
+        }
     })
 }
 

@@ -37,11 +37,21 @@ fn update() -> impl Strategy<Value = Update> {
         1 => Just(FailureAction::Pause),
         1 => Just(FailureAction::Continue),
     ];
-    let (delay, monitor) = (prop_oneof![Just(0_u32), Just(3_000)], prop_oneof![Just(0_u32), Just(1_000), Just(5_000)]);
+    let (delay, monitor) =
+        (prop_oneof![Just(0_u32), Just(3_000)], prop_oneof![Just(0_u32), Just(1_000), Just(5_000)]);
     let monitor = (monitor, prop_oneof![Just(0_u32), Just(10_000)]);
     let canary = prop_oneof![3 => Just(0_u32), 1 => 1_u32..3];
     (order, 1_u32..4, proptest::option::of(0_u32..6), delay, monitor, action, 0_u32..2, canary).prop_map(
-        |(order, parallelism, more, delay_ms, (monitor_ms, probation_ms), failure_action, max_failures, canary)| Update {
+        |(
+            order,
+            parallelism,
+            more,
+            delay_ms,
+            (monitor_ms, probation_ms),
+            failure_action,
+            max_failures,
+            canary,
+        )| Update {
             order,
             parallelism,
             surge: more.map(|more| parallelism + more),
@@ -64,7 +74,8 @@ fn image() -> impl Strategy<Value = &'static str> {
 const BAD: [&str; 4] = [REFUSED, CRASHING, SICK, FADING];
 
 fn act() -> impl Strategy<Value = Act> {
-    let lead = prop::sample::select(vec![Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote]);
+    let lead =
+        prop::sample::select(vec![Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote]);
     prop_oneof![
         3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
         1 => (0_u32..7).prop_map(Act::Scale),
@@ -116,10 +127,10 @@ fn passes(model: &mut Model, seconds: u64) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
-    /// Whatever happens to a service that is updated again and again: what runs goes only for what runs, but for
-    /// those slots that stop first, of which no more than the parallelism serve nobody, and no more are doubled (the
-    /// model asserts these at every commit); and once faults stop and its user leads it on, the rollout ends with
-    /// everything as wanted.
+    /// Whatever happens to a service that is updated again and again: what runs goes only for what runs, but
+    /// for those slots that stop first, of which no more than the parallelism serve nobody, and no more are
+    /// doubled (the model asserts these at every commit); and once faults stop and its user leads it on, the
+    /// rollout ends with everything as wanted.
     #[test]
     fn a_rollout_keeps_its_bounds_and_ends(acts in proptest::collection::vec(act(), 1..80)) {
         let mut model = Model::new(3);
@@ -178,8 +189,9 @@ proptest! {
         prop_assert!(waits(&model), "{:?} {:?}", model.view.as_ref().map(|view| &view.missing), model.durable.as_ref().map(|(_, r)| brief(r)));
     }
 
-    /// Nothing but the update goes wrong: whatever its settings and whatever the image, as many serve throughout as
-    /// the settings allow, and what is bad ends rolled back, with nothing touched that was not replaced.
+    /// Nothing but the update goes wrong: whatever its settings and whatever the image, as many serve
+    /// throughout as the settings allow, and what is bad ends rolled back, with nothing touched that was not
+    /// replaced.
     #[test]
     fn without_faults_an_update_costs_what_its_settings_say(n in 1_u32..9, image in image(), update in update()) {
         // Without a trial nobody notices what crashes later.

@@ -53,12 +53,20 @@ impl Model {
         }
     }
     pub(super) fn wanted(&self) -> BTreeSet<ReplicaId> {
-        self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.id.clone()).collect()
+        self.durable
+            .iter()
+            .flat_map(|(_, record)| record.wanted())
+            .map(|replica| replica.id.clone())
+            .collect()
     }
     /// How many are of each generation.
     pub(super) fn generations(&self) -> Vec<u64> {
-        let mut all: Vec<u64> =
-            self.durable.iter().flat_map(|(_, record)| record.wanted()).map(|replica| replica.generation.0).collect();
+        let mut all: Vec<u64> = self
+            .durable
+            .iter()
+            .flat_map(|(_, record)| record.wanted())
+            .map(|replica| replica.generation.0)
+            .collect();
         all.sort_unstable();
         all
     }
@@ -100,7 +108,8 @@ fn a_new_replica_takes_the_slot_only_once_it_was_healthy_for_the_monitors_time()
     model.settle();
     assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2]);
     let words = model.rollout().words.clone();
-    let waits = words.starts_with("0 of 6 replaced; waits for web-") && words.ends_with(" to be healthy for 5 s");
+    let waits =
+        words.starts_with("0 of 6 replaced; waits for web-") && words.ends_with(" to be healthy for 5 s");
     assert!(waits, "{words}");
     model.sleep(4_999);
     model.settle();
@@ -135,9 +144,11 @@ fn trials_overlap_as_far_as_the_surge_allows() {
 
 #[test]
 fn each_way_to_fail_is_rolled_back_by_itself_with_the_old_ones_serving_throughout() {
-    for (image, why) in
-        [(REFUSED, "no such image"), (CRASHING, "it was unhealthy: exited with code 1"), (SICK, "it was not healthy within 60 s")]
-    {
+    for (image, why) in [
+        (REFUSED, "no such image"),
+        (CRASHING, "it was unhealthy: exited with code 1"),
+        (SICK, "it was not healthy within 60 s"),
+    ] {
         let mut model = running(3, 6, GATED);
         let before = model.wanted();
         model.ask(put(6, image, GATED));
@@ -217,7 +228,11 @@ fn slots_that_have_no_host_hold_up_nobody() {
         assert_eq!(record.wanted().filter(stays).count(), 0, "{replicas} {lost}: {}", brief(&record));
         (2..5).for_each(|n| model.host(n, true));
         model.pass(60);
-        assert_eq!((model.running(), &model.shown().rollout), (replicas as usize, &None), "with room it ends");
+        assert_eq!(
+            (model.running(), &model.shown().rollout),
+            (replicas as usize, &None),
+            "with room it ends"
+        );
     }
 }
 
@@ -266,7 +281,10 @@ fn a_canary_waits_until_it_is_promoted_or_aborted() {
         // What is lost of it meanwhile comes back as it was.
         model.ask(lead(if promoted { Lead::Promote } else { Lead::Abort }));
         assert_eq!(model.pass(100), 4);
-        assert_eq!((model.generations(), &model.shown().rollout), (vec![if promoted { 2 } else { 1 }; 4], &None));
+        assert_eq!(
+            (model.generations(), &model.shown().rollout),
+            (vec![if promoted { 2 } else { 1 }; 4], &None)
+        );
     }
 }
 
@@ -352,7 +370,12 @@ fn what_hosts_do_is_not_held_against_the_new_generation() {
         model.is(n, standing(true));
     }
     model.pass(200);
-    assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 6], &None), "{:?}", model.shown().last_rollout);
+    assert_eq!(
+        (model.generations(), &model.shown().rollout),
+        (vec![2; 6], &None),
+        "{:?}",
+        model.shown().last_rollout
+    );
     assert_eq!(model.shown().last_rollout.as_ref().unwrap().rolled_back, None);
 }
 
@@ -407,13 +430,19 @@ fn one_can_go_back_to_every_generation_that_is_kept() {
     }
     let kept: Vec<_> = model.shown().history.iter().map(|kept| kept.generation.0).collect();
     assert_eq!(kept, [3, 4]);
-    let back = |generation: Option<u64>| Request::RollBack { generation: generation.map(Generation), expect: Expect::Any };
+    let back = |generation: Option<u64>| Request::RollBack {
+        generation: generation.map(Generation),
+        expect: Expect::Any,
+    };
     let why = model.refused(back(Some(1)));
     assert_eq!(why, "generation 1 is not among the generations that are kept: those are 3, 4");
     assert_eq!(model.refused(back(Some(5))), "generation 5 is what the service is to run already");
     model.ask(back(Some(3)));
     model.pass(60);
-    assert_eq!((model.generations(), model.shown().spec.template.image.pinned().as_str()), (vec![3; 2], "app:3"));
+    assert_eq!(
+        (model.generations(), model.shown().spec.template.image.pinned().as_str()),
+        (vec![3; 2], "app:3")
+    );
     model.ask(back(None));
     model.pass(60);
     assert_eq!(model.generations(), [5; 2], "the last one that was good");
@@ -487,7 +516,11 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
 fn who_asks_twice_to_go_back_goes_back_once() {
     let mut model = running(2, 3, GATED);
     for n in 2..=3 {
-        model.ask(put(3, &format!("app:{n}"), Update { monitor_ms: 0, parallelism: 1, delay_ms: 5_000, ..GATED }));
+        model.ask(put(
+            3,
+            &format!("app:{n}"),
+            Update { monitor_ms: 0, parallelism: 1, delay_ms: 5_000, ..GATED },
+        ));
         model.pass(if n == 2 { 60 } else { 6 });
     }
     assert_eq!(model.shown().generation, Generation(3));
@@ -516,6 +549,11 @@ fn an_update_after_a_rollout_that_was_paused_for_long_has_all_its_time() {
         model.settle();
     }
     let record = &model.durable.as_ref().unwrap().1;
-    assert_eq!((record.spec.template.image.as_str(), record.spec.replicas), ("app:3", 3), "{:?}", record.last_rollout);
+    assert_eq!(
+        (record.spec.template.image.as_str(), record.spec.replicas),
+        ("app:3", 3),
+        "{:?}",
+        record.last_rollout
+    );
     assert_eq!(model.shown().state, ServiceState::Running);
 }

@@ -54,7 +54,10 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
     assert_eq!(model.pass(400), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
     let why = model.shown().last_rollout.clone().unwrap().rolled_back.unwrap();
-    assert!(why.contains("no slot was replaced within 132 s") && why.contains("lack 950 bytes of memory"), "{why}");
+    assert!(
+        why.contains("no slot was replaced within 132 s") && why.contains("lack 950 bytes of memory"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -82,7 +85,11 @@ fn stop_first_that_fails_brings_back_what_it_took() {
         let mut model = running(2, 6, update);
         model.ask(put(6, image, update));
         assert_eq!(model.pass(200), least, "{image}");
-        assert_eq!((model.generations(), model.running(), &model.shown().rollout), (vec![1; 6], 6, &None), "{image}");
+        assert_eq!(
+            (model.generations(), model.running(), &model.shown().rollout),
+            (vec![1; 6], 6, &None),
+            "{image}"
+        );
     }
 }
 

@@ -77,19 +77,26 @@ impl Knowledge {
         self.progress.as_ref().is_some_and(|known| self.through(record).len() > known.through)
     }
 
-    /// How long a rollout may make no progress: one slot may take its deadline to be prepared and once more to be
-    /// healthy, with the stop of its old replica, its trial and the delay. After a failure it may be tried again later.
+    /// How long a rollout may make no progress: one slot may take its deadline to be prepared and once more
+    /// to be healthy, with the stop of its old replica, its trial and the delay. After a failure it may be
+    /// tried again later.
     pub fn patience(record: &ServiceRecord) -> DurationMs {
         let update = &record.spec.update;
-        let grace_s = record.earlier.values().chain([&record.spec.template]).map(|template| template.stop_grace_s).max();
-        let slot = 2 * u64::from(update.deadline_ms) + 2 * u64::from(update.monitor_ms) + u64::from(update.delay_ms);
+        let grace_s = record
+            .earlier
+            .values()
+            .chain([&record.spec.template])
+            .map(|template| template.stop_grace_s)
+            .max();
+        let slot =
+            2 * u64::from(update.deadline_ms) + 2 * u64::from(update.monitor_ms) + u64::from(update.delay_ms);
         let failed = record.rollout.as_ref().is_some_and(|rollout| !rollout.failures.is_empty());
         let retry = if failed || !record.is_gated() { Backoff::REPLICA.most.0 } else { 0 };
         DurationMs(slot + 1_000 * u64::from(grace_s.unwrap_or_default()) + retry)
     }
 
-    /// When the rollout of `record` has made no progress for too long. One that has just begun, or is in another
-    /// stage than was noted, has all its time before it.
+    /// When the rollout of `record` has made no progress for too long. One that has just begun, or is in
+    /// another stage than was noted, has all its time before it.
     pub fn stalls_at(&self, record: &ServiceRecord) -> Option<MonoMs> {
         let stage = Stage::of(record, record.rollout.as_ref()?);
         let known = self.progress.as_ref().filter(|known| known.stage == stage)?;

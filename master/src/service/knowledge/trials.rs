@@ -1,5 +1,5 @@
-//! Trials: how long a new replica has been well, and how it failed. A failure counts also after the trial, until the
-//! rollout has ended; after that the generation is on probation.
+//! Trials: how long a new replica has been well, and how it failed. A failure counts also after the trial,
+//! until the rollout has ended; after that the generation is on probation.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use crate::{
     service::record::{ReplicaRecord, ServiceRecord},
 };
 
-/// How long a failure waits for the last lines that the ended process wrote, so that it can be told with them.
+/// How long a failure waits for the last lines that the ended process wrote, so that it can be told with
+/// them.
 const LAST_LINES_WAIT: DurationMs = DurationMs(1_000);
 
 /// How long a replica has been well, from the first word of it on.
@@ -102,11 +103,14 @@ impl Knowledge {
         trial.well_since.map(|since| since + DurationMs(record.spec.update.monitor_ms.into()))
     }
 
-    /// When a new replica that is not well until then has failed. One that its host has not told of yet has that host
-    /// to blame.
+    /// When a new replica that is not well until then has failed. One that its host has not told of yet has
+    /// that host to blame.
     fn late_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let counts = replica.generation == record.generation && self.heard_of(replica);
-        let trial = self.trials.get(&replica.id).filter(|trial| counts && !trial.passed && trial.well_since.is_none())?;
+        let trial = self
+            .trials
+            .get(&replica.id)
+            .filter(|trial| counts && !trial.passed && trial.well_since.is_none())?;
         Some(trial.began + DurationMs(record.spec.update.deadline_ms.into()))
     }
 
@@ -126,8 +130,8 @@ impl Knowledge {
         failure.map(|failure| failure.counts_at(status))
     }
 
-    /// A new replica of a rollout fails if it restarts or is unhealthy, on its trial or later, or is not well until
-    /// its deadline.
+    /// A new replica of a rollout fails if it restarts or is unhealthy, on its trial or later, or is not well
+    /// until its deadline.
     pub fn fails_its_rollout(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         let there = self.condition(&replica.node).standing == Standing::Ready;
         there && self.fails_at(record, replica).is_some_and(|at| at <= self.now)
@@ -175,8 +179,8 @@ impl Knowledge {
         }
     }
 
-    /// A host comes or goes: what happened to `replicas` there was not their fault. The trials begin anew of those
-    /// that are not through, and the others' failures are forgotten.
+    /// A host comes or goes: what happened to `replicas` there was not their fault. The trials begin anew of
+    /// those that are not through, and the others' failures are forgotten.
     pub fn try_anew<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
         for id in replicas {
             let well = self.observed.get(id).is_some_and(is_well);
@@ -185,7 +189,9 @@ impl Knowledge {
             }
             match self.trials.get_mut(id) {
                 Some(trial) if trial.passed => (trial.restarts, trial.failure) = (None, None),
-                Some(trial) => *trial = Trial { well_since: well.then_some(self.now), ..Trial::new(self.now, None) },
+                Some(trial) => {
+                    *trial = Trial { well_since: well.then_some(self.now), ..Trial::new(self.now, None) }
+                }
                 None => {}
             }
         }
@@ -201,7 +207,8 @@ impl Knowledge {
         trial.passed |= was_well.is_some_and(|since| since + monitor <= now);
         let failure = Failure::of(&status, counted, now);
         if !trial.passed {
-            trial.well_since = is_well(&status).then(|| was_well.filter(|_| failure.is_none()).unwrap_or(now));
+            trial.well_since =
+                is_well(&status).then(|| was_well.filter(|_| failure.is_none()).unwrap_or(now));
         }
         if trial.failure.is_none() {
             trial.failure = failure;
@@ -211,7 +218,8 @@ impl Knowledge {
 
     /// A replica that counts for the generation on probation is told of by its host, which is well.
     pub fn watch(&mut self, status: &ReplicaStatus) {
-        // What its host could not even start (no image, no room, a taken port) says nothing of the generation.
+        // What its host could not even start (no image, no room, a taken port) says nothing of the
+        // generation.
         let fails = status.state == ReplicaState::Failed && status.exit_code.is_some()
             || status.state == ReplicaState::Running && status.health == Health::Unhealthy;
         if let Some(watch) = self.watch.as_mut().filter(|_| fails)
@@ -231,9 +239,13 @@ impl Knowledge {
 
     /// How the probation of `record` stands, if it is watched.
     pub fn probation(&self, record: &ServiceRecord) -> Option<ProbationStatus> {
-        let watch = self.watch.as_ref().filter(|watch| record.probation.is_some() && watch.generation == record.generation)?;
+        let watch = self
+            .watch
+            .as_ref()
+            .filter(|watch| record.probation.is_some() && watch.generation == record.generation)?;
         let told = |(id, failure): &(&ReplicaId, &Failure)| failure.counts_at(self.observed.get(*id));
-        let (counted, awaited): (Vec<_>, Vec<_>) = watch.failures.iter().partition(|failure| told(failure) <= self.now);
+        let (counted, awaited): (Vec<_>, Vec<_>) =
+            watch.failures.iter().partition(|failure| told(failure) <= self.now);
         let latest = counted.iter().max_by_key(|(_, failure)| failure.at).map(|(id, failure)| {
             let line = self.observed.get(*id).and_then(last_line).unwrap_or_default();
             format!("{id} failed: {}{line}", failure.reason)
@@ -247,13 +259,14 @@ impl Knowledge {
     }
 }
 
-/// Why a replica is not well, for people: its host's reason, the code with which its process ended, and the last line
-/// that it wrote, as far as they are known.
+/// Why a replica is not well, for people: its host's reason, the code with which its process ended, and the
+/// last line that it wrote, as far as they are known.
 pub fn trouble(status: &ReplicaStatus) -> String {
     let reason = status.reason.clone().unwrap_or_default();
     let code = status.exit_code.filter(|code| !reason.contains(&format!("code {code}")));
     let code = code.map(|code| format!("its process ended with code {code}"));
-    let parts: Vec<String> = [Some(reason).filter(|reason| !reason.is_empty()), code].into_iter().flatten().collect();
+    let parts: Vec<String> =
+        [Some(reason).filter(|reason| !reason.is_empty()), code].into_iter().flatten().collect();
     let all = if parts.is_empty() { "its host gave no reason".to_owned() } else { parts.join("; ") };
     format!("{all}{}", last_line(status).unwrap_or_default())
 }
@@ -261,7 +274,9 @@ pub fn trouble(status: &ReplicaStatus) -> String {
 /// The last line that an ended process wrote, if it wrote any: `; its last line: …`.
 fn last_line(status: &ReplicaStatus) -> Option<String> {
     status.exit_code?;
-    let plain = |line: &String| line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned();
+    let plain = |line: &String| {
+        line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+    };
     let line = status.last_log_lines.iter().rev().map(plain).find(|line| !line.is_empty())?;
     Some(format!("; its last line: {line}"))
 }

@@ -76,7 +76,11 @@ fn of_several_on_their_way_the_one_that_has_come_farthest_stays() {
     let mut know = Knowledge::default();
     let first = hears(&mut know, 1, ReplicaState::Pulling, Health::Healthy);
     let second = hears(&mut know, 2, ReplicaState::Running, Health::Unhealthy);
-    assert_eq!(plan(&record, &know).retire, [first], "one that runs, though unwell, is worth more than a pull");
+    assert_eq!(
+        plan(&record, &know).retire,
+        [first],
+        "one that runs, though unwell, is worth more than a pull"
+    );
     hears(&mut know, 1, ReplicaState::Running, Health::Unhealthy);
     assert_eq!(plan(&record, &know).retire, [second]);
 }
@@ -97,7 +101,8 @@ fn only_a_host_that_is_lost_loses_its_replicas() {
     let mut know = Knowledge::default();
     hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
     let held = HostCondition { held: true, ..condition(Standing::Down) };
-    let stay = [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
+    let stay =
+        [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
     for kept in stay.map(condition).into_iter().chain([held]) {
         know.host_changed(&h1(), kept, true);
         assert_eq!(plan(&record, &know), Plan::default(), "{kept:?}");

@@ -8,7 +8,8 @@ use crate::service::record::ServiceRecord;
 /// What to warn of when `wanted` takes the place of `before`, by these `actions`.
 pub(super) fn of(before: Option<&ServiceRecord>, wanted: &ServiceRecord, actions: &[Action]) -> Vec<String> {
     let mut warnings: Vec<String> = wanted.spec.template.mounts.iter().filter_map(stays_behind).collect();
-    let moving: Vec<String> = actions.iter().filter(|action| moves(action)).map(|action| action.slot.to_string()).collect();
+    let moving: Vec<String> =
+        actions.iter().filter(|action| moves(action)).map(|action| action.slot.to_string()).collect();
     if !warnings.is_empty() && !moving.is_empty() {
         warnings.push(format!("slots that move by this change: {}", moving.join(", ")));
     }
@@ -24,16 +25,20 @@ fn moves(action: &Action) -> bool {
 /// What of `mount` a replica does not find on another host, if its slot may move there.
 fn stays_behind(mount: &Mount) -> Option<String> {
     match mount {
-        Mount::Bind { source, target, .. } => {
-            Some(format!("{target} is the path {source} of the host: a replica that moves finds what is there on its new host"))
+        Mount::Bind { source, target, .. } => Some(format!(
+            "{target} is the path {source} of the host: a replica that moves finds what is there on its new host"
+        )),
+        Mount::Volume { source, target, sticky: false, driver, options, .. } => {
+            Some(if options.is_empty() && is_local(driver) {
+                format!(
+                    "{target} is volume {source}, which is not sticky: a replica that moves finds another one on its new host"
+                )
+            } else {
+                format!(
+                    "{target} is volume {source} of its own driver or options: whether a replica that moves finds its data is theirs"
+                )
+            })
         }
-        Mount::Volume { source, target, sticky: false, driver, options, .. } => Some(if options.is_empty() && is_local(driver) {
-            format!("{target} is volume {source}, which is not sticky: a replica that moves finds another one on its new host")
-        } else {
-            format!(
-                "{target} is volume {source} of its own driver or options: whether a replica that moves finds its data is theirs"
-            )
-        }),
         Mount::Volume { sticky: true, .. } | Mount::Tmpfs { .. } => None,
     }
 }
@@ -42,7 +47,8 @@ fn is_local(driver: &str) -> bool {
     matches!(driver, "" | "local")
 }
 
-/// Whether hosts may have the volume of `mount` by another definition, because a generation that is kept says so.
+/// Whether hosts may have the volume of `mount` by another definition, because a generation that is kept says
+/// so.
 fn defined_otherwise(before: &ServiceRecord, mount: &Mount) -> Option<String> {
     let Mount::Volume { source, driver, options, .. } = mount else { return None };
     let differs = |known: &Mount| match known {
@@ -51,8 +57,14 @@ fn defined_otherwise(before: &ServiceRecord, mount: &Mount) -> Option<String> {
         }
         Mount::Bind { .. } | Mount::Tmpfs { .. } => false,
     };
-    let kept = before.earlier.values().chain(before.history.iter().map(|kept| &kept.template)).chain([&before.spec.template]);
-    kept.flat_map(|template| &template.mounts)
-        .any(differs)
-        .then(|| format!("volume {source} had another driver or other options before: hosts that have it keep it as it is"))
+    let kept = before
+        .earlier
+        .values()
+        .chain(before.history.iter().map(|kept| &kept.template))
+        .chain([&before.spec.template]);
+    kept.flat_map(|template| &template.mounts).any(differs).then(|| {
+        format!(
+            "volume {source} had another driver or other options before: hosts that have it keep it as it is"
+        )
+    })
 }

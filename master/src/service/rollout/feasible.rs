@@ -1,7 +1,8 @@
-//! Whether an update could ever begin: one that never can is refused, and the answer names the field to change.
+//! Whether an update could ever begin: one that never can is refused, and the answer names the field to
+//! change.
 //!
-//! Only what cannot change by itself counts: what hosts have, and what the service's own replicas take of it. What
-//! other services take may be given back, and a host that is away may return.
+//! Only what cannot change by itself counts: what hosts have, and what the service's own replicas take of it.
+//! What other services take may be given back, and a host that is away may return.
 
 use std::collections::BTreeSet;
 
@@ -28,12 +29,16 @@ pub fn impediment(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError
     if !record.is_gated() || !record.wanted().any(|replica| replica.generation != record.generation) {
         return None;
     }
-    let may_run = |(node, _): &(&NodeName, &std::sync::Arc<HostFacts>)| know.allows(&record.spec.placement, node);
-    let hosts: Vec<(&NodeName, &HostFacts)> = know.hosts().iter().filter(may_run).map(|(node, facts)| (node, &**facts)).collect();
+    let may_run =
+        |(node, _): &(&NodeName, &std::sync::Arc<HostFacts>)| know.allows(&record.spec.placement, node);
+    let hosts: Vec<(&NodeName, &HostFacts)> =
+        know.hosts().iter().filter(may_run).map(|(node, facts)| (node, &**facts)).collect();
     if hosts.is_empty() {
         return None;
     }
-    too_large(record, &hosts).or_else(|| leaves_home(record, know)).or_else(|| no_room_beside(record, know, &hosts))
+    too_large(record, &hosts)
+        .or_else(|| leaves_home(record, know))
+        .or_else(|| no_room_beside(record, know, &hosts))
 }
 
 /// A reservation that is larger than what any host has.
@@ -42,8 +47,9 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
     let most = |of: fn(&HostFacts) -> u64| hosts.iter().map(|(_, facts)| of(facts)).max().unwrap_or_default();
     let (memory, cpu) = (most(|facts| facts.memory_bytes), most(|facts| facts.cpu_millis));
     let refused = |field: &str, asked: u64, most: u64, unit: &str| {
-        let message =
-            format!("must be at most {most} {unit}, which is what the largest host that may run the service has, but is {asked}");
+        let message = format!(
+            "must be at most {most} {unit}, which is what the largest host that may run the service has, but is {asked}"
+        );
         FieldError { field: format!("resources.reserve.{field}"), message }
     };
     if reserve.memory_bytes > memory {
@@ -76,7 +82,11 @@ fn leaves_home(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
 }
 
 /// Start-first was asked for, and no host has room for a new replica beside the service's own old ones.
-fn no_room_beside(record: &ServiceRecord, know: &Knowledge, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
+fn no_room_beside(
+    record: &ServiceRecord,
+    know: &Knowledge,
+    hosts: &[(&NodeName, &HostFacts)],
+) -> Option<FieldError> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
     // What is too many goes first, and makes room.
     let shrinks = slots.len() > record.slots_wanted() as usize;
@@ -115,7 +125,10 @@ fn obstacle(record: &ServiceRecord, takes: &Takes, node: &NodeName, facts: &Host
         .filter(|replica| replica.node == *node)
         .map(|replica| Takes::from(&**record.template(replica.generation)))
         .collect();
-    let taken = own.iter().flat_map(|own| &own.ports).find(|taken| takes.ports.iter().any(|port| port.conflicts(taken)));
+    let taken = own
+        .iter()
+        .flat_map(|own| &own.ports)
+        .find(|taken| takes.ports.iter().any(|port| port.conflicts(taken)));
     if let Some(taken) = taken {
         return Some(Obstacle::Port(taken.port));
     }

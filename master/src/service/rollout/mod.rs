@@ -55,7 +55,8 @@ pub struct Rollout {
     /// How many new replicas of a slot failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<Slot, u32>,
-    /// The slots that updates have emptied and that nothing was placed in since. At most as many as there are slots.
+    /// The slots that updates have emptied and that nothing was placed in since. At most as many as there are
+    /// slots.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub emptied: BTreeSet<Slot>,
     /// The latest of these failures, for people.
@@ -81,8 +82,8 @@ pub struct ReplicaChange {
     pub to: u32,
 }
 
-/// The time after a rollout in which its generation may still be rolled back. It is timed by the master's clock and
-/// begins anew with a new master.
+/// The time after a rollout in which its generation may still be rolled back. It is timed by the master's
+/// clock and begins anew with a new master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Probation {
     /// The generation before, to which failures go back.
@@ -220,7 +221,8 @@ impl ServiceRecord {
             Order::StartFirst => false,
             Order::StopFirst => true,
             Order::Auto => {
-                self.spec.template.excludes_itself() || self.rollout.as_ref().is_some_and(|rollout| rollout.stops_first)
+                self.spec.template.excludes_itself()
+                    || self.rollout.as_ref().is_some_and(|rollout| rollout.stops_first)
             }
         }
     }
@@ -248,7 +250,9 @@ impl ServiceRecord {
         if generation == self.generation {
             return false;
         }
-        let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else { return false };
+        let Some(at) = self.history.iter().position(|kept| kept.generation == generation) else {
+            return false;
+        };
         self.newest = self.newest();
         let kept = self.history.remove(at);
         self.roll_out(kept.generation, kept.template, now, terms);
@@ -295,8 +299,8 @@ impl ServiceRecord {
         }
     }
 
-    /// Gives the generation up that is rolled out or on probation: the last good one is wanted again, everywhere, and
-    /// as many replicas of it as before.
+    /// Gives the generation up that is rolled out or on probation: the last good one is wanted again,
+    /// everywhere, and as many replicas of it as before.
     pub fn go_back(&mut self, why: String, now: WallMs) {
         let rollout = self.rollout.as_ref().and_then(|rollout| Some((rollout.from?, rollout.replicas)));
         let probation = self.probation.as_ref().map(|probation| (probation.from, probation.replicas));
@@ -341,7 +345,8 @@ impl ServiceRecord {
             replicas: rollout.replicas,
         });
         self.history.retain(|kept| kept.generation != self.generation);
-        self.last_rollout = Some(Ended { generation, rolled_back, incomplete, started: rollout.started, ended: now });
+        self.last_rollout =
+            Some(Ended { generation, rolled_back, incomplete, started: rollout.started, ended: now });
         self.forget_unused();
     }
 

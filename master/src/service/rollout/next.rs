@@ -64,7 +64,10 @@ impl Next {
     /// Whether nothing is to be changed now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.failed.is_empty() && self.turn.is_empty() && self.prepare.is_empty() && self.verdict == Verdict::GoOn
+        self.failed.is_empty()
+            && self.turn.is_empty()
+            && self.prepare.is_empty()
+            && self.verdict == Verdict::GoOn
     }
 
     pub(super) fn wake(&mut self, at: MonoMs) {
@@ -144,7 +147,9 @@ pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, know: 
 fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
     match (action, &rollout.phase) {
         // One that waits for its hosts goes back all the same.
-        (FailureAction::Rollback, Phase::Running | Phase::Paused { until_hosts: true, .. }) => Verdict::RollBack(why.to_owned()),
+        (FailureAction::Rollback, Phase::Running | Phase::Paused { until_hosts: true, .. }) => {
+            Verdict::RollBack(why.to_owned())
+        }
         (FailureAction::Pause, Phase::Running | Phase::Paused { until_hosts: true, .. }) => {
             Verdict::Pause { why: why.to_owned(), until_hosts: false }
         }
@@ -152,15 +157,17 @@ fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
     }
 }
 
-/// New replicas that failed by their own fault, on their trial or later: what fails on a host that is not well, or
-/// that they are to leave, says nothing about their generation.
+/// New replicas that failed by their own fault, on their trial or later: what fails on a host that is not
+/// well, or that they are to leave, says nothing about their generation.
 fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
     for (slot, replicas) in slots {
         for (replica, fare) in replicas.iter().filter(|(replica, _)| counts(record, replica, know)) {
             let failed = *fare == Fare::Failed;
             match know.fails_at(record, replica).filter(|at| *at > know.now()) {
                 Some(at) => next.wake(at),
-                None if failed => next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica))),
+                None if failed => {
+                    next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica)))
+                }
                 None => {}
             }
         }
@@ -182,12 +189,18 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
         Phase::Running => rollout.from.is_some() && record.spec.update.canary > 0 && !rollout.promoted,
         Phase::RollingBack { .. } => false,
     };
-    let surely = |replica: &ReplicaRecord| !matches!(know.condition(&replica.node).standing, Standing::Suspect | Standing::Down);
+    let surely = |replica: &ReplicaRecord| {
+        !matches!(know.condition(&replica.node).standing, Standing::Suspect | Standing::Down)
+    };
     let is_done = |slot: &Slot, replicas: &[(&ReplicaRecord, Fare)]| {
         record.target(*slot) == record.generation
-            && replicas.iter().any(|(replica, fare)| *fare == Fare::Good && (replicas.len() == 1 || surely(replica)))
+            && replicas
+                .iter()
+                .any(|(replica, fare)| *fare == Fare::Good && (replicas.len() == 1 || surely(replica)))
     };
-    !awaits_user && slots.len() == record.slots_wanted() as usize && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
+    !awaits_user
+        && slots.len() == record.slots_wanted() as usize
+        && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
 /// Whose turn comes now: first those in which nothing serves, as they lose
@@ -196,16 +209,22 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
 fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
-    let has_good = |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
+    let has_good =
+        |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
     let mut canaries = Canaries::of(record, rollout, slots, &free);
-    // What is added while all goes well starts as what everything is to be; what waits for room, once all others are through.
+    // What is added while all goes well starts as what everything is to be; what waits for room, once all
+    // others are through.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
-        let comes =
-            |slot: &Slot| slots.keys().all(|slot| rollout.turned.contains(slot)) || !waits_for_room(record, *slot, slots, know);
+        let comes = |slot: &Slot| {
+            slots.keys().all(|slot| rollout.turned.contains(slot))
+                || !waits_for_room(record, *slot, slots, know)
+        };
         let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot));
         next.turn.extend(added.filter(|slot| canaries.take(**slot)));
     }
-    if let Some(at) = know.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > know.now()) {
+    if let Some(at) =
+        know.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > know.now())
+    {
         return next.wake(at);
     }
     let mut busy = busy(record, slots, know);
@@ -223,8 +242,11 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
     let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
     preparing::prepare(record, slots, &soon, know, next);
     for (serves, slot) in candidates {
-        let has_place =
-            if busy.contains(&slot) { under_way < parallelism } else { busy.len() - proving < parallelism && busy.len() < surge };
+        let has_place = if busy.contains(&slot) {
+            under_way < parallelism
+        } else {
+            busy.len() - proving < parallelism && busy.len() < surge
+        };
         // Where the old one stops first, no more than these may be without any.
         let may_go = !serves || !record.stops_first() || unserved.len() < parallelism;
         if !canaries.admit(slot) || !has_place || !may_go {
@@ -277,8 +299,9 @@ impl Canaries {
     }
 }
 
-/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the next may
-/// start, unless its user wants a delay between them, or the old ones go first and every trial has somebody without.
+/// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the
+/// next may start, unless its user wants a delay between them, or the old ones go first and every trial has
+/// somebody without.
 fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
     let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
     let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };

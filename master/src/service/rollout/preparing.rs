@@ -17,8 +17,13 @@ use crate::{
     },
 };
 
-/// The host that is to be ready before the slot's old replica stops, if it can be asked and may be the new one's.
-fn host<'a>(record: &ServiceRecord, replicas: &[(&'a ReplicaRecord, Fare)], know: &Knowledge) -> Option<&'a NodeName> {
+/// The host that is to be ready before the slot's old replica stops, if it can be asked and may be the new
+/// one's.
+fn host<'a>(
+    record: &ServiceRecord,
+    replicas: &[(&'a ReplicaRecord, Fare)],
+    know: &Knowledge,
+) -> Option<&'a NodeName> {
     let old = replicas.iter().find(|(replica, fare)| serves(replica, *fare, know));
     let node = old.map(|(replica, _)| &replica.node);
     let can_be_asked = |node: &&NodeName| {
@@ -31,23 +36,37 @@ fn host<'a>(record: &ServiceRecord, replicas: &[(&'a ReplicaRecord, Fare)], know
 
 /// What is made ready for the generation that is rolled out.
 fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
-    record.replicas.iter().filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
+    record
+        .replicas
+        .iter()
+        .filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
 }
 
 /// Whether nothing has to be made ready before the slot's turn.
 pub(super) fn is_ready(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
-    let host = slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(record, replicas, know));
+    let host =
+        slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(record, replicas, know));
     host.is_none_or(|node| made_for(record).any(|made| made.node == *node && know.is_made(made)))
 }
 
 /// Has the hosts of the slots whose turn comes next make ready what they have not yet.
-pub(super) fn prepare(record: &ServiceRecord, slots: &Slots<'_>, coming: &[Slot], know: &Knowledge, next: &mut Next) {
+pub(super) fn prepare(
+    record: &ServiceRecord,
+    slots: &Slots<'_>,
+    coming: &[Slot],
+    know: &Knowledge,
+    next: &mut Next,
+) {
     if !record.stops_first() {
         return;
     }
     let mut asked: BTreeSet<&NodeName> = made_for(record).map(|made| &made.node).collect();
     for slot in coming {
-        if let Some(node) = slots.get(slot).and_then(|replicas| host(record, replicas, know)).filter(|node| asked.insert(node)) {
+        if let Some(node) = slots
+            .get(slot)
+            .and_then(|replicas| host(record, replicas, know))
+            .filter(|node| asked.insert(node))
+        {
             next.prepare.push((*slot, node.clone()));
         }
     }
@@ -71,8 +90,10 @@ pub(super) fn failures(record: &ServiceRecord, know: &Knowledge, next: &mut Next
 /// What was made ready and that no slot waits for any more.
 pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<ReplicaId> {
     let waits = |rollout: &Rollout, made: &ReplicaRecord| {
-        let old_ones_there = |replicas: &[(&ReplicaRecord, Fare)]| replicas.iter().any(|(other, _)| other.node == made.node);
-        let waits = slots.iter().any(|(slot, replicas)| !rollout.turned.contains(slot) && old_ones_there(replicas));
+        let old_ones_there =
+            |replicas: &[(&ReplicaRecord, Fare)]| replicas.iter().any(|(other, _)| other.node == made.node);
+        let waits =
+            slots.iter().any(|(slot, replicas)| !rollout.turned.contains(slot) && old_ones_there(replicas));
         rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
     };
     let prepared = record.replicas.iter().filter(|replica| replica.want == Want::Prepare);

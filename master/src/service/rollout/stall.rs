@@ -1,7 +1,8 @@
 //! A rollout that makes no progress: nothing waits for ever without saying so.
 //!
-//! Every other state of a slot has a timer of its own (a new replica's deadline, its trial, the wait after a failure,
-//! the delay before the next slot). What is left is a slot that waits for something outside: room, or a host.
+//! Every other state of a slot has a timer of its own (a new replica's deadline, its trial, the wait after a
+//! failure, the delay before the next slot). What is left is a slot that waits for something outside: room,
+//! or a host.
 
 use shef_common::{ids::Slot, spec::FailureAction};
 
@@ -17,19 +18,28 @@ use crate::{
 };
 
 /// What follows if the rollout has made no progress for too long.
-pub(super) fn stall(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
+pub(super) fn stall(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    know: &Knowledge,
+    next: &mut Next,
+) {
     let Some(at) = know.stalls_at(record) else { return };
     if at > know.now() {
         return next.wake(at);
     }
     let seconds = Knowledge::patience(record).0.div_ceil(1_000);
     let waits = words::waits_for(record, rollout, slots, know);
-    let last = rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
+    let last =
+        rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
     let why = format!("no slot was replaced within {seconds} s: {waits}{last}");
     let through = know.through(record);
-    let mut left = slots.keys().copied().chain(free_slots(record, slots)).filter(|slot| !through.contains(slot));
+    let mut left =
+        slots.keys().copied().chain(free_slots(record, slots)).filter(|slot| !through.contains(slot));
     // What had no room before either costs nobody anything: the others are in place.
-    let only_lacks_room = !through.is_empty() && left.clone().all(|slot| waits_for_room(record, slot, slots, know));
+    let only_lacks_room =
+        !through.is_empty() && left.clone().all(|slot| waits_for_room(record, slot, slots, know));
     let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, know));
     next.verdict = match record.spec.update.failure_action {
         _ if rollout.from.is_none() || only_lacks_room => Verdict::Finish { incomplete: Some(why) },
@@ -42,6 +52,7 @@ pub(super) fn stall(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>
 /// Whether `slot` waits for a host that is not well, and not for the generation that is rolled out.
 fn is_held_up_by_its_host(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
     let is_away = |replica: &ReplicaRecord| know.condition(&replica.node).standing != Standing::Ready;
-    let new = slots.get(&slot).into_iter().flatten().filter(|(replica, _)| replica.generation == record.generation);
+    let new =
+        slots.get(&slot).into_iter().flatten().filter(|(replica, _)| replica.generation == record.generation);
     new.into_iter().any(|(replica, _)| is_away(replica)) || !homes::may_take_its_turn(record, slot, know)
 }

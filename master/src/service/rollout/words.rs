@@ -76,7 +76,9 @@ pub fn rollout_view(record: &ServiceRecord, know: &Knowledge) -> Option<RolloutV
             let what = format!("rolling back from generation {failed} ({why}): ");
             (what, waits_for(record, rollout, &slots, know))
         }
-        Phase::Running if state == RolloutState::Canary => (String::new(), "waits to be promoted or aborted".to_owned()),
+        Phase::Running if state == RolloutState::Canary => {
+            (String::new(), "waits to be promoted or aborted".to_owned())
+        }
         Phase::Running => (String::new(), waits_for(record, rollout, &slots, know)),
     };
     let done = if rollout.is_rolling_back() { "in place" } else { "replaced" };
@@ -94,7 +96,12 @@ pub fn rollout_view(record: &ServiceRecord, know: &Knowledge) -> Option<RolloutV
 }
 
 /// What the rollout waits for, in words.
-pub(super) fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge) -> String {
+pub(super) fn waits_for(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    know: &Knowledge,
+) -> String {
     let no_host = know.no_host.as_deref();
     let turned = |slot: &Slot| record.target(*slot) == record.generation;
     let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
@@ -115,10 +122,18 @@ pub(super) fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots
             under_way.entry(3).or_insert(words);
         }
     }
-    for replica in record.replicas.iter().filter(|r| r.want == Want::Remove && turned(&r.slot) && !slots.contains_key(&r.slot)) {
-        under_way.entry(2).or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
+    for replica in record
+        .replicas
+        .iter()
+        .filter(|r| r.want == Want::Remove && turned(&r.slot) && !slots.contains_key(&r.slot))
+    {
+        under_way
+            .entry(2)
+            .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
-    for made in record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !know.is_made(replica)) {
+    for made in
+        record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !know.is_made(replica))
+    {
         under_way.entry(3).or_insert_with(|| format!("waits for {} to have the image ready", made.node));
     }
     if let Some((_, words)) = under_way.pop_first() {
@@ -128,7 +143,8 @@ pub(super) fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots
     if let Some(at) = know.turned_at.map(|at| at + delay).filter(|at| *at > know.now()) {
         return format!("waits {} before the next slot", seconds(at - know.now()));
     }
-    let retries = know.retry_slot_at.iter().filter(|(slot, _)| rollout.failures.contains_key(slot)).map(|(_, at)| at);
+    let retries =
+        know.retry_slot_at.iter().filter(|(slot, _)| rollout.failures.contains_key(slot)).map(|(_, at)| at);
     if let Some(at) = retries.min().filter(|at| **at > know.now()) {
         return format!("waits {} to try again where it failed", seconds(*at - know.now()));
     }
@@ -140,7 +156,12 @@ pub(super) fn waits_for(record: &ServiceRecord, rollout: &Rollout, slots: &Slots
 }
 
 /// What is waited for of one replica; the lower the number, the more it tells.
-fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> Option<(u8, String)> {
+fn of_replica(
+    record: &ServiceRecord,
+    replica: &ReplicaRecord,
+    fare: Fare,
+    know: &Knowledge,
+) -> Option<(u8, String)> {
     let (id, node) = (&replica.id, &replica.node);
     match fare {
         Fare::Proving => {
@@ -163,7 +184,8 @@ fn of_replica(record: &ServiceRecord, replica: &ReplicaRecord, fare: Fare, know:
                 | ReplicaState::Failed => "to start",
             };
             let told = |status: &&ReplicaStatus| status.reason.is_some() || status.exit_code.is_some();
-            let reason = status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
+            let reason =
+                status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
             Some((0, format!("waits for {id} on {node} {what}{reason}")))
         }
         Fare::Failed if replica.generation == record.target(replica.slot) => {

@@ -36,8 +36,11 @@ pub async fn inspect(options: &RedisOptions) -> Result<RedisFacts, OpenError> {
     let store = RedisStore::unconnected(options)?;
     let failed = |error| refused(&store.name, &error);
     let mut connection = store.pool.get().await.map_err(failed)?;
-    let exists: i64 =
-        cmd("EXISTS").arg(&store.key).query_async(&mut connection).await.map_err(|error| failed(PoolError::Backend(error)))?;
+    let exists: i64 = cmd("EXISTS")
+        .arg(&store.key)
+        .query_async(&mut connection)
+        .await
+        .map_err(|error| failed(PoolError::Backend(error)))?;
     let cluster: Option<String> = cmd("HGET")
         .arg(&store.key)
         .arg("cluster")

@@ -57,11 +57,9 @@ impl RedisOptions {
     pub(super) fn connection_info(&self) -> Result<ConnectionInfo, OpenError> {
         let invalid = |why: String| OpenError::Options { why };
         // redis' own message may repeat the URL, and with it the password.
-        let info = self
-            .url
-            .as_str()
-            .into_connection_info()
-            .map_err(|_| invalid(format!("{} is not a redis:// or rediss:// address", redacted(&self.url))))?;
+        let info = self.url.as_str().into_connection_info().map_err(|_| {
+            invalid(format!("{} is not a redis:// or rediss:// address", redacted(&self.url)))
+        })?;
         let mut settings = info.redis_settings().clone();
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
@@ -140,7 +138,8 @@ mod tests {
     #[test]
     fn explicit_options_win_over_the_url() {
         let mut options = RedisOptions::new("redis://a:b@127.0.0.1/1");
-        (options.username, options.password, options.database) = (Some("c".into()), Some("d".into()), Some(2));
+        (options.username, options.password, options.database) =
+            (Some("c".into()), Some("d".into()), Some(2));
         let info = options.connection_info().unwrap();
         let settings = info.redis_settings();
         assert_eq!((settings.username(), settings.password(), settings.db()), (Some("c"), Some("d"), 2));

@@ -52,14 +52,20 @@ impl Server {
         let wait_aof = version >= (7, 2) && append_only.as_deref() != Some("no");
         match append_only.as_deref() {
             Some("yes") => {}
-            Some(_) => warn(store, "it keeps no append-only file: a restart can lose what was acknowledged; set appendonly yes"),
+            Some(_) => warn(
+                store,
+                "it keeps no append-only file: a restart can lose what was acknowledged; set appendonly yes",
+            ),
             None => warn(
                 store,
                 "it does not tell its settings: make sure of appendonly yes, appendfsync always, maxmemory-policy noeviction",
             ),
         }
         if append_only.as_deref() == Some("yes") && !wait_aof && fsync.as_deref() != Some("always") {
-            warn(store, "it syncs its file once a second: a crash of its machine can lose a second; set appendfsync always");
+            warn(
+                store,
+                "it syncs its file once a second: a crash of its machine can lose a second; set appendfsync always",
+            );
         }
         if policy.as_deref().is_some_and(|p| p != "noeviction") {
             warn(store, "it may throw away the store when memory is short; set maxmemory-policy noeviction");
@@ -79,7 +85,8 @@ impl Server {
         }
         // A little less than the time limit of the answer.
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).saturating_mul(9) / 10;
-        let answer = cmd("WAITAOF").arg(1).arg(0).arg(limit_ms.max(1)).query_async::<Vec<i64>>(connection).await;
+        let answer =
+            cmd("WAITAOF").arg(1).arg(0).arg(limit_ms.max(1)).query_async::<Vec<i64>>(connection).await;
         match answer {
             Ok(synced) if synced.first().is_some_and(|&n| n >= 1) => Ok(()),
             Ok(_) => Err(RedisError::from((ErrorKind::Io, "the append-only file was not synced in time"))),
