@@ -372,7 +372,7 @@ impl Engine {
         match self.0.stop_container(id, Some(options)).await {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 304 | 404, .. }) => {}
             Err(error) => {
-                log::warn!(id, why:% = error; "a container does not stop and is removed all the same")
+                log::warn!(id, why:% = error; "a container does not stop and is removed all the same");
             }
         }
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };

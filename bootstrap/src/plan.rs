@@ -113,7 +113,7 @@ pub fn plan(wanted: &[Wanted], seen: &[Seen]) -> Plan {
             State::Stopped if same => plan.steps.push(Step::Start(want.part, id)),
             State::Paused if same => plan.steps.push(Step::Unpause(want.part, id)),
             State::Running | State::Stopped | State::Paused | State::Going => {
-                plan.steps.push(Step::Replace(want.part, id))
+                plan.steps.push(Step::Replace(want.part, id));
             }
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     fn carry_out(step: &Step, wanted: &[Wanted], world: &mut Vec<Seen>) {
         let made_of = |part| wanted.iter().find(|want| want.part == part).unwrap().made_of();
         let state_of = |world: &mut Vec<Seen>, id: &String| {
-            world.iter_mut().find(|seen| seen.id == *id).unwrap().state = State::Running
+            world.iter_mut().find(|seen| seen.id == *id).unwrap().state = State::Running;
         };
         match step {
             Step::Start(_, id) | Step::Unpause(_, id) => state_of(world, id),

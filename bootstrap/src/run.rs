@@ -231,7 +231,7 @@ impl Bootstrap {
             let api = self.config.master_urls().join(", ");
             match self.config.role {
                 Role::Master => {
-                    say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)"))
+                    say(&format!("the cluster is ready: its API is {api} (try: curl {api}/v1/nodes)"));
                 }
                 Role::Agent { .. } => say(&format!("this host is ready; the cluster's API is {api}")),
             }

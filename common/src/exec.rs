@@ -62,7 +62,7 @@ impl ExecOrder {
                 "tty" => order.tty = crate::logs::flag("tty", &value)?,
                 "user" => order.user = Some(bounded("user", value, 256)?),
                 "workdir" if value.starts_with('/') => {
-                    order.workdir = Some(bounded("workdir", value, 4_096)?)
+                    order.workdir = Some(bounded("workdir", value, 4_096)?);
                 }
                 "workdir" => {
                     return Err(format!("workdir must be an absolute path, but is {:?}", cut(&value)));

@@ -168,7 +168,7 @@ fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
             fields.iter().for_each(|(name, field)| objects(field, &format!("{at}/{name}"), found));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, item)| objects(item, &format!("{at}/{n}"), found))
+            items.iter().enumerate().for_each(|(n, item)| objects(item, &format!("{at}/{n}"), found));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }

@@ -416,7 +416,7 @@ pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Versio
                 record: serde_json::from_slice(&record.value).map_err(unreadable)?,
             }),
             Key::Stats => {
-                counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?))
+                counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
             }
         }
     }

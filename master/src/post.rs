@@ -23,7 +23,7 @@ where
             ctx.spawn(fut::wrap_future(to.send(message).map(|_| ())));
         }
         Err(SendError::Closed(_)) => {
-            log::debug!(message_kind = std::any::type_name::<M>(); "a mailbox is closed")
+            log::debug!(message_kind = std::any::type_name::<M>(); "a mailbox is closed");
         }
     }
 }

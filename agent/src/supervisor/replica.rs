@@ -323,7 +323,7 @@ impl Replica {
                 match container.state {
                     ContainerState::Running => self.restarts.up(now.mono),
                     ContainerState::Restarting | ContainerState::Exited => {
-                        was_steady = self.restarts.down(now.mono)
+                        was_steady = self.restarts.down(now.mono);
                     }
                     ContainerState::Created
                     | ContainerState::Paused

@@ -122,7 +122,7 @@ fn agree(steps: &[Step], yes: bool) -> Result<(), Failure> {
         match step {
             Step::Run { why, command } => say::line(format_args!("      {}    # {why}", command.join(" "))),
             Step::StartDaemon { command } => {
-                say::line(format_args!("      {}    # start the Docker engine", command.join(" ")))
+                say::line(format_args!("      {}    # start the Docker engine", command.join(" ")));
             }
             Step::Wait => {}
             Step::StartAgainInGroup => {

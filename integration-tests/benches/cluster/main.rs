@@ -74,10 +74,10 @@ fn parse(arguments: Vec<String>) -> Option<Wish> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => {
-                wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?
+                wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?;
             }
             "--hosts" => {
-                wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?
+                wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?;
             }
             "--engine-concurrency" => {
                 wish.engine_concurrency =

@@ -36,7 +36,7 @@ pub fn places(value: &Value) -> Vec<Place> {
         match value {
             Value::Number(_) => found.push(Place::Value(at.to_owned())),
             Value::Array(items) => {
-                items.iter().enumerate().for_each(|(n, item)| walk(item, &format!("{at}/{n}"), found))
+                items.iter().enumerate().for_each(|(n, item)| walk(item, &format!("{at}/{n}"), found));
             }
             Value::Object(fields) => {
                 for (key, value) in fields {

@@ -118,17 +118,17 @@ impl Browser {
         let params = &event["params"];
         match event["method"].as_str() {
             Some("Network.requestWillBeSent") => {
-                self.requests.extend(params["request"]["url"].as_str().map(str::to_owned))
+                self.requests.extend(params["request"]["url"].as_str().map(str::to_owned));
             }
             Some("Network.webSocketCreated") => {
-                self.requests.extend(params["url"].as_str().map(str::to_owned))
+                self.requests.extend(params["url"].as_str().map(str::to_owned));
             }
             Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
             Some("Runtime.consoleAPICalled") if params["type"] == "error" || params["type"] == "warning" => {
                 self.complaints.push(params["args"].to_string());
             }
             Some("Log.entryAdded") if params["entry"]["level"] != "verbose" => {
-                self.complaints.push(params["entry"].to_string())
+                self.complaints.push(params["entry"].to_string());
             }
             Some(_) | None => {}
         }

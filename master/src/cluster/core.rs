@@ -178,7 +178,7 @@ impl ClusterCore {
                 );
             }
             Event::Gone(replicas) => {
-                self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects)
+                self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects);
             }
             Event::Unknown { node, replicas } => self.unknown(&node, replicas, effects),
             Event::Known(known) => self.host_known(known, effects),

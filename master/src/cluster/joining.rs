@@ -53,7 +53,7 @@ impl ClusterCore {
             // More of what it holds is to become durable: the caller keeps the number.
             None => debug_assert!(false, "an admission begins and goes on with a step"),
             Some(Step::Refuse(refused)) => {
-                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)))
+                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
             Some(Step::StandDown(theirs)) => {
                 self.admissions.insert(number, joining);
@@ -111,7 +111,7 @@ impl ClusterCore {
             }
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
             Some(Step::Refuse(refused)) => {
-                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)))
+                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
             Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_))) => {
                 debug_assert!(false, "after an import: {other:?}");

@@ -125,7 +125,7 @@ impl MembershipEffects for Shell<'_> {
     fn brake(&mut self, state: Option<BrakeState>) {
         match &state {
             Some(state) => {
-                log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back")
+                log::warn!(down = state.down.len(); "so many hosts are down that replacement is held back");
             }
             None => log::warn!("replacement is no longer held back"),
         }
@@ -180,7 +180,7 @@ fn log_change(change: &HostChanged) {
     let (standing, why) = (condition.standing, change.why.as_deref().unwrap_or_default());
     match standing {
         Standing::Awaited | Standing::Ready => {
-            log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}")
+            log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}");
         }
         Standing::Suspect | Standing::AgentDown | Standing::EngineDown | Standing::Down => {
             log::warn!(node:%, intent:? = condition.intent, why; "host is {standing:?}");

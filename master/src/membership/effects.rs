@@ -55,7 +55,7 @@ pub trait MembershipEffects {
             match effect {
                 Effect::Changed(change) => self.changed(change),
                 Effect::Probe { node, agent_url, via, limit, round } => {
-                    self.probe(node, agent_url, via, limit, round)
+                    self.probe(node, agent_url, via, limit, round);
                 }
                 Effect::ProbePorts { node, addresses, via, limit, round } => {
                     self.probe_ports(node, addresses, via, limit, round);

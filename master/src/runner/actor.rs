@@ -132,7 +132,7 @@ impl RunnerEffects for Shell<'_> {
                     log::debug!(node:%, revision:%; "the agent is not ready for assignments yet");
                 }
                 Err(error) => {
-                    log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted")
+                    log::warn!(node:%, revision:%, set, remove, error:?; "assignments not accepted");
                 }
             }
             outcome

@@ -160,7 +160,7 @@ impl SchedulerCore {
                 Some(Ok(_)) => self.choose(service, demand, home, &mut placed),
                 None => self.refuse_bound(service, placement, demand, home, None, &mut placed),
                 Some(Err(dropped)) => {
-                    self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed)
+                    self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed);
                 }
             }
             self.keep_failed(service, demand, &placed);

@@ -54,7 +54,7 @@ impl SchedulerCore {
                 return vec![Effect::Answer(ticket, self.answer(&ask.service, &ask.question))];
             }
             Event::Load(LoadChanged { service, changes }) => {
-                changes.iter().for_each(|change| self.load(&service, change))
+                changes.iter().for_each(|change| self.load(&service, change));
             }
             Event::Known(known) => self.host_known(known),
             Event::HostChanged(change) => self.host_changed(change.node, change.condition),

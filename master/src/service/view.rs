@@ -257,7 +257,7 @@ pub fn view(
                 missing.push(leaving(replica, why, no_place));
             }
             Fare::Stranded => {
-                missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing)))
+                missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing)));
             }
             Fare::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));

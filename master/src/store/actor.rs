@@ -178,7 +178,7 @@ impl StoreEffects for Shell<'_> {
     fn health(&mut self, health: StoreHealth) {
         match &health.why {
             Some(why) => {
-                log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused")
+                log::warn!(store:% = self.actor.store.describe(), why:%; "the store is away; writes are refused");
             }
             None => log::info!(store:% = self.actor.store.describe(); "the store is back"),
         }

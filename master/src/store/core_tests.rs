@@ -89,7 +89,7 @@ impl Rig {
                     assert!(self.call.replace(effect).is_none(), "never two in flight");
                 }
                 Effect::Check | Effect::Restore(_) => {
-                    assert!(self.call.replace(effect).is_none(), "never two in flight")
+                    assert!(self.call.replace(effect).is_none(), "never two in flight");
                 }
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),

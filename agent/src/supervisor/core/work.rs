@@ -76,7 +76,7 @@ impl Core {
             Step::Stop { .. } => self.stops.push_back(id.clone()),
             step if replica.makes_way(step) => self.background.push_back(id.clone()),
             Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => {
-                self.work.push_back(id.clone())
+                self.work.push_back(id.clone());
             }
         }
     }

@@ -123,7 +123,7 @@ impl Replica {
                 }
             }
             Err(error) => {
-                self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now))
+                self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now));
             }
         }
         self.judge(now);

@@ -17,13 +17,13 @@ impl Replica {
         match (self.wish, &self.seen) {
             // While a create is under way, absence is about to end.
             (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => {
-                self.enter(ReplicaState::Stopped, now)
+                self.enter(ReplicaState::Stopped, now);
             }
             (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
                 match state {
                     Running | Restarting | Paused | Other if self.busy.is_none() => {
-                        self.enter(ReplicaState::Running, now)
+                        self.enter(ReplicaState::Running, now);
                     }
                     Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
                         self.enter(self.made(), now);

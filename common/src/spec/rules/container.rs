@@ -276,7 +276,7 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
                 rules.check(driver.is_empty() || is_driver(driver), format!("{path}.driver"), rule, driver);
             }
             Mount::Bind { source, .. } => {
-                rules.check(is_absolute(source), format!("{path}.source"), PATH, source)
+                rules.check(is_absolute(source), format!("{path}.source"), PATH, source);
             }
             Mount::Tmpfs { size_bytes, mode, .. } => {
                 if let Some(bytes) = size_bytes {
@@ -386,7 +386,7 @@ impl HealthCheck {
                 rules.check(fits, "health.test.http.path", rule, path);
             }
             HealthTest::Tcp { port } => {
-                rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port)
+                rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port);
             }
             HealthTest::None => {}
         }

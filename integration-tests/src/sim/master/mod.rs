@@ -186,9 +186,9 @@ impl World {
         for (_, record) in &recovered.nodes {
             // It may have died before anybody was told.
             if record.forgotten.is_some() {
-                self.rules_forgotten(&record.node)
+                self.rules_forgotten(&record.node);
             } else {
-                self.rules_recovered(&record.node)
+                self.rules_recovered(&record.node);
             }
         }
         let now = self.clocks(self.now, self.master_wall);

@@ -248,7 +248,7 @@ impl Sources {
                     self.merge.do_not_wait(replica);
                 }
                 Some(Piece::Back) => {
-                    self.format.note(&mut self.out, &Note::Back { back: missing, replica: id })
+                    self.format.note(&mut self.out, &Note::Back { back: missing, replica: id });
                 }
                 None => {
                     self.open.remove(replica);

@@ -130,7 +130,7 @@ impl Stage {
                     self.pending.push_back(Event::Committed);
                 }
                 Effect::Load(changes) => {
-                    changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change))
+                    changes.iter().for_each(|change| self.scheduler.load(&self.core.name, change));
                 }
                 Effect::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at))),
                 Effect::Reply(..)

@@ -166,7 +166,7 @@ fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &
             match know.fails_at(record, replica).filter(|at| *at > know.now()) {
                 Some(at) => next.wake(at),
                 None if failed => {
-                    next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica)))
+                    next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica)));
                 }
                 None => {}
             }
