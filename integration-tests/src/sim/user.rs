@@ -83,12 +83,10 @@ impl World {
             0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
             2 if known && self.chance(300) => Request::Restart { expect },
             2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
-            0..=3 if !known => {
-                Request::Create { spec: self.spec(&name, replicas), needs_host: self.rng.bool() }
-            }
-            0..=3 => Request::Scale { replicas, expect, must_change: self.rng.bool() },
+            0..=3 if !known => Request::Create { spec: self.spec(&name, replicas) },
+            0..=3 => Request::Scale { replicas, expect },
             4..=6 => Request::Put { spec: self.spec(&name, replicas), expect },
-            7 => Request::Create { spec: self.spec(&name, replicas), needs_host: false },
+            7 => Request::Create { spec: self.spec(&name, replicas) },
             _ => Request::Delete { expect },
         };
         self.ask_for(name, request);
@@ -196,9 +194,7 @@ impl World {
 
 fn request_word(request: &Request) -> String {
     match request {
-        Request::Create { spec, needs_host } => {
-            format!("create {} of {} (needs host: {needs_host})", spec.replicas, spec.template.image.pinned())
-        }
+        Request::Create { spec } => format!("create {} of {}", spec.replicas, spec.template.image.pinned()),
         Request::Put { spec, expect } => {
             format!("put {} of {} {expect:?}", spec.replicas, spec.template.image.pinned())
         }

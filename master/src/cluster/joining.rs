@@ -193,13 +193,11 @@ impl ClusterCore {
 /// Why a service does not take what a host holds, for people.
 fn reason(refused: Refused) -> String {
     match refused {
-        Refused::Store(reason) | Refused::NoHost(reason) | Refused::Conflict(reason) => reason,
+        Refused::Store(reason) | Refused::Conflict(reason) => reason,
         Refused::NotLeader => "another master leads".to_owned(),
         Refused::Busy => "too many requests wait for the service".to_owned(),
-        Refused::Exists
-        | Refused::NotFound
-        | Refused::VersionMismatch { .. }
-        | Refused::Invalid(_)
-        | Refused::Unchanged => "the service refuses it".to_owned(),
+        Refused::Exists | Refused::NotFound | Refused::VersionMismatch { .. } | Refused::Invalid(_) => {
+            "the service refuses it".to_owned()
+        }
     }
 }

@@ -53,10 +53,6 @@ impl ApiError {
             ),
             Refused::Conflict(why) => Problem::new(Code::RolloutConflict, format!("service {name}: {why}")),
             Refused::Invalid(errors) => return Self::fields(errors.clone()),
-            Refused::Unchanged => {
-                Problem::new(Code::Internal, format!("service {name} has that many replicas already"))
-            }
-            Refused::NoHost(why) => Problem::new(Code::StoreUnavailable, why.clone()),
             Refused::Store(why) => Problem::new(Code::StoreUnavailable, why.clone()),
             Refused::Busy => {
                 Problem::new(Code::Overloaded, format!("too many requests wait for service {name}"))

@@ -1,6 +1,10 @@
 //! docker-shef's API, with its bodies, statuses and messages.
 
-use std::{net::Ipv4Addr, sync::PoisonError, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -17,12 +21,18 @@ use shef_common::{
 
 use super::{Api, ApiError, Place, body, params, slices::Slices};
 use crate::{
-    service::{Expect, Refused, Request, ServiceState},
-    view::ShefService,
+    membership::Standing,
+    runner::IntentWord,
+    service::{Expect, Refused, Request, ServiceState, ServiceView},
+    view::{Host, ShefService},
 };
 
 /// How long a call waits for its containers before it says what is missing.
 const PATIENCE: Duration = Duration::from_secs(29);
+/// How long a creation waits for hosts that have not called since the master's start.
+const AWAITED_PATIENCE: Duration = Duration::from_secs(3);
+/// How long it waits at most until it looks at the hosts again, if no event tells of them.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// An error in docker-shef's form.
 struct ShefError {
@@ -85,9 +95,44 @@ async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Dat
     let replicas = fields.replicas(Some(1));
     let (Some(name), Some(image), Some(replicas)) = (name, image, replicas) else { return fields.refuse() };
     let spec = ServiceSpec::of(name.clone(), replicas, Template::of(image));
-    let accepted = api.ask(name.clone(), Request::Create { spec, needs_host: replicas > 0 }).await;
+    if replicas > 0 && shown(api, &name).is_none() {
+        some_host(api).await?;
+    }
+    let accepted = api.ask(name.clone(), Request::Create { spec }).await;
     let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
     settled(api, &name, version).await
+}
+
+/// The service, unless it is being deleted.
+fn shown(api: &Api, name: &ServiceName) -> Option<Arc<ServiceView>> {
+    api.view.service(name).filter(|view| view.state != ServiceState::Deleting)
+}
+
+/// Waits until some host takes replicas: docker-shef asks for one before it begins.
+async fn some_host(api: &Api) -> Result<(), ShefError> {
+    let mut told = api.view.events().last();
+    let found = async {
+        loop {
+            told.borrow_and_update();
+            let hosts = api.view.hosts(None, usize::MAX);
+            let may_take = |host: &Host| host.view.intent.intent == IntentWord::Active && !host.view.flapping;
+            let are = |standing| hosts.iter().any(|host| may_take(host) && host.view.state == standing);
+            if are(Standing::Ready) {
+                return true;
+            }
+            if !are(Standing::Awaited) && api.knows_all().is_ok() {
+                return false;
+            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, told.changed()).await;
+        }
+    };
+    match tokio::time::timeout(AWAITED_PATIENCE, found).await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => {
+            api.knows_all()?;
+            Err(ShefError::new(409, "Couldn't create any container. No alive runner!"))
+        }
+    }
 }
 
 /// `GET /service`
@@ -99,7 +144,7 @@ pub async fn get(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
     let _place = Place::take(api)?;
     let name = named(request, payload, api).await?;
-    match api.view.service(&name).filter(|view| view.state != ServiceState::Deleting) {
+    match shown(api, &name) {
         Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
         None => {
             api.knows_all()?;
@@ -120,10 +165,26 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
-    let accepted =
-        api.ask(name.clone(), Request::Scale { replicas, expect: Expect::Any, must_change: true }).await;
-    let version = accepted.map_err(|refused| refusal(&name, refused))?.version;
-    settled(api, &name, version).await
+    let accepted = loop {
+        // In docker-shef's view it is an error to ask for what is there: that is found out before, and written
+        // only over what was looked at.
+        let Some(seen) = shown(api, &name) else {
+            api.knows_all()?;
+            return Err(ShefError::new(409, "No service in this name!"));
+        };
+        if seen.spec.replicas == replicas {
+            return Err(ShefError::new(409, "Same replica count already exist!"));
+        }
+        let asked = Request::Scale { replicas, expect: Expect::Exactly(seen.version) };
+        match api.ask(name.clone(), asked).await {
+            Err(Refused::VersionMismatch { current }) => {
+                let newer = api.view.wait_for(&name, |view| (view.version >= current).then_some(()));
+                let _ = tokio::time::timeout(LOOK_AGAIN, newer).await;
+            }
+            other => break other.map_err(|refused| refusal(&name, refused))?,
+        }
+    };
+    settled(api, &name, accepted.version).await
 }
 
 /// `DELETE /service`
@@ -246,8 +307,6 @@ fn refusal(name: &ServiceName, refused: Refused) -> ShefError {
     match refused {
         Refused::Exists => ShefError::new(409, "Service already exist!"),
         Refused::NotFound => ShefError::new(409, "No service in this name!"),
-        Refused::Unchanged => ShefError::new(409, "Same replica count already exist!"),
-        Refused::NoHost(_) => ShefError::new(409, "Couldn't create any container. No alive runner!"),
         other @ (Refused::Invalid(_)
         | Refused::VersionMismatch { .. }
         | Refused::Conflict(_)

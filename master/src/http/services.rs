@@ -71,7 +71,7 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
     let wait = params::wait(&query)?;
     let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, None)?;
     let name = spec.name.clone();
-    write(&api, &name, Request::Create { spec, needs_host: false }, wait).await
+    write(&api, &name, Request::Create { spec }, wait).await
 }
 
 /// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`

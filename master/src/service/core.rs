@@ -39,8 +39,6 @@ use crate::{
 const MAX_WAITING: usize = 64;
 /// How long after a refusal by the store our own changes are tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
-/// How long a request that needs a host waits for hosts that are awaited.
-const AWAITED_PATIENCE: DurationMs = DurationMs(3_000);
 /// How long the scheduler's "no" is shown after a host changed, at most.
 const REFUSAL_STANDS: DurationMs = DurationMs(1_000);
 /// How many earlier generations are kept, unless the master is told otherwise.
@@ -64,8 +62,6 @@ struct Draft {
     /// The one that takes the place of one that moves.
     mover: Option<ReplicaId>,
     reserved: Vec<LoadChange>,
-    /// The request that is refused if there is no host now.
-    needs_host: Option<(Ticket, Request)>,
     /// Hosts that this record forgets.
     forgets: BTreeSet<NodeName>,
     /// Whether the scheduler was asked for a move.
@@ -92,8 +88,6 @@ pub struct ServiceCore {
     asked_again: Option<Refusal>,
     /// When the scheduler is asked again after hosts changed, though none came.
     ask_again_at: Option<MonoMs>,
-    /// Until when the first of the waiting requests waits for awaited hosts.
-    awaits_hosts_until: Option<MonoMs>,
     pace: Pace,
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
@@ -131,7 +125,6 @@ impl ServiceCore {
             no_host: None,
             asked_again: None,
             ask_again_at: None,
-            awaits_hosts_until: None,
             pace: Pace::default(),
             host_came: false,
             store_retry_at: None,
@@ -269,9 +262,6 @@ impl ServiceCore {
                 return;
             }
             self.store_retry_at = None;
-        }
-        if let Some(until) = self.awaits_hosts_until.filter(|until| *until > now.mono && !self.host_came) {
-            return effects.push(Effect::WakeAt(until));
         }
         self.note_turns();
         self.note_refusal();

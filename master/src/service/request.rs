@@ -23,8 +23,6 @@ pub enum Request {
     Create {
         /// The whole spec.
         spec: ServiceSpec,
-        /// Refuse instead of waiting if no host could take a replica now.
-        needs_host: bool,
     },
     /// Create the service or replace its spec.
     Put {
@@ -39,8 +37,6 @@ pub enum Request {
         replicas: u32,
         /// The condition on the version.
         expect: Expect,
-        /// Refuse if that is the number already.
-        must_change: bool,
     },
     /// Change some of the spec.
     Change {
@@ -153,12 +149,8 @@ pub enum Refused {
     },
     /// The spec that would come out breaks these rules.
     Invalid(Vec<FieldError>),
-    /// The number of replicas is that already.
-    Unchanged,
     /// The rollout, or that there is none, does not allow it; why.
     Conflict(String),
-    /// No host could take a replica; the scheduler's reason.
-    NoHost(String),
     /// The store does not take it now; its reason.
     Store(String),
     /// Too many requests wait for this service.
@@ -269,7 +261,7 @@ impl Request {
                 None if *expect == Expect::Any => Ok(create(record, spec, now)),
                 None => Err(Refused::NotFound),
             },
-            Self::Scale { replicas, expect, must_change } => {
+            Self::Scale { replicas, expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
                 if !live.spec.mode.is_replicated() {
@@ -277,7 +269,7 @@ impl Request {
                     return Err(Refused::Invalid(vec![FieldError { field: "replicas".to_owned(), message }]));
                 }
                 if live.spec.replicas == *replicas {
-                    return if *must_change { Err(Refused::Unchanged) } else { Ok(Applied::Unchanged) };
+                    return Ok(Applied::Unchanged);
                 }
                 live.spec.replicas = *replicas;
                 live.keep_replicas();

@@ -23,11 +23,10 @@ impl ServiceCore {
         let next_version = self.version.map_or(Version(1), Version::next);
         let mut version = self.version.unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
-            let alone = matches!(request, Request::Create { needs_host: true, .. });
             // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
             let unborn = self.record.as_ref().is_none_or(|record| record.deleted)
                 && matches!(request, Request::Delete { .. });
-            if draft.needs_host.is_some() || (alone || unborn) && !draft.answers.is_empty() {
+            if unborn && !draft.answers.is_empty() {
                 break;
             }
             let Some((ticket, request)) = self.waiting.pop_front() else { break };
@@ -37,7 +36,6 @@ impl ServiceCore {
                 Ok(applied) => {
                     if applied != Applied::Unchanged {
                         version = next_version;
-                        draft.needs_host = alone.then_some((ticket, request));
                     }
                     let is_live = draft.record.as_ref().is_some_and(|record| !record.deleted);
                     draft.tally.services_created += u64::from(is_live && !was_live);

@@ -108,6 +108,6 @@ impl ServiceCore {
         self.host_came = true;
         let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
         self.pace.due |= rebalances;
-        self.no_host.take().is_some() || self.awaits_hosts_until.is_some() || rebalances || self.is_global()
+        self.no_host.take().is_some() || rebalances || self.is_global()
     }
 }

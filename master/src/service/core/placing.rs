@@ -10,17 +10,16 @@ use shef_common::{
     spec::Order,
 };
 
-use super::{AWAITED_PATIENCE, Draft, REFUSAL_STANDS, ServiceCore, Step};
+use super::{Draft, REFUSAL_STANDS, ServiceCore, Step};
 use crate::{
     membership::Standing,
-    scheduler::{Claim, Demand, LoadChange, Mover, Place, Question, Refusal, Scheduled, Takes},
+    scheduler::{Claim, Demand, LoadChange, Mover, Place, Question, Scheduled, Takes},
     service::{
-        events::{Effect, Ticket},
+        events::Effect,
         homes,
         knowledge::Fare,
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
-        request::{Refused, Request},
     },
 };
 
@@ -39,15 +38,6 @@ impl ServiceCore {
             self.ask_again_at = Some(self.know.now() + REFUSAL_STANDS);
         }
         self.stop_first_where_it_must(&scheduled.placed.needs_stop_first, &mut record);
-        if let Some(request) = draft.needs_host.take() {
-            if let Some(refusal) = self.no_host.take() {
-                let never =
-                    |(slot, node)| draft.ids.get(&slot).map(|id| LoadChange::Release(id.clone(), node));
-                effects.push(Effect::Load(scheduled.placed.chosen.into_iter().filter_map(never).collect()));
-                return self.without_host(refusal, request, effects);
-            }
-            self.awaits_hosts_until = None;
-        }
         if draft.rebalances {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
         }
@@ -124,23 +114,6 @@ impl ServiceCore {
                 done: None,
             };
             record.place(made);
-        }
-    }
-
-    /// There is no host for a request that needs one: it is refused, unless
-    /// hosts are awaited that may call in a moment.
-    fn without_host(
-        &mut self,
-        refusal: Refusal,
-        (ticket, request): (Ticket, Request),
-        effects: &mut Vec<Effect>,
-    ) {
-        let until = *self.awaits_hosts_until.get_or_insert(self.know.now() + AWAITED_PATIENCE);
-        if refusal.awaited && self.know.now() < until {
-            self.waiting.push_front((ticket, request));
-        } else {
-            self.awaits_hosts_until = None;
-            effects.push(Effect::Reply(ticket, Err(Refused::NoHost(refusal.reason))));
         }
     }
 

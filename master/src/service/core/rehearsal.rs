@@ -55,7 +55,6 @@ impl ServiceCore {
         self.is_rehearsal = true;
         self.step = Step::Idle;
         self.waiting.clear();
-        self.awaits_hosts_until = None;
         self.know.it_is(now.mono);
         let before = self.record.clone().filter(|record| !record.deleted);
         let version = self.version.filter(|_| before.is_some());

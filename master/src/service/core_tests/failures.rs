@@ -99,7 +99,7 @@ fn a_rollout_that_its_host_holds_up_pauses_and_goes_on_once_the_host_is_back() {
     let mut model = Model::new(2);
     let global = |image: &str| ServiceSpec { mode: shef_common::spec::Mode::Global, ..with(0, image, SHORT) };
     (0..2).for_each(|n| model.describe(n, crate::membership::HostFacts::default()));
-    model.ask(Request::Create { spec: global("app:1"), needs_host: false });
+    model.ask(Request::Create { spec: global("app:1") });
     model.pass(10);
     model.is(1, crate::membership::HostCondition::of(Standing::AgentDown));
     model.ask(Request::Put { spec: global("app:2"), expect: Expect::Any });
@@ -190,7 +190,7 @@ fn a_first_deployment_has_a_trial_and_says_when_it_has_failed() {
         (SICK, "it was not healthy within 60 s"),
     ] {
         let mut model = Model::new(2);
-        model.ask(Request::Create { spec: with(2, image, GATED), needs_host: false });
+        model.ask(Request::Create { spec: with(2, image, GATED) });
         let mut said = None;
         for _ in 0..140 {
             model.pass(1);
@@ -199,7 +199,7 @@ fn a_first_deployment_has_a_trial_and_says_when_it_has_failed() {
         assert!(said.as_ref().is_some_and(|said| said.contains(why)), "{image}: {said:?}");
     }
     let mut model = Model::new(2);
-    model.ask(Request::Create { spec: with(2, "app:1", GATED), needs_host: false });
+    model.ask(Request::Create { spec: with(2, "app:1", GATED) });
     model.settle();
     let view = model.shown();
     assert_eq!((view.state, view.running, view.on_trial), (ServiceState::Running, 2, 2));
@@ -210,7 +210,7 @@ fn a_first_deployment_has_a_trial_and_says_when_it_has_failed() {
 #[test]
 fn a_trial_wakes_the_service_at_its_end() {
     let mut model = Model::new(2);
-    model.ask(Request::Create { spec: with(2, "app:1", GATED), needs_host: false });
+    model.ask(Request::Create { spec: with(2, "app:1", GATED) });
     model.settle();
     assert_eq!(model.wake_at, Some(model.now.mono + shef_common::clock::DurationMs(5_000)));
 }
@@ -220,7 +220,7 @@ fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
     let mut model = Model::new(1);
     let mut spec = with(1, "app:1", GATED);
     std::sync::Arc::make_mut(&mut spec.template).restart.condition = RestartCondition::Never;
-    model.ask(Request::Create { spec, needs_host: false });
+    model.ask(Request::Create { spec });
     model.settle();
     let id = model.wanted().into_iter().next().unwrap();
     let ended = ReplicaStatus {
@@ -250,7 +250,7 @@ fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
     // One that was asked for by itself since stays.
     model.ask(put(5, SICK, SHORT));
     model.pass(4);
-    model.ask(Request::Scale { replicas: 3, expect: Expect::Any, must_change: true });
+    model.ask(Request::Scale { replicas: 3, expect: Expect::Any });
     model.pass(200);
     assert_eq!((model.shown().spec.replicas, model.generations()), (3, vec![1; 3]));
     // Who asks for the earlier template again says how many.
@@ -264,7 +264,7 @@ fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
 #[test]
 fn what_crash_loops_is_told_with_its_code_and_last_line() {
     let mut model = Model::new(1);
-    model.ask(Request::Create { spec: with(1, "app:1", GATED), needs_host: false });
+    model.ask(Request::Create { spec: with(1, "app:1", GATED) });
     model.settle();
     let id = model.wanted().into_iter().next().unwrap();
     let again = ReplicaStatus {

@@ -8,7 +8,7 @@ use shef_common::{
 
 use super::super::{
     events::{Effect, Event},
-    request::{Change, Expect, Refused, Request},
+    request::{Change, Expect, Request},
     view::ServiceState,
 };
 use super::model::{Model, create, drained, node, put, spec, standing};
@@ -235,35 +235,6 @@ fn a_tombstone_that_waits_only_for_a_forgotten_host_goes_with_it() {
 }
 
 #[test]
-fn a_request_that_needs_a_host_waits_for_those_that_are_awaited() {
-    let awaited = HostCondition::of(Standing::Awaited);
-    let mut model = Model::new(2);
-    (0..2).for_each(|n| model.is(n, awaited));
-    let needs_host = |image| Request::Create { spec: spec(1, image), needs_host: true };
-    let ticket = model.ask(needs_host("app:1"));
-    while model.step() {}
-    assert!(!model.answers.contains_key(&ticket) && !model.retired);
-    model.host(1, true);
-    model.settle();
-    assert!(model.answers[&ticket].is_ok());
-    assert_eq!(model.running(), 1);
-
-    let mut model = Model::new(1);
-    model.is(0, awaited);
-    let ticket = model.ask(needs_host("app:1"));
-    while model.step() {}
-    model.sleep(2_999);
-    while model.step() {}
-    assert!(!model.answers.contains_key(&ticket), "too early");
-    model.sleep(1);
-    while model.step() {}
-    assert!(
-        matches!(&model.answers[&ticket], Err(Refused::NoHost(why)) if why.ends_with("the only host is awaited"))
-    );
-    assert!(model.durable.is_none() && model.retired, "nothing is left of it");
-}
-
-#[test]
 fn the_reason_why_there_is_no_host_follows_the_hosts() {
     let mut model = Model::new(1);
     model.is(0, HostCondition::of(Standing::Awaited));
@@ -430,7 +401,7 @@ fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host
     let mut model = Model::new(2);
     let stop_after =
         |seconds| ServiceSpec { on_disconnect: OnDisconnect::StopAfter { seconds }, ..spec(4, "app:1") };
-    model.ask(Request::Create { spec: stop_after(60), needs_host: false });
+    model.ask(Request::Create { spec: stop_after(60) });
     model.settle();
     model.is(1, HostCondition::of(Standing::Suspect));
     // Sixty seconds, ten of grace, and two in which the last answer may have been on its way.

@@ -36,7 +36,7 @@ pub(super) fn spec(replicas: u32, image: &str) -> ServiceSpec {
 }
 
 pub(super) fn create(replicas: u32) -> Request {
-    Request::Create { spec: spec(replicas, "app:1"), needs_host: false }
+    Request::Create { spec: spec(replicas, "app:1") }
 }
 
 pub(super) fn put(replicas: u32, image: &str) -> Request {
@@ -44,7 +44,7 @@ pub(super) fn put(replicas: u32, image: &str) -> Request {
 }
 
 pub(super) fn scale(replicas: u32) -> Request {
-    Request::Scale { replicas, expect: Expect::Any, must_change: true }
+    Request::Scale { replicas, expect: Expect::Any }
 }
 
 fn known(node: &NodeName, facts: &Arc<HostFacts>) -> HostKnown {

@@ -35,7 +35,7 @@ fn updated(
         change(&mut spec);
         spec
     };
-    model.ask(Request::Create { spec: spec("app:1"), needs_host: false });
+    model.ask(Request::Create { spec: spec("app:1") });
     model.pass(6);
     assert_eq!(model.running(), replicas as usize);
     let asked = model.ask(Request::Put { spec: spec("app:2"), expect: Expect::Any });
@@ -101,7 +101,7 @@ fn auto_stops_first_where_no_host_has_room_for_a_second_replica() {
 #[test]
 fn what_the_old_replicas_still_serve_counts_as_running() {
     let mut model = hosts(3);
-    model.ask(Request::Create { spec: with(3, "app:1", AUTO), needs_host: false });
+    model.ask(Request::Create { spec: with(3, "app:1", AUTO) });
     model.pass(6);
     model.fails = true;
     model.ask(Request::Put {
@@ -157,7 +157,7 @@ fn an_update_to_fewer_replicas_finds_room_where_those_that_go_were() {
         spec
     };
     let mut model = hosts(3);
-    model.ask(Request::Create { spec: one_a_host(3, "app:1"), needs_host: false });
+    model.ask(Request::Create { spec: one_a_host(3, "app:1") });
     model.pass(6);
     let ticket = model.ask(Request::Put { spec: one_a_host(2, "app:2"), expect: Expect::Any });
     model.pass(60);
@@ -168,7 +168,7 @@ fn an_update_to_fewer_replicas_finds_room_where_those_that_go_were() {
 #[test]
 fn an_update_that_reserves_more_than_any_host_has_is_refused() {
     let mut model = hosts(2);
-    model.ask(Request::Create { spec: with(2, "app:1", AUTO), needs_host: false });
+    model.ask(Request::Create { spec: with(2, "app:1", AUTO) });
     model.pass(6);
     let mut spec = with(2, "app:1", AUTO);
     template(&mut spec).resources.reserve.memory_bytes = 1_001;

@@ -18,7 +18,7 @@ use super::model::{CRASHING, Model, REFUSED, SICK, brief, drained, node, scale, 
 /// A service of `replicas` of `app:1` that is updated as `update` says, and runs.
 pub(super) fn running(hosts: usize, replicas: u32, update: Update) -> Model {
     let mut model = Model::new(hosts);
-    model.ask(Request::Create { spec: with(replicas, "app:1", update), needs_host: false });
+    model.ask(Request::Create { spec: with(replicas, "app:1", update) });
     model.settle();
     model.sleep(u64::from(update.monitor_ms));
     model.settle();
@@ -473,7 +473,7 @@ fn what_a_rollout_cannot_do_is_refused_with_what_is_the_case() {
 #[test]
 fn a_first_generation_that_never_ran_is_not_gone_back_to() {
     let mut model = Model::new(2);
-    model.ask(Request::Create { spec: with(2, REFUSED, GATED), needs_host: false });
+    model.ask(Request::Create { spec: with(2, REFUSED, GATED) });
     model.pass(20);
     model.ask(put(2, SICK, GATED));
     model.pass(200);
