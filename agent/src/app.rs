@@ -88,6 +88,7 @@ pub enum StartError {
 
 /// A running agent.
 pub struct AgentHandle {
+    node: NodeName,
     server: http::Server,
     supervisor: Addr<Supervisor>,
     reporter: Addr<Reporter>,
@@ -97,6 +98,12 @@ pub struct AgentHandle {
 }
 
 impl AgentHandle {
+    /// The name of its host.
+    #[must_use]
+    pub const fn node(&self) -> &NodeName {
+        &self.node
+    }
+
     /// Where the agent listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -206,7 +213,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let server = http::Server::start(listener, supervisor.clone().recipient(), consoles, images, alive)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
-    Ok(AgentHandle { server, supervisor, reporter, cleaner, ledger: held })
+    Ok(AgentHandle { node, server, supervisor, reporter, cleaner, ledger: held })
 }
 
 fn masters(configured: &[String]) -> Result<Vec<String>, StartError> {

@@ -218,7 +218,7 @@ impl Probation {
         let seconds = (self.until - now).0.div_ceil(1_000);
         let failed = self.last_failure.as_ref().map(|why| format!(" ({} failed: {why})", self.failures));
         format!(
-            "on probation for {seconds} s more, then generation {} is given up{}",
+            "on probation for {seconds} s more: failures until then take it back to generation {}{}",
             self.from,
             failed.unwrap_or_default()
         )
@@ -417,11 +417,11 @@ mod tests {
     fn a_probation_is_shown_with_its_time_and_its_failures() {
         let probation = json!({"from": 1, "until": 61_000, "failures": 0});
         let on_probation = view(json!({"probation": probation}));
-        let words = "on probation for 60 s more, then generation 1 is given up";
+        let words = "on probation for 60 s more: failures until then take it back to generation 1";
         assert_eq!(on_probation.notes(WallMs(1_000)).as_deref(), Some(words));
         let failed =
             view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
-        let words = "on probation for 0 s more, then generation 1 is given up (1 failed: it crashed)";
+        let words = "on probation for 0 s more: failures until then take it back to generation 1 (1 failed: it crashed)";
         assert_eq!(failed.notes(WallMs(1_000)).as_deref(), Some(words));
         assert_eq!(view(json!({})).notes(WallMs(0)), None);
     }

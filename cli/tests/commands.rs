@@ -163,3 +163,11 @@ fn down_says_so_where_nothing_runs() {
     let output = shef(&["down", "--data-dir", dir.path().to_str().unwrap()], &[]);
     assert!(output.status.success() && stdout(&output).starts_with("nothing runs over "));
 }
+
+#[test]
+fn down_with_services_does_not_pass_for_done_where_nothing_runs_that_could_delete_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("master")).unwrap();
+    let said = refusal(&["down", "--services", "--data-dir", dir.path().to_str().unwrap()], &[]);
+    assert!(said.contains("`shef up -d`, then `shef down --services`"), "{said}");
+}

@@ -43,6 +43,14 @@ impl Args {
         let running = match look(&data_dir) {
             State::Running(running) => running,
             State::Starting => return Err(Failure::new("shef is starting: try again in a moment")),
+            State::Free if self.services && data_dir.join("master").exists() => {
+                return Err(Failure::new(format!(
+                    "nothing runs over {}, so no service can be deleted, and what \
+                     `docker ps --filter label=shef-managed-container=true` shows runs on: `shef up -d`, then \
+                     `shef down --services`",
+                    data_dir.display()
+                )));
+            }
             State::Free => {
                 say::line(format_args!("nothing runs over {}", data_dir.display()));
                 return Ok(ExitCode::SUCCESS);

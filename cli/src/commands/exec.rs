@@ -101,7 +101,17 @@ async fn running(client: &Client, service: &str) -> Result<String, Failure> {
         replica["state"] == "running" && replica["want"] == "run" && replica["host"] == "ready"
     });
     let id = found.and_then(|replica| replica["id"].as_str()).map(str::to_owned);
-    id.ok_or_else(|| Failure::new(format!("no replica of service {service} runs now")))
+    let lost = |replica: &&Value| replica["state"] == "running" && replica["want"] == "run";
+    let out_of_reach = view["replica_states"].as_array().into_iter().flatten().find(lost);
+    id.ok_or_else(|| match out_of_reach {
+        Some(replica) => Failure::new(format!(
+            "no replica of service {service} can be reached: {} is on {}, which is {}",
+            replica["id"].as_str().unwrap_or_default(),
+            replica["node"].as_str().unwrap_or_default(),
+            replica["host"].as_str().unwrap_or_default()
+        )),
+        None => Failure::new(format!("no replica of service {service} runs now")),
+    })
 }
 
 /// Prints what the command writes, until it has ended.

@@ -33,6 +33,13 @@ impl Api {
         matches!(tokio::time::timeout(Duration::from_secs(1), call).await, Ok(Ok(answer)) if answer.status().is_success())
     }
 
+    /// Whether the host has reported: then what runs there is known.
+    pub(crate) async fn has_heard_of(&self, host: &str) -> bool {
+        let path = format!("/v1/nodes/{host}");
+        let node = self.call(Method::GET, &path, None, 0).await;
+        node.is_ok_and(|node| node["state"] == "ready" && !node["last_report"].is_null())
+    }
+
     /// Creates or replaces a service and waits until it runs.
     pub(crate) async fn deploy(&self, name: &str, image: &str, replicas: u32) -> Result<(), Failure> {
         let path = format!("/v1/services/{name}?wait={DEPLOY_WAIT_S}s");

@@ -42,10 +42,10 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
             "  curl http://{api}/v1/services/{service}    # the same and more, over HTTP; every call: http://{api}/docs"
         ));
     } else {
-        lines.push(format!("  {shef} apply --name web --image nginx --replicas 2{at}"));
         lines.push(format!("  {shef} ls{at}"));
+        lines.push(format!("  {shef} apply --name my-nginx --image nginx --replicas 2{at}"));
         lines.push(format!(
-            "  curl http://{api}/v1/services/web    # the same and more, over HTTP; every call: http://{api}/docs"
+            "  curl http://{api}/v1/services/my-nginx    # the same and more, over HTTP; every call: http://{api}/docs"
         ));
     }
     lines.push(format!("  docker {docker}ps --filter label=shef-managed-container=true"));

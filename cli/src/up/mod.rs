@@ -40,6 +40,8 @@ use crate::{
 
 /// How long master and agent may take until the API answers.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long the host may take to tell what runs there before it is no longer waited for.
+const HOST_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
@@ -139,7 +141,9 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     let agent = started.map_err(|error| Failure::because("the agent does not start", &error))?;
 
     let ready_and_told = async {
-        wait_until_ready(&Api::new(&running.api)).await?;
+        let api = Api::new(&running.api);
+        wait_until_ready(&api).await?;
+        wait_for_host(&api, agent.node().as_str()).await;
         running.ready = true;
         claim.write(&running)?;
         if mode == Mode::Foreground {
@@ -177,6 +181,17 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
     }
     drop(claim);
     Ok(())
+}
+
+/// Waits until the host has told what runs there, so that nobody is told that nothing does. What keeps it from doing
+/// so for long, such as an engine that is away, is told by the API.
+async fn wait_for_host(api: &Api, host: &str) {
+    let told = async {
+        while !api.has_heard_of(host).await {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(HOST_LIMIT, told).await;
 }
 
 async fn wait_until_ready(api: &Api) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! From JSON to a spec, strictly: every field that is wrong or unknown, at any
 //! depth, is named with its path. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
@@ -155,6 +157,8 @@ fn stay_with_local_volumes(fields: &mut Map<String, Value>) {
 #[derive(Debug)]
 pub struct Fields {
     fields: Map<String, Value>,
+    /// What was asked for, whether it was there or not.
+    known: BTreeSet<String>,
     errors: Vec<FieldError>,
 }
 
@@ -162,7 +166,7 @@ impl Fields {
     /// Starts on `fields`.
     #[must_use]
     pub const fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, errors: Vec::new() }
+        Self { fields, known: BTreeSet::new(), errors: Vec::new() }
     }
 
     /// Whether nothing is left to take.
@@ -178,6 +182,7 @@ impl Fields {
 
     /// Takes a field that may be absent; what is wrong within it is named by its path.
     pub fn optional<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+        self.known.insert(field.to_owned());
         let value = self.fields.remove(field)?;
         match serde_path_to_error::deserialize(value.into_deserializer()) {
             Ok(value) => Some(value),
@@ -236,7 +241,10 @@ impl Fields {
     /// All of it, with paths.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
         for field in std::mem::take(&mut self.fields).keys().take(MAX_UNKNOWN) {
-            self.wrong(&shown(field, 80), "is not a field of this body");
+            let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, field), known));
+            let meant = near.min().filter(|(distance, known)| *distance <= 1 + known.len() / 5);
+            let meant = meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default();
+            self.wrong(&shown(field, 80), format!("is not a field of this body{meant}"));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }

@@ -104,6 +104,8 @@ fn a_volume_whose_data_is_on_one_host_alone_is_sticky_unless_the_spec_says_other
 fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
     for (fields, wanted) in [
         (json!({"bogus": 1}), "bogus is not a field of this body"),
+        (json!({"replcas": 1}), "replcas is not a field of this body: did you mean replicas?"),
+        (json!({"comand": ["a"]}), "comand is not a field of this body: did you mean command?"),
         (json!({"forced": 1}), "forced is not a field of this body"),
         (json!({"replicas": -1}), "replicas must be a whole number from 0 to 10000, but is -1"),
         (
