@@ -132,7 +132,7 @@ macro_rules! take {
 fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
     let mut template = Template::of(image);
     take!(fields, template: pull, command, entrypoint, env, working_dir, user, hostname, labels, init, tty, read_only);
-    stay_with_local_volumes(&mut fields.fields);
+    stay_with_local_volumes(&mut fields.left);
     take!(fields, template: stop_signal, stop_grace_s, ulimits, sysctls, cap_add, cap_drop, group_add, shm_bytes);
     take!(fields, template: extra_hosts, dns, logging, devices, device_requests, ports, mounts, networks, resources, health, restart);
     template
@@ -156,7 +156,8 @@ fn stay_with_local_volumes(fields: &mut Map<String, Value>) {
 /// The fields of an object, and what is wrong with them.
 #[derive(Debug)]
 pub struct Fields {
-    fields: Map<String, Value>,
+    /// What was not asked for yet.
+    left: Map<String, Value>,
     /// What was asked for, whether it was there or not.
     known: BTreeSet<String>,
     errors: Vec<FieldError>,
@@ -166,13 +167,13 @@ impl Fields {
     /// Starts on `fields`.
     #[must_use]
     pub const fn new(fields: Map<String, Value>) -> Self {
-        Self { fields, known: BTreeSet::new(), errors: Vec::new() }
+        Self { left: fields, known: BTreeSet::new(), errors: Vec::new() }
     }
 
     /// Whether nothing is left to take.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.left.is_empty()
     }
 
     /// Notes that `field` is wrong.
@@ -183,7 +184,7 @@ impl Fields {
     /// Takes a field that may be absent; what is wrong within it is named by its path.
     pub fn optional<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
         self.known.insert(field.to_owned());
-        let value = self.fields.remove(field)?;
+        let value = self.left.remove(field)?;
         match serde_path_to_error::deserialize(value.into_deserializer()) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -201,7 +202,7 @@ impl Fields {
 
     /// Takes a field that must be there.
     pub fn required<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
-        if !self.fields.contains_key(field) {
+        if !self.left.contains_key(field) {
             self.wrong(field, "is required");
         }
         self.optional(field)
@@ -240,7 +241,7 @@ impl Fields {
     /// # Errors
     /// All of it, with paths.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
-        for field in std::mem::take(&mut self.fields).keys().take(MAX_UNKNOWN) {
+        for field in std::mem::take(&mut self.left).keys().take(MAX_UNKNOWN) {
             let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, field), known));
             let meant = near.min().filter(|(distance, known)| *distance <= 1 + known.len() / 5);
             let meant = meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default();
