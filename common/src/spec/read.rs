@@ -37,7 +37,7 @@ impl ServiceSpec {
         // A wrong image or name does not hide what else is wrong.
         let stand_in = || ImageRef::parse("unnamed").ok();
         let template = image.or_else(stand_in).map(|image| read_template(&mut fields, image));
-        let replicas_given = fields.fields.contains_key("replicas");
+        let replicas_given = fields.left.contains_key("replicas");
         let replicas = fields.number("replicas", 0, MAX_REPLICAS);
         let on_disconnect = read_on_disconnect(&mut fields);
         let rebalance = read_rebalance(&mut fields);

@@ -156,7 +156,7 @@ impl ServiceCore {
         for replica in &record.replicas {
             if let Some(at) = replica.done {
                 let status = ReplicaStatus::new(replica.id.clone(), ReplicaState::Complete, at);
-                core.know.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0));
+                core.know.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0), false);
             }
         }
         let on = record.replicas.iter().map(|replica| &replica.node).chain(record.homes.values());

@@ -52,7 +52,7 @@ impl ServiceCore {
             {
                 self.know.watch(&status);
             }
-            self.know.observe(status, monitor);
+            self.know.observe(status, monitor, record.rollout.is_none());
         }
         if tally != Tally::default() {
             effects.push(Effect::Count(tally));

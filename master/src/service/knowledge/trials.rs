@@ -198,9 +198,12 @@ impl Knowledge {
     }
 
     /// A host tells of a replica. `monitor`: how long it is on trial.
-    pub fn observe(&mut self, status: ReplicaStatus, monitor: DurationMs) {
+    /// `may_have_passed`: one that this master has not placed and that is well has had its trial before.
+    pub fn observe(&mut self, status: ReplicaStatus, monitor: DurationMs, may_have_passed: bool) {
         let now = self.now;
-        let trial = self.trials.entry(status.replica.clone()).or_insert_with(|| Trial::new(now, None));
+        let passed = may_have_passed && is_well(&status);
+        let new = || Trial { passed, ..Trial::new(now, None) };
+        let trial = self.trials.entry(status.replica.clone()).or_insert_with(new);
         // An agent that starts anew counts from nothing.
         let counted = trial.restarts.replace(status.restarts).unwrap_or(status.restarts);
         let was_well = trial.well_since;
