@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, WrapFuture};
-use bytes::Bytes;
 use shef_common::{
     clock::Now,
     registry::{Credentials, RegistryHost},
@@ -18,7 +17,7 @@ use super::{
 };
 use crate::{
     post::{MAILBOX, post},
-    store::{Commit, Key, Write},
+    store::{Commit, Key, commit_one},
     view::ClusterView,
 };
 
@@ -72,19 +71,11 @@ impl RegistriesActor {
                     }
                 }
                 Effect::Commit { host, expect, record } => {
-                    // Plain data always serialises; an empty value would be refused on reading.
-                    let value =
-                        record.map(|record| Bytes::from(serde_json::to_vec(&record).unwrap_or_default()));
-                    let write = Write { key: Key::Registry(host.clone()), expect, value };
-                    let done = self.out.store.send(Commit { writes: vec![write] }).into_actor(self).map(
-                        |done, actor, ctx| {
-                            let outcome = match done {
-                                Ok(done) => done.map_err(|error| error.to_string()),
-                                Err(closed) => Err(closed.to_string()),
-                            };
-                            actor.event(Event::Committed(host, outcome), ctx);
-                        },
-                    );
+                    let key = Key::Registry(host.clone());
+                    let done = commit_one(&self.out.store, key, expect, record.as_ref());
+                    let done = done.into_actor(self).map(|done, actor, ctx| {
+                        actor.event(Event::Committed(host, done.map_err(|error| error.to_string())), ctx);
+                    });
                     ctx.spawn(done);
                 }
             }

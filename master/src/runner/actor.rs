@@ -3,7 +3,6 @@
 use std::{net::SocketAddrV4, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
-use bytes::Bytes;
 use shef_common::{
     client::{CallError, HostClient},
     clock::{MonoMs, Now},
@@ -26,7 +25,7 @@ use crate::{
     cluster::{ClusterEvent, ToCluster},
     membership::{HostHeard, HostKnown, MembershipEvent, ToMembership},
     post::{Alarm, MAILBOX, post},
-    store::{Commit, Key, Write},
+    store::{Commit, Key, commit_one},
     view::ClusterView,
 };
 
@@ -172,12 +171,10 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>) {
-        // Plain data always serialises; an empty value would be refused on reading.
-        let value = record.map(|record| Bytes::from(serde_json::to_vec(&record).unwrap_or_default()));
-        let write = Write { key: Key::Node(self.runner.node.clone()), expect, value };
-        let done = self.runner.out.store.send(Commit { writes: vec![write] }).into_actor(self.runner);
+        let key = Key::Node(self.runner.node.clone());
+        let done = commit_one(&self.runner.out.store, key, expect, record.as_ref()).into_actor(self.runner);
         self.ctx.spawn(done.map(|done, runner, ctx| {
-            let event = if matches!(done, Ok(Ok(()))) { Event::Committed } else { Event::CommitFailed };
+            let event = if done.is_ok() { Event::Committed } else { Event::CommitFailed };
             runner.event(event, ctx);
         }));
     }

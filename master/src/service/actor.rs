@@ -5,7 +5,6 @@ use std::sync::Arc;
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
 };
-use bytes::Bytes;
 use shef_common::{
     clock::{MonoMs, Now},
     ids::{NodeName, ReplicaId, ServiceName, Version},
@@ -27,7 +26,7 @@ use crate::{
     post::{Alarm, MAILBOX, post},
     scheduler::{LoadChange, LoadChanged, Question, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
-    store::{Commit, Key, Write},
+    store::{Commit, Key, commit_one},
     view::ClusterView,
 };
 
@@ -115,23 +114,12 @@ impl ServiceEffects for Shell<'_> {
     }
 
     fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>) {
-        let value = match record.as_ref().map(serde_json::to_vec).transpose() {
-            Ok(value) => value.map(Bytes::from),
-            Err(error) => {
-                // A record is plain data; should it ever not serialise, the request fails and says so.
-                let failed =
-                    Event::CommitFailed(Refused::Store(format!("the record cannot be written: {error}")));
-                self.ctx.run_later(std::time::Duration::ZERO, move |service, ctx| service.event(failed, ctx));
-                return;
-            }
-        };
-        let write = Write { key: Key::Service(self.service.name.clone()), expect, value };
-        let done = self.service.out.store.send(Commit { writes: vec![write] }).into_actor(self.service);
+        let key = Key::Service(self.service.name.clone());
+        let done = commit_one(&self.service.out.store, key, expect, record.as_ref()).into_actor(self.service);
         self.ctx.spawn(done.map(|done, service, ctx| {
             let event = match done {
-                Ok(Ok(())) => Event::Committed,
-                Ok(Err(error)) => Event::CommitFailed(Refused::from(&error)),
-                Err(closed) => Event::CommitFailed(Refused::Store(closed.to_string())),
+                Ok(()) => Event::Committed,
+                Err(error) => Event::CommitFailed(Refused::from(&error)),
             };
             service.event(event, ctx);
         }));

@@ -5,11 +5,10 @@ use std::{sync::Arc, time::Duration};
 use actix::{
     Actor, ActorFutureExt, AsyncContext, AtomicResponse, Context, Handler, Message, Recipient, WrapFuture,
 };
-use bytes::Bytes;
 use shef_common::ids::Version;
 
 use super::{Counts, Stats};
-use crate::store::{Commit, Key, Write};
+use crate::store::{Commit, Key, commit_one};
 
 /// How often changed counters are saved.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,20 +45,13 @@ impl Handler<SaveNow> for StatsActor {
     fn handle(&mut self, _: SaveNow, _: &mut Self::Context) -> Self::Result {
         let counts = self.stats.counts();
         let version = self.saved.map(|(version, _)| version);
-        let value = match serde_json::to_vec(&counts) {
-            Ok(value)
-                if self.saved.is_none_or(|(_, saved)| saved != counts) && counts != Counts::default() =>
-            {
-                Bytes::from(value)
-            }
-            _ => return AtomicResponse::new(Box::pin(actix::fut::ready(()))),
-        };
-        let write = Write { key: Key::Stats, expect: version, value: Some(value) };
-        let saved = self.store.send(Commit { writes: vec![write] });
+        if self.saved.is_some_and(|(_, saved)| saved == counts) || counts == Counts::default() {
+            return AtomicResponse::new(Box::pin(actix::fut::ready(())));
+        }
+        let saved = commit_one(&self.store, Key::Stats, version, Some(&counts));
         AtomicResponse::new(Box::pin(saved.into_actor(self).map(move |saved, actor, _| match saved {
-            Ok(Ok(())) => actor.saved = Some((version.map_or(Version(1), Version::next), counts)),
-            Ok(Err(error)) => log::debug!(error:%; "counters not saved"),
-            Err(_) => {}
+            Ok(()) => actor.saved = Some((version.map_or(Version(1), Version::next), counts)),
+            Err(error) => log::debug!(error:%; "counters not saved"),
         })))
     }
 }

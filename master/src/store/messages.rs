@@ -1,6 +1,10 @@
 //! What others say to the store actor, and what it says to them.
 
-use actix::Message;
+use std::future::Future;
+
+use actix::{Message, Recipient};
+use bytes::Bytes;
+use serde::Serialize;
 use shef_common::{
     clock::WallMs,
     ids::{ClusterId, Epoch, Fence, Version},
@@ -18,6 +22,29 @@ use super::{Backup, Key, Write};
 pub struct Commit {
     /// The changes.
     pub writes: Vec<Write>,
+}
+
+/// Has one record stored over the version `expect`, or deleted. One that does not serialise is never stored as less
+/// than it is.
+pub fn commit_one<T: Serialize>(
+    store: &Recipient<Commit>,
+    key: Key,
+    expect: Option<Version>,
+    record: Option<&T>,
+) -> impl Future<Output = Result<(), CommitError>> + 'static {
+    let value = record.map(serde_json::to_vec).transpose();
+    let sent = value.map(|value| {
+        let value = value.map(Bytes::from);
+        store.send(Commit { writes: vec![Write { key, expect, value }] })
+    });
+    async move {
+        match sent {
+            Ok(sent) => {
+                sent.await.unwrap_or_else(|closed| Err(CommitError::Unavailable { why: closed.to_string() }))
+            }
+            Err(error) => Err(CommitError::Invalid { why: format!("the record cannot be written: {error}") }),
+        }
+    }
 }
 
 /// Answered when nothing is queued and nothing is in flight. The sender sets

@@ -34,7 +34,9 @@ pub use self::{
     core::CoreOptions,
     effects::StoreEffects,
     key::InvalidKey,
-    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
+    messages::{
+        Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup, commit_one,
+    },
     open::{OpenError, StoreOptions, open, stored_format},
     redis::{RedisFacts, RedisOptions, inspect},
 };
