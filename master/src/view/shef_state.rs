@@ -3,13 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use shef_common::{clock::WallMs, ids::NodeName, ids::ServiceName, status::ReplicaState};
 
 use super::{Bootstrap, ClusterView, Host};
@@ -45,6 +45,32 @@ struct RunnerContainer<'a> {
     #[serde(rename = "serviceName")]
     service_name: &'a str,
     id: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct ShefState<'a> {
+    nodes: Vec<ShefNode>,
+    runners: Vec<ShefRunner<'a>>,
+    services: &'a RawValue,
+}
+
+#[derive(Debug, Serialize)]
+struct ShefNode {
+    node: Ipv4Addr,
+    master: bool,
+    alive: bool,
+    #[serde(rename = "lastAlive")]
+    last_alive: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ShefRunner<'a> {
+    #[serde(rename = "runnerName")]
+    name: Ipv4Addr,
+    alive: bool,
+    #[serde(rename = "lastAlive")]
+    last_alive: String,
+    containers: &'a RawValue,
 }
 
 impl ShefService {
@@ -85,8 +111,8 @@ struct Kept {
     version: u64,
     addresses: BTreeMap<NodeName, Ipv4Addr>,
     parts: BTreeMap<ServiceName, Arc<Part>>,
-    services: String,
-    containers: BTreeMap<NodeName, String>,
+    services: Box<RawValue>,
+    containers: BTreeMap<NodeName, Box<RawValue>>,
     /// The last body, and the heartbeats and bootstraps that it shows.
     body: Mutex<(Vec<WallMs>, Vec<Bootstrap>, Bytes)>,
 }
@@ -95,8 +121,8 @@ struct Kept {
 #[derive(Debug)]
 struct Part {
     of: Arc<ServiceView>,
-    service: String,
-    containers: BTreeMap<NodeName, String>,
+    service: Option<Box<RawValue>>,
+    containers: BTreeMap<NodeName, Vec<Box<RawValue>>>,
 }
 
 impl StateBody {
@@ -130,34 +156,23 @@ impl StateBody {
 
 impl Kept {
     fn body(&self, hosts: &[Host], master: Ipv4Addr, bootstraps: &[Bootstrap]) -> Bytes {
-        let containers: usize = self.containers.values().map(String::len).sum();
-        let mut body = String::with_capacity(self.services.len() + containers + hosts.len() * 256 + 256);
-        body.push_str("{\"nodes\":[");
-        for (n, node) in nodes(hosts, master, bootstraps).enumerate() {
-            let Bootstrap { address, master, alive, last } = node;
-            let _ = write!(
-                body,
-                "{}{{\"node\":\"{address}\",\"master\":{master},\"alive\":{alive},\"lastAlive\":\"{}\"}}",
-                if n > 0 { "," } else { "" },
-                last.iso(),
-            );
-        }
-        body.push_str("],\"runners\":[");
-        for (n, host) in hosts.iter().enumerate() {
-            let _ = write!(
-                body,
-                "{}{{\"runnerName\":\"{}\",\"alive\":{},\"lastAlive\":\"{}\",\"containers\":[{}]}}",
-                if n > 0 { "," } else { "" },
-                host.view.host.address,
-                is_alive(host.view.state),
-                host.heard().iso(),
-                self.containers.get(&host.view.name).map_or("", String::as_str),
-            );
-        }
-        body.push_str("],\"services\":[");
-        body.push_str(&self.services);
-        body.push_str("]}");
-        body.into()
+        let node = |Bootstrap { address, master, alive, last }| ShefNode {
+            node: address,
+            master,
+            alive,
+            last_alive: last.iso(),
+        };
+        let none = raw(&[(); 0]);
+        let runner = |host: &Host| ShefRunner {
+            name: host.view.host.address,
+            alive: is_alive(host.view.state),
+            last_alive: host.heard().iso(),
+            containers: self.containers.get(&host.view.name).map_or(&none, Box::as_ref),
+        };
+        let nodes = nodes(hosts, master, bootstraps).map(node).collect();
+        let runners = hosts.iter().map(runner).collect();
+        // Plain data serialises.
+        serde_json::to_vec(&ShefState { nodes, runners, services: &self.services }).unwrap_or_default().into()
     }
 }
 
@@ -201,8 +216,6 @@ fn keep(view: &ClusterView, version: u64, before: Option<&Kept>) -> Kept {
         .collect();
     // A service is shown with its hosts' addresses.
     let before = before.filter(|kept| kept.addresses == addresses);
-    let mut services = String::new();
-    let mut containers: BTreeMap<NodeName, String> = BTreeMap::new();
     let mut parts = BTreeMap::new();
     for service in view.services(None, usize::MAX) {
         let name = service.spec.name.clone();
@@ -210,25 +223,21 @@ fn keep(view: &ClusterView, version: u64, before: Option<&Kept>) -> Kept {
             .and_then(|kept| kept.parts.get(&name))
             .filter(|part| Arc::ptr_eq(&part.of, &service))
             .cloned();
-        let part = same.unwrap_or_else(|| Arc::new(part(view, service)));
-        push(&mut services, &part.service);
-        for (node, list) in &part.containers {
-            match containers.get_mut(node) {
-                Some(all) => push(all, list),
-                None => _ = containers.insert(node.clone(), list.clone()),
-            }
-        }
-        parts.insert(name, part);
+        parts.insert(name, same.unwrap_or_else(|| Arc::new(part(view, service))));
     }
+    let services: Vec<&RawValue> = parts.values().filter_map(|part| part.service.as_deref()).collect();
+    let mut on_hosts: BTreeMap<&NodeName, Vec<&RawValue>> = BTreeMap::new();
+    for (node, list) in parts.values().flat_map(|part| &part.containers) {
+        on_hosts.entry(node).or_default().extend(list.iter().map(Box::as_ref));
+    }
+    let containers = on_hosts.into_iter().map(|(node, list)| (node.clone(), raw(&list))).collect();
+    let services = raw(&services);
     Kept { version, addresses, parts, services, containers, body: Mutex::default() }
 }
 
 fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
-    let mut service = String::new();
-    let mut containers: BTreeMap<NodeName, String> = BTreeMap::new();
-    if of.state != ServiceState::Deleting {
-        push_json(&mut service, &ShefService::of(&of, view));
-    }
+    let service = (of.state != ServiceState::Deleting).then(|| raw(&ShefService::of(&of, view)));
+    let mut containers: BTreeMap<NodeName, Vec<Box<RawValue>>> = BTreeMap::new();
     for replica in &of.replica_states {
         let Some(id) = &replica.container_id else { continue };
         let state = match replica.state {
@@ -242,24 +251,15 @@ fn part(view: &ClusterView, of: Arc<ServiceView>) -> Part {
         };
         let (image, service_name) = (of.spec.template.image.as_str(), of.spec.name.as_str());
         let shown = RunnerContainer { image, name: replica.id.as_str(), state, service_name, id };
-        push_json(containers.entry(replica.node.clone()).or_default(), &shown);
+        containers.entry(replica.node.clone()).or_default().push(raw(&shown));
     }
     Part { of, service, containers }
 }
 
-/// Adds `items`, which are separated by commas already, to such a list.
-fn push(list: &mut String, items: &str) {
-    if !list.is_empty() && !items.is_empty() {
-        list.push(',');
-    }
-    list.push_str(items);
-}
-
-fn push_json(list: &mut String, item: &impl Serialize) {
-    // Plain structs of strings and numbers: they always serialise.
-    if let Ok(json) = serde_json::to_string(item) {
-        push(list, &json);
-    }
+/// `item` as JSON, to be used again.
+fn raw(item: &impl Serialize) -> Box<RawValue> {
+    // Plain data serialises.
+    to_raw_value(item).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 #[cfg(test)]
