@@ -28,7 +28,7 @@ pub struct Assignment {
     pub slot: Slot,
     /// The spec's generation.
     pub generation: Generation,
-    /// What to run.
+    /// The container's image and settings.
     #[serde(
         serialize_with = "fields::serialize_template",
         deserialize_with = "fields::deserialize_template"

@@ -82,7 +82,9 @@ impl Recovery {
     /// Keeps an event until all services are there. Who asks again takes the place of what was asked before.
     pub fn defer(&mut self, event: Event, effects: &mut Vec<Effect>) {
         if let Event::Register { registration, .. } = &event {
-            let is_same = |other: &&mut Event| matches!(other, Event::Register { registration: earlier, .. } if earlier.node == registration.node);
+            // Another host may call itself the same: it takes nobody's place.
+            let own = (&registration.node, &registration.uid);
+            let is_same = |other: &&mut Event| matches!(other, Event::Register { registration: earlier, .. } if (&earlier.node, &earlier.uid) == own);
             if let Some(earlier) = self.deferred.iter_mut().find(is_same) {
                 return busy(std::mem::replace(earlier, event), effects);
             }

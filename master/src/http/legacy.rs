@@ -31,6 +31,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(29);
 /// How long a creation waits for hosts that have not called since the master's start.
 const AWAITED_PATIENCE: Duration = Duration::from_secs(3);
+/// How often a scale is asked for again because another write came first.
+const MAX_ROUNDS: u32 = 32;
 /// How long it waits at most until it looks at the hosts again, if no event tells of them.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -165,6 +167,7 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
     let (Some(name), Some(replicas)) = (name, replicas) else { return fields.refuse() };
+    let mut rounds = 0;
     let accepted = loop {
         // In docker-shef's view it is an error to ask for what is there: that is found out before, and written
         // only over what was looked at.
@@ -177,7 +180,8 @@ async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data
         }
         let asked = Request::Scale { replicas, expect: Expect::Exactly(seen.version) };
         match api.ask(name.clone(), asked).await {
-            Err(Refused::VersionMismatch { current }) => {
+            Err(Refused::VersionMismatch { current }) if rounds < MAX_ROUNDS => {
+                rounds += 1;
                 let newer = api.view.wait_for(&name, |view| (view.version >= current).then_some(()));
                 let _ = tokio::time::timeout(LOOK_AGAIN, newer).await;
             }
