@@ -151,5 +151,7 @@ mod found {
         an_unheard_start_settles: engines 93,
         /// Of two leaderships taken at once the lower one counted.
         the_higher_leadership_counts: emptied 161,
+        /// When a master had sockets again, it asked none of those that it had not looked at yet for help.
+        who_was_not_looked_at_yet_may_help: sockets 25,
     }
 }

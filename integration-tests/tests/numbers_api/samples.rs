@@ -129,7 +129,7 @@ pub fn service_record() -> Value {
         ],
         "earlier": { "2": template() },
         "digests": { "3": format!("sha256:{}", "a".repeat(64)) },
-        "newest": 4, "next_number": 3,
+        "newest": 4, "next_number": 3, "emptied": [1],
         "rollout": {
             "from": 2, "phase": { "is": "rolling_back", "failed": 4, "why": "it crashed" }, "started": 6, "turned": [0, 1],
             "failures": { "0": 1 }, "emptied": [1], "promoted": true, "replicas": { "from": 1, "to": 2 }

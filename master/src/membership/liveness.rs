@@ -74,8 +74,8 @@ struct Doubt {
     quiet_since: MonoMs,
     silent_rounds: u32,
     evidence: Option<Evidence>,
-    /// Whether our own last probe was answered.
-    reached: bool,
+    /// Whether our own last probe was not answered.
+    unreached: bool,
     /// Why our own last probe was not made, if it was not.
     not_probed: Option<Arc<str>>,
     round: Option<Round>,
@@ -137,11 +137,11 @@ impl Liveness {
         }
     }
 
-    /// Whether its agent may probe others for us: it reports, or our own last probe was answered.
+    /// Whether its agent may probe others for us: it reports, or no probe of ours has found it silent.
     pub const fn can_help(&self) -> bool {
         match &self.phase {
             Phase::Reporting { .. } => true,
-            Phase::Doubted(doubt) => doubt.reached,
+            Phase::Doubted(doubt) => !doubt.unreached,
             Phase::Awaited { .. } | Phase::Down => false,
         }
     }
@@ -219,7 +219,7 @@ impl Liveness {
             quiet_since: now,
             silent_rounds: 0,
             evidence: None,
-            reached: false,
+            unreached: false,
             not_probed: None,
             round: None,
             next_round_at: now,
@@ -275,7 +275,7 @@ impl Liveness {
         let brought = found.is_some();
         if via.is_none() {
             if not_probed.is_none() {
-                doubt.reached = matches!(found, Some(Evidence::Answers { .. }));
+                doubt.unreached = !matches!(found, Some(Evidence::Answers { .. }));
             } else if let Some(round) = doubt.round.as_mut().filter(|round| round.number == number) {
                 round.void = true;
             }

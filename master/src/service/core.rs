@@ -148,6 +148,7 @@ impl ServiceCore {
         seed: u64,
         now: Now,
     ) -> (Self, Vec<Effect>) {
+        let record = record.brought_up_to_date();
         let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new(), hosts);
         core.know.it_is(now.mono);
         if !record.spec.mode.is_replicated() {

@@ -101,9 +101,8 @@ pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
     let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));
-    // What a rollout has emptied comes back before others get the room that it had.
-    let is_emptied = |slot| record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
-    plan.place.sort_by_key(|(place, _)| !is_emptied(place.slot));
+    // What an update has emptied comes back before others get the room that it had.
+    plan.place.sort_by_key(|(place, _)| !record.emptied.contains(&place.slot));
     plan
 }
 

@@ -45,6 +45,10 @@ pub struct ServiceRecord {
     /// made them.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
     pub next_number: u32,
+    /// The slots that updates have emptied and that nothing was placed in since, also where the update has ended.
+    /// At most as many as there are slots.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub emptied: BTreeSet<Slot>,
     /// Every replica that a host may hold.
     pub replicas: Vec<ReplicaRecord>,
     /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
@@ -140,6 +144,7 @@ impl ServiceRecord {
             created: now,
             updated: now,
             next_number: 0,
+            emptied: BTreeSet::new(),
             replicas: Vec::new(),
             earlier: BTreeMap::new(),
             digests: BTreeMap::new(),
@@ -274,9 +279,11 @@ impl ServiceRecord {
     pub(super) fn forget_unused(&mut self) {
         let wanted = self.slots_wanted();
         let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        if let Some(rollout) = self.rollout.as_mut().filter(|_| slots.len() >= wanted as usize) {
-            rollout.turned.retain(|slot| slots.contains(slot));
-            rollout.emptied.retain(|slot| slots.contains(slot));
+        if slots.len() >= wanted as usize {
+            self.emptied.retain(|slot| slots.contains(slot));
+            if let Some(rollout) = &mut self.rollout {
+                rollout.turned.retain(|slot| slots.contains(slot));
+            }
         }
         let (replicas, from) = (&self.replicas, self.goes_back_to());
         // What is to be removed claims of its host what it takes, until it is gone.

@@ -65,14 +65,13 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
     busy
 }
 
-/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no rollout has
-/// emptied it: others need not wait for it, as they cost it nothing. One that a rollout has emptied may lack
+/// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no update has
+/// emptied it: others need not wait for it, as they cost it nothing. One that an update has emptied may lack
 /// room because the new generation takes more: every further one would fare like it.
 pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
-    let is_emptied = record.rollout.as_ref().is_some_and(|rollout| rollout.emptied.contains(&slot));
     let is_lost = slots.get(&slot).is_none_or(|all| all.iter().all(|(_, fare)| *fare == Fare::Lost));
     let has_no_host = || know.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, know);
-    !is_emptied && is_lost && has_no_host()
+    !record.emptied.contains(&slot) && is_lost && has_no_host()
 }
 
 /// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to
@@ -114,8 +113,7 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
         return Vec::new();
     }
     // What was given up has the number of no slot that a rollout has emptied.
-    let emptied: BTreeSet<Slot> =
-        record.rollout.iter().flat_map(|rollout| rollout.emptied.iter()).copied().collect();
+    let emptied = &record.emptied;
     let in_hand = record
         .rollout
         .iter()

@@ -55,9 +55,7 @@ impl ServiceCore {
                 effects.push(Effect::Load(vec![LoadChange::Release(id, node)]));
                 continue;
             }
-            if let Some(rollout) = &mut record.rollout {
-                rollout.emptied.remove(&slot);
-            }
+            record.emptied.remove(&slot);
             replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);

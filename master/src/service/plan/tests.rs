@@ -217,7 +217,7 @@ fn what_was_only_just_placed_serves_nobody_yet() {
         started: WallMs(0),
         turned: BTreeSet::new(),
         failures: BTreeMap::new(),
-        emptied: BTreeSet::new(),
+        once_emptied: BTreeSet::new(),
         last_failure: None,
         promoted: false,
         stops_first: false,

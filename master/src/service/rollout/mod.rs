@@ -55,10 +55,9 @@ pub struct Rollout {
     /// How many new replicas of a slot failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<Slot, u32>,
-    /// The slots that updates have emptied and that nothing was placed in since. At most as many as there are
-    /// slots.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub emptied: BTreeSet<Slot>,
+    /// Where versions before 0.2 kept [`ServiceRecord::emptied`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", rename = "emptied")]
+    pub(super) once_emptied: BTreeSet<Slot>,
     /// The latest of these failures, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
@@ -163,7 +162,7 @@ impl Rollout {
             started: now,
             turned: BTreeSet::new(),
             failures: BTreeMap::new(),
-            emptied: BTreeSet::new(),
+            once_emptied: BTreeSet::new(),
             last_failure: None,
             promoted: false,
             stops_first: false,
@@ -277,7 +276,7 @@ impl ServiceRecord {
         self.earlier.insert(self.generation, left);
         self.earlier.remove(&to);
         self.generation = to;
-        self.begin(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });
+        self.rollout = Some(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });
         self.forget_unused();
     }
 
@@ -314,22 +313,22 @@ impl ServiceRecord {
         if let Some(before) = replicas.filter(|change| change.to == self.spec.replicas) {
             self.spec.replicas = before.from;
         }
-        self.begin(Rollout::new(None, Phase::RollingBack { failed, why }, now));
+        self.rollout = Some(Rollout::new(None, Phase::RollingBack { failed, why }, now));
         self.forget_unused();
     }
 
-    /// What the rollout before has emptied is in the hand of the next.
-    fn begin(&mut self, rollout: Rollout) {
-        let emptied = self.rollout.take().map(|before| before.emptied).unwrap_or_default();
-        self.rollout = Some(Rollout { emptied, ..rollout });
-    }
-
-    /// Notes which of these slots a rollout has just left without any replica.
+    /// Notes which of these slots an update has just left without any replica.
     pub fn note_emptied(&mut self, slots: impl Iterator<Item = Slot>) {
         let filled: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        if let Some(rollout) = &mut self.rollout {
-            rollout.emptied.extend(slots.filter(|slot| !filled.contains(slot)));
-        }
+        self.emptied.extend(slots.filter(|slot| !filled.contains(slot)));
+    }
+
+    /// The record as this version keeps it, where one before 0.2 wrote it.
+    #[must_use]
+    pub fn brought_up_to_date(mut self) -> Self {
+        let emptied = self.rollout.iter_mut().map(|rollout| std::mem::take(&mut rollout.once_emptied));
+        self.emptied.extend(emptied.flatten());
+        self
     }
 
     /// Everything is in place, but for what is `incomplete`.

@@ -310,6 +310,12 @@ fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know
     replicas.iter().any(proves) && replicas.iter().any(serves_still)
 }
 
+/// Whether somebody may be served by `replica` by now: what was placed a moment ago counts as dark until it is
+/// told of, and must not be stopped as if it were.
+fn may_serve(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
+    serves(replica, fare, know) || fare == Fare::Coming && !know.heard_of(replica)
+}
+
 /// The slots whose turn could come, in the order in which it should, with whether they serve.
 fn candidates(
     record: &ServiceRecord,
@@ -321,7 +327,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
         // Nothing stops for what could not come.
-        let serving = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+        let serving = replicas.iter().any(|(replica, fare)| may_serve(replica, *fare, know));
         if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, know) {
             continue;
         }
