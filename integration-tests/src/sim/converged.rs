@@ -114,19 +114,19 @@ impl World {
                     return Err(format!("{} is {:?} on {node}", container.name, container.state));
                 }
                 let ordered = ledger.assignments.get(&assignment.replica);
-                // Two lives of a service that an emptied store has mixed up may share a generation.
-                // What its container was made with, but for what may change while it runs.
+                // What its container was made with, but for what may change while it runs. Of two lives of a
+                // service, one's generations have other numbers, and one's digests are not known.
                 let same = ordered.is_some_and(|ordered| {
-                    let image_digest =
-                        assignment.image_digest.clone().or_else(|| ordered.image_digest.clone());
-                    *ordered
-                        == Assignment {
-                            on_disconnect: ordered.on_disconnect,
-                            image_digest,
-                            ..assignment.clone()
-                        }
+                    let mut made = Assignment { on_disconnect: ordered.on_disconnect, ..assignment.clone() };
+                    if made.image_digest.is_none() || self.rules.store_lost {
+                        made.image_digest.clone_from(&ordered.image_digest);
+                    }
+                    if self.rules.store_lost {
+                        made.generation = ordered.generation;
+                    }
+                    *ordered == made
                 });
-                if ordered.is_none() || !same && !self.rules.store_lost {
+                if ordered.is_none() || !same {
                     return Err(format!(
                         "{} runs on {node}, but its ledger has it otherwise",
                         container.name

@@ -249,7 +249,13 @@ impl World {
             {
                 return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", told.intended));
             }
-            if intended == IntentWord::Drained && view.wanted > 0 && !self.profile.demanding {
+            // Where nobody else understands what it runs, it stays.
+            let takes = |host: &super::agent::Host| {
+                let intent = master.hosts_shown.get(&host.node).map(|view| view.intent.intent);
+                host.release == Release::This && intent == Some(IntentWord::Active)
+            };
+            let is_fit = !self.profile.demanding && self.hosts.iter().any(takes);
+            if intended == IntentWord::Drained && view.wanted > 0 && is_fit {
                 return Err(format!("{node} is drained and still runs {}", view.wanted));
             }
         }

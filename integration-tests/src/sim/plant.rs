@@ -169,7 +169,7 @@ impl World {
         if let ServiceEvent::HostChanged { condition, .. } = event {
             condition.overdue |= self.planted(Plant::DrainStopsFirst) && condition.is_leaving();
         }
-        if let ServiceEvent::Observed(statuses) = event {
+        if let ServiceEvent::Observed { statuses, .. } = event {
             if self.planted(Plant::CrashesAreGood) {
                 for status in statuses.iter_mut() {
                     (status.health, status.restarts) = (Health::Healthy, 0);
@@ -225,17 +225,26 @@ impl World {
     }
 
     /// Tells a service what nobody said of its replicas.
-    pub(super) fn lies(&self, master: &mut Master, actor: u64, set: &[Assignment], remove: &[ReplicaId]) {
+    pub(super) fn lies(
+        &self,
+        master: &mut Master,
+        actor: u64,
+        node: &NodeName,
+        set: &[Assignment],
+        remove: &[ReplicaId],
+    ) {
         if self.planted(Plant::RemovesOriginalFirst) {
             let now = self.master_now(master).wall;
             let runs = set
                 .iter()
                 .map(|set| ReplicaStatus::new(set.replica.clone(), ReplicaState::Running, now))
                 .collect();
-            master.post(Mail::Service(actor, ServiceEvent::Observed(runs)));
+            let observed = ServiceEvent::Observed { node: node.clone(), statuses: runs };
+            master.post(Mail::Service(actor, observed));
         }
         if self.planted(Plant::DeletedWhileHeld) {
-            master.post(Mail::Service(actor, ServiceEvent::Gone(remove.to_vec())));
+            let gone = ServiceEvent::Gone { node: node.clone(), replicas: remove.to_vec() };
+            master.post(Mail::Service(actor, gone));
         }
     }
 

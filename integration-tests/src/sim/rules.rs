@@ -466,7 +466,7 @@ impl World {
 
     /// A service is about to be told something.
     pub fn rules_service(&mut self, event: &ServiceEvent) {
-        let ServiceEvent::Observed(statuses) = event else { return };
+        let ServiceEvent::Observed { statuses, .. } = event else { return };
         for status in statuses {
             if status.state == ReplicaState::Running && status.health == Health::Healthy {
                 self.rules.told_well.entry(status.replica.clone()).or_insert(self.now);

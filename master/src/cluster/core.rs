@@ -169,16 +169,13 @@ impl ClusterCore {
                     self.members.keep_orders(node, set, remove);
                 }
             }
-            Event::Statuses(statuses) => {
-                self.to_services(
-                    statuses,
-                    |status| status.replica.service(),
-                    ServiceEvent::Observed,
-                    effects,
-                );
+            Event::Statuses { node, statuses } => {
+                let observed = |statuses| ServiceEvent::Observed { node: node.clone(), statuses };
+                self.to_services(statuses, |status| status.replica.service(), observed, effects);
             }
-            Event::Gone(replicas) => {
-                self.to_services(replicas, |replica| replica.service(), ServiceEvent::Gone, effects);
+            Event::Gone { node, replicas } => {
+                let gone = |replicas| ServiceEvent::Gone { node: node.clone(), replicas };
+                self.to_services(replicas, |replica| replica.service(), gone, effects);
             }
             Event::Unknown { node, replicas } => self.unknown(&node, replicas, effects),
             Event::Known(known) => self.host_known(known, effects),

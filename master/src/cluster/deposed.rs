@@ -129,8 +129,8 @@ impl ClusterCore {
             Event::Continue
             | Event::Recovered(_)
             | Event::Orders(_)
-            | Event::Statuses(_)
-            | Event::Gone(_)
+            | Event::Statuses { .. }
+            | Event::Gone { .. }
             | Event::Unknown { .. }
             | Event::Known(_)
             | Event::HostChanged(_)

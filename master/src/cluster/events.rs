@@ -86,9 +86,19 @@ pub enum Event {
     /// A service says what a host is to run and to remove.
     Orders(Orders),
     /// A host tells of its replicas.
-    Statuses(Vec<ReplicaStatus>),
+    Statuses {
+        /// Which host.
+        node: NodeName,
+        /// How they are there.
+        statuses: Vec<ReplicaStatus>,
+    },
     /// A host no longer holds these.
-    Gone(Vec<ReplicaId>),
+    Gone {
+        /// Which host.
+        node: NodeName,
+        /// What it held.
+        replicas: Vec<ReplicaId>,
+    },
     /// A host holds replicas that it has been told nothing of.
     Unknown {
         /// Which host.

@@ -143,11 +143,11 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {
-        self.tell_cluster(ClusterEvent::Statuses(statuses));
+        self.tell_cluster(ClusterEvent::Statuses { node: self.runner.node.clone(), statuses });
     }
 
     fn gone(&mut self, replicas: Vec<ReplicaId>) {
-        self.tell_cluster(ClusterEvent::Gone(replicas));
+        self.tell_cluster(ClusterEvent::Gone { node: self.runner.node.clone(), replicas });
     }
 
     fn unknown(&mut self, replicas: Vec<ReplicaId>) {

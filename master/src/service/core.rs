@@ -189,8 +189,8 @@ impl ServiceCore {
             Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
             Event::Committed => self.committed(&mut effects),
             Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
-            Event::Observed(statuses) => self.observed(statuses, now, &mut effects),
-            Event::Gone(replicas) => self.confirmed_gone.extend(replicas),
+            Event::Observed { node, statuses } => self.observed(&node, statuses, now, &mut effects),
+            Event::Gone { node, replicas } => self.gone(&node, &replicas),
             Event::Unknown { node, replicas } => {
                 self.name_for_removal(node, replicas, &mut effects);
                 return effects;
@@ -213,10 +213,15 @@ impl ServiceCore {
             }
             Event::HostsDescribed(hosts) => {
                 self.know.hosts_are(hosts);
+                // An agent that is newer, or a host that is larger, may take what had none.
+                let waits = self.no_host.is_some();
                 let goes_by_it = |record: &ServiceRecord| {
-                    !record.spec.mode.is_replicated() || !record.spec.placement.constraints.is_empty()
+                    !record.spec.mode.is_replicated()
+                        || !record.spec.placement.constraints.is_empty()
+                        || !record.homes.is_empty()
+                        || record.rollout.is_some()
                 };
-                if !self.record.as_ref().is_some_and(goes_by_it) {
+                if !waits && !self.record.as_ref().is_some_and(goes_by_it) {
                     return effects;
                 }
                 self.no_host = None;

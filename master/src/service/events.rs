@@ -30,9 +30,19 @@ pub enum Event {
     /// The store did not take it.
     CommitFailed(Refused),
     /// A host tells of replicas.
-    Observed(Vec<ReplicaStatus>),
+    Observed {
+        /// Which host.
+        node: NodeName,
+        /// How they are there.
+        statuses: Vec<ReplicaStatus>,
+    },
     /// A host confirms that it no longer holds these.
-    Gone(Vec<ReplicaId>),
+    Gone {
+        /// Which host.
+        node: NodeName,
+        /// What it held.
+        replicas: Vec<ReplicaId>,
+    },
     /// A host holds these, and has been told nothing of them.
     Unknown {
         /// Which host.

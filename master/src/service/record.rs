@@ -156,6 +156,12 @@ impl ServiceRecord {
         }
     }
 
+    /// The replica with this name that `node` is to have, or to be rid of.
+    #[must_use]
+    pub fn replica_on(&self, node: &NodeName, id: &ReplicaId) -> Option<&ReplicaRecord> {
+        self.replicas.iter().find(|replica| replica.id == *id && replica.node == *node)
+    }
+
     /// The replicas that are to run.
     pub fn wanted(&self) -> impl Iterator<Item = &ReplicaRecord> {
         self.replicas.iter().filter(|replica| replica.want == Want::Run)
@@ -177,10 +183,7 @@ impl ServiceRecord {
     /// known.
     #[must_use]
     pub fn kept_images(&self) -> Vec<ImageRef> {
-        let kept = self.history.iter().map(|kept| (kept.generation, &kept.template));
-        let earlier = self.earlier.iter().map(|(generation, template)| (*generation, template));
-        let all = kept.chain(earlier).chain([(self.generation, &self.spec.template)]);
-        let images = all.flat_map(|(generation, template)| {
+        let images = self.generations().flat_map(|(generation, template)| {
             let by_digest = self.image_digest(generation).map(|digest| template.image.at(digest));
             [Some(template.image.clone()), by_digest].into_iter().flatten()
         });
@@ -199,10 +202,31 @@ impl ServiceRecord {
             && template.pull != Pull::Never
     }
 
+    /// Takes over what a host runs as `generation`. In another life of the service, of before its store was
+    /// emptied, that number may have stood for another template, which then gets a number of its own.
+    pub fn adopt(&mut self, generation: Generation, template: &Arc<Template>) -> Generation {
+        let known = self.generations().find(|(known, _)| *known == generation);
+        let twin = || self.generations().find(|(_, known)| *known == template).map(|(twin, _)| twin);
+        let adopted = match known {
+            Some((_, known)) if known != template => twin().unwrap_or_else(|| self.newest().next()),
+            _ => generation,
+        };
+        self.newest = self.newest().max(adopted);
+        if adopted != self.generation {
+            self.earlier.entry(adopted).or_insert_with(|| template.clone());
+        }
+        adopted
+    }
+
+    /// Every generation that runs, or can be gone back to.
+    fn generations(&self) -> impl Iterator<Item = (Generation, &Arc<Template>)> {
+        let kept = self.history.iter().map(|kept| (kept.generation, &kept.template));
+        let earlier = self.earlier.iter().map(|(generation, template)| (*generation, template));
+        kept.chain(earlier).chain([(self.generation, &self.spec.template)])
+    }
+
     fn has_generation(&self, generation: Generation) -> bool {
-        generation == self.generation
-            || self.earlier.contains_key(&generation)
-            || self.history.iter().any(|kept| kept.generation == generation)
+        self.generations().any(|(known, _)| known == generation)
     }
 
     /// What `replica` claims of its host.

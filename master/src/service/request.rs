@@ -493,18 +493,15 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         if record.imported && !held.prepare && !record.wanted().any(|replica| replica.slot == held.slot) {
             record.spec.replicas = record.spec.replicas.saturating_add(1);
         }
-        record.newest = record.newest().max(held.generation);
         record.counts_on_above(&held.replica);
-        if held.generation != record.generation {
-            record.earlier.entry(held.generation).or_insert_with(|| held.template.clone());
-        }
-        if let Some(digest) = held.image_digest.clone().filter(|_| record.lacks_digest(held.generation)) {
-            record.digests.insert(held.generation, digest);
+        let generation = record.adopt(held.generation, &held.template);
+        if let Some(digest) = held.image_digest.clone().filter(|_| record.lacks_digest(generation)) {
+            record.digests.insert(generation, digest);
         }
         record.replicas.push(ReplicaRecord {
             id: held.replica.clone(),
             slot: held.slot,
-            generation: held.generation,
+            generation,
             node: node.clone(),
             // What was only made ready has nobody who waits for it.
             want: if held.prepare { Want::Remove } else { Want::Run },

@@ -119,12 +119,12 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {
-        self.tell_cluster(ClusterEvent::Statuses(statuses));
+        self.tell_cluster(ClusterEvent::Statuses { node: self.node.clone(), statuses });
     }
 
     fn gone(&mut self, replicas: Vec<ReplicaId>) {
         self.world.note(|| format!("{} no longer holds {replicas:?}", self.node));
-        self.tell_cluster(ClusterEvent::Gone(replicas));
+        self.tell_cluster(ClusterEvent::Gone { node: self.node.clone(), replicas });
     }
 
     fn unknown(&mut self, replicas: Vec<ReplicaId>) {

@@ -92,7 +92,7 @@ impl ServiceEffects for ServiceSide<'_> {
 
     fn order(&mut self, node: NodeName, set: Vec<Assignment>, remove: Vec<ReplicaId>) {
         self.world.note(|| format!("{node} is to run {} more and to remove {remove:?}", set.len()));
-        self.world.lies(self.master, self.actor, &set, &remove);
+        self.world.lies(self.master, self.actor, &node, &set, &remove);
         self.master.post(Mail::Cluster(ClusterEvent::Orders(Orders { node, set, remove })));
     }
 

@@ -28,8 +28,7 @@ pub struct PushHead {
 impl World {
     /// A host is pushed to: its agent understands what it is to run.
     pub fn rules_understands(&mut self, host: usize, push: &Push) {
-        // Two lives of a service that an emptied store has mixed up may share a generation.
-        let is_older = self.hosts[host].release != Release::This && !self.rules.store_lost;
+        let is_older = self.hosts[host].release != Release::This;
         if let Some(newer) = push.set.iter().find(|set| is_older && !set.template.group_add.is_empty()) {
             let rule = format!(
                 "h{} is told to run {}, which its agent does not understand",

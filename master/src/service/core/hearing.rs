@@ -16,14 +16,19 @@ use crate::service::{
 };
 
 impl ServiceCore {
-    pub(super) fn observed(&mut self, statuses: Vec<ReplicaStatus>, now: Now, effects: &mut Vec<Effect>) {
+    /// What a host tells of replicas that it is not to have says nothing of those that have their names.
+    pub(super) fn observed(
+        &mut self,
+        node: &NodeName,
+        statuses: Vec<ReplicaStatus>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(record) = &self.record else { return };
         let monitor = DurationMs(record.spec.update.monitor_ms.into());
         let mut tally = Tally::default();
         for status in statuses {
-            let Some(replica) = record.replicas.iter().find(|replica| replica.id == status.replica) else {
-                continue;
-            };
+            let Some(replica) = record.replica_on(node, &status.replica) else { continue };
             if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
                 tally.containers_created += 1;
             }
@@ -57,6 +62,13 @@ impl ServiceCore {
         if tally != Tally::default() {
             effects.push(Effect::Count(tally));
         }
+    }
+
+    /// A host no longer holds these.
+    pub(super) fn gone(&mut self, node: &NodeName, replicas: &[ReplicaId]) {
+        let Some(record) = &self.record else { return };
+        let gone = replicas.iter().filter(|id| record.replica_on(node, id).is_some());
+        self.confirmed_gone.extend(gone.cloned());
     }
 
     /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to

@@ -2,7 +2,7 @@
 //!
 //! A service's record counts them. Where it does not, because the service is new, the store was emptied, or a
 //! version before 0.2 drew each number by itself, the first one is drawn, and is far above those that hosts
-//! have told of: others may not have told yet.
+//! have told of: others may not have told yet. So it is when a host tells of one that is ahead of the count.
 
 use shef_common::ids::ReplicaId;
 
@@ -33,8 +33,9 @@ impl ServiceCore {
                 Some(held) => held + self.random.u32(ABOVE),
             };
         }
-        let above_held = self.held.map_or(0, |held| held + 1);
-        let mut number = record.next_number.max(self.next_number).max(above_held).min(ReplicaId::MAX_NUMBER);
+        let count = record.next_number.max(self.next_number);
+        let ahead = self.held.filter(|held| *held >= count);
+        let mut number = ahead.map_or(count, |held| held + self.random.u32(ABOVE)).min(ReplicaId::MAX_NUMBER);
         let is_taken = |number| record.replicas.iter().any(|replica| replica.id.number() == number);
         while number > COUNTED && is_taken(number) {
             number = if number >= ReplicaId::MAX_NUMBER { FIRST.start } else { number + 1 };
@@ -67,10 +68,12 @@ impl ServiceRecord {
         counts
     }
 
-    /// A host holds a replica with the number of `id`: the count, if there is one, goes on above it.
+    /// A host holds a replica with the number of `id`. If it is ahead of the count, an earlier life of the
+    /// service has counted on: there may be more, and the count goes on far above it, in each life elsewhere.
     pub fn counts_on_above(&mut self, id: &ReplicaId) {
-        if self.next_number > 0 && id.number() <= COUNTED {
-            self.next_number = self.next_number.max(id.number() + 1);
+        if self.next_number > 0 && (self.next_number..=COUNTED).contains(&id.number()) {
+            let further = u32::try_from(self.created.0 % u64::from(ABOVE.end - ABOVE.start)).unwrap_or(0);
+            self.next_number = id.number() + ABOVE.start + further;
         }
     }
 }

@@ -154,10 +154,15 @@ impl Stage {
         let comes =
             |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
         let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
-        let mut come: Vec<_> = record.wanted().filter(comes).map(|replica| status(&replica.id)).collect();
+        let mut come: Vec<_> = record
+            .wanted()
+            .filter(comes)
+            .map(|replica| (replica.node.clone(), status(&replica.id)))
+            .collect();
         let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.know.is_made(r);
         let prepared = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Prepared, self.now.wall);
-        come.extend(record.replicas.iter().filter(made).map(|replica| prepared(&replica.id)));
+        let made = record.replicas.iter().filter(made);
+        come.extend(made.map(|replica| (replica.node.clone(), prepared(&replica.id))));
         let goes = |r: &&ReplicaRecord| {
             r.want == Want::Remove && acts(&r.node) && !core.confirmed_gone.contains(&r.id)
         };
@@ -166,12 +171,12 @@ impl Stage {
         if acts {
             // What one does after the other ends one after the other too, trials above all.
             self.now.mono = self.now.mono + ACTING;
-        }
-        if !come.is_empty() {
-            self.pending.push_back(Event::Observed(come));
-        }
-        if !gone.is_empty() {
-            self.pending.push_back(Event::Gone(gone));
+            // All hosts tell at once, and the service goes on once.
+            for (node, status) in come {
+                self.core.observed(&node, vec![status], self.now, &mut Vec::new());
+            }
+            self.core.confirmed_gone.extend(gone);
+            self.pending.push_back(Event::Wake);
         }
         acts
     }

@@ -12,7 +12,6 @@ use crate::events::{Word, service_changes};
 
 use super::{
     super::{
-        events::Event,
         record::{ServiceRecord, changes},
         request::{Expect, Request},
     },
@@ -32,7 +31,7 @@ fn fetched(model: &mut Model, generation: u64, of: u64) {
     let replica =
         record(model).replicas.iter().find(|replica| replica.generation == Generation(generation)).unwrap();
     let status = ReplicaStatus::new(replica.id.clone(), ReplicaState::Running, WallMs(1));
-    model.event(Event::Observed(vec![ReplicaStatus { image_digest: Some(digest(of)), ..status }]));
+    model.hear(ReplicaStatus { image_digest: Some(digest(of)), ..status });
 }
 
 /// The images that replicas are to be made of, by generation.
@@ -145,7 +144,7 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
     let replicas = record(&model).replicas.clone();
     let made_of = |model: &mut Model, n: usize, of: u64| {
         let status = ReplicaStatus::new(replicas[n].id.clone(), ReplicaState::Running, WallMs(1));
-        model.event(Event::Observed(vec![ReplicaStatus { made_of: Some(digest(of)), ..status }]));
+        model.hear(ReplicaStatus { made_of: Some(digest(of)), ..status });
     };
     made_of(&mut model, 0, 7);
     made_of(&mut model, 1, 7);

@@ -8,7 +8,6 @@ use shef_common::{
 };
 
 use super::super::{
-    events::Event,
     request::{Expect, Lead, Request},
     rollout::{Phase, RolloutState},
     view::ServiceState,
@@ -175,7 +174,7 @@ fn a_new_master_goes_on_with_the_probation() {
     let id = model.wanted().into_iter().next().unwrap();
     let status = ReplicaStatus::new(id, ReplicaState::Running, model.now.wall);
     let reason = Some("its health check fails".to_owned());
-    model.event(Event::Observed(vec![ReplicaStatus { health: Health::Unhealthy, reason, ..status }]));
+    model.hear(ReplicaStatus { health: Health::Unhealthy, reason, ..status });
     model.pass(60);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![1], &None));
     assert!(model.why_rolled_back().contains("its health check fails"));
@@ -228,11 +227,11 @@ fn a_job_whose_process_ends_with_an_error_has_failed_its_trial() {
         exit_code: Some(7),
         ..ReplicaStatus::new(id, ReplicaState::Failed, model.now.wall)
     };
-    model.event(Event::Observed(vec![ended.clone()]));
+    model.hear(ended.clone());
     assert_eq!(model.shown().trial_failed, None, "its last lines may still come");
     assert_eq!(model.shown().replica_states[0].health, Health::Unhealthy);
     let lines = ReplicaStatus { last_log_lines: vec!["no space".to_owned()], ..ended };
-    model.event(Event::Observed(vec![lines]));
+    model.hear(lines);
     let why = model.shown().trial_failed.clone().unwrap();
     assert!(
         why.ends_with("exited with code 7; its restart condition is never; its last line: no space"),
@@ -273,7 +272,7 @@ fn what_crash_loops_is_told_with_its_code_and_last_line() {
         last_log_lines: vec!["bind: address in use".to_owned()],
         ..ReplicaStatus::new(id, ReplicaState::Starting, model.now.wall)
     };
-    model.event(Event::Observed(vec![again]));
+    model.hear(again);
     let line = &model.shown().missing[0];
     assert!(
         line.ends_with(

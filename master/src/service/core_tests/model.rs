@@ -368,12 +368,13 @@ impl Model {
     /// The hosts tell what they hold.
     pub(super) fn report(&mut self) {
         self.steps_at_once = 0;
-        let (mut statuses, mut gone) = (Vec::new(), Vec::new());
+        let mut told: BTreeMap<NodeName, (Vec<_>, Vec<_>)> = BTreeMap::new();
         let now = self.now.mono;
         for (node, holds) in &mut self.hosts {
             if self.unreachable.contains(node) {
                 continue;
             }
+            let (statuses, gone) = told.entry(node.clone()).or_default();
             holds.retain(|id, state| {
                 if *state == ReplicaState::Stopped {
                     gone.push(id.clone());
@@ -400,8 +401,17 @@ impl Model {
                 true
             });
         }
-        self.event(Event::Observed(statuses));
-        self.event(Event::Gone(gone));
+        for (node, (statuses, replicas)) in told {
+            self.event(Event::Observed { node: node.clone(), statuses });
+            self.event(Event::Gone { node, replicas });
+        }
+    }
+
+    /// The host of a replica tells this of it.
+    pub(super) fn hear(&mut self, status: ReplicaStatus) {
+        let record = &self.durable.as_ref().unwrap().1;
+        let node = record.replicas.iter().find(|replica| replica.id == status.replica).unwrap().node.clone();
+        self.event(Event::Observed { node, statuses: vec![status] });
     }
 
     pub(super) fn finish_commit(&mut self, works: bool) {
