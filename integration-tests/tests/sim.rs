@@ -153,5 +153,15 @@ mod found {
         the_higher_leadership_counts: emptied 161,
         /// When a master had sockets again, it asked none of those that it had not looked at yet for help.
         who_was_not_looked_at_yet_may_help: sockets 25,
+        /// A service that had lost its store twice gave a replica the number of one that a host still held.
+        a_number_ahead_of_the_count_has_more_behind_it: emptied 7075,
+        /// An agent was upgraded, and what had waited for such a one went on waiting.
+        an_upgraded_agent_gets_what_waited_for_it: everything 7392,
+        /// A slot that had been given up counted as a canary when there was room for it again.
+        what_was_given_up_is_no_canary: everything 7762,
+        /// A store that lost its tail was told again who leads, but not which cluster's it had become.
+        a_lost_tail_takes_no_cluster_with_it: store_loss 8331,
+        /// A master that starts again led below the epoch that had deposed it: hosts never followed it.
+        who_starts_again_leads_above_who_deposed_it: emptied 7565,
     }
 }

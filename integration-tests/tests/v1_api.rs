@@ -483,12 +483,17 @@ impl Store for Stubborn {
     ) -> StoreFuture<'a, LeadOutcome> {
         self.store.raise(fence, at_least, cluster_if_new)
     }
-    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+    fn commit<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        writes: &'a [Write],
+    ) -> StoreFuture<'a, Vec<WriteOutcome>> {
         if self.refuses.load(SeqCst) {
             self.refused.fetch_add(1, SeqCst);
             return Box::pin(std::future::ready(Err(StoreError::Unavailable { why: "not now".to_owned() })));
         }
-        self.store.commit(fence, writes)
+        self.store.commit(cluster, fence, writes)
     }
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()> {
         self.store.check(fence)

@@ -34,7 +34,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     cluster::{
-        ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, ToCluster,
+        ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, Succession,
+        ToCluster,
     },
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, Connections, StreamClient},
@@ -100,8 +101,8 @@ pub struct MasterHandle {
     arbiter: Arbiter,
     stats: Addr<StatsActor>,
     store: Addr<StoreActor>,
-    /// Whether the master is to start again, and then whether an operator wants it to lead.
-    again: watch::Receiver<Option<bool>>,
+    /// Whether the master is to start again, and how.
+    again: watch::Receiver<Option<Succession>>,
     /// Ends the answers that go on.
     stopping: watch::Sender<bool>,
     config: MasterConfig,
@@ -129,9 +130,9 @@ impl MasterHandle {
     /// As [`start`].
     pub async fn start_again(self) -> Result<Self, StartError> {
         let config = MasterConfig { listen: self.address, ..self.config.clone() };
-        let takes_over = (*self.again.borrow()).unwrap_or(false);
+        let how = (*self.again.borrow()).unwrap_or_default();
         self.stop().await;
-        start_as(config, takes_over).await
+        start_as(config, how).await
     }
 
     /// Stops gracefully: requests under way are finished, counters and the last
@@ -157,10 +158,10 @@ impl MasterHandle {
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start(config: MasterConfig) -> Result<MasterHandle, StartError> {
-    start_as(config, false).await
+    start_as(config, Succession::default()).await
 }
 
-async fn start_as(config: MasterConfig, takes_over: bool) -> Result<MasterHandle, StartError> {
+async fn start_as(config: MasterConfig, how: Succession) -> Result<MasterHandle, StartError> {
     let options = store_options(&config);
     let mut tries_left = STORE_TRIES.0;
     let store = loop {
@@ -173,7 +174,7 @@ async fn start_as(config: MasterConfig, takes_over: bool) -> Result<MasterHandle
             opened => break opened?,
         }
     };
-    start_on_as(config, store, takes_over).await
+    start_on_as(config, store, how).await
 }
 
 /// Starts a master on `store`.
@@ -181,20 +182,20 @@ async fn start_as(config: MasterConfig, takes_over: bool) -> Result<MasterHandle
 /// # Errors
 /// [`StartError`] says what cannot be used and what to do.
 pub async fn start_on(config: MasterConfig, store: Arc<dyn Store>) -> Result<MasterHandle, StartError> {
-    start_on_as(config, store, false).await
+    start_on_as(config, store, Succession::default()).await
 }
 
 async fn start_on_as(
     config: MasterConfig,
     store: Arc<dyn Store>,
-    takes_over: bool,
+    how: Succession,
 ) -> Result<MasterHandle, StartError> {
     let leader = random_id(LeaderId::parse)?;
     // A store that nobody leads was restored, by an operator who wants its master to lead.
     let nobody = Fence { epoch: Epoch(0), leader: leader.clone() };
     let restored =
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
-    let led = store.lead(&leader, Epoch(0), &random_id(ClusterId::parse)?).await?;
+    let led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
     let (mut recovered, saved_counts) = recover(&led)?;
     let registries = std::mem::take(&mut recovered.registries);
     log::info!(
@@ -222,7 +223,7 @@ async fn start_on_as(
     let options = ClusterOptions {
         report_interval: settings.report_interval,
         history_limit: config.history_limit as usize,
-        takes_over: takes_over || restored,
+        takes_over: how.takes_over || restored,
         seed: fastrand::u64(..),
     };
     let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use fastrand::Rng;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
-    ids::{NodeName, ReplicaId},
+    ids::{Epoch, NodeName, ReplicaId},
 };
 use shef_master::store::fake::FakeStore;
 
@@ -133,6 +133,8 @@ pub struct World {
     pub rival: Option<Box<Master>>,
     /// Counts its runs.
     pub master_inc: u64,
+    /// The epoch above which the next one is to lead.
+    pub leads_above: Epoch,
     /// How many effects until the master is killed.
     pub master_fuse: Option<u32>,
     /// How far its wall clock is off.
@@ -199,6 +201,7 @@ impl World {
             master: None,
             rival: None,
             master_inc: 0,
+            leads_above: Epoch(0),
             master_fuse: None,
             master_wall: 0,
             master_without_sockets: false,

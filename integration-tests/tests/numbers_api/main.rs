@@ -208,7 +208,7 @@ async fn store_with(key: Key, value: &Value) -> FakeStore {
         (LeaderId::parse("00000000000000a1").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
     let led = store.lead(&leader, Epoch(0), &cluster).await.unwrap();
     let write = Write { key, expect: None, value: Some(value.to_string().into()) };
-    store.commit(&led.fence, &[write]).await.unwrap();
+    store.commit(&led.cluster, &led.fence, &[write]).await.unwrap();
     store
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, Effect, Event, LeadNumber, PhaseView},
+    events::{Call, Effect, Event, LeadNumber, PhaseView, Succession},
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
@@ -57,8 +57,8 @@ pub struct ClusterOutlets {
     pub stats: Arc<Stats>,
     /// How long a push may take.
     pub push_timeout: Duration,
-    /// Whether this master is to start again, and then whether an operator wants it to lead.
-    pub again: watch::Sender<Option<bool>>,
+    /// Whether this master is to start again, and how.
+    pub again: watch::Sender<Option<Succession>>,
 }
 
 /// Callers that wait for an answer.
@@ -120,8 +120,8 @@ impl ClusterEffects for Shell<'_> {
         self.cluster.out.view.show_phase(phase);
     }
 
-    fn start_again(&mut self, takes_over: bool) {
-        self.cluster.out.again.send_replace(Some(takes_over));
+    fn start_again(&mut self, how: Succession) {
+        self.cluster.out.again.send_replace(Some(how));
     }
 
     fn show_leadership(&mut self, leads: LeadOutcome) {

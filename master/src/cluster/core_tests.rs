@@ -13,7 +13,7 @@ use shef_common::{
 
 use super::{
     core::{ClusterCore, ClusterOptions},
-    events::{Effect, Event, PhaseView},
+    events::{Effect, Event, PhaseView, Succession},
     members::LEADER_SILENCE,
     recovery::Recovered,
 };
@@ -195,7 +195,7 @@ fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leade
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     let starts = |effects: &[Effect]| {
-        effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: false }))
+        effects.iter().any(|effect| matches!(effect, Effect::StartAgain(Succession { takes_over: false, above }) if *above == theirs().epoch))
     };
     assert!(!starts(&core.handle(register(theirs(), Some(LEADER_SILENCE.0 - 1)), NOW)));
     let silent = || register(theirs(), Some(LEADER_SILENCE.0));
@@ -208,7 +208,7 @@ fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leade
 #[test]
 fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
     let starts = |effects: &[Effect]| {
-        effects.iter().any(|effect| matches!(effect, Effect::StartAgain { takes_over: true }))
+        effects.iter().any(|effect| matches!(effect, Effect::StartAgain(Succession { takes_over: true, .. })))
     };
     let nobody = Fence { epoch: Epoch(9), leader: LeaderId::nobody() };
     assert!(starts(&leading().handle(Event::Fenced(nobody), NOW)));

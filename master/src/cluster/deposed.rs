@@ -9,7 +9,7 @@ use shef_common::{
 
 use super::{
     core::{ClusterCore, Phase, ReplyTo},
-    events::{Call, Effect, Event, PhaseView},
+    events::{Call, Effect, Event, PhaseView, Succession},
     members::OtherLeader,
 };
 use crate::{
@@ -111,7 +111,7 @@ impl ClusterCore {
             && !std::mem::replace(&mut deposed.ends, true)
         {
             log::warn!(epoch:% = deposed.by.epoch, leader:% = deposed.by.leader; "the other master is gone; starting again");
-            effects.push(Effect::StartAgain { takes_over });
+            effects.push(Effect::StartAgain(Succession { takes_over, above: deposed.by.epoch }));
         }
     }
 

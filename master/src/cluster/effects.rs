@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 
-use super::events::{Call, Effect, LeadNumber, PhaseView};
+use super::events::{Call, Effect, LeadNumber, PhaseView, Succession};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
@@ -27,7 +27,7 @@ pub trait ClusterEffects {
     /// Shows readers how far the master is.
     fn show_phase(&mut self, phase: PhaseView);
     /// Ends this master, and starts another one in its place from what is stored.
-    fn start_again(&mut self, takes_over: bool);
+    fn start_again(&mut self, how: Succession);
     /// Shows readers the leadership.
     fn show_leadership(&mut self, leads: LeadOutcome);
     /// Makes a service's actor, which begins with `initial`.
@@ -72,7 +72,7 @@ pub trait ClusterEffects {
             match effect {
                 Effect::Continue => self.continue_later(),
                 Effect::ShowPhase(phase) => self.show_phase(phase),
-                Effect::StartAgain { takes_over } => self.start_again(takes_over),
+                Effect::StartAgain(how) => self.start_again(how),
                 Effect::ShowLeadership(leads) => self.show_leadership(leads),
                 Effect::SpawnService { name, core, initial } => self.spawn_service(name, *core, initial),
                 Effect::EndService(name) => self.end_service(name),

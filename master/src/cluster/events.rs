@@ -146,6 +146,15 @@ pub enum Event {
     Wake,
 }
 
+/// How a master starts anew in the place of one that another had deposed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Succession {
+    /// Whether an operator wants it to lead, whoever leads besides.
+    pub takes_over: bool,
+    /// The epoch that hosts follow, which the store may not know of: it leads above that one.
+    pub above: Epoch,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect {
@@ -154,10 +163,7 @@ pub enum Effect {
     /// Show readers how far the master is.
     ShowPhase(PhaseView),
     /// End this master, and start another one in its place from what is stored.
-    StartAgain {
-        /// Whether an operator wants that one to lead, whoever leads besides.
-        takes_over: bool,
-    },
+    StartAgain(Succession),
     /// Show readers under which leadership this is.
     ShowLeadership(LeadOutcome),
     /// Make a service's actor, which begins with `initial`.

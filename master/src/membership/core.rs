@@ -433,8 +433,15 @@ impl MembershipCore {
         let mut helpers: Vec<Helper> =
             self.hosts.iter().filter(|(_, host)| is_ready(host)).map(helper).collect();
         if helpers.len() < HELPERS {
-            let others = self.hosts.iter().filter(|(_, host)| !is_ready(host) && host.liveness.can_help());
-            helpers.extend(others.take(HELPERS + 1 - helpers.len()).map(helper));
+            let mut others: Vec<_> = self
+                .hosts
+                .iter()
+                .filter(|(_, host)| !is_ready(host))
+                .filter_map(|entry| Some((entry.1.liveness.can_help()?, entry)))
+                .collect();
+            others.sort_by_key(|(helps, _)| *helps);
+            let most = HELPERS + 1 - helpers.len();
+            helpers.extend(others.into_iter().take(most).map(|(_, entry)| helper(entry)));
         }
         helpers
     }

@@ -68,14 +68,23 @@ struct Round {
     void: bool,
 }
 
+/// How likely a host can probe another one for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Helps {
+    /// Its agent was heard of a moment ago.
+    Surely,
+    /// Nothing is known yet.
+    Perhaps,
+}
+
 #[derive(Debug)]
 struct Doubt {
     /// Since when nothing was heard by probes: the suspicion, or the last evidence.
     quiet_since: MonoMs,
     silent_rounds: u32,
     evidence: Option<Evidence>,
-    /// Whether our own last probe was not answered.
-    unreached: bool,
+    /// Whether our own last probe was answered, once one was made.
+    reached: Option<bool>,
     /// Why our own last probe was not made, if it was not.
     not_probed: Option<Arc<str>>,
     round: Option<Round>,
@@ -137,12 +146,14 @@ impl Liveness {
         }
     }
 
-    /// Whether its agent may probe others for us: it reports, or no probe of ours has found it silent.
-    pub const fn can_help(&self) -> bool {
+    /// Whether its agent may probe others for us, and how likely: it reports, or our own last probe was
+    /// answered, or none of ours was made yet.
+    pub const fn can_help(&self) -> Option<Helps> {
         match &self.phase {
-            Phase::Reporting { .. } => true,
-            Phase::Doubted(doubt) => !doubt.unreached,
-            Phase::Awaited { .. } | Phase::Down => false,
+            Phase::Reporting { .. } => Some(Helps::Surely),
+            Phase::Doubted(Doubt { reached: Some(true), .. }) => Some(Helps::Surely),
+            Phase::Doubted(Doubt { reached: None, .. }) => Some(Helps::Perhaps),
+            Phase::Doubted(Doubt { reached: Some(false), .. }) | Phase::Awaited { .. } | Phase::Down => None,
         }
     }
 
@@ -219,7 +230,7 @@ impl Liveness {
             quiet_since: now,
             silent_rounds: 0,
             evidence: None,
-            unreached: false,
+            reached: None,
             not_probed: None,
             round: None,
             next_round_at: now,
@@ -275,7 +286,7 @@ impl Liveness {
         let brought = found.is_some();
         if via.is_none() {
             if not_probed.is_none() {
-                doubt.unreached = !matches!(found, Some(Evidence::Answers { .. }));
+                doubt.reached = Some(matches!(found, Some(Evidence::Answers { .. })));
             } else if let Some(round) = doubt.round.as_mut().filter(|round| round.number == number) {
                 round.void = true;
             }

@@ -5,6 +5,7 @@ mod digests;
 mod failures;
 mod homes;
 mod hosts;
+mod lives;
 mod model;
 mod order;
 mod preview;

@@ -301,14 +301,7 @@ impl ServiceRecord {
 
     /// Drops templates that hosts hold nothing of and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
-        let wanted = self.slots_wanted();
-        let slots: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        if slots.len() >= wanted as usize {
-            self.emptied.retain(|slot| slots.contains(slot));
-            if let Some(rollout) = &mut self.rollout {
-                rollout.turned.retain(|slot| slots.contains(slot));
-            }
-        }
+        self.forget_given_up();
         let (replicas, from) = (&self.replicas, self.goes_back_to());
         // What is to be removed claims of its host what it takes, until it is gone.
         self.earlier.retain(|generation, _| {

@@ -104,11 +104,16 @@ pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
 /// The slots that are to be filled, as nothing is wanted in them: first those that
 /// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
+    free(record, slots.len(), |slot| slots.contains_key(slot))
+}
+
+/// The slots that are to be filled where `taken` of them have a replica, which `is_taken` says.
+pub fn free(record: &ServiceRecord, taken: usize, is_taken: impl Fn(&Slot) -> bool) -> Vec<Slot> {
     // Whatever is still in slots that have lost their host.
     if !record.spec.mode.is_replicated() {
-        return record.homes.keys().copied().filter(|slot| !slots.contains_key(slot)).collect();
+        return record.homes.keys().copied().filter(|slot| !is_taken(slot)).collect();
     }
-    let missing = (record.slots_wanted() as usize).saturating_sub(slots.len());
+    let missing = (record.slots_wanted() as usize).saturating_sub(taken);
     if missing == 0 {
         return Vec::new();
     }
@@ -122,5 +127,5 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
     let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
     let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
     let all = emptied.iter().chain(&in_hand).copied().chain(others);
-    all.filter(|slot| !slots.contains_key(slot)).take(missing).collect()
+    all.filter(|slot| !is_taken(slot)).take(missing).collect()
 }

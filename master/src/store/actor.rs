@@ -120,7 +120,8 @@ impl Shell<'_> {
 impl StoreEffects for Shell<'_> {
     fn commit(&mut self, writes: Arc<[Write]>) {
         let (store, leads) = self.store();
-        self.actor.call(self.ctx, Event::Committed, async move { store.commit(&leads.fence, &writes).await });
+        let call = async move { store.commit(&leads.cluster, &leads.fence, &writes).await };
+        self.actor.call(self.ctx, Event::Committed, call);
     }
 
     fn check(&mut self) {

@@ -129,7 +129,7 @@ impl Rig {
         let event = match self.call.take() {
             None => return,
             Some(Effect::Commit(writes)) => {
-                Event::Committed(store.commit(&fence, &writes).now_or_never().unwrap())
+                Event::Committed(store.commit(&self.led.cluster, &fence, &writes).now_or_never().unwrap())
             }
             Some(Effect::Check) => Event::Checked(store.check(&fence).now_or_never().unwrap()),
             Some(Effect::Restore(records)) => {

@@ -185,13 +185,18 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
-        let (fence, writes) = (fence.clone(), writes.to_vec());
+    fn commit<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        writes: &'a [Write],
+    ) -> StoreFuture<'a, Vec<WriteOutcome>> {
+        let (cluster, fence, writes) = (cluster.clone(), fence.clone(), writes.to_vec());
         self.call(move |db| {
             let txn = begin(db)?;
             let lead = lead_in(&txn)?;
             check_fence(lead.clone(), &fence)?;
-            if let Some((cluster, _)) = lead.filter(|(_, stored)| *stored != fence) {
+            if lead.is_some_and(|(_, stored)| stored != fence) {
                 set_lead(&txn, &cluster, &fence)?;
             }
             let mut outcomes = Vec::with_capacity(writes.len());

@@ -204,11 +204,16 @@ impl Store for FakeStore {
         })))
     }
 
-    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+    fn commit<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        writes: &'a [Write],
+    ) -> StoreFuture<'a, Vec<WriteOutcome>> {
         Box::pin(ready(self.call(|state| {
             state.check(fence)?;
-            if let Some((_, stored)) = &mut state.lead {
-                stored.clone_from(fence);
+            if state.lead.as_ref().is_some_and(|(_, stored)| stored != fence) {
+                state.lead = Some((cluster.clone(), fence.clone()));
             }
             Ok(writes.iter().map(|write| state.write(write)).collect())
         })))

@@ -83,9 +83,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Applies the writes whose version fits, all in one atomic and durable
     /// step, if `fence` is the stored one. One of a higher epoch was given out by
-    /// a store that has lost its tail since: it is stored again. The outcomes
-    /// come in the order of the writes. A batch names a key at most once.
-    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>>;
+    /// a store that has lost its tail since: it is stored again, and so is its
+    /// `cluster`. The outcomes come in the order of the writes. A batch names a
+    /// key at most once.
+    fn commit<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        writes: &'a [Write],
+    ) -> StoreFuture<'a, Vec<WriteOutcome>>;
 
     /// Whether the store answers and `fence` still leads.
     fn check<'a>(&'a self, fence: &'a Fence) -> StoreFuture<'a, ()>;

@@ -322,10 +322,21 @@ impl Store for RedisStore {
         })
     }
 
-    fn commit<'a>(&'a self, fence: &'a Fence, writes: &'a [Write]) -> StoreFuture<'a, Vec<WriteOutcome>> {
+    fn commit<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        fence: &'a Fence,
+        writes: &'a [Write],
+    ) -> StoreFuture<'a, Vec<WriteOutcome>> {
         Box::pin(async move {
             let args = |session: u64| {
-                let mut args = vec![text(&FORMAT), text(&fence.epoch), text(&fence.leader), text(&session)];
+                let mut args = vec![
+                    text(&FORMAT),
+                    text(&fence.epoch),
+                    text(&fence.leader),
+                    text(&session),
+                    text(cluster),
+                ];
                 for write in writes {
                     args.push(text(&write.key));
                     args.push(write.expect.map_or_else(Bytes::new, |version| text(&version)));

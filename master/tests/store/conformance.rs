@@ -79,14 +79,14 @@ async fn leadership(store: &dyn Store) {
         "a store without services and hosts is free to join another cluster"
     );
     let counters = [set(&Key::Stats, None, "{}")];
-    assert_eq!(store.commit(&second.fence, &counters).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(store.commit(&cluster(1), &second.fence, &counters).await.unwrap(), [WriteOutcome::Done]);
     let third = store.lead(&leader(2), Epoch(0), &cluster(1)).await.unwrap();
     assert_eq!((third.cluster, third.fence.epoch), (cluster(1), Epoch(7)), "counters bind it to none");
     let inhabited = [delete(&Key::Stats, 1), set(&service("member"), None, "1")];
-    assert_eq!(store.commit(&third.fence, &inhabited).await.unwrap(), [WriteOutcome::Done; 2]);
+    assert_eq!(store.commit(&cluster(1), &third.fence, &inhabited).await.unwrap(), [WriteOutcome::Done; 2]);
     let fourth = store.lead(&leader(2), Epoch(0), &cluster(9)).await.unwrap();
     assert_eq!(fourth.cluster, cluster(1), "the cluster stays");
-    store.commit(&fourth.fence, &[delete(&service("member"), 1)]).await.unwrap();
+    store.commit(&cluster(1), &fourth.fence, &[delete(&service("member"), 1)]).await.unwrap();
     assert_eq!(second.fence.leader, leader(2));
 }
 
@@ -107,10 +107,10 @@ async fn raising(store: &dyn Store) {
     let above = Epoch(raised.fence.epoch.0 + 10);
     let raised = store.raise(&raised.fence, above, &cluster(1)).await.unwrap();
     assert_eq!(raised.fence.epoch, above.next(), "above what is asked");
-    store.commit(&raised.fence, &[set(&service("member"), None, "1")]).await.unwrap();
+    store.commit(&cluster(1), &raised.fence, &[set(&service("member"), None, "1")]).await.unwrap();
     let raised = store.raise(&raised.fence, Epoch(0), &cluster(9)).await.unwrap();
     assert_eq!(raised.cluster, cluster(1), "the cluster stays");
-    store.commit(&raised.fence, &[delete(&service("member"), 1)]).await.unwrap();
+    store.commit(&cluster(1), &raised.fence, &[delete(&service("member"), 1)]).await.unwrap();
     let other = lead(store, 2).await.fence;
     for fence in [&first, &raised.fence] {
         let refused = store.raise(fence, Epoch(1_000), &cluster(1)).await;
@@ -127,17 +127,17 @@ async fn writes(store: &dyn Store) {
     let fence = lead(store, 1).await.fence;
     let (a, b, c) = (service("a"), service("b"), Key::Stats);
     let batch = [set(&a, None, "1"), set(&b, None, "1"), set(&c, None, "{}")];
-    assert_eq!(store.commit(&fence, &batch).await.unwrap(), [WriteOutcome::Done; 3]);
+    assert_eq!(store.commit(&cluster(1), &fence, &batch).await.unwrap(), [WriteOutcome::Done; 3]);
     let batch = [set(&a, Some(1), "2"), set(&b, Some(7), "2"), delete(&c, 1)];
     let found = Some(Version(1));
     assert_eq!(
-        store.commit(&fence, &batch).await.unwrap(),
+        store.commit(&cluster(1), &fence, &batch).await.unwrap(),
         [WriteOutcome::Done, WriteOutcome::Conflict { found }, WriteOutcome::Done],
         "a conflict stops nothing but itself"
     );
     let conflicts = [set(&a, None, "3"), delete(&b, 9), set(&service("none"), Some(1), "x")];
     assert_eq!(
-        store.commit(&fence, &conflicts).await.unwrap(),
+        store.commit(&cluster(1), &fence, &conflicts).await.unwrap(),
         [
             WriteOutcome::Conflict { found: Some(Version(2)) },
             WriteOutcome::Conflict { found },
@@ -147,11 +147,11 @@ async fn writes(store: &dyn Store) {
     let led = lead(store, 1).await;
     assert_eq!(led.records, [record(&a, 2, "2"), record(&b, 1, "1")]);
     let again = [set(&c, None, "{}"), delete(&a, 2), delete(&b, 1)];
-    assert_eq!(store.commit(&led.fence, &again).await.unwrap(), [WriteOutcome::Done; 3]);
+    assert_eq!(store.commit(&cluster(1), &led.fence, &again).await.unwrap(), [WriteOutcome::Done; 3]);
     let again = [delete(&c, 1), set(&a, None, "new")];
-    assert_eq!(store.commit(&led.fence, &again).await.unwrap(), [WriteOutcome::Done; 2]);
+    assert_eq!(store.commit(&cluster(1), &led.fence, &again).await.unwrap(), [WriteOutcome::Done; 2]);
     assert_eq!(lead(store, 1).await.records, [record(&a, 1, "new")], "a deleted record starts again at 1");
-    assert_eq!(store.commit(&lead(store, 1).await.fence, &[]).await.unwrap(), []);
+    assert_eq!(store.commit(&cluster(1), &lead(store, 1).await.fence, &[]).await.unwrap(), []);
 }
 
 async fn sending_again_is_harmless(store: &dyn Store) {
@@ -159,15 +159,18 @@ async fn sending_again_is_harmless(store: &dyn Store) {
     let (a, d) = (service("a"), service("d"));
     for batch in [[set(&a, Some(1), "2"), set(&d, None, "1")], [delete(&a, 2), set(&d, Some(1), "2")]] {
         for _ in 0..3 {
-            assert_eq!(store.commit(&fence, &batch).await.unwrap(), [WriteOutcome::Done; 2]);
+            assert_eq!(store.commit(&cluster(1), &fence, &batch).await.unwrap(), [WriteOutcome::Done; 2]);
         }
     }
     let other_value = [set(&d, Some(1), "other")];
     let found = Some(Version(2));
-    assert_eq!(store.commit(&fence, &other_value).await.unwrap(), [WriteOutcome::Conflict { found }]);
+    assert_eq!(
+        store.commit(&cluster(1), &fence, &other_value).await.unwrap(),
+        [WriteOutcome::Conflict { found }]
+    );
     let led = lead(store, 1).await;
     assert_eq!(led.records, [record(&d, 2, "2")]);
-    store.commit(&led.fence, &[delete(&d, 2)]).await.unwrap();
+    store.commit(&cluster(1), &led.fence, &[delete(&d, 2)]).await.unwrap();
 }
 
 async fn fencing(store: &dyn Store) {
@@ -177,14 +180,18 @@ async fn fencing(store: &dyn Store) {
     for fence in [&old, &impostor] {
         let fenced = StoreError::Fenced { stored: new.clone() };
         assert_eq!(store.check(fence).await, Err(fenced.clone()));
-        assert_eq!(store.commit(fence, &[set(&service("a"), None, "x")]).await, Err(fenced));
+        assert_eq!(store.commit(&cluster(1), fence, &[set(&service("a"), None, "x")]).await, Err(fenced));
     }
     assert_eq!(store.check(&new).await, Ok(()));
     // As after the loss of the tail in which this leadership was taken.
     let forgotten = Fence { epoch: new.epoch.next(), leader: leader(2) };
     assert_eq!(store.check(&forgotten).await, Ok(()));
-    assert_eq!(store.commit(&forgotten, &[]).await, Ok(vec![]));
+    let member = service("of-the-tail");
+    store.commit(&cluster(7), &forgotten, &[set(&member, None, "x")]).await.unwrap();
     assert_eq!(store.check(&new).await, Err(StoreError::Fenced { stored: forgotten }));
+    let led = lead(store, 2).await;
+    assert_eq!(led.cluster, cluster(7), "and so was the cluster that was joined");
+    store.commit(&cluster(7), &led.fence, &[delete(&member, 1)]).await.unwrap();
     assert_eq!(lead(store, 2).await.records, []);
 }
 
@@ -199,18 +206,18 @@ async fn a_lost_leadership_goes_on_writing<C: Future<Output = ()>>(
     let a = service("a");
     for n in 0..4_u64 {
         let write = [set(&a, (n > 0).then_some(n), &n.to_string())];
-        assert_eq!(store.commit(&old, &write).await.unwrap(), [WriteOutcome::Done]);
+        assert_eq!(store.commit(&cluster(1), &old, &write).await.unwrap(), [WriteOutcome::Done]);
         cut().await;
     }
     // The next master took the leadership, and the store lost the tail in which it did.
     let new = Fence { epoch: old.epoch.next(), leader: leader(2) };
     for n in 4..7_u64 {
         let write = [set(&a, Some(n), &n.to_string())];
-        assert_eq!(next.commit(&new, &write).await, Ok(vec![WriteOutcome::Done]), "write {n}");
+        assert_eq!(next.commit(&cluster(1), &new, &write).await, Ok(vec![WriteOutcome::Done]), "write {n}");
         assert_eq!(next.check(&new).await, Ok(()));
     }
-    assert_eq!(store.commit(&old, &[]).await, Err(StoreError::Fenced { stored: new.clone() }));
-    assert_eq!(next.commit(&new, &[delete(&a, 7)]).await, Ok(vec![WriteOutcome::Done]));
+    assert_eq!(store.commit(&cluster(1), &old, &[]).await, Err(StoreError::Fenced { stored: new.clone() }));
+    assert_eq!(next.commit(&cluster(1), &new, &[delete(&a, 7)]).await, Ok(vec![WriteOutcome::Done]));
 }
 
 /// An epoch that leaves none for the next leader is refused, and changes nothing.
@@ -246,7 +253,7 @@ async fn values(store: &dyn Store) {
     let mut batch =
         vec![set(&node, None, odd), set(&service("long"), None, &long), set(&service("empty"), None, "")];
     batch.extend((0..2_500).map(|n| set(&service(&format!("n-{n:04}")), None, "{}")));
-    let outcomes = store.commit(&fence, &batch).await.unwrap();
+    let outcomes = store.commit(&cluster(1), &fence, &batch).await.unwrap();
     assert!(outcomes.iter().all(|o| *o == WriteOutcome::Done));
     let led = lead(store, 1).await;
     let mut wanted: Vec<_> = batch
@@ -256,7 +263,7 @@ async fn values(store: &dyn Store) {
     wanted.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(led.records, wanted, "everything comes back as it was, in the order of the keys");
     let deletes: Vec<_> = batch.iter().map(|w| delete(&w.key, 1)).collect();
-    store.commit(&led.fence, &deletes).await.unwrap();
+    store.commit(&cluster(1), &led.fence, &deletes).await.unwrap();
     assert_eq!(lead(store, 1).await.records, []);
 }
 
@@ -269,7 +276,7 @@ async fn emptying<F: Future<Output = ()>>(store: &dyn Store, empty: &impl Fn() -
     empty().await;
     assert_eq!(store.check(&fence).await, Err(StoreError::Emptied));
     let write = [set(&service("a"), None, "x")];
-    assert_eq!(store.commit(&fence, &write).await, Err(StoreError::Emptied));
+    assert_eq!(store.commit(&cluster(1), &fence, &write).await, Err(StoreError::Emptied));
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Ok(()));
     assert_eq!(store.restore(&cluster(1), &fence, &records).await, Err(StoreError::NotEmpty));
     assert_eq!(store.check(&fence).await, Ok(()));

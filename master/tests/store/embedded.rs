@@ -25,7 +25,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     let store = open(&StoreOptions::Embedded { path: path.clone() }).await.unwrap();
     let fence = lead(&*store, 1).await.fence;
     assert_eq!(
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
         [WriteOutcome::Done]
     );
     drop(store);
@@ -99,6 +99,6 @@ async fn the_bytes_of_format_1_are_read() {
     ];
     assert_eq!(led.records, wanted);
     let write = [set(&service("web"), Some(2), "{}")];
-    assert_eq!(store.commit(&led.fence, &write).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(store.commit(&cluster(1), &led.fence, &write).await.unwrap(), [WriteOutcome::Done]);
     assert_eq!(lead(&store, 9).await.records[1].version, Version(3));
 }

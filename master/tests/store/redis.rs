@@ -48,7 +48,7 @@ async fn what_was_committed_is_there_after_redis_was_killed() {
     let mut server = RedisServer::start(&[]);
     let store = open(&StoreOptions::Redis(server.options())).await.unwrap();
     let fence = lead(&*store, 1).await.fence;
-    store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+    store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap();
     server.kill();
     let refused = store.check(&fence).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
@@ -131,7 +131,7 @@ async fn a_user_of_its_own_needs_no_more_than_the_store_and_scripts() {
     let store = RedisStore::open(&options).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     assert_eq!(
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
         [WriteOutcome::Done]
     );
 }
@@ -145,7 +145,7 @@ async fn a_redis_that_knows_waitaof_is_waited_for() {
         let options = RedisOptions { command_timeout_ms: DurationMs(10_000), ..server.options() };
         let store = RedisStore::open(&options).await.unwrap();
         let fence = lead(&store, 1).await.fence;
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap();
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap();
         let stats: String = server.run(&["INFO", "commandstats"]);
         // Once for the leadership, and once for the commit.
         assert!(stats.contains("cmdstat_waitaof:calls=2,"), "{version}: {stats}");
@@ -167,7 +167,7 @@ async fn a_redis_before_waitaof_is_not_asked_to_wait() {
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     assert_eq!(
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
         [WriteOutcome::Done]
     );
     assert_eq!(server.run::<Vec<Value>>(&["COMMAND", "INFO", "WAITAOF"]), [Value::Nil]);
@@ -180,7 +180,7 @@ async fn a_connection_that_was_cut_is_made_again_unnoticed() {
     let fence = lead(&store, 1).await.fence;
     server.cut_connections();
     assert_eq!(
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
         [WriteOutcome::Done]
     );
 }
@@ -219,7 +219,7 @@ async fn the_fields_of_format_1_are_read_and_newer_ones_refused() {
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
     for refused in [
         store.lead(&leader(1), Epoch(0), &cluster(9)).await.map(|_| ()),
-        store.commit(&led.fence, &[set(&service("web"), Some(2), "{}")]).await.map(|_| ()),
+        store.commit(&cluster(1), &led.fence, &[set(&service("web"), Some(2), "{}")]).await.map(|_| ()),
         store.check(&led.fence).await,
     ] {
         assert!(matches!(refused, Err(StoreError::Unreadable { .. })), "{refused:?}");
@@ -232,17 +232,17 @@ async fn a_redis_that_refuses_to_write_has_changed_nothing() {
     let store = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     let (a, b) = (service("a"), service("b"));
-    store.commit(&fence, &[set(&a, None, "1"), set(&b, None, "1")]).await.unwrap();
+    store.commit(&cluster(1), &fence, &[set(&a, None, "1"), set(&b, None, "1")]).await.unwrap();
     let batch = [set(&a, Some(1), "2"), set(&service("c"), None, "1"), delete(&b, 1)];
 
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", "1"]);
-    let refused = store.commit(&fence, &batch).await.unwrap_err();
+    let refused = store.commit(&cluster(1), &fence, &batch).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable { why } if why.contains("OOM")), "{refused:?}");
     assert_eq!(store.check(&fence).await, Ok(()), "reading goes on");
     server.run::<Value>(&["CONFIG", "SET", "maxmemory", "0"]);
 
     server.run::<Value>(&["REPLICAOF", "127.0.0.1", "1"]);
-    let refused = store.commit(&fence, &batch).await.unwrap_err();
+    let refused = store.commit(&cluster(1), &fence, &batch).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Unavailable { .. }), "{refused:?}");
     server.run::<Value>(&["REPLICAOF", "NO", "ONE"]);
 
@@ -258,11 +258,14 @@ async fn a_delayed_request_of_an_earlier_connection_changes_nothing() {
     let create = [set(&service("a"), None, "1")];
     server.signal("STOP");
     // Sent, and waiting in the socket of the first connection.
-    let first = store.commit(&fence, &create).await;
+    let first = store.commit(&cluster(1), &fence, &create).await;
     assert!(matches!(first, Err(StoreError::Unconfirmed { .. })), "{first:?}");
     server.signal("CONT");
-    assert_eq!(store.commit(&fence, &create).await.unwrap(), [WriteOutcome::Done]);
-    assert_eq!(store.commit(&fence, &[delete(&service("a"), 1)]).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(store.commit(&cluster(1), &fence, &create).await.unwrap(), [WriteOutcome::Done]);
+    assert_eq!(
+        store.commit(&cluster(1), &fence, &[delete(&service("a"), 1)]).await.unwrap(),
+        [WriteOutcome::Done]
+    );
     // What the first connection would have said, had it been later still.
     let script = include_str!("../../src/store/redis/commit.lua");
     let epoch = fence.epoch.to_string();
@@ -320,7 +323,9 @@ async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
     let old = RedisStore::open(&server.options()).await.unwrap();
     let fence = lead(&old, 1).await.fence;
     for n in 0..4_u64 {
-        old.commit(&fence, &[set(&service("web"), (n > 0).then_some(n), &n.to_string())]).await.unwrap();
+        old.commit(&cluster(1), &fence, &[set(&service("web"), (n > 0).then_some(n), &n.to_string())])
+            .await
+            .unwrap();
         server.cut_connections();
     }
     assert_eq!(server.run::<String>(&["HGET", "shef:store", "session"]), "4");
@@ -340,7 +345,11 @@ async fn a_redis_that_lost_the_latest_leadership_takes_its_writes() {
     assert!(matches!(told, Err(StoreError::Unavailable { .. })), "{told:?}");
     for n in 4..8_u64 {
         let write = [set(&service("web"), Some(n), "new")];
-        assert_eq!(new.commit(&led.fence, &write).await, Ok(vec![WriteOutcome::Done]), "write {n}");
+        assert_eq!(
+            new.commit(&cluster(1), &led.fence, &write).await,
+            Ok(vec![WriteOutcome::Done]),
+            "write {n}"
+        );
     }
     assert_eq!(server.run::<String>(&["HGET", "shef:store", "leader"]), leader(2).as_str());
 }
@@ -354,12 +363,12 @@ async fn a_stale_connection_is_given_up_for_one_that_is_not() {
     let fence = lead(&store, 1).await.fence;
     server.run::<Value>(&["HSET", "shef:store", "session", "1000"]);
     let write = [set(&service("web"), None, "{}")];
-    let stale = store.commit(&fence, &write).await;
+    let stale = store.commit(&cluster(1), &fence, &write).await;
     assert!(
         matches!(&stale, Err(StoreError::Unavailable { why }) if why.contains("a later connection")),
         "{stale:?}"
     );
-    assert_eq!(store.commit(&fence, &write).await, Ok(vec![WriteOutcome::Done]));
+    assert_eq!(store.commit(&cluster(1), &fence, &write).await, Ok(vec![WriteOutcome::Done]));
     assert_eq!(server.run::<String>(&["HGET", "shef:store", "session"]), "1001");
 }
 
@@ -399,7 +408,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     let store = RedisStore::open(&options).await.unwrap();
     let fence = lead(&store, 1).await.fence;
     assert_eq!(
-        store.commit(&fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
+        store.commit(&cluster(1), &fence, &[set(&service("web"), None, "{}")]).await.unwrap(),
         [WriteOutcome::Done]
     );
 }

@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber, PhaseView},
+    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber, PhaseView, Succession},
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
@@ -62,14 +62,14 @@ impl ClusterEffects for ClusterSide<'_> {
     fn show_phase(&mut self, phase: PhaseView) {
         self.world.note(|| format!("master {}: {phase:?}", self.master.inc));
         if self.world.planted(Plant::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
-            self.master.again = Some(false);
+            self.master.again = Some(Succession::default());
         }
         self.master.phase = phase;
     }
 
-    fn start_again(&mut self, takes_over: bool) {
+    fn start_again(&mut self, how: Succession) {
         self.world.note(|| format!("master {} is to start again", self.master.inc));
-        self.master.again = Some(takes_over);
+        self.master.again = Some(how);
     }
 
     fn show_leadership(&mut self, leads: LeadOutcome) {

@@ -142,11 +142,13 @@ impl World {
         };
         let host = &self.hosts[judged];
         // Who is down, for all that is known, is asked for nothing until it calls.
-        // One that has just joined could not be asked in the round of probes that is over.
+        // One that has just joined, or come back, could not be asked in the round of probes that is over.
         let is_known = |host: &Host| {
             master.hosts_shown.get(&host.node).is_some_and(|shown| {
                 let joined = (EPOCH_MS + self.now).saturating_sub(shown.joined.0) > SETTINGS.probe_window.0;
-                joined && !matches!(shown.state, Standing::Down | Standing::Awaited)
+                let back = master.ready_since.get(&host.node).map(|since| self.now.saturating_sub(*since));
+                let has_just_come = back.is_some_and(|back| back <= SETTINGS.probe_window.0);
+                joined && !has_just_come && !matches!(shown.state, Standing::Down | Standing::Awaited)
             })
         };
         let others = self

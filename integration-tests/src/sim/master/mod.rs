@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::FutureExt as _;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
-    ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName},
+    ids::{ClusterId, Fence, LeaderId, NodeName, ServiceName},
 };
 use shef_master::{
-    cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView},
+    cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView, Succession},
     membership::{MembershipCore, Settings},
     runner::NodeView,
     scheduler::{QuestionTicket, Scheduled, SchedulerCore, SchedulerEffects},
@@ -70,7 +70,7 @@ pub struct Master {
     /// How far it is, for readers.
     pub phase: PhaseView,
     /// Whether it is to start again, and then whether an operator wants it to lead.
-    pub(super) again: Option<bool>,
+    pub(super) again: Option<Succession>,
     pub(super) cluster: ClusterCore,
     pub(super) services: BTreeMap<ServiceName, u64>,
     pub(super) runners: BTreeMap<NodeName, u64>,
@@ -169,7 +169,7 @@ impl World {
             return;
         };
         self.arm_store_faults();
-        let led = self.store.lead(&leader, Epoch(0), &cluster).now_or_never();
+        let led = self.store.lead(&leader, std::mem::take(&mut self.leads_above), &cluster).now_or_never();
         let Some(Ok(led)) = led else {
             self.note(|| "the master cannot lead yet".to_owned());
             return self.at(1_000, Ev::MasterStart);
@@ -299,7 +299,8 @@ impl World {
                 let delay = self.rng.u64(200..6_000);
                 self.at(delay, Ev::MasterStart);
             }
-        } else if master.again.is_some() {
+        } else if let Some(how) = master.again {
+            self.leads_above = how.above;
             self.master_fuse = None;
             self.rules_starts_again(&master);
             let delay = self.rng.u64(50..500);

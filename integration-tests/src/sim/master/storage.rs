@@ -66,7 +66,7 @@ impl Committer {
 #[derive(Debug)]
 pub enum StoreCall {
     /// Writes.
-    Commit(Fence, Arc<[Write]>),
+    Commit(ClusterId, Fence, Arc<[Write]>),
     /// Is it there, and is the fence ours?
     Check(Fence),
     /// Gives back what it held.
@@ -117,7 +117,8 @@ impl StoreEffects for StoreSide<'_> {
     }
 
     fn commit(&mut self, writes: Arc<[Write]>) {
-        self.call(StoreCall::Commit(self.leads().fence.clone(), writes));
+        let LeadOutcome { cluster, fence } = self.leads().clone();
+        self.call(StoreCall::Commit(cluster, fence, writes));
     }
 
     fn check(&mut self) {
@@ -200,10 +201,11 @@ impl World {
         self.arm_store_faults();
         let away = || StoreError::Unavailable { why: "it never answers".to_owned() };
         let event = match call {
-            StoreCall::Commit(fence, writes) => {
+            StoreCall::Commit(cluster, fence, writes) => {
                 let fits = self.rules.fence.clone().filter(|_| self.planted(Plant::WritesUnchecked));
                 let writes = self.unchecked(writes);
-                let stored = self.store.commit(fits.as_ref().unwrap_or(&fence), &writes).now_or_never();
+                let stored =
+                    self.store.commit(&cluster, fits.as_ref().unwrap_or(&fence), &writes).now_or_never();
                 let result = stored.unwrap_or_else(|| Err(away()));
                 self.rules_stored(inc, &fence, &writes, &result);
                 Event::Committed(result)

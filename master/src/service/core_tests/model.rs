@@ -124,8 +124,9 @@ impl Model {
     pub(super) fn new(hosts: usize) -> Self {
         let mut scheduler = SchedulerCore::default();
         (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
+        let described: Hosts = Arc::new((0..hosts).map(|n| (node(n), Arc::default())).collect());
         Self {
-            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new(), Hosts::default()),
+            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new(), described.clone()),
             scheduler,
             durable: None,
             in_commit: None,
@@ -148,7 +149,7 @@ impl Model {
             deleted: 0,
             undelivered: BTreeMap::new(),
             conditions: BTreeMap::new(),
-            described: Hosts::default(),
+            described,
             given_up: BTreeSet::new(),
             away: BTreeSet::new(),
             most_replicas: 0,

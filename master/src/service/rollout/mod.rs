@@ -29,7 +29,7 @@ use shef_common::{
     spec::{Order, Template},
 };
 
-use super::record::ServiceRecord;
+use super::{record::ServiceRecord, slots};
 
 pub use self::{
     feasible::impediment,
@@ -331,6 +331,18 @@ impl ServiceRecord {
         self
     }
 
+    /// What was given up is in the hand of no update any more.
+    pub(super) fn forget_given_up(&mut self) {
+        let held: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
+        let free: BTreeSet<Slot> =
+            slots::free(self, held.len(), |slot| held.contains(slot)).into_iter().collect();
+        let stays = |slot: &Slot| held.contains(slot) || free.contains(slot);
+        self.emptied.retain(stays);
+        if let Some(rollout) = &mut self.rollout {
+            rollout.turned.retain(stays);
+        }
+    }
+
     /// Everything is in place, but for what is `incomplete`.
     fn finish(&mut self, incomplete: Option<String>, now: WallMs) {
         let Some(rollout) = self.rollout.take() else { return };
@@ -364,6 +376,7 @@ impl ServiceRecord {
             }
             rollout.turned.extend(&next.turn);
         }
+        self.forget_given_up();
         match &next.verdict {
             Verdict::GoOn => {}
             Verdict::Pause { why, until_hosts } => {

@@ -28,7 +28,10 @@ fn host<'a>(
     let node = old.map(|(replica, _)| &replica.node);
     let can_be_asked = |node: &&NodeName| {
         let condition = know.condition(node);
-        let is_there = condition.standing == Standing::Ready && !condition.is_leaving();
+        // What one that has just brought its replicas understands is not known yet.
+        let is_there = know.hosts().contains_key(*node)
+            && condition.standing == Standing::Ready
+            && !condition.is_leaving();
         is_there && know.never_takes(record, record.generation, node).is_none()
     };
     node.filter(can_be_asked)

@@ -1,5 +1,5 @@
 -- Applies the writes whose version fits. KEYS[1]: the store's hash.
--- ARGV: format, epoch, leader, session, then for each write:
+-- ARGV: format, epoch, leader, session, cluster, then for each write:
 --   field, expected version or '', version after, 'set' or 'delete', value.
 -- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
 -- '' where there is none), or {'emptied'}, {'fenced', epoch, leader},
@@ -25,7 +25,7 @@ if not higher and tonumber(ARGV[4]) < (tonumber(meta[4] or '') or 0) then
     return {'stale', meta[4]}
 end
 local answer, sets, deletes = {'ok'}, {}, {}
-for at = 5, #ARGV, 5 do
+for at = 6, #ARGV, 5 do
     local field, expect, after, kind, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local stored = redis.call('HGET', store, field)
     local version = stored and string.match(stored, '^(%d+) ') or ''
@@ -49,7 +49,7 @@ if ARGV[4] ~= meta[4] then
     redis.call('HSET', store, 'session', ARGV[4])
 end
 if higher then
-    redis.call('HSET', store, 'epoch', ARGV[2], 'leader', ARGV[3])
+    redis.call('HSET', store, 'cluster', ARGV[5], 'epoch', ARGV[2], 'leader', ARGV[3])
 end
 -- Lua's unpack is bounded by its stack.
 for from = 1, #sets, 4000 do

@@ -1,0 +1,83 @@
+//! What hosts hold of an earlier life of a service, of before its store was emptied.
+
+use shef_common::{
+    clock::WallMs,
+    ids::{Generation, ReplicaId, Slot},
+    protocol::Assignment,
+    status::{ReplicaState, ReplicaStatus},
+};
+
+use super::super::{
+    events::Event,
+    record::{ReplicaRecord, ServiceRecord, Want},
+    request::{Expect, Request},
+};
+use super::model::{Model, create, node, scale, spec};
+
+/// What a host holds: a replica of `image` in a slot, of the first generation.
+fn held(number: u32, slot: u32, image: &str) -> Assignment {
+    let mut record = ServiceRecord::new(spec(1, image), WallMs(1));
+    record.place(ReplicaRecord {
+        id: ReplicaId::new(&record.spec.name, number),
+        slot: Slot(slot),
+        generation: Generation(1),
+        node: node(0),
+        want: Want::Run,
+        attempt: 0,
+        moving: false,
+        done: None,
+    });
+    record.assignment(&record.replicas[0])
+}
+
+#[test]
+fn a_number_ahead_of_the_count_is_of_another_life_and_the_next_ones_are_far_above_it() {
+    let mut model = Model::new(2);
+    model.ask(create(2));
+    model.settle();
+    let first = model.durable.as_ref().unwrap().1.next_number;
+    let ahead = first + 40;
+    model.ask(Request::Import { node: node(0), holds: vec![held(ahead, 7, "app:1")] });
+    model.ask(scale(4));
+    model.settle();
+    let record = &model.durable.as_ref().unwrap().1;
+    let new: Vec<u32> = record.replicas.iter().map(|r| r.id.number()).filter(|n| *n > ahead).collect();
+    assert!(!new.is_empty() && new.iter().all(|n| *n >= ahead + 50_000), "{ahead}: {new:?}");
+}
+
+#[test]
+fn what_a_host_holds_of_another_life_keeps_its_template_under_a_number_of_its_own() {
+    let mut model = Model::new(2);
+    model.ask(create(1));
+    model.settle();
+    let theirs = held(700_000, 5, "other:1");
+    model.hosts.get_mut(&node(0)).unwrap().insert(theirs.replica.clone(), ReplicaState::Running);
+    model.ask(Request::Import { node: node(0), holds: vec![theirs.clone(), held(700_001, 6, "other:1")] });
+    while let Some(event) = model.pending.pop_front() {
+        model.event(event);
+    }
+    model.finish_commit(true);
+    let record = model.durable.as_ref().unwrap().1.clone();
+    let found = |id: u32| record.replicas.iter().find(|r| r.id.number() == id).unwrap();
+    assert_eq!((found(700_000).generation, found(700_001).generation), (Generation(2), Generation(2)));
+    assert_eq!(record.template(Generation(2)), &theirs.template);
+    assert_eq!((record.generation, record.newest()), (Generation(1), Generation(2)));
+    // One slot is wanted, which one that runs as wanted has.
+    model.settle();
+    assert_eq!((model.running(), model.generations()), (1, vec![1]));
+}
+
+#[test]
+fn what_one_host_says_of_a_replica_of_another_counts_for_nothing() {
+    let mut model = Model::new(2);
+    model.ask(create(1));
+    model.settle();
+    let replica = model.durable.as_ref().unwrap().1.replicas[0].clone();
+    let other = [node(0), node(1)].into_iter().find(|node| *node != replica.node).unwrap();
+    let failed = ReplicaStatus::new(replica.id.clone(), ReplicaState::Failed, model.now.wall);
+    model.event(Event::Observed { node: other.clone(), statuses: vec![failed] });
+    assert_eq!(model.shown().running, 1);
+    model.ask(Request::Delete { expect: Expect::Any });
+    model.event(Event::Gone { node: other, replicas: vec![replica.id.clone()] });
+    assert_eq!(model.durable.as_ref().unwrap().1.replicas.len(), 1, "it is not gone from its own host");
+}
