@@ -28,7 +28,7 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
     /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL", global = true)]
+    #[arg(long, value_name = "URL", global = true, value_parser = spoken)]
     api: Option<String>,
 }
 
@@ -46,6 +46,14 @@ impl ApiArgs {
 
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+/// An address of which this command speaks the protocol.
+fn spoken(given: &str) -> Result<String, String> {
+    match given.split_once("://") {
+        None | Some(("http", _)) => Ok(given.to_owned()),
+        Some((scheme, rest)) => Err(format!("the API is plain HTTP, not {scheme}: give http://{rest}")),
+    }
 }
 
 /// The API's address: what was given, else what docker-shef's variables say.
@@ -284,6 +292,8 @@ mod tests {
         assert_eq!(address(None, &env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")])), "http://10.0.0.5:81");
         assert_eq!(address(Some("h:1/"), &env(&[("HOST_IP", "10.0.0.5")])), "http://h:1");
         assert_eq!(address(Some("http://h:1"), &env(&[])), "http://h:1");
+        let refused = "the API is plain HTTP, not https: give http://h:1";
+        assert_eq!((spoken("h:1"), spoken("https://h:1")), (Ok("h:1".to_owned()), Err(refused.to_owned())));
     }
 
     #[test]

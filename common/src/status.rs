@@ -152,6 +152,10 @@ pub struct ReplicaStatus {
     /// How often the container was made or started anew since the agent's start.
     #[serde(default)]
     pub restarts: u32,
+    /// Orders the statuses of one run of an agent where their states go back, restart or not: at least
+    /// `restarts`; 0 from agents of before 0.2.
+    #[serde(default)]
+    pub turns: u32,
     /// Which bytes its image's name stood for, if its image was fetched by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<ImageDigest>,
@@ -187,6 +191,7 @@ impl ReplicaStatus {
             reason: None,
             container_id: None,
             restarts: 0,
+            turns: 0,
             image_digest: None,
             made_of: None,
             warning: None,
@@ -202,8 +207,9 @@ impl ReplicaStatus {
     /// same state with other details.
     #[must_use]
     pub fn supersedes(&self, earlier: &Self) -> bool {
-        self.restarts > earlier.restarts
-            || self.restarts == earlier.restarts
+        let turn = |status: &Self| status.turns.max(status.restarts);
+        turn(self) > turn(earlier)
+            || turn(self) == turn(earlier)
                 && (self.state == earlier.state || earlier.state.mover(self.state) == Some(Owner::Agent))
     }
 }

@@ -9,6 +9,7 @@ use bollard::{
 use serde_json::{Value, json};
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
 use shef_common::{
+    clock::Now,
     docker::DockerTls,
     ids::{NodeName, ServiceName},
     image::ImageRef,
@@ -391,8 +392,10 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
 
     agent.stop().await;
     bench.master.heard().statuses.clear();
+    let restarted = Now::read().wall;
     let agent = bench.agent().await;
-    let adopted = bench.until(&replica, "it is adopted", is_well).await;
+    let is_old = |status: &ReplicaStatus| is_well(status) && status.since < restarted;
+    let adopted = bench.until(&replica, "it is adopted, and as old as its container", is_old).await;
     assert_eq!(adopted.ports, again.ports);
     agent.stop().await;
 }

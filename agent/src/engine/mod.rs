@@ -220,6 +220,8 @@ pub struct Container {
     pub env: Option<Vec<String>>,
     /// What it does.
     pub state: ContainerState,
+    /// When its process was started last; `None`: that was not told, as in a list.
+    pub started_at: Option<WallMs>,
     /// The code with which its process ended, if it has ended.
     pub exit_code: Option<i64>,
     /// What the engine's health check says of it.
@@ -269,6 +271,7 @@ impl Container {
             digests: Arc::default(),
             env: None,
             state,
+            started_at: None,
             exit_code: None,
             check: Check::None,
             check_output: None,

@@ -115,6 +115,8 @@ pub(super) struct Replica {
     pub status: ReplicaStatus,
     /// What was published last.
     pub published: Option<ReplicaStatus>,
+    /// Whether the end of its process counts as a restart already, as the engine was to make one.
+    pub(super) end_counts: bool,
     /// When it counts as healthy again, after its process ended.
     pub settles_at: Option<MonoMs>,
     crashed: Option<String>,
@@ -156,6 +158,7 @@ impl Replica {
             touched: 0,
             status: ReplicaStatus::new(id, state, now.wall),
             published: None,
+            end_counts: false,
             settles_at: None,
             crashed: None,
             out_of_memory: false,
@@ -321,7 +324,10 @@ impl Replica {
                 self.shows_vitals(container);
                 self.restarts.learned(container.policy);
                 match container.state {
-                    ContainerState::Running => self.restarts.up(now.mono),
+                    ContainerState::Running => {
+                        self.end_counts = false;
+                        self.restarts.up(now.mono);
+                    }
                     ContainerState::Restarting | ContainerState::Exited => {
                         was_steady = self.restarts.down(now.mono);
                     }
@@ -385,6 +391,13 @@ impl Replica {
             self.check_later(now);
         }
         self.judge(now);
+        // It may have run before the agent did.
+        let started_at = container.filter(|shown| shown.state == ContainerState::Running);
+        if let Some(at) = started_at.and_then(|shown| shown.started_at)
+            && self.status.state == ReplicaState::Running
+        {
+            self.status.since = at;
+        }
     }
 
     /// Something happened to its container, whose id is the one we know.
@@ -395,6 +408,7 @@ impl Replica {
             EventKind::Started => {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
                 self.restart_at = None;
+                self.end_counts = false;
                 self.restarts.up(now.mono);
                 self.starts_settling(now);
                 if began {

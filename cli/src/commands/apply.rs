@@ -193,14 +193,41 @@ fn own(key: &str) -> Option<String> {
 
 /// What stands in a file, or comes on standard input.
 fn text(file: &Path, origin: &str) -> Result<String, Failure> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = match file {
-        _ if file == Path::new("-") => stdin().lock().take(MAX_FILE_BYTES + 1).read_to_string(&mut text),
-        _ => File::open(file).and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)),
+        _ if file == Path::new("-") => stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes),
+        _ => File::open(file).and_then(|open| open.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)),
     };
     let length = read.map_err(|error| Failure::because(format!("cannot read {origin}"), &error))?;
     if length as u64 > MAX_FILE_BYTES {
         return Err(Failure::new(format!("{origin} is larger than {MAX_FILE_BYTES} bytes")));
     }
-    Ok(text)
+    in_utf8(bytes, origin)
+}
+
+/// The text that these bytes are.
+fn in_utf8(bytes: Vec<u8>, origin: &str) -> Result<String, Failure> {
+    let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
+    String::from_utf8(bytes).map_err(|error| {
+        let is = if is_utf16 {
+            "UTF-16".to_owned()
+        } else {
+            format!("no text (byte {} is none of UTF-8)", error.utf8_error().valid_up_to() + 1)
+        };
+        Failure::new(format!("{origin} is {is}: save it as UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_utf8;
+
+    #[test]
+    fn a_file_that_is_no_utf8_is_named_with_what_it_is() {
+        let told = |bytes: &[u8]| in_utf8(bytes.to_vec(), "web.toml").map_err(|failure| failure.0);
+        assert_eq!(told("é".as_bytes()), Ok("é".to_owned()));
+        assert_eq!(told(&[0xFF, 0xFE, b'a', 0]), Err("web.toml is UTF-16: save it as UTF-8".to_owned()));
+        let byte = "web.toml is no text (byte 3 is none of UTF-8): save it as UTF-8";
+        assert_eq!(told(&[b'a', b'b', 0xE9]), Err(byte.to_owned()));
+    }
 }

@@ -41,6 +41,12 @@ impl LogTime {
         Self(self.0.saturating_add(1))
     }
 
+    /// The same time to the millisecond.
+    #[must_use]
+    pub const fn to_wall(self) -> WallMs {
+        WallMs(self.0 / 1_000_000)
+    }
+
     /// Whole seconds since 1970.
     #[must_use]
     pub const fn seconds(self) -> u64 {

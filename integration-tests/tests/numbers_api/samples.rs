@@ -90,7 +90,7 @@ pub fn host() -> Value {
 /// What an agent observed of a replica.
 pub fn status() -> Value {
     json!({
-        "replica": "web-000001", "state": "running", "health": "healthy", "restarts": 1, "exit_code": 2,
+        "replica": "web-000001", "state": "running", "health": "healthy", "restarts": 1, "turns": 2, "exit_code": 2,
         "ports": [{ "target": 80, "protocol": "tcp", "host_ip": "0.0.0.0", "published": 32_768 }], "since": 5
     })
 }

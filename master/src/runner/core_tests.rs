@@ -15,6 +15,7 @@ use super::{
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
 
+mod anew;
 mod credentials;
 mod model;
 

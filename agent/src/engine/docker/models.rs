@@ -10,7 +10,7 @@ use bollard::models::{
     HealthStatusEnum, HealthcheckResult, PortSummary, PortSummaryTypeEnum, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use shef_common::{labels, spec::Protocol, status::PublishedPort};
+use shef_common::{labels, logs::LogTime, spec::Protocol, status::PublishedPort};
 
 use super::super::{
     Check, Container, ContainerState, EngineEvent, EventKind, RestartPolicy as Policy, log_lines,
@@ -90,12 +90,14 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Container {
             }
         }
     }
+    let started_at = state.started_at.and_then(|text| LogTime::parse(&text).ok()).map(LogTime::to_wall);
     let exit_code = state.exit_code.filter(|_| state.running == Some(false));
     let word = state.status.map_or(ContainerState::Other, |word| ContainerState::parse(word.as_ref()));
     Container {
         image: config.image,
         env: Some(config.env.unwrap_or_default()),
         networks: settings.networks.as_ref().map(|networks| networks.keys().cloned().collect()),
+        started_at,
         exit_code,
         check,
         check_output,

@@ -178,3 +178,20 @@ fn in_any_hour_fifteen_restarts_at_most_also_with_the_engine_in_the_loop() {
     assert!(starts.iter().all(|from| within(*from) <= 15), "{starts:?}");
     assert!(starts.len() > 40, "{starts:?}");
 }
+
+#[test]
+fn a_container_that_is_killed_by_hand_was_restarted_once() {
+    let mut world = World::new();
+    world.push(None, &[0], &[]);
+    world.carry_out();
+    let ordered = status(&world).clone();
+    let container = world.containers[ID].clone();
+    // The engine starts none that its user has killed.
+    world.event(&container, EventKind::Died { exit_code: 137 });
+    world.set(&container, ContainerState::Exited);
+    world.advance(10_000);
+    world.settle();
+    let after = status(&world);
+    assert_eq!((after.state, after.health, after.restarts), (ReplicaState::Running, Health::Healthy, 1));
+    assert!(after.turns > 1 && after.supersedes(&ordered), "{after:?}");
+}

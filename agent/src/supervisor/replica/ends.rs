@@ -28,7 +28,8 @@ impl Replica {
         self.settles_at = None;
         match after {
             AfterEnd::EngineRestarts => {
-                self.status.restarts += 1;
+                self.goes_back();
+                self.end_counts = true;
                 self.crashed = Some(format!("{}; the engine restarts it", self.end_in_words()));
                 self.check_later(now);
                 if self.restarts.due().is_some() {
@@ -101,7 +102,7 @@ impl Replica {
         self.restart_at = Some(at);
         self.not_before = at;
         if self.status.state == ReplicaState::Starting {
-            self.status.restarts += 1;
+            self.goes_back();
         }
         self.enter(ReplicaState::Starting, now);
         let ended = self.end_in_words();

@@ -85,12 +85,20 @@ impl Replica {
             return;
         }
         if before.mover(state) != Some(Owner::Agent) {
-            self.status.restarts += 1;
+            self.goes_back();
         }
         self.status.state = state;
         self.status.since = now.wall;
         self.status.health = Health::Healthy;
         self.status.reason = None;
+    }
+
+    /// Its next status supersedes what was told, and counts as a restart: once for each end.
+    pub(super) fn goes_back(&mut self) {
+        self.status.turns += 1;
+        if !std::mem::take(&mut self.end_counts) {
+            self.status.restarts += 1;
+        }
     }
 
     /// Where it stands once its container is made.
@@ -139,7 +147,7 @@ impl Replica {
         self.settles_at = None;
         self.restart_at = None;
         if self.status.state == ReplicaState::Starting {
-            self.status.restarts += 1;
+            self.goes_back();
         }
         self.enter(ReplicaState::Starting, now);
         self.status.reason = Some(if self.awaits_master { self.resting() } else { reason.to_owned() });

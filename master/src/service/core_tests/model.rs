@@ -126,7 +126,12 @@ impl Model {
         (0..hosts).for_each(|n| scheduler.host_changed(node(n), standing(true)));
         let described: Hosts = Arc::new((0..hosts).map(|n| (node(n), Arc::default())).collect());
         Self {
-            core: ServiceCore::new(ServiceName::parse("web").unwrap(), 7, &BTreeMap::new(), described.clone()),
+            core: ServiceCore::new(
+                ServiceName::parse("web").unwrap(),
+                7,
+                &BTreeMap::new(),
+                described.clone(),
+            ),
             scheduler,
             durable: None,
             in_commit: None,
