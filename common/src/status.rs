@@ -154,7 +154,7 @@ pub struct ReplicaStatus {
     pub restarts: u32,
     /// Orders the statuses of one run of an agent where their states go back, restart or not: at least
     /// `restarts`; 0 from agents of before 0.2.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub turns: u32,
     /// Which bytes its image's name stood for, if its image was fetched by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,6 +178,11 @@ pub struct ReplicaStatus {
     pub ports: Vec<PublishedPort>,
     /// Since when, by the host's clock.
     pub since: WallMs,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl ReplicaStatus {

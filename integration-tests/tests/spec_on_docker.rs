@@ -143,7 +143,7 @@ async fn a_process_is_made_as_its_spec_says() {
         "entrypoint": ["/bin/sh"], "command": ["-c", script, "named"], "env": {"A": "x y"}, "working_dir": "/bin", "user": "7:8",
         "hostname": "web.local", "labels": {"team": "blue"}, "init": true, "tty": true, "read_only": true, "stop_signal": "SIGINT",
         "ulimits": {"nofile": {"soft": 100, "hard": 200}}, "sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
-        "cap_add": ["NET_ADMIN"], "cap_drop": ["MKNOD"], "group_add": ["4711"], "shm_bytes": 1_048_576,
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["MKNOD"], "group_add": ["4711"], "oom_score_adj": 321, "shm_bytes": 1_048_576,
     }));
     bench.order(spec, "it runs", is_well).await;
     let (found, host) = bench.inspect().await;
@@ -167,6 +167,7 @@ async fn a_process_is_made_as_its_spec_says() {
     assert!(bench.exec("cat /proc/self/status").await.contains("Uid:\t7"), "the user is the one asked for");
     let process = bench.exec("grep Groups /proc/1/status").await;
     assert!(process.contains("4711"), "its processes are of the group: {process}");
+    assert_eq!(bench.exec("cat /proc/1/oom_score_adj").await, "321");
     assert!(bench.exec("echo x > /bin/x").await.contains("Read-only"));
     agent.stop().await;
 }
@@ -176,15 +177,15 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let spec = template(json!({
-        "extra_hosts": {"db": "10.9.8.7"}, "dns": ["10.0.0.53"], "logging": {"driver": "json-file", "options": {"max-size": "1m"}},
+        "extra_hosts": {"db": "10.9.8.7", "me": "host-gateway"}, "dns": ["10.0.0.53"], "logging": {"driver": "json-file", "options": {"max-size": "1m"}},
         "devices": [{"source": "/dev/zero", "target": "/dev/nothing", "permissions": "r"}],
-        "resources": {"limit": {"cpu_millis": 500, "memory_bytes": 33_554_432, "pids": 50}},
+        "resources": {"limit": {"cpu_millis": 500, "memory_bytes": 33_554_432, "swap_bytes": 4_194_304, "pids": 50}},
     }));
     bench.order(spec, "it runs", is_well).await;
     let (_, host) = bench.inspect().await;
     assert_eq!(
-        (host.nano_cpus, host.memory, host.pids_limit),
-        (Some(500_000_000), Some(33_554_432), Some(50))
+        (host.nano_cpus, host.memory, host.memory_swap, host.pids_limit),
+        (Some(500_000_000), Some(33_554_432), Some(37_748_736), Some(50))
     );
     let logging = host.log_config.unwrap();
     assert_eq!(
@@ -192,7 +193,8 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
         (Some("json-file"), "1m")
     );
     assert_eq!(host.devices.unwrap()[0].cgroup_permissions.as_deref(), Some("r"));
-    assert!(bench.exec("cat /etc/hosts").await.contains("10.9.8.7\tdb"));
+    let hosts = bench.exec("cat /etc/hosts").await;
+    assert!(hosts.contains("10.9.8.7\tdb") && hosts.contains("\tme"), "{hosts}");
     assert!(bench.exec("cat /etc/resolv.conf").await.contains("10.0.0.53"));
     assert_eq!(bench.exec("ls /dev/nothing").await, "/dev/nothing");
     agent.stop().await;

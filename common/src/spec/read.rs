@@ -10,7 +10,7 @@ use super::{
     MAX_MOVES_PER_MINUTE, MAX_REPLICAS, MAX_STOP_AFTER_S, Mode, OnDisconnect, Rebalance, ServiceSpec,
     Template,
 };
-use crate::{ids::ServiceName, image::ImageRef, problem::FieldError};
+use crate::{fields, ids::ServiceName, image::ImageRef, problem::FieldError};
 
 /// The most unknown fields that are named at once.
 const MAX_UNKNOWN: usize = 16;
@@ -121,21 +121,35 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-macro_rules! take {
-    ($fields:ident, $template:ident: $($field:ident),+ $(,)?) => {
-        $(if let Some(value) = $fields.optional(stringify!($field)) {
-            $template.$field = value;
-        })+
-    };
+/// The fields of a template that are its user's to write, by the type's own schema.
+fn template_fields() -> impl Iterator<Item = &'static str> {
+    let top = fields::all()
+        .iter()
+        .map(String::as_str)
+        .filter(|path| path.chars().all(|c| c == '_' || c.is_alphanumeric()));
+    top.filter(|field| !matches!(*field, "image" | "forced"))
 }
 
+/// Reads each of the template's fields by itself, so that all that are wrong are named at once.
 fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
-    let mut template = Template::of(image);
-    take!(fields, template: pull, command, entrypoint, env, working_dir, user, hostname, labels, init, tty, read_only);
     stay_with_local_volumes(&mut fields.left);
-    take!(fields, template: stop_signal, stop_grace_s, ulimits, sysctls, cap_add, cap_drop, group_add, shm_bytes);
-    take!(fields, template: extra_hosts, dns, logging, devices, device_requests, ports, mounts, networks, resources, health, restart);
-    template
+    let alone = Map::from_iter([("image".to_owned(), Value::String(image.to_string()))]);
+    let mut whole = alone.clone();
+    for field in template_fields() {
+        fields.known.insert(field.to_owned());
+        let Some(value) = fields.left.remove(field) else { continue };
+        let mut body = alone.clone();
+        body.insert(field.to_owned(), value.clone());
+        match serde_path_to_error::deserialize::<_, Template>(Value::Object(body)) {
+            Ok(_) => drop(whole.insert(field.to_owned(), value)),
+            Err(error) => {
+                let path = error.path().to_string();
+                let error: serde_json::Error = error.into_inner();
+                fields.wrong(&path, shown(&error.to_string(), 300));
+            }
+        }
+    }
+    serde_json::from_value(Value::Object(whole)).unwrap_or_else(|_| Template::of(image))
 }
 
 /// Says of each volume whose data is on one host alone that its slot stays there, unless the spec says

@@ -52,6 +52,9 @@ pub struct Limit {
     /// Bytes of memory; the engine wants 6 MiB at least.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
+    /// Bytes of swap beyond that memory; `None`: the engine's choice, as much again.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
+    pub swap_bytes: Option<u64>,
     /// Processes and threads.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub pids: u64,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
 use super::{HealthCheck, Mount, Port, Resources, Restart};
 use crate::{fields::NotUnderstood, image::ImageRef};
@@ -71,6 +71,9 @@ pub struct Template {
     /// Groups of its user beside the image's, by name or number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group_add: Vec<String>,
+    /// How readily the kernel kills its processes where memory is short: -1000 (never) to 1000 (first).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i16>,
     /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
     #[serde(
         default,
@@ -80,7 +83,7 @@ pub struct Template {
     pub shm_bytes: Option<u64>,
     /// Names and their addresses, beside DNS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra_hosts: BTreeMap<String, std::net::IpAddr>,
+    pub extra_hosts: BTreeMap<String, HostAddress>,
     /// DNS servers instead of the engine's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<std::net::IpAddr>,
@@ -123,41 +126,9 @@ impl Template {
     /// The image with everything else at its default.
     #[must_use]
     pub fn of(image: ImageRef) -> Self {
-        Self {
-            image,
-            pull: Pull::Missing,
-            command: Vec::new(),
-            entrypoint: Vec::new(),
-            env: BTreeMap::new(),
-            working_dir: String::new(),
-            user: String::new(),
-            hostname: String::new(),
-            labels: BTreeMap::new(),
-            init: false,
-            tty: false,
-            read_only: false,
-            stop_signal: String::new(),
-            stop_grace_s: default_stop_grace_s(),
-            ulimits: BTreeMap::new(),
-            sysctls: BTreeMap::new(),
-            cap_add: Vec::new(),
-            cap_drop: Vec::new(),
-            group_add: Vec::new(),
-            shm_bytes: None,
-            extra_hosts: BTreeMap::new(),
-            dns: Vec::new(),
-            logging: None,
-            devices: Vec::new(),
-            device_requests: Vec::new(),
-            ports: Vec::new(),
-            mounts: Vec::new(),
-            networks: Vec::new(),
-            resources: Resources::default(),
-            health: None,
-            restart: Restart::default(),
-            forced: 0,
-            not_understood: None,
-        }
+        let alone = [("image", image.to_string())].into_iter();
+        let read = Self::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(alone));
+        read.unwrap_or_else(|error| unreachable!("everything but the image has a default: {error}"))
     }
 
     /// Whether two of its replicas get into each other's way on one host, whatever room it has: they would
@@ -169,6 +140,33 @@ impl Template {
             || !self.devices.is_empty()
             || !self.device_requests.is_empty()
             || self.mounts.iter().any(super::Mount::is_sticky)
+    }
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(untagged, expecting = "must be an address, or \"host-gateway\" for the host itself")]
+pub enum HostAddress {
+    /// To this address.
+    Ip(std::net::IpAddr),
+    /// To the host that runs the container.
+    Host(HostGateway),
+}
+
+/// The engine's word for the host itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostGateway {
+    /// The host's address on the container's network.
+    HostGateway,
+}
+
+impl std::fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Host(HostGateway::HostGateway) => f.write_str("host-gateway"),
+        }
     }
 }
 

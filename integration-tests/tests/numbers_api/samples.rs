@@ -46,13 +46,13 @@ pub fn template() -> Value {
         "image": "app:1",
         "stop_grace_s": 3,
         "ulimits": { "nofile": { "soft": 10, "hard": 20 } },
-        "shm_bytes": 65_536,
+        "oom_score_adj": 5, "shm_bytes": 65_536,
         "ports": [{ "target": 80, "published": 8_080, "protocol": "tcp" }],
         "mounts": [{ "type": "tmpfs", "target": "/t", "size_bytes": 65_536, "mode": 1_777 }],
         "device_requests": [{ "driver": "nvidia", "count": 1 }],
         "resources": {
             "reserve": { "cpu_millis": 10, "memory_bytes": 20 },
-            "limit": { "cpu_millis": 10, "memory_bytes": 20_000_000, "pids": 30 }
+            "limit": { "cpu_millis": 10, "memory_bytes": 20_000_000, "swap_bytes": 0, "pids": 30 }
         },
         "health": {
             "test": { "http": { "port": 80, "path": "/" } },

@@ -75,6 +75,7 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         cap_add: given(&template.cap_add),
         cap_drop: given(&template.cap_drop),
         group_add: given(&template.group_add),
+        oom_score_adj: template.oom_score_adj.map(i64::from),
         shm_size: template.shm_bytes.and_then(number),
         extra_hosts: (!template.extra_hosts.is_empty()).then(|| {
             template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()
@@ -95,6 +96,8 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         network_mode: network,
         nano_cpus: number(limit.cpu_millis.saturating_mul(1_000_000)).filter(|cpus| *cpus != 0),
         memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
+        // The engine counts memory and swap together.
+        memory_swap: limit.swap_bytes.and_then(|swap| number(limit.memory_bytes.saturating_add(swap))),
         pids_limit: number(limit.pids).filter(|pids| *pids != 0),
         ..Default::default()
     }
@@ -234,5 +237,70 @@ pub(super) fn network_body(network: &Network, cluster: Option<&String>) -> Netwo
         attachable: Some(true),
         labels: Some(own_labels(labels::MANAGED_NETWORK, cluster)),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shef_common::{
+        fields,
+        ids::{ReplicaId, ServiceName},
+    };
+
+    use super::*;
+    use crate::engine::RestartPolicy;
+
+    /// Something else than the default in every field that a template has.
+    fn everything() -> Value {
+        json!({
+            "image": "app:1", "pull": "always", "command": ["a"], "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
+            "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
+            "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
+            "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
+            "extra_hosts": {"a": "10.0.0.1"}, "dns": ["10.0.0.1"], "logging": {"driver": "local"},
+            "devices": [{"source": "/dev/null"}], "device_requests": [{"driver": "d", "capabilities": [["gpu"]]}],
+            "ports": [{"target": 80}], "mounts": [{"type": "tmpfs", "target": "/t"}], "networks": [{"name": "n"}],
+            "resources": {"limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1}},
+            "health": {"test": {"shell": "true"}}, "restart": {"condition": "never"}, "forced": 1
+        })
+    }
+
+    /// What the engine is told of a template.
+    fn told(template: &Value) -> Value {
+        let template: Template = serde_json::from_value(template.clone()).unwrap();
+        let service = ServiceName::parse("web").unwrap();
+        let order = CreateOrder {
+            replica: ReplicaId::new(&service, 1),
+            image: template.image.clone(),
+            template: template.into(),
+            labels: HashMap::new(),
+            policy: RestartPolicy::UnlessStopped,
+        };
+        serde_json::to_value(create_body(&order, Some("id-of-n".to_owned()))).unwrap()
+    }
+
+    #[test]
+    fn every_field_of_a_template_reaches_the_engine() {
+        let whole = everything();
+        let whole_told = told(&whole);
+        let fields =
+            fields::all().iter().filter(|path| path.chars().all(|c| c == '_' || c.is_alphanumeric()));
+        for field in fields {
+            let mut without = whole.clone();
+            assert!(
+                without.as_object_mut().unwrap().remove(field).is_some(),
+                "{field} is missing in this test"
+            );
+            // The order names the image, the agent itself pulls and restarts, and a forced restart changes nothing.
+            if !matches!(field.as_str(), "image" | "pull" | "restart" | "forced") {
+                assert_ne!(told(&without), whole_told, "the engine is not told of {field}");
+            }
+        }
+        for limit in ["cpu_millis", "memory_bytes", "swap_bytes", "pids"] {
+            let mut without = whole.clone();
+            without["resources"]["limit"].as_object_mut().unwrap().remove(limit);
+            assert_ne!(told(&without), whole_told, "the engine is not told of {limit}");
+        }
     }
 }

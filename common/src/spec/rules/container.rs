@@ -161,6 +161,9 @@ impl Template {
             let group_rule = "must be a group by name or number, without spaces";
             rules.check(is_account(group), format!("group_add[{at}]"), group_rule, group);
         }
+        if let Some(score) = self.oom_score_adj {
+            rules.check((-1_000..=1_000).contains(&score), "oom_score_adj", "must be -1000 to 1000", score);
+        }
         if let Some(bytes) = self.shm_bytes {
             rules.range("shm_bytes", bytes, 4_096, MAX_BYTES, "bytes");
         }
@@ -359,6 +362,11 @@ impl Resources {
             "must be 0 (no limit) or at least 10",
             cpu,
         );
+        if let Some(swap) = limit.swap_bytes {
+            rules.range("resources.limit.swap_bytes", swap, 0, MAX_BYTES, "");
+            let rule = "must come with a limit of memory_bytes";
+            rules.check(memory != 0, "resources.limit.swap_bytes", rule, swap);
+        }
         rules.range("resources.limit.pids", limit.pids, 0, MAX_PIDS, "");
     }
 }

@@ -42,7 +42,8 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local", "labels": {"team": "x"},
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
-        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "shm_bytes": 67_108_864, "extra_hosts": {"db": "10.0.0.9"},
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500, "shm_bytes": 67_108_864,
+        "extra_hosts": {"db": "10.0.0.9", "me": "host-gateway"},
         "dns": ["10.0.0.1", "fd00::1"], "logging": {"driver": "local", "options": {"max-size": "1m"}},
     });
     let rest = json!({
@@ -55,7 +56,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
             {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023},
         ],
         "networks": [{"name": "backend", "aliases": ["web"]}],
-        "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "pids": 64}},
+        "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
         "health": {"test": {"http": {"port": 80, "path": "/healthz"}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
@@ -143,6 +144,14 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"stop_signal": "SIGFOO"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
+        ),
+        (
+            json!({"oom_score_adj": 1001, "resources": {"limit": {"swap_bytes": 1}}}),
+            "oom_score_adj must be -1000 to 1000, but is 1001; resources.limit.swap_bytes must come with a limit of memory_bytes, but is 1",
+        ),
+        (
+            json!({"extra_hosts": {"me": "gateway"}}),
+            "extra_hosts.me must be an address, or \"host-gateway\" for the host itself",
         ),
         (
             json!({"group_add": ["video", "a b"]}),
