@@ -299,8 +299,8 @@ impl Bootstrap {
         let findings: Findings =
             answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
                 format!(
-                    "looking at the host has brought no answer but {:?}",
-                    answer.chars().take(200).collect::<String>()
+                    "looking at the host has brought no answer but \"{}\"",
+                    answer.chars().take(200).collect::<String>().trim()
                 )
             })?;
         let verdict = judge(&question, &findings);

@@ -320,8 +320,11 @@ pub(crate) async fn follow<G: Goal>(
         }
         if Now::read().mono >= until {
             missing.truncate(MAX_MISSING);
-            let what =
-                format!("{} is not there yet after {limit:?}; it goes on without this command", goal.name());
+            let what = format!(
+                "{} is not there yet after {}; it goes on without this command",
+                goal.name(),
+                crate::table::span(limit_ms.0)
+            );
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
         looks += 1;

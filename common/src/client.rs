@@ -111,7 +111,7 @@ impl HostClient {
             Ok(outcome) => outcome,
             Err(_) => Err(CallError::Unreachable {
                 url: url.to_owned(),
-                why: format!("no answer within {limit:?}"),
+                why: format!("no answer within {} ms", limit.as_millis()),
             }),
         }
     }

@@ -319,6 +319,21 @@ impl ContainerState {
             _ => Self::Other,
         }
     }
+
+    /// The engine's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+            Self::Removing => "being removed",
+            Self::Other => "in a state that is not known here",
+        }
+    }
 }
 
 /// Something happened to a container.

@@ -196,17 +196,24 @@ pub struct PushRefused {
 }
 
 /// The rules by which an agent refuses a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, thiserror::Error,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The agent belongs to another cluster.
+    #[error("it belongs to another cluster")]
     OtherCluster,
     /// A higher epoch, or another leader of the same epoch, has been accepted.
+    #[error("it follows another leader")]
     StaleFence,
     /// The change does not build on what the ledger holds: send a snapshot.
+    #[error("the change builds on another state than the host's")]
     WrongBase,
     /// The host's ledger could not be written, or its engine has not been read yet.
+    #[error("its ledger cannot be written, or its engine has not been read yet")]
     NotReady,
     /// The epoch or the revision is further ahead than any count comes in one step.
+    #[error("the epoch or the revision is too far ahead")]
     OutOfBounds,
 }

@@ -180,10 +180,10 @@ fn log_change(change: &HostChanged) {
     let (standing, why) = (condition.standing, change.why.as_deref().unwrap_or_default());
     match standing {
         Standing::Awaited | Standing::Ready => {
-            log::info!(node:%, intent:? = condition.intent, why; "host is {standing:?}");
+            log::info!(node:%, intent:? = condition.intent, why; "the host {}", standing.is());
         }
         Standing::Suspect | Standing::AgentDown | Standing::EngineDown | Standing::Down => {
-            log::warn!(node:%, intent:? = condition.intent, why; "host is {standing:?}");
+            log::warn!(node:%, intent:? = condition.intent, why; "the host {}", standing.is());
         }
     }
 }

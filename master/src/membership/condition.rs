@@ -24,6 +24,21 @@ pub enum Standing {
     Down,
 }
 
+impl Standing {
+    /// What is true of such a host: "which ...".
+    #[must_use]
+    pub const fn is(self) -> &'static str {
+        match self {
+            Self::Awaited => "is awaited",
+            Self::Ready => "is ready",
+            Self::Suspect => "is suspect",
+            Self::AgentDown => "has no agent",
+            Self::EngineDown => "has no engine",
+            Self::Down => "is down",
+        }
+    }
+}
+
 /// What the operator wants of a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

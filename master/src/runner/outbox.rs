@@ -342,7 +342,7 @@ impl Outbox {
                     theirs => {
                         let silent = refused.leader_silent_ms.map(DurationMs);
                         stale = theirs.cloned().map(|fence| HigherFence { fence, silent });
-                        format!("the agent refused: {:?}", refused.why)
+                        format!("the agent refused: {}", refused.why)
                     }
                 }
             }

@@ -195,13 +195,8 @@ pub fn may_be_released(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> 
 /// Why a host takes no replicas.
 fn why_not(know: &Knowledge, node: &NodeName) -> Option<&'static str> {
     let condition = know.condition(node);
-    match condition.standing {
-        Standing::Awaited => return Some("is awaited"),
-        Standing::Suspect => return Some("is suspect"),
-        Standing::AgentDown => return Some("has no agent"),
-        Standing::EngineDown => return Some("has no engine"),
-        Standing::Down => return Some("is down"),
-        Standing::Ready => {}
+    if condition.standing != Standing::Ready {
+        return Some(condition.standing.is());
     }
     match condition.intent {
         Intent::Drained { .. } => Some("is drained"),

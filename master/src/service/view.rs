@@ -257,7 +257,7 @@ pub fn view(
                 missing.push(leaving(replica, why, no_place));
             }
             Fare::Stranded => {
-                missing.push(format!("{id} was not begun on {node}, which {}", is(condition.standing)));
+                missing.push(format!("{id} was not begun on {node}, which {}", condition.standing.is()));
             }
             Fare::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));
@@ -368,12 +368,12 @@ fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
     for (node, replicas) in by_host {
         let standing = know.condition(node).standing;
         if record.deleted && standing != Standing::Ready {
-            missing.push(format!("deleting, waiting for host {node}, which {}", is(standing)));
+            missing.push(format!("deleting, waiting for host {node}, which {}", standing.is()));
             continue;
         }
         left_behind += if standing == Standing::Ready { 0 } else { replicas.len() };
         let waits =
-            if standing == Standing::Ready { String::new() } else { format!(", which {}", is(standing)) };
+            if standing == Standing::Ready { String::new() } else { format!(", which {}", standing.is()) };
         missing
             .extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
     }
@@ -381,18 +381,6 @@ fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
 }
 
 const HELD: &str = "its host is down; replacement is on hold (brake)";
-
-/// What is true of a host: "which ...".
-const fn is(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Awaited => "is awaited",
-        Standing::Ready => "is ready",
-        Standing::Suspect => "is suspect",
-        Standing::AgentDown => "has no agent",
-        Standing::EngineDown => "has no engine",
-        Standing::Down => "is down",
-    }
-}
 
 /// `has_to`: what is true of its host, for which it has to leave.
 fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>) -> String {
@@ -449,7 +437,7 @@ fn in_progress(replica: &ReplicaRecord, know: &Knowledge) -> String {
     let status = know.observed.get(id);
     let state = status.map_or(ReplicaState::Assigned, |status| status.state);
     if condition.standing != Standing::Ready && state != ReplicaState::Running {
-        return format!("{id} waits for {node}, which {}", is(condition.standing));
+        return format!("{id} waits for {node}, which {}", condition.standing.is());
     }
     // Its process has ended before: that says more than where it stands.
     let ended =

@@ -86,6 +86,11 @@ pub struct LeadOutcome {
     pub fence: Fence,
 }
 
+/// In which version a record is stored, in words.
+fn version_found(found: Option<&Version>) -> String {
+    found.map_or_else(|| "not at all".to_owned(), |version| format!("with version {version}"))
+}
+
 /// Why a [`Commit`] did not become durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -101,7 +106,7 @@ pub enum CommitError {
     /// The record was changed by someone else: it has another version than the
     /// write builds on. This commit changed nothing, unless something other
     /// than this master writes to the store behind its back.
-    #[error("{key} is stored with version {found:?}, not with the one the change builds on")]
+    #[error("{key} is stored {}, not with the version that the change builds on", version_found(found.as_ref()))]
     Conflict {
         /// The record.
         key: Key,

@@ -32,7 +32,7 @@ impl Replica {
                 }
             }
             (Wish::Hold, Seen::Present { state, .. }) => {
-                let (state, word) = (*state, format!("{state:?}").to_lowercase());
+                let (state, word) = (*state, state.as_str());
                 self.enter(ReplicaState::Running, now);
                 if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
                     self.crashed =
