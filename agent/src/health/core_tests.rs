@@ -20,7 +20,7 @@ fn plan(interval_ms: u32, retries: u32, start_period_ms: u32) -> HealthCheck {
 }
 
 fn target() -> Target {
-    Target { address: Some("10.0.0.1:80".parse().unwrap()), shares: None, path: None }
+    Target { address: Some("10.0.0.1:80".parse().unwrap()), shares: None, page: None }
 }
 
 /// Runs the checks of one replica until `until`, each with what `passes` says of the time.

@@ -17,7 +17,7 @@ mod probe;
 
 use std::net::SocketAddr;
 
-use shef_common::{clock::DurationMs, ids::ReplicaId};
+use shef_common::{clock::DurationMs, ids::ReplicaId, spec::HttpCheck};
 
 pub use self::{
     core::{Checks, MAX_CHECKS},
@@ -33,7 +33,7 @@ pub struct Target {
     /// it.
     pub shares: Option<String>,
     /// The page to ask for over HTTP; `None`: a TCP connection is enough.
-    pub path: Option<String>,
+    pub page: Option<HttpCheck>,
 }
 
 /// One check to make.

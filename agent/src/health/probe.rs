@@ -1,13 +1,13 @@
 //! One check, carried out.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use shef_common::open_files::is_shortage;
+use shef_common::{open_files::is_shortage, spec::HttpCheck};
 
 use super::{
     CheckFailure, Probe, Target,
@@ -53,12 +53,9 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
         if is_shortage(&error) { CheckFailure::NotMade(why) } else { CheckFailure::Failed(why) }
     };
     let mut stream = TcpStream::connect(address).await.map_err(io)?;
-    let Some(path) = &target.path else { return Ok(()) };
+    let Some(page) = &target.page else { return Ok(()) };
     // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: shef\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(io)?;
+    stream.write_all(request(page, address).as_bytes()).await.map_err(io)?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     while answer.len() < STATUS_LINE && !answer.contains(&b'\n') {
         let mut part = [0; STATUS_LINE];
@@ -68,10 +65,21 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
         }
     }
     match status(&answer) {
-        Some(200..=399) => Ok(()),
-        Some(status) => failed(format!("{address}{path} answered {status}")),
+        Some(status) if page.expects(status) => Ok(()),
+        Some(status) => failed(format!("{address}{} answered {status}", page.path)),
         None => failed(format!("{address} does not answer in HTTP")),
     }
+}
+
+/// What is sent for a page: the spec's headers, and ours where it has none of that name.
+fn request(page: &HttpCheck, address: SocketAddr) -> String {
+    let host = address.to_string();
+    let ours = [("Host", host.as_str()), ("User-Agent", "shef"), ("Accept", "*/*"), ("Connection", "close")];
+    let is_given = |name: &str| page.headers.keys().any(|given| given.eq_ignore_ascii_case(name));
+    let ours = ours.into_iter().filter(|(name, _)| !is_given(name));
+    let given = page.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let lines: Vec<String> = ours.chain(given).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("GET {} HTTP/1.1\r\n{}\r\n", page.path, lines.concat())
 }
 
 /// The status of an answer's first line, as in `HTTP/1.1 200 OK`.
@@ -104,7 +112,13 @@ mod tests {
     }
 
     async fn check(address: Option<std::net::SocketAddr>, path: Option<&str>) -> Result<(), String> {
-        let target = Target { address, shares: None, path: path.map(str::to_owned) };
+        let page = |path: &str| HttpCheck {
+            port: 80,
+            path: path.to_owned(),
+            headers: [("host".to_owned(), "a.example".to_owned())].into(),
+            status: vec![204, 302],
+        };
+        let target = Target { address, shares: None, page: path.map(page) };
         let replica = ReplicaId::parse("web-000001").unwrap();
         probe(Probe { replica, run: 1, target, timeout: DurationMs(500) }).await.map_err(|failure| {
             match failure {
@@ -118,7 +132,13 @@ mod tests {
     async fn a_page_passes_by_its_status_alone() {
         let (address, served) = serving("HTTP/1.1 204 No Content\r\n\r\n").await;
         assert_eq!(check(Some(address), Some("/healthz?full=1")).await, Ok(()));
-        assert!(served.await.unwrap().starts_with(b"GET /healthz?full=1 HTTP/1.1\r\nHost: 127.0.0.1"));
+        assert!(served.await.unwrap().starts_with(b"GET /healthz?full=1 HTTP/1.1\r\nUser-Agent: shef"));
+        let (address, served) = serving("HTTP/1.1 302 Found\r\n\r\n").await;
+        assert_eq!(check(Some(address), Some("/")).await, Ok(()));
+        let asked = String::from_utf8(served.await.unwrap()).unwrap();
+        assert!(asked.ends_with("\r\nhost: a.example\r\n\r\n") && !asked.contains("Host:"), "{asked}");
+        let (address, _) = serving("HTTP/1.1 200 OK\r\n\r\n").await;
+        assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address}/ answered 200")));
         let (address, _) = serving("HTTP/1.0 503 Busy\r\n\r\n").await;
         assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address}/ answered 503")));
         let (address, _) = serving("SSH-2.0-x\r\n").await;

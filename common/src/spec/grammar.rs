@@ -79,6 +79,14 @@ pub(super) fn is_driver(text: &str) -> bool {
     is_word(text, 1..=128, b"_.-/:@")
 }
 
+/// Whether a health check may set the header: those that say where a message ends are its own.
+pub(super) fn is_header(name: &str) -> bool {
+    let own = ["connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+        && !own.contains(&name.to_ascii_lowercase().as_str())
+}
+
 pub(super) fn is_host(text: &str) -> bool {
     is_word(text, 1..=63, b"_.-") && text.ends_with(|c: char| c.is_ascii_alphanumeric())
 }

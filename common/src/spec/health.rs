@@ -1,5 +1,7 @@
 //! How one knows that a replica is well, and what happens when its process ends.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// A health check. Only a replica whose check passes counts.
@@ -30,13 +32,8 @@ pub enum HealthTest {
     Cmd(Vec<String>),
     /// The same, by the container's shell.
     Shell(String),
-    /// The agent asks for a page of the container; well if the status is 200 to 399.
-    Http {
-        /// The container's port.
-        port: u16,
-        /// With a leading slash.
-        path: String,
-    },
+    /// The agent asks for a page of the container.
+    Http(HttpCheck),
     /// The agent connects to a port of the container.
     Tcp {
         /// The container's port.
@@ -44,6 +41,30 @@ pub enum HealthTest {
     },
     /// The image's own check is turned off.
     None,
+}
+
+/// A page that tells whether a replica is well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The container's port.
+    pub port: u16,
+    /// With a leading slash.
+    pub path: String,
+    /// Headers of the request; `Host` takes the place of the address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The statuses of which each is well; none: 200 to 399.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<u16>,
+}
+
+impl HttpCheck {
+    /// Whether an answer with this status says that it is well.
+    #[must_use]
+    pub fn expects(&self, status: u16) -> bool {
+        if self.status.is_empty() { (200..=399).contains(&status) } else { self.status.contains(&status) }
+    }
 }
 
 const fn default_interval_ms() -> u32 {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ServiceName;
 
 pub use self::{
-    health::{HealthCheck, HealthTest, Restart, RestartCondition},
+    health::{HealthCheck, HealthTest, HttpCheck, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount},
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
     ports::{MAX_PORTS, Port, Protocol},

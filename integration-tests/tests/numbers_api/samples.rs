@@ -36,7 +36,7 @@ fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
         serde_json::to_value(read).map_err(|error| error.to_string())
     };
     let schema = schemars::schema_for!(T).into();
-    let other = value.to_string().replace(r#"{"http":{"path":"/","port":80}}"#, r#"{"tcp":{"port":80}}"#);
+    let other = value.to_string().replace(r#"{"http":{"path":"/","port":80,"status":[200]}}"#, r#"{"tcp":{"port":80}}"#);
     Sample { name, other: serde_json::from_str(&other).expect("JSON"), value, schema, read }
 }
 
@@ -55,7 +55,7 @@ pub fn template() -> Value {
             "limit": { "cpu_millis": 10, "memory_bytes": 20_000_000, "swap_bytes": 0, "pids": 30 }
         },
         "health": {
-            "test": { "http": { "port": 80, "path": "/" } },
+            "test": { "http": { "port": 80, "path": "/", "status": [200] } },
             "interval_ms": 1_000, "timeout_ms": 1_000, "retries": 3, "start_period_ms": 10
         },
         "restart": { "condition": "always", "delay_ms": 1, "max_attempts": 2, "window_ms": 3 },

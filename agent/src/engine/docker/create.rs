@@ -208,7 +208,7 @@ fn health(check: &HealthCheck) -> HealthConfig {
             std::iter::once("CMD".to_owned()).chain(arguments.iter().cloned()).collect()
         }
         HealthTest::Shell(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
-        HealthTest::Http { .. } | HealthTest::Tcp { .. } | HealthTest::None => {
+        HealthTest::Http(_) | HealthTest::Tcp { .. } | HealthTest::None => {
             return HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };
         }
     };

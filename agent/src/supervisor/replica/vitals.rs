@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shef_common::{
     clock::Now,
-    spec::{HealthCheck, HealthTest, Template},
+    spec::{HealthCheck, HealthTest, HttpCheck, Template},
     status::PublishedPort,
 };
 
@@ -150,7 +150,9 @@ fn checker(template: &Template) -> Checker<'_> {
         None => Checker::Image,
         Some(health) => match health.test {
             HealthTest::Cmd(_) | HealthTest::Shell(_) => Checker::Engine,
-            HealthTest::Http { port, .. } | HealthTest::Tcp { port } => Checker::Agent(health, port),
+            HealthTest::Http(HttpCheck { port, .. }) | HealthTest::Tcp { port } => {
+                Checker::Agent(health, port)
+            }
             HealthTest::None => Checker::Nobody,
         },
     }
@@ -252,11 +254,11 @@ impl Replica {
         let address = if on_host { Some(local) } else { self.vitals.address }
             .map(|address| SocketAddr::new(address, port));
         let shares = self.container_id().filter(|_| on_host).map(str::to_owned);
-        let path = match &health.test {
-            HealthTest::Http { path, .. } => Some(path.clone()),
+        let page = match &health.test {
+            HealthTest::Http(page) => Some(page.clone()),
             HealthTest::Cmd(_) | HealthTest::Shell(_) | HealthTest::Tcp { .. } | HealthTest::None => None,
         };
-        Some((self.vitals.run, Target { address, shares, path }, health))
+        Some((self.vitals.run, Target { address, shares, page }, health))
     }
 
     /// The agent's check of this run has come to a verdict.

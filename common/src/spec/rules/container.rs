@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use super::{
     super::{
-        DeviceRequest, HealthCheck, HealthTest, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES,
-        Mount, Network, Port, Resources, Restart, Template,
+        DeviceRequest, HealthCheck, HealthTest, HttpCheck, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S,
+        MAX_TEMPLATE_BYTES, Mount, Network, Port, Resources, Restart, Template,
         grammar::{
             CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account,
-            is_capability, is_driver, is_host, is_name, is_signal, is_sysctl, is_user, plain,
+            is_capability, is_driver, is_header, is_host, is_name, is_signal, is_sysctl, is_user, plain,
         },
     },
     Rules,
@@ -22,6 +22,8 @@ const MAX_ENTRIES: usize = 64;
 /// with.
 const MAX_BYTES: u64 = 1 << 50;
 const MAX_CPU_MILLIS: u64 = 10_000_000;
+/// The most headers of a check, and the most statuses that it takes.
+const MAX_CHECK_HEADERS: usize = 16;
 /// The least memory that the engine takes as a limit.
 const MIN_MEMORY: u64 = 6 * 1024 * 1024;
 /// The most processes that Linux counts.
@@ -385,14 +387,7 @@ impl HealthCheck {
             HealthTest::Shell(line) => {
                 rules.check(!line.trim().is_empty(), "health.test.shell", "must be a command line", "empty");
             }
-            HealthTest::Http { port, path } => {
-                rules.check(*port != 0, "health.test.http.port", "must be 1 to 65535", port);
-                let fits = path.starts_with('/')
-                    && path.len() <= 1_024
-                    && path.bytes().all(|c| c.is_ascii_graphic() && c != b'#');
-                let rule = "must begin with / and hold at most 1024 visible ASCII characters without #";
-                rules.check(fits, "health.test.http.path", rule, path);
-            }
+            HealthTest::Http(check) => check.rules(rules),
             HealthTest::Tcp { port } => {
                 rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port);
             }
@@ -406,5 +401,30 @@ impl Restart {
         rules.range("restart.delay_ms", self.delay_ms.into(), 0, HOUR_MS, "milliseconds");
         rules.range("restart.window_ms", self.window_ms.into(), 0, 24 * HOUR_MS, "milliseconds");
         rules.range("restart.max_attempts", self.max_attempts.into(), 0, 10_000, "");
+    }
+}
+
+impl HttpCheck {
+    fn rules(&self, rules: &mut Rules) {
+        let Self { port, path, headers, status } = self;
+        rules.check(*port != 0, "health.test.http.port", "must be 1 to 65535", port);
+        let fits = path.starts_with('/')
+            && path.len() <= 1_024
+            && path.bytes().all(|c| c.is_ascii_graphic() && c != b'#');
+        let rule = "must begin with / and hold at most 1024 visible ASCII characters without #";
+        rules.check(fits, "health.test.http.path", rule, path);
+        rules.count("health.test.http.headers", headers.len(), MAX_CHECK_HEADERS);
+        for (name, value) in headers {
+            let rule = "must be a header that a check may set: letters, digits and hyphens, and none of the connection's own";
+            rules.check(is_header(name), "health.test.http.headers", rule, name);
+            let fits = value.len() <= 1_024 && value.bytes().all(|c| c == b' ' || c.is_ascii_graphic());
+            let rule = "must hold at most 1024 visible ASCII characters and spaces";
+            rules.check(fits, format!("health.test.http.headers.{name}"), rule, value);
+        }
+        rules.count("health.test.http.status", status.len(), MAX_CHECK_HEADERS);
+        for status in status {
+            let rule = "must be statuses from 100 to 599";
+            rules.check((100..600).contains(status), "health.test.http.status", rule, status);
+        }
     }
 }

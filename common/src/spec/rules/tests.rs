@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     ids::ServiceName,
     spec::{
-        Constraint, HealthTest, Mode, Mount, OnDisconnect, Operator, Order, Protocol, Rebalance, ServiceSpec,
+        Constraint, HealthTest, HttpCheck, Mode, Mount, OnDisconnect, Operator, Order, Protocol, Rebalance,
+        ServiceSpec,
     },
 };
 
@@ -57,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         ],
         "networks": [{"name": "backend", "aliases": ["web"]}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
-        "health": {"test": {"http": {"port": 80, "path": "/healthz"}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
+        "health": {"test": {"http": {"port": 80, "path": "/healthz", "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 2, "strategy": "bin_pack"},
@@ -68,7 +69,10 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
     assert_eq!(serde_json::to_value(&spec).unwrap(), body);
     assert_eq!(spec.template.ports[1].protocol, Protocol::Udp);
     assert!(matches!(&spec.template.mounts[0], Mount::Volume { sticky: true, .. }));
-    assert!(matches!(spec.template.health.as_ref().unwrap().test, HealthTest::Http { port: 80, .. }));
+    assert!(matches!(
+        spec.template.health.as_ref().unwrap().test,
+        HealthTest::Http(HttpCheck { port: 80, .. })
+    ));
     let zone =
         Constraint { key: "label.zone".into(), op: Operator::In, values: vec!["a".into(), "b".into()] };
     assert_eq!((spec.placement.constraints, spec.update.order), (vec![zone], Order::StopFirst));
@@ -144,6 +148,12 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"stop_signal": "SIGFOO"}),
             "stop_signal must be a signal such as SIGTERM, SIGRTMIN+3 or 15 (1 to 64), but is SIGFOO",
+        ),
+        (
+            json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"Te": "x", "X-A": "a\r\nb"}, "status": [600]}}}}),
+            "health.test.http.headers must be a header that a check may set: letters, digits and hyphens, and none of the connection's own, but is Te; \
+             health.test.http.headers.X-A must hold at most 1024 visible ASCII characters and spaces, but is a\\r\\nb; \
+             health.test.http.status must be statuses from 100 to 599, but is 600",
         ),
         (
             json!({"oom_score_adj": 1001, "resources": {"limit": {"swap_bytes": 1}}}),
