@@ -70,8 +70,12 @@ pub async fn facts(
         }
     };
     let needs_redis = config.role == Role::Master && config.redis.is_none();
-    let redis_image =
-        if needs_redis { fetched(engine, &config.redis_image, say).await? } else { String::new() };
+    let another = |why| format!("{why}; SHEF_BOOTSTRAP_REDIS_IMAGE names another one");
+    let redis_image = if needs_redis {
+        fetched(engine, &config.redis_image, say).await.map_err(another)?
+    } else {
+        String::new()
+    };
     let given = config.docker_host.trim_start_matches("unix://").to_owned();
     let socket = own.map_or(Some(given), |own| own.socket.clone());
     let socket = socket.ok_or_else(|| {
@@ -81,7 +85,7 @@ pub async fn facts(
 }
 
 async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<String, String> {
-    let failed = |error: EngineError| format!("the image {image} cannot be fetched: {error}");
+    let failed = |error: EngineError| format!("the image {image} cannot be pulled: {error}");
     if let Some(id) = engine.image(image).await.map_err(failed)? {
         return Ok(id);
     }

@@ -208,7 +208,10 @@ impl Bootstrap {
             }
             Err(_) => {
                 let last = self.engine.last_line(name).await;
-                Err(format!("it is not ready after {} s; its last words: {last}", READY_LIMIT.as_secs()))
+                Err(format!(
+                    "it is not ready after {} s; the last line of its log: {last}",
+                    READY_LIMIT.as_secs()
+                ))
             }
         }
     }
@@ -258,7 +261,7 @@ impl Bootstrap {
         }
         let last = self.engine.last_line(Part::Agent.container()).await;
         self.tell(&format!(
-            "the master at {} does not count on this host; its agent's last words: {last}",
+            "the master at {} has not accepted this host yet; the last line of its agent's log: {last}",
             urls.join(", ")
         ));
         false

@@ -250,12 +250,14 @@ pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, CallError> {
 }
 
 fn odd(who: &str, error: &serde_json::Error) -> CallError {
-    CallError::NoAnswer(format!("{who} answers what no shef master does ({error}); say --api URL"))
+    CallError::NoAnswer(format!(
+        "{who} answers what no shef master does ({error}); --api URL names another one"
+    ))
 }
 
 /// Nobody is there.
 pub(crate) fn no_answer(url: &str, error: &dyn std::fmt::Display) -> String {
-    format!("{url} does not answer: {error}; say --api URL")
+    format!("{url} does not answer: {error}; is the master running there? --api URL names another one")
 }
 
 /// A refusal as the API tells it, with what is wrong in which field.

@@ -321,7 +321,7 @@ pub(crate) async fn follow<G: Goal>(
         if Now::read().mono >= until {
             missing.truncate(MAX_MISSING);
             let what = format!(
-                "{} is not there yet after {}; it goes on without this command",
+                "{} is not as wanted after {}; the master goes on without this command",
                 goal.name(),
                 crate::table::span(limit_ms.0)
             );

@@ -28,7 +28,7 @@ fn shown(plan: &Preview) -> String {
     }
     let version = plan
         .version
-        .map_or_else(|| "is not there yet".to_owned(), |version| format!("has version {version}"));
+        .map_or_else(|| "does not exist yet".to_owned(), |version| format!("has version {version}"));
     let order = match plan.order {
         Order::StopFirst => "stop-first",
         Order::StartFirst | Order::Auto => "start-first",

@@ -78,11 +78,11 @@ impl Args {
                 let body = json!({ "username": username, "password": password()? });
                 let path = format!("/v1/registries/{host}{}", if no_check { "" } else { "?check=true" });
                 let answer = on_system(client.call(Method::PUT, &path, Some(&body), &[], CHECKED_LIMIT))?;
-                say::step(format_args!("{host} is shown {username} from now on{}", checked(&answer)));
+                say::step(format_args!("{host}: hosts log in as {username}{}", checked(&answer)));
             }
             Verb::Logout { host } => {
                 on_system(client.send(Method::DELETE, &format!("/v1/registries/{host}"), None))?;
-                say::step(format_args!("{host} is shown nothing any more"));
+                say::step(format_args!("{host}: hosts do not log in any more"));
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -45,7 +45,7 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
     let full = ["apply", &web, "--env-file", &env, "--env", "C=flag"];
     let plan = said(&shef(&site, &[&full[..], &["--plan"]].concat(), "").await);
     assert!(
-        plan.contains("web is not there yet")
+        plan.contains("web does not exist yet")
             && plan.contains(r#"+ env: {"A":"from file","B":"spec","C":"flag"}"#)
             && plan.contains("create"),
         "{plan}"

@@ -72,7 +72,7 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
     let kept = said(&shef(&site, &[&login[..], &["me"]].concat(), "unprintable\n").await);
     assert_eq!(
         kept,
-        "==> registry.local:5000 is shown me from now on; the password was not checked: no host is ready to ask it\n"
+        "==> registry.local:5000: hosts log in as me; the password was not checked: no host is ready to ask it\n"
     );
     let none = refused(&shef(&site, &[&login[..], &["me"]].concat(), "").await);
     assert!(none.contains("no password on standard input"), "{none}");
@@ -84,7 +84,7 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
     terminal.shows("Password: ").await;
     assert!(!terminal.mode().contains(LocalModes::ECHO));
     terminal.keys("unprintable\n");
-    terminal.shows("is shown typist from now on").await;
+    terminal.shows("hosts log in as typist").await;
     assert_eq!(terminal.ends().await, Some(0));
     assert!(terminal.mode().contains(LocalModes::ECHO) && !terminal.has_shown("unprintable"));
 

@@ -36,7 +36,9 @@ fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
         serde_json::to_value(read).map_err(|error| error.to_string())
     };
     let schema = schemars::schema_for!(T).into();
-    let other = value.to_string().replace(r#"{"http":{"path":"/","port":80,"status":[200]}}"#, r#"{"tcp":{"port":80}}"#);
+    let other = value
+        .to_string()
+        .replace(r#"{"http":{"path":"/","port":80,"status":[200]}}"#, r#"{"tcp":{"port":80}}"#);
     Sample { name, other: serde_json::from_str(&other).expect("JSON"), value, schema, read }
 }
 
