@@ -1,16 +1,16 @@
 //! The supervisor's decisions. Pure: events in, effects out.
 
 mod checks;
+mod disconnect;
+mod engine_events;
 mod events;
 mod garbage;
 mod images;
 mod logs;
-mod news;
 mod orders;
+mod removal_delay;
 mod report;
-mod silence;
 mod unlisted;
-mod way;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,7 +24,9 @@ use shef_common::{
 };
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
-use self::{garbage::Garbage, logs::Logs, report::Reported, silence::Silence, way::Way};
+use self::{
+    disconnect::DisconnectTimer, garbage::Garbage, logs::Logs, removal_delay::RemovalDelay, report::Reported,
+};
 use crate::{health::Checks, reporter::Observed};
 
 use super::{
@@ -83,7 +85,7 @@ pub struct Core {
     background: VecDeque<ReplicaId>,
     in_background: usize,
     stops: VecDeque<ReplicaId>,
-    way: Way,
+    way: RemovalDelay,
     pub(super) working: usize,
     pub(super) stopping: usize,
     /// When replicas are due that wait for something else than an answer.
@@ -106,7 +108,7 @@ pub struct Core {
     checks: Checks,
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
-    silence: Silence,
+    silence: DisconnectTimer,
     watch_since: Option<MonoMs>,
     failures: u32,
     reconnect_at: Option<MonoMs>,
@@ -154,7 +156,7 @@ impl Core {
             background: VecDeque::new(),
             in_background: 0,
             stops: VecDeque::new(),
-            way: Way::default(),
+            way: RemovalDelay::default(),
             working: 0,
             stopping: 0,
             alarms: BTreeSet::new(),
@@ -170,7 +172,7 @@ impl Core {
             garbage: Garbage::default(),
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
-            silence: Silence::new(&ledger, now.mono),
+            silence: DisconnectTimer::new(&ledger, now.mono),
             watch_since: None,
             failures: 0,
             reconnect_at: None,

@@ -2,14 +2,14 @@
 
 mod crashes;
 mod credentials;
+mod disconnect;
 mod engine;
 mod garbage;
 mod health;
 mod identity;
 mod policies;
-mod silence;
+mod removal_delay;
 mod unlisted;
-mod way;
 mod world;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! One replica on this host: what is wished, what the engine shows, and the one
 //! step that comes next. Pure.
 
-mod answers;
 mod ends;
-mod judgement;
-mod vitals;
+mod engine_results;
+mod runtime_info;
+mod status;
 
 use shef_common::{
     backoff::Backoff,
@@ -15,7 +15,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use self::vitals::Vitals;
+use self::runtime_info::RuntimeInfo;
 use super::restarts::{AfterEnd, QUICK, Restarts};
 use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
@@ -122,7 +122,7 @@ pub(super) struct Replica {
     crashed: Option<String>,
     /// Whether the kernel has killed a process of this run for want of memory.
     out_of_memory: bool,
-    pub(super) vitals: Vitals,
+    pub(super) runtime_info: RuntimeInfo,
     pulled: bool,
     stop_refused: bool,
     exit_checks: u32,
@@ -162,7 +162,7 @@ impl Replica {
             settles_at: None,
             crashed: None,
             out_of_memory: false,
-            vitals: Vitals::new(),
+            runtime_info: RuntimeInfo::new(),
             pulled: false,
             stop_refused: false,
             exit_checks: 0,
@@ -194,7 +194,9 @@ impl Replica {
                 }
                 (Dead, _) => Some(Step::Remove),
                 (Restarting | Removing, _) => Some(Step::Inspect),
-                (Running, _) if self.vitals.wants_look() || self.vitals.wants_output() => Some(Step::Inspect),
+                (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
+                    Some(Step::Inspect)
+                }
                 (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
                 (Running | Paused | Other, _) => None,
             },
@@ -222,7 +224,7 @@ impl Replica {
             Step::Start => self.restarts.is_ours(),
             Step::Inspect => {
                 matches!(self.seen, Seen::Present { state: ContainerState::Running, .. })
-                    && !self.vitals.wants_look()
+                    && !self.runtime_info.wants_look()
             }
             Step::SetPolicy(policy) => policy != RestartPolicy::Never,
             Step::Create | Step::Stop { .. } | Step::Remove => false,
@@ -321,7 +323,7 @@ impl Replica {
                 if let Some(assignment) = self.assignment.as_ref().filter(|_| !container.digests.is_empty()) {
                     self.status.made_of = assignment.template.image.digest_among(&container.digests);
                 }
-                self.shows_vitals(container);
+                self.shows_runtime_info(container);
                 self.restarts.learned(container.policy);
                 match container.state {
                     ContainerState::Running => {
@@ -349,7 +351,7 @@ impl Replica {
             }
             None => {
                 self.seen = Seen::Absent;
-                self.vitals.ended();
+                self.runtime_info.ended();
             }
         }
         if let Some(container) = container
@@ -417,7 +419,7 @@ impl Replica {
             }
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
-                self.vitals.ended();
+                self.runtime_info.ended();
                 if self.wish == Wish::Run {
                     self.ended(exit_code, now);
                 } else {

@@ -17,6 +17,7 @@
 mod agent;
 mod chaos;
 mod converged;
+mod disconnect;
 mod engine;
 mod master;
 mod net;
@@ -27,7 +28,6 @@ mod profile;
 mod rollouts;
 mod rules;
 mod run;
-mod silence;
 mod user;
 mod world;
 

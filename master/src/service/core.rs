@@ -2,8 +2,8 @@
 //! then tells users and hosts.
 
 mod committing;
-mod drafting;
-mod hearing;
+mod draft;
+mod host_events;
 mod numbering;
 mod placing;
 mod rehearsal;
@@ -22,7 +22,7 @@ use self::committing::orders;
 use super::{
     events::{Effect, Event, Tally, Ticket},
     homes,
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     plan::{Plan, plan},
     rebalance::{self, Pace},
     record::{ReplicaRecord, ServiceRecord, changes},
@@ -77,7 +77,7 @@ pub struct ServiceCore {
     record: Option<ServiceRecord>,
     step: Step,
     waiting: VecDeque<(Ticket, Request)>,
-    know: Knowledge,
+    observed: Observations,
     confirmed_gone: BTreeSet<ReplicaId>,
     /// Which bytes images' names stand for, as hosts have told and the record has still to say.
     resolved: BTreeMap<Generation, ImageDigest>,
@@ -118,7 +118,7 @@ impl ServiceCore {
             record: None,
             step: Step::Idle,
             waiting: VecDeque::new(),
-            know: Knowledge::of(conditions, hosts),
+            observed: Observations::of(conditions, hosts),
             confirmed_gone: BTreeSet::new(),
             resolved: BTreeMap::new(),
             forgotten: BTreeSet::new(),
@@ -150,14 +150,14 @@ impl ServiceCore {
     ) -> (Self, Vec<Effect>) {
         let record = record.brought_up_to_date();
         let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new(), hosts);
-        core.know.it_is(now.mono);
+        core.observed.it_is(now.mono);
         if !record.spec.mode.is_replicated() {
-            core.know.awaits_all();
+            core.observed.awaits_all();
         }
         for replica in &record.replicas {
             if let Some(at) = replica.done {
                 let status = ReplicaStatus::new(replica.id.clone(), ReplicaState::Complete, at);
-                core.know.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0), false);
+                core.observed.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0), false);
             }
         }
         let on = record.replicas.iter().map(|replica| &replica.node).chain(record.homes.values());
@@ -183,7 +183,7 @@ impl ServiceCore {
     #[must_use]
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.know.it_is(now.mono);
+        self.observed.it_is(now.mono);
         match event {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
             Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
@@ -197,22 +197,22 @@ impl ServiceCore {
             }
             Event::HostChanged { node, condition } => {
                 let holds = self.holds_on(&node) || self.is_global();
-                if self.know.condition(&node).standing != condition.standing {
+                if self.observed.condition(&node).standing != condition.standing {
                     let here = self
                         .record
                         .iter()
                         .flat_map(|record| &record.replicas)
                         .filter(|replica| replica.node == node);
-                    self.know.try_anew(here.map(|replica| &replica.id));
+                    self.observed.try_anew(here.map(|replica| &replica.id));
                 }
-                self.know.host_changed(&node, condition, holds);
+                self.observed.host_changed(&node, condition, holds);
                 if !self.is_concerned_by(condition.takes_replicas(), now) && !holds {
                     effects.extend(self.ask_again_at.map(Effect::WakeAt));
                     return effects;
                 }
             }
             Event::HostsDescribed(hosts) => {
-                self.know.hosts_are(hosts);
+                self.observed.hosts_are(hosts);
                 // An agent that is newer, or a host that is larger, may take what had none.
                 let waits = self.no_host.is_some();
                 let goes_by_it = |record: &ServiceRecord| {
@@ -227,7 +227,7 @@ impl ServiceCore {
                 self.no_host = None;
             }
             Event::HostForgotten { node } => {
-                self.know.host_forgotten(&node);
+                self.observed.host_forgotten(&node);
                 if let Step::Scheduling(draft) | Step::Committing(draft) = &mut self.step {
                     draft.forgets.remove(&node);
                 }
@@ -272,8 +272,8 @@ impl ServiceCore {
         self.note_turns();
         self.note_refusal();
         if let Some(record) = &self.record {
-            self.know.note_progress(record);
-            self.know.watch_over(record.probation.as_ref().map(|_| record.generation));
+            self.observed.note_progress(record);
+            self.observed.watch_over(record.probation.as_ref().map(|_| record.generation));
         }
         if self.waiting.is_empty()
             && self.confirmed_gone.is_empty()
@@ -282,12 +282,14 @@ impl ServiceCore {
         {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
-            let next = rollout::next(record, &self.know);
+            let next = rollout::next(record, &self.observed);
             let plan = self.plan(record);
-            let is_noted =
-                |replica: &ReplicaRecord| replica.done.is_some() || self.know.done_since(replica).is_none();
+            let is_noted = |replica: &ReplicaRecord| {
+                replica.done.is_some() || self.observed.done_since(replica).is_none()
+            };
             let all_noted = record.replicas.iter().all(is_noted);
-            if homes::next(record, &self.know).is_none() && next.is_idle() && plan.is_idle() && all_noted {
+            if homes::next(record, &self.observed).is_none() && next.is_idle() && plan.is_idle() && all_noted
+            {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
             }
@@ -297,15 +299,15 @@ impl ServiceCore {
             self.forgotten.clear();
             return effects.push(Effect::Retire);
         };
-        if let Some(homes) = homes::next(record, &self.know) {
+        if let Some(homes) = homes::next(record, &self.observed) {
             record.homes = homes;
         }
-        let next = rollout::next(record, &self.know);
+        let next = rollout::next(record, &self.observed);
         record.take(&next, now.wall);
         self.prepare(record, next.prepare);
         for (slot, _, _) in &next.failed {
             let at = now.mono + Backoff::REPLICA.after(rollout_failures(record, *slot));
-            self.know.retry_slot_at.insert(*slot, at);
+            self.observed.retry_slot_at.insert(*slot, at);
         }
         effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
@@ -344,7 +346,7 @@ impl ServiceCore {
         if self.pace.next_at() > now.mono {
             return effects.push(Effect::WakeAt(self.pace.next_at()));
         }
-        let Some(candidates) = rebalance::movable(record, &self.know) else { return };
+        let Some(candidates) = rebalance::movable(record, &self.observed) else { return };
         self.pace.due = false;
         let mut draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
         let question = self.question_of_a_move(&mut draft, candidates);
@@ -354,7 +356,7 @@ impl ServiceCore {
     /// Notes why there is no host, for people.
     fn note_refusal(&mut self) {
         let refusal = self.no_host.as_ref().or(self.asked_again.as_ref());
-        self.know.no_host = refusal.map(|refusal| refusal.reason.clone());
+        self.observed.no_host = refusal.map(|refusal| refusal.reason.clone());
     }
 
     /// Notes which slots of a rollout are through, for the delay before the next.
@@ -362,16 +364,17 @@ impl ServiceCore {
         let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else {
             return;
         };
-        let Some(rollout) = &record.rollout else { return self.know.note_turns(BTreeSet::new()) };
-        let good =
-            |r: &&ReplicaRecord| rollout.turned.contains(&r.slot) && self.know.fare(record, r) == Fare::Good;
+        let Some(rollout) = &record.rollout else { return self.observed.note_turns(BTreeSet::new()) };
+        let good = |r: &&ReplicaRecord| {
+            rollout.turned.contains(&r.slot) && self.observed.class(record, r) == ReplicaClass::Ready
+        };
         let through = record.wanted().filter(good).map(|replica| replica.slot).collect();
-        self.know.note_turns(through);
+        self.observed.note_turns(through);
     }
 
     /// The plan for `record`; nothing is placed while there is no host for it.
     fn plan(&self, record: &ServiceRecord) -> Plan {
-        let mut plan = plan(record, &self.know);
+        let mut plan = plan(record, &self.observed);
         if self.no_host.is_some() {
             plan.place.clear();
         }
@@ -386,8 +389,8 @@ impl ServiceCore {
         let shown = self.record.as_ref().zip(self.version);
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
         let no_host = self.no_host.as_ref().or(asked_again);
-        self.know.no_host = no_host.map(|refusal| refusal.reason.clone());
-        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.know, no_host)));
+        self.observed.no_host = no_host.map(|refusal| refusal.reason.clone());
+        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.observed, no_host)));
         if view.is_some() || effects.contains(&Effect::Retire) {
             effects.insert(0, Effect::Publish(view));
         }

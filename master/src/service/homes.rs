@@ -12,7 +12,7 @@ use shef_common::{
 };
 
 use super::{
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
 };
 use crate::membership::{Intent, Standing};
@@ -39,11 +39,11 @@ fn keeps_volumes(record: &ServiceRecord) -> bool {
 }
 
 /// The homes that `record` is to have, if they are to be others.
-pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
+pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Homes> {
     let homes = match record.spec.mode {
         _ if record.deleted => return None,
-        Mode::Global => of_hosts(record, know),
-        Mode::Replicated if keeps_volumes(record) => of_volumes(record, know),
+        Mode::Global => of_hosts(record, observed),
+        Mode::Replicated if keeps_volumes(record) => of_volumes(record, observed),
         Mode::Replicated => Homes::new(),
     };
     (homes != record.homes).then_some(homes)
@@ -51,9 +51,10 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Option<Homes> {
 
 /// One slot on every host that the constraints allow and that nobody empties. One
 /// that takes nothing for now keeps its slot, and gets none.
-fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
-    let stays =
-        |node: &NodeName| !know.condition(node).is_leaving() && know.allows(&record.spec.placement, node);
+fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Homes {
+    let stays = |node: &NodeName| {
+        !observed.condition(node).is_leaving() && observed.allows(&record.spec.placement, node)
+    };
     let (mut homes, mut taken) = (Homes::new(), BTreeSet::new());
     // Slots with volumes, of before the service became global, may have one host.
     for (slot, node) in record.homes.iter().filter(|(_, node)| stays(node)) {
@@ -73,8 +74,8 @@ fn of_hosts(record: &ServiceRecord, know: &Knowledge) -> Homes {
     used.extend(record.wanted().map(|replica| replica.slot));
     used.extend(homes.keys());
     let mut free = (0..).map(Slot).filter(|slot| !used.contains(slot));
-    for node in know.hosts().keys() {
-        if !taken.contains(node) && stays(node) && know.condition(node).takes_replicas() {
+    for node in observed.hosts().keys() {
+        if !taken.contains(node) && stays(node) && observed.condition(node).takes_replicas() {
             homes.extend(free.next().map(|slot| (slot, node.clone())));
         }
     }
@@ -99,10 +100,10 @@ fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
 }
 
 /// The host on which a slot's replica is seen running first, or done, is its home from then on.
-fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
+fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Homes {
     let mut homes = record.homes.clone();
     let has_run = |replica: &&ReplicaRecord| {
-        know.runs(replica) || know.done_since(replica).is_some() || replica.done.is_some()
+        observed.runs(replica) || observed.done_since(replica).is_some() || replica.done.is_some()
     };
     for replica in record.wanted().filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
         homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
@@ -111,15 +112,15 @@ fn of_volumes(record: &ServiceRecord, know: &Knowledge) -> Homes {
 }
 
 /// The only host on which `slot` is placed, if it is bound to one.
-pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
-    home_as(record, slot, record.target(slot), know)
+pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, observed: &Observations) -> Option<&'a NodeName> {
+    home_as(record, slot, record.target(slot), observed)
 }
 
 fn home_as<'a>(
     record: &'a ServiceRecord,
     slot: Slot,
     generation: Generation,
-    know: &Knowledge,
+    observed: &Observations,
 ) -> Option<&'a NodeName> {
     let bound = record.homes.get(&slot);
     if !is_sticky(record, generation) {
@@ -127,39 +128,45 @@ fn home_as<'a>(
     }
     // What is not known to have failed may have begun, and have written to its volume.
     let may_run = |replica: &&ReplicaRecord| {
-        replica.slot == slot && may_hold_volume(record, replica) && know.fare(record, replica) != Fare::Failed
+        replica.slot == slot
+            && may_hold_volume(record, replica)
+            && observed.class(record, replica) != ReplicaClass::Failed
     };
     bound.or_else(|| record.wanted().find(may_run).map(|replica| &replica.node))
 }
 
 /// The only host on which `slot` could run the generation that is wanted, if it is bound to one.
-pub fn bound_as_wanted<'a>(record: &'a ServiceRecord, slot: Slot, know: &Knowledge) -> Option<&'a NodeName> {
-    home_as(record, slot, record.generation, know)
+pub fn bound_as_wanted<'a>(
+    record: &'a ServiceRecord,
+    slot: Slot,
+    observed: &Observations,
+) -> Option<&'a NodeName> {
+    home_as(record, slot, record.generation, observed)
 }
 
 /// Whether `slot` may be placed now, as far as its home goes.
-pub fn may_be_placed(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
-    may_go_home(record, slot, record.target(slot), know)
+pub fn may_be_placed(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
+    may_go_home(record, slot, record.target(slot), observed)
 }
 
 /// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
-pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
-    may_go_home(record, slot, record.generation, know)
+pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
+    may_go_home(record, slot, record.generation, observed)
 }
 
-fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, know: &Knowledge) -> bool {
+fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, observed: &Observations) -> bool {
     let takes = |home: &NodeName| {
-        know.condition(home).takes_replicas() && know.never_takes(record, generation, home).is_none()
+        observed.condition(home).takes_replicas() && observed.never_takes(record, generation, home).is_none()
     };
-    home_as(record, slot, generation, know).is_none_or(takes)
+    home_as(record, slot, generation, observed).is_none_or(takes)
 }
 
 /// What `slot`, which has no replica, waits for, if it is for its home.
-pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<String> {
-    let home = home(record, slot, know)?;
-    let why = why_not(know, home).map(str::to_owned);
-    let why =
-        why.or_else(|| know.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
+pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Option<String> {
+    let home = home(record, slot, observed)?;
+    let why = why_not(observed, home).map(str::to_owned);
+    let why = why
+        .or_else(|| observed.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
     Some(match record.spec.mode {
         Mode::Replicated => format!(
             "slot {slot} waits for host {home}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
@@ -171,11 +178,11 @@ pub fn waits(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Option<Str
 }
 
 /// Whether the data that binds `slot` to its host may be given up; if not, why.
-pub fn may_be_released(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> Result<(), String> {
-    let home = if record.spec.mode.is_replicated() { home(record, slot, know) } else { None };
+pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), String> {
+    let home = if record.spec.mode.is_replicated() { home(record, slot, observed) } else { None };
     let Some(home) = home else { return Err(format!("slot {slot} is not bound to a host by a volume")) };
-    let condition = know.condition(home);
-    let excluded = know.never_takes(record, record.generation, home).is_some();
+    let condition = observed.condition(home);
+    let excluded = observed.never_takes(record, record.generation, home).is_some();
     match condition.standing {
         Standing::Awaited | Standing::Suspect => Err(format!(
             "slot {slot} has its volume on host {home}, and it is not known yet whether that is there: ask again in a few seconds"
@@ -193,8 +200,8 @@ pub fn may_be_released(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> 
 }
 
 /// Why a host takes no replicas.
-fn why_not(know: &Knowledge, node: &NodeName) -> Option<&'static str> {
-    let condition = know.condition(node);
+fn why_not(observed: &Observations, node: &NodeName) -> Option<&'static str> {
+    let condition = observed.condition(node);
     if condition.standing != Standing::Ready {
         return Some(condition.standing.is());
     }

@@ -15,7 +15,7 @@ use shef_common::{
 
 use super::{
     homes,
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout,
@@ -59,48 +59,49 @@ impl Plan {
 }
 
 /// Whether a new replica of the slot has to wait for one that goes.
-fn waits_for_removal(record: &ServiceRecord, slot: Slot, know: &Knowledge) -> bool {
+fn waits_for_removal(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
     let there =
-        |node: &NodeName| matches!(know.condition(node).standing, Standing::Ready | Standing::Suspect);
+        |node: &NodeName| matches!(observed.condition(node).standing, Standing::Ready | Standing::Suspect);
     let goes = |r: &ReplicaRecord| r.slot == slot && r.want == Want::Remove && there(&r.node);
     record.stops_first() && record.replicas.iter().any(goes)
 }
 
 /// Plans the next step for `record`.
-pub fn plan(record: &ServiceRecord, know: &Knowledge) -> Plan {
+pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
         let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
         plan.retire = there.map(|replica| replica.id.clone()).collect();
         return plan;
     }
-    let stops = record.wanted().filter_map(|replica| know.stopped_by_its_agent_at(record, replica));
-    stops.filter(|at| *at > know.now()).for_each(|at| plan.wake(at));
-    let mut slots = slots(record, know);
+    let stops = record.wanted().filter_map(|replica| observed.stopped_by_its_agent_at(record, replica));
+    stops.filter(|at| *at > observed.now()).for_each(|at| plan.wake(at));
+    let mut slots = slots(record, observed);
     plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
-    retire_overdue(know, &mut slots, &mut plan);
+    retire_overdue(observed, &mut slots, &mut plan);
     give_up_surplus(record, &mut slots, &mut plan);
 
-    let mut busy = busy(record, &slots, know);
-    busy.extend(dark(record, &slots, know));
+    let mut busy = busy(record, &slots, observed);
+    busy.extend(dark(record, &slots, observed));
     let mut surge_left = surge(record).saturating_sub(busy.len());
     for (slot, replicas) in &slots {
-        plan_slot(record, *slot, replicas, know, &mut surge_left, &mut plan);
+        plan_slot(record, *slot, replicas, observed, &mut surge_left, &mut plan);
     }
     // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last
     // one's.
-    let proving = slots.values().flatten().filter(|(_, fare)| *fare == Fare::Proving);
-    let last = proving.filter_map(|(replica, _)| know.passes_at(record, replica)).max();
-    last.filter(|at| *at > know.now()).into_iter().for_each(|at| plan.wake(at));
+    let proving = slots.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
+    let last = proving.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
+    last.filter(|at| *at > observed.now()).into_iter().for_each(|at| plan.wake(at));
     if !record.is_gated() {
-        let coming = slots.values().flatten().filter(|(_, fare)| *fare == Fare::Coming);
-        let turns = coming.filter_map(|(replica, _)| know.trial_turns_at(record, replica));
+        let coming = slots.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
+        let turns = coming.filter_map(|(replica, _)| observed.trial_turns_at(record, replica));
         turns.min().into_iter().for_each(|at| plan.wake(at));
     }
-    let free = free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, know));
+    let free =
+        free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, observed));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
-    plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, know));
+    plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, observed));
     // What an update has emptied comes back before others get the room that it had.
     plan.place.sort_by_key(|(place, _)| !record.emptied.contains(&place.slot));
     plan
@@ -121,10 +122,10 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
 }
 
 /// What still is on a host whose drain is past its deadline goes, replaced or not.
-fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
+fn retire_overdue(observed: &Observations, slots: &mut Slots<'_>, plan: &mut Plan) {
     for replicas in slots.values_mut() {
         replicas.retain(|(replica, _)| {
-            let condition = know.condition(&replica.node);
+            let condition = observed.condition(&replica.node);
             let stays = !(condition.is_leaving() && condition.overdue);
             if !stays {
                 plan.retire.push(replica.id.clone());
@@ -140,12 +141,13 @@ fn retire_overdue(know: &Knowledge, slots: &mut Slots<'_>, plan: &mut Plan) {
 /// the scheduler chooses.
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
     let mut surplus = slots.len().saturating_sub(record.slots_wanted() as usize);
-    let has = |slot: &Vec<(&ReplicaRecord, Fare)>, fares: &[Fare]| {
-        slot.iter().any(|(_, fare)| fares.contains(fare))
+    let has = |slot: &Vec<(&ReplicaRecord, ReplicaClass)>, classes: &[ReplicaClass]| {
+        slot.iter().any(|(_, class)| classes.contains(class))
     };
-    for runs in
-        [&[Fare::Good, Fare::Proving, Fare::Old, Fare::Leaving][..], &[Fare::Good, Fare::Proving, Fare::Old]]
-    {
+    for runs in [
+        &[ReplicaClass::Ready, ReplicaClass::OnTrial, ReplicaClass::Outdated, ReplicaClass::Migrating][..],
+        &[ReplicaClass::Ready, ReplicaClass::OnTrial, ReplicaClass::Outdated],
+    ] {
         let lesser: Vec<Slot> = slots
             .iter()
             .rev()
@@ -171,78 +173,83 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
 fn plan_slot(
     record: &ServiceRecord,
     slot: Slot,
-    replicas: &[(&ReplicaRecord, Fare)],
-    know: &Knowledge,
+    replicas: &[(&ReplicaRecord, ReplicaClass)],
+    observed: &Observations,
     surge_left: &mut usize,
     plan: &mut Plan,
 ) {
-    let with =
-        |wanted: Fare| replicas.iter().filter(move |(_, fare)| *fare == wanted).map(|(replica, _)| *replica);
-    let leaves = |replica: &ReplicaRecord| know.has_to_leave(record, replica);
-    if with(Fare::Good).next().is_some() {
-        return keep_one_good(replicas, know, plan);
+    let with = |wanted: ReplicaClass| {
+        replicas.iter().filter(move |(_, class)| *class == wanted).map(|(replica, _)| *replica)
+    };
+    let leaves = |replica: &ReplicaRecord| observed.has_to_leave(record, replica);
+    if with(ReplicaClass::Ready).next().is_some() {
+        return keep_one_good(replicas, observed, plan);
     }
-    if with(Fare::Coming).chain(with(Fare::Proving)).next().is_some() {
-        return keep_one_coming(record, replicas, know, plan);
+    if with(ReplicaClass::Starting).chain(with(ReplicaClass::OnTrial)).next().is_some() {
+        return keep_one_coming(record, replicas, observed, plan);
     }
     // Of several other generations (an update amid an update) one that is known to run stays, the last good
     // one above all.
     let from = record.rollout.as_ref().and_then(|rollout| rollout.from);
     let worth = |replica: &&ReplicaRecord| {
-        (know.is_well(replica), Some(replica.generation) == from, replica.generation)
+        (observed.is_well(replica), Some(replica.generation) == from, replica.generation)
     };
-    if let Some(keeper) = with(Fare::Old).filter(|replica| know.runs(replica)).max_by_key(worth) {
+    if let Some(keeper) =
+        with(ReplicaClass::Outdated).filter(|replica| observed.runs(replica)).max_by_key(worth)
+    {
         // What is not told of may fare better than one that is unwell.
-        let goes = |r: &&ReplicaRecord| r.id != keeper.id && (know.is_well(keeper) || know.heard_of(r));
-        plan.retire.extend(with(Fare::Old).filter(goes).map(|replica| replica.id.clone()));
+        let goes =
+            |r: &&ReplicaRecord| r.id != keeper.id && (observed.is_well(keeper) || observed.heard_of(r));
+        plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(|replica| replica.id.clone()));
     }
     // Until its turn comes, a slot stays as it is.
     let has_turn = record
         .rollout
         .as_ref()
         .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(&slot));
-    if !has_turn && with(Fare::Old).any(|replica| !leaves(replica)) {
-        return plan.retire.extend(with(Fare::Failed).map(|replica| replica.id.clone()));
+    if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
+        return plan.retire.extend(with(ReplicaClass::Failed).map(|replica| replica.id.clone()));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
-    if let Some(original) = with(Fare::Leaving).find(|replica| !leaves(replica)) {
+    if let Some(original) = with(ReplicaClass::Migrating).find(|replica| !leaves(replica)) {
         return plan.stay.push(original.id.clone());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
-    let is_leaving = with(Fare::Leaving).next().is_some();
-    if is_leaving && with(Fare::Old).any(|replica| know.is_well(replica) && !leaves(replica)) {
+    let is_leaving = with(ReplicaClass::Migrating).next().is_some();
+    if is_leaving && with(ReplicaClass::Outdated).any(|replica| observed.is_well(replica) && !leaves(replica))
+    {
         // Even where the old one is to go first, it does not go together with it.
-        return plan.retire.extend(with(Fare::Leaving).map(|replica| replica.id.clone()));
+        return plan.retire.extend(with(ReplicaClass::Migrating).map(|replica| replica.id.clone()));
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> =
-        with(Fare::Failed).filter(|replica| replica.generation == target).collect();
-    if failed.iter().any(|replica| know.ended_for_good(record, replica)) {
+        with(ReplicaClass::Failed).filter(|replica| replica.generation == target).collect();
+    if failed.iter().any(|replica| observed.ended_for_good(record, replica)) {
         return;
     }
     if let Some(wait_until) =
-        failed.iter().filter_map(|r| know.retry_at.get(&r.id)).max().filter(|at| **at > know.now())
+        failed.iter().filter_map(|r| observed.retry_at.get(&r.id)).max().filter(|at| **at > observed.now())
     {
         return plan.wake(*wait_until);
     }
     // What is unwell serves nobody: its replacement takes nobody's place.
-    let is_served = replicas.iter().any(|(replica, fare)| serves(replica, *fare, know));
+    let is_served = replicas.iter().any(|(replica, class)| serves(replica, *class, observed));
     if failed.is_empty() && !(has_turn && record.is_gated()) && is_served {
         if *surge_left == 0 {
             return;
         }
         *surge_left -= 1;
     }
-    if record.stops_first() && with(Fare::Old).next().is_some() {
+    if record.stops_first() && with(ReplicaClass::Outdated).next().is_some() {
         // Nothing stops for what could not come.
-        if !homes::may_be_placed(record, slot, know) {
+        if !homes::may_be_placed(record, slot, observed) {
             return;
         }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
-        return plan
-            .retire
-            .extend(with(Fare::Old).chain(with(Fare::Failed)).map(|replica| replica.id.clone()));
+        return plan.retire.extend(
+            with(ReplicaClass::Outdated).chain(with(ReplicaClass::Failed)).map(|replica| replica.id.clone()),
+        );
     }
     let attempt =
         failed.iter().map(|r| r.attempt.saturating_add(1)).max().unwrap_or_else(|| record.failures_of(slot));
@@ -254,42 +261,45 @@ fn plan_slot(
 /// that nothing is known of may run: they are let be.
 fn keep_one_coming(
     record: &ServiceRecord,
-    replicas: &[(&ReplicaRecord, Fare)],
-    know: &Knowledge,
+    replicas: &[(&ReplicaRecord, ReplicaClass)],
+    observed: &Observations,
     plan: &mut Plan,
 ) {
-    let is_coming = |fare: Fare| matches!(fare, Fare::Coming | Fare::Proving);
+    let is_coming = |class: ReplicaClass| matches!(class, ReplicaClass::Starting | ReplicaClass::OnTrial);
     let matters = replicas.len() > 1 || record.rollout.is_some() || rebalance::rate(record).is_some();
-    for (replica, _) in replicas.iter().filter(|(_, fare)| is_coming(*fare)) {
-        let passes_at = know.passes_at(record, replica).filter(|_| matters);
-        know.strands_at(replica)
+    for (replica, _) in replicas.iter().filter(|(_, class)| is_coming(*class)) {
+        let passes_at = observed.passes_at(record, replica).filter(|_| matters);
+        observed
+            .strands_at(replica)
             .into_iter()
             .chain(passes_at)
-            .filter(|at| *at > know.now())
+            .filter(|at| *at > observed.now())
             .for_each(|at| plan.wake(at));
     }
-    let heard = replicas.iter().filter(|(replica, _)| know.heard_of(replica));
-    let coming = heard.clone().rev().filter(|(_, fare)| is_coming(*fare));
-    let keeper = coming.max_by_key(|(r, fare)| {
-        (*fare == Fare::Proving, know.observed.get(&r.id).map(|status| status.state))
+    let heard = replicas.iter().filter(|(replica, _)| observed.heard_of(replica));
+    let coming = heard.clone().rev().filter(|(_, class)| is_coming(*class));
+    let keeper = coming.max_by_key(|(r, class)| {
+        (*class == ReplicaClass::OnTrial, observed.statuses.get(&r.id).map(|status| status.state))
     });
     let keeper = keeper.map(|(replica, _)| &replica.id);
-    let doubled =
-        heard.filter(|(r, fare)| *fare == Fare::Failed || is_coming(*fare) && Some(&r.id) != keeper);
+    let doubled = heard
+        .filter(|(r, class)| *class == ReplicaClass::Failed || is_coming(*class) && Some(&r.id) != keeper);
     plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
 }
 
 /// One good replica stays, if possible on a host that reports; all others go,
 /// unless nobody knows for now whether its host is still there.
-fn keep_one_good(replicas: &[(&ReplicaRecord, Fare)], know: &Knowledge, plan: &mut Plan) {
-    let standing = |replica: &ReplicaRecord| know.condition(&replica.node).standing;
-    let good = replicas.iter().filter(|(_, fare)| *fare == Fare::Good).map(|(replica, _)| *replica);
+fn keep_one_good(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observations, plan: &mut Plan) {
+    let standing = |replica: &ReplicaRecord| observed.condition(&replica.node).standing;
+    let good =
+        replicas.iter().filter(|(_, class)| *class == ReplicaClass::Ready).map(|(replica, _)| *replica);
     let Some(keeper) = good.min_by_key(|replica| standing(replica) != Standing::Ready) else { return };
-    if know.condition(&keeper.node).held {
+    if observed.condition(&keeper.node).held {
         // A replacement that was ordered before the brake came on is withdrawn, unless its host has begun to
         // make it.
-        let withdrawn =
-            replicas.iter().filter(|(r, fare)| *fare == Fare::Coming && know.is_fresh_and_not_begun(r));
+        let withdrawn = replicas
+            .iter()
+            .filter(|(r, class)| *class == ReplicaClass::Starting && observed.is_fresh_and_not_begun(r));
         return plan.retire.extend(withdrawn.map(|(r, _)| r.id.clone()));
     }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {

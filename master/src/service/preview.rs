@@ -13,7 +13,7 @@ mod warnings;
 
 use super::{
     diff::{FieldChange, diff},
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
     rollout::Phase,
     slots::{free_slots, slots},
@@ -90,7 +90,7 @@ pub struct Outcome<'a> {
     /// The scheduler's last "no".
     pub no_host: Option<&'a str>,
     /// What was known of hosts and replicas before.
-    pub know: &'a Knowledge,
+    pub observed: &'a Observations,
 }
 
 impl Outcome<'_> {
@@ -135,7 +135,9 @@ impl Outcome<'_> {
                 },
             );
         }
-        for slot in self.after.map(|after| free_slots(after, &slots(after, self.know))).unwrap_or_default() {
+        for slot in
+            self.after.map(|after| free_slots(after, &slots(after, self.observed))).unwrap_or_default()
+        {
             let unfilled = |replica: Option<&ReplicaRecord>, action| Action {
                 slot,
                 action,
@@ -197,7 +199,7 @@ impl Outcome<'_> {
 
     /// Whether a replica is to run on another host for what its own is.
     fn has_to_leave(&self, replica: &ReplicaRecord) -> bool {
-        self.know.has_to_leave(self.after.unwrap_or(self.wanted), replica)
+        self.observed.has_to_leave(self.after.unwrap_or(self.wanted), replica)
     }
 
     /// What is not as it should be with a replica that is there.
@@ -206,11 +208,17 @@ impl Outcome<'_> {
         if self.has_to_leave(replica) {
             return Some(format!("it may not stay on {node}"));
         }
-        match self.know.fare(self.before?, replica) {
-            Fare::Failed => Some(format!("{id} failed")),
-            Fare::Lost => Some(format!("its host {node} is lost")),
-            Fare::Stranded => Some(format!("its host {node} is out of reach and has not begun it")),
-            Fare::Good | Fare::Proving | Fare::Coming | Fare::Old | Fare::Leaving => None,
+        match self.observed.class(self.before?, replica) {
+            ReplicaClass::Failed => Some(format!("{id} failed")),
+            ReplicaClass::Lost => Some(format!("its host {node} is lost")),
+            ReplicaClass::Unreachable => {
+                Some(format!("its host {node} is out of reach and has not begun it"))
+            }
+            ReplicaClass::Ready
+            | ReplicaClass::OnTrial
+            | ReplicaClass::Starting
+            | ReplicaClass::Outdated
+            | ReplicaClass::Migrating => None,
         }
     }
 

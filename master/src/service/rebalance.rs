@@ -8,7 +8,7 @@ use shef_common::{
 
 use super::{
     homes,
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
     slots::slots,
 };
@@ -54,7 +54,7 @@ pub fn rate(record: &ServiceRecord) -> Option<u32> {
 /// The replicas that may move: each the only one of its slot, and good. `None`
 /// while anything else is under way: first the service is to be as wanted, but
 /// for what cannot start.
-pub fn movable(record: &ServiceRecord, know: &Knowledge) -> Option<Vec<(Slot, NodeName)>> {
+pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(Slot, NodeName)>> {
     let mut movable = Vec::new();
     // Who moves takes what the generation that is wanted takes, and what is bound stays.
     let is_bound = |replica: &ReplicaRecord| {
@@ -62,11 +62,11 @@ pub fn movable(record: &ServiceRecord, know: &Knowledge) -> Option<Vec<(Slot, No
             || homes::is_sticky(record, replica.generation)
             || replica.generation != record.generation
     };
-    for (slot, replicas) in slots(record, know) {
+    for (slot, replicas) in slots(record, observed) {
         match replicas.as_slice() {
-            [(replica, Fare::Good)] if is_bound(replica) => {}
-            [(replica, Fare::Good)] => movable.push((slot, replica.node.clone())),
-            all if all.iter().all(|(_, fare)| *fare == Fare::Failed) => {}
+            [(replica, ReplicaClass::Ready)] if is_bound(replica) => {}
+            [(replica, ReplicaClass::Ready)] => movable.push((slot, replica.node.clone())),
+            all if all.iter().all(|(_, class)| *class == ReplicaClass::Failed) => {}
             _ => return None,
         }
     }

@@ -7,18 +7,18 @@ use shef_common::ids::Slot;
 
 use super::{
     homes,
-    knowledge::{Fare, Knowledge},
+    observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
 };
 
 /// The wanted replicas of each slot.
-pub type Slots<'a> = BTreeMap<Slot, Vec<(&'a ReplicaRecord, Fare)>>;
+pub type Slots<'a> = BTreeMap<Slot, Vec<(&'a ReplicaRecord, ReplicaClass)>>;
 
 /// How the wanted replicas of `record` fare, by slot.
-pub fn slots<'a>(record: &'a ServiceRecord, know: &Knowledge) -> Slots<'a> {
+pub fn slots<'a>(record: &'a ServiceRecord, observed: &Observations) -> Slots<'a> {
     let mut slots = Slots::new();
     for replica in record.wanted() {
-        slots.entry(replica.slot).or_default().push((replica, know.fare(record, replica)));
+        slots.entry(replica.slot).or_default().push((replica, observed.class(record, replica)));
     }
     slots
 }
@@ -38,29 +38,36 @@ pub fn surge(record: &ServiceRecord) -> usize {
 /// The slots that are under way: those with an original and its replacement, and
 /// those whose turn in a rollout has come and that are not through, or failed and
 /// serve nobody.
-pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
-    let has = |replicas: &[(&ReplicaRecord, Fare)], fares: &[Fare]| {
-        replicas.iter().any(|(_, fare)| fares.contains(fare))
+pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
+    let has = |replicas: &[(&ReplicaRecord, ReplicaClass)], classes: &[ReplicaClass]| {
+        replicas.iter().any(|(_, class)| classes.contains(class))
     };
     // A slot whose new replica failed holds its place, so that a bad update stops early.
-    let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, Fare)]| {
-        let is_new = |(r, fare): &(&ReplicaRecord, Fare)| {
+    let doubled = |slot: Slot, replicas: &[(&ReplicaRecord, ReplicaClass)]| {
+        let is_new = |(r, class): &(&ReplicaRecord, ReplicaClass)| {
             r.generation == record.target(slot)
-                && matches!(fare, Fare::Good | Fare::Proving | Fare::Coming | Fare::Failed)
+                && matches!(
+                    class,
+                    ReplicaClass::Ready
+                        | ReplicaClass::OnTrial
+                        | ReplicaClass::Starting
+                        | ReplicaClass::Failed
+                )
         };
-        has(replicas, &[Fare::Old, Fare::Leaving]) && replicas.iter().any(is_new)
+        has(replicas, &[ReplicaClass::Outdated, ReplicaClass::Migrating]) && replicas.iter().any(is_new)
     };
     let mut busy: BTreeSet<Slot> =
         slots.iter().filter(|(slot, replicas)| doubled(**slot, replicas)).map(|(slot, _)| *slot).collect();
     if let Some(rollout) = record.rollout.as_ref().filter(|_| record.is_gated()) {
-        let unwell = |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[Fare::Good]));
+        let unwell =
+            |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[ReplicaClass::Ready]));
         let serves_nobody = |slot: &Slot| {
-            slots.get(slot).is_some_and(|all| !all.iter().any(|(r, fare)| serves(r, *fare, know)))
+            slots.get(slot).is_some_and(|all| !all.iter().any(|(r, class)| serves(r, *class, observed)))
         };
         busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
         busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
         busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
-        busy.retain(|slot| !waits_for_room(record, *slot, slots, know));
+        busy.retain(|slot| !waits_for_room(record, *slot, slots, observed));
     }
     busy
 }
@@ -68,36 +75,46 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTre
 /// Whether `slot` has nothing but what is lost, if anything, there is no host for another, and no update has
 /// emptied it: others need not wait for it, as they cost it nothing. One that an update has emptied may lack
 /// room because the new generation takes more: every further one would fare like it.
-pub fn waits_for_room(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
-    let is_lost = slots.get(&slot).is_none_or(|all| all.iter().all(|(_, fare)| *fare == Fare::Lost));
-    let has_no_host = || know.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, know);
+pub fn waits_for_room(
+    record: &ServiceRecord,
+    slot: Slot,
+    slots: &Slots<'_>,
+    observed: &Observations,
+) -> bool {
+    let is_lost =
+        slots.get(&slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
+    let has_no_host = || observed.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, observed);
     !record.emptied.contains(&slot) && is_lost && has_no_host()
 }
 
 /// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to
 /// become so than its parallelism.
-pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge) -> BTreeSet<Slot> {
+pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
     let is_under_way =
         || record.rollout.is_some() || record.wanted().any(|replica| replica.generation != record.generation);
     if !record.stops_first() || !is_under_way() {
         return BTreeSet::new();
     }
-    let is_dark = |replicas: &[(&ReplicaRecord, Fare)]| {
-        !replicas.iter().any(|(replica, fare)| serves(replica, *fare, know))
+    let is_dark = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
+        !replicas.iter().any(|(replica, class)| serves(replica, *class, observed))
     };
     let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
-    dark.chain(free_slots(record, slots)).filter(|slot| !waits_for_room(record, *slot, slots, know)).collect()
+    dark.chain(free_slots(record, slots))
+        .filter(|slot| !waits_for_room(record, *slot, slots, observed))
+        .collect()
 }
 
 /// Whether somebody may be served by `replica`, for all that is known.
-pub fn serves(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
-    match fare {
-        Fare::Good | Fare::Proving => true,
-        Fare::Old | Fare::Leaving => !know.heard_of(replica) || know.is_well(replica),
+pub fn serves(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observations) -> bool {
+    match class {
+        ReplicaClass::Ready | ReplicaClass::OnTrial => true,
+        ReplicaClass::Outdated | ReplicaClass::Migrating => {
+            !observed.heard_of(replica) || observed.is_well(replica)
+        }
         // What we have only just placed does not serve yet; what was placed before our own start may.
-        Fare::Coming => !know.heard_of(replica) && !know.fresh.contains(&replica.id),
-        Fare::Failed | Fare::Stranded | Fare::Lost => false,
+        ReplicaClass::Starting => !observed.heard_of(replica) && !observed.fresh.contains(&replica.id),
+        ReplicaClass::Failed | ReplicaClass::Unreachable | ReplicaClass::Lost => false,
     }
 }
 

@@ -13,7 +13,7 @@ use shef_common::{
 
 use super::{
     homes,
-    knowledge::{Fare, Knowledge, trouble},
+    observations::{Observations, ReplicaClass, trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
     slots::{free_slots, slots},
@@ -195,34 +195,35 @@ pub struct ReplicaView {
 pub fn view(
     record: &ServiceRecord,
     version: Version,
-    know: &Knowledge,
+    observed: &Observations,
     no_host: Option<&Refusal>,
 ) -> ServiceView {
-    let (mut missing, left_behind) = removals(record, know);
+    let (mut missing, left_behind) = removals(record, observed);
     let (mut wanted, mut coming) = (0_u32, 0_u32);
     let (mut running, mut confirmed, mut on_trial) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
-    let serving = serving(record, know);
+    let serving = serving(record, observed);
     // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
     let mut unawaited = left_behind;
     for replica in record.wanted() {
         wanted += 1;
         let (id, node) = (&replica.id, &replica.node);
-        let condition = know.condition(node);
-        let fare = know.fare(record, replica);
-        let still_serves = if fare == Fare::Old { know.is_well(replica) } else { know.runs(replica) };
-        if fare == Fare::Good
-            || fare == Fare::Proving
-            || matches!(fare, Fare::Leaving | Fare::Old) && still_serves
+        let condition = observed.condition(node);
+        let class = observed.class(record, replica);
+        let still_serves =
+            if class == ReplicaClass::Outdated { observed.is_well(replica) } else { observed.runs(replica) };
+        if class == ReplicaClass::Ready
+            || class == ReplicaClass::OnTrial
+            || matches!(class, ReplicaClass::Migrating | ReplicaClass::Outdated) && still_serves
         {
             running.insert(replica.slot);
             if condition.standing == Standing::Ready {
                 confirmed.insert(replica.slot);
             }
         }
-        match fare {
-            Fare::Good => {
+        match class {
+            ReplicaClass::Ready => {
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
                 } else if condition.is_leaving() && homes::is_sticky(record, replica.generation) {
@@ -230,45 +231,47 @@ pub fn view(
                         .push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
             }
-            Fare::Proving => {
+            ReplicaClass::OnTrial => {
                 on_trial.insert(replica.slot);
             }
-            Fare::Coming => {
+            ReplicaClass::Starting => {
                 coming += 1;
-                missing.push(in_progress(replica, know));
+                missing.push(in_progress(replica, observed));
             }
-            Fare::Failed => {
-                missing.push(know.why_failed(record, replica));
-                failing =
-                    Some(know.observed.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble));
+            ReplicaClass::Failed => {
+                missing.push(observed.why_failed(record, replica));
+                failing = Some(
+                    observed.statuses.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble),
+                );
             }
-            Fare::Old => {
-                let waits = homes::waits(record, replica.slot, know)
+            ReplicaClass::Outdated => {
+                let waits = homes::waits(record, replica.slot, observed)
                     .map(|waits| format!(": {waits}"))
                     .unwrap_or_default();
                 missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
             }
-            Fare::Leaving => {
+            ReplicaClass::Migrating => {
                 let why = if condition.is_leaving() {
                     Some("is drained")
                 } else {
-                    know.has_to_leave(record, replica).then_some("does not meet the constraints")
+                    observed.has_to_leave(record, replica).then_some("does not meet the constraints")
                 };
                 missing.push(leaving(replica, why, no_place));
             }
-            Fare::Stranded => {
+            ReplicaClass::Unreachable => {
                 missing.push(format!("{id} was not begun on {node}, which {}", condition.standing.is()));
             }
-            Fare::Lost => {
+            ReplicaClass::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));
-                let waits = homes::waits(record, replica.slot, know);
+                let waits = homes::waits(record, replica.slot, observed);
                 missing.push(waits.unwrap_or_else(|| format!("{id} is on {node}, which is down")));
             }
         }
     }
     let replicas = record.slots_wanted();
-    let free = free_slots(record, &slots(record, know));
-    let waiting: Vec<String> = free.into_iter().filter_map(|slot| homes::waits(record, slot, know)).collect();
+    let free = free_slots(record, &slots(record, observed));
+    let waiting: Vec<String> =
+        free.into_iter().filter_map(|slot| homes::waits(record, slot, observed)).collect();
     let unplaced =
         replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
     if !record.deleted {
@@ -279,7 +282,7 @@ pub fn view(
         missing.push(format!("{unplaced} of {replicas} replicas have no host: {why}"));
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
-    let rollout = rollout_view(record, know);
+    let rollout = rollout_view(record, observed);
     missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.words)));
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
@@ -297,13 +300,13 @@ pub fn view(
         generation: record.generation,
         kept_images: record.kept_images(),
         image_digest: record.image_digest(record.generation).cloned(),
-        differing_images: differing_images(record, know),
+        differing_images: differing_images(record, observed),
         observed_generation: observed_generation(record),
         version,
         state,
         running: u32::try_from(running.len()).unwrap_or(u32::MAX),
         on_trial: u32::try_from(on_trial.len()).unwrap_or(u32::MAX),
-        trial_failed: trial_failed(record, know),
+        trial_failed: trial_failed(record, observed),
         unconfirmed: u32::try_from(running.difference(&confirmed).count()).unwrap_or(u32::MAX),
         wanted: record.slots_wanted(),
         missing,
@@ -312,14 +315,18 @@ pub fn view(
         rebalancing: record.rebalancing,
         rollout,
         last_rollout: record.last_rollout.clone(),
-        probation: probation_view(record, know),
+        probation: probation_view(record, observed),
         history: record.history.clone(),
         created: record.created,
         updated: record.updated,
     };
     ServiceView {
         head,
-        replica_states: record.replicas.iter().map(|replica| replica_view(record, replica, know)).collect(),
+        replica_states: record
+            .replicas
+            .iter()
+            .map(|replica| replica_view(record, replica, observed))
+            .collect(),
     }
 }
 
@@ -328,17 +335,19 @@ fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
 }
 
 /// The slots in which a replica runs that is as wanted.
-fn serving(record: &ServiceRecord, know: &Knowledge) -> BTreeSet<Slot> {
-    let serves = |replica: &&ReplicaRecord| matches!(know.fare(record, replica), Fare::Good | Fare::Proving);
+fn serving(record: &ServiceRecord, observed: &Observations) -> BTreeSet<Slot> {
+    let serves = |replica: &&ReplicaRecord| {
+        matches!(observed.class(record, replica), ReplicaClass::Ready | ReplicaClass::OnTrial)
+    };
     record.wanted().filter(serves).map(|replica| replica.slot).collect()
 }
 
 /// The hosts by what their replicas of the present generation were made of; nothing if that is the same
 /// everywhere.
-fn differing_images(record: &ServiceRecord, know: &Knowledge) -> BTreeMap<ImageDigest, Vec<NodeName>> {
+fn differing_images(record: &ServiceRecord, observed: &Observations) -> BTreeMap<ImageDigest, Vec<NodeName>> {
     let current = record.wanted().filter(|replica| replica.generation == record.generation);
     let made = current
-        .filter_map(|replica| Some((know.observed.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
+        .filter_map(|replica| Some((observed.statuses.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
     let mut hosts: BTreeMap<&ImageDigest, BTreeSet<&NodeName>> = BTreeMap::new();
     for (digest, node) in made {
         hosts.entry(digest).or_default().insert(node);
@@ -359,14 +368,14 @@ const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {
 
 /// What hosts have still to remove, and how many of these lines nobody waits
 /// for, as their hosts may never come back.
-fn removals(record: &ServiceRecord, know: &Knowledge) -> (Vec<String>, usize) {
+fn removals(record: &ServiceRecord, observed: &Observations) -> (Vec<String>, usize) {
     let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
     for replica in record.replicas.iter().filter(|replica| replica.want == Want::Remove) {
         by_host.entry(&replica.node).or_default().push(&replica.id);
     }
     let (mut missing, mut left_behind) = (Vec::new(), 0);
     for (node, replicas) in by_host {
-        let standing = know.condition(node).standing;
+        let standing = observed.condition(node).standing;
         if record.deleted && standing != Standing::Ready {
             missing.push(format!("deleting, waiting for host {node}, which {}", standing.is()));
             continue;
@@ -395,21 +404,21 @@ fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>
 }
 
 /// Why the generation has failed its trial, where nothing goes back by itself.
-fn trial_failed(record: &ServiceRecord, know: &Knowledge) -> Option<String> {
+fn trial_failed(record: &ServiceRecord, observed: &Observations) -> Option<String> {
     let rolls_back =
         record.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some() || rollout.is_rolling_back());
     if record.deleted || rolls_back {
         return None;
     }
-    let by_slot = slots(record, know);
-    let serves = |all: &[(&ReplicaRecord, Fare)]| {
-        all.iter().any(|(_, fare)| matches!(fare, Fare::Good | Fare::Proving))
+    let by_slot = slots(record, observed);
+    let serves = |all: &[(&ReplicaRecord, ReplicaClass)]| {
+        all.iter().any(|(_, class)| matches!(class, ReplicaClass::Ready | ReplicaClass::OnTrial))
     };
-    let fails = |(replica, fare): &(&ReplicaRecord, Fare)| {
-        let there = know.condition(&replica.node).standing == Standing::Ready;
-        let on_its_own = matches!(fare, Fare::Failed | Fare::Coming);
-        (there && on_its_own && know.has_failed_its_trial(record, replica))
-            .then(|| know.why_failed(record, replica))
+    let fails = |(replica, class): &(&ReplicaRecord, ReplicaClass)| {
+        let there = observed.condition(&replica.node).standing == Standing::Ready;
+        let on_its_own = matches!(class, ReplicaClass::Failed | ReplicaClass::Starting);
+        (there && on_its_own && observed.has_failed_its_trial(record, replica))
+            .then(|| observed.why_failed(record, replica))
     };
     let failed = by_slot.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
     let failed: Vec<String> = failed.collect();
@@ -417,8 +426,8 @@ fn trial_failed(record: &ServiceRecord, know: &Knowledge) -> Option<String> {
     failed.into_iter().next().filter(|_| too_many)
 }
 
-fn probation_view(record: &ServiceRecord, know: &Knowledge) -> Option<ProbationView> {
-    let (probation, status) = record.probation.as_ref().zip(know.probation(record))?;
+fn probation_view(record: &ServiceRecord, observed: &Observations) -> Option<ProbationView> {
+    let (probation, status) = record.probation.as_ref().zip(observed.probation(record))?;
     Some(ProbationView {
         from: probation.from,
         until: WallMs(probation.started.0.saturating_add(record.spec.update.probation_ms.into())),
@@ -428,13 +437,13 @@ fn probation_view(record: &ServiceRecord, know: &Knowledge) -> Option<ProbationV
 }
 
 /// What a replica that is on its way waits for, or why it does not get there.
-fn in_progress(replica: &ReplicaRecord, know: &Knowledge) -> String {
+fn in_progress(replica: &ReplicaRecord, observed: &Observations) -> String {
     let (id, node) = (&replica.id, &replica.node);
-    let condition = know.condition(node);
+    let condition = observed.condition(node);
     if condition.held {
         return format!("{id} is on {node}: {HELD}");
     }
-    let status = know.observed.get(id);
+    let status = observed.statuses.get(id);
     let state = status.map_or(ReplicaState::Assigned, |status| status.state);
     if condition.standing != Standing::Ready && state != ReplicaState::Running {
         return format!("{id} waits for {node}, which {}", condition.standing.is());
@@ -486,8 +495,8 @@ fn health(status: Option<&ReplicaStatus>) -> Health {
     }
 }
 
-fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> ReplicaView {
-    let status = know.observed.get(&replica.id);
+fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> ReplicaView {
+    let status = observed.statuses.get(&replica.id);
     ReplicaView {
         id: replica.id.clone(),
         slot: replica.slot,
@@ -496,8 +505,8 @@ fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledg
         want: replica.want,
         state: status.map_or(ReplicaState::Assigned, |status| status.state),
         health: health(status),
-        host: know.condition(&replica.node).standing,
-        host_down: know.is_lost(record, replica),
+        host: observed.condition(&replica.node).standing,
+        host_down: observed.is_lost(record, replica),
         reason: status.and_then(|status| status.reason.clone()),
         warning: status.and_then(|status| status.warning.clone()),
         container_id: status.and_then(|status| status.container_id.clone()),

@@ -18,7 +18,7 @@ impl Core {
         }
         let Some(assignment) = &replica.assignment else { return };
         let image = assignment.image();
-        match (replica.vitals.image_check(), self.image_checks.get(&image).copied()) {
+        match (replica.runtime_info.image_check(), self.image_checks.get(&image).copied()) {
             (None, Some(known)) => {
                 replica.learn_image_check(known, now);
             }

@@ -45,12 +45,12 @@ impl ServiceCore {
         self.record = record;
         let known: BTreeSet<&ReplicaId> =
             self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
-        self.know.retain(|id| known.contains(id));
+        self.observed.retain(|id| known.contains(id));
         self.confirmed_gone.retain(|id| known.contains(id));
         self.keep_resolved();
-        self.know.placed(changes.placed.iter());
+        self.observed.placed(changes.placed.iter());
         if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
-            self.know.retry_slot_at.clear();
+            self.observed.retry_slot_at.clear();
         }
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
         effects

@@ -17,7 +17,7 @@ use crate::{
     service::{
         events::Effect,
         homes,
-        knowledge::Fare,
+        observations::ReplicaClass,
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
     },
@@ -31,11 +31,12 @@ impl ServiceCore {
         self.no_host = scheduled.placed.refused;
         if !draft.ids.is_empty() {
             let chosen: BTreeSet<Slot> = scheduled.placed.chosen.iter().map(|(slot, _)| *slot).collect();
-            self.know.unplaced = draft.ids.keys().filter(|slot| !chosen.contains(slot)).copied().collect();
+            self.observed.unplaced =
+                draft.ids.keys().filter(|slot| !chosen.contains(slot)).copied().collect();
         }
         self.asked_again = None;
         if self.no_host.as_ref().is_some_and(|refusal| refusal.for_room) {
-            self.ask_again_at = Some(self.know.now() + REFUSAL_STANDS);
+            self.ask_again_at = Some(self.observed.now() + REFUSAL_STANDS);
         }
         self.stop_first_where_it_must(&scheduled.placed.needs_stop_first, &mut record);
         if draft.rebalances {
@@ -83,7 +84,7 @@ impl ServiceCore {
     fn stop_first_where_it_must(&mut self, slots: &[Slot], record: &mut ServiceRecord) {
         // What is on its way out soon gives its room back.
         let goes = |r: &ReplicaRecord| {
-            r.want == Want::Remove && self.know.condition(&r.node).standing == Standing::Ready
+            r.want == Want::Remove && self.observed.condition(&r.node).standing == Standing::Ready
         };
         let waits = record.replicas.iter().any(goes);
         if slots.is_empty() || waits || record.spec.update.order != Order::Auto || record.stops_first() {
@@ -128,16 +129,16 @@ impl ServiceCore {
             return;
         };
         let good = |r: &ReplicaRecord| {
-            r.slot == slot && r.want == Want::Run && self.know.fare(record, r) == Fare::Good
+            r.slot == slot && r.want == Want::Run && self.observed.class(record, r) == ReplicaClass::Ready
         };
         let original = record.replicas.iter().position(good);
-        let there = self.know.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
+        let there = self.observed.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
         let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
             // It fares otherwise since it was asked for.
             self.pace.due = true;
             return effects.push(Effect::Load(vec![LoadChange::Release(id, to)]));
         };
-        self.pace.moves(self.know.now(), per_minute);
+        self.pace.moves(self.observed.now(), per_minute);
         let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
         record.replicas[original].moving = true;
@@ -169,7 +170,7 @@ impl ServiceCore {
             let replica = self.new_id(&record);
             draft.ids.insert(slot, replica.clone());
             demands.push(Demand {
-                home: homes::home(&record, slot, &self.know).cloned(),
+                home: homes::home(&record, slot, &self.observed).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
                 beside: beside(&record, slot),
                 takes: Takes::from(&**record.template(record.target(slot))),
@@ -201,7 +202,9 @@ impl ServiceCore {
     /// What failed, by slot, and what it claims.
     fn failed(&self, record: &ServiceRecord) -> BTreeMap<Slot, Vec<Claim>> {
         let mut failed: BTreeMap<Slot, Vec<Claim>> = BTreeMap::new();
-        for replica in record.wanted().filter(|replica| self.know.fare(record, replica) == Fare::Failed) {
+        for replica in
+            record.wanted().filter(|replica| self.observed.class(record, replica) == ReplicaClass::Failed)
+        {
             failed.entry(replica.slot).or_default().push(record.claim(replica));
         }
         failed

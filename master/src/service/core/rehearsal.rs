@@ -15,7 +15,7 @@ use crate::{
     scheduler::SchedulerCore,
     service::{
         events::{Effect, Event},
-        knowledge::Fare,
+        observations::ReplicaClass,
         preview::{Outcome, Preview},
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Expect, Lead, Refused, Request},
@@ -55,10 +55,10 @@ impl ServiceCore {
         self.is_rehearsal = true;
         self.step = Step::Idle;
         self.waiting.clear();
-        self.know.it_is(now.mono);
+        self.observed.it_is(now.mono);
         let before = self.record.clone().filter(|record| !record.deleted);
         let version = self.version.filter(|_| before.is_some());
-        let (mut wanted, know) = (self.record.clone(), self.know.clone());
+        let (mut wanted, observed) = (self.record.clone(), self.observed.clone());
         self.apply(request, &mut wanted, self.version.unwrap_or_default(), now)?;
         let Some(wanted) = wanted else { return Err(Refused::NotFound) };
         let mut stage = Stage {
@@ -76,8 +76,14 @@ impl ServiceCore {
         let after = core.record.as_ref().filter(|record| !record.deleted);
         let refusal = core.no_host.as_ref().or(core.asked_again.as_ref());
         let no_host = refusal.map(|refusal| refusal.reason.as_str());
-        let outcome =
-            Outcome { before: before.as_ref(), wanted: &wanted, after, version, no_host, know: &know };
+        let outcome = Outcome {
+            before: before.as_ref(),
+            wanted: &wanted,
+            after,
+            version,
+            no_host,
+            observed: &observed,
+        };
         Ok(outcome.preview())
     }
 }
@@ -150,16 +156,17 @@ impl Stage {
     fn hosts_act(&mut self) -> bool {
         let core = &self.core;
         let Some(record) = &core.record else { return false };
-        let acts = |node: &NodeName| core.know.condition(node).standing == Standing::Ready;
-        let comes =
-            |replica: &&ReplicaRecord| acts(&replica.node) && core.know.fare(record, replica) == Fare::Coming;
+        let acts = |node: &NodeName| core.observed.condition(node).standing == Standing::Ready;
+        let comes = |replica: &&ReplicaRecord| {
+            acts(&replica.node) && core.observed.class(record, replica) == ReplicaClass::Starting
+        };
         let status = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Running, self.now.wall);
         let mut come: Vec<_> = record
             .wanted()
             .filter(comes)
             .map(|replica| (replica.node.clone(), status(&replica.id)))
             .collect();
-        let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.know.is_made(r);
+        let made = |r: &&ReplicaRecord| r.want == Want::Prepare && acts(&r.node) && !core.observed.is_made(r);
         let prepared = |id: &ReplicaId| ReplicaStatus::new(id.clone(), ReplicaState::Prepared, self.now.wall);
         let made = record.replicas.iter().filter(made);
         come.extend(made.map(|replica| (replica.node.clone(), prepared(&replica.id))));

@@ -12,7 +12,7 @@ use shef_common::{
 
 use super::{
     super::{
-        knowledge::AWAY_PATIENCE,
+        observations::AWAY_PATIENCE,
         rollout::{Phase, Rollout, Terms},
     },
     *,
@@ -50,10 +50,10 @@ fn record(generations: &[u32]) -> ServiceRecord {
     record
 }
 
-fn hears(know: &mut Knowledge, n: u32, state: ReplicaState, health: Health) -> ReplicaId {
+fn hears(observed: &mut Observations, n: u32, state: ReplicaState, health: Health) -> ReplicaId {
     let id = ReplicaId::new(&ServiceName::parse("web").unwrap(), n);
     let status = ReplicaStatus { health, ..ReplicaStatus::new(id.clone(), state, WallMs(0)) };
-    know.observed.insert(id.clone(), status);
+    observed.statuses.insert(id.clone(), status);
     id
 }
 
@@ -61,28 +61,28 @@ fn hears(know: &mut Knowledge, n: u32, state: ReplicaState, health: Health) -> R
 fn of_several_earlier_generations_one_that_runs_stays() {
     let mut record = record(&[1, 2]);
     bare_update(&mut record, Template::of(ImageRef::parse("app:3").unwrap()));
-    let mut know = Knowledge::default();
-    assert_eq!(plan(&record, &know).retire, [], "after a start of the master either may run");
-    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let mut observed = Observations::default();
+    assert_eq!(plan(&record, &observed).retire, [], "after a start of the master either may run");
+    let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     let second = record.replicas[1].id.clone();
-    assert_eq!(plan(&record, &know).retire, [second]);
-    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &know).retire, [first]);
+    assert_eq!(plan(&record, &observed).retire, [second]);
+    hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &observed).retire, [first]);
 }
 
 #[test]
 fn of_several_on_their_way_the_one_that_has_come_farthest_stays() {
     let record = record(&[1, 1]);
-    let mut know = Knowledge::default();
-    let first = hears(&mut know, 1, ReplicaState::Pulling, Health::Healthy);
-    let second = hears(&mut know, 2, ReplicaState::Running, Health::Unhealthy);
+    let mut observed = Observations::default();
+    let first = hears(&mut observed, 1, ReplicaState::Pulling, Health::Healthy);
+    let second = hears(&mut observed, 2, ReplicaState::Running, Health::Unhealthy);
     assert_eq!(
-        plan(&record, &know).retire,
+        plan(&record, &observed).retire,
         [first],
         "one that runs, though unwell, is worth more than a pull"
     );
-    hears(&mut know, 1, ReplicaState::Running, Health::Unhealthy);
-    assert_eq!(plan(&record, &know).retire, [second]);
+    hears(&mut observed, 1, ReplicaState::Running, Health::Unhealthy);
+    assert_eq!(plan(&record, &observed).retire, [second]);
 }
 
 fn condition(standing: Standing) -> HostCondition {
@@ -98,28 +98,28 @@ fn placed(plan: &Plan) -> Vec<u32> {
 #[test]
 fn only_a_host_that_is_lost_loses_its_replicas() {
     let record = record(&[1]);
-    let mut know = Knowledge::default();
-    hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let mut observed = Observations::default();
+    hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     let held = HostCondition { held: true, ..condition(Standing::Down) };
     let stay =
         [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
     for kept in stay.map(condition).into_iter().chain([held]) {
-        know.host_changed(&h1(), kept, true);
-        assert_eq!(plan(&record, &know), Plan::default(), "{kept:?}");
+        observed.host_changed(&h1(), kept, true);
+        assert_eq!(plan(&record, &observed), Plan::default(), "{kept:?}");
     }
-    know.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(placed(&plan(&record, &know)), [0]);
+    observed.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(placed(&plan(&record, &observed)), [0]);
 }
 
 #[test]
 fn what_failed_on_a_host_that_is_lost_since_is_placed_without_a_delay() {
     let record = record(&[1]);
-    let mut know = Knowledge::default();
-    let id = hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
-    know.retry_at.insert(id, MonoMs(10_000));
-    assert_eq!(plan(&record, &know).wake_at, Some(MonoMs(10_000)));
-    know.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(plan(&record, &know).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+    let mut observed = Observations::default();
+    let id = hears(&mut observed, 1, ReplicaState::Failed, Health::Healthy);
+    observed.retry_at.insert(id, MonoMs(10_000));
+    assert_eq!(plan(&record, &observed).wake_at, Some(MonoMs(10_000)));
+    observed.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(plan(&record, &observed).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
 }
 
 #[test]
@@ -128,17 +128,17 @@ fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
     let mut template = (*record.spec.template).clone();
     template.restart.condition = RestartCondition::Never;
     record.spec.template = template.into();
-    let mut know = Knowledge::default();
-    let id = hears(&mut know, 1, ReplicaState::Complete, Health::Healthy);
-    assert_eq!(know.fare(&record, &record.replicas[0]), Fare::Good);
-    know.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(plan(&record, &know), Plan::default(), "what is done on a lost host is done");
-    know.host_changed(&h1(), condition(Standing::Ready), true);
+    let mut observed = Observations::default();
+    let id = hears(&mut observed, 1, ReplicaState::Complete, Health::Healthy);
+    assert_eq!(observed.class(&record, &record.replicas[0]), ReplicaClass::Ready);
+    observed.host_changed(&h1(), condition(Standing::Down), true);
+    assert_eq!(plan(&record, &observed), Plan::default(), "what is done on a lost host is done");
+    observed.host_changed(&h1(), condition(Standing::Ready), true);
 
-    hears(&mut know, 1, ReplicaState::Failed, Health::Healthy);
-    assert_eq!(placed(&plan(&record, &know)), [0], "what never ran is tried again");
-    know.observed.get_mut(&id).unwrap().exit_code = Some(1);
-    assert_eq!(plan(&record, &know), Plan::default());
+    hears(&mut observed, 1, ReplicaState::Failed, Health::Healthy);
+    assert_eq!(placed(&plan(&record, &observed)), [0], "what never ran is tried again");
+    observed.statuses.get_mut(&id).unwrap().exit_code = Some(1);
+    assert_eq!(plan(&record, &observed), Plan::default());
 }
 
 #[test]
@@ -146,34 +146,34 @@ fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after
     let record = record(&[1]);
     let id = record.replicas[0].id.clone();
     for standing in [Standing::Suspect, Standing::AgentDown, Standing::EngineDown] {
-        let mut know = Knowledge::default();
-        know.fresh.insert(id.clone());
-        know.host_changed(&h1(), condition(standing), true);
+        let mut observed = Observations::default();
+        observed.fresh.insert(id.clone());
+        observed.host_changed(&h1(), condition(standing), true);
         let at = MonoMs(0) + AWAY_PATIENCE;
-        assert_eq!(plan(&record, &know), Plan { wake_at: Some(at), ..Plan::default() }, "{standing:?}");
-        know.it_is(at);
-        assert_eq!(placed(&plan(&record, &know)), [0], "{standing:?}");
-        assert_eq!(plan(&record, &know).retire, [], "it goes when another runs");
-        hears(&mut know, 1, ReplicaState::Starting, Health::Healthy);
-        assert_eq!(plan(&record, &know), Plan::default(), "it has come about after all");
+        assert_eq!(plan(&record, &observed), Plan { wake_at: Some(at), ..Plan::default() }, "{standing:?}");
+        observed.it_is(at);
+        assert_eq!(placed(&plan(&record, &observed)), [0], "{standing:?}");
+        assert_eq!(plan(&record, &observed).retire, [], "it goes when another runs");
+        hears(&mut observed, 1, ReplicaState::Starting, Health::Healthy);
+        assert_eq!(plan(&record, &observed), Plan::default(), "it has come about after all");
         // Placed before our own start, it may have run there for long.
-        let mut know = Knowledge::default();
-        know.host_changed(&h1(), condition(standing), true);
-        know.it_is(at + DurationMs(1));
-        assert_eq!(plan(&record, &know), Plan::default());
+        let mut observed = Observations::default();
+        observed.host_changed(&h1(), condition(standing), true);
+        observed.it_is(at + DurationMs(1));
+        assert_eq!(plan(&record, &observed), Plan::default());
     }
 }
 
 #[test]
 fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
     let record = record(&[1]);
-    let mut know = Knowledge::default();
-    let id = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
+    let mut observed = Observations::default();
+    let id = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
-    know.host_changed(&h1(), drained, true);
-    assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![]));
-    know.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
-    assert_eq!((placed(&plan(&record, &know)), plan(&record, &know).retire), (vec![0], vec![id]));
+    observed.host_changed(&h1(), drained, true);
+    assert_eq!((placed(&plan(&record, &observed)), plan(&record, &observed).retire), (vec![0], vec![]));
+    observed.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
+    assert_eq!((placed(&plan(&record, &observed)), plan(&record, &observed).retire), (vec![0], vec![id]));
 }
 
 #[test]
@@ -181,28 +181,28 @@ fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
     let record = record(&[1, 1]);
     let mut record = record;
     record.replicas[1].node = NodeName::parse("h2").unwrap();
-    let mut know = Knowledge::default();
+    let mut observed = Observations::default();
     let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
-    know.host_changed(&h1(), drained, true);
-    know.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
-    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
-    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &know), Plan::default());
-    know.host_changed(&record.replicas[1].node, condition(Standing::Ready), true);
-    assert_eq!(plan(&record, &know).retire, [first]);
+    observed.host_changed(&h1(), drained, true);
+    observed.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
+    let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
+    hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &observed), Plan::default());
+    observed.host_changed(&record.replicas[1].node, condition(Standing::Ready), true);
+    assert_eq!(plan(&record, &observed).retire, [first]);
 }
 
 #[test]
 fn a_move_that_fails_leaves_the_original_where_it_is() {
     let mut record = record(&[1, 1]);
     record.replicas[0].moving = true;
-    let mut know = Knowledge::default();
-    let first = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &know), Plan::default(), "its replacement is on its way");
-    let second = hears(&mut know, 2, ReplicaState::Failed, Health::Healthy);
-    assert_eq!(plan(&record, &know), Plan { stay: vec![first], ..Plan::default() });
+    let mut observed = Observations::default();
+    let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &observed), Plan::default(), "its replacement is on its way");
+    let second = hears(&mut observed, 2, ReplicaState::Failed, Health::Healthy);
+    assert_eq!(plan(&record, &observed), Plan { stay: vec![first], ..Plan::default() });
     record.replicas[0].moving = false;
-    assert_eq!(plan(&record, &know).retire, [second]);
+    assert_eq!(plan(&record, &observed).retire, [second]);
 }
 
 #[test]
@@ -223,20 +223,20 @@ fn what_was_only_just_placed_serves_nobody_yet() {
         stops_first: false,
         replicas: None,
     });
-    let mut know = Knowledge::default();
-    let old = hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
-    know.placed([&record.replicas[1].id].into_iter());
-    assert_eq!(plan(&record, &know), Plan::default(), "one slot at a time");
-    hears(&mut know, 2, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &know).retire, [old]);
+    let mut observed = Observations::default();
+    let old = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
+    observed.placed([&record.replicas[1].id].into_iter());
+    assert_eq!(plan(&record, &observed), Plan::default(), "one slot at a time");
+    hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
+    assert_eq!(plan(&record, &observed).retire, [old]);
 }
 
 #[test]
 fn a_lost_replacement_does_not_block_its_slot() {
     let mut record = record(&[1, 2]);
     record.replicas[1].node = NodeName::parse("h2").unwrap();
-    let mut know = Knowledge::default();
-    hears(&mut know, 1, ReplicaState::Running, Health::Healthy);
-    know.host_changed(&record.replicas[1].node, condition(Standing::Down), true);
-    assert_eq!(placed(&plan(&record, &know)), [0]);
+    let mut observed = Observations::default();
+    hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
+    observed.host_changed(&record.replicas[1].node, condition(Standing::Down), true);
+    assert_eq!(placed(&plan(&record, &observed)), [0]);
 }

@@ -11,7 +11,7 @@ use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
 use crate::{
     membership::HostFacts,
     scheduler::Takes,
-    service::{homes, knowledge::Knowledge, record::ServiceRecord},
+    service::{homes, observations::Observations, record::ServiceRecord},
 };
 
 /// What keeps a second replica off a host.
@@ -25,20 +25,20 @@ enum Obstacle {
 
 /// Why the rollout that `record` has just begun can never replace a replica, if that is so.
 #[must_use]
-pub fn impediment(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
+pub fn impediment(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
     if !record.is_gated() || !record.wanted().any(|replica| replica.generation != record.generation) {
         return None;
     }
     let may_run =
-        |(node, _): &(&NodeName, &std::sync::Arc<HostFacts>)| know.allows(&record.spec.placement, node);
+        |(node, _): &(&NodeName, &std::sync::Arc<HostFacts>)| observed.allows(&record.spec.placement, node);
     let hosts: Vec<(&NodeName, &HostFacts)> =
-        know.hosts().iter().filter(may_run).map(|(node, facts)| (node, &**facts)).collect();
+        observed.hosts().iter().filter(may_run).map(|(node, facts)| (node, &**facts)).collect();
     if hosts.is_empty() {
         return None;
     }
     too_large(record, &hosts)
-        .or_else(|| leaves_home(record, know))
-        .or_else(|| no_room_beside(record, know, &hosts))
+        .or_else(|| leaves_home(record, observed))
+        .or_else(|| no_room_beside(record, observed, &hosts))
 }
 
 /// A reservation that is larger than what any host has.
@@ -62,11 +62,11 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
 }
 
 /// A slot has its volume on a host that cannot take the new replica.
-fn leaves_home(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
+fn leaves_home(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
     slots.into_iter().find_map(|slot| {
-        let home = homes::bound_as_wanted(record, slot, know)?;
-        let unfit = know.never_takes(record, record.generation, home)?;
+        let home = homes::bound_as_wanted(record, slot, observed)?;
+        let unfit = observed.never_takes(record, record.generation, home)?;
         let field = unfit.field();
         if field.is_empty() {
             // Its agent may be upgraded.
@@ -84,7 +84,7 @@ fn leaves_home(record: &ServiceRecord, know: &Knowledge) -> Option<FieldError> {
 /// Start-first was asked for, and no host has room for a new replica beside the service's own old ones.
 fn no_room_beside(
     record: &ServiceRecord,
-    know: &Knowledge,
+    observed: &Observations,
     hosts: &[(&NodeName, &HostFacts)],
 ) -> Option<FieldError> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
@@ -94,7 +94,7 @@ fn no_room_beside(
         return None;
     }
     let takes = Takes::from(&*record.spec.template);
-    let bound: Option<BTreeSet<&NodeName>> = binding(record, know);
+    let bound: Option<BTreeSet<&NodeName>> = binding(record, observed);
     let open = hosts.iter().filter(|(node, _)| bound.as_ref().is_none_or(|bound| bound.contains(node)));
     let obstacles: Option<BTreeSet<Obstacle>> =
         open.map(|(node, facts)| obstacle(record, &takes, node, facts)).collect::<Option<_>>();
@@ -113,9 +113,9 @@ fn no_room_beside(
 }
 
 /// The hosts to which the slots are bound, if all of them are.
-fn binding<'a>(record: &'a ServiceRecord, know: &'a Knowledge) -> Option<BTreeSet<&'a NodeName>> {
+fn binding<'a>(record: &'a ServiceRecord, observed: &'a Observations) -> Option<BTreeSet<&'a NodeName>> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-    slots.into_iter().map(|slot| homes::bound_as_wanted(record, slot, know)).collect()
+    slots.into_iter().map(|slot| homes::bound_as_wanted(record, slot, observed)).collect()
 }
 
 /// What keeps a new replica off `node` while the old ones of the service are there.

@@ -13,7 +13,7 @@ use crate::{
     membership::Standing,
     service::{
         homes,
-        knowledge::{Fare, Knowledge},
+        observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
         slots::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
     },
@@ -77,19 +77,19 @@ impl Next {
 
 /// The next step of `record`'s rollout, or of the probation after it, if it has one.
 #[must_use]
-pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
+pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
     let mut next = Next::default();
     if record.deleted {
         return next;
     }
     let Some(rollout) = &record.rollout else {
-        probation(record, know, &mut next);
+        probation(record, observed, &mut next);
         return next;
     };
-    let slots = slots(record, know);
+    let slots = slots(record, observed);
     if rollout.from.is_some() {
-        failures(record, &slots, know, &mut next);
-        preparing::failures(record, know, &mut next);
+        failures(record, &slots, observed, &mut next);
+        preparing::failures(record, observed, &mut next);
         let failed = rollout.failed().saturating_add(u32::try_from(next.failed.len()).unwrap_or(u32::MAX));
         if let Some((_, _, why)) = next.failed.last().filter(|_| failed > record.spec.update.max_failures) {
             next.verdict = verdict(rollout, record.spec.update.failure_action, why);
@@ -98,24 +98,24 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
             return next;
         }
     }
-    if is_finished(record, rollout, &slots, know) {
+    if is_finished(record, rollout, &slots, observed) {
         next.verdict = Verdict::Finish { incomplete: None };
         return next;
     }
     match rollout.phase {
         Phase::Running => {
             if rollout.from.is_some() {
-                turns(record, rollout, &slots, know, &mut next);
+                turns(record, rollout, &slots, observed, &mut next);
             }
-            if next.turn.is_empty() && !awaits_promotion(record, rollout, know) {
-                stall(record, rollout, &slots, know, &mut next);
+            if next.turn.is_empty() && !awaits_promotion(record, rollout, observed) {
+                stall(record, rollout, &slots, observed, &mut next);
             }
         }
-        Phase::RollingBack { .. } => stall(record, rollout, &slots, know, &mut next),
+        Phase::RollingBack { .. } => stall(record, rollout, &slots, observed, &mut next),
         Phase::Paused { until_hosts: true, .. } => {
             let mut would = Next::default();
-            turns(record, rollout, &slots, know, &mut would);
-            if know.came_on(record) || !would.turn.is_empty() || !would.prepare.is_empty() {
+            turns(record, rollout, &slots, observed, &mut would);
+            if observed.came_on(record) || !would.turn.is_empty() || !would.prepare.is_empty() {
                 next.verdict = Verdict::Resume;
             }
         }
@@ -125,10 +125,10 @@ pub fn next(record: &ServiceRecord, know: &Knowledge) -> Next {
 }
 
 /// Whether a generation that is in place fails, or has passed its probation.
-fn probation(record: &ServiceRecord, know: &Knowledge, next: &mut Next) {
-    let Some(status) = know.probation(record) else { return };
+fn probation(record: &ServiceRecord, observed: &Observations, next: &mut Next) {
+    let Some(status) = observed.probation(record) else { return };
     let rolls_back = record.spec.update.failure_action == FailureAction::Rollback;
-    if status.ends_at <= know.now() {
+    if status.ends_at <= observed.now() {
         next.verdict = Verdict::EndProbation;
     } else if rolls_back && status.failures > record.spec.update.max_failures {
         next.verdict = Verdict::RollBack(status.last_failure.unwrap_or_default());
@@ -138,10 +138,10 @@ fn probation(record: &ServiceRecord, know: &Knowledge, next: &mut Next) {
 }
 
 /// Whether the canary is in place, and all that is missing is its user's word.
-pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, know: &Knowledge) -> bool {
+pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, observed: &Observations) -> bool {
     let canary = record.spec.update.canary as usize;
     let wanted = canary.min(record.slots_wanted() as usize);
-    rollout.from.is_some() && canary > 0 && !rollout.promoted && know.through(record).len() >= wanted
+    rollout.from.is_some() && canary > 0 && !rollout.promoted && observed.through(record).len() >= wanted
 }
 
 fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
@@ -159,14 +159,14 @@ fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
 
 /// New replicas that failed by their own fault, on their trial or later: what fails on a host that is not
 /// well, or that they are to leave, says nothing about their generation.
-fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
+fn failures(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations, next: &mut Next) {
     for (slot, replicas) in slots {
-        for (replica, fare) in replicas.iter().filter(|(replica, _)| counts(record, replica, know)) {
-            let failed = *fare == Fare::Failed;
-            match know.fails_at(record, replica).filter(|at| *at > know.now()) {
+        for (replica, class) in replicas.iter().filter(|(replica, _)| counts(record, replica, observed)) {
+            let failed = *class == ReplicaClass::Failed;
+            match observed.fails_at(record, replica).filter(|at| *at > observed.now()) {
                 Some(at) => next.wake(at),
                 None if failed => {
-                    next.failed.push((*slot, replica.id.clone(), know.why_failed(record, replica)));
+                    next.failed.push((*slot, replica.id.clone(), observed.why_failed(record, replica)));
                 }
                 None => {}
             }
@@ -174,8 +174,8 @@ fn failures(record: &ServiceRecord, slots: &Slots<'_>, know: &Knowledge, next: &
     }
 }
 
-fn counts(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> bool {
-    let condition = know.condition(&replica.node);
+fn counts(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> bool {
+    let condition = observed.condition(&replica.node);
     replica.generation == record.generation
         && record.target(replica.slot) == record.generation
         && condition.standing == Standing::Ready
@@ -183,20 +183,25 @@ fn counts(record: &ServiceRecord, replica: &ReplicaRecord, know: &Knowledge) -> 
 }
 
 /// Whether every slot has a good replica of the new generation that all others of the slot can go for.
-fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge) -> bool {
+fn is_finished(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    observed: &Observations,
+) -> bool {
     let awaits_user = match rollout.phase {
         Phase::Paused { .. } => true,
         Phase::Running => rollout.from.is_some() && record.spec.update.canary > 0 && !rollout.promoted,
         Phase::RollingBack { .. } => false,
     };
     let surely = |replica: &ReplicaRecord| {
-        !matches!(know.condition(&replica.node).standing, Standing::Suspect | Standing::Down)
+        !matches!(observed.condition(&replica.node).standing, Standing::Suspect | Standing::Down)
     };
-    let is_done = |slot: &Slot, replicas: &[(&ReplicaRecord, Fare)]| {
+    let is_done = |slot: &Slot, replicas: &[(&ReplicaRecord, ReplicaClass)]| {
         record.target(*slot) == record.generation
-            && replicas
-                .iter()
-                .any(|(replica, fare)| *fare == Fare::Good && (replicas.len() == 1 || surely(replica)))
+            && replicas.iter().any(|(replica, class)| {
+                *class == ReplicaClass::Ready && (replicas.len() == 1 || surely(replica))
+            })
     };
     !awaits_user
         && slots.len() == record.slots_wanted() as usize
@@ -206,41 +211,48 @@ fn is_finished(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, kno
 /// Whose turn comes now: first those in which nothing serves, as they lose
 /// nothing, then in order; those that failed before come later, after a while, and
 /// those for which there is no host last.
-fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Knowledge, next: &mut Next) {
+fn turns(
+    record: &ServiceRecord,
+    rollout: &Rollout,
+    slots: &Slots<'_>,
+    observed: &Observations,
+    next: &mut Next,
+) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
-    let has_good =
-        |slot: &Slot| slots.get(slot).is_some_and(|all| all.iter().any(|(_, fare)| *fare == Fare::Good));
+    let has_good = |slot: &Slot| {
+        slots.get(slot).is_some_and(|all| all.iter().any(|(_, class)| *class == ReplicaClass::Ready))
+    };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all
     // others are through.
     if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
         let comes = |slot: &Slot| {
             slots.keys().all(|slot| rollout.turned.contains(slot))
-                || !waits_for_room(record, *slot, slots, know)
+                || !waits_for_room(record, *slot, slots, observed)
         };
         let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot));
         next.turn.extend(added.filter(|slot| canaries.take(**slot)));
     }
     if let Some(at) =
-        know.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > know.now())
+        observed.turned_at.map(|at| at + DurationMs(update.delay_ms.into())).filter(|at| *at > observed.now())
     {
         return next.wake(at);
     }
-    let mut busy = busy(record, slots, know);
-    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, know);
+    let mut busy = busy(record, slots, observed);
+    let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, observed);
     let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
     let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
-    let mut unserved: BTreeSet<Slot> = dark(record, slots, know);
+    let mut unserved: BTreeSet<Slot> = dark(record, slots, observed);
     unserved.extend(&busy);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
-    let candidates = candidates(record, rollout, slots, know, next);
+    let candidates = candidates(record, rollout, slots, observed, next);
     let mut left = canaries.clone();
     let soon = candidates.iter().map(|(_, slot)| *slot).filter(|slot| left.take(*slot));
     let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
-    preparing::prepare(record, slots, &soon, know, next);
+    preparing::prepare(record, slots, &soon, observed, next);
     for (serves, slot) in candidates {
         let has_place = if busy.contains(&slot) {
             under_way < parallelism
@@ -254,7 +266,7 @@ fn turns(record: &ServiceRecord, rollout: &Rollout, slots: &Slots<'_>, know: &Kn
         }
         busy.insert(slot);
         unserved.insert(slot);
-        if !preparing::is_ready(record, slots, slot, know) {
+        if !preparing::is_ready(record, slots, slot, observed) {
             // Its place is its own.
             continue;
         }
@@ -280,7 +292,7 @@ impl Canaries {
         // A slot that was given up since does not count.
         let turned = rollout.turned.iter().filter(|slot| slots.contains_key(slot) || free.contains(slot));
         // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
-        let is_new = |(replica, _): &(&ReplicaRecord, Fare)| replica.generation == record.generation;
+        let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
         let has_new = slots.iter().filter(|(_, replicas)| replicas.iter().any(is_new)).map(|(slot, _)| slot);
         Self { slots: turned.chain(has_new).copied().collect(), most }
     }
@@ -302,18 +314,20 @@ impl Canaries {
 /// Whether all that the slot waits for is the end of its new replica's trial, beside the old one: then the
 /// next may start, unless its user wants a delay between them, or the old ones go first and every trial has
 /// somebody without.
-fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
+fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, observed: &Observations) -> bool {
     let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
     let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };
-    let proves = |(_, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Proving;
-    let serves_still = |(r, fare): &(&ReplicaRecord, Fare)| *fare == Fare::Old && serves(r, *fare, know);
+    let proves = |(_, class): &(&ReplicaRecord, ReplicaClass)| *class == ReplicaClass::OnTrial;
+    let serves_still = |(r, class): &(&ReplicaRecord, ReplicaClass)| {
+        *class == ReplicaClass::Outdated && serves(r, *class, observed)
+    };
     replicas.iter().any(proves) && replicas.iter().any(serves_still)
 }
 
 /// Whether somebody may be served by `replica` by now: what was placed a moment ago counts as dark until it is
 /// told of, and must not be stopped as if it were.
-fn may_serve(replica: &ReplicaRecord, fare: Fare, know: &Knowledge) -> bool {
-    serves(replica, fare, know) || fare == Fare::Coming && !know.heard_of(replica)
+fn may_serve(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observations) -> bool {
+    serves(replica, class, observed) || class == ReplicaClass::Starting && !observed.heard_of(replica)
 }
 
 /// The slots whose turn could come, in the order in which it should, with whether they serve.
@@ -321,21 +335,21 @@ fn candidates(
     record: &ServiceRecord,
     rollout: &Rollout,
     slots: &Slots<'_>,
-    know: &Knowledge,
+    observed: &Observations,
     next: &mut Next,
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
         // Nothing stops for what could not come.
-        let serving = replicas.iter().any(|(replica, fare)| may_serve(replica, *fare, know));
-        if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, know) {
+        let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
+        if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, observed) {
             continue;
         }
-        let waits = |at: &&MonoMs| **at > know.now() && rollout.failures.contains_key(slot);
-        match know.retry_slot_at.get(slot).filter(waits) {
+        let waits = |at: &&MonoMs| **at > observed.now() && rollout.failures.contains_key(slot);
+        match observed.retry_slot_at.get(slot).filter(waits) {
             Some(at) => next.wake(*at),
             None => {
-                let waits = waits_for_room(record, *slot, slots, know);
+                let waits = waits_for_room(record, *slot, slots, observed);
                 candidates.push((waits, rollout.failures.get(slot).copied().unwrap_or(0), serving, *slot));
             }
         }

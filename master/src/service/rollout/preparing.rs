@@ -11,7 +11,7 @@ use super::{Next, Rollout};
 use crate::{
     membership::Standing,
     service::{
-        knowledge::{Fare, Knowledge},
+        observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord, Want},
         slots::{Slots, serves},
     },
@@ -21,18 +21,18 @@ use crate::{
 /// one's.
 fn host<'a>(
     record: &ServiceRecord,
-    replicas: &[(&'a ReplicaRecord, Fare)],
-    know: &Knowledge,
+    replicas: &[(&'a ReplicaRecord, ReplicaClass)],
+    observed: &Observations,
 ) -> Option<&'a NodeName> {
-    let old = replicas.iter().find(|(replica, fare)| serves(replica, *fare, know));
+    let old = replicas.iter().find(|(replica, class)| serves(replica, *class, observed));
     let node = old.map(|(replica, _)| &replica.node);
     let can_be_asked = |node: &&NodeName| {
-        let condition = know.condition(node);
+        let condition = observed.condition(node);
         // What one that has just brought its replicas understands is not known yet.
-        let is_there = know.hosts().contains_key(*node)
+        let is_there = observed.hosts().contains_key(*node)
             && condition.standing == Standing::Ready
             && !condition.is_leaving();
-        is_there && know.never_takes(record, record.generation, node).is_none()
+        is_there && observed.never_takes(record, record.generation, node).is_none()
     };
     node.filter(can_be_asked)
 }
@@ -46,10 +46,17 @@ fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
 }
 
 /// Whether nothing has to be made ready before the slot's turn.
-pub(super) fn is_ready(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, know: &Knowledge) -> bool {
-    let host =
-        slots.get(&slot).filter(|_| record.stops_first()).and_then(|replicas| host(record, replicas, know));
-    host.is_none_or(|node| made_for(record).any(|made| made.node == *node && know.is_made(made)))
+pub(super) fn is_ready(
+    record: &ServiceRecord,
+    slots: &Slots<'_>,
+    slot: Slot,
+    observed: &Observations,
+) -> bool {
+    let host = slots
+        .get(&slot)
+        .filter(|_| record.stops_first())
+        .and_then(|replicas| host(record, replicas, observed));
+    host.is_none_or(|node| made_for(record).any(|made| made.node == *node && observed.is_made(made)))
 }
 
 /// Has the hosts of the slots whose turn comes next make ready what they have not yet.
@@ -57,7 +64,7 @@ pub(super) fn prepare(
     record: &ServiceRecord,
     slots: &Slots<'_>,
     coming: &[Slot],
-    know: &Knowledge,
+    observed: &Observations,
     next: &mut Next,
 ) {
     if !record.stops_first() {
@@ -67,7 +74,7 @@ pub(super) fn prepare(
     for slot in coming {
         if let Some(node) = slots
             .get(slot)
-            .and_then(|replicas| host(record, replicas, know))
+            .and_then(|replicas| host(record, replicas, observed))
             .filter(|node| asked.insert(node))
         {
             next.prepare.push((*slot, node.clone()));
@@ -76,15 +83,15 @@ pub(super) fn prepare(
 }
 
 /// What could not be made ready, and is counted as a new replica that failed.
-pub(super) fn failures(record: &ServiceRecord, know: &Knowledge, next: &mut Next) {
-    for made in made_for(record).filter(|made| !know.is_made(made)) {
-        let condition = know.condition(&made.node);
+pub(super) fn failures(record: &ServiceRecord, observed: &Observations, next: &mut Next) {
+    for made in made_for(record).filter(|made| !observed.is_made(made)) {
+        let condition = observed.condition(&made.node);
         if condition.standing != Standing::Ready || condition.is_leaving() {
             continue;
         }
-        match know.fails_at(record, made) {
-            Some(at) if at > know.now() => next.wake(at),
-            Some(_) => next.failed.push((made.slot, made.id.clone(), know.why_failed(record, made))),
+        match observed.fails_at(record, made) {
+            Some(at) if at > observed.now() => next.wake(at),
+            Some(_) => next.failed.push((made.slot, made.id.clone(), observed.why_failed(record, made))),
             None => {}
         }
     }
@@ -93,8 +100,9 @@ pub(super) fn failures(record: &ServiceRecord, know: &Knowledge, next: &mut Next
 /// What was made ready and that no slot waits for any more.
 pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<ReplicaId> {
     let waits = |rollout: &Rollout, made: &ReplicaRecord| {
-        let old_ones_there =
-            |replicas: &[(&ReplicaRecord, Fare)]| replicas.iter().any(|(other, _)| other.node == made.node);
+        let old_ones_there = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
+            replicas.iter().any(|(other, _)| other.node == made.node)
+        };
         let waits =
             slots.iter().any(|(slot, replicas)| !rollout.turned.contains(slot) && old_ones_there(replicas));
         rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits

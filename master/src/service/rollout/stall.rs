@@ -11,7 +11,7 @@ use crate::{
     membership::Standing,
     service::{
         homes,
-        knowledge::Knowledge,
+        observations::Observations,
         record::{ReplicaRecord, ServiceRecord},
         slots::{Slots, free_slots, waits_for_room},
     },
@@ -22,25 +22,25 @@ pub(super) fn stall(
     record: &ServiceRecord,
     rollout: &Rollout,
     slots: &Slots<'_>,
-    know: &Knowledge,
+    observed: &Observations,
     next: &mut Next,
 ) {
-    let Some(at) = know.stalls_at(record) else { return };
-    if at > know.now() {
+    let Some(at) = observed.stalls_at(record) else { return };
+    if at > observed.now() {
         return next.wake(at);
     }
-    let seconds = Knowledge::patience(record).0.div_ceil(1_000);
-    let waits = words::waits_for(record, rollout, slots, know);
+    let seconds = Observations::patience(record).0.div_ceil(1_000);
+    let waits = words::waits_for(record, rollout, slots, observed);
     let last =
         rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
     let why = format!("no slot was replaced within {seconds} s: {waits}{last}");
-    let through = know.through(record);
+    let through = observed.through(record);
     let mut left =
         slots.keys().copied().chain(free_slots(record, slots)).filter(|slot| !through.contains(slot));
     // What had no room before either costs nobody anything: the others are in place.
     let only_lacks_room =
-        !through.is_empty() && left.clone().all(|slot| waits_for_room(record, slot, slots, know));
-    let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, know));
+        !through.is_empty() && left.clone().all(|slot| waits_for_room(record, slot, slots, observed));
+    let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, observed));
     next.verdict = match record.spec.update.failure_action {
         _ if rollout.from.is_none() || only_lacks_room => Verdict::Finish { incomplete: Some(why) },
         _ if by_hosts => Verdict::Pause { why, until_hosts: true },
@@ -50,9 +50,14 @@ pub(super) fn stall(
 }
 
 /// Whether `slot` waits for a host that is not well, and not for the generation that is rolled out.
-fn is_held_up_by_its_host(record: &ServiceRecord, slot: Slot, slots: &Slots<'_>, know: &Knowledge) -> bool {
-    let is_away = |replica: &ReplicaRecord| know.condition(&replica.node).standing != Standing::Ready;
+fn is_held_up_by_its_host(
+    record: &ServiceRecord,
+    slot: Slot,
+    slots: &Slots<'_>,
+    observed: &Observations,
+) -> bool {
+    let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
     let new =
         slots.get(&slot).into_iter().flatten().filter(|(replica, _)| replica.generation == record.generation);
-    new.into_iter().any(|(replica, _)| is_away(replica)) || !homes::may_take_its_turn(record, slot, know)
+    new.into_iter().any(|(replica, _)| is_away(replica)) || !homes::may_take_its_turn(record, slot, observed)
 }

@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{Phase, Rollout, next::awaits_promotion};
 use crate::service::{
-    knowledge::{Fare, Knowledge, trouble},
+    observations::{Observations, ReplicaClass, trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     slots::{Slots, slots},
 };
@@ -56,14 +56,14 @@ pub enum RolloutState {
 }
 
 /// The rollout of `record`, if one is under way.
-pub fn rollout_view(record: &ServiceRecord, know: &Knowledge) -> Option<RolloutView> {
+pub fn rollout_view(record: &ServiceRecord, observed: &Observations) -> Option<RolloutView> {
     let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
-    let slots = slots(record, know);
-    let replaced = know.through(record).len();
+    let slots = slots(record, observed);
+    let replaced = observed.through(record).len();
     let state = match rollout.phase {
         Phase::Paused { .. } => RolloutState::Paused,
         Phase::RollingBack { .. } => RolloutState::RollingBack,
-        Phase::Running if awaits_promotion(record, rollout, know) => RolloutState::Canary,
+        Phase::Running if awaits_promotion(record, rollout, observed) => RolloutState::Canary,
         Phase::Running => RolloutState::Running,
     };
     let total = record.slots_wanted();
@@ -74,12 +74,12 @@ pub fn rollout_view(record: &ServiceRecord, know: &Knowledge) -> Option<RolloutV
         }
         Phase::RollingBack { failed, why } => {
             let what = format!("rolling back from generation {failed} ({why}): ");
-            (what, waits_for(record, rollout, &slots, know))
+            (what, waits_for(record, rollout, &slots, observed))
         }
         Phase::Running if state == RolloutState::Canary => {
             (String::new(), "waits to be promoted or aborted".to_owned())
         }
-        Phase::Running => (String::new(), waits_for(record, rollout, &slots, know)),
+        Phase::Running => (String::new(), waits_for(record, rollout, &slots, observed)),
     };
     let done = if rollout.is_rolling_back() { "in place" } else { "replaced" };
     Some(RolloutView {
@@ -100,21 +100,23 @@ pub(super) fn waits_for(
     record: &ServiceRecord,
     rollout: &Rollout,
     slots: &Slots<'_>,
-    know: &Knowledge,
+    observed: &Observations,
 ) -> String {
-    let no_host = know.no_host.as_deref();
+    let no_host = observed.no_host.as_deref();
     let turned = |slot: &Slot| record.target(*slot) == record.generation;
     let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
     for (slot, all) in slots.iter().filter(|(slot, _)| turned(slot)) {
-        if all.iter().any(|(_, fare)| *fare == Fare::Good) {
+        if all.iter().any(|(_, class)| *class == ReplicaClass::Ready) {
             continue;
         }
-        for (replica, fare) in all {
-            if let Some((rank, words)) = of_replica(record, replica, *fare, know) {
+        for (replica, class) in all {
+            if let Some((rank, words)) = of_replica(record, replica, *class, observed) {
                 under_way.entry(rank).or_insert(words);
             }
         }
-        if all.iter().all(|(_, fare)| matches!(fare, Fare::Old | Fare::Lost | Fare::Leaving)) {
+        if all.iter().all(|(_, class)| {
+            matches!(class, ReplicaClass::Outdated | ReplicaClass::Lost | ReplicaClass::Migrating)
+        }) {
             let words = no_host.map_or_else(
                 || format!("waits for a host for slot {slot} to be chosen"),
                 |why| format!("waits for a host for slot {slot}: {why}"),
@@ -132,7 +134,7 @@ pub(super) fn waits_for(
             .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
     for made in
-        record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !know.is_made(replica))
+        record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !observed.is_made(replica))
     {
         under_way.entry(3).or_insert_with(|| format!("waits for {} to have the image ready", made.node));
     }
@@ -140,13 +142,16 @@ pub(super) fn waits_for(
         return words;
     }
     let delay = DurationMs(record.spec.update.delay_ms.into());
-    if let Some(at) = know.turned_at.map(|at| at + delay).filter(|at| *at > know.now()) {
-        return format!("waits {} before the next slot", seconds(at - know.now()));
+    if let Some(at) = observed.turned_at.map(|at| at + delay).filter(|at| *at > observed.now()) {
+        return format!("waits {} before the next slot", seconds(at - observed.now()));
     }
-    let retries =
-        know.retry_slot_at.iter().filter(|(slot, _)| rollout.failures.contains_key(slot)).map(|(_, at)| at);
-    if let Some(at) = retries.min().filter(|at| **at > know.now()) {
-        return format!("waits {} to try again where it failed", seconds(*at - know.now()));
+    let retries = observed
+        .retry_slot_at
+        .iter()
+        .filter(|(slot, _)| rollout.failures.contains_key(slot))
+        .map(|(_, at)| at);
+    if let Some(at) = retries.min().filter(|at| **at > observed.now()) {
+        return format!("waits {} to try again where it failed", seconds(*at - observed.now()));
     }
     match no_host.filter(|_| slots.len() < record.slots_wanted() as usize) {
         Some(why) => format!("waits for a host: {why}"),
@@ -159,17 +164,17 @@ pub(super) fn waits_for(
 fn of_replica(
     record: &ServiceRecord,
     replica: &ReplicaRecord,
-    fare: Fare,
-    know: &Knowledge,
+    class: ReplicaClass,
+    observed: &Observations,
 ) -> Option<(u8, String)> {
     let (id, node) = (&replica.id, &replica.node);
-    match fare {
-        Fare::Proving => {
+    match class {
+        ReplicaClass::OnTrial => {
             let monitor = seconds(DurationMs(record.spec.update.monitor_ms.into()));
             Some((1, format!("waits for {id} on {node} to be healthy for {monitor}")))
         }
-        Fare::Coming => {
-            let status = know.observed.get(id);
+        ReplicaClass::Starting => {
+            let status = observed.statuses.get(id);
             let state = status.map_or(ReplicaState::Assigned, |status| status.state);
             let what = match state {
                 ReplicaState::Pulling => "to have its image",
@@ -188,11 +193,17 @@ fn of_replica(
                 status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
             Some((0, format!("waits for {id} on {node} {what}{reason}")))
         }
-        Fare::Failed if replica.generation == record.target(replica.slot) => {
-            Some((4, format!("waits to try again: {}", know.why_failed(record, replica))))
+        ReplicaClass::Failed if replica.generation == record.target(replica.slot) => {
+            Some((4, format!("waits to try again: {}", observed.why_failed(record, replica))))
         }
-        Fare::Stranded => Some((4, format!("{id} was not begun on {node}, which is out of reach"))),
-        Fare::Good | Fare::Failed | Fare::Old | Fare::Leaving | Fare::Lost => None,
+        ReplicaClass::Unreachable => {
+            Some((4, format!("{id} was not begun on {node}, which is out of reach")))
+        }
+        ReplicaClass::Ready
+        | ReplicaClass::Failed
+        | ReplicaClass::Outdated
+        | ReplicaClass::Migrating
+        | ReplicaClass::Lost => None,
     }
 }
 

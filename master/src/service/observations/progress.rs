@@ -9,7 +9,7 @@ use shef_common::{
     spec::FailureAction,
 };
 
-use super::{Fare, Knowledge};
+use super::{Observations, ReplicaClass};
 use crate::service::{
     record::ServiceRecord,
     rollout::{Phase, Rollout},
@@ -42,7 +42,7 @@ impl Stage {
     }
 }
 
-impl Knowledge {
+impl Observations {
     /// Notes how far the rollout of `record` has come, if it has one.
     pub fn note_progress(&mut self, record: &ServiceRecord) {
         let Some(rollout) = record.rollout.as_ref().filter(|_| !record.deleted) else {
@@ -68,7 +68,7 @@ impl Knowledge {
 
     /// The slots that are through: with a good replica of the generation that is rolled out.
     pub fn through(&self, record: &ServiceRecord) -> BTreeSet<Slot> {
-        let good = record.wanted().filter(|replica| self.fare(record, replica) == Fare::Good);
+        let good = record.wanted().filter(|replica| self.class(record, replica) == ReplicaClass::Ready);
         good.map(|replica| replica.slot).filter(|slot| record.target(*slot) == record.generation).collect()
     }
 

@@ -183,7 +183,7 @@ impl Replica {
         }
         if news {
             // It may have been started anew since, with other addresses.
-            self.vitals.look_again();
+            self.runtime_info.look_again();
             self.judge(now);
         }
     }

@@ -42,9 +42,9 @@ const READY: HostCondition = HostCondition::of(Standing::Ready);
 
 /// What is known of the hosts and replicas of a service.
 #[derive(Debug, Clone, Default)]
-pub struct Knowledge {
+pub struct Observations {
     /// The latest word of the hosts.
-    pub observed: BTreeMap<ReplicaId, ReplicaStatus>,
+    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
     /// When a failed replica may be replaced.
     pub retry_at: BTreeMap<ReplicaId, MonoMs>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
@@ -72,37 +72,37 @@ pub struct Knowledge {
     now: MonoMs,
 }
 
-/// How a replica that is to run fares.
+/// The class of a replica that is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fare {
-    /// The generation of its slot's turn, running and healthy, and past its trial, on a host that is not
-    /// known to be lost.
-    Good,
-    /// As good, but not for as long as the update asks for: nothing is to go for it yet.
-    Proving,
-    /// That generation, not there yet (or unwell, or not told of yet), on such a host.
-    Coming,
-    /// It failed.
+pub enum ReplicaClass {
+    /// Runs the generation of its slot's turn, is healthy and past its trial, on a host that is not known to be
+    /// lost.
+    Ready,
+    /// Is ready but for its trial: nothing is removed for it yet.
+    OnTrial,
+    /// Is to run that generation, on such a host, and is not ready: unhealthy, or not reported yet.
+    Starting,
+    /// Has failed.
     Failed,
-    /// Another generation that runs, for all that is known.
-    Old,
-    /// The generation of its slot's turn, to run elsewhere: its host is drained or excluded, or a rebalance
-    /// moves it.
-    Leaving,
-    /// Placed by us on a host that has been out of reach for [`AWAY_PATIENCE`], and not begun there.
-    Stranded,
+    /// Runs another generation, for all that is known.
+    Outdated,
+    /// Runs the generation of its slot's turn and is to run elsewhere: its host is drained or excluded, or a
+    /// rebalance moves it.
+    Migrating,
+    /// Was placed by this master on a host that has been out of reach for [`AWAY_PATIENCE`], and was not begun.
+    Unreachable,
     /// Its host is down.
     Lost,
 }
 
-impl Knowledge {
+impl Observations {
     /// Nothing but the hosts.
     pub fn of(conditions: &BTreeMap<NodeName, HostCondition>, hosts: Hosts) -> Self {
-        let mut know = Self { hosts, ..Self::default() };
+        let mut observed = Self { hosts, ..Self::default() };
         for (node, condition) in conditions {
-            know.host_changed(node, *condition, false);
+            observed.host_changed(node, *condition, false);
         }
-        know
+        observed
     }
 
     /// Nothing was heard of any host yet.
@@ -186,35 +186,39 @@ impl Knowledge {
     }
 
     /// How `replica` of `record` fares.
-    pub fn fare(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Fare {
-        let status = self.observed.get(&replica.id);
+    pub fn class(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> ReplicaClass {
+        let status = self.statuses.get(&replica.id);
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);
         // What is done is done, wherever its host is.
         if state == ReplicaState::Complete {
-            return if replica.generation == record.target(replica.slot) { Fare::Good } else { Fare::Old };
+            return if replica.generation == record.target(replica.slot) {
+                ReplicaClass::Ready
+            } else {
+                ReplicaClass::Outdated
+            };
         }
         // What failed on a host that is lost since waits for nothing there.
         if self.is_lost(record, replica) {
-            return Fare::Lost;
+            return ReplicaClass::Lost;
         }
         if matches!(state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped) {
-            return Fare::Failed;
+            return ReplicaClass::Failed;
         }
         let runs = state == ReplicaState::Running;
         if replica.generation != record.target(replica.slot) {
             // After a start of the master it may well run: its host has not told yet.
-            return if runs || status.is_none() { Fare::Old } else { Fare::Failed };
+            return if runs || status.is_none() { ReplicaClass::Outdated } else { ReplicaClass::Failed };
         }
         if self.strands_at(replica).is_some_and(|at| at <= self.now) {
-            return Fare::Stranded;
+            return ReplicaClass::Unreachable;
         }
         match (replica.moving || self.has_to_leave(record, replica), runs && healthy) {
-            (true, _) => Fare::Leaving,
-            (false, _) if self.fails_its_rollout(record, replica) => Fare::Failed,
-            (false, true) if self.has_passed(record, replica) => Fare::Good,
-            (false, true) => Fare::Proving,
-            (false, false) => Fare::Coming,
+            (true, _) => ReplicaClass::Migrating,
+            (false, _) if self.fails_its_rollout(record, replica) => ReplicaClass::Failed,
+            (false, true) if self.has_passed(record, replica) => ReplicaClass::Ready,
+            (false, true) => ReplicaClass::OnTrial,
+            (false, false) => ReplicaClass::Starting,
         }
     }
 
@@ -254,7 +258,7 @@ impl Knowledge {
 
     /// Whether `replica` was placed by this master, and its host has not begun to make its container.
     pub fn is_fresh_and_not_begun(&self, replica: &ReplicaRecord) -> bool {
-        let begun = self.observed.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
+        let begun = self.statuses.get(&replica.id).is_some_and(|status| status.state > ReplicaState::Pulling);
         self.fresh.contains(&replica.id) && !begun
     }
 
@@ -264,12 +268,12 @@ impl Knowledge {
         let bounded = !record.template(replica.generation).restart.is_default();
         let ended =
             |status: &ReplicaStatus| status.state == ReplicaState::Failed && status.exit_code.is_some();
-        bounded && self.observed.get(&replica.id).is_some_and(ended)
+        bounded && self.statuses.get(&replica.id).is_some_and(ended)
     }
 
     /// Since when `replica` is done, as its host has told.
     pub fn done_since(&self, replica: &ReplicaRecord) -> Option<WallMs> {
-        self.observed
+        self.statuses
             .get(&replica.id)
             .filter(|status| status.state == ReplicaState::Complete)
             .map(|status| status.since)
@@ -277,28 +281,28 @@ impl Knowledge {
 
     /// Whether its host has made its container ready.
     pub fn is_made(&self, replica: &ReplicaRecord) -> bool {
-        let state = self.observed.get(&replica.id).map(|status| status.state);
+        let state = self.statuses.get(&replica.id).map(|status| status.state);
         matches!(state, Some(ReplicaState::Prepared | ReplicaState::Starting | ReplicaState::Running))
     }
 
     /// Whether its host has told of `replica`.
     pub fn heard_of(&self, replica: &ReplicaRecord) -> bool {
-        self.observed.contains_key(&replica.id)
+        self.statuses.contains_key(&replica.id)
     }
 
     /// Whether `replica` runs, for all that its host has told.
     pub fn runs(&self, replica: &ReplicaRecord) -> bool {
-        self.observed.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running)
+        self.statuses.get(&replica.id).is_some_and(|status| status.state == ReplicaState::Running)
     }
 
     /// Whether its host has told that `replica` runs and is healthy.
     pub fn is_well(&self, replica: &ReplicaRecord) -> bool {
-        self.observed.get(&replica.id).is_some_and(is_well)
+        self.statuses.get(&replica.id).is_some_and(is_well)
     }
 
     /// Keeps only what concerns replicas of which `known` is true.
     pub fn retain(&mut self, known: impl Fn(&ReplicaId) -> bool) {
-        self.observed.retain(|id, _| known(id));
+        self.statuses.retain(|id, _| known(id));
         self.retry_at.retain(|id, _| known(id));
         self.trials.retain(|id, _| known(id));
         self.fresh.retain(known);

@@ -29,14 +29,14 @@ impl ServiceCore {
         let mut tally = Tally::default();
         for status in statuses {
             let Some(replica) = record.replica_on(node, &status.replica) else { continue };
-            if status.state == ReplicaState::Running && self.know.fresh.remove(&status.replica) {
+            if status.state == ReplicaState::Running && self.observed.fresh.remove(&status.replica) {
                 tally.containers_created += 1;
             }
             let down =
                 matches!(status.state, ReplicaState::Failed | ReplicaState::Stopping | ReplicaState::Stopped);
             if down && replica.want == Want::Run {
                 let at = now.mono + Backoff::REPLICA.after(replica.attempt.saturating_add(1));
-                self.know.retry_at.entry(replica.id.clone()).or_insert(at);
+                self.observed.retry_at.entry(replica.id.clone()).or_insert(at);
             }
             if let Some(digest) =
                 status.image_digest.clone().filter(|_| record.lacks_digest(replica.generation))
@@ -48,16 +48,16 @@ impl ServiceCore {
                 Some(Owner::Master),
                 "only agents observe"
             );
-            let condition = self.know.condition(&replica.node);
+            let condition = self.observed.condition(&replica.node);
             let on_probation = record.probation.is_some() && replica.generation == record.generation;
             if on_probation
                 && condition.standing == Standing::Ready
                 && !condition.is_leaving()
                 && replica.want == Want::Run
             {
-                self.know.watch(&status);
+                self.observed.watch(&status);
             }
-            self.know.observe(status, monitor, record.rollout.is_none());
+            self.observed.observe(status, monitor, record.rollout.is_none());
         }
         if tally != Tally::default() {
             effects.push(Effect::Count(tally));

@@ -63,15 +63,15 @@ impl Replica {
                 .crashed
                 .clone()
                 .or_else(|| paused.then(|| "its container is paused".to_owned()))
-                .or_else(|| self.vitals.trouble());
+                .or_else(|| self.runtime_info.trouble());
             (self.status.health, self.status.reason) = match trouble {
                 Some(trouble) => (Health::Unhealthy, Some(trouble)),
-                None if self.vitals.is_starting() => (Health::Starting, self.vitals.awaits()),
+                None if self.runtime_info.is_starting() => (Health::Starting, self.runtime_info.awaits()),
                 None => (Health::Healthy, None),
             };
         }
         let shows = self.status.state == ReplicaState::Running;
-        let ports = if shows { self.vitals.ports() } else { &[] };
+        let ports = if shows { self.runtime_info.ports() } else { &[] };
         if self.status.ports != ports {
             self.status.ports = ports.to_vec();
         }

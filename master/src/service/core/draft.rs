@@ -8,7 +8,7 @@ use crate::{
     service::{
         events::Effect,
         homes,
-        knowledge::Fare,
+        observations::ReplicaClass,
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Accepted, Applied, Refused, Request},
         rollout::{self, Terms},
@@ -53,7 +53,7 @@ impl ServiceCore {
             let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
             // One that was never seen running is no container that was deleted.
             let deleted = |replica: &&ReplicaRecord| {
-                replica.want == Want::Remove && gone(replica) && !self.know.fresh.contains(&replica.id)
+                replica.want == Want::Remove && gone(replica) && !self.observed.fresh.contains(&replica.id)
             };
             draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
             // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
@@ -70,7 +70,7 @@ impl ServiceCore {
                 }
             }
             for replica in record.replicas.iter_mut().filter(|replica| replica.done.is_none()) {
-                replica.done = self.know.done_since(replica);
+                replica.done = self.observed.done_since(replica);
             }
             record.drop_confirmed(gone);
             record.forget_hosts(|node| draft.forgets.contains(node));
@@ -91,14 +91,14 @@ impl ServiceCore {
         if let (Request::Release { slot, .. }, Some(record)) =
             (request, record.as_ref().filter(|record| !record.deleted))
         {
-            homes::may_be_released(record, *slot, &self.know).map_err(Refused::Conflict)?;
+            homes::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
         }
         let before = record.clone();
         let applied = request.apply(record, version, now.wall, terms)?;
         let is_update =
             |record: &&ServiceRecord| generation.is_some_and(|generation| generation != record.generation);
         if let Some(error) =
-            record.as_ref().filter(is_update).and_then(|record| rollout::impediment(record, &self.know))
+            record.as_ref().filter(is_update).and_then(|record| rollout::impediment(record, &self.observed))
         {
             *record = before;
             return Err(Refused::Invalid(vec![error]));
@@ -110,11 +110,13 @@ impl ServiceCore {
     /// somewhere, or may, for all that is known.
     pub(super) fn is_good(&self) -> bool {
         let Some(record) = &self.record else { return false };
-        let may_run = |replica: &ReplicaRecord| match self.know.fare(record, replica) {
-            Fare::Good | Fare::Proving | Fare::Lost => true,
-            Fare::Leaving => self.know.runs(replica),
-            Fare::Coming => !self.know.heard_of(replica) && !self.know.fresh.contains(&replica.id),
-            Fare::Failed | Fare::Old | Fare::Stranded => false,
+        let may_run = |replica: &ReplicaRecord| match self.observed.class(record, replica) {
+            ReplicaClass::Ready | ReplicaClass::OnTrial | ReplicaClass::Lost => true,
+            ReplicaClass::Migrating => self.observed.runs(replica),
+            ReplicaClass::Starting => {
+                !self.observed.heard_of(replica) && !self.observed.fresh.contains(&replica.id)
+            }
+            ReplicaClass::Failed | ReplicaClass::Outdated | ReplicaClass::Unreachable => false,
         };
         record.wanted().any(|replica| replica.generation == record.generation && may_run(replica))
     }

@@ -24,7 +24,7 @@ const RESUMES_AFTER: DurationMs = DurationMs(2_000);
 
 /// How long no master has been heard of, and what that means.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct DisconnectTimer {
     /// Since when: a master's last answer, or the agent's start.
     since: MonoMs,
     /// The time of the event that is being handled.
@@ -49,7 +49,7 @@ fn in_ms(seconds: u32) -> DurationMs {
     DurationMs(u64::from(seconds) * 1_000)
 }
 
-impl Silence {
+impl DisconnectTimer {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
         let mut silence =
             Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };

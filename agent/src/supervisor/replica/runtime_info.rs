@@ -17,7 +17,7 @@ use crate::{
 
 /// A running container's addresses and health.
 #[derive(Debug, Clone)]
-pub(in crate::supervisor) struct Vitals {
+pub(in crate::supervisor) struct RuntimeInfo {
     check: Check,
     /// Whether addresses and check are not known of this run yet.
     unseen: bool,
@@ -36,7 +36,7 @@ pub(in crate::supervisor) struct Vitals {
     run: u64,
 }
 
-impl Vitals {
+impl RuntimeInfo {
     pub(super) const fn new() -> Self {
         let ports = Vec::new();
         Self {
@@ -111,7 +111,7 @@ impl Vitals {
     }
 }
 
-impl Vitals {
+impl RuntimeInfo {
     /// What the engine tells of its own check: a list does not tell why it fails, a look does.
     fn engine_says(&mut self, container: &Container) {
         let is_look = container.env.is_some();
@@ -163,13 +163,13 @@ impl Replica {
     pub(super) fn begins(&mut self) {
         let Some(assignment) = &self.assignment else { return };
         let template = &assignment.template;
-        let vitals = &mut self.vitals;
-        vitals.run += 1;
-        vitals.why = None;
-        (vitals.wants_output, vitals.cut_off) = (false, None);
+        let runtime_info = &mut self.runtime_info;
+        runtime_info.run += 1;
+        runtime_info.why = None;
+        (runtime_info.wants_output, runtime_info.cut_off) = (false, None);
         self.out_of_memory = false;
         let (check, unknown) = match checker(template) {
-            Checker::Image => match vitals.image_check {
+            Checker::Image => match runtime_info.image_check {
                 None => (Check::None, true),
                 Some(true) => (Check::Starting, false),
                 Some(false) => (Check::None, false),
@@ -178,15 +178,15 @@ impl Replica {
             Checker::Agent(..) => (Check::Starting, true),
             Checker::Nobody => (Check::None, false),
         };
-        vitals.check = check;
-        vitals.unseen = unknown || !template.ports.is_empty();
+        runtime_info.check = check;
+        runtime_info.unseen = unknown || !template.ports.is_empty();
     }
 
     /// A look shows its container.
-    pub(super) fn shows_vitals(&mut self, container: &Container) {
-        let vitals = &mut self.vitals;
+    pub(super) fn shows_runtime_info(&mut self, container: &Container) {
+        let runtime_info = &mut self.runtime_info;
         if !matches!(container.state, ContainerState::Running | ContainerState::Paused) {
-            vitals.ended();
+            runtime_info.ended();
             return;
         }
         let Some(assignment) = &self.assignment else { return };
@@ -195,23 +195,23 @@ impl Replica {
             && self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Paused };
         if changed {
             // Its start went unheard, or it ran before the agent did.
-            vitals.run += 1;
-            vitals.check = Check::Starting;
+            runtime_info.run += 1;
+            runtime_info.check = Check::Starting;
         }
-        vitals.unseen = false;
-        vitals.ports.clone_from(&container.ports);
-        vitals.cut_off = cut_off(template, container);
+        runtime_info.unseen = false;
+        runtime_info.ports.clone_from(&container.ports);
+        runtime_info.cut_off = cut_off(template, container);
         let first = template.networks.first().map_or("bridge", |network| network.name.as_str());
-        vitals.address =
+        runtime_info.address =
             container.addresses.get(first).or_else(|| container.addresses.values().next()).copied();
         match checker(template) {
             Checker::Image => {
-                vitals.image_check = Some(container.check != Check::None);
-                vitals.engine_says(container);
+                runtime_info.image_check = Some(container.check != Check::None);
+                runtime_info.engine_says(container);
             }
-            Checker::Engine => vitals.engine_says(container),
+            Checker::Engine => runtime_info.engine_says(container),
             Checker::Agent(..) => {}
-            Checker::Nobody => vitals.check = Check::None,
+            Checker::Nobody => runtime_info.check = Check::None,
         }
     }
 
@@ -220,8 +220,8 @@ impl Replica {
         let agents =
             self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         if !agents {
-            self.vitals.check = if healthy { Check::Healthy } else { Check::Unhealthy };
-            (self.vitals.why, self.vitals.wants_output) = (None, !healthy);
+            self.runtime_info.check = if healthy { Check::Healthy } else { Check::Unhealthy };
+            (self.runtime_info.why, self.runtime_info.wants_output) = (None, !healthy);
         }
     }
 
@@ -229,12 +229,13 @@ impl Replica {
     /// for.
     pub fn learn_image_check(&mut self, has: bool, now: Now) -> bool {
         let Some(assignment) = &self.assignment else { return false };
-        let enough = self.vitals.unseen && matches!(checker(&assignment.template), Checker::Image);
-        let enough = enough && self.vitals.image_check.is_none() && assignment.template.ports.is_empty();
-        self.vitals.image_check = Some(has);
+        let enough = self.runtime_info.unseen && matches!(checker(&assignment.template), Checker::Image);
+        let enough =
+            enough && self.runtime_info.image_check.is_none() && assignment.template.ports.is_empty();
+        self.runtime_info.image_check = Some(has);
         if enough && self.busy.is_none() {
-            self.vitals.unseen = false;
-            self.vitals.check = if has { Check::Starting } else { Check::None };
+            self.runtime_info.unseen = false;
+            self.runtime_info.check = if has { Check::Starting } else { Check::None };
             self.judge(now);
         }
         enough
@@ -245,33 +246,33 @@ impl Replica {
         let template = &self.assignment.as_ref()?.template;
         let Checker::Agent(health, port) = checker(template) else { return None };
         let runs = matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
-        if self.wish != Wish::Run || !runs || self.vitals.unseen {
+        if self.wish != Wish::Run || !runs || self.runtime_info.unseen {
             return None;
         }
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         // Its own address alone: a port of the host may be another's.
-        let address = if on_host { Some(local) } else { self.vitals.address }
+        let address = if on_host { Some(local) } else { self.runtime_info.address }
             .map(|address| SocketAddr::new(address, port));
         let shares = self.container_id().filter(|_| on_host).map(str::to_owned);
         let page = match &health.test {
             HealthTest::Http(page) => Some(page.clone()),
             HealthTest::Cmd(_) | HealthTest::Shell(_) | HealthTest::Tcp { .. } | HealthTest::None => None,
         };
-        Some((self.vitals.run, Target { address, shares, page }, health))
+        Some((self.runtime_info.run, Target { address, shares, page }, health))
     }
 
     /// The agent's check of this run has come to a verdict.
     pub fn agent_checked(&mut self, run: u64, verdict: Verdict, why: Option<String>, now: Now) {
-        if run != self.vitals.run {
+        if run != self.runtime_info.run {
             return;
         }
-        self.vitals.check = match verdict {
+        self.runtime_info.check = match verdict {
             Verdict::Starting => Check::Starting,
             Verdict::Healthy => Check::Healthy,
             Verdict::Unhealthy => Check::Unhealthy,
         };
-        self.vitals.why = why;
+        self.runtime_info.why = why;
         if self.busy.is_none() {
             self.judge(now);
         }

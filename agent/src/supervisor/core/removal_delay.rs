@@ -20,7 +20,7 @@ const PATIENCE: DurationMs = DurationMs(2_000);
 
 /// Who makes way, and for whom.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct RemovalDelay {
     /// Whose create or start is under way.
     coming: BTreeSet<ReplicaId>,
     /// Whose ended last, and when.
@@ -29,7 +29,7 @@ pub(super) struct Way {
     waiting: BTreeSet<(MonoMs, ReplicaId)>,
 }
 
-impl Way {
+impl RemovalDelay {
     /// A create or start begins.
     pub fn begins(&mut self, id: &ReplicaId) {
         self.coming.insert(id.clone());

@@ -9,7 +9,7 @@ use shef_common::{
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
-use super::{Knowledge, is_well};
+use super::{Observations, is_well};
 use crate::{
     membership::Standing,
     service::record::{ReplicaRecord, ServiceRecord},
@@ -89,7 +89,7 @@ pub struct ProbationStatus {
     pub counts_at: Option<MonoMs>,
 }
 
-impl Knowledge {
+impl Observations {
     /// Whether `replica` has been well for as long as the update asks for.
     pub fn has_passed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         record.spec.update.monitor_ms == 0 && self.is_well(replica)
@@ -125,7 +125,7 @@ impl Knowledge {
 
     /// When the failure of `replica` that was told counts.
     fn failed_at(&self, replica: &ReplicaRecord) -> Option<MonoMs> {
-        let status = self.observed.get(&replica.id);
+        let status = self.statuses.get(&replica.id);
         let failure = self.trials.get(&replica.id)?.failure.as_ref();
         failure.map(|failure| failure.counts_at(status))
     }
@@ -144,7 +144,7 @@ impl Knowledge {
         on_trial && at.is_some_and(|at| at <= self.now)
     }
 
-    /// When [`Knowledge::has_failed_its_trial`] may say something else of `replica`.
+    /// When [`Observations::has_failed_its_trial`] may say something else of `replica`.
     pub fn trial_turns_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let (passes, fails) = (self.passes_at(record, replica), self.failed_at(replica));
         let late = self.late_at(record, replica);
@@ -154,7 +154,7 @@ impl Knowledge {
     /// Why `replica`, which has failed, did so; for people.
     pub fn why_failed(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> String {
         let (id, node) = (&replica.id, &replica.node);
-        let status = self.observed.get(id);
+        let status = self.statuses.get(id);
         let failure = self.trials.get(id).and_then(|trial| trial.failure.as_ref());
         let why = match (status, failure) {
             (Some(status), _) if status.state == ReplicaState::Failed => {
@@ -183,7 +183,7 @@ impl Knowledge {
     /// those that are not through, and the others' failures are forgotten.
     pub fn try_anew<'a>(&mut self, replicas: impl Iterator<Item = &'a ReplicaId>) {
         for id in replicas {
-            let well = self.observed.get(id).is_some_and(is_well);
+            let well = self.statuses.get(id).is_some_and(is_well);
             if let Some(watch) = &mut self.watch {
                 watch.failures.remove(id);
             }
@@ -216,7 +216,7 @@ impl Knowledge {
         if trial.failure.is_none() {
             trial.failure = failure;
         }
-        self.observed.insert(status.replica.clone(), status);
+        self.statuses.insert(status.replica.clone(), status);
     }
 
     /// A replica that counts for the generation on probation is told of by its host, which is well.
@@ -246,11 +246,11 @@ impl Knowledge {
             .watch
             .as_ref()
             .filter(|watch| record.probation.is_some() && watch.generation == record.generation)?;
-        let told = |(id, failure): &(&ReplicaId, &Failure)| failure.counts_at(self.observed.get(*id));
+        let told = |(id, failure): &(&ReplicaId, &Failure)| failure.counts_at(self.statuses.get(*id));
         let (counted, awaited): (Vec<_>, Vec<_>) =
             watch.failures.iter().partition(|failure| told(failure) <= self.now);
         let latest = counted.iter().max_by_key(|(_, failure)| failure.at).map(|(id, failure)| {
-            let line = self.observed.get(*id).and_then(last_line).unwrap_or_default();
+            let line = self.statuses.get(*id).and_then(last_line).unwrap_or_default();
             format!("{id} failed: {}{line}", failure.reason)
         });
         Some(ProbationStatus {
