@@ -134,8 +134,8 @@ impl World {
             return;
         }
         let known = |replica: &&ReplicaRecord| old.replicas.iter().any(|known| known.id == replica.id);
-        for (slot, home) in &old.homes {
-            let kept = new.homes.get(slot);
+        for (slot, home) in &old.bindings {
+            let kept = new.bindings.get(slot);
             let released = self.user.released.get_mut(&(name.clone(), *slot));
             if kept.is_none() && released.is_some_and(std::mem::take) {
                 continue;
@@ -186,13 +186,13 @@ impl World {
             return Ok(());
         }
         let allowed = |node: &NodeName| self.host_of(node).is_some_and(|host| is_allowed(record, host));
-        if let Some((slot, node)) = record.homes.iter().find(|(_, node)| !allowed(node)) {
+        if let Some((slot, node)) = record.bindings.iter().find(|(_, node)| !allowed(node)) {
             return Err(format!("slot {slot} of {} is on {node}, which is excluded", record.spec.name));
         }
         let hosts = self.hosts.iter().map(|host| &host.node);
         match hosts
             .filter(|node| allowed(node) && is_open(node))
-            .find(|node| !record.homes.values().any(|home| home == *node))
+            .find(|node| !record.bindings.values().any(|home| home == *node))
         {
             Some(node) => Err(format!("{} has no slot on {node}", record.spec.name)),
             None => Ok(()),

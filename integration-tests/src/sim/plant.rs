@@ -11,7 +11,7 @@ use shef_common::{
 use shef_master::{
     cluster::{ClusterEvent, Recovered},
     membership::{HostCondition, Standing},
-    scheduler::Question,
+    scheduler::PlacementRequest,
     service::{Expect, Lead, Request, ServiceEvent},
 };
 
@@ -204,22 +204,22 @@ impl World {
     }
 
     /// Spoils what the scheduler is asked.
-    pub(super) fn spoils_question(&self, question: &mut Question, goes_back: bool) {
+    pub(super) fn spoils_question(&self, question: &mut PlacementRequest, goes_back: bool) {
         if goes_back && self.planted(Plant::ForgetsReplaced) {
             question.place.clear();
         }
         for demand in &mut question.place {
             if self.planted(Plant::PortTwice) {
-                demand.takes.ports.clear();
+                demand.requires.ports.clear();
             }
             if self.planted(Plant::OverReserves) {
-                demand.takes.memory_bytes = 0;
+                demand.requires.memory_bytes = 0;
             }
             if self.planted(Plant::OverlooksVersions) {
-                demand.takes.needs.clear();
+                demand.requires.needs.clear();
             }
             if self.planted(Plant::StickyMoves) {
-                demand.home = None;
+                demand.bound_node = None;
             }
         }
     }

@@ -3,7 +3,7 @@
 use actix::{Actor, Context, Handler, MessageResult};
 
 use super::{
-    CopyScheduler, Schedule, Scheduled, SchedulerCore, ToScheduler,
+    CopyScheduler, PlacementResult, Schedule, SchedulerCore, ToScheduler,
     events::{Event, SchedulerEffects, Ticket},
 };
 
@@ -13,10 +13,10 @@ pub struct SchedulerActor(SchedulerCore);
 
 /// Who asks waits for the one answer.
 #[derive(Default)]
-struct Answer(Option<Scheduled>);
+struct Answer(Option<PlacementResult>);
 
 impl SchedulerEffects for Answer {
-    fn answer(&mut self, _: Ticket, scheduled: Scheduled) {
+    fn answer(&mut self, _: Ticket, scheduled: PlacementResult) {
         self.0 = Some(scheduled);
     }
 }
@@ -29,8 +29,8 @@ impl Actor for SchedulerActor {
 }
 
 impl Handler<Schedule> for SchedulerActor {
-    type Result = Scheduled;
-    fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> Scheduled {
+    type Result = PlacementResult;
+    fn handle(&mut self, ask: Schedule, _: &mut Self::Context) -> PlacementResult {
         let mut answer = Answer::default();
         answer.carry_out(self.0.handle(Event::Ask(0, ask)));
         answer.0.unwrap_or_default()

@@ -18,11 +18,11 @@ use shef_common::{
 };
 
 use super::{
-    Demand, LoadChange, Mover, Question, Scheduled,
+    Demand, LoadChange, Mover, PlacementRequest, PlacementResult,
     filter::{Asked, Dropped},
     host::Host,
+    requirements::Requirements,
     score::{Rank, Ranks},
-    takes::Takes,
 };
 use crate::membership::{HostCondition, HostKnown, Standing};
 
@@ -95,7 +95,7 @@ impl SchedulerCore {
     pub fn load(&mut self, service: &ServiceName, change: &LoadChange) {
         let (node, change) = match change {
             LoadChange::Occupy(claim) => {
-                let is_new = self.host_mut(&claim.node).occupy(&claim.replica, &claim.takes);
+                let is_new = self.host_mut(&claim.node).occupy(&claim.replica, &claim.requires);
                 (&claim.node, i64::from(is_new))
             }
             LoadChange::Vacate(replica, node) => {
@@ -128,14 +128,23 @@ impl SchedulerCore {
     }
 
     /// Answers `question` of `service`, and counts the replicas that are to come at once.
-    pub fn answer(&mut self, service: &ServiceName, question: &Question) -> Scheduled {
-        let give_up = self.shrink(service, &question.placement, &question.candidates, question.give_up);
-        let moved = question
-            .mover
-            .as_ref()
-            .and_then(|mover| self.balance(service, &question.placement, &question.candidates, mover));
-        let placed = self.place(service, &question.placement, &question.place, &question.leaving);
-        Scheduled { placed, give_up, moved }
+    pub fn answer(&mut self, service: &ServiceName, placement_request: &PlacementRequest) -> PlacementResult {
+        let give_up = self.shrink(
+            service,
+            &placement_request.placement,
+            &placement_request.candidates,
+            placement_request.give_up,
+        );
+        let moved = placement_request.mover.as_ref().and_then(|mover| {
+            self.balance(service, &placement_request.placement, &placement_request.candidates, mover)
+        });
+        let placed = self.place(
+            service,
+            &placement_request.placement,
+            &placement_request.place,
+            &placement_request.leaving,
+        );
+        PlacementResult { placed, give_up, moved }
     }
 
     /// Chooses a host for each of `wanted` and counts the replicas there at once. `leaving`: see
@@ -150,37 +159,37 @@ impl SchedulerCore {
         let mut placed = Placed::default();
         // Who has no choice chooses first.
         for demand in wanted {
-            let Some(home) = &demand.home else { continue };
+            let Some(bound_node) = &demand.bound_node else { continue };
             self.without_failed(service, demand);
             let room = self
                 .hosts
-                .get(home)
-                .map(|host| self.asked(service, placement, &demand.takes).room(home, host));
+                .get(bound_node)
+                .map(|host| self.asked(service, placement, &demand.requires).room(bound_node, host));
             match room {
-                Some(Ok(_)) => self.choose(service, demand, home, &mut placed),
-                None => self.refuse_bound(service, placement, demand, home, None, &mut placed),
+                Some(Ok(_)) => self.choose(service, demand, bound_node, &mut placed),
+                None => self.refuse_bound(service, placement, demand, bound_node, None, &mut placed),
                 Some(Err(dropped)) => {
-                    self.refuse_bound(service, placement, demand, home, Some(dropped), &mut placed);
+                    self.refuse_bound(service, placement, demand, bound_node, Some(dropped), &mut placed);
                 }
             }
             self.keep_failed(service, demand, &placed);
         }
-        let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.home.is_none()).collect();
+        let free: Vec<&Demand> = wanted.iter().filter(|demand| demand.bound_node.is_none()).collect();
         // What failed is in the way of every other: each that takes such a place is seen to alone.
         let is_alike = |one: &&Demand, next: &&Demand| {
-            one.takes == next.takes && one.replaces.is_empty() && next.replaces.is_empty()
+            one.requires == next.requires && one.replaces.is_empty() && next.replaces.is_empty()
         };
         for alike in free.chunk_by(is_alike) {
-            let takes = &alike[0].takes;
+            let requires = &alike[0].requires;
             self.without_failed(service, alike[0]);
-            let mut ranks = self.ranks(service, placement, takes, leaving);
+            let mut ranks = self.ranks(service, placement, requires, leaving);
             let nodes: Vec<NodeName> =
                 alike.iter().map_while(|demand| ranks.take(demand.place.avoid.as_ref())).collect();
             for (demand, node) in alike.iter().zip(&nodes) {
                 self.choose(service, demand, node, &mut placed);
             }
             if nodes.len() < alike.len() && placed.refused.is_none() {
-                let asked = self.asked(service, placement, takes);
+                let asked = self.asked(service, placement, requires);
                 placed.refused = Some(Refusal {
                     reason: asked.explain(&self.hosts),
                     awaited: self
@@ -204,11 +213,11 @@ impl SchedulerCore {
     /// Whether a host takes the replica once the slot's own one there is gone.
     fn fits_alone(&mut self, service: &ServiceName, placement: &Placement, demand: &Demand) -> bool {
         demand.beside.iter().any(|old| {
-            if demand.home.as_ref().is_some_and(|home| *home != old.node) {
+            if demand.bound_node.as_ref().is_some_and(|bound_node| *bound_node != old.node) {
                 return false;
             }
             self.load(service, &LoadChange::Release(old.replica.clone(), old.node.clone()));
-            let asked = self.asked(service, placement, &demand.takes);
+            let asked = self.asked(service, placement, &demand.requires);
             let fits = self.hosts.get(&old.node).is_some_and(|host| asked.room(&old.node, host).is_ok());
             self.load(service, &LoadChange::Occupy(old.clone()));
             fits
@@ -239,21 +248,26 @@ impl SchedulerCore {
         service: &ServiceName,
         placement: &Placement,
         demand: &Demand,
-        home: &NodeName,
+        bound_node: &NodeName,
         dropped: Option<Dropped>,
         placed: &mut Placed,
     ) {
-        let asked = self.asked(service, placement, &demand.takes);
+        let asked = self.asked(service, placement, &demand.requires);
         placed.refused.get_or_insert_with(|| Refusal {
-            reason: asked.explain_one(home, dropped),
+            reason: asked.explain_one(bound_node, dropped),
             awaited: dropped == Some(Dropped::Awaited),
             // What holds it back is seldom told of to the service: it asks again.
             for_room: true,
         });
     }
 
-    fn asked<'a>(&'a self, service: &ServiceName, placement: &'a Placement, takes: &'a Takes) -> Asked<'a> {
-        Asked { placement, takes, counts: self.services.get(service).map(AsRef::as_ref), leaving: None }
+    fn asked<'a>(
+        &'a self,
+        service: &ServiceName,
+        placement: &'a Placement,
+        requires: &'a Requirements,
+    ) -> Asked<'a> {
+        Asked { placement, requires, counts: self.services.get(service).map(AsRef::as_ref), leaving: None }
     }
 
     /// The hosts that will do, and how they compare.
@@ -261,10 +275,10 @@ impl SchedulerCore {
         &self,
         service: &ServiceName,
         placement: &Placement,
-        takes: &Takes,
+        requires: &Requirements,
         leaving: &BTreeMap<NodeName, u32>,
     ) -> Ranks<'_> {
-        let asked = Asked { leaving: Some(leaving), ..self.asked(service, placement, takes) };
+        let asked = Asked { leaving: Some(leaving), ..self.asked(service, placement, requires) };
         let hosts =
             self.hosts.iter().filter_map(|(node, host)| Some((node, &**host, asked.room(node, host).ok()?)));
         Ranks::of(&asked, hosts, &self.by_zone(&asked))
@@ -295,7 +309,7 @@ impl SchedulerCore {
         if placement.strategy == Strategy::BinPack {
             return None;
         }
-        let asked = self.asked(service, placement, &mover.takes);
+        let asked = self.asked(service, placement, &mover.requires);
         let zones = self.by_zone(&asked);
         let rank = |node: &NodeName| self.hosts.get(node).map(|host| Rank::of(&asked, node, host, &zones));
         let mut to: Vec<(Rank, &NodeName)> = self
@@ -344,7 +358,7 @@ impl SchedulerCore {
         if count == 0 {
             return Vec::new();
         }
-        let nothing = Takes::default();
+        let nothing = Requirements::default();
         let asked = self.asked(service, placement, &nothing);
         let mut slots: BTreeMap<&NodeName, BTreeSet<Slot>> = BTreeMap::new();
         for (slot, node) in candidates {

@@ -10,7 +10,7 @@ use shef_common::{
 };
 
 use super::{
-    Claim, Demand, HostPort, LoadChange, Mover, Takes,
+    Claim, Demand, HostPort, LoadChange, Mover, Requirements,
     core::{Place, Placed, SchedulerCore},
 };
 use crate::membership::{HostCondition, HostFacts, HostKnown, Intent, Standing};
@@ -28,14 +28,14 @@ fn service(n: usize) -> ServiceName {
 fn replica(service: &ServiceName, n: u32) -> ReplicaId {
     ReplicaId::new(service, n)
 }
-fn nothing() -> Takes {
-    Takes::default()
+fn nothing() -> Requirements {
+    Requirements::default()
 }
-fn memory(memory_bytes: u64) -> Takes {
-    Takes { memory_bytes, ..nothing() }
+fn memory(memory_bytes: u64) -> Requirements {
+    Requirements { memory_bytes, ..nothing() }
 }
-fn port(port: u16, protocol: Protocol, address: [u8; 4]) -> Takes {
-    Takes { ports: vec![HostPort { port, protocol, address: Ipv4Addr::from(address) }], ..nothing() }
+fn port(port: u16, protocol: Protocol, address: [u8; 4]) -> Requirements {
+    Requirements { ports: vec![HostPort { port, protocol, address: Ipv4Addr::from(address) }], ..nothing() }
 }
 fn anywhere() -> Placement {
     Placement::default()
@@ -45,13 +45,13 @@ fn constraint(key: &str, op: Operator, value: &str) -> Constraint {
 }
 
 /// So many slots, of which the first has this number, that take this.
-fn demands(service: &ServiceName, first: u32, count: u32, takes: &Takes) -> Vec<Demand> {
+fn demands(service: &ServiceName, first: u32, count: u32, requires: &Requirements) -> Vec<Demand> {
     let demand = |n| Demand {
         beside: Vec::new(),
         place: Place { slot: Slot(n), avoid: None },
-        home: None,
+        bound_node: None,
         replica: replica(service, n),
-        takes: takes.clone(),
+        requires: requires.clone(),
         replaces: vec![],
     };
     (first..first + count).map(demand).collect()
@@ -87,8 +87,8 @@ fn join(core: &mut SchedulerCore, n: usize, megabytes: u64, zone: &str) {
     core.host_changed(node(n), UP);
 }
 
-fn occupy(core: &mut SchedulerCore, of: usize, n: u32, on: usize, takes: &Takes) {
-    let claim = Claim { replica: replica(&service(of), n), node: node(on), takes: takes.clone() };
+fn occupy(core: &mut SchedulerCore, of: usize, n: u32, on: usize, requires: &Requirements) {
+    let claim = Claim { replica: replica(&service(of), n), node: node(on), requires: requires.clone() };
     core.load(&service(of), &LoadChange::Occupy(claim));
 }
 
@@ -140,12 +140,13 @@ fn what_a_spec_excludes_is_said_host_by_host() {
     join(&mut core, 4, 1_000, "a");
     let web = port(8080, Protocol::Tcp, [0, 0, 0, 0]);
     occupy(&mut core, 1, 1, 2, &web);
-    let cpu = Takes { cpu_millis: 2_000, ..nothing() };
+    let cpu = Requirements { cpu_millis: 2_000, ..nothing() };
     occupy(&mut core, 1, 2, 4, &cpu);
-    let takes = Takes { memory_bytes: 300 * MB, cpu_millis: 1, ..web };
+    let requires = Requirements { memory_bytes: 300 * MB, cpu_millis: 1, ..web };
     let placement =
         Placement { constraints: vec![constraint("label.zone", Operator::Is, "a")], ..anywhere() };
-    let placed = core.place(&service(0), &placement, &demands(&service(0), 0, 1, &takes), &BTreeMap::new());
+    let placed =
+        core.place(&service(0), &placement, &demands(&service(0), 0, 1, &requires), &BTreeMap::new());
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: 1 of 5 hosts does not meet label.zone == a, 2 lack 300 MB of memory, 1 lacks 1 millis of cpu, 1 has port 8080 taken");
     occupy(&mut core, 0, 9, 0, &nothing());
@@ -164,17 +165,18 @@ fn what_a_spec_excludes_is_said_host_by_host() {
 fn a_host_is_given_no_more_assignments_than_a_message_holds() {
     let mut template = shef_common::spec::Template::of(shef_common::image::ImageRef::parse("app").unwrap());
     template.env.insert("A".into(), "\n".repeat(500_000));
-    let takes = Takes::from(&template);
+    let requires = Requirements::from(&template);
     let json = serde_json::to_vec(&template).unwrap().len() as u64;
-    assert_eq!(takes.assignment_bytes, json + 512, "as it is written: every character escaped");
+    assert_eq!(requires.assignment_bytes, json + 512, "as it is written: every character escaped");
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 1_000, "");
-    let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 20, &takes), &BTreeMap::new());
-    let fits = 12 * 1024 * 1024 / takes.assignment_bytes;
+    let placed =
+        core.place(&service(0), &anywhere(), &demands(&service(0), 0, 20, &requires), &BTreeMap::new());
+    let fits = 12 * 1024 * 1024 / requires.assignment_bytes;
     assert_eq!(placed.chosen.len() as u64, fits);
     assert!(placed.refused.as_ref().unwrap().for_room);
     insta::assert_snapshot!(reason(placed), @"no host can take the replica: the only host lacks room for more assignments (12 MiB in all)");
-    let small = Takes { assignment_bytes: 600, ..nothing() };
+    let small = Requirements { assignment_bytes: 600, ..nothing() };
     assert!(
         core.place(&service(1), &anywhere(), &demands(&service(1), 0, 1, &small), &BTreeMap::new())
             .refused
@@ -208,7 +210,7 @@ fn ports_conflict_by_number_protocol_and_address() {
 fn what_is_to_go_is_in_the_way_until_it_is_gone() {
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 100, "");
-    let web = Takes { memory_bytes: 60 * MB, ..port(80, Protocol::Tcp, [0, 0, 0, 0]) };
+    let web = Requirements { memory_bytes: 60 * MB, ..port(80, Protocol::Tcp, [0, 0, 0, 0]) };
     occupy(&mut core, 1, 1, 0, &web);
     let mut place = |change: Option<LoadChange>| {
         change.iter().for_each(|change| core.load(&service(1), change));
@@ -228,7 +230,7 @@ fn what_failed_is_not_in_the_way_of_what_takes_its_place() {
     join(&mut core, 0, 100, "");
     let web = port(80, Protocol::Tcp, [0, 0, 0, 0]);
     occupy(&mut core, 0, 1, 0, &web);
-    let failed = Claim { replica: replica(&service(0), 1), node: node(0), takes: web.clone() };
+    let failed = Claim { replica: replica(&service(0), 1), node: node(0), requires: web.clone() };
     let mut demand = demands(&service(0), 2, 1, &web);
     assert!(core.place(&service(0), &anywhere(), &demand, &BTreeMap::new()).refused.is_some());
     demand[0].replaces = vec![failed.clone()];
@@ -252,8 +254,11 @@ fn what_failed_is_in_the_way_of_what_takes_another_place() {
     let mut wanted = demands(&service(0), 10, 2, &web);
     for (n, demand) in (0..).zip(&mut wanted) {
         occupy(&mut core, 0, n, 1 - n as usize, &web);
-        demand.replaces =
-            vec![Claim { replica: replica(&service(0), n), node: node(1 - n as usize), takes: web.clone() }];
+        demand.replaces = vec![Claim {
+            replica: replica(&service(0), n),
+            node: node(1 - n as usize),
+            requires: web.clone(),
+        }];
     }
     core.host_changed(node(1), HostCondition { intent: Intent::Cordoned, ..UP });
     let placed = core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new());
@@ -266,11 +271,11 @@ fn a_bound_slot_is_placed_on_its_host_or_nowhere() {
     join(&mut core, 0, 100, "");
     join(&mut core, 1, 100, "");
     let mut wanted = demands(&service(0), 0, 2, &memory(60 * MB));
-    wanted[1].home = Some(node(0));
+    wanted[1].bound_node = Some(node(0));
     let placed = core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new());
     assert_eq!(placed.chosen, [(Slot(1), node(0)), (Slot(0), node(1))], "who has no choice chooses first");
     let mut wanted = demands(&service(0), 2, 1, &memory(60 * MB));
-    wanted[0].home = Some(node(0));
+    wanted[0].bound_node = Some(node(0));
     insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new())), @"host h0, to which the slot is bound, lacks 60 MB of memory");
     core.host_changed(node(0), DOWN);
     insta::assert_snapshot!(reason(core.place(&service(0), &anywhere(), &wanted, &BTreeMap::new())), @"host h0, to which the slot is bound, is down");
@@ -308,8 +313,8 @@ fn packing_fills_the_fullest_host_that_has_room() {
     assert_eq!(slots, [Slot(3), Slot(2)], "the emptiest host is freed");
 }
 
-fn mover(n: u32, takes: &Takes) -> Mover {
-    Mover { replica: replica(&service(0), n), takes: takes.clone() }
+fn mover(n: u32, requires: &Requirements) -> Mover {
+    Mover { replica: replica(&service(0), n), requires: requires.clone() }
 }
 
 #[test]
@@ -365,7 +370,7 @@ fn what_only_newer_agents_understand_goes_to_these_and_the_others_are_accounted_
     let mut core = SchedulerCore::default();
     join(&mut core, 0, 1_000, "a");
     join(&mut core, 1, 1_000, "a");
-    let newer = Takes { needs: ["platform".to_owned()].into(), ..nothing() };
+    let newer = Requirements { needs: ["platform".to_owned()].into(), ..nothing() };
     let placed = core.place(&service(0), &anywhere(), &demands(&service(0), 0, 1, &newer), &BTreeMap::new());
     let told = reason(placed);
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use shef_common::ids::NodeName;
 
-use super::{LoadChanged, Schedule, Scheduled, SchedulerCore};
+use super::{LoadChanged, PlacementResult, Schedule, SchedulerCore};
 use crate::membership::{HostChanged, HostKnown};
 
 /// Names a question that waits for its answer.
@@ -27,13 +27,13 @@ pub enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Answer a question.
-    Answer(Ticket, Scheduled),
+    Answer(Ticket, PlacementResult),
 }
 
 /// Carries out the scheduler's effects: one method an effect.
 pub trait SchedulerEffects {
     /// Answers a question.
-    fn answer(&mut self, ticket: Ticket, scheduled: Scheduled);
+    fn answer(&mut self, ticket: Ticket, scheduled: PlacementResult);
 
     /// Carries out `effects` in their order.
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -51,7 +51,7 @@ impl SchedulerCore {
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Ask(ticket, ask) => {
-                return vec![Effect::Answer(ticket, self.answer(&ask.service, &ask.question))];
+                return vec![Effect::Answer(ticket, self.answer(&ask.service, &ask.placement_request))];
             }
             Event::Load(LoadChanged { service, changes }) => {
                 changes.iter().for_each(|change| self.load(&service, change));

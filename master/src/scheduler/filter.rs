@@ -7,7 +7,7 @@ use shef_common::{ids::NodeName, spec::Placement};
 use super::{
     constraint,
     host::Host,
-    takes::{HostPort, MAX_ASSIGNMENT_BYTES, Takes},
+    requirements::{HostPort, MAX_ASSIGNMENT_BYTES, Requirements},
 };
 use crate::membership::{HostCondition, Intent, Standing};
 
@@ -70,7 +70,7 @@ pub struct Asked<'a> {
     /// Where its service may run.
     pub placement: &'a Placement,
     /// What it takes.
-    pub takes: &'a Takes,
+    pub requires: &'a Requirements,
     /// How many of the service each host has.
     pub counts: Option<&'a BTreeMap<NodeName, u32>>,
     /// How many of these are to go once others run.
@@ -103,27 +103,27 @@ impl Asked<'_> {
             if let Some(index) = self.placement.constraints.iter().position(broken) {
                 return Err(Dropped::Constraint(index));
             }
-            if !self.takes.needs.is_subset(&facts.understands) {
+            if !self.requires.needs.is_subset(&facts.understands) {
                 return Err(Dropped::OldAgent);
             }
         }
-        let (memory, cpu) = host.room(self.takes);
+        let (memory, cpu) = host.room(self.requires);
         if memory == 0 {
             return Err(Dropped::Memory);
         }
         if cpu == 0 {
             return Err(Dropped::Cpu);
         }
-        if let Some(port) = host.taken(&self.takes.ports) {
+        if let Some(port) = host.taken(&self.requires.ports) {
             return Err(Dropped::Port(port));
         }
-        let assignments = host.room_for_assignments(self.takes);
+        let assignments = host.room_for_assignments(self.requires);
         if assignments == 0 {
             return Err(Dropped::Assignments);
         }
         let most =
             self.placement.max_per_host.map_or(u64::MAX, u64::from).saturating_sub(self.own(node).into());
-        let by_port = if self.takes.ports.is_empty() { u64::MAX } else { 1 };
+        let by_port = if self.requires.ports.is_empty() { u64::MAX } else { 1 };
         match most.min(memory).min(cpu).min(by_port).min(assignments) {
             0 => Err(Dropped::Full),
             room => Ok(room),
@@ -145,7 +145,7 @@ impl Asked<'_> {
             Dropped::Cordoned => be("cordoned"),
             Dropped::Flapping => be("flapping"),
             Dropped::OldAgent => {
-                let fields = self.takes.needs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let fields = self.requires.needs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let (run, understand) =
                     if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
                 format!("{run} of an older version, which {understand} not understand all of {fields}")
@@ -159,14 +159,14 @@ impl Asked<'_> {
                 format!(
                     "{} {} of memory",
                     if count == 1 { "lacks" } else { "lack" },
-                    bytes(self.takes.memory_bytes)
+                    bytes(self.requires.memory_bytes)
                 )
             }
             Dropped::Cpu => {
                 format!(
                     "{} {} millis of cpu",
                     if count == 1 { "lacks" } else { "lack" },
-                    self.takes.cpu_millis
+                    self.requires.cpu_millis
                 )
             }
             Dropped::Port(HostPort { port, protocol, .. }) => {

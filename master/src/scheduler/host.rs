@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use shef_common::ids::ReplicaId;
 
-use super::takes::{HostPort, MAX_ASSIGNMENT_BYTES, Takes};
+use super::requirements::{HostPort, MAX_ASSIGNMENT_BYTES, Requirements};
 use crate::membership::{HostCondition, HostFacts, Standing};
 
 /// A replica's claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
-    takes: Takes,
+    requires: Requirements,
     /// Whether it is to run; else it holds what it takes until it is gone.
     counts: bool,
 }
@@ -55,14 +55,14 @@ impl Default for Host {
 
 impl Host {
     /// A replica is to run here. Returns whether it counts from now on.
-    pub fn occupy(&mut self, replica: &ReplicaId, takes: &Takes) -> bool {
+    pub fn occupy(&mut self, replica: &ReplicaId, requires: &Requirements) -> bool {
         let counted = self.remove(replica).is_some_and(|held| held.counts);
-        self.cpu_millis = self.cpu_millis.saturating_add(takes.cpu_millis);
-        self.memory_bytes = self.memory_bytes.saturating_add(takes.memory_bytes);
-        self.assignment_bytes = self.assignment_bytes.saturating_add(takes.assignment_bytes);
-        self.ports.extend(&takes.ports);
+        self.cpu_millis = self.cpu_millis.saturating_add(requires.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(requires.memory_bytes);
+        self.assignment_bytes = self.assignment_bytes.saturating_add(requires.assignment_bytes);
+        self.ports.extend(&requires.ports);
         self.total += 1;
-        self.held.insert(replica.clone(), Held { takes: takes.clone(), counts: true });
+        self.held.insert(replica.clone(), Held { requires: requires.clone(), counts: true });
         !counted
     }
 
@@ -82,10 +82,10 @@ impl Host {
     fn remove(&mut self, replica: &ReplicaId) -> Option<Held> {
         let held = self.held.remove(replica)?;
         self.total -= u32::from(held.counts);
-        self.cpu_millis = self.cpu_millis.saturating_sub(held.takes.cpu_millis);
-        self.memory_bytes = self.memory_bytes.saturating_sub(held.takes.memory_bytes);
-        self.assignment_bytes = self.assignment_bytes.saturating_sub(held.takes.assignment_bytes);
-        for port in &held.takes.ports {
+        self.cpu_millis = self.cpu_millis.saturating_sub(held.requires.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(held.requires.memory_bytes);
+        self.assignment_bytes = self.assignment_bytes.saturating_sub(held.requires.assignment_bytes);
+        for port in &held.requires.ports {
             if let Some(at) = self.ports.iter().position(|taken| taken == port) {
                 self.ports.swap_remove(at);
             }
@@ -99,19 +99,22 @@ impl Host {
     }
 
     /// How many assignments more like this one its messages have room for.
-    pub fn room_for_assignments(&self, takes: &Takes) -> u64 {
+    pub fn room_for_assignments(&self, requires: &Requirements) -> u64 {
         let left = MAX_ASSIGNMENT_BYTES.saturating_sub(self.assignment_bytes);
-        left.checked_div(takes.assignment_bytes).unwrap_or(u64::MAX)
+        left.checked_div(requires.assignment_bytes).unwrap_or(u64::MAX)
     }
 
     /// How many replicas more that take this have memory here; processors likewise.
-    pub fn room(&self, takes: &Takes) -> (u64, u64) {
+    pub fn room(&self, requires: &Requirements) -> (u64, u64) {
         let (memory, cpu) =
             self.facts.as_ref().map_or((0, 0), |facts| (facts.memory_bytes, facts.cpu_millis));
         let times = |has: u64, claimed: u64, each: u64| {
             has.saturating_sub(claimed).checked_div(each).unwrap_or(u64::MAX)
         };
-        (times(memory, self.memory_bytes, takes.memory_bytes), times(cpu, self.cpu_millis, takes.cpu_millis))
+        (
+            times(memory, self.memory_bytes, requires.memory_bytes),
+            times(cpu, self.cpu_millis, requires.cpu_millis),
+        )
     }
 
     /// How full it is, in millionths: the shares of memory and of processors that are claimed, added.

@@ -11,22 +11,22 @@ use shef_common::{
 use super::{
     core::{Place, Placed, SchedulerCore},
     events::Event,
-    takes::{Claim, LoadChange, Takes},
+    requirements::{Claim, LoadChange, Requirements},
 };
 
 /// Find hosts for slots, and choose slots to give up. Answered by [`Scheduled`].
 #[derive(Debug, Message)]
-#[rtype(result = "Scheduled")]
+#[rtype(result = "PlacementResult")]
 pub struct Schedule {
     /// Whose slots.
     pub service: ServiceName,
     /// What is asked.
-    pub question: Question,
+    pub placement_request: PlacementRequest,
 }
 
 /// What a service asks of the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Question {
+pub struct PlacementRequest {
     /// Where the service may and should run.
     pub placement: Arc<Placement>,
     /// Slots that want a host.
@@ -48,11 +48,11 @@ pub struct Demand {
     /// Which slot.
     pub place: Place,
     /// The only host that will do, if the slot is bound to one.
-    pub home: Option<NodeName>,
+    pub bound_node: Option<NodeName>,
     /// The replica that is to be.
     pub replica: ReplicaId,
     /// What it takes.
-    pub takes: Takes,
+    pub requires: Requirements,
     /// What failed, and is retired as soon as this one is placed.
     pub replaces: Vec<Claim>,
     /// The slot's replicas that run beside it and could be stopped first.
@@ -63,7 +63,7 @@ impl Demand {
     /// What the replica will claim of `node`.
     #[must_use]
     pub fn claim(&self, node: &NodeName) -> Claim {
-        Claim { replica: self.replica.clone(), node: node.clone(), takes: self.takes.clone() }
+        Claim { replica: self.replica.clone(), node: node.clone(), requires: self.requires.clone() }
     }
 }
 
@@ -73,20 +73,20 @@ pub struct Mover {
     /// The replica that is to be.
     pub replica: ReplicaId,
     /// What it takes.
-    pub takes: Takes,
+    pub requires: Requirements,
 }
 
 impl Mover {
     /// What the replica will claim of `node`.
     #[must_use]
     pub fn claim(&self, node: &NodeName) -> Claim {
-        Claim { replica: self.replica.clone(), node: node.clone(), takes: self.takes.clone() }
+        Claim { replica: self.replica.clone(), node: node.clone(), requires: self.requires.clone() }
     }
 }
 
 /// The scheduler's choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, actix::MessageResponse)]
-pub struct Scheduled {
+pub struct PlacementResult {
     /// Where the slots go; the load is counted already.
     pub placed: Placed,
     /// Which candidates go.

@@ -17,8 +17,8 @@ mod events;
 mod filter;
 mod host;
 mod messages;
+mod requirements;
 mod score;
-mod takes;
 
 pub use actor::SchedulerActor;
 pub use constraint::{Unfit, allows, never_takes};
@@ -26,5 +26,7 @@ pub use core::{Place, Placed, Refusal, SchedulerCore};
 pub use events::{
     Effect as SchedulerEffect, Event as SchedulerEvent, SchedulerEffects, Ticket as QuestionTicket,
 };
-pub use messages::{CopyScheduler, Demand, LoadChanged, Mover, Question, Schedule, Scheduled, ToScheduler};
-pub use takes::{Claim, HostPort, LoadChange, Takes};
+pub use messages::{
+    CopyScheduler, Demand, LoadChanged, Mover, PlacementRequest, PlacementResult, Schedule, ToScheduler,
+};
+pub use requirements::{Claim, HostPort, LoadChange, Requirements};

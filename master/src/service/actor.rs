@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cluster::{ClusterEvent, ToCluster},
     post::{Alarm, MAILBOX, post},
-    scheduler::{LoadChange, LoadChanged, Question, Schedule, SchedulerEvent, ToScheduler},
+    scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
     store::{Commit, Key, commit_one},
     view::ClusterView,
@@ -102,8 +102,8 @@ impl Shell<'_> {
 }
 
 impl ServiceEffects for Shell<'_> {
-    fn schedule(&mut self, question: Question) {
-        let ask = Schedule { service: self.service.name.clone(), question };
+    fn schedule(&mut self, placement_request: PlacementRequest) {
+        let ask = Schedule { service: self.service.name.clone(), placement_request };
         let answer = self.service.out.schedule.send(ask).into_actor(self.service);
         self.ctx.spawn(answer.map(|answer, service, ctx| {
             // The scheduler lives as long as the program does.

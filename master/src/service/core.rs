@@ -20,8 +20,8 @@ use shef_common::{
 
 use self::committing::orders;
 use super::{
+    bindings,
     events::{Effect, Event, Tally, Ticket},
-    homes,
     observations::{Observations, ReplicaClass},
     plan::{Plan, plan},
     rebalance::{self, Pace},
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     membership::{HostCondition, Hosts},
-    scheduler::{LoadChange, Question, Refusal},
+    scheduler::{LoadChange, PlacementRequest, Refusal},
 };
 
 /// The most requests that wait for one service.
@@ -160,7 +160,7 @@ impl ServiceCore {
                 core.observed.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0), false);
             }
         }
-        let on = record.replicas.iter().map(|replica| &replica.node).chain(record.homes.values());
+        let on = record.replicas.iter().map(|replica| &replica.node).chain(record.bindings.values());
         core.forgotten = on.filter(|node| is_forgotten(node)).cloned().collect();
         let mut changes = changes(None, Some(&record));
         changes.orders.retain(|node, _| !core.forgotten.contains(node));
@@ -218,7 +218,7 @@ impl ServiceCore {
                 let goes_by_it = |record: &ServiceRecord| {
                     !record.spec.mode.is_replicated()
                         || !record.spec.placement.constraints.is_empty()
-                        || !record.homes.is_empty()
+                        || !record.bindings.is_empty()
                         || record.rollout.is_some()
                 };
                 if !waits && !self.record.as_ref().is_some_and(goes_by_it) {
@@ -288,7 +288,10 @@ impl ServiceCore {
                 replica.done.is_some() || self.observed.done_since(replica).is_none()
             };
             let all_noted = record.replicas.iter().all(is_noted);
-            if homes::next(record, &self.observed).is_none() && next.is_idle() && plan.is_idle() && all_noted
+            if bindings::next(record, &self.observed).is_none()
+                && next.is_idle()
+                && plan.is_idle()
+                && all_noted
             {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
@@ -299,8 +302,8 @@ impl ServiceCore {
             self.forgotten.clear();
             return effects.push(Effect::Retire);
         };
-        if let Some(homes) = homes::next(record, &self.observed) {
-            record.homes = homes;
+        if let Some(bindings) = bindings::next(record, &self.observed) {
+            record.bindings = bindings;
         }
         let next = rollout::next(record, &self.observed);
         record.take(&next, now.wall);
@@ -323,15 +326,15 @@ impl ServiceCore {
             let Plan { place, candidates, give_up, .. } = plan;
             draft.attempts = place.iter().map(|(place, attempt)| (place.slot, *attempt)).collect();
             let place = place.into_iter().map(|(place, _)| place).collect();
-            let question = self.question(&mut draft, place, candidates, give_up);
-            self.schedule(draft, question, effects);
+            let placement_request = self.placement_request(&mut draft, place, candidates, give_up);
+            self.schedule(draft, placement_request, effects);
         } else {
             self.commit(draft, effects);
         }
     }
 
-    fn schedule(&mut self, draft: Draft, question: Question, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Schedule(question));
+    fn schedule(&mut self, draft: Draft, placement_request: PlacementRequest, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Schedule(placement_request));
         self.host_came = false;
         self.step = Step::Scheduling(draft);
     }
@@ -349,8 +352,8 @@ impl ServiceCore {
         let Some(candidates) = rebalance::movable(record, &self.observed) else { return };
         self.pace.due = false;
         let mut draft = Draft { record: self.record.clone(), rebalances: true, ..Draft::default() };
-        let question = self.question_of_a_move(&mut draft, candidates);
-        self.schedule(draft, question, effects);
+        let placement_request = self.move_request(&mut draft, candidates);
+        self.schedule(draft, placement_request, effects);
     }
 
     /// Notes why there is no host, for people.

@@ -1,9 +1,9 @@
 //! The service core against a model store, scheduler and hosts.
 
+mod bindings;
 mod data;
 mod digests;
 mod failures;
-mod homes;
 mod hosts;
 mod lives;
 mod model;
@@ -307,7 +307,7 @@ fn a_recovered_service_drops_what_is_on_forgotten_hosts_without_ordering_or_coun
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_))));
     let dropped = |effect: &Effect| match effect {
         Effect::Commit { record: Some(record), .. } => record.replicas.is_empty(),
-        Effect::Schedule(question) => question.place.len() == 3,
+        Effect::Schedule(placement_request) => placement_request.place.len() == 3,
         _ => false,
     };
     assert!(effects.iter().any(dropped), "{effects:?}");

@@ -12,7 +12,7 @@ use super::{
     request::{Accepted, Refused},
     view::ServiceView,
 };
-use crate::scheduler::{LoadChange, Question};
+use crate::scheduler::{LoadChange, PlacementRequest};
 
 /// Carries out the effects of one service. The actor implements it with
 /// messages, the simulator with its queue.
@@ -22,7 +22,7 @@ pub trait ServiceEffects {
         true
     }
     /// Asks the scheduler. The answer comes back as `Scheduled`.
-    fn schedule(&mut self, question: Question);
+    fn schedule(&mut self, placement_request: PlacementRequest);
     /// Commits the service's record. The outcome comes back as `Committed` or `CommitFailed`.
     fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>);
     /// Tells the cluster the answer to a request.
@@ -49,7 +49,7 @@ pub trait ServiceEffects {
                 return;
             }
             match effect {
-                Effect::Schedule(question) => self.schedule(question),
+                Effect::Schedule(placement_request) => self.schedule(placement_request),
                 Effect::Commit { expect, record } => self.commit(expect, record.map(|record| *record)),
                 Effect::Reply(ticket, answer) => self.reply(ticket, answer),
                 Effect::Order { node, set, remove } => self.order(node, set, remove),

@@ -13,7 +13,7 @@ use super::{
     view::ServiceView,
 };
 use crate::membership::{HostCondition, Hosts};
-use crate::scheduler::{LoadChange, Question, Scheduled};
+use crate::scheduler::{LoadChange, PlacementRequest, PlacementResult};
 
 /// Names a waiting request.
 pub type Ticket = u64;
@@ -24,7 +24,7 @@ pub enum Event {
     /// A user asks.
     Request(Ticket, Request),
     /// The scheduler has chosen.
-    Scheduled(Scheduled),
+    Scheduled(PlacementResult),
     /// What was sent to the store is durable.
     Committed,
     /// The store did not take it.
@@ -72,7 +72,7 @@ pub enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
-    Schedule(Question),
+    Schedule(PlacementRequest),
     /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {
         /// The version it builds on.

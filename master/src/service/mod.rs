@@ -11,13 +11,13 @@
 //!   stops first), or because its host is drained past its deadline, or forgotten.
 
 mod actor;
+mod bindings;
 mod core;
 #[cfg(test)]
 mod core_tests;
 mod diff;
 mod effects;
 mod events;
-mod homes;
 mod messages;
 mod observations;
 mod plan;

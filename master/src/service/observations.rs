@@ -20,7 +20,7 @@ use self::{
     trials::{Trial, Watch},
 };
 use super::{
-    homes,
+    bindings,
     record::{ReplicaRecord, ServiceRecord},
 };
 use crate::{
@@ -145,7 +145,7 @@ impl Observations {
         let leaves = || {
             self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node)
         };
-        !homes::is_sticky(record, replica.generation) && leaves()
+        !bindings::is_sticky(record, replica.generation) && leaves()
     }
 
     /// Time goes on.

@@ -14,7 +14,7 @@ use shef_common::{
 };
 
 use super::{
-    homes,
+    bindings,
     observations::{Observations, ReplicaClass},
     rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
@@ -101,7 +101,7 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let free =
         free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, observed));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
-    plan.place.retain(|(place, _)| homes::may_be_placed(record, place.slot, observed));
+    plan.place.retain(|(place, _)| bindings::may_be_placed(record, place.slot, observed));
     // What an update has emptied comes back before others get the room that it had.
     plan.place.sort_by_key(|(place, _)| !record.emptied.contains(&place.slot));
     plan
@@ -113,7 +113,7 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
         return;
     }
     slots.retain(|slot, replicas| {
-        let stays = record.homes.contains_key(slot);
+        let stays = record.bindings.contains_key(slot);
         if !stays {
             plan.retire.extend(replicas.iter().map(|(replica, _)| replica.id.clone()));
         }
@@ -242,7 +242,7 @@ fn plan_slot(
     }
     if record.stops_first() && with(ReplicaClass::Outdated).next().is_some() {
         // Nothing stops for what could not come.
-        if !homes::may_be_placed(record, slot, observed) {
+        if !bindings::may_be_placed(record, slot, observed) {
             return;
         }
         // What takes its place is planned once it is gone.

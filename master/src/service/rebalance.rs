@@ -7,7 +7,7 @@ use shef_common::{
 };
 
 use super::{
-    homes,
+    bindings,
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
     slots::slots,
@@ -59,7 +59,7 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
     // Who moves takes what the generation that is wanted takes, and what is bound stays.
     let is_bound = |replica: &ReplicaRecord| {
         !record.spec.mode.is_replicated()
-            || homes::is_sticky(record, replica.generation)
+            || bindings::is_sticky(record, replica.generation)
             || replica.generation != record.generation
     };
     for (slot, replicas) in slots(record, observed) {

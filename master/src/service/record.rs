@@ -15,7 +15,7 @@ use shef_common::{
 };
 
 use super::rollout::{Ended, Kept, Probation, Rollout};
-use crate::scheduler::{Claim, LoadChange, Takes};
+use crate::scheduler::{Claim, LoadChange, Requirements};
 
 /// One service as it is stored. Only the master writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -39,8 +39,8 @@ pub struct ServiceRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalancing: Option<u32>,
     /// Slots that are bound to a host: by the volume that they have there, or because there is one a host.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub homes: BTreeMap<Slot, NodeName>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", rename = "homes")]
+    pub bindings: BTreeMap<Slot, NodeName>,
     /// The number of the next replica: none has it, or had it. 0: there was none yet, or a version before 0.2
     /// made them.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
@@ -140,7 +140,7 @@ impl ServiceRecord {
             deleted: false,
             imported: false,
             rebalancing: None,
-            homes: BTreeMap::new(),
+            bindings: BTreeMap::new(),
             created: now,
             updated: now,
             next_number: 0,
@@ -232,8 +232,8 @@ impl ServiceRecord {
     /// What `replica` claims of its host.
     #[must_use]
     pub fn claim(&self, replica: &ReplicaRecord) -> Claim {
-        let takes = Takes::from(&**self.template(replica.generation));
-        Claim { replica: replica.id.clone(), node: replica.node.clone(), takes }
+        let requires = Requirements::from(&**self.template(replica.generation));
+        Claim { replica: replica.id.clone(), node: replica.node.clone(), requires }
     }
 
     /// How many slots are to have a replica: as many as the user says, or one a host.
@@ -241,7 +241,7 @@ impl ServiceRecord {
     pub fn slots_wanted(&self) -> u32 {
         match self.spec.mode {
             Mode::Replicated => self.spec.replicas,
-            Mode::Global => u32::try_from(self.homes.len()).unwrap_or(u32::MAX),
+            Mode::Global => u32::try_from(self.bindings.len()).unwrap_or(u32::MAX),
         }
     }
 
@@ -287,7 +287,7 @@ impl ServiceRecord {
     /// Drops everything on hosts that are forgotten: nothing runs there any more, by an operator's word.
     pub fn forget_hosts(&mut self, forgotten: impl Fn(&NodeName) -> bool) {
         self.replicas.retain(|replica| !forgotten(&replica.node));
-        self.homes.retain(|_, home| !forgotten(home));
+        self.bindings.retain(|_, bound_node| !forgotten(bound_node));
         self.forget_unused();
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::ids::Slot;
 
 use super::{
-    homes,
+    bindings,
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
 };
@@ -83,7 +83,8 @@ pub fn waits_for_room(
 ) -> bool {
     let is_lost =
         slots.get(&slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
-    let has_no_host = || observed.unplaced.contains(&slot) || !homes::may_be_placed(record, slot, observed);
+    let has_no_host =
+        || observed.unplaced.contains(&slot) || !bindings::may_be_placed(record, slot, observed);
     !record.emptied.contains(&slot) && is_lost && has_no_host()
 }
 
@@ -128,7 +129,7 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
 pub fn free(record: &ServiceRecord, taken: usize, is_taken: impl Fn(&Slot) -> bool) -> Vec<Slot> {
     // Whatever is still in slots that have lost their host.
     if !record.spec.mode.is_replicated() {
-        return record.homes.keys().copied().filter(|slot| !is_taken(slot)).collect();
+        return record.bindings.keys().copied().filter(|slot| !is_taken(slot)).collect();
     }
     let missing = (record.slots_wanted() as usize).saturating_sub(taken);
     if missing == 0 {

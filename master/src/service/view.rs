@@ -12,7 +12,7 @@ use shef_common::{
 };
 
 use super::{
-    homes,
+    bindings,
     observations::{Observations, ReplicaClass, trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
@@ -226,7 +226,7 @@ pub fn view(
             ReplicaClass::Ready => {
                 if condition.held {
                     missing.push(format!("{id} is on {node}: {HELD}"));
-                } else if condition.is_leaving() && homes::is_sticky(record, replica.generation) {
+                } else if condition.is_leaving() && bindings::is_sticky(record, replica.generation) {
                     missing
                         .push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
                 }
@@ -245,7 +245,7 @@ pub fn view(
                 );
             }
             ReplicaClass::Outdated => {
-                let waits = homes::waits(record, replica.slot, observed)
+                let waits = bindings::waits(record, replica.slot, observed)
                     .map(|waits| format!(": {waits}"))
                     .unwrap_or_default();
                 missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
@@ -263,7 +263,7 @@ pub fn view(
             }
             ReplicaClass::Lost => {
                 unawaited += usize::from(serving.contains(&replica.slot));
-                let waits = homes::waits(record, replica.slot, observed);
+                let waits = bindings::waits(record, replica.slot, observed);
                 missing.push(waits.unwrap_or_else(|| format!("{id} is on {node}, which is down")));
             }
         }
@@ -271,7 +271,7 @@ pub fn view(
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots(record, observed));
     let waiting: Vec<String> =
-        free.into_iter().filter_map(|slot| homes::waits(record, slot, observed)).collect();
+        free.into_iter().filter_map(|slot| bindings::waits(record, slot, observed)).collect();
     let unplaced =
         replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
     if !record.deleted {

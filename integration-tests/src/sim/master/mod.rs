@@ -23,7 +23,7 @@ use shef_master::{
     cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView, Succession},
     membership::{MembershipCore, Settings},
     runner::NodeView,
-    scheduler::{QuestionTicket, Scheduled, SchedulerCore, SchedulerEffects},
+    scheduler::{PlacementResult, QuestionTicket, SchedulerCore, SchedulerEffects},
     service::{ServiceEvent, ServiceView},
     store::{CoreOptions, LeadOutcome, Store as _, core::Core as StoreCore},
 };
@@ -361,7 +361,7 @@ impl World {
 pub(super) struct SchedulerSide<'a>(pub &'a mut Master);
 
 impl SchedulerEffects for SchedulerSide<'_> {
-    fn answer(&mut self, ticket: QuestionTicket, scheduled: Scheduled) {
+    fn answer(&mut self, ticket: QuestionTicket, scheduled: PlacementResult) {
         // A question's number is that of the service's actor.
         self.0.answer(Mail::Service(ticket, ServiceEvent::Scheduled(scheduled)));
     }

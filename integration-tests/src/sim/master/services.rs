@@ -8,7 +8,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::ClusterEvent,
-    scheduler::{LoadChange, LoadChanged, Question, Schedule, SchedulerEvent},
+    scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent},
     service::{
         Accepted, Orders, Refused, RolloutState, ServiceCore, ServiceEffect, ServiceEffects, ServiceEvent,
         ServiceRecord, ServiceView, Tally, Ticket,
@@ -53,11 +53,11 @@ impl ServiceEffects for ServiceSide<'_> {
         !self.world.killed(self.master)
     }
 
-    fn schedule(&mut self, mut question: Question) {
+    fn schedule(&mut self, mut question: PlacementRequest) {
         let rollout = self.master.services_shown.get(self.name).and_then(|view| view.rollout.as_ref());
         let goes_back = rollout.is_some_and(|rollout| rollout.state == RolloutState::RollingBack);
         self.world.spoils_question(&mut question, goes_back);
-        let ask = Schedule { service: self.name.clone(), question };
+        let ask = Schedule { service: self.name.clone(), placement_request: question };
         self.master.post(Mail::Scheduler(SchedulerEvent::Ask(self.actor, ask)));
     }
 

@@ -32,7 +32,7 @@ fn build(hosts: &[Made], order: &[usize]) -> SchedulerCore {
     }
     core
 }
-fn ask(wanted: &Wanted) -> (Placement, Takes) {
+fn ask(wanted: &Wanted) -> (Placement, Requirements) {
     let (_, megabytes, cpu_millis, published, zone, max_per_host, packs, spreads) = *wanted;
     let ports =
         published.map(|published| port(published, Protocol::Tcp, [0, 0, 0, 0]).ports).unwrap_or_default();
@@ -45,7 +45,7 @@ fn ask(wanted: &Wanted) -> (Placement, Takes) {
         strategy: if packs { super::Strategy::BinPack } else { super::Strategy::Spread },
         ..anywhere()
     };
-    (placement, Takes { cpu_millis, memory_bytes: megabytes * MB, ports, ..Takes::default() })
+    (placement, Requirements { cpu_millis, memory_bytes: megabytes * MB, ports, ..Requirements::default() })
 }
 
 use proptest::strategy::Strategy;
@@ -57,8 +57,8 @@ proptest! {
         let mut core = build(&hosts, &order);
         let mut placed: Vec<(usize, NodeName)> = vec![];
         for (n, wanted) in services.iter().enumerate() {
-            let (placement, takes) = ask(wanted);
-            let answer = core.place(&service(n), &placement, &demands(&service(n), 0, wanted.0, &takes), &BTreeMap::new());
+            let (placement, requires) = ask(wanted);
+            let answer = core.place(&service(n), &placement, &demands(&service(n), 0, wanted.0, &requires), &BTreeMap::new());
             prop_assert_eq!(answer.refused.is_some(), answer.chosen.len() < wanted.0 as usize);
             placed.extend(answer.chosen.into_iter().map(|(_, node)| (n, node)));
         }
@@ -89,8 +89,8 @@ proptest! {
         let mut second = build(&hosts, &order);
         let mut claims = vec![];
         for (n, wanted) in services.iter().enumerate() {
-            let (placement, takes) = ask(wanted);
-            let wanted = demands(&service(n), 0, wanted.0, &takes);
+            let (placement, requires) = ask(wanted);
+            let wanted = demands(&service(n), 0, wanted.0, &requires);
             let answer = first.place(&service(n), &placement, &wanted, &BTreeMap::new());
             prop_assert_eq!(&answer, &second.place(&service(n), &placement, &wanted, &BTreeMap::new()));
             claims.extend(answer.chosen.iter().map(|(slot, node)| (n, wanted[slot.0 as usize].claim(node))));
@@ -107,8 +107,8 @@ proptest! {
             anew.host_changed(node(n), if *up { UP } else { DOWN });
         }
         for (n, wanted) in services.iter().enumerate() {
-            let (placement, takes) = ask(wanted);
-            let more = demands(&service(n), 100, 3, &takes);
+            let (placement, requires) = ask(wanted);
+            let more = demands(&service(n), 100, 3, &requires);
             prop_assert_eq!(first.place(&service(n), &placement, &more, &BTreeMap::new()), anew.place(&service(n), &placement, &more, &BTreeMap::new()));
         }
         // What is released leaves nothing behind.

@@ -6,8 +6,8 @@ use super::{Draft, ServiceCore};
 use crate::{
     scheduler::LoadChange,
     service::{
+        bindings,
         events::Effect,
-        homes,
         observations::ReplicaClass,
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Accepted, Applied, Refused, Request},
@@ -91,7 +91,7 @@ impl ServiceCore {
         if let (Request::Release { slot, .. }, Some(record)) =
             (request, record.as_ref().filter(|record| !record.deleted))
         {
-            homes::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
+            bindings::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
         }
         let before = record.clone();
         let applied = request.apply(record, version, now.wall, terms)?;

@@ -99,7 +99,7 @@ impl ServiceCore {
     pub(super) fn holds_on(&self, node: &NodeName) -> bool {
         let has = |record: &ServiceRecord| {
             record.replicas.iter().any(|replica| replica.node == *node)
-                || record.homes.values().any(|home| home == node)
+                || record.bindings.values().any(|bound_node| bound_node == node)
         };
         self.record.as_ref().is_some_and(has)
     }

@@ -13,10 +13,10 @@ use shef_common::{
 use super::{Draft, REFUSAL_STANDS, ServiceCore, Step};
 use crate::{
     membership::Standing,
-    scheduler::{Claim, Demand, LoadChange, Mover, Place, Question, Scheduled, Takes},
+    scheduler::{Claim, Demand, LoadChange, Mover, Place, PlacementRequest, PlacementResult, Requirements},
     service::{
+        bindings,
         events::Effect,
-        homes,
         observations::ReplicaClass,
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
@@ -25,7 +25,7 @@ use crate::{
 
 impl ServiceCore {
     /// The scheduler has answered.
-    pub(super) fn scheduled(&mut self, scheduled: Scheduled, effects: &mut Vec<Effect>) {
+    pub(super) fn scheduled(&mut self, scheduled: PlacementResult, effects: &mut Vec<Effect>) {
         let Step::Scheduling(mut draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         let Some(mut record) = draft.record.take() else { return };
         self.no_host = scheduled.placed.refused;
@@ -155,14 +155,14 @@ impl ServiceCore {
     }
 
     /// What is asked of the scheduler for `draft`.
-    pub(super) fn question(
+    pub(super) fn placement_request(
         &mut self,
         draft: &mut Draft,
         place: Vec<Place>,
         candidates: Vec<(Slot, NodeName)>,
         give_up: usize,
-    ) -> Question {
-        let Some(record) = draft.record.take() else { return Question::default() };
+    ) -> PlacementRequest {
+        let Some(record) = draft.record.take() else { return PlacementRequest::default() };
         let mut failed = self.failed(&record);
         let mut demands = Vec::with_capacity(place.len());
         for place in place {
@@ -170,10 +170,10 @@ impl ServiceCore {
             let replica = self.new_id(&record);
             draft.ids.insert(slot, replica.clone());
             demands.push(Demand {
-                home: homes::home(&record, slot, &self.observed).cloned(),
+                bound_node: bindings::bound_node(&record, slot, &self.observed).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
                 beside: beside(&record, slot),
-                takes: Takes::from(&**record.template(record.target(slot))),
+                requires: Requirements::from(&**record.template(record.target(slot))),
                 place,
                 replica,
             });
@@ -181,22 +181,22 @@ impl ServiceCore {
         let placement = Arc::new(record.spec.placement.clone());
         let leaving = leaving(&record);
         draft.record = Some(record);
-        Question { placement, place: demands, candidates, give_up, mover: None, leaving }
+        PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }
 
     /// Which of `candidates` is to move, if one is.
-    pub(super) fn question_of_a_move(
+    pub(super) fn move_request(
         &mut self,
         draft: &mut Draft,
         candidates: Vec<(Slot, NodeName)>,
-    ) -> Question {
-        let Some(record) = draft.record.take() else { return Question::default() };
+    ) -> PlacementRequest {
+        let Some(record) = draft.record.take() else { return PlacementRequest::default() };
         let replica = self.new_id(&record);
         draft.mover = Some(replica.clone());
-        let mover = Some(Mover { replica, takes: Takes::from(&*record.spec.template) });
+        let mover = Some(Mover { replica, requires: Requirements::from(&*record.spec.template) });
         let placement = Arc::new(record.spec.placement.clone());
         draft.record = Some(record);
-        Question { placement, candidates, mover, ..Question::default() }
+        PlacementRequest { placement, candidates, mover, ..PlacementRequest::default() }
     }
 
     /// What failed, by slot, and what it claims.

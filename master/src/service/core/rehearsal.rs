@@ -126,8 +126,8 @@ impl Stage {
         let commits = matches!(event, Event::Committed);
         for effect in self.core.handle(event, self.now) {
             match effect {
-                Effect::Schedule(question) => {
-                    let scheduled = self.scheduler.answer(&self.core.name, &question);
+                Effect::Schedule(placement_request) => {
+                    let scheduled = self.scheduler.answer(&self.core.name, &placement_request);
                     self.pending.push_back(Event::Scheduled(scheduled));
                 }
                 Effect::Commit { .. } => {

@@ -12,12 +12,12 @@ use super::{
         record::ServiceRecord,
         request::{Expect, Refused, Request},
     },
-    homes::{DOWN, READY, in_zone, missing, model, on, put, running, sticky, zone},
+    bindings::{DOWN, READY, in_zone, missing, model, on, put, running, sticky, zone},
     model::{Model, node, spec},
 };
 use crate::{
     membership::{HostCondition, HostFacts, Intent, Standing},
-    scheduler::{Claim, LoadChange, Takes},
+    scheduler::{Claim, LoadChange, Requirements},
 };
 
 fn with_env(mut spec: ServiceSpec) -> ServiceSpec {
@@ -52,7 +52,11 @@ fn release() -> Request {
 fn is_busy(model: &mut Model, n: usize, count: u32) {
     let other = ServiceName::parse("busy").unwrap();
     for number in 0..count {
-        let claim = Claim { replica: ReplicaId::new(&other, number), node: node(n), takes: Takes::default() };
+        let claim = Claim {
+            replica: ReplicaId::new(&other, number),
+            node: node(n),
+            requires: Requirements::default(),
+        };
         model.scheduler.load(&other, &LoadChange::Occupy(claim));
     }
 }

@@ -22,7 +22,7 @@ use super::super::{
     view::ServiceView,
 };
 use crate::membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing};
-use crate::scheduler::{Claim, LoadChange, SchedulerCore, Takes};
+use crate::scheduler::{Claim, LoadChange, Requirements, SchedulerCore};
 
 pub(super) fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -186,9 +186,9 @@ impl Model {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Schedule(question) => {
+                Effect::Schedule(placement_request) => {
                     let name = ServiceName::parse("web").unwrap();
-                    let scheduled = self.scheduler.answer(&name, &question);
+                    let scheduled = self.scheduler.answer(&name, &placement_request);
                     for (_, node) in scheduled.placed.chosen.iter().chain(&scheduled.moved) {
                         assert!(
                             self.condition(node).takes_replicas(),
@@ -553,8 +553,8 @@ impl Model {
     pub(super) fn others_take(&mut self, n: usize, memory_bytes: u64) {
         let other = ServiceName::parse("other").unwrap();
         let replica = ReplicaId::new(&other, u32::try_from(n).unwrap());
-        let takes = Takes { memory_bytes, ..Takes::default() };
-        self.scheduler.load(&other, &LoadChange::Occupy(Claim { replica, node: node(n), takes }));
+        let requires = Requirements { memory_bytes, ..Requirements::default() };
+        self.scheduler.load(&other, &LoadChange::Occupy(Claim { replica, node: node(n), requires }));
     }
 
     /// An operator says that the host is gone for good: nobody hears of it again.

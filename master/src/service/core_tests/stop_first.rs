@@ -34,23 +34,23 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
     let mut model = Model::new(3);
     let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
     (0..3).for_each(|n| model.describe(n, facts.clone()));
-    let takes = |bytes: u64| {
+    let requires = |bytes: u64| {
         let mut spec = with(3, "app:1", update);
         std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
         Request::Put { spec, expect: Expect::Any }
     };
-    model.ask(takes(900));
+    model.ask(requires(900));
     model.settle();
     // Others have the rest.
     (0..3).for_each(|n| model.others_take(n, 60));
-    model.ask(takes(950));
+    model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
     assert!(model.rollout().words.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
     model.ask(lead(Lead::Abort));
     assert_eq!(model.pass(20), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
     // Without its user's word it goes back by itself.
-    model.ask(takes(950));
+    model.ask(requires(950));
     assert_eq!(model.pass(400), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
     let why = model.shown().last_rollout.clone().unwrap().rolled_back.unwrap();

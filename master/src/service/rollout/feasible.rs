@@ -10,8 +10,8 @@ use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
 
 use crate::{
     membership::HostFacts,
-    scheduler::Takes,
-    service::{homes, observations::Observations, record::ServiceRecord},
+    scheduler::Requirements,
+    service::{bindings, observations::Observations, record::ServiceRecord},
 };
 
 /// What keeps a second replica off a host.
@@ -37,7 +37,7 @@ pub fn impediment(record: &ServiceRecord, observed: &Observations) -> Option<Fie
         return None;
     }
     too_large(record, &hosts)
-        .or_else(|| leaves_home(record, observed))
+        .or_else(|| leaves_bound_node(record, observed))
         .or_else(|| no_room_beside(record, observed, &hosts))
 }
 
@@ -62,11 +62,11 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
 }
 
 /// A slot has its volume on a host that cannot take the new replica.
-fn leaves_home(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
+fn leaves_bound_node(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
     slots.into_iter().find_map(|slot| {
-        let home = homes::bound_as_wanted(record, slot, observed)?;
-        let unfit = observed.never_takes(record, record.generation, home)?;
+        let bound_node = bindings::bound_as_wanted(record, slot, observed)?;
+        let unfit = observed.never_takes(record, record.generation, bound_node)?;
         let field = unfit.field();
         if field.is_empty() {
             // Its agent may be upgraded.
@@ -74,8 +74,8 @@ fn leaves_home(record: &ServiceRecord, observed: &Observations) -> Option<FieldE
         }
         let name = &record.spec.name;
         let message = format!(
-            "must suit the hosts that hold the service's volumes: slot {slot} has its data on host {home}, which {unfit} (to give \
-             that data up, cordon {home}, then shef service release {name} {slot})"
+            "must suit the hosts that hold the service's volumes: slot {slot} has its data on host {bound_node}, which {unfit} (to give \
+             that data up, cordon {bound_node}, then shef service release {name} {slot})"
         );
         Some(FieldError { field: field.to_owned(), message })
     })
@@ -93,11 +93,11 @@ fn no_room_beside(
     if record.spec.update.order != Order::StartFirst || shrinks {
         return None;
     }
-    let takes = Takes::from(&*record.spec.template);
+    let requires = Requirements::from(&*record.spec.template);
     let bound: Option<BTreeSet<&NodeName>> = binding(record, observed);
     let open = hosts.iter().filter(|(node, _)| bound.as_ref().is_none_or(|bound| bound.contains(node)));
     let obstacles: Option<BTreeSet<Obstacle>> =
-        open.map(|(node, facts)| obstacle(record, &takes, node, facts)).collect::<Option<_>>();
+        open.map(|(node, facts)| obstacle(record, &requires, node, facts)).collect::<Option<_>>();
     let first = obstacles.and_then(|obstacles| obstacles.first().copied())?;
     let why = match first {
         Obstacle::Port(port) => format!("publishes port {port}"),
@@ -115,29 +115,35 @@ fn no_room_beside(
 /// The hosts to which the slots are bound, if all of them are.
 fn binding<'a>(record: &'a ServiceRecord, observed: &'a Observations) -> Option<BTreeSet<&'a NodeName>> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-    slots.into_iter().map(|slot| homes::bound_as_wanted(record, slot, observed)).collect()
+    slots.into_iter().map(|slot| bindings::bound_as_wanted(record, slot, observed)).collect()
 }
 
 /// What keeps a new replica off `node` while the old ones of the service are there.
-fn obstacle(record: &ServiceRecord, takes: &Takes, node: &NodeName, facts: &HostFacts) -> Option<Obstacle> {
-    let own: Vec<Takes> = record
+fn obstacle(
+    record: &ServiceRecord,
+    requires: &Requirements,
+    node: &NodeName,
+    facts: &HostFacts,
+) -> Option<Obstacle> {
+    let own: Vec<Requirements> = record
         .wanted()
         .filter(|replica| replica.node == *node)
-        .map(|replica| Takes::from(&**record.template(replica.generation)))
+        .map(|replica| Requirements::from(&**record.template(replica.generation)))
         .collect();
     let taken = own
         .iter()
         .flat_map(|own| &own.ports)
-        .find(|taken| takes.ports.iter().any(|port| port.conflicts(taken)));
+        .find(|taken| requires.ports.iter().any(|port| port.conflicts(taken)));
     if let Some(taken) = taken {
         return Some(Obstacle::Port(taken.port));
     }
     if let Some(most) = record.spec.placement.max_per_host.filter(|most| own.len() >= *most as usize) {
         return Some(Obstacle::MaxPerHost(most));
     }
-    let sum = |of: fn(&Takes) -> u64| own.iter().map(of).fold(of(takes), u64::saturating_add);
-    if sum(|takes| takes.memory_bytes) > facts.memory_bytes && takes.memory_bytes > 0 {
+    let sum = |of: fn(&Requirements) -> u64| own.iter().map(of).fold(of(requires), u64::saturating_add);
+    if sum(|requires| requires.memory_bytes) > facts.memory_bytes && requires.memory_bytes > 0 {
         return Some(Obstacle::Memory);
     }
-    (sum(|takes| takes.cpu_millis) > facts.cpu_millis && takes.cpu_millis > 0).then_some(Obstacle::Cpu)
+    (sum(|requires| requires.cpu_millis) > facts.cpu_millis && requires.cpu_millis > 0)
+        .then_some(Obstacle::Cpu)
 }

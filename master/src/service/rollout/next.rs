@@ -12,7 +12,7 @@ use super::{Phase, Rollout, preparing, stall::stall};
 use crate::{
     membership::Standing,
     service::{
-        homes,
+        bindings,
         observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
         slots::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
@@ -342,7 +342,7 @@ fn candidates(
     for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
         // Nothing stops for what could not come.
         let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
-        if serving && record.stops_first() && !homes::may_take_its_turn(record, *slot, observed) {
+        if serving && record.stops_first() && !bindings::may_take_its_turn(record, *slot, observed) {
             continue;
         }
         let waits = |at: &&MonoMs| **at > observed.now() && rollout.failures.contains_key(slot);

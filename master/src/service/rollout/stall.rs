@@ -10,7 +10,7 @@ use super::{Next, Rollout, next::Verdict, words};
 use crate::{
     membership::Standing,
     service::{
-        homes,
+        bindings,
         observations::Observations,
         record::{ReplicaRecord, ServiceRecord},
         slots::{Slots, free_slots, waits_for_room},
@@ -59,5 +59,6 @@ fn is_held_up_by_its_host(
     let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
     let new =
         slots.get(&slot).into_iter().flatten().filter(|(replica, _)| replica.generation == record.generation);
-    new.into_iter().any(|(replica, _)| is_away(replica)) || !homes::may_take_its_turn(record, slot, observed)
+    new.into_iter().any(|(replica, _)| is_away(replica))
+        || !bindings::may_take_its_turn(record, slot, observed)
 }

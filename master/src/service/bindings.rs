@@ -18,7 +18,7 @@ use super::{
 use crate::membership::{Intent, Standing};
 
 /// Slots and the hosts to which they are bound.
-pub type Homes = BTreeMap<Slot, NodeName>;
+pub type Bindings = BTreeMap<Slot, NodeName>;
 
 /// Whether replicas of `generation` stay with a volume.
 pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
@@ -39,47 +39,47 @@ fn keeps_volumes(record: &ServiceRecord) -> bool {
 }
 
 /// The homes that `record` is to have, if they are to be others.
-pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Homes> {
-    let homes = match record.spec.mode {
+pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Bindings> {
+    let bindings = match record.spec.mode {
         _ if record.deleted => return None,
         Mode::Global => of_hosts(record, observed),
         Mode::Replicated if keeps_volumes(record) => of_volumes(record, observed),
-        Mode::Replicated => Homes::new(),
+        Mode::Replicated => Bindings::new(),
     };
-    (homes != record.homes).then_some(homes)
+    (bindings != record.bindings).then_some(bindings)
 }
 
 /// One slot on every host that the constraints allow and that nobody empties. One
 /// that takes nothing for now keeps its slot, and gets none.
-fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Homes {
+fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let stays = |node: &NodeName| {
         !observed.condition(node).is_leaving() && observed.allows(&record.spec.placement, node)
     };
-    let (mut homes, mut taken) = (Homes::new(), BTreeSet::new());
+    let (mut bindings, mut taken) = (Bindings::new(), BTreeSet::new());
     // Slots with volumes, of before the service became global, may have one host.
-    for (slot, node) in record.homes.iter().filter(|(_, node)| stays(node)) {
+    for (slot, node) in record.bindings.iter().filter(|(_, node)| stays(node)) {
         if taken.insert(node.clone()) {
-            homes.insert(*slot, node.clone());
+            bindings.insert(*slot, node.clone());
         }
     }
     // Of a service that has just become global, what runs already is kept.
-    let mut used: BTreeSet<Slot> = record.homes.keys().copied().collect();
+    let mut used: BTreeSet<Slot> = record.bindings.keys().copied().collect();
     for replica in record.wanted() {
         let adopts = !used.contains(&replica.slot) && stays(&replica.node) && !taken.contains(&replica.node);
-        if adopts && !homes.contains_key(&replica.slot) {
+        if adopts && !bindings.contains_key(&replica.slot) {
             taken.insert(replica.node.clone());
-            homes.insert(replica.slot, replica.node.clone());
+            bindings.insert(replica.slot, replica.node.clone());
         }
     }
     used.extend(record.wanted().map(|replica| replica.slot));
-    used.extend(homes.keys());
+    used.extend(bindings.keys());
     let mut free = (0..).map(Slot).filter(|slot| !used.contains(slot));
     for node in observed.hosts().keys() {
         if !taken.contains(node) && stays(node) && observed.condition(node).takes_replicas() {
-            homes.extend(free.next().map(|slot| (slot, node.clone())));
+            bindings.extend(free.next().map(|slot| (slot, node.clone())));
         }
     }
-    homes
+    bindings
 }
 
 /// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that
@@ -100,29 +100,33 @@ fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
 }
 
 /// The host on which a slot's replica is seen running first, or done, is its home from then on.
-fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Homes {
-    let mut homes = record.homes.clone();
+fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
+    let mut bindings = record.bindings.clone();
     let has_run = |replica: &&ReplicaRecord| {
         observed.runs(replica) || observed.done_since(replica).is_some() || replica.done.is_some()
     };
     for replica in record.wanted().filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
-        homes.entry(replica.slot).or_insert_with(|| replica.node.clone());
+        bindings.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
-    homes
+    bindings
 }
 
 /// The only host on which `slot` is placed, if it is bound to one.
-pub fn home<'a>(record: &'a ServiceRecord, slot: Slot, observed: &Observations) -> Option<&'a NodeName> {
-    home_as(record, slot, record.target(slot), observed)
+pub fn bound_node<'a>(
+    record: &'a ServiceRecord,
+    slot: Slot,
+    observed: &Observations,
+) -> Option<&'a NodeName> {
+    bound_node_as(record, slot, record.target(slot), observed)
 }
 
-fn home_as<'a>(
+fn bound_node_as<'a>(
     record: &'a ServiceRecord,
     slot: Slot,
     generation: Generation,
     observed: &Observations,
 ) -> Option<&'a NodeName> {
-    let bound = record.homes.get(&slot);
+    let bound = record.bindings.get(&slot);
     if !is_sticky(record, generation) {
         return bound.filter(|_| !record.spec.mode.is_replicated());
     }
@@ -141,58 +145,67 @@ pub fn bound_as_wanted<'a>(
     slot: Slot,
     observed: &Observations,
 ) -> Option<&'a NodeName> {
-    home_as(record, slot, record.generation, observed)
+    bound_node_as(record, slot, record.generation, observed)
 }
 
 /// Whether `slot` may be placed now, as far as its home goes.
 pub fn may_be_placed(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
-    may_go_home(record, slot, record.target(slot), observed)
+    bound_node_takes_it(record, slot, record.target(slot), observed)
 }
 
 /// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
 pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
-    may_go_home(record, slot, record.generation, observed)
+    bound_node_takes_it(record, slot, record.generation, observed)
 }
 
-fn may_go_home(record: &ServiceRecord, slot: Slot, generation: Generation, observed: &Observations) -> bool {
-    let takes = |home: &NodeName| {
-        observed.condition(home).takes_replicas() && observed.never_takes(record, generation, home).is_none()
+fn bound_node_takes_it(
+    record: &ServiceRecord,
+    slot: Slot,
+    generation: Generation,
+    observed: &Observations,
+) -> bool {
+    let requires = |bound_node: &NodeName| {
+        observed.condition(bound_node).takes_replicas()
+            && observed.never_takes(record, generation, bound_node).is_none()
     };
-    home_as(record, slot, generation, observed).is_none_or(takes)
+    bound_node_as(record, slot, generation, observed).is_none_or(requires)
 }
 
 /// What `slot`, which has no replica, waits for, if it is for its home.
 pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Option<String> {
-    let home = home(record, slot, observed)?;
-    let why = why_not(observed, home).map(str::to_owned);
-    let why = why
-        .or_else(|| observed.never_takes(record, record.target(slot), home).map(|unfit| unfit.to_string()))?;
+    let bound_node = bound_node(record, slot, observed)?;
+    let why = why_not(observed, bound_node).map(str::to_owned);
+    let why = why.or_else(|| {
+        observed.never_takes(record, record.target(slot), bound_node).map(|unfit| unfit.to_string())
+    })?;
     Some(match record.spec.mode {
         Mode::Replicated => format!(
-            "slot {slot} waits for host {home}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
+            "slot {slot} waits for host {bound_node}, which holds its volume data and {why} (`shef service release {} {slot}` gives the \
              data up)",
             record.spec.name
         ),
-        Mode::Global => format!("slot {slot} waits for host {home}, which {why}"),
+        Mode::Global => format!("slot {slot} waits for host {bound_node}, which {why}"),
     })
 }
 
 /// Whether the data that binds `slot` to its host may be given up; if not, why.
 pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), String> {
-    let home = if record.spec.mode.is_replicated() { home(record, slot, observed) } else { None };
-    let Some(home) = home else { return Err(format!("slot {slot} is not bound to a host by a volume")) };
-    let condition = observed.condition(home);
-    let excluded = observed.never_takes(record, record.generation, home).is_some();
+    let bound_node = if record.spec.mode.is_replicated() { bound_node(record, slot, observed) } else { None };
+    let Some(bound_node) = bound_node else {
+        return Err(format!("slot {slot} is not bound to a host by a volume"));
+    };
+    let condition = observed.condition(bound_node);
+    let excluded = observed.never_takes(record, record.generation, bound_node).is_some();
     match condition.standing {
         Standing::Awaited | Standing::Suspect => Err(format!(
-            "slot {slot} has its volume on host {home}, and it is not known yet whether that is there: ask again in a few seconds"
+            "slot {slot} has its volume on host {bound_node}, and it is not known yet whether that is there: ask again in a few seconds"
         )),
         Standing::AgentDown | Standing::EngineDown if condition.intent == Intent::Active => Err(format!(
-            "slot {slot} has its volume on host {home}, which is there, and what runs there may run on: end it, or cordon or \
+            "slot {slot} has its volume on host {bound_node}, which is there, and what runs there may run on: end it, or cordon or \
              drain the host to give the data up all the same"
         )),
         Standing::Ready if condition.takes_replicas() && !excluded => Err(format!(
-            "slot {slot} has its volume on host {home}, which is there: the data would be given up for nothing (to move the slot, \
+            "slot {slot} has its volume on host {bound_node}, which is there: the data would be given up for nothing (to move the slot, \
              drain or cordon the host first)"
         )),
         Standing::Ready | Standing::AgentDown | Standing::EngineDown | Standing::Down => Ok(()),

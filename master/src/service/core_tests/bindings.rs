@@ -187,8 +187,8 @@ fn a_canary_of_a_global_service_counts_while_another_host_is_emptied() {
     assert!(emptied(&model), "the canary's slot is empty");
     let taken = |model: &Model| model.durable.as_ref().unwrap().1.rollout.as_ref().unwrap().turned.clone();
     let turned = taken(&model);
-    let homes = model.durable.as_ref().unwrap().1.homes.clone();
-    let (_, other) = homes.iter().find(|(slot, _)| !turned.contains(*slot)).unwrap();
+    let bindings = model.durable.as_ref().unwrap().1.bindings.clone();
+    let (_, other) = bindings.iter().find(|(slot, _)| !turned.contains(*slot)).unwrap();
     let other = (0..3).find(|n| node(*n) == *other).unwrap();
     model.is(other, DRAINED);
     model.settle();
@@ -210,7 +210,7 @@ fn a_service_that_becomes_global_keeps_what_runs_once_a_host_and_back() {
     model.ask(put(spec(2, "app:1")));
     model.settle();
     assert_eq!(running(&model).values().sum::<usize>(), 2);
-    assert!(model.durable.unwrap().1.homes.is_empty());
+    assert!(model.durable.unwrap().1.bindings.is_empty());
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_slot_with_a_volume_waits_for_its_host() {
     let mut model = model(&["a", "a", "a"]);
     model.ask(put(sticky(2)));
     model.settle();
-    assert_eq!(model.durable.as_ref().unwrap().1.homes, [(Slot(0), node(0)), (Slot(1), node(1))].into());
+    assert_eq!(model.durable.as_ref().unwrap().1.bindings, [(Slot(0), node(0)), (Slot(1), node(1))].into());
     model.is(1, DOWN);
     model.settle();
     assert_eq!(running(&model).get(&node(2)), None, "it is not moved");
@@ -272,8 +272,8 @@ fn a_slot_whose_host_is_lost_is_placed_anew_once_its_data_is_given_up() {
     let lost: Vec<_> = model.hosts[&node(1)].keys().cloned().collect();
     model.ask(release(1));
     model.settle();
-    let homes = model.durable.as_ref().unwrap().1.homes.clone();
-    assert_eq!(homes, [(Slot(0), node(0)), (Slot(1), node(2))].into(), "it is bound to the new host");
+    let bindings = model.durable.as_ref().unwrap().1.bindings.clone();
+    assert_eq!(bindings, [(Slot(0), node(0)), (Slot(1), node(2))].into(), "it is bound to the new host");
     // The old host comes back: what it holds goes, and the slot stays where it is.
     model.is(1, READY);
     model.settle();
@@ -299,13 +299,17 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
     let mut model = model(&["a", "a", "a"]);
     model.ask(put(sticky(2)));
     model.settle();
-    let homes = model.durable.as_ref().unwrap().1.homes.clone();
-    assert_eq!(homes, [(Slot(0), node(0)), (Slot(1), node(1))].into());
+    let bindings = model.durable.as_ref().unwrap().1.bindings.clone();
+    assert_eq!(bindings, [(Slot(0), node(0)), (Slot(1), node(1))].into());
     let update = Update { monitor_ms: 5_000, max_failures: 9, order: Order::StopFirst, ..Update::default() };
     let without = ServiceSpec { update, ..spec(2, "app:2") };
     model.ask(put(without.clone()));
     model.settle();
-    assert_eq!(model.durable.as_ref().unwrap().1.homes, homes, "what may be gone back to has its homes");
+    assert_eq!(
+        model.durable.as_ref().unwrap().1.bindings,
+        bindings,
+        "what may be gone back to has its homes"
+    );
     model.ask(Request::Lead { lead: Lead::Abort, expect: Expect::Any });
     for _ in 0..10 {
         model.sleep(1_000);
@@ -338,7 +342,7 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
         model.settle();
     }
     let (_, record) = model.durable.clone().unwrap();
-    assert!(record.rollout.is_none() && record.homes == homes, "{record:?}");
+    assert!(record.rollout.is_none() && record.bindings == bindings, "{record:?}");
 }
 
 #[test]
@@ -373,7 +377,7 @@ fn a_slot_that_never_ran_is_bound_to_nothing() {
     model.fails = true;
     model.ask(put(sticky(1)));
     model.settle();
-    assert!(model.durable.as_ref().unwrap().1.homes.is_empty());
+    assert!(model.durable.as_ref().unwrap().1.bindings.is_empty());
     model.fails = false;
     model.is(1, READY);
     let at = model.wake_at.unwrap();

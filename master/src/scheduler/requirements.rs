@@ -32,7 +32,7 @@ impl HostPort {
 
 /// What one replica takes of its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Takes {
+pub struct Requirements {
     /// Thousandths of a processor that are kept for it.
     pub cpu_millis: u64,
     /// Bytes of memory that are kept for it.
@@ -72,7 +72,7 @@ fn assignment_bytes(template: &Template) -> u64 {
     counter.0
 }
 
-impl From<&Template> for Takes {
+impl From<&Template> for Requirements {
     fn from(template: &Template) -> Self {
         let fixed = |port: &shef_common::spec::Port| {
             let address = port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
@@ -97,7 +97,7 @@ pub struct Claim {
     /// Its host.
     pub node: NodeName,
     /// What it takes.
-    pub takes: Takes,
+    pub requires: Requirements,
 }
 
 /// A change of what hosts are loaded with. Each may come twice without harm.
