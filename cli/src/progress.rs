@@ -101,7 +101,7 @@ pub(crate) struct Probation {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Rollout {
     state: RolloutState,
-    pub words: String,
+    pub message: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -186,7 +186,7 @@ fn done(written: &Written, view: &View) -> Outlook {
     let is_shown = view.version >= written.version;
     if let (true, Some(rollout)) = (is_shown && view.generation == asked, &view.rollout) {
         match rollout.state {
-            RolloutState::Canary => return Outlook::Halts(format!("{name}: {}", rollout.words)),
+            RolloutState::Canary => return Outlook::Halts(format!("{name}: {}", rollout.message)),
             RolloutState::Paused => return Outlook::Missed(format!("{name}: {}", view.line())),
             RolloutState::Running | RolloutState::RollingBack => {}
         }
@@ -248,7 +248,7 @@ impl View {
     /// How it fares, in a line.
     pub(crate) fn line(&self) -> String {
         let counts = format!("{} of {} healthy", self.running, self.wanted);
-        let words = self.rollout.as_ref().map(|rollout| rollout.words.as_str());
+        let words = self.rollout.as_ref().map(|rollout| rollout.message.as_str());
         let more = self.missing.len().saturating_sub(1) + self.missing_more;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         match (words, &self.failing, self.missing.first()) {
@@ -364,7 +364,7 @@ mod tests {
             ),
             (
                 Some(
-                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "words": "1 of 3 replaced"}, "failing": "no image"}),
+                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "message": "1 of 3 replaced"}, "failing": "no image"}),
                 ),
                 going("1 of 3 replaced: no image"),
             ),
@@ -383,19 +383,19 @@ mod tests {
             ),
             (
                 Some(
-                    json!({"state": "pending", "rollout": {"state": "canary", "words": "1 of 3 replaced; waits to be promoted"}}),
+                    json!({"state": "pending", "rollout": {"state": "canary", "message": "1 of 3 replaced; waits to be promoted"}}),
                 ),
                 Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
             ),
             (
                 Some(
-                    json!({"state": "pending", "rollout": {"state": "paused", "words": "paused"}, "failing": "it crashed"}),
+                    json!({"state": "pending", "rollout": {"state": "paused", "message": "paused"}, "failing": "it crashed"}),
                 ),
                 missed("web: paused: it crashed"),
             ),
             (
                 Some(
-                    json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "words": "paused"}}),
+                    json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "message": "paused"}}),
                 ),
                 going("paused"),
             ),

@@ -144,12 +144,12 @@ pub enum LoginCheck {
     /// It does not take them.
     Refused {
         /// In its words, or the engine's.
-        why: String,
+        reason: String,
     },
     /// It could not be asked, or has not said.
     Unknown {
         /// Why not.
-        why: String,
+        reason: String,
     },
 }
 

@@ -152,7 +152,7 @@ async fn what_a_service_uses_is_the_sum_of_its_replicas_and_missing_hosts_are_na
     cluster.api.until("/v1/nodes/h0", |answer| answer.body["state"] == "agent_down").await;
     let rest = cluster.api.get("/v1/services/web/stats").await.body;
     let why = "the host's agent does not run";
-    assert_eq!(rest["missing"], json!([{ "replica": replica, "host": "h0", "why": why }]));
+    assert_eq!(rest["missing"], json!([{ "replica": replica, "host": "h0", "reason": why }]));
     assert_eq!((rest["replicas"].as_array().unwrap().len(), &rest["total"]["pids"]), (1, &json!(3)));
     let answer = cluster.api.get(&format!("/v1/services/web/replicas/{replica}/stats")).await;
     assert_eq!((answer.status, &answer.body["code"]), (409, &json!("replica_unreachable")));

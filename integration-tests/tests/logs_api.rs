@@ -174,7 +174,7 @@ async fn a_host_that_is_gone_is_named_and_the_others_answer() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     let missing = lines.iter().find(|line| line.get("missing").is_some()).unwrap();
     assert_eq!(
-        (&missing["missing"], &missing["why"]),
+        (&missing["missing"], &missing["reason"]),
         (&json!("h1"), &json!("the host's agent does not run"))
     );
     assert!(

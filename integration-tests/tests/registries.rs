@@ -209,7 +209,7 @@ async fn an_image_of_a_registry_that_asks_is_fetched_with_credentials_alone() {
     let nowhere = json!({"username": "me", "password": "any"});
     let unknown = api.call("PUT", "/v1/registries/127.0.0.1:1?check=true", nowhere).await;
     assert_eq!((unknown.status, &unknown.body["check"]["outcome"]), (201, &json!("unknown")), "{unknown:?}");
-    assert!(unknown.body["check"]["why"].as_str().unwrap().contains("refused"), "{unknown:?}");
+    assert!(unknown.body["check"]["reason"].as_str().unwrap().contains("refused"), "{unknown:?}");
     let running = |answer: &Answer| answer.body["running"] == 1;
     api.until("/v1/services/web", running).await;
 

@@ -100,7 +100,7 @@ async fn of_two_masters_on_one_redis_the_newer_leads_and_the_older_one_follows_i
     let b = shef_master::start(on(&redis, &dir_b)).await.unwrap();
     let api_b = Api::new(b.address());
     let deposed = api_a.until("/readyz", |answer| answer.status == 503).await;
-    assert!(deposed.body["why"].as_str().unwrap().contains("another master leads"), "{deposed:?}");
+    assert!(deposed.body["reason"].as_str().unwrap().contains("another master leads"), "{deposed:?}");
     let refused = api_a.call("PUT", "/v1/services/late", json!({"image": "nginx:1"})).await;
     assert_eq!((refused.status, &refused.body["code"]), (503, &json!("not_leader")), "{refused:?}");
     host.goes_to(&[&b, &a]).await;

@@ -16,9 +16,9 @@ pub async fn post(body: web::Json<LoginQuery>, consoles: web::Data<Consoles>) ->
     let asked = tokio::time::timeout(ASK_LIMIT, consoles.console().check_login(&host, &credentials)).await;
     let check = match asked {
         Ok(Ok(check)) => check,
-        Ok(Err(error)) => LoginCheck::Unknown { why: error.reason() },
+        Ok(Err(error)) => LoginCheck::Unknown { reason: error.reason() },
         Err(_) => LoginCheck::Unknown {
-            why: format!("the engine has not answered within {} s", ASK_LIMIT.as_secs()),
+            reason: format!("the engine has not answered within {} s", ASK_LIMIT.as_secs()),
         },
     };
     HttpResponse::Ok().json(check)

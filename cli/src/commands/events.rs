@@ -131,8 +131,8 @@ fn words(event: &Value) -> String {
             let _ = write!(line, " {key}={}", text(key));
         }
     }
-    if !event["words"].is_null() {
-        let _ = write!(line, ": {}", text("words"));
+    if !event["message"].is_null() {
+        let _ = write!(line, ": {}", text("message"));
     }
     // What an engine says must not write into the person's terminal.
     line.replace(char::is_control, " ")
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line_and_what_was_skipped_is_said() {
         let event = json!({"id": "3-17", "time": 5, "event": "replica_state", "service": "web", "replica": "web-000001",
-            "host": "h1", "state": "failed", "words": "no\nimage"});
+            "host": "h1", "state": "failed", "message": "no\nimage"});
         let line = "3-17       replica_state service=web replica=web-000001 host=h1 state=failed: no image";
         assert_eq!(words(&event), line);
         for (skipped, said) in [(json!(4), "4"), (Value::Null, "some")] {

@@ -150,7 +150,7 @@ fn row(node: &NodeView) -> [String; 8] {
         format!("{}{removing}", node.wanted),
         node.host.engine_version.clone(),
         if labels.is_empty() { "-".to_owned() } else { labels.join(",") },
-        node.why.clone().unwrap_or_default(),
+        node.reason.clone().unwrap_or_default(),
     ]
 }
 

@@ -76,7 +76,7 @@ fn row(action: &shef_master::service::Action) -> [String; 6] {
         text(action.replica.as_ref().map(shef_common::ids::ReplicaId::as_str)),
         text(action.from_host.as_ref().map(shef_common::ids::NodeName::as_str)),
         text(action.to_host.as_ref().map(shef_common::ids::NodeName::as_str)),
-        action.why.clone(),
+        action.reason.clone(),
     ]
 }
 
@@ -96,9 +96,9 @@ mod tests {
                 {"path": "user", "from": "www", "to": null},
             ],
             "actions": [
-                {"slot": 1, "action": "replace", "replica": "web-000001", "from_host": "h1", "to_host": "h2", "why": "of generation 3"},
-                {"slot": 2, "action": "keep", "replica": "web-000002", "from_host": "h2", "to_host": "h2", "why": "runs"},
-                {"slot": 3, "action": "create", "why": "1 of 1 hosts is cordoned"},
+                {"slot": 1, "action": "replace", "replica": "web-000001", "from_host": "h1", "to_host": "h2", "reason": "of generation 3"},
+                {"slot": 2, "action": "keep", "replica": "web-000002", "from_host": "h2", "to_host": "h2", "reason": "runs"},
+                {"slot": 3, "action": "create", "reason": "1 of 1 hosts is cordoned"},
             ],
         });
         insta::assert_snapshot!(shown(&serde_json::from_value(plan).unwrap()), @r#"
@@ -114,7 +114,7 @@ mod tests {
         "#);
         let none = json!({
             "name": "web", "version": 7, "generation": 3, "starts_rollout": false, "order": "start-first", "changes": [],
-            "actions": [{"slot": 1, "action": "keep", "replica": "web-000001", "from_host": "h1", "to_host": "h1", "why": "runs"}],
+            "actions": [{"slot": 1, "action": "keep", "replica": "web-000001", "from_host": "h1", "to_host": "h1", "reason": "runs"}],
         });
         let none = shown(&serde_json::from_value(none).unwrap());
         assert_eq!(none, "web: nothing would change; kept as they are: 1\n");

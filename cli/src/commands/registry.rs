@@ -95,7 +95,7 @@ fn checked(answer: &Value) -> String {
         Some("accepted") => "; it takes the password".to_owned(),
         Some(_) => format!(
             "; the password was not checked: {}",
-            answer["check"]["why"].as_str().unwrap_or("no reason given")
+            answer["check"]["reason"].as_str().unwrap_or("no reason given")
         ),
         None => String::new(),
     }

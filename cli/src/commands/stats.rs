@@ -47,7 +47,7 @@ struct Used {
 struct Missing {
     replica: String,
     host: String,
-    why: String,
+    reason: String,
 }
 
 impl Args {
@@ -64,8 +64,8 @@ impl Args {
         let head =
             ["REPLICA", "HOST", "CPU", "MEMORY", "LIMIT", "RECEIVED", "SENT", "READ", "WRITTEN", "PIDS"];
         table(head, &rows).iter().for_each(say::line);
-        for Missing { replica, host, why } in shown.missing {
-            say::line(format_args!("missing: {replica} on {host}: {why}"));
+        for Missing { replica, host, reason } in shown.missing {
+            say::line(format_args!("missing: {replica} on {host}: {reason}"));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -69,7 +69,7 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
     host_is(&lan, "h2", "down").await;
     let node = lan.master.api.get("/v1/nodes/h2").await;
     let why = "its agent does not answer, and neither does any published port of its replicas";
-    assert_eq!(node.body["why"], why, "{node:?}");
+    assert_eq!(node.body["reason"], why, "{node:?}");
     let replaced = lan.master.api.until("/v1/services/web", |answer| {
         answer.body["running"] == 3 && answer.body["unconfirmed"].is_null()
     });

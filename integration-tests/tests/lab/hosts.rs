@@ -123,7 +123,7 @@ async fn a_host_that_flaps_gets_nothing_new_and_says_why() {
         host_is(&lan, "h2", "ready").await;
     }
     let shown = lan.master.api.until("/v1/nodes/h2", |answer| answer.body["flapping"] == true).await.body;
-    assert!(shown["why"].as_str().is_some_and(|why| why.contains("down")), "{shown:#}");
+    assert!(shown["reason"].as_str().is_some_and(|why| why.contains("down")), "{shown:#}");
     lan.master.deploy("web", busybox(4)).await;
     assert_eq!(lan.settled(&["web"]).await.len(), 4);
     let by_host = lan.by_host().await;

@@ -32,7 +32,7 @@ async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_st
         lan.cut("h2", cut).unwrap();
         let seen = |answer: &shef_integration_tests::cluster::Answer| {
             answer.body["state"] == "suspect"
-                && answer.body["why"].as_str().is_some_and(|why| why.contains("answers probes"))
+                && answer.body["reason"].as_str().is_some_and(|why| why.contains("answers probes"))
         };
         lan.master.api.until("/v1/nodes/h2", seen).await;
         // What comes meanwhile goes to the others.

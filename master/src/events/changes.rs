@@ -121,16 +121,16 @@ pub struct Change {
     /// Which generation it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
-    /// Why, or what it waits for, in words.
+    /// Why, or what it waits for, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub words: Option<String>,
+    pub message: Option<String>,
 }
 
 impl Change {
     /// With nothing to tell but what it is.
     #[must_use]
     pub const fn new(event: Word, subject: Subject) -> Self {
-        Self { event, subject, state: None, health: None, generation: None, words: None }
+        Self { event, subject, state: None, health: None, generation: None, message: None }
     }
 
     fn in_state(mut self, state: &impl Serialize) -> Self {
@@ -143,8 +143,8 @@ impl Change {
         self
     }
 
-    fn because(mut self, words: Option<&String>) -> Self {
-        self.words = words.cloned();
+    fn because(mut self, message: Option<&String>) -> Self {
+        self.message = message.cloned();
         self
     }
 }
@@ -217,19 +217,25 @@ fn rollout_changes(
     match (before, &new.rollout) {
         (None, Some(now)) => {
             changes.push(
-                of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+                of(Word::RolloutStarted)
+                    .in_state(&now.state)
+                    .of_generation(now.to)
+                    .because(Some(&now.message)),
             );
         }
         (Some(before), Some(now))
             if before.started != now.started || before.to != now.to && before.state == now.state =>
         {
             changes.push(
-                of(Word::RolloutStarted).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+                of(Word::RolloutStarted)
+                    .in_state(&now.state)
+                    .of_generation(now.to)
+                    .because(Some(&now.message)),
             );
         }
         (Some(before), Some(now)) if before.state != now.state => {
             changes.push(
-                of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.words)),
+                of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.message)),
             );
         }
         (Some(before), None) => {
@@ -297,7 +303,7 @@ pub fn host_changes(old: Option<&NodeView>, new: Option<&NodeView>) -> Vec<Chang
         changes.push(of(Word::HostJoined).in_state(&new.state));
     }
     if old.is_some_and(|old| old.state != new.state) {
-        changes.push(of(Word::HostState).in_state(&new.state).because(new.why.as_ref()));
+        changes.push(of(Word::HostState).in_state(&new.state).because(new.reason.as_ref()));
     }
     if old.is_some_and(|old| old.intent != new.intent) {
         changes.push(of(Word::HostIntent).in_state(&new.intent.intent));

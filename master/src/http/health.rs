@@ -28,8 +28,8 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     let body = json!({
         "status": if ready { "ok" } else { "unavailable" },
         "leads": leads,
-        "why": why,
-        "store": { "available": store.available, "why": store.why, "since": store.since },
+        "reason": why,
+        "store": { "available": store.available, "reason": store.why, "since": store.since },
     });
     if ready {
         HttpResponse::Ok().json(body)

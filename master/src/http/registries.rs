@@ -63,8 +63,8 @@ pub async fn put(
         return Err(Problem::new(Code::InvalidBody, "username and password are required").into());
     };
     let check = if wants_check { Some(check(&api, &client, &host, &credentials).await) } else { None };
-    if let Some(LoginCheck::Refused { why }) = &check {
-        let detail = format!("{host} does not take this user and password: {why}; nothing was changed");
+    if let Some(LoginCheck::Refused { reason }) = &check {
+        let detail = format!("{host} does not take this user and password: {reason}; nothing was changed");
         return Err(Problem::new(Code::CredentialsRefused, detail).into());
     }
     let stored = ask(&api, RegistryRequest { host, credentials: Some(credentials) }).await?;
@@ -81,12 +81,12 @@ async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials:
     for asks in hosts.take(MAX_ASKED) {
         let url = format!("{}{LOGIN_PATH}", asks.view.host.agent_url);
         last = match client.post::<_, LoginCheck>(&url, &query, CHECK_LIMIT).await {
-            Ok(LoginCheck::Unknown { why }) => format!("{}: {why}", asks.view.name),
+            Ok(LoginCheck::Unknown { reason }) => format!("{}: {reason}", asks.view.name),
             Ok(known) => return known,
             Err(error) => format!("{}: {error}", asks.view.name),
         };
     }
-    LoginCheck::Unknown { why: last }
+    LoginCheck::Unknown { reason: last }
 }
 
 /// `DELETE /v1/registries/{name}`

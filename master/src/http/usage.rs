@@ -51,8 +51,8 @@ pub struct Missing {
     pub replica: ReplicaId,
     /// Its host.
     pub host: NodeName,
-    /// Why, in words.
-    pub why: String,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// `GET /v1/services/{name}/stats`
@@ -71,7 +71,7 @@ pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Dat
     let mut usage = measure(&api, &client, name, Some(params::replica(&request)?)).await?;
     match (usage.replicas.pop(), usage.missing.pop()) {
         (Some(usage), _) => Ok(HttpResponse::Ok().json(usage)),
-        (None, Some(missing)) => Err(Problem::new(Code::ReplicaUnreachable, missing.why).into()),
+        (None, Some(missing)) => Err(Problem::new(Code::ReplicaUnreachable, missing.reason).into()),
         (None, None) => Err(Problem::new(Code::Internal, "nothing is known of the replica").into()),
     }
 }
@@ -112,7 +112,7 @@ async fn measure(
                 usage.total.add(&known);
                 usage.replicas.push(ReplicaUse { replica, host, usage: known });
             }
-            Err(why) => usage.missing.push(Missing { replica, host, why }),
+            Err(why) => usage.missing.push(Missing { replica, host, reason: why }),
         }
     }
     usage.replicas.sort_by(|a, b| a.replica.cmp(&b.replica));

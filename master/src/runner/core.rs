@@ -496,7 +496,7 @@ impl RunnerCore {
             intent: IntentView::of(intent, self.condition.overdue && self.condition.intent == intent),
             flapping: self.condition.flapping,
             held: self.condition.held,
-            why,
+            reason: why,
             host: self.record.host.clone(),
             joined: self.record.joined,
             last_report: self.last_report,

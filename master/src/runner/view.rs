@@ -66,7 +66,7 @@ pub struct NodeView {
     pub held: bool,
     /// What led to that, or what is wrong with its engine or with the way to its agent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub reason: Option<String>,
     /// What it is.
     #[serde(flatten)]
     pub host: HostInfo,

@@ -57,8 +57,8 @@ pub struct Action {
     /// The host of the replica that is to come; absent if there would be none for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_host: Option<NodeName>,
-    /// For people.
-    pub why: String,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// What can become of a slot.
@@ -131,7 +131,7 @@ impl Outcome<'_> {
                     replica: None,
                     from_host: None,
                     to_host,
-                    why,
+                    reason: why,
                 },
             );
         }
@@ -144,7 +144,7 @@ impl Outcome<'_> {
                 replica: replica.map(|replica| replica.id.clone()),
                 from_host: replica.map(|replica| replica.node.clone()),
                 to_host: None,
-                why: self.held_back(),
+                reason: self.held_back(),
             };
             let old = before.get(&slot).and_then(|replicas| replicas.first().copied());
             let kind = if old.is_some() { ActionKind::Replace } else { ActionKind::Create };
@@ -165,7 +165,7 @@ impl Outcome<'_> {
             replica: subject.map(|replica| replica.id.clone()),
             from_host: subject.map(|replica| replica.node.clone()),
             to_host: to.map(|replica| replica.node.clone()),
-            why,
+            reason: why,
         };
         let Some(subject) = subject else { return told(ActionKind::Keep, None, String::new()) };
         if let Some(stays) = stays {

@@ -283,7 +283,7 @@ pub fn view(
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
     let rollout = rollout_view(record, observed);
-    missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.words)));
+    missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.message)));
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
     }

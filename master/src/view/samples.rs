@@ -26,7 +26,7 @@ pub(crate) fn host(name: &str, last: u8, heard: u64) -> NodeView {
         intent: IntentView::default(),
         flapping: false,
         held: false,
-        why: None,
+        reason: None,
         host: HostInfo {
             address: Ipv4Addr::new(10, 0, 0, last),
             agent_url: String::new(),

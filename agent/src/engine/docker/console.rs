@@ -80,7 +80,7 @@ impl Console for DockerEngine {
             // bollard does not know the engine's own call for this. A look for an image shows the same,
             // whether it is there or not.
             let Ok(image) = ImageRef::parse(&format!("{host}/{LOOKED_FOR}")) else {
-                return Ok(LoginCheck::Unknown { why: format!("{host} cannot be asked") });
+                return Ok(LoginCheck::Unknown { reason: format!("{host} cannot be asked") });
             };
             let asked =
                 self.client()?.inspect_registry_image(image.as_str(), Some(login(&image, credentials))).await;
@@ -91,9 +91,9 @@ impl Console for DockerEngine {
                 Err(Error::DockerResponseServerError { status_code, message })
                     if is_refusal(status_code, &message) =>
                 {
-                    LoginCheck::Refused { why: message }
+                    LoginCheck::Refused { reason: message }
                 }
-                Err(error) => LoginCheck::Unknown { why: generic(&error).reason() },
+                Err(error) => LoginCheck::Unknown { reason: generic(&error).reason() },
             })
         }
         .boxed_local()

@@ -129,7 +129,7 @@ impl Console for FakeEngine {
     ) -> EngineFuture<'a, LoginCheck> {
         self.operation("check_login", self.latency.look, move |_| {
             Ok(match credentials.password.as_str() {
-                "wrong" => LoginCheck::Refused { why: "unauthorized: authentication required".to_owned() },
+                "wrong" => LoginCheck::Refused { reason: "unauthorized: authentication required".to_owned() },
                 _ => LoginCheck::Accepted,
             })
         })

@@ -35,7 +35,7 @@ const GONE_PAUSE: Duration = Duration::from_millis(500);
 #[serde(untagged)]
 enum Row {
     Line { replica: String, time: LogTime, line: String },
-    Missing { missing: String, replica: String, why: String },
+    Missing { missing: String, replica: String, reason: String },
     Back { back: String, replica: String },
     Note { note: String },
 }
@@ -175,8 +175,8 @@ fn shown(row: &Row, timestamps: bool) -> String {
     match row {
         Row::Line { replica, time, line } if timestamps => format!("{replica} | {time} {line}"),
         Row::Line { replica, line, .. } => format!("{replica} | {line}"),
-        Row::Missing { missing, replica, why } => {
-            format!("shef | {replica} on {missing} is missing here: {why}")
+        Row::Missing { missing, replica, reason } => {
+            format!("shef | {replica} on {missing} is missing here: {reason}")
         }
         Row::Back { back, replica } => format!("shef | {replica} on {back} is read again"),
         Row::Note { note } => format!("shef | {note}"),
@@ -209,7 +209,7 @@ mod tests {
         told.opened_again();
         assert!(!told.take(&line("b", 200)) && told.take(&line("c", 195)), "and told if they are new");
         assert!(told.take(&line("b", 201)) && told.take(&line("b", 150)));
-        told.take(&row(json!({"missing": "h1", "replica": "a", "why": "down"})));
+        told.take(&row(json!({"missing": "h1", "replica": "a", "reason": "down"})));
         assert_eq!(
             told.since(),
             Some(LogTime(100_000_000_000)),
@@ -223,7 +223,7 @@ mod tests {
     fn rows_are_shown_as_the_master_shows_them() {
         assert_eq!(shown(&line("a", 1), false), "a | x");
         assert_eq!(shown(&line("a", 1), true), "a | 1970-01-01T00:00:01.000000000Z x");
-        let missing = row(json!({"missing": "h1", "replica": "a", "why": "down"}));
+        let missing = row(json!({"missing": "h1", "replica": "a", "reason": "down"}));
         assert_eq!(shown(&missing, false), "shef | a on h1 is missing here: down");
         let mut told = Told::default();
         told.take(&row(json!({"note": "service web is gone"})));

@@ -253,7 +253,7 @@ impl Lan {
             let up = |runs: bool| if runs { "runs" } else { "-" };
             let (engine, agent) = (up(host.engine.is_running()), up(host.agent.process.is_running()));
             let (state, wanted) = (node["state"].as_str().unwrap_or("-"), node["wanted"].to_string());
-            let why = node["why"].as_str().unwrap_or_default();
+            let why = node["reason"].as_str().unwrap_or_default();
             let (address, release) = (host.namespace.address.to_string(), host.release.version());
             let _ = writeln!(
                 text,

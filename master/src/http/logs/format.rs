@@ -30,7 +30,7 @@ pub enum Note {
         /// The replica.
         replica: ReplicaId,
         /// Why, in words.
-        why: String,
+        reason: String,
     },
     /// It is read again.
     Back {
@@ -80,8 +80,8 @@ impl Format {
     pub fn note(self, out: &mut BytesMut, note: &Note) {
         let text = match (self, note) {
             (Self::Ndjson, note) => json(note),
-            (Self::Text { .. }, Note::Missing { missing, replica, why }) => {
-                format!("shef | {replica} on {missing} is missing here: {why}\n")
+            (Self::Text { .. }, Note::Missing { missing, replica, reason }) => {
+                format!("shef | {replica} on {missing} is missing here: {reason}\n")
             }
             (Self::Text { .. }, Note::Back { back, replica }) => {
                 format!("shef | {replica} on {back} is read again\n")
@@ -106,8 +106,11 @@ mod tests {
         let (replica, host) = (ReplicaId::parse("web-000001").unwrap(), NodeName::parse("h1").unwrap());
         let time = LogTime::parse("2026-01-31T09:30:00Z").unwrap();
         let line = LogLine { stream: Output::Stderr, time, line: "say \"hi\"".to_owned() };
-        let missing =
-            Note::Missing { missing: host.clone(), replica: replica.clone(), why: "it is down".to_owned() };
+        let missing = Note::Missing {
+            missing: host.clone(),
+            replica: replica.clone(),
+            reason: "it is down".to_owned(),
+        };
         let mut out = BytesMut::new();
         for format in [Format::Text { timestamps: false }, Format::Text { timestamps: true }, Format::Ndjson]
         {
@@ -120,7 +123,7 @@ mod tests {
         web-000001 | 2026-01-31T09:30:00.000000000Z say "hi"
         shef | web-000001 on h1 is missing here: it is down
         {"replica":"web-000001","host":"h1","stream":"stderr","time":"2026-01-31T09:30:00.000000000Z","line":"say \"hi\""}
-        {"missing":"h1","replica":"web-000001","why":"it is down"}
+        {"missing":"h1","replica":"web-000001","reason":"it is down"}
         "#);
     }
 }

@@ -244,7 +244,7 @@ impl Sources {
             match piece {
                 Some(Piece::Line(line)) => self.merge.offer(replica, line),
                 Some(Piece::Missing(why)) => {
-                    self.format.note(&mut self.out, &Note::Missing { missing, replica: id, why });
+                    self.format.note(&mut self.out, &Note::Missing { missing, replica: id, reason: why });
                     self.merge.do_not_wait(replica);
                 }
                 Some(Piece::Back) => {

@@ -231,7 +231,7 @@ impl Model {
                 Effect::Erased => panic!("nobody asked for that"),
                 Effect::Unknown(held) => unknown.extend(held),
                 Effect::Statuses(_) | Effect::Commit { .. } | Effect::StaleFence(_) => {}
-                Effect::Publish(view) => (self.shown_removing, self.shown_why) = (view.removing, view.why),
+                Effect::Publish(view) => (self.shown_removing, self.shown_why) = (view.removing, view.reason),
                 Effect::WakeAt(_) | Effect::Published(_) => {}
             }
         }

@@ -164,6 +164,6 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
         service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer)
     };
     let change = told(&before, &view).next().unwrap();
-    assert!(change.words.unwrap().contains(digest(8).as_str()));
+    assert!(change.message.unwrap().contains(digest(8).as_str()));
     assert_eq!(told(&view, &view).count(), 0);
 }

@@ -105,7 +105,7 @@ fn a_rollout_that_its_host_holds_up_pauses_and_goes_on_once_the_host_is_back() {
     model.pass(400);
     let Some(Phase::Paused { why, until_hosts: true }) = model.phase() else { panic!("{:?}", model.phase()) };
     assert!(why.starts_with("no slot was replaced within 132 s"), "{why}");
-    assert!(model.rollout().words.contains("paused until its hosts let it go on"), "{:?}", model.rollout());
+    assert!(model.rollout().message.contains("paused until its hosts let it go on"), "{:?}", model.rollout());
     model.host(1, true);
     model.pass(20);
     assert_eq!((model.generations(), model.phase()), (vec![2; 2], None), "nobody had to say so");

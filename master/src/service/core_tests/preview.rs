@@ -65,7 +65,7 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
 
     let none = rehearse(&model, &scale(0)).unwrap();
     assert_eq!(kinds(&none), [ActionKind::Remove; 2]);
-    assert_eq!(none.actions[0].why, "0 replicas are wanted");
+    assert_eq!(none.actions[0].reason, "0 replicas are wanted");
 
     let update = rehearse(&model, &put(2, "app:2")).unwrap();
     assert_eq!(
@@ -77,7 +77,7 @@ fn a_plan_changes_nothing_and_names_every_slot_host_and_field() {
         update.actions.iter().all(|action| action.replica.is_some() && action.to_host.is_some()),
         "{update:?}"
     );
-    assert_eq!(update.actions[0].why, "generation 2 takes the place of 1");
+    assert_eq!(update.actions[0].reason, "generation 2 takes the place of 1");
     assert_eq!(model.durable, durable);
     assert!(model.pending.is_empty() && model.in_commit.is_none());
 }
@@ -111,7 +111,7 @@ fn what_finds_no_host_says_why() {
     let plan = rehearse(&model, &on_port(2, "app:1")).unwrap();
     assert_eq!(kinds(&plan), [ActionKind::Keep, ActionKind::Create]);
     assert_eq!(plan.actions[1].to_host, None);
-    assert!(plan.actions[1].why.contains("port"), "{}", plan.actions[1].why);
+    assert!(plan.actions[1].reason.contains("port"), "{}", plan.actions[1].reason);
     let update = rehearse(&model, &on_port(1, "app:2")).unwrap();
     assert_eq!((update.order, kinds(&update)), (Order::StopFirst, vec![ActionKind::Replace]));
     assert_eq!(update.actions[0].to_host, Some(node(0)), "the port is free by then");

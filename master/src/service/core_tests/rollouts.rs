@@ -107,7 +107,7 @@ fn a_new_replica_takes_the_slot_only_once_it_was_healthy_for_the_monitors_time()
     model.ask(put(6, "app:2", GATED));
     model.settle();
     assert_eq!(model.generations(), [1, 1, 1, 1, 1, 1, 2, 2]);
-    let words = model.rollout().words.clone();
+    let words = model.rollout().message.clone();
     let waits =
         words.starts_with("0 of 6 replaced; waits for web-") && words.ends_with(" to be healthy for 5 s");
     assert!(waits, "{words}");
@@ -219,7 +219,7 @@ fn slots_that_have_no_host_hold_up_nobody() {
         let (_, record) = model.durable.clone().unwrap();
         let stays = |r: &&ReplicaRecord| r.generation == Generation(1) && r.node != node(2);
         assert_eq!(record.wanted().filter(stays).count(), 0, "{replicas} {lost}: {}", brief(&record));
-        assert!(model.rollout().words.contains("port 80"), "{:?}", model.rollout());
+        assert!(model.rollout().message.contains("port 80"), "{:?}", model.rollout());
         // And back.
         model.ask(lead(Lead::Abort));
         assert!(model.pass(60) >= run - 1, "one at a time");
@@ -246,7 +246,7 @@ fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     model.fails = true;
     model.settle();
     assert_eq!(model.rollout().state, RolloutState::Paused);
-    assert!(model.rollout().words.starts_with("1 of 4 replaced; paused: web-"), "{:?}", model.rollout());
+    assert!(model.rollout().message.starts_with("1 of 4 replaced; paused: web-"), "{:?}", model.rollout());
     model.fails = false;
     assert_eq!(model.pass(200), 4);
     assert_eq!(model.generations(), [1, 1, 1, 2]);
@@ -277,7 +277,7 @@ fn a_canary_waits_until_it_is_promoted_or_aborted() {
         model.ask(put(4, "app:2", update));
         model.pass(100);
         assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 1, 2], RolloutState::Canary));
-        assert_eq!(model.rollout().words, "1 of 4 replaced; waits to be promoted or aborted");
+        assert_eq!(model.rollout().message, "1 of 4 replaced; waits to be promoted or aborted");
         // What is lost of it meanwhile comes back as it was.
         model.ask(lead(if promoted { Lead::Promote } else { Lead::Abort }));
         assert_eq!(model.pass(100), 4);
@@ -398,7 +398,7 @@ fn a_pause_between_slots_is_kept() {
     model.ask(put(3, "app:2", update));
     model.settle();
     assert_eq!(model.generations(), [1, 1, 2]);
-    assert_eq!(model.rollout().words, "1 of 3 replaced; waits 30 s before the next slot");
+    assert_eq!(model.rollout().message, "1 of 3 replaced; waits 30 s before the next slot");
     model.sleep(29_999);
     model.settle();
     assert_eq!(model.generations(), [1, 1, 2]);
@@ -527,7 +527,7 @@ fn who_asks_twice_to_go_back_goes_back_once() {
     let back = Request::RollBack { generation: None, expect: Expect::Any };
     model.ask(back.clone());
     while model.step() {}
-    assert!(model.rollout().words.starts_with("rolling back"), "{:?}", model.rollout());
+    assert!(model.rollout().message.starts_with("rolling back"), "{:?}", model.rollout());
     assert_eq!(model.refused(back), "generation 2 is what the service is to run already");
     model.pass(60);
     assert_eq!(model.generations(), [2; 3]);

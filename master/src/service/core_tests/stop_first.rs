@@ -45,7 +45,7 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
     (0..3).for_each(|n| model.others_take(n, 60));
     model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
-    assert!(model.rollout().words.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
+    assert!(model.rollout().message.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
     model.ask(lead(Lead::Abort));
     assert_eq!(model.pass(20), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
@@ -124,7 +124,7 @@ fn hosts_are_made_ready_before_anything_stops_and_nothing_is_left_of_that() {
     while model.step() {}
     let ready: BTreeSet<_> = model.made_ready();
     assert!(!ready.is_empty() && model.running() == 6, "{ready:?}");
-    assert!(model.rollout().words.ends_with("to have the image ready"), "{:?}", model.rollout());
+    assert!(model.rollout().message.ends_with("to have the image ready"), "{:?}", model.rollout());
     assert_eq!(model.pass(100), 4);
     assert_eq!((model.generations(), model.holds_in_all()), (vec![2; 6], 6));
 }

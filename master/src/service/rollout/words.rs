@@ -33,7 +33,7 @@ pub struct RolloutView {
     /// How many new replicas failed.
     pub failures: u32,
     /// Where it stands and what it waits for, in a line of plain words.
-    pub words: String,
+    pub message: String,
     /// The latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
@@ -89,7 +89,7 @@ pub fn rollout_view(record: &ServiceRecord, observed: &Observations) -> Option<R
         replaced: u32::try_from(replaced).unwrap_or(u32::MAX),
         total,
         failures: rollout.failed(),
-        words: format!("{what}{replaced} of {total} {done}; {wait}"),
+        message: format!("{what}{replaced} of {total} {done}; {wait}"),
         last_failure: rollout.last_failure.clone(),
         started: rollout.started,
     })
