@@ -143,7 +143,7 @@ pub struct Ready {
     /// Whether this master leads.
     leads: bool,
     /// Why it does not lead, and what to do.
-    why: Option<String>,
+    reason: Option<String>,
     /// How the store fares.
     store: StoreReady,
 }
@@ -154,7 +154,7 @@ pub struct StoreReady {
     /// Whether it answers.
     available: bool,
     /// Why not.
-    why: Option<String>,
+    reason: Option<String>,
     /// Since when.
     since: Option<WallMs>,
 }
