@@ -20,7 +20,7 @@ use super::{
     process::{Process, free_port},
     wait::until,
 };
-use crate::cluster::Api;
+use crate::cluster::{Answer, Api};
 
 /// The binary of the checkout, built if it is missing or older than its sources.
 ///
@@ -98,10 +98,15 @@ impl Master {
         Self { process, api: Api::new(address), address, data }
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until it has read what is stored.
     pub async fn start(&mut self) {
         self.process.start();
         self.answers().await;
+        let reads = |answer: &Answer| {
+            let reason = answer.body["reason"].as_str();
+            reason.is_some_and(|reason| reason.starts_with("the master reads"))
+        };
+        self.api.until("/readyz", |answer| !reads(answer)).await;
     }
 
     /// Waits until it answers.

@@ -6,6 +6,7 @@ use shef_integration_tests::lab::{
     engine::BUSYBOX,
     lan::{Lan, Plan},
     shef::busybox,
+    wait::until,
 };
 
 use crate::common::host_is;
@@ -61,6 +62,10 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
     });
     lan.master.deploy("web", spec).await;
     assert_eq!(lan.settled(&["web"]).await.len(), 3);
+    // Ports that were never reached say nothing.
+    let is_reached = |line: &str| line.contains("ports tried node=h2 ") && line.contains("outcome=Open");
+    let said = async || lan.master.process.said().lines().any(is_reached).then_some(());
+    until("the master reaches the published port of h2", said).await;
     lan.hosts[1].end_everything();
     host_is(&lan, "h2", "agent_down").await;
     let unconfirmed =
