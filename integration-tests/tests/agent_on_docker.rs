@@ -247,7 +247,7 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
         .master
         .until("the killed one is started again", |heard| {
             let status = &heard.statuses["web-000003"];
-            status.state == ReplicaState::Running && status.restarts > 2 && status.health == Health::Healthy
+            status.state == ReplicaState::Running && status.restarts == 2 && status.health == Health::Healthy
         })
         .await;
     assert_eq!(bench.containers().await["web-000003"].1, "running");

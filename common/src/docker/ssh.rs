@@ -104,7 +104,8 @@ impl SshTarget {
             let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
             String::from_utf8_lossy(&first).trim().replace('\n', "; ")
         });
-        Ok(SshStream { stdin: Some(stdin), stdout, complaint, answered: false, _child: child })
+        let complained = None;
+        Ok(SshStream { stdin: Some(stdin), stdout, complaint, complained, answered: false, _child: child })
     }
 }
 
@@ -127,8 +128,21 @@ pub(super) struct SshStream {
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     complaint: JoinHandle<String>,
+    complained: Option<String>,
     answered: bool,
     _child: Child,
+}
+
+impl SshStream {
+    /// ssh ended before the engine said anything: it says itself why.
+    fn poll_complaint(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.complained.is_none() {
+            self.complained = Some(ready!(Pin::new(&mut self.complaint).poll(cx)).unwrap_or_default());
+        }
+        let said = self.complained.as_deref().filter(|said| !said.is_empty());
+        let said = said.unwrap_or("it ended without a word");
+        Poll::Ready(io::Error::other(format!("ssh does not reach the engine: {said}")))
+    }
 }
 
 impl AsyncRead for SshStream {
@@ -139,10 +153,7 @@ impl AsyncRead for SshStream {
         if buf.filled().len() > before {
             this.answered = true;
         } else if !this.answered {
-            // ssh ended before the engine said anything: it says itself why.
-            let said = ready!(Pin::new(&mut this.complaint).poll(cx)).unwrap_or_default();
-            let said = if said.is_empty() { "it ended without a word".to_owned() } else { said };
-            return Poll::Ready(Err(io::Error::other(format!("ssh does not reach the engine: {said}"))));
+            return this.poll_complaint(cx).map(Err);
         }
         Poll::Ready(Ok(()))
     }
@@ -150,9 +161,16 @@ impl AsyncRead for SshStream {
 
 impl AsyncWrite for SshStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stdin {
-            Some(stdin) => Pin::new(stdin).poll_write(cx, buf),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        let this = self.get_mut();
+        let Some(stdin) = &mut this.stdin else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        match ready!(Pin::new(stdin).poll_write(cx, buf)) {
+            // It may be gone before it was asked anything.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !this.answered => {
+                this.poll_complaint(cx).map(Err)
+            }
+            written => Poll::Ready(written),
         }
     }
 
@@ -186,5 +204,17 @@ mod tests {
             told("me@[fd00::1]:2222/run/my.sock"),
             "-o ConnectTimeout=30 -o BatchMode=yes -T -l me -p 2222 -- fd00::1 docker --host unix:///run/my.sock system dial-stdio"
         );
+    }
+
+    #[tokio::test]
+    async fn what_ssh_says_is_told_whether_it_ends_before_or_after_it_is_asked() {
+        use tokio::io::AsyncWriteExt as _;
+        let target = SshTarget::parse("127.0.0.1:1").unwrap();
+        let mut stream = target.dial().unwrap();
+        let read = stream.read(&mut [0]).await.unwrap_err().to_string();
+        assert!(read.starts_with("ssh does not reach the engine: "), "{read}");
+        // It has ended by now.
+        let written = stream.write(b"GET / HTTP/1.1").await.unwrap_err().to_string();
+        assert_eq!(written, read);
     }
 }
