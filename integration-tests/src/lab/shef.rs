@@ -109,6 +109,12 @@ impl Master {
         self.api.until("/readyz", |answer| !reads(answer)).await;
     }
 
+    /// How often it has called a host down, in all its runs.
+    #[must_use]
+    pub fn called_down(&self) -> usize {
+        self.process.said().lines().filter(|line| line.contains("membership: the host is down")).count()
+    }
+
     /// Waits until it answers.
     pub async fn answers(&self) {
         until("the master answers", async || self.api.attempt("GET", "/healthz", &[], Vec::new()).await.ok())

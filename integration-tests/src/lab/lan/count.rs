@@ -13,7 +13,7 @@ impl Lan {
     /// How often the master has called a host down, in all its runs.
     #[must_use]
     pub fn called_down(&self) -> usize {
-        self.master.process.said().lines().filter(|line| line.contains("host is Down")).count()
+        self.master.called_down()
     }
 
     /// Every container of ours on the hosts whose engine runs, by host and name.
