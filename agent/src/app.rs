@@ -171,7 +171,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
         boot: identity.boot.clone(),
         masters: masters.len(),
         debounce: DurationMs(config.report_debounce_ms),
-        seed: fastrand::u64(..),
+        seed: shef_common::ids::random(),
     };
     let limits = Limits {
         engine_concurrency: config.engine_concurrency.max(1) as usize,

@@ -146,8 +146,11 @@ fn archive(binary: &Path) -> Result<Vec<u8>, ImageError> {
 /// The binary without debug information, where `strip` is at hand: a tenth of the size.
 fn stripped(binary: &Path) -> Option<Vec<u8>> {
     let real = std::fs::canonicalize(binary).ok()?;
-    let out =
-        std::env::temp_dir().join(format!("shef-stripped-{}-{}", std::process::id(), fastrand::u64(..)));
+    let out = std::env::temp_dir().join(format!(
+        "shef-stripped-{}-{}",
+        std::process::id(),
+        shef_common::ids::random()
+    ));
     let done = Command::new("strip")
         .arg("-o")
         .arg(&out)

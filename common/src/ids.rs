@@ -256,10 +256,17 @@ impl Fence {
     }
 }
 
+/// A random number of the kernel's. One that is seeded with the time is the same in two programs that start in
+/// the same moment, as hosts do that boot together.
+#[must_use]
+pub fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|error| unreachable!("the kernel has random numbers: {error}"))
+}
+
 /// A random 16-digit hexadecimal number, for the identities that are made of one.
 #[must_use]
 pub fn random_hex16() -> String {
-    format!("{:016x}", fastrand::u64(..))
+    format!("{:016x}", random())
 }
 
 impl ReplicaId {

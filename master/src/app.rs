@@ -224,7 +224,7 @@ async fn start_on_as(
         report_interval: settings.report_interval,
         history_limit: config.history_limit as usize,
         takes_over: how.takes_over || restored,
-        seed: fastrand::u64(..),
+        seed: shef_common::ids::random(),
     };
     let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
     let (core, first) = ClusterCore::new(options, leads, recovered, Now::read());
