@@ -81,7 +81,7 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
     let seed = std::env::var("SHEF_TEST_SEED")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| shef_common::ids::random());
+        .unwrap_or_else(shef_common::ids::random);
     println!("to see this again: SHEF_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut site = Site::start(1, &[]).await;
