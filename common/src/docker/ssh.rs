@@ -213,7 +213,7 @@ mod tests {
         let mut stream = target.dial().unwrap();
         let read = stream.read(&mut [0]).await.unwrap_err().to_string();
         assert!(read.starts_with("ssh does not reach the engine: "), "{read}");
-        // It is about to end: a pipe that nobody reads any more takes nothing.
+        // A write fails once ssh has ended.
         let written = loop {
             if let Err(error) = stream.write(b"GET / HTTP/1.1").await {
                 break error.to_string();

@@ -149,7 +149,10 @@ fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
             }
         }
     }
-    serde_json::from_value(Value::Object(whole)).unwrap_or_else(|_| Template::of(image))
+    serde_json::from_value(Value::Object(whole)).unwrap_or_else(|error| {
+        fields.wrong("image", shown(&error.to_string(), 300));
+        Template::of(image)
+    })
 }
 
 /// Says of each volume whose data is on one host alone that its slot stays there, unless the spec says

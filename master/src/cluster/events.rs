@@ -87,16 +87,16 @@ pub enum Event {
     Orders(Orders),
     /// A host tells of its replicas.
     Statuses {
-        /// Which host.
+        /// The host that reports.
         node: NodeName,
-        /// How they are there.
+        /// The statuses of its replicas.
         statuses: Vec<ReplicaStatus>,
     },
     /// A host no longer holds these.
     Gone {
-        /// Which host.
+        /// The host that confirms.
         node: NodeName,
-        /// What it held.
+        /// The replicas that it has removed.
         replicas: Vec<ReplicaId>,
     },
     /// A host holds replicas that it has been told nothing of.

@@ -51,7 +51,7 @@ pub struct Missing {
     pub replica: ReplicaId,
     /// Its host.
     pub host: NodeName,
-    /// Why, for people.
+    /// Why its usage is not known, as text for people.
     pub reason: String,
 }
 

@@ -306,8 +306,8 @@ impl RunnerCore {
             return None;
         }
         let held: BTreeSet<&ReplicaId> = registration.holds.iter().map(|held| &held.replica).collect();
-        let bound: Vec<&ReplicaId> = self.outbox.keeps_data().collect();
-        bound.iter().all(|id| !held.contains(id)).then(|| bound.first().map(|id| (*id).clone())).flatten()
+        let holds_some = self.outbox.keeps_data().any(|id| held.contains(id));
+        self.outbox.keeps_data().next().filter(|_| !holds_some).cloned()
     }
 
     fn answer_registration(&mut self, effects: &mut Vec<Effect>) {

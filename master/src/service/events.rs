@@ -31,16 +31,16 @@ pub enum Event {
     CommitFailed(Refused),
     /// A host tells of replicas.
     Observed {
-        /// Which host.
+        /// The host that reports.
         node: NodeName,
-        /// How they are there.
+        /// The statuses of its replicas.
         statuses: Vec<ReplicaStatus>,
     },
     /// A host confirms that it no longer holds these.
     Gone {
-        /// Which host.
+        /// The host that confirms.
         node: NodeName,
-        /// What it held.
+        /// The replicas that it has removed.
         replicas: Vec<ReplicaId>,
     },
     /// A host holds these, and has been told nothing of them.

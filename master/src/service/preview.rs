@@ -57,7 +57,7 @@ pub struct Action {
     /// The host of the replica that is to come; absent if there would be none for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_host: Option<NodeName>,
-    /// Why, for people.
+    /// Why the slot is treated so, as text for people.
     pub reason: String,
 }
 
