@@ -103,11 +103,11 @@ impl World {
             for (container, assignment) in host.engine.ours(master.cluster_id()) {
                 // What a rollout that has still to go on, when there is room, has had made ready.
                 let record = self.rules.stored.get(&assignment.service).map(|(_, record)| record);
-                let made = record
+                let mut made = record
                     .filter(|record| record.rollout.is_some())
                     .into_iter()
                     .flat_map(|record| &record.replicas);
-                if made.clone().any(|made| made.id == assignment.replica && made.want == Want::Prepare) {
+                if made.any(|made| made.id == assignment.replica && made.want == Want::Prepare) {
                     continue;
                 }
                 if !is_up(container) {

@@ -369,7 +369,7 @@ impl ServiceCore {
         };
         let Some(rollout) = &record.rollout else { return self.observed.note_turns(BTreeSet::new()) };
         let good = |r: &&ReplicaRecord| {
-            rollout.turned.contains(&r.slot) && self.observed.class(record, r) == ReplicaClass::Ready
+            rollout.turned.contains(r.slot) && self.observed.class(record, r) == ReplicaClass::Ready
         };
         let through = record.wanted().filter(good).map(|replica| replica.slot).collect();
         self.observed.note_turns(through);

@@ -126,7 +126,7 @@ fn an_update_that_fails_is_rolled_back_and_the_old_replicas_run_all_the_while() 
     let mut model = Model::new(2);
     model.ask(create(4));
     model.settle();
-    let before: Vec<_> = model.durable.clone().unwrap().1.replicas;
+    let before = model.durable.clone().unwrap().1.replicas;
     model.fails = true;
     model.ask(put(4, "app:broken"));
     model.settle();

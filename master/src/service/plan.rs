@@ -62,8 +62,8 @@ impl Plan {
 fn waits_for_removal(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
     let there =
         |node: &NodeName| matches!(observed.condition(node).standing, Standing::Ready | Standing::Suspect);
-    let goes = |r: &ReplicaRecord| r.slot == slot && r.want == Want::Remove && there(&r.node);
-    record.stops_first() && record.replicas.iter().any(goes)
+    let goes = |r: &ReplicaRecord| r.want == Want::Remove && there(&r.node);
+    record.stops_first() && record.replicas.of(slot).iter().any(goes)
 }
 
 /// Plans the next step for `record`.
@@ -103,7 +103,7 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
     plan.place.retain(|(place, _)| bindings::may_be_placed(record, place.slot, observed));
     // What an update has emptied comes back before others get the room that it had.
-    plan.place.sort_by_key(|(place, _)| !record.emptied.contains(&place.slot));
+    plan.place.sort_by_key(|(place, _)| !record.emptied.contains(place.slot));
     plan
 }
 
@@ -206,7 +206,7 @@ fn plan_slot(
     let has_turn = record
         .rollout
         .as_ref()
-        .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(&slot));
+        .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
     if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
         return plan.retire.extend(with(ReplicaClass::Failed).map(|replica| replica.id.clone()));
     }

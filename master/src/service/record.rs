@@ -14,7 +14,11 @@ use shef_common::{
     spec::{Mode, Pull, ServiceSpec, Template},
 };
 
-use super::rollout::{Ended, Kept, Probation, Rollout};
+use super::{
+    replicas::Replicas,
+    rollout::{Ended, Kept, Probation, Rollout},
+    slot_set::SlotSet,
+};
 use crate::scheduler::{Claim, LoadChange, Requirements};
 
 /// One service as it is stored. Only the master writes it.
@@ -47,10 +51,12 @@ pub struct ServiceRecord {
     pub next_number: u32,
     /// The slots that updates have emptied and that nothing was placed in since, also where the update has ended.
     /// At most as many as there are slots.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub emptied: BTreeSet<Slot>,
+    #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
+    #[schemars(with = "BTreeSet<Slot>")]
+    pub emptied: SlotSet,
     /// Every replica that a host may hold.
-    pub replicas: Vec<ReplicaRecord>,
+    #[schemars(with = "Vec<ReplicaRecord>")]
+    pub replicas: Replicas,
     /// Templates of other generations, which hosts still hold replicas of or which a rollout goes back to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<Generation, Arc<Template>>,
@@ -144,8 +150,8 @@ impl ServiceRecord {
             created: now,
             updated: now,
             next_number: 0,
-            emptied: BTreeSet::new(),
-            replicas: Vec::new(),
+            emptied: SlotSet::default(),
+            replicas: Replicas::default(),
             earlier: BTreeMap::new(),
             digests: BTreeMap::new(),
             newest: Generation(1),
@@ -263,10 +269,8 @@ impl ServiceRecord {
 
     /// Marks replicas for removal.
     pub fn retire(&mut self, gone: impl Fn(&ReplicaRecord) -> bool) {
-        self.replicas
-            .iter_mut()
-            .filter(|replica| gone(replica))
-            .for_each(|replica| replica.want = Want::Remove);
+        let goes = |replica: &ReplicaRecord| replica.want != Want::Remove && gone(replica);
+        self.replicas.change(goes, |replica| replica.want = Want::Remove);
     }
 
     /// Drops replicas that are confirmed gone, and templates that nothing runs any more.
@@ -277,10 +281,7 @@ impl ServiceRecord {
 
     /// Gives up the move of these replicas, and the rebalance that a user asked for with it.
     pub fn stay(&mut self, ids: &[ReplicaId]) {
-        self.replicas
-            .iter_mut()
-            .filter(|replica| ids.contains(&replica.id))
-            .for_each(|replica| replica.moving = false);
+        self.replicas.change(|replica| ids.contains(&replica.id), |replica| replica.moving = false);
         self.rebalancing = None;
     }
 
@@ -302,10 +303,10 @@ impl ServiceRecord {
     /// Drops templates that hosts hold nothing of and no rollout goes back to.
     pub(super) fn forget_unused(&mut self) {
         self.forget_given_up();
-        let (replicas, from) = (&self.replicas, self.goes_back_to());
+        let from = self.goes_back_to();
         // What is to be removed claims of its host what it takes, until it is gone.
         self.earlier.retain(|generation, _| {
-            from == Some(*generation) || replicas.iter().any(|replica| replica.generation == *generation)
+            from == Some(*generation) || self.replicas.has_generation(*generation)
         });
         let mut digests = std::mem::take(&mut self.digests);
         digests.retain(|generation, _| self.has_generation(*generation));
@@ -313,8 +314,8 @@ impl ServiceRecord {
     }
 }
 
-fn by_id(record: Option<&ServiceRecord>) -> BTreeMap<&ReplicaId, &ReplicaRecord> {
-    record.into_iter().flat_map(|record| &record.replicas).map(|replica| (&replica.id, replica)).collect()
+fn by_id<'a>(replicas: Vec<&'a ReplicaRecord>) -> BTreeMap<&'a ReplicaId, &'a ReplicaRecord> {
+    replicas.into_iter().map(|replica| (&replica.id, replica)).collect()
 }
 
 /// What hosts have to be told after a record became durable.
@@ -331,7 +332,9 @@ pub struct Changes {
 /// The difference between what was durable and what is.
 #[must_use]
 pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Changes {
-    let (before, after) = (by_id(old), by_id(new));
+    let none = Replicas::default();
+    let (before, after) =
+        (old.map_or(&none, |record| &record.replicas), new.map_or(&none, |record| &record.replicas));
     // Of what an agent is told of a replica only this can change. Neither touches a container that is there.
     let amended = |generation: Generation| {
         old.zip(new).is_some_and(|(old, new)| {
@@ -339,6 +342,15 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
                 || old.image_digest(generation) != new.image_digest(generation)
         })
     };
+    let all_may_be = old.zip(new).is_some_and(|(old, new)| {
+        old.spec.on_disconnect != new.spec.on_disconnect || old.digests != new.digests
+    });
+    let (before, after) = if all_may_be {
+        (before.iter().collect(), after.iter().collect())
+    } else {
+        before.differing(after)
+    };
+    let (before, after) = (by_id(before), by_id(after));
     let mut changes = Changes::default();
     for (&id, &replica) in &after {
         let was = before.get(id).map(|replica| replica.want);

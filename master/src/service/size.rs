@@ -1,7 +1,7 @@
 //! How large a service's record may become. A request that would make it larger is refused, so that whatever
 //! follows from an accepted one (placements, retries, the deletion) can be stored.
 
-use super::record::ServiceRecord;
+use super::{record::ServiceRecord, replicas::Replicas};
 
 /// The most bytes of a record that a request may ask for, replicas included that are still to be placed.
 pub const MAX_RECORD_BYTES: usize = 8 << 20;
@@ -12,7 +12,7 @@ const REPLICA_BYTES: usize = 320;
 #[must_use]
 pub fn expected_bytes(record: &ServiceRecord) -> usize {
     let replicas = record.replicas.len().max(record.slots_wanted() as usize * 2);
-    let rest = ServiceRecord { replicas: Vec::new(), ..record.clone() };
+    let rest = ServiceRecord { replicas: Replicas::default(), ..record.clone() };
     let rest = serde_json::to_vec(&rest).map_or(usize::MAX, |json| json.len());
     rest.saturating_add(replicas.saturating_mul(REPLICA_BYTES))
 }

@@ -9,6 +9,8 @@ use super::{
     bindings,
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
+    rollout::Rollout,
+    slot_set::SlotSet,
 };
 
 /// The wanted replicas of each slot.
@@ -64,7 +66,7 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
         let serves_nobody = |slot: &Slot| {
             slots.get(slot).is_some_and(|all| !all.iter().any(|(r, class)| serves(r, *class, observed)))
         };
-        busy.extend(rollout.turned.iter().filter(|slot| unwell(slot)));
+        busy.extend(rollout.turned.iter().filter(unwell));
         busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
         busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
         busy.retain(|slot| !waits_for_room(record, *slot, slots, observed));
@@ -85,7 +87,7 @@ pub fn waits_for_room(
         slots.get(&slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
     let has_no_host =
         || observed.unplaced.contains(&slot) || !bindings::may_be_placed(record, slot, observed);
-    !record.emptied.contains(&slot) && is_lost && has_no_host()
+    !record.emptied.contains(slot) && is_lost && has_no_host()
 }
 
 /// Where a rollout stops old replicas first, the slots that serve nobody, for whatever reason: no more are to
@@ -122,28 +124,24 @@ pub fn serves(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observati
 /// The slots that are to be filled, as nothing is wanted in them: first those that
 /// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
-    free(record, slots.len(), |slot| slots.contains_key(slot))
+    free(record, &slots.keys().copied().collect())
 }
 
-/// The slots that are to be filled where `taken` of them have a replica, which `is_taken` says.
-pub fn free(record: &ServiceRecord, taken: usize, is_taken: impl Fn(&Slot) -> bool) -> Vec<Slot> {
+/// The slots that are to be filled where `taken` have a replica.
+pub fn free(record: &ServiceRecord, taken: &SlotSet) -> Vec<Slot> {
     // Whatever is still in slots that have lost their host.
     if !record.spec.mode.is_replicated() {
-        return record.bindings.keys().copied().filter(|slot| !is_taken(slot)).collect();
+        return record.bindings.keys().copied().filter(|slot| !taken.contains(*slot)).collect();
     }
-    let missing = (record.slots_wanted() as usize).saturating_sub(taken);
+    let missing = (record.slots_wanted() as usize).saturating_sub(taken.len());
     if missing == 0 {
         return Vec::new();
     }
     // What was given up has the number of no slot that a rollout has emptied.
-    let emptied = &record.emptied;
-    let in_hand = record
-        .rollout
-        .iter()
-        .flat_map(|rollout| rollout.turned.iter().chain(rollout.failures.keys()))
-        .copied();
-    let in_hand: BTreeSet<Slot> = in_hand.filter(|slot| !emptied.contains(slot)).collect();
-    let others = (0..).map(Slot).filter(|slot| !emptied.contains(slot) && !in_hand.contains(slot));
-    let all = emptied.iter().chain(&in_hand).copied().chain(others);
-    all.filter(|slot| !is_taken(slot)).take(missing).collect()
+    let emptied = record.emptied.without(taken);
+    let in_hand = record.rollout.as_ref().map(Rollout::in_hand).unwrap_or_default();
+    let in_hand = in_hand.without(taken).without(&emptied);
+    let known = taken.with(&emptied).with(&in_hand);
+    let others = (0..).map(Slot).filter(|slot| !known.contains(*slot));
+    emptied.iter().chain(in_hand.iter()).chain(others).take(missing).collect()
 }

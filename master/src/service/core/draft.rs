@@ -69,9 +69,8 @@ impl ServiceCore {
                     record.digests.insert(*generation, digest.clone());
                 }
             }
-            for replica in record.replicas.iter_mut().filter(|replica| replica.done.is_none()) {
-                replica.done = self.observed.done_since(replica);
-            }
+            let is_done = |r: &ReplicaRecord| r.done.is_none() && self.observed.done_since(r).is_some();
+            record.replicas.change(is_done, |replica| replica.done = self.observed.done_since(replica));
             record.drop_confirmed(gone);
             record.forget_hosts(|node| draft.forgets.contains(node));
         }

@@ -56,7 +56,7 @@ impl ServiceCore {
                 effects.push(Effect::Load(vec![LoadChange::Release(id, node)]));
                 continue;
             }
-            record.emptied.remove(&slot);
+            record.emptied.remove(slot);
             replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
@@ -93,7 +93,7 @@ impl ServiceCore {
         let Some(rollout) = &mut record.rollout else { return };
         rollout.stops_first = true;
         if rollout.from.is_some() {
-            rollout.turned.retain(|slot| !slots.contains(slot));
+            rollout.turned = rollout.turned.without(&slots.iter().copied().collect());
         }
         self.no_host = None;
     }
@@ -131,7 +131,7 @@ impl ServiceCore {
         let good = |r: &ReplicaRecord| {
             r.slot == slot && r.want == Want::Run && self.observed.class(record, r) == ReplicaClass::Ready
         };
-        let original = record.replicas.iter().position(good);
+        let original = record.replicas.of(slot).iter().find(|replica| good(replica)).map(|r| (slot, r.id.clone()));
         let there = self.observed.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
         let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
             // It fares otherwise since it was asked for.
@@ -141,7 +141,7 @@ impl ServiceCore {
         self.pace.moves(self.observed.now(), per_minute);
         let generation = record.target(slot);
         draft.reserved.push(LoadChange::Release(id.clone(), to.clone()));
-        record.replicas[original].moving = true;
+        record.replicas.change_these(&[original], |replica| replica.moving = true);
         record.place(ReplicaRecord {
             id,
             slot,

@@ -367,7 +367,7 @@ fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
     let mut model = Model::new(2);
     model.ask(create(2));
     model.settle();
-    let before: Vec<_> = model.durable.clone().unwrap().1.replicas;
+    let before = model.durable.clone().unwrap().1.replicas;
     model.host(1, false);
     // The order is durable, and the host has not told of it yet.
     model.unreachable.insert(node(0));
@@ -377,7 +377,7 @@ fn a_replacement_that_no_host_has_begun_is_withdrawn_when_the_brake_comes_on() {
     model.is(1, HostCondition { held: true, ..HostCondition::of(Standing::Down) });
     while model.step() {}
     let wanted: Vec<_> = model.durable.clone().unwrap().1.wanted().cloned().collect();
-    assert_eq!(wanted, before);
+    assert_eq!(wanted, before.iter().cloned().collect::<Vec<_>>());
 }
 
 #[test]

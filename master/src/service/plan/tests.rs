@@ -1,6 +1,6 @@
 //! The plan of one step, case by case.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shef_common::{
     clock::{DurationMs, WallMs},
@@ -14,6 +14,7 @@ use super::{
     super::{
         observations::AWAY_PATIENCE,
         rollout::{Phase, Rollout, Terms},
+        slot_set::SlotSet,
     },
     *,
 };
@@ -48,6 +49,13 @@ fn record(generations: &[u32]) -> ServiceRecord {
         });
     }
     record
+}
+
+/// One of the replicas is otherwise.
+fn change(record: &mut ServiceRecord, at: usize, how: impl Fn(&mut ReplicaRecord)) {
+    let mut all: Vec<_> = record.replicas.iter().cloned().collect();
+    how(&mut all[at]);
+    record.replicas = all.into_iter().collect();
 }
 
 fn hears(observed: &mut Observations, n: u32, state: ReplicaState, health: Health) -> ReplicaId {
@@ -180,7 +188,7 @@ fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
 fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
     let record = record(&[1, 1]);
     let mut record = record;
-    record.replicas[1].node = NodeName::parse("h2").unwrap();
+    change(&mut record, 1, |replica| replica.node = NodeName::parse("h2").unwrap());
     let mut observed = Observations::default();
     let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
     observed.host_changed(&h1(), drained, true);
@@ -195,13 +203,13 @@ fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
 #[test]
 fn a_move_that_fails_leaves_the_original_where_it_is() {
     let mut record = record(&[1, 1]);
-    record.replicas[0].moving = true;
+    change(&mut record, 0, |replica| replica.moving = true);
     let mut observed = Observations::default();
     let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     assert_eq!(plan(&record, &observed), Plan::default(), "its replacement is on its way");
     let second = hears(&mut observed, 2, ReplicaState::Failed, Health::Healthy);
     assert_eq!(plan(&record, &observed), Plan { stay: vec![first], ..Plan::default() });
-    record.replicas[0].moving = false;
+    change(&mut record, 0, |replica| replica.moving = false);
     assert_eq!(plan(&record, &observed).retire, [second]);
 }
 
@@ -210,14 +218,14 @@ fn what_was_only_just_placed_serves_nobody_yet() {
     let mut record = record(&[1, 2]);
     record.spec.replicas = 2;
     record.spec.update = Update { order: Order::StopFirst, parallelism: 1, ..record.spec.update };
-    record.replicas[0].slot = Slot(1);
+    change(&mut record, 0, |replica| replica.slot = Slot(1));
     record.rollout = Some(Rollout {
         from: None,
         phase: Phase::RollingBack { failed: Generation(3), why: String::new() },
         started: WallMs(0),
-        turned: BTreeSet::new(),
+        turned: SlotSet::default(),
         failures: BTreeMap::new(),
-        once_emptied: BTreeSet::new(),
+        once_emptied: SlotSet::default(),
         last_failure: None,
         promoted: false,
         stops_first: false,
@@ -225,7 +233,7 @@ fn what_was_only_just_placed_serves_nobody_yet() {
     });
     let mut observed = Observations::default();
     let old = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
-    observed.placed([&record.replicas[1].id].into_iter());
+    observed.placed([&record.replicas[0].id].into_iter());
     assert_eq!(plan(&record, &observed), Plan::default(), "one slot at a time");
     hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
     assert_eq!(plan(&record, &observed).retire, [old]);
@@ -234,7 +242,7 @@ fn what_was_only_just_placed_serves_nobody_yet() {
 #[test]
 fn a_lost_replacement_does_not_block_its_slot() {
     let mut record = record(&[1, 2]);
-    record.replicas[1].node = NodeName::parse("h2").unwrap();
+    change(&mut record, 1, |replica| replica.node = NodeName::parse("h2").unwrap());
     let mut observed = Observations::default();
     hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     observed.host_changed(&record.replicas[1].node, condition(Standing::Down), true);

@@ -29,7 +29,7 @@ use shef_common::{
     spec::{Order, Template},
 };
 
-use super::{record::ServiceRecord, slots};
+use super::{record::ServiceRecord, slot_set::SlotSet, slots};
 
 pub use self::{
     feasible::impediment,
@@ -50,14 +50,16 @@ pub struct Rollout {
     /// When it began.
     pub started: WallMs,
     /// The slots whose turn has come. At most as many as there are slots.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub turned: BTreeSet<Slot>,
+    #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
+    #[schemars(with = "BTreeSet<Slot>")]
+    pub turned: SlotSet,
     /// How many new replicas of a slot failed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<Slot, u32>,
     /// Where versions before 0.2 kept [`ServiceRecord::emptied`].
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", rename = "emptied")]
-    pub(super) once_emptied: BTreeSet<Slot>,
+    #[serde(default, skip_serializing_if = "SlotSet::is_empty", rename = "emptied")]
+    #[schemars(with = "BTreeSet<Slot>")]
+    pub(super) once_emptied: SlotSet,
     /// The latest of these failures, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
@@ -160,9 +162,9 @@ impl Rollout {
             from,
             phase,
             started: now,
-            turned: BTreeSet::new(),
+            turned: SlotSet::default(),
             failures: BTreeMap::new(),
-            once_emptied: BTreeSet::new(),
+            once_emptied: SlotSet::default(),
             last_failure: None,
             promoted: false,
             stops_first: false,
@@ -179,7 +181,13 @@ impl Rollout {
     /// Whether the slot, if it is empty, is so by this rollout's doing.
     #[must_use]
     pub fn is_in_hand(&self, slot: Slot) -> bool {
-        self.turned.contains(&slot) || self.failures.contains_key(&slot)
+        self.turned.contains(slot) || self.failures.contains_key(&slot)
+    }
+
+    /// The slots that, if they are empty, are so by this rollout's doing.
+    #[must_use]
+    pub fn in_hand(&self) -> SlotSet {
+        self.turned.with(&self.failures.keys().copied().collect())
     }
 
     /// How many new replicas failed.
@@ -195,7 +203,7 @@ impl ServiceRecord {
     pub fn target(&self, slot: Slot) -> Generation {
         self.rollout
             .as_ref()
-            .filter(|rollout| !rollout.turned.contains(&slot))
+            .filter(|rollout| !rollout.turned.contains(slot))
             .and_then(|rollout| rollout.from)
             .unwrap_or(self.generation)
     }
@@ -319,27 +327,29 @@ impl ServiceRecord {
 
     /// Notes which of these slots an update has just left without any replica.
     pub fn note_emptied(&mut self, slots: impl Iterator<Item = Slot>) {
-        let filled: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        self.emptied.extend(slots.filter(|slot| !filled.contains(slot)));
+        let filled = self.replicas.filled();
+        self.emptied.extend(slots.filter(|slot| !filled.contains(*slot)));
     }
 
     /// The record as this version keeps it, where one before 0.2 wrote it.
     #[must_use]
     pub fn brought_up_to_date(mut self) -> Self {
-        let emptied = self.rollout.iter_mut().map(|rollout| std::mem::take(&mut rollout.once_emptied));
-        self.emptied.extend(emptied.flatten());
+        if let Some(rollout) = &mut self.rollout {
+            self.emptied = self.emptied.with(&std::mem::take(&mut rollout.once_emptied));
+        }
         self
     }
 
     /// What was given up is in the hand of no update any more.
     pub(super) fn forget_given_up(&mut self) {
-        let held: BTreeSet<Slot> = self.wanted().map(|replica| replica.slot).collect();
-        let free: BTreeSet<Slot> =
-            slots::free(self, held.len(), |slot| held.contains(slot)).into_iter().collect();
-        let stays = |slot: &Slot| held.contains(slot) || free.contains(slot);
-        self.emptied.retain(stays);
+        if self.emptied.is_empty() && self.rollout.is_none() {
+            return;
+        }
+        let filled = self.replicas.filled();
+        let stays: SlotSet = filled.with(&slots::free(self, filled).into_iter().collect());
+        self.emptied = self.emptied.shared_with(&stays);
         if let Some(rollout) = &mut self.rollout {
-            rollout.turned.retain(stays);
+            rollout.turned = rollout.turned.shared_with(&stays);
         }
     }
 
@@ -369,12 +379,12 @@ impl ServiceRecord {
         }
         if let Some(rollout) = &mut self.rollout {
             for (slot, _, why) in &next.failed {
-                rollout.turned.remove(slot);
+                rollout.turned.remove(*slot);
                 let failures = rollout.failures.entry(*slot).or_default();
                 *failures = failures.saturating_add(1);
                 rollout.last_failure = Some(why.clone());
             }
-            rollout.turned.extend(&next.turn);
+            rollout.turned.extend(next.turn.iter().copied());
         }
         self.forget_given_up();
         match &next.verdict {

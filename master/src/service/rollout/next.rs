@@ -226,12 +226,12 @@ fn turns(
     let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all
     // others are through.
-    if rollout.failures.is_empty() && rollout.turned.iter().any(has_good) {
+    if rollout.failures.is_empty() && rollout.turned.iter().any(|slot| has_good(&slot)) {
         let comes = |slot: &Slot| {
-            slots.keys().all(|slot| rollout.turned.contains(slot))
+            slots.keys().all(|slot| rollout.turned.contains(*slot))
                 || !waits_for_room(record, *slot, slots, observed)
         };
-        let added = free.iter().filter(|slot| !rollout.turned.contains(slot) && comes(slot));
+        let added = free.iter().filter(|slot| !rollout.turned.contains(**slot) && comes(slot));
         next.turn.extend(added.filter(|slot| canaries.take(**slot)));
     }
     if let Some(at) =
@@ -243,7 +243,7 @@ fn turns(
     let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, observed);
     let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
-    let is_through_turn = |slot: &&Slot| rollout.turned.contains(slot) || !slots.contains_key(slot);
+    let is_through_turn = |slot: &&Slot| rollout.turned.contains(**slot) || !slots.contains_key(slot);
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let mut unserved: BTreeSet<Slot> = dark(record, slots, observed);
     unserved.extend(&busy);
@@ -294,7 +294,7 @@ impl Canaries {
         // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
         let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
         let has_new = slots.iter().filter(|(_, replicas)| replicas.iter().any(is_new)).map(|(slot, _)| slot);
-        Self { slots: turned.chain(has_new).copied().collect(), most }
+        Self { slots: turned.chain(has_new.copied()).collect(), most }
     }
 
     fn admit(&self, slot: Slot) -> bool {
@@ -339,7 +339,7 @@ fn candidates(
     next: &mut Next,
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
-    for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(slot)) {
+    for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(**slot)) {
         // Nothing stops for what could not come.
         let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
         if serving && record.stops_first() && !bindings::may_take_its_turn(record, *slot, observed) {

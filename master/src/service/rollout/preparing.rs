@@ -104,7 +104,7 @@ pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<ReplicaId> {
             replicas.iter().any(|(other, _)| other.node == made.node)
         };
         let waits =
-            slots.iter().any(|(slot, replicas)| !rollout.turned.contains(slot) && old_ones_there(replicas));
+            slots.iter().any(|(slot, replicas)| !rollout.turned.contains(*slot) && old_ones_there(replicas));
         rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
     };
     let prepared = record.replicas.iter().filter(|replica| replica.want == Want::Prepare);
