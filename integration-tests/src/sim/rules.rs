@@ -14,7 +14,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::{ClusterEvent, LEADER_SILENCE, PhaseView},
-    service::{Request, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
+    service::{Request, ServiceCore, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
     store::{Key, StoreError, Write, WriteOutcome},
 };
 
@@ -334,6 +334,13 @@ impl World {
     }
 
     // --- the master -------------------------------------------------------
+
+    /// A service has taken an event: what it keeps, so as not to look at everything, is what it would see.
+    pub fn rules_from_scratch(&mut self, core: &ServiceCore) {
+        if let Err(differs) = core.check() {
+            self.violated(format!("found otherwise from scratch: {differs}"));
+        }
+    }
 
     /// A service is about to commit: what is new in it is necessary and not too early.
     pub fn rules_plans(&mut self, master: &Master, name: &ServiceName, record: Option<&ServiceRecord>) {

@@ -10,7 +10,7 @@ use shef_common::{
 
 use crate::{
     runner::NodeView,
-    service::{ReplicaView, ServiceState, ServiceView},
+    service::{Pages, ReplicaView, ServiceState, ServiceView},
 };
 
 /// What kind of thing happened.
@@ -176,12 +176,14 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
             changes.push(of(Word::ImagesDiffer).of_generation(new.generation).because(Some(&words)));
         }
     }
-    replica_changes(
-        &name,
-        old.map_or(&[], |view| &view.replica_states),
-        new.map_or(&[], |view| &view.replica_states),
-        &mut changes,
+    let none = Pages::default();
+    let replicas = (
+        old.map_or(&none, |view| &view.replica_states),
+        new.map_or(&none, |view| &view.replica_states),
     );
+    for page in replicas.0.differing(replicas.1) {
+        replica_changes(&name, replicas.0.page(page), replicas.1.page(page), &mut changes);
+    }
     let old_state = old.map_or(ServiceState::Pending, |view| view.state);
     match new {
         Some(new) if new.state != old_state => {

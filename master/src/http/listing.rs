@@ -10,7 +10,7 @@ use serde::Serialize;
 use shef_common::ids::{ReplicaId, ServiceName};
 
 use crate::{
-    service::{ReplicaView, ServiceView},
+    service::{Cursor, ReplicaView, ServiceView},
     view::ClusterView,
 };
 
@@ -44,13 +44,13 @@ enum Stage {
 /// A service whose replicas are being written.
 struct Service {
     view: Arc<ServiceView>,
-    next: usize,
+    next: Cursor,
 }
 
 impl ServiceParts {
     /// Writes `view` with its replicas' addresses, which only the hosts and the engines together tell.
     pub fn new(cluster: Arc<ClusterView>, view: Arc<ServiceView>) -> Self {
-        Self { cluster, service: Some(Service { view, next: 0 }) }
+        Self { cluster, service: Some(Service { view, next: Cursor::default() }) }
     }
 }
 
@@ -106,7 +106,7 @@ impl PageParts {
         self.left -= 1;
         self.after = Some(view.spec.name.clone());
         if self.with_replicas {
-            self.service = Some(Service { view, next: 0 });
+            self.service = Some(Service { view, next: Cursor::default() });
         } else {
             write_json(part, &view.head);
         }
@@ -135,20 +135,20 @@ impl Iterator for PageParts {
 impl Service {
     /// Writes the head, a replica or the end; whether there is more.
     fn write_step(&mut self, cluster: &ClusterView, part: &mut Vec<u8>) -> bool {
-        if self.next == 0 {
+        if self.next == Cursor::default() {
             write_json(part, &self.view.head);
             // The head is an object with fields: the replicas are one field more.
             part.pop();
             part.extend_from_slice(b",\"replica_states\":[");
         }
-        let Some(replica) = self.view.replica_states.get(self.next) else {
+        let Some((replica, next)) = self.view.replica_states.next(self.next) else {
             part.extend_from_slice(b"]}");
             return false;
         };
-        if self.next > 0 {
+        if self.next != Cursor::default() {
             part.push(b',');
         }
-        self.next += 1;
+        self.next = next;
         if replica.ports.is_empty() {
             write_json(part, replica);
         } else {

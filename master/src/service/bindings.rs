@@ -13,7 +13,7 @@ use shef_common::{
 
 use super::{
     observations::{Observations, ReplicaClass},
-    record::{ReplicaRecord, ServiceRecord},
+    record::{ReplicaRecord, ServiceRecord, Want},
 };
 use crate::membership::{Intent, Standing};
 
@@ -28,7 +28,7 @@ pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
 
 /// Whether any slot may stay with a volume: those of the generation that is wanted, of one that a rollout may
 /// go back to, or of one that is kept for its user to go back to.
-fn keeps_volumes(record: &ServiceRecord) -> bool {
+pub fn keeps_volumes(record: &ServiceRecord) -> bool {
     let kept = || record.history.iter().flat_map(|kept| &kept.template.mounts).any(Mount::is_sticky);
     record
         .goes_back_to()
@@ -84,7 +84,7 @@ fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Bindings {
 
 /// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that
 /// becomes sticky may have been there before.
-fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
+pub fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
     let source = |mount: &'_ Mount| match mount {
         Mount::Volume { source, .. } => Some(source.clone()),
         Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
@@ -105,7 +105,11 @@ fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let has_run = |replica: &&ReplicaRecord| {
         observed.runs(replica) || observed.done_since(replica).is_some() || replica.done.is_some()
     };
-    for replica in record.wanted().filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
+    // What needs no look has its binding.
+    let (current, outdated) = observed.settled_in(record);
+    let open = record.replicas.filled().without(&current).without(&outdated);
+    let wanted = record.replicas.of_all(&open).filter(|replica| replica.want == Want::Run);
+    for replica in wanted.filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
         bindings.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
     bindings
@@ -132,11 +136,11 @@ fn bound_node_as<'a>(
     }
     // What is not known to have failed may have begun, and have written to its volume.
     let may_run = |replica: &&ReplicaRecord| {
-        replica.slot == slot
+        replica.want == Want::Run
             && may_hold_volume(record, replica)
             && observed.class(record, replica) != ReplicaClass::Failed
     };
-    bound.or_else(|| record.wanted().find(may_run).map(|replica| &replica.node))
+    bound.or_else(|| record.replicas.of(slot).iter().find(may_run).map(|replica| &replica.node))
 }
 
 /// The only host on which `slot` could run the generation that is wanted, if it is bound to one.

@@ -1,6 +1,7 @@
 //! The state machine of one service. It plans, has the plan committed, and only
 //! then tells users and hosts.
 
+mod checking;
 mod committing;
 mod draft;
 mod host_events;
@@ -22,12 +23,16 @@ use self::committing::orders;
 use super::{
     bindings,
     events::{Effect, Event, Tally, Ticket},
-    observations::{Observations, ReplicaClass},
+    observations::Observations,
+    places::Places,
     plan::{Plan, plan},
     rebalance::{self, Pace},
     record::{ReplicaRecord, ServiceRecord, changes},
     request::{Accepted, Refused, Request},
     rollout,
+    shown::Shown,
+    slot_set::SlotSet,
+    slots::slots,
     view::view,
 };
 use crate::{
@@ -49,6 +54,16 @@ enum Step {
     Idle,
     Scheduling(Draft),
     Committing(Draft),
+}
+
+impl Step {
+    /// The record that is on its way.
+    fn record(&self) -> Option<&ServiceRecord> {
+        match self {
+            Self::Idle => None,
+            Self::Scheduling(draft) | Self::Committing(draft) => draft.record.as_ref(),
+        }
+    }
 }
 
 /// A record in the making, and who waits for it.
@@ -74,10 +89,13 @@ struct Draft {
 pub struct ServiceCore {
     name: ServiceName,
     version: Option<Version>,
-    record: Option<ServiceRecord>,
+    pub(super) record: Option<ServiceRecord>,
     step: Step,
     waiting: VecDeque<(Ticket, Request)>,
-    observed: Observations,
+    /// Where the replicas of the record are.
+    places: Places,
+    shown: Shown,
+    pub(super) observed: Observations,
     confirmed_gone: BTreeSet<ReplicaId>,
     /// Which bytes images' names stand for, as hosts have told and the record has still to say.
     resolved: BTreeMap<Generation, ImageDigest>,
@@ -118,6 +136,8 @@ impl ServiceCore {
             record: None,
             step: Step::Idle,
             waiting: VecDeque::new(),
+            places: Places::default(),
+            shown: Shown::default(),
             observed: Observations::of(conditions, hosts),
             confirmed_gone: BTreeSet::new(),
             resolved: BTreeMap::new(),
@@ -166,6 +186,7 @@ impl ServiceCore {
         changes.orders.retain(|node, _| !core.forgotten.contains(node));
         changes.load.retain(|change| !core.forgotten.contains(change.node()));
         core.pace.due = rebalance::rate(&record).is_some();
+        core.places = Places::of(&record.replicas);
         (core.version, core.record) = (Some(version), Some(record));
         let mut effects = Vec::new();
         orders(changes, &mut effects);
@@ -197,13 +218,12 @@ impl ServiceCore {
             }
             Event::HostChanged { node, condition } => {
                 let holds = self.holds_on(&node) || self.is_global();
-                if self.observed.condition(&node).standing != condition.standing {
-                    let here = self
-                        .record
-                        .iter()
-                        .flat_map(|record| &record.replicas)
-                        .filter(|replica| replica.node == node);
-                    self.observed.try_anew(here.map(|replica| &replica.id));
+                if let Some((record, slots)) = self.record.as_ref().zip(self.places.on(&node)) {
+                    self.observed.open_all(slots);
+                    if self.observed.condition(&node).standing != condition.standing {
+                        let here = record.replicas.of_all(slots).filter(|replica| replica.node == node);
+                        self.observed.try_anew(here.map(|replica| &replica.id));
+                    }
                 }
                 self.observed.host_changed(&node, condition, holds);
                 if !self.is_concerned_by(condition.takes_replicas(), now) && !holds {
@@ -212,6 +232,12 @@ impl ServiceCore {
                 }
             }
             Event::HostsDescribed(hosts) => {
+                let matter = |record: &ServiceRecord| {
+                    !record.spec.placement.constraints.is_empty() || record.rollout.is_some()
+                };
+                if self.record.as_ref().is_some_and(matter) {
+                    self.observed.open_everything();
+                }
                 self.observed.hosts_are(hosts);
                 // An agent that is newer, or a host that is larger, may take what had none.
                 let waits = self.no_host.is_some();
@@ -228,6 +254,7 @@ impl ServiceCore {
             }
             Event::HostForgotten { node } => {
                 self.observed.host_forgotten(&node);
+                self.places.on(&node).into_iter().for_each(|slots| self.observed.open_all(slots));
                 if let Step::Scheduling(draft) | Step::Committing(draft) = &mut self.step {
                     draft.forgets.remove(&node);
                 }
@@ -269,6 +296,9 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
+        if let Some(record) = &self.record {
+            self.observed.settle(record);
+        }
         self.note_turns();
         self.note_refusal();
         if let Some(record) = &self.record {
@@ -287,7 +317,7 @@ impl ServiceCore {
             let is_noted = |replica: &ReplicaRecord| {
                 replica.done.is_some() || self.observed.done_since(replica).is_none()
             };
-            let all_noted = record.replicas.iter().all(is_noted);
+            let all_noted = record.replicas.of_all(&self.observed.open_slots(record)).all(is_noted);
             if bindings::next(record, &self.observed).is_none()
                 && next.is_idle()
                 && plan.is_idle()
@@ -314,8 +344,7 @@ impl ServiceCore {
         }
         effects.extend(next.wake_at.map(Effect::WakeAt));
         let plan = self.plan(record);
-        let retired: BTreeSet<&ReplicaId> = plan.retire.iter().collect();
-        record.retire(|replica| retired.contains(&replica.id));
+        record.retire_these(&plan.retire);
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.stay.is_empty() {
             record.stay(&plan.stay);
@@ -367,11 +396,8 @@ impl ServiceCore {
         let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else {
             return;
         };
-        let Some(rollout) = &record.rollout else { return self.observed.note_turns(BTreeSet::new()) };
-        let good = |r: &&ReplicaRecord| {
-            rollout.turned.contains(r.slot) && self.observed.class(record, r) == ReplicaClass::Ready
-        };
-        let through = record.wanted().filter(good).map(|replica| replica.slot).collect();
+        let Some(rollout) = &record.rollout else { return self.observed.note_turns(SlotSet::default()) };
+        let through = slots(record, &self.observed).through().shared_with(&rollout.turned);
         self.observed.note_turns(through);
     }
 
@@ -393,7 +419,11 @@ impl ServiceCore {
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
         let no_host = self.no_host.as_ref().or(asked_again);
         self.observed.no_host = no_host.map(|refusal| refusal.reason.clone());
-        let view = shown.map(|(record, version)| Box::new(view(record, version, &self.observed, no_host)));
+        let touched = self.observed.take_touched();
+        let view = shown.map(|(record, version)| {
+            self.shown.update(record, &touched, &self.places, &self.observed);
+            Box::new(view(record, version, &self.observed, no_host, &self.shown))
+        });
         if view.is_some() || effects.contains(&Effect::Retire) {
             effects.insert(0, Effect::Publish(view));
         }

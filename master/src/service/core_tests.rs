@@ -51,6 +51,22 @@ fn nobody_is_answered_or_ordered_before_the_record_is_durable() {
 }
 
 #[test]
+fn what_needs_no_look_is_compared_with_what_a_look_would_show() {
+    let mut model = Model::new(2);
+    model.ask(create(5));
+    model.settle();
+    model.core.check().unwrap();
+    let (current, _) = model.core.observed.settled_in(&model.durable.as_ref().unwrap().1);
+    assert_eq!(current.len(), 5, "none of them needs a look");
+    // Something happens to a slot behind the core's back.
+    let failed = model.core.record.as_ref().unwrap().replicas[2].id.clone();
+    let status = model.core.observed.statuses.get_mut(&failed).unwrap();
+    status.state = ReplicaState::Failed;
+    let differs = model.core.check().unwrap_err();
+    assert!(differs.contains("from scratch") && differs.contains("the plan"), "{differs}");
+}
+
+#[test]
 fn a_store_that_is_away_changes_nothing() {
     let mut model = Model::new(1);
     let ticket = model.ask(create(2));
@@ -216,7 +232,7 @@ fn a_deleted_service_is_a_tombstone_until_every_host_has_confirmed() {
     model.ask(Request::Delete { expect: Expect::Any });
     model.settle();
     let view = model.view.clone().unwrap();
-    assert_eq!((view.state, view.replica_states.len()), (ServiceState::Deleting, 2));
+    assert_eq!((view.state, view.replica_states.iter().count()), (ServiceState::Deleting, 2));
     assert!(view.missing[0].contains("h1, which is down"), "{:?}", view.missing);
     model.host(1, true);
     model.settle();

@@ -1,6 +1,7 @@
 //! What a service knows of its hosts and replicas, and how a replica fares by that.
 
 mod progress;
+mod settled;
 mod trials;
 
 use std::{
@@ -17,11 +18,13 @@ use shef_common::{
 
 use self::{
     progress::Progress,
+    settled::Settled,
     trials::{Trial, Watch},
 };
 use super::{
     bindings,
     record::{ReplicaRecord, ServiceRecord},
+    slot_set::SlotSet,
 };
 use crate::{
     membership::{HostCondition, HostFacts, Hosts, Standing},
@@ -63,13 +66,17 @@ pub struct Observations {
     pub no_host: Option<String>,
     /// When the last slot of a rollout was through.
     pub turned_at: Option<MonoMs>,
-    through: BTreeSet<Slot>,
+    through: SlotSet,
     /// The hosts that are not simply ready: with a thousand hosts and services, few.
     conditions: BTreeMap<NodeName, HostCondition>,
     /// The members, and what they are.
     hosts: Hosts,
     away_since: BTreeMap<NodeName, MonoMs>,
     now: MonoMs,
+    /// Which slots need no look.
+    settled: Settled,
+    /// The slots to which something happened since readers were shown them.
+    touched: SlotSet,
 }
 
 /// The class of a replica that is to run.
@@ -158,6 +165,11 @@ impl Observations {
         self.now
     }
 
+    /// The hosts that are not simply ready.
+    pub fn unusual_hosts(&self) -> impl Iterator<Item = &NodeName> {
+        self.conditions.keys()
+    }
+
     /// A host is in another condition. `holds`: the service has replicas there.
     pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition, holds: bool) {
         // A master's start awaits every host: only those that matter here are kept.
@@ -241,8 +253,8 @@ impl Observations {
     }
 
     /// Notes when a slot of the rollout came to be through.
-    pub fn note_turns(&mut self, through: BTreeSet<Slot>) {
-        if through.difference(&self.through).next().is_some() {
+    pub fn note_turns(&mut self, through: SlotSet) {
+        if !through.is_within(&self.through) {
             self.turned_at = Some(self.now);
         }
         self.through = through;
@@ -300,12 +312,12 @@ impl Observations {
         self.statuses.get(&replica.id).is_some_and(is_well)
     }
 
-    /// Keeps only what concerns replicas of which `known` is true.
-    pub fn retain(&mut self, known: impl Fn(&ReplicaId) -> bool) {
-        self.statuses.retain(|id, _| known(id));
-        self.retry_at.retain(|id, _| known(id));
-        self.trials.retain(|id, _| known(id));
-        self.fresh.retain(known);
+    /// The record has the replica no longer.
+    pub fn forget(&mut self, id: &ReplicaId) {
+        self.statuses.remove(id);
+        self.retry_at.remove(id);
+        self.trials.remove(id);
+        self.fresh.remove(id);
     }
 }
 

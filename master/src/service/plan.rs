@@ -27,9 +27,9 @@ use crate::{membership::Standing, scheduler::Place};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Replicas to retire now.
-    pub retire: Vec<ReplicaId>,
+    pub retire: Vec<(Slot, ReplicaId)>,
     /// Replicas whose move is given up: what was to take their place did not come to run.
-    pub stay: Vec<ReplicaId>,
+    pub stay: Vec<(Slot, ReplicaId)>,
     /// Slots that want a new replica, with how many failed there in a row.
     pub place: Vec<(Place, u32)>,
     /// Slots that lose their replica before another is placed: they stop first.
@@ -71,12 +71,13 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
         let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
-        plan.retire = there.map(|replica| replica.id.clone()).collect();
+        plan.retire = there.map(ReplicaRecord::place).collect();
         return plan;
     }
-    let stops = record.wanted().filter_map(|replica| observed.stopped_by_its_agent_at(record, replica));
-    stops.filter(|at| *at > observed.now()).for_each(|at| plan.wake(at));
     let mut slots = slots(record, observed);
+    let wanted = slots.open.values().flatten();
+    let stops = wanted.filter_map(|(replica, _)| observed.stopped_by_its_agent_at(record, replica));
+    stops.filter(|at| *at > observed.now()).for_each(|at| plan.wake(at));
     plan.retire.extend(rollout::idle(record, &slots));
     give_up_unbound(record, &mut slots, &mut plan);
     retire_overdue(observed, &mut slots, &mut plan);
@@ -85,16 +86,16 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let mut busy = busy(record, &slots, observed);
     busy.extend(dark(record, &slots, observed));
     let mut surge_left = surge(record).saturating_sub(busy.len());
-    for (slot, replicas) in &slots {
+    for (slot, replicas) in &slots.open {
         plan_slot(record, *slot, replicas, observed, &mut surge_left, &mut plan);
     }
     // Who waits for the service waits for the end of the trials: all of them are looked at once, at the last
     // one's.
-    let proving = slots.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
+    let proving = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
     let last = proving.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
     last.filter(|at| *at > observed.now()).into_iter().for_each(|at| plan.wake(at));
     if !record.is_gated() {
-        let coming = slots.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
+        let coming = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
         let turns = coming.filter_map(|(replica, _)| observed.trial_turns_at(record, replica));
         turns.min().into_iter().for_each(|at| plan.wake(at));
     }
@@ -112,10 +113,10 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
     if record.spec.mode.is_replicated() {
         return;
     }
-    slots.retain(|slot, replicas| {
+    slots.open.retain(|slot, replicas| {
         let stays = record.bindings.contains_key(slot);
         if !stays {
-            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.id.clone()));
+            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.place()));
         }
         stays
     });
@@ -123,17 +124,17 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
 
 /// What still is on a host whose drain is past its deadline goes, replaced or not.
 fn retire_overdue(observed: &Observations, slots: &mut Slots<'_>, plan: &mut Plan) {
-    for replicas in slots.values_mut() {
+    for replicas in slots.open.values_mut() {
         replicas.retain(|(replica, _)| {
             let condition = observed.condition(&replica.node);
             let stays = !(condition.is_leaving() && condition.overdue);
             if !stays {
-                plan.retire.push(replica.id.clone());
+                plan.retire.push(replica.place());
             }
             stays
         });
     }
-    slots.retain(|_, replicas| !replicas.is_empty());
+    slots.open.retain(|_, replicas| !replicas.is_empty());
 }
 
 /// More slots than wanted: those in which nothing runs for all that is known go
@@ -149,6 +150,7 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
         &[ReplicaClass::Ready, ReplicaClass::OnTrial, ReplicaClass::Outdated],
     ] {
         let lesser: Vec<Slot> = slots
+            .open
             .iter()
             .rev()
             .filter(|(_, slot)| !has(slot, runs))
@@ -158,15 +160,13 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
         for slot in lesser {
             surplus -= 1;
             plan.retire
-                .extend(slots.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.id.clone()));
+                .extend(slots.open.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.place()));
         }
     }
     if surplus > 0 {
         plan.give_up = surplus;
-        plan.candidates = slots
-            .iter()
-            .filter_map(|(slot, replicas)| replicas.first().map(|(replica, _)| (*slot, replica.node.clone())))
-            .collect();
+        let first = |slot| slots.get(slot).and_then(|replicas| Some((slot, replicas.first()?.0.node.clone())));
+        plan.candidates = slots.all().iter().filter_map(first).collect();
     }
 }
 
@@ -200,7 +200,7 @@ fn plan_slot(
         // What is not told of may fare better than one that is unwell.
         let goes =
             |r: &&ReplicaRecord| r.id != keeper.id && (observed.is_well(keeper) || observed.heard_of(r));
-        plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(|replica| replica.id.clone()));
+        plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(ReplicaRecord::place));
     }
     // Until its turn comes, a slot stays as it is.
     let has_turn = record
@@ -208,18 +208,18 @@ fn plan_slot(
         .as_ref()
         .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
     if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
-        return plan.retire.extend(with(ReplicaClass::Failed).map(|replica| replica.id.clone()));
+        return plan.retire.extend(with(ReplicaClass::Failed).map(ReplicaRecord::place));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
     if let Some(original) = with(ReplicaClass::Migrating).find(|replica| !leaves(replica)) {
-        return plan.stay.push(original.id.clone());
+        return plan.stay.push(original.place());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
     let is_leaving = with(ReplicaClass::Migrating).next().is_some();
     if is_leaving && with(ReplicaClass::Outdated).any(|replica| observed.is_well(replica) && !leaves(replica))
     {
         // Even where the old one is to go first, it does not go together with it.
-        return plan.retire.extend(with(ReplicaClass::Migrating).map(|replica| replica.id.clone()));
+        return plan.retire.extend(with(ReplicaClass::Migrating).map(ReplicaRecord::place));
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> =
@@ -248,7 +248,7 @@ fn plan_slot(
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
         return plan.retire.extend(
-            with(ReplicaClass::Outdated).chain(with(ReplicaClass::Failed)).map(|replica| replica.id.clone()),
+            with(ReplicaClass::Outdated).chain(with(ReplicaClass::Failed)).map(ReplicaRecord::place),
         );
     }
     let attempt =
@@ -284,7 +284,7 @@ fn keep_one_coming(
     let keeper = keeper.map(|(replica, _)| &replica.id);
     let doubled = heard
         .filter(|(r, class)| *class == ReplicaClass::Failed || is_coming(*class) && Some(&r.id) != keeper);
-    plan.retire.extend(doubled.map(|(r, _)| r.id.clone()));
+    plan.retire.extend(doubled.map(|(r, _)| r.place()));
 }
 
 /// One good replica stays, if possible on a host that reports; all others go,
@@ -300,10 +300,10 @@ fn keep_one_good(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observa
         let withdrawn = replicas
             .iter()
             .filter(|(r, class)| *class == ReplicaClass::Starting && observed.is_fresh_and_not_begun(r));
-        return plan.retire.extend(withdrawn.map(|(r, _)| r.id.clone()));
+        return plan.retire.extend(withdrawn.map(|(r, _)| r.place()));
     }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {
-        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.id.clone()));
+        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.place()));
     }
 }
 

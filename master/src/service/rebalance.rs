@@ -62,7 +62,10 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
             || bindings::is_sticky(record, replica.generation)
             || replica.generation != record.generation
     };
-    for (slot, replicas) in slots(record, observed) {
+    let slots = slots(record, observed);
+    let settled = slots.current.iter().filter_map(|slot| slots.settled(slot));
+    movable.extend(settled.filter(|r| !is_bound(r)).map(|replica| (replica.slot, replica.node.clone())));
+    for (slot, replicas) in slots.open {
         match replicas.as_slice() {
             [(replica, ReplicaClass::Ready)] if is_bound(replica) => {}
             [(replica, ReplicaClass::Ready)] => movable.push((slot, replica.node.clone())),
@@ -70,5 +73,6 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
             _ => return None,
         }
     }
+    movable.sort_unstable();
     Some(movable)
 }

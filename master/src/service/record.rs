@@ -106,6 +106,14 @@ pub struct ReplicaRecord {
     pub done: Option<WallMs>,
 }
 
+impl ReplicaRecord {
+    /// Its slot and its name, by which it is found.
+    #[must_use]
+    pub fn place(&self) -> (Slot, ReplicaId) {
+        (self.slot, self.id.clone())
+    }
+}
+
 /// What the master wants of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -160,12 +168,6 @@ impl ServiceRecord {
             history: Vec::new(),
             last_rollout: None,
         }
-    }
-
-    /// The replica with this name that `node` is to have, or to be rid of.
-    #[must_use]
-    pub fn replica_on(&self, node: &NodeName, id: &ReplicaId) -> Option<&ReplicaRecord> {
-        self.replicas.iter().find(|replica| replica.id == *id && replica.node == *node)
     }
 
     /// The replicas that are to run.
@@ -267,26 +269,35 @@ impl ServiceRecord {
         }
     }
 
+    /// Marks these replicas for removal.
+    pub fn retire_these(&mut self, ids: &[(Slot, ReplicaId)]) {
+        self.replicas.change_these(ids, |replica| replica.want = Want::Remove);
+    }
+
     /// Marks replicas for removal.
     pub fn retire(&mut self, gone: impl Fn(&ReplicaRecord) -> bool) {
         let goes = |replica: &ReplicaRecord| replica.want != Want::Remove && gone(replica);
         self.replicas.change(goes, |replica| replica.want = Want::Remove);
     }
 
-    /// Drops replicas that are confirmed gone, and templates that nothing runs any more.
-    pub fn drop_confirmed(&mut self, confirmed: impl Fn(&ReplicaRecord) -> bool) {
-        self.replicas.retain(|replica| replica.want != Want::Remove || !confirmed(replica));
+    /// Drops replicas of `slots` that are confirmed gone, and templates that nothing runs any more.
+    pub fn drop_confirmed(&mut self, slots: &SlotSet, confirmed: impl Fn(&ReplicaRecord) -> bool) {
+        self.replicas.retain_in(slots, |replica| replica.want != Want::Remove || !confirmed(replica));
         self.forget_unused();
     }
 
     /// Gives up the move of these replicas, and the rebalance that a user asked for with it.
-    pub fn stay(&mut self, ids: &[ReplicaId]) {
-        self.replicas.change(|replica| ids.contains(&replica.id), |replica| replica.moving = false);
+    pub fn stay(&mut self, ids: &[(Slot, ReplicaId)]) {
+        self.replicas.change_these(ids, |replica| replica.moving = false);
         self.rebalancing = None;
     }
 
     /// Drops everything on hosts that are forgotten: nothing runs there any more, by an operator's word.
-    pub fn forget_hosts(&mut self, forgotten: impl Fn(&NodeName) -> bool) {
+    pub fn forget_hosts(&mut self, nodes: &BTreeSet<NodeName>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let forgotten = |node: &NodeName| nodes.contains(node);
         self.replicas.retain(|replica| !forgotten(&replica.node));
         self.bindings.retain(|_, bound_node| !forgotten(bound_node));
         self.forget_unused();

@@ -1,26 +1,20 @@
-//! The replicas of a service by their slots, in pages that copies share until one of them changes a page: a copy
-//! costs a pointer for every 64 slots, and what differs between two copies is found without a look at the rest.
+//! The replicas of a service by their slots, and what is counted of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use shef_common::ids::{Generation, NodeName, ReplicaId, Slot};
+use shef_common::ids::{Generation, ReplicaId, Slot};
 
 use super::{
+    pages::{OfSlot, Pages, page_of, pages_of, slots_on},
     record::{ReplicaRecord, Want},
     slot_set::SlotSet,
 };
 
-/// How many slots are on a page.
-const PAGE: u32 = 64;
-
 /// Every replica that a host may hold, by slot; those of one slot in the order in which they were placed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replicas {
-    pages: BTreeMap<u32, Arc<Page>>,
+    pages: Pages<ReplicaRecord>,
     len: usize,
     /// The slots with a replica that is to run.
     filled: SlotSet,
@@ -30,18 +24,10 @@ pub struct Replicas {
     generations: BTreeMap<Generation, usize>,
 }
 
-/// The replicas of [`PAGE`] slots, by slot.
-type Page = Vec<ReplicaRecord>;
-
-const fn page_of(slot: Slot) -> u32 {
-    slot.0 / PAGE
-}
-
-/// Where the replicas of `slot` are on their page.
-fn range(page: &Page, slot: Slot) -> std::ops::Range<usize> {
-    let start = page.partition_point(|replica| replica.slot < slot);
-    let count = page[start..].partition_point(|replica| replica.slot == slot);
-    start..start + count
+impl OfSlot for ReplicaRecord {
+    fn slot(&self) -> Slot {
+        self.slot
+    }
 }
 
 impl Replicas {
@@ -59,13 +45,19 @@ impl Replicas {
 
     /// All of them, by slot.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &ReplicaRecord> {
-        self.pages.values().flat_map(|page| page.iter())
+        self.pages.iter()
+    }
+
+    /// Their pages.
+    #[must_use]
+    pub const fn pages(&self) -> &Pages<ReplicaRecord> {
+        &self.pages
     }
 
     /// Those of `slot`.
     #[must_use]
     pub fn of(&self, slot: Slot) -> &[ReplicaRecord] {
-        self.pages.get(&page_of(slot)).map_or(&[], |page| &page[range(page, slot)])
+        self.pages.of(slot)
     }
 
     /// Those of `slots`.
@@ -94,16 +86,24 @@ impl Replicas {
     /// One more, after the others of its slot.
     pub fn push(&mut self, replica: ReplicaRecord) {
         self.count(&replica);
-        let page = Arc::make_mut(self.pages.entry(page_of(replica.slot)).or_default());
-        page.insert(range(page, replica.slot).end, replica);
+        self.pages.push(replica);
     }
 
     /// Has `how` change those of which `which` is true.
     pub fn change(&mut self, which: impl Fn(&ReplicaRecord) -> bool, how: impl Fn(&mut ReplicaRecord)) {
-        let pages = self.pages.iter().filter(|(_, page)| page.iter().any(&which));
-        for number in pages.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.edit(number, |page| page.iter_mut().filter(|replica| which(replica)).for_each(&how));
-        }
+        let ids: Vec<_> = self.iter().filter(|r| which(r)).map(ReplicaRecord::place).collect();
+        self.change_these(&ids, how);
+    }
+
+    /// The same, of those in `slots`.
+    pub fn change_in(
+        &mut self,
+        slots: &SlotSet,
+        which: impl Fn(&ReplicaRecord) -> bool,
+        how: impl Fn(&mut ReplicaRecord),
+    ) {
+        let ids: Vec<_> = self.of_all(slots).filter(|r| which(r)).map(ReplicaRecord::place).collect();
+        self.change_these(&ids, how);
     }
 
     /// Has `how` change the replicas `ids`.
@@ -121,26 +121,23 @@ impl Replicas {
 
     /// Keeps those of which `stays` is true.
     pub fn retain(&mut self, stays: impl Fn(&ReplicaRecord) -> bool) {
-        let pages = self.pages.iter().filter(|(_, page)| !page.iter().all(&stays));
-        for number in pages.map(|(number, _)| *number).collect::<Vec<_>>() {
-            self.edit(number, |page| page.retain(&stays));
-        }
+        let slots: SlotSet = self.iter().filter(|replica| !stays(replica)).map(|r| r.slot).collect();
+        self.retain_in(&slots, stays);
     }
 
     /// Keeps those of `slots` of which `stays` is true, and all of the others.
     pub fn retain_in(&mut self, slots: &SlotSet, stays: impl Fn(&ReplicaRecord) -> bool) {
         let goes = |replica: &ReplicaRecord| slots.contains(replica.slot) && !stays(replica);
-        for number in slots.iter().map(page_of).collect::<BTreeSet<_>>() {
-            if self.pages.get(&number).is_some_and(|page| page.iter().any(goes)) {
+        for number in pages_of(slots) {
+            if self.pages.page(number).iter().any(goes) {
                 self.edit(number, |page| page.retain(|replica| !goes(replica)));
             }
         }
     }
 
     /// Changes a page, and what is counted of it.
-    fn edit(&mut self, number: u32, how: impl FnOnce(&mut Page)) {
-        let Some(mut page) = self.pages.remove(&number) else { return };
-        for replica in page.iter() {
+    fn edit(&mut self, number: u32, how: impl FnOnce(&mut Vec<ReplicaRecord>)) {
+        for replica in self.pages.page(number) {
             self.len -= 1;
             self.filled.remove(replica.slot);
             self.others.remove(replica.slot);
@@ -148,12 +145,11 @@ impl Replicas {
                 *count -= 1;
             }
         }
-        how(Arc::make_mut(&mut page));
-        page.iter().for_each(|replica| self.count(replica));
+        let mut pages = std::mem::take(&mut self.pages);
+        pages.edit(number, how);
+        pages.page(number).iter().for_each(|replica| self.count(replica));
+        self.pages = pages;
         self.generations.retain(|_, count| *count > 0);
-        if !page.is_empty() {
-            self.pages.insert(number, page);
-        }
     }
 
     fn count(&mut self, replica: &ReplicaRecord) {
@@ -166,36 +162,16 @@ impl Replicas {
     /// The slots of which something differs between `self` and `new`.
     #[must_use]
     pub fn changed_slots(&self, new: &Self) -> SlotSet {
-        let mut changed = SlotSet::default();
-        for number in self.pages_that_differ(new) {
-            let slots = (number * PAGE..(number + 1) * PAGE).map(Slot);
-            changed.extend(slots.filter(|slot| self.of(*slot) != new.of(*slot)));
-        }
-        changed
+        let on_pages = self.pages.differing(&new.pages).into_iter().flat_map(slots_on);
+        on_pages.filter(|slot| self.of(*slot) != new.of(*slot)).collect()
     }
 
     /// The replicas on the pages that differ between `self` and `new`, before and after.
-    pub fn differing<'a>(
-        &'a self,
-        new: &'a Self,
-    ) -> (Vec<&'a ReplicaRecord>, Vec<&'a ReplicaRecord>) {
-        let numbers = self.pages_that_differ(new);
-        let on = |of: &'a Self| numbers.iter().filter_map(|number| of.pages.get(number)).flat_map(|p| p.iter());
-        (on(self).collect(), on(new).collect())
-    }
-
-    fn pages_that_differ(&self, new: &Self) -> Vec<u32> {
-        let is_same = |number: &u32, page: &Arc<Page>| {
-            new.pages.get(number).is_some_and(|other| Arc::ptr_eq(page, other))
-        };
-        let before = self.pages.iter().filter(|(number, page)| !is_same(number, page)).map(|(n, _)| *n);
-        let came = new.pages.keys().filter(|number| !self.pages.contains_key(number)).copied();
-        before.chain(came).collect()
-    }
-
-    /// The slots that have a replica on `node`.
-    pub fn slots_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Slot> + 'a {
-        self.iter().filter(move |replica| replica.node == *node).map(|replica| replica.slot)
+    #[must_use]
+    pub fn differing<'a>(&'a self, new: &'a Self) -> (Vec<&'a ReplicaRecord>, Vec<&'a ReplicaRecord>) {
+        let numbers = self.pages.differing(&new.pages);
+        let on = |of: &'a Self| numbers.iter().flat_map(|number| of.pages.page(*number)).collect();
+        (on(self), on(new))
     }
 }
 
@@ -204,23 +180,16 @@ impl std::ops::Index<usize> for Replicas {
     type Output = ReplicaRecord;
 
     fn index(&self, at: usize) -> &ReplicaRecord {
-        self.iter().nth(at).unwrap()
+        &self.pages[at]
     }
 }
 
 impl FromIterator<ReplicaRecord> for Replicas {
     fn from_iter<I: IntoIterator<Item = ReplicaRecord>>(replicas: I) -> Self {
-        let mut by_page: BTreeMap<u32, Page> = BTreeMap::new();
-        for replica in replicas {
-            by_page.entry(page_of(replica.slot)).or_default().push(replica);
-        }
+        let pages: Pages<ReplicaRecord> = replicas.into_iter().collect();
         let mut all = Self::default();
-        for (number, mut page) in by_page {
-            page.sort_by_key(|replica| replica.slot);
-            page.iter().for_each(|replica| all.count(replica));
-            all.pages.insert(number, Arc::new(page));
-        }
-        all
+        pages.iter().for_each(|replica| all.count(replica));
+        Self { pages, ..all }
     }
 }
 
@@ -235,12 +204,12 @@ impl<'a> IntoIterator for &'a Replicas {
 
 impl Serialize for Replicas {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
+        self.pages.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Replicas {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Vec::<ReplicaRecord>::deserialize(deserializer)?.into_iter().collect())
+        Ok(Pages::<ReplicaRecord>::deserialize(deserializer)?.iter().cloned().collect())
     }
 }

@@ -14,6 +14,14 @@ pub struct SlotSet(RoaringBitmap);
 impl Eq for SlotSet {}
 
 impl SlotSet {
+    /// The first so many slots.
+    #[must_use]
+    pub fn first(count: usize) -> Self {
+        let mut first = RoaringBitmap::new();
+        first.insert_range(..u32::try_from(count).unwrap_or(u32::MAX));
+        Self(first)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,28 +1,94 @@
 //! A service by its slots: which serve, which are under way, which are to be filled, and how many may be so
 //! at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use shef_common::ids::Slot;
 
 use super::{
     bindings,
     observations::{Observations, ReplicaClass},
-    record::{ReplicaRecord, ServiceRecord},
+    record::{ReplicaRecord, ServiceRecord, Want},
     rollout::Rollout,
     slot_set::SlotSet,
 };
 
-/// The wanted replicas of each slot.
-pub type Slots<'a> = BTreeMap<Slot, Vec<(&'a ReplicaRecord, ReplicaClass)>>;
+/// The wanted replicas of one slot.
+pub type Slotted<'a> = Vec<(&'a ReplicaRecord, ReplicaClass)>;
+
+/// The slots of a record in which a replica is to run.
+#[derive(Debug)]
+pub struct Slots<'a> {
+    record: &'a ServiceRecord,
+    /// Those that need a look.
+    pub open: BTreeMap<Slot, Slotted<'a>>,
+    /// Of the others, with one good replica each: those that run the generation that is wanted.
+    pub current: SlotSet,
+    /// And those that run the one before, and wait for their turn.
+    pub outdated: SlotSet,
+    /// Whether any replica runs another generation than the one that is wanted.
+    has_old: bool,
+}
 
 /// How the wanted replicas of `record` fare, by slot.
 pub fn slots<'a>(record: &'a ServiceRecord, observed: &Observations) -> Slots<'a> {
-    let mut slots = Slots::new();
-    for replica in record.wanted() {
-        slots.entry(replica.slot).or_default().push((replica, observed.class(record, replica)));
+    let (current, outdated) = observed.settled_in(record);
+    let open = record.replicas.filled().without(&current).without(&outdated);
+    let open = open.iter().map(|slot| {
+        let wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+        (slot, wanted.map(|replica| (replica, observed.class(record, replica))).collect())
+    });
+    let open: BTreeMap<Slot, Slotted<'a>> = open.collect();
+    let is_old = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation != record.generation;
+    let has_old = !outdated.is_empty() || open.values().flatten().any(is_old);
+    Slots { record, open, current, outdated, has_old }
+}
+
+impl<'a> Slots<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.current.len() + self.outdated.len()
     }
-    slots
+
+    /// Which they are.
+    pub fn all(&self) -> SlotSet {
+        self.current.with(&self.outdated).with(&self.open.keys().copied().collect())
+    }
+
+    /// Whether `slot` is one of them.
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.open.contains_key(&slot) || self.current.contains(slot) || self.outdated.contains(slot)
+    }
+
+    /// The replicas of `slot`.
+    pub fn get(&self, slot: Slot) -> Option<Cow<'_, [(&'a ReplicaRecord, ReplicaClass)]>> {
+        if let Some(open) = self.open.get(&slot) {
+            return Some(Cow::Borrowed(open));
+        }
+        self.settled(slot).map(|replica| Cow::Owned(vec![(replica, ReplicaClass::Ready)]))
+    }
+
+    /// The only replica of `slot`, which needs no look.
+    pub fn settled(&self, slot: Slot) -> Option<&'a ReplicaRecord> {
+        let is_settled = self.current.contains(slot) || self.outdated.contains(slot);
+        let mut wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+        wanted.next().filter(|_| is_settled)
+    }
+
+    /// The slots that have a good replica of the generation that is wanted.
+    pub fn through(&self) -> SlotSet {
+        let is_good = |replicas: &Slotted<'_>| {
+            let ready = |(replica, class): &(&ReplicaRecord, ReplicaClass)| {
+                *class == ReplicaClass::Ready && self.record.target(replica.slot) == self.record.generation
+            };
+            replicas.iter().any(ready)
+        };
+        let open = self.open.iter().filter(|(_, replicas)| is_good(replicas)).map(|(slot, _)| *slot);
+        self.current.with(&open.collect())
+    }
 }
 
 /// How many slots may have an original and its replacement at once: a quarter;
@@ -58,16 +124,19 @@ pub fn busy(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) 
         };
         has(replicas, &[ReplicaClass::Outdated, ReplicaClass::Migrating]) && replicas.iter().any(is_new)
     };
-    let mut busy: BTreeSet<Slot> =
-        slots.iter().filter(|(slot, replicas)| doubled(**slot, replicas)).map(|(slot, _)| *slot).collect();
-    if let Some(rollout) = record.rollout.as_ref().filter(|_| record.is_gated()) {
-        let unwell =
-            |slot: &Slot| slots.get(slot).is_some_and(|replicas| !has(replicas, &[ReplicaClass::Ready]));
-        let serves_nobody = |slot: &Slot| {
-            slots.get(slot).is_some_and(|all| !all.iter().any(|(r, class)| serves(r, *class, observed)))
-        };
-        busy.extend(rollout.turned.iter().filter(unwell));
-        busy.extend(rollout.failures.keys().filter(|slot| serves_nobody(slot)));
+    let of_gated = record.rollout.as_ref().filter(|_| record.is_gated());
+    let is_busy = |slot: Slot, replicas: &Slotted<'_>| {
+        let unwell = || !has(replicas, &[ReplicaClass::Ready]);
+        let serves_nobody = || !replicas.iter().any(|(r, class)| serves(r, *class, observed));
+        doubled(slot, replicas)
+            || of_gated.is_some_and(|rollout| {
+                rollout.turned.contains(slot) && unwell()
+                    || rollout.failures.contains_key(&slot) && serves_nobody()
+            })
+    };
+    let busy = slots.open.iter().filter(|(slot, replicas)| is_busy(**slot, replicas)).map(|(slot, _)| *slot);
+    let mut busy: BTreeSet<Slot> = busy.collect();
+    if let Some(rollout) = of_gated {
         busy.extend(free_slots(record, slots).into_iter().filter(|slot| rollout.is_in_hand(*slot)));
         busy.retain(|slot| !waits_for_room(record, *slot, slots, observed));
     }
@@ -84,7 +153,7 @@ pub fn waits_for_room(
     observed: &Observations,
 ) -> bool {
     let is_lost =
-        slots.get(&slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
+        slots.get(slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
     let has_no_host =
         || observed.unplaced.contains(&slot) || !bindings::may_be_placed(record, slot, observed);
     !record.emptied.contains(slot) && is_lost && has_no_host()
@@ -94,15 +163,14 @@ pub fn waits_for_room(
 /// become so than its parallelism.
 pub fn dark(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> BTreeSet<Slot> {
     // A rollout that has ended incomplete leaves old replicas, which are bounded alike.
-    let is_under_way =
-        || record.rollout.is_some() || record.wanted().any(|replica| replica.generation != record.generation);
-    if !record.stops_first() || !is_under_way() {
+    let is_under_way = record.rollout.is_some() || slots.has_old;
+    if !record.stops_first() || !is_under_way {
         return BTreeSet::new();
     }
     let is_dark = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
         !replicas.iter().any(|(replica, class)| serves(replica, *class, observed))
     };
-    let dark = slots.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
+    let dark = slots.open.iter().filter(|(_, replicas)| is_dark(replicas)).map(|(slot, _)| *slot);
     dark.chain(free_slots(record, slots))
         .filter(|slot| !waits_for_room(record, *slot, slots, observed))
         .collect()
@@ -124,7 +192,7 @@ pub fn serves(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observati
 /// The slots that are to be filled, as nothing is wanted in them: first those that
 /// a rollout has emptied, then others that it has in hand.
 pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
-    free(record, &slots.keys().copied().collect())
+    free(record, &slots.all())
 }
 
 /// The slots that are to be filled where `taken` have a replica.
@@ -142,6 +210,6 @@ pub fn free(record: &ServiceRecord, taken: &SlotSet) -> Vec<Slot> {
     let in_hand = record.rollout.as_ref().map(Rollout::in_hand).unwrap_or_default();
     let in_hand = in_hand.without(taken).without(&emptied);
     let known = taken.with(&emptied).with(&in_hand);
-    let others = (0..).map(Slot).filter(|slot| !known.contains(*slot));
-    emptied.iter().chain(in_hand.iter()).chain(others).take(missing).collect()
+    let others = SlotSet::first(known.len() + missing).without(&known);
+    emptied.iter().chain(in_hand.iter()).chain(others.iter()).take(missing).collect()
 }

@@ -14,9 +14,11 @@ use shef_common::{
 use super::{
     bindings,
     observations::{Observations, ReplicaClass, trouble},
+    pages::{OfSlot, Pages},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
-    slots::{free_slots, slots},
+    shown::Shown,
+    slots::{Slots, free_slots, slots},
 };
 use crate::{membership::Standing, scheduler::Refusal};
 
@@ -30,8 +32,9 @@ pub struct ServiceView {
     /// The service without its replicas.
     #[serde(flatten)]
     pub head: ServiceHead,
-    /// Every replica that a host may hold.
-    pub replica_states: Vec<ReplicaView>,
+    /// Every replica that a host may hold, by slot.
+    #[schemars(with = "Vec<ReplicaView>")]
+    pub replica_states: Pages<ReplicaView>,
 }
 
 impl std::ops::Deref for ServiceView {
@@ -197,20 +200,21 @@ pub fn view(
     version: Version,
     observed: &Observations,
     no_host: Option<&Refusal>,
+    shown: &Shown,
 ) -> ServiceView {
     let (mut missing, left_behind) = removals(record, observed);
     let (mut wanted, mut coming) = (0_u32, 0_u32);
     let (mut running, mut confirmed, mut on_trial) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
-    let serving = serving(record, observed);
+    let slots = slots(record, observed);
+    let settled = slots.current.len() + slots.outdated.len();
     // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
     let mut unawaited = left_behind;
-    for replica in record.wanted() {
+    for &(replica, class) in slots.open.values().flatten() {
         wanted += 1;
         let (id, node) = (&replica.id, &replica.node);
         let condition = observed.condition(node);
-        let class = observed.class(record, replica);
         let still_serves =
             if class == ReplicaClass::Outdated { observed.is_well(replica) } else { observed.runs(replica) };
         if class == ReplicaClass::Ready
@@ -262,18 +266,21 @@ pub fn view(
                 missing.push(format!("{id} was not begun on {node}, which {}", condition.standing.is()));
             }
             ReplicaClass::Lost => {
-                unawaited += usize::from(serving.contains(&replica.slot));
+                unawaited += usize::from(serves(&slots, replica.slot));
                 let waits = bindings::waits(record, replica.slot, observed);
                 missing.push(waits.unwrap_or_else(|| format!("{id} is on {node}, which is down")));
             }
         }
     }
     let replicas = record.slots_wanted();
-    let free = free_slots(record, &slots(record, observed));
+    let free = free_slots(record, &slots);
     let waiting: Vec<String> =
         free.into_iter().filter_map(|slot| bindings::waits(record, slot, observed)).collect();
     let unplaced =
-        replicas.saturating_sub(wanted).saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+        replicas
+        .saturating_sub(wanted)
+        .saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX))
+        .saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
     if !record.deleted {
         missing.extend(waiting);
     }
@@ -300,11 +307,11 @@ pub fn view(
         generation: record.generation,
         kept_images: record.kept_images(),
         image_digest: record.image_digest(record.generation).cloned(),
-        differing_images: differing_images(record, observed),
+        differing_images: shown.differing_images(record.generation),
         observed_generation: observed_generation(record),
         version,
         state,
-        running: u32::try_from(running.len()).unwrap_or(u32::MAX),
+        running: u32::try_from(running.len() + settled).unwrap_or(u32::MAX),
         on_trial: u32::try_from(on_trial.len()).unwrap_or(u32::MAX),
         trial_failed: trial_failed(record, observed),
         unconfirmed: u32::try_from(running.difference(&confirmed).count()).unwrap_or(u32::MAX),
@@ -320,13 +327,12 @@ pub fn view(
         created: record.created,
         updated: record.updated,
     };
-    ServiceView {
-        head,
-        replica_states: record
-            .replicas
-            .iter()
-            .map(|replica| replica_view(record, replica, observed))
-            .collect(),
+    ServiceView { head, replica_states: shown.replicas().clone() }
+}
+
+impl OfSlot for ReplicaView {
+    fn slot(&self) -> Slot {
+        self.slot
     }
 }
 
@@ -334,28 +340,10 @@ fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
     *count == N::default()
 }
 
-/// The slots in which a replica runs that is as wanted.
-fn serving(record: &ServiceRecord, observed: &Observations) -> BTreeSet<Slot> {
-    let serves = |replica: &&ReplicaRecord| {
-        matches!(observed.class(record, replica), ReplicaClass::Ready | ReplicaClass::OnTrial)
-    };
-    record.wanted().filter(serves).map(|replica| replica.slot).collect()
-}
-
-/// The hosts by what their replicas of the present generation were made of; nothing if that is the same
-/// everywhere.
-fn differing_images(record: &ServiceRecord, observed: &Observations) -> BTreeMap<ImageDigest, Vec<NodeName>> {
-    let current = record.wanted().filter(|replica| replica.generation == record.generation);
-    let made = current
-        .filter_map(|replica| Some((observed.statuses.get(&replica.id)?.made_of.as_ref()?, &replica.node)));
-    let mut hosts: BTreeMap<&ImageDigest, BTreeSet<&NodeName>> = BTreeMap::new();
-    for (digest, node) in made {
-        hosts.entry(digest).or_default().insert(node);
-    }
-    if hosts.len() < 2 {
-        return BTreeMap::new();
-    }
-    hosts.into_iter().map(|(digest, hosts)| (digest.clone(), hosts.into_iter().cloned().collect())).collect()
+/// Whether a replica that is as wanted runs in `slot`.
+fn serves(slots: &Slots<'_>, slot: Slot) -> bool {
+    let serves = |class: ReplicaClass| matches!(class, ReplicaClass::Ready | ReplicaClass::OnTrial);
+    slots.get(slot).is_some_and(|replicas| replicas.iter().any(|(_, class)| serves(*class)))
 }
 
 const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {
@@ -370,7 +358,8 @@ const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {
 /// for, as their hosts may never come back.
 fn removals(record: &ServiceRecord, observed: &Observations) -> (Vec<String>, usize) {
     let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
-    for replica in record.replicas.iter().filter(|replica| replica.want == Want::Remove) {
+    let others = record.replicas.of_all(record.replicas.others());
+    for replica in others.filter(|replica| replica.want == Want::Remove) {
         by_host.entry(&replica.node).or_default().push(&replica.id);
     }
     let (mut missing, mut left_behind) = (Vec::new(), 0);
@@ -420,7 +409,7 @@ fn trial_failed(record: &ServiceRecord, observed: &Observations) -> Option<Strin
         (there && on_its_own && observed.has_failed_its_trial(record, replica))
             .then(|| observed.why_failed(record, replica))
     };
-    let failed = by_slot.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
+    let failed = by_slot.open.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
     let failed: Vec<String> = failed.collect();
     let too_many = failed.len() > record.spec.update.max_failures as usize;
     failed.into_iter().next().filter(|_| too_many)
@@ -495,7 +484,8 @@ fn health(status: Option<&ReplicaStatus>) -> Health {
     }
 }
 
-fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> ReplicaView {
+/// A replica as readers see it.
+pub fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> ReplicaView {
     let status = observed.statuses.get(&replica.id);
     ReplicaView {
         id: replica.id.clone(),

@@ -105,6 +105,7 @@ impl World {
                 self.spoils_service(&mut event, &mut now);
                 if let Some(Actor::Service(mut service)) = master.actors.remove(&actor) {
                     let effects = service.core.handle(event, now);
+                    self.rules_from_scratch(&service.core);
                     self.service_effects(master, actor, &service, effects);
                     master.actors.insert(actor, Actor::Service(service));
                 }

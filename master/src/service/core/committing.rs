@@ -1,10 +1,8 @@
 //! From a draft to what is durable, and what then is told to whom.
 
-use std::collections::BTreeSet;
-
 use shef_common::{
     clock::Now,
-    ids::{ReplicaId, Version},
+    ids::Version,
 };
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
@@ -12,6 +10,7 @@ use crate::service::{
     events::{Effect, Tally},
     rebalance,
     record::{Changes, changes},
+    replicas::Replicas,
     request::Refused,
 };
 
@@ -42,11 +41,17 @@ impl ServiceCore {
         });
         changes.orders.retain(|node, _| !self.forgotten.contains(node));
         self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
+        let none = Replicas::default();
+        let old = self.record.as_ref().map_or(&none, |record| &record.replicas);
+        let new = record.as_ref().map_or(&none, |record| &record.replicas);
+        self.places.follow(old, new);
+        for id in old.differing(new).0.into_iter().map(|replica| &replica.id) {
+            if self.places.slot(id).is_none() {
+                self.observed.forget(id);
+            }
+        }
+        self.confirmed_gone.retain(|id| self.places.slot(id).is_some());
         self.record = record;
-        let known: BTreeSet<&ReplicaId> =
-            self.record.iter().flat_map(|record| &record.replicas).map(|r| &r.id).collect();
-        self.observed.retain(|id| known.contains(id));
-        self.confirmed_gone.retain(|id| known.contains(id));
         self.keep_resolved();
         self.observed.placed(changes.placed.iter());
         if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {

@@ -12,6 +12,7 @@ use crate::{
         record::{ReplicaRecord, ServiceRecord, Want},
         request::{Accepted, Applied, Refused, Request},
         rollout::{self, Terms},
+        slot_set::SlotSet,
     },
 };
 
@@ -51,14 +52,15 @@ impl ServiceCore {
         }
         if let Some(record) = &mut draft.record {
             let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
+            let slots: SlotSet = self.confirmed_gone.iter().filter_map(|id| self.places.slot(id)).collect();
             // One that was never seen running is no container that was deleted.
             let deleted = |replica: &&ReplicaRecord| {
                 replica.want == Want::Remove && gone(replica) && !self.observed.fresh.contains(&replica.id)
             };
-            draft.tally.containers_deleted = record.replicas.iter().filter(deleted).count() as u64;
+            draft.tally.containers_deleted = record.replicas.of_all(&slots).filter(deleted).count() as u64;
             // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
             let released =
-                record.replicas.iter().filter(|replica| replica.want == Want::Remove && gone(replica));
+                record.replicas.of_all(&slots).filter(|replica| replica.want == Want::Remove && gone(replica));
             let released: Vec<_> =
                 released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
             if !released.is_empty() {
@@ -70,9 +72,10 @@ impl ServiceCore {
                 }
             }
             let is_done = |r: &ReplicaRecord| r.done.is_none() && self.observed.done_since(r).is_some();
-            record.replicas.change(is_done, |replica| replica.done = self.observed.done_since(replica));
-            record.drop_confirmed(gone);
-            record.forget_hosts(|node| draft.forgets.contains(node));
+            let open = self.observed.open_slots(record);
+            record.replicas.change_in(&open, is_done, |r| r.done = self.observed.done_since(r));
+            record.drop_confirmed(&slots, gone);
+            record.forget_hosts(&draft.forgets);
         }
         draft
     }
@@ -117,6 +120,9 @@ impl ServiceCore {
             }
             ReplicaClass::Failed | ReplicaClass::Outdated | ReplicaClass::Unreachable => false,
         };
-        record.wanted().any(|replica| replica.generation == record.generation && may_run(replica))
+        let (current, _) = self.observed.settled_in(record);
+        let open = record.replicas.filled().without(&current);
+        let is_wanted = |r: &&ReplicaRecord| r.want == Want::Run && r.generation == record.generation;
+        !current.is_empty() || record.replicas.of_all(&open).filter(is_wanted).any(may_run)
     }
 }

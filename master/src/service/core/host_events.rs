@@ -7,7 +7,7 @@ use shef_common::{
     status::{Owner, ReplicaState, ReplicaStatus},
 };
 
-use super::{REFUSAL_STANDS, ServiceCore, Step};
+use super::{REFUSAL_STANDS, ServiceCore};
 use crate::membership::Standing;
 use crate::service::{
     events::{Effect, Tally},
@@ -28,7 +28,8 @@ impl ServiceCore {
         let monitor = DurationMs(record.spec.update.monitor_ms.into());
         let mut tally = Tally::default();
         for status in statuses {
-            let Some(replica) = record.replica_on(node, &status.replica) else { continue };
+            let Some(replica) = self.places.find_on(record, node, &status.replica) else { continue };
+            self.observed.open(replica.slot);
             if status.state == ReplicaState::Running && self.observed.fresh.remove(&status.replica) {
                 tally.containers_created += 1;
             }
@@ -67,7 +68,7 @@ impl ServiceCore {
     /// A host no longer holds these.
     pub(super) fn gone(&mut self, node: &NodeName, replicas: &[ReplicaId]) {
         let Some(record) = &self.record else { return };
-        let gone = replicas.iter().filter(|id| record.replica_on(node, id).is_some());
+        let gone = replicas.iter().filter(|id| self.places.find_on(record, node, id).is_some());
         self.confirmed_gone.extend(gone.cloned());
     }
 
@@ -80,10 +81,7 @@ impl ServiceCore {
         effects: &mut Vec<Effect>,
     ) {
         self.hosts_hold(&replicas);
-        let draft = match &self.step {
-            Step::Idle => None,
-            Step::Scheduling(draft) | Step::Committing(draft) => draft.record.as_ref(),
-        };
+        let draft = self.step.record();
         let has = |record: &ServiceRecord, id: &ReplicaId| {
             record.replicas.iter().any(|replica| replica.id == *id && replica.node == node)
         };
@@ -98,8 +96,7 @@ impl ServiceCore {
 
     pub(super) fn holds_on(&self, node: &NodeName) -> bool {
         let has = |record: &ServiceRecord| {
-            record.replicas.iter().any(|replica| replica.node == *node)
-                || record.bindings.values().any(|bound_node| bound_node == node)
+            self.places.on(node).is_some() || record.bindings.values().any(|bound_node| bound_node == node)
         };
         self.record.as_ref().is_some_and(has)
     }

@@ -20,6 +20,8 @@ use crate::{
         observations::ReplicaClass,
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
+        slot_set::SlotSet,
+        slots::slots,
     },
 };
 
@@ -43,9 +45,10 @@ impl ServiceCore {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
         }
         let give_up: BTreeSet<Slot> = scheduled.give_up.into_iter().collect();
-        record.retire(|replica| give_up.contains(&replica.slot));
+        let gone: Vec<_> = give_up.iter().flat_map(|slot| record.replicas.of(*slot)).map(ReplicaRecord::place).collect();
+        record.retire_these(&gone);
         let failed = self.failed(&record);
-        let mut replaced = BTreeSet::new();
+        let mut replaced = Vec::new();
         for (slot, node) in scheduled.placed.chosen {
             let Some(id) = draft.ids.remove(&slot) else { continue };
             // Forgotten since: the scheduler has forgotten what it has just counted there.
@@ -57,7 +60,7 @@ impl ServiceCore {
                 continue;
             }
             record.emptied.remove(slot);
-            replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| &failed.replica));
+            replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| (slot, failed.replica.clone())));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
             record.place(ReplicaRecord {
@@ -71,7 +74,7 @@ impl ServiceCore {
                 done: None,
             });
         }
-        record.retire(|replica| replaced.contains(&replica.id));
+        record.retire_these(&replaced);
         if self.host_came {
             self.no_host = None;
         }
@@ -86,7 +89,7 @@ impl ServiceCore {
         let goes = |r: &ReplicaRecord| {
             r.want == Want::Remove && self.observed.condition(&r.node).standing == Standing::Ready
         };
-        let waits = record.replicas.iter().any(goes);
+        let waits = record.replicas.of_all(record.replicas.others()).any(|replica| goes(replica));
         if slots.is_empty() || waits || record.spec.update.order != Order::Auto || record.stops_first() {
             return;
         }
@@ -179,7 +182,8 @@ impl ServiceCore {
             });
         }
         let placement = Arc::new(record.spec.placement.clone());
-        let leaving = leaving(&record);
+        let (current, _) = self.observed.settled_in(&record);
+        let leaving = leaving(&record, &record.replicas.filled().without(&current));
         draft.record = Some(record);
         PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }
@@ -202,20 +206,20 @@ impl ServiceCore {
     /// What failed, by slot, and what it claims.
     fn failed(&self, record: &ServiceRecord) -> BTreeMap<Slot, Vec<Claim>> {
         let mut failed: BTreeMap<Slot, Vec<Claim>> = BTreeMap::new();
-        for replica in
-            record.wanted().filter(|replica| self.observed.class(record, replica) == ReplicaClass::Failed)
-        {
-            failed.entry(replica.slot).or_default().push(record.claim(replica));
+        for (slot, replicas) in slots(record, &self.observed).open {
+            for (replica, _) in replicas.iter().filter(|(_, class)| *class == ReplicaClass::Failed) {
+                failed.entry(slot).or_default().push(record.claim(replica));
+            }
         }
         failed
     }
 }
 
 /// How many replicas each host is to lose once everything runs the generation that is wanted.
-fn leaving(record: &ServiceRecord) -> BTreeMap<NodeName, u32> {
+fn leaving(record: &ServiceRecord, slots: &SlotSet) -> BTreeMap<NodeName, u32> {
     let mut leaving = BTreeMap::new();
-    for replica in record.wanted().filter(|replica| replica.generation != record.generation || replica.moving)
-    {
+    let goes = |r: &&ReplicaRecord| r.want == Want::Run && (r.generation != record.generation || r.moving);
+    for replica in record.replicas.of_all(slots).filter(goes) {
         *leaving.entry(replica.node.clone()).or_default() += 1;
     }
     leaving
@@ -223,7 +227,8 @@ fn leaving(record: &ServiceRecord) -> BTreeMap<NodeName, u32> {
 
 /// What the replicas of other generations in `slot` claim, while a rollout could stop them first.
 fn beside(record: &ServiceRecord, slot: Slot) -> Vec<Claim> {
-    let old = |replica: &&ReplicaRecord| replica.slot == slot && replica.generation != record.target(slot);
+    let old = |r: &&ReplicaRecord| r.want == Want::Run && r.generation != record.target(slot);
     let rolls_out = record.rollout.is_some();
-    record.wanted().filter(|replica| rolls_out && old(replica)).map(|replica| record.claim(replica)).collect()
+    let of_slot = record.replicas.of(slot).iter();
+    of_slot.filter(|replica| rolls_out && old(replica)).map(|replica| record.claim(replica)).collect()
 }

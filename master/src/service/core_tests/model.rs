@@ -74,6 +74,7 @@ pub(super) struct Model {
     pub(super) fails: bool,
     pub(super) answers: BTreeMap<Ticket, Result<Accepted, Refused>>,
     pub(super) asked: Ticket,
+    events: usize,
     pub(super) view: Option<ServiceView>,
     pub(super) retired: bool,
     pub(super) wake_at: Option<MonoMs>,
@@ -144,6 +145,7 @@ impl Model {
             released: BTreeSet::new(),
             used: BTreeSet::new(),
             asked: 0,
+            events: 0,
             view: None,
             retired: false,
             wake_at: None,
@@ -170,6 +172,11 @@ impl Model {
 
     pub(super) fn event(&mut self, event: Event) {
         let effects = self.core.handle(event, self.now);
+        // The simulator asks after every event.
+        self.events += 1;
+        if self.events % 32 == 0 {
+            self.core.check().unwrap_or_else(|why| panic!("found otherwise from scratch: {why}"));
+        }
         self.carry_out(effects);
     }
 

@@ -1,18 +1,17 @@
 //! Whether a rollout makes progress, and until when it may make none.
 
-use std::collections::BTreeSet;
-
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, WallMs},
-    ids::{Generation, Slot},
+    ids::Generation,
     spec::FailureAction,
 };
 
-use super::{Observations, ReplicaClass};
+use super::Observations;
 use crate::service::{
     record::ServiceRecord,
     rollout::{Phase, Rollout},
+    slots::slots,
 };
 
 /// The latest progress of a rollout.
@@ -49,7 +48,7 @@ impl Observations {
             self.progress = None;
             return;
         };
-        let (stage, through) = (Stage::of(record, rollout), self.through(record).len());
+        let (stage, through) = (Stage::of(record, rollout), slots(record, self).through().len());
         // Failures are bounded, unless the rollout goes on past them.
         let goes_on = record.spec.update.failure_action == FailureAction::Continue;
         let failures = if goes_on { 0 } else { rollout.failed() };
@@ -66,15 +65,9 @@ impl Observations {
         }
     }
 
-    /// The slots that are through: with a good replica of the generation that is rolled out.
-    pub fn through(&self, record: &ServiceRecord) -> BTreeSet<Slot> {
-        let good = record.wanted().filter(|replica| self.class(record, replica) == ReplicaClass::Ready);
-        good.map(|replica| replica.slot).filter(|slot| record.target(*slot) == record.generation).collect()
-    }
-
-    /// Whether more slots are through than when the rollout was paused.
-    pub fn came_on(&self, record: &ServiceRecord) -> bool {
-        self.progress.as_ref().is_some_and(|known| self.through(record).len() > known.through)
+    /// Whether more slots are through, `through`, than when the rollout was paused.
+    pub fn came_on(&self, through: usize) -> bool {
+        self.progress.as_ref().is_some_and(|known| through > known.through)
     }
 
     /// How long a rollout may make no progress: one slot may take its deadline to be prepared and once more

@@ -375,7 +375,8 @@ impl ServiceRecord {
     pub fn take(&mut self, next: &Next, now: WallMs) {
         // What a rollback finds still running goes once what it brings back runs.
         if !matches!(next.verdict, Verdict::RollBack(_)) {
-            self.retire(|replica| next.failed.iter().any(|(_, id, _)| *id == replica.id));
+            let failed: Vec<_> = next.failed.iter().map(|(slot, id, _)| (*slot, id.clone())).collect();
+            self.retire_these(&failed);
         }
         if let Some(rollout) = &mut self.rollout {
             for (slot, _, why) in &next.failed {

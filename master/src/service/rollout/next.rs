@@ -15,7 +15,8 @@ use crate::{
         bindings,
         observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
-        slots::{Slots, busy, dark, free_slots, serves, slots, surge, waits_for_room},
+        slot_set::SlotSet,
+        slots::{Slots, Slotted, busy, dark, free_slots, serves, slots, surge, waits_for_room},
     },
 };
 
@@ -98,6 +99,7 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
             return next;
         }
     }
+    let through = slots.through().len();
     if is_finished(record, rollout, &slots, observed) {
         next.verdict = Verdict::Finish { incomplete: None };
         return next;
@@ -107,7 +109,7 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
             if rollout.from.is_some() {
                 turns(record, rollout, &slots, observed, &mut next);
             }
-            if next.turn.is_empty() && !awaits_promotion(record, rollout, observed) {
+            if next.turn.is_empty() && !awaits_promotion(record, rollout, through) {
                 stall(record, rollout, &slots, observed, &mut next);
             }
         }
@@ -115,7 +117,7 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
         Phase::Paused { until_hosts: true, .. } => {
             let mut would = Next::default();
             turns(record, rollout, &slots, observed, &mut would);
-            if observed.came_on(record) || !would.turn.is_empty() || !would.prepare.is_empty() {
+            if observed.came_on(through) || !would.turn.is_empty() || !would.prepare.is_empty() {
                 next.verdict = Verdict::Resume;
             }
         }
@@ -138,10 +140,10 @@ fn probation(record: &ServiceRecord, observed: &Observations, next: &mut Next) {
 }
 
 /// Whether the canary is in place, and all that is missing is its user's word.
-pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, observed: &Observations) -> bool {
+pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, through: usize) -> bool {
     let canary = record.spec.update.canary as usize;
     let wanted = canary.min(record.slots_wanted() as usize);
-    rollout.from.is_some() && canary > 0 && !rollout.promoted && observed.through(record).len() >= wanted
+    rollout.from.is_some() && canary > 0 && !rollout.promoted && through >= wanted
 }
 
 fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
@@ -160,7 +162,7 @@ fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
 /// New replicas that failed by their own fault, on their trial or later: what fails on a host that is not
 /// well, or that they are to leave, says nothing about their generation.
 fn failures(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations, next: &mut Next) {
-    for (slot, replicas) in slots {
+    for (slot, replicas) in &slots.open {
         for (replica, class) in replicas.iter().filter(|(replica, _)| counts(record, replica, observed)) {
             let failed = *class == ReplicaClass::Failed;
             match observed.fails_at(record, replica).filter(|at| *at > observed.now()) {
@@ -205,7 +207,8 @@ fn is_finished(
     };
     !awaits_user
         && slots.len() == record.slots_wanted() as usize
-        && slots.iter().all(|(slot, replicas)| is_done(slot, replicas))
+        && slots.outdated.is_empty()
+        && slots.open.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
 /// Whose turn comes now: first those in which nothing serves, as they lose
@@ -220,15 +223,17 @@ fn turns(
 ) {
     let update = &record.spec.update;
     let free = free_slots(record, slots);
-    let has_good = |slot: &Slot| {
-        slots.get(slot).is_some_and(|all| all.iter().any(|(_, class)| *class == ReplicaClass::Ready))
+    let turned_well = || {
+        let is_good = |replicas: &Slotted<'_>| replicas.iter().any(|(_, class)| *class == ReplicaClass::Ready);
+        let mut open = slots.open.iter().filter(|(slot, _)| rollout.turned.contains(**slot));
+        !slots.current.shared_with(&rollout.turned).is_empty() || open.any(|(_, replicas)| is_good(replicas))
     };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all
     // others are through.
-    if rollout.failures.is_empty() && rollout.turned.iter().any(|slot| has_good(&slot)) {
+    if rollout.failures.is_empty() && turned_well() {
         let comes = |slot: &Slot| {
-            slots.keys().all(|slot| rollout.turned.contains(*slot))
+            slots.all().is_within(&rollout.turned)
                 || !waits_for_room(record, *slot, slots, observed)
         };
         let added = free.iter().filter(|slot| !rollout.turned.contains(**slot) && comes(slot));
@@ -243,7 +248,7 @@ fn turns(
     let only_proves = |slot: &Slot| proves_beside_old(record, slots, *slot, observed);
     let proving = busy.iter().filter(|slot| only_proves(slot)).count();
     // What is under way for another reason than its turn takes no further place when its turn comes.
-    let is_through_turn = |slot: &&Slot| rollout.turned.contains(**slot) || !slots.contains_key(slot);
+    let is_through_turn = |slot: &&Slot| rollout.turned.contains(**slot) || !slots.contains(**slot);
     let mut under_way = busy.iter().filter(is_through_turn).filter(|slot| !only_proves(slot)).count();
     let mut unserved: BTreeSet<Slot> = dark(record, slots, observed);
     unserved.extend(&busy);
@@ -279,7 +284,7 @@ fn turns(
 /// The slots that have, or are to have, a replica of a generation that its user wants to see in a few first.
 #[derive(Debug, Clone)]
 struct Canaries {
-    slots: BTreeSet<Slot>,
+    slots: SlotSet,
     most: usize,
 }
 
@@ -290,15 +295,16 @@ impl Canaries {
             (canary, false) => canary as usize,
         };
         // A slot that was given up since does not count.
-        let turned = rollout.turned.iter().filter(|slot| slots.contains_key(slot) || free.contains(slot));
+        let there = slots.all().with(&free.iter().copied().collect());
         // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
         let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
-        let has_new = slots.iter().filter(|(_, replicas)| replicas.iter().any(is_new)).map(|(slot, _)| slot);
-        Self { slots: turned.chain(has_new.copied()).collect(), most }
+        let has_new = slots.open.iter().filter(|(_, replicas)| replicas.iter().any(is_new));
+        let has_new = slots.current.with(&has_new.map(|(slot, _)| *slot).collect());
+        Self { slots: rollout.turned.shared_with(&there).with(&has_new), most }
     }
 
     fn admit(&self, slot: Slot) -> bool {
-        self.slots.contains(&slot) || self.slots.len() < self.most
+        self.slots.contains(slot) || self.slots.len() < self.most
     }
 
     /// Makes the slot one of them, if it may be.
@@ -316,7 +322,7 @@ impl Canaries {
 /// somebody without.
 fn proves_beside_old(record: &ServiceRecord, slots: &Slots<'_>, slot: Slot, observed: &Observations) -> bool {
     let goes_on = !record.stops_first() && record.spec.update.delay_ms == 0;
-    let Some(replicas) = slots.get(&slot).filter(|_| goes_on) else { return false };
+    let Some(replicas) = slots.get(slot).filter(|_| goes_on) else { return false };
     let proves = |(_, class): &(&ReplicaRecord, ReplicaClass)| *class == ReplicaClass::OnTrial;
     let serves_still = |(r, class): &(&ReplicaRecord, ReplicaClass)| {
         *class == ReplicaClass::Outdated && serves(r, *class, observed)
@@ -339,7 +345,7 @@ fn candidates(
     next: &mut Next,
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
-    for (slot, replicas) in slots.iter().filter(|(slot, _)| !rollout.turned.contains(**slot)) {
+    for (slot, replicas) in slots.open.iter().filter(|(slot, _)| !rollout.turned.contains(**slot)) {
         // Nothing stops for what could not come.
         let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
         if serving && record.stops_first() && !bindings::may_take_its_turn(record, *slot, observed) {
@@ -354,6 +360,10 @@ fn candidates(
             }
         }
     }
+    // Of those that need no look, no more can be ready for their turn, or have it.
+    let parallelism = record.spec.update.parallelism.max(1) as usize;
+    let settled = slots.outdated.without(&rollout.turned);
+    candidates.extend(settled.iter().take(2 * parallelism + 1).map(|slot| (false, 0, true, slot)));
     candidates.sort_unstable();
     candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()
 }

@@ -39,10 +39,8 @@ fn host<'a>(
 
 /// What is made ready for the generation that is rolled out.
 fn made_for(record: &ServiceRecord) -> impl Iterator<Item = &ReplicaRecord> {
-    record
-        .replicas
-        .iter()
-        .filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
+    let made = record.replicas.of_all(record.replicas.others());
+    made.filter(|replica| replica.want == Want::Prepare && replica.generation == record.generation)
 }
 
 /// Whether nothing has to be made ready before the slot's turn.
@@ -53,9 +51,9 @@ pub(super) fn is_ready(
     observed: &Observations,
 ) -> bool {
     let host = slots
-        .get(&slot)
+        .get(slot)
         .filter(|_| record.stops_first())
-        .and_then(|replicas| host(record, replicas, observed));
+        .and_then(|replicas| host(record, &replicas, observed));
     host.is_none_or(|node| made_for(record).any(|made| made.node == *node && observed.is_made(made)))
 }
 
@@ -73,8 +71,8 @@ pub(super) fn prepare(
     let mut asked: BTreeSet<&NodeName> = made_for(record).map(|made| &made.node).collect();
     for slot in coming {
         if let Some(node) = slots
-            .get(slot)
-            .and_then(|replicas| host(record, replicas, observed))
+            .get(*slot)
+            .and_then(|replicas| host(record, &replicas, observed))
             .filter(|node| asked.insert(node))
         {
             next.prepare.push((*slot, node.clone()));
@@ -98,16 +96,16 @@ pub(super) fn failures(record: &ServiceRecord, observed: &Observations, next: &m
 }
 
 /// What was made ready and that no slot waits for any more.
-pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<ReplicaId> {
+pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<(Slot, ReplicaId)> {
     let waits = |rollout: &Rollout, made: &ReplicaRecord| {
-        let old_ones_there = |replicas: &[(&ReplicaRecord, ReplicaClass)]| {
-            replicas.iter().any(|(other, _)| other.node == made.node)
+        let old_ones_there = |slot: Slot| {
+            slots.get(slot).is_some_and(|replicas| replicas.iter().any(|(other, _)| other.node == made.node))
         };
-        let waits =
-            slots.iter().any(|(slot, replicas)| !rollout.turned.contains(*slot) && old_ones_there(replicas));
+        let waits = slots.all().without(&rollout.turned).iter().any(old_ones_there);
         rollout.from.is_some() && record.stops_first() && made.generation == record.generation && waits
     };
-    let prepared = record.replicas.iter().filter(|replica| replica.want == Want::Prepare);
+    let prepared =
+        record.replicas.of_all(record.replicas.others()).filter(|replica| replica.want == Want::Prepare);
     let idle = prepared.filter(|made| record.rollout.as_ref().is_none_or(|rollout| !waits(rollout, made)));
-    idle.map(|made| made.id.clone()).collect()
+    idle.map(ReplicaRecord::place).collect()
 }

@@ -34,12 +34,13 @@ pub(super) fn stall(
     let last =
         rollout.last_failure.as_ref().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
     let why = format!("no slot was replaced within {seconds} s: {waits}{last}");
-    let through = observed.through(record);
-    let mut left =
-        slots.keys().copied().chain(free_slots(record, slots)).filter(|slot| !through.contains(slot));
+    let through = slots.through();
+    let open = slots.open.keys().copied().chain(free_slots(record, slots));
+    let mut left = open.filter(|slot| !through.contains(*slot));
     // What had no room before either costs nobody anything: the others are in place.
-    let only_lacks_room =
-        !through.is_empty() && left.clone().all(|slot| waits_for_room(record, slot, slots, observed));
+    let only_lacks_room = !through.is_empty()
+        && slots.outdated.is_empty()
+        && left.clone().all(|slot| waits_for_room(record, slot, slots, observed));
     let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, observed));
     next.verdict = match record.spec.update.failure_action {
         _ if rollout.from.is_none() || only_lacks_room => Verdict::Finish { incomplete: Some(why) },
@@ -57,8 +58,7 @@ fn is_held_up_by_its_host(
     observed: &Observations,
 ) -> bool {
     let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
-    let new =
-        slots.get(&slot).into_iter().flatten().filter(|(replica, _)| replica.generation == record.generation);
-    new.into_iter().any(|(replica, _)| is_away(replica))
+    let is_new = |replica: &ReplicaRecord| replica.generation == record.generation;
+    slots.get(slot).is_some_and(|all| all.iter().any(|(replica, _)| is_new(replica) && is_away(replica)))
         || !bindings::may_take_its_turn(record, slot, observed)
 }

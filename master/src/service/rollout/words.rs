@@ -59,11 +59,11 @@ pub enum RolloutState {
 pub fn rollout_view(record: &ServiceRecord, observed: &Observations) -> Option<RolloutView> {
     let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
     let slots = slots(record, observed);
-    let replaced = observed.through(record).len();
+    let replaced = slots.through().len();
     let state = match rollout.phase {
         Phase::Paused { .. } => RolloutState::Paused,
         Phase::RollingBack { .. } => RolloutState::RollingBack,
-        Phase::Running if awaits_promotion(record, rollout, observed) => RolloutState::Canary,
+        Phase::Running if awaits_promotion(record, rollout, replaced) => RolloutState::Canary,
         Phase::Running => RolloutState::Running,
     };
     let total = record.slots_wanted();
@@ -105,7 +105,7 @@ pub(super) fn waits_for(
     let no_host = observed.no_host.as_deref();
     let turned = |slot: &Slot| record.target(*slot) == record.generation;
     let mut under_way: BTreeMap<u8, String> = BTreeMap::new();
-    for (slot, all) in slots.iter().filter(|(slot, _)| turned(slot)) {
+    for (slot, all) in slots.open.iter().filter(|(slot, _)| turned(slot)) {
         if all.iter().any(|(_, class)| *class == ReplicaClass::Ready) {
             continue;
         }
@@ -124,18 +124,14 @@ pub(super) fn waits_for(
             under_way.entry(3).or_insert(words);
         }
     }
-    for replica in record
-        .replicas
-        .iter()
-        .filter(|r| r.want == Want::Remove && turned(&r.slot) && !slots.contains_key(&r.slot))
-    {
+    let others = || record.replicas.of_all(record.replicas.others());
+    let goes = |r: &&ReplicaRecord| r.want == Want::Remove && turned(&r.slot) && !slots.contains(r.slot);
+    for replica in others().filter(goes) {
         under_way
             .entry(2)
             .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
-    for made in
-        record.replicas.iter().filter(|replica| replica.want == Want::Prepare && !observed.is_made(replica))
-    {
+    for made in others().filter(|replica| replica.want == Want::Prepare && !observed.is_made(replica)) {
         under_way.entry(3).or_insert_with(|| format!("waits for {} to have the image ready", made.node));
     }
     if let Some((_, words)) = under_way.pop_first() {

@@ -1,0 +1,43 @@
+//! What is kept so that an event costs what it changes, against the same found from scratch: for tests and the
+//! simulator, which ask after every event.
+
+use super::ServiceCore;
+use crate::service::{
+    bindings, observations::Observations, places::Places, plan::plan, record::ServiceRecord,
+    replicas::Replicas, rollout, shown::Shown, view::view,
+};
+
+impl ServiceCore {
+    /// Whether all that is kept is what looking at everything would give.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(record) = &self.record else { return Ok(()) };
+        if self.places != Places::of(&record.replicas) {
+            return Err(format!("places: {:?} of {:?}", self.places, record.replicas));
+        }
+        let from_scratch = self.observed.unsettled();
+        check(record, &self.observed, &from_scratch)?;
+        let version = self.version.unwrap_or_default();
+        let no_host = self.no_host.as_ref();
+        let kept = view(record, version, &self.observed, no_host, &self.shown);
+        same("the view", &kept, &view(record, version, &from_scratch, no_host, &Shown::of(record, &from_scratch)))?;
+        self.step.record().map_or(Ok(()), |draft| check(draft, &self.observed, &from_scratch))
+    }
+}
+
+/// Whether the same is decided of `record`.
+fn check(record: &ServiceRecord, kept: &Observations, from_scratch: &Observations) -> Result<(), String> {
+    same("replicas", &record.replicas, &record.replicas.iter().cloned().collect::<Replicas>())?;
+    same("bindings", &bindings::next(record, kept), &bindings::next(record, from_scratch))?;
+    same("the rollout", &rollout::next(record, kept), &rollout::next(record, from_scratch))?;
+    same("the plan", &plan(record, kept), &plan(record, from_scratch))
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, kept: &T, from_scratch: &T) -> Result<(), String> {
+    if kept == from_scratch {
+        return Ok(());
+    }
+    Err(format!("{what}: {kept:?}, and from scratch: {from_scratch:?}"))
+}
