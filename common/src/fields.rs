@@ -265,6 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn no_field_of_before_takes_words_that_its_readers_of_before_do_not_expect() {
+        let first: BTreeSet<&str> = first().collect();
+        for (path, field) in newer().iter().filter_map(|path| Some((path, path.split_once('=')?.0))) {
+            let whole = field.trim_end_matches("[]").trim_end_matches("{}");
+            let had_words = first.iter().any(|path| path.strip_prefix(field).is_some_and(|rest| rest.starts_with('=')));
+            assert!(!first.contains(whole) || had_words, "{path}: give it a field of its own");
+        }
+    }
+
+    #[test]
     fn what_a_template_uses_of_newer_fields_is_what_it_needs() {
         let newer: BTreeSet<String> =
             ["tty", "mounts[].sticky", "pull=always", "ulimits{}.soft"].map(str::to_owned).into();

@@ -177,7 +177,7 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;
     let spec = template(json!({
-        "extra_hosts": {"db": "10.9.8.7", "me": "host-gateway"}, "dns": ["10.0.0.53"], "logging": {"driver": "json-file", "options": {"max-size": "1m"}},
+        "extra_hosts": {"db": "10.9.8.7"}, "host_gateway": ["me"], "dns": ["10.0.0.53"], "logging": {"driver": "json-file", "options": {"max-size": "1m"}},
         "devices": [{"source": "/dev/zero", "target": "/dev/nothing", "permissions": "r"}],
         "resources": {"limit": {"cpu_millis": 500, "memory_bytes": 33_554_432, "swap_bytes": 4_194_304, "pids": 50}},
     }));

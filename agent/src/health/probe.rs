@@ -55,7 +55,13 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let mut stream = TcpStream::connect(address).await.map_err(io)?;
     let Some(page) = &target.page else { return Ok(()) };
     // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
-    stream.write_all(request(page, address).as_bytes()).await.map_err(io)?;
+    let request = request(page, address);
+    // The API refuses such; a template may come from elsewhere.
+    let sends_more = |text: &str| text.chars().any(char::is_control);
+    if sends_more(&page.path) || page.headers.iter().any(|(name, value)| sends_more(name) || sends_more(value)) {
+        return failed("its path or a header holds control characters".to_owned());
+    }
+    stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     while answer.len() < STATUS_LINE && !answer.contains(&b'\n') {
         let mut part = [0; STATUS_LINE];
@@ -150,6 +156,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         assert_eq!(check(Some(address), None).await, Ok(()));
+        let smuggled = check(Some(address), Some("/\r\nX: 1")).await;
+        assert_eq!(smuggled, Err("its path or a header holds control characters".to_owned()));
         let silent = check(Some(address), Some("/")).await;
         assert_eq!(silent, Err("no answer within 500 ms".to_owned()));
         drop(listener);

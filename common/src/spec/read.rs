@@ -259,8 +259,11 @@ impl Fields {
     /// All of it, with paths.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
         for field in std::mem::take(&mut self.left).keys().take(MAX_UNKNOWN) {
-            let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, field), known));
-            let meant = near.min().filter(|(distance, known)| *distance <= 1 + known.len() / 5);
+            let most = |known: &str| 1 + known.len() / 5;
+            // Whoever asks says how long the name is: only with names of like length is it compared.
+            let like = self.known.iter().filter(|known| known.len().abs_diff(field.len()) <= most(known));
+            let near = like.map(|known| (strsim::damerau_levenshtein(known, field), known));
+            let meant = near.min().filter(|(distance, known)| *distance <= most(known));
             let meant = meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default();
             self.wrong(&shown(field, 80), format!("is not a field of this body{meant}"));
         }

@@ -82,8 +82,11 @@ pub struct Template {
     )]
     pub shm_bytes: Option<u64>,
     /// Names and their addresses, beside DNS.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra_hosts: BTreeMap<String, HostAddress>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "addresses")]
+    pub extra_hosts: BTreeMap<String, std::net::IpAddr>,
+    /// Names that lead to the host itself, as `host.docker.internal`: what `host-gateway` is for Docker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_gateway: Vec<String>,
     /// DNS servers instead of the engine's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<std::net::IpAddr>,
@@ -143,31 +146,18 @@ impl Template {
     }
 }
 
-/// Where a name leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(untagged, expecting = "must be an address, or \"host-gateway\" for the host itself")]
-pub enum HostAddress {
-    /// To this address.
-    Ip(std::net::IpAddr),
-    /// To the host that runs the container.
-    Host(HostGateway),
-}
-
-/// The engine's word for the host itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum HostGateway {
-    /// The host's address on the container's network.
-    HostGateway,
-}
-
-impl std::fmt::Display for HostAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Host(HostGateway::HostGateway) => f.write_str("host-gateway"),
-        }
-    }
+fn addresses<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<String, std::net::IpAddr>, D::Error> {
+    let read = |(name, text): (String, String)| match text.parse() {
+        Ok(address) => Ok((name, address)),
+        Err(_) if text == "host-gateway" => Err(serde::de::Error::custom(format!(
+            "must hold addresses, but {name} is \"host-gateway\": for the host itself, say host_gateway = [\"{name}\"]"
+        ))),
+        Err(_) => Err(serde::de::Error::custom(format!(
+            "must hold addresses, but {name} is {:?}",
+            text.chars().take(80).collect::<String>()
+        ))),
+    };
+    BTreeMap::<String, String>::deserialize(from)?.into_iter().map(read).collect()
 }
 
 /// When an image is fetched.

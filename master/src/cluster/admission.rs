@@ -43,6 +43,8 @@ pub enum Step {
     Import(BTreeMap<ServiceName, Vec<Assignment>>),
     /// Make the host's runner if there is none, and hand it the registration. The end.
     Forward(Box<Registration>),
+    /// Tell it the cluster and no more: it comes again, with what it holds of that. The end.
+    Introduce,
     /// Stop leading: another master does, under this fence. The end.
     StandDown(Fence),
     /// Answer so. The end.
@@ -95,6 +97,7 @@ impl Admission {
             Verdict::Wait(reason) => later(reason),
             Verdict::Refuse(why) => Step::Refuse(RegisterRefused::Conflict(why)),
             Verdict::Admit => self.forward(cluster),
+            Verdict::Introduce => Step::Introduce,
             Verdict::Import(by_service) => {
                 self.imports_left = by_service.len();
                 Step::Import(by_service)

@@ -200,10 +200,12 @@ impl ClusterCore {
             // It leads already.
             Event::TakeOver => {}
             Event::Answered { name, ticket, answer } => self.answered(&name, ticket, answer, now, effects),
+            Event::KeepsData { name, nodes } => self.members.keeps_data(name, nodes),
             Event::Retired(name) => {
                 // A request that is on its way to the service keeps it alive.
                 if self.services.get(&name).is_some_and(BTreeMap::is_empty) {
                     self.services.remove(&name);
+                    self.members.keeps_data(name.clone(), BTreeSet::new());
                     self.members.services_are(self.services.len());
                     effects.push(Effect::EndService(name));
                 }

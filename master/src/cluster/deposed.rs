@@ -142,6 +142,7 @@ impl ClusterCore {
             | Event::Fenced(_)
             | Event::TakeOver
             | Event::Answered { .. }
+            | Event::KeepsData { .. }
             | Event::Retired(_)
             | Event::Led { .. }
             | Event::Wake => {}

@@ -1,5 +1,7 @@
 //! What can happen to the cluster, and what is to be done.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Epoch, Fence, NodeName, ReplicaId, ServiceName},
@@ -132,6 +134,13 @@ pub enum Event {
         ticket: Ticket,
         /// What.
         answer: Result<Accepted, Refused>,
+    },
+    /// A service has data on these hosts that its replicas are to find again, and on no others.
+    KeepsData {
+        /// Which service.
+        name: ServiceName,
+        /// All of these hosts.
+        nodes: BTreeSet<NodeName>,
     },
     /// Nothing is left of a service.
     Retired(ServiceName),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ServiceName},
-    protocol::{Assignment, Registration},
+    protocol::{Assignment, Registered, Registration},
 };
 
 use super::{
@@ -54,6 +54,14 @@ impl ClusterCore {
             None => debug_assert!(false, "an admission begins and goes on with a step"),
             Some(Step::Refuse(refused)) => {
                 effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
+            }
+            Some(Step::Introduce) => {
+                let registered = Registered {
+                    cluster: self.members.cluster().clone(),
+                    fence: self.members.fence().clone(),
+                    report_interval_ms: self.members.report_interval().0,
+                };
+                effects.push(Effect::AnswerRegistration(joining.call, Ok(registered)));
             }
             Some(Step::StandDown(theirs)) => {
                 self.admissions.insert(number, joining);
@@ -113,7 +121,7 @@ impl ClusterCore {
             Some(Step::Refuse(refused)) => {
                 effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
-            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_))) => {
+            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_) | Step::Introduce)) => {
                 debug_assert!(false, "after an import: {other:?}");
             }
         }

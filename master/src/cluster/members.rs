@@ -19,6 +19,8 @@ use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 pub enum Verdict {
     /// Let its runner take it.
     Admit,
+    /// Tell it the cluster, and let it find what it holds of that before it is judged.
+    Introduce,
     /// First take over what it holds, by service.
     Import(BTreeMap<ServiceName, Vec<Assignment>>),
     /// First take the leadership anew, above this epoch, of this cluster.
@@ -86,6 +88,8 @@ pub struct Members {
     silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
     /// The time of the event that is being handled.
     now: MonoMs,
+    /// On which hosts services have data that their replicas are to find again.
+    data_on: BTreeMap<ServiceName, BTreeSet<NodeName>>,
     /// Orders for hosts that nobody knows yet.
     kept: BTreeMap<NodeName, Orders>,
 }
@@ -111,6 +115,7 @@ impl Members {
             takes_over: false,
             silent: BTreeMap::new(),
             now: MonoMs::default(),
+            data_on: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
     }
@@ -187,6 +192,24 @@ impl Members {
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
         self.remembered(&node);
         self.hosts.insert(node, uid);
+    }
+
+    /// A service has data on these hosts, and on no others.
+    pub fn keeps_data(&mut self, service: ServiceName, nodes: BTreeSet<NodeName>) {
+        if nodes.is_empty() {
+            self.data_on.remove(&service);
+        } else {
+            self.data_on.insert(service, nodes);
+        }
+    }
+
+    /// A service that has data on the host which had this name before, if this one holds nothing of any such
+    /// service.
+    fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
+        let here = || self.data_on.iter().filter(|(_, nodes)| nodes.contains(&registration.node));
+        let held: BTreeSet<&ServiceName> = registration.holds.iter().map(|held| &held.service).collect();
+        let holds_some = here().any(|(service, _)| held.contains(service));
+        here().map(|(service, _)| service).next().filter(|_| !holds_some)
     }
 
     /// A host is let in: it is a member from now on.
@@ -368,14 +391,26 @@ impl Members {
                 registration.node
             ));
         }
-        match self.hosts.get(&registration.node) {
-            Some(uid) if *uid != registration.uid && self.is_there(&registration.node) => {
-                Verdict::Refuse(format!(
-                    "another host is already there under the name {}; give this agent a node_name of its own",
-                    registration.node
-                ))
+        let node = &registration.node;
+        let is_another = self.hosts.get(node).is_some_and(|uid| *uid != registration.uid);
+        if is_another && self.is_there(node) {
+            return Verdict::Refuse(format!(
+                "another host is already there under the name {node}; give this agent a node_name of its own"
+            ));
+        }
+        if let Some(service) = self.data_of_before(registration).filter(|_| is_another) {
+            // An agent that has lost its data directory cannot tell yet what it holds.
+            if registration.cluster.is_none() {
+                return Verdict::Introduce;
             }
-            Some(_) if !self.unlisted.contains(&registration.node) => Verdict::Admit,
+            return Verdict::Refuse(format!(
+                "another host was {node} before, and holds volumes of {service}, of which this one holds nothing: bring that \
+                 host back, or give this one a name of its own; if that host and its data are gone for good, forget it first \
+                 (shef node rm {node})"
+            ));
+        }
+        match self.hosts.get(node) {
+            Some(_) if !is_another && !self.unlisted.contains(node) => Verdict::Admit,
             _ if registration.holds.is_empty() => Verdict::Admit,
             _ if self.is_forgotten(&registration.node)
                 || self.forgotten.values().any(|uid| *uid == registration.uid) =>
@@ -554,6 +589,28 @@ mod tests {
         let mut ours = ahead("h1", Some(0));
         ours.accepted = Some(Accepted { fence: fence(7, "00000000000000aa"), revision: Revision(9) });
         assert_eq!(core().register(&ours), exceeds());
+    }
+
+    #[test]
+    fn another_host_takes_no_name_under_which_services_have_data_that_it_does_not_hold() {
+        let mut core = core();
+        core.host_known(registration().node, registration().uid);
+        let web = ServiceName::parse("web").unwrap();
+        core.keeps_data(web.clone(), [registration().node].into());
+        let another = Registration { uid: NodeUid::parse("00000000000000c2").unwrap(), ..registration() };
+        let empty = Registration { holds: vec![], ..holding(another.clone()) };
+        let refused = core.register(&empty);
+        assert!(
+            matches!(&refused, Verdict::Refuse(why) if why.contains("volumes of web") && why.contains("node rm h1")),
+            "{refused:?}"
+        );
+        assert_eq!(core.uid(&registration().node), Some(&registration().uid), "who is refused is no member");
+        // An agent that has lost its data directory: it cannot say yet what it holds.
+        assert_eq!(core.register(&another), Verdict::Introduce);
+        assert!(matches!(core.register(&holding(another)), Verdict::Import(_)), "what it holds is taken over");
+        assert_eq!(core.register(&holding(registration())), Verdict::Admit, "the host itself is let in");
+        core.keeps_data(web, BTreeSet::new());
+        assert_eq!(core.register(&empty), Verdict::Admit, "nothing is lost with it");
     }
 
     #[test]

@@ -258,17 +258,6 @@ impl RunnerCore {
             self.revive(now);
         } else if self.record.forgotten.is_some() {
             return self.refuse_registration("the host is being forgotten; register once more", effects);
-        } else if let Some(lost) = self.data_of_before(&registration) {
-            let registers = self.registers.take();
-            let why = format!(
-                "another host was {} before, and holds the volumes of {lost}, which this one does not hold: bring that host back, \
-                 or give this one a name of its own; if that host and its data are gone for good, forget it first \
-                 (shef node rm {})",
-                self.record.node, self.record.node
-            );
-            effects
-                .extend(registers.map(|call| Effect::Registered(call, Err(RegisterRefused::Conflict(why)))));
-            return;
         }
         let same_boot = self.link.as_ref().is_some_and(|link| link.boot == registration.boot);
         if !same_boot {
@@ -298,16 +287,6 @@ impl RunnerCore {
         if self.durable.is_some() {
             self.answer_registration(effects);
         }
-    }
-
-    /// A replica that keeps its data on the host that had this name before, if this one holds none of those.
-    fn data_of_before(&self, registration: &Registration) -> Option<ReplicaId> {
-        if registration.uid == self.record.uid || self.version.is_none() {
-            return None;
-        }
-        let held: BTreeSet<&ReplicaId> = registration.holds.iter().map(|held| &held.replica).collect();
-        let holds_some = self.outbox.keeps_data().any(|id| held.contains(id));
-        self.outbox.keeps_data().next().filter(|_| !holds_some).cloned()
     }
 
     fn answer_registration(&mut self, effects: &mut Vec<Effect>) {

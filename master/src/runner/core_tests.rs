@@ -15,7 +15,6 @@ use super::{
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
 
-mod anew;
 mod credentials;
 mod model;
 

@@ -13,7 +13,7 @@ use shef_common::{
     ids::{ClusterId, Fence, ReplicaId, Revision},
     protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
     registry::{Credentials, RegistryHost},
-    spec::Mount,
+
     status::ReplicaState,
 };
 
@@ -112,12 +112,6 @@ impl Outbox {
     /// How many replicas the host is still to remove.
     pub fn removing(&self) -> usize {
         self.removing.len()
-    }
-
-    /// The wanted replicas that keep data on the host.
-    pub fn keeps_data(&self) -> impl Iterator<Item = &ReplicaId> {
-        let keeps = |wanted: &Wanted| wanted.assignment.template.mounts.iter().any(Mount::is_sticky);
-        self.wanted.iter().filter(move |(_, wanted)| keeps(wanted)).map(|(id, _)| id)
     }
 
     /// Whether `id` is to run on the host.

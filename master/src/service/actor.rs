@@ -1,6 +1,6 @@
 //! The shell: messages become events, effects become messages.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
@@ -136,6 +136,10 @@ impl ServiceEffects for Shell<'_> {
     fn load(&mut self, changes: Vec<LoadChange>) {
         let changed = LoadChanged { service: self.service.name.clone(), changes };
         post(self.ctx, &self.service.out.scheduler, ToScheduler(SchedulerEvent::Load(changed)));
+    }
+
+    fn keeps_data(&mut self, nodes: BTreeSet<NodeName>) {
+        self.tell_cluster(ClusterEvent::KeepsData { name: self.service.name.clone(), nodes });
     }
 
     fn publish(&mut self, view: Option<ServiceView>) {

@@ -38,6 +38,16 @@ pub fn keeps_volumes(record: &ServiceRecord) -> bool {
         || kept()
 }
 
+/// The hosts that hold data of `record` which its replicas are to find again.
+pub fn hosts_with_data(record: &ServiceRecord) -> BTreeSet<NodeName> {
+    let sticks = |generation| record.template(generation).mounts.iter().any(Mount::is_sticky);
+    if record.deleted || !(keeps_volumes(record) || sticks(record.generation)) {
+        return BTreeSet::new();
+    }
+    let placed = record.wanted().filter(|replica| sticks(replica.generation)).map(|replica| &replica.node);
+    placed.chain(record.bindings.values()).cloned().collect()
+}
+
 /// The homes that `record` is to have, if they are to be others.
 pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Bindings> {
     let bindings = match record.spec.mode {
@@ -106,8 +116,7 @@ fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
         observed.runs(replica) || observed.done_since(replica).is_some() || replica.done.is_some()
     };
     // What needs no look has its binding.
-    let (current, outdated) = observed.settled_in(record);
-    let open = record.replicas.filled().without(&current).without(&outdated);
+    let open = record.replicas.filled().without(&observed.settled_in(record).all());
     let wanted = record.replicas.of_all(&open).filter(|replica| replica.want == Want::Run);
     for replica in wanted.filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
         bindings.entry(replica.slot).or_insert_with(|| replica.node.clone());

@@ -99,6 +99,8 @@ pub struct ServiceCore {
     confirmed_gone: BTreeSet<ReplicaId>,
     /// Which bytes images' names stand for, as hosts have told and the record has still to say.
     resolved: BTreeMap<Generation, ImageDigest>,
+    /// The hosts with data that the cluster was told of.
+    data_on: BTreeSet<NodeName>,
     /// Hosts of which the record has still to be rid.
     forgotten: BTreeSet<NodeName>,
     no_host: Option<Refusal>,
@@ -114,8 +116,8 @@ pub struct ServiceCore {
     random: fastrand::Rng,
     /// No replica has this number or a higher one, as far as this core has given them; 0: it has given none.
     next_number: u32,
-    /// The highest number of what hosts hold and the record does not know.
-    held: Option<u32>,
+    /// The numbers of what hosts hold and the record does not know.
+    held: BTreeSet<u32>,
     /// Nobody looks on: no view is built.
     is_rehearsal: bool,
 }
@@ -141,6 +143,7 @@ impl ServiceCore {
             observed: Observations::of(conditions, hosts),
             confirmed_gone: BTreeSet::new(),
             resolved: BTreeMap::new(),
+            data_on: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             no_host: None,
             asked_again: None,
@@ -151,7 +154,7 @@ impl ServiceCore {
             history_limit: DEFAULT_HISTORY,
             random: fastrand::Rng::with_seed(seed),
             next_number: 0,
-            held: None,
+            held: BTreeSet::new(),
             is_rehearsal: false,
         }
     }
@@ -189,6 +192,7 @@ impl ServiceCore {
         core.places = Places::of(&record.replicas);
         (core.version, core.record) = (Some(version), Some(record));
         let mut effects = Vec::new();
+        core.tell_data(&mut effects);
         orders(changes, &mut effects);
         core.advance(now, &mut effects);
         core.publish(&mut effects);

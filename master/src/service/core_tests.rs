@@ -56,8 +56,8 @@ fn what_needs_no_look_is_compared_with_what_a_look_would_show() {
     model.ask(create(5));
     model.settle();
     model.core.check().unwrap();
-    let (current, _) = model.core.observed.settled_in(&model.durable.as_ref().unwrap().1);
-    assert_eq!(current.len(), 5, "none of them needs a look");
+    let settled = model.core.observed.settled_in(&model.durable.as_ref().unwrap().1);
+    assert_eq!(settled.current.len(), 5, "none of them needs a look");
     // Something happens to a slot behind the core's back.
     let failed = model.core.record.as_ref().unwrap().replicas[2].id.clone();
     let status = model.core.observed.statuses.get_mut(&failed).unwrap();

@@ -1,5 +1,7 @@
 //! What carries out a service's effects: one method an effect.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, ReplicaId, Version},
@@ -31,6 +33,8 @@ pub trait ServiceEffects {
     fn order(&mut self, node: NodeName, set: Vec<Assignment>, remove: Vec<ReplicaId>);
     /// Tells the scheduler how the load of hosts changes.
     fn load(&mut self, changes: Vec<LoadChange>);
+    /// Tells the cluster which hosts hold data that the service's replicas are to find again.
+    fn keeps_data(&mut self, nodes: BTreeSet<NodeName>);
     /// Shows the service to readers; `None`: it is gone.
     fn publish(&mut self, view: Option<ServiceView>);
     /// Counts for `/stats`.
@@ -54,6 +58,7 @@ pub trait ServiceEffects {
                 Effect::Reply(ticket, answer) => self.reply(ticket, answer),
                 Effect::Order { node, set, remove } => self.order(node, set, remove),
                 Effect::Load(changes) => self.load(changes),
+                Effect::KeepsData(nodes) => self.keeps_data(nodes),
                 Effect::Publish(view) => self.publish(view.map(|view| *view)),
                 Effect::Count(tally) => self.count(tally),
                 Effect::WakeAt(at) => self.wake_at(at),

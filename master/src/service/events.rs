@@ -1,5 +1,7 @@
 //! What can happen to a service, and what is to be done.
 
+use std::collections::BTreeSet;
+
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, ReplicaId, Version},
@@ -95,6 +97,8 @@ pub enum Effect {
     Load(Vec<LoadChange>),
     /// Show this to readers; `None`: the service is gone.
     Publish(Option<Box<ServiceView>>),
+    /// Tell the cluster which hosts hold data that the service's replicas are to find again; all of them.
+    KeepsData(BTreeSet<NodeName>),
     /// Count containers and services for `/stats`.
     Count(Tally),
     /// Send [`Event::Wake`] then, or earlier.

@@ -18,6 +18,7 @@ mod core_tests;
 mod diff;
 mod effects;
 mod events;
+pub mod measure;
 mod messages;
 mod observations;
 mod pages;

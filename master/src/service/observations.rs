@@ -18,7 +18,7 @@ use shef_common::{
 
 use self::{
     progress::Progress,
-    settled::Settled,
+    settled::Looked,
     trials::{Trial, Watch},
 };
 use super::{
@@ -31,7 +31,7 @@ use crate::{
     scheduler::{self, Unfit},
 };
 
-pub use self::trials::trouble;
+pub use self::{settled::Settled, trials::trouble};
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
@@ -74,7 +74,7 @@ pub struct Observations {
     away_since: BTreeMap<NodeName, MonoMs>,
     now: MonoMs,
     /// Which slots need no look.
-    settled: Settled,
+    looked: Looked,
     /// The slots to which something happened since readers were shown them.
     touched: SlotSet,
 }

@@ -93,11 +93,13 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     // one's.
     let proving = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::OnTrial);
     let last = proving.filter_map(|(replica, _)| observed.passes_at(record, replica)).max();
+    let last = last.max(observed.last_trial_ends_at(&slots.settled));
     last.filter(|at| *at > observed.now()).into_iter().for_each(|at| plan.wake(at));
     if !record.is_gated() {
         let coming = slots.open.values().flatten().filter(|(_, class)| *class == ReplicaClass::Starting);
         let turns = coming.filter_map(|(replica, _)| observed.trial_turns_at(record, replica));
-        turns.min().into_iter().for_each(|at| plan.wake(at));
+        let late = observed.first_start_is_late_at(&slots.settled);
+        turns.chain(late).min().into_iter().for_each(|at| plan.wake(at));
     }
     let free =
         free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, observed));
@@ -142,6 +144,9 @@ fn retire_overdue(observed: &Observations, slots: &mut Slots<'_>, plan: &mut Pla
 /// the scheduler chooses.
 fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Plan) {
     let mut surplus = slots.len().saturating_sub(record.slots_wanted() as usize);
+    if surplus > 0 {
+        slots.open_starting();
+    }
     let has = |slot: &Vec<(&ReplicaRecord, ReplicaClass)>, classes: &[ReplicaClass]| {
         slot.iter().any(|(_, class)| classes.contains(class))
     };

@@ -63,8 +63,11 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
             || replica.generation != record.generation
     };
     let slots = slots(record, observed);
-    let settled = slots.current.iter().filter_map(|slot| slots.settled(slot));
-    movable.extend(settled.filter(|r| !is_bound(r)).map(|replica| (replica.slot, replica.node.clone())));
+    if !(slots.settled.on_trial.is_empty() && slots.settled.starting.is_empty()) {
+        return None;
+    }
+    let settled = slots.settled.current.iter().filter_map(|slot| slots.settled(slot));
+    movable.extend(settled.filter(|(r, _)| !is_bound(r)).map(|(r, _)| (r.slot, r.node.clone())));
     for (slot, replicas) in slots.open {
         match replicas.as_slice() {
             [(replica, ReplicaClass::Ready)] if is_bound(replica) => {}

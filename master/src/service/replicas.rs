@@ -83,6 +83,12 @@ impl Replicas {
         self.generations.contains_key(&generation)
     }
 
+    /// Whether all of them run `generation`, also those that are to be removed.
+    #[must_use]
+    pub fn runs_only(&self, generation: Generation) -> bool {
+        self.generations.keys().all(|known| *known == generation)
+    }
+
     /// One more, after the others of its slot.
     pub fn push(&mut self, replica: ReplicaRecord) {
         self.count(&replica);

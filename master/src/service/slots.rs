@@ -10,7 +10,7 @@ use shef_common::ids::Slot;
 
 use super::{
     bindings,
-    observations::{Observations, ReplicaClass},
+    observations::{Observations, ReplicaClass, Settled},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::Rollout,
     slot_set::SlotSet,
@@ -25,42 +25,40 @@ pub struct Slots<'a> {
     record: &'a ServiceRecord,
     /// Those that need a look.
     pub open: BTreeMap<Slot, Slotted<'a>>,
-    /// Of the others, with one good replica each: those that run the generation that is wanted.
-    pub current: SlotSet,
-    /// And those that run the one before, and wait for their turn.
-    pub outdated: SlotSet,
+    /// The others.
+    pub settled: Settled,
     /// Whether any replica runs another generation than the one that is wanted.
     has_old: bool,
 }
 
 /// How the wanted replicas of `record` fare, by slot.
 pub fn slots<'a>(record: &'a ServiceRecord, observed: &Observations) -> Slots<'a> {
-    let (current, outdated) = observed.settled_in(record);
-    let open = record.replicas.filled().without(&current).without(&outdated);
+    let settled = observed.settled_in(record);
+    let open = record.replicas.filled().without(&settled.all());
     let open = open.iter().map(|slot| {
         let wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
         (slot, wanted.map(|replica| (replica, observed.class(record, replica))).collect())
     });
     let open: BTreeMap<Slot, Slotted<'a>> = open.collect();
     let is_old = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation != record.generation;
-    let has_old = !outdated.is_empty() || open.values().flatten().any(is_old);
-    Slots { record, open, current, outdated, has_old }
+    let has_old = !settled.outdated.is_empty() || open.values().flatten().any(is_old);
+    Slots { record, open, settled, has_old }
 }
 
 impl<'a> Slots<'a> {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.open.len() + self.current.len() + self.outdated.len()
+        self.open.len() + self.settled.len()
     }
 
     /// Which they are.
     pub fn all(&self) -> SlotSet {
-        self.current.with(&self.outdated).with(&self.open.keys().copied().collect())
+        self.settled.all().with(&self.open.keys().copied().collect())
     }
 
     /// Whether `slot` is one of them.
     pub fn contains(&self, slot: Slot) -> bool {
-        self.open.contains_key(&slot) || self.current.contains(slot) || self.outdated.contains(slot)
+        self.open.contains_key(&slot) || self.settled.class(slot).is_some()
     }
 
     /// The replicas of `slot`.
@@ -68,14 +66,21 @@ impl<'a> Slots<'a> {
         if let Some(open) = self.open.get(&slot) {
             return Some(Cow::Borrowed(open));
         }
-        self.settled(slot).map(|replica| Cow::Owned(vec![(replica, ReplicaClass::Ready)]))
+        self.settled(slot).map(|settled| Cow::Owned(vec![settled]))
     }
 
     /// The only replica of `slot`, which needs no look.
-    pub fn settled(&self, slot: Slot) -> Option<&'a ReplicaRecord> {
-        let is_settled = self.current.contains(slot) || self.outdated.contains(slot);
+    pub fn settled(&self, slot: Slot) -> Option<(&'a ReplicaRecord, ReplicaClass)> {
         let mut wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-        wanted.next().filter(|_| is_settled)
+        self.settled.class(slot).and_then(|class| Some((wanted.next()?, class)))
+    }
+
+    /// Has a look at those that are being started.
+    pub fn open_starting(&mut self) {
+        for slot in std::mem::take(&mut self.settled.starting).iter() {
+            let mut wanted = self.record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+            self.open.extend(wanted.next().map(|replica| (slot, vec![(replica, ReplicaClass::Starting)])));
+        }
     }
 
     /// The slots that have a good replica of the generation that is wanted.
@@ -87,7 +92,7 @@ impl<'a> Slots<'a> {
             replicas.iter().any(ready)
         };
         let open = self.open.iter().filter(|(_, replicas)| is_good(replicas)).map(|(slot, _)| *slot);
-        self.current.with(&open.collect())
+        self.settled.current.with(&open.collect())
     }
 }
 

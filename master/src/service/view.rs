@@ -1,6 +1,6 @@
 //! A service as readers see it: made by its core at every change, read from memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -18,6 +18,7 @@ use super::{
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout::{Ended, Kept, RolloutView, rollout_view},
     shown::Shown,
+    slot_set::SlotSet,
     slots::{Slots, free_slots, slots},
 };
 use crate::{membership::Standing, scheduler::Refusal};
@@ -203,18 +204,17 @@ pub fn view(
     shown: &Shown,
 ) -> ServiceView {
     let (mut missing, left_behind) = removals(record, observed);
-    let (mut wanted, mut coming) = (0_u32, 0_u32);
-    let (mut running, mut confirmed, mut on_trial) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut running, mut confirmed, mut on_trial) = (SlotSet::default(), SlotSet::default(), 0);
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
     let slots = slots(record, observed);
-    let settled = slots.current.len() + slots.outdated.len();
+    let settled = &slots.settled;
+    let (mut wanted, mut coming) = (settled.len(), settled.starting.len());
     // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
     let mut unawaited = left_behind;
+    let mut lines: Vec<(Slot, String)> = Vec::new();
     for &(replica, class) in slots.open.values().flatten() {
         wanted += 1;
-        let (id, node) = (&replica.id, &replica.node);
-        let condition = observed.condition(node);
         let still_serves =
             if class == ReplicaClass::Outdated { observed.is_well(replica) } else { observed.runs(replica) };
         if class == ReplicaClass::Ready
@@ -222,65 +222,37 @@ pub fn view(
             || matches!(class, ReplicaClass::Migrating | ReplicaClass::Outdated) && still_serves
         {
             running.insert(replica.slot);
-            if condition.standing == Standing::Ready {
+            if observed.condition(&replica.node).standing == Standing::Ready {
                 confirmed.insert(replica.slot);
             }
         }
         match class {
-            ReplicaClass::Ready => {
-                if condition.held {
-                    missing.push(format!("{id} is on {node}: {HELD}"));
-                } else if condition.is_leaving() && bindings::is_sticky(record, replica.generation) {
-                    missing
-                        .push(format!("{id} stays on {node}, which is drained, but holds its volume data"));
-                }
-            }
-            ReplicaClass::OnTrial => {
-                on_trial.insert(replica.slot);
-            }
-            ReplicaClass::Starting => {
-                coming += 1;
-                missing.push(in_progress(replica, observed));
-            }
+            ReplicaClass::OnTrial => on_trial += 1,
+            ReplicaClass::Starting => coming += 1,
             ReplicaClass::Failed => {
-                missing.push(observed.why_failed(record, replica));
-                failing = Some(
-                    observed.statuses.get(id).map_or_else(|| "its host gave no reason".to_owned(), trouble),
-                );
+                let status = observed.statuses.get(&replica.id);
+                failing = Some(status.map_or_else(|| "its host gave no reason".to_owned(), trouble));
             }
-            ReplicaClass::Outdated => {
-                let waits = bindings::waits(record, replica.slot, observed)
-                    .map(|waits| format!(": {waits}"))
-                    .unwrap_or_default();
-                missing.push(format!("{id} on {node} still runs generation {}{waits}", replica.generation));
-            }
-            ReplicaClass::Migrating => {
-                let why = if condition.is_leaving() {
-                    Some("is drained")
-                } else {
-                    observed.has_to_leave(record, replica).then_some("does not meet the constraints")
-                };
-                missing.push(leaving(replica, why, no_place));
-            }
-            ReplicaClass::Unreachable => {
-                missing.push(format!("{id} was not begun on {node}, which {}", condition.standing.is()));
-            }
-            ReplicaClass::Lost => {
-                unawaited += usize::from(serves(&slots, replica.slot));
-                let waits = bindings::waits(record, replica.slot, observed);
-                missing.push(waits.unwrap_or_else(|| format!("{id} is on {node}, which is down")));
-            }
+            ReplicaClass::Lost => unawaited += usize::from(serves(&slots, replica.slot)),
+            ReplicaClass::Ready
+            | ReplicaClass::Outdated
+            | ReplicaClass::Migrating
+            | ReplicaClass::Unreachable => {}
         }
+        lines.extend(line(record, replica, class, observed, no_place).map(|line| (replica.slot, line)));
     }
+    // Of what is being started the first lines are enough: of the others none is shown.
+    for (replica, _) in settled.starting.iter().take(MAX_MISSING).filter_map(|slot| slots.settled(slot)) {
+        lines.push((replica.slot, in_progress(replica, observed)));
+    }
+    let unlisted = settled.starting.len().saturating_sub(MAX_MISSING);
+    lines.sort_by_key(|(slot, _)| *slot);
+    missing.extend(lines.into_iter().map(|(_, line)| line));
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots);
     let waiting: Vec<String> =
         free.into_iter().filter_map(|slot| bindings::waits(record, slot, observed)).collect();
-    let unplaced =
-        replicas
-        .saturating_sub(wanted)
-        .saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX))
-        .saturating_sub(u32::try_from(waiting.len()).unwrap_or(u32::MAX));
+    let unplaced = (replicas as usize).saturating_sub(wanted).saturating_sub(waiting.len());
     if !record.deleted {
         missing.extend(waiting);
     }
@@ -294,13 +266,13 @@ pub fn view(
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
     }
-    let state = match (record.deleted, missing.len() == unawaited) {
+    let state = match (record.deleted, missing.len() + unlisted == unawaited) {
         (true, _) => ServiceState::Deleting,
         (false, true) => ServiceState::Running,
         (false, false) => ServiceState::Pending,
     };
     let failing = failing.or_else(|| no_place.filter(|_| unplaced > 0 && !may_be_placed).map(str::to_owned));
-    let missing_more = missing.len().saturating_sub(MAX_MISSING);
+    let missing_more = (missing.len() + unlisted).saturating_sub(MAX_MISSING);
     missing.truncate(MAX_MISSING);
     let head = ServiceHead {
         spec: record.spec.clone(),
@@ -311,10 +283,10 @@ pub fn view(
         observed_generation: observed_generation(record),
         version,
         state,
-        running: u32::try_from(running.len() + settled).unwrap_or(u32::MAX),
-        on_trial: u32::try_from(on_trial.len()).unwrap_or(u32::MAX),
+        running: count(running.len() + settled.len() - settled.starting.len()),
+        on_trial: count(on_trial + settled.on_trial.len()),
         trial_failed: trial_failed(record, observed),
-        unconfirmed: u32::try_from(running.difference(&confirmed).count()).unwrap_or(u32::MAX),
+        unconfirmed: count(running.without(&confirmed).len()),
         wanted: record.slots_wanted(),
         missing,
         missing_more,
@@ -338,6 +310,49 @@ impl OfSlot for ReplicaView {
 
 fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
     *count == N::default()
+}
+
+fn count(slots: usize) -> u32 {
+    u32::try_from(slots).unwrap_or(u32::MAX)
+}
+
+/// What is missing where `replica` is concerned, if anything is.
+fn line(
+    record: &ServiceRecord,
+    replica: &ReplicaRecord,
+    class: ReplicaClass,
+    observed: &Observations,
+    no_place: Option<&str>,
+) -> Option<String> {
+    let (id, node) = (&replica.id, &replica.node);
+    let condition = observed.condition(node);
+    Some(match class {
+        ReplicaClass::Ready if condition.held => format!("{id} is on {node}: {HELD}"),
+        ReplicaClass::Ready if condition.is_leaving() && bindings::is_sticky(record, replica.generation) => {
+            format!("{id} stays on {node}, which is drained, but holds its volume data")
+        }
+        ReplicaClass::Ready | ReplicaClass::OnTrial => return None,
+        ReplicaClass::Starting => in_progress(replica, observed),
+        ReplicaClass::Failed => observed.why_failed(record, replica),
+        ReplicaClass::Outdated => {
+            let waits = bindings::waits(record, replica.slot, observed);
+            let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
+            format!("{id} on {node} still runs generation {}{waits}", replica.generation)
+        }
+        ReplicaClass::Migrating => {
+            let why = if condition.is_leaving() {
+                Some("is drained")
+            } else {
+                observed.has_to_leave(record, replica).then_some("does not meet the constraints")
+            };
+            leaving(replica, why, no_place)
+        }
+        ReplicaClass::Unreachable => format!("{id} was not begun on {node}, which {}", condition.standing.is()),
+        ReplicaClass::Lost => {
+            let waits = bindings::waits(record, replica.slot, observed);
+            waits.unwrap_or_else(|| format!("{id} is on {node}, which is down"))
+        }
+    })
 }
 
 /// Whether a replica that is as wanted runs in `slot`.

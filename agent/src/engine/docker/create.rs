@@ -77,9 +77,7 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         group_add: given(&template.group_add),
         oom_score_adj: template.oom_score_adj.map(i64::from),
         shm_size: template.shm_bytes.and_then(number),
-        extra_hosts: (!template.extra_hosts.is_empty()).then(|| {
-            template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()
-        }),
+        extra_hosts: Some(hosts_of(template)).filter(|hosts| !hosts.is_empty()),
         dns: (!template.dns.is_empty()).then(|| template.dns.iter().map(ToString::to_string).collect()),
         log_config: template.logging.as_ref().map(|logging| HostConfigLogConfig {
             typ: Some(logging.driver.clone()),
@@ -240,6 +238,12 @@ pub(super) fn network_body(network: &Network, cluster: Option<&String>) -> Netwo
     }
 }
 
+/// Names that are to lead somewhere beside DNS, as the engine writes them.
+fn hosts_of(template: &Template) -> Vec<String> {
+    let addresses = template.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}"));
+    addresses.chain(template.host_gateway.iter().map(|name| format!("{name}:host-gateway"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -258,7 +262,7 @@ mod tests {
             "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
             "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
             "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
-            "extra_hosts": {"a": "10.0.0.1"}, "dns": ["10.0.0.1"], "logging": {"driver": "local"},
+            "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"], "logging": {"driver": "local"},
             "devices": [{"source": "/dev/null"}], "device_requests": [{"driver": "d", "capabilities": [["gpu"]]}],
             "ports": [{"target": 80}], "mounts": [{"type": "tmpfs", "target": "/t"}], "networks": [{"name": "n"}],
             "resources": {"limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1}},

@@ -173,6 +173,12 @@ impl Template {
         for name in self.extra_hosts.keys() {
             rules.check(is_host(name), "extra_hosts", HOST, name);
         }
+        rules.count("host_gateway", self.host_gateway.len(), MAX_ENTRIES);
+        for (at, name) in self.host_gateway.iter().enumerate() {
+            rules.check(is_host(name), format!("host_gateway[{at}]"), HOST, name);
+            let is_twice = self.extra_hosts.contains_key(name) || self.host_gateway[..at].contains(name);
+            rules.check(!is_twice, format!("host_gateway[{at}]"), "must be no name that leads elsewhere too", name);
+        }
         rules.count("dns", self.dns.len(), MAX_ENTRIES);
         if let Some(logging) = &self.logging {
             let rule = "must be a logging driver such as json-file, local, journald or syslog";
@@ -417,6 +423,9 @@ impl HttpCheck {
         for (name, value) in headers {
             let rule = "must be a header that a check may set: letters, digits and hyphens, and none of the connection's own";
             rules.check(is_header(name), "health.test.http.headers", rule, name);
+            let namesakes = headers.keys().filter(|other| other.eq_ignore_ascii_case(name)).count();
+            let rule = "must be there once, whatever the case of its letters";
+            rules.check(namesakes == 1, format!("health.test.http.headers.{name}"), rule, name);
             let fits = value.len() <= 1_024 && value.bytes().all(|c| c == b' ' || c.is_ascii_graphic());
             let rule = "must hold at most 1024 visible ASCII characters and spaces";
             rules.check(fits, format!("health.test.http.headers.{name}"), rule, value);

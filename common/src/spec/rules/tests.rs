@@ -44,7 +44,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
         "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "group_add": ["video", "44"], "oom_score_adj": -500, "shm_bytes": 67_108_864,
-        "extra_hosts": {"db": "10.0.0.9", "me": "host-gateway"},
+        "extra_hosts": {"db": "10.0.0.9"}, "host_gateway": ["me"],
         "dns": ["10.0.0.1", "fd00::1"], "logging": {"driver": "local", "options": {"max-size": "1m"}},
     });
     let rest = json!({
@@ -156,12 +156,23 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
              health.test.http.status must be statuses from 100 to 599, but is 600",
         ),
         (
+            json!({"health": {"test": {"http": {"port": 1, "path": "/", "headers": {"host": "a", "Host": "b"}}}}}),
+            "health.test.http.headers.Host must be there once, whatever the case of its letters, but is Host; \
+             health.test.http.headers.host must be there once, whatever the case of its letters, but is host",
+        ),
+        (
             json!({"oom_score_adj": 1001, "resources": {"limit": {"swap_bytes": 1}}}),
             "oom_score_adj must be -1000 to 1000, but is 1001; resources.limit.swap_bytes must come with a limit of memory_bytes, but is 1",
         ),
         (
-            json!({"extra_hosts": {"me": "gateway"}}),
-            "extra_hosts.me must be an address, or \"host-gateway\" for the host itself",
+            json!({"extra_hosts": {"me": "host-gateway"}}),
+            "extra_hosts must hold addresses, but me is \"host-gateway\": for the host itself, say host_gateway = [\"me\"]",
+        ),
+        (
+            json!({"extra_hosts": {"me": "10.0.0.1"}, "host_gateway": ["me", "a b", "x", "x"]}),
+            "host_gateway[0] must be no name that leads elsewhere too, but is me; host_gateway[1] must be 1 to 63 letters, digits, \
+             underscores, dots and hyphens that begin and end with a letter or a digit, but is a b; host_gateway[3] must be no \
+             name that leads elsewhere too, but is x",
         ),
         (
             json!({"group_add": ["video", "a b"]}),

@@ -1,5 +1,7 @@
 //! What carries out the effects of services, in place of their actors.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use shef_common::{
     clock::MonoMs,
@@ -99,6 +101,10 @@ impl ServiceEffects for ServiceSide<'_> {
     fn load(&mut self, changes: Vec<LoadChange>) {
         let changed = LoadChanged { service: self.name.clone(), changes };
         self.master.post(Mail::Scheduler(SchedulerEvent::Load(changed)));
+    }
+
+    fn keeps_data(&mut self, nodes: BTreeSet<NodeName>) {
+        self.master.post(Mail::Cluster(ClusterEvent::KeepsData { name: self.name.clone(), nodes }));
     }
 
     fn publish(&mut self, view: Option<ServiceView>) {

@@ -21,7 +21,10 @@ impl ServiceCore {
         check(record, &self.observed, &from_scratch)?;
         let version = self.version.unwrap_or_default();
         let no_host = self.no_host.as_ref();
-        let kept = view(record, version, &self.observed, no_host, &self.shown);
+        // What readers would be shown next.
+        let mut shown = self.shown.clone();
+        shown.update(record, self.observed.touched(), &self.places, &self.observed);
+        let kept = view(record, version, &self.observed, no_host, &shown);
         same("the view", &kept, &view(record, version, &from_scratch, no_host, &Shown::of(record, &from_scratch)))?;
         self.step.record().map_or(Ok(()), |draft| check(draft, &self.observed, &from_scratch))
     }

@@ -7,6 +7,7 @@ use shef_common::{
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
 use crate::service::{
+    bindings,
     events::{Effect, Tally},
     rebalance,
     record::{Changes, changes},
@@ -58,12 +59,22 @@ impl ServiceCore {
             self.observed.retry_slot_at.clear();
         }
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        self.tell_data(effects);
         effects
             .extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
         if draft.tally != Tally::default() {
             effects.push(Effect::Count(draft.tally));
         }
         orders(changes, effects);
+    }
+
+    /// Tells the cluster where the service has data, if that is somewhere else than it was.
+    pub(super) fn tell_data(&mut self, effects: &mut Vec<Effect>) {
+        let data_on = self.record.as_ref().map(bindings::hosts_with_data).unwrap_or_default();
+        if data_on != self.data_on {
+            self.data_on.clone_from(&data_on);
+            effects.push(Effect::KeepsData(data_on));
+        }
     }
 
     /// Drops what the record says by now, or has no use for.

@@ -120,9 +120,9 @@ impl ServiceCore {
             }
             ReplicaClass::Failed | ReplicaClass::Outdated | ReplicaClass::Unreachable => false,
         };
-        let (current, _) = self.observed.settled_in(record);
-        let open = record.replicas.filled().without(&current);
+        let settled = self.observed.settled_in(record);
+        let open = record.replicas.filled().without(&settled.current);
         let is_wanted = |r: &&ReplicaRecord| r.want == Want::Run && r.generation == record.generation;
-        !current.is_empty() || record.replicas.of_all(&open).filter(is_wanted).any(may_run)
+        !settled.current.is_empty() || !settled.on_trial.is_empty() || record.replicas.of_all(&open).filter(is_wanted).any(may_run)
     }
 }

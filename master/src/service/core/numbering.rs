@@ -18,36 +18,52 @@ const ABOVE: std::ops::Range<u32> = 50_000..100_000;
 /// digits.
 const COUNTED: u32 = 900_000;
 
+/// So many numbers that hosts hold are remembered, at most.
+const MOST_HELD: usize = 10_000;
+
 impl ServiceCore {
     /// The next replica of `record`. What a draft that came to nothing has used is not used again.
     pub(super) fn new_id(&mut self, record: &ServiceRecord) -> ReplicaId {
         if record.next_number == 0 && self.next_number == 0 {
-            let of_record = record
-                .replicas
-                .iter()
-                .map(|replica| replica.id.number())
-                .filter(|number| *number <= COUNTED)
-                .max();
-            self.next_number = match of_record.into_iter().chain(self.held).max() {
+            let of_record = record.replicas.iter().map(|replica| replica.id.number());
+            let highest =
+                of_record.chain(self.held.iter().copied()).filter(|number| *number <= COUNTED).max();
+            self.next_number = match highest {
                 None => self.random.u32(FIRST),
                 Some(held) => held + self.random.u32(ABOVE),
             };
         }
         let count = record.next_number.max(self.next_number);
-        let ahead = self.held.filter(|held| *held >= count);
-        let mut number = ahead.map_or(count, |held| held + self.random.u32(ABOVE)).min(ReplicaId::MAX_NUMBER);
-        let is_taken = |number| record.replicas.iter().any(|replica| replica.id.number() == number);
-        while number > COUNTED && is_taken(number) {
+        let ahead = (count <= COUNTED).then(|| self.held.range(count..=COUNTED).next_back()).flatten();
+        let mut number = ahead.map_or(count, |held| held + self.random.u32(ABOVE));
+        if ahead.is_some() && number > COUNTED {
+            // No room is left above: one in between that nobody is known to have.
+            number = self.random.u32(FIRST);
+        }
+        let id = |number| ReplicaId::new(&self.name, number);
+        let is_taken = |number| self.held.contains(&number) || self.places.slot(&id(number)).is_some();
+        while number > ReplicaId::MAX_NUMBER || is_taken(number) {
             number = if number >= ReplicaId::MAX_NUMBER { FIRST.start } else { number + 1 };
         }
-        self.next_number = number + 1;
-        ReplicaId::new(&self.name, number)
+        let id = id(number);
+        if number < count {
+            self.hold(number);
+        } else {
+            self.next_number = number + 1;
+        }
+        id
     }
 
     /// A host holds `ids`: no new replica has one of their numbers.
     pub(super) fn hosts_hold(&mut self, ids: &[ReplicaId]) {
-        let counted = ids.iter().map(ReplicaId::number).filter(|number| *number <= COUNTED);
-        self.held = counted.chain(self.held).max();
+        ids.iter().for_each(|id| self.hold(id.number()));
+    }
+
+    fn hold(&mut self, number: u32) {
+        self.held.insert(number);
+        if self.held.len() > MOST_HELD {
+            self.held.pop_first();
+        }
     }
 }
 
@@ -73,7 +89,8 @@ impl ServiceRecord {
     pub fn counts_on_above(&mut self, id: &ReplicaId) {
         if self.next_number > 0 && (self.next_number..=COUNTED).contains(&id.number()) {
             let further = u32::try_from(self.created.0 % u64::from(ABOVE.end - ABOVE.start)).unwrap_or(0);
-            self.next_number = id.number() + ABOVE.start + further;
+            let far = id.number() + ABOVE.start + further;
+            self.next_number = if far <= COUNTED { far } else { self.next_number };
         }
     }
 }

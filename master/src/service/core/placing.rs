@@ -17,7 +17,7 @@ use crate::{
     service::{
         bindings,
         events::Effect,
-        observations::ReplicaClass,
+        observations::{ReplicaClass, Settled},
         rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
         slot_set::SlotSet,
@@ -182,8 +182,9 @@ impl ServiceCore {
             });
         }
         let placement = Arc::new(record.spec.placement.clone());
-        let (current, _) = self.observed.settled_in(&record);
-        let leaving = leaving(&record, &record.replicas.filled().without(&current));
+        // Of what is settled only what is outdated is to go.
+        let settled = Settled { outdated: SlotSet::default(), ..self.observed.settled_in(&record) };
+        let leaving = leaving(&record, &record.replicas.filled().without(&settled.all()));
         draft.record = Some(record);
         PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }

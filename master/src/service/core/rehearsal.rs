@@ -140,6 +140,7 @@ impl Stage {
                 Effect::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at))),
                 Effect::Reply(..)
                 | Effect::Order { .. }
+                | Effect::KeepsData(_)
                 | Effect::Publish(_)
                 | Effect::Count(_)
                 | Effect::Recovered

@@ -202,3 +202,17 @@ fn of_what_hosts_remember_the_newest_generation_is_what_the_service_runs() {
     assert!(new.wanted().all(|kept| after.wanted().any(|replica| replica.id == kept.id)), "{after:?}");
     assert!(after.wanted().all(|replica| replica.id != stale[0].replica), "{after:?}");
 }
+
+#[test]
+fn the_cluster_knows_where_data_is_also_while_nothing_runs() {
+    let mut model = model(&["a", "b"]);
+    model.ask(put(sticky(1)));
+    pass(&mut model, 10);
+    assert_eq!(model.data_on, [node(0)].into());
+    model.ask(put(ServiceSpec { replicas: 0, ..sticky(1) }));
+    pass(&mut model, 10);
+    assert_eq!((running(&model), &model.data_on), (on(&[]), &[node(0)].into()));
+    model.ask(Request::Delete { expect: Expect::Any });
+    pass(&mut model, 10);
+    assert!(model.data_on.is_empty());
+}

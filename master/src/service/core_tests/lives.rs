@@ -81,3 +81,23 @@ fn what_one_host_says_of_a_replica_of_another_counts_for_nothing() {
     model.event(Event::Gone { node: other, replicas: vec![replica.id.clone()] });
     assert_eq!(model.durable.as_ref().unwrap().1.replicas.len(), 1, "it is not gone from its own host");
 }
+
+#[test]
+fn no_report_ends_the_care_for_numbers() {
+    let mut model = Model::new(2);
+    model.ask(create(1));
+    model.settle();
+    let id = |number| ReplicaId::new(&spec(1, "a").name, number);
+    let next = model.durable.as_ref().unwrap().1.next_number;
+    // A damaged host, another life of the service, or somebody who lies.
+    let held = [900_000, 850_000, next, next + 1, ReplicaId::MAX_NUMBER];
+    model.event(Event::Unknown { node: node(0), replicas: held.map(id).into() });
+    for replicas in 2..30 {
+        model.ask(scale(replicas));
+        model.settle();
+    }
+    let record = &model.durable.as_ref().unwrap().1;
+    let numbers: Vec<u32> = record.replicas.iter().map(|replica| replica.id.number()).collect();
+    assert!(numbers.iter().all(|number| !held.contains(number) && *number < 1_000_000), "{numbers:?}");
+    assert_eq!(numbers.iter().collect::<std::collections::BTreeSet<_>>().len(), 29, "{numbers:?}");
+}

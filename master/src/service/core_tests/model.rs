@@ -75,6 +75,8 @@ pub(super) struct Model {
     pub(super) answers: BTreeMap<Ticket, Result<Accepted, Refused>>,
     pub(super) asked: Ticket,
     events: usize,
+    /// Where the service has data, as the cluster was told.
+    pub(super) data_on: BTreeSet<NodeName>,
     pub(super) view: Option<ServiceView>,
     pub(super) retired: bool,
     pub(super) wake_at: Option<MonoMs>,
@@ -146,6 +148,7 @@ impl Model {
             used: BTreeSet::new(),
             asked: 0,
             events: 0,
+            data_on: BTreeSet::new(),
             view: None,
             retired: false,
             wake_at: None,
@@ -220,6 +223,7 @@ impl Model {
                     changes.iter().for_each(|change| self.scheduler.load(&name, change));
                 }
                 Effect::Publish(view) => self.view = view.map(|view| *view),
+                Effect::KeepsData(nodes) => self.data_on = nodes,
                 Effect::Recovered => {}
                 Effect::Retire => self.retired = true,
                 Effect::WakeAt(at) => self.wake_at = Some(at),

@@ -125,7 +125,7 @@ fn passes(model: &mut Model, seconds: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     /// Whatever happens to a service that is updated again and again: what runs goes only for what runs, but
     /// for those slots that stop first, of which no more than the parallelism serve nobody, and no more are

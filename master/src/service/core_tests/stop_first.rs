@@ -128,3 +128,72 @@ fn hosts_are_made_ready_before_anything_stops_and_nothing_is_left_of_that() {
     assert_eq!(model.pass(100), 4);
     assert_eq!((model.generations(), model.holds_in_all()), (vec![2; 6], 6));
 }
+
+/// Three replicas of a service with a published port, so that each needs a host of its own.
+fn published(image: &str) -> Request {
+    let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::Auto, ..GATED };
+    let mut spec = with(3, image, update);
+    let template = std::sync::Arc::make_mut(&mut spec.template);
+    template.ports.push(Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None });
+    Request::Put { spec, expect: Expect::Any }
+}
+
+/// The host whose slot the update under way has emptied.
+fn emptied_host(model: &mut Model) -> usize {
+    for _ in 0..1_000 {
+        let record = &model.durable.as_ref().unwrap().1;
+        if !record.emptied.is_empty() {
+            let taken: BTreeSet<_> = record.wanted().map(|r| r.node.clone()).collect();
+            return (0..3).find(|n| !taken.contains(&super::model::node(*n))).unwrap();
+        }
+        if !model.step() {
+            model.report();
+            model.sleep(500);
+        }
+    }
+    panic!("no slot was emptied");
+}
+
+#[test]
+fn what_lost_its_host_in_an_update_does_not_hold_up_later_ones() {
+    let mut model = Model::new(3);
+    model.ask(published("app:1"));
+    model.pass(20);
+    assert_eq!(model.generations(), vec![1; 3]);
+    model.ask(published("app:2"));
+    let lost = emptied_host(&mut model);
+    model.host(lost, false);
+    model.pass(2_400);
+    for (image, generation) in [("app:3", 3), ("app:4", 4)] {
+        model.ask(published(image));
+        model.pass(2_400);
+        assert_eq!(model.generations(), vec![generation; 2], "{:?}", model.shown().last_rollout);
+    }
+    model.host(lost, true);
+    model.pass(100);
+    assert_eq!(model.generations(), vec![4; 3]);
+}
+
+#[test]
+fn a_generation_that_needs_less_comes_where_another_had_no_room() {
+    let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::StopFirst, ..GATED };
+    let mut model = Model::new(3);
+    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
+    (0..3).for_each(|n| model.describe(n, facts.clone()));
+    let requires = |bytes: u64| {
+        let mut spec = with(3, "app:1", update);
+        std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
+        Request::Put { spec, expect: Expect::Any }
+    };
+    model.ask(requires(900));
+    model.settle();
+    (0..3).for_each(|n| model.others_take(n, 60));
+    model.ask(requires(950));
+    assert_eq!(model.pass(60), 2);
+    let empty = emptied_host(&mut model);
+    // Somebody else takes of the room there, so that not even the earlier generation has it.
+    model.others_take(empty, 300);
+    model.ask(requires(500));
+    model.pass(2_400);
+    assert_eq!(model.generations(), vec![3; 3], "{:?}", model.shown().last_rollout);
+}

@@ -1,58 +1,169 @@
-//! Slots that need no look: all is well there until something happens to them. With them left out, an event costs
-//! what it changes, however large the service is.
+//! Slots that need no look: nothing is to be decided of them until something happens to them, or their time has
+//! come. With them left out, an event costs what it changes, however large the service is.
 //!
 //! To take a slot out of these sets never changes a decision: what is decided follows from looking at a slot, and
 //! this only says of some what one would see. So whatever happens to a slot takes it out, and the next look may
 //! bring it back. [`Observations::unsettled`] forgets all of it; with that, tests compare every decision.
 
-use shef_common::ids::Slot;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Observations, ReplicaClass};
-use crate::service::{
-    bindings,
-    record::{ReplicaRecord, ServiceRecord, Want},
-    slot_set::SlotSet,
+use shef_common::{
+    clock::MonoMs,
+    ids::{NodeName, Slot},
 };
 
-/// Slots with one replica that is good, on a host that is simply ready, and of which nothing is still to be noted.
-#[derive(Debug, Clone, Default)]
+use super::{Observations, ReplicaClass};
+use crate::{
+    membership::{HostCondition, Standing},
+    service::{
+        bindings, rebalance,
+        record::{ReplicaRecord, ServiceRecord, Want},
+        rollout::Rollout,
+        slot_set::SlotSet,
+    },
+};
+
+/// Slots with one replica each of which nothing is to be decided now or noted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// The record that was looked at.
-    of: Option<Box<ServiceRecord>>,
-    /// Those that run the generation that is wanted.
-    current: SlotSet,
-    /// Those that run the one before, and whose turn could come.
-    outdated: SlotSet,
+    /// It is good, and runs the generation that is wanted.
+    pub current: SlotSet,
+    /// It is good, and runs the generation before; the slot's turn could come.
+    pub outdated: SlotSet,
+    /// It is on its trial, and no rollout is under way.
+    pub on_trial: SlotSet,
+    /// It is being started, and no rollout is under way.
+    pub starting: SlotSet,
 }
 
-/// Which of the two sets a slot is in.
+impl Settled {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> SlotSet {
+        self.current.with(&self.outdated).with(&self.on_trial).with(&self.starting)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.current.len() + self.outdated.len() + self.on_trial.len() + self.starting.len()
+    }
+
+    /// How the replica of `slot` fares, if it is one of them.
+    #[must_use]
+    pub fn class(&self, slot: Slot) -> Option<ReplicaClass> {
+        if self.current.contains(slot) || self.outdated.contains(slot) {
+            Some(ReplicaClass::Ready)
+        } else if self.on_trial.contains(slot) {
+            Some(ReplicaClass::OnTrial)
+        } else {
+            self.starting.contains(slot).then_some(ReplicaClass::Starting)
+        }
+    }
+
+    fn sets(&mut self) -> [&mut SlotSet; 4] {
+        [&mut self.current, &mut self.outdated, &mut self.on_trial, &mut self.starting]
+    }
+
+    fn without(mut self, slots: &SlotSet) -> Self {
+        if !slots.is_empty() {
+            self.sets().into_iter().for_each(|set| *set = set.without(slots));
+        }
+        self
+    }
+}
+
+/// Which slots of a record need no look, as far as was looked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Looked {
+    /// The record.
+    of: Option<Box<ServiceRecord>>,
+    settled: Settled,
+    /// When trials end.
+    trials: BTreeSet<(MonoMs, Slot)>,
+    /// When what is being started is late.
+    starts: BTreeSet<(MonoMs, Slot)>,
+    /// The same times, by slot.
+    due_at: BTreeMap<Slot, MonoMs>,
+}
+
+impl Looked {
+    fn remove(&mut self, slot: Slot) {
+        self.settled.sets().into_iter().for_each(|set| set.remove(slot));
+        self.is_not_due(slot);
+    }
+
+    fn is_not_due(&mut self, slot: Slot) {
+        if let Some(at) = self.due_at.remove(&slot) {
+            self.trials.remove(&(at, slot));
+            self.starts.remove(&(at, slot));
+        }
+    }
+
+    fn remove_all(&mut self, slots: &SlotSet) {
+        self.settled = std::mem::take(&mut self.settled).without(slots);
+        if !self.due_at.is_empty() {
+            slots.iter().for_each(|slot| self.is_not_due(slot));
+        }
+    }
+
+    fn insert(&mut self, slot: Slot, kind: Kind) {
+        let (settled, trials, starts) = (&mut self.settled, &mut self.trials, &mut self.starts);
+        let (set, due) = match kind {
+            Kind::Current => (&mut settled.current, None),
+            Kind::Outdated => (&mut settled.outdated, None),
+            Kind::OnTrial { until } => (&mut settled.on_trial, Some((trials, until))),
+            Kind::Starting { until } => (&mut settled.starting, until.map(|until| (starts, until))),
+        };
+        set.insert(slot);
+        if let Some((times, at)) = due {
+            times.insert((at, slot));
+            self.due_at.insert(slot, at);
+        }
+    }
+
+    /// The slots whose time has come.
+    fn due(&self, now: MonoMs) -> impl Iterator<Item = Slot> {
+        let due = move |times: &BTreeSet<(MonoMs, Slot)>| {
+            times.iter().take_while(|(at, _)| *at <= now).map(|(_, slot)| *slot).collect::<Vec<_>>()
+        };
+        due(&self.trials).into_iter().chain(due(&self.starts))
+    }
+}
+
+/// In which of the sets a slot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Current,
     Outdated,
+    OnTrial { until: MonoMs },
+    Starting { until: Option<MonoMs> },
 }
 
 impl Observations {
     /// Something happened to `slot`.
     pub fn open(&mut self, slot: Slot) {
         self.touched.insert(slot);
-        self.settled.current.remove(slot);
-        self.settled.outdated.remove(slot);
+        self.looked.remove(slot);
     }
 
     /// Something happened to `slots`.
     pub fn open_all(&mut self, slots: &SlotSet) {
         self.touched = self.touched.with(slots);
-        self.settled.current = self.settled.current.without(slots);
-        self.settled.outdated = self.settled.outdated.without(slots);
+        self.looked.remove_all(slots);
     }
 
     /// All slots need a look.
     pub fn open_everything(&mut self) {
-        self.settled = Settled::default();
+        self.looked = Looked::default();
     }
 
-    /// The slots to which something happened since this was asked last.
+    /// The slots to which something happened since readers were shown them.
+    pub const fn touched(&self) -> &SlotSet {
+        &self.touched
+    }
+
+    /// The same, and they are shown now.
     pub fn take_touched(&mut self) -> SlotSet {
         std::mem::take(&mut self.touched)
     }
@@ -60,41 +171,57 @@ impl Observations {
     /// The same, but that every slot needs a look.
     #[must_use]
     pub fn unsettled(&self) -> Self {
-        Self { settled: Settled::default(), ..self.clone() }
+        Self { looked: Looked::default(), ..self.clone() }
     }
 
     /// Looks at the slots of `record` that need it, and notes which of them need none from now on.
     pub fn settle(&mut self, record: &ServiceRecord) {
-        let (mut current, mut outdated) = self.settled_in(record);
+        match &self.looked.of {
+            Some(of) if has_same_terms(of, record) => {
+                let changed = changed_slots(of, record);
+                self.looked.remove_all(&changed);
+            }
+            Some(_) | None => self.looked = Looked::default(),
+        }
+        let due: SlotSet = self.looked.due(self.now).collect();
+        self.looked.remove_all(&due);
+        if self.looked.of.as_deref() != Some(record) {
+            self.looked.of = Some(Box::new(record.clone()));
+        }
         let keeps_volumes = bindings::keeps_volumes(record);
-        let (mut became_current, mut became_outdated) = (Vec::new(), Vec::new());
-        for slot in record.replicas.filled().without(&current).without(&outdated).iter() {
-            match self.kind(record, slot, keeps_volumes) {
-                Some(Kind::Current) => became_current.push(slot),
-                Some(Kind::Outdated) => became_outdated.push(slot),
-                None => {}
+        for slot in record.replicas.filled().without(&self.looked.settled.all()).iter() {
+            if let Some(kind) = self.kind(record, slot, keeps_volumes) {
+                self.looked.insert(slot, kind);
             }
         }
-        current.extend(became_current);
-        outdated.extend(became_outdated);
-        let of = self.settled.of.take().filter(|of| **of == *record);
-        self.settled = Settled { of: of.or_else(|| Some(Box::new(record.clone()))), current, outdated };
     }
 
-    /// The slots of `record` that need no look: those of the generation that is wanted, and of the one before.
-    pub fn settled_in(&self, record: &ServiceRecord) -> (SlotSet, SlotSet) {
-        let Some(of) = self.settled.of.as_deref().filter(|of| has_same_terms(of, record)) else {
-            return (SlotSet::default(), SlotSet::default());
+    /// The slots of `record` that need no look now.
+    pub fn settled_in(&self, record: &ServiceRecord) -> Settled {
+        let Some(of) = self.looked.of.as_deref().filter(|of| has_same_terms(of, record)) else {
+            return Settled::default();
         };
-        let changed = changed_slots(of, record);
-        (self.settled.current.without(&changed), self.settled.outdated.without(&changed))
+        let mut changed = changed_slots(of, record);
+        changed.extend(self.looked.due(self.now));
+        self.looked.settled.clone().without(&changed)
+    }
+
+    /// When the last of the settled trials ends.
+    pub fn last_trial_ends_at(&self, settled: &Settled) -> Option<MonoMs> {
+        let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.on_trial.contains(*slot);
+        self.looked.trials.iter().rev().find(is_settled).map(|(at, _)| *at)
+    }
+
+    /// When the first of what is settled and being started is late.
+    pub fn first_start_is_late_at(&self, settled: &Settled) -> Option<MonoMs> {
+        let is_settled = |(_, slot): &&(MonoMs, Slot)| settled.starting.contains(*slot);
+        self.looked.starts.iter().find(is_settled).map(|(at, _)| *at)
     }
 
     /// The slots of `record` that may need a look: those that are not settled, and those with a replica that is
     /// not to run.
     pub fn open_slots(&self, record: &ServiceRecord) -> SlotSet {
-        let (current, outdated) = self.settled_in(record);
-        record.replicas.filled().without(&current).without(&outdated).with(record.replicas.others())
+        record.replicas.filled().without(&self.settled_in(record).all()).with(record.replicas.others())
     }
 
     fn kind(&self, record: &ServiceRecord, slot: Slot, keeps_volumes: bool) -> Option<Kind> {
@@ -102,21 +229,63 @@ impl Observations {
         let (Some(replica), None) = (wanted.next(), wanted.next()) else { return None };
         let is_noted = replica.done.is_some() || self.done_since(replica).is_none();
         let failures = record.rollout.as_ref().map(|rollout| &rollout.failures);
-        let is_well = !record.deleted
+        let is_quiet = !record.deleted
             && is_noted
             && !replica.moving
-            && !self.conditions.contains_key(&replica.node)
             && !record.emptied.contains(slot)
             && failures.is_none_or(|failures| !failures.contains_key(&slot))
-            && is_where_it_is_bound(record, replica, keeps_volumes)
-            && self.class(record, replica) == ReplicaClass::Ready
-            && self.fails_at(record, replica).is_none();
-        if !is_well {
-            None
-        } else if replica.generation == record.generation {
-            Some(Kind::Current)
-        } else {
-            bindings::may_take_its_turn(record, slot, self).then_some(Kind::Outdated)
+            && is_where_it_is_bound(record, replica, keeps_volumes);
+        if !is_quiet {
+            return None;
+        }
+        match self.class(record, replica) {
+            ReplicaClass::Ready
+                if !self.conditions.contains_key(&replica.node)
+                    && self.fails_at(record, replica).is_none() =>
+            {
+                if replica.generation == record.generation {
+                    return Some(Kind::Current);
+                }
+                bindings::may_take_its_turn(record, slot, self).then_some(Kind::Outdated)
+            }
+            class => self.on_its_way(record, replica, class),
+        }
+    }
+
+    /// A first deployment, or a master that has just started: many are on their way, and each is waited for alone.
+    fn on_its_way(
+        &self,
+        record: &ServiceRecord,
+        replica: &ReplicaRecord,
+        class: ReplicaClass,
+    ) -> Option<Kind> {
+        let is_alone = record.rollout.is_none()
+            && record.replicas.runs_only(record.generation)
+            && rebalance::rate(record).is_none();
+        if !is_alone {
+            return None;
+        }
+        let until = self.trial_turns_at(record, replica);
+        match class {
+            ReplicaClass::OnTrial if !self.conditions.contains_key(&replica.node) => {
+                let passes_at = self.passes_at(record, replica);
+                until.filter(|_| until == passes_at).map(|until| Kind::OnTrial { until })
+            }
+            ReplicaClass::Starting
+                if self.is_simply_there_or_awaited(&replica.node, replica)
+                    && !self.has_failed_its_trial(record, replica) =>
+            {
+                Some(Kind::Starting { until })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_simply_there_or_awaited(&self, node: &NodeName, replica: &ReplicaRecord) -> bool {
+        let awaited = HostCondition::of(Standing::Awaited);
+        match self.conditions.get(node) {
+            None => true,
+            Some(condition) => *condition == awaited && !self.fresh.contains(&replica.id),
         }
     }
 }
@@ -143,6 +312,7 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         history,
         rollout,
         probation,
+        rebalancing,
         // These are looked at slot by slot.
         bindings: _,
         emptied: _,
@@ -151,13 +321,13 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         created: _,
         updated: _,
         imported: _,
-        rebalancing: _,
         next_number: _,
         digests: _,
         newest: _,
         last_rollout: _,
     } = record;
     let from = |record: &ServiceRecord| record.rollout.as_ref().map(|rollout| rollout.from);
+    let alone = |record: &ServiceRecord| record.replicas.runs_only(record.generation);
     of.spec == *spec
         && of.generation == *generation
         && of.deleted == *deleted
@@ -165,21 +335,31 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         && of.history == *history
         && from(of) == rollout.as_ref().map(|rollout| rollout.from)
         && of.probation.is_some() == probation.is_some()
+        && of.rebalancing == *rebalancing
+        && alone(of) == alone(record)
 }
 
 /// The slots of which something differs between the two.
 fn changed_slots(of: &ServiceRecord, record: &ServiceRecord) -> SlotSet {
     let mut changed = of.replicas.changed_slots(&record.replicas);
-    let turned = |record: &ServiceRecord| {
-        record.rollout.as_ref().map(|rollout| rollout.turned.clone()).unwrap_or_default()
+    let mut differ = |before: &SlotSet, after: &SlotSet| {
+        if before != after {
+            changed = changed.with(&before.without(after)).with(&after.without(before));
+        }
     };
-    for (before, after) in [(turned(of), turned(record)), (of.emptied.clone(), record.emptied.clone())] {
-        changed = changed.with(&before.without(&after)).with(&after.without(&before));
+    differ(&of.emptied, &record.emptied);
+    let none = SlotSet::default();
+    let turned = |rollout: &'_ Option<Rollout>| rollout.as_ref().map(|rollout| rollout.turned.clone());
+    match (&of.rollout, &record.rollout) {
+        (Some(before), Some(after)) => differ(&before.turned, &after.turned),
+        (before, after) => {
+            differ(&turned(before).unwrap_or_default(), &none);
+            differ(&turned(after).unwrap_or_default(), &none);
+        }
     }
-    let failed = |record: &ServiceRecord| {
-        record.rollout.iter().flat_map(|rollout| rollout.failures.keys().copied()).collect::<SlotSet>()
-    };
-    changed = changed.with(&failed(of)).with(&failed(record));
+    for rollout in of.rollout.iter().chain(&record.rollout) {
+        changed.extend(rollout.failures.keys().copied());
+    }
     if of.bindings != record.bindings {
         let differs = |(slot, node): &(&Slot, _), other: &ServiceRecord| other.bindings.get(slot) != Some(*node);
         changed.extend(of.bindings.iter().filter(|bound| differs(bound, record)).map(|(slot, _)| *slot));

@@ -284,6 +284,8 @@ impl ServiceRecord {
         self.earlier.insert(self.generation, left);
         self.earlier.remove(&to);
         self.generation = to;
+        // What lacked room for another generation says nothing about this one.
+        self.emptied = SlotSet::default();
         self.rollout = Some(Rollout { replicas, ..Rollout::new(from, Phase::Running, now) });
         self.forget_unused();
     }

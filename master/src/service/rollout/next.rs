@@ -207,7 +207,7 @@ fn is_finished(
     };
     !awaits_user
         && slots.len() == record.slots_wanted() as usize
-        && slots.outdated.is_empty()
+        && slots.settled.outdated.is_empty()
         && slots.open.iter().all(|(slot, replicas)| is_done(slot, replicas))
 }
 
@@ -226,7 +226,7 @@ fn turns(
     let turned_well = || {
         let is_good = |replicas: &Slotted<'_>| replicas.iter().any(|(_, class)| *class == ReplicaClass::Ready);
         let mut open = slots.open.iter().filter(|(slot, _)| rollout.turned.contains(**slot));
-        !slots.current.shared_with(&rollout.turned).is_empty() || open.any(|(_, replicas)| is_good(replicas))
+        !slots.settled.current.shared_with(&rollout.turned).is_empty() || open.any(|(_, replicas)| is_good(replicas))
     };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all
@@ -299,7 +299,7 @@ impl Canaries {
         // One that lost its turn does as long as it has a new replica all the same, on a host that is away.
         let is_new = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation == record.generation;
         let has_new = slots.open.iter().filter(|(_, replicas)| replicas.iter().any(is_new));
-        let has_new = slots.current.with(&has_new.map(|(slot, _)| *slot).collect());
+        let has_new = slots.settled.current.with(&has_new.map(|(slot, _)| *slot).collect());
         Self { slots: rollout.turned.shared_with(&there).with(&has_new), most }
     }
 
@@ -362,7 +362,7 @@ fn candidates(
     }
     // Of those that need no look, no more can be ready for their turn, or have it.
     let parallelism = record.spec.update.parallelism.max(1) as usize;
-    let settled = slots.outdated.without(&rollout.turned);
+    let settled = slots.settled.outdated.without(&rollout.turned);
     candidates.extend(settled.iter().take(2 * parallelism + 1).map(|slot| (false, 0, true, slot)));
     candidates.sort_unstable();
     candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()

@@ -39,7 +39,7 @@ pub(super) fn stall(
     let mut left = open.filter(|slot| !through.contains(*slot));
     // What had no room before either costs nobody anything: the others are in place.
     let only_lacks_room = !through.is_empty()
-        && slots.outdated.is_empty()
+        && slots.settled.outdated.is_empty()
         && left.clone().all(|slot| waits_for_room(record, slot, slots, observed));
     let by_hosts = left.any(|slot| is_held_up_by_its_host(record, slot, slots, observed));
     next.verdict = match record.spec.update.failure_action {

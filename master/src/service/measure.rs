@@ -1,0 +1,136 @@
+//! A large service, and what one event costs it: for the benchmark, and for the test that counts.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use shef_common::{
+    clock::{MonoMs, Now, WallMs},
+    ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
+    image::ImageRef,
+    spec::{ServiceSpec, Template, Update},
+    status::{Health, ReplicaState, ReplicaStatus},
+};
+
+use super::{
+    core::ServiceCore,
+    events::{Effect, Event},
+    record::{ReplicaRecord, ServiceRecord, Want},
+    request::{Change, Expect, Request},
+    view::ServiceView,
+};
+use crate::{
+    membership::{HostCondition, Standing},
+    scheduler::{Placed, PlacementResult},
+};
+
+/// So many replicas are on each host.
+const ON_A_HOST: u32 = 10;
+
+/// A service whose replicas all run, on hosts with ten each.
+#[derive(Debug)]
+pub struct LargeService {
+    core: ServiceCore,
+    name: ServiceName,
+    replicas: u32,
+    now: Now,
+    view: Option<ServiceView>,
+}
+
+impl LargeService {
+    /// One with so many replicas.
+    #[must_use]
+    pub fn new(replicas: u32) -> Option<Self> {
+        let name = ServiceName::parse("large").ok()?;
+        let spec = ServiceSpec {
+            update: Update { monitor_ms: 0, ..Update::default() },
+            ..ServiceSpec::of(name.clone(), replicas, Template::of(ImageRef::parse("app:1").ok()?))
+        };
+        let mut record = ServiceRecord::new(spec, WallMs(0));
+        for n in 0..replicas {
+            record.place(ReplicaRecord {
+                id: ReplicaId::new(&name, 100_000 + n),
+                slot: Slot(n),
+                generation: Generation(1),
+                node: node(n / ON_A_HOST)?,
+                want: Want::Run,
+                attempt: 0,
+                moving: false,
+                done: None,
+            });
+        }
+        let hosts: BTreeMap<_, _> =
+            (0..=replicas / ON_A_HOST).filter_map(|n| Some((node(n)?, Arc::default()))).collect();
+        let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
+        let (core, effects) =
+            ServiceCore::recover(Version(1), record, Arc::new(hosts), |_| false, 1, now);
+        let mut large = Self { core, name, replicas, now, view: None };
+        large.carry_out(effects);
+        for n in 0..replicas {
+            large.hears(n, Health::Healthy);
+        }
+        Some(large)
+    }
+
+    /// What readers see.
+    #[must_use]
+    pub const fn view(&self) -> Option<&ServiceView> {
+        self.view.as_ref()
+    }
+
+    /// A host tells how the `n`th replica fares.
+    pub fn hears(&mut self, n: u32, health: Health) {
+        let (Some(node), id) = (node(n / ON_A_HOST), ReplicaId::new(&self.name, 100_000 + n)) else { return };
+        let status = ReplicaStatus::new(id, ReplicaState::Running, WallMs(1));
+        let statuses = vec![ReplicaStatus { health, ..status }];
+        self.event(Event::Observed { node, statuses });
+    }
+
+    /// The `n`th host is in another condition.
+    pub fn host(&mut self, n: u32, standing: Standing) {
+        if let Some(node) = node(n) {
+            self.event(Event::HostChanged { node, condition: HostCondition::of(standing) });
+        }
+    }
+
+    /// One replica more, until it runs.
+    pub fn scales_up(&mut self) {
+        let change = [("replicas".to_owned(), (self.replicas + 1).into())].into_iter().collect();
+        self.event(Event::Request(1, Request::Change { change: Change(change), expect: Expect::Any }));
+        self.hears(self.replicas, Health::Healthy);
+        self.replicas += 1;
+    }
+
+    /// Takes an event, and what follows from it where everybody does at once as asked.
+    fn event(&mut self, event: Event) {
+        self.now.mono = MonoMs(self.now.mono.0 + 1);
+        let effects = self.core.handle(event, self.now);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Schedule(request) => {
+                    let chosen = request.place.iter().filter_map(|demand| {
+                        Some((demand.place.slot, node(demand.place.slot.0 / ON_A_HOST)?))
+                    });
+                    let placed = Placed { chosen: chosen.collect(), ..Placed::default() };
+                    self.event(Event::Scheduled(PlacementResult { placed, ..PlacementResult::default() }));
+                }
+                Effect::Commit { .. } => self.event(Event::Committed),
+                Effect::Publish(view) => self.view = view.map(|view| *view),
+                Effect::Reply(..)
+                | Effect::Order { .. }
+                | Effect::Load(_)
+                | Effect::KeepsData(_)
+                | Effect::Count(_)
+                | Effect::WakeAt(_)
+                | Effect::Recovered
+                | Effect::Retire => {}
+            }
+        }
+    }
+}
+
+fn node(n: u32) -> Option<NodeName> {
+    NodeName::parse(&format!("h{n}")).ok()
+}
