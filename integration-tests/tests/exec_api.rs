@@ -74,6 +74,12 @@ async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_a
     let (out, _, ended) = exec(&cluster, &replica, "cmd=cat&tty=true", input).await;
     assert_eq!((ended, out.len()), (json!({ "exit_code": 0 }), 6 + 40 * 50_000));
     assert!(out.starts_with(b"24x80\n"));
+    // The end of the input is no end of what a terminal shows.
+    for input in [vec![binary(&[0])], vec![binary(b"\0a\n"), binary(b"\0b"), binary(&[0])]] {
+        let typed: Vec<u8> = if input.len() == 1 { vec![] } else { b"a\nb".to_vec() };
+        let (out, _, ended) = exec(&cluster, &replica, "cmd=cat&tty=true", input).await;
+        assert_eq!((out, ended), (typed, json!({ "exit_code": 0 })));
+    }
     cluster.stop().await;
 }
 

@@ -24,6 +24,8 @@ use crate::console::{Command, CommandControl, Consoles};
 const MAX_COMMANDS: usize = 32;
 /// How often and how far apart the engine is asked for the code of a command whose output has ended.
 const CODE_TRIES: (u32, Duration) = (50, Duration::from_millis(20));
+/// The key that ends a terminal's input (Ctrl-D).
+const END_KEY: u8 = 4;
 /// How long the engine may take to begin a command.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -54,7 +56,7 @@ pub async fn get(
     let slot = slots.0.clone().try_acquire_owned().ok();
     actix::spawn(async move {
         let ended = match begin(&query, &replica, &consoles, slot.as_ref()).await {
-            Ok(command) => converse(command, session.clone(), messages).await,
+            Ok((command, tty)) => converse(command, tty, session.clone(), messages).await,
             Err(why) => Some(Control::Error(why)),
         };
         // Whoever has gone needs no telling.
@@ -67,12 +69,13 @@ pub async fn get(
     answer
 }
 
+/// The command, and whether it has a terminal.
 async fn begin(
     query: &str,
     replica: &str,
     consoles: &Consoles,
     slot: Option<&OwnedSemaphorePermit>,
-) -> Result<Command, String> {
+) -> Result<(Command, bool), String> {
     if slot.is_none() {
         return Err(format!("{MAX_COMMANDS} commands run on this host already; try again later"));
     }
@@ -82,7 +85,7 @@ async fn begin(
         ExecOrder::read(pairs.map_err(|error| format!("the query cannot be read: {error}"))?.into_inner())?;
     let container = consoles.find_running(&replica).await.map_err(|hidden| hidden.why)?;
     match tokio::time::timeout(START_LIMIT, consoles.console().exec(&container.id, &order)).await {
-        Ok(command) => command.map_err(|error| error.reason()),
+        Ok(command) => Ok((command.map_err(|error| error.reason())?, order.tty)),
         Err(_) => Err(format!("the engine has not begun the command within {} s", START_LIMIT.as_secs())),
     }
 }
@@ -90,10 +93,12 @@ async fn begin(
 /// Carries what is written both ways until the command ends or the other side goes; `None`: it has gone.
 async fn converse(
     command: Command,
+    tty: bool,
     mut session: Session,
     messages: AggregatedMessageStream,
 ) -> Option<Control> {
-    let Command { mut output, mut input, control } = command;
+    let Command { mut output, input, control } = command;
+    let mut input = Input { write: input, tty, in_line: false };
     let mut pinging = session.clone();
     let down = async {
         while let Some(part) = output.next().await {
@@ -133,6 +138,33 @@ async fn converse(
     }
 }
 
+/// What a command reads.
+struct Input<W> {
+    write: W,
+    tty: bool,
+    /// Whether the last line has no end yet.
+    in_line: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Input<W> {
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.in_line = bytes.last().is_some_and(|last| *last != b'\n');
+        self.write.write_all(bytes).await?;
+        self.write.flush().await
+    }
+
+    /// Ends it. An engine closes the output of a terminal along with its input, so the input of a terminal
+    /// stays open: it ends by its key, which within a line only hands over that line.
+    async fn end(&mut self) -> std::io::Result<()> {
+        if !self.tty {
+            return self.write.shutdown().await;
+        }
+        let keys: &[u8] = if self.in_line { &[END_KEY, END_KEY] } else { &[END_KEY] };
+        self.write.write_all(keys).await?;
+        self.write.flush().await
+    }
+}
+
 fn framed(stream: u8, bytes: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(bytes.len() + 1);
     frame.put_u8(stream);
@@ -152,7 +184,7 @@ enum InputEnd {
 /// Hands on what comes in, for as long as it can be read.
 async fn listen(
     mut messages: AggregatedMessageStream,
-    input: &mut (impl AsyncWrite + Unpin),
+    input: &mut Input<impl AsyncWrite + Unpin>,
     control: &dyn CommandControl,
 ) -> InputEnd {
     let limit = Duration::from_millis(SILENCE_MS);
@@ -164,10 +196,9 @@ async fn listen(
         };
         match message {
             // A command that reads no more is no reason to stop listening to it.
-            AggregatedMessage::Binary(bytes) if bytes.as_ref() == [STDIN] => drop(input.shutdown().await),
+            AggregatedMessage::Binary(bytes) if bytes.as_ref() == [STDIN] => drop(input.end().await),
             AggregatedMessage::Binary(bytes) if bytes.first() == Some(&STDIN) => {
-                drop(input.write_all(&bytes[1..]).await);
-                drop(input.flush().await);
+                drop(input.write(&bytes[1..]).await);
             }
             AggregatedMessage::Text(text) => match serde_json::from_str(&text) {
                 Ok(Control::Resize { rows, cols }) => drop(control.resize(rows, cols).await),

@@ -92,6 +92,10 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
         shef(&site, &["exec", "-t", &format!("web/{id}"), "--", "sh", "-c", "test -t 0 && test -t 1"], "")
             .await;
     assert!(tty.status.success(), "{tty:?}");
+    // The end of the input is no end of what a terminal shows.
+    let tty =
+        shef(&site, &["exec", "-t", "web", "--", "sh", "-c", "cat; sleep 1; echo tty; exit 4"], "").await;
+    assert_eq!((text(&tty.stdout).as_str(), tty.status.code()), ("tty\r\n", Some(4)), "{tty:?}");
     let none = shef(&site, &["exec", "web", "--", "/no/such/program"], "").await;
     assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
     let unknown = shef(&site, &["exec", "none", "--", "true"], "").await;

@@ -10,7 +10,7 @@ use shef_common::{
     registry::{Credentials, LoginCheck, RegistryHost},
 };
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, DuplexStream},
     sync::{mpsc, watch},
 };
 
@@ -135,28 +135,23 @@ impl Console for FakeEngine {
         })
     }
 
-    /// `cat` gives back its input, `exit N` ends with that code, `reset N` too, but its output breaks as that
+    /// `cat` gives back its input; with a terminal up to the key that ends it, and as with an engine the output
+    /// closes along with the input. `exit N` ends with that code, `reset N` too, but its output breaks as that
     /// of an engine does whose command has not read its input; anything else writes itself.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
         self.operation("exec", self.latency.look, move |state| {
             state.by_id(id)?;
-            let (input, mut read) = tokio::io::duplex(1_024);
+            let (input, read) = tokio::io::duplex(1_024);
             let (tell, told) = mpsc::channel(4);
             let code = Rc::new(Cell::new(None));
-            let (cmd, ended, say) = (order.cmd.clone(), code.clone(), tell.clone());
+            let (cmd, tty, ended, say) = (order.cmd.clone(), order.tty, code.clone(), tell.clone());
             actix::spawn(async move {
                 let words: Vec<&str> = cmd.iter().map(String::as_str).collect();
                 let code = match words[..] {
-                    ["cat"] => {
-                        let mut buffer = vec![0; 1_024];
-                        while let Ok(length @ 1..) = read.read(&mut buffer).await {
-                            let bytes = Bytes::copy_from_slice(&buffer[..length]);
-                            if say.send(Written { stream: Output::Stdout, bytes }).await.is_err() {
-                                return;
-                            }
-                        }
-                        0
-                    }
+                    ["cat"] => match cat(read, &say, tty).await {
+                        Some(code) => code,
+                        None => return drop(say.send(OUTPUT_END).await),
+                    },
                     ["exit" | "reset", code] => code.parse().unwrap_or(1),
                     _ => {
                         let bytes = format!("{}\n", words.join(" ")).into();
@@ -166,21 +161,16 @@ impl Console for FakeEngine {
                     }
                 };
                 ended.set(Some(code));
-                let _ = say.send(Written { stream: Output::Stdout, bytes: Bytes::new() }).await;
+                let _ = say.send(OUTPUT_END).await;
             });
-            let watched = code.clone();
             let resets = order.cmd.first().is_some_and(|word| word == "reset");
-            let output = stream::unfold(told, move |mut told| {
-                let watched = watched.clone();
-                async move {
-                    let written = told.recv().await?;
-                    let over = written.bytes.is_empty() && watched.get().is_some();
-                    match (over, resets) {
-                        (false, _) => Some((Ok(written), told)),
-                        (true, false) => None,
-                        (true, true) => {
-                            Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told))
-                        }
+            let output = stream::unfold(told, move |mut told| async move {
+                let written = told.recv().await?;
+                match (written == OUTPUT_END, resets) {
+                    (false, _) => Some((Ok(written), told)),
+                    (true, false) => None,
+                    (true, true) => {
+                        Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told))
                     }
                 }
             });
@@ -190,6 +180,34 @@ impl Console for FakeEngine {
                 control: Box::new(FakeCommand { code, tell }),
             })
         })
+    }
+}
+
+/// The last that a command's output brings.
+const OUTPUT_END: Written = Written { stream: Output::Stdout, bytes: Bytes::new() };
+/// The key that ends a terminal's input.
+const END_KEY: u8 = 4;
+
+/// Gives back what it reads, up to its end, and ends with code 0. `None`: its output closed before that.
+async fn cat(mut read: DuplexStream, say: &mpsc::Sender<Written>, tty: bool) -> Option<i64> {
+    let mut buffer = vec![0; 1_024];
+    loop {
+        let length = read.read(&mut buffer).await.unwrap_or(0);
+        let mut given = &buffer[..length];
+        let is_end = if tty { given.contains(&END_KEY) } else { length == 0 };
+        if length == 0 && !is_end {
+            return None;
+        }
+        if tty {
+            given = given.split(|byte| *byte == END_KEY).next().unwrap_or_default();
+        }
+        let bytes = Bytes::copy_from_slice(given);
+        if !bytes.is_empty() && say.send(Written { stream: Output::Stdout, bytes }).await.is_err() {
+            return None;
+        }
+        if is_end {
+            return Some(0);
+        }
     }
 }
 
