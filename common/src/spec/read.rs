@@ -1,11 +1,18 @@
 //! From JSON to a spec, strictly: every field that is wrong or unknown, at any
 //! depth, is named with its path. Pure.
 
+mod right;
+#[cfg(test)]
+mod tests;
+mod wrong;
+
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
+use self::wrong::{near, schema_of, shown, wrong};
 use super::{
     MAX_MOVES_PER_MINUTE, MAX_REPLICAS, MAX_STOP_AFTER_S, Mode, OnDisconnect, Rebalance, ServiceSpec,
     Template,
@@ -145,7 +152,9 @@ fn read_template(fields: &mut Fields, image: ImageRef) -> Template {
             Err(error) => {
                 let path = error.path().to_string();
                 let error: serde_json::Error = error.into_inner();
-                fields.wrong(&path, shown(&error.to_string(), 300));
+                let schema = &schema_of::<Template>()["properties"][field];
+                let said = shown(&error.to_string(), 300);
+                fields.errors.extend(wrong(schema, &value, field, (&path, &said)));
             }
         }
     }
@@ -199,11 +208,11 @@ impl Fields {
     }
 
     /// Takes a field that may be absent; what is wrong within it is named by its path.
-    pub fn optional<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+    pub fn optional<T: DeserializeOwned + JsonSchema>(&mut self, field: &str) -> Option<T> {
         self.known.insert(field.to_owned());
         let value = self.left.remove(field)?;
-        match serde_path_to_error::deserialize(value.into_deserializer()) {
-            Ok(value) => Some(value),
+        match serde_path_to_error::deserialize(value.clone().into_deserializer()) {
+            Ok(read) => Some(read),
             Err(error) => {
                 let inner = match error.path().to_string() {
                     path if path == "." => String::new(),
@@ -211,14 +220,15 @@ impl Fields {
                     path => format!(".{path}"),
                 };
                 let error: serde_json::Error = error.into_inner();
-                self.wrong(&format!("{field}{inner}"), shown(&error.to_string(), 300));
+                let (path, said) = (format!("{field}{inner}"), shown(&error.to_string(), 300));
+                self.errors.extend(wrong(&schema_of::<T>(), &value, field, (&path, &said)));
                 None
             }
         }
     }
 
     /// Takes a field that must be there.
-    pub fn required<T: DeserializeOwned>(&mut self, field: &str) -> Option<T> {
+    pub fn required<T: DeserializeOwned + JsonSchema>(&mut self, field: &str) -> Option<T> {
         if !self.left.contains_key(field) {
             self.wrong(field, "is required");
         }
@@ -259,21 +269,11 @@ impl Fields {
     /// All of it, with paths.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
         for field in std::mem::take(&mut self.left).keys().take(MAX_UNKNOWN) {
-            let most = |known: &str| 1 + known.len() / 5;
-            // Whoever asks says how long the name is: only with names of like length is it compared.
-            let like = self.known.iter().filter(|known| known.len().abs_diff(field.len()) <= most(known));
-            let near = like.map(|known| (strsim::damerau_levenshtein(known, field), known));
-            let meant = near.min().filter(|(distance, known)| *distance <= most(known));
-            let meant = meant.map(|(_, known)| format!(": did you mean {known}?")).unwrap_or_default();
+            let meant = near(self.known.iter().map(String::as_str), field);
             self.wrong(&shown(field, 80), format!("is not a field of this body{meant}"));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
-}
-
-fn shown(text: &str, most: usize) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().take(most).map(escape).collect()
 }
 
 fn read_on_disconnect(fields: &mut Fields) -> Option<OnDisconnect> {

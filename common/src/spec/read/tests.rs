@@ -1,0 +1,81 @@
+//! Values of another kind than their fields take.
+
+use serde_json::{Value, json};
+
+use crate::spec::ServiceSpec;
+
+/// Why a service with these fields is refused.
+fn refused(mut fields: Value) -> String {
+    fields["name"] = json!("web");
+    fields["image"] = json!("nginx:1");
+    let errors = ServiceSpec::read(fields.as_object().unwrap().clone(), None).unwrap_err();
+    errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn what_is_of_another_kind_is_told_what_is_right() {
+    for (fields, wanted) in [
+        (
+            json!({"ports": ["8080:80"]}),
+            "ports[0] must be a table such as { target = 80 }, but is \"8080:80\"",
+        ),
+        (json!({"ports": 80}), "ports must be a list, each a table such as { target = 80 }, but is 80"),
+        (
+            json!({"ports": [{"target": 80, "publish": 8080, "protocol": "tpc"}]}),
+            "ports[0].protocol must be tcp or udp, but is \"tpc\": did you mean tcp?; \
+             ports[0].publish is not a field here: did you mean published?",
+        ),
+        (json!({"ports": [{}]}), "ports[0].target is required: a port from 1 to 65535"),
+        (
+            json!({"mounts": ["data:/data"]}),
+            "mounts[0] must be a table such as { type = \"volume\", source = \"...\", target = \"...\" }, \
+             but is \"data:/data\"",
+        ),
+        (json!({"mounts": [{"target": "/d"}]}), "mounts[0].type is required: one of volume, bind, tmpfs"),
+        (
+            json!({"mounts": [{"type": "vol", "target": "/d"}]}),
+            "mounts[0].type must be one of volume, bind, tmpfs, but is \"vol\"",
+        ),
+        (
+            json!({"mounts": [{"type": "bind", "source": 5, "traget": "/d"}]}),
+            "mounts[0].source must be a string, but is 5; \
+             mounts[0].traget is not a field here: did you mean target?; \
+             mounts[0].target is required: a string",
+        ),
+        (
+            json!({"mounts": [{"type": "tmpfs", "target": "/d", "mode": "9"}]}),
+            "mounts[0] mode must be octal digits as in \"1777\", but is \"9\"",
+        ),
+        (json!({"health": {"test": 5}}), "health.test must be one of cmd, shell, http, tcp, none, but is 5"),
+        (
+            json!({"health": {"test": "htp"}}),
+            "health.test must be one of cmd, shell, http, tcp, none, but is \"htp\"",
+        ),
+        (
+            json!({"health": {"test": {"http": {"path": "/", "port": "80"}}}}),
+            "health.test.http.port must be a port from 1 to 65535, but is \"80\"",
+        ),
+        (
+            json!({"health": {"interval_ms": 1000}}),
+            "health.test is required: one of cmd, shell, http, tcp, none",
+        ),
+        (
+            json!({"resources": {"limit": {"memory_bytes": "64MB"}}}),
+            "resources.limit.memory_bytes must be a whole number from 0, but is \"64MB\"",
+        ),
+        (
+            json!({"resources": {"limit": 5}}),
+            "resources.limit must be a table with some of cpu_millis, memory_bytes, pids, swap_bytes, but is 5",
+        ),
+        (json!({"env": ["A=1"]}), "env must be a table, each value a string, but is [\"A=1\"]"),
+        (json!({"tty": "yes"}), "tty must be true or false, but is \"yes\""),
+        (
+            json!({"update": {"order": "start-frist", "paralelism": 2}}),
+            "update.order must be one of auto, start-first, stop-first, but is \"start-frist\": \
+             did you mean start-first?; update.paralelism is not a field here: did you mean parallelism?",
+        ),
+        (json!({"stop_grace_s": -1}), "stop_grace_s must be a whole number from 0 to 4294967295, but is -1"),
+    ] {
+        assert_eq!(refused(fields.clone()), wanted, "{fields}");
+    }
+}
