@@ -111,6 +111,11 @@ async fn the_document_knows_every_call_and_no_other() {
             assert_ne!(body["code"], "not_found", "{method} {path}");
         }
     }
+    let index = cluster.api.get("/").await.body;
+    let listed: Vec<&str> = index["addresses"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let mut described: Vec<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    described.sort_unstable();
+    assert_eq!(listed, described);
     let page = send(&cluster, "get", "/docs", &[], vec![]).await;
     let page = String::from_utf8(page.body).unwrap();
     assert!(

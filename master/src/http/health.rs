@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, http::header, web};
 use serde_json::json;
 
-use super::Api;
+use super::{Api, routes};
 use crate::cluster::PhaseView;
 
 /// `GET /healthz`: the process answers.
@@ -40,9 +40,12 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
 
 /// `GET /`: what is here.
 pub async fn index() -> HttpResponse {
+    let mut addresses: Vec<&str> = routes::calls().iter().map(|call| call.path).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
     HttpResponse::Ok().json(json!({
         "name": "shef",
         "version": env!("CARGO_PKG_VERSION"),
-        "addresses": ["/v1/services", "/v1/nodes", "/v1/cluster", "/v1/stats", "/v1/backup", "/v1/events", "/docs", "/openapi.json", "/healthz", "/readyz", "/service", "/state", "/stats"],
+        "addresses": addresses,
     }))
 }

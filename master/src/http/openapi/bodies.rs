@@ -166,6 +166,6 @@ pub struct Index {
     name: String,
     /// shef's version.
     version: String,
-    /// Where to begin.
+    /// Every address.
     addresses: Vec<String>,
 }
