@@ -205,11 +205,16 @@ async fn up(plan: &Plan) -> Result<String, String> {
     Ok(String::new())
 }
 
+/// What the owner of a lab says that runs without a terminal.
+fn detached_log() -> PathBuf {
+    PathBuf::from(ROOT).join("detached.log")
+}
+
 /// Starts the same command again without the terminal, and waits until its lab takes orders.
 async fn detached() -> Result<String, String> {
     let before = listening();
     std::fs::create_dir_all(ROOT).map_err(|error| format!("{ROOT} cannot be made: {error}"))?;
-    let log = PathBuf::from(ROOT).join("detached.log");
+    let log = detached_log();
     let file = std::fs::File::create(&log)
         .map_err(|error| format!("{} cannot be written: {error}", log.display()))?;
     let words = std::env::args_os().skip(1).filter(|word| word != "--detach");
@@ -258,5 +263,9 @@ async fn down(named: Option<String>) -> Result<String, String> {
         }
     };
     tokio::time::timeout(LIMIT, gone).await.map_err(|_| format!("the lab {lab} does not go down"))?;
+    if listening().is_empty() {
+        // A lab that ran in the foreground has none.
+        let _ = std::fs::remove_file(detached_log());
+    }
     Ok(format!("{text}lab {lab} is down\n"))
 }
