@@ -1,7 +1,7 @@
 //! A client of the master's API, as the commands use it: one address, bounded
 //! calls, and refusals in the master's own words.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use awc::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use shef_common::problem::FieldError;
 use shef_master::config::DEFAULT_PORT;
 
-use crate::Failure;
+use crate::{Failure, api_address};
 
 /// How long a call may take that is not told to wait.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -19,8 +19,10 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The most bytes of a refusal to stream that are read.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
-/// The most of an answer that is no problem of the API's, in characters.
-const MAX_WORDS: usize = 500;
+/// The most that is shown of an answer of another server, in characters.
+const MAX_WORDS: usize = 80;
+/// How an agent answers where it is asked for what a master answers.
+const AGENT: &str = "an agent answers at ";
 /// The most pages of a list that are read.
 const MAX_PAGES: usize = 10_000;
 
@@ -28,44 +30,27 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArgs {
     /// The master's API [default: `HOST_IP` and `PORT` of the environment, else 127.0.0.1:8044]
-    #[arg(long, value_name = "URL", global = true, value_parser = spoken)]
+    #[arg(long, value_name = "URL", global = true, value_parser = api_address::parse)]
     api: Option<String>,
 }
 
 impl ApiArgs {
     /// The API's address, without a slash at its end.
-    pub(crate) fn address(&self) -> String {
-        address(self.api.as_deref(), &std::env::vars_os().filter_map(utf8).collect())
+    pub(crate) fn address(&self) -> Result<String, Failure> {
+        match &self.api {
+            Some(given) => Ok(given.clone()),
+            None => api_address::from_env(&std::env::vars_os().filter_map(utf8).collect()).map_err(Failure),
+        }
     }
 
     /// A client of it.
-    pub(crate) fn client(&self) -> Client {
-        Client::new(self.address())
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.address().map(Client::new)
     }
 }
 
 fn utf8((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
-}
-
-/// An address of which this command speaks the protocol.
-fn spoken(given: &str) -> Result<String, String> {
-    match given.split_once("://") {
-        None | Some(("http", _)) => Ok(given.to_owned()),
-        Some((scheme, rest)) => Err(format!("the API is plain HTTP, not {scheme}: give http://{rest}")),
-    }
-}
-
-/// The API's address: what was given, else what docker-shef's variables say.
-fn address(given: Option<&str>, env: &BTreeMap<String, String>) -> String {
-    if let Some(given) = given {
-        let given = given.trim_end_matches('/');
-        return if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-    }
-    let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
-    let host = value("HOST_IP").map_or("127.0.0.1", String::as_str);
-    let port = value("PORT").cloned().unwrap_or_else(|| DEFAULT_PORT.to_string());
-    format!("http://{host}:{port}")
 }
 
 /// Why a call brought nothing.
@@ -79,15 +64,23 @@ pub(crate) enum CallError {
     Refused {
         /// The HTTP status.
         status: StatusCode,
+        /// The API's code; `None`: another server has answered.
+        code: Option<String>,
         /// In its words.
         words: String,
     },
 }
 
 impl CallError {
-    /// Whether there is no such thing.
+    fn refused(url: &str, status: StatusCode, body: &[u8]) -> Self {
+        let code = serde_json::from_slice(body).ok().map(|Told { code, .. }| code);
+        Self::Refused { status, code, words: refusal(url, status, body) }
+    }
+
+    /// Whether a master says that there is no such service, replica or host. That there is no such address is
+    /// what other servers say, too.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+        matches!(self, Self::Refused { code: Some(code), .. } if code.ends_with("_not_found"))
     }
 
     /// Whether the master is there and asks to be asked again in a moment.
@@ -182,10 +175,7 @@ impl Client {
             let body = answer.body().limit(MAX_ANSWER_BYTES).await;
             let body = body.map_err(|error| CallError::NoAnswer(format!("{url} broke off: {error}")))?;
             if !answer.status().is_success() {
-                return Err(CallError::Refused {
-                    status: answer.status(),
-                    words: refusal(&url, answer.status(), &body),
-                });
+                return Err(CallError::refused(&url, answer.status(), &body));
             }
             serde_json::from_slice(&body).map_err(|error| odd(&url, &error))
         };
@@ -208,10 +198,7 @@ impl Client {
         let mut answer = sent.map_err(late)?.map_err(|error| CallError::NoAnswer(no_answer(&url, &error)))?;
         if answer.status() != StatusCode::OK {
             let body = answer.body().limit(MAX_PROBLEM_BYTES).await.unwrap_or_default();
-            return Err(CallError::Refused {
-                status: answer.status(),
-                words: refusal(&url, answer.status(), &body),
-            });
+            return Err(CallError::refused(&url, answer.status(), &body));
         }
         Ok(Box::pin(
             answer.map(move |part| {
@@ -228,12 +215,12 @@ impl Client {
         let mut all = Vec::new();
         let mut after = String::new();
         for _ in 0..MAX_PAGES {
-            let mut page: Value = self.get(&format!("{path}?{after}")).await?;
+            let mut page: Value = self.get(&format!("{path}{after}")).await?;
             if let Value::Array(found) = page[key].take() {
                 all.extend(found);
             }
             match page["next"].as_str() {
-                Some(next) => after = format!("after={}", shef_common::exec::escaped(next)),
+                Some(next) => after = format!("?after={}", shef_common::exec::escaped(next)),
                 None => return Ok(all),
             }
         }
@@ -260,24 +247,34 @@ pub(crate) fn no_answer(url: &str, error: &dyn std::fmt::Display) -> String {
     format!("{url} does not answer: {error}; is the master running there? --api URL names another one")
 }
 
+/// A refusal as the API writes it.
+#[derive(Deserialize)]
+struct Told {
+    code: String,
+    detail: String,
+    #[serde(default)]
+    errors: Vec<FieldError>,
+}
+
 /// A refusal as the API tells it, with what is wrong in which field.
 pub(crate) fn refusal(url: &str, status: StatusCode, body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Told {
-        detail: String,
-        #[serde(default)]
-        errors: Vec<FieldError>,
-    }
     match serde_json::from_slice(body) {
-        Ok(Told { detail, errors }) => {
+        Ok(Told { code, detail, .. }) if code == "not_found" && detail.starts_with(AGENT) => {
+            format!("{url} is a host's agent: the master's API is at port {DEFAULT_PORT} (--api URL)")
+        }
+        Ok(Told { detail, errors, .. }) => {
             let errors: Vec<String> =
                 errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
             let quoted = errors.iter().all(|error| detail.contains(error));
             if quoted { detail } else { format!("{detail}\n  {}", errors.join("\n  ")) }
         }
         Err(_) => {
-            let words: String = String::from_utf8_lossy(body).chars().take(MAX_WORDS).collect();
-            format!("{url} answered {status}: {}", words.trim())
+            let text = String::from_utf8_lossy(body);
+            let words = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, " ");
+            let words: String = words.chars().take(MAX_WORDS).collect();
+            format!(
+                "{url} answered {status}, and not as a shef master does ({words}); --api URL names another one"
+            )
         }
     }
 }
@@ -287,24 +284,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_api_is_where_docker_shefs_variables_say_unless_it_is_told() {
-        let env = |pairs: &[(&str, &str)]| pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect();
-        assert_eq!(address(None, &env(&[])), "http://127.0.0.1:8044");
-        assert_eq!(address(None, &env(&[("HOST_IP", "10.0.0.5")])), "http://10.0.0.5:8044");
-        assert_eq!(address(None, &env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")])), "http://10.0.0.5:81");
-        assert_eq!(address(Some("h:1/"), &env(&[("HOST_IP", "10.0.0.5")])), "http://h:1");
-        assert_eq!(address(Some("http://h:1"), &env(&[])), "http://h:1");
-        let refused = "the API is plain HTTP, not https: give http://h:1";
-        assert_eq!((spoken("h:1"), spoken("https://h:1")), (Ok("h:1".to_owned()), Err(refused.to_owned())));
+    fn a_refusal_is_told_in_the_masters_words() {
+        let told = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
+        let none = r#"{"code": "service_not_found", "detail": "there is no service web"}"#;
+        assert_eq!(told(none), "there is no service web");
+        let fields = r#"{"code": "invalid_body", "detail": "the body is wrong",
+            "errors": [{"field": "a", "message": "is required"}]}"#;
+        assert_eq!(told(fields), "the body is wrong\n  a: is required");
+        let agent = r#"{"code": "not_found", "detail": "an agent answers at /health"}"#;
+        assert_eq!(told(agent), "http://m/x is a host's agent: the master's API is at port 8044 (--api URL)");
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_masters_words() {
-        let told = |body: &str| refusal("http://m/x", StatusCode::BAD_REQUEST, body.as_bytes());
-        assert_eq!(told(r#"{"detail": "there is no service web"}"#), "there is no service web");
-        let fields =
-            r#"{"detail": "the body is wrong", "errors": [{"field": "a", "message": "is required"}]}"#;
-        assert_eq!(told(fields), "the body is wrong\n  a: is required");
-        assert_eq!(told("<html>"), "http://m/x answered 400 Bad Request: <html>");
+    fn a_page_that_is_not_there_is_no_word_of_a_master_s_about_a_service() {
+        let is_not_found = |body: &str| {
+            CallError::refused("http://m/x", StatusCode::NOT_FOUND, body.as_bytes()).is_not_found()
+        };
+        assert!(is_not_found(r#"{"code": "service_not_found", "detail": "there is no service web"}"#));
+        assert!(!is_not_found(r#"{"code": "not_found", "detail": "an agent answers at /health"}"#));
+        assert!(!is_not_found("<html>"));
+    }
+
+    #[test]
+    fn of_another_server_s_page_only_the_beginning_is_shown() {
+        let page = format!("<html>\n <title>\x1bNone</title>{}", "x".repeat(1_000));
+        let said = refusal("http://m/x", StatusCode::NOT_FOUND, page.as_bytes());
+        let words =
+            "http://m/x answered 404 Not Found, and not as a shef master does (<html> <title> None</title>xx";
+        assert!(said.starts_with(words) && said.len() < 240, "{said}");
     }
 }

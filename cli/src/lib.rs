@@ -4,6 +4,7 @@
 //! A file per command lies in [`commands`]; what they share lies beside it.
 //! Nothing here decides about services: that is the master's and the agent's.
 
+mod api_address;
 mod client;
 pub mod commands;
 pub mod engine;

@@ -66,7 +66,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let services = self.read()?;
-        on_system(self.apply(&self.how.api.client(), &services))?;
+        on_system(self.apply(&self.how.api.client()?, &services))?;
         Ok(ExitCode::SUCCESS)
     }
 

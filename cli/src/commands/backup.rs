@@ -33,7 +33,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let api = self.api.address();
+        let api = self.api.address()?;
         let text = on_system(fetch(&format!("{api}/v1/backup")))?;
         let backup =
             Backup::read(&text).map_err(|error| Failure::because(format!("{api} sent no backup"), &error))?;

@@ -37,7 +37,7 @@ enum Verb {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        on_system(carry_out(&self.api.client(), self.verb))?;
+        on_system(carry_out(&self.api.client()?, self.verb))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -40,14 +40,15 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        on_system(self.follow(&self.api.client()))?;
+        on_system(self.follow(&self.api.client()?))?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn path(&self, after: Option<&str>) -> String {
         let given = [("service", self.service.as_deref()), ("host", self.host.as_deref()), ("after", after)];
         let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value?))));
-        format!("/v1/events?{}", given.collect::<Vec<_>>().join("&"))
+        let query = given.collect::<Vec<_>>().join("&");
+        if query.is_empty() { "/v1/events".to_owned() } else { format!("/v1/events?{query}") }
     }
 
     /// Prints events until nobody reads them; where the master goes away, on behind the last one once it is

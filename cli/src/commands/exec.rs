@@ -51,7 +51,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let order = ExecOrder { cmd: self.cmd, tty: self.tty, user: self.user, workdir: self.workdir };
-        let code = on_system(run(&self.api.client(), &self.service, &order))?;
+        let code = on_system(run(&self.api.client()?, &self.service, &order))?;
         // What does not fit into a byte has failed all the same.
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }

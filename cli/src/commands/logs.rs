@@ -40,7 +40,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let client = self.api.client();
+        let client = self.api.client()?;
         if self.follow {
             on_system(following::follow(&client, &self))?;
         } else {

@@ -26,7 +26,8 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let services = on_system(async { self.api.client().pages("/v1/services", "services").await })?;
+        let client = self.api.client()?;
+        let services = on_system(client.pages("/v1/services", "services"))?;
         if self.json {
             say::line(json!({ "services": services, "next": null }));
             return Ok(ExitCode::SUCCESS);

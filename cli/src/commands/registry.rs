@@ -71,7 +71,7 @@ struct Shown {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let client = self.api.client();
+        let client = self.api.client()?;
         match self.verb {
             Verb::Ls { json } => on_system(ls(&client, json))?,
             Verb::Login { host, username, no_check } => {

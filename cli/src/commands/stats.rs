@@ -53,7 +53,8 @@ struct Missing {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let path = format!("/v1/services/{}/stats", escaped(&self.service));
-        let answer: Value = on_system(async { self.api.client().get(&path).await })?;
+        let client = self.api.client()?;
+        let answer: Value = on_system(client.get(&path))?;
         if self.json {
             say::line(answer);
             return Ok(ExitCode::SUCCESS);

@@ -52,7 +52,7 @@ struct HostShown {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let client = self.api.client();
+        let client = self.api.client()?;
         let answer: Value = on_system(async {
             match self.verb {
                 Verb::Df => client.get("/v1/system/df").await,

@@ -29,7 +29,7 @@ pub(super) struct How {
 impl How {
     /// Makes every call, and then waits for what each has asked.
     pub(super) fn carry_out(&self, calls: impl IntoIterator<Item = Call>) -> Result<ExitCode, Failure> {
-        on_system(carry_out(&self.api.client(), calls, &self.wait, self.json))?;
+        on_system(carry_out(&self.api.client()?, calls, &self.wait, self.json))?;
         Ok(ExitCode::SUCCESS)
     }
 }

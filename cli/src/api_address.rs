@@ -1,0 +1,95 @@
+//! Where the master's API is, as people write it. Pure.
+
+use std::collections::BTreeMap;
+
+use shef_master::config::DEFAULT_PORT;
+
+/// `given` as `http://HOST:PORT`, with what is missing added.
+///
+/// # Errors
+/// In words: what is wrong with it.
+pub(crate) fn parse(given: &str) -> Result<String, String> {
+    let rest = match given.trim().split_once("://") {
+        None => given.trim(),
+        Some(("http", rest)) => rest,
+        Some((scheme, rest)) => {
+            return Err(format!("the API is plain HTTP, not {scheme}: give http://{rest}"));
+        }
+    };
+    // Every path of the API begins with its version.
+    let rest = rest.trim_end_matches('/');
+    let rest = rest.strip_suffix("/v1").unwrap_or(rest).trim_end_matches('/');
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, checked(port)?),
+        Some(_) | None => (authority, DEFAULT_PORT),
+    };
+    if host.is_empty() || rest.contains([' ', '?', '#']) {
+        return Err(format!("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {given:?}"));
+    }
+    Ok(format!("http://{host}:{port}{path}"))
+}
+
+fn checked(port: &str) -> Result<u16, String> {
+    let number = port.parse().ok().filter(|port| *port > 0);
+    number.ok_or_else(|| format!("the port must be a number from 1 to 65535, but is {port:?}"))
+}
+
+/// The address that docker-shef's variables say.
+///
+/// # Errors
+/// In words: which variable is wrong.
+pub(crate) fn from_env(env: &BTreeMap<String, String>) -> Result<String, String> {
+    let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
+    let host = value("HOST_IP").map_or("127.0.0.1", String::as_str);
+    let address = match value("PORT") {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    parse(&address).map_err(|why| format!("HOST_IP and PORT of the environment: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_address_leaves_out_is_added_and_what_is_wrong_is_told() {
+        for (given, address) in [
+            ("h:1", "http://h:1"),
+            ("h:1/", "http://h:1"),
+            ("http://h:1", "http://h:1"),
+            ("localhost", "http://localhost:8044"),
+            ("http://10.0.0.5", "http://10.0.0.5:8044"),
+            ("http://h:1/v1", "http://h:1"),
+            ("h/v1/", "http://h:8044"),
+            ("http://h:1/shef/v1", "http://h:1/shef"),
+            ("[::1]:1", "http://[::1]:1"),
+            ("[::1]", "http://[::1]:8044"),
+        ] {
+            assert_eq!(parse(given).as_deref(), Ok(address), "{given}");
+        }
+        for (given, why) in [
+            ("", "must be an address such as 10.0.0.5:8044, but is \"\""),
+            (" ", "must be an address such as 10.0.0.5:8044, but is \" \""),
+            (":1", "must be an address such as 10.0.0.5:8044, but is \":1\""),
+            ("h:1?a", "the port must be a number from 1 to 65535, but is \"1?a\""),
+            ("h:99999", "the port must be a number from 1 to 65535, but is \"99999\""),
+            ("h:0", "the port must be a number from 1 to 65535, but is \"0\""),
+            ("https://h:1", "the API is plain HTTP, not https: give http://h:1"),
+        ] {
+            assert_eq!(parse(given), Err(why.to_owned()), "{given}");
+        }
+    }
+
+    #[test]
+    fn docker_shefs_variables_say_it() {
+        let env = |pairs: &[(&str, &str)]| {
+            from_env(&pairs.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect())
+        };
+        assert_eq!(env(&[]).as_deref(), Ok("http://127.0.0.1:8044"));
+        assert_eq!(env(&[("HOST_IP", "10.0.0.5")]).as_deref(), Ok("http://10.0.0.5:8044"));
+        assert_eq!(env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]).as_deref(), Ok("http://10.0.0.5:81"));
+        assert!(env(&[("PORT", "70000")]).unwrap_err().starts_with("HOST_IP and PORT of the environment"));
+    }
+}
