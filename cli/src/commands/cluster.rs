@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use awc::http::Method;
 use serde_json::Value;
+use shef_common::clock::WallMs;
 
 use super::on_system;
 use crate::{
@@ -77,13 +78,15 @@ fn lines(cluster: &Value) -> Vec<String> {
         cluster["nodes"].as_object().into_iter().flatten().map(|(state, n)| format!("{n} {state}")).collect();
     let brake = &cluster["brake"];
     let down: Vec<&str> = brake["down"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let replacement = match (brake["on"].as_bool(), brake["releases_at"].as_str()) {
-        (Some(true), releases_at) => format!(
-            "held back, because many hosts went down together ({}); goes on at {} or by `shef cluster resume`",
+    let replacement = if brake["on"] == true {
+        let releases_at = brake["releases_at"].as_u64().map(|at| format!("at {} or ", WallMs(at).iso()));
+        format!(
+            "held back, because many hosts went down together ({}); goes on {}by `shef cluster resume`",
             down.join(", "),
-            releases_at.unwrap_or("an unknown time"),
-        ),
-        _ => "on".to_owned(),
+            releases_at.unwrap_or_default(),
+        )
+    } else {
+        "on".to_owned()
     };
     vec![
         format!("cluster:      {}", text("cluster")),
@@ -91,4 +94,20 @@ fn lines(cluster: &Value) -> Vec<String> {
         format!("hosts:        {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") }),
         format!("replacement:  {replacement}"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn replacement_that_is_held_back_is_shown_with_its_end() {
+        let brake = json!({"on": true, "since": 0, "down": ["h1", "h2"], "releases_at": 60_000});
+        let shown = lines(&json!({"cluster": "c", "leader": "l", "epoch": 1, "nodes": {}, "brake": brake}));
+        let why = "held back, because many hosts went down together (h1, h2)";
+        let end = "goes on at 1970-01-01T00:01:00.000Z or by `shef cluster resume`";
+        assert_eq!(shown[3], format!("replacement:  {why}; {end}"));
+    }
 }
