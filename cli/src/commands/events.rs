@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use shef_common::exec::escaped;
+use shef_common::{clock::WallMs, exec::escaped};
 
 use super::on_system;
 use crate::{
@@ -122,11 +122,12 @@ fn words(event: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut line = format!("{:10} {}", text("id"), text("event"));
+    let time = event["time"].as_u64().map_or_else(|| "-".to_owned(), |time| WallMs(time).iso());
     if event["event"] == "skipped" {
         let count = if event["skipped"].is_null() { "some".to_owned() } else { text("skipped") };
-        return format!("{:10} skipped: {count} events are not known any more", "-");
+        return format!("{time:24} {:10} skipped: {count} events are not known any more", "-");
     }
+    let mut line = format!("{time:24} {:10} {}", text("id"), text("event"));
     for key in ["service", "replica", "host", "state", "health", "generation"] {
         if !event[key].is_null() {
             let _ = write!(line, " {key}={}", text(key));
@@ -165,10 +166,10 @@ mod tests {
         let event = json!({"id": "3-17", "time": 5, "event": "replica_state", "service": "web", "replica": "web-000001",
             "host": "h1", "state": "failed", "message": "no\nimage"});
         let line = "3-17       replica_state service=web replica=web-000001 host=h1 state=failed: no image";
-        assert_eq!(words(&event), line);
+        assert_eq!(words(&event), format!("1970-01-01T00:00:00.005Z {line}"));
         for (skipped, said) in [(json!(4), "4"), (Value::Null, "some")] {
             let line = words(&json!({"event": "skipped", "skipped": skipped}));
-            assert_eq!(line, format!("-          skipped: {said} events are not known any more"));
+            assert_eq!(line, format!("{:24} -          skipped: {said} events are not known any more", "-"));
         }
     }
 
