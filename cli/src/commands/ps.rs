@@ -101,16 +101,11 @@ impl Args {
 
 /// `now` is this machine's clock, and the host's may be another: the age is for the eye alone.
 fn row(replica: &Replica, now: WallMs) -> [String; 10] {
-    let state = if replica.want == "remove" {
-        format!("{}, to be removed", replica.state)
-    } else {
-        replica.state.clone()
-    };
-    let host = if replica.host == "ready" {
-        replica.node.clone()
-    } else {
-        format!("{} ({})", replica.node, replica.host)
-    };
+    let is_known = replica.host == "ready";
+    let state = if is_known { replica.state.clone() } else { format!("unknown (was {})", replica.state) };
+    let state = if replica.want == "remove" { format!("{state}, to be removed") } else { state };
+    let health = if is_known { replica.health.clone() } else { "unknown".to_owned() };
+    let host = if is_known { replica.node.clone() } else { format!("{} ({})", replica.node, replica.host) };
     // Of one that runs well, how it ended before is for the count of its restarts to tell.
     let is_well = replica.state == "running" && replica.health == "healthy" || replica.state == "complete";
     let told = replica.reason.clone().unwrap_or_default();
@@ -130,7 +125,7 @@ fn row(replica: &Replica, now: WallMs) -> [String; 10] {
         replica.generation.to_string(),
         host,
         state,
-        replica.health.clone(),
+        health,
         replica.since.map_or_else(|| "-".to_owned(), |since| span((now - since).0)),
         replica.restarts.to_string(),
         if replica.addresses.is_empty() { "-".to_owned() } else { replica.addresses.join(",") },
@@ -162,7 +157,7 @@ mod tests {
         let reason = "ended last with code 3; last line: no space left";
         assert_eq!(
             shown(lost),
-            format!("web-000002|2|1|h2 (down)|failed, to be removed|unhealthy|-|3|-|{reason}")
+            format!("web-000002|2|1|h2 (down)|unknown (was failed), to be removed|unknown|-|3|-|{reason}")
         );
         let again = json!({
             "id": "web-000003", "slot": 3, "generation": 1, "node": "h2", "want": "run", "state": "running", "health": "unhealthy",
