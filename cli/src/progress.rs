@@ -2,21 +2,22 @@
 //! was asked, and meanwhile a line whenever there is something new to say. It
 //! outlives the master's restarts: a change that was taken is durable.
 
-use std::{fmt, time::Duration};
+mod service;
 
-use serde::{Deserialize, de::DeserializeOwned};
-use shef_common::{
-    clock::{DurationMs, Now, WallMs},
-    exec::escaped,
-};
-use shef_master::service::RolloutState;
+use std::{collections::BTreeSet, fmt, time::Duration};
 
+use serde::de::DeserializeOwned;
+use shef_common::clock::{DurationMs, Now};
+
+pub(crate) use self::service::{Probation, View, Wish, Written};
 use crate::{Failure, client::Client, say};
 
 /// Between two looks, at first and later.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// How many looks are the first.
 const QUICK_LOOKS: u32 = 10;
+/// After so many looks there is one for reasons.
+const LOOKS_PER_REASON: u32 = 5;
 /// The most lines of what is missing that are shown at the end.
 const MAX_MISSING: usize = 20;
 
@@ -32,11 +33,6 @@ pub(crate) struct WaitArgs {
 }
 
 impl WaitArgs {
-    /// Not waiting.
-    pub(crate) const fn detached() -> Self {
-        Self { detach: true, wait: Duration::ZERO }
-    }
-
     /// How long to wait; `None`: not at all.
     pub(crate) fn limit(&self) -> Option<Duration> {
         (!self.detach).then_some(self.wait)
@@ -52,62 +48,6 @@ fn time(text: &str) -> Result<Duration, String> {
         Some(ms) if ms <= 86_400_000 => Ok(Duration::from_millis(ms)),
         Some(_) | None => Err("must be a time such as 500ms, 30s, 5m or 2h, at most 24h".to_owned()),
     }
-}
-
-/// What a write answers.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Written {
-    /// The service.
-    pub name: String,
-    /// What its replicas are to run.
-    pub generation: u64,
-    /// Which version says so.
-    pub version: u64,
-}
-
-/// What of a service's view matters here.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct View {
-    pub name: String,
-    pub image: String,
-    pub generation: u64,
-    version: u64,
-    pub state: String,
-    pub wanted: u32,
-    pub running: u32,
-    #[serde(default)]
-    pub unconfirmed: u32,
-    pub missing: Vec<String>,
-    #[serde(default)]
-    missing_more: usize,
-    pub failing: Option<String>,
-    #[serde(default)]
-    on_trial: u32,
-    trial_failed: Option<String>,
-    pub rollout: Option<Rollout>,
-    last_rollout: Option<Ended>,
-    probation: Option<Probation>,
-}
-
-/// The time after a rollout in which it may still be taken back.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Probation {
-    from: u64,
-    until: WallMs,
-    failures: u32,
-    last_failure: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Rollout {
-    state: RolloutState,
-    pub message: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Ended {
-    generation: u64,
-    rolled_back: Option<String>,
 }
 
 /// Where a wish stands.
@@ -135,129 +75,13 @@ pub(crate) trait Goal {
     fn outlook(&self, view: Option<&Self::View>) -> Outlook;
     /// What is missing still, a line each.
     fn missing(view: &Self::View) -> Vec<String>;
-}
-
-/// What a service is to become.
-#[derive(Debug, Clone)]
-pub(crate) enum Wish {
-    /// That everything is as was written.
-    Done(Written),
-    /// That nothing is left of the service of this name.
-    Gone(String),
-}
-
-impl Goal for Wish {
-    type View = View;
-
-    fn name(&self) -> &str {
-        match self {
-            Self::Done(written) => &written.name,
-            Self::Gone(name) => name,
-        }
+    /// What else keeps it from coming about, a line each; asked for every few looks, and told once.
+    async fn reasons(&self, _: &Client) -> Vec<String> {
+        Vec::new()
     }
-
-    fn path(&self) -> String {
-        format!("/v1/services/{}", escaped(self.name()))
-    }
-
-    fn outlook(&self, view: Option<&View>) -> Outlook {
-        let name = self.name();
-        match (self, view) {
-            (Self::Gone(_), None) => Outlook::Reached(format!("{name} is gone")),
-            (Self::Gone(_), Some(view)) if view.state != "deleting" => {
-                Outlook::Missed(format!("{name} was created anew"))
-            }
-            (Self::Done(_), None) => Outlook::Missed(format!("{name} was deleted meanwhile")),
-            (Self::Done(written), Some(view)) => done(written, view),
-            (Self::Gone(_), Some(view)) => Outlook::Going(view.line()),
-        }
-    }
-
-    fn missing(view: &View) -> Vec<String> {
-        view.missing_lines()
-    }
-}
-
-fn done(written: &Written, view: &View) -> Outlook {
-    let (name, asked) = (&written.name, written.generation);
-    if view.state == "deleting" {
-        return Outlook::Missed(format!("{name} is being deleted"));
-    }
-    let is_shown = view.version >= written.version;
-    if let (true, Some(rollout)) = (is_shown && view.generation == asked, &view.rollout) {
-        match rollout.state {
-            RolloutState::Canary => return Outlook::Halts(format!("{name}: {}", rollout.message)),
-            RolloutState::Paused => return Outlook::Missed(format!("{name}: {}", view.line())),
-            RolloutState::Running | RolloutState::RollingBack => {}
-        }
-    }
-    if let Some(why) = view.trial_failed.as_ref().filter(|_| is_shown && view.generation == asked) {
-        return Outlook::Missed(format!("{name}: the trial has failed, and is tried again: {why}"));
-    }
-    if !is_shown || view.state != "running" || view.generation == asked && view.on_trial > 0 {
-        return Outlook::Going(view.line());
-    }
-    // It may run what it ran before: then that was rolled back, or somebody has changed it since.
-    if view.generation == asked {
-        let mut words = format!("{name}: {} of {} healthy, generation {asked}", view.running, view.wanted);
-        let probation =
-            view.probation.as_ref().map(|probation| format!("; {}", probation.words(Now::read().wall)));
-        words.push_str(&probation.unwrap_or_default());
-        return Outlook::Reached(words);
-    }
-    let ended = view.last_rollout.as_ref().filter(|ended| ended.generation == asked);
-    Outlook::Missed(match ended.and_then(|ended| ended.rolled_back.as_ref()) {
-        Some(why) => format!("{name}: generation {asked} was rolled back to {}: {why}", view.generation),
-        None => format!("{name}: generation {} runs instead of {asked}", view.generation),
-    })
-}
-
-impl Probation {
-    /// How long it takes, and what has happened in it; `now` is this machine's clock.
-    pub(crate) fn words(&self, now: WallMs) -> String {
-        let seconds = (self.until - now).0.div_ceil(1_000);
-        let failed = self.last_failure.as_ref().map(|why| format!(" ({} failed: {why})", self.failures));
-        format!(
-            "on probation for {seconds} s more: failures until then take it back to generation {}{}",
-            self.from,
-            failed.unwrap_or_default()
-        )
-    }
-}
-
-impl View {
-    /// What is missing, a line each, and how much more there is.
-    pub(crate) fn missing_lines(&self) -> Vec<String> {
-        let more = (self.missing_more > 0).then(|| format!("and {} more", self.missing_more));
-        self.missing.iter().cloned().chain(more).collect()
-    }
-
-    /// How it fares beside that it runs, in a line, if there is anything to say.
-    pub(crate) fn notes(&self, now: WallMs) -> Option<String> {
-        if self.state != "running" {
-            return Some(self.line());
-        }
-        let trial = (self.on_trial > 0).then(|| self.trial());
-        trial.or_else(|| self.probation.as_ref().map(|probation| probation.words(now)))
-    }
-
-    fn trial(&self) -> String {
-        format!("{} of {} on trial", self.on_trial, self.wanted)
-    }
-
-    /// How it fares, in a line.
-    pub(crate) fn line(&self) -> String {
-        let counts = format!("{} of {} healthy", self.running, self.wanted);
-        let words = self.rollout.as_ref().map(|rollout| rollout.message.as_str());
-        let more = self.missing.len().saturating_sub(1) + self.missing_more;
-        let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        match (words, &self.failing, self.missing.first()) {
-            (Some(words), None, _) => words.to_owned(),
-            (Some(words), Some(why), _) => format!("{words}: {why}"),
-            (None, _, Some(missing)) => format!("{counts}; {missing}{more}"),
-            (None, _, None) if self.on_trial > 0 => format!("{counts}; {}", self.trial()),
-            (None, _, None) => counts,
-        }
+    /// What its user may do about that; empty: nothing.
+    fn way_out(&self) -> String {
+        String::new()
     }
 }
 
@@ -291,6 +115,7 @@ pub(crate) async fn follow<G: Goal>(
     let until = Now::read().mono + limit_ms;
     let mut told = String::new();
     let mut missing = Vec::new();
+    let mut reasons = Reasons::default();
     let mut looks = 0_u32;
     loop {
         let look = match client.get::<G::View>(&path).await {
@@ -318,7 +143,13 @@ pub(crate) async fn follow<G: Goal>(
             }
             Outlook::Going(_) => {}
         }
-        if Now::read().mono >= until {
+        looks += 1;
+        let is_late = Now::read().mono >= until;
+        if is_late || looks.is_multiple_of(LOOKS_PER_REASON) {
+            reasons.look(client, goal, tell).await;
+        }
+        if is_late {
+            missing.extend(reasons.lines);
             missing.truncate(MAX_MISSING);
             let what = format!(
                 "{} is not as wanted after {}; the master goes on without this command",
@@ -327,117 +158,34 @@ pub(crate) async fn follow<G: Goal>(
             );
             return Err(Failure::new([&[what][..], &missing].concat().join("\n  ")));
         }
-        looks += 1;
         tokio::time::sleep(if looks < QUICK_LOOKS { LOOK_EVERY.0 } else { LOOK_EVERY.1 }).await;
+    }
+}
+
+/// Why a goal has not come about yet.
+#[derive(Default)]
+struct Reasons {
+    /// The latest, with the way out.
+    lines: Vec<String>,
+    told: BTreeSet<String>,
+}
+
+impl Reasons {
+    /// Looks for them, and tells those that are new.
+    async fn look<G: Goal>(&mut self, client: &Client, goal: &G, tell: Tell) {
+        self.lines = goal.reasons(client).await;
+        self.lines.extend(Some(goal.way_out()).filter(|way| !self.lines.is_empty() && !way.is_empty()));
+        for line in &self.lines {
+            if self.told.len() < MAX_MISSING && self.told.insert(line.clone()) {
+                tell.step(format_args!("{}: {line}", goal.name()));
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
-
-    fn view(more: Value) -> View {
-        let mut view = json!({
-            "name": "web", "image": "a:1", "generation": 2, "version": 5, "state": "running",
-            "wanted": 3, "running": 3, "missing": [],
-        });
-        view.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(view).unwrap()
-    }
-    fn asked() -> Wish {
-        Wish::Done(Written { name: "web".to_owned(), generation: 2, version: 5 })
-    }
-
-    #[test]
-    fn a_wish_is_reached_only_when_what_was_asked_runs() {
-        let going = |words: &str| Outlook::Going(words.to_owned());
-        let missed = |words: &str| Outlook::Missed(words.to_owned());
-        for (seen, outlook) in [
-            (Some(json!({})), Outlook::Reached("web: 3 of 3 healthy, generation 2".to_owned())),
-            (Some(json!({"version": 4})), going("3 of 3 healthy")),
-            (Some(json!({"version": 9})), Outlook::Reached("web: 3 of 3 healthy, generation 2".to_owned())),
-            (
-                Some(json!({"state": "pending", "running": 1, "missing": ["web-000002 starts", "x"]})),
-                going("1 of 3 healthy; web-000002 starts (and 1 more)"),
-            ),
-            (
-                Some(
-                    json!({"state": "pending", "missing": ["m"], "rollout": {"state": "running", "message": "1 of 3 replaced"}, "failing": "no image"}),
-                ),
-                going("1 of 3 replaced: no image"),
-            ),
-            (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
-            (
-                Some(
-                    json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"}),
-                ),
-                missed(
-                    "web: the trial has failed, and is tried again: web-000001 failed on h1: exited with code 1",
-                ),
-            ),
-            (
-                Some(json!({"version": 4, "state": "pending", "missing": ["m"], "trial_failed": "x"})),
-                going("3 of 3 healthy; m"),
-            ),
-            (
-                Some(
-                    json!({"state": "pending", "rollout": {"state": "canary", "message": "1 of 3 replaced; waits to be promoted"}}),
-                ),
-                Outlook::Halts("web: 1 of 3 replaced; waits to be promoted".to_owned()),
-            ),
-            (
-                Some(
-                    json!({"state": "pending", "rollout": {"state": "paused", "message": "paused"}, "failing": "it crashed"}),
-                ),
-                missed("web: paused: it crashed"),
-            ),
-            (
-                Some(
-                    json!({"version": 4, "state": "pending", "rollout": {"state": "paused", "message": "paused"}}),
-                ),
-                going("paused"),
-            ),
-            (Some(json!({"state": "deleting"})), missed("web is being deleted")),
-            (
-                Some(
-                    json!({"generation": 1, "last_rollout": {"generation": 2, "rolled_back": "it crashed"}}),
-                ),
-                missed("web: generation 2 was rolled back to 1: it crashed"),
-            ),
-            (
-                Some(json!({"generation": 3, "last_rollout": {"generation": 3, "rolled_back": null}})),
-                missed("web: generation 3 runs instead of 2"),
-            ),
-            (None, missed("web was deleted meanwhile")),
-        ] {
-            assert_eq!(asked().outlook(seen.clone().map(view).as_ref()), outlook, "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn a_probation_is_shown_with_its_time_and_its_failures() {
-        let probation = json!({"from": 1, "until": 61_000, "failures": 0});
-        let on_probation = view(json!({"probation": probation}));
-        let words = "on probation for 60 s more: failures until then take it back to generation 1";
-        assert_eq!(on_probation.notes(WallMs(1_000)).as_deref(), Some(words));
-        let failed =
-            view(json!({"probation": {"from": 1, "until": 0, "failures": 1, "last_failure": "it crashed"}}));
-        let words = "on probation for 0 s more: failures until then take it back to generation 1 (1 failed: it crashed)";
-        assert_eq!(failed.notes(WallMs(1_000)).as_deref(), Some(words));
-        assert_eq!(view(json!({})).notes(WallMs(0)), None);
-    }
-
-    #[test]
-    fn what_is_to_be_gone_is_waited_for_until_it_is() {
-        let gone = Wish::Gone("web".to_owned());
-        assert_eq!(gone.outlook(None), Outlook::Reached("web is gone".to_owned()));
-        let waits =
-            view(json!({"state": "deleting", "running": 0, "wanted": 0, "missing": ["waits for h2"]}));
-        assert_eq!(gone.outlook(Some(&waits)), Outlook::Going("0 of 0 healthy; waits for h2".to_owned()));
-        assert_eq!(gone.outlook(Some(&view(json!({})))), Outlook::Missed("web was created anew".to_owned()));
-    }
 
     #[test]
     fn times_are_read_with_their_unit() {

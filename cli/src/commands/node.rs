@@ -92,6 +92,7 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Rm { hosts, force } => {
+            hosts.check(client).await?;
             for host in &hosts.hosts {
                 let path = format!("/v1/nodes/{host}{}", if force { "?force=true" } else { "" });
                 client.send(Method::DELETE, &path, None).await?;
@@ -103,6 +104,28 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
 }
 
 impl Hosts {
+    /// Of several hosts nothing is asked unless all of them are members.
+    ///
+    /// # Errors
+    /// Some are not: all of these are named.
+    async fn check(&self, client: &Client) -> Result<(), Failure> {
+        if self.hosts.len() < 2 {
+            return Ok(());
+        }
+        let mut wrong = Vec::new();
+        for host in &self.hosts {
+            match client.get::<Value>(&format!("/v1/nodes/{host}")).await {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => wrong.push(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{}; nothing was changed", wrong.join("; "))))
+    }
+
     async fn ask(
         &self,
         client: &Client,
@@ -110,6 +133,7 @@ impl Hosts {
         body: Option<&Value>,
         outcome: &str,
     ) -> Result<(), Failure> {
+        self.check(client).await?;
         for host in &self.hosts {
             client.send(Method::POST, &format!("/v1/nodes/{host}/{verb}"), body).await?;
             say::step(format_args!("{host} {outcome}"));
@@ -183,5 +207,41 @@ impl Goal for Emptied {
 
     fn missing(_: &NodeView) -> Vec<String> {
         Vec::new()
+    }
+
+    async fn reasons(&self, client: &Client) -> Vec<String> {
+        // Whoever cannot be asked now is asked again.
+        let services = client.pages("/v1/services", "services").await.unwrap_or_default();
+        services.iter().flat_map(|service| stays(service, &self.0)).collect()
+    }
+
+    fn way_out(&self) -> String {
+        format!(
+            "`shef service release SERVICE SLOT` gives volume data up (`shef ps SERVICE` shows the slot); \
+             `shef node drain {} --deadline SECONDS` removes what is left by then",
+            self.0
+        )
+    }
+}
+
+/// Why replicas of a service stay on `host`, a line each.
+fn stays(service: &Value, host: &NodeName) -> Vec<String> {
+    let on_host = format!(" stays on {host}, which is drained");
+    let missing = service["missing"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let name = service["name"].as_str().unwrap_or_default();
+    missing.filter(|line| line.contains(&on_host)).map(|line| format!("service {name}: {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_on_a_drained_host_is_told_with_its_service() {
+        let data = "db-000001 stays on h1, which is drained, but holds its volume data";
+        let other = "db-000002 stays on h12, which is drained, but holds its volume data";
+        let service = json!({"name": "db", "missing": [data, other, "db-000003 is being started on h1"]});
+        let host = NodeName::parse("h1").unwrap();
+        assert_eq!(stays(&service, &host), [format!("service db: {data}")]);
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::wishes::How;
+use super::wishes::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef rm`.
@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let calls = self.services.iter().map(|name| (Method::DELETE, format!("/v1/services/{name}"), None));
-        self.how.carry_out(calls)
+        let calls = self.services.iter().map(|name| Call::new(Method::DELETE, name, "", None));
+        self.how.carry_out(calls.collect())
     }
 }

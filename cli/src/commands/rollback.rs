@@ -6,7 +6,7 @@ use awc::http::Method;
 use serde_json::json;
 use shef_common::ids::ServiceName;
 
-use super::wishes::How;
+use super::wishes::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef rollback`.
@@ -15,7 +15,7 @@ pub(super) struct Args {
     /// The service
     #[arg(value_name = "SERVICE")]
     service: ServiceName,
-    /// The generation, one of those that `history` shows [default: the last good one before this]
+    /// The generation, one of those that `shef history` lists [default: the last good one before this]
     #[arg(long, value_name = "GENERATION")]
     to: Option<u64>,
     #[command(flatten)]
@@ -25,6 +25,6 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let body = self.to.map(|generation| json!({ "generation": generation }));
-        self.how.carry_out([(Method::POST, format!("/v1/services/{}/rollback", self.service), body)])
+        self.how.carry_out(vec![Call::new(Method::POST, &self.service, "/rollback", body)])
     }
 }

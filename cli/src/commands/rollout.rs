@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::wishes::How;
-use crate::{Failure, progress::WaitArgs};
+use super::wishes::{Call, How};
+use crate::Failure;
 
 /// Arguments of `shef rollout`.
 #[derive(Debug, clap::Args)]
@@ -45,25 +45,19 @@ pub(super) struct RestartArgs {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let (word, wait) = match self.lead {
-            // There is nothing to wait for.
-            Lead::Pause => ("pause", WaitArgs::detached()),
-            Lead::Resume => ("resume", self.how.wait),
-            Lead::Abort => ("abort", self.how.wait),
-            Lead::Promote => ("promote", self.how.wait),
-        };
-        How { wait, ..self.how }.carry_out([(
-            Method::POST,
-            format!("/v1/services/{}/rollout/{word}", self.service),
-            None,
-        )])
+        let lead = |path| Call::new(Method::POST, &self.service, path, None);
+        self.how.carry_out(vec![match self.lead {
+            Lead::Pause => Call::pause(&self.service),
+            Lead::Resume => lead("/rollout/resume"),
+            Lead::Abort => lead("/rollout/abort"),
+            Lead::Promote => lead("/rollout/promote"),
+        }])
     }
 }
 
 impl RestartArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let calls =
-            self.services.iter().map(|name| (Method::POST, format!("/v1/services/{name}/restart"), None));
-        self.how.carry_out(calls)
+        let calls = self.services.iter().map(|name| Call::new(Method::POST, name, "/restart", None));
+        self.how.carry_out(calls.collect())
     }
 }

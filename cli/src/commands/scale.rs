@@ -6,7 +6,7 @@ use awc::http::Method;
 use serde_json::json;
 use shef_common::ids::ServiceName;
 
-use super::wishes::How;
+use super::wishes::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef scale`.
@@ -30,8 +30,8 @@ fn wanted(text: &str) -> Result<(ServiceName, u32), String> {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let calls = self.services.iter().map(|(name, replicas)| {
-            (Method::PATCH, format!("/v1/services/{name}"), Some(json!({ "replicas": replicas })))
+            Call::new(Method::PATCH, name, "", Some(json!({ "replicas": replicas })))
         });
-        self.how.carry_out(calls)
+        self.how.carry_out(calls.collect())
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::wishes::How;
+use super::wishes::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef service`.
@@ -33,6 +33,6 @@ enum Verb {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let Verb::Release { service, slot, how } = self.verb;
-        how.carry_out([(Method::POST, format!("/v1/services/{service}/slots/{slot}/release"), None)])
+        how.carry_out(vec![Call::new(Method::POST, &service, &format!("/slots/{slot}/release"), None)])
     }
 }

@@ -4,12 +4,13 @@
 use std::process::ExitCode;
 
 use awc::http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
+use shef_common::ids::ServiceName;
 
 use super::on_system;
 use crate::{
     Failure,
-    client::{ApiArgs, Client, read},
+    client::{ApiArgs, CallError, Client, read},
     progress::{Tell, WaitArgs, Wish, Written, follow},
     say,
 };
@@ -28,49 +29,149 @@ pub(super) struct How {
 
 impl How {
     /// Makes every call, and then waits for what each has asked.
-    pub(super) fn carry_out(&self, calls: impl IntoIterator<Item = Call>) -> Result<ExitCode, Failure> {
+    pub(super) fn carry_out(&self, calls: Vec<Call>) -> Result<ExitCode, Failure> {
         on_system(carry_out(&self.api.client()?, calls, &self.wait, self.json))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A call: its method, its path, its body.
-pub(super) type Call = (Method, String, Option<Value>);
+/// A call that changes a service.
+#[derive(Debug)]
+pub(super) struct Call {
+    service: ServiceName,
+    method: Method,
+    path: String,
+    body: Option<Value>,
+    /// Whether it is done once the service's rollout is paused.
+    pauses: bool,
+}
 
-/// The first call that is refused ends it: what was taken before stays.
-async fn carry_out(
-    client: &Client,
-    calls: impl IntoIterator<Item = Call>,
-    wait: &WaitArgs,
-    json: bool,
-) -> Result<(), Failure> {
-    let mut taken = Vec::new();
-    for (method, path, body) in calls {
-        let gone = method == Method::DELETE;
-        let answer = client.send(method, &path, body.as_ref()).await?;
-        let written: Written = read(answer.clone())?;
-        if wait.limit().is_none() {
-            Tell { json }.step(format_args!("{}: asked, as version {}", written.name, written.version));
+impl Call {
+    /// Of the service's own address, with `rest` behind it.
+    pub(super) fn new(method: Method, service: &ServiceName, rest: &str, body: Option<Value>) -> Self {
+        let path = format!("/v1/services/{service}{rest}");
+        Self { service: service.clone(), method, path, body, pauses: false }
+    }
+
+    /// The service's rollout is to be paused.
+    pub(super) fn pause(service: &ServiceName) -> Self {
+        Self { pauses: true, ..Self::new(Method::POST, service, "/rollout/pause", None) }
+    }
+
+    fn is_removal(&self) -> bool {
+        self.method == Method::DELETE
+    }
+
+    /// Why it cannot be made; `None`: nothing is known against it.
+    async fn obstacle(&self, client: &Client) -> Result<Option<String>, CallError> {
+        let name = &self.service;
+        Ok(match state(client, name).await? {
+            None => Some(format!("there is no service {name}")),
+            Some(view) if is_deleting(&view) && !self.is_removal() => {
+                Some(format!("service {name} is being deleted"))
+            }
+            Some(_) => None,
+        })
+    }
+
+    /// Makes it. A removal that is under way already is joined.
+    async fn make(self, client: &Client) -> Result<Asked, CallError> {
+        match client.send(self.method.clone(), &self.path, self.body.as_ref()).await {
+            Ok(answer) => self.asked(answer, "asked"),
+            Err(error) if self.is_removal() && error.is_not_found() => {
+                let view = state(client, &self.service).await?.filter(is_deleting).ok_or(error)?;
+                let answer = json!({
+                    "name": view["name"], "generation": view["generation"], "version": view["version"],
+                });
+                self.asked(answer, "is being deleted already")
+            }
+            Err(error) => Err(error),
         }
-        taken.push((if gone { Wish::Gone(written.name) } else { Wish::Done(written) }, answer));
+    }
+
+    fn asked(self, answer: Value, done: &str) -> Result<Asked, CallError> {
+        let written: Written = read(answer.clone())?;
+        let said = format!("{}: {done}, as version {}", written.name, written.version);
+        let wish = match (self.is_removal(), self.pauses) {
+            (true, _) => Wish::Gone(written.name),
+            (false, true) => Wish::Paused(written),
+            (false, false) => Wish::Done(written),
+        };
+        Ok(Asked { wish, answer, said })
+    }
+}
+
+/// What a call has brought.
+struct Asked {
+    wish: Wish,
+    answer: Value,
+    /// In a line.
+    said: String,
+}
+
+/// A service as the API shows it; `None`: there is none.
+async fn state(client: &Client, name: &ServiceName) -> Result<Option<Value>, CallError> {
+    match client.get(&format!("/v1/services/{name}")).await {
+        Ok(view) => Ok(Some(view)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_deleting(view: &Value) -> bool {
+    view["state"] == "deleting"
+}
+
+/// Of several calls none is made unless all their services are there. The first call that is refused all the
+/// same ends it: what was taken before stays, and is said.
+async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: bool) -> Result<(), Failure> {
+    let several = calls.len() > 1;
+    if several {
+        check(client, &calls).await?;
+    }
+    let mut taken = Vec::new();
+    for call in calls {
+        let asked = call.make(client).await?;
+        if several || wait.limit().is_none() {
+            Tell { json }.step(asked.said);
+        }
+        taken.push((asked.wish, asked.answer));
     }
     settle(client, taken, wait, json).await
 }
 
-/// Waits for each of `wishes`, if that is asked, and prints what the API has answered, if that is.
+/// # Errors
+/// A service is not there, or cannot be changed any more: all such services are named.
+async fn check(client: &Client, calls: &[Call]) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    for call in calls {
+        wrong.extend(call.obstacle(client).await?);
+    }
+    wrong.dedup();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{}; nothing was changed", wrong.join("; "))))
+}
+
+/// Waits for each of `wishes`, if that is asked, and prints what the API has answered, if that is. One that
+/// fails hides no other.
 pub(super) async fn settle(
     client: &Client,
     wishes: Vec<(Wish, Value)>,
     wait: &WaitArgs,
     json: bool,
 ) -> Result<(), Failure> {
+    let mut failed = Vec::new();
     for (wish, mut answer) in wishes {
         if let Some(limit) = wait.limit() {
-            answer["converged"] = follow(client, &wish, limit, Tell { json }).await?.into();
+            let followed = follow(client, &wish, limit, Tell { json }).await;
+            answer["converged"] = followed.as_ref().is_ok_and(|converged| *converged).into();
+            failed.extend(followed.err().map(|failure| failure.0));
         }
         if json {
             say::line(answer);
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("\n"))) }
 }

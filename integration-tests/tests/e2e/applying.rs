@@ -126,7 +126,7 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
     let ls = said(&shef(&site, &["ls"], "").await);
     assert!(ls.contains("pending: ") && ls.contains("waits to be promoted or aborted"), "{ls}");
     let paused = said(&shef(&site, &["rollout", "pause", "web"], "").await);
-    assert!(paused.starts_with("==> web: asked, as version "), "{paused}");
+    assert!(paused.starts_with("==> web: 1 of 2 replaced; paused: "), "{paused}");
     said(&shef(&site, &["rollout", "resume", "web"], "").await);
     let promoted = said(&shef(&site, &["rollout", "promote", "web"], "").await);
     assert!(promoted.ends_with("==> web: 2 of 2 healthy, generation 2\n"), "{promoted}");
