@@ -10,6 +10,7 @@ mod down;
 mod events;
 mod exec;
 mod health;
+mod history;
 mod logs;
 mod ls;
 mod master;
@@ -61,6 +62,8 @@ enum Command {
     Ls(ls::Args),
     /// Lists a service's replicas
     Ps(ps::Args),
+    /// Lists a service's generations, and how its last rollout failed
+    History(history::Args),
     /// Changes how many replicas services have
     Scale(scale::Args),
     /// Takes a service back to a generation that was good
@@ -119,6 +122,7 @@ impl Cli {
             Command::Apply(args) => args.run(),
             Command::Ls(args) => args.run(),
             Command::Ps(args) => args.run(),
+            Command::History(args) => args.run(),
             Command::Scale(args) => args.run(),
             Command::Rollback(args) => args.run(),
             Command::Rollout(args) => args.run(),
