@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Failure, engine::DEFAULT_URL};
 
 /// The file's name in the data directory.
 const FILE_NAME: &str = "shef.pid.json";
@@ -86,6 +86,22 @@ pub(crate) enum State {
     Starting,
     /// Somebody runs.
     Running(Running),
+}
+
+impl Running {
+    /// The docker command for its engine.
+    pub(crate) fn docker(&self) -> String {
+        if self.docker_host == DEFAULT_URL {
+            "docker".to_owned()
+        } else {
+            format!("docker -H {}", self.docker_host)
+        }
+    }
+}
+
+/// Whether a `shef up` has ever run over the directory.
+pub(crate) fn is_known(data_dir: &Path) -> bool {
+    data_dir.join(FILE_NAME).exists()
 }
 
 /// Looks who has the directory.

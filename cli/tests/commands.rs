@@ -35,6 +35,7 @@ fn it_tells_its_version_and_its_commands() {
         "apply",
         "ls",
         "ps",
+        "history",
         "scale",
         "rm",
         "master",
@@ -160,8 +161,32 @@ fn up_refuses_a_port_that_is_taken_and_an_engine_that_is_not_there() {
 #[test]
 fn down_says_so_where_nothing_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let output = shef(&["down", "--data-dir", dir.path().to_str().unwrap()], &[]);
+    let args = ["down", "--data-dir", dir.path().to_str().unwrap()];
+    let said = refusal(&args, &[]);
+    assert!(
+        said.starts_with(&format!("shef: no `shef up` has run over {}: ", dir.path().display())),
+        "{said}"
+    );
+    std::fs::write(dir.path().join("shef.pid.json"), "").unwrap();
+    let output = shef(&args, &[]);
     assert!(output.status.success() && stdout(&output).starts_with("nothing runs over "));
+}
+
+#[test]
+fn an_address_of_the_api_that_cannot_be_one_is_refused_in_words() {
+    for (api, why) in [
+        ("", "must be an address such as 10.0.0.5:8044"),
+        ("localhost:99999", "the port must be a number from 1 to 65535, but is \"99999\""),
+        ("https://localhost", "the API is plain HTTP, not https"),
+    ] {
+        let said = refusal(&["ls", "--api", api], &[]);
+        assert!(said.contains(why), "{said}");
+    }
+    let said = refusal(&["ls"], &[("PORT", "70000")]);
+    assert!(said.starts_with("shef: HOST_IP and PORT of the environment: the port must be"), "{said}");
+    // Nobody listens at port 1.
+    let said = refusal(&["ls", "--api", "127.0.0.1:1/v1"], &[]);
+    assert!(said.starts_with("shef: http://127.0.0.1:1/v1/services does not answer: "), "{said}");
 }
 
 #[test]

@@ -114,7 +114,12 @@ fn up_in_the_background_is_there_until_down() {
     assert_eq!(place.pid(), Some(pid));
 
     let output = place.shef("down", &[]);
-    assert!(output.status.success() && said(&output).contains("has stopped"), "{}", said(&output));
+    assert!(output.status.success(), "{}", said(&output));
+    for part in
+        ["shef has stopped", "containers, which go on running: docker -H unix://", "the data directory: "]
+    {
+        assert!(said(&output).contains(part), "{part}: {}", said(&output));
+    }
     assert!(!place.is_ready() && place.pid().is_none());
     let log = std::fs::read_to_string(place.data_dir().join("shef.log")).unwrap();
     assert!(log.contains("agent and master have stopped"), "{log}");

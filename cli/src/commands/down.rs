@@ -1,7 +1,11 @@
 //! `shef down`: stops what `shef up` started. Containers go on running, unless
 //! their services are to be deleted first.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use rustix::{
     io::Errno,
@@ -13,9 +17,9 @@ use super::on_system;
 use crate::{
     Failure,
     layers::default_data_dir,
-    running::{Running, State, look},
+    running::{Running, State, is_known, look},
     say,
-    up::api::Api,
+    up::{api::Api, prepare::ENGINE_LOG},
 };
 
 /// How long the process may take to end; it bounds its own stop at 10 s.
@@ -36,6 +40,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let is_given = self.data_dir.is_some();
         let data_dir = match self.data_dir {
             Some(dir) => dir,
             None => default_data_dir(rustix::process::geteuid().is_root(), &Layers::from_process_env().env)?,
@@ -51,6 +56,12 @@ impl Args {
                     data_dir.display()
                 )));
             }
+            State::Free if is_given && !is_known(&data_dir) => {
+                return Err(Failure::new(format!(
+                    "no `shef up` has run over {}: --data-dir must be the directory that it was given",
+                    data_dir.display()
+                )));
+            }
             State::Free => {
                 say::line(format_args!("nothing runs over {}", data_dir.display()));
                 return Ok(ExitCode::SUCCESS);
@@ -61,19 +72,34 @@ impl Args {
                 Api::new(&running.api).delete_all_services().await?;
             }
             stop(&running, &data_dir).await?;
-            if self.services {
-                say::line("shef has stopped");
-            } else {
-                say::line(
-                    "shef has stopped; the containers go on running (docker ps --filter label=shef-managed-container=true)",
-                );
-            }
+            left(&running, &data_dir, self.services).iter().for_each(say::line);
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
-async fn stop(running: &Running, data_dir: &std::path::Path) -> Result<(), Failure> {
+/// What is still there afterwards, a line each.
+fn left(running: &Running, data_dir: &Path, services_are_gone: bool) -> Vec<String> {
+    let docker = running.docker();
+    let log = data_dir.join(ENGINE_LOG);
+    let log = if log.exists() {
+        format!(", which shef up has started (log: {})", log.display())
+    } else {
+        String::new()
+    };
+    let containers =
+        format!("  containers, which go on running: {docker} ps --filter label=shef-managed-container=true");
+    let lines = [
+        Some("shef has stopped. What it leaves:".to_owned()),
+        (!services_are_gone).then_some(containers),
+        Some(format!("  volumes of services: {docker} volume ls --filter label=shef-managed-volume")),
+        Some(format!("  the engine at {}{log}", running.docker_host)),
+        Some(format!("  the data directory: {}", data_dir.display())),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+async fn stop(running: &Running, data_dir: &Path) -> Result<(), Failure> {
     // The lock that `look` found is held by this very process, so the number is still its own.
     let pid =
         Pid::from_raw(running.pid).ok_or_else(|| Failure::new("the pid file holds no process number"))?;

@@ -40,6 +40,15 @@ impl Api {
         node.is_ok_and(|node| node["state"] == "ready" && !node["last_report"].is_null())
     }
 
+    /// The image of the service `name`; `None`: there is none.
+    pub(crate) async fn image_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        match self.client.get::<Value>(&format!("/v1/services/{name}")).await {
+            Ok(service) => Ok(Some(service["image"].as_str().unwrap_or_default().to_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Creates or replaces a service and waits until it runs.
     pub(crate) async fn deploy(&self, name: &str, image: &str, replicas: u32) -> Result<(), Failure> {
         let path = format!("/v1/services/{name}?wait={DEPLOY_WAIT_S}s");

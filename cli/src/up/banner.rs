@@ -6,7 +6,7 @@ use shef_common::config::Layers;
 use shef_master::config::DEFAULT_PORT;
 
 use super::{Mode, demo};
-use crate::{engine::DEFAULT_URL, layers::default_data_dir, running::Running};
+use crate::{layers::default_data_dir, running::Running};
 
 /// The text. `replicas` are the addresses of the demo's replicas, where there is a demo.
 pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[String]>, mode: Mode) -> String {
@@ -16,11 +16,6 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
         String::new()
     } else {
         format!(" --data-dir {}", data_dir.display())
-    };
-    let docker = if running.docker_host == DEFAULT_URL {
-        String::new()
-    } else {
-        format!("-H {} ", running.docker_host)
     };
 
     let shef = own_name();
@@ -48,7 +43,7 @@ pub(super) fn banner(running: &Running, data_dir: &Path, replicas: Option<&[Stri
             "  curl http://{api}/v1/services/my-nginx    # the same and more, over HTTP; every call: http://{api}/docs"
         ));
     }
-    lines.push(format!("  docker {docker}ps --filter label=shef-managed-container=true"));
+    lines.push(format!("  {} ps --filter label=shef-managed-container=true", running.docker()));
     let log = running.log.as_ref().map_or_else(|| "this terminal".into(), |log| log.display().to_string());
     let stop = if mode == Mode::Foreground { "Ctrl-C".to_owned() } else { format!("{shef} down{place}") };
     lines.push(String::new());

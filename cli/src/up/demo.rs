@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
 
 use shef_common::docker::DockerTls;
 
@@ -15,14 +15,32 @@ const REPLICAS: u32 = 3;
 /// The workload's port.
 const PORT: u16 = 8080;
 
-/// Makes the image, deploys the service, and returns where its replicas answer.
+/// Makes the image, deploys the service, and returns where its replicas answer. A service of its name is left
+/// as it is.
 pub(super) async fn deploy(api: &Api, docker_host: &str, tls: &DockerTls) -> Result<Vec<String>, Failure> {
     let docker = engine::connect(docker_host, tls)?;
+    match api.image_of(SERVICE).await? {
+        None => create(api, &docker).await?,
+        Some(image) => {
+            say::step(format_args!("service {SERVICE} is there already, with image {image}: left as it is"));
+            if image != DEFAULT_TAG {
+                return Ok(Vec::new());
+            }
+        }
+    }
+    addresses(&docker).await
+}
+
+async fn create(api: &Api, docker: &Docker) -> Result<(), Failure> {
     say::step(format_args!("making the image {DEFAULT_TAG} from this program (no registry is asked) ..."));
-    let built = workload_image(&docker, DEFAULT_TAG, &[]).await;
+    let built = workload_image(docker, DEFAULT_TAG, &[]).await;
     built.map_err(|error| Failure::because(format!("cannot make {DEFAULT_TAG}"), &error))?;
     say::step(format_args!("deploying service {SERVICE} with {REPLICAS} replicas ..."));
-    api.deploy(SERVICE, DEFAULT_TAG, REPLICAS).await?;
+    api.deploy(SERVICE, DEFAULT_TAG, REPLICAS).await
+}
+
+/// Where the replicas answer.
+async fn addresses(docker: &Docker) -> Result<Vec<String>, Failure> {
     let filters = HashMap::from([("label".to_owned(), vec![format!("shef-serviceName={SERVICE}")])]);
     let options = ListContainersOptionsBuilder::default().filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await;

@@ -11,7 +11,7 @@ mod background;
 mod banner;
 mod demo;
 pub mod plan;
-mod prepare;
+pub(crate) mod prepare;
 
 use std::{
     fs::DirBuilder,

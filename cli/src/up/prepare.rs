@@ -29,6 +29,9 @@ const GAVE_UP: &str = "failed to start daemon";
 /// Where programs of the system lie that a user's PATH may leave out.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
+/// The log of an engine that `shef up` has started, in the data directory.
+pub(crate) const ENGINE_LOG: &str = "dockerd.log";
+
 /// Brings about an engine that answers, and tells which.
 pub(super) async fn engine(
     configured: Option<(&str, String)>,
@@ -56,7 +59,7 @@ pub(super) async fn engine(
         Plan::Prepare(why, steps) => {
             say::step(why);
             agree(&steps, yes)?;
-            let log = data_dir.join("dockerd.log");
+            let log = data_dir.join(ENGINE_LOG);
             for step in &steps {
                 carry_out(step, &log).await?;
             }
