@@ -134,3 +134,35 @@ impl LargeService {
 fn node(n: u32) -> Option<NodeName> {
     NodeName::parse(&format!("h{n}")).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::observations::LOOKS;
+
+    /// How many replicas are looked at, and how many pages are shown anew, for one event each.
+    fn work(replicas: u32) -> Vec<(&'static str, u64, usize)> {
+        let mut large = LargeService::new(replicas).unwrap();
+        let mut counted = |what, act: &dyn Fn(&mut LargeService)| {
+            let before = (LOOKS.get(), large.view().unwrap().replica_states.clone());
+            act(&mut large);
+            let pages = large.view().unwrap().replica_states.differing(&before.1).len();
+            (what, LOOKS.get() - before.0, pages)
+        };
+        vec![
+            counted("unhealthy", &|large| large.hears(7, Health::Unhealthy)),
+            counted("healthy again", &|large| large.hears(7, Health::Healthy)),
+            counted("host away", &|large| large.host(3, Standing::Suspect)),
+            counted("host back", &|large| large.host(3, Standing::Ready)),
+            counted("one more", &LargeService::scales_up),
+        ]
+    }
+
+    #[test]
+    fn an_event_costs_a_large_service_no_more_work_than_a_small_one() {
+        for ((what, small, small_pages), (_, large, large_pages)) in work(1_000).into_iter().zip(work(9_000)) {
+            assert!(small > 0 && large <= 2 * small, "{what}: {small} looks of 1,000 and {large} of 9,000");
+            assert!(large_pages <= 2 * small_pages.max(1), "{what}: {small_pages} pages and {large_pages}");
+        }
+    }
+}

@@ -41,6 +41,12 @@ pub const AWAY_PATIENCE: DurationMs = DurationMs(5_000);
 /// From then on it counts the time of `stop_after`.
 const ANSWER_PATIENCE: DurationMs = DurationMs(2_000);
 
+#[cfg(test)]
+thread_local! {
+    /// How many replicas this thread has looked at.
+    pub static LOOKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 const READY: HostCondition = HostCondition::of(Standing::Ready);
 
 /// What is known of the hosts and replicas of a service.
@@ -199,6 +205,8 @@ impl Observations {
 
     /// How `replica` of `record` fares.
     pub fn class(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> ReplicaClass {
+        #[cfg(test)]
+        LOOKS.set(LOOKS.get() + 1);
         let status = self.statuses.get(&replica.id);
         let state = status.map_or(ReplicaState::Assigned, |status| status.state);
         let healthy = status.is_none_or(|status| status.health == Health::Healthy);

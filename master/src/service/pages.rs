@@ -1,5 +1,6 @@
-//! Things by slot, in pages that copies share until one of them changes a page: a copy costs a pointer for every
-//! 64 slots, and what differs between two copies is found without a look at the rest.
+//! Things by slot, in pages that copies share until one of them changes a page. Pages are bound in chapters, which
+//! are shared alike: a copy costs a pointer for every 4,096 slots, a change copies a page and its chapter's
+//! pointers, and what differs between two copies is found without a look at the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +15,11 @@ use super::slot_set::SlotSet;
 
 /// How many slots are on a page.
 const PAGE: u32 = 64;
+/// How many pages are in a chapter.
+const CHAPTER: u32 = 64;
+
+/// Pages by their numbers.
+type Chapter<T> = BTreeMap<u32, Arc<Vec<T>>>;
 
 /// What belongs to a slot.
 pub trait OfSlot {
@@ -23,7 +29,7 @@ pub trait OfSlot {
 
 /// Things by slot; those of one slot in the order in which they came. In JSON, one list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pages<T>(BTreeMap<u32, Arc<Vec<T>>>);
+pub struct Pages<T>(BTreeMap<u32, Arc<Chapter<T>>>);
 
 /// Where one goes on that reads things piece by piece.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,9 +66,13 @@ fn range<T: OfSlot>(page: &[T], slot: Slot) -> Range<usize> {
 }
 
 impl<T> Pages<T> {
+    fn get(&self, number: u32) -> Option<&Arc<Vec<T>>> {
+        self.0.get(&(number / CHAPTER))?.get(&number)
+    }
+
     /// All of them, by slot.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.0.values().flat_map(|page| page.iter())
+        self.0.values().flat_map(|chapter| chapter.values()).flat_map(|page| page.iter())
     }
 
     /// Whether there is none.
@@ -73,19 +83,21 @@ impl<T> Pages<T> {
 
     /// The numbers of the pages that hold anything.
     pub fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.0.keys().copied()
+        self.0.values().flat_map(|chapter| chapter.keys().copied())
     }
 
     /// What is on a page.
     #[must_use]
     pub fn page(&self, number: u32) -> &[T] {
-        self.0.get(&number).map_or(&[], |page| page.as_slice())
+        self.get(number).map_or(&[], |page| page.as_slice())
     }
 
     /// The one at `cursor` or the next one after it, and where to go on.
     #[must_use]
     pub fn next(&self, cursor: Cursor) -> Option<(&T, Cursor)> {
-        self.0.range(cursor.page..).find_map(|(&page, items)| {
+        let chapters = self.0.range(cursor.page / CHAPTER..);
+        let mut pages = chapters.flat_map(|(_, chapter)| chapter.range(cursor.page..));
+        pages.find_map(|(&page, items)| {
             let at = if page == cursor.page { cursor.at } else { 0 };
             items.get(at).map(|item| (item, Cursor { page, at: at + 1 }))
         })
@@ -93,19 +105,44 @@ impl<T> Pages<T> {
 
     /// The numbers of the pages that are not shared with `other`.
     pub fn differing(&self, other: &Self) -> Vec<u32> {
-        let is_shared = |number: &u32, page: &Arc<Vec<T>>| {
-            other.0.get(number).is_some_and(|others| Arc::ptr_eq(page, others))
-        };
-        let own = self.0.iter().filter(|(number, page)| !is_shared(number, page)).map(|(number, _)| *number);
-        own.chain(other.0.keys().filter(|number| !self.0.contains_key(number)).copied()).collect()
+        let mut differing = Vec::new();
+        let none = Chapter::new();
+        each_differing(&self.0, &other.0, |_, own, others| {
+            let (own, others) = (own.unwrap_or(&none), others.unwrap_or(&none));
+            each_differing(own, others, |number, _, _| differing.push(number));
+        });
+        differing
     }
+}
 
-    /// Puts a page in the place of what is there.
-    pub fn set(&mut self, number: u32, page: Vec<T>) {
+/// Calls `with` for each key under which the two hold something that they do not share.
+fn each_differing<T>(
+    own: &BTreeMap<u32, Arc<T>>,
+    others: &BTreeMap<u32, Arc<T>>,
+    mut with: impl FnMut(u32, Option<&T>, Option<&T>),
+) {
+    for (number, item) in own {
+        let other = others.get(number);
+        if !other.is_some_and(|other| Arc::ptr_eq(item, other)) {
+            with(*number, Some(item), other.map(|other| &**other));
+        }
+    }
+    for (number, item) in others.iter().filter(|(number, _)| !own.contains_key(number)) {
+        with(*number, None, Some(item));
+    }
+}
+
+impl<T: Clone> Pages<T> {
+    /// Has `how` change a page; one that is not there is empty.
+    pub fn edit(&mut self, number: u32, how: impl FnOnce(&mut Vec<T>)) {
+        let chapter = Arc::make_mut(self.0.entry(number / CHAPTER).or_default());
+        let page = chapter.entry(number).or_default();
+        how(Arc::make_mut(page));
         if page.is_empty() {
-            self.0.remove(&number);
-        } else {
-            self.0.insert(number, Arc::new(page));
+            chapter.remove(&number);
+        }
+        if chapter.is_empty() {
+            self.0.remove(&(number / CHAPTER));
         }
     }
 }
@@ -114,24 +151,14 @@ impl<T: OfSlot> Pages<T> {
     /// Those of `slot`.
     #[must_use]
     pub fn of(&self, slot: Slot) -> &[T] {
-        self.0.get(&page_of(slot)).map_or(&[], |page| &page[range(page, slot)])
+        self.get(page_of(slot)).map_or(&[], |page| &page[range(page, slot)])
     }
 }
 
 impl<T: OfSlot + Clone> Pages<T> {
     /// One more, after the others of its slot.
     pub fn push(&mut self, item: T) {
-        let page = Arc::make_mut(self.0.entry(page_of(item.slot())).or_default());
-        page.insert(range(page, item.slot()).end, item);
-    }
-
-    /// Changes a page, if anything is on it.
-    pub fn edit(&mut self, number: u32, how: impl FnOnce(&mut Vec<T>)) {
-        let Some(page) = self.0.get_mut(&number) else { return };
-        how(Arc::make_mut(page));
-        if page.is_empty() {
-            self.0.remove(&number);
-        }
+        self.edit(page_of(item.slot()), |page| page.insert(range(page, item.slot()).end, item));
     }
 }
 
@@ -150,11 +177,12 @@ impl<T: OfSlot> FromIterator<T> for Pages<T> {
         for item in items {
             pages.entry(page_of(item.slot())).or_default().push(item);
         }
-        let sorted = |(number, mut page): (u32, Vec<T>)| {
+        let mut chapters: BTreeMap<u32, Chapter<T>> = BTreeMap::new();
+        for (number, mut page) in pages {
             page.sort_by_key(T::slot);
-            (number, Arc::new(page))
-        };
-        Self(pages.into_iter().map(sorted).collect())
+            chapters.entry(number / CHAPTER).or_default().insert(number, Arc::new(page));
+        }
+        Self(chapters.into_iter().map(|(number, chapter)| (number, Arc::new(chapter))).collect())
     }
 }
 

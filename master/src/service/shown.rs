@@ -71,7 +71,7 @@ impl Shown {
         let page = record.replicas.pages().page(number);
         let shown: Vec<_> = page.iter().map(|replica| replica_view(record, replica, observed)).collect();
         if self.replicas.page(number) != shown {
-            self.replicas.set(number, shown);
+            self.replicas.edit(number, |page| *page = shown);
         }
         let made_of = |replica: &ReplicaRecord| {
             let digest = observed.statuses.get(&replica.id)?.made_of.clone()?;

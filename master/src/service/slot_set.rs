@@ -67,13 +67,20 @@ impl SlotSet {
     /// Those that are in this set, and not in `other`.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
+        if self.is_empty() || other.is_empty() {
+            return self.clone();
+        }
         Self(&self.0 - &other.0)
     }
 
     /// Those that are in this set, in `other`, or in both.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
-        Self(&self.0 | &other.0)
+        match (self.is_empty(), other.is_empty()) {
+            (_, true) => self.clone(),
+            (true, false) => other.clone(),
+            (false, false) => Self(&self.0 | &other.0),
+        }
     }
 
     /// Those that are in both.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, Slot},
+    spec::ServiceSpec,
 };
 
 use super::{Observations, ReplicaClass};
@@ -328,7 +329,7 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
     } = record;
     let from = |record: &ServiceRecord| record.rollout.as_ref().map(|rollout| rollout.from);
     let alone = |record: &ServiceRecord| record.replicas.runs_only(record.generation);
-    of.spec == *spec
+    has_same_spec(&of.spec, spec)
         && of.generation == *generation
         && of.deleted == *deleted
         && of.earlier == *earlier
@@ -337,6 +338,18 @@ fn has_same_terms(of: &ServiceRecord, record: &ServiceRecord) -> bool {
         && of.probation.is_some() == probation.is_some()
         && of.rebalancing == *rebalancing
         && alone(of) == alone(record)
+}
+
+fn has_same_spec(of: &ServiceSpec, spec: &ServiceSpec) -> bool {
+    // How many there are to be decides of no slot that is there.
+    let ServiceSpec { name, replicas: _, template, on_disconnect, rebalance, mode, placement, update } = spec;
+    of.name == *name
+        && of.template == *template
+        && of.on_disconnect == *on_disconnect
+        && of.rebalance == *rebalance
+        && of.mode == *mode
+        && of.placement == *placement
+        && of.update == *update
 }
 
 /// The slots of which something differs between the two.
