@@ -269,7 +269,8 @@ mod tests {
         let first: BTreeSet<&str> = first().collect();
         for (path, field) in newer().iter().filter_map(|path| Some((path, path.split_once('=')?.0))) {
             let whole = field.trim_end_matches("[]").trim_end_matches("{}");
-            let had_words = first.iter().any(|path| path.strip_prefix(field).is_some_and(|rest| rest.starts_with('=')));
+            let had_words =
+                first.iter().any(|path| path.strip_prefix(field).is_some_and(|rest| rest.starts_with('=')));
             assert!(!first.contains(whole) || had_words, "{path}: give it a field of its own");
         }
     }

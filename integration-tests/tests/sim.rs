@@ -11,13 +11,14 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 3,200 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 3,350 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
     placement: 400,
     messages: 300,
     crashes: 300,
+    ledgers: 150,
     hosts: 300,
     sockets: 200,
     engines: 250,

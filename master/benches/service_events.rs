@@ -6,6 +6,7 @@ use shef_common::status::Health;
 use shef_master::{membership::Standing, service::measure::LargeService};
 
 /// The median of what `act` takes.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn median(mut act: impl FnMut()) -> Duration {
     let mut took: Vec<Duration> = (0..201)
         .map(|_| {
@@ -37,8 +38,11 @@ fn main() {
         let more = median(|| service.scales_up());
         let costs = [status, host, more].map(|took| took.as_secs_f64() * 1e6);
         let base = *of_thousand.get_or_insert(costs);
-        let told: Vec<String> =
-            costs.iter().zip(base).map(|(cost, base)| format!("{cost:>11.1} ({:>5.1})", cost / base)).collect();
+        let told: Vec<String> = costs
+            .iter()
+            .zip(base)
+            .map(|(cost, base)| format!("{cost:>11.1} ({:>5.1})", cost / base))
+            .collect();
         println!("{replicas:>9} {:>20} {:>20} {:>20}", told[0], told[1], told[2]);
     }
 }

@@ -58,7 +58,9 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     let request = request(page, address);
     // The API refuses such; a template may come from elsewhere.
     let sends_more = |text: &str| text.chars().any(char::is_control);
-    if sends_more(&page.path) || page.headers.iter().any(|(name, value)| sends_more(name) || sends_more(value)) {
+    if sends_more(&page.path)
+        || page.headers.iter().any(|(name, value)| sends_more(name) || sends_more(value))
+    {
         return failed("its path or a header holds control characters".to_owned());
     }
     stream.write_all(request.as_bytes()).await.map_err(io)?;

@@ -293,9 +293,13 @@ impl Core {
             self.must_register |= differs;
             self.facts = Some(facts);
         }
-        if observed.listed {
-            self.listed = true;
-            self.not_yet_told(now);
+        match observed.listed {
+            Some(true) => {
+                self.listed = true;
+                self.not_yet_told(now);
+            }
+            Some(false) => (self.listed, self.grace_ends) = (false, Some(now.mono + ENGINE_GRACE)),
+            None => {}
         }
         self.must_register |= observed.reregister;
     }

@@ -58,7 +58,11 @@ fn lost(core: &Core) -> Event {
 }
 
 fn ready() -> Event {
-    Event::Observed(Observed { facts: Some(EngineFacts::default()), listed: true, ..Observed::default() })
+    Event::Observed(Observed {
+        facts: Some(EngineFacts::default()),
+        listed: Some(true),
+        ..Observed::default()
+    })
 }
 
 fn status(number: u32, state: ReplicaState) -> ReplicaStatus {
@@ -120,7 +124,7 @@ fn a_report_is_full_only_once_the_engine_has_shown_its_containers() {
     let want_full = answered(&core, ReportAck { want_full: true, ..ack() });
     assert_eq!(core.handle(want_full, at(2_001)), [Effect::Heard]);
     assert!(core.next_wake() > Some(MonoMs(2_500)), "asking again at once would not help");
-    let mut shown = Observed { listed: true, ..Observed::default() };
+    let mut shown = Observed { listed: Some(true), ..Observed::default() };
     shown.statuses.insert(status(1, ReplicaState::Running).replica, status(1, ReplicaState::Running));
     core.handle(Event::Observed(shown), at(2_100));
     let effects = core.handle(Event::Tick, at(2_120));

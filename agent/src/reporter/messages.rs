@@ -19,8 +19,9 @@ pub struct Observed {
     pub engine_error: Option<Option<String>>,
     /// Who the engine is, where that was asked.
     pub facts: Option<EngineFacts>,
-    /// The engine has shown its containers for the first time.
-    pub listed: bool,
+    /// Whether it is known what the host holds, where that changed: the engine has shown its containers, and the
+    /// host knows which of them are its cluster's.
+    pub listed: Option<bool>,
     /// What the host holds has become known only now.
     pub reregister: bool,
 }
@@ -33,7 +34,7 @@ impl Observed {
         self.accepted = accepted.or(self.accepted.take());
         self.engine_error = engine_error.or(self.engine_error.take());
         self.facts = facts.or(self.facts.take());
-        self.listed |= listed;
+        self.listed = listed.or(self.listed);
         self.reregister |= reregister;
     }
 
@@ -44,7 +45,7 @@ impl Observed {
             && self.accepted.is_none()
             && self.engine_error.is_none()
             && self.facts.is_none()
-            && !self.listed
+            && self.listed.is_none()
             && !self.reregister
     }
 }

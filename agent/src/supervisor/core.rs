@@ -194,7 +194,7 @@ impl Core {
     /// Whether the engine has shown its containers yet, with all that has to be known of them.
     #[must_use]
     pub(super) fn has_listed(&self) -> bool {
-        self.listed && self.unread.is_empty()
+        self.listed && self.unread.is_empty() && self.joining.is_none()
     }
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.

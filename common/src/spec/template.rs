@@ -146,7 +146,9 @@ impl Template {
     }
 }
 
-fn addresses<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<String, std::net::IpAddr>, D::Error> {
+fn addresses<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, std::net::IpAddr>, D::Error> {
     let read = |(name, text): (String, String)| match text.parse() {
         Ok(address) => Ok((name, address)),
         Err(_) if text == "host-gateway" => Err(serde::de::Error::custom(format!(

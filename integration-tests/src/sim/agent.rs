@@ -225,6 +225,12 @@ impl World {
                 (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
         }
+        if self.hosts[host].agent_inc > 0 && self.chance(self.profile.ledger_lost) {
+            self.note(|| format!("h{} has lost its data directory", host + 1));
+            let uid = NodeUid::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
+            self.hosts[host].ledger = Ledger::new(uid);
+            self.rules.ledger_lost(host);
+        }
         self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
         let settings = Settings {

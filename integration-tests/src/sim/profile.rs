@@ -59,6 +59,8 @@ pub struct Profile {
     pub engine_not_done: u32,
     /// An engine refuses.
     pub engine_refuses: u32,
+    /// An agent that starts has lost its data directory.
+    pub ledger_lost: u32,
     /// A ledger cannot be written.
     pub ledger_fails: u32,
     /// A store call is refused.
@@ -116,6 +118,18 @@ impl Profile {
             chaos: &[(Chaos::Cut, 3), (Chaos::CrashMaster, 3), (Chaos::CrashAgent, 1)],
             chaos_every_ms: 4_000,
             lose: 10,
+            ..Self::default()
+        }
+    }
+    /// Agents that lose their data directories, on hosts where services may keep data.
+    #[must_use]
+    pub fn ledgers() -> Self {
+        Self {
+            name: "ledgers",
+            demanding: true,
+            ledger_lost: 500,
+            chaos: &[(Chaos::Cut, 2), (Chaos::CrashMaster, 1), (Chaos::CrashAgent, 4)],
+            chaos_every_ms: 4_000,
             ..Self::default()
         }
     }
@@ -279,6 +293,7 @@ impl Profile {
                 (Chaos::WallJump, 2),
             ],
             chaos_every_ms: 2_500,
+            ledger_lost: 0,
             store_forgets: false,
             demanding: false,
             two_masters: false,
@@ -302,6 +317,7 @@ impl Profile {
             Self::messages(),
             Self::placement(),
             Self::crashes(),
+            Self::ledgers(),
             Self::hosts(),
             Self::sockets(),
             Self::two_masters(),

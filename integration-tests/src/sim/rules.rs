@@ -344,7 +344,7 @@ impl World {
     pub fn rules_from_scratch(&mut self, core: &ServiceCore) {
         // It costs more than the event: often enough, as what is kept wrongly stays so for a while.
         self.rules.service_events += 1;
-        if self.rules.service_events % FROM_SCRATCH_EVERY != 0 {
+        if !self.rules.service_events.is_multiple_of(FROM_SCRATCH_EVERY) {
             return;
         }
         if let Err(differs) = core.check() {

@@ -203,13 +203,10 @@ impl Members {
         }
     }
 
-    /// A service that has data on the host which had this name before, if this one holds nothing of any such
-    /// service.
+    /// A service that has data on the host which had this name before, if this one holds nothing of the cluster's.
     fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
-        let here = || self.data_on.iter().filter(|(_, nodes)| nodes.contains(&registration.node));
-        let held: BTreeSet<&ServiceName> = registration.holds.iter().map(|held| &held.service).collect();
-        let holds_some = here().any(|(service, _)| held.contains(service));
-        here().map(|(service, _)| service).next().filter(|_| !holds_some)
+        let here = self.data_on.iter().find(|(_, nodes)| nodes.contains(&registration.node));
+        here.map(|(service, _)| service).filter(|_| registration.holds.is_empty())
     }
 
     /// A host is let in: it is a member from now on.
@@ -404,9 +401,9 @@ impl Members {
                 return Verdict::Introduce;
             }
             return Verdict::Refuse(format!(
-                "another host was {node} before, and holds volumes of {service}, of which this one holds nothing: bring that \
-                 host back, or give this one a name of its own; if that host and its data are gone for good, forget it first \
-                 (shef node rm {node})"
+                "another host was {node} before, and holds volumes of {service}, while this one holds nothing of this cluster's: \
+                 bring that host back, or give this one a name of its own; if that host and its data are gone for good, \
+                 forget it first (shef node rm {node})"
             ));
         }
         match self.hosts.get(node) {
@@ -607,7 +604,10 @@ mod tests {
         assert_eq!(core.uid(&registration().node), Some(&registration().uid), "who is refused is no member");
         // An agent that has lost its data directory: it cannot say yet what it holds.
         assert_eq!(core.register(&another), Verdict::Introduce);
-        assert!(matches!(core.register(&holding(another)), Verdict::Import(_)), "what it holds is taken over");
+        assert!(
+            matches!(core.register(&holding(another)), Verdict::Import(_)),
+            "what it holds is taken over"
+        );
         assert_eq!(core.register(&holding(registration())), Verdict::Admit, "the host itself is let in");
         core.keeps_data(web, BTreeSet::new());
         assert_eq!(core.register(&empty), Verdict::Admit, "nothing is lost with it");

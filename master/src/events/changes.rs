@@ -177,10 +177,8 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
         }
     }
     let none = Pages::default();
-    let replicas = (
-        old.map_or(&none, |view| &view.replica_states),
-        new.map_or(&none, |view| &view.replica_states),
-    );
+    let replicas =
+        (old.map_or(&none, |view| &view.replica_states), new.map_or(&none, |view| &view.replica_states));
     for page in replicas.0.differing(replicas.1) {
         replica_changes(&name, replicas.0.page(page), replicas.1.page(page), &mut changes);
     }

@@ -13,7 +13,6 @@ use shef_common::{
     ids::{ClusterId, Fence, ReplicaId, Revision},
     protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
     registry::{Credentials, RegistryHost},
-
     status::ReplicaState,
 };
 

@@ -38,14 +38,14 @@ pub fn keeps_volumes(record: &ServiceRecord) -> bool {
         || kept()
 }
 
-/// The hosts that hold data of `record` which its replicas are to find again.
+/// The hosts that hold data of `record` which its replicas are to find again: where one with a volume that stays
+/// there has been seen running.
 pub fn hosts_with_data(record: &ServiceRecord) -> BTreeSet<NodeName> {
-    let sticks = |generation| record.template(generation).mounts.iter().any(Mount::is_sticky);
-    if record.deleted || !(keeps_volumes(record) || sticks(record.generation)) {
+    let sticks = || record.spec.template.mounts.iter().any(Mount::is_sticky);
+    if record.deleted || !(keeps_volumes(record) || sticks()) {
         return BTreeSet::new();
     }
-    let placed = record.wanted().filter(|replica| sticks(replica.generation)).map(|replica| &replica.node);
-    placed.chain(record.bindings.values()).cloned().collect()
+    record.bindings.values().cloned().collect()
 }
 
 /// The homes that `record` is to have, if they are to be others.
@@ -221,8 +221,29 @@ pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observatio
             "slot {slot} has its volume on host {bound_node}, which is there: the data would be given up for nothing (to move the slot, \
              drain or cordon the host first)"
         )),
+        Standing::Ready
+            if serves_there(record, slot, observed) && !has_place_elsewhere(record, bound_node, observed) =>
+        {
+            Err(format!(
+                "slot {slot} runs on host {bound_node}, and no other host takes it: it would stop for nothing (add a host or \
+                 activate one first)"
+            ))
+        }
         Standing::Ready | Standing::AgentDown | Standing::EngineDown | Standing::Down => Ok(()),
     }
+}
+
+fn serves_there(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
+    record.replicas.of(slot).iter().any(|replica| replica.want == Want::Run && observed.is_well(replica))
+}
+
+/// Whether a host other than `node` could take a replica, as far as is known without asking for its load.
+fn has_place_elsewhere(record: &ServiceRecord, node: &NodeName, observed: &Observations) -> bool {
+    observed.hosts().keys().any(|other| {
+        other != node
+            && observed.condition(other).takes_replicas()
+            && observed.never_takes(record, record.generation, other).is_none()
+    })
 }
 
 /// Why a host takes no replicas.

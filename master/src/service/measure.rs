@@ -60,8 +60,7 @@ impl LargeService {
         let hosts: BTreeMap<_, _> =
             (0..=replicas / ON_A_HOST).filter_map(|n| Some((node(n)?, Arc::default()))).collect();
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let (core, effects) =
-            ServiceCore::recover(Version(1), record, Arc::new(hosts), |_| false, 1, now);
+        let (core, effects) = ServiceCore::recover(Version(1), record, Arc::new(hosts), |_| false, 1, now);
         let mut large = Self { core, name, replicas, now, view: None };
         large.carry_out(effects);
         for n in 0..replicas {
@@ -160,7 +159,8 @@ mod tests {
 
     #[test]
     fn an_event_costs_a_large_service_no_more_work_than_a_small_one() {
-        for ((what, small, small_pages), (_, large, large_pages)) in work(1_000).into_iter().zip(work(9_000)) {
+        for ((what, small, small_pages), (_, large, large_pages)) in work(1_000).into_iter().zip(work(9_000))
+        {
             assert!(small > 0 && large <= 2 * small, "{what}: {small} looks of 1,000 and {large} of 9,000");
             assert!(large_pages <= 2 * small_pages.max(1), "{what}: {small_pages} pages and {large_pages}");
         }

@@ -170,7 +170,8 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
     }
     if surplus > 0 {
         plan.give_up = surplus;
-        let first = |slot| slots.get(slot).and_then(|replicas| Some((slot, replicas.first()?.0.node.clone())));
+        let first =
+            |slot| slots.get(slot).and_then(|replicas| Some((slot, replicas.first()?.0.node.clone())));
         plan.candidates = slots.all().iter().filter_map(first).collect();
     }
 }
@@ -208,10 +209,8 @@ fn plan_slot(
         plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(ReplicaRecord::place));
     }
     // Until its turn comes, a slot stays as it is.
-    let has_turn = record
-        .rollout
-        .as_ref()
-        .is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
+    let has_turn =
+        record.rollout.as_ref().is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
     if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
         return plan.retire.extend(with(ReplicaClass::Failed).map(ReplicaRecord::place));
     }

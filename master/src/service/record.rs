@@ -316,16 +316,15 @@ impl ServiceRecord {
         self.forget_given_up();
         let from = self.goes_back_to();
         // What is to be removed claims of its host what it takes, until it is gone.
-        self.earlier.retain(|generation, _| {
-            from == Some(*generation) || self.replicas.has_generation(*generation)
-        });
+        self.earlier
+            .retain(|generation, _| from == Some(*generation) || self.replicas.has_generation(*generation));
         let mut digests = std::mem::take(&mut self.digests);
         digests.retain(|generation, _| self.has_generation(*generation));
         self.digests = digests;
     }
 }
 
-fn by_id<'a>(replicas: Vec<&'a ReplicaRecord>) -> BTreeMap<&'a ReplicaId, &'a ReplicaRecord> {
+fn by_id(replicas: Vec<&ReplicaRecord>) -> BTreeMap<&ReplicaId, &ReplicaRecord> {
     replicas.into_iter().map(|replica| (&replica.id, replica)).collect()
 }
 
@@ -356,11 +355,8 @@ pub fn changes(old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) -> Chan
     let all_may_be = old.zip(new).is_some_and(|(old, new)| {
         old.spec.on_disconnect != new.spec.on_disconnect || old.digests != new.digests
     });
-    let (before, after) = if all_may_be {
-        (before.iter().collect(), after.iter().collect())
-    } else {
-        before.differing(after)
-    };
+    let (before, after) =
+        if all_may_be { (before.iter().collect(), after.iter().collect()) } else { before.differing(after) };
     let (before, after) = (by_id(before), by_id(after));
     let mut changes = Changes::default();
     for (&id, &replica) in &after {

@@ -157,8 +157,7 @@ pub fn waits_for_room(
     slots: &Slots<'_>,
     observed: &Observations,
 ) -> bool {
-    let is_lost =
-        slots.get(slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
+    let is_lost = slots.get(slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
     let has_no_host =
         || observed.unplaced.contains(&slot) || !bindings::may_be_placed(record, slot, observed);
     !record.emptied.contains(slot) && is_lost && has_no_host()

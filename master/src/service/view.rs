@@ -347,7 +347,9 @@ fn line(
             };
             leaving(replica, why, no_place)
         }
-        ReplicaClass::Unreachable => format!("{id} was not begun on {node}, which {}", condition.standing.is()),
+        ReplicaClass::Unreachable => {
+            format!("{id} was not begun on {node}, which {}", condition.standing.is())
+        }
         ReplicaClass::Lost => {
             let waits = bindings::waits(record, replica.slot, observed);
             waits.unwrap_or_else(|| format!("{id} is on {node}, which is down"))
@@ -424,7 +426,8 @@ fn trial_failed(record: &ServiceRecord, observed: &Observations) -> Option<Strin
         (there && on_its_own && observed.has_failed_its_trial(record, replica))
             .then(|| observed.why_failed(record, replica))
     };
-    let failed = by_slot.open.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
+    let failed =
+        by_slot.open.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
     let failed: Vec<String> = failed.collect();
     let too_many = failed.len() > record.spec.update.max_failures as usize;
     failed.into_iter().next().filter(|_| too_many)

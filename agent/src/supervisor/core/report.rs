@@ -29,9 +29,11 @@ impl Core {
             self.reported.engine_error = self.engine_trouble().map(str::to_owned);
             self.unreported.engine_error = Some(self.reported.engine_error.clone());
         }
-        if self.has_listed() && !self.reported.listed {
-            self.reported.listed = true;
-            self.unreported.listed = true;
+        // Who joins a cluster has still to find out which containers are its own.
+        let is_joining = self.joining.is_some() || !self.listed;
+        if self.reported.listed && is_joining || !self.reported.listed && self.has_listed() {
+            self.reported.listed = !is_joining;
+            self.unreported.listed = Some(!is_joining);
         }
         if self.ledger.accepted != self.reported.accepted {
             self.reported.accepted.clone_from(&self.ledger.accepted);

@@ -177,7 +177,12 @@ impl Template {
         for (at, name) in self.host_gateway.iter().enumerate() {
             rules.check(is_host(name), format!("host_gateway[{at}]"), HOST, name);
             let is_twice = self.extra_hosts.contains_key(name) || self.host_gateway[..at].contains(name);
-            rules.check(!is_twice, format!("host_gateway[{at}]"), "must be no name that leads elsewhere too", name);
+            rules.check(
+                !is_twice,
+                format!("host_gateway[{at}]"),
+                "must be no name that leads elsewhere too",
+                name,
+            );
         }
         rules.count("dns", self.dns.len(), MAX_ENTRIES);
         if let Some(logging) = &self.logging {

@@ -11,6 +11,7 @@ use shef_master::service::ReplicaRecord;
 use crate::sim::{
     agent::Release,
     engine::{CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
+    rules::Rules,
     world::World,
 };
 
@@ -23,6 +24,14 @@ pub struct PushHead {
     pub base: Option<Revision>,
     /// What it leads to.
     pub revision: Revision,
+}
+
+impl Rules {
+    /// A host's disk says nothing any more.
+    pub fn ledger_lost(&mut self, host: usize) {
+        self.accepted.remove(&host);
+        self.applied.retain(|(of, ..)| *of != host);
+    }
 }
 
 impl World {

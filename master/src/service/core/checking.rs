@@ -25,7 +25,11 @@ impl ServiceCore {
         let mut shown = self.shown.clone();
         shown.update(record, self.observed.touched(), &self.places, &self.observed);
         let kept = view(record, version, &self.observed, no_host, &shown);
-        same("the view", &kept, &view(record, version, &from_scratch, no_host, &Shown::of(record, &from_scratch)))?;
+        same(
+            "the view",
+            &kept,
+            &view(record, version, &from_scratch, no_host, &Shown::of(record, &from_scratch)),
+        )?;
         self.step.record().map_or(Ok(()), |draft| check(draft, &self.observed, &from_scratch))
     }
 }

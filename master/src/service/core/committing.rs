@@ -1,9 +1,6 @@
 //! From a draft to what is durable, and what then is told to whom.
 
-use shef_common::{
-    clock::Now,
-    ids::Version,
-};
+use shef_common::{clock::Now, ids::Version};
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
 use crate::service::{

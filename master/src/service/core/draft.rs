@@ -59,8 +59,10 @@ impl ServiceCore {
             };
             draft.tally.containers_deleted = record.replicas.of_all(&slots).filter(deleted).count() as u64;
             // By their hosts' own word they hold nothing there any more, whatever becomes of the record.
-            let released =
-                record.replicas.of_all(&slots).filter(|replica| replica.want == Want::Remove && gone(replica));
+            let released = record
+                .replicas
+                .of_all(&slots)
+                .filter(|replica| replica.want == Want::Remove && gone(replica));
             let released: Vec<_> =
                 released.map(|r| LoadChange::Release(r.id.clone(), r.node.clone())).collect();
             if !released.is_empty() {
@@ -123,6 +125,8 @@ impl ServiceCore {
         let settled = self.observed.settled_in(record);
         let open = record.replicas.filled().without(&settled.current);
         let is_wanted = |r: &&ReplicaRecord| r.want == Want::Run && r.generation == record.generation;
-        !settled.current.is_empty() || !settled.on_trial.is_empty() || record.replicas.of_all(&open).filter(is_wanted).any(may_run)
+        !settled.current.is_empty()
+            || !settled.on_trial.is_empty()
+            || record.replicas.of_all(&open).filter(is_wanted).any(may_run)
     }
 }

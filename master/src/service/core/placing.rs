@@ -45,7 +45,8 @@ impl ServiceCore {
             self.moved(scheduled.moved, &mut record, &mut draft, effects);
         }
         let give_up: BTreeSet<Slot> = scheduled.give_up.into_iter().collect();
-        let gone: Vec<_> = give_up.iter().flat_map(|slot| record.replicas.of(*slot)).map(ReplicaRecord::place).collect();
+        let gone: Vec<_> =
+            give_up.iter().flat_map(|slot| record.replicas.of(*slot)).map(ReplicaRecord::place).collect();
         record.retire_these(&gone);
         let failed = self.failed(&record);
         let mut replaced = Vec::new();
@@ -60,7 +61,8 @@ impl ServiceCore {
                 continue;
             }
             record.emptied.remove(slot);
-            replaced.extend(failed.get(&slot).into_iter().flatten().map(|failed| (slot, failed.replica.clone())));
+            replaced
+                .extend(failed.get(&slot).into_iter().flatten().map(|failed| (slot, failed.replica.clone())));
             draft.reserved.push(LoadChange::Release(id.clone(), node.clone()));
             let attempt = draft.attempts.get(&slot).copied().unwrap_or(0);
             record.place(ReplicaRecord {
@@ -89,7 +91,7 @@ impl ServiceCore {
         let goes = |r: &ReplicaRecord| {
             r.want == Want::Remove && self.observed.condition(&r.node).standing == Standing::Ready
         };
-        let waits = record.replicas.of_all(record.replicas.others()).any(|replica| goes(replica));
+        let waits = record.replicas.of_all(record.replicas.others()).any(goes);
         if slots.is_empty() || waits || record.spec.update.order != Order::Auto || record.stops_first() {
             return;
         }
@@ -134,7 +136,8 @@ impl ServiceCore {
         let good = |r: &ReplicaRecord| {
             r.slot == slot && r.want == Want::Run && self.observed.class(record, r) == ReplicaClass::Ready
         };
-        let original = record.replicas.of(slot).iter().find(|replica| good(replica)).map(|r| (slot, r.id.clone()));
+        let original =
+            record.replicas.of(slot).iter().find(|replica| good(replica)).map(|r| (slot, r.id.clone()));
         let there = self.observed.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
         let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
             // It fares otherwise since it was asked for.

@@ -12,7 +12,7 @@ use super::{
         record::ServiceRecord,
         request::{Expect, Refused, Request},
     },
-    bindings::{DOWN, READY, in_zone, missing, model, on, put, running, sticky, zone},
+    bindings::{DOWN, DRAINED, READY, in_zone, missing, model, on, put, running, sticky, zone},
     model::{Model, node, spec},
 };
 use crate::{
@@ -110,6 +110,22 @@ fn data_is_given_up_only_where_its_host_is_known_to_be_lost_or_said_to_be_left()
     assert!(matches!(is_asked(&mut model, release()), Err(Refused::Conflict(_))));
     model.is(0, DOWN);
     assert_eq!(is_asked(&mut model, release()), Ok(()));
+}
+
+#[test]
+fn nothing_is_given_up_while_no_other_host_could_take_what_runs() {
+    let mut model = model(&["a"]);
+    model.ask(put(sticky(1)));
+    model.settle();
+    model.is(0, DRAINED);
+    model.settle();
+    let refused = is_asked(&mut model, release());
+    assert!(
+        matches!(&refused, Err(Refused::Conflict(why)) if why.contains("no other host takes it")),
+        "{refused:?}"
+    );
+    pass(&mut model, 10);
+    assert_eq!(running(&model), on(&[(0, 1)]), "{}", missing(&model));
 }
 
 #[test]

@@ -177,7 +177,7 @@ impl Model {
         let effects = self.core.handle(event, self.now);
         // The simulator asks after every event.
         self.events += 1;
-        if self.events % 32 == 0 {
+        if self.events.is_multiple_of(32) {
             self.core.check().unwrap_or_else(|why| panic!("found otherwise from scratch: {why}"));
         }
         self.carry_out(effects);

@@ -374,7 +374,8 @@ fn changed_slots(of: &ServiceRecord, record: &ServiceRecord) -> SlotSet {
         changed.extend(rollout.failures.keys().copied());
     }
     if of.bindings != record.bindings {
-        let differs = |(slot, node): &(&Slot, _), other: &ServiceRecord| other.bindings.get(slot) != Some(*node);
+        let differs =
+            |(slot, node): &(&Slot, _), other: &ServiceRecord| other.bindings.get(slot) != Some(*node);
         changed.extend(of.bindings.iter().filter(|bound| differs(bound, record)).map(|(slot, _)| *slot));
         changed.extend(record.bindings.iter().filter(|bound| differs(bound, of)).map(|(slot, _)| *slot));
     }

@@ -1,6 +1,6 @@
 //! What a plan warns of: data that does not move with a replica, and volumes that stay as they were made.
 
-use shef_common::spec::Mount;
+use shef_common::spec::{Mount, ServiceSpec};
 
 use super::Action;
 use crate::service::record::ServiceRecord;
@@ -13,9 +13,24 @@ pub(super) fn of(before: Option<&ServiceRecord>, wanted: &ServiceRecord, actions
     if !warnings.is_empty() && !moving.is_empty() {
         warnings.push(format!("slots that move by this change: {}", moving.join(", ")));
     }
+    warnings.extend(shared(&wanted.spec));
     let others = wanted.spec.template.mounts.iter().filter_map(|mount| defined_otherwise(before?, mount));
     warnings.extend(others);
     warnings
+}
+
+/// Whether slots that have one host have one volume: a service's volume is one a host, not one a slot.
+fn shared(spec: &ServiceSpec) -> Option<String> {
+    let source = spec.template.mounts.iter().find_map(|mount| match mount {
+        Mount::Volume { source, sticky: true, .. } => Some(source),
+        Mount::Volume { .. } | Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+    })?;
+    let may_share = spec.mode.is_replicated() && spec.replicas > 1 && spec.placement.max_per_host != Some(1);
+    may_share.then(|| {
+        format!(
+            "slots on the same host share volume {source}; placement.max_per_host = 1 gives each a host, and a volume, of its own"
+        )
+    })
 }
 
 fn moves(action: &Action) -> bool {

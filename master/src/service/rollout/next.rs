@@ -224,17 +224,18 @@ fn turns(
     let update = &record.spec.update;
     let free = free_slots(record, slots);
     let turned_well = || {
-        let is_good = |replicas: &Slotted<'_>| replicas.iter().any(|(_, class)| *class == ReplicaClass::Ready);
+        let is_good =
+            |replicas: &Slotted<'_>| replicas.iter().any(|(_, class)| *class == ReplicaClass::Ready);
         let mut open = slots.open.iter().filter(|(slot, _)| rollout.turned.contains(**slot));
-        !slots.settled.current.shared_with(&rollout.turned).is_empty() || open.any(|(_, replicas)| is_good(replicas))
+        !slots.settled.current.shared_with(&rollout.turned).is_empty()
+            || open.any(|(_, replicas)| is_good(replicas))
     };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
     // What is added while all goes well starts as what everything is to be; what waits for room, once all
     // others are through.
     if rollout.failures.is_empty() && turned_well() {
         let comes = |slot: &Slot| {
-            slots.all().is_within(&rollout.turned)
-                || !waits_for_room(record, *slot, slots, observed)
+            slots.all().is_within(&rollout.turned) || !waits_for_room(record, *slot, slots, observed)
         };
         let added = free.iter().filter(|slot| !rollout.turned.contains(**slot) && comes(slot));
         next.turn.extend(added.filter(|slot| canaries.take(**slot)));
