@@ -207,8 +207,8 @@ impl View {
         let more = self.missing.len().saturating_sub(1) + self.missing_more;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         match (words, &self.failing, self.missing.first()) {
-            (Some(words), None, _) => words.to_owned(),
-            (Some(words), Some(why), _) => format!("{words}: {why}"),
+            (Some(words), Some(why), _) if !words.contains(why.as_str()) => format!("{words}: {why}"),
+            (Some(words), ..) => words.to_owned(),
             (None, _, Some(missing)) => format!("{counts}; {missing}{more}"),
             (None, _, None) if self.on_trial > 0 => format!("{counts}; {}", self.trial()),
             (None, _, None) => counts,

@@ -155,7 +155,11 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
 async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels() {
     let mut site = Site::start(1, &[]).await;
     site.master.deploy("web", busybox(3)).await;
-    let before = site.settled(&["web"]).await;
+    // Its data is bound to the host, which comes back as another one.
+    let mut db = busybox(1);
+    db["mounts"] = json!([{ "type": "volume", "source": "kept", "target": "/data" }]);
+    site.master.deploy("db", db).await;
+    let before = site.settled(&["db", "web"]).await;
     let uid = site.master.api.get("/v1/nodes/h1").await.body["uid"].clone();
     site.agents[0].process.kill();
     std::fs::remove_dir_all(site.dir.path().join("h1")).unwrap();
@@ -163,9 +167,12 @@ async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels
     site.agents[0].process.start();
     let is_another = |answer: &Answer| answer.body["uid"] != uid && answer.body["state"] == "ready";
     site.master.api.until("/v1/nodes/h1", is_another).await;
-    assert_eq!(site.settled(&["web"]).await, before);
-    let deleted = site.master.api.call("DELETE", "/v1/services/web?wait=60s", json!({})).await;
-    assert_eq!(deleted.status, 200, "{deleted:?}");
+    assert_eq!(site.settled(&["db", "web"]).await, before);
+    for service in ["db", "web"] {
+        let path = format!("/v1/services/{service}?wait=60s");
+        let deleted = site.master.api.call("DELETE", &path, json!({})).await;
+        assert_eq!(deleted.status, 200, "{deleted:?}");
+    }
     assert!(site.containers().await.is_empty());
 }
 

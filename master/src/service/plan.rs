@@ -71,7 +71,7 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
         let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
-        plan.retire = there.map(ReplicaRecord::place).collect();
+        plan.retire = there.map(ReplicaRecord::key).collect();
         return plan;
     }
     let mut slots = slots(record, observed);
@@ -118,7 +118,7 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
     slots.open.retain(|slot, replicas| {
         let stays = record.bindings.contains_key(slot);
         if !stays {
-            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.place()));
+            plan.retire.extend(replicas.iter().map(|(replica, _)| replica.key()));
         }
         stays
     });
@@ -131,7 +131,7 @@ fn retire_overdue(observed: &Observations, slots: &mut Slots<'_>, plan: &mut Pla
             let condition = observed.condition(&replica.node);
             let stays = !(condition.is_leaving() && condition.overdue);
             if !stays {
-                plan.retire.push(replica.place());
+                plan.retire.push(replica.key());
             }
             stays
         });
@@ -165,7 +165,7 @@ fn give_up_surplus(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
         for slot in lesser {
             surplus -= 1;
             plan.retire
-                .extend(slots.open.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.place()));
+                .extend(slots.open.remove(&slot).into_iter().flatten().map(|(replica, _)| replica.key()));
         }
     }
     if surplus > 0 {
@@ -206,24 +206,24 @@ fn plan_slot(
         // What is not told of may fare better than one that is unwell.
         let goes =
             |r: &&ReplicaRecord| r.id != keeper.id && (observed.is_well(keeper) || observed.heard_of(r));
-        plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(ReplicaRecord::place));
+        plan.retire.extend(with(ReplicaClass::Outdated).filter(goes).map(ReplicaRecord::key));
     }
     // Until its turn comes, a slot stays as it is.
     let has_turn =
         record.rollout.as_ref().is_none_or(|rollout| rollout.from.is_none() || rollout.turned.contains(slot));
     if !has_turn && with(ReplicaClass::Outdated).any(|replica| !leaves(replica)) {
-        return plan.retire.extend(with(ReplicaClass::Failed).map(ReplicaRecord::place));
+        return plan.retire.extend(with(ReplicaClass::Failed).map(ReplicaRecord::key));
     }
     // A rebalance is worth no second try at once: the original stays where it is.
     if let Some(original) = with(ReplicaClass::Migrating).find(|replica| !leaves(replica)) {
-        return plan.stay.push(original.place());
+        return plan.stay.push(original.key());
     }
     // A new one that is to leave before it has proved itself needs no replacement beside an old one.
     let is_leaving = with(ReplicaClass::Migrating).next().is_some();
     if is_leaving && with(ReplicaClass::Outdated).any(|replica| observed.is_well(replica) && !leaves(replica))
     {
         // Even where the old one is to go first, it does not go together with it.
-        return plan.retire.extend(with(ReplicaClass::Migrating).map(ReplicaRecord::place));
+        return plan.retire.extend(with(ReplicaClass::Migrating).map(ReplicaRecord::key));
     }
     let target = record.target(slot);
     let failed: Vec<&ReplicaRecord> =
@@ -251,9 +251,9 @@ fn plan_slot(
         }
         // What takes its place is planned once it is gone.
         plan.emptied.push(slot);
-        return plan.retire.extend(
-            with(ReplicaClass::Outdated).chain(with(ReplicaClass::Failed)).map(ReplicaRecord::place),
-        );
+        return plan
+            .retire
+            .extend(with(ReplicaClass::Outdated).chain(with(ReplicaClass::Failed)).map(ReplicaRecord::key));
     }
     let attempt =
         failed.iter().map(|r| r.attempt.saturating_add(1)).max().unwrap_or_else(|| record.failures_of(slot));
@@ -288,7 +288,7 @@ fn keep_one_coming(
     let keeper = keeper.map(|(replica, _)| &replica.id);
     let doubled = heard
         .filter(|(r, class)| *class == ReplicaClass::Failed || is_coming(*class) && Some(&r.id) != keeper);
-    plan.retire.extend(doubled.map(|(r, _)| r.place()));
+    plan.retire.extend(doubled.map(|(r, _)| r.key()));
 }
 
 /// One good replica stays, if possible on a host that reports; all others go,
@@ -304,10 +304,10 @@ fn keep_one_good(replicas: &[(&ReplicaRecord, ReplicaClass)], observed: &Observa
         let withdrawn = replicas
             .iter()
             .filter(|(r, class)| *class == ReplicaClass::Starting && observed.is_fresh_and_not_begun(r));
-        return plan.retire.extend(withdrawn.map(|(r, _)| r.place()));
+        return plan.retire.extend(withdrawn.map(|(r, _)| r.key()));
     }
     if !matches!(standing(keeper), Standing::Suspect | Standing::Down) {
-        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.place()));
+        plan.retire.extend(replicas.iter().filter(|(r, _)| r.id != keeper.id).map(|(r, _)| r.key()));
     }
 }
 

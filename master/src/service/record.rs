@@ -109,7 +109,7 @@ pub struct ReplicaRecord {
 impl ReplicaRecord {
     /// Its slot and its name, by which it is found.
     #[must_use]
-    pub fn place(&self) -> (Slot, ReplicaId) {
+    pub fn key(&self) -> (Slot, ReplicaId) {
         (self.slot, self.id.clone())
     }
 }

@@ -97,7 +97,7 @@ impl Replicas {
 
     /// Has `how` change those of which `which` is true.
     pub fn change(&mut self, which: impl Fn(&ReplicaRecord) -> bool, how: impl Fn(&mut ReplicaRecord)) {
-        let ids: Vec<_> = self.iter().filter(|r| which(r)).map(ReplicaRecord::place).collect();
+        let ids: Vec<_> = self.iter().filter(|r| which(r)).map(ReplicaRecord::key).collect();
         self.change_these(&ids, how);
     }
 
@@ -108,7 +108,7 @@ impl Replicas {
         which: impl Fn(&ReplicaRecord) -> bool,
         how: impl Fn(&mut ReplicaRecord),
     ) {
-        let ids: Vec<_> = self.of_all(slots).filter(|r| which(r)).map(ReplicaRecord::place).collect();
+        let ids: Vec<_> = self.of_all(slots).filter(|r| which(r)).map(ReplicaRecord::key).collect();
         self.change_these(&ids, how);
     }
 

@@ -46,7 +46,7 @@ impl ServiceCore {
         }
         let give_up: BTreeSet<Slot> = scheduled.give_up.into_iter().collect();
         let gone: Vec<_> =
-            give_up.iter().flat_map(|slot| record.replicas.of(*slot)).map(ReplicaRecord::place).collect();
+            give_up.iter().flat_map(|slot| record.replicas.of(*slot)).map(ReplicaRecord::key).collect();
         record.retire_these(&gone);
         let failed = self.failed(&record);
         let mut replaced = Vec::new();

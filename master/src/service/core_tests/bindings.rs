@@ -235,7 +235,11 @@ fn a_slot_with_a_volume_waits_for_its_host() {
     // A drain leaves it, and stops it at its deadline.
     model.is(1, DRAINED);
     model.settle();
-    assert!(missing(&model).ends_with(" stays on h1, which is drained, but holds its volume data"));
+    assert!(
+        missing(&model).contains(
+            " stays on h1, which is drained, but holds its volume data (`shef service release web 1`"
+        )
+    );
     model.is(1, HostCondition { overdue: true, ..DRAINED });
     model.settle();
     assert_eq!(running(&model), on(&[(0, 1)]));

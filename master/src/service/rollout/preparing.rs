@@ -107,5 +107,5 @@ pub fn idle(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<(Slot, ReplicaId)>
     let prepared =
         record.replicas.of_all(record.replicas.others()).filter(|replica| replica.want == Want::Prepare);
     let idle = prepared.filter(|made| record.rollout.as_ref().is_none_or(|rollout| !waits(rollout, made)));
-    idle.map(ReplicaRecord::place).collect()
+    idle.map(ReplicaRecord::key).collect()
 }

@@ -1,0 +1,260 @@
+//! Who may join, and who leads, by what hosts say.
+
+use shef_common::{
+    ids::{BootId, Generation, LeaderId, Revision, Slot},
+    image::ImageRef,
+    protocol::{Accepted, HostInfo, Understands},
+    spec::Template,
+};
+
+use super::*;
+
+const OURS: &str = "0000000000000001";
+const THEIRS: &str = "0000000000000002";
+
+fn fence(epoch: u64, leader: &str) -> Fence {
+    Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
+}
+fn core() -> Members {
+    Members::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"), DurationMs(500))
+}
+fn registration() -> Registration {
+    Registration {
+        node: NodeName::parse("h1").unwrap(),
+        uid: NodeUid::parse("00000000000000c1").unwrap(),
+        boot: BootId::parse("00000000000000b1").unwrap(),
+        cluster: None,
+        accepted: None,
+        leader_silent_ms: None,
+        understands: Understands::default(),
+        holds: vec![],
+        host: HostInfo {
+            address: std::net::Ipv4Addr::LOCALHOST,
+            agent_url: "http://127.0.0.1:11044".into(),
+            labels: BTreeMap::new(),
+            cpus: 2,
+            memory_bytes: 1,
+            engine_version: "20.10".into(),
+            engine_api: "1.41".into(),
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            shef_version: "0.1.0".into(),
+        },
+    }
+}
+fn holding(mut registration: Registration) -> Registration {
+    registration.cluster = Some(ClusterId::parse(OURS).unwrap());
+    registration.holds = vec![Assignment {
+        replica: ReplicaId::parse("web-000001").unwrap(),
+        service: ServiceName::parse("web").unwrap(),
+        slot: Slot(0),
+        generation: Generation(1),
+        template: Template::of(ImageRef::parse("nginx").unwrap()).into(),
+        on_disconnect: shef_common::spec::OnDisconnect::Keep,
+        image_digest: None,
+        prepare: false,
+    }];
+    registration
+}
+
+#[test]
+fn a_new_host_joins() {
+    assert_eq!(core().register(&registration()), Verdict::Admit);
+}
+
+#[test]
+fn an_unknown_host_is_taken_over_with_what_it_holds() {
+    assert!(matches!(core().register(&holding(registration())), Verdict::Import(held) if held.len() == 1));
+    let mut core = core();
+    core.host_known(registration().node, registration().uid);
+    assert_eq!(core.register(&holding(registration())), Verdict::Admit);
+}
+
+#[test]
+fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
+    let mut theirs = registration();
+    theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
+    theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
+    let expected = Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
+    assert_eq!(core().register(&theirs), expected);
+    let mut inhabited = core();
+    inhabited.services_are(1);
+    assert!(matches!(inhabited.register(&theirs), Verdict::Refuse(_)));
+}
+
+fn ahead(node: &str, silent: Option<u64>) -> Registration {
+    let accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
+    Registration {
+        node: NodeName::parse(node).unwrap(),
+        cluster: Some(ClusterId::parse(OURS).unwrap()),
+        accepted,
+        leader_silent_ms: silent,
+        ..registration()
+    }
+}
+fn exceeds() -> Verdict {
+    Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
+}
+
+#[test]
+fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_is_heard_of() {
+    let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
+    assert_eq!(core().register(&ahead("h1", Some(0))), stands_down);
+    assert_eq!(core().register(&ahead("h1", Some(LEADER_SILENCE.0 - 1))), stands_down);
+    assert_eq!(core().register(&ahead("h1", None)), stands_down, "an agent of an older version does not say");
+}
+
+#[test]
+fn a_leader_is_gone_when_more_than_half_of_the_hosts_have_not_heard_of_it_for_long() {
+    let silent = Some(LEADER_SILENCE.0);
+    let mut alone = core();
+    assert!(
+        matches!(alone.register(&ahead("h1", silent)), Verdict::Wait(_)),
+        "it may have been cut off itself"
+    );
+    alone.set_now(MonoMs(SAID_FOR.0));
+    assert_eq!(alone.register(&ahead("h1", silent)), exceeds(), "there is no other host");
+    let mut core = core();
+    for (n, node) in ["h1", "h2", "h3"].into_iter().enumerate() {
+        let uid = NodeUid::parse(&format!("{:016x}", n + 10)).unwrap();
+        core.host_known(NodeName::parse(node).unwrap(), uid);
+    }
+    assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)));
+    core.set_now(MonoMs(SAID_FOR.0));
+    assert!(matches!(core.register(&ahead("h1", silent)), Verdict::Wait(_)), "it is one host still");
+    assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)));
+    core.set_now(MonoMs(SAID_FOR.0 * 2));
+    assert_eq!(core.register(&ahead("h2", silent)), exceeds());
+    core.set_now(MonoMs(SAID_FOR.0 * 2 + WORD_COUNTS.0 + 1));
+    assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)), "what h1 said counts no more");
+}
+
+#[test]
+fn a_master_that_an_operator_wants_to_lead_exceeds_every_fence() {
+    let mut core = core();
+    core.takes_over(true);
+    assert_eq!(core.register(&ahead("h1", Some(0))), exceeds());
+}
+
+#[test]
+fn a_fence_of_our_own_that_the_store_has_lost_is_exceeded() {
+    let mut ours = ahead("h1", Some(0));
+    ours.accepted = Some(Accepted { fence: fence(7, "00000000000000aa"), revision: Revision(9) });
+    assert_eq!(core().register(&ours), exceeds());
+}
+
+#[test]
+fn another_host_takes_no_name_under_which_services_have_data_that_it_does_not_hold() {
+    let mut core = core();
+    core.host_known(registration().node, registration().uid);
+    let web = ServiceName::parse("web").unwrap();
+    core.keeps_data(web.clone(), [registration().node].into());
+    let another = Registration { uid: NodeUid::parse("00000000000000c2").unwrap(), ..registration() };
+    let empty = Registration { holds: vec![], ..holding(another.clone()) };
+    let refused = core.register(&empty);
+    assert!(
+        matches!(&refused, Verdict::Refuse(why) if why.contains("volumes of web") && why.contains("node rm h1")),
+        "{refused:?}"
+    );
+    assert_eq!(core.uid(&registration().node), Some(&registration().uid), "who is refused is no member");
+    // An agent that has lost its data directory: it cannot say yet what it holds.
+    assert_eq!(core.register(&another), Verdict::Introduce);
+    assert!(matches!(core.register(&holding(another)), Verdict::Import(_)), "what it holds is taken over");
+    assert_eq!(core.register(&holding(registration())), Verdict::Admit, "the host itself is let in");
+    core.keeps_data(web, BTreeSet::new());
+    assert_eq!(core.register(&empty), Verdict::Admit, "nothing is lost with it");
+}
+
+#[test]
+fn a_host_that_is_a_member_under_another_name_is_refused_and_told_that_name() {
+    let mut core = core();
+    core.host_known(NodeName::parse("old").unwrap(), registration().uid);
+    let refused = core.register(&holding(registration()));
+    assert!(
+        matches!(&refused, Verdict::Refuse(reason) if reason.contains("node_name = \"old\"")),
+        "{refused:?}"
+    );
+    let again = Registration { node: NodeName::parse("old").unwrap(), ..holding(registration()) };
+    assert_eq!(core.register(&again), Verdict::Admit, "under its own name it is the same host");
+    let _ = core.host_forgotten(NodeName::parse("old").unwrap(), registration().uid);
+    assert_eq!(
+        core.register(&holding(registration())),
+        Verdict::Admit,
+        "a forgotten host joins as a new one"
+    );
+}
+
+/// One registration must not use up the epochs that are left.
+#[test]
+fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
+    use shef_common::bounds::{MAX, MOST_ADOPTED, REACH};
+    let ahead = |epoch| Registration {
+        cluster: Some(ClusterId::parse(OURS).unwrap()),
+        leader_silent_ms: Some(LEADER_SILENCE.0),
+        accepted: Some(Accepted { fence: fence(epoch, "00000000000000bb"), revision: Revision(9) }),
+        ..registration()
+    };
+    let mut inhabited = core();
+    inhabited.services_are(1);
+    inhabited.takes_over(true);
+    assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
+    for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
+        let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
+        assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
+    }
+    // A cluster that knows nothing goes above what its first host remembers, and leaves half of the
+    // epochs.
+    let mut empty = core();
+    empty.takes_over(true);
+    assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
+    for absurd in [MOST_ADOPTED + 1, MAX, u64::MAX] {
+        assert!(matches!(core().register(&ahead(absurd)), Verdict::Refuse(_)), "{absurd}");
+    }
+}
+
+#[test]
+fn a_generation_that_no_service_has_come_to_is_not_taken_over() {
+    let mut host = holding(registration());
+    host.holds[0].generation = Generation(shef_common::bounds::REACH);
+    assert!(matches!(core().register(&host), Verdict::Import(_)));
+    for absurd in [shef_common::bounds::REACH + 1, u64::MAX] {
+        host.holds[0].generation = Generation(absurd);
+        let Verdict::Refuse(why) = core().register(&host) else { panic!("{absurd}") };
+        assert!(why.contains("web-000001") && why.contains("remove that container"), "{why}");
+    }
+}
+
+#[test]
+fn orders_for_a_host_that_is_not_known_yet_wait_for_it() {
+    let (mut core, held) = (core(), holding(registration()).holds);
+    let node = registration().node;
+    core.keep_orders(node.clone(), held.clone(), vec![]);
+    assert_eq!(core.kept_orders(&node), Some((held.clone(), vec![])));
+    assert_eq!(core.kept_orders(&node), None);
+    core.keep_orders(node.clone(), held.clone(), vec![]);
+    core.keep_orders(node.clone(), vec![], vec![held[0].replica.clone()]);
+    assert_eq!(core.kept_orders(&node), Some((vec![], vec![held[0].replica.clone()])));
+}
+
+#[test]
+fn of_too_many_forgotten_hosts_the_first_goes() {
+    let mut core = core();
+    let name = |n: usize| NodeName::parse(&format!("h{n}")).unwrap();
+    for n in 0..MAX_FORGOTTEN {
+        assert_eq!(core.host_forgotten(name(n), registration().uid), None);
+    }
+    core.host_known(name(0), registration().uid);
+    assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN), registration().uid), None);
+    assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN + 1), registration().uid), Some(name(1)));
+    core.remembered(&name(1));
+    assert!(!core.is_forgotten(&name(1)));
+}
+
+#[test]
+fn two_hosts_cannot_share_a_name_while_both_are_up() {
+    let mut core = core();
+    core.host_known(registration().node, NodeUid::parse("00000000000000c2").unwrap());
+    assert_eq!(core.register(&registration()), Verdict::Admit, "the name's old holder is not there");
+    core.host_changed(&registration().node, HostCondition::of(Standing::Ready));
+    assert!(matches!(core.register(&registration()), Verdict::Refuse(_)));
+}
