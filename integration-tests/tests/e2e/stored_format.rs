@@ -77,7 +77,7 @@ async fn everything_of_format_1_is_there(master: &Master) {
         (&web["created"], &web["updated"]),
         (&json!(1_795_372_809_816_u64), &json!(1_795_372_810_368_u64))
     );
-    let run = [("web-683121", 0, 1, "run"), ("web-286859", 1, 1, "run"), ("web-990283", 0, 2, "run")];
+    let run = [("web-683121", 0, 1, "run"), ("web-990283", 0, 2, "run"), ("web-286859", 1, 1, "run")];
     assert_eq!(replicas(&web), run);
     let gone = master.service("gone").await.unwrap();
     assert_eq!(
