@@ -185,7 +185,7 @@ impl View {
         self.missing.iter().cloned().chain(more).collect()
     }
 
-    /// How it fares beside that it runs, in a line, if there is anything to say.
+    /// A line on what goes beyond "it runs": probation or the last rollout, if there is anything to say.
     pub(crate) fn notes(&self, now: WallMs) -> Option<String> {
         if self.state != "running" {
             return Some(self.line());
@@ -200,7 +200,7 @@ impl View {
         format!("{} of {} on trial", self.on_trial, self.wanted)
     }
 
-    /// How it fares, in a line.
+    /// The state of the service in a line.
     pub(crate) fn line(&self) -> String {
         let counts = format!("{} of {} healthy", self.running, self.wanted);
         let words = self.rollout.as_ref().map(|rollout| rollout.message.as_str());

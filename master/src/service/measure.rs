@@ -69,13 +69,13 @@ impl LargeService {
         Some(large)
     }
 
-    /// What readers see.
+    /// The latest view that the core has published.
     #[must_use]
     pub const fn view(&self) -> Option<&ServiceView> {
         self.view.as_ref()
     }
 
-    /// A host tells how the `n`th replica fares.
+    /// A host reports the health of the `n`th replica.
     pub fn hears(&mut self, n: u32, health: Health) {
         let (Some(node), id) = (node(n / ON_A_HOST), ReplicaId::new(&self.name, 100_000 + n)) else { return };
         let status = ReplicaStatus::new(id, ReplicaState::Running, WallMs(1));

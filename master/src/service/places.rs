@@ -49,12 +49,6 @@ impl Places {
         self.slots.get(id).copied()
     }
 
-    /// The replica `id` of `record`, wherever it is.
-    pub fn find<'a>(&self, record: &'a ServiceRecord, id: &ReplicaId) -> Option<&'a ReplicaRecord> {
-        let slot = self.slots.get(id)?;
-        record.replicas.of(*slot).iter().find(|replica| replica.id == *id)
-    }
-
     /// The replica `id` of `record` that `node` is to have, or to be rid of.
     pub fn find_on<'a>(
         &self,
@@ -62,7 +56,8 @@ impl Places {
         node: &NodeName,
         id: &ReplicaId,
     ) -> Option<&'a ReplicaRecord> {
-        self.find(record, id).filter(|replica| replica.node == *node)
+        let of_slot = record.replicas.of(self.slot(id)?);
+        of_slot.iter().find(|replica| replica.id == *id && replica.node == *node)
     }
 
     /// The slots with a replica on `node`.

@@ -15,7 +15,7 @@ use super::{
     record::{ReplicaRecord, ServiceRecord, Want},
     replicas::Replicas,
     slot_set::SlotSet,
-    view::{ReplicaView, replica_view},
+    view::replica::{ReplicaView, replica_view},
 };
 
 /// What a replica was made of, where its host has told.

@@ -51,7 +51,7 @@ impl<'a> Slots<'a> {
         self.open.len() + self.settled.len()
     }
 
-    /// Which they are.
+    /// The numbers of all slots in which a replica is to run.
     pub fn all(&self) -> SlotSet {
         self.settled.all().with(&self.open.keys().copied().collect())
     }

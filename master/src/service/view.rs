@@ -1,24 +1,25 @@
 //! A service as readers see it: made by its core at every change, read from memory.
 
 mod missing;
+pub(super) mod replica;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
-    ids::{Generation, NodeName, ReplicaId, Slot, Version},
+    ids::{Generation, NodeName, Slot, Version},
     image::{ImageDigest, ImageRef},
     spec::ServiceSpec,
-    status::{Health, PublishedPort, ReplicaState, ReplicaStatus},
 };
 
 use self::missing::{in_progress, line, removals};
+pub use self::replica::ReplicaView;
 use super::{
     bindings,
     observations::{Observations, ReplicaClass, trouble},
-    pages::{OfSlot, Pages},
-    record::{ReplicaRecord, ServiceRecord, Want},
+    pages::Pages,
+    record::{ReplicaRecord, ServiceRecord},
     rollout::{Ended, Kept, RolloutView, rollout_view},
     shown::Shown,
     slot_set::SlotSet,
@@ -148,56 +149,6 @@ pub enum ServiceState {
     Deleting,
 }
 
-/// A replica and how it fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReplicaView {
-    /// The replica, and its container's name.
-    pub id: ReplicaId,
-    /// Its place in the service.
-    pub slot: Slot,
-    /// The generation it runs.
-    pub generation: Generation,
-    /// Its host.
-    pub node: NodeName,
-    /// Whether it is to run or to be gone.
-    pub want: Want,
-    /// Where it stands, as its host last told.
-    pub state: ReplicaState,
-    /// How it fares while it runs.
-    pub health: Health,
-    /// Whether its host is there; unless it is ready, the state is only the last known.
-    pub host: Standing,
-    /// Whether it is lost and is replaced: its host is down, or has not reported for longer than
-    /// `stop_after`.
-    pub host_down: bool,
-    /// Why it failed or is unhealthy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// What its user should know though it runs, as of a volume that is defined otherwise than its spec says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warning: Option<String>,
-    /// The container's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container_id: Option<String>,
-    /// How often its container was made or started anew.
-    pub restarts: u32,
-    /// The code with which its process ended last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i64>,
-    /// The last lines that it wrote before that.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub last_log_lines: Vec<String>,
-    /// Its ports on the host, as the engine chose them, while it runs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<PublishedPort>,
-    /// The same as a person reads them, with the host's address, as in `10.0.0.2:32768->80/tcp`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<String>,
-    /// Since when it is in this state, by the host's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<WallMs>,
-}
-
 /// Builds the view of `record`.
 pub fn view(
     record: &ServiceRecord,
@@ -305,12 +256,6 @@ pub fn view(
     ServiceView { head, replica_states: shown.replicas().clone() }
 }
 
-impl OfSlot for ReplicaView {
-    fn slot(&self) -> Slot {
-        self.slot
-    }
-}
-
 fn is_zero<N: Default + PartialEq>(count: &N) -> bool {
     *count == N::default()
 }
@@ -365,44 +310,4 @@ fn probation_view(record: &ServiceRecord, observed: &Observations) -> Option<Pro
         failures: status.failures,
         last_failure: status.last_failure,
     })
-}
-
-/// How a replica fares: only one that runs, or is done, can be healthy.
-fn health(status: Option<&ReplicaStatus>) -> Health {
-    let Some(status) = status else { return Health::Starting };
-    match status.state {
-        ReplicaState::Running | ReplicaState::Complete => status.health,
-        ReplicaState::Pending
-        | ReplicaState::Assigned
-        | ReplicaState::Pulling
-        | ReplicaState::Prepared
-        | ReplicaState::Starting => Health::Starting,
-        ReplicaState::Stopping | ReplicaState::Stopped | ReplicaState::Failed => Health::Unhealthy,
-    }
-}
-
-/// A replica as readers see it.
-pub fn replica_view(record: &ServiceRecord, replica: &ReplicaRecord, observed: &Observations) -> ReplicaView {
-    let status = observed.statuses.get(&replica.id);
-    ReplicaView {
-        id: replica.id.clone(),
-        slot: replica.slot,
-        generation: replica.generation,
-        node: replica.node.clone(),
-        want: replica.want,
-        state: status.map_or(ReplicaState::Assigned, |status| status.state),
-        health: health(status),
-        host: observed.condition(&replica.node).standing,
-        host_down: observed.is_lost(record, replica),
-        reason: status.and_then(|status| status.reason.clone()),
-        warning: status.and_then(|status| status.warning.clone()),
-        container_id: status.and_then(|status| status.container_id.clone()),
-        restarts: status.map_or(0, |status| status.restarts),
-        exit_code: status.and_then(|status| status.exit_code),
-        last_log_lines: status.map(|status| status.last_log_lines.clone()).unwrap_or_default(),
-        ports: status.map(|status| status.ports.clone()).unwrap_or_default(),
-        // The hosts' own addresses are joined when it is asked for.
-        addresses: Vec::new(),
-        since: status.map(|status| status.since),
-    }
 }

@@ -11,7 +11,7 @@ impl ServiceCore {
     /// Whether all that is kept is what looking at everything would give.
     ///
     /// # Errors
-    /// What differs.
+    /// The decision that differs, in both forms.
     pub fn check(&self) -> Result<(), String> {
         let Some(record) = &self.record else { return Ok(()) };
         if self.places != Places::of(&record.replicas) {

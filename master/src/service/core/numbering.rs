@@ -37,7 +37,7 @@ impl ServiceCore {
         let ahead = (count <= COUNTED).then(|| self.held.range(count..=COUNTED).next_back()).flatten();
         let mut number = ahead.map_or(count, |held| held + self.random.u32(ABOVE));
         if ahead.is_some() && number > COUNTED {
-            // No room is left above: one in between that nobody is known to have.
+            // No number is left above: a free one below.
             number = self.random.u32(FIRST);
         }
         let id = |number| ReplicaId::new(&self.name, number);

@@ -28,21 +28,28 @@ impl Model {
     }
 }
 
-#[test]
-fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_it_may() {
+/// Three replicas that reserve so many bytes each.
+fn requires(bytes: u64) -> Request {
     let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::StopFirst, ..GATED };
+    let mut spec = with(3, "app:1", update);
+    std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
+    Request::Put { spec, expect: Expect::Any }
+}
+
+/// Three hosts with 1,000 bytes, of which a replica each has 900 and another service 60.
+fn full_hosts() -> Model {
     let mut model = Model::new(3);
     let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
     (0..3).for_each(|n| model.describe(n, facts.clone()));
-    let requires = |bytes: u64| {
-        let mut spec = with(3, "app:1", update);
-        std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
-        Request::Put { spec, expect: Expect::Any }
-    };
     model.ask(requires(900));
     model.settle();
-    // Others have the rest.
     (0..3).for_each(|n| model.others_take(n, 60));
+    model
+}
+
+#[test]
+fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_it_may() {
+    let mut model = full_hosts();
     model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
     assert!(model.rollout().message.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
@@ -176,18 +183,7 @@ fn what_lost_its_host_in_an_update_does_not_hold_up_later_ones() {
 
 #[test]
 fn a_generation_that_needs_less_comes_where_another_had_no_room() {
-    let update = Update { parallelism: 1, monitor_ms: 1_000, order: Order::StopFirst, ..GATED };
-    let mut model = Model::new(3);
-    let facts = HostFacts { cpu_millis: 1_000, memory_bytes: 1_000, ..HostFacts::default() };
-    (0..3).for_each(|n| model.describe(n, facts.clone()));
-    let requires = |bytes: u64| {
-        let mut spec = with(3, "app:1", update);
-        std::sync::Arc::make_mut(&mut spec.template).resources.reserve.memory_bytes = bytes;
-        Request::Put { spec, expect: Expect::Any }
-    };
-    model.ask(requires(900));
-    model.settle();
-    (0..3).for_each(|n| model.others_take(n, 60));
+    let mut model = full_hosts();
     model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
     let empty = emptied_host(&mut model);

@@ -50,7 +50,7 @@ impl Settled {
         self.current.len() + self.outdated.len() + self.on_trial.len() + self.starting.len()
     }
 
-    /// How the replica of `slot` fares, if it is one of them.
+    /// The class of the only replica of `slot`, if it is one of them.
     #[must_use]
     pub fn class(&self, slot: Slot) -> Option<ReplicaClass> {
         if self.current.contains(slot) || self.outdated.contains(slot) {

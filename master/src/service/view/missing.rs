@@ -62,7 +62,7 @@ pub(super) fn line(
     })
 }
 
-/// What hosts have still to remove, and how many of these lines nobody waits
+/// The replicas that hosts have still to remove, and how many of these lines nobody waits
 /// for, as their hosts may never come back.
 pub(super) fn removals(record: &ServiceRecord, observed: &Observations) -> (Vec<String>, usize) {
     let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
