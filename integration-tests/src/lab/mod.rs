@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod engine;
 pub mod lan;
 pub mod master;
+pub mod page;
 pub mod process;
 pub mod redis;
 pub mod registry;

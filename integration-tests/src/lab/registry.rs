@@ -50,6 +50,15 @@ impl LabRegistry {
         Self::make(address, &[]).await
     }
 
+    /// Starts one at an address of this machine that asks everybody who they are, as [`Self::start_guarded`]
+    /// does.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start_guarded_at(address: SocketAddr, logins: &[&str]) -> Self {
+        Self::make(address, logins).await
+    }
+
     async fn make(address: SocketAddr, logins: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = address.to_string();

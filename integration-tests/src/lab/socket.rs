@@ -151,6 +151,15 @@ async fn inspect(docker: &Docker, id: String) -> Option<(String, Seen)> {
 /// # Panics
 /// If there is no busybox here.
 pub fn busybox_tar() -> Vec<u8> {
+    busybox_with(&[])
+}
+
+/// The same with programs beside it: path and script.
+///
+/// # Panics
+/// If there is no busybox here.
+#[must_use]
+pub fn busybox_with(scripts: &[(&str, &str)]) -> Vec<u8> {
     let binary =
         ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.exists());
     let binary = fs::read(binary.expect("busybox: install busybox-static")).expect("busybox can be read");
@@ -167,6 +176,12 @@ pub fn busybox_tar() -> Vec<u8> {
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);
         tar.append_link(&mut link, format!("bin/{applet}"), "busybox").expect("a tar in memory");
+    }
+    for (path, script) in scripts {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(script.len() as u64);
+        tar.append_data(&mut header, path, script.as_bytes()).expect("a tar in memory");
     }
     let mut bytes = tar.into_inner().expect("a tar in memory");
     bytes.flush().expect("memory");

@@ -16,7 +16,11 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tokio::{process::Command, sync::OnceCell};
 
-use super::{engine::LabEngine, registry::LabRegistry, shef::binary};
+use super::{
+    engine::{EngineSocket, LabEngine},
+    registry::LabRegistry,
+    shef::binary,
+};
 
 /// The base of both images.
 const BASE: &str = "shef-lab/base:1";
@@ -78,7 +82,7 @@ impl SystemImages {
             let arguments = ["--target", "packed", "--build-arg", &base, "--build-arg", &revision];
             build(&engine, context.path(), tag, &arguments).await;
         }
-        redis(&engine).await;
+        import_redis(&engine.socket(), REDIS).await;
         let images: Vec<&str> = SHEF.into_iter().chain([REDIS]).collect();
         let saved: Vec<Bytes> =
             engine.client().export_images(&images).try_collect().await.expect("the images are saved");
@@ -113,13 +117,15 @@ impl SystemImages {
     }
 }
 
-/// Redis as the official image has it: the programs, a directory for the data, no entry point in the way.
-async fn redis(engine: &LabEngine) {
-    let context = tempfile::tempdir().expect("a temporary directory");
-    let programs = ["redis-server", "redis-cli"].map(|name| PathBuf::from("/usr/bin").join(name));
+/// Gives an engine the machine's Redis as the official image has it: the programs, a directory for the data, no
+/// entry point in the way.
+///
+/// # Panics
+/// If there is no Redis on this machine, or the engine does not take it.
+pub async fn import_redis(engine: &EngineSocket, name: &str) {
     let mut tar = Tar::new();
-    for program in &programs {
-        tar.program(program, &program.to_string_lossy());
+    for program in ["redis-server", "redis-cli"].map(|name| PathBuf::from("/usr/bin").join(name)) {
+        tar.program(&program, &program.to_string_lossy());
     }
     tar.text(
         "etc/passwd",
@@ -128,12 +134,9 @@ async fn redis(engine: &LabEngine) {
     tar.text("etc/group", &format!("root:x:0:\nredis:x:{REDIS_USER}:\n"));
     tar.directory("data", REDIS_USER, 0o755);
     tar.directory("tmp", 0, 0o1777);
-    fs::write(context.path().join("root.tar"), tar.finish()).expect("a file");
-    let dockerfile = format!(
-        "FROM scratch\nADD root.tar /\nENV PATH=/usr/bin\nUSER {REDIS_USER}:{REDIS_USER}\nWORKDIR /data\nVOLUME /data\nCMD [\"redis-server\"]\n"
-    );
-    fs::write(context.path().join("Dockerfile"), dockerfile).expect("a file");
-    build(engine, context.path(), REDIS, &[]).await;
+    let user = format!("USER {REDIS_USER}:{REDIS_USER}");
+    let changes = ["ENV PATH=/usr/bin", &user, "WORKDIR /data", "VOLUME /data", "CMD [\"redis-server\"]"];
+    engine.import(name, &tar.finish(), changes.map(str::to_owned).into()).await;
 }
 
 async fn build(engine: &LabEngine, context: &Path, tag: &str, arguments: &[&str]) {

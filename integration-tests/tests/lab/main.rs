@@ -6,6 +6,7 @@ mod bootstrap;
 mod common;
 mod engines;
 mod hosts;
+mod how_to;
 mod leftovers;
 mod network;
 mod operator;

@@ -36,6 +36,14 @@ impl Bare {
     /// # Panics
     /// If one does not come up; the end of its log says why.
     pub async fn start(count: usize) -> Self {
+        Self::start_guarded(count, &[]).await
+    }
+
+    /// The same with a registry that asks everybody who they are; `logins` as in [`LabRegistry::start_guarded`].
+    ///
+    /// # Panics
+    /// If a host does not come up; the end of its log says why.
+    pub async fn start_guarded(count: usize, logins: &[&str]) -> Self {
         let net = Net::new().expect("the lab's network");
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let releases = engine::releases().expect("the chosen releases of the engine");
@@ -44,7 +52,7 @@ impl Bare {
         for host in &hosts {
             faults::prepare(&host.namespace).expect("the host's filters");
         }
-        let registry = LabRegistry::start_at((net.address(), REGISTRY_PORT).into()).await;
+        let registry = LabRegistry::start_guarded_at((net.address(), REGISTRY_PORT).into(), logins).await;
         join_all(hosts.iter_mut().map(Host::start_engine)).await;
         Self { hosts, registry, net }
     }

@@ -10,6 +10,7 @@ pub mod delay;
 pub mod faults;
 pub mod host;
 pub mod net;
+pub mod reader;
 pub mod store;
 pub mod sweep;
 
