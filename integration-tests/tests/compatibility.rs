@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shef_agent::supervisor::ledger::LedgerFile;
 use shef_common::{
     fields,
-    ids::{ClusterId, Revision},
+    ids::{ClusterId, NodeUid, Revision},
     labels,
     protocol::{
         Accepted, Alive, ProbeOutcome, ProbeThrough, Push, PushRefused, Registered, Registration, Report,
@@ -100,20 +100,48 @@ fn messages_of_version_0_1_are_read_and_written_as_they_were() {
 }
 
 #[test]
-fn a_ledger_of_version_0_1_is_read_and_written_as_it_was() {
+fn a_ledger_of_version_0_1_is_read_and_kept_as_it_was_in_a_log() {
     let directory = tempfile::tempdir().unwrap();
-    let ledger = directory.path().join("agent-ledger.json");
-    fs::copy(path("agent-ledger.json"), &ledger).unwrap();
+    fs::copy(path("agent-ledger.json"), directory.path().join("agent-ledger.json")).unwrap();
     let (file, read) = LedgerFile::open(directory.path()).unwrap();
     let change: Push = message("push-change.json");
-    assert_eq!(read.assignments.into_values().collect::<Vec<_>>().len(), change.set.len());
+    assert_eq!(read.assignments.len(), change.set.len());
     assert_eq!((read.removals.len(), read.unlisted.len()), (1, 0));
     drop(file);
-    let (file, read) = LedgerFile::open(directory.path()).unwrap();
-    file.write(&read).unwrap();
-    assert_eq!(
-        serde_json::from_slice::<Value>(&fs::read(&ledger).unwrap()).unwrap(),
-        fixture("agent-ledger.json")
+    assert_eq!(first_of_log(directory.path()), fixture("agent-ledger.json"));
+    let (_, again) = LedgerFile::open(directory.path()).unwrap();
+    assert_eq!(again, read);
+}
+
+/// The ledger that the first record of an agent's log holds.
+fn first_of_log(directory: &Path) -> Value {
+    let log = fs::read_to_string(directory.join("agent-ledger.log")).unwrap();
+    let record = log.lines().next().unwrap().split_once(' ').unwrap().1;
+    serde_json::from_str::<Value>(record).unwrap()["ledger"].take()
+}
+
+/// It would be damaged or empty otherwise: the one does not start, and the other joins as a new host.
+#[test]
+fn an_agent_of_version_0_1_reads_beside_the_log_who_it_is_and_whom_it_follows() {
+    #[derive(serde::Deserialize)]
+    struct LedgerOf01 {
+        format: u32,
+        uid: NodeUid,
+        cluster: Option<ClusterId>,
+        accepted: Option<Accepted>,
+        assignments: Vec<Value>,
+        removals: Vec<Value>,
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let head = directory.path().join("agent-ledger.json");
+    fs::copy(path("agent-ledger.json"), &head).unwrap();
+    let (_, ledger) = LedgerFile::open(directory.path()).unwrap();
+    let read: LedgerOf01 = serde_json::from_slice(&fs::read(&head).unwrap()).unwrap();
+    assert_eq!((read.format, read.uid, read.cluster), (1, ledger.uid, ledger.cluster));
+    assert_eq!(read.accepted.map(|of| of.fence), ledger.accepted.map(|of| of.fence));
+    assert!(
+        read.assignments.is_empty() && read.removals.is_empty(),
+        "it finds its containers by their labels"
     );
 }
 
@@ -208,14 +236,14 @@ fn a_ledger_of_a_newer_version_is_read_and_nothing_in_it_is_lost() {
         let path = directory.path().join("agent-ledger.json");
         let written = with(&fixture("agent-ledger.json"), &pointer.replace("/set/", "/assignments/"), new);
         fs::write(&path, written.to_string()).unwrap();
-        let (file, read) = LedgerFile::open(directory.path()).unwrap();
+        let (_, read) = LedgerFile::open(directory.path()).unwrap();
         assert_eq!(
             read.assignments.values().filter(|one| one.template.not_understood.is_some()).count(),
             1,
             "{pointer}"
         );
-        file.write(&read).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), written, "{pointer}");
+        assert_eq!(first_of_log(directory.path()), written, "{pointer}");
+        assert_eq!(LedgerFile::open(directory.path()).unwrap().1, read, "{pointer}");
     }
 }
 

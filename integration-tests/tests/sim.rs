@@ -79,6 +79,8 @@ planted! {
     wrong_base: WrongBase by messages as "to something else than its base",
     removes_by_absence: RemovesByAbsence by hosts as "nobody has named it",
     forgets_ledger: ForgetsLedger by crashes as "says it has accepted None",
+    appends_no_removal: AppendsNoRemoval by calm as "its disk says something else than it acts on",
+    appends_behind_torn: AppendsBehindTorn by crashes as "cannot be read: the record at byte",
     removes_original_first: RemovesOriginalFirst by calm as "nothing that took its slot has run",
     drain_stops_first: DrainStopsFirst by crashes as "nothing that took its slot has run",
     imports_forgotten: ImportsForgotten by hosts as "forgotten",

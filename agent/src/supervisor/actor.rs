@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
-    ledger::{Ledger, LedgerFile},
+    ledger::{Ledger, LedgerFile, LedgerWrite},
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster},
 };
 use crate::{
@@ -156,10 +156,10 @@ impl Shell<'_> {
 }
 
 impl EffectHandler for Shell<'_> {
-    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+    fn write_ledger(&mut self, write: LedgerWrite) {
         let file = self.act.file.clone();
         let write = async move {
-            let written = tokio::task::spawn_blocking(move || file.write(&ledger)).await;
+            let written = tokio::task::spawn_blocking(move || file.write(&write)).await;
             let outcome = written
                 .map_err(|error| error.to_string())
                 .and_then(|outcome| outcome.map_err(|error| error.to_string()));

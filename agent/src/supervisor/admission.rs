@@ -5,26 +5,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     bounds,
     ids::ReplicaId,
-    protocol::{Accepted, Push, PushRefused, Refusal},
+    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
 };
 
-use super::ledger::Ledger;
+use super::{
+    ledger::{Ledger, LedgerChange, Removal},
+    replica::Replica,
+};
 
 /// What becomes of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It changes the ledger to this.
-    Change(Box<Ledger>),
-    /// It has been accepted before.
+    /// It changes the ledger so.
+    Change(LedgerChange),
+    /// The ledger says already what it says.
     Known(Accepted),
     /// It is not for us, not now, or not on this base.
     Refused(PushRefused),
 }
 
 /// Judges `push` by `ledger`. `listed`: whether the engine has shown its
-/// containers yet; `holds`: those of this cluster that the ledger does not
-/// name, with their grace in seconds.
-pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u32>, push: &Push) -> Verdict {
+/// containers yet; `replicas`: what the host has, those among it that the ledger does not name.
+pub(super) fn judge(
+    ledger: &Ledger,
+    listed: bool,
+    replicas: &BTreeMap<ReplicaId, Replica>,
+    push: &Push,
+) -> Verdict {
     let refused = |why| {
         Verdict::Refused(PushRefused { why, accepted: ledger.accepted.clone(), leader_silent_ms: None })
     };
@@ -50,12 +57,17 @@ pub(super) fn judge(ledger: &Ledger, listed: bool, holds: &BTreeMap<ReplicaId, u
         if !listed {
             return refused(Refusal::NotReady);
         }
-        return Verdict::Change(Box::new(snapshot(ledger, holds, push, now_accepted)));
+        let change = snapshot(ledger, replicas, push);
+        if change.is_empty() && accepted == Some(&now_accepted) {
+            return Verdict::Known(now_accepted);
+        }
+        return Verdict::Change(LedgerChange { accepted: Some(now_accepted), ..change });
     };
     match same_fence {
         Some(accepted) if accepted.revision == push.revision => Verdict::Known(accepted.clone()),
         Some(accepted) if accepted.revision == base && push.revision > base => {
-            Verdict::Change(Box::new(change(ledger, holds, push, now_accepted)))
+            let change = change(ledger, replicas, push);
+            Verdict::Change(LedgerChange { accepted: Some(now_accepted), ..change })
         }
         Some(_) | None => refused(Refusal::WrongBase),
     }
@@ -72,33 +84,41 @@ fn is_out_of_bounds(accepted: Option<&Accepted>, push: &Push) -> bool {
         || !fits(push.revision.0, same_fence.map(|accepted| accepted.revision.0))
 }
 
-/// What a push sets is to run, what it removes is to go, and everything else stays as it is.
-fn change(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
-    let mut next = ledger.clone();
-    next.accepted = Some(accepted);
-    for assignment in &push.set {
-        next.removals.remove(&assignment.replica);
-        next.unlisted.remove(&assignment.replica);
-        next.assignments.insert(assignment.replica.clone(), assignment.clone());
+/// What a push sets is to run, what it removes is to go, and everything else stays as it is. What the ledger
+/// says already is no part of the change.
+fn change(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
+    let removed: BTreeSet<&ReplicaId> = push.remove.iter().collect();
+    let is_news = |assignment: &&Assignment| {
+        let id = &assignment.replica;
+        let is_known = ledger.assignments.get(id) == Some(assignment) && !ledger.unlisted.contains(id);
+        !is_known && !removed.contains(id)
+    };
+    let removal_of = |id: &ReplicaId| -> Removal {
+        ledger.removal_of(id, replicas.get(id).and_then(Replica::held_grace_s))
+    };
+    LedgerChange {
+        set: push.set.iter().filter(is_news).cloned().collect(),
+        remove: removed.into_iter().filter(|id| !ledger.removals.contains_key(*id)).map(removal_of).collect(),
+        ..LedgerChange::default()
     }
-    for replica in &push.remove {
-        next.remove(replica, holds);
-    }
-    next
 }
 
 /// A master of before removal by name leaves out of a snapshot what is to go, and
 /// also what it has not read from its store yet. What it leaves out waits: see
 /// [`super::core::Core`]. A master that names removals says nothing by leaving out.
-fn snapshot(ledger: &Ledger, holds: &BTreeMap<ReplicaId, u32>, push: &Push, accepted: Accepted) -> Ledger {
-    let mut next = change(ledger, holds, push, accepted);
-    next.unlisted.clear();
+fn snapshot(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
+    let mut change = change(ledger, replicas, push);
+    let mut unlisted = BTreeSet::new();
     if !push.by_name {
         let listed: BTreeSet<&ReplicaId> = push.set.iter().map(|assignment| &assignment.replica).collect();
-        let held = next.assignments.keys().chain(holds.keys());
-        let unlisted =
-            held.filter(|id| !listed.contains(id) && !next.removals.contains_key(*id)).cloned().collect();
-        next.unlisted = unlisted;
+        let removed: BTreeSet<&ReplicaId> = change.remove.iter().map(|removal| &removal.replica).collect();
+        let is_left_out = |id: &&ReplicaId| {
+            !listed.contains(*id) && !removed.contains(*id) && !ledger.removals.contains_key(*id)
+        };
+        let held = replicas.iter().filter(|(_, replica)| replica.held_grace_s().is_some());
+        let held = ledger.assignments.keys().chain(held.map(|(id, _)| id));
+        unlisted = held.filter(is_left_out).cloned().collect();
     }
-    next
+    change.unlisted = (unlisted != ledger.unlisted).then_some(unlisted);
+    change
 }

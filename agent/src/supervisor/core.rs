@@ -6,26 +6,27 @@ mod engine_events;
 mod events;
 mod garbage;
 mod images;
+mod ledger_writer;
 mod logs;
 mod orders;
 mod removal_delay;
 mod report;
-mod unlisted;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
-    ids::{ClusterId, ReplicaId},
+    ids::ReplicaId,
     image::ImageRef,
-    protocol::{Assignment, Push},
+    protocol::Assignment,
     registry::{Credentials, RegistryHost},
 };
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
 use self::{
-    disconnect::DisconnectTimer, garbage::Garbage, logs::Logs, removal_delay::RemovalDelay, report::Reported,
+    disconnect::DisconnectTimer, garbage::Garbage, ledger_writer::LedgerWriter, logs::Logs,
+    removal_delay::RemovalDelay, report::Reported,
 };
 use crate::{health::Checks, reporter::Observed};
 
@@ -37,9 +38,6 @@ use super::{
 /// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
 /// With 64, removing 30 replicas took 1.2 times as long as with 12: the engine thrashes.
 const MAX_STOPS: usize = 12;
-/// How long the ledger on disk may hold more than it must, and how long a failed join waits to be written
-/// again.
-const TIDY_AFTER: DurationMs = DurationMs(1_000);
 
 /// The bounds the supervisor works within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,16 +62,7 @@ struct Pull {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     pub(super) limits: Limits,
-    pub(super) ledger: Ledger,
-    /// The ledger being written, and the push that waits for it.
-    staged: Option<(Ledger, Option<u64>)>,
-    /// When the ledger is written although no push asks for it: it has dropped
-    /// confirmed removals, or the cluster joined has not been written yet.
-    tidy_at: Option<MonoMs>,
-    /// When what a snapshot of an older master has left out is removed.
-    unlisted_at: Option<MonoMs>,
-    joining: Option<ClusterId>,
-    waiting: VecDeque<(u64, Push)>,
+    ledger: LedgerWriter,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
     pulls: BTreeMap<ImageRef, Pull>,
     pull_queue: VecDeque<ImageRef>,
@@ -142,11 +131,6 @@ impl Core {
         }
         Self {
             limits,
-            staged: None,
-            tidy_at: None,
-            unlisted_at: unlisted::removed_at(&ledger, now.mono),
-            joining: None,
-            waiting: VecDeque::new(),
             replicas,
             pulls: BTreeMap::new(),
             pull_queue: VecDeque::new(),
@@ -181,20 +165,20 @@ impl Core {
             reported: Reported::default(),
             unreported: Observed::default(),
             effects: Vec::new(),
-            ledger,
+            ledger: LedgerWriter::new(ledger, now.mono),
         }
     }
 
     /// What the ledger holds.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        self.ledger.ledger()
     }
 
     /// Whether the engine has shown its containers yet, with all that has to be known of them.
     #[must_use]
     pub(super) fn has_listed(&self) -> bool {
-        self.listed && self.unread.is_empty() && self.joining.is_none()
+        self.listed && self.unread.is_empty() && !self.ledger.is_joining()
     }
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
@@ -212,21 +196,10 @@ impl Core {
         let way = self.way.wakes_at().filter(|_| self.engine_up);
         let sweep = self.sweeps_at();
         let silence = self.silence.wakes_at();
-        [
-            alarm,
-            way,
-            sweep,
-            self.reconnect_at,
-            self.relist_at,
-            self.tidy_at,
-            self.unlisted_at,
-            logs,
-            checks,
-            silence,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [alarm, way, sweep, self.reconnect_at, self.relist_at, self.ledger.wakes_at(), logs, checks, silence]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The one entrance.
@@ -234,7 +207,7 @@ impl Core {
         self.silence.set_now(now.mono);
         match event {
             Event::Begin => self.reconnect(now),
-            Event::Joined(cluster) => self.joined(cluster),
+            Event::Joined(cluster) => self.joined(cluster, now),
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
             Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),

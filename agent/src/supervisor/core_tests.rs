@@ -3,6 +3,7 @@
 mod crashes;
 mod credentials;
 mod disconnect;
+mod disk;
 mod engine;
 mod garbage;
 mod health;

@@ -240,6 +240,12 @@ impl Replica {
             && self.refusals < MAX_ENV_LOOKS
     }
 
+    /// The grace of one that is held and that no order names, in seconds.
+    pub fn held_grace_s(&self) -> Option<u32> {
+        let is_held = self.wish == Wish::Hold && !self.env_unread;
+        self.assignment.as_ref().filter(|_| is_held).map(|assignment| assignment.template.stop_grace_s)
+    }
+
     /// A look shows its container, and so the `env` that its assignment lacks.
     pub fn reads_env(&mut self, container: &Container, cluster: &ClusterId) {
         if self.env_unread

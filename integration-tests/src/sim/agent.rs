@@ -1,5 +1,6 @@
 //! The driver in place of an agent's actors, and the host that outlives it.
 
+mod disk;
 mod reporting;
 mod supervising;
 
@@ -18,6 +19,7 @@ use shef_common::{
     protocol::{Alive, Push},
 };
 
+use self::disk::Disk;
 use super::{
     engine::{Engine, EngineWork},
     net::Reply,
@@ -79,8 +81,10 @@ pub struct Host {
     pub node: NodeName,
     /// The name that its agent is started with for a while, if that is another one.
     pub alias: Option<NodeName>,
-    /// The ledger on its disk.
+    /// What the ledger on its disk says for sure.
     pub ledger: Ledger,
+    /// Its disk.
+    pub disk: Disk,
     /// Its engine.
     pub engine: Engine,
     /// The agent, while it runs.
@@ -168,10 +172,12 @@ impl Host {
     pub fn new(n: usize, rng: &mut Rng) -> Self {
         let node = NodeName::parse(&format!("h{}", n + 1)).unwrap_or_else(|error| panic!("{error}"));
         let uid = NodeUid::parse(&format!("{:016x}", rng.u64(..))).unwrap_or_else(|error| panic!("{error}"));
+        let ledger = Ledger::new(uid);
         Self {
             node,
             alias: None,
-            ledger: Ledger::new(uid),
+            disk: Disk::with(&ledger),
+            ledger,
             engine: Engine::with_foreign_containers(),
             agent: None,
             agent_inc: 0,
@@ -220,15 +226,16 @@ impl World {
             self.note(|| format!("h{} is upgraded", host + 1));
             self.hosts[host].release = Release::This;
         }
+        self.reads_ledger(host);
         if self.planted(Plant::ForgetsLedger) {
             let (uid, cluster) =
                 (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
-            self.hosts[host].ledger = Ledger { cluster, ..Ledger::new(uid) };
+            self.set_ledger(host, Ledger { cluster, ..Ledger::new(uid) });
         }
         if self.hosts[host].agent_inc > 0 && self.chance(self.profile.ledger_lost) {
             self.note(|| format!("h{} has lost its data directory", host + 1));
             let uid = NodeUid::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
-            self.hosts[host].ledger = Ledger::new(uid);
+            self.set_ledger(host, Ledger::new(uid));
             self.rules.ledger_lost(host);
         }
         self.hosts[host].agent_since = self.now;

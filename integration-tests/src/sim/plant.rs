@@ -55,6 +55,10 @@ pub enum Plant {
     RemovesByAbsence,
     /// An agent starts with an empty ledger.
     ForgetsLedger,
+    /// An agent appends a change to its ledger without what it removes.
+    AppendsNoRemoval,
+    /// An agent that starts appends behind a torn record, in place of cutting it off.
+    AppendsBehindTorn,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
     /// A drained host's replicas are removed before others run in their place.
@@ -101,7 +105,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -118,6 +122,8 @@ impl Plant {
         Self::WrongBase,
         Self::RemovesByAbsence,
         Self::ForgetsLedger,
+        Self::AppendsNoRemoval,
+        Self::AppendsBehindTorn,
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,
         Self::ImportsForgotten,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use fastrand::Rng;
+use shef_agent::supervisor::ledger::LedgerWrite;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
     ids::{Epoch, NodeName, ReplicaId},
@@ -50,7 +51,7 @@ pub enum Ev {
     /// A timer of an agent.
     AgentTimer { host: usize, inc: u64, to: Part, at: MonoMs },
     /// An agent's write reaches its disk.
-    LedgerWrite { host: usize, inc: u64, ledger: Box<shef_agent::supervisor::ledger::Ledger>, fails: bool },
+    LedgerWrite { host: usize, inc: u64, write: LedgerWrite, fails: bool },
     /// A call reaches an engine; the answer, if there is to be one.
     Engine { host: usize, inc: u64, call: EngineCall },
     /// An engine starts a container again whose process ended.
@@ -314,7 +315,7 @@ impl World {
             Ev::AgentStart { host } => self.start_agent(host),
             Ev::Supervisor { host, inc, stream, event } => self.supervisor_event(host, inc, stream, event),
             Ev::AgentTimer { host, inc, to, at } => self.agent_timer(host, inc, to, at),
-            Ev::LedgerWrite { host, inc, ledger, fails } => self.ledger_write(host, inc, *ledger, fails),
+            Ev::LedgerWrite { host, inc, write, fails } => self.ledger_write(host, inc, write, fails),
             Ev::Engine { host, inc, call } => self.engine_call(host, inc, call),
             Ev::EngineRestarts { host, id } => self.engine_restarts(host, &id),
             Ev::Crashes { host, id } => self.crashes(host, &id),

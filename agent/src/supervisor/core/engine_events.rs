@@ -103,7 +103,7 @@ impl Core {
         forgotten: &BTreeSet<ReplicaId>,
         now: Now,
     ) {
-        let Some(cluster) = self.ledger.cluster.clone() else {
+        let Some(cluster) = self.ledger().cluster.clone() else {
             self.listed = true;
             return;
         };
@@ -240,7 +240,7 @@ impl Core {
             }
             Outcome::Inspect(outcome) => {
                 let known = replica.container_id().map(str::to_owned);
-                let cluster = self.ledger.cluster.as_ref();
+                let cluster = self.ledger.ledger().cluster.as_ref();
                 let look = outcome.as_ref().map(|found| {
                     let ours = cluster.and_then(|cluster| own(cluster, id, known.as_deref(), found));
                     match ours {

@@ -15,7 +15,7 @@ use crate::{
     },
     health::{CheckFailure, Probe},
     reporter::Observed,
-    supervisor::ledger::Ledger,
+    supervisor::ledger::LedgerWrite,
 };
 
 /// What happens to the supervisor.
@@ -32,8 +32,9 @@ pub enum Event {
         /// The order.
         push: Push,
     },
-    /// The ledger that was to be written is durable, or is not.
-    LedgerWritten(Result<(), String>),
+    /// The write of the ledger is durable, and the log has so many bytes; or it has failed, and nobody knows
+    /// what the log ends with.
+    LedgerWritten(Result<u64, String>),
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
     /// A master has answered that knows this host.
@@ -120,7 +121,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Make this durable and say so. Never two at once.
-    WriteLedger(Box<Ledger>),
+    WriteLedger(LedgerWrite),
     /// Answer a push.
     Answer {
         /// The call that waits for the answer.
@@ -177,7 +178,7 @@ pub enum Effect {
 /// actor and the simulator's driver implement it and decide nothing.
 pub trait EffectHandler {
     /// [`Effect::WriteLedger`]; the core waits for [`Event::LedgerWritten`].
-    fn write_ledger(&mut self, ledger: Box<Ledger>);
+    fn write_ledger(&mut self, write: LedgerWrite);
     /// [`Effect::Answer`]: a ticket is answered once.
     fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>);
     /// [`Effect::Watch`]; brings [`Event::Happened`] until [`Event::WatchEnded`].
@@ -208,7 +209,7 @@ impl Effect {
     /// Has `handler` carry out this effect.
     pub fn dispatch(self, handler: &mut impl EffectHandler) {
         match self {
-            Self::WriteLedger(ledger) => handler.write_ledger(ledger),
+            Self::WriteLedger(write) => handler.write_ledger(write),
             Self::Answer { ticket, verdict } => handler.answer(ticket, verdict),
             Self::Watch => handler.watch(),
             Self::List => handler.list(),

@@ -40,7 +40,7 @@ impl Core {
         if self.sweeps_at().is_none_or(|due| due > now.mono) {
             return;
         }
-        let Some(cluster) = self.ledger.cluster.clone() else {
+        let Some(cluster) = self.ledger().cluster.clone() else {
             self.garbage.due = None;
             return;
         };

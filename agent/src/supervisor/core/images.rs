@@ -45,7 +45,7 @@ impl Core {
                 None => self.credentials.remove(&registry),
             };
         }
-        let assigned = self.ledger.assignments.values().chain(&push.set);
+        let assigned = self.ledger.ledger().assignments.values().chain(&push.set);
         let used: BTreeSet<_> = assigned.map(|assignment| assignment.template.image.registry()).collect();
         self.credentials.retain(|registry, _| used.contains(registry));
     }

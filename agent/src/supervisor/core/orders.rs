@@ -1,6 +1,4 @@
-//! Orders: what masters push, and the ledger that it is written to.
-
-use std::collections::BTreeMap;
+//! Orders: what masters push, and what follows once it is in the ledger.
 
 use shef_common::{
     clock::Now,
@@ -8,54 +6,47 @@ use shef_common::{
     protocol::{Push, PushRefused, Refusal},
 };
 
-use super::{Core, Effect, TIDY_AFTER, unlisted};
+use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
-    ledger::Ledger,
+    ledger::LedgerWrite,
     replica::{Replica, Seen, Wish},
 };
 
-/// The most pushes that wait for the ledger; more are refused as not ready.
-const MAX_WAITING_PUSHES: usize = 64;
-
 impl Core {
-    pub(super) fn joined(&mut self, cluster: ClusterId) {
-        // A host that belongs to a cluster stays there: another one's pushes are refused.
-        if self.ledger.cluster.is_none() && self.joining.is_none() {
-            self.joining = Some(cluster);
-            self.tidy();
-        }
+    pub(super) fn joined(&mut self, cluster: ClusterId, now: Now) {
+        let write = self.ledger.join(cluster, now.mono);
+        self.write(write);
     }
 
-    /// Writes what must reach the disk without a push.
-    pub(super) fn tidy(&mut self) {
-        if self.staged.is_some() {
-            return; // What is being written is followed by this.
-        }
-        self.tidy_at = None;
-        let mut next = self.ledger.clone();
-        next.cluster = next.cluster.or_else(|| self.joining.clone());
-        self.stage(next, None);
+    /// Writes what is due to be written without a push.
+    pub(super) fn tick_ledger(&mut self, now: Now) {
+        let held_grace_s = |id: &ReplicaId| self.replicas.get(id).and_then(Replica::held_grace_s);
+        let write = self.ledger.tick(held_grace_s, now.mono);
+        self.write(write);
+    }
+
+    fn write(&mut self, write: Option<LedgerWrite>) {
+        self.effects.extend(write.map(Effect::WriteLedger));
     }
 
     pub(super) fn pushed(&mut self, ticket: u64, push: Push) {
         if self.must_wait(&push) {
-            if self.waiting.len() < MAX_WAITING_PUSHES {
-                self.waiting.push_back((ticket, push));
-            } else {
+            if let Err(ticket) = self.ledger.wait(ticket, push) {
                 self.refuse(ticket, Refusal::NotReady);
             }
             return;
         }
-        let holds = self.held_without_order();
-        let verdict = admission::judge(&self.ledger, self.has_listed(), &holds, &push);
+        let verdict = admission::judge(self.ledger.ledger(), self.has_listed(), &self.replicas, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
             Verdict::Refused(_) => {}
         }
         match verdict {
-            Verdict::Change(next) if *next == self.ledger => self.answer(ticket),
-            Verdict::Change(next) => self.stage(*next, Some(ticket)),
+            Verdict::Change(change) => {
+                let write = self.ledger.begin(change, Some(ticket));
+                self.write(Some(write));
+            }
             Verdict::Known(accepted) => self.effects.push(Effect::Answer { ticket, verdict: Ok(accepted) }),
             Verdict::Refused(refused) => self.refuse(ticket, refused.why),
         }
@@ -63,51 +54,27 @@ impl Core {
 
     /// Whether a push is judged only after something that is under way: a write
     /// of the ledger, the host's joining, or the first look at the engine.
-    pub(super) fn must_wait(&self, push: &Push) -> bool {
+    fn must_wait(&self, push: &Push) -> bool {
         let looks = self.listing.is_some() || !self.unread.is_empty();
-        self.staged.is_some()
-            || self.ledger.cluster.is_none()
+        self.ledger.is_writing()
+            || self.ledger.ledger().cluster.is_none()
             || push.base.is_none() && !self.has_listed() && looks
     }
 
     /// Judges the pushes that waited, in their order.
     pub(super) fn resume(&mut self) {
-        while let Some((_, push)) = self.waiting.front()
+        while let Some(push) = self.ledger.first_waiting()
             && !self.must_wait(push)
-            && let Some((ticket, push)) = self.waiting.pop_front()
+            && let Some((ticket, push)) = self.ledger.take_waiting()
         {
             self.pushed(ticket, push);
         }
     }
 
-    pub(super) fn held_without_order(&self) -> BTreeMap<ReplicaId, u32> {
-        let held =
-            self.replicas.iter().filter(|(_, replica)| replica.wish == Wish::Hold && !replica.env_unread);
-        held.filter_map(|(id, replica)| {
-            Some((id.clone(), replica.assignment.as_ref()?.template.stop_grace_s))
-        })
-        .collect()
-    }
-
-    pub(super) fn stage(&mut self, next: Ledger, ticket: Option<u64>) {
-        self.effects.push(Effect::WriteLedger(Box::new(next.clone())));
-        self.staged = Some((next, ticket));
-    }
-
-    pub(super) fn ledger_written(&mut self, outcome: &Result<(), String>, now: Now) {
-        let Some((next, ticket)) = self.staged.take() else { return };
-        match outcome {
-            Ok(()) => {
-                let joined = self.ledger.cluster.is_none() && next.cluster.is_some();
-                let grew = !next.unlisted.is_subset(&self.ledger.unlisted);
-                self.ledger = next;
-                if grew || self.ledger.unlisted.is_empty() {
-                    self.unlisted_at = unlisted::removed_at(&self.ledger, now.mono);
-                }
-                if joined {
-                    self.joining = None;
-                }
-                self.obey(now);
+    pub(super) fn ledger_written(&mut self, outcome: &Result<u64, String>, now: Now) {
+        match self.ledger.written(outcome, now.mono) {
+            Some(Written::Changed { set, removed, joined, ticket }) => {
+                self.apply_ledger(&set, &removed, now);
                 if let Some(ticket) = ticket {
                     self.answer(ticket);
                 }
@@ -117,15 +84,13 @@ impl Core {
                     self.list();
                 }
             }
-            Err(_) => match ticket {
-                Some(ticket) => self.refuse(ticket, Refusal::NotReady),
-                None => self.tidy_at = Some(now.mono + TIDY_AFTER),
-            },
+            Some(Written::Failed(Some(ticket))) => self.refuse(ticket, Refusal::NotReady),
+            Some(Written::Failed(None)) | None => {}
         }
     }
 
     pub(super) fn answer(&mut self, ticket: u64) {
-        let verdict = match &self.ledger.accepted {
+        let verdict = match &self.ledger.ledger().accepted {
             Some(accepted) => Ok(accepted.clone()),
             None => Err(PushRefused { why: Refusal::NotReady, accepted: None, leader_silent_ms: None }),
         };
@@ -134,15 +99,17 @@ impl Core {
 
     pub(super) fn refuse(&mut self, ticket: u64, why: Refusal) {
         let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.silence.silent_ms());
-        let verdict = Err(PushRefused { why, accepted: self.ledger.accepted.clone(), leader_silent_ms });
+        let accepted = self.ledger.ledger().accepted.clone();
+        let verdict = Err(PushRefused { why, accepted, leader_silent_ms });
         self.effects.push(Effect::Answer { ticket, verdict });
     }
 
-    /// Brings every replica's wish in line with the ledger.
-    pub(super) fn obey(&mut self, now: Now) {
+    /// Brings the wish of every replica of which the ledger says something else than before in line with it.
+    fn apply_ledger(&mut self, set: &[ReplicaId], removed: &[ReplicaId], now: Now) {
         let mut changed = Vec::new();
-        self.silence.ordered(&self.ledger);
-        for (id, assignment) in &self.ledger.assignments {
+        let ledger = self.ledger.ledger();
+        self.silence.ordered(ledger);
+        for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica) if matches!(replica.wish, Wish::Run | Wish::Rest { .. }) => {
                     if let Some(ours) = &mut replica.assignment {
@@ -159,7 +126,7 @@ impl Core {
             }
             changed.push(id.clone());
         }
-        for (id, &grace_s) in &self.ledger.removals {
+        for (id, &grace_s) in removed.iter().filter_map(|id| ledger.removals.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica) if matches!(replica.wish, Wish::Remove { .. }) => continue,
                 Some(replica) => replica.wish(Wish::Remove { grace_s }, None, now),
@@ -190,11 +157,7 @@ impl Core {
             if let Some((_, forgotten)) = &mut self.listing {
                 forgotten.insert(id.clone());
             }
-            let staged = self.staged.as_mut().and_then(|(staged, _)| staged.removals.remove(id));
-            if self.ledger.removals.remove(id).or(staged).is_some() {
-                // Forgetting is not urgent: a removal found again is found done.
-                self.tidy_at.get_or_insert(now.mono + TIDY_AFTER);
-            }
+            self.ledger.confirm(id, now.mono);
         }
     }
 }

@@ -16,8 +16,8 @@ pub(super) struct Reported {
 impl Core {
     pub(super) fn description(&self) -> Description {
         Description {
-            cluster: self.ledger.cluster.clone(),
-            accepted: self.ledger.accepted.clone(),
+            cluster: self.ledger().cluster.clone(),
+            accepted: self.ledger().accepted.clone(),
             holds: self.holds().cloned().collect(),
             leader_silent_ms: self.silence.silent_ms(),
         }
@@ -30,14 +30,15 @@ impl Core {
             self.unreported.engine_error = Some(self.reported.engine_error.clone());
         }
         // Who joins a cluster has still to find out which containers are its own.
-        let is_joining = self.joining.is_some() || !self.listed;
+        let is_joining = self.ledger.is_joining() || !self.listed;
         if self.reported.listed && is_joining || !self.reported.listed && self.has_listed() {
             self.reported.listed = !is_joining;
             self.unreported.listed = Some(!is_joining);
         }
-        if self.ledger.accepted != self.reported.accepted {
-            self.reported.accepted.clone_from(&self.ledger.accepted);
-            self.unreported.accepted.clone_from(&self.ledger.accepted);
+        let accepted = &self.ledger.ledger().accepted;
+        if *accepted != self.reported.accepted {
+            self.reported.accepted.clone_from(accepted);
+            self.unreported.accepted.clone_from(accepted);
         }
         if !self.unreported.is_empty() {
             let observed = std::mem::take(&mut self.unreported);

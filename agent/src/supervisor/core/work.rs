@@ -6,7 +6,7 @@ use shef_common::{
     labels,
 };
 
-use super::{Core, Effect, MAX_STOPS, Operation, TIDY_AFTER};
+use super::{Core, Effect, MAX_STOPS, Operation};
 use crate::{
     engine::CreateOrder,
     supervisor::{
@@ -27,12 +27,7 @@ impl Core {
             self.list();
         }
         self.tick_silence(now);
-        self.tick_unlisted(now);
-        if self.tidy_at.is_some_and(|at| at <= now.mono) {
-            // One that is busy writing is asked again.
-            self.tidy_at = self.staged.is_some().then_some(now.mono + TIDY_AFTER);
-            self.tidy();
-        }
+        self.tick_ledger(now);
         while let Some((at, id)) = self.alarms.first().cloned()
             && at <= now.mono
         {
@@ -127,7 +122,7 @@ impl Core {
     }
 
     pub(super) fn issue(&mut self, id: &ReplicaId, among_stops: bool, now: Now) {
-        let epoch = self.ledger.accepted.as_ref().map_or(Epoch(0), |accepted| accepted.fence.epoch);
+        let epoch = self.ledger().accepted.as_ref().map_or(Epoch(0), |accepted| accepted.fence.epoch);
         let Some(replica) = self.replicas.get_mut(id) else { return };
         replica.queued = false;
         let Some(step) = replica.next() else { return };
@@ -144,7 +139,7 @@ impl Core {
         }
         let container = replica.container_id().map(str::to_owned);
         let operation = match (step, container) {
-            (Step::Create, _) => match (&replica.assignment, &self.ledger.cluster) {
+            (Step::Create, _) => match (&replica.assignment, &self.ledger.ledger().cluster) {
                 (Some(assignment), Some(cluster)) => Operation::Create(Box::new(CreateOrder {
                     replica: id.clone(),
                     template: assignment.template.clone(),

@@ -21,8 +21,13 @@ use crate::engine::{
 use crate::{
     health::Probe,
     reporter::Observed,
-    supervisor::{core::*, ledger::Ledger},
+    supervisor::{
+        core::*,
+        ledger::{Ledger, LedgerWrite},
+    },
 };
+
+use super::disk::Disk;
 
 pub const BOUND: usize = 3;
 
@@ -58,7 +63,7 @@ fn network(number: u32) -> Network {
 /// An operation that was asked for and not answered.
 #[derive(Debug, Clone)]
 pub enum Pending {
-    Ledger(Box<Ledger>),
+    Ledger(LedgerWrite),
     List(Vec<Container>),
     Run(ReplicaId, Operation),
     Pull(ImageRef),
@@ -79,7 +84,10 @@ pub enum End {
 pub struct World {
     pub core: Core,
     pub now: Now,
+    /// The ledger that the core was told is durable.
     pub disk: Ledger,
+    /// The log that the next agent reads.
+    pub log: Disk,
     pub containers: BTreeMap<String, Container>,
     pub networks: Networks,
     pub images: BTreeSet<String>,
@@ -108,12 +116,12 @@ pub struct World {
 }
 
 impl EffectHandler for World {
-    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+    fn write_ledger(&mut self, write: LedgerWrite) {
         assert!(
             !self.pending.iter().any(|p| matches!(p, Pending::Ledger(_))),
             "two writes of the ledger at once"
         );
-        self.pending.push(Pending::Ledger(ledger));
+        self.pending.push(Pending::Ledger(write));
     }
 
     fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>) {
@@ -195,6 +203,7 @@ impl World {
         let mut world = Self {
             core: Core::new(disk.clone(), Self::limits(), Now::default()),
             now: Now { mono: MonoMs(1_000), wall: WallMs(1_000) },
+            log: Disk::with(&disk),
             disk,
             containers: BTreeMap::new(),
             networks: Networks::default(),
@@ -286,11 +295,14 @@ impl World {
         let pending = self.pending.remove(index);
         let lost = || EngineError::TimedOut("no answer".into());
         match pending {
-            Pending::Ledger(ledger) => {
+            Pending::Ledger(write) => {
                 if end == End::Well {
-                    self.disk = *ledger;
-                    self.feed(Event::LedgerWritten(Ok(())));
+                    let bytes = self.log.write(&write);
+                    write.apply_to(&mut self.disk);
+                    self.feed(Event::LedgerWritten(Ok(bytes)));
                 } else {
+                    // It may have reached the disk as a whole, or in part.
+                    self.log.fail(&write, if end == End::Unheard { usize::MAX } else { 20 });
                     self.feed(Event::LedgerWritten(Err("disk full".into())));
                 }
             }
@@ -532,9 +544,9 @@ impl World {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Run(replica, operation) if happens => drop(self.act(&replica, &operation)),
-                Pending::Ledger(ledger) if happens => self.disk = *ledger,
+                Pending::Ledger(write) if happens => _ = self.log.write(&write),
+                Pending::Ledger(write) => self.log.fail(&write, 20),
                 Pending::Run(..)
-                | Pending::Ledger(_)
                 | Pending::List(_)
                 | Pending::Pull(_)
                 | Pending::Logs(_)
@@ -544,6 +556,7 @@ impl World {
         self.events.clear();
         self.reported = Observed::default();
         self.answers.clear();
+        self.disk = self.log.read();
         self.core = Core::new(self.disk.clone(), Self::limits(), self.now);
         self.feed(Event::Begin);
     }

@@ -6,7 +6,7 @@ use shef_agent::{
     engine::EngineError,
     health::Probe,
     reporter::{self, Observed},
-    supervisor::{Description, EffectHandler, Event, Operation, ledger::Ledger},
+    supervisor::{Description, EffectHandler, Event, Operation, ledger::LedgerWrite},
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
@@ -76,17 +76,13 @@ impl World {
     }
 
     /// An agent's write reaches its disk.
-    pub fn ledger_write(&mut self, host: usize, inc: u64, ledger: Ledger, fails: bool) {
-        if self.hosts[host].agent.as_ref().is_none_or(|agent| agent.inc != inc) {
-            return;
+    pub fn ledger_write(&mut self, host: usize, inc: u64, mut write: LedgerWrite, fails: bool) {
+        if let LedgerWrite::Append(change) = &mut write
+            && self.planted(Plant::AppendsNoRemoval)
+        {
+            change.remove.clear();
         }
-        let outcome = if fails {
-            Err("no space left on device".to_owned())
-        } else {
-            self.rules_ledger(host, &ledger);
-            self.hosts[host].ledger = ledger;
-            Ok(())
-        };
+        let Some(outcome) = self.reaches_disk(host, inc, write, fails) else { return };
         let delay = self.rng.u64(0..3);
         self.at(delay, Ev::Supervisor { host, inc, stream: None, event: Event::LedgerWritten(outcome) });
     }
@@ -110,11 +106,11 @@ impl Driver<'_> {
 }
 
 impl EffectHandler for Driver<'_> {
-    fn write_ledger(&mut self, ledger: Box<Ledger>) {
+    fn write_ledger(&mut self, write: LedgerWrite) {
         let (host, inc) = (self.host, self.agent.inc);
         let fails = self.world.fault(self.world.profile.ledger_fails);
         let delay = self.world.rng.u64(0..15);
-        self.world.at(delay, Ev::LedgerWrite { host, inc, ledger, fails });
+        self.world.at(delay, Ev::LedgerWrite { host, inc, write, fails });
     }
 
     fn answer(&mut self, ticket: u64, verdict: Result<Accepted, PushRefused>) {
@@ -122,6 +118,7 @@ impl EffectHandler for Driver<'_> {
             return self.world.violated(format!("push {ticket} of h{} is answered twice", self.host + 1));
         };
         if verdict.is_ok() {
+            self.world.rules_on_disk(self.host, self.agent.supervisor.ledger());
             self.world.rules_accepts(self.host, &head);
         }
         if let Some(call) = call {

@@ -69,6 +69,20 @@ impl World {
         }
     }
 
+    /// An agent says yes to a push: what it acts on is on its disk. What a master knows to be gone, it may have
+    /// forgotten only in memory.
+    pub fn rules_on_disk(&mut self, host: usize, acts_on: &Ledger) {
+        let disk = &self.hosts[host].ledger;
+        let is_there = disk.accepted == acts_on.accepted
+            && disk.assignments == acts_on.assignments
+            && disk.unlisted == acts_on.unlisted
+            && acts_on.removals.iter().all(|(id, grace_s)| disk.removals.get(id) == Some(grace_s));
+        if !is_there {
+            let node = &self.hosts[host].node;
+            self.violated(format!("{node} accepts a push, and its disk says something else than it acts on"));
+        }
+    }
+
     /// An agent says yes to a push: it was admitted, and a change builds on what was there.
     pub fn rules_accepts(&mut self, host: usize, push: &PushHead) {
         let node = self.hosts[host].node.clone();
