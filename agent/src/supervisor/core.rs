@@ -3,17 +3,20 @@
 mod checks;
 mod disconnect;
 mod engine_events;
+mod engine_link;
 mod events;
 mod garbage;
 mod images;
 mod ledger_writer;
 mod logs;
 mod orders;
+mod pull_queue;
 mod removal_delay;
 mod report;
 mod work;
+mod work_queue;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
@@ -25,8 +28,8 @@ use shef_common::{
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
 use self::{
-    disconnect::DisconnectTimer, garbage::Garbage, ledger_writer::LedgerWriter, logs::Logs,
-    removal_delay::RemovalDelay, report::Reported,
+    disconnect::DisconnectTimer, engine_link::EngineLink, garbage::Garbage, ledger_writer::LedgerWriter,
+    logs::Logs, pull_queue::PullQueue, removal_delay::RemovalDelay, report::Reported, work_queue::WorkQueue,
 };
 use crate::{health::Checks, reporter::Observed};
 
@@ -34,10 +37,6 @@ use super::{
     ledger::Ledger,
     replica::{Replica, Seen, Wish},
 };
-
-/// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
-/// With 64, removing 30 replicas took 1.2 times as long as with 12: the engine thrashes.
-const MAX_STOPS: usize = 12;
 
 /// The bounds the supervisor works within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,59 +49,25 @@ pub struct Limits {
     pub relist_interval: DurationMs,
 }
 
-/// An image that replicas wait for.
-#[derive(Debug, Default)]
-struct Pull {
-    running: bool,
-    waiters: BTreeSet<ReplicaId>,
-}
-
-/// The supervisor's state.
+/// The supervisor's state: parts that know nothing of each other, and what ties them together.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
-    pub(super) limits: Limits,
-    ledger: LedgerWriter,
+    pub(super) ledger: LedgerWriter,
+    pub(super) engine: EngineLink,
+    pub(super) work: WorkQueue,
+    pub(super) pulls: PullQueue,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
-    pulls: BTreeMap<ImageRef, Pull>,
-    pull_queue: VecDeque<ImageRef>,
-    pub(super) pulls_running: usize,
-    /// What registries ask for. In memory alone.
-    credentials: BTreeMap<RegistryHost, Credentials>,
-    work: VecDeque<ReplicaId>,
-    /// What makes way for `work`.
-    background: VecDeque<ReplicaId>,
-    in_background: usize,
-    stops: VecDeque<ReplicaId>,
-    way: RemovalDelay,
-    pub(super) working: usize,
-    pub(super) stopping: usize,
     /// When replicas are due that wait for something else than an answer.
     alarms: BTreeSet<(MonoMs, ReplicaId)>,
-    /// Counts everything heard from the engine, to tell old news from new.
-    news: u64,
-    /// The count at which the list in flight was asked for, and what was forgotten since.
-    listing: Option<(u64, BTreeSet<ReplicaId>)>,
-    list_again: bool,
-    pub(super) listed: bool,
-    /// Containers that no ledger names, of which the environment has still to be read.
-    unread: BTreeSet<ReplicaId>,
-    pub(super) engine_up: bool,
-    /// Why the last look failed, or an operation found nobody.
-    failing: Option<String>,
-    /// How many looks failed in a row.
-    failed_looks: u32,
+    /// What registries ask for. In memory alone.
+    credentials: BTreeMap<RegistryHost, Credentials>,
+    way: RemovalDelay,
     logs: Logs,
     garbage: Garbage,
     checks: Checks,
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
     silence: DisconnectTimer,
-    watch_since: Option<MonoMs>,
-    failures: u32,
-    reconnect_at: Option<MonoMs>,
-    relist_at: Option<MonoMs>,
-    unidentified: bool,
     /// What the reporter has been told.
     reported: Reported,
     /// What the reporter is told at the end of this step.
@@ -130,38 +95,18 @@ impl Core {
             );
         }
         Self {
-            limits,
+            engine: EngineLink::new(limits.relist_interval),
+            work: WorkQueue::new(limits.engine_concurrency),
+            pulls: PullQueue::new(limits.pull_concurrency),
             replicas,
-            pulls: BTreeMap::new(),
-            pull_queue: VecDeque::new(),
-            pulls_running: 0,
-            credentials: BTreeMap::new(),
-            work: VecDeque::new(),
-            background: VecDeque::new(),
-            in_background: 0,
-            stops: VecDeque::new(),
-            way: RemovalDelay::default(),
-            working: 0,
-            stopping: 0,
             alarms: BTreeSet::new(),
-            news: 0,
-            listing: None,
-            list_again: false,
-            listed: false,
-            unread: BTreeSet::new(),
-            engine_up: false,
-            failing: None,
-            failed_looks: 0,
+            credentials: BTreeMap::new(),
+            way: RemovalDelay::default(),
             logs: Logs::default(),
             garbage: Garbage::default(),
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
             silence: DisconnectTimer::new(&ledger, now.mono),
-            watch_since: None,
-            failures: 0,
-            reconnect_at: None,
-            relist_at: None,
-            unidentified: false,
             reported: Reported::default(),
             unreported: Observed::default(),
             effects: Vec::new(),
@@ -178,7 +123,7 @@ impl Core {
     /// Whether the engine has shown its containers yet, with all that has to be known of them.
     #[must_use]
     pub(super) fn has_listed(&self) -> bool {
-        self.listed && self.unread.is_empty() && !self.ledger.is_joining()
+        self.engine.has_shown_all() && !self.ledger.is_joining()
     }
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
@@ -191,14 +136,12 @@ impl Core {
     #[must_use]
     pub fn next_wake(&self) -> Option<MonoMs> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        let logs = self.logs.due().filter(|_| self.engine_up);
-        let checks = self.checks.wakes_at().filter(|_| self.engine_up);
-        let way = self.way.wakes_at().filter(|_| self.engine_up);
-        let sweep = self.sweeps_at();
-        let silence = self.silence.wakes_at();
-        [alarm, way, sweep, self.reconnect_at, self.relist_at, self.ledger.wakes_at(), logs, checks, silence]
+        let if_engine_is_up = [self.logs.due(), self.checks.wakes_at(), self.way.wakes_at()];
+        let if_engine_is_up = if_engine_is_up.into_iter().flatten().filter(|_| self.engine.is_up());
+        [alarm, self.sweeps_at(), self.engine.wakes_at(), self.ledger.wakes_at(), self.silence.wakes_at()]
             .into_iter()
             .flatten()
+            .chain(if_engine_is_up)
             .min()
     }
 
@@ -213,10 +156,10 @@ impl Core {
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
             Event::MasterHeard => self.master_heard(now),
             Event::Happened(event) => self.happened(&event, now),
-            Event::WatchEnded(error) => self.watch_ended(&error, now),
+            Event::WatchEnded(_) => self.engine.watch_ended(now.mono),
             Event::Listed(outcome) => self.listed(outcome, now),
             Event::Identified(Ok(facts)) => self.unreported.facts = Some(facts),
-            Event::Identified(Err(_)) => self.unidentified = true,
+            Event::Identified(Err(_)) => self.engine.not_identified(),
             Event::Describe { ticket } => {
                 let description = self.description();
                 self.effects.push(Effect::Describe { ticket, description });

@@ -1,113 +1,51 @@
 //! The engine's news: lists, events, answers to operations, and silence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use shef_common::{
-    backoff::Backoff,
-    clock::{DurationMs, Now},
+    clock::Now,
     ids::{ClusterId, ReplicaId},
     labels,
 };
 
-use super::{Core, Effect, Outcome};
+use super::{Core, Effect, Outcome, engine_link::Look, work_queue::Lane};
 use crate::{
     engine::{Container, EngineError, EngineEvent, Listing, own},
-    supervisor::replica::{Look, Replica, Seen, Step, Wish},
+    supervisor::replica::{self, Replica, Seen, Step, Wish},
 };
-
-/// An event stream that lasted this long was sound: its end is not counted as a failure in a row.
-const SOUND_WATCH: DurationMs = DurationMs(10_000);
-/// Between attempts to reach an engine: 100 ms doubling to 2 s.
-const RECONNECT: Backoff = Backoff { first: DurationMs(100), most: DurationMs(1_000) };
-/// So many looks in a row that fail, and the engine is said not to answer: with the waits
-/// above about 1.5 s after it went. One that is merely slow answers them, however late.
-const FAILED_LOOKS: u32 = 4;
 
 impl Core {
     pub(super) fn reconnect(&mut self, now: Now) {
-        self.reconnect_at = None;
-        self.relist_at = None;
-        self.watch_since = Some(now.mono);
+        self.engine.watch(now.mono);
         self.effects.push(Effect::Watch);
         self.effects.push(Effect::Identify);
         self.list();
     }
 
     pub(super) fn list(&mut self) {
-        if self.listing.is_some() {
-            self.list_again = true;
-            return;
-        }
-        self.listing = Some((self.news, BTreeSet::new()));
-        self.effects.push(Effect::List);
-    }
-
-    pub(super) fn engine_failed(&mut self, error: &EngineError, now: Now) {
-        self.engine_up = false;
-        self.failing = Some(error.reason());
-        if self.reconnect_at.is_none() {
-            self.failures += 1;
-            self.reconnect_at = Some(now.mono + RECONNECT.after(self.failures));
-        }
-    }
-
-    /// Why the engine does not answer, once enough looks have failed to be sure.
-    pub(super) fn engine_trouble(&self) -> Option<&str> {
-        self.failing.as_deref().filter(|_| self.failed_looks >= FAILED_LOOKS)
-    }
-
-    pub(super) fn watch_ended(&mut self, error: &EngineError, now: Now) {
-        if self.watch_since.take().is_some_and(|since| now.mono - since >= SOUND_WATCH) {
-            self.failures = 0;
-        }
-        let _ = error; // The list that follows tells whether the engine is away.
-        if self.reconnect_at.is_none() {
-            self.failures += 1;
-            self.reconnect_at = Some(now.mono + RECONNECT.after(self.failures));
+        if self.engine.ask_for_list() {
+            self.effects.push(Effect::List);
         }
     }
 
     pub(super) fn listed(&mut self, outcome: Result<Listing, EngineError>, now: Now) {
-        let Some((asked_at, forgotten)) = self.listing.take() else { return };
-        self.relist_at = Some(now.mono + self.limits.relist_interval);
+        let Some(look) = self.engine.list_came(now.mono) else { return };
         let listing = match outcome {
             Ok(listing) => listing,
-            Err(error) => {
-                self.list_again = false;
-                // One that took too long took as long as many.
-                let counts = if matches!(error, EngineError::TimedOut(_)) { FAILED_LOOKS } else { 1 };
-                self.failed_looks = self.failed_looks.saturating_add(counts);
-                self.engine_failed(&error, now);
-                return;
-            }
+            Err(error) => return self.engine.list_failed(&error, now.mono),
         };
-        if self.watch_since.is_some_and(|since| now.mono - since >= SOUND_WATCH) {
-            self.failures = 0;
-        }
-        self.engine_up = true;
-        self.failing = None;
-        self.failed_looks = 0;
-        if std::mem::take(&mut self.unidentified) {
+        if self.engine.list_was_had(now.mono) {
             self.effects.push(Effect::Identify);
         }
-        self.compare(&listing, asked_at, &forgotten, now);
-        if std::mem::take(&mut self.list_again) {
+        self.compare(&listing, &look, now);
+        if look.again {
             self.list();
         }
     }
 
-    pub(super) fn compare(
-        &mut self,
-        listing: &Listing,
-        asked_at: u64,
-        forgotten: &BTreeSet<ReplicaId>,
-        now: Now,
-    ) {
-        let Some(cluster) = self.ledger().cluster.clone() else {
-            self.listed = true;
-            return;
-        };
-        let first = !std::mem::replace(&mut self.listed, true);
+    fn compare(&mut self, listing: &Listing, look: &Look, now: Now) {
+        let first = self.engine.shows();
+        let Some(cluster) = self.ledger().cluster.clone() else { return };
         if first {
             self.leaves_garbage(now);
         }
@@ -115,13 +53,13 @@ impl Core {
         let mut found_more = false;
         for (id, container) in &shown {
             if !self.replicas.contains_key(id)
-                && !forgotten.contains(id)
+                && !look.forgotten.contains(id)
                 && let Some(assignment) = container.assignment(&cluster)
             {
                 let mut replica = Replica::new(id.clone(), Wish::Hold, Some(assignment), Seen::Unknown, now);
                 replica.env_unread = container.lacks_env();
                 if replica.env_unread {
-                    self.unread.insert(id.clone());
+                    self.engine.has_to_read(id.clone());
                 }
                 replica.show(Some(container), now);
                 self.replicas.insert(id.clone(), replica);
@@ -129,7 +67,7 @@ impl Core {
             }
         }
         for (id, replica) in &mut self.replicas {
-            if replica.busy.is_some() || replica.touched > asked_at {
+            if replica.busy.is_some() || replica.touched > look.asked_at {
                 continue;
             }
             match shown.get(id) {
@@ -177,7 +115,7 @@ impl Core {
     /// master hears of all that is here.
     fn env_read(&mut self, id: &ReplicaId) {
         let waits = self.replicas.get(id).is_some_and(Replica::waits_for_env);
-        if !waits && self.unread.remove(id) && self.unread.is_empty() {
+        if !waits && self.engine.was_read(id) {
             self.unreported.reregister = true;
         }
     }
@@ -190,8 +128,7 @@ impl Core {
             .or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
         let Some(id) = id else { return };
         let Some(replica) = self.replicas.get_mut(&id) else { return };
-        self.news += 1;
-        replica.touched = self.news;
+        replica.touched = self.engine.hear();
         replica.happened(event.kind, now);
         if std::mem::take(&mut replica.wants_logs) {
             self.want_logs(&id);
@@ -200,23 +137,22 @@ impl Core {
     }
 
     pub(super) fn done(&mut self, id: &ReplicaId, outcome: Outcome, now: Now) {
-        if matches!(outcome, Outcome::Stop(_)) {
-            self.stopping = self.stopping.saturating_sub(1);
-        } else {
-            self.working = self.working.saturating_sub(1);
-        }
         self.way.ended(id, now);
-        self.news += 1;
+        let news = self.engine.hear();
         if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
-            self.engine_failed(&error.clone(), now);
+            self.engine.failed(error, now.mono);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
         let step = replica.busy.take();
-        if std::mem::take(&mut replica.in_background) {
-            self.in_background = self.in_background.saturating_sub(1);
-        }
+        let is_stop = matches!(outcome, Outcome::Stop(_));
+        let lane = match (is_stop, std::mem::take(&mut replica.in_background)) {
+            (true, _) => Lane::Stops,
+            (false, true) => Lane::Background,
+            (false, false) => Lane::Work,
+        };
+        self.work.end(lane);
         let heard = replica.heard;
-        replica.touched = self.news;
+        replica.touched = news;
         let mut needs_image = false;
         let mut first = false;
         match outcome {
@@ -244,12 +180,14 @@ impl Core {
                 let look = outcome.as_ref().map(|found| {
                     let ours = cluster.and_then(|cluster| own(cluster, id, known.as_deref(), found));
                     match ours {
-                        Some(container) => Look::Ours(container),
-                        None if found.iter().any(|container| container.name == id.as_str()) => Look::Foreign,
-                        None => Look::Nothing,
+                        Some(container) => replica::Look::Ours(container),
+                        None if found.iter().any(|container| container.name == id.as_str()) => {
+                            replica::Look::Foreign
+                        }
+                        None => replica::Look::Nothing,
                     }
                 });
-                if let (Ok(Look::Ours(container)), Some(cluster)) = (&look, cluster) {
+                if let (Ok(replica::Look::Ours(container)), Some(cluster)) = (&look, cluster) {
                     replica.reads_env(container, cluster);
                 }
                 replica.inspected(look.map_err(drop), heard, now);
@@ -262,7 +200,7 @@ impl Core {
         self.consider(id, now);
         if first {
             // What has begun is finished first, so that the first replicas run while the last are made.
-            self.hasten(id);
+            self.work.hasten(id);
         }
     }
 }

@@ -32,7 +32,7 @@ impl Core {
     }
 
     pub(super) fn sweeps_at(&self) -> Option<MonoMs> {
-        self.garbage.due.filter(|_| self.engine_up && self.has_listed() && !self.garbage.sweeping)
+        self.garbage.due.filter(|_| self.engine.is_up() && self.has_listed() && !self.garbage.sweeping)
     }
 
     /// Has the engine remove networks that nothing needs, if it is time and nothing else is to be done.
@@ -44,7 +44,7 @@ impl Core {
             self.garbage.due = None;
             return;
         };
-        if self.working > 0 || !self.work.is_empty() || !self.background.is_empty() {
+        if !self.work.is_idle() {
             self.garbage.due = Some(now.mono + SWEEPS_AFTER);
             return;
         }

@@ -1,4 +1,4 @@
-//! Images: each is pulled once, however many replicas wait for it.
+//! What replicas wait for their images, and what registries ask for.
 
 use std::collections::BTreeSet;
 
@@ -10,17 +10,13 @@ use shef_common::{
     registry::Credentials,
 };
 
-use super::{Core, Effect, Pull};
+use super::{Core, Effect};
 use crate::engine::EngineError;
 
 impl Core {
     pub(super) fn await_image(&mut self, id: &ReplicaId) {
         let Some(image) = self.image_of(id) else { return };
-        let pull = self.pulls.entry(image.clone()).or_insert_with(|| {
-            self.pull_queue.push_back(image);
-            Pull::default()
-        });
-        pull.waiters.insert(id.clone());
+        self.pulls.wait(image, id);
     }
 
     pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
@@ -52,22 +48,8 @@ impl Core {
 
     /// Takes a replica that shall not run out of the queue for its image.
     pub(super) fn abandon_pull(&mut self, id: &ReplicaId) {
-        // It may be known by its digest only since it waits.
-        let Some((image, pull)) = self.pulls.iter_mut().find(|(_, pull)| pull.waiters.contains(id)) else {
-            return;
-        };
-        let image = image.clone();
-        if self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
-            return;
-        }
-        pull.waiters.remove(id);
-        if pull.waiters.is_empty() {
-            if pull.running {
-                self.pulls_running = self.pulls_running.saturating_sub(1);
-                self.effects.push(Effect::CancelPull(image.clone()));
-            }
-            self.pull_queue.retain(|queued| *queued != image);
-            self.pulls.remove(&image);
+        if !self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
+            self.effects.extend(self.pulls.leave(id).map(Effect::CancelPull));
         }
     }
 
@@ -77,17 +59,13 @@ impl Core {
         outcome: &Result<Option<ImageDigest>, EngineError>,
         now: Now,
     ) {
-        let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.running) else { return };
-        self.pulls_running = self.pulls_running.saturating_sub(1);
         if let Err(error @ EngineError::Unreachable(_)) = outcome {
-            // The engine went away: the replicas wait on, and the image is asked for again when it is back.
-            pull.running = false;
-            self.pull_queue.push_back(image.clone());
-            self.engine_failed(error, now);
+            if self.pulls.begin_again(image) {
+                self.engine.failed(error, now.mono);
+            }
             return;
         }
-        let waiters = self.pulls.remove(image).map(|pull| pull.waiters).unwrap_or_default();
-        for id in waiters {
+        for id in self.pulls.end(image) {
             if let Some(replica) = self.replicas.get_mut(&id) {
                 replica.image_came(image, outcome, now);
             }

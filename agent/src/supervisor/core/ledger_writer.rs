@@ -64,7 +64,7 @@ struct InFlight {
 
 /// What has come of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(in crate::supervisor) enum Written {
     /// The ledger has changed.
     Changed {
         /// What shall run since, or otherwise than before.

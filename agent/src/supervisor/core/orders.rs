@@ -55,10 +55,9 @@ impl Core {
     /// Whether a push is judged only after something that is under way: a write
     /// of the ledger, the host's joining, or the first look at the engine.
     fn must_wait(&self, push: &Push) -> bool {
-        let looks = self.listing.is_some() || !self.unread.is_empty();
         self.ledger.is_writing()
             || self.ledger.ledger().cluster.is_none()
-            || push.base.is_none() && !self.has_listed() && looks
+            || push.base.is_none() && !self.has_listed() && self.engine.is_looking()
     }
 
     /// Judges the pushes that waited, in their order.
@@ -80,7 +79,7 @@ impl Core {
                 }
                 if joined {
                     // What the engine holds can be told apart only now.
-                    self.listed = false;
+                    self.engine.shows_anew();
                     self.list();
                 }
             }
@@ -151,12 +150,9 @@ impl Core {
                 continue;
             }
             self.replicas.remove(id);
-            self.unread.remove(id);
+            self.engine.forget(id);
             self.leaves_garbage(now);
             self.checks.forget(id);
-            if let Some((_, forgotten)) = &mut self.listing {
-                forgotten.insert(id.clone());
-            }
             self.ledger.confirm(id, now.mono);
         }
     }

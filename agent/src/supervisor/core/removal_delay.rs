@@ -88,7 +88,7 @@ impl Core {
         let comes =
             |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
         let came = self.way.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
-        !came && !self.way.coming.iter().any(|id| wanted(id).is_some()) && !self.work.iter().any(comes)
+        !came && !self.way.coming.iter().any(|id| wanted(id).is_some()) && !self.work.waiting().any(comes)
     }
 
     /// Whether its service waits here for old ones to stop first: then whoever goes is waited for.

@@ -25,12 +25,12 @@ impl Core {
 
     /// Adds the step's last effect, if the reporter has to be told anything.
     pub(super) fn report(&mut self) {
-        if self.engine_trouble() != self.reported.engine_error.as_deref() {
-            self.reported.engine_error = self.engine_trouble().map(str::to_owned);
+        if self.engine.trouble() != self.reported.engine_error.as_deref() {
+            self.reported.engine_error = self.engine.trouble().map(str::to_owned);
             self.unreported.engine_error = Some(self.reported.engine_error.clone());
         }
         // Who joins a cluster has still to find out which containers are its own.
-        let is_joining = self.ledger.is_joining() || !self.listed;
+        let is_joining = self.ledger.is_joining() || !self.engine.has_shown();
         if self.reported.listed && is_joining || !self.reported.listed && self.has_listed() {
             self.reported.listed = !is_joining;
             self.unreported.listed = Some(!is_joining);

@@ -6,7 +6,7 @@ use shef_common::{
     labels,
 };
 
-use super::{Core, Effect, MAX_STOPS, Operation};
+use super::{Core, Effect, Operation, engine_link::Due, work_queue::Lane};
 use crate::{
     engine::CreateOrder,
     supervisor::{
@@ -15,16 +15,12 @@ use crate::{
     },
 };
 
-/// The most steps at once that make way for others: crash loops, and what is no haste.
-const MAX_BACKGROUND: usize = 2;
-
 impl Core {
     pub(super) fn tick(&mut self, now: Now) {
-        if self.reconnect_at.is_some_and(|at| at <= now.mono) {
-            self.reconnect(now);
-        } else if self.relist_at.is_some_and(|at| at <= now.mono) {
-            self.relist_at = None;
-            self.list();
+        match self.engine.due(now.mono) {
+            Due::Nothing => {}
+            Due::Reconnect => self.reconnect(now),
+            Due::List => self.list(),
         }
         self.tick_silence(now);
         self.tick_ledger(now);
@@ -45,7 +41,7 @@ impl Core {
         let Some(replica) = self.replicas.get_mut(id) else { return };
         // What the master is not told whole it does not hear of: it would name what it does not know for
         // removal.
-        let is_told = self.listed && (!replica.env_unread || replica.wish != Wish::Hold);
+        let is_told = self.engine.has_shown() && (!replica.env_unread || replica.wish != Wish::Hold);
         if replica.published.as_ref() != Some(&replica.status) && is_told {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
@@ -67,61 +63,30 @@ impl Core {
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
         replica.queued = true;
-        match step {
-            Step::Stop { .. } => self.stops.push_back(id.clone()),
-            step if replica.makes_way(step) => self.background.push_back(id.clone()),
-            Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => {
-                self.work.push_back(id.clone());
-            }
-        }
-    }
-
-    /// Moves a replica that was just queued to the front.
-    pub(super) fn hasten(&mut self, id: &ReplicaId) {
-        if self.work.back() == Some(id)
-            && let Some(id) = self.work.pop_back()
-        {
-            self.work.push_front(id);
-        }
+        let lane = match step {
+            Step::Stop { .. } => Lane::Stops,
+            step if replica.makes_way(step) => Lane::Background,
+            Step::Create | Step::Start | Step::Remove | Step::Inspect | Step::SetPolicy(_) => Lane::Work,
+        };
+        self.work.push(lane, id.clone());
     }
 
     /// Issues what the bounds allow.
     pub(super) fn pump(&mut self, now: Now) {
-        if !self.engine_up || !self.listed {
+        if !self.engine.is_up() || !self.engine.has_shown() {
             return;
         }
-        while self.working < self.limits.engine_concurrency
-            && !self.garbage.sweeping
-            && let Some(id) = self.work.pop_front()
-        {
-            self.issue(&id, false, now);
-        }
-        while self.working < self.limits.engine_concurrency
-            && self.in_background < MAX_BACKGROUND
-            && !self.garbage.sweeping
-            && let Some(id) = self.background.pop_front()
-        {
-            self.issue(&id, false, now);
-        }
-        while self.stopping < MAX_STOPS
-            && let Some(id) = self.stops.pop_front()
-        {
-            self.issue(&id, true, now);
+        while let Some((lane, id)) = self.work.pop(self.garbage.sweeping) {
+            self.issue(&id, lane == Lane::Stops, now);
         }
         self.ask_for_logs(now);
         self.ask_for_checks(now);
-        while self.pulls_running < self.limits.pull_concurrency
-            && let Some(image) = self.pull_queue.pop_front()
-        {
-            if let Some(pull) = self.pulls.get_mut(&image) {
-                pull.running = true;
-                self.pulls_running += 1;
-                self.effects.push(Effect::Pull(image));
-            }
+        while let Some(image) = self.pulls.begin_next() {
+            self.effects.push(Effect::Pull(image));
         }
     }
 
-    pub(super) fn issue(&mut self, id: &ReplicaId, among_stops: bool, now: Now) {
+    fn issue(&mut self, id: &ReplicaId, among_stops: bool, now: Now) {
         let epoch = self.ledger().accepted.as_ref().map_or(Epoch(0), |accepted| accepted.fence.epoch);
         let Some(replica) = self.replicas.get_mut(id) else { return };
         replica.queued = false;
@@ -162,17 +127,16 @@ impl Core {
                 Operation::Inspect { known: None }
             }
         };
-        let is_stop = matches!(operation, Operation::Stop { .. });
-        if is_stop {
-            self.stopping += 1;
-        } else {
-            self.working += 1;
-        }
-        replica.in_background = replica.makes_way(step);
+        let lane = match &operation {
+            Operation::Stop { .. } => Lane::Stops,
+            _ if replica.makes_way(step) => Lane::Background,
+            _ => Lane::Work,
+        };
+        self.work.begin(lane);
+        replica.in_background = lane == Lane::Background;
         if matches!(step, Step::Create | Step::Start) && !replica.in_background {
             self.way.begins(id);
         }
-        self.in_background += usize::from(replica.in_background);
         replica.busy = Some(step);
         replica.heard = false;
         self.effects.push(Effect::Run { replica: id.clone(), operation });

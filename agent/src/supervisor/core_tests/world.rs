@@ -519,10 +519,9 @@ impl World {
     pub fn quiet(&self) -> bool {
         let relist = matches!(self.pending.as_slice(), [Pending::List(_)]);
         relist
-            && self.core.working == 0
-            && self.core.stopping == 0
-            && self.core.pulls_running == 0
-            && self.core.engine_up
+            && self.core.work.is_at_rest()
+            && !self.core.pulls.is_running()
+            && self.core.engine.is_up()
             && self.core.next_wake().is_none_or(|wake| wake > self.now.mono + DurationMs(310_000))
     }
 
