@@ -27,6 +27,7 @@ use shef_common::{
 };
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
+pub(super) use self::work_queue::Lane;
 use self::{
     disconnect::DisconnectTimer, engine_link::EngineLink, garbage::Garbage, ledger_writer::LedgerWriter,
     logs::Logs, pull_queue::PullQueue, removal_delay::RemovalDelay, report::Reported, work_queue::WorkQueue,
@@ -35,7 +36,7 @@ use crate::{health::Checks, reporter::Observed};
 
 use super::{
     ledger::Ledger,
-    replica::{Replica, Seen, Wish},
+    replica::{KnownOrder, Replica, Seen, Wish},
 };
 
 /// The bounds the supervisor works within.
@@ -82,16 +83,15 @@ impl Core {
         let mut replicas = BTreeMap::new();
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
-            let mut replica =
-                Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Unknown, now);
             // It may have been stopped for want of a master: one that runs is left running, none is started.
-            replica.awaits_master = !assignment.on_disconnect.is_keep();
-            replicas.insert(id, replica);
+            let wish = if assignment.on_disconnect.is_keep() { Wish::Run } else { Wish::AwaitMaster };
+            let order = KnownOrder::Whole(assignment.clone());
+            replicas.insert(id.clone(), Replica::new(id, wish, order, Seen::Unknown, now));
         }
         for (id, &grace_s) in &ledger.removals {
             replicas.insert(
                 id.clone(),
-                Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now),
+                Replica::new(id.clone(), Wish::Remove { grace_s }, KnownOrder::Nothing, Seen::Unknown, now),
             );
         }
         Self {
@@ -128,8 +128,8 @@ impl Core {
 
     /// Everything the host holds: the ledger's assignments and what was found of this cluster.
     pub fn holds(&self) -> impl Iterator<Item = &Assignment> {
-        let held = self.replicas.values().filter(|replica| !replica.is_gone() && !replica.env_unread);
-        held.filter_map(|replica| replica.assignment.as_ref())
+        let held = self.replicas.values().filter(|replica| !replica.is_gone() && !replica.order.lacks_env());
+        held.filter_map(|replica| replica.order.assignment())
     }
 
     /// When to call with [`Event::Tick`] at the latest.

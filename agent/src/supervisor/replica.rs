@@ -16,7 +16,10 @@ use shef_common::{
 };
 
 use self::runtime_info::RuntimeInfo;
-use super::restarts::{AfterEnd, QUICK, Restarts};
+use super::{
+    core::Lane,
+    restarts::{AfterEnd, QUICK, Restarts},
+};
 use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
@@ -34,12 +37,21 @@ const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs
 pub(super) enum Wish {
     /// It shall run.
     Run,
-    /// It shall be stopped within the grace and removed.
+    /// It shall run, and is not started before a master is heard of.
+    AwaitMaster,
+    /// It shall be stopped within the grace and removed. Without a grace it is killed.
     Remove { grace_s: u32 },
     /// It shall be stopped within the grace and kept, until a master is heard of.
     Rest { grace_s: u32 },
     /// Nobody has said: it is kept as it is.
     Hold,
+}
+
+impl Wish {
+    /// Whether it shall run, now or later.
+    pub const fn is_to_run(self) -> bool {
+        matches!(self, Self::Run | Self::AwaitMaster)
+    }
 }
 
 /// What the engine shows of its container.
@@ -77,27 +89,11 @@ pub(super) enum Look<'a> {
 
 /// One replica and everything known about it.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub(super) struct Replica {
     pub wish: Wish,
-    /// `None` only for a removal of something never seen here.
-    pub assignment: Option<Assignment>,
+    pub order: KnownOrder,
     pub seen: Seen,
-    /// The step in flight.
-    pub busy: Option<Step>,
-    /// Whether the engine has told something since that step was asked for.
-    pub heard: bool,
-    /// Whether its assignment lacks the variables of its `env`: it comes from a list, which does not tell
-    /// them.
-    pub env_unread: bool,
-    /// Whether it stands in one of the queues for a step.
-    pub queued: bool,
-    /// Whether it waits for its image.
-    pub awaits_image: bool,
-    /// Whether it is not to be started before a master is heard of.
-    pub awaits_master: bool,
-    /// Whether the step in flight makes way for those of other replicas.
-    pub in_background: bool,
+    pub work: Work,
     /// When its removal waits for others no longer, once it is wished.
     pub goes_by: Option<MonoMs>,
     /// Whether its process has ended and its last words have not been asked for.
@@ -106,8 +102,6 @@ pub(super) struct Replica {
     pub restarts: Restarts,
     /// When we start it again, while it waits for that.
     restart_at: Option<MonoMs>,
-    /// Whether the engine was asked who starts it again.
-    policy_asked: bool,
     /// No step before this.
     pub not_before: MonoMs,
     /// The count of engine news at which this last changed.
@@ -116,90 +110,171 @@ pub(super) struct Replica {
     /// What was published last.
     pub published: Option<ReplicaStatus>,
     /// Whether the end of its process counts as a restart already, as the engine was to make one.
-    pub(super) end_counts: bool,
-    /// When it counts as healthy again, after its process ended.
-    pub settles_at: Option<MonoMs>,
-    crashed: Option<String>,
-    /// Whether the kernel has killed a process of this run for want of memory.
-    out_of_memory: bool,
-    pub(super) runtime_info: RuntimeInfo,
+    end_counts: bool,
+    /// Why it is not healthy, since its process ended.
+    crash: Option<Crash>,
+    runtime_info: RuntimeInfo,
+    /// Whether its image was fetched for it.
     pulled: bool,
-    stop_refused: bool,
+    attempts: Attempts,
+}
+
+/// What is being done for a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Nothing.
+    Idle,
+    /// It stands in a queue for its next step.
+    Queued,
+    /// It waits for its image.
+    AwaitsImage,
+    /// An engine operation is under way.
+    InFlight {
+        step: Step,
+        /// What it counts against.
+        lane: Lane,
+        /// Whether the engine has told something since it was asked for.
+        heard: bool,
+    },
+}
+
+/// What is known of the order to run it.
+#[derive(Debug, Clone)]
+pub(super) enum KnownOrder {
+    /// Nothing: it is to be removed, and was never seen here.
+    Nothing,
+    /// All but the variables of its `env`: it comes from a list, which does not tell them.
+    WithoutEnv(Assignment),
+    /// All.
+    Whole(Assignment),
+}
+
+/// The end of a process that is not forgotten yet.
+#[derive(Debug, Clone)]
+struct Crash {
+    /// What is said of it.
+    words: String,
+    /// When it is forgotten: the process runs again and has to stay up until then.
+    settles_at: Option<MonoMs>,
+}
+
+/// What was tried in vain, and so how long to wait with the next try.
+#[derive(Debug, Clone, Default)]
+struct Attempts {
+    /// Looks after a process that ended.
     exit_checks: u32,
+    /// Creates for which the name was taken.
     name_conflicts: u32,
+    /// Operations that the engine refused.
     refusals: u32,
-    repairs: u32,
-    repaired_at: Option<MonoMs>,
+    /// Repairs of a container that went missing or stopped: how many, and when the last one was due.
+    repairs: Option<(u32, MonoMs)>,
+}
+
+impl KnownOrder {
+    /// What a container tells.
+    pub fn shown(container: &Container, cluster: &ClusterId) -> Self {
+        match container.assignment(cluster) {
+            None => Self::Nothing,
+            Some(assignment) if container.lacks_env() => Self::WithoutEnv(assignment),
+            Some(assignment) => Self::Whole(assignment),
+        }
+    }
+
+    pub const fn assignment(&self) -> Option<&Assignment> {
+        match self {
+            Self::Nothing => None,
+            Self::WithoutEnv(assignment) | Self::Whole(assignment) => Some(assignment),
+        }
+    }
+
+    pub const fn assignment_mut(&mut self) -> Option<&mut Assignment> {
+        match self {
+            Self::Nothing => None,
+            Self::WithoutEnv(assignment) | Self::Whole(assignment) => Some(assignment),
+        }
+    }
+
+    /// Whether its `env` is still to be read.
+    pub const fn lacks_env(&self) -> bool {
+        matches!(self, Self::WithoutEnv(_))
+    }
 }
 
 impl Replica {
-    pub fn new(id: ReplicaId, wish: Wish, assignment: Option<Assignment>, seen: Seen, now: Now) -> Self {
+    pub fn new(id: ReplicaId, wish: Wish, order: KnownOrder, seen: Seen, now: Now) -> Self {
         let state = match wish {
-            Wish::Run | Wish::Rest { .. } | Wish::Hold => ReplicaState::Assigned,
+            Wish::Run | Wish::AwaitMaster | Wish::Rest { .. } | Wish::Hold => ReplicaState::Assigned,
             Wish::Remove { .. } => ReplicaState::Stopping,
         };
         Self {
             wish,
-            assignment,
+            order,
             seen,
-            busy: None,
-            heard: false,
-            env_unread: false,
-            queued: false,
-            awaits_image: false,
-            awaits_master: false,
-            in_background: false,
+            work: Work::Idle,
             goes_by: None,
             wants_logs: false,
             restarts: Restarts::new(),
             restart_at: None,
-            policy_asked: false,
             not_before: now.mono,
             touched: 0,
             status: ReplicaStatus::new(id, state, now.wall),
             published: None,
             end_counts: false,
-            settles_at: None,
-            crashed: None,
-            out_of_memory: false,
+            crash: None,
             runtime_info: RuntimeInfo::new(),
             pulled: false,
-            stop_refused: false,
-            exit_checks: 0,
-            name_conflicts: 0,
-            refusals: 0,
-            repairs: 0,
-            repaired_at: None,
+            attempts: Attempts::default(),
+        }
+    }
+
+    /// Whether an engine operation is under way.
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.work, Work::InFlight { .. })
+    }
+
+    /// The step that is under way.
+    const fn step(&self) -> Option<Step> {
+        match self.work {
+            Work::InFlight { step, .. } => Some(step),
+            Work::Idle | Work::Queued | Work::AwaitsImage => None,
         }
     }
 
     /// The step that comes next, whenever it is due; `None`: nothing to do, or nothing to do yet.
     pub fn next(&self) -> Option<Step> {
         use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
-        if self.busy.is_some() || self.awaits_image {
-            return None;
+        match self.work {
+            Work::Idle | Work::Queued => {}
+            Work::AwaitsImage | Work::InFlight { .. } => return None,
         }
         match (self.wish, &self.seen) {
-            (Wish::Run, _) if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) => {
+            (Wish::Run | Wish::AwaitMaster, _)
+                if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) =>
+            {
                 None
             }
             (Wish::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => Some(Step::Inspect),
-            (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. }, Seen::Absent) => None,
-            (Wish::Run | Wish::Remove { .. } | Wish::Rest { .. }, Seen::Unknown) => Some(Step::Inspect),
-            (Wish::Run, Seen::Absent) => (!self.awaits_master).then_some(Step::Create),
-            (Wish::Run, Seen::Present { state, .. }) => match (state, self.restarts.due()) {
-                (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
-                (Created | Exited, _) => {
-                    (!self.awaits_master && !self.is_prepared_only()).then_some(Step::Start)
+            (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. } | Wish::AwaitMaster, Seen::Absent) => {
+                None
+            }
+            (_, Seen::Unknown) => Some(Step::Inspect),
+            (Wish::Run, Seen::Absent) => Some(Step::Create),
+            (Wish::Run | Wish::AwaitMaster, Seen::Present { state, .. }) => {
+                match (state, self.restarts.due()) {
+                    (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
+                    (Created | Exited, _) => {
+                        (self.wish == Wish::Run && !self.is_prepared_only()).then_some(Step::Start)
+                    }
+                    (Dead, _) => Some(Step::Remove),
+                    (Restarting | Removing, _) => Some(Step::Inspect),
+                    (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
+                        Some(Step::Inspect)
+                    }
+                    (Running, _) if self.restarts.is_to_be_asked() => Some(Step::Inspect),
+                    (Running | Paused | Other, _) => None,
                 }
-                (Dead, _) => Some(Step::Remove),
-                (Restarting | Removing, _) => Some(Step::Inspect),
-                (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
-                    Some(Step::Inspect)
-                }
-                (Running, _) if self.restarts.is_unknown() && !self.policy_asked => Some(Step::Inspect),
-                (Running | Paused | Other, _) => None,
-            },
+            }
             (Wish::Rest { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => None,
                 Removing => Some(Step::Inspect),
@@ -208,11 +283,9 @@ impl Replica {
             (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => Some(Step::Remove),
                 Removing => Some(Step::Inspect),
-                Running | Restarting | Paused | Other => Some(if grace_s == 0 || self.stop_refused {
-                    Step::Remove
-                } else {
-                    Step::Stop { grace_s }
-                }),
+                Running | Restarting | Paused | Other => {
+                    Some(if grace_s == 0 { Step::Remove } else { Step::Stop { grace_s } })
+                }
             },
         }
     }
@@ -234,25 +307,28 @@ impl Replica {
     /// Whether its `env` is still to be read before the master hears of it. One that the engine will not show
     /// is left as it is.
     pub fn waits_for_env(&self) -> bool {
-        self.env_unread
+        self.order.lacks_env()
             && self.wish == Wish::Hold
             && self.seen != Seen::Absent
-            && self.refusals < MAX_ENV_LOOKS
+            && self.attempts.refusals < MAX_ENV_LOOKS
     }
 
     /// The grace of one that is held and that no order names, in seconds.
     pub fn held_grace_s(&self) -> Option<u32> {
-        let is_held = self.wish == Wish::Hold && !self.env_unread;
-        self.assignment.as_ref().filter(|_| is_held).map(|assignment| assignment.template.stop_grace_s)
+        match &self.order {
+            KnownOrder::Whole(assignment) if self.wish == Wish::Hold => {
+                Some(assignment.template.stop_grace_s)
+            }
+            KnownOrder::Whole(_) | KnownOrder::WithoutEnv(_) | KnownOrder::Nothing => None,
+        }
     }
 
     /// A look shows its container, and so the `env` that its assignment lacks.
     pub fn reads_env(&mut self, container: &Container, cluster: &ClusterId) {
-        if self.env_unread
+        if self.order.lacks_env()
             && let Some(assignment) = container.assignment(cluster)
         {
-            self.assignment = Some(assignment);
-            self.env_unread = false;
+            self.order = KnownOrder::Whole(assignment);
         }
     }
 
@@ -263,17 +339,17 @@ impl Replica {
 
     /// Whether nothing of it is left on the host and the wish was just that.
     pub fn is_gone(&self) -> bool {
-        self.status.state == ReplicaState::Stopped && self.busy.is_none()
+        self.status.state == ReplicaState::Stopped && !self.is_busy()
     }
 
     /// Whether its container is to be made and no more.
     pub(super) fn is_prepared_only(&self) -> bool {
-        self.assignment.as_ref().is_some_and(|assignment| assignment.prepare)
+        self.order.assignment().is_some_and(|assignment| assignment.prepare)
     }
 
     /// What its spec says about the end of its process.
     pub(super) fn rule(&self) -> Restart {
-        self.assignment.as_ref().map(|assignment| assignment.template.restart).unwrap_or_default()
+        self.order.assignment().map(|assignment| assignment.template.restart).unwrap_or_default()
     }
 
     pub fn container_id(&self) -> Option<&str> {
@@ -286,13 +362,15 @@ impl Replica {
     /// A new wish from the ledger.
     pub fn wish(&mut self, wish: Wish, assignment: Option<&Assignment>, now: Now) {
         if let Some(assignment) = assignment {
-            self.assignment = Some(assignment.clone());
-            self.env_unread = false;
+            self.order = KnownOrder::Whole(assignment.clone());
         }
         if self.wish == wish {
             return;
         }
         let before = std::mem::replace(&mut self.wish, wish);
+        if (before, wish) == (Wish::AwaitMaster, Wish::Run) {
+            return;
+        }
         self.not_before = now.mono;
         self.goes_by = None;
         match wish {
@@ -304,18 +382,19 @@ impl Replica {
                     self.status.reason = None;
                 } else if before != Wish::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
-                    self.stop_refused = false;
                     self.enter(ReplicaState::Assigned, now);
                 }
                 self.judge(now);
             }
             Wish::Remove { .. } => {
-                self.awaits_image = false;
+                if self.work == Work::AwaitsImage {
+                    self.work = Work::Idle;
+                }
                 self.enter(ReplicaState::Stopping, now);
                 self.judge(now);
             }
             Wish::Rest { .. } => self.judge(now),
-            Wish::Hold => {}
+            Wish::AwaitMaster | Wish::Hold => {}
         }
     }
 
@@ -326,7 +405,7 @@ impl Replica {
         let mut was_steady = false;
         match container {
             Some(container) => {
-                if let Some(assignment) = self.assignment.as_ref().filter(|_| !container.digests.is_empty()) {
+                if let Some(assignment) = self.order.assignment().filter(|_| !container.digests.is_empty()) {
                     self.status.made_of = assignment.template.image.digest_among(&container.digests);
                 }
                 self.shows_runtime_info(container);
@@ -345,14 +424,13 @@ impl Replica {
                     | ContainerState::Removing
                     | ContainerState::Other => {}
                 }
-                if container.state == ContainerState::Running
-                    && (self.is_restarting() || self.settles_at.is_none())
+                if container.state == ContainerState::Running && (self.is_restarting() || !self.is_settling())
                 {
                     self.starts_settling(now);
                 }
                 self.seen = Seen::Present { id: container.id.clone(), state: container.state };
                 if self.is_restarting() {
-                    self.crashed.get_or_insert_with(|| "exited; the engine restarts it".to_owned());
+                    self.crash.get_or_insert_with(|| Crash::new("exited; the engine restarts it".to_owned()));
                 }
             }
             None => {
@@ -367,7 +445,7 @@ impl Replica {
         }
         let was_up =
             self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
-        if self.wish == Wish::Run && was_up && self.busy.is_none() {
+        if self.wish.is_to_run() && was_up && !self.is_busy() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
@@ -411,7 +489,9 @@ impl Replica {
     /// Something happened to its container, whose id is the one we know.
     pub fn happened(&mut self, kind: EventKind, now: Now) {
         let Seen::Present { state, .. } = &mut self.seen else { return };
-        self.heard = true;
+        if let Work::InFlight { heard, .. } = &mut self.work {
+            *heard = true;
+        }
         match kind {
             EventKind::Started => {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
@@ -426,7 +506,7 @@ impl Replica {
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
                 self.runtime_info.ended();
-                if self.wish == Wish::Run {
+                if self.wish.is_to_run() {
                     self.ended(exit_code, now);
                 } else {
                     *state = ContainerState::Exited;
@@ -437,16 +517,16 @@ impl Replica {
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
-                if self.wish == Wish::Run
+                if self.wish.is_to_run()
                     && self.status.state == ReplicaState::Running
-                    && self.busy.is_none()
+                    && !self.is_busy()
                     && !by_rule
                 {
                     self.repair("its container was stopped and is started again", now);
                 }
             }
             EventKind::Destroyed => {
-                if self.busy.is_none() {
+                if !self.is_busy() {
                     self.show(None, now);
                 } else {
                     self.seen = Seen::Absent;
@@ -456,17 +536,16 @@ impl Replica {
             EventKind::Unpaused => *state = ContainerState::Running,
             EventKind::Health { healthy } => self.engine_checked(healthy),
         }
-        if self.busy.is_none() {
+        if !self.is_busy() {
             self.judge(now);
         }
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
-        if self.settles_at.is_some_and(|at| at <= now.mono) {
-            self.settles_at = None;
-            self.crashed = None;
-            self.exit_checks = 0;
+        if self.settles_at().is_some_and(|at| at <= now.mono) {
+            self.crash = None;
+            self.attempts.exit_checks = 0;
             self.judge(now);
         }
         let rule = self.rule();
@@ -475,6 +554,6 @@ impl Replica {
 
     /// When to call [`Replica::tick`] at the latest.
     pub fn wakes_at(&self) -> Option<MonoMs> {
-        [self.settles_at, self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
+        [self.settles_at(), self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
     }
 }

@@ -36,6 +36,8 @@ const WINDOW: DurationMs = DurationMs(3_601_000);
 enum Owner {
     /// The engine has not been asked yet.
     Unknown,
+    /// It was asked, and did not say.
+    Unsaid,
     Engine,
     Agent,
 }
@@ -118,8 +120,15 @@ impl Restarts {
     }
 
     /// Whether the engine is to be asked who owns it.
-    pub fn is_unknown(&self) -> bool {
+    pub fn is_to_be_asked(&self) -> bool {
         self.owner == Owner::Unknown
+    }
+
+    /// The engine was asked who owns it.
+    pub fn was_asked(&mut self) {
+        if self.owner == Owner::Unknown {
+            self.owner = Owner::Unsaid;
+        }
     }
 
     /// Whether the agent owns it.
@@ -217,7 +226,7 @@ impl Restarts {
                 self.due = None;
                 AfterEnd::RestartAt(self.next_restart(now))
             }
-            Owner::Engine | Owner::Unknown => {
+            Owner::Engine | Owner::Unknown | Owner::Unsaid => {
                 if self.quick_ends >= QUICK_ENDS {
                     self.due = Some(RestartPolicy::Never);
                 }

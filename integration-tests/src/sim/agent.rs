@@ -235,8 +235,9 @@ impl World {
         if self.hosts[host].agent_inc > 0 && self.chance(self.profile.ledger_lost) {
             self.note(|| format!("h{} has lost its data directory", host + 1));
             let uid = NodeUid::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));
+            let cluster = self.hosts[host].ledger.cluster.clone();
             self.set_ledger(host, Ledger::new(uid));
-            self.rules.ledger_lost(host);
+            self.rules.ledger_lost(host, cluster);
         }
         self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));

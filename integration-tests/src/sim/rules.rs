@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shef_common::{
     backoff::Backoff,
     clock::WallMs,
-    ids::{Fence, Generation, LeaderId, ReplicaId, Revision, ServiceName, Version},
+    ids::{ClusterId, Fence, Generation, LeaderId, ReplicaId, Revision, ServiceName, Version},
     protocol::{Accepted, Push},
     status::{Health, ReplicaState},
 };
@@ -59,6 +59,8 @@ pub struct Rules {
     pub(super) told_well: BTreeMap<ReplicaId, u64>,
     /// What each host's disk says it has accepted, and what it said before.
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
+    /// Of which cluster a host was when it lost its ledger.
+    was_of: BTreeMap<usize, Option<ClusterId>>,
     /// Pushes that were accepted.
     applied: BTreeSet<(usize, String, u64, Revision)>,
     /// The rollout that each service is in, and when it was first stored.

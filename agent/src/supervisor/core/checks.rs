@@ -16,9 +16,9 @@ impl Core {
             Some((run, target, plan)) => self.checks.watch(id, run, target, plan, now.mono),
             None => self.checks.forget(id),
         }
-        let Some(assignment) = &replica.assignment else { return };
+        let Some(assignment) = replica.order.assignment() else { return };
         let image = assignment.image();
-        match (replica.runtime_info.image_check(), self.image_checks.get(&image).copied()) {
+        match (replica.image_check(), self.image_checks.get(&image).copied()) {
             (None, Some(known)) => {
                 replica.learn_image_check(known, now);
             }
@@ -37,7 +37,7 @@ impl Core {
         let waiting: Vec<ReplicaId> = self
             .replicas
             .iter_mut()
-            .filter(|(_, replica)| replica.assignment.as_ref().is_some_and(|of| of.image() == *image))
+            .filter(|(_, replica)| replica.order.assignment().is_some_and(|of| of.image() == *image))
             .filter_map(|(id, replica)| replica.learn_image_check(has, now).then(|| id.clone()))
             .collect();
         for id in waiting {

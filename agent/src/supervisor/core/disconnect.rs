@@ -105,7 +105,7 @@ impl Core {
             self.silence.rests = false;
             self.change_wishes(now, |replica, allowed| match replica.wish {
                 Wish::Rest { .. } if allowed => Some(Wish::Run),
-                Wish::Run if replica.awaits_master => Some(Wish::Run),
+                Wish::AwaitMaster => Some(Wish::Run),
                 Wish::Run | Wish::Rest { .. } | Wish::Remove { .. } | Wish::Hold => None,
             });
         }
@@ -113,9 +113,9 @@ impl Core {
             self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
             self.change_wishes(now, |replica, allowed| {
                 let grace_s =
-                    replica.assignment.as_ref().map_or(0, |assignment| assignment.template.stop_grace_s);
+                    replica.order.assignment().map_or(0, |assignment| assignment.template.stop_grace_s);
                 let lives = replica.status.state != ReplicaState::Failed;
-                (replica.wish == Wish::Run && !allowed && lives).then_some(Wish::Rest { grace_s })
+                (replica.wish.is_to_run() && !allowed && lives).then_some(Wish::Rest { grace_s })
             });
         }
     }
@@ -124,15 +124,14 @@ impl Core {
         let mut changed: Vec<ReplicaId> = Vec::new();
         for (id, replica) in &mut self.replicas {
             let on_disconnect =
-                replica.assignment.as_ref().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
+                replica.order.assignment().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
             let allowed = self.silence.allows(on_disconnect, now.mono);
             if let Some(wish) = wish(replica, allowed) {
                 self.silence.rests |= matches!(wish, Wish::Rest { .. });
-                replica.awaits_master = false;
                 replica.wish(wish, None, now);
                 changed.push(id.clone());
             } else {
-                self.silence.rests |= replica.awaits_master || matches!(replica.wish, Wish::Rest { .. });
+                self.silence.rests |= matches!(replica.wish, Wish::AwaitMaster | Wish::Rest { .. });
             }
         }
         for id in changed {

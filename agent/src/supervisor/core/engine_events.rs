@@ -8,10 +8,10 @@ use shef_common::{
     labels,
 };
 
-use super::{Core, Effect, Outcome, engine_link::Look, work_queue::Lane};
+use super::{Core, Effect, Outcome, engine_link::Look};
 use crate::{
     engine::{Container, EngineError, EngineEvent, Listing, own},
-    supervisor::replica::{self, Replica, Seen, Step, Wish},
+    supervisor::replica::{self, KnownOrder, Replica, Seen, Step, Wish, Work},
 };
 
 impl Core {
@@ -54,11 +54,11 @@ impl Core {
         for (id, container) in &shown {
             if !self.replicas.contains_key(id)
                 && !look.forgotten.contains(id)
-                && let Some(assignment) = container.assignment(&cluster)
+                && let order = KnownOrder::shown(container, &cluster)
+                && order.assignment().is_some()
             {
-                let mut replica = Replica::new(id.clone(), Wish::Hold, Some(assignment), Seen::Unknown, now);
-                replica.env_unread = container.lacks_env();
-                if replica.env_unread {
+                let mut replica = Replica::new(id.clone(), Wish::Hold, order, Seen::Unknown, now);
+                if replica.order.lacks_env() {
                     self.engine.has_to_read(id.clone());
                 }
                 replica.show(Some(container), now);
@@ -67,14 +67,13 @@ impl Core {
             }
         }
         for (id, replica) in &mut self.replicas {
-            if replica.busy.is_some() || replica.touched > look.asked_at {
+            if replica.is_busy() || replica.touched > look.asked_at {
                 continue;
             }
             match shown.get(id) {
                 Some(container) => {
-                    if replica.assignment.is_none() {
-                        replica.assignment = container.assignment(&cluster);
-                        replica.env_unread = container.lacks_env();
+                    if replica.order.assignment().is_none() {
+                        replica.order = KnownOrder::shown(container, &cluster);
                     }
                     replica.show(Some(container), now);
                 }
@@ -143,15 +142,9 @@ impl Core {
             self.engine.failed(error, now.mono);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        let step = replica.busy.take();
-        let is_stop = matches!(outcome, Outcome::Stop(_));
-        let lane = match (is_stop, std::mem::take(&mut replica.in_background)) {
-            (true, _) => Lane::Stops,
-            (false, true) => Lane::Background,
-            (false, false) => Lane::Work,
-        };
+        let Work::InFlight { step, lane, heard } = replica.work else { return };
+        replica.work = Work::Idle;
         self.work.end(lane);
-        let heard = replica.heard;
         replica.touched = news;
         let mut needs_image = false;
         let mut first = false;
@@ -170,7 +163,7 @@ impl Core {
             }
             Outcome::Remove(outcome) => replica.removed(outcome, now),
             Outcome::SetPolicy(outcome) => {
-                if let Some(Step::SetPolicy(policy)) = step {
+                if let Step::SetPolicy(policy) = step {
                     replica.policy_set(policy, outcome, now);
                 }
             }

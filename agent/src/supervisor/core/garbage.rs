@@ -50,7 +50,7 @@ impl Core {
         }
         let held = self.replicas.values().filter(|replica| !replica.is_gone());
         let networks =
-            held.filter_map(|replica| replica.assignment.as_ref()).flat_map(|of| &of.template.networks);
+            held.filter_map(|replica| replica.order.assignment()).flat_map(|of| &of.template.networks);
         let needed: BTreeSet<String> = networks.map(|network| network.name.clone()).collect();
         self.garbage.due = None;
         self.garbage.sweeping = true;

@@ -11,7 +11,7 @@ use shef_common::{
 };
 
 use super::{Core, Effect};
-use crate::engine::EngineError;
+use crate::{engine::EngineError, supervisor::replica::Work};
 
 impl Core {
     pub(super) fn await_image(&mut self, id: &ReplicaId) {
@@ -20,7 +20,7 @@ impl Core {
     }
 
     pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
-        self.replicas.get(id)?.assignment.as_ref().map(Assignment::image)
+        self.replicas.get(id)?.order.assignment().map(Assignment::image)
     }
 
     /// What the registry of `image` is to be shown, if a master has said.
@@ -48,7 +48,7 @@ impl Core {
 
     /// Takes a replica that shall not run out of the queue for its image.
     pub(super) fn abandon_pull(&mut self, id: &ReplicaId) {
-        if !self.replicas.get(id).is_some_and(|replica| replica.awaits_image) {
+        if !self.replicas.get(id).is_some_and(|replica| replica.work == Work::AwaitsImage) {
             self.effects.extend(self.pulls.leave(id).map(Effect::CancelPull));
         }
     }

@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::{Core, Effect};
-use crate::{engine::EngineError, supervisor::replica::Wish};
+use crate::engine::EngineError;
 
 /// Between two logs.
 const GAP: DurationMs = DurationMs(200);
@@ -44,7 +44,7 @@ impl Core {
             if let Some(id) = self
                 .replicas
                 .get(&replica)
-                .filter(|replica| replica.wish == Wish::Run)
+                .filter(|replica| replica.wish.is_to_run())
                 .and_then(|r| r.container_id())
             {
                 self.logs.reading = true;

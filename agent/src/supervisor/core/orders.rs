@@ -10,7 +10,7 @@ use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
     ledger::LedgerWrite,
-    replica::{Replica, Seen, Wish},
+    replica::{KnownOrder, Replica, Seen, Wish},
 };
 
 impl Core {
@@ -110,16 +110,18 @@ impl Core {
         self.silence.ordered(ledger);
         for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
-                Some(replica) if matches!(replica.wish, Wish::Run | Wish::Rest { .. }) => {
-                    if let Some(ours) = &mut replica.assignment {
+                Some(replica)
+                    if matches!(replica.wish, Wish::Run | Wish::AwaitMaster | Wish::Rest { .. }) =>
+                {
+                    if let Some(ours) = replica.order.assignment_mut() {
                         ours.on_disconnect = assignment.on_disconnect;
                     }
                     continue;
                 }
                 Some(replica) => replica.wish(Wish::Run, Some(assignment), now),
                 None => {
-                    let replica =
-                        Replica::new(id.clone(), Wish::Run, Some(assignment.clone()), Seen::Absent, now);
+                    let order = KnownOrder::Whole(assignment.clone());
+                    let replica = Replica::new(id.clone(), Wish::Run, order, Seen::Absent, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -131,8 +133,8 @@ impl Core {
                 Some(replica) => replica.wish(Wish::Remove { grace_s }, None, now),
                 None => {
                     // Never seen here: the next look at the engine, or none of that name, ends it.
-                    let replica =
-                        Replica::new(id.clone(), Wish::Remove { grace_s }, None, Seen::Unknown, now);
+                    let (wish, order) = (Wish::Remove { grace_s }, KnownOrder::Nothing);
+                    let replica = Replica::new(id.clone(), wish, order, Seen::Unknown, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }

@@ -10,7 +10,7 @@ use super::{Core, Effect, Operation, engine_link::Due, work_queue::Lane};
 use crate::{
     engine::CreateOrder,
     supervisor::{
-        replica::{Step, Wish},
+        replica::{Step, Wish, Work},
         restarts::policy_for,
     },
 };
@@ -41,19 +41,19 @@ impl Core {
         let Some(replica) = self.replicas.get_mut(id) else { return };
         // What the master is not told whole it does not hear of: it would name what it does not know for
         // removal.
-        let is_told = self.engine.has_shown() && (!replica.env_unread || replica.wish != Wish::Hold);
+        let is_told = self.engine.has_shown() && (!replica.order.lacks_env() || replica.wish != Wish::Hold);
         if replica.published.as_ref() != Some(&replica.status) && is_told {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }
-        if replica.not_before <= now.mono && !replica.queued && replica.pulls_first(now) {
+        if replica.not_before <= now.mono && replica.work == Work::Idle && replica.pulls_first(now) {
             self.await_image(id);
             return self.consider(id, now);
         }
         if let Some(at) = replica.wakes_at() {
             self.alarms.insert((at, id.clone()));
         }
-        let Some(step) = replica.next().filter(|_| !replica.queued) else { return };
+        let Some(step) = replica.next().filter(|_| replica.work == Work::Idle) else { return };
         if replica.not_before > now.mono {
             self.alarms.insert((replica.not_before, id.clone()));
             return;
@@ -62,7 +62,7 @@ impl Core {
             return;
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        replica.queued = true;
+        replica.work = Work::Queued;
         let lane = match step {
             Step::Stop { .. } => Lane::Stops,
             step if replica.makes_way(step) => Lane::Background,
@@ -89,7 +89,10 @@ impl Core {
     fn issue(&mut self, id: &ReplicaId, among_stops: bool, now: Now) {
         let epoch = self.ledger().accepted.as_ref().map_or(Epoch(0), |accepted| accepted.fence.epoch);
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        replica.queued = false;
+        if replica.work != Work::Queued {
+            return;
+        }
+        replica.work = Work::Idle;
         let Some(step) = replica.next() else { return };
         if replica.not_before > now.mono || matches!(step, Step::Stop { .. }) != among_stops {
             // The wish has changed since it was queued.
@@ -97,14 +100,14 @@ impl Core {
         }
         if step == Step::Create
             && let Some(newer) =
-                replica.assignment.as_ref().and_then(|assignment| assignment.template.not_understood.clone())
+                replica.order.assignment().and_then(|assignment| assignment.template.not_understood.clone())
         {
             replica.fail_as_not_understood(&newer.fields, now);
             return self.consider(id, now);
         }
         let container = replica.container_id().map(str::to_owned);
         let operation = match (step, container) {
-            (Step::Create, _) => match (&replica.assignment, &self.ledger.ledger().cluster) {
+            (Step::Create, _) => match (replica.order.assignment(), &self.ledger.ledger().cluster) {
                 (Some(assignment), Some(cluster)) => Operation::Create(Box::new(CreateOrder {
                     replica: id.clone(),
                     template: assignment.template.clone(),
@@ -116,7 +119,7 @@ impl Core {
             },
             (Step::Start, Some(id)) => {
                 let networks =
-                    replica.assignment.as_ref().map(|assignment| assignment.template.networks.as_slice());
+                    replica.order.assignment().map(|assignment| assignment.template.networks.as_slice());
                 Operation::Start { id, joins: networks.unwrap_or_default().iter().skip(1).cloned().collect() }
             }
             (Step::Stop { grace_s }, Some(container)) => Operation::Stop { id: container, grace_s },
@@ -133,12 +136,10 @@ impl Core {
             _ => Lane::Work,
         };
         self.work.begin(lane);
-        replica.in_background = lane == Lane::Background;
-        if matches!(step, Step::Create | Step::Start) && !replica.in_background {
+        if matches!(step, Step::Create | Step::Start) && lane != Lane::Background {
             self.way.begins(id);
         }
-        replica.busy = Some(step);
-        replica.heard = false;
+        replica.work = Work::InFlight { step, lane, heard: false };
         self.effects.push(Effect::Run { replica: id.clone(), operation });
     }
 }

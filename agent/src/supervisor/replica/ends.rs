@@ -2,13 +2,20 @@
 
 use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 
-use super::{AfterEnd, Replica, Seen, Step, Wish};
+use super::{AfterEnd, Crash, Replica, Seen, Step, Wish};
 use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 /// The code of a process that was killed.
 const KILLED: i64 = 137;
 /// What is said of a process that the kernel has killed for want of memory.
 const OUT_OF_MEMORY: &str = "ran out of memory and was killed (exited with code 137)";
+
+impl Crash {
+    /// Of a process that has not come back yet.
+    pub(super) const fn new(words: String) -> Self {
+        Self { words, settles_at: None }
+    }
+}
 
 impl Replica {
     /// Its process ended; whoever owns its restarts starts it again.
@@ -20,17 +27,17 @@ impl Replica {
             return;
         }
         let after = self.restarts.ended(now.mono);
-        if self.status.state != ReplicaState::Running && self.busy != Some(Step::Start) {
+        if self.status.state != ReplicaState::Running && self.step() != Some(Step::Start) {
             return;
         }
         self.status.exit_code = Some(exit_code);
         self.wants_logs = true;
-        self.settles_at = None;
+        self.unsettle();
         match after {
             AfterEnd::EngineRestarts => {
                 self.goes_back();
                 self.end_counts = true;
-                self.crashed = Some(format!("{}; the engine restarts it", self.end_in_words()));
+                self.crash = Some(Crash::new(format!("{}; the engine restarts it", self.end_in_words())));
                 self.check_later(now);
                 if self.restarts.due().is_some() {
                     // Taken over before the engine starts it once more.
@@ -52,7 +59,7 @@ impl Replica {
     pub(super) fn has_ended_by_rule(&self, container: &Container) -> bool {
         let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
             || self.restart_at.is_some();
-        let waits = judged || self.awaits_master || self.busy.is_some();
+        let waits = judged || self.is_busy();
         self.wish == Wish::Run
             && container.state == ContainerState::Exited
             && !waits
@@ -67,17 +74,17 @@ impl Replica {
         }
         self.status.exit_code = Some(exit_code);
         self.wants_logs = true;
-        self.settles_at = None;
+        self.unsettle();
         match self.restarts.ended_by_rule(exit_code, &rule, now.mono) {
             AfterEnd::RestartAt(at) => self.waits_until(at, now),
             AfterEnd::Complete => {
-                self.crashed = None;
+                self.crash = None;
                 self.enter(ReplicaState::Complete, now);
                 self.status.reason = Some("ended with code 0".to_owned());
             }
             AfterEnd::GivenUp(why) => {
                 self.fail(why, now);
-                if self.out_of_memory {
+                if self.runtime_info.is_out_of_memory() {
                     self.runs_out_of_memory();
                 }
             }
@@ -109,13 +116,13 @@ impl Replica {
         let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));
         let word = if self.restarts.crash_loops() { "crash-looping: " } else { "" };
         self.status.reason = Some(format!("{word}{ended}; restart {number} in {seconds} s"));
-        self.crashed = Some(format!("{word}{ended}; restart {number}"));
+        self.crash = Some(Crash::new(format!("{word}{ended}; restart {number}")));
     }
 
     /// How its process ended last.
     fn end_in_words(&self) -> String {
         match self.status.exit_code {
-            Some(KILLED) if self.out_of_memory => OUT_OF_MEMORY.to_owned(),
+            Some(KILLED) if self.runtime_info.is_out_of_memory() => OUT_OF_MEMORY.to_owned(),
             Some(code) => format!("exited with code {code}"),
             None => "exited".to_owned(),
         }
@@ -123,9 +130,11 @@ impl Replica {
 
     /// The kernel has killed a process of it. The engine may tell that before or after its end.
     pub(super) fn runs_out_of_memory(&mut self) {
-        self.out_of_memory = true;
+        self.runtime_info.runs_out_of_memory();
         let killed = format!("exited with code {KILLED}");
-        for words in self.crashed.iter_mut().chain(self.status.reason.as_mut()) {
+        for words in
+            self.crash.as_mut().map(|crash| &mut crash.words).into_iter().chain(self.status.reason.as_mut())
+        {
             *words = words.replace(&killed, OUT_OF_MEMORY);
         }
     }
@@ -137,11 +146,11 @@ impl Replica {
 
     /// Why it is stopped without a master.
     pub(super) fn resting(&self) -> String {
-        let seconds = match self.assignment.as_ref().map(|assignment| assignment.on_disconnect) {
+        let seconds = match self.order.assignment().map(|assignment| assignment.on_disconnect) {
             Some(OnDisconnect::StopAfter { seconds }) => seconds,
             Some(OnDisconnect::Keep) | None => 0,
         };
-        if self.awaits_master {
+        if self.wish == Wish::AwaitMaster {
             "stopped: no master was heard of since the agent's start (on_disconnect)".to_owned()
         } else {
             format!("stopped: no master was heard of for {seconds} s (on_disconnect)")

@@ -8,7 +8,7 @@ use shef_common::{
     status::ReplicaState,
 };
 
-use super::{Look, Replica, Seen, Step, Wish};
+use super::{Look, Replica, Seen, Step, Wish, Work};
 use crate::engine::{ContainerState, Created, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.
@@ -22,7 +22,11 @@ impl Replica {
         outcome: &Result<Option<ImageDigest>, EngineError>,
         now: Now,
     ) {
-        if !std::mem::take(&mut self.awaits_image) || self.wish != Wish::Run {
+        if self.work != Work::AwaitsImage {
+            return;
+        }
+        self.work = Work::Idle;
+        if !self.wish.is_to_run() {
             return;
         }
         match outcome {
@@ -30,7 +34,7 @@ impl Replica {
                 self.pulled = true;
                 // What was asked for by digest is news to nobody.
                 let by_name =
-                    self.assignment.as_ref().is_some_and(|assignment| !assignment.image().has_digest());
+                    self.order.assignment().is_some_and(|assignment| !assignment.image().has_digest());
                 self.status.image_digest = digest.clone().filter(|_| by_name);
                 if !self.is_prepared_only() {
                     self.enter(ReplicaState::Starting, now);
@@ -46,7 +50,7 @@ impl Replica {
     }
 
     fn pull(&self) -> Pull {
-        self.assignment.as_ref().map(|assignment| assignment.template.pull).unwrap_or_default()
+        self.order.assignment().map(|assignment| assignment.template.pull).unwrap_or_default()
     }
 
     /// Whether its image is fetched before its container is made, whatever is there. It waits for that then.
@@ -54,7 +58,7 @@ impl Replica {
         let pulls = self.pull() == Pull::Always && !self.pulled && self.next() == Some(Step::Create);
         if pulls {
             self.enter(ReplicaState::Pulling, now);
-            self.awaits_image = true;
+            self.work = Work::AwaitsImage;
         }
         pulls
     }
@@ -68,7 +72,7 @@ impl Replica {
                 self.status.made_of = None;
                 let rule = self.rule();
                 self.restarts.created(&rule);
-                if self.wish == Wish::Run {
+                if self.wish.is_to_run() {
                     self.enter(self.made(), now);
                 }
             }
@@ -76,18 +80,18 @@ impl Replica {
                 self.seen = Seen::Absent;
                 self.fail(format!("{} (pull is never)", EngineError::NoSuchImage(words).reason()), now);
             }
-            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish == Wish::Run => {
+            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish.is_to_run() => {
                 self.enter(ReplicaState::Pulling, now);
-                self.awaits_image = true;
+                self.work = Work::AwaitsImage;
                 return true;
             }
             Err(EngineError::NameTaken(words)) => {
-                self.name_conflicts += 1;
+                self.attempts.name_conflicts += 1;
                 self.seen = Seen::Unknown;
-                if self.name_conflicts > MAX_NAME_CONFLICTS {
+                if self.attempts.name_conflicts > MAX_NAME_CONFLICTS {
                     self.fail(EngineError::NameTaken(words).reason(), now);
                 }
-                self.not_before = now.mono + Backoff::CALL.after(self.name_conflicts - 1);
+                self.not_before = now.mono + Backoff::CALL.after(self.attempts.name_conflicts - 1);
             }
             Err(error) => self.unanswered_or(error, now, |replica, error, now| {
                 replica.seen = Seen::Absent;
@@ -109,7 +113,7 @@ impl Replica {
                     self.starts_settling(now);
                     self.begins();
                 }
-                if self.wish == Wish::Run && !self.waits() {
+                if self.wish.is_to_run() && !self.waits() {
                     self.enter(ReplicaState::Running, now);
                     if self.seen == Seen::Absent {
                         self.repair("its container went missing and is made anew", now);
@@ -118,7 +122,7 @@ impl Replica {
             }
             Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                if self.wish == Wish::Run {
+                if self.wish.is_to_run() {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
@@ -143,10 +147,17 @@ impl Replica {
                 self.refused(now);
             }
             // Removing kills what would not stop.
-            Err(EngineError::TimedOut(_)) => self.stop_refused = true,
-            Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.stop_refused = true),
+            Err(EngineError::TimedOut(_)) => self.kills(),
+            Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.kills()),
         }
         self.judge(now);
+    }
+
+    /// It would not stop: if it is to be removed, it is so without a grace.
+    const fn kills(&mut self) {
+        if let Wish::Remove { grace_s } = &mut self.wish {
+            *grace_s = 0;
+        }
     }
 
     /// Remove was answered.
@@ -154,7 +165,7 @@ impl Replica {
         match outcome {
             Ok(()) | Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                self.refusals = 0;
+                self.attempts.refusals = 0;
             }
             Err(error) => self.unanswered_or(error, now, |replica, error, now| {
                 replica.status.reason = Some(error.reason());
@@ -167,7 +178,9 @@ impl Replica {
 
     /// Inspect was answered, or not; `news`: events have told more since it was asked for.
     pub fn inspected(&mut self, look: Result<Look<'_>, ()>, news: bool, now: Now) {
-        self.policy_asked |= look.is_ok();
+        if look.is_ok() {
+            self.restarts.was_asked();
+        }
         match look {
             Ok(Look::Nothing) => self.show(None, now),
             Ok(Look::Ours(container)) => self.show(Some(container), now),
@@ -201,8 +214,8 @@ impl Replica {
     }
 
     pub(super) fn refused(&mut self, now: Now) {
-        self.refusals += 1;
-        self.not_before = now.mono + Backoff::CALL.after(self.refusals);
+        self.attempts.refusals += 1;
+        self.not_before = now.mono + Backoff::CALL.after(self.attempts.refusals);
     }
 }
 

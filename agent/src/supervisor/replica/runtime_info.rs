@@ -9,7 +9,7 @@ use shef_common::{
     status::PublishedPort,
 };
 
-use super::{Replica, Seen, Wish};
+use super::{Replica, Seen};
 use crate::{
     engine::{Check, Container, ContainerState},
     health::{Target, Verdict},
@@ -18,16 +18,14 @@ use crate::{
 /// A running container's addresses and health.
 #[derive(Debug, Clone)]
 pub(in crate::supervisor) struct RuntimeInfo {
-    check: Check,
+    check: CheckState,
     /// Whether addresses and check are not known of this run yet.
     unseen: bool,
+    /// Whether the kernel has killed a process of this run for want of memory.
+    out_of_memory: bool,
     ports: Vec<PublishedPort>,
     /// Its address on its first network.
     address: Option<IpAddr>,
-    /// Why its check fails.
-    why: Option<String>,
-    /// Whether the engine's check fails, and has not been asked why.
-    wants_output: bool,
     /// What it lacks of the networks that it is to be joined to.
     cut_off: Option<String>,
     /// Whether its image has a check of its own; `None`: not known.
@@ -36,16 +34,65 @@ pub(in crate::supervisor) struct RuntimeInfo {
     run: u64,
 }
 
+/// What the check of a running container has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum CheckState {
+    /// It has none.
+    None,
+    /// It has not passed yet; why it failed last.
+    Starting(Option<String>),
+    /// It passes.
+    Healthy,
+    /// It fails.
+    Unhealthy(Output),
+}
+
+/// What a check that fails has put out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Output {
+    /// The engine is to be asked.
+    Unasked,
+    /// Nothing.
+    Nothing,
+    /// This.
+    Words(String),
+}
+
+impl Output {
+    fn of(words: Option<String>) -> Self {
+        words.map_or(Self::Nothing, Self::Words)
+    }
+}
+
+impl CheckState {
+    /// What the engine tells of its own check, after `self`. A list does not tell why it fails, a look does.
+    fn next(&self, container: &Container) -> Self {
+        let is_look = container.env.is_some();
+        let output = container.check_output.clone();
+        match container.check {
+            Check::None => Self::None,
+            Check::Starting => Self::Starting(output),
+            Check::Healthy => Self::Healthy,
+            Check::Unhealthy if is_look => Self::Unhealthy(Output::of(output)),
+            Check::Unhealthy => Self::Unhealthy(match self {
+                Self::Starting(Some(words)) | Self::Unhealthy(Output::Words(words)) => {
+                    Output::Words(words.clone())
+                }
+                Self::None | Self::Starting(None) | Self::Healthy | Self::Unhealthy(_) => Output::Unasked,
+            }),
+        }
+    }
+}
+
 impl RuntimeInfo {
     pub(super) const fn new() -> Self {
         let ports = Vec::new();
         Self {
-            check: Check::None,
+            check: CheckState::None,
             unseen: false,
+            out_of_memory: false,
             ports,
             address: None,
-            why: None,
-            wants_output: false,
             cut_off: None,
             image_check: None,
             run: 0,
@@ -59,7 +106,15 @@ impl RuntimeInfo {
 
     /// Whether the engine is to be asked what its failing check has said.
     pub(super) const fn wants_output(&self) -> bool {
-        self.wants_output
+        matches!(self.check, CheckState::Unhealthy(Output::Unasked))
+    }
+
+    pub(super) const fn is_out_of_memory(&self) -> bool {
+        self.out_of_memory
+    }
+
+    pub(super) const fn runs_out_of_memory(&mut self) {
+        self.out_of_memory = true;
     }
 
     pub(super) const fn look_again(&mut self) {
@@ -72,54 +127,35 @@ impl RuntimeInfo {
 
     /// Its process has ended.
     pub(super) fn ended(&mut self) {
-        (self.check, self.unseen, self.address, self.why) = (Check::None, false, None, None);
-        (self.wants_output, self.cut_off) = (false, None);
+        (self.check, self.unseen) = (CheckState::None, false);
+        (self.address, self.cut_off) = (None, None);
         self.ports.clear();
     }
 
     pub(super) const fn is_starting(&self) -> bool {
-        self.unseen || matches!(self.check, Check::Starting)
+        self.unseen || matches!(self.check, CheckState::Starting(_))
     }
 
     /// What a replica that is starting waits for.
     pub(super) fn awaits(&self) -> Option<String> {
-        let check = !self.unseen || self.check == Check::Starting;
-        check.then(|| {
-            self.why.as_ref().map_or_else(
-                || "its health check has not passed yet".to_owned(),
-                |why| format!("its health check has not passed yet: {why}"),
-            )
-        })
+        match &self.check {
+            CheckState::Starting(Some(why)) => Some(format!("its health check has not passed yet: {why}")),
+            CheckState::Starting(None) => Some("its health check has not passed yet".to_owned()),
+            CheckState::None | CheckState::Healthy | CheckState::Unhealthy(_) => None,
+        }
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
         if self.cut_off.is_some() {
             return self.cut_off.clone();
         }
-        let fails = self.check == Check::Unhealthy;
-        fails.then(|| {
-            self.why.as_ref().map_or_else(
-                || "its health check fails".to_owned(),
-                |why| format!("its health check fails: {why}"),
-            )
-        })
-    }
-
-    /// Whether its image has a check, if a look has shown it.
-    pub(in crate::supervisor) const fn image_check(&self) -> Option<bool> {
-        self.image_check
-    }
-}
-
-impl RuntimeInfo {
-    /// What the engine tells of its own check: a list does not tell why it fails, a look does.
-    fn engine_says(&mut self, container: &Container) {
-        let is_look = container.env.is_some();
-        self.check = container.check;
-        if is_look || self.check != Check::Unhealthy {
-            self.why.clone_from(&container.check_output);
+        match &self.check {
+            CheckState::Unhealthy(Output::Words(why)) => Some(format!("its health check fails: {why}")),
+            CheckState::Unhealthy(Output::Unasked | Output::Nothing) => {
+                Some("its health check fails".to_owned())
+            }
+            CheckState::None | CheckState::Starting(_) | CheckState::Healthy => None,
         }
-        self.wants_output = self.check == Check::Unhealthy && self.why.is_none() && !is_look;
     }
 }
 
@@ -159,24 +195,28 @@ fn checker(template: &Template) -> Checker<'_> {
 }
 
 impl Replica {
+    /// Whether its image has a check, if a look has shown it.
+    pub const fn image_check(&self) -> Option<bool> {
+        self.runtime_info.image_check
+    }
+
     /// Its process has begun.
     pub(super) fn begins(&mut self) {
-        let Some(assignment) = &self.assignment else { return };
+        let Some(assignment) = self.order.assignment() else { return };
         let template = &assignment.template;
         let runtime_info = &mut self.runtime_info;
         runtime_info.run += 1;
-        runtime_info.why = None;
-        (runtime_info.wants_output, runtime_info.cut_off) = (false, None);
-        self.out_of_memory = false;
+        runtime_info.cut_off = None;
+        runtime_info.out_of_memory = false;
         let (check, unknown) = match checker(template) {
             Checker::Image => match runtime_info.image_check {
-                None => (Check::None, true),
-                Some(true) => (Check::Starting, false),
-                Some(false) => (Check::None, false),
+                None => (CheckState::None, true),
+                Some(true) => (CheckState::Starting(None), false),
+                Some(false) => (CheckState::None, false),
             },
-            Checker::Engine => (Check::Starting, false),
-            Checker::Agent(..) => (Check::Starting, true),
-            Checker::Nobody => (Check::None, false),
+            Checker::Engine => (CheckState::Starting(None), false),
+            Checker::Agent(..) => (CheckState::Starting(None), true),
+            Checker::Nobody => (CheckState::None, false),
         };
         runtime_info.check = check;
         runtime_info.unseen = unknown || !template.ports.is_empty();
@@ -189,14 +229,14 @@ impl Replica {
             runtime_info.ended();
             return;
         }
-        let Some(assignment) = &self.assignment else { return };
+        let Some(assignment) = self.order.assignment() else { return };
         let template = &assignment.template;
         let changed = self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Running }
             && self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Paused };
         if changed {
             // Its start went unheard, or it ran before the agent did.
             runtime_info.run += 1;
-            runtime_info.check = Check::Starting;
+            runtime_info.check = CheckState::Starting(None);
         }
         runtime_info.unseen = false;
         runtime_info.ports.clone_from(&container.ports);
@@ -207,35 +247,35 @@ impl Replica {
         match checker(template) {
             Checker::Image => {
                 runtime_info.image_check = Some(container.check != Check::None);
-                runtime_info.engine_says(container);
+                runtime_info.check = runtime_info.check.next(container);
             }
-            Checker::Engine => runtime_info.engine_says(container),
+            Checker::Engine => runtime_info.check = runtime_info.check.next(container),
             Checker::Agent(..) => {}
-            Checker::Nobody => runtime_info.check = Check::None,
+            Checker::Nobody => runtime_info.check = CheckState::None,
         }
     }
 
     /// The engine's check has changed its mind.
     pub(super) fn engine_checked(&mut self, healthy: bool) {
         let agents =
-            self.assignment.as_ref().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
+            self.order.assignment().is_some_and(|of| matches!(checker(&of.template), Checker::Agent(..)));
         if !agents {
-            self.runtime_info.check = if healthy { Check::Healthy } else { Check::Unhealthy };
-            (self.runtime_info.why, self.runtime_info.wants_output) = (None, !healthy);
+            self.runtime_info.check =
+                if healthy { CheckState::Healthy } else { CheckState::Unhealthy(Output::Unasked) };
         }
     }
 
     /// Another replica has shown whether the image has a check. Returns whether that was all that a look was
     /// for.
     pub fn learn_image_check(&mut self, has: bool, now: Now) -> bool {
-        let Some(assignment) = &self.assignment else { return false };
+        let Some(assignment) = self.order.assignment() else { return false };
         let enough = self.runtime_info.unseen && matches!(checker(&assignment.template), Checker::Image);
         let enough =
             enough && self.runtime_info.image_check.is_none() && assignment.template.ports.is_empty();
         self.runtime_info.image_check = Some(has);
-        if enough && self.busy.is_none() {
+        if enough && !self.is_busy() {
             self.runtime_info.unseen = false;
-            self.runtime_info.check = if has { Check::Starting } else { Check::None };
+            self.runtime_info.check = if has { CheckState::Starting(None) } else { CheckState::None };
             self.judge(now);
         }
         enough
@@ -243,10 +283,10 @@ impl Replica {
 
     /// What the agent is to check, and in which run; `None`: nothing now.
     pub fn to_check(&self) -> Option<(u64, Target, &HealthCheck)> {
-        let template = &self.assignment.as_ref()?.template;
+        let template = &self.order.assignment()?.template;
         let Checker::Agent(health, port) = checker(template) else { return None };
         let runs = matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
-        if self.wish != Wish::Run || !runs || self.runtime_info.unseen {
+        if !self.wish.is_to_run() || !runs || self.runtime_info.unseen {
             return None;
         }
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");
@@ -268,12 +308,11 @@ impl Replica {
             return;
         }
         self.runtime_info.check = match verdict {
-            Verdict::Starting => Check::Starting,
-            Verdict::Healthy => Check::Healthy,
-            Verdict::Unhealthy => Check::Unhealthy,
+            Verdict::Starting => CheckState::Starting(why),
+            Verdict::Healthy => CheckState::Healthy,
+            Verdict::Unhealthy => CheckState::Unhealthy(Output::of(why)),
         };
-        self.runtime_info.why = why;
-        if self.busy.is_none() {
+        if !self.is_busy() {
             self.judge(now);
         }
     }

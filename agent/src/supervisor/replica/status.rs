@@ -2,11 +2,11 @@
 
 use shef_common::{
     backoff::Backoff,
-    clock::Now,
+    clock::{MonoMs, Now},
     status::{Health, Owner, ReplicaState},
 };
 
-use super::{EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen, Wish};
+use super::{Crash, EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen, Wish};
 use crate::engine::ContainerState;
 
 impl Replica {
@@ -16,13 +16,15 @@ impl Replica {
             self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
         match (self.wish, &self.seen) {
             // While a create is under way, absence is about to end.
-            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if self.busy.is_none() => {
+            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if !self.is_busy() => {
                 self.enter(ReplicaState::Stopped, now);
             }
-            (Wish::Run, Seen::Present { state, .. }) if self.status.state != ReplicaState::Failed => {
+            (Wish::Run | Wish::AwaitMaster, Seen::Present { state, .. })
+                if self.status.state != ReplicaState::Failed =>
+            {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
                 match state {
-                    Running | Restarting | Paused | Other if self.busy.is_none() => {
+                    Running | Restarting | Paused | Other if !self.is_busy() => {
                         self.enter(ReplicaState::Running, now);
                     }
                     Created | Exited | Dead | Removing if self.status.state < ReplicaState::Starting => {
@@ -35,10 +37,11 @@ impl Replica {
                 let (state, word) = (*state, state.as_str());
                 self.enter(ReplicaState::Running, now);
                 if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
-                    self.crashed =
-                        Some(format!("its container is {word}, and no master has ordered it to run"));
+                    self.crash = Some(Crash::new(format!(
+                        "its container is {word}, and no master has ordered it to run"
+                    )));
                 } else {
-                    self.crashed = None;
+                    self.crash = None;
                 }
             }
             (Wish::Rest { .. }, Seen::Absent)
@@ -48,20 +51,21 @@ impl Replica {
                     state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead,
                     ..
                 },
-            ) if self.busy.is_none() => {
+            ) if !self.is_busy() => {
                 self.enter(ReplicaState::Starting, now);
                 self.status.reason = Some(self.resting());
             }
             (
-                Wish::Run | Wish::Remove { .. } | Wish::Rest { .. } | Wish::Hold,
+                Wish::Run | Wish::AwaitMaster | Wish::Remove { .. } | Wish::Rest { .. } | Wish::Hold,
                 Seen::Unknown | Seen::Absent | Seen::Present { .. },
             ) => {}
         }
         if self.status.state == ReplicaState::Running {
             let paused = matches!(self.seen, Seen::Present { state: ContainerState::Paused, .. });
             let trouble = self
-                .crashed
-                .clone()
+                .crash
+                .as_ref()
+                .map(|crash| crash.words.clone())
                 .or_else(|| paused.then(|| "its container is paused".to_owned()))
                 .or_else(|| self.runtime_info.trouble());
             (self.status.health, self.status.reason) = match trouble {
@@ -116,7 +120,7 @@ impl Replica {
 
     pub(super) fn fail(&mut self, reason: String, now: Now) {
         // The wish may have changed while this was under way: then what went wrong no longer matters.
-        if self.wish != Wish::Run {
+        if !self.wish.is_to_run() {
             return;
         }
         self.enter(ReplicaState::Failed, now);
@@ -127,35 +131,33 @@ impl Replica {
     /// What ran is gone or stopped, though it shall run: at once the first time, with back-off if it happens
     /// again soon.
     pub(super) fn repair(&mut self, reason: &str, now: Now) {
-        if let Some(at) = self.repaired_at.filter(|at| *at > now.mono) {
+        let last = self.attempts.repairs;
+        if let Some((_, at)) = last.filter(|(_, at)| *at > now.mono) {
             // It waits for its repair already: seeing it again does not put that off.
             self.not_before = at;
             if self.status.state == ReplicaState::Starting {
                 return;
             }
         } else {
-            if self.repaired_at.is_none_or(|at| now.mono - at > REPAIR_MEMORY) {
-                self.repairs = 0;
-            }
-            let wait = Backoff::REPLICA.after(self.repairs);
-            self.repairs += 1;
-            self.not_before = now.mono + wait;
-            self.repaired_at = Some(self.not_before);
+            let repairs =
+                last.filter(|(_, at)| now.mono - *at <= REPAIR_MEMORY).map_or(0, |(repairs, _)| repairs);
+            self.not_before = now.mono + Backoff::REPLICA.after(repairs);
+            self.attempts.repairs = Some((repairs + 1, self.not_before));
         }
         self.pulled = false;
-        self.crashed = None;
-        self.settles_at = None;
+        self.crash = None;
         self.restart_at = None;
         if self.status.state == ReplicaState::Starting {
             self.goes_back();
         }
         self.enter(ReplicaState::Starting, now);
-        self.status.reason = Some(if self.awaits_master { self.resting() } else { reason.to_owned() });
+        self.status.reason =
+            Some(if self.wish == Wish::AwaitMaster { self.resting() } else { reason.to_owned() });
     }
 
     pub(super) fn check_later(&mut self, now: Now) {
-        self.exit_checks += 1;
-        self.not_before = now.mono + EXIT_CHECK.after(self.exit_checks);
+        self.attempts.exit_checks += 1;
+        self.not_before = now.mono + EXIT_CHECK.after(self.attempts.exit_checks);
     }
 
     pub(super) fn is_restarting(&self) -> bool {
@@ -163,8 +165,24 @@ impl Replica {
     }
 
     pub(super) fn starts_settling(&mut self, now: Now) {
-        if self.crashed.is_some() {
-            self.settles_at = Some(now.mono + SETTLE);
+        if let Some(crash) = &mut self.crash {
+            crash.settles_at = Some(now.mono + SETTLE);
+        }
+    }
+
+    /// When its crash is forgotten.
+    pub(super) fn settles_at(&self) -> Option<MonoMs> {
+        self.crash.as_ref()?.settles_at
+    }
+
+    pub(super) fn is_settling(&self) -> bool {
+        self.settles_at().is_some()
+    }
+
+    /// It does not stay up.
+    pub(super) fn unsettle(&mut self) {
+        if let Some(crash) = &mut self.crash {
+            crash.settles_at = None;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
-    ids::{Fence, ReplicaId, Revision},
+    ids::{ClusterId, Fence, ReplicaId, Revision},
     labels,
     protocol::{Accepted, Push},
 };
@@ -28,7 +28,8 @@ pub struct PushHead {
 
 impl Rules {
     /// A host's disk says nothing any more.
-    pub fn ledger_lost(&mut self, host: usize) {
+    pub fn ledger_lost(&mut self, host: usize, cluster: Option<ClusterId>) {
+        self.was_of.insert(host, cluster);
         self.accepted.remove(&host);
         self.applied.retain(|(of, ..)| *of != host);
     }
@@ -155,11 +156,14 @@ impl World {
 
     /// An agent touches a container: it is ours.
     pub fn rules_ours(&mut self, host: usize, container: &Container) {
+        // What an agent has asked of the engine is done after its death, and after its ledger was lost.
+        let was_of = self.rules.was_of.get(&host).and_then(Option::as_ref);
         let ours = self.hosts[host]
             .ledger
             .cluster
-            .as_ref()
-            .is_some_and(|cluster| container.assignment(cluster).is_some());
+            .iter()
+            .chain(was_of)
+            .any(|cluster| container.assignment(cluster).is_some());
         if !ours {
             let (node, name) = (&self.hosts[host].node, &container.name);
             self.violated(format!("{node} touches {name}, which is not ours"));
