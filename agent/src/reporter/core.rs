@@ -153,9 +153,19 @@ struct Membership {
     heartbeat_at: MonoMs,
 }
 
+/// Whether the master has been told who this host is.
+#[derive(Debug)]
+enum Registration {
+    /// Not yet, or something of it has changed since.
+    Due,
+    /// It is being told. `again`: something of it has changed meanwhile.
+    InFlight { again: bool },
+    /// It has been, and has let the host in.
+    Done(Membership),
+}
+
 /// The reporter's state.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and every mix of them occurs")]
 pub struct Core {
     settings: Settings,
     random: fastrand::Rng,
@@ -169,10 +179,8 @@ pub struct Core {
     facts: Option<EngineFacts>,
     listed: bool,
     grace_ends: Option<MonoMs>,
-    member: Option<Membership>,
-    must_register: bool,
+    registration: Registration,
     want_full: bool,
-    registering: bool,
     /// The reports in flight, the older first.
     in_flight: Vec<Sent>,
     /// How long the two reports that were answered last took.
@@ -201,10 +209,8 @@ impl Core {
             facts: None,
             listed: false,
             grace_ends: None,
-            member: None,
-            must_register: true,
+            registration: Registration::Due,
             want_full: false,
-            registering: false,
             in_flight: Vec::new(),
             round_trips: [None, None],
             answered: 0,
@@ -242,24 +248,30 @@ impl Core {
 
     /// When the next call should go out, back-off aside; `None`: not before an answer.
     fn due(&self) -> Option<MonoMs> {
-        if self.registering {
-            return None;
-        }
-        match (&self.member, &self.in_flight[..]) {
-            (Some(member), []) if !self.must_register => {
+        match (&self.registration, &self.in_flight[..]) {
+            (Registration::InFlight { .. }, _) => None,
+            (Registration::Done(member), []) => {
                 let changed = self.changed_at.map(|at| at + self.settings.debounce);
                 Some(changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at)))
             }
             // A heartbeat goes past a report that hangs, and a report past a heartbeat that does.
-            (Some(member), [hangs]) if !self.must_register => {
+            (Registration::Done(member), [hangs]) => {
                 let changed =
                     self.changed_at.filter(|_| hangs.is_heartbeat()).map(|at| at + self.settings.debounce);
                 let due = changed.map_or(member.heartbeat_at, |at| at.min(member.heartbeat_at));
                 Some(due.max(hangs.at + self.patience()))
             }
-            (_, []) if self.listed && self.facts.is_some() => Some(MonoMs(0)),
-            (_, []) => self.grace_ends,
-            (_, [_, ..]) => None,
+            (Registration::Due, []) if self.listed && self.facts.is_some() => Some(MonoMs(0)),
+            (Registration::Due, []) => self.grace_ends,
+            (Registration::Due | Registration::Done(_), [_, ..]) => None,
+        }
+    }
+
+    /// Something has changed of what a registration tells.
+    fn register_again(&mut self) {
+        match &mut self.registration {
+            Registration::InFlight { again } => *again = true,
+            Registration::Due | Registration::Done(_) => self.registration = Registration::Due,
         }
     }
 
@@ -289,8 +301,9 @@ impl Core {
         }
         if let Some(facts) = observed.facts {
             // A registration that went without, or with an older engine's, is mended.
-            let differs = self.facts.as_ref() != Some(&facts);
-            self.must_register |= differs;
+            if self.facts.as_ref() != Some(&facts) {
+                self.register_again();
+            }
             self.facts = Some(facts);
         }
         match observed.listed {
@@ -301,7 +314,9 @@ impl Core {
             Some(false) => (self.listed, self.grace_ends) = (false, Some(now.mono + ENGINE_GRACE)),
             None => {}
         }
-        self.must_register |= observed.reregister;
+        if observed.reregister {
+            self.register_again();
+        }
     }
 
     fn call(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -309,19 +324,14 @@ impl Core {
         if !due || self.in_flight.len() >= MAX_IN_FLIGHT {
             return;
         }
-        let interval = self.member.as_ref().map(|member| member.interval);
-        match (&mut self.member, interval) {
-            (Some(member), Some(interval)) if !self.must_register => {
-                member.heartbeat_at = now.mono + jittered(interval, &mut self.random);
-                let cluster = member.cluster.clone();
-                let report = Box::new(self.report(cluster, now));
-                effects.push(Effect::Report { master: self.master, report });
-            }
-            _ => {
-                self.registering = true;
-                self.must_register = false;
-                effects.push(Effect::Register { master: self.master, facts: self.facts.clone() });
-            }
+        if let Registration::Done(member) = &mut self.registration {
+            member.heartbeat_at = now.mono + jittered(member.interval, &mut self.random);
+            let cluster = member.cluster.clone();
+            let report = Box::new(self.report(cluster, now));
+            effects.push(Effect::Report { master: self.master, report });
+        } else {
+            self.registration = Registration::InFlight { again: false };
+            effects.push(Effect::Register { master: self.master, facts: self.facts.clone() });
         }
     }
 
@@ -354,21 +364,22 @@ impl Core {
     }
 
     fn registered(&mut self, outcome: Result<Registered, Failure>, now: Now, effects: &mut Vec<Effect>) {
-        self.registering = false;
+        let again = matches!(self.registration, Registration::InFlight { again: true });
+        self.registration = Registration::Due;
         match outcome {
             Ok(registered) => {
                 self.failures = 0;
                 self.want_full = true;
                 effects.push(Effect::Joined(registered.cluster.clone()));
                 let interval = within_bounds(registered.report_interval_ms);
-                // The first report follows at once: until then the master knows nothing of what runs.
-                self.member =
-                    Some(Membership { cluster: registered.cluster, interval, heartbeat_at: now.mono });
+                if !again {
+                    // The first report follows at once: until then the master knows nothing of what runs.
+                    let cluster = registered.cluster;
+                    let member = Membership { cluster, interval, heartbeat_at: now.mono };
+                    self.registration = Registration::Done(member);
+                }
             }
-            Err(failure) => {
-                self.must_register = true;
-                self.failed(&failure, now);
-            }
+            Err(failure) => self.failed(&failure, now),
         }
     }
 
@@ -385,7 +396,9 @@ impl Core {
             Ok(ack) => ack,
             Err(_) if seq < self.answered => return self.not_yet_told(now),
             Err(failure) => {
-                self.must_register |= failure == Failure::Refused;
+                if failure == Failure::Refused {
+                    self.register_again();
+                }
                 self.not_yet_told(now);
                 return self.failed(&failure, now);
             }
@@ -393,12 +406,12 @@ impl Core {
         self.round_trips = [Some(now.mono - sent.at), self.round_trips[0]];
         self.answered = self.answered.max(seq);
         if ack.want_registration {
-            self.must_register = true;
+            self.register_again();
             return self.not_yet_told(now);
         }
         effects.push(Effect::Heard);
         self.failures = 0;
-        if let (Some(ms), Some(member)) = (ack.report_interval_ms, &mut self.member) {
+        if let (Some(ms), Registration::Done(member)) = (ack.report_interval_ms, &mut self.registration) {
             member.interval = within_bounds(ms);
             member.heartbeat_at = member.heartbeat_at.min(now.mono + member.interval);
         }
@@ -448,7 +461,7 @@ impl Core {
             Failure::Refused => REFUSED_WAIT,
         };
         self.not_before = now.mono + wait;
-        if let Some(member) = &mut self.member {
+        if let Registration::Done(member) = &mut self.registration {
             // A heartbeat that was lost is made up for, not left out.
             member.heartbeat_at = member.heartbeat_at.min(self.not_before);
         }

@@ -27,7 +27,6 @@ use shef_common::{
 };
 
 pub use self::events::{Description, Effect, EffectHandler, Event, Operation, Outcome};
-pub(super) use self::work_queue::Lane;
 use self::{
     disconnect::DisconnectTimer, engine_link::EngineLink, garbage::Garbage, ledger_writer::LedgerWriter,
     logs::Logs, pull_queue::PullQueue, removal_delay::RemovalDelay, report::Reported, work_queue::WorkQueue,

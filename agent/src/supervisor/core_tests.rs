@@ -258,6 +258,28 @@ fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn what_a_push_appends_does_not_grow_with_what_the_host_holds() {
+    let written = [4, 200].map(|held| {
+        let mut world = World::new();
+        // Even ones, whose image is there.
+        let all: Vec<u32> = (0..held).map(|number| 2 * number).collect();
+        world.push(None, &all, &[]);
+        world.settle();
+        world.push(Some(Revision(1)), &[100_002], &[0]);
+        world.settle();
+        let of_a_change = world.log.written[1];
+        // A new leader's snapshot that says what the ledger says already.
+        world.fence = fence(2);
+        world.push(None, &[&all[1..], &[100_002]].concat(), &[]);
+        world.settle();
+        let of_a_snapshot = *world.log.written.last().unwrap();
+        assert!(of_a_change < 400 && of_a_snapshot < 200, "{:?}", world.log.written);
+        of_a_snapshot
+    });
+    assert_eq!(written[0], written[1]);
+}
+
+#[test]
 fn a_ledger_that_cannot_be_written_changes_nothing() {
     let mut world = World::new();
     world.settle();

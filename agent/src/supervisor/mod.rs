@@ -15,9 +15,9 @@
 //! - At any moment either the engine or the agent restarts a container, and the engine knows who.
 //! - A failed replica is reported, not retried: the master replaces it.
 //!
-//! `admission` decides whether a push is accepted, `replica` what the next step
-//! for one replica is, `restarts` who restarts a container and when, `core` ties them to the engine and the
-//! ledger.
+//! `admission` decides whether a push is accepted and what it changes, `replica` what the next step for one
+//! replica is, `restarts` who restarts a container and when. `core` ties them to the engine and the ledger; its
+//! parts are a writer of the ledger, a queue of pulls, a queue of steps and the link to the engine.
 
 mod actor;
 mod admission;

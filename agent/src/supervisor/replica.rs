@@ -4,6 +4,8 @@
 mod ends;
 mod engine_results;
 mod runtime_info;
+mod shown;
+mod state;
 mod status;
 
 use shef_common::{
@@ -15,12 +17,13 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use self::runtime_info::RuntimeInfo;
-use super::{
-    core::Lane,
-    restarts::{AfterEnd, QUICK, Restarts},
+pub(super) use self::state::{KnownOrder, Lane, Look, Seen, Step, Wish, Work};
+use self::{
+    runtime_info::RuntimeInfo,
+    state::{Attempts, Crash},
 };
-use crate::engine::{Container, ContainerState, EventKind, RestartPolicy};
+use super::restarts::{AfterEnd, QUICK, Restarts};
+use crate::engine::{Container, ContainerState, RestartPolicy};
 
 /// A replica whose process ended counts as healthy again when it has stayed up this long.
 const SETTLE: DurationMs = QUICK;
@@ -31,61 +34,6 @@ const REPAIR_MEMORY: DurationMs = DurationMs(60_000);
 /// Looking after a process that ended: first after 2 s, doubling to 1 min, as the engine's own restarts slow
 /// down.
 const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs(60_000) };
-
-/// What shall become of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// It shall run.
-    Run,
-    /// It shall run, and is not started before a master is heard of.
-    AwaitMaster,
-    /// It shall be stopped within the grace and removed. Without a grace it is killed.
-    Remove { grace_s: u32 },
-    /// It shall be stopped within the grace and kept, until a master is heard of.
-    Rest { grace_s: u32 },
-    /// Nobody has said: it is kept as it is.
-    Hold,
-}
-
-impl Wish {
-    /// Whether it shall run, now or later.
-    pub const fn is_to_run(self) -> bool {
-        matches!(self, Self::Run | Self::AwaitMaster)
-    }
-}
-
-/// What the engine shows of its container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// Not looked yet, or an operation went without an answer.
-    Unknown,
-    /// There is none.
-    Absent,
-    /// It is there.
-    Present { id: String, state: ContainerState },
-}
-
-/// One engine operation for one replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    Create,
-    Start,
-    Stop { grace_s: u32 },
-    Remove,
-    Inspect,
-    SetPolicy(RestartPolicy),
-}
-
-/// What a look at a replica's name shows.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Look<'a> {
-    /// No container has that name.
-    Nothing,
-    /// One has it that is not this cluster's.
-    Foreign,
-    /// Its own.
-    Ours(&'a Container),
-}
 
 /// One replica and everything known about it.
 #[derive(Debug, Clone)]
@@ -117,88 +65,6 @@ pub(super) struct Replica {
     /// Whether its image was fetched for it.
     pulled: bool,
     attempts: Attempts,
-}
-
-/// What is being done for a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Nothing.
-    Idle,
-    /// It stands in a queue for its next step.
-    Queued,
-    /// It waits for its image.
-    AwaitsImage,
-    /// An engine operation is under way.
-    InFlight {
-        step: Step,
-        /// What it counts against.
-        lane: Lane,
-        /// Whether the engine has told something since it was asked for.
-        heard: bool,
-    },
-}
-
-/// What is known of the order to run it.
-#[derive(Debug, Clone)]
-pub(super) enum KnownOrder {
-    /// Nothing: it is to be removed, and was never seen here.
-    Nothing,
-    /// All but the variables of its `env`: it comes from a list, which does not tell them.
-    WithoutEnv(Assignment),
-    /// All.
-    Whole(Assignment),
-}
-
-/// The end of a process that is not forgotten yet.
-#[derive(Debug, Clone)]
-struct Crash {
-    /// What is said of it.
-    words: String,
-    /// When it is forgotten: the process runs again and has to stay up until then.
-    settles_at: Option<MonoMs>,
-}
-
-/// What was tried in vain, and so how long to wait with the next try.
-#[derive(Debug, Clone, Default)]
-struct Attempts {
-    /// Looks after a process that ended.
-    exit_checks: u32,
-    /// Creates for which the name was taken.
-    name_conflicts: u32,
-    /// Operations that the engine refused.
-    refusals: u32,
-    /// Repairs of a container that went missing or stopped: how many, and when the last one was due.
-    repairs: Option<(u32, MonoMs)>,
-}
-
-impl KnownOrder {
-    /// What a container tells.
-    pub fn shown(container: &Container, cluster: &ClusterId) -> Self {
-        match container.assignment(cluster) {
-            None => Self::Nothing,
-            Some(assignment) if container.lacks_env() => Self::WithoutEnv(assignment),
-            Some(assignment) => Self::Whole(assignment),
-        }
-    }
-
-    pub const fn assignment(&self) -> Option<&Assignment> {
-        match self {
-            Self::Nothing => None,
-            Self::WithoutEnv(assignment) | Self::Whole(assignment) => Some(assignment),
-        }
-    }
-
-    pub const fn assignment_mut(&mut self) -> Option<&mut Assignment> {
-        match self {
-            Self::Nothing => None,
-            Self::WithoutEnv(assignment) | Self::Whole(assignment) => Some(assignment),
-        }
-    }
-
-    /// Whether its `env` is still to be read.
-    pub const fn lacks_env(&self) -> bool {
-        matches!(self, Self::WithoutEnv(_))
-    }
 }
 
 impl Replica {
@@ -396,164 +262,5 @@ impl Replica {
             Wish::Rest { .. } => self.judge(now),
             Wish::AwaitMaster | Wish::Hold => {}
         }
-    }
-
-    /// The engine shows this container, or that there is none, outside of any operation of ours.
-    pub fn show(&mut self, container: Option<&Container>, now: Now) {
-        let had = self.container_id().map(str::to_owned);
-        // Whether it was up for a while: then most likely the engine or somebody has stopped it.
-        let mut was_steady = false;
-        match container {
-            Some(container) => {
-                if let Some(assignment) = self.order.assignment().filter(|_| !container.digests.is_empty()) {
-                    self.status.made_of = assignment.template.image.digest_among(&container.digests);
-                }
-                self.shows_runtime_info(container);
-                self.restarts.learned(container.policy);
-                match container.state {
-                    ContainerState::Running => {
-                        self.end_counts = false;
-                        self.restarts.up(now.mono);
-                    }
-                    ContainerState::Restarting | ContainerState::Exited => {
-                        was_steady = self.restarts.down(now.mono);
-                    }
-                    ContainerState::Created
-                    | ContainerState::Paused
-                    | ContainerState::Dead
-                    | ContainerState::Removing
-                    | ContainerState::Other => {}
-                }
-                if container.state == ContainerState::Running && (self.is_restarting() || !self.is_settling())
-                {
-                    self.starts_settling(now);
-                }
-                self.seen = Seen::Present { id: container.id.clone(), state: container.state };
-                if self.is_restarting() {
-                    self.crash.get_or_insert_with(|| Crash::new("exited; the engine restarts it".to_owned()));
-                }
-            }
-            None => {
-                self.seen = Seen::Absent;
-                self.runtime_info.ended();
-            }
-        }
-        if let Some(container) = container
-            && self.has_ended_by_rule(container)
-        {
-            self.end_by_rule(container.exit_code.unwrap_or(-1), now);
-        }
-        let was_up =
-            self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
-        if self.wish.is_to_run() && was_up && !self.is_busy() {
-            match &self.seen {
-                Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
-                    self.repair("its container went missing and is made anew", now);
-                }
-                // What its spec's own rule has judged waits for its time.
-                Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
-                    self.not_before = self.restart_at.unwrap_or(now.mono);
-                }
-                Seen::Present { state: ContainerState::Exited, .. }
-                    if self.restarts.is_ours() && !was_steady =>
-                {
-                    self.await_restart(now);
-                }
-                Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
-                    self.repair("its container was stopped and is started again", now);
-                }
-                Seen::Present { state: ContainerState::Created, .. }
-                    if self.status.state == ReplicaState::Running =>
-                {
-                    self.repair("its container had not been started", now);
-                }
-                Seen::Unknown | Seen::Absent | Seen::Present { .. } => {}
-            }
-        }
-        if matches!(
-            self.seen,
-            Seen::Present { state: ContainerState::Restarting | ContainerState::Removing, .. }
-        ) {
-            self.check_later(now);
-        }
-        self.judge(now);
-        // It may have run before the agent did.
-        let started_at = container.filter(|shown| shown.state == ContainerState::Running);
-        if let Some(at) = started_at.and_then(|shown| shown.started_at)
-            && self.status.state == ReplicaState::Running
-        {
-            self.status.since = at;
-        }
-    }
-
-    /// Something happened to its container, whose id is the one we know.
-    pub fn happened(&mut self, kind: EventKind, now: Now) {
-        let Seen::Present { state, .. } = &mut self.seen else { return };
-        if let Work::InFlight { heard, .. } = &mut self.work {
-            *heard = true;
-        }
-        match kind {
-            EventKind::Started => {
-                let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
-                self.restart_at = None;
-                self.end_counts = false;
-                self.restarts.up(now.mono);
-                self.starts_settling(now);
-                if began {
-                    self.begins();
-                }
-            }
-            EventKind::Died { exit_code } => {
-                *state = ContainerState::Restarting;
-                self.runtime_info.ended();
-                if self.wish.is_to_run() {
-                    self.ended(exit_code, now);
-                } else {
-                    *state = ContainerState::Exited;
-                    self.restarts.down(now.mono);
-                }
-            }
-            EventKind::OutOfMemory => self.runs_out_of_memory(),
-            EventKind::Stopped => {
-                *state = ContainerState::Exited;
-                let by_rule = !self.rule().is_default();
-                if self.wish.is_to_run()
-                    && self.status.state == ReplicaState::Running
-                    && !self.is_busy()
-                    && !by_rule
-                {
-                    self.repair("its container was stopped and is started again", now);
-                }
-            }
-            EventKind::Destroyed => {
-                if !self.is_busy() {
-                    self.show(None, now);
-                } else {
-                    self.seen = Seen::Absent;
-                }
-            }
-            EventKind::Paused => *state = ContainerState::Paused,
-            EventKind::Unpaused => *state = ContainerState::Running,
-            EventKind::Health { healthy } => self.engine_checked(healthy),
-        }
-        if !self.is_busy() {
-            self.judge(now);
-        }
-    }
-
-    /// Time has passed.
-    pub fn tick(&mut self, now: Now) {
-        if self.settles_at().is_some_and(|at| at <= now.mono) {
-            self.crash = None;
-            self.attempts.exit_checks = 0;
-            self.judge(now);
-        }
-        let rule = self.rule();
-        self.restarts.tick(&rule, now.mono);
-    }
-
-    /// When to call [`Replica::tick`] at the latest.
-    pub fn wakes_at(&self) -> Option<MonoMs> {
-        [self.settles_at(), self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
     }
 }

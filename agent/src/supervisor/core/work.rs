@@ -6,11 +6,11 @@ use shef_common::{
     labels,
 };
 
-use super::{Core, Effect, Operation, engine_link::Due, work_queue::Lane};
+use super::{Core, Effect, Operation, engine_link::Due};
 use crate::{
     engine::CreateOrder,
     supervisor::{
-        replica::{Step, Wish, Work},
+        replica::{Lane, Step, Wish, Work},
         restarts::policy_for,
     },
 };

@@ -4,22 +4,13 @@ use std::collections::VecDeque;
 
 use shef_common::ids::ReplicaId;
 
+use crate::supervisor::replica::Lane;
+
 /// The most stops at once: a stop mostly waits for the process, so it has a bound of its own.
 /// With 64, removing 30 replicas took 1.2 times as long as with 12: the engine thrashes.
 const MAX_STOPS: usize = 12;
 /// The most steps at once that make way for others: crash loops, and what is no haste.
 const MAX_BACKGROUND: usize = 2;
-
-/// Where a step waits, and what it counts against while it is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::supervisor) enum Lane {
-    /// Creates, starts, removes and looks.
-    Work,
-    /// Those among them that make way for the others. They count against both bounds.
-    Background,
-    /// Stops.
-    Stops,
-}
 
 /// What waits, and how much is under way.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ pub enum LedgerError {
     },
     /// What is there is not a ledger. It is never replaced by an empty one.
     #[error(
-        "the ledger {path} is damaged ({why}): restore it with the file {HEAD} beside it, or move both away to \
+        "the ledger {path} is damaged ({why}): restore {HEAD} and {LOG} of one moment, or move both away to \
          have the host join anew"
     )]
     Damaged {

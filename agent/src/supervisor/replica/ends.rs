@@ -10,13 +10,6 @@ const KILLED: i64 = 137;
 /// What is said of a process that the kernel has killed for want of memory.
 const OUT_OF_MEMORY: &str = "ran out of memory and was killed (exited with code 137)";
 
-impl Crash {
-    /// Of a process that has not come back yet.
-    pub(super) const fn new(words: String) -> Self {
-        Self { words, settles_at: None }
-    }
-}
-
 impl Replica {
     /// Its process ended; whoever owns its restarts starts it again.
     pub(super) fn ended(&mut self, exit_code: i64, now: Now) {

@@ -1,0 +1,170 @@
+//! What the engine shows and tells of a replica's container, outside of our own operations.
+
+use shef_common::{
+    clock::{MonoMs, Now},
+    status::ReplicaState,
+};
+
+use super::{Crash, Replica, Seen, Work};
+use crate::engine::{Container, ContainerState, EventKind};
+
+impl Replica {
+    /// The engine shows this container, or that there is none, outside of any operation of ours.
+    pub fn show(&mut self, container: Option<&Container>, now: Now) {
+        let had = self.container_id().map(str::to_owned);
+        // Whether it was up for a while: then most likely the engine or somebody has stopped it.
+        let mut was_steady = false;
+        match container {
+            Some(container) => {
+                if let Some(assignment) = self.order.assignment().filter(|_| !container.digests.is_empty()) {
+                    self.status.made_of = assignment.template.image.digest_among(&container.digests);
+                }
+                self.shows_runtime_info(container);
+                self.restarts.learned(container.policy);
+                match container.state {
+                    ContainerState::Running => {
+                        self.end_counts = false;
+                        self.restarts.up(now.mono);
+                    }
+                    ContainerState::Restarting | ContainerState::Exited => {
+                        was_steady = self.restarts.down(now.mono);
+                    }
+                    ContainerState::Created
+                    | ContainerState::Paused
+                    | ContainerState::Dead
+                    | ContainerState::Removing
+                    | ContainerState::Other => {}
+                }
+                if container.state == ContainerState::Running && (self.is_restarting() || !self.is_settling())
+                {
+                    self.starts_settling(now);
+                }
+                self.seen = Seen::Present { id: container.id.clone(), state: container.state };
+                if self.is_restarting() {
+                    self.crash.get_or_insert_with(|| Crash::new("exited; the engine restarts it".to_owned()));
+                }
+            }
+            None => {
+                self.seen = Seen::Absent;
+                self.runtime_info.ended();
+            }
+        }
+        if let Some(container) = container
+            && self.has_ended_by_rule(container)
+        {
+            self.end_by_rule(container.exit_code.unwrap_or(-1), now);
+        }
+        let was_up =
+            self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
+        if self.wish.is_to_run() && was_up && !self.is_busy() {
+            match &self.seen {
+                Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
+                    self.repair("its container went missing and is made anew", now);
+                }
+                // What its spec's own rule has judged waits for its time.
+                Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
+                    self.not_before = self.restart_at.unwrap_or(now.mono);
+                }
+                Seen::Present { state: ContainerState::Exited, .. }
+                    if self.restarts.is_ours() && !was_steady =>
+                {
+                    self.await_restart(now);
+                }
+                Seen::Present { state: ContainerState::Exited | ContainerState::Dead, .. } => {
+                    self.repair("its container was stopped and is started again", now);
+                }
+                Seen::Present { state: ContainerState::Created, .. }
+                    if self.status.state == ReplicaState::Running =>
+                {
+                    self.repair("its container had not been started", now);
+                }
+                Seen::Unknown | Seen::Absent | Seen::Present { .. } => {}
+            }
+        }
+        if matches!(
+            self.seen,
+            Seen::Present { state: ContainerState::Restarting | ContainerState::Removing, .. }
+        ) {
+            self.check_later(now);
+        }
+        self.judge(now);
+        // It may have run before the agent did.
+        let started_at = container.filter(|shown| shown.state == ContainerState::Running);
+        if let Some(at) = started_at.and_then(|shown| shown.started_at)
+            && self.status.state == ReplicaState::Running
+        {
+            self.status.since = at;
+        }
+    }
+
+    /// Something happened to its container, whose id is the one we know.
+    pub fn happened(&mut self, kind: EventKind, now: Now) {
+        let Seen::Present { state, .. } = &mut self.seen else { return };
+        if let Work::InFlight { heard, .. } = &mut self.work {
+            *heard = true;
+        }
+        match kind {
+            EventKind::Started => {
+                let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;
+                self.restart_at = None;
+                self.end_counts = false;
+                self.restarts.up(now.mono);
+                self.starts_settling(now);
+                if began {
+                    self.begins();
+                }
+            }
+            EventKind::Died { exit_code } => {
+                *state = ContainerState::Restarting;
+                self.runtime_info.ended();
+                if self.wish.is_to_run() {
+                    self.ended(exit_code, now);
+                } else {
+                    *state = ContainerState::Exited;
+                    self.restarts.down(now.mono);
+                }
+            }
+            EventKind::OutOfMemory => self.runs_out_of_memory(),
+            EventKind::Stopped => {
+                *state = ContainerState::Exited;
+                let by_rule = !self.rule().is_default();
+                if self.wish.is_to_run()
+                    && self.status.state == ReplicaState::Running
+                    && !self.is_busy()
+                    && !by_rule
+                {
+                    self.repair("its container was stopped and is started again", now);
+                }
+            }
+            EventKind::Destroyed => {
+                if !self.is_busy() {
+                    self.show(None, now);
+                } else {
+                    self.seen = Seen::Absent;
+                }
+            }
+            EventKind::Paused => *state = ContainerState::Paused,
+            EventKind::Unpaused => *state = ContainerState::Running,
+            EventKind::Health { healthy } => self.engine_checked(healthy),
+        }
+        if !self.is_busy() {
+            self.judge(now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        if self.settles_at().is_some_and(|at| at <= now.mono) {
+            self.crash = None;
+            self.attempts.exit_checks = 0;
+            self.judge(now);
+        }
+        let rule = self.rule();
+        self.restarts.tick(&rule, now.mono);
+    }
+
+    /// When to call [`Replica::tick`] at the latest.
+    pub fn wakes_at(&self) -> Option<MonoMs> {
+        [self.settles_at(), self.restarts.wakes_at(&self.rule())].into_iter().flatten().min()
+    }
+}
