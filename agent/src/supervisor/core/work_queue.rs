@@ -76,7 +76,8 @@ impl WorkQueue {
         match lane {
             Lane::Work => self.working += 1,
             Lane::Background => {
-                (self.working, self.in_background) = (self.working + 1, self.in_background + 1)
+                self.working += 1;
+                self.in_background += 1;
             }
             Lane::Stops => self.stopping += 1,
         }

@@ -137,10 +137,10 @@ impl Replica {
                 }
             }
             EventKind::Destroyed => {
-                if !self.is_busy() {
-                    self.show(None, now);
-                } else {
+                if self.is_busy() {
                     self.seen = Seen::Absent;
+                } else {
+                    self.show(None, now);
                 }
             }
             EventKind::Paused => *state = ContainerState::Paused,
