@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use shef_agent::supervisor::ledger::LedgerFile;
 use shef_common::{
     fields,
-    ids::{ClusterId, NodeUid, Revision},
+    ids::{ClusterId, NodeUid, Revision, Version},
     labels,
     protocol::{
         Accepted, Alive, ProbeOutcome, ProbeThrough, Push, PushRefused, Registered, Registration, Report,
@@ -24,7 +24,11 @@ use shef_common::{
     },
 };
 use shef_master::{
-    registries::RegistryRecord, runner::NodeRecord, service::ServiceRecord, stats::Counts, store::Key,
+    registries::RegistryRecord,
+    runner::NodeRecord,
+    service::ServiceRecord,
+    stats::Counts,
+    store::{Key, Record},
 };
 
 const CLUSTER: &str = "00000000000000cc";
@@ -298,7 +302,7 @@ fn records_that_version_0_1_has_stored_are_read_and_written_as_they_were() {
     let records = fixture("store-records.json");
     for (key, value) in records.as_object().unwrap() {
         match key.parse::<Key>().unwrap() {
-            Key::Service(_) => is_kept::<ServiceRecord>(key, value),
+            Key::Service(..) => is_kept::<ServiceRecord>(key, value),
             Key::Node(_) => {
                 both_ways::<NodeRecord>(key, value);
             }
@@ -311,4 +315,33 @@ fn records_that_version_0_1_has_stored_are_read_and_written_as_they_were() {
         }
     }
     assert_eq!(records.as_object().unwrap().len(), 10);
+}
+
+#[test]
+fn services_that_version_0_1_has_stored_are_the_same_in_parts_wherever_the_step_was_interrupted() {
+    let kept = fixture("store-records.json");
+    let record = |(key, value): (&String, &Value)| Record {
+        key: key.parse().unwrap(),
+        version: Version(7),
+        value: value.to_string().into(),
+    };
+    let mut whole: Vec<Record> = kept.as_object().unwrap().iter().map(record).collect();
+    whole.sort_by(|one, other| one.key.cmp(&other.key));
+    let read = |records: &[Record]| shef_master::recover(records).unwrap().0.services;
+    let before = read(&whole);
+    assert!(before.len() > 3 && before.iter().all(|service| service.versions.are_of_format_1()));
+    for written in 0..=before.len() {
+        let mut mixed = whole.clone();
+        for service in &before[..written] {
+            mixed.retain(|record| record.key.service() != Some(&service.record.spec.name));
+            mixed.extend(service.records().unwrap());
+        }
+        mixed.sort_by(|one, other| one.key.cmp(&other.key));
+        let after = read(&mixed);
+        let in_parts = after.iter().filter(|service| !service.versions.are_of_format_1());
+        assert_eq!(in_parts.count(), written);
+        for (service, before) in after.iter().zip(&before) {
+            assert_eq!((&service.record, service.versions.of_head()), (&before.record, Some(Version(7))));
+        }
+    }
 }

@@ -100,6 +100,7 @@ planted! {
     fights_back: FightsBack by two_masters as "and takes the leadership from",
     leads_with_memory: LeadsWithMemory by two_masters as "and takes the leadership from",
     overlooks_versions: OverlooksVersions by crashes as "whose agent is older than what it needs",
+    leaves_pages: LeavesPages by crashes as "is stored as nobody has committed it",
     reuses_numbers: ReusesNumbers by crashes as "is the number of a second replica",
     two_names: TwoNames by engines as "is stored as a second host",
 }

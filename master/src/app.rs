@@ -34,19 +34,19 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     cluster::{
-        ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Recovered, Succession,
-        ToCluster,
+        ClusterActor, ClusterCore, ClusterEvent, ClusterOptions, ClusterOutlets, Succession, ToCluster,
     },
     config::{MasterConfig, RedisConfig, StoreConfig},
     http::{self, Api, Connections, StreamClient},
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     post::post,
-    registries::{RecoveredRegistry, RegistriesActor, RegistriesOutlets, SecretKey},
+    recover::{Unreadable, recover},
+    registries::{RegistriesActor, RegistriesOutlets, SecretKey},
     scheduler::SchedulerActor,
-    stats::{Counts, SaveNow, Stats, StatsActor},
+    stats::{SaveNow, Stats, StatsActor},
     store::{
-        CoreOptions, Flush, Key, LeadOutcome, Led, LostLeadership, OpenError, RedisOptions, Store,
-        StoreActor, StoreError, StoreOptions, open,
+        CoreOptions, Flush, LeadOutcome, LostLeadership, OpenError, RedisOptions, Store, StoreActor,
+        StoreError, StoreOptions, open,
     },
     view::{ClusterView, StateBody},
 };
@@ -70,15 +70,8 @@ pub enum StartError {
     #[error(transparent)]
     Lead(#[from] StoreError),
     /// A record cannot be read.
-    #[error(
-        "the store holds {key}, which this version cannot read: {source}; use the version that wrote it, or restore a backup"
-    )]
-    Record {
-        /// Which record.
-        key: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
+    #[error("the store holds {0}; use the version that wrote it, or restore a backup")]
+    Record(#[from] Unreadable),
     /// The API's address cannot be listened on.
     #[error(
         "cannot listen on {listen}: {source}; choose another address with `listen` in the configuration (or --api)"
@@ -196,7 +189,7 @@ async fn start_on_as(
     let restored =
         matches!(store.check(&nobody).await, Err(StoreError::Fenced { stored }) if stored.leader.is_nobody());
     let led = store.lead(&leader, how.above, &random_id(ClusterId::parse)?).await?;
-    let (mut recovered, saved_counts) = recover(&led)?;
+    let (mut recovered, saved_counts) = recover(&led.records)?;
     let registries = std::mem::take(&mut recovered.registries);
     log::info!(
         cluster:% = led.cluster, epoch:% = led.fence.epoch, services = recovered.services.len(), nodes = recovered.nodes.len();
@@ -391,37 +384,6 @@ impl Handler<LostLeadership> for Fenced {
 fn random_id<T, E>(parse: impl Fn(&str) -> Result<T, E>) -> Result<T, StartError> {
     // Sixteen hexadecimal digits are always an id.
     parse(&random_hex16()).map_err(|_| StartError::Ended)
-}
-
-/// What a leadership starts from: the records of services and hosts, and the counters.
-///
-/// # Errors
-/// [`StartError::Record`] names the record that this version cannot read.
-pub fn recover(led: &Led) -> Result<(Recovered, Option<(shef_common::ids::Version, Counts)>), StartError> {
-    let mut recovered = Recovered::default();
-    let mut counts = None;
-    for record in &led.records {
-        let unreadable = |source| StartError::Record { key: record.key.to_string(), source };
-        match &record.key {
-            Key::Service(_) => {
-                recovered
-                    .services
-                    .push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
-            }
-            Key::Node(_) => recovered
-                .nodes
-                .push((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?)),
-            Key::Registry(host) => recovered.registries.push(RecoveredRegistry {
-                host: host.clone(),
-                version: record.version,
-                record: serde_json::from_slice(&record.value).map_err(unreadable)?,
-            }),
-            Key::Stats => {
-                counts = Some((record.version, serde_json::from_slice(&record.value).map_err(unreadable)?));
-            }
-        }
-    }
-    Ok((recovered, counts))
 }
 
 /// The store that is configured.

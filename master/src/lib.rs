@@ -10,6 +10,7 @@ pub mod events;
 mod http;
 pub mod membership;
 mod post;
+mod recover;
 pub mod registries;
 mod restore;
 pub mod runner;
@@ -19,5 +20,6 @@ pub mod stats;
 pub mod store;
 pub mod view;
 
-pub use app::{MasterHandle, StartError, recover, start, start_on, store_options};
+pub use app::{MasterHandle, StartError, start, start_on, store_options};
+pub use recover::{Unreadable, recover};
 pub use restore::{RestoreError, restore};

@@ -1,9 +1,9 @@
 //! Putting a backup into a store, from outside: no master of ours runs for it.
 
 use crate::{
-    app::{StartError, recover},
-    service::ServiceRecord,
-    store::{Backup, Key, Led, OpenError, StoreError, StoreOptions, open},
+    recover::{Unreadable, recover},
+    service::Stored,
+    store::{Backup, Key, OpenError, Record, StoreError, StoreOptions, open},
 };
 use shef_common::ids::Fence;
 
@@ -11,13 +11,8 @@ use shef_common::ids::Fence;
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// A record in it is not what this version's master reads. Nothing was changed.
-    #[error("the backup holds {key}, which this version cannot read: {source}; use the version that made it")]
-    Record {
-        /// Which record.
-        key: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
+    #[error("the backup holds {0}; use the version that made it")]
+    Record(#[from] Unreadable),
     /// The store cannot be opened. Nothing was changed.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -58,16 +53,8 @@ pub async fn restore(
     replace: bool,
 ) -> Result<(String, Fence), RestoreError> {
     // As the master will read them: one that it could not read would keep it from starting.
-    let led = Led {
-        cluster: backup.cluster.clone(),
-        fence: backup.fence.clone(),
-        was_empty: false,
-        records: backup.records.clone(),
-    };
-    if let Err(StartError::Record { key, source }) = recover(&led) {
-        return Err(RestoreError::Record { key, source });
-    }
-    let backup = &goes_on_counting(backup);
+    let (recovered, _) = recover(&backup.records)?;
+    let backup = &goes_on_counting(backup, recovered.services)?;
     let store = open(options).await?;
     let name = store.describe();
     match store.load(backup, replace).await {
@@ -78,19 +65,19 @@ pub async fn restore(
     }
 }
 
-/// `backup`, whose services give their next replicas numbers that no host can know from after it was made.
-fn goes_on_counting(backup: &Backup) -> Backup {
-    let mut backup = backup.clone();
-    for record in backup.records.iter_mut().filter(|record| matches!(record.key, Key::Service(_))) {
-        // Whether it can be read was looked at before, and plain data serialises.
-        if let Ok(mut service) = serde_json::from_slice::<ServiceRecord>(&record.value)
-            && service.skips_numbers()
-            && let Ok(value) = serde_json::to_vec(&service)
-        {
-            record.value = value.into();
-        }
+/// `backup` in this version's format, whose services give their next replicas numbers that no host can know from
+/// after it was made.
+fn goes_on_counting(backup: &Backup, services: Vec<Stored>) -> Result<Backup, Unreadable> {
+    let others = backup.records.iter().filter(|record| record.key.service().is_none());
+    let mut records: Vec<Record> = others.cloned().collect();
+    for mut service in services {
+        service.record.skips_numbers();
+        let name = &service.record.spec.name;
+        let unreadable = |source| Unreadable { key: Key::head(name.clone()), source };
+        records.extend(service.records().map_err(unreadable)?);
     }
-    backup
+    records.sort_by(|one, other| one.key.cmp(&other.key));
+    Ok(Backup { records, ..backup.clone() })
 }
 
 #[cfg(test)]
@@ -103,31 +90,31 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::Record;
+    use crate::service::ServiceRecord;
 
     #[test]
     fn numbers_that_were_given_away_after_a_backup_was_made_are_not_given_again() {
         let name = ServiceName::parse("web").unwrap();
         let template = Template::of(ImageRef::parse("nginx").unwrap());
         let mut service = ServiceRecord::new(ServiceSpec::of(name.clone(), 1, template), WallMs(1));
-        let record = |service: &ServiceRecord| Record {
-            key: Key::Service(name.clone()),
-            version: Version(3),
-            value: serde_json::to_vec(service).unwrap().into(),
+        // One of format 1 is put in as of this one.
+        let restored = |service: &ServiceRecord| {
+            let value = serde_json::to_vec(service).unwrap().into();
+            let backup = Backup {
+                cluster: ClusterId::parse("0000000000000001").unwrap(),
+                fence: Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() },
+                records: vec![Record { key: Key::head(name.clone()), version: Version(3), value }],
+            };
+            let services = recover(&backup.records).unwrap().0.services;
+            let restored = goes_on_counting(&backup, services).unwrap();
+            let read = recover(&restored.records).unwrap().0.services.remove(0);
+            assert!(!read.versions.are_of_format_1());
+            assert_eq!(read.versions.of_head(), Some(Version(3)));
+            read.record
         };
-        let backup = |service: &ServiceRecord| Backup {
-            cluster: ClusterId::parse("0000000000000001").unwrap(),
-            fence: Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() },
-            records: vec![record(service)],
-        };
-        assert_eq!(
-            goes_on_counting(&backup(&service)),
-            backup(&service),
-            "one that does not count yet draws its first number"
-        );
+        assert_eq!(restored(&service), service, "one that does not count yet draws its first number");
         service.next_number = 123_456;
-        let restored = goes_on_counting(&backup(&service));
-        let read: ServiceRecord = serde_json::from_slice(&restored.records[0].value).unwrap();
+        let read = restored(&service);
         assert!(read.next_number >= 123_456 + 50_000);
         assert_eq!(ServiceRecord { next_number: service.next_number, ..read }, service);
     }

@@ -68,7 +68,10 @@ const MAX_READABLE_REPLICAS: u32 = 1_000_000;
 
 /// For serde: every slot is looked at again and again, so no record asks for more of them than a master can
 /// plan.
-fn readable_replicas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+///
+/// # Errors
+/// The deserializer's, for more.
+pub fn readable_replicas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let replicas = u32::deserialize(deserializer)?;
     crate::bounds::at_most("replicas", replicas.into(), MAX_READABLE_REPLICAS.into())
         .map_err(serde::de::Error::custom)?;

@@ -13,6 +13,7 @@ use shef_master::{
     membership::{HostCondition, Standing},
     scheduler::PlacementRequest,
     service::{Expect, Lead, Request, ServiceEvent},
+    store::{Key, Part, Write},
 };
 
 use super::{
@@ -47,6 +48,8 @@ pub enum Plant {
     DeletedWhileHeld,
     /// A request is acknowledged before its record is durable.
     AcknowledgesEarly,
+    /// A service writes its head without the pages that have changed.
+    LeavesPages,
     /// An agent follows a leader older than one it has accepted.
     AcceptsStaleFence,
     /// An agent applies a change to a ledger that it does not build on.
@@ -105,7 +108,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -118,6 +121,7 @@ impl Plant {
         Self::NoSocketIsSilence,
         Self::DeletedWhileHeld,
         Self::AcknowledgesEarly,
+        Self::LeavesPages,
         Self::AcceptsStaleFence,
         Self::WrongBase,
         Self::RemovesByAbsence,
@@ -256,11 +260,17 @@ impl World {
 
     /// Has a master that starts forget the last number that each service gave away, if no replica has it any
     /// more.
+    pub(super) fn leaves_pages(&self, writes: &mut Vec<Write>) {
+        if self.planted(Plant::LeavesPages) {
+            writes.retain(|write| !matches!(write.key, Key::Service(_, Part::Slots(_))));
+        }
+    }
+
     pub(super) fn forgets_numbers(&self, recovered: &mut Recovered) {
         if !self.planted(Plant::ReusesNumbers) {
             return;
         }
-        for (_, record) in &mut recovered.services {
+        for record in recovered.services.iter_mut().map(|stored| &mut stored.record) {
             let last = record.next_number.saturating_sub(1);
             if record.replicas.iter().all(|replica| replica.id.number() != last) {
                 record.next_number = last;

@@ -1,8 +1,9 @@
 //! What must hold after every step. Each rule is a sentence in `docs/simulator.md`.
 
 mod agents;
+mod stored;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use shef_common::{
@@ -15,7 +16,7 @@ use shef_common::{
 use shef_master::{
     cluster::{ClusterEvent, LEADER_SILENCE, PhaseView},
     service::{Request, ServiceCore, ServiceEvent, ServiceRecord, ServiceState, ServiceView, Want},
-    store::{Key, StoreError, Write, WriteOutcome},
+    store::Key,
 };
 
 pub use self::agents::PushHead;
@@ -36,6 +37,8 @@ pub struct Rules {
     followed: BTreeSet<LeaderId>,
     /// Under which fence the store was led last.
     pub fence: Option<Fence>,
+    /// What services had committed last.
+    committing: BTreeMap<ServiceName, VecDeque<ServiceRecord>>,
     /// Services as they are stored.
     pub stored: BTreeMap<ServiceName, (Version, ServiceRecord)>,
     pub(super) raw: BTreeMap<Key, (Version, Bytes)>,
@@ -131,49 +134,6 @@ impl World {
         }
     }
 
-    /// The store was called with writes.
-    pub fn rules_stored(
-        &mut self,
-        _inc: u64,
-        fence: &Fence,
-        _writes: &[Write],
-        _result: &Result<Vec<WriteOutcome>, StoreError>,
-    ) {
-        let changed = self.look_at_store();
-        if changed {
-            self.rules.changes.push(self.now);
-        }
-        if changed && self.rules.fence.as_ref() != Some(fence) && !self.rules.store_lost {
-            self.violated(format!("the store took a write of epoch {}, which no longer leads", fence.epoch));
-        }
-    }
-
-    /// The store was given back what it had lost.
-    pub fn rules_restored(&mut self) {
-        self.rules.changes.push(self.now);
-        self.look_at_store();
-    }
-
-    /// The store has lost something.
-    pub fn rules_store_lost(&mut self) {
-        self.rules.store_lost = true;
-        self.rules.tail_lost |= !self.store.records().is_empty();
-        let stored: Vec<_> = self.store.records();
-        self.rules.raw = stored
-            .iter()
-            .map(|record| (record.key.clone(), (record.version, record.value.clone())))
-            .collect();
-        self.rules.stored = stored
-            .iter()
-            .filter_map(|record| match &record.key {
-                Key::Service(name) => {
-                    Some((name.clone(), (record.version, serde_json::from_slice(&record.value).ok()?)))
-                }
-                Key::Node(_) | Key::Registry(_) | Key::Stats => None,
-            })
-            .collect();
-    }
-
     /// The master was told that it no longer leads.
     pub fn rules_deposed(&mut self, inc: u64, stored: &Fence) {
         if inc == self.master_inc
@@ -182,165 +142,6 @@ impl World {
             self.violated(format!("master {inc} gives up the leadership though nobody else has taken it"));
         }
     }
-
-    /// Takes in what changed in the store; returns whether anything did.
-    fn look_at_store(&mut self) -> bool {
-        let now: BTreeMap<Key, (Version, Bytes)> = self
-            .store
-            .records()
-            .into_iter()
-            .map(|record| (record.key, (record.version, record.value)))
-            .collect();
-        let before = std::mem::replace(&mut self.rules.raw, now.clone());
-        let mut changed = false;
-        for key in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
-            let (old, new) = (before.get(key), now.get(key));
-            if old == new {
-                continue;
-            }
-            changed = true;
-            self.rules.has_host |= matches!(key, Key::Node(_));
-            if new.is_some() {
-                self.check_name(key);
-            }
-            if let Key::Service(name) = key {
-                self.service_stored(name, old.map(|(version, _)| *version), new);
-            }
-        }
-        changed
-    }
-
-    /// A host is a member under one name.
-    fn check_name(&mut self, key: &Key) {
-        let Key::Node(name) = key else { return };
-        let Some(host) = self.hosts.iter().find(|host| host.alias.as_ref() == Some(name)) else { return };
-        if self.rules.raw.contains_key(&Key::Node(host.node.clone())) {
-            let rule = format!("{name} is stored as a second host, and is {} by another name", host.node);
-            self.violated(rule);
-        }
-    }
-
-    fn service_stored(
-        &mut self,
-        name: &ServiceName,
-        old_version: Option<Version>,
-        new: Option<&(Version, Bytes)>,
-    ) {
-        let old = self.rules.stored.remove(name).map(|(_, record)| record);
-        let new = match new {
-            None => None,
-            Some((version, bytes)) => match serde_json::from_slice::<ServiceRecord>(bytes) {
-                Ok(record) => Some((*version, record)),
-                Err(error) => {
-                    return self.violated(format!("the store holds {name}, which cannot be read: {error}"));
-                }
-            },
-        };
-        let log = self.rules.log.entry(name.clone()).or_default();
-        match &new {
-            Some((version, record)) => log.push((*version, Some(record.clone()))),
-            None => log.push((old_version.unwrap_or_default().next(), None)),
-        }
-        let record = new.as_ref().map(|(_, record)| record);
-        self.check_spec(name, old.as_ref(), record);
-        self.check_dropped(name, old.as_ref(), record);
-        self.check_numbers(name, old.as_ref(), record);
-        self.check_rollout(name, old.as_ref(), record);
-        self.check_canary(name, record);
-        self.serves_at_most(name, old.as_ref(), record);
-        self.check_homes(name, old.as_ref(), record);
-        self.rules_placed(old.as_ref(), record);
-        self.rules_room(old.as_ref(), record);
-        for replica in record.iter().flat_map(|record| &record.replicas) {
-            match replica.want {
-                Want::Run => self.rules.wanted.insert(replica.id.clone()),
-                Want::Prepare => {
-                    self.rules.only_made.insert(replica.id.clone());
-                    self.rules.wanted.insert(replica.id.clone())
-                }
-                Want::Remove => self.rules.unwanted.insert(replica.id.clone()),
-            };
-        }
-        if let Some(new) = new {
-            self.rules.stored.insert(name.clone(), new);
-        }
-    }
-
-    /// What is stored was asked for by somebody.
-    fn check_spec(&mut self, name: &ServiceName, old: Option<&ServiceRecord>, new: Option<&ServiceRecord>) {
-        let Some(new) = new else {
-            if old.is_some_and(|old| !old.deleted) && !self.user.deletes.contains(name) {
-                self.violated(format!("the record of {name} is gone, and nobody deleted it"));
-            }
-            return;
-        };
-        if new.imported || self.rules.store_lost {
-            return;
-        }
-        let replicas = self.user.replicas.get(name).is_some_and(|asked| asked.contains(&new.spec.replicas));
-        let image =
-            self.user.images.get(name).is_some_and(|asked| asked.contains(&new.spec.template.image.pinned()));
-        if !replicas || !image {
-            self.violated(format!("{name} is stored with a spec that nobody asked for: {:?}", new.spec));
-        }
-        if new.deleted && !self.user.deletes.contains(name) {
-            self.violated(format!("{name} is stored as deleted, and nobody asked for that"));
-        }
-    }
-
-    /// A replica leaves its record only when no host holds its container any more.
-    fn check_dropped(
-        &mut self,
-        name: &ServiceName,
-        old: Option<&ServiceRecord>,
-        new: Option<&ServiceRecord>,
-    ) {
-        if self.rules.tail_lost {
-            return;
-        }
-        for replica in old.iter().flat_map(|old| &old.replicas) {
-            let kept = new.is_some_and(|new| new.replicas.iter().any(|kept| kept.id == replica.id));
-            let id = replica.id.as_str();
-            if !kept
-                && !self.is_left_behind(&replica.node, &replica.id)
-                && let Some(host) = self.hosts.iter().find(|host| {
-                    // Once in 16 million, one that a forgotten host still holds has had the same name.
-                    host.engine.containers.contains_key(id) && !self.is_left_behind(&host.node, &replica.id)
-                })
-            {
-                let node = &host.node;
-                let rule = format!(
-                    "{id} is no longer in the record of {name}, but {node} still holds its container"
-                );
-                return self.violated(rule);
-            }
-        }
-    }
-
-    /// As long as a service lives, no replica of it has the number of an earlier one.
-    fn check_numbers(
-        &mut self,
-        name: &ServiceName,
-        old: Option<&ServiceRecord>,
-        new: Option<&ServiceRecord>,
-    ) {
-        let ids = |record: Option<&ServiceRecord>| -> BTreeSet<ReplicaId> {
-            record.into_iter().flat_map(|record| &record.replicas).map(|replica| replica.id.clone()).collect()
-        };
-        let (before, after) = (ids(old), ids(new));
-        let created = |record: Option<&ServiceRecord>| record.map(|record| record.created);
-        if created(old) != created(new) {
-            return self.rules.dropped.retain(|id| id.service() != name.as_str());
-        }
-        if let Some(again) = after.difference(&before).find(|id| self.rules.dropped.contains(*id))
-            && !self.rules.store_lost
-        {
-            self.violated(format!("{again} is the number of a second replica"));
-        }
-        self.rules.dropped.extend(before.difference(&after).cloned());
-    }
-
-    // --- the master -------------------------------------------------------
 
     /// A service has taken an event: what it keeps, so as not to look at everything, is what it would see.
     pub fn rules_from_scratch(&mut self, core: &ServiceCore) {

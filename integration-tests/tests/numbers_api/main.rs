@@ -216,7 +216,7 @@ async fn store_with(key: Key, value: &Value) -> FakeStore {
 async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_the_next_one_reads_the_store()
 {
     let records = [
-        (Key::Service(service("web")), samples::service_record()),
+        (Key::head(service("web")), samples::service_record()),
         (Key::Node(NodeName::parse("h9").unwrap()), samples::node_record()),
         (Key::Stats, samples::counts()),
     ];
@@ -225,7 +225,7 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
             for extreme in EXTREMES {
                 let record = with(&record, &place, extreme);
                 let store = store_with(key.clone(), &record).await;
-                let read = shef_master::recover(&led(&store).await).map(|_| ());
+                let read = shef_master::recover(&led(&store).await.records).map(|_| ());
                 if let Err(error) = &read {
                     let text = error.to_string();
                     assert!(text.contains(&key.to_string()), "{place:?} {extreme}: {text}");
@@ -241,7 +241,7 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
                         .await;
                 let master = started.unwrap_or_else(|error| panic!("{place:?} {extreme}: {error}"));
                 let api = Api::new(master.address());
-                if matches!(key, Key::Service(_)) {
+                if matches!(key, Key::Service(..)) {
                     let shown = api.until("/v1/services/web", |answer| answer.status != 503).await;
                     assert_eq!(shown.status, 200, "{place:?} {extreme}: {shown:?}");
                     // A change that needs a new generation, and the deletion, which is always possible.
@@ -261,7 +261,7 @@ async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_t
                     assert!(matches!(deleted.status, 200 | 202 | 204), "{place:?} {extreme}: {deleted:?}");
                 }
                 master.stop().await;
-                let read = shef_master::recover(&led(&store).await).map(|_| ());
+                let read = shef_master::recover(&led(&store).await.records).map(|_| ());
                 assert!(read.is_ok(), "{place:?} {extreme}: the next master cannot read it: {read:?}");
             }
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     membership::Intent,
     runner::{HigherFence, NodeRecord, RegisterRefused, RunnerEvent},
-    service::{Expect, Refused, Request, ServiceRecord},
+    service::{Expect, Refused, Request, ServiceRecord, Stored, Versions},
     store::LeadOutcome,
 };
 
@@ -87,7 +87,10 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
     let recovered = Recovered {
         services: services
             .iter()
-            .map(|name| (Version(1), ServiceRecord::new(spec(name), NOW.wall)))
+            .map(|name| Stored {
+                record: ServiceRecord::new(spec(name), NOW.wall),
+                versions: Versions::of_whole(Version(1)),
+            })
             .collect(),
         nodes: vec![(Version(1), node)],
         registries: vec![],

@@ -17,14 +17,14 @@ use crate::{
     registries::RecoveredRegistry,
     runner::{NodeRecord, OperateRefused, RegisterRefused},
     scheduler::SchedulerEvent,
-    service::{Refused, ServiceCore, ServiceEffect, ServiceRecord},
+    service::{Refused, ServiceCore, ServiceEffect, Stored},
 };
 
 /// What the store remembers.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// Services.
-    pub services: Vec<(Version, ServiceRecord)>,
+    pub services: Vec<Stored>,
     /// Hosts.
     pub nodes: Vec<(Version, NodeRecord)>,
     /// What registries are shown, encrypted.
@@ -54,7 +54,7 @@ fn busy(event: Event, effects: &mut Vec<Effect>) {
 #[derive(Debug)]
 pub struct Recovery {
     nodes: VecDeque<(Version, NodeRecord)>,
-    services: VecDeque<(Version, ServiceRecord)>,
+    services: VecDeque<Stored>,
     /// Services that have been made and have not said yet what follows from their records.
     silent: BTreeSet<ServiceName>,
     /// Hosts that replicas are on, and that the store does not know.
@@ -106,8 +106,8 @@ impl ClusterCore {
         let Phase::Recovering(recovery) = &mut self.phase else { return };
         if let Some((version, record)) = recovery.nodes.pop_front() {
             self.recover_node(version, record, effects);
-        } else if let Some((version, record)) = recovery.services.pop_front() {
-            self.recover_service(version, record, now, effects);
+        } else if let Some(stored) = recovery.services.pop_front() {
+            self.recover_service(stored, now, effects);
         }
         let Phase::Recovering(recovery) = &mut self.phase else { return };
         if !recovery.nodes.is_empty() || !recovery.services.is_empty() {
@@ -155,13 +155,8 @@ impl ClusterCore {
         self.add_runner(record, Some(version), effects);
     }
 
-    fn recover_service(
-        &mut self,
-        version: Version,
-        record: ServiceRecord,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn recover_service(&mut self, stored: Stored, now: Now, effects: &mut Vec<Effect>) {
+        let record = &stored.record;
         let name = record.spec.name.clone();
         let seed = self.seed();
         let members = &self.members;
@@ -170,7 +165,7 @@ impl ClusterCore {
             record.replicas.iter().map(|replica| &replica.node).filter(elsewhere).cloned().collect();
         let is_forgotten = |node: &NodeName| members.is_forgotten(node);
         let (core, mut initial) =
-            ServiceCore::recover(version, record, members.described().clone(), is_forgotten, seed, now);
+            ServiceCore::recover(stored, members.described().clone(), is_forgotten, seed, now);
         initial.push(ServiceEffect::Recovered);
         if let Phase::Recovering(recovery) = &mut self.phase {
             recovery.unknown.extend(unknown);

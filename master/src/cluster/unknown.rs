@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{ClusterEvent, ClusterOptions, Recovered},
-        service::ServiceRecord,
+        service::{ServiceRecord, Stored, Versions},
         store::LeadOutcome,
     };
 
@@ -68,7 +68,10 @@ mod tests {
         let template = Template::of(ImageRef::parse("nginx").unwrap());
         let record =
             ServiceRecord::new(ServiceSpec::of(ServiceName::parse("web").unwrap(), 1, template), WallMs(1));
-        let recovered = Recovered { services: vec![(Version(1), record)], ..Recovered::default() };
+        let recovered = Recovered {
+            services: vec![Stored { record, versions: Versions::of_whole(Version(1)) }],
+            ..Recovered::default()
+        };
         let options = ClusterOptions {
             report_interval: DurationMs(500),
             history_limit: 10,

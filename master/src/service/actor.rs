@@ -7,7 +7,7 @@ use actix::{
 };
 use shef_common::{
     clock::{MonoMs, Now},
-    ids::{NodeName, ReplicaId, ServiceName, Version},
+    ids::{NodeName, ReplicaId, ServiceName},
     protocol::Assignment,
 };
 use tokio::sync::oneshot;
@@ -17,7 +17,6 @@ use super::{
     effects::ServiceEffects,
     events::{Effect, Event, Tally, Ticket},
     messages::{CopyCore, Orders},
-    record::ServiceRecord,
     request::{Accepted, Refused},
     view::ServiceView,
 };
@@ -26,7 +25,7 @@ use crate::{
     post::{Alarm, MAILBOX, post},
     scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
-    store::{Commit, Key, commit_one},
+    store::{Commit, Write},
     view::ClusterView,
 };
 
@@ -113,13 +112,13 @@ impl ServiceEffects for Shell<'_> {
         }));
     }
 
-    fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>) {
-        let key = Key::Service(self.service.name.clone());
-        let done = commit_one(&self.service.out.store, key, expect, record.as_ref()).into_actor(self.service);
+    fn commit(&mut self, writes: Vec<Write>) {
+        let done = self.service.out.store.send(Commit { writes }).into_actor(self.service);
         self.ctx.spawn(done.map(|done, service, ctx| {
             let event = match done {
-                Ok(()) => Event::Committed,
-                Err(error) => Event::CommitFailed(Refused::from(&error)),
+                Ok(Ok(())) => Event::Committed,
+                Ok(Err(error)) => Event::CommitFailed(Refused::from(&error)),
+                Err(closed) => Event::CommitFailed(Refused::Store(closed.to_string())),
             };
             service.event(event, ctx);
         }));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
-    ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
+    ids::{Generation, NodeName, ReplicaId, ServiceName, Slot},
     image::ImageDigest,
     status::{ReplicaState, ReplicaStatus},
 };
@@ -33,11 +33,13 @@ use super::{
     shown::Shown,
     slot_set::SlotSet,
     slots::slots,
+    stored::{Stored, Versions},
     view::view,
 };
 use crate::{
     membership::{HostCondition, Hosts},
     scheduler::{LoadChange, PlacementRequest, Refusal},
+    store::Write,
 };
 
 /// The most requests that wait for one service.
@@ -79,6 +81,8 @@ struct Draft {
     reserved: Vec<LoadChange>,
     /// Hosts that this record forgets.
     forgets: BTreeSet<NodeName>,
+    /// What makes it of what is stored.
+    writes: Vec<Write>,
     /// Whether the scheduler was asked for a move.
     rebalances: bool,
     tally: Tally,
@@ -88,7 +92,8 @@ struct Draft {
 #[derive(Debug, Clone)]
 pub struct ServiceCore {
     name: ServiceName,
-    version: Option<Version>,
+    /// Of what is stored: what the next commit builds on.
+    versions: Versions,
     pub(super) record: Option<ServiceRecord>,
     step: Step,
     waiting: VecDeque<(Ticket, Request)>,
@@ -134,7 +139,7 @@ impl ServiceCore {
     ) -> Self {
         Self {
             name,
-            version: None,
+            versions: Versions::default(),
             record: None,
             step: Step::Idle,
             waiting: VecDeque::new(),
@@ -164,14 +169,13 @@ impl ServiceCore {
     /// and ordered nowhere.
     #[must_use]
     pub fn recover(
-        version: Version,
-        record: ServiceRecord,
+        stored: Stored,
         hosts: Hosts,
         is_forgotten: impl Fn(&NodeName) -> bool,
         seed: u64,
         now: Now,
     ) -> (Self, Vec<Effect>) {
-        let record = record.brought_up_to_date();
+        let Stored { record, versions } = stored;
         let mut core = Self::new(record.spec.name.clone(), seed, &BTreeMap::new(), hosts);
         core.observed.it_is(now.mono);
         if !record.spec.mode.is_replicated() {
@@ -190,7 +194,7 @@ impl ServiceCore {
         changes.load.retain(|change| !core.forgotten.contains(change.node()));
         core.pace.due = rebalance::rate(&record).is_some();
         core.places = Places::of(&record.replicas);
-        (core.version, core.record) = (Some(version), Some(record));
+        (core.versions, core.record) = (versions, Some(record));
         let mut effects = Vec::new();
         core.tell_data(&mut effects);
         orders(changes, &mut effects);
@@ -213,7 +217,7 @@ impl ServiceCore {
             Event::Request(ticket, request) => self.request(ticket, request, &mut effects),
             Event::Scheduled(scheduled) => self.scheduled(scheduled, &mut effects),
             Event::Committed => self.committed(&mut effects),
-            Event::CommitFailed(refused) => self.commit_failed(&refused, now, &mut effects),
+            Event::CommitFailed(refused) => self.commit_failed(&refused, &mut effects),
             Event::Observed { node, statuses } => self.observed(&node, statuses, now, &mut effects),
             Event::Gone { node, replicas } => self.gone(&node, &replicas),
             Event::Unknown { node, replicas } => {
@@ -313,6 +317,7 @@ impl ServiceCore {
             && self.confirmed_gone.is_empty()
             && self.forgotten.is_empty()
             && self.resolved.is_empty()
+            && !self.is_to_be_rewritten()
         {
             // Mostly nothing is to be done: that is found out without a draft.
             let Some(record) = &self.record else { return effects.push(Effect::Retire) };
@@ -419,7 +424,7 @@ impl ServiceCore {
         if self.is_rehearsal {
             return;
         }
-        let shown = self.record.as_ref().zip(self.version);
+        let shown = self.record.as_ref().zip(self.version());
         let asked_again = self.asked_again.as_ref().filter(|_| matches!(self.step, Step::Scheduling(_)));
         let no_host = self.no_host.as_ref().or(asked_again);
         self.observed.no_host = no_host.map(|refusal| refusal.reason.clone());

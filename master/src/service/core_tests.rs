@@ -300,8 +300,8 @@ fn a_recovered_service_orders_again_what_is_durable() {
     let mut model = Model::new(2);
     model.ask(create(3));
     model.settle();
-    let (version, record) = model.durable.clone().unwrap();
-    let (core, effects) = ServiceCore::recover(version, record, Hosts::default(), |_| false, 9, model.now);
+    let (core, effects) =
+        ServiceCore::recover(model.stored().unwrap(), Hosts::default(), |_| false, 9, model.now);
     let ordered: usize =
         effects.iter().map(|effect| if let Effect::Order { set, .. } = effect { set.len() } else { 0 }).sum();
     assert_eq!(ordered, 3);
@@ -317,12 +317,12 @@ fn a_recovered_service_drops_what_is_on_forgotten_hosts_without_ordering_or_coun
     let mut model = Model::new(1);
     model.ask(create(3));
     model.settle();
-    let (version, record) = model.durable.clone().unwrap();
-    let (_, effects) = ServiceCore::recover(version, record, Hosts::default(), |_| true, 9, model.now);
+    let (core, effects) =
+        ServiceCore::recover(model.stored().unwrap(), Hosts::default(), |_| true, 9, model.now);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Order { .. })));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Load(_))));
     let dropped = |effect: &Effect| match effect {
-        Effect::Commit { record: Some(record), .. } => record.replicas.is_empty(),
+        Effect::Commit(_) => core.committing().flatten().is_some_and(|record| record.replicas.is_empty()),
         Effect::Schedule(placement_request) => placement_request.place.len() == 3,
         _ => false,
     };

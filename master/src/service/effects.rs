@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     clock::MonoMs,
-    ids::{NodeName, ReplicaId, Version},
+    ids::{NodeName, ReplicaId},
     protocol::Assignment,
 };
 
 use super::{
     events::{Effect, Tally, Ticket},
-    record::ServiceRecord,
     request::{Accepted, Refused},
     view::ServiceView,
 };
-use crate::scheduler::{LoadChange, PlacementRequest};
+use crate::{
+    scheduler::{LoadChange, PlacementRequest},
+    store::Write,
+};
 
 /// Carries out the effects of one service. The actor implements it with
 /// messages, the simulator with its queue.
@@ -25,8 +27,8 @@ pub trait ServiceEffects {
     }
     /// Asks the scheduler. The answer comes back as `Scheduled`.
     fn schedule(&mut self, placement_request: PlacementRequest);
-    /// Commits the service's record. The outcome comes back as `Committed` or `CommitFailed`.
-    fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>);
+    /// Commits parts of the service. The outcome comes back as `Committed` or `CommitFailed`.
+    fn commit(&mut self, writes: Vec<Write>);
     /// Tells the cluster the answer to a request.
     fn reply(&mut self, ticket: Ticket, answer: Result<Accepted, Refused>);
     /// Tells the cluster what a host is to run and to remove.
@@ -54,7 +56,7 @@ pub trait ServiceEffects {
             }
             match effect {
                 Effect::Schedule(placement_request) => self.schedule(placement_request),
-                Effect::Commit { expect, record } => self.commit(expect, record.map(|record| *record)),
+                Effect::Commit(writes) => self.commit(writes),
                 Effect::Reply(ticket, answer) => self.reply(ticket, answer),
                 Effect::Order { node, set, remove } => self.order(node, set, remove),
                 Effect::Load(changes) => self.load(changes),

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     clock::MonoMs,
-    ids::{NodeName, ReplicaId, Version},
+    ids::{NodeName, ReplicaId},
     protocol::Assignment,
     status::ReplicaStatus,
 };
 
 use super::{
-    record::ServiceRecord,
     request::{Accepted, Refused, Request},
     view::ServiceView,
 };
 use crate::membership::{HostCondition, Hosts};
 use crate::scheduler::{LoadChange, PlacementRequest, PlacementResult};
+use crate::store::Write;
 
 /// Names a waiting request.
 pub type Ticket = u64;
@@ -75,13 +75,9 @@ pub enum Event {
 pub enum Effect {
     /// Ask the scheduler; its answer comes back as [`Event::Scheduled`].
     Schedule(PlacementRequest),
-    /// Commit the record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
-    Commit {
-        /// The version it builds on.
-        expect: Option<Version>,
-        /// The record; `None` deletes it.
-        record: Option<Box<ServiceRecord>>,
-    },
+    /// Commit what makes [`ServiceCore::committing`](super::ServiceCore::committing) of what is stored; comes
+    /// back as [`Event::Committed`] or [`Event::CommitFailed`].
+    Commit(Vec<Write>),
     /// Answer a request.
     Reply(Ticket, Result<Accepted, Refused>),
     /// Tell a host what to run and what to remove.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use shef_common::{
     clock::{MonoMs, Now, WallMs},
     ids::{Generation, NodeName, ReplicaId, ServiceName, Slot, Version},
@@ -15,6 +16,7 @@ use super::{
     events::{Effect, Event},
     record::{ReplicaRecord, ServiceRecord, Want},
     request::{Change, Expect, Request},
+    stored::{Stored, Versions},
     view::ServiceView,
 };
 use crate::{
@@ -33,6 +35,7 @@ pub struct LargeService {
     replicas: u32,
     now: Now,
     view: Option<ServiceView>,
+    written: usize,
 }
 
 impl LargeService {
@@ -60,8 +63,9 @@ impl LargeService {
         let hosts: BTreeMap<_, _> =
             (0..=replicas / ON_A_HOST).filter_map(|n| Some((node(n)?, Arc::default()))).collect();
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
-        let (core, effects) = ServiceCore::recover(Version(1), record, Arc::new(hosts), |_| false, 1, now);
-        let mut large = Self { core, name, replicas, now, view: None };
+        let stored = Stored { record, versions: Versions::of_whole(Version(1)) };
+        let (core, effects) = ServiceCore::recover(stored, Arc::new(hosts), |_| false, 1, now);
+        let mut large = Self { core, name, replicas, now, view: None, written: 0 };
         large.carry_out(effects);
         for n in 0..replicas {
             large.hears(n, Health::Healthy);
@@ -73,6 +77,12 @@ impl LargeService {
     #[must_use]
     pub const fn view(&self) -> Option<&ServiceView> {
         self.view.as_ref()
+    }
+
+    /// How many bytes the store was given so far.
+    #[must_use]
+    pub const fn written(&self) -> usize {
+        self.written
     }
 
     /// A host reports the health of the `n`th replica.
@@ -115,7 +125,11 @@ impl LargeService {
                     let placed = Placed { chosen: chosen.collect(), ..Placed::default() };
                     self.event(Event::Scheduled(PlacementResult { placed, ..PlacementResult::default() }));
                 }
-                Effect::Commit { .. } => self.event(Event::Committed),
+                Effect::Commit(writes) => {
+                    self.written +=
+                        writes.iter().filter_map(|write| write.value.as_ref()).map(Bytes::len).sum::<usize>();
+                    self.event(Event::Committed);
+                }
                 Effect::Publish(view) => self.view = view.map(|view| *view),
                 Effect::Reply(..)
                 | Effect::Order { .. }
@@ -139,14 +153,15 @@ mod tests {
     use super::*;
     use crate::service::observations::LOOKS;
 
-    /// How many replicas are looked at, and how many pages are shown anew, for one event each.
-    fn work(replicas: u32) -> Vec<(&'static str, u64, usize)> {
+    /// How many replicas are looked at, how many pages are shown anew, and how many bytes are written, for one
+    /// event each.
+    fn work(replicas: u32) -> Vec<(&'static str, u64, usize, usize)> {
         let mut large = LargeService::new(replicas).unwrap();
         let mut counted = |what, act: &dyn Fn(&mut LargeService)| {
-            let before = (LOOKS.get(), large.view().unwrap().replica_states.clone());
+            let before = (LOOKS.get(), large.view().unwrap().replica_states.clone(), large.written());
             act(&mut large);
             let pages = large.view().unwrap().replica_states.differing(&before.1).len();
-            (what, LOOKS.get() - before.0, pages)
+            (what, LOOKS.get() - before.0, pages, large.written() - before.2)
         };
         vec![
             counted("unhealthy", &|large| large.hears(7, Health::Unhealthy)),
@@ -159,10 +174,14 @@ mod tests {
 
     #[test]
     fn an_event_costs_a_large_service_no_more_work_than_a_small_one() {
-        for ((what, small, small_pages), (_, large, large_pages)) in work(1_000).into_iter().zip(work(9_000))
-        {
+        let both = work(1_000).into_iter().zip(work(9_000));
+        for ((what, small, small_pages, small_bytes), (_, large, large_pages, large_bytes)) in both {
             assert!(small > 0 && large <= 2 * small, "{what}: {small} looks of 1,000 and {large} of 9,000");
             assert!(large_pages <= 2 * small_pages.max(1), "{what}: {small_pages} pages and {large_pages}");
+            assert!(
+                large_bytes <= 2 * small_bytes,
+                "{what}: {small_bytes} bytes are written and {large_bytes}"
+            );
         }
     }
 }

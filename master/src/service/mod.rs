@@ -34,6 +34,7 @@ mod shown;
 mod size;
 mod slot_set;
 mod slots;
+mod stored;
 mod view;
 
 pub use actor::{ServiceActor, ServiceOutlets, ToService};
@@ -49,4 +50,5 @@ pub use replicas::Replicas;
 pub use request::{Accepted, Change, Expect, Lead, Refused, Request};
 pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};
 pub use slot_set::SlotSet;
+pub use stored::{Stored, Versions, read as read_stored};
 pub use view::{ReplicaView, ServiceHead, ServiceState, ServiceView};

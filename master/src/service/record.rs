@@ -133,7 +133,7 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 /// The number of a replica, or the one after the last.
-fn read_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+pub(super) fn read_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let number = u32::deserialize(from)?;
     if number > ReplicaId::MAX_NUMBER + 1 {
         return Err(serde::de::Error::custom(format!(
@@ -227,7 +227,7 @@ impl ServiceRecord {
     }
 
     /// Every generation that runs, or can be gone back to.
-    fn generations(&self) -> impl Iterator<Item = (Generation, &Arc<Template>)> {
+    pub(super) fn generations(&self) -> impl Iterator<Item = (Generation, &Arc<Template>)> {
         let kept = self.history.iter().map(|kept| (kept.generation, &kept.template));
         let earlier = self.earlier.iter().map(|(generation, template)| (*generation, template));
         kept.chain(earlier).chain([(self.generation, &self.spec.template)])

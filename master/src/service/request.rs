@@ -217,8 +217,9 @@ impl Request {
         let applied = self.apply_whatever_its_size(&mut enlarged, version, now, terms)?;
         if let Some(Err(bytes)) = enlarged.as_mut().filter(|_| applied != Applied::Unchanged).map(size::fit) {
             return Err(Refused::Conflict(format!(
-                "the service's record would come to {bytes} bytes, and at most {MAX_RECORD_BYTES} are stored: give it fewer \
-                 replicas or a smaller env, or ask again once hosts have removed replicas of earlier generations"
+                "the templates of the service that are in use would come to {bytes} bytes, and at most \
+                 {MAX_RECORD_BYTES} are stored: give it a smaller env, or ask again once hosts have removed replicas of \
+                 earlier generations"
             )));
         }
         *record = enlarged;

@@ -1,33 +1,22 @@
-//! How large a service's record may become. A request that would make it larger is refused, so that whatever
-//! follows from an accepted one (placements, retries, the deletion) can be stored.
+//! How large what a service keeps beside its slots may become: its head and its templates. A request that would make
+//! it larger is refused, so that whatever follows from an accepted one can be stored and held in memory.
 
-use super::{record::ServiceRecord, replicas::Replicas};
+use super::{record::ServiceRecord, stored};
 
-/// The most bytes of a record that a request may ask for, replicas included that are still to be placed.
+/// The most bytes that the head and the templates of a service may have together.
 pub const MAX_RECORD_BYTES: usize = 8 << 20;
-/// What one replica takes of a record, with names of usual length.
-const REPLICA_BYTES: usize = 320;
-
-/// What the record comes to, once every slot has a replica and another that takes its place.
-#[must_use]
-pub fn expected_bytes(record: &ServiceRecord) -> usize {
-    let replicas = record.replicas.len().max(record.slots_wanted() as usize * 2);
-    let rest = ServiceRecord { replicas: Replicas::default(), ..record.clone() };
-    let rest = serde_json::to_vec(&rest).map_or(usize::MAX, |json| json.len());
-    rest.saturating_add(replicas.saturating_mul(REPLICA_BYTES))
-}
 
 /// Brings the record below the bound by forgetting the oldest generations that could be gone back to. Returns
 /// how many bytes it has if that is not enough.
 pub fn fit(record: &mut ServiceRecord) -> Result<(), usize> {
-    let mut bytes = expected_bytes(record);
+    let mut bytes = stored::bytes_without_slots(record);
     while bytes > MAX_RECORD_BYTES {
         if record.history.is_empty() {
             return Err(bytes);
         }
         record.history.remove(0);
         record.forget_unused();
-        bytes = expected_bytes(record);
+        bytes = stored::bytes_without_slots(record);
     }
     Ok(())
 }
@@ -67,7 +56,7 @@ mod tests {
             let record = record.as_mut().unwrap();
             record.rollout = None;
             record.forget_unused();
-            assert!(serde_json::to_vec(record).unwrap().len() <= MAX_RECORD_BYTES);
+            assert!(stored::bytes_without_slots(record) <= MAX_RECORD_BYTES);
         }
         let record = record.unwrap();
         assert_eq!(record.generation, Generation(30));

@@ -1,8 +1,9 @@
 //! The form of a backup: everything that the store keeps, as lines of JSON. Pure.
 //!
 //! ```text
-//! {"shef_backup":1,"store_format":1,"cluster":"…","fence":{"epoch":7,"leader":"…"},"records":2,"taken":"2026-01-31T09:30:00.000Z"}
+//! {"shef_backup":1,"store_format":2,"cluster":"…","fence":{"epoch":7,"leader":"…"},"records":3,"taken":"2026-01-31T09:30:00.000Z"}
 //! {"key":"service/web","version":9,"value":{…}}
+//! {"key":"service/web/slots/0","version":4,"value":{…}}
 //! {"key":"node/h1","version":3,"value":{…}}
 //! {"digest":"fnv1a64:0123456789abcdef"}
 //! ```

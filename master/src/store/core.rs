@@ -271,7 +271,7 @@ impl Core {
             for (write, outcome) in batch.writes.iter().zip(outcomes) {
                 match outcome {
                     WriteOutcome::Done => keys.remove(&write.key),
-                    WriteOutcome::Conflict { .. } => keys.insert(write.key.clone()),
+                    WriteOutcome::Conflict { .. } | WriteOutcome::Withheld => keys.insert(write.key.clone()),
                 };
             }
         }
@@ -332,6 +332,8 @@ impl Core {
                     (&WriteOutcome::Conflict { found }, _) => {
                         result = result.and(Err(CommitError::Conflict { key: write.key.clone(), found }));
                     }
+                    // What it was withheld for says why.
+                    (WriteOutcome::Withheld, _) => {}
                 }
             }
             at += count;

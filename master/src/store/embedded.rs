@@ -20,13 +20,13 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
     Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
-    epoch_above, epoch_before_load,
+    epoch_above, epoch_before_load, withhold,
 };
 
 /// The file's name in the data directory.
 pub const FILE: &str = "shef.redb";
 /// The format that is written, and the newest that is read.
-pub const FORMAT: u32 = super::FORMAT;
+const FORMAT: u32 = super::FORMAT;
 
 /// `format`, `cluster`, `epoch`, `leader`, each as text.
 const META: TableDefinition<'static, &str, &str> = TableDefinition::new("meta");
@@ -199,13 +199,7 @@ impl Store for EmbeddedStore {
             if lead.is_some_and(|(_, stored)| stored != fence) {
                 set_lead(&txn, &cluster, &fence)?;
             }
-            let mut outcomes = Vec::with_capacity(writes.len());
-            {
-                let mut table = txn.open_table(RECORDS)?;
-                for write in &writes {
-                    outcomes.push(apply(&mut table, write)?);
-                }
-            }
+            let outcomes = apply(&mut txn.open_table(RECORDS)?, &writes)?;
             commit(txn)?;
             Ok(outcomes)
         })
@@ -292,25 +286,28 @@ fn commit(txn: WriteTransaction) -> Result<(), Failure> {
     txn.commit().map_err(|e| Failure::Commit(e.to_string()))
 }
 
-/// Applies a write if its version fits.
-fn apply(table: &mut redb::Table<'_, &str, (u64, &[u8])>, write: &Write) -> Result<WriteOutcome, Failure> {
-    let key = write.key.to_string();
-    let stored = table.get(key.as_str())?.map(|guard| {
-        let (version, value) = guard.value();
-        (Version(version), Bytes::copy_from_slice(value))
-    });
-    if write.is_there(stored.as_ref().map(|(version, value)| (*version, value))) {
-        return Ok(WriteOutcome::Done);
+/// Applies the writes that fit.
+fn apply(
+    table: &mut redb::Table<'_, &str, (u64, &[u8])>,
+    writes: &[Write],
+) -> Result<Vec<WriteOutcome>, Failure> {
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for write in writes {
+        let stored = table.get(write.key.to_string().as_str())?.map(|guard| {
+            let (version, value) = guard.value();
+            (Version(version), Bytes::copy_from_slice(value))
+        });
+        outcomes.push(write.outcome(stored.as_ref().map(|(version, value)| (*version, value))));
     }
-    let found = stored.map(|(version, _)| version);
-    if found != write.expect {
-        return Ok(WriteOutcome::Conflict { found });
+    withhold(writes, &mut outcomes);
+    for (write, _) in writes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == WriteOutcome::Done) {
+        let key = write.key.to_string();
+        match &write.value {
+            Some(value) => drop(table.insert(key.as_str(), (write.version_after().0, value.as_ref()))?),
+            None => drop(table.remove(key.as_str())?),
+        }
     }
-    match &write.value {
-        Some(value) => drop(table.insert(key.as_str(), (write.version_after().0, value.as_ref()))?),
-        None => drop(table.remove(key.as_str())?),
-    }
-    Ok(WriteOutcome::Done)
+    Ok(outcomes)
 }
 
 fn check_fence(stored: Option<(ClusterId, Fence)>, fence: &Fence) -> Result<(), Failure> {
@@ -427,7 +424,7 @@ fn open_file(directory: &Path, path: &Path) -> Result<Open, OpenError> {
         .create(path)
         .map_err(|error| open_error(error, path))?;
     match format_of(&db, path)? {
-        None | Some(FORMAT) => {}
+        None | Some(super::OLDEST_FORMAT..=FORMAT) => {}
         Some(n) if n > FORMAT => {
             return Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT });
         }

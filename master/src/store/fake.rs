@@ -14,7 +14,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
     Backup, Key, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
-    epoch_before_load,
+    epoch_before_load, withhold,
 };
 
 /// What happens to the next call.
@@ -160,20 +160,22 @@ impl State {
         Ok(Led { cluster, fence, was_empty, records: self.all() })
     }
 
-    fn write(&mut self, write: &Write) -> WriteOutcome {
-        let stored = self.records.get(&write.key).map(|(version, value)| (*version, value));
-        if write.is_there(stored) {
-            return WriteOutcome::Done;
+    fn stored(&self, key: &Key) -> Option<(Version, &Bytes)> {
+        self.records.get(key).map(|(version, value)| (*version, value))
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Vec<WriteOutcome> {
+        let mut outcomes: Vec<_> =
+            writes.iter().map(|write| write.outcome(self.stored(&write.key))).collect();
+        withhold(writes, &mut outcomes);
+        for (write, _) in writes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == WriteOutcome::Done)
+        {
+            match &write.value {
+                Some(value) => self.records.insert(write.key.clone(), (write.version_after(), value.clone())),
+                None => self.records.remove(&write.key),
+            };
         }
-        let found = stored.map(|(version, _)| version);
-        if found != write.expect {
-            return WriteOutcome::Conflict { found };
-        }
-        match &write.value {
-            Some(value) => self.records.insert(write.key.clone(), (write.version_after(), value.clone())),
-            None => self.records.remove(&write.key),
-        };
-        WriteOutcome::Done
+        outcomes
     }
 }
 
@@ -215,7 +217,7 @@ impl Store for FakeStore {
             if state.lead.as_ref().is_some_and(|(_, stored)| stored != fence) {
                 state.lead = Some((cluster.clone(), fence.clone()));
             }
-            Ok(writes.iter().map(|write| state.write(write)).collect())
+            Ok(state.write(writes))
         })))
     }
 

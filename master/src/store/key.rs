@@ -3,11 +3,15 @@
 use std::{fmt, str::FromStr};
 
 use shef_common::{
-    ids::{InvalidId, NodeName, ServiceName},
+    bounds::{self, InvalidNumber},
+    ids::{Generation, InvalidId, NodeName, ServiceName},
     registry::{InvalidRegistry, RegistryHost},
 };
 
-use super::Key;
+use super::{Key, Part};
+
+/// The highest number of a page of slots: far more than a service can have.
+const MAX_PAGE: u64 = 1_000_000;
 
 /// Why a text is not a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +25,19 @@ pub enum InvalidKey {
     /// The registry in it is not valid.
     #[error(transparent)]
     Registry(#[from] InvalidRegistry),
+    /// The number of the part is not valid.
+    #[error(transparent)]
+    Number(#[from] InvalidNumber),
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Service(name) => write!(f, "service/{name}"),
+            Self::Service(name, Part::Head) => write!(f, "service/{name}"),
+            Self::Service(name, Part::Template(generation)) => {
+                write!(f, "service/{name}/template/{generation}")
+            }
+            Self::Service(name, Part::Slots(page)) => write!(f, "service/{name}/slots/{page}"),
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Registry(host) => write!(f, "registry/{host}"),
             Self::Stats => f.write_str("stats"),
@@ -38,13 +49,38 @@ impl FromStr for Key {
     type Err = InvalidKey;
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         match text.split_once('/') {
-            Some(("service", name)) => Ok(Self::Service(ServiceName::parse(name)?)),
+            Some(("service", name)) => service_key(text, name),
             Some(("node", name)) => Ok(Self::Node(NodeName::parse(name)?)),
             Some(("registry", host)) => Ok(Self::Registry(RegistryHost::parse(host)?)),
             None if text == "stats" => Ok(Self::Stats),
-            _ => Err(InvalidKey::Unknown(text.chars().take(80).collect())),
+            _ => Err(unknown(text)),
         }
     }
+}
+
+fn unknown(text: &str) -> InvalidKey {
+    InvalidKey::Unknown(text.chars().take(80).collect())
+}
+
+/// The key of a part of a service; `rest` is what stands behind the first slash of `text`.
+fn service_key(text: &str, rest: &str) -> Result<Key, InvalidKey> {
+    let Some((name, part)) = rest.split_once('/') else { return Ok(Key::head(ServiceName::parse(rest)?)) };
+    let number = |what, number: &str, most| match bounds::parse(what, number, most) {
+        // One part has one text.
+        Ok(value) if value.to_string() == number => Ok(value),
+        Ok(_) => Err(unknown(text)),
+        Err(error) => Err(InvalidKey::Number(error)),
+    };
+    let part = match part.split_once('/') {
+        Some(("template", generation)) => {
+            Part::Template(Generation(number("the generation", generation, bounds::MAX)?))
+        }
+        Some(("slots", page)) => {
+            Part::Slots(u32::try_from(number("the page", page, MAX_PAGE)?).unwrap_or(u32::MAX))
+        }
+        _ => return Err(unknown(text)),
+    };
+    Ok(Key::Service(ServiceName::parse(name)?, part))
 }
 
 #[cfg(test)]
@@ -53,14 +89,37 @@ mod tests {
 
     #[test]
     fn the_text_of_a_key_is_the_key() {
-        for text in ["service/web", "node/h1.example.org", "registry/registry.local:5000", "stats"] {
+        for text in [
+            "service/web",
+            "service/web/template/3",
+            "service/web/slots/0",
+            "node/h1.example.org",
+            "registry/registry.local:5000",
+            "stats",
+        ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in ["", "service/", "service/Web", "node/a/b", "registry/nginx", "stats/", "lease/x"] {
+        for text in [
+            "",
+            "service/",
+            "service/Web",
+            "service/web/",
+            "service/web/slots",
+            "service/web/slots/",
+            "service/web/slots/01",
+            "service/web/slots/1000001",
+            "service/web/slots/0/1",
+            "service/web/template/x",
+            "service/web/other/1",
+            "node/a/b",
+            "registry/nginx",
+            "stats/",
+            "lease/x",
+        ] {
             assert!(text.parse::<Key>().is_err(), "{text}");
         }
     }

@@ -61,7 +61,7 @@ pub async fn commits_per_second(
     let start = Now::read().mono;
     let end = start + DurationMs(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
     let writer = async |n: usize| -> Result<u64, MeasureError> {
-        let key = Key::Service(ServiceName::parse(&format!("bench-{n}"))?);
+        let key = Key::head(ServiceName::parse(&format!("bench-{n}"))?);
         let mut version: Option<Version> = led.records.iter().find(|r| r.key == key).map(|r| r.version);
         let mut commits = 0;
         while Now::read().mono < end {

@@ -41,19 +41,23 @@ pub use self::{
     redis::{RedisFacts, RedisOptions, inspect},
 };
 
-use std::{future::Future, pin::Pin};
+use std::{collections::BTreeSet, future::Future, pin::Pin};
 
 use bytes::Bytes;
 use shef_common::{
-    ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version},
+    ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, ServiceName, Version},
     registry::RegistryHost,
 };
 
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The format of what is stored: of the records, and of how both stores lay them down.
-pub const FORMAT: u32 = 1;
+/// The format of what is stored: of the records, and of how both stores lay them down. Since format 2 a service
+/// is stored in parts.
+pub const FORMAT: u32 = 2;
+/// The oldest format that is read. Who takes the leadership makes it [`FORMAT`], so that no older version writes
+/// there any more; the services are written anew one by one.
+pub const OLDEST_FORMAT: u32 = 1;
 
 /// Where the master keeps what it has acknowledged.
 pub trait Store: Send + Sync + 'static {
@@ -82,7 +86,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'a, LeadOutcome>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
-    /// step, if `fence` is the stored one. One of a higher epoch was given out by
+    /// step, if `fence` is the stored one. Of the writes to the parts of one service either all are applied or
+    /// none. A fence of a higher epoch was given out by
     /// a store that has lost its tail since: it is stored again, and so is its
     /// `cluster`. The outcomes come in the order of the writes. A batch names a
     /// key at most once.
@@ -128,8 +133,8 @@ pub struct Led {
 /// What a record is about. Its text form is the key in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A service: spec, placements, tombstone.
-    Service(ServiceName),
+    /// A part of a service.
+    Service(ServiceName, Part),
     /// A host: identity and what the operator wants of it.
     Node(NodeName),
     /// What a registry is shown.
@@ -138,12 +143,38 @@ pub enum Key {
     Stats,
 }
 
+/// What of a service a record holds. One that is there has a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// What does not grow with its replicas, but for the templates. In format 1: all of the service.
+    Head,
+    /// What the replicas of a generation run.
+    Template(Generation),
+    /// A page of slots, by its number.
+    Slots(u32),
+}
+
 impl Key {
+    /// The head of a service.
+    #[must_use]
+    pub const fn head(service: ServiceName) -> Self {
+        Self::Service(service, Part::Head)
+    }
+
+    /// The service that it is a part of: its parts are written together.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Service(name, _) => Some(name),
+            Self::Node(_) | Self::Registry(_) | Self::Stats => None,
+        }
+    }
+
     /// Whether it is about a service or a host: what a cluster consists of.
     #[must_use]
     pub const fn is_member(&self) -> bool {
         match self {
-            Self::Service(_) | Self::Node(_) => true,
+            Self::Service(..) | Self::Node(_) => true,
             Self::Registry(_) | Self::Stats => false,
         }
     }
@@ -182,6 +213,8 @@ pub enum WriteOutcome {
         /// The version that is stored, if any.
         found: Option<Version>,
     },
+    /// It would have been done, and another part of its service conflicts; nothing was changed.
+    Withheld,
 }
 
 /// Why a store call failed as a whole.
@@ -242,7 +275,36 @@ impl StoreError {
     }
 }
 
+/// Which writes are not applied because another part of their service conflicts; `outcomes` are those of each
+/// write alone.
+fn withhold(writes: &[Write], outcomes: &mut [WriteOutcome]) {
+    let conflicting: BTreeSet<&ServiceName> = writes
+        .iter()
+        .zip(outcomes.iter())
+        .filter(|(_, outcome)| matches!(outcome, WriteOutcome::Conflict { .. }))
+        .filter_map(|(write, _)| write.key.service())
+        .collect();
+    for (write, outcome) in writes.iter().zip(outcomes) {
+        if *outcome == WriteOutcome::Done
+            && write.key.service().is_some_and(|name| conflicting.contains(name))
+        {
+            *outcome = WriteOutcome::Withheld;
+        }
+    }
+}
+
 impl Write {
+    /// What would become of it alone where this is `stored`.
+    #[must_use]
+    pub fn outcome(&self, stored: Option<(Version, &Bytes)>) -> WriteOutcome {
+        let found = stored.map(|(version, _)| version);
+        if self.is_there(stored) || found == self.expect {
+            WriteOutcome::Done
+        } else {
+            WriteOutcome::Conflict { found }
+        }
+    }
+
     /// The version of the record after this write.
     #[must_use]
     pub fn version_after(&self) -> Version {

@@ -33,7 +33,7 @@ impl Default for Bounds {
         Self {
             max_queued_commits: 4096,
             max_queued_bytes: 64 << 20,
-            max_batch_writes: 1024,
+            max_batch_writes: 4096,
             max_batch_bytes: 8 << 20,
             max_commit_bytes: 64 << 20,
         }
@@ -160,6 +160,6 @@ impl Queue {
     }
 }
 
-fn bytes_of(writes: &[Write]) -> usize {
+pub(super) fn bytes_of(writes: &[Write]) -> usize {
     writes.iter().filter_map(|w| w.value.as_ref()).map(Bytes::len).sum()
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything is one hash, `<prefix>:store`, so no eviction, expiry or clumsy
 //! DEL can take a part of it: fields `format`, `cluster`, `epoch`, `leader`,
-//! `session`, and `service/<name>`, `node/<name>`, `stats` with a version, a
+//! `session`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version, a
 //! space and JSON. Every call is one script, which is atomic in Redis.
 //!
 //! "Durable" is what the Redis promises. Set `appendonly yes`, `appendfsync
@@ -52,8 +52,8 @@ use super::{
     Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
 };
 
-/// The format that is written and read.
-pub const FORMAT: u32 = super::FORMAT;
+/// The format that is written, and the newest that is read.
+const FORMAT: u32 = super::FORMAT;
 /// Fields of the hash that are not records.
 const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session"];
 
@@ -134,7 +134,7 @@ impl RedisStore {
         let mut held = self.held.lock().await;
         let Some(held) = held.as_mut() else { return Ok(()) };
         match self.format(&mut held.connection).await? {
-            None | Some(FORMAT) => Ok(()),
+            None | Some(super::OLDEST_FORMAT..=FORMAT) => Ok(()),
             Some(n) if n > FORMAT => {
                 Err(OpenError::NewerFormat { store: store(), found: n.to_string(), known: FORMAT })
             }
@@ -474,6 +474,7 @@ fn number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
 fn outcome(bytes: &Bytes) -> Result<WriteOutcome, StoreError> {
     Ok(match bytes.as_ref() {
         b"done" => WriteOutcome::Done,
+        b"withheld" => WriteOutcome::Withheld,
         b"" => WriteOutcome::Conflict { found: None },
         version => WriteOutcome::Conflict { found: Some(parse(version, "a version")?) },
     })

@@ -16,7 +16,10 @@ use shef_common::{
     ids::Version,
 };
 
-use super::{Key, Write, WriteOutcome, queue::Bounds};
+use super::{
+    Key, Write, WriteOutcome,
+    queue::{Bounds, bytes_of},
+};
 
 /// What is durable, as far as this leader wrote or read it.
 pub(super) type Mirror = BTreeMap<Key, (Version, Bytes)>;
@@ -82,15 +85,20 @@ impl Repair {
         self.sent.clear();
         self.rounds += 1;
         let mut bytes = 0;
-        for (key, &stored) in &self.open {
-            let write = step(key, stored, mirror.get(key));
-            bytes += write.value.as_ref().map_or(0, Bytes::len);
+        let open: Vec<_> = self.open.iter().collect();
+        // The parts of a service go together: a crash in between leaves none older than another.
+        let is_same = |one: &Key, other: &Key| one.service().is_some() && one.service() == other.service();
+        for together in open.chunk_by(|(one, _), (other, _)| is_same(one, other)) {
+            let writes = together.iter().map(|(key, stored)| step(key, **stored, mirror.get(key)));
+            let writes: Vec<Write> = writes.collect();
+            bytes += bytes_of(&writes);
             if !self.sent.is_empty()
-                && (self.sent.len() >= bounds.max_batch_writes || bytes > bounds.max_batch_bytes)
+                && (self.sent.len() + writes.len() > bounds.max_batch_writes
+                    || bytes > bounds.max_batch_bytes)
             {
                 break;
             }
-            self.sent.push(write);
+            self.sent.extend(writes);
         }
         (!self.sent.is_empty() && self.rounds <= MAX_ROUNDS).then(|| self.sent.clone())
     }
@@ -104,6 +112,8 @@ impl Repair {
                     self.lost.insert(write.key.clone());
                     found
                 }
+                // It is sent again together with the parts that did not fit.
+                WriteOutcome::Withheld => continue,
             };
             let wanted = mirror.get(&write.key).map(|(version, _)| *version);
             if *outcome == WriteOutcome::Done && stored == wanted {

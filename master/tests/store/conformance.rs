@@ -1,8 +1,8 @@
 //! What every store promises. Run on each of them.
 
 use bytes::Bytes;
-use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, NodeName, ServiceName, Version};
-use shef_master::store::{Backup, Key, Led, Record, Store, StoreError, Write, WriteOutcome};
+use shef_common::ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, ServiceName, Version};
+use shef_master::store::{Backup, Key, Led, Part, Record, Store, StoreError, Write, WriteOutcome};
 
 /// A leader's identity made of one digit.
 pub fn leader(n: u8) -> LeaderId {
@@ -16,7 +16,7 @@ pub fn cluster(n: u8) -> ClusterId {
 
 /// The key of a service.
 pub fn service(name: &str) -> Key {
-    Key::Service(ServiceName::parse(name).unwrap())
+    Key::head(ServiceName::parse(name).unwrap())
 }
 
 /// A write that sets.
@@ -56,6 +56,7 @@ pub async fn conforms<F: Future<Output = ()>, C: Future<Output = ()>>(
     raising(store).await;
     writes(store).await;
     sending_again_is_harmless(store).await;
+    the_parts_of_a_service_are_written_together(store).await;
     fencing(store).await;
     a_lost_leadership_goes_on_writing(store, next, cut).await;
     no_epoch_is_beyond_its_bound(store).await;
@@ -171,6 +172,39 @@ async fn sending_again_is_harmless(store: &dyn Store) {
     let led = lead(store, 1).await;
     assert_eq!(led.records, [record(&d, 2, "2")]);
     store.commit(&cluster(1), &led.fence, &[delete(&d, 2)]).await.unwrap();
+}
+
+async fn the_parts_of_a_service_are_written_together(store: &dyn Store) {
+    let fence = lead(store, 1).await.fence;
+    let part = |part| Key::Service(ServiceName::parse("web").unwrap(), part);
+    let (head, template) = (part(Part::Head), part(Part::Template(Generation(1))));
+    let (page, other) = (part(Part::Slots(0)), service("web-2"));
+    let first =
+        [set(&head, None, "1"), set(&template, None, "1"), set(&page, None, "1"), set(&other, None, "1")];
+    let commit = async |writes: &[Write]| store.commit(&cluster(1), &fence, writes).await.unwrap();
+    assert_eq!(commit(&first).await, [WriteOutcome::Done; 4]);
+    // The page fits and the head does not: neither is written, and the other service is.
+    let found = Some(Version(1));
+    let torn =
+        [set(&head, Some(7), "2"), delete(&template, 1), set(&page, Some(1), "2"), set(&other, Some(1), "2")];
+    let outcomes = [
+        WriteOutcome::Conflict { found },
+        WriteOutcome::Withheld,
+        WriteOutcome::Withheld,
+        WriteOutcome::Done,
+    ];
+    assert_eq!(commit(&torn).await, outcomes);
+    let stored =
+        [record(&head, 1, "1"), record(&template, 1, "1"), record(&page, 1, "1"), record(&other, 2, "2")];
+    let led = lead(store, 1).await;
+    assert_eq!(led.records, stored, "the parts of a service are neighbours");
+    // A part that is there already holds up none of the others.
+    let commit = async |writes: &[Write]| store.commit(&cluster(1), &led.fence, writes).await.unwrap();
+    let again = [set(&template, None, "1"), set(&page, Some(1), "2")];
+    assert_eq!(commit(&again).await, [WriteOutcome::Done; 2]);
+    let gone = [delete(&head, 1), delete(&template, 1), delete(&page, 2), delete(&other, 2)];
+    assert_eq!(commit(&gone).await, [WriteOutcome::Done; 4]);
+    assert_eq!(lead(store, 1).await.records, []);
 }
 
 async fn fencing(store: &dyn Store) {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use shef_common::ids::{Epoch, Version};
 use shef_master::store::{
-    Key, OpenError, Store, StoreOptions, WriteOutcome,
+    FORMAT, Key, OpenError, Store, StoreOptions, WriteOutcome,
     embedded::{EmbeddedStore, FILE},
     open, stored_format,
 };
@@ -58,16 +58,21 @@ async fn a_newer_format_is_refused() {
     assert!(matches!(stored_format(&options).await, Err(OpenError::Locked { .. })));
     lead(&store, 1).await;
     drop(store);
-    assert_eq!(stored_format(&options).await.unwrap(), Some(1));
+    assert_eq!(stored_format(&options).await.unwrap(), Some(FORMAT));
     let db = redb::Database::open(dir.path().join(FILE)).unwrap();
     let txn = db.begin_write().unwrap();
-    txn.open_table(redb::TableDefinition::<&str, &str>::new("meta")).unwrap().insert("format", "2").unwrap();
+    let newer = (FORMAT + 1).to_string();
+    txn.open_table(redb::TableDefinition::<&str, &str>::new("meta"))
+        .unwrap()
+        .insert("format", newer.as_str())
+        .unwrap();
     txn.commit().unwrap();
     drop(db);
-    assert_eq!(stored_format(&options).await.unwrap(), Some(2));
+    assert_eq!(stored_format(&options).await.unwrap(), Some(FORMAT + 1));
     let error = EmbeddedStore::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
-    assert!(error.to_string().contains("has format 2, and this version of shef reads up to 1"), "{error}");
+    let told = format!("has format {newer}, and this version of shef reads up to {FORMAT}");
+    assert!(error.to_string().contains(&told), "{error}");
 }
 
 #[tokio::test]

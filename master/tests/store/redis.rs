@@ -8,7 +8,7 @@ use shef_common::{
     ids::{Epoch, Fence, Version},
 };
 use shef_master::store::{
-    Backup, OpenError, RedisFacts, Store, StoreError, StoreOptions, WriteOutcome, inspect, open,
+    Backup, FORMAT, OpenError, RedisFacts, Store, StoreError, StoreOptions, WriteOutcome, inspect, open,
     redis::{RedisOptions, RedisStore},
     stored_format,
 };
@@ -92,7 +92,7 @@ async fn a_look_at_a_redis_tells_what_it_is_and_leaves_no_trace() {
     let stored = async || stored_format(&StoreOptions::Redis(options.clone())).await.unwrap();
     assert_eq!((stored().await, server.run::<i64>(&["DBSIZE"])), (None, 0));
     lead(&RedisStore::open(&options).await.unwrap(), 1).await;
-    assert_eq!((stored().await, inspect(&options).await.unwrap().empty), (Some(1), false));
+    assert_eq!((stored().await, inspect(&options).await.unwrap().empty), (Some(FORMAT), false));
     assert!(inspect(&options).await.unwrap().cluster.is_some_and(|cluster| cluster.len() == 16));
     server.run::<Value>(&["HSET", "shef:store", "format", "7"]);
     assert_eq!(stored().await, Some(7), "a newer one is told, not refused");
@@ -214,7 +214,13 @@ async fn the_fields_of_format_1_are_read_and_newer_ones_refused() {
     assert_eq!(led.records[0], record(&service("web"), 2, "{\"image\":\"web:1\"}"));
     assert_eq!((led.records.len(), led.records[1].version), (2, Version(1)));
 
-    server.run::<Value>(&["HSET", "shef:store", "format", "2"]);
+    assert_eq!(server.run::<String>(&["HGET", "shef:store", "format"]), FORMAT.to_string());
+    server.run::<Value>(&["HSET", "shef:store", "format", "1"]);
+    let fenced = store.commit(&cluster(1), &led.fence, &[set(&service("web"), Some(2), "{}")]).await;
+    assert!(matches!(fenced, Err(StoreError::Unreadable { .. })), "only who leads raises it: {fenced:?}");
+
+    let newer = (FORMAT + 1).to_string();
+    server.run::<Value>(&["HSET", "shef:store", "format", &newer]);
     let error = RedisStore::open(&server.options()).await.err().unwrap();
     assert!(matches!(error, OpenError::NewerFormat { .. }), "{error:?}");
     for refused in [
@@ -274,7 +280,7 @@ async fn a_delayed_request_of_an_earlier_connection_changes_nothing() {
         script,
         "1",
         "shef:store",
-        "1",
+        &FORMAT.to_string(),
         &epoch,
         fence.leader.as_str(),
         "1",

@@ -175,7 +175,7 @@ impl World {
             return self.at(1_000, Ev::MasterStart);
         };
         self.rules_led(&led.fence);
-        let mut recovered = match shef_master::recover(&led) {
+        let mut recovered = match shef_master::recover(&led.records) {
             Ok((recovered, _)) => recovered,
             Err(error) => return self.violated(format!("the master cannot read its own records: {error}")),
         };
@@ -192,7 +192,7 @@ impl World {
             }
         }
         let now = self.clocks(self.now, self.master_wall);
-        let unsaid = recovered.services.iter().map(|(_, record)| record.spec.name.clone()).collect();
+        let unsaid = recovered.services.iter().map(|stored| stored.record.spec.name.clone()).collect();
         let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
         let store = StoreDriver {
             core: StoreCore::new(CoreOptions::default(), leads.clone(), led.records, now),

@@ -149,7 +149,7 @@ impl RunnerEffects for RunnerSide<'_> {
     fn commit(&mut self, expect: Option<Version>, record: Option<NodeRecord>) {
         let value = record.and_then(|record| serde_json::to_vec(&record).ok()).map(Bytes::from);
         let write = Write { key: Key::Node(self.node.clone()), expect, value };
-        self.master.commit(Committer::Runner(self.actor), write);
+        self.master.commit(Committer::Runner(self.actor), vec![write]);
     }
 
     fn stale_fence(&mut self, higher: HigherFence) {

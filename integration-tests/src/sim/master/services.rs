@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use shef_common::{
     clock::MonoMs,
-    ids::{NodeName, ReplicaId, ServiceName, Version},
+    ids::{NodeName, ReplicaId, ServiceName},
     protocol::Assignment,
 };
 use shef_master::{
@@ -15,7 +14,7 @@ use shef_master::{
         Accepted, Orders, Refused, RolloutState, ServiceCore, ServiceEffect, ServiceEffects, ServiceEvent,
         ServiceRecord, ServiceView, Tally, Ticket,
     },
-    store::{Key, Write},
+    store::Write,
 };
 
 use super::{Mail, Master, storage::Committer};
@@ -36,6 +35,7 @@ struct ServiceSide<'a> {
     master: &'a mut Master,
     actor: u64,
     name: &'a ServiceName,
+    core: &'a ServiceCore,
 }
 
 impl World {
@@ -46,7 +46,8 @@ impl World {
         service: &ServiceDriver,
         effects: Vec<ServiceEffect>,
     ) {
-        ServiceSide { world: self, master, actor, name: &service.name }.carry_out(effects);
+        ServiceSide { world: self, master, actor, name: &service.name, core: &service.core }
+            .carry_out(effects);
     }
 }
 
@@ -63,13 +64,14 @@ impl ServiceEffects for ServiceSide<'_> {
         self.master.post(Mail::Scheduler(SchedulerEvent::Ask(self.actor, ask)));
     }
 
-    fn commit(&mut self, expect: Option<Version>, record: Option<ServiceRecord>) {
-        let name = self.name;
-        self.world
-            .note(|| format!("service {name} writes over {expect:?}: {}", record_word(record.as_ref())));
-        self.world.rules_plans(self.master, name, record.as_ref());
+    fn commit(&mut self, mut writes: Vec<Write>) {
+        let (name, record) = (self.name, self.core.committing().flatten());
+        self.world.note(|| format!("service {name} writes {} parts: {}", writes.len(), record_word(record)));
+        self.world.rules_plans(self.master, name, record);
+        self.world.rules_committing(name, record);
+        self.world.leaves_pages(&mut writes);
         if self.world.planted(Plant::OrdersBeforeCommit)
-            && let Some(record) = &record
+            && let Some(record) = record
         {
             for replica in record.wanted() {
                 let orders = Orders {
@@ -83,9 +85,7 @@ impl ServiceEffects for ServiceSide<'_> {
         if self.world.planted(Plant::AcknowledgesEarly) {
             self.master.answer(Mail::Service(self.actor, ServiceEvent::Committed));
         }
-        let value = record.and_then(|record| serde_json::to_vec(&record).ok()).map(Bytes::from);
-        let write = Write { key: Key::Service(name.clone()), expect, value };
-        self.master.commit(Committer::Service(self.actor), write);
+        self.master.commit(Committer::Service(self.actor), writes);
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Result<Accepted, Refused>) {

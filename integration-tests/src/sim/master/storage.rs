@@ -85,11 +85,11 @@ pub enum StoreCall {
 }
 
 impl Master {
-    /// Has the store's actor commit a write.
-    pub(super) fn commit(&mut self, from: Committer, write: Write) {
+    /// Has the store's actor commit these writes.
+    pub(super) fn commit(&mut self, from: Committer, writes: Vec<Write>) {
         let ticket = self.store.ticket();
         self.store.commits.insert(ticket, from);
-        self.post(Mail::Store(Event::Commit { ticket, writes: vec![write] }));
+        self.post(Mail::Store(Event::Commit { ticket, writes }));
     }
 }
 

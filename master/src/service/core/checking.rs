@@ -19,7 +19,7 @@ impl ServiceCore {
         }
         let from_scratch = self.observed.unsettled();
         check(record, &self.observed, &from_scratch)?;
-        let version = self.version.unwrap_or_default();
+        let version = self.version().unwrap_or_default();
         let no_host = self.no_host.as_ref();
         // What readers would be shown next.
         let mut shown = self.shown.clone();

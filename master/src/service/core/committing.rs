@@ -1,20 +1,47 @@
 //! From a draft to what is durable, and what then is told to whom.
 
-use shef_common::{clock::Now, ids::Version};
+use shef_common::ids::Version;
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
 use crate::service::{
     bindings,
     events::{Effect, Tally},
     rebalance,
-    record::{Changes, changes},
+    record::{Changes, ServiceRecord, changes},
     replicas::Replicas,
     request::Refused,
+    stored,
 };
 
+impl Draft {
+    /// What is stored of it. Nothing to run, nothing to confirm: the tombstone goes too.
+    fn kept(&self) -> Option<&ServiceRecord> {
+        self.record.as_ref().filter(|record| !(record.deleted && record.replicas.is_empty()))
+    }
+}
+
 impl ServiceCore {
-    pub(super) fn commit(&mut self, draft: Draft, effects: &mut Vec<Effect>) {
-        if draft.record == self.record {
+    /// How often the service was committed.
+    pub(super) fn version(&self) -> Option<Version> {
+        self.versions.of_head()
+    }
+
+    /// The record that is on its way to the store, if one is; `Some(None)`: nothing of the service is to be left.
+    #[must_use]
+    pub fn committing(&self) -> Option<Option<&ServiceRecord>> {
+        match &self.step {
+            Step::Committing(draft) => Some(draft.kept()),
+            Step::Idle | Step::Scheduling(_) => None,
+        }
+    }
+
+    /// It is stored as a format before had it.
+    pub(super) fn is_to_be_rewritten(&self) -> bool {
+        self.versions.are_of_format_1() && !self.is_rehearsal
+    }
+
+    pub(super) fn commit(&mut self, mut draft: Draft, effects: &mut Vec<Effect>) {
+        if draft.record == self.record && !self.is_to_be_rewritten() {
             self.forgotten.retain(|node| !draft.forgets.contains(node));
             self.keep_resolved();
             effects.extend(
@@ -22,15 +49,28 @@ impl ServiceCore {
             );
             return;
         }
-        // Nothing to run, nothing to confirm: the tombstone goes too.
-        let record = draft.record.as_ref().filter(|record| !(record.deleted && record.replicas.is_empty()));
-        effects.push(Effect::Commit { expect: self.version, record: record.cloned().map(Box::new) });
-        self.step = Step::Committing(draft);
+        let writes = if self.is_rehearsal {
+            Ok(Vec::new())
+        } else {
+            stored::writes(&self.name, self.record.as_ref(), draft.kept(), &self.versions)
+        };
+        match writes {
+            Ok(writes) => {
+                draft.writes.clone_from(&writes);
+                effects.push(Effect::Commit(writes));
+                self.step = Step::Committing(draft);
+            }
+            Err(error) => {
+                let why = format!("the service cannot be written: {error}");
+                self.step = Step::Committing(draft);
+                self.commit_failed(&Refused::Store(why), effects);
+            }
+        }
     }
 
     pub(super) fn committed(&mut self, effects: &mut Vec<Effect>) {
         let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
-        let record = draft.record.filter(|record| !(record.deleted && record.replicas.is_empty()));
+        let record = draft.kept().cloned();
         let mut changes = changes(self.record.as_ref(), record.as_ref());
         self.forgotten.retain(|node| !draft.forgets.contains(node));
         // The scheduler has forgotten them too, and nobody is to tell them of before.
@@ -38,7 +78,7 @@ impl ServiceCore {
             !draft.forgets.contains(change.node()) && !self.forgotten.contains(change.node())
         });
         changes.orders.retain(|node, _| !self.forgotten.contains(node));
-        self.version = record.is_some().then(|| self.version.map_or(Version(1), Version::next));
+        self.versions.advance(&draft.writes);
         let none = Replicas::default();
         let old = self.record.as_ref().map_or(&none, |record| &record.replicas);
         let new = record.as_ref().map_or(&none, |record| &record.replicas);
@@ -80,13 +120,13 @@ impl ServiceCore {
         self.resolved.retain(|generation, _| record.is_some_and(|record| record.lacks_digest(*generation)));
     }
 
-    pub(super) fn commit_failed(&mut self, refused: &Refused, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn commit_failed(&mut self, refused: &Refused, effects: &mut Vec<Effect>) {
         let Step::Committing(draft) = std::mem::replace(&mut self.step, Step::Idle) else { return };
         effects.extend(draft.answers.iter().map(|(ticket, _)| Effect::Reply(*ticket, Err(refused.clone()))));
         if !draft.reserved.is_empty() {
             effects.push(Effect::Load(draft.reserved));
         }
-        self.store_retry_at = Some(now.mono + STORE_RETRY);
+        self.store_retry_at = Some(self.observed.now() + STORE_RETRY);
         self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
     }
 }

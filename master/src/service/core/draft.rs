@@ -21,8 +21,8 @@ impl ServiceCore {
     pub(super) fn draft(&mut self, now: Now, effects: &mut Vec<Effect>) -> Draft {
         let mut draft =
             Draft { record: self.record.clone(), forgets: self.forgotten.clone(), ..Draft::default() };
-        let next_version = self.version.map_or(Version(1), Version::next);
-        let mut version = self.version.unwrap_or_default();
+        let next_version = self.version().map_or(Version(1), Version::next);
+        let mut version = self.version().unwrap_or_default();
         while let Some((_, request)) = self.waiting.front() {
             // What was never stored cannot be deleted: the service's birth is acknowledged as durable first.
             let unborn = self.record.as_ref().is_none_or(|record| record.deleted)

@@ -57,9 +57,9 @@ impl ServiceCore {
         self.waiting.clear();
         self.observed.it_is(now.mono);
         let before = self.record.clone().filter(|record| !record.deleted);
-        let version = self.version.filter(|_| before.is_some());
+        let version = self.version().filter(|_| before.is_some());
         let (mut wanted, observed) = (self.record.clone(), self.observed.clone());
-        self.apply(request, &mut wanted, self.version.unwrap_or_default(), now)?;
+        self.apply(request, &mut wanted, self.version().unwrap_or_default(), now)?;
         let Some(wanted) = wanted else { return Err(Refused::NotFound) };
         let mut stage = Stage {
             events: MAX_EVENTS + 64 * wanted.slots_wanted() as usize,
@@ -130,7 +130,7 @@ impl Stage {
                     let scheduled = self.scheduler.answer(&self.core.name, &placement_request);
                     self.pending.push_back(Event::Scheduled(scheduled));
                 }
-                Effect::Commit { .. } => {
+                Effect::Commit(_) => {
                     self.idle_wakes = 0;
                     self.pending.push_back(Event::Committed);
                 }

@@ -259,8 +259,7 @@ fn on_disconnect_is_told_to_what_runs_and_nothing_is_started_anew() {
         [("on_disconnect".to_owned(), serde_json::to_value(on_disconnect).unwrap())].into_iter().collect(),
     );
     model.ask(Request::Change { change, expect: Expect::Any });
-    let (expect, record) = model.in_commit.take().unwrap();
-    model.durable = record.map(|record| (expect.unwrap().next(), record));
+    model.stores();
     let effects = model.core.handle(Event::Committed, model.now);
     let told = effects
         .iter()

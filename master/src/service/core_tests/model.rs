@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot, Version},
@@ -19,10 +20,12 @@ use super::super::{
     events::{Effect, Event, Ticket},
     record::{ReplicaRecord, ServiceRecord, Want},
     request::{Accepted, Expect, Refused, Request},
+    stored::{self, Stored},
     view::ServiceView,
 };
 use crate::membership::{HostCondition, HostFacts, HostKnown, Hosts, Intent, Standing};
 use crate::scheduler::{Claim, LoadChange, Requirements, SchedulerCore};
+use crate::store::{Key, Record, Write, WriteOutcome};
 
 pub(super) fn node(n: usize) -> NodeName {
     NodeName::parse(&format!("h{n}")).unwrap()
@@ -66,7 +69,9 @@ pub(super) struct Model {
     pub(super) core: ServiceCore,
     pub(super) scheduler: SchedulerCore,
     pub(super) durable: Option<(Version, ServiceRecord)>,
-    pub(super) in_commit: Option<(Option<Version>, Option<ServiceRecord>)>,
+    pub(super) in_commit: Option<(Vec<Write>, Option<ServiceRecord>)>,
+    /// What the store holds.
+    pub(super) parts: BTreeMap<Key, (Version, Bytes)>,
     pub(super) pending: VecDeque<Event>,
     pub(super) hosts: BTreeMap<NodeName, BTreeMap<ReplicaId, ReplicaState>>,
     pub(super) unreachable: BTreeSet<NodeName>,
@@ -138,6 +143,7 @@ impl Model {
             scheduler,
             durable: None,
             in_commit: None,
+            parts: BTreeMap::new(),
             pending: VecDeque::new(),
             hosts: (0..hosts).map(|n| (node(n), BTreeMap::new())).collect(),
             unreachable: BTreeSet::new(),
@@ -208,11 +214,11 @@ impl Model {
                     }
                     self.pending.push_back(Event::Scheduled(scheduled));
                 }
-                Effect::Commit { expect, record } => {
+                Effect::Commit(writes) => {
                     assert!(self.in_commit.is_none(), "two records on their way at once");
-                    assert_eq!(expect, self.durable.as_ref().map(|(version, _)| *version));
-                    self.changes_only_what_may_change(record.as_deref());
-                    self.in_commit = Some((expect, record.map(|record| *record)));
+                    let record = self.core.committing().unwrap().cloned();
+                    self.changes_only_what_may_change(record.as_ref());
+                    self.in_commit = Some((writes, record));
                 }
                 Effect::Reply(ticket, answer) => {
                     assert!(self.answers.insert(ticket, answer).is_none(), "answered twice");
@@ -432,22 +438,54 @@ impl Model {
     }
 
     pub(super) fn finish_commit(&mut self, works: bool) {
-        let Some((expect, record)) = self.in_commit.take() else { return };
+        if self.in_commit.is_none() {
+            return;
+        }
         if works {
             let old = self.durable.iter().flat_map(|(_, record)| &record.replicas).map(|replica| &replica.id);
             let old: BTreeSet<&ReplicaId> = old.collect();
+            let (_, record) = self.in_commit.as_ref().unwrap();
             let new = record.iter().flat_map(|record| &record.replicas).map(|replica| &replica.id);
             for id in new.filter(|id| !old.contains(id)) {
                 let is_held = self.hosts.values().any(|held| held.contains_key(id));
                 assert!(self.used.insert(id.clone()) || is_held, "{id} was used before");
             }
-            self.durable = record.map(|record| (expect.map_or(Version(1), Version::next), record));
+            self.stores();
             let wanted = self.durable.iter().flat_map(|(_, record)| record.wanted()).count();
             self.most_wanted = self.most_wanted.max(wanted);
             self.event(Event::Committed);
         } else {
+            self.in_commit = None;
             self.event(Event::CommitFailed(Refused::Store("away".to_owned())));
         }
+    }
+
+    /// The store takes what is on its way there, which fits.
+    pub(super) fn stores(&mut self) {
+        let (writes, record) = self.in_commit.take().unwrap();
+        for write in writes {
+            let stored = self.parts.get(&write.key).map(|(version, value)| (*version, value));
+            assert_eq!(write.outcome(stored), WriteOutcome::Done, "{write:?} over {stored:?}");
+            let version = write.version_after();
+            match write.value {
+                Some(value) => self.parts.insert(write.key, (version, value)),
+                None => self.parts.remove(&write.key),
+            };
+        }
+        let stored = self.stored();
+        assert_eq!(stored.as_ref().map(|stored| &stored.record), record.as_ref(), "what the parts make");
+        self.durable = stored.map(|stored| (stored.versions.of_head().unwrap(), stored.record));
+    }
+
+    /// The service as the store holds it.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        let record = |(key, (version, value)): (&Key, &(Version, Bytes))| Record {
+            key: key.clone(),
+            version: *version,
+            value: value.clone(),
+        };
+        let parts: Vec<Record> = self.parts.iter().map(record).collect();
+        (!parts.is_empty()).then(|| stored::read(&parts).unwrap())
     }
 
     pub(super) fn step(&mut self) -> bool {
@@ -504,10 +542,13 @@ impl Model {
         }
         self.starts += 1;
         let seed = 1_000 + self.starts;
-        let (core, effects) = match self.durable.clone() {
-            Some((version, record)) => {
+        if self.durable.is_none() {
+            self.parts.clear();
+        }
+        let (core, effects) = match self.stored() {
+            Some(stored) => {
                 let is_forgotten = |node: &NodeName| self.forgotten.contains(node);
-                ServiceCore::recover(version, record, self.described.clone(), is_forgotten, seed, self.now)
+                ServiceCore::recover(stored, self.described.clone(), is_forgotten, seed, self.now)
             }
             None => (
                 ServiceCore::new(

@@ -2,7 +2,7 @@
 -- ARGV: format, epoch, leader, session, cluster, then for each write:
 --   field, expected version or '', version after, 'set' or 'delete', value.
 -- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
--- '' where there is none), or {'emptied'}, {'fenced', epoch, leader},
+-- '' where there is none, or 'withheld': it fits, and another part of its service does not), or {'emptied'}, {'fenced', epoch, leader},
 -- {'format', found}, {'stale', session}.
 -- Everything is looked at before the first write, and the first write is the one
 -- that Redis may refuse (memory, read-only, disk): so a refusal changes nothing.
@@ -24,22 +24,37 @@ end
 if not higher and tonumber(ARGV[4]) < (tonumber(meta[4] or '') or 0) then
     return {'stale', meta[4]}
 end
-local answer, sets, deletes = {'ok'}, {}, {}
+local outcomes, wanted, conflicts = {}, {}, {}
+local function service(field)
+    return string.match(field, '^service/[^/]+')
+end
 for at = 6, #ARGV, 5 do
     local field, expect, after, kind, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local stored = redis.call('HGET', store, field)
     local version = stored and string.match(stored, '^(%d+) ') or ''
-    local wanted = kind == 'set' and (after .. ' ' .. value) or false
-    if stored == wanted then
-        answer[#answer + 1] = 'done'
-    elseif version ~= expect then
-        answer[#answer + 1] = version
+    wanted[at] = kind == 'set' and (after .. ' ' .. value) or false
+    if stored == wanted[at] then
+        outcomes[at] = 'there'
+    elseif version == expect then
+        outcomes[at] = 'fits'
+    else
+        outcomes[at] = version
+        conflicts[service(field) or field] = true
+    end
+end
+local answer, sets, deletes = {'ok'}, {}, {}
+for at = 6, #ARGV, 5 do
+    local field, outcome = ARGV[at], outcomes[at]
+    if outcome ~= 'there' and outcome ~= 'fits' then
+        answer[#answer + 1] = outcome
+    elseif conflicts[service(field) or field] then
+        answer[#answer + 1] = 'withheld'
     else
         answer[#answer + 1] = 'done'
-        if wanted then
+        if outcome == 'fits' and wanted[at] then
             sets[#sets + 1] = field
-            sets[#sets + 1] = wanted
-        else
+            sets[#sets + 1] = wanted[at]
+        elseif outcome == 'fits' then
             deletes[#deletes + 1] = field
         end
     end

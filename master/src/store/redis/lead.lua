@@ -7,7 +7,9 @@ local MOST = 9007199254740991
 local store = KEYS[1]
 local meta = redis.call('HMGET', store, 'format', 'cluster', 'epoch')
 local was_empty = redis.call('EXISTS', store) == 0
-if not was_empty and (meta[1] ~= ARGV[1] or not meta[2] or not tonumber(meta[3] or 'x')) then
+-- Format 1 becomes ours with the first leadership of this version.
+local readable = meta[1] == ARGV[1] or meta[1] == '1'
+if not was_empty and (not readable or not meta[2] or not tonumber(meta[3] or 'x')) then
     return {'format', tostring(meta[1] or 'none')}
 end
 -- A store that knows neither a service nor a host is still free to join another cluster.

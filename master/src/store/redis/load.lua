@@ -13,7 +13,7 @@ for _, field in ipairs(redis.call('HKEYS', store)) do
         old[#old + 1] = field
     end
 end
-if redis.call('EXISTS', store) == 1 and meta[1] ~= ARGV[1] then
+if redis.call('EXISTS', store) == 1 and meta[1] ~= ARGV[1] and meta[1] ~= '1' then
     return {'format', tostring(meta[1] or 'none')}
 end
 if #old > 0 and ARGV[5] ~= 'replace' then

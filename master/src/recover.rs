@@ -1,0 +1,56 @@
+//! What a leadership starts from: the records of the store, read.
+
+use serde::de::DeserializeOwned;
+use shef_common::ids::Version;
+
+use crate::{
+    cluster::Recovered,
+    registries::RecoveredRegistry,
+    service::read_stored,
+    stats::Counts,
+    store::{Key, Record},
+};
+
+/// A record that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}, which this version cannot read: {source}")]
+pub struct Unreadable {
+    /// Which record.
+    pub key: Key,
+    /// What is wrong with it.
+    pub source: serde_json::Error,
+}
+
+/// Services, hosts and registries, and the counters.
+///
+/// # Errors
+/// [`Unreadable`] names the first record that this version cannot read.
+pub fn recover(records: &[Record]) -> Result<(Recovered, Option<(Version, Counts)>), Unreadable> {
+    let mut recovered = Recovered::default();
+    let mut counts = None;
+    // The parts of a service are neighbours.
+    let are_of_one = |one: &Record, other: &Record| {
+        one.key.service().is_some() && one.key.service() == other.key.service()
+    };
+    for parts in records.chunk_by(are_of_one) {
+        let [record, ..] = parts else { continue };
+        match &record.key {
+            Key::Service(..) => {
+                let stored = read_stored(parts);
+                recovered.services.push(stored.map_err(|(key, source)| Unreadable { key, source })?);
+            }
+            Key::Node(_) => recovered.nodes.push((record.version, read(record)?)),
+            Key::Registry(host) => recovered.registries.push(RecoveredRegistry {
+                host: host.clone(),
+                version: record.version,
+                record: read(record)?,
+            }),
+            Key::Stats => counts = Some((record.version, read(record)?)),
+        }
+    }
+    Ok((recovered, counts))
+}
+
+fn read<T: DeserializeOwned>(record: &Record) -> Result<T, Unreadable> {
+    serde_json::from_slice(&record.value).map_err(|source| Unreadable { key: record.key.clone(), source })
+}
