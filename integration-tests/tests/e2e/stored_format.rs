@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use shef_integration_tests::lab::{
     redis::{LabRedis, PASSWORD},
     shef::Master,
+    wait::until,
 };
 
 fn unpack(fixture: &str, to: &Path) {
@@ -35,32 +36,48 @@ fn replica(shown: &Value) -> (&str, u64, u64, &str) {
     (text("id"), number("slot"), number("generation"), text("want"))
 }
 
-#[actix::test]
-async fn an_embedded_store_of_format_1_is_read_and_written_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut master = Master::new(dir.path(), &[]);
-    fs::create_dir_all(&master.data).unwrap();
-    unpack("embedded-format-1.redb.gz", &master.data.join("shef.redb"));
-    master.start().await;
-    everything_of_format_1_is_there(&master).await;
-}
+/// The formats, and under which epoch the next master leads.
+const FORMATS: [(u32, u32); 2] = [(1, 2), (2, 3)];
 
 #[actix::test]
-async fn a_redis_of_format_1_is_read_and_written_on() {
-    let (dir, redis) = (tempfile::tempdir().unwrap(), LabRedis::start().await);
-    let fields: BTreeMap<String, String> =
-        serde_json::from_str(include_str!("fixtures/redis-format-1.json")).unwrap();
-    for (field, value) in &fields {
-        let _: u32 = redis.run(0, &["HSET", "shef:store", field, value]);
+async fn an_embedded_store_of_each_format_is_read_and_written_on() {
+    for (format, epoch) in FORMATS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut master = Master::new(dir.path(), &[]);
+        fs::create_dir_all(&master.data).unwrap();
+        unpack(&format!("embedded-format-{format}.redb.gz"), &master.data.join("shef.redb"));
+        master.start().await;
+        everything_is_there(&master, epoch).await;
     }
-    let mut master =
-        Master::new(dir.path(), &[("SHEF_REDIS_URL", &redis.url()), ("SHEF_REDIS_PASSWORD", PASSWORD)]);
-    master.start().await;
-    everything_of_format_1_is_there(&master).await;
 }
 
-async fn everything_of_format_1_is_there(master: &Master) {
-    let web = master.service("web").await.unwrap();
+#[actix::test]
+async fn a_redis_of_each_format_is_read_and_written_on() {
+    for (format, epoch) in FORMATS {
+        let (dir, redis) = (tempfile::tempdir().unwrap(), LabRedis::start().await);
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/fixtures");
+        let fields = fs::read(fixture.join(format!("redis-format-{format}.json"))).unwrap();
+        let fields: BTreeMap<String, String> = serde_json::from_slice(&fields).unwrap();
+        for (field, value) in &fields {
+            let _: u32 = redis.run(0, &["HSET", "shef:store", field, value]);
+        }
+        let mut master =
+            Master::new(dir.path(), &[("SHEF_REDIS_URL", &redis.url()), ("SHEF_REDIS_PASSWORD", PASSWORD)]);
+        master.start().await;
+        everything_is_there(&master, epoch).await;
+        let stored: Vec<String> = redis.run(0, &["HKEYS", "shef:store"]);
+        for part in ["service/web", "service/web/slots/0", "service/web/template/2", "service/gone/slots/0"] {
+            assert!(stored.iter().any(|field| field == part), "{part} of {stored:?}");
+        }
+        assert_eq!(redis.run::<String>(0, &["HGET", "shef:store", "format"]), "2");
+    }
+}
+
+async fn everything_is_there(master: &Master, epoch: u32) {
+    // A service that was one record is written anew, in parts.
+    let web =
+        until("the service in parts", async || master.service("web").await.filter(|web| web["version"] == 3))
+            .await;
     let spec = ["image", "replicas", "command", "env", "stop_grace_s", "generation", "version"]
         .map(|key| web[key].clone());
     let expected = [
@@ -70,7 +87,7 @@ async fn everything_of_format_1_is_there(master: &Master) {
         json!({ "GREETING": "hello" }),
         json!(0),
         json!(2),
-        json!(2),
+        json!(3),
     ];
     assert_eq!(spec, expected);
     assert_eq!(
@@ -105,12 +122,13 @@ async fn everything_of_format_1_is_there(master: &Master) {
     // It goes on from there: versions, generations, and what the leadership before had counted.
     let scaled = master
         .api
-        .raw("PATCH", "/v1/services/web", &[("if-match", "\"2\"")], br#"{"replicas":1}"#.to_vec())
+        .raw("PATCH", "/v1/services/web", &[("if-match", "\"3\"")], br#"{"replicas":1}"#.to_vec())
         .await;
     assert_eq!(
         (scaled.status, &scaled.body["version"], &scaled.body["generation"]),
-        (200, &json!(3), &json!(2)),
+        (200, &json!(4), &json!(2)),
         "{scaled:?}"
     );
-    assert!(master.process.said().contains("cluster=faa1d1a4283e9ab2 epoch=2"), "{}", master.process.said());
+    let leads = format!("cluster=faa1d1a4283e9ab2 epoch={epoch}");
+    assert!(master.process.said().contains(&leads), "{}", master.process.said());
 }
