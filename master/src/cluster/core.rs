@@ -1,6 +1,11 @@
 //! The cluster's decisions: who is told what, which services and runners there
 //! are, and who has to wait.
 
+mod deposed;
+mod joining;
+mod recovering;
+mod unknown;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
@@ -10,11 +15,10 @@ use shef_common::{
 };
 
 use super::{
-    deposed::Deposed,
     events::{Call, Effect, Event, LeadNumber, PhaseView},
-    joining::Joining,
     members::Members,
     recovery::{Recovered, Recovery},
+    state::{AdmissionNumber, Joining, Phase, ReplyTo},
 };
 use crate::{
     membership::{HostChanged, HostKnown, MembershipEvent},
@@ -28,9 +32,6 @@ use crate::{
 /// How long an operator's word holds that a master leads, whoever leads besides.
 const TAKE_OVER_HOLDS: DurationMs = DurationMs(120_000);
 
-/// Names an admission.
-pub type AdmissionNumber = u64;
-
 /// What the cluster is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct ClusterOptions {
@@ -43,26 +44,6 @@ pub struct ClusterOptions {
     pub takes_over: bool,
     /// Where the services' own randomness comes from.
     pub seed: u64,
-}
-
-/// How far the master is.
-#[derive(Debug)]
-pub enum Phase {
-    /// Services are still to say what follows from their records: hosts and users wait.
-    Recovering(Box<Recovery>),
-    /// Everybody is served.
-    Leading,
-    /// Another master leads: nobody is served.
-    Deposed(Deposed),
-}
-
-/// Whom a service's answer is for.
-#[derive(Debug, Clone, Copy)]
-pub enum ReplyTo {
-    /// A user.
-    Caller(Call),
-    /// A host that is being taken over.
-    Admission(AdmissionNumber),
 }
 
 /// The cluster.

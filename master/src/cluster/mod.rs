@@ -19,15 +19,13 @@ mod admission;
 mod core;
 #[cfg(test)]
 mod core_tests;
-mod deposed;
 mod effects;
 mod events;
-mod joining;
 mod members;
 mod messages;
 mod reach;
 mod recovery;
-mod unknown;
+mod state;
 
 pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};

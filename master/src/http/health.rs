@@ -1,9 +1,9 @@
-//! `/healthz`, `/readyz` and the index.
+//! `/healthz` and `/readyz`.
 
 use actix_web::{HttpResponse, http::header, web};
 use serde_json::json;
 
-use super::{Api, routes};
+use super::Api;
 use crate::cluster::PhaseView;
 
 /// `GET /healthz`: the process answers.
@@ -36,16 +36,4 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
     } else {
         HttpResponse::ServiceUnavailable().insert_header((header::RETRY_AFTER, 1)).json(body)
     }
-}
-
-/// `GET /`: what is here.
-pub async fn index() -> HttpResponse {
-    let mut addresses: Vec<&str> = routes::calls().iter().map(|call| call.path).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    HttpResponse::Ok().json(json!({
-        "name": "shef",
-        "version": env!("CARGO_PKG_VERSION"),
-        "addresses": addresses,
-    }))
 }

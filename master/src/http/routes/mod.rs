@@ -8,6 +8,7 @@ mod v1;
 use std::sync::OnceLock;
 
 use actix_web::{HttpResponse, web};
+use serde_json::json;
 
 pub use self::call::Call;
 use super::{
@@ -18,6 +19,10 @@ use super::{
 /// Every call that is not between master and agents.
 pub fn calls() -> Vec<Call> {
     let mut calls = v1::calls();
+    calls.push(
+        Call::new("get", "/", || web::get().to(index), "What is here")
+            .json::<bodies::Index>(200, "The addresses."),
+    );
     calls.push(
         Call::new("get", "/openapi.json", || web::get().to(document), "This document")
             .json::<bodies::Anything>(200, "OpenAPI 3.1."),
@@ -47,4 +52,16 @@ async fn document() -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = TEXT.get_or_init(|| openapi::described(&calls()).to_string());
     HttpResponse::Ok().content_type("application/json").body(text.as_str())
+}
+
+/// `GET /`: what is here.
+async fn index() -> HttpResponse {
+    let mut addresses: Vec<&str> = calls().iter().map(|call| call.path).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    HttpResponse::Ok().json(json!({
+        "name": "shef",
+        "version": env!("CARGO_PKG_VERSION"),
+        "addresses": addresses,
+    }))
 }

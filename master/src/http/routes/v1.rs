@@ -346,6 +346,5 @@ fn other_calls() -> Vec<Call> {
         Call::new("get", "/readyz", || web::get().to(health::readyz), "Whether writes can be made durable")
             .json::<bodies::Ready>(200, "They can.")
             .json::<bodies::Ready>(503, "They cannot; the reason."),
-        Call::new("get", "/", || web::get().to(health::index), "What is here").json::<bodies::Index>(200, "The addresses."),
     ]
 }

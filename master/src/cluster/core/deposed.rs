@@ -7,23 +7,16 @@ use shef_common::{
     protocol::Registration,
 };
 
-use super::{
-    core::{ClusterCore, Phase, ReplyTo},
-    events::{Call, Effect, Event, PhaseView, Succession},
-    members::OtherLeader,
-};
+use super::ClusterCore;
 use crate::{
+    cluster::{
+        events::{Call, Effect, Event, PhaseView, Succession},
+        members::OtherLeader,
+        state::{Deposed, Phase, ReplyTo},
+    },
     runner::{HigherFence, OperateRefused, RegisterRefused},
     service::Refused,
 };
-
-/// Who leads instead of this master.
-#[derive(Debug, Clone)]
-pub struct Deposed {
-    by: Fence,
-    /// Whether this master has been told to start again.
-    ends: bool,
-}
 
 impl ClusterCore {
     /// A host's agent refuses our pushes: it follows a higher fence.

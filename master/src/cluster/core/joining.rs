@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    clock::{DurationMs, MonoMs, Now},
+    clock::{DurationMs, Now},
     ids::{NodeName, ServiceName},
     protocol::{Assignment, Registered, Registration},
 };
 
-use super::{
-    admission::{Admission, Event as AdmissionEvent, Step},
-    core::{AdmissionNumber, ClusterCore, ReplyTo},
-    events::{Call, Effect, LeadNumber},
-};
+use super::ClusterCore;
 use crate::{
+    cluster::{
+        admission::{Admission, Event as AdmissionEvent, Step},
+        events::{Call, Effect, LeadNumber},
+        state::{AdmissionNumber, Joining, ReplyTo},
+    },
     membership::Intent,
     runner::{NodeRecord, RunnerEvent},
     service::{Accepted, Refused, Request},
@@ -22,15 +23,6 @@ use crate::{
 
 /// How long a host that brings replicas waits until they are durable.
 const IMPORT_LIMIT: DurationMs = DurationMs(5_000);
-
-/// A host that is being admitted.
-#[derive(Debug)]
-pub struct Joining {
-    pub(super) call: Call,
-    admission: Admission,
-    /// Until when what it holds has to be durable.
-    until: Option<MonoMs>,
-}
 
 impl ClusterCore {
     pub(super) fn register(

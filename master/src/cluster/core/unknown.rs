@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use shef_common::ids::{NodeName, ReplicaId};
 
-use super::{
-    core::{ClusterCore, Phase},
-    events::Effect,
+use super::ClusterCore;
+use crate::{
+    cluster::{events::Effect, state::Phase},
+    runner::RunnerEvent,
+    service::ServiceEvent,
 };
-use crate::{runner::RunnerEvent, service::ServiceEvent};
 
 impl ClusterCore {
     pub(super) fn unknown(&self, node: &NodeName, replicas: Vec<ReplicaId>, effects: &mut Vec<Effect>) {
