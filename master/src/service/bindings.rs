@@ -7,53 +7,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_common::{
-    ids::{Generation, NodeName, Slot},
-    spec::{Mode, Mount},
+    ids::{NodeName, Slot},
+    spec::Mode,
 };
 
 use super::{
-    observations::{Observations, ReplicaClass},
+    observations::Observations,
     record::{ReplicaRecord, ServiceRecord, Want},
+    volumes,
 };
 use crate::membership::{Intent, Standing};
 
 /// Slots and the hosts to which they are bound.
 pub type Bindings = BTreeMap<Slot, NodeName>;
 
-/// Whether replicas of `generation` stay with a volume.
-pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
-    record.spec.mode.is_replicated()
-        && record.template(generation).mounts.iter().any(shef_common::spec::Mount::is_sticky)
-}
-
-/// Whether any slot may stay with a volume: those of the generation that is wanted, of one that a rollout may
-/// go back to, or of one that is kept for its user to go back to.
-pub fn keeps_volumes(record: &ServiceRecord) -> bool {
-    let kept = || record.history.iter().flat_map(|kept| &kept.template.mounts).any(Mount::is_sticky);
-    record
-        .goes_back_to()
-        .into_iter()
-        .chain([record.generation])
-        .any(|generation| is_sticky(record, generation))
-        || kept()
-}
-
-/// The hosts that hold data of `record` which its replicas are to find again: where one with a volume that stays
-/// there has been seen running.
-pub fn hosts_with_data(record: &ServiceRecord) -> BTreeSet<NodeName> {
-    let sticks = || record.spec.template.mounts.iter().any(Mount::is_sticky);
-    if record.deleted || !(keeps_volumes(record) || sticks()) {
-        return BTreeSet::new();
-    }
-    record.bindings.values().cloned().collect()
-}
-
 /// The homes that `record` is to have, if they are to be others.
 pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Bindings> {
     let bindings = match record.spec.mode {
         _ if record.deleted => return None,
         Mode::Global => of_hosts(record, observed),
-        Mode::Replicated if keeps_volumes(record) => of_volumes(record, observed),
+        Mode::Replicated if volumes::keeps_volumes(record) => of_volumes(record, observed),
         Mode::Replicated => Bindings::new(),
     };
     (bindings != record.bindings).then_some(bindings)
@@ -92,23 +65,6 @@ fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Bindings {
     bindings
 }
 
-/// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that
-/// becomes sticky may have been there before.
-pub fn may_hold_volume(record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
-    let source = |mount: &'_ Mount| match mount {
-        Mount::Volume { source, .. } => Some(source.clone()),
-        Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
-    };
-    let becomes_sticky = || {
-        let mut stays =
-            record.spec.template.mounts.iter().filter(|mount| mount.is_sticky()).filter_map(source);
-        stays.any(|sticky| {
-            record.template(replica.generation).mounts.iter().filter_map(source).any(|own| own == sticky)
-        })
-    };
-    is_sticky(record, replica.generation) || record.spec.mode.is_replicated() && becomes_sticky()
-}
-
 /// The host on which a slot's replica is seen running first, or done, is its home from then on.
 fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let mut bindings = record.bindings.clone();
@@ -118,75 +74,15 @@ fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
     // What needs no look has its binding.
     let open = record.replicas.filled().without(&observed.settled_in(record).all());
     let wanted = record.replicas.of_all(&open).filter(|replica| replica.want == Want::Run);
-    for replica in wanted.filter(has_run).filter(|replica| may_hold_volume(record, replica)) {
+    for replica in wanted.filter(has_run).filter(|replica| volumes::may_hold_volume(record, replica)) {
         bindings.entry(replica.slot).or_insert_with(|| replica.node.clone());
     }
     bindings
 }
 
-/// The only host on which `slot` is placed, if it is bound to one.
-pub fn bound_node<'a>(
-    record: &'a ServiceRecord,
-    slot: Slot,
-    observed: &Observations,
-) -> Option<&'a NodeName> {
-    bound_node_as(record, slot, record.target(slot), observed)
-}
-
-fn bound_node_as<'a>(
-    record: &'a ServiceRecord,
-    slot: Slot,
-    generation: Generation,
-    observed: &Observations,
-) -> Option<&'a NodeName> {
-    let bound = record.bindings.get(&slot);
-    if !is_sticky(record, generation) {
-        return bound.filter(|_| !record.spec.mode.is_replicated());
-    }
-    // What is not known to have failed may have begun, and have written to its volume.
-    let may_run = |replica: &&ReplicaRecord| {
-        replica.want == Want::Run
-            && may_hold_volume(record, replica)
-            && observed.class(record, replica) != ReplicaClass::Failed
-    };
-    bound.or_else(|| record.replicas.of(slot).iter().find(may_run).map(|replica| &replica.node))
-}
-
-/// The only host on which `slot` could run the generation that is wanted, if it is bound to one.
-pub fn bound_as_wanted<'a>(
-    record: &'a ServiceRecord,
-    slot: Slot,
-    observed: &Observations,
-) -> Option<&'a NodeName> {
-    bound_node_as(record, slot, record.generation, observed)
-}
-
-/// Whether `slot` may be placed now, as far as its home goes.
-pub fn may_be_placed(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
-    bound_node_takes_it(record, slot, record.target(slot), observed)
-}
-
-/// Whether `slot` could be placed now in the generation that is wanted, as far as its home goes.
-pub fn may_take_its_turn(record: &ServiceRecord, slot: Slot, observed: &Observations) -> bool {
-    bound_node_takes_it(record, slot, record.generation, observed)
-}
-
-fn bound_node_takes_it(
-    record: &ServiceRecord,
-    slot: Slot,
-    generation: Generation,
-    observed: &Observations,
-) -> bool {
-    let requires = |bound_node: &NodeName| {
-        observed.condition(bound_node).takes_replicas()
-            && observed.never_takes(record, generation, bound_node).is_none()
-    };
-    bound_node_as(record, slot, generation, observed).is_none_or(requires)
-}
-
 /// What `slot`, which has no replica, waits for, if it is for its home.
 pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Option<String> {
-    let bound_node = bound_node(record, slot, observed)?;
+    let bound_node = observed.bound_node(record, slot)?;
     let why = why_not(observed, bound_node).map(str::to_owned);
     let why = why.or_else(|| {
         observed.never_takes(record, record.target(slot), bound_node).map(|unfit| unfit.to_string())
@@ -203,7 +99,7 @@ pub fn waits(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Opt
 
 /// Whether the data that binds `slot` to its host may be given up; if not, why.
 pub fn may_be_released(record: &ServiceRecord, slot: Slot, observed: &Observations) -> Result<(), String> {
-    let bound_node = if record.spec.mode.is_replicated() { bound_node(record, slot, observed) } else { None };
+    let bound_node = if record.spec.mode.is_replicated() { observed.bound_node(record, slot) } else { None };
     let Some(bound_node) = bound_node else {
         return Err(format!("slot {slot} is not bound to a host by a volume"));
     };

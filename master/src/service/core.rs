@@ -192,7 +192,7 @@ impl ServiceCore {
         let mut changes = changes(None, Some(&record));
         changes.orders.retain(|node, _| !core.forgotten.contains(node));
         changes.load.retain(|change| !core.forgotten.contains(change.node()));
-        core.pace.due = rebalance::rate(&record).is_some();
+        core.pace.due = record.moves_per_minute().is_some();
         core.places = Places::of(&record.replicas);
         (core.versions, core.record) = (versions, Some(record));
         let mut effects = Vec::new();
@@ -310,7 +310,8 @@ impl ServiceCore {
         self.note_turns();
         self.note_refusal();
         if let Some(record) = &self.record {
-            self.observed.note_progress(record);
+            let through = record.rollout.as_ref().map(|_| slots(record, &self.observed).through().len());
+            self.observed.note_progress(record, through.unwrap_or_default());
             self.observed.watch_over(record.probation.as_ref().map(|_| record.generation));
         }
         if self.waiting.is_empty()
@@ -380,7 +381,7 @@ impl ServiceCore {
     /// Everything is as wanted: asks for a replica to move if one may.
     fn rebalance(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(record) =
-            self.record.as_ref().filter(|record| self.pace.due && rebalance::rate(record).is_some())
+            self.record.as_ref().filter(|record| self.pace.due && record.moves_per_minute().is_some())
         else {
             return;
         };

@@ -27,6 +27,7 @@ mod plan;
 mod preview;
 mod rebalance;
 mod record;
+mod replica;
 mod replicas;
 mod request;
 mod rollout;
@@ -36,6 +37,7 @@ mod slot_set;
 mod slots;
 mod stored;
 mod view;
+mod volumes;
 
 pub use actor::{ServiceActor, ServiceOutlets, ToService};
 pub use core::ServiceCore;

@@ -1,8 +1,13 @@
 //! What a service knows of its hosts and replicas, and how a replica fares by that.
 
+mod bound;
+mod class;
+mod looked;
 mod progress;
 mod settled;
-mod trials;
+mod stalls;
+mod trial;
+pub(super) mod trials;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,21 +22,21 @@ use shef_common::{
 };
 
 use self::{
+    looked::Looked,
     progress::Progress,
-    settled::Looked,
-    trials::{Trial, Watch},
+    trial::{Trial, Watch},
 };
 use super::{
-    bindings,
     record::{ReplicaRecord, ServiceRecord},
     slot_set::SlotSet,
+    volumes,
 };
 use crate::{
     membership::{HostCondition, HostFacts, Hosts, Standing},
     scheduler::{self, Unfit},
 };
 
-pub use self::{settled::Settled, trials::trouble};
+pub use self::{class::ReplicaClass, looked::Settled};
 
 /// How long a host that is out of reach, and not lost, may keep a replica
 /// waiting that it has not even begun to start.
@@ -85,29 +90,6 @@ pub struct Observations {
     touched: SlotSet,
 }
 
-/// The class of a replica that is to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplicaClass {
-    /// Runs the generation of its slot's turn, is healthy and past its trial, on a host that is not known to be
-    /// lost.
-    Ready,
-    /// Is ready but for its trial: nothing is removed for it yet.
-    OnTrial,
-    /// Is to run that generation, on such a host, and is not ready: unhealthy, or not reported yet.
-    Starting,
-    /// Has failed.
-    Failed,
-    /// Runs another generation, for all that is known.
-    Outdated,
-    /// Runs the generation of its slot's turn and is to run elsewhere: its host is drained or excluded, or a
-    /// rebalance moves it.
-    Migrating,
-    /// Was placed by this master on a host that has been out of reach for [`AWAY_PATIENCE`], and was not begun.
-    Unreachable,
-    /// Its host is down.
-    Lost,
-}
-
 impl Observations {
     /// Nothing but the hosts.
     pub fn of(conditions: &BTreeMap<NodeName, HostCondition>, hosts: Hosts) -> Self {
@@ -158,7 +140,7 @@ impl Observations {
         let leaves = || {
             self.condition(&replica.node).is_leaving() || !self.allows(&record.spec.placement, &replica.node)
         };
-        !bindings::is_sticky(record, replica.generation) && leaves()
+        !volumes::is_sticky(record, replica.generation) && leaves()
     }
 
     /// Time goes on.

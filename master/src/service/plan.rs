@@ -14,9 +14,7 @@ use shef_common::{
 };
 
 use super::{
-    bindings,
     observations::{Observations, ReplicaClass},
-    rebalance,
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout,
     slots::{Slots, busy, dark, free_slots, serves, slots, surge},
@@ -104,7 +102,7 @@ pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
     let free =
         free_slots(record, &slots).into_iter().filter(|slot| !waits_for_removal(record, *slot, observed));
     plan.place.extend(free.map(|slot| (Place { slot, avoid: None }, record.failures_of(slot))));
-    plan.place.retain(|(place, _)| bindings::may_be_placed(record, place.slot, observed));
+    plan.place.retain(|(place, _)| observed.may_be_placed(record, place.slot));
     // What an update has emptied comes back before others get the room that it had.
     plan.place.sort_by_key(|(place, _)| !record.emptied.contains(place.slot));
     plan
@@ -246,7 +244,7 @@ fn plan_slot(
     }
     if record.stops_first() && with(ReplicaClass::Outdated).next().is_some() {
         // Nothing stops for what could not come.
-        if !bindings::may_be_placed(record, slot, observed) {
+        if !observed.may_be_placed(record, slot) {
             return;
         }
         // What takes its place is planned once it is gone.
@@ -270,7 +268,7 @@ fn keep_one_coming(
     plan: &mut Plan,
 ) {
     let is_coming = |class: ReplicaClass| matches!(class, ReplicaClass::Starting | ReplicaClass::OnTrial);
-    let matters = replicas.len() > 1 || record.rollout.is_some() || rebalance::rate(record).is_some();
+    let matters = replicas.len() > 1 || record.rollout.is_some() || record.moves_per_minute().is_some();
     for (replica, _) in replicas.iter().filter(|(_, class)| is_coming(*class)) {
         let passes_at = observed.passes_at(record, replica).filter(|_| matters);
         observed

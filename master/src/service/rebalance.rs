@@ -3,14 +3,13 @@
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{NodeName, Slot},
-    spec::Rebalance,
 };
 
 use super::{
-    bindings,
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord},
     slots::slots,
+    volumes,
 };
 
 /// How long nothing is moved after a move that had to be given up.
@@ -42,15 +41,6 @@ impl Pace {
     }
 }
 
-/// How many replicas of the service may move in a minute; `None`: they stay.
-pub fn rate(record: &ServiceRecord) -> Option<u32> {
-    let of_spec = match record.spec.rebalance {
-        Rebalance::Off => None,
-        Rebalance::On { per_minute } => Some(per_minute),
-    };
-    record.rebalancing.or(of_spec).filter(|_| !record.deleted)
-}
-
 /// The replicas that may move: each the only one of its slot, and good. `None`
 /// while anything else is under way: first the service is to be as wanted, but
 /// for what cannot start.
@@ -59,7 +49,7 @@ pub fn movable(record: &ServiceRecord, observed: &Observations) -> Option<Vec<(S
     // Who moves takes what the generation that is wanted takes, and what is bound stays.
     let is_bound = |replica: &ReplicaRecord| {
         !record.spec.mode.is_replicated()
-            || bindings::is_sticky(record, replica.generation)
+            || volumes::is_sticky(record, replica.generation)
             || replica.generation != record.generation
     };
     let slots = slots(record, observed);

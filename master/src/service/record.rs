@@ -11,12 +11,13 @@ use shef_common::{
     ids::{Generation, NodeName, ReplicaId, Slot},
     image::{ImageDigest, ImageRef},
     protocol::Assignment,
-    spec::{Mode, Pull, ServiceSpec, Template},
+    spec::{Mode, Pull, Rebalance, ServiceSpec, Template},
 };
 
+pub use super::replica::{ReplicaRecord, Want};
 use super::{
     replicas::Replicas,
-    rollout::{Ended, Kept, Probation, Rollout},
+    rollout::state::{Ended, Kept, Probation, Rollout},
     slot_set::SlotSet,
 };
 use crate::scheduler::{Claim, LoadChange, Requirements};
@@ -79,52 +80,6 @@ pub struct ServiceRecord {
     /// How the rollout before ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<Ended>,
-}
-
-/// One replica and its host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReplicaRecord {
-    /// The replica.
-    pub id: ReplicaId,
-    /// Its place in the service.
-    pub slot: Slot,
-    /// The generation it runs.
-    pub generation: Generation,
-    /// The host it is assigned to.
-    pub node: NodeName,
-    /// Whether it is to run there, or to be gone.
-    pub want: Want,
-    /// How many replicas of this slot failed in a row before it.
-    #[serde(default)]
-    pub attempt: u32,
-    /// A rebalance has another replica take its slot, on another host; it runs until that one does.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub moving: bool,
-    /// Since when its process has done what it was to do: it is done also where its host is lost, after a
-    /// start of the master too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub done: Option<WallMs>,
-}
-
-impl ReplicaRecord {
-    /// Its slot and its name, by which it is found.
-    #[must_use]
-    pub fn key(&self) -> (Slot, ReplicaId) {
-        (self.slot, self.id.clone())
-    }
-}
-
-/// What the master wants of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Want {
-    /// To run.
-    Run,
-    /// To have its container made on its host and not started, so that another can take its slot without
-    /// waiting for an image. It takes none of the host's resources.
-    Prepare,
-    /// To be stopped and removed. The record stays until its host confirms.
-    Remove,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
@@ -242,6 +197,16 @@ impl ServiceRecord {
     pub fn claim(&self, replica: &ReplicaRecord) -> Claim {
         let requires = Requirements::from(&**self.template(replica.generation));
         Claim { replica: replica.id.clone(), node: replica.node.clone(), requires }
+    }
+
+    /// How many of its replicas may move in a minute; `None`: they stay.
+    #[must_use]
+    pub fn moves_per_minute(&self) -> Option<u32> {
+        let of_spec = match self.spec.rebalance {
+            Rebalance::Off => None,
+            Rebalance::On { per_minute } => Some(per_minute),
+        };
+        self.rebalancing.or(of_spec).filter(|_| !self.deleted)
     }
 
     /// How many slots are to have a replica: as many as the user says, or one a host.

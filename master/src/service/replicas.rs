@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shef_common::ids::{Generation, ReplicaId, Slot};
 
 use super::{
-    pages::{OfSlot, Pages, page_of, pages_of, slots_on},
-    record::{ReplicaRecord, Want},
+    pages::{Pages, page_of, pages_of, slots_on},
+    replica::{ReplicaRecord, Want},
     slot_set::SlotSet,
 };
 
@@ -22,12 +22,6 @@ pub struct Replicas {
     others: SlotSet,
     /// How many replicas run each generation.
     generations: BTreeMap<Generation, usize>,
-}
-
-impl OfSlot for ReplicaRecord {
-    fn slot(&self) -> Slot {
-        self.slot
-    }
 }
 
 impl Replicas {

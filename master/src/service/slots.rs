@@ -9,10 +9,9 @@ use std::{
 use shef_common::ids::Slot;
 
 use super::{
-    bindings,
     observations::{Observations, ReplicaClass, Settled},
     record::{ReplicaRecord, ServiceRecord, Want},
-    rollout::Rollout,
+    rollout::state::Rollout,
     slot_set::SlotSet,
 };
 
@@ -158,8 +157,7 @@ pub fn waits_for_room(
     observed: &Observations,
 ) -> bool {
     let is_lost = slots.get(slot).is_none_or(|all| all.iter().all(|(_, class)| *class == ReplicaClass::Lost));
-    let has_no_host =
-        || observed.unplaced.contains(&slot) || !bindings::may_be_placed(record, slot, observed);
+    let has_no_host = || observed.unplaced.contains(&slot) || !observed.may_be_placed(record, slot);
     !record.emptied.contains(slot) && is_lost && has_no_host()
 }
 

@@ -17,7 +17,7 @@ use self::missing::{in_progress, line, removals};
 pub use self::replica::ReplicaView;
 use super::{
     bindings,
-    observations::{Observations, ReplicaClass, trouble},
+    observations::{Observations, ReplicaClass, trials::trouble},
     pages::Pages,
     record::{ReplicaRecord, ServiceRecord},
     rollout::{Ended, Kept, RolloutView, rollout_view},

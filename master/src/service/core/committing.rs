@@ -4,13 +4,11 @@ use shef_common::ids::Version;
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
 use crate::service::{
-    bindings,
     events::{Effect, Tally},
-    rebalance,
     record::{Changes, ServiceRecord, changes},
     replicas::Replicas,
     request::Refused,
-    stored,
+    stored, volumes,
 };
 
 impl Draft {
@@ -95,7 +93,7 @@ impl ServiceCore {
         if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
             self.observed.retry_slot_at.clear();
         }
-        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        self.pace.due |= self.record.as_ref().is_some_and(|record| record.moves_per_minute().is_some());
         self.tell_data(effects);
         effects
             .extend(draft.answers.into_iter().map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
@@ -107,7 +105,7 @@ impl ServiceCore {
 
     /// Tells the cluster where the service has data, if that is somewhere else than it was.
     pub(super) fn tell_data(&mut self, effects: &mut Vec<Effect>) {
-        let data_on = self.record.as_ref().map(bindings::hosts_with_data).unwrap_or_default();
+        let data_on = self.record.as_ref().map(volumes::hosts_with_data).unwrap_or_default();
         if data_on != self.data_on {
             self.data_on.clone_from(&data_on);
             effects.push(Effect::KeepsData(data_on));
@@ -127,7 +125,7 @@ impl ServiceCore {
             effects.push(Effect::Load(draft.reserved));
         }
         self.store_retry_at = Some(self.observed.now() + STORE_RETRY);
-        self.pace.due |= self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        self.pace.due |= self.record.as_ref().is_some_and(|record| record.moves_per_minute().is_some());
     }
 }
 

@@ -11,7 +11,6 @@ use super::{REFUSAL_STANDS, ServiceCore};
 use crate::membership::Standing;
 use crate::service::{
     events::{Effect, Tally},
-    rebalance,
     record::{ServiceRecord, Want},
 };
 
@@ -115,7 +114,7 @@ impl ServiceCore {
             return false;
         }
         self.host_came = true;
-        let rebalances = self.record.as_ref().is_some_and(|record| rebalance::rate(record).is_some());
+        let rebalances = self.record.as_ref().is_some_and(|record| record.moves_per_minute().is_some());
         self.pace.due |= rebalances;
         self.no_host.take().is_some() || rebalances || self.is_global()
     }

@@ -15,10 +15,8 @@ use crate::{
     membership::Standing,
     scheduler::{Claim, Demand, LoadChange, Mover, Place, PlacementRequest, PlacementResult, Requirements},
     service::{
-        bindings,
         events::Effect,
         observations::{ReplicaClass, Settled},
-        rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
         slot_set::SlotSet,
         slots::slots,
@@ -139,7 +137,7 @@ impl ServiceCore {
         let original =
             record.replicas.of(slot).iter().find(|replica| good(replica)).map(|r| (slot, r.id.clone()));
         let there = self.observed.condition(&to).takes_replicas() && !self.forgotten.contains(&to);
-        let (Some(original), Some(per_minute), true) = (original, rebalance::rate(record), there) else {
+        let (Some(original), Some(per_minute), true) = (original, record.moves_per_minute(), there) else {
             // It fares otherwise since it was asked for.
             self.pace.due = true;
             return effects.push(Effect::Load(vec![LoadChange::Release(id, to)]));
@@ -176,7 +174,7 @@ impl ServiceCore {
             let replica = self.new_id(&record);
             draft.ids.insert(slot, replica.clone());
             demands.push(Demand {
-                bound_node: bindings::bound_node(&record, slot, &self.observed).cloned(),
+                bound_node: self.observed.bound_node(&record, slot).cloned(),
                 replaces: failed.remove(&slot).unwrap_or_default(),
                 beside: beside(&record, slot),
                 requires: Requirements::from(&**record.template(record.target(slot))),

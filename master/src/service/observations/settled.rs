@@ -5,141 +5,25 @@
 //! this only says of some what one would see. So whatever happens to a slot takes it out, and the next look may
 //! bring it back. [`Observations::unsettled`] forgets all of it; with that, tests compare every decision.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use shef_common::{
     clock::MonoMs,
     ids::{NodeName, Slot},
     spec::ServiceSpec,
 };
 
-use super::{Observations, ReplicaClass};
+use super::{
+    Observations, ReplicaClass,
+    looked::{Kind, Looked, Settled},
+};
 use crate::{
     membership::{HostCondition, Standing},
     service::{
-        bindings, rebalance,
         record::{ReplicaRecord, ServiceRecord, Want},
-        rollout::Rollout,
+        rollout::state::Rollout,
         slot_set::SlotSet,
+        volumes,
     },
 };
-
-/// Slots with one replica each of which nothing is to be decided now or noted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// It is good, and runs the generation that is wanted.
-    pub current: SlotSet,
-    /// It is good, and runs the generation before; the slot's turn could come.
-    pub outdated: SlotSet,
-    /// It is on its trial, and no rollout is under way.
-    pub on_trial: SlotSet,
-    /// It is being started, and no rollout is under way.
-    pub starting: SlotSet,
-}
-
-impl Settled {
-    /// All of them.
-    #[must_use]
-    pub fn all(&self) -> SlotSet {
-        self.current.with(&self.outdated).with(&self.on_trial).with(&self.starting)
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.current.len() + self.outdated.len() + self.on_trial.len() + self.starting.len()
-    }
-
-    /// The class of the only replica of `slot`, if it is one of them.
-    #[must_use]
-    pub fn class(&self, slot: Slot) -> Option<ReplicaClass> {
-        if self.current.contains(slot) || self.outdated.contains(slot) {
-            Some(ReplicaClass::Ready)
-        } else if self.on_trial.contains(slot) {
-            Some(ReplicaClass::OnTrial)
-        } else {
-            self.starting.contains(slot).then_some(ReplicaClass::Starting)
-        }
-    }
-
-    fn sets(&mut self) -> [&mut SlotSet; 4] {
-        [&mut self.current, &mut self.outdated, &mut self.on_trial, &mut self.starting]
-    }
-
-    fn without(mut self, slots: &SlotSet) -> Self {
-        if !slots.is_empty() {
-            self.sets().into_iter().for_each(|set| *set = set.without(slots));
-        }
-        self
-    }
-}
-
-/// Which slots of a record need no look, as far as was looked.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Looked {
-    /// The record.
-    of: Option<Box<ServiceRecord>>,
-    settled: Settled,
-    /// When trials end.
-    trials: BTreeSet<(MonoMs, Slot)>,
-    /// When what is being started is late.
-    starts: BTreeSet<(MonoMs, Slot)>,
-    /// The same times, by slot.
-    due_at: BTreeMap<Slot, MonoMs>,
-}
-
-impl Looked {
-    fn remove(&mut self, slot: Slot) {
-        self.settled.sets().into_iter().for_each(|set| set.remove(slot));
-        self.is_not_due(slot);
-    }
-
-    fn is_not_due(&mut self, slot: Slot) {
-        if let Some(at) = self.due_at.remove(&slot) {
-            self.trials.remove(&(at, slot));
-            self.starts.remove(&(at, slot));
-        }
-    }
-
-    fn remove_all(&mut self, slots: &SlotSet) {
-        self.settled = std::mem::take(&mut self.settled).without(slots);
-        if !self.due_at.is_empty() {
-            slots.iter().for_each(|slot| self.is_not_due(slot));
-        }
-    }
-
-    fn insert(&mut self, slot: Slot, kind: Kind) {
-        let (settled, trials, starts) = (&mut self.settled, &mut self.trials, &mut self.starts);
-        let (set, due) = match kind {
-            Kind::Current => (&mut settled.current, None),
-            Kind::Outdated => (&mut settled.outdated, None),
-            Kind::OnTrial { until } => (&mut settled.on_trial, Some((trials, until))),
-            Kind::Starting { until } => (&mut settled.starting, until.map(|until| (starts, until))),
-        };
-        set.insert(slot);
-        if let Some((times, at)) = due {
-            times.insert((at, slot));
-            self.due_at.insert(slot, at);
-        }
-    }
-
-    /// The slots whose time has come.
-    fn due(&self, now: MonoMs) -> impl Iterator<Item = Slot> {
-        let due = move |times: &BTreeSet<(MonoMs, Slot)>| {
-            times.iter().take_while(|(at, _)| *at <= now).map(|(_, slot)| *slot).collect::<Vec<_>>()
-        };
-        due(&self.trials).into_iter().chain(due(&self.starts))
-    }
-}
-
-/// In which of the sets a slot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Current,
-    Outdated,
-    OnTrial { until: MonoMs },
-    Starting { until: Option<MonoMs> },
-}
 
 impl Observations {
     /// Something happened to `slot`.
@@ -189,7 +73,7 @@ impl Observations {
         if self.looked.of.as_deref() != Some(record) {
             self.looked.of = Some(Box::new(record.clone()));
         }
-        let keeps_volumes = bindings::keeps_volumes(record);
+        let keeps_volumes = volumes::keeps_volumes(record);
         for slot in record.replicas.filled().without(&self.looked.settled.all()).iter() {
             if let Some(kind) = self.kind(record, slot, keeps_volumes) {
                 self.looked.insert(slot, kind);
@@ -247,7 +131,7 @@ impl Observations {
                 if replica.generation == record.generation {
                     return Some(Kind::Current);
                 }
-                bindings::may_take_its_turn(record, slot, self).then_some(Kind::Outdated)
+                self.may_take_its_turn(record, slot).then_some(Kind::Outdated)
             }
             class => self.on_its_way(record, replica, class),
         }
@@ -262,7 +146,7 @@ impl Observations {
     ) -> Option<Kind> {
         let is_alone = record.rollout.is_none()
             && record.replicas.runs_only(record.generation)
-            && rebalance::rate(record).is_none();
+            && record.moves_per_minute().is_none();
         if !is_alone {
             return None;
         }
@@ -296,7 +180,7 @@ fn is_where_it_is_bound(record: &ServiceRecord, replica: &ReplicaRecord, keeps_v
     match record.bindings.get(&replica.slot) {
         Some(bound_node) => *bound_node == replica.node,
         None if record.spec.mode.is_replicated() => {
-            !(keeps_volumes && bindings::may_hold_volume(record, replica))
+            !(keeps_volumes && volumes::may_hold_volume(record, replica))
         }
         None => false,
     }

@@ -11,7 +11,7 @@ use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
 use crate::{
     membership::HostFacts,
     scheduler::Requirements,
-    service::{bindings, observations::Observations, record::ServiceRecord},
+    service::{observations::Observations, record::ServiceRecord},
 };
 
 /// What keeps a second replica off a host.
@@ -65,7 +65,7 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
 fn leaves_bound_node(record: &ServiceRecord, observed: &Observations) -> Option<FieldError> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
     slots.into_iter().find_map(|slot| {
-        let bound_node = bindings::bound_as_wanted(record, slot, observed)?;
+        let bound_node = observed.bound_as_wanted(record, slot)?;
         let unfit = observed.never_takes(record, record.generation, bound_node)?;
         let field = unfit.field();
         if field.is_empty() {
@@ -115,7 +115,7 @@ fn no_room_beside(
 /// The hosts to which the slots are bound, if all of them are.
 fn binding<'a>(record: &'a ServiceRecord, observed: &'a Observations) -> Option<BTreeSet<&'a NodeName>> {
     let slots: BTreeSet<_> = record.wanted().map(|replica| replica.slot).collect();
-    slots.into_iter().map(|slot| bindings::bound_as_wanted(record, slot, observed)).collect()
+    slots.into_iter().map(|slot| observed.bound_as_wanted(record, slot)).collect()
 }
 
 /// What keeps a new replica off `node` while the old ones of the service are there.

@@ -15,14 +15,12 @@ mod feasible;
 mod next;
 mod preparing;
 mod stall;
+pub(super) mod state;
+mod step;
 mod words;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use shef_common::{
     clock::WallMs,
     ids::{Generation, Slot},
@@ -33,169 +31,12 @@ use super::{record::ServiceRecord, slot_set::SlotSet, slots};
 
 pub use self::{
     feasible::impediment,
-    next::{Next, Verdict, next},
+    next::next,
     preparing::idle,
+    state::{Ended, Kept, Phase, Probation, ReplicaChange, Rollout, Terms},
+    step::{Next, Verdict},
     words::{RolloutState, RolloutView, rollout_view},
 };
-
-/// A rollout that is under way; to [`ServiceRecord::generation`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Rollout {
-    /// The last good generation, to which a failure goes back. `None`: there is
-    /// none, or this is a rollback; what fails is tried again then, and nothing is counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Generation>,
-    /// Where it stands.
-    pub phase: Phase,
-    /// When it began.
-    pub started: WallMs,
-    /// The slots whose turn has come. At most as many as there are slots.
-    #[serde(default, skip_serializing_if = "SlotSet::is_empty")]
-    #[schemars(with = "BTreeSet<Slot>")]
-    pub turned: SlotSet,
-    /// How many new replicas of a slot failed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub failures: BTreeMap<Slot, u32>,
-    /// Where versions before 0.2 kept [`ServiceRecord::emptied`].
-    #[serde(default, skip_serializing_if = "SlotSet::is_empty", rename = "emptied")]
-    #[schemars(with = "BTreeSet<Slot>")]
-    pub(super) once_emptied: SlotSet,
-    /// The latest of these failures, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<String>,
-    /// Whether the user has seen the canary and wants the rest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub promoted: bool,
-    /// Whether `order: auto` stops old replicas first because no host has room for two replicas of a slot.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stops_first: bool,
-    /// The number of replicas that came with the new template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<ReplicaChange>,
-}
-
-/// A change of the number of replicas that came with a new template, and is taken back with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReplicaChange {
-    /// How many there were to be before.
-    pub from: u32,
-    /// How many there are to be since.
-    pub to: u32,
-}
-
-/// The time after a rollout in which its generation may still be rolled back. It is timed by the master's
-/// clock and begins anew with a new master.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Probation {
-    /// The generation before, to which failures go back.
-    pub from: Generation,
-    /// When it began.
-    pub started: WallMs,
-    /// The number of replicas that came with the generation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<ReplicaChange>,
-}
-
-/// Where a rollout stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case", tag = "is")]
-pub enum Phase {
-    /// It goes on.
-    Running,
-    /// No further slot has its turn until its user says so.
-    Paused {
-        /// Why it stopped.
-        why: String,
-        /// It made no progress because of its hosts, and goes on by itself once it can.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        until_hosts: bool,
-    },
-    /// It goes back to the last good generation.
-    RollingBack {
-        /// The generation that is given up.
-        failed: Generation,
-        /// Why.
-        why: String,
-    },
-}
-
-/// A generation that was good, and can be gone back to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Kept {
-    /// Which one.
-    pub generation: Generation,
-    /// What its replicas ran.
-    pub template: Arc<Template>,
-    /// When it was left for another.
-    pub left: WallMs,
-}
-
-/// A rollout that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Ended {
-    /// The generation that it was to bring.
-    pub generation: Generation,
-    /// Whether it was rolled back, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rolled_back: Option<String>,
-    /// What was not in place when it ended because nothing more came of it, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incomplete: Option<String>,
-    /// When it, or its rollback, began.
-    pub started: WallMs,
-    /// When everything was in place.
-    pub ended: WallMs,
-}
-
-/// What else a change of the template depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// Whether the generation that is left is one to go back to: for all that is known, it runs somewhere.
-    pub good: bool,
-    /// How many earlier generations are kept: 0 to [`shef_common::spec::MAX_HISTORY`].
-    pub history_limit: usize,
-}
-
-impl Rollout {
-    fn new(from: Option<Generation>, phase: Phase, now: WallMs) -> Self {
-        Self {
-            from,
-            phase,
-            started: now,
-            turned: SlotSet::default(),
-            failures: BTreeMap::new(),
-            once_emptied: SlotSet::default(),
-            last_failure: None,
-            promoted: false,
-            stops_first: false,
-            replicas: None,
-        }
-    }
-
-    /// Whether it goes back.
-    #[must_use]
-    pub const fn is_rolling_back(&self) -> bool {
-        matches!(self.phase, Phase::RollingBack { .. })
-    }
-
-    /// Whether the slot, if it is empty, is so by this rollout's doing.
-    #[must_use]
-    pub fn is_in_hand(&self, slot: Slot) -> bool {
-        self.turned.contains(slot) || self.failures.contains_key(&slot)
-    }
-
-    /// The slots that, if they are empty, are so by this rollout's doing.
-    #[must_use]
-    pub fn in_hand(&self) -> SlotSet {
-        self.turned.with(&self.failures.keys().copied().collect())
-    }
-
-    /// How many new replicas failed.
-    #[must_use]
-    pub fn failed(&self) -> u32 {
-        self.failures.values().copied().fold(0, u32::saturating_add)
-    }
-}
 
 impl ServiceRecord {
     /// The generation that the slot is to run now.

@@ -4,77 +4,25 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{NodeName, ReplicaId, Slot},
+    ids::Slot,
     spec::FailureAction,
 };
 
-use super::{Phase, Rollout, preparing, stall::stall};
+use super::{
+    preparing,
+    stall::stall,
+    state::{Phase, Rollout},
+    step::{Next, Verdict, awaits_promotion},
+};
 use crate::{
     membership::Standing,
     service::{
-        bindings,
         observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
         slot_set::SlotSet,
         slots::{Slots, Slotted, busy, dark, free_slots, serves, slots, surge, waits_for_room},
     },
 };
-
-/// The next step of a rollout.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Next {
-    /// New replicas that failed, with their slots and why: they go, and their slots lose their turn.
-    pub failed: Vec<(Slot, ReplicaId, String)>,
-    /// Slots whose turn has come.
-    pub turn: Vec<Slot>,
-    /// What hosts are to make ready before a turn, and for which slot.
-    pub prepare: Vec<(Slot, NodeName)>,
-    /// What becomes of the whole.
-    pub verdict: Verdict,
-    /// When to ask again at the latest.
-    pub wake_at: Option<MonoMs>,
-}
-
-/// What becomes of a rollout.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes on.
-    #[default]
-    GoOn,
-    /// It stops.
-    Pause {
-        /// For this reason.
-        why: String,
-        /// It goes on by itself once its hosts let it.
-        until_hosts: bool,
-    },
-    /// It goes on after a pause.
-    Resume,
-    /// It is given up, for this reason; or the generation on probation is.
-    RollBack(String),
-    /// Everything is in place, or nothing more is to come.
-    Finish {
-        /// What is not in place, and why.
-        incomplete: Option<String>,
-    },
-    /// The generation has passed its probation.
-    EndProbation,
-}
-
-impl Next {
-    /// Whether nothing is to be changed now.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.failed.is_empty()
-            && self.turn.is_empty()
-            && self.prepare.is_empty()
-            && self.verdict == Verdict::GoOn
-    }
-
-    pub(super) fn wake(&mut self, at: MonoMs) {
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
-    }
-}
 
 /// The next step of `record`'s rollout, or of the probation after it, if it has one.
 #[must_use]
@@ -137,13 +85,6 @@ fn probation(record: &ServiceRecord, observed: &Observations, next: &mut Next) {
     } else {
         next.wake(status.counts_at.map_or(status.ends_at, |at| at.min(status.ends_at)));
     }
-}
-
-/// Whether the canary is in place, and all that is missing is its user's word.
-pub(super) fn awaits_promotion(record: &ServiceRecord, rollout: &Rollout, through: usize) -> bool {
-    let canary = record.spec.update.canary as usize;
-    let wanted = canary.min(record.slots_wanted() as usize);
-    rollout.from.is_some() && canary > 0 && !rollout.promoted && through >= wanted
 }
 
 fn verdict(rollout: &Rollout, action: FailureAction, why: &str) -> Verdict {
@@ -349,7 +290,7 @@ fn candidates(
     for (slot, replicas) in slots.open.iter().filter(|(slot, _)| !rollout.turned.contains(**slot)) {
         // Nothing stops for what could not come.
         let serving = replicas.iter().any(|(replica, class)| may_serve(replica, *class, observed));
-        if serving && record.stops_first() && !bindings::may_take_its_turn(record, *slot, observed) {
+        if serving && record.stops_first() && !observed.may_take_its_turn(record, *slot) {
             continue;
         }
         let waits = |at: &&MonoMs| **at > observed.now() && rollout.failures.contains_key(slot);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use shef_common::ids::{NodeName, ReplicaId, Slot};
 
-use super::{Next, Rollout};
+use super::{state::Rollout, step::Next};
 use crate::{
     membership::Standing,
     service::{

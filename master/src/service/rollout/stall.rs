@@ -6,11 +6,14 @@
 
 use shef_common::{ids::Slot, spec::FailureAction};
 
-use super::{Next, Rollout, next::Verdict, words};
+use super::{
+    state::Rollout,
+    step::{Next, Verdict},
+    words,
+};
 use crate::{
     membership::Standing,
     service::{
-        bindings,
         observations::Observations,
         record::{ReplicaRecord, ServiceRecord},
         slots::{Slots, free_slots, waits_for_room},
@@ -60,5 +63,5 @@ fn is_held_up_by_its_host(
     let is_away = |replica: &ReplicaRecord| observed.condition(&replica.node).standing != Standing::Ready;
     let is_new = |replica: &ReplicaRecord| replica.generation == record.generation;
     slots.get(slot).is_some_and(|all| all.iter().any(|(replica, _)| is_new(replica) && is_away(replica)))
-        || !bindings::may_take_its_turn(record, slot, observed)
+        || !observed.may_take_its_turn(record, slot)
 }

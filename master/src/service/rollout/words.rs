@@ -9,9 +9,12 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use super::{Phase, Rollout, next::awaits_promotion};
+use super::{
+    state::{Phase, Rollout},
+    step::awaits_promotion,
+};
 use crate::service::{
-    observations::{Observations, ReplicaClass, trouble},
+    observations::{Observations, ReplicaClass, trials::trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
     slots::{Slots, slots},
 };

@@ -11,8 +11,9 @@ use crate::{
     membership::Standing,
     service::{
         bindings,
-        observations::{Observations, ReplicaClass, trouble},
+        observations::{Observations, ReplicaClass, trials::trouble},
         record::{ReplicaRecord, ServiceRecord, Want},
+        volumes,
     },
 };
 
@@ -30,7 +31,7 @@ pub(super) fn line(
     let condition = observed.condition(node);
     Some(match class {
         ReplicaClass::Ready if condition.held => format!("{id} is on {node}: {HELD}"),
-        ReplicaClass::Ready if condition.is_leaving() && bindings::is_sticky(record, replica.generation) => {
+        ReplicaClass::Ready if condition.is_leaving() && volumes::is_sticky(record, replica.generation) => {
             format!(
                 "{id} stays on {node}, which is drained, but holds its volume data (`shef service release {} {}` gives the data up)",
                 record.spec.name, replica.slot

@@ -1,0 +1,125 @@
+//! Which slots need no look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{clock::MonoMs, ids::Slot};
+
+use super::class::ReplicaClass;
+use crate::service::{record::ServiceRecord, slot_set::SlotSet};
+
+/// Slots with one replica each of which nothing is to be decided now or noted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// It is good, and runs the generation that is wanted.
+    pub current: SlotSet,
+    /// It is good, and runs the generation before; the slot's turn could come.
+    pub outdated: SlotSet,
+    /// It is on its trial, and no rollout is under way.
+    pub on_trial: SlotSet,
+    /// It is being started, and no rollout is under way.
+    pub starting: SlotSet,
+}
+
+impl Settled {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> SlotSet {
+        self.current.with(&self.outdated).with(&self.on_trial).with(&self.starting)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.current.len() + self.outdated.len() + self.on_trial.len() + self.starting.len()
+    }
+
+    /// The class of the only replica of `slot`, if it is one of them.
+    #[must_use]
+    pub fn class(&self, slot: Slot) -> Option<ReplicaClass> {
+        if self.current.contains(slot) || self.outdated.contains(slot) {
+            Some(ReplicaClass::Ready)
+        } else if self.on_trial.contains(slot) {
+            Some(ReplicaClass::OnTrial)
+        } else {
+            self.starting.contains(slot).then_some(ReplicaClass::Starting)
+        }
+    }
+
+    pub(super) fn sets(&mut self) -> [&mut SlotSet; 4] {
+        [&mut self.current, &mut self.outdated, &mut self.on_trial, &mut self.starting]
+    }
+
+    pub(super) fn without(mut self, slots: &SlotSet) -> Self {
+        if !slots.is_empty() {
+            self.sets().into_iter().for_each(|set| *set = set.without(slots));
+        }
+        self
+    }
+}
+
+/// Which slots of a record need no look, as far as was looked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Looked {
+    /// The record.
+    pub(super) of: Option<Box<ServiceRecord>>,
+    pub(super) settled: Settled,
+    /// When trials end.
+    pub(super) trials: BTreeSet<(MonoMs, Slot)>,
+    /// When what is being started is late.
+    pub(super) starts: BTreeSet<(MonoMs, Slot)>,
+    /// The same times, by slot.
+    pub(super) due_at: BTreeMap<Slot, MonoMs>,
+}
+
+impl Looked {
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.settled.sets().into_iter().for_each(|set| set.remove(slot));
+        self.is_not_due(slot);
+    }
+
+    pub(super) fn is_not_due(&mut self, slot: Slot) {
+        if let Some(at) = self.due_at.remove(&slot) {
+            self.trials.remove(&(at, slot));
+            self.starts.remove(&(at, slot));
+        }
+    }
+
+    pub(super) fn remove_all(&mut self, slots: &SlotSet) {
+        self.settled = std::mem::take(&mut self.settled).without(slots);
+        if !self.due_at.is_empty() {
+            slots.iter().for_each(|slot| self.is_not_due(slot));
+        }
+    }
+
+    pub(super) fn insert(&mut self, slot: Slot, kind: Kind) {
+        let (settled, trials, starts) = (&mut self.settled, &mut self.trials, &mut self.starts);
+        let (set, due) = match kind {
+            Kind::Current => (&mut settled.current, None),
+            Kind::Outdated => (&mut settled.outdated, None),
+            Kind::OnTrial { until } => (&mut settled.on_trial, Some((trials, until))),
+            Kind::Starting { until } => (&mut settled.starting, until.map(|until| (starts, until))),
+        };
+        set.insert(slot);
+        if let Some((times, at)) = due {
+            times.insert((at, slot));
+            self.due_at.insert(slot, at);
+        }
+    }
+
+    /// The slots whose time has come.
+    pub(super) fn due(&self, now: MonoMs) -> impl Iterator<Item = Slot> {
+        let due = move |times: &BTreeSet<(MonoMs, Slot)>| {
+            times.iter().take_while(|(at, _)| *at <= now).map(|(_, slot)| *slot).collect::<Vec<_>>()
+        };
+        due(&self.trials).into_iter().chain(due(&self.starts))
+    }
+}
+
+/// In which of the sets a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Current,
+    Outdated,
+    OnTrial { until: MonoMs },
+    Starting { until: Option<MonoMs> },
+}
