@@ -26,7 +26,7 @@ pub struct DiskUsage {
     pub image_bytes: u64,
     /// Of these, the images that neither a replica nor a kept generation needs.
     pub unneeded_images: u64,
-    /// What those take, in bytes.
+    /// The size of the unneeded images, in bytes.
     pub unneeded_bytes: u64,
     /// The images that were removed now.
     pub removed: Vec<ImageRef>,

@@ -139,7 +139,7 @@ pub struct LoginQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum LoginCheck {
-    /// It takes them.
+    /// The registry takes them.
     Accepted,
     /// It does not take them.
     Refused {
@@ -148,7 +148,7 @@ pub enum LoginCheck {
     },
     /// It could not be asked, or has not said.
     Unknown {
-        /// Why not.
+        /// Why the registry could not be asked.
         reason: String,
     },
 }

@@ -66,39 +66,39 @@ enum Command {
     History(history::Args),
     /// Changes how many replicas services have
     Scale(scale::Args),
-    /// Takes a service back to a generation that was good
+    /// Rolls a service back to an earlier generation
     Rollback(rollback::Args),
     /// Pauses, resumes, aborts or promotes a service's rollout
     Rollout(rollout::Args),
     /// Replaces every replica of services, by a rollout
     Restart(rollout::RestartArgs),
-    /// Gives up the data of a slot whose host is lost
+    /// Gives up the volume data of a slot whose host is lost
     Service(service::Args),
     /// Removes services and their containers
     Rm(rm::Args),
-    /// Runs a command inside of a replica, with this terminal if asked
+    /// Runs a command in a replica
     Exec(exec::Args),
-    /// Prints what a service's replicas write, from all hosts
+    /// Prints the logs of a service's replicas, from all hosts
     Logs(logs::Args),
-    /// Shows what a service's replicas use: processor, memory, network, block devices
+    /// Shows what a service's replicas use: processor, memory, network, disk
     Stats(stats::Args),
-    /// Prints what happens to services, replicas and hosts, as it happens
+    /// Prints events of services, replicas and hosts as they happen
     Events(events::Args),
-    /// Lists hosts, empties them, keeps new replicas away from them, forgets them
+    /// Lists, drains, cordons, activates and removes hosts
     Node(node::Args),
-    /// Shows which master leads, and lets replacement go on or a master take over
+    /// Shows which master leads; resumes replacement; makes a master lead
     Cluster(cluster::Args),
-    /// Shows what images take on the hosts, and removes those that nothing needs
+    /// Shows the disk usage of images on the hosts, and removes unneeded images
     System(system::Args),
-    /// Says what private registries are shown when images are fetched
+    /// Manages credentials of private registries
     Registry(registry::Args),
-    /// Copies everything that the cluster's store keeps out of a running master
+    /// Writes a backup of the cluster's store, from a running master
     Backup(backup::Args),
-    /// Puts a backup into a store, in the place of what is there
+    /// Replaces the contents of a store by a backup
     Restore(restore::Args),
     /// Starts a host's store, master and agent as containers and keeps them running
     Bootstrap(bootstrap::Args),
-    /// Asks whether the process of this container is well, for health checks
+    /// Checks the health of this container's process, for Docker
     Health(health::Args),
     /// Prints the configuration in force and where each value came from
     Config(config::Args),

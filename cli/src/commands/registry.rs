@@ -1,4 +1,4 @@
-//! `shef registry`: what private registries are shown when images are fetched.
+//! `shef registry`: credentials of private registries.
 
 use std::{io::stdin, process::ExitCode, time::Duration};
 
@@ -33,13 +33,13 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Lists the registries that are shown something; never what
+    /// Lists the registries for which credentials are stored, without passwords
     Ls {
         /// Print what the API answers
         #[arg(long)]
         json: bool,
     },
-    /// Has a registry shown a user and a password, which is read from standard input
+    /// Stores the credentials of a registry; the password is read from standard input
     Login {
         /// The registry, as image references begin, such as registry.local:5000; docker.io for those that
         /// name none
@@ -48,11 +48,11 @@ enum Verb {
         /// The user
         #[arg(short, long)]
         username: String,
-        /// Do not have a host ask the registry whether it takes them
+        /// Do not check the credentials with the registry
         #[arg(long)]
         no_check: bool,
     },
-    /// Has a registry shown nothing any more
+    /// Deletes the credentials of a registry
     Logout {
         /// The registry
         #[arg(value_name = "REGISTRY")]

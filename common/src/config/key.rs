@@ -144,7 +144,7 @@ impl Value {
 }
 
 /// A TOML basic string; control characters escaped.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -8,7 +8,11 @@ use std::{
 
 use config::{Config, FileFormat, Map, Source, ValueKind};
 
-use super::{ConfigError, Effective, HIDDEN, Key, Kind, Value, effective::Entry, key};
+use super::{
+    ConfigError, Effective, HIDDEN, Key, Kind, Value,
+    effective::Entry,
+    key::{self, quoted},
+};
 
 /// A program and the keys it takes.
 #[derive(Debug, Clone, Copy)]
@@ -316,10 +320,19 @@ fn read_env(
         return Err(ConfigError::UnknownKey {
             key: name.clone(),
             origin: Origin::Env(name.clone()),
-            program: program.name.into(),
+            program: program_of(name, program).into(),
         });
     }
     Ok(found.into_iter().map(|(key, (value, name))| Given::text(key, &value, Origin::Env(name))).collect())
+}
+
+/// The program whose key a variable was meant to be: what has the prefix of another program, is for that one.
+fn program_of<'a>(variable: &str, program: &'a Program) -> &'a str {
+    match variable {
+        name if name.starts_with("SHEF_AGENT_") => "agent",
+        name if name.starts_with("SHEF_MASTER_") || name.starts_with("SHEF_REDIS_") => "master",
+        _ => program.name,
+    }
 }
 
 fn check(program: &Program, given: &Given) -> Result<(), ConfigError> {
@@ -358,9 +371,9 @@ fn plain_text(value: &config::Value) -> Option<String> {
 
 fn invalid(key: &Key, value: &ValueKind, origin: Origin) -> ConfigError {
     let value = if key.kind == Kind::Secret {
-        HIDDEN.to_owned()
+        quoted(HIDDEN)
     } else {
-        value.to_string().chars().take(80).collect()
+        quoted(&value.to_string().chars().take(80).collect::<String>())
     };
     ConfigError::Invalid { key: key.name.into(), rule: key.kind.rule(), value, origin }
 }

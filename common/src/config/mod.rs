@@ -65,13 +65,13 @@ pub enum ConfigError {
         program: String,
     },
     /// A value of the wrong type or out of its bounds.
-    #[error("{key} must be {rule}, but {origin} says {value:?}")]
+    #[error("{key} must be {rule}, but {origin} says {value}")]
     Invalid {
         /// Which key.
         key: String,
         /// What it must be.
         rule: String,
-        /// The value; hidden where it is a secret.
+        /// The value as TOML; hidden where it is a secret.
         value: String,
         /// Where it stands.
         origin: Origin,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// The check.
     pub test: HealthTest,
     /// Between two checks, in milliseconds: 100 to 3,600,000.
     #[serde(default = "default_interval_ms")]

@@ -39,7 +39,7 @@ pub const MAX_REPLICAS: u32 = 10_000;
 pub struct ServiceSpec {
     /// The name, unique in the cluster.
     pub name: ServiceName,
-    /// How many replicas should run: 0 to [`MAX_REPLICAS`].
+    /// How many replicas should run: 0 to 10,000.
     #[serde(deserialize_with = "readable_replicas")]
     pub replicas: u32,
     /// What every replica runs.
@@ -104,7 +104,7 @@ pub enum OnDisconnect {
     Keep,
     /// They are stopped, and started again when a master is back that still wants them.
     StopAfter {
-        /// After how long without a word, in seconds: 1 to [`MAX_STOP_AFTER_S`].
+        /// After how long without a word, in seconds: 1 to 2,592,000 (30 days).
         seconds: u32,
     },
 }
@@ -128,9 +128,9 @@ pub enum Rebalance {
     /// They stay where they are.
     #[default]
     Off,
-    /// They are moved.
+    /// Replicas are moved.
     On {
-        /// At most so many in a minute: 1 to [`MAX_MOVES_PER_MINUTE`].
+        /// At most so many replicas a minute: 1 to 1,000.
         per_minute: u32,
     },
 }

@@ -45,7 +45,7 @@ pub enum Mount {
     Tmpfs {
         /// An absolute path in the container.
         target: String,
-        /// Its size in bytes; `None`: the kernel's half of the memory.
+        /// Its size in bytes; by default half of the host's memory.
         #[serde(
             default,
             skip_serializing_if = "Option::is_none",

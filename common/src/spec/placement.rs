@@ -37,7 +37,7 @@ pub struct Placement {
     /// A host label (such as `zone`) over whose values replicas are spread evenly before hosts are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread_over: Option<String>,
-    /// The most replicas of the service on one host; `None`: no bound.
+    /// The most replicas of the service on one host; by default there is no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_per_host: Option<u32>,
     /// Which of the hosts that will do is taken.
@@ -78,7 +78,7 @@ impl Strategy {
 pub struct Constraint {
     /// `node.name`, `node.os`, `node.arch`, or `label.KEY`.
     pub key: String,
-    /// How it is compared.
+    /// The comparison.
     pub op: Operator,
     /// With what: one value for `==` and `!=`, one or more for `in`, none for `exists`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -13,13 +13,13 @@ pub const MAX_PORTS: usize = 64;
 pub struct Port {
     /// The container's port: 1 to 65535.
     pub target: u16,
-    /// The host's port; `None`: the engine chooses a free one.
+    /// The host's port; without it, the engine chooses a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<u16>,
     /// What is spoken on it.
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
-    /// The host's address to listen on; `None`: every address.
+    /// The host's address to listen on; by default every address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<Ipv4Addr>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Reservations and limits; 0 and `None` alike mean none.
+/// Reservations and limits. A field that is 0 or not given sets none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resources {
@@ -52,7 +52,7 @@ pub struct Limit {
     /// Bytes of memory; the engine wants 6 MiB at least.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "crate::bounds::number")]
     pub memory_bytes: u64,
-    /// Bytes of swap beyond that memory; `None`: the engine's choice, as much again.
+    /// Bytes of swap beyond that memory; by default as much again.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::bounds::optional_number")]
     pub swap_bytes: Option<u64>,
     /// Processes and threads.

@@ -17,7 +17,7 @@ pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 pub struct Template {
     /// The image.
     pub image: ImageRef,
-    /// When it is fetched.
+    /// When the image is pulled.
     #[serde(default, skip_serializing_if = "Pull::is_missing")]
     pub pull: Pull,
     /// Arguments instead of the image's own (`CMD`); empty keeps the image's.
@@ -53,7 +53,7 @@ pub struct Template {
     /// The signal to stop with, as in `SIGTERM`; empty keeps the image's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
-    /// Seconds between the stop signal and the kill: 0 to [`MAX_STOP_GRACE_S`].
+    /// Seconds between the stop signal and the kill: 0 to 3,600.
     #[serde(default = "default_stop_grace_s")]
     pub stop_grace_s: u32,
     /// Limits of the process by name, as in `nofile`.
@@ -74,7 +74,7 @@ pub struct Template {
     /// How readily the kernel kills its processes where memory is short: -1000 (never) to 1000 (first).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i16>,
-    /// The size of `/dev/shm` in bytes; `None`: the engine's 64 MB.
+    /// The size of `/dev/shm` in bytes; by default the engine's 64 MB.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -111,7 +111,7 @@ pub struct Template {
     /// What it needs and what it may take.
     #[serde(default, skip_serializing_if = "Resources::is_none")]
     pub resources: Resources,
-    /// How one knows that it is well; `None`: the image's own check, if it has one.
+    /// The health check; by default the image's own, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
     /// What happens when its process ends.
@@ -228,7 +228,7 @@ pub struct DeviceRequest {
     /// How many; -1: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<i32>,
-    /// Which ones.
+    /// The devices' ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_ids: Vec<String>,
     /// Alternatives of capabilities that must be there together, as in `[["gpu"]]`.

@@ -2,8 +2,12 @@
 //! other, whatever is sent is answered as it says, and every field explains itself.
 
 mod browser;
+mod links;
 mod page;
+mod reference;
 mod schema;
+mod session;
+mod types;
 
 use std::collections::BTreeMap;
 
@@ -116,12 +120,6 @@ async fn the_document_knows_every_call_and_no_other() {
     let mut described: Vec<&str> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     described.sort_unstable();
     assert_eq!(listed, described);
-    let page = send(&cluster, "get", "/docs", &[], vec![]).await;
-    let page = String::from_utf8(page.body).unwrap();
-    assert!(
-        page.contains("openapi.json") && !page.contains("http://") && !page.contains("https://"),
-        "it loads nothing from outside"
-    );
     cluster.stop().await;
 }
 
@@ -241,6 +239,13 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
                 "{shown}: {} is not in the document",
                 sent.status
             );
+            if sent.media == "application/problem+json" {
+                let body: Value = serde_json::from_slice(&sent.body).unwrap();
+                let described =
+                    responses[sent.status.to_string()]["description"].as_str().unwrap_or_default();
+                let code = body["code"].as_str().unwrap();
+                assert!(described.contains(&format!("`{code}`")), "{shown}: {code} is not in {described:?}");
+            }
             let content = &answer.unwrap_or(&responses["default"])["content"];
             let Some(described) = content.get(&sent.media) else {
                 // A log as JSON lines, when that was asked for.

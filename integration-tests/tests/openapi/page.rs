@@ -8,23 +8,36 @@ use shef_integration_tests::cluster::Cluster;
 
 use crate::{browser::Browser, calls, document};
 
-/// Waits for the calls, opens everything that can be opened, three times over, and tells what is to be seen.
+/// Waits for the calls, opens one, sends another, and tells what is to be seen.
 const LOOK: &str = r##"(async () => {
   const soon = () => new Promise((done) => setTimeout(done, 10));
-  const until = async (reached) => { for (let i = 0; i < 1000 && !reached(); i++) await soon(); };
-  await until(() => document.querySelector("#calls details"));
-  const main = document.getElementById("calls");
-  for (let depth = 0; depth < 3; depth++) {
-    for (const box of document.querySelectorAll("details:not([open])")) box.open = true;
-    await until(() => [...document.querySelectorAll("details[open]")].every((box) => box.children.length > 1));
-  }
-  const shown = () => [...main.children].filter((call) => call.offsetHeight > 0);
-  const words = (call) => [".path", ".method"].map((part) => call.querySelector(part).textContent);
-  const seen = { calls: shown().map(words), text: main.innerText };
-  const find = document.getElementById("find");
-  find.value = "Rebalance";
-  find.dispatchEvent(new Event("input"));
-  return { ...seen, found: shown().map(words) };
+  const until = async (found) => {
+    for (let i = 0; i < 4000; i++, await soon()) { const it = found(); if (it) return it; }
+    throw new Error(`never: ${found}`);
+  };
+  const all = () => [...document.querySelectorAll(".opblock")];
+  const words = (call) => [
+    call.querySelector(".opblock-summary-path").dataset.path,
+    call.querySelector(".opblock-summary-method").textContent.toLowerCase(),
+  ];
+  const open = async (path, method) => {
+    const call = all().find((call) => String(words(call)) === String([path, method]));
+    call.querySelector(".opblock-summary-control").click();
+    await until(() => call.querySelector(".opblock-body"));
+    return call;
+  };
+  await until(() => all().length > 0);
+  const calls = all().map(words);
+  const tags = [...document.querySelectorAll(".opblock-tag")].map((tag) => tag.dataset.tag);
+  const put = await open("/v1/services/{name}", "put");
+  await until(() => put.textContent.includes("stop_grace_s"));
+  const tried = await open("/healthz", "get");
+  (await until(() => tried.querySelector(".try-out__btn"))).click();
+  (await until(() => tried.querySelector(".execute"))).click();
+  const answer = await until(() => tried.querySelector(".live-responses-table tbody .response-col_status"));
+  await until(() => /\d/.test(answer.textContent));
+  const answered = tried.querySelector(".live-responses-table tbody").textContent;
+  return { calls, tags, fields: put.textContent, answered };
 })()"##;
 
 #[actix_rt::test]
@@ -38,17 +51,20 @@ async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master()
     let pairs = |seen: &Value| seen.as_array().unwrap().iter().map(pair).collect::<BTreeSet<_>>();
     let known: BTreeSet<_> =
         calls(&api).into_iter().map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
-    assert_eq!(pairs(&seen["calls"]), known, "every call is a line of the page");
-    let found = BTreeSet::from([("/v1/services/{name}/rebalance".to_owned(), "post".to_owned())]);
-    assert_eq!(pairs(&seen["found"]), found, "the search finds by path");
-    // Fields of the body, of the answer, and of types within them.
-    let text = seen["text"].as_str().unwrap();
-    for word in ["stop_grace_s", "replica_states", "last_log_lines", "cpu_millis"] {
-        assert!(text.contains(word), "{word} is not to be seen");
-    }
+    assert_eq!(pairs(&seen["calls"]), known, "the page shows every call");
+    let names = |tags: &Value| tags.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>();
+    let tags: Value = api["tags"].as_array().unwrap().iter().map(|tag| tag["name"].clone()).collect();
+    assert_eq!(names(&seen["tags"]), names(&tags), "calls are grouped");
+    let answered = seen["answered"].as_str().unwrap();
+    assert!(answered.contains("200") && answered.contains("\"ok\""), "a call can be tried: {answered}");
     assert_eq!(browser.complaints, Vec::<String>::new());
-    assert!(browser.requests.len() >= 2, "{:?}", browser.requests);
-    let elsewhere = browser.requests.iter().filter(|url| !url.starts_with(&format!("{}/", cluster.api.url)));
+    for part in ["/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json", "/healthz"] {
+        let asked = format!("{}{part}", cluster.api.url);
+        assert!(browser.requests.contains(&asked), "{asked} is not in {:?}", browser.requests);
+    }
+    let is_here =
+        |url: &String| url.starts_with(&format!("{}/", cluster.api.url)) || url.starts_with("data:");
+    let elsewhere = browser.requests.iter().filter(|url| !is_here(url));
     assert_eq!(elsewhere.collect::<Vec<_>>(), Vec::<&String>::new());
 
     // That nothing was seen would say nothing if nothing could be.

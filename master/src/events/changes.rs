@@ -107,7 +107,7 @@ impl Subject {
 /// What happened to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Change {
-    /// What kind of thing.
+    /// The kind of event.
     pub event: Word,
     /// To what.
     #[serde(flatten)]
@@ -118,7 +118,7 @@ pub struct Change {
     /// A replica's health, while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// Which generation it is about.
+    /// The generation that the event is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
     /// Why, or what it waits for, for people.

@@ -36,7 +36,7 @@ pub struct HostUsage {
     /// What is there; absent if that is not known.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub usage: Option<DiskUsage>,
-    /// Why it is not known.
+    /// Why nothing is known of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }

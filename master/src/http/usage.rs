@@ -22,7 +22,7 @@ const HOST_LIMIT: Duration = Duration::from_secs(10);
 /// What a service uses.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ServiceUsage {
-    /// Which service.
+    /// The service.
     pub service: ServiceName,
     /// All that is known together.
     pub total: Usage,
@@ -35,7 +35,7 @@ pub struct ServiceUsage {
 /// What a replica uses.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ReplicaUse {
-    /// Which replica.
+    /// The replica.
     pub replica: ReplicaId,
     /// Its host.
     pub host: NodeName,
@@ -47,7 +47,7 @@ pub struct ReplicaUse {
 /// A replica whose use is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Missing {
-    /// Which replica.
+    /// The replica.
     pub replica: ReplicaId,
     /// Its host.
     pub host: NodeName,

@@ -12,7 +12,7 @@ use shef_common::clock::WallMs;
 pub enum Standing {
     /// Known from the store and not heard of since the master's start, or heard of and not in the store yet.
     Awaited,
-    /// It reports.
+    /// The host reports.
     Ready,
     /// It does not report; it is being probed, or answers nothing but probes.
     Suspect,

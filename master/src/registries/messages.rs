@@ -68,6 +68,6 @@ pub struct RegistryView {
     pub updated: WallMs,
     /// Whether the password can be decrypted: without it, images are fetched as nobody.
     pub readable: bool,
-    /// Why it cannot be.
+    /// Why the credentials cannot be read.
     pub reason: Option<String>,
 }

@@ -24,7 +24,7 @@ use super::{
 pub struct Preview {
     /// Of which service.
     pub name: ServiceName,
-    /// Of which version, for `If-Match`; `None`: it is not there.
+    /// The version of the service, for `If-Match`; null: the service does not exist.
     pub version: Option<Version>,
     /// The generation after it.
     pub generation: Generation,
@@ -32,7 +32,7 @@ pub struct Preview {
     pub changes: Vec<FieldChange>,
     /// Whether replicas would be replaced by those of another generation, slot by slot.
     pub starts_rollout: bool,
-    /// Which of two replicas of a slot comes first; never [`Order::Auto`].
+    /// Whether the new replica of a slot starts first or the old one stops first; never `auto`.
     pub order: Order,
     /// What would become of every slot, in order.
     pub actions: Vec<Action>,
@@ -44,9 +44,9 @@ pub struct Preview {
 /// What would become of one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Action {
-    /// Which slot.
+    /// The slot.
     pub slot: Slot,
-    /// What.
+    /// The action.
     pub action: ActionKind,
     /// The replica that is there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]

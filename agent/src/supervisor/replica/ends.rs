@@ -108,8 +108,13 @@ impl Replica {
         let ended = self.end_in_words();
         let (number, seconds) = (self.status.restarts, (at - now.mono).0.div_ceil(1_000));
         let word = if self.restarts.crash_loops() { "crash-looping: " } else { "" };
-        self.status.reason = Some(format!("{word}{ended}; restart {number} in {seconds} s"));
-        self.crash = Some(Crash::new(format!("{word}{ended}; restart {number}")));
+        // An agent that has just started has counted no end yet.
+        let (coming, done) = match number {
+            0 => ("restart".to_owned(), "restarted".to_owned()),
+            _ => (format!("restart {number}"), format!("restart {number}")),
+        };
+        self.status.reason = Some(format!("{word}{ended}; {coming} in {seconds} s"));
+        self.crash = Some(Crash::new(format!("{word}{ended}; {done}")));
     }
 
     /// How its process ended last.

@@ -79,7 +79,7 @@ pub struct DeletedRegistry {
 /// What is true of the cluster as a whole.
 #[derive(Serialize, JsonSchema)]
 pub struct Overview {
-    /// Which cluster.
+    /// The cluster's id.
     cluster: Option<ClusterId>,
     /// Counts the leaderships.
     epoch: Option<Epoch>,
@@ -153,7 +153,7 @@ pub struct Ready {
 pub struct StoreReady {
     /// Whether it answers.
     available: bool,
-    /// Why not.
+    /// Why it does not answer.
     reason: Option<String>,
     /// Since when.
     since: Option<WallMs>,

@@ -2,8 +2,8 @@
 //! routes and the very types that are read and answered.
 
 pub mod bodies;
+pub mod page;
 
-use actix_web::{HttpResponse, http::header};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 use shef_common::{
@@ -11,19 +11,8 @@ use shef_common::{
     spec::ServiceSpec,
 };
 
-use super::routes::call::{Answer, Body, Call, Param};
+use super::routes::call::{Answer, Body, Call, Param, Tag};
 use crate::events::Event;
-
-/// What the page may load: itself and the document.
-const PAGE_POLICY: &str =
-    "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
-
-/// `GET /docs`
-pub async fn page() -> HttpResponse {
-    let mut answer = HttpResponse::Ok();
-    answer.insert_header((header::CONTENT_SECURITY_POLICY, PAGE_POLICY));
-    answer.content_type("text/html; charset=utf-8").body(include_str!("page.html"))
-}
 
 /// The document about `calls`.
 #[must_use]
@@ -46,10 +35,11 @@ pub fn described(calls: &[Call]) -> Value {
         "info": {
             "title": "shef",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Runs containers on plain Docker hosts: say what should run, and it runs.",
+            "description": "Runs containers on plain Docker hosts.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
+        "tags": Tag::ALL.map(|tag| json!({ "name": tag.words().0, "description": tag.words().1 })),
         "paths": paths,
         "components": { "schemas": answered.take_definitions(true) },
     })
@@ -83,7 +73,21 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
     if call.path.ends_with("/exec") {
         responses.insert("101".to_owned(), json!({ "description": "A WebSocket." }));
     }
-    let error = if call.is_legacy {
+    for code in call.codes() {
+        let (status, words) = (code.status().to_string(), format!("`{}`: {}.", code.as_str(), code.title()));
+        match responses.get_mut(&status) {
+            Some(first) if first["content"].get(MEDIA_TYPE).is_some() => {
+                first["description"] =
+                    json!(format!("{} {words}", first["description"].as_str().unwrap_or_default()));
+            }
+            Some(first) => first["content"][MEDIA_TYPE] = json!({ "schema": problem }),
+            None => drop(responses.insert(
+                status,
+                json!({ "description": words, "content": { MEDIA_TYPE: { "schema": problem } } }),
+            )),
+        }
+    }
+    let error = if call.is_legacy() {
         let schema = json!({ "type": "object", "required": ["error"], "properties": { "error": { "type": "string" } } });
         json!({ "description": "What is wrong, as docker-shef says it.", "content": { "application/json": { "schema": schema } } })
     } else {
@@ -99,7 +103,7 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
     let mut operation = json!({
         "operationId": format!("{}_{}", call.method, if name.is_empty() { "index" } else { &name }),
         "summary": call.summary,
-        "tags": [if call.is_legacy { "docker-shef" } else { "shef" }],
+        "tags": [call.tag.words().0],
         "parameters": parameters,
         "responses": responses,
     });
@@ -114,7 +118,7 @@ fn in_words(name: &str) -> &'static str {
         "name" => "The name of the service or the host.",
         "id" => "The replica's id, as in web-000001.",
         "slot" => "The slot: a whole number from 0.",
-        "lead" => "What is done with the rollout.",
+        "lead" => "`pause`, `resume`, `abort` or `promote`.",
         _ => "A part of the address.",
     }
 }

@@ -1,10 +1,62 @@
 //! A call of the API, as the table of routes holds it.
 
 use actix_web::Route;
+use shef_common::problem::Code;
+
+/// What a call is about: documents group calls by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    /// Services.
+    Services,
+    /// Updates of services.
+    Rollouts,
+    /// Replicas.
+    Replicas,
+    /// Hosts.
+    Nodes,
+    /// The cluster as a whole.
+    Cluster,
+    /// Credentials of registries.
+    Registries,
+    /// The master's process.
+    Server,
+    /// docker-shef's API.
+    DockerShef,
+}
+
+impl Tag {
+    /// Every tag, in the order of documents.
+    pub const ALL: [Self; 8] = [
+        Self::Services,
+        Self::Rollouts,
+        Self::Replicas,
+        Self::Nodes,
+        Self::Cluster,
+        Self::Registries,
+        Self::Server,
+        Self::DockerShef,
+    ];
+
+    /// Its name in documents, and what its calls do.
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Services => ("Services", "Create, read, change and delete services."),
+            Self::Rollouts => ("Rollouts", "Plan and steer updates of services."),
+            Self::Replicas => ("Replicas", "The containers of a service: state, logs, statistics, commands."),
+            Self::Nodes => ("Nodes", "Hosts: state and maintenance."),
+            Self::Cluster => ("Cluster", "The cluster as a whole: leader, events, images, backup, sums."),
+            Self::Registries => ("Registries", "Credentials of private registries."),
+            Self::Server => ("Server", "Health and documents of this master."),
+            Self::DockerShef => ("docker-shef", "docker-shef's API, with its bodies and messages."),
+        }
+    }
+}
 
 /// A call of the API.
 #[derive(Clone)]
 pub struct Call {
+    /// What it is about.
+    pub tag: Tag,
     /// As in `get`.
     pub method: &'static str,
     /// As in `/v1/services/{name}`.
@@ -21,8 +73,8 @@ pub struct Call {
     pub body: Option<Body>,
     /// What it answers when all is well.
     pub answers: Vec<Answer>,
-    /// Whether errors are docker-shef's.
-    pub is_legacy: bool,
+    /// The errors that are its own, beside those that [`Call::codes`] derives.
+    pub errors: &'static [Code],
 }
 
 /// A parameter.
@@ -70,12 +122,14 @@ pub struct Answer {
 impl Call {
     /// A call without parameters, body and answers.
     pub fn new(
+        tag: Tag,
         method: &'static str,
         path: &'static str,
         route: fn() -> Route,
         summary: &'static str,
     ) -> Self {
         Self {
+            tag,
             method,
             path,
             route,
@@ -84,8 +138,40 @@ impl Call {
             headers: Vec::new(),
             body: None,
             answers: Vec::new(),
-            is_legacy: false,
+            errors: &[],
         }
+    }
+
+    /// Whether errors are docker-shef's.
+    pub fn is_legacy(&self) -> bool {
+        self.tag == Tag::DockerShef
+    }
+
+    /// These errors are its own.
+    pub const fn fails(mut self, errors: &'static [Code]) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Every error of `/v1` that it may answer, in the order of [`Code::ALL`].
+    pub fn codes(&self) -> Vec<Code> {
+        let (is_write, has) = (self.method != "get", |part: &str| self.path.contains(part));
+        let may = |code: &Code| match code {
+            Code::InvalidParameter => has("/v1"),
+            Code::InvalidBody | Code::BodyTooLarge | Code::UnsupportedMediaType => self.body.is_some(),
+            Code::ServiceNotFound => has("/services/{name}"),
+            Code::NodeNotFound => has("/nodes/{name}"),
+            Code::ReplicaNotFound => has("{id}"),
+            Code::VersionMismatch => self.headers.iter().any(|header| header.name == "If-Match"),
+            Code::Overloaded | Code::Recovering => has("/v1"),
+            Code::StoreUnavailable | Code::NotLeader => is_write && has("/v1"),
+            _ => false,
+        };
+        Code::ALL
+            .iter()
+            .copied()
+            .filter(|code| !self.is_legacy() && (self.errors.contains(code) || may(code)))
+            .collect()
     }
 
     /// Its query takes these too.

@@ -4,7 +4,7 @@ use actix_web::web;
 
 use super::{
     super::{legacy, openapi::bodies},
-    call::{Body, Call, Param},
+    call::{Body, Call, Param, Tag},
 };
 
 const NAME: (&str, &str, &str) = ("serviceName", "string", "The service's name.");
@@ -15,12 +15,13 @@ const REPLICAS: (&str, &str, &str) = ("replicas", "integer", "How many replicas 
 pub fn calls() -> Vec<Call> {
     let name =
         Param { name: "serviceName", about: "The service's name, unless the body says it.", example: "web" };
-    let mut calls = vec![
-        Call::new("get", "/service", || web::get().to(legacy::get), "A service")
+    vec![
+        Call::new(Tag::DockerShef, "get", "/service", || web::get().to(legacy::get), "Reads a service")
             .query(&[name])
             .body(Body::Fields { fields: &[NAME], required: &[] })
             .json::<bodies::Anything>(200, "The service."),
         Call::new(
+            Tag::DockerShef,
             "post",
             "/service",
             || web::post().to(legacy::create),
@@ -28,18 +29,34 @@ pub fn calls() -> Vec<Call> {
         )
         .body(Body::Fields { fields: &[NAME, IMAGE, REPLICAS], required: &["serviceName", "image"] })
         .json::<bodies::Anything>(200, "The service."),
-        Call::new("put", "/service", || web::put().to(legacy::scale), "Sets how many replicas a service has")
-            .body(Body::Fields { fields: &[NAME, REPLICAS], required: &["serviceName", "replicas"] })
-            .json::<bodies::Anything>(200, "The service."),
-        Call::new("delete", "/service", || web::delete().to(legacy::delete), "Deletes a service")
-            .body(Body::Fields { fields: &[NAME], required: &["serviceName"] })
-            .json::<bodies::Anything>(200, "It is deleted.")
-            .json::<bodies::Anything>(202, "Hosts have still to remove what is left of it."),
         Call::new(
+            Tag::DockerShef,
+            "put",
+            "/service",
+            || web::put().to(legacy::scale),
+            "Changes the number of replicas of a service",
+        )
+        .body(Body::Fields { fields: &[NAME, REPLICAS], required: &["serviceName", "replicas"] })
+        .json::<bodies::Anything>(200, "The service."),
+        Call::new(
+            Tag::DockerShef,
+            "delete",
+            "/service",
+            || web::delete().to(legacy::delete),
+            "Deletes a service",
+        )
+        .body(Body::Fields { fields: &[NAME], required: &["serviceName"] })
+        .json::<bodies::Anything>(200, "The service is deleted.")
+        .json::<bodies::Anything>(
+            202,
+            "The service is deleted; some hosts have not removed its containers yet.",
+        ),
+        Call::new(
+            Tag::DockerShef,
             "post",
             "/node",
             || web::post().to(legacy::node),
-            "A host's bootstrap says that it is there",
+            "Reports that a host's bootstrap runs",
         )
         .body(Body::Fields {
             fields: &[
@@ -48,22 +65,22 @@ pub fn calls() -> Vec<Call> {
             ],
             required: &["node", "master"],
         })
-        .json::<bodies::Anything>(200, "It is noted."),
+        .json::<bodies::Anything>(200, "The report is accepted."),
         Call::new(
+            Tag::DockerShef,
             "get",
             "/state",
             || web::get().to(legacy::state),
-            "Hosts, runners, containers and services",
+            "Reads hosts, runners, containers and services",
         )
-        .json::<bodies::Anything>(200, "All there is."),
+        .json::<bodies::Anything>(200, "The state."),
         Call::new(
+            Tag::DockerShef,
             "get",
             "/stats",
             || web::get().to(legacy::stats),
-            "What was done since the cluster's beginning",
+            "Counts since the cluster's beginning",
         )
         .json::<bodies::Anything>(200, "The counts."),
-    ];
-    calls.iter_mut().for_each(|call| call.is_legacy = true);
-    calls
+    ]
 }

@@ -10,9 +10,10 @@ use std::sync::OnceLock;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
+use self::call::Tag;
 pub use self::call::Call;
 use super::{
-    openapi::{self, bodies},
+    openapi::{self, bodies, page},
     wrong_method,
 };
 
@@ -20,17 +21,20 @@ use super::{
 pub fn calls() -> Vec<Call> {
     let mut calls = v1::calls();
     calls.push(
-        Call::new("get", "/", || web::get().to(index), "What is here")
+        Call::new(Tag::Server, "get", "/", || web::get().to(index), "Lists the addresses of the API")
             .json::<bodies::Index>(200, "The addresses."),
     );
     calls.push(
-        Call::new("get", "/openapi.json", || web::get().to(document), "This document")
-            .json::<bodies::Anything>(200, "OpenAPI 3.1."),
+        Call::new(
+            Tag::Server,
+            "get",
+            "/openapi.json",
+            || web::get().to(document),
+            "Describes the API as OpenAPI 3.1",
+        )
+        .json::<bodies::Anything>(200, "The document."),
     );
-    calls.push(
-        Call::new("get", "/docs", || web::get().to(openapi::page), "This document, for people")
-            .stream("text/html", "A page."),
-    );
+    calls.extend(page::calls());
     calls.extend(legacy::calls());
     calls
 }

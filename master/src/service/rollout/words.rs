@@ -27,7 +27,7 @@ pub struct RolloutView {
     pub from: Option<Generation>,
     /// The generation that all replicas are to run.
     pub to: Generation,
-    /// Where it stands.
+    /// The state of the rollout.
     pub state: RolloutState,
     /// How many slots have a good replica of `to`, and no other any more.
     pub replaced: u32,
@@ -40,7 +40,7 @@ pub struct RolloutView {
     /// The latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
-    /// When it began.
+    /// When the rollout began.
     pub started: WallMs,
 }
 
@@ -48,7 +48,7 @@ pub struct RolloutView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
-    /// It goes on.
+    /// The rollout goes on.
     Running,
     /// The canary is in place, and waits to be promoted or aborted.
     Canary,
