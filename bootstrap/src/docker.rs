@@ -69,12 +69,15 @@ impl Engine {
     pub async fn connect(url: &str) -> Outcome<Self> {
         let words = |error: &dyn Display| EngineError(error.to_string());
         let address = DockerAddress::parse(url, &DockerTls::from_env()).map_err(|error| words(&error))?;
-        let docker = address.client(CALL_LIMIT_S).map_err(|error| words(&error))?;
-        docker.ping().await.map_err(|error| {
-            let advice =
-                address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
-            EngineError(format!("no Docker engine answers at {url}: {error}{}", advice.unwrap_or_default()))
-        })?;
+        let advice = address.socket().map(|path| format!("; in a container, mount it with -v {path}:{path}"));
+        let silent = |error: &dyn Display| {
+            EngineError(format!(
+                "no Docker engine answers at {url}: {error}{}",
+                advice.as_deref().unwrap_or_default()
+            ))
+        };
+        let docker = address.client(CALL_LIMIT_S).map_err(|error| silent(&error))?;
+        docker.ping().await.map_err(|error| silent(&error))?;
         Ok(Self(docker))
     }
 
@@ -495,4 +498,20 @@ fn settled(answer: Result<(), Error>) -> Outcome<()> {
 fn with_tag(name: &str) -> String {
     let tagged = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if tagged { name.to_owned() } else { format!("{name}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Engine;
+
+    #[actix_rt::test]
+    async fn a_socket_that_is_missing_is_named_with_the_mount_that_brings_it() {
+        let refused = Engine::connect("unix:///no/such.sock").await.err().map(|error| error.0);
+        let refused = refused.unwrap_or_default();
+        assert!(
+            refused.starts_with("no Docker engine answers at unix:///no/such.sock: ")
+                && refused.ends_with("; in a container, mount it with -v /no/such.sock:/no/such.sock"),
+            "{refused}"
+        );
+    }
 }

@@ -93,6 +93,13 @@ pub fn fields(schema: &Value, types: Option<&Value>, spec: Option<&Spec<'_>>) ->
     table
 }
 
+/// A variant in a word or two: one with several fields by the field that tells it from the others.
+fn variant(way: &Value) -> String {
+    let fields = way["properties"].as_object().filter(|fields| fields.len() > 1);
+    let told = fields.and_then(|fields| fields.iter().find(|(_, rule)| rule.get("const").is_some()));
+    told.map_or_else(|| word(way), |(name, rule)| format!("`{{\"{name}\": {}, …}}`", rule["const"]))
+}
+
 /// A section on a named type.
 pub fn section(name: &str, schema: &Value, spec: &Spec<'_>) -> String {
     let mut text = format!("### {name}\n\n{}\n", about(schema));
@@ -100,7 +107,7 @@ pub fn section(name: &str, schema: &Value, spec: &Spec<'_>) -> String {
     if let Some(ways) = ways {
         text.push_str("\n| value | meaning |\n|---|---|\n");
         for way in ways {
-            _ = writeln!(text, "| {} | {} |", word(way), about(way));
+            _ = writeln!(text, "| {} | {} |", variant(way), about(way));
         }
         for way in ways.iter().filter(|way| way["properties"].as_object().is_some_and(|all| all.len() > 1)) {
             _ = write!(text, "\n{}:\n\n{}", about(way).trim_end_matches('.'), fields(way, None, None));

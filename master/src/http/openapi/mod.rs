@@ -48,7 +48,7 @@ pub fn described(calls: &[Call]) -> Value {
 fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Value {
     let in_path = call.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = in_path.map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" }, "description": in_words(name) })
+        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" }, "description": in_words(name, call.path) })
     });
     let given = |place: &'static str| {
         move |param: &Param| {
@@ -113,10 +113,12 @@ fn operation(call: &Call, problem: &Value, answered: &mut SchemaGenerator) -> Va
     operation
 }
 
-fn in_words(name: &str) -> &'static str {
+fn in_words(name: &str, path: &str) -> &'static str {
     match name {
-        "name" => "The name of the service or the host.",
-        "id" => "The replica's id, as in web-000001.",
+        "name" if path.starts_with("/v1/nodes") => "The host's name.",
+        "name" if path.starts_with("/v1/registries") => "The registry, as in `registry.example.com:5000`.",
+        "name" => "The service's name.",
+        "id" => "The replica's id, as in `web-000001`.",
         "slot" => "The slot: a whole number from 0.",
         "lead" => "`pause`, `resume`, `abort` or `promote`.",
         _ => "A part of the address.",
