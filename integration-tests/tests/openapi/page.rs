@@ -9,7 +9,7 @@ use shef_integration_tests::cluster::Cluster;
 use crate::{browser::Browser, calls, document};
 
 /// Waits for the calls, opens one, sends another, and tells what is to be seen.
-const LOOK: &str = r##"(async () => {
+const LOOK: &str = r#"(async () => {
   const soon = () => new Promise((done) => setTimeout(done, 10));
   const until = async (found) => {
     for (let i = 0; i < 4000; i++, await soon()) { const it = found(); if (it) return it; }
@@ -38,7 +38,7 @@ const LOOK: &str = r##"(async () => {
   await until(() => /\d/.test(answer.textContent));
   const answered = tried.querySelector(".live-responses-table tbody").textContent;
   return { calls, tags, fields: put.textContent, answered };
-})()"##;
+})()"#;
 
 #[actix_rt::test]
 async fn the_page_shows_every_call_in_a_browser_and_asks_nobody_but_its_master() {

@@ -10,7 +10,7 @@ pub struct Spec<'a>(pub &'a Map<String, Value>);
 
 impl Spec<'_> {
     /// Whether a type has the spec's fields among its own.
-    fn is_within(&self, fields: &Map<String, Value>) -> bool {
+    fn is_within(fields: &Map<String, Value>) -> bool {
         ["image", "entrypoint", "stop_grace_s"].iter().all(|name| fields.contains_key(*name))
     }
 }
@@ -72,7 +72,7 @@ pub fn fields(schema: &Value, types: Option<&Value>, spec: Option<&Spec<'_>>) ->
     };
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let spec = spec.filter(|spec| spec.is_within(all));
+    let spec = spec.filter(|_| Spec::is_within(all));
     let mut table = String::new();
     if spec.is_some() {
         table.push_str("The fields of the [service spec](#service-spec), and:\n\n");

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use self::call::Tag;
 pub use self::call::Call;
+use self::call::Tag;
 use super::{
     openapi::{self, bodies, page},
     wrong_method,

@@ -98,7 +98,7 @@ pub enum Phase {
 /// A generation that was good, and can be gone back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Kept {
-    /// Which one.
+    /// The generation.
     pub generation: Generation,
     /// What its replicas ran.
     pub template: Arc<Template>,
@@ -119,7 +119,7 @@ pub struct Ended {
     pub incomplete: Option<String>,
     /// When it, or its rollback, began.
     pub started: WallMs,
-    /// When everything was in place.
+    /// When the rollout ended.
     pub ended: WallMs,
 }
 
