@@ -238,6 +238,14 @@ impl World {
             let cluster = self.hosts[host].ledger.cluster.clone();
             self.set_ledger(host, Ledger::new(uid));
             self.rules.ledger_lost(host, cluster);
+        } else if self.hosts[host].agent_inc > 0 && self.chance(self.profile.downgraded) {
+            self.note(|| format!("h{} is downgraded, and reads the head of its ledger", host + 1));
+            let mut head = self.hosts[host].ledger.as_older_agents_read_it();
+            if self.planted(Plant::HeadTellsRevision) {
+                head.accepted.clone_from(&self.hosts[host].ledger.accepted);
+            }
+            self.rules.ledger_downgraded(host, head.accepted.clone());
+            self.set_ledger(host, head);
         }
         self.hosts[host].agent_since = self.now;
         let boot = BootId::parse(&self.hex16()).unwrap_or_else(|error| panic!("{error}"));

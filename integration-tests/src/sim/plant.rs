@@ -62,6 +62,8 @@ pub enum Plant {
     AppendsNoRemoval,
     /// An agent that starts appends behind a torn record, in place of cutting it off.
     AppendsBehindTorn,
+    /// The head of an agent's ledger tells the revision that was accepted, and not what that was.
+    HeadTellsRevision,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
     /// A drained host's replicas are removed before others run in their place.
@@ -128,6 +130,7 @@ impl Plant {
         Self::ForgetsLedger,
         Self::AppendsNoRemoval,
         Self::AppendsBehindTorn,
+        Self::HeadTellsRevision,
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,
         Self::ImportsForgotten,

@@ -61,6 +61,8 @@ pub struct Profile {
     pub engine_refuses: u32,
     /// An agent that starts has lost its data directory.
     pub ledger_lost: u32,
+    /// An agent that starts is of a version before the log, and takes the log's head for its ledger.
+    pub downgraded: u32,
     /// A ledger cannot be written.
     pub ledger_fails: u32,
     /// A store call is refused.
@@ -127,7 +129,8 @@ impl Profile {
         Self {
             name: "ledgers",
             demanding: true,
-            ledger_lost: 500,
+            ledger_lost: 300,
+            downgraded: 300,
             chaos: &[(Chaos::Cut, 2), (Chaos::CrashMaster, 1), (Chaos::CrashAgent, 4)],
             chaos_every_ms: 4_000,
             ..Self::default()
@@ -294,6 +297,7 @@ impl Profile {
             ],
             chaos_every_ms: 2_500,
             ledger_lost: 0,
+            downgraded: 0,
             store_forgets: false,
             demanding: false,
             two_masters: false,

@@ -124,6 +124,12 @@ impl Ledger {
         }
     }
 
+    /// What an agent of a version before the log takes for its ledger: the head beside the log.
+    #[must_use]
+    pub fn as_older_agents_read_it(&self) -> Self {
+        head::Head::of(self).document("").into_ledger()
+    }
+
     /// The removal of a replica, with the grace of its assignment, or `held_grace_s` of what the host holds
     /// beside this ledger.
     pub fn removal_of(&self, replica: &ReplicaId, held_grace_s: Option<u32>) -> Removal {

@@ -33,6 +33,12 @@ impl Rules {
         self.accepted.remove(&host);
         self.applied.retain(|(of, ..)| *of != host);
     }
+
+    /// A host's agent knows of what it has accepted only the fence.
+    pub fn ledger_downgraded(&mut self, host: usize, accepted: Option<Accepted>) {
+        self.accepted.insert(host, (accepted, None));
+        self.applied.retain(|(of, ..)| *of != host);
+    }
 }
 
 impl World {
