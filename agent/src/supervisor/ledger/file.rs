@@ -14,9 +14,9 @@ use shef_common::{
 };
 
 use super::{
-    Ledger, LedgerChange, LedgerWrite,
     head::{Document, FORMAT, Head, Unreadable},
     log::{self, LogEnd, LogError, Replayed},
+    state::{Ledger, LedgerChange, LedgerWrite},
 };
 
 const HEAD: &str = "agent-ledger.json";

@@ -15,7 +15,7 @@ use shef_common::{
     protocol::{Accepted, Assignment},
 };
 
-use super::{Ledger, Removal};
+use super::state::{Ledger, Removal};
 
 /// The newest format of one document that this version reads.
 pub const FORMAT: u32 = 1;
@@ -48,6 +48,14 @@ pub enum Unreadable {
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
+}
+
+impl Ledger {
+    /// What an agent of a version before the log takes for its ledger: the head beside the log.
+    #[must_use]
+    pub fn as_older_agents_read_it(&self) -> Self {
+        Head::of(self).document("").into_ledger()
+    }
 }
 
 impl Document {

@@ -5,12 +5,15 @@
 //! first record is a whole ledger, and gets there by replacing the file; all others are appended. So only the
 //! last record can be torn, by a crash while it was being written. Nobody was told of it.
 
-use std::{hash::Hasher as _, io};
+use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, LedgerChange, head::Document};
+use super::{
+    head::Document,
+    state::{Ledger, LedgerChange},
+};
 
 /// The format of logs that this version writes. It reads every format from 1 on.
 pub const FORMAT: u32 = 1;
@@ -110,24 +113,6 @@ pub fn replay(bytes: &[u8]) -> Result<Replayed, LogError> {
             }
         }
     }
-}
-
-/// How many bytes `value` takes as JSON.
-pub fn json_bytes(value: &impl Serialize) -> u64 {
-    struct Count(u64);
-    impl io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len() as u64;
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, value)
-        .unwrap_or_else(|error| unreachable!("a ledger is plain data: {error}"));
-    count.0
 }
 
 fn line(value: &impl Serialize, after: Option<LogEnd>) -> (Vec<u8>, LogEnd) {
