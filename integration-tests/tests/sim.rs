@@ -166,6 +166,8 @@ mod found {
         what_was_given_up_is_no_canary: everything 7762,
         /// A store that lost its tail was told again who leads, but not which cluster's it had become.
         a_lost_tail_takes_no_cluster_with_it: store_loss 8331,
+        /// An update that had waited for its promotion was rolled back by the request that changed it.
+        what_waited_for_its_user_is_not_stalled: rollouts 324,
         /// A master that starts again led below the epoch that had deposed it: hosts never followed it.
         who_starts_again_leads_above_who_deposed_it: emptied 7565,
     }

@@ -512,6 +512,27 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
 }
 
+/// It waited for its user, and not in vain.
+#[test]
+fn a_rollout_that_waited_for_promotion_goes_on_when_its_user_changes_the_service() {
+    let waits = Update { canary: 1, ..GATED };
+    for (changed, waits_on) in [(put(3, "app:2", GATED), false), (scale(3), true)] {
+        let mut model = running(1, 3, waits);
+        model.ask(put(0, "app:2", waits));
+        model.pass(60);
+        assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
+        model.pass(3_600);
+        model.ask(changed);
+        model.pass(60);
+        if waits_on {
+            assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
+            model.ask(lead(Lead::Promote));
+            model.pass(100);
+        }
+        assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 3], &None));
+    }
+}
+
 #[test]
 fn who_asks_twice_to_go_back_goes_back_once() {
     let mut model = running(2, 3, GATED);

@@ -3,6 +3,7 @@
 use shef_common::{
     clock::{MonoMs, WallMs},
     ids::Generation,
+    spec::Update,
 };
 
 use crate::service::{
@@ -28,11 +29,22 @@ pub(super) struct Stage {
     generation: Generation,
     pub(super) runs: bool,
     promoted: bool,
+    /// What its user has asked of it. A rollout that waited for its promotion goes on when that changes, and
+    /// what it waited for was no lack of progress.
+    update: Update,
+    slots: u32,
 }
 
 impl Stage {
     pub(super) fn of(record: &ServiceRecord, rollout: &Rollout) -> Self {
         let runs = !matches!(rollout.phase, Phase::Paused { .. });
-        Self { started: rollout.started, generation: record.generation, runs, promoted: rollout.promoted }
+        Self {
+            started: rollout.started,
+            generation: record.generation,
+            runs,
+            promoted: rollout.promoted,
+            update: record.spec.update,
+            slots: record.spec.replicas,
+        }
     }
 }
