@@ -135,7 +135,7 @@ pub struct LoginQuery {
     pub credentials: Credentials,
 }
 
-/// What a registry says to user and password.
+/// The registry's answer to the credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum LoginCheck {

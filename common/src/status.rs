@@ -96,7 +96,7 @@ impl ReplicaState {
     }
 }
 
-/// What a replica's health check says.
+/// The health of a replica.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {

@@ -9,7 +9,7 @@ pub const USAGE_PATH: &str = "/v1/usage";
 /// The most replicas that one call asks for.
 pub const MAX_REPLICAS: usize = 1_024;
 
-/// What one replica uses, or several together.
+/// Resource usage of one replica, or of several together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
     /// Of one processor, over the last half second: 200 are two processors, wholly.

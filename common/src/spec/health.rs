@@ -24,37 +24,37 @@ pub struct HealthCheck {
     pub start_period_ms: u32,
 }
 
-/// What a health check asks.
+/// The kinds of health check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HealthTest {
-    /// A command in the container, run by the engine; well if it ends with 0.
+    /// The engine runs a command in the container; the replica is healthy if the command ends with 0.
     Cmd(Vec<String>),
-    /// The same, by the container's shell.
+    /// The engine runs a command by the container's shell.
     Shell(String),
-    /// The agent asks for a page of the container.
+    /// The agent sends an HTTP request to the container.
     Http(HttpCheck),
     /// The agent connects to a port of the container.
     Tcp {
         /// The container's port.
         port: u16,
     },
-    /// The image's own check is turned off.
+    /// There is no check; the image's own is turned off.
     None,
 }
 
-/// A page that tells whether a replica is well.
+/// A health check over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpCheck {
     /// The container's port.
     pub port: u16,
-    /// With a leading slash.
+    /// The path, with a leading slash.
     pub path: String,
     /// Headers of the request; `Host` takes the place of the address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// The statuses of which each is well; none: 200 to 399.
+    /// The statuses that count as healthy; by default 200 to 399.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<u16>,
 }

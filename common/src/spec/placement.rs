@@ -40,7 +40,7 @@ pub struct Placement {
     /// The most replicas of the service on one host; by default there is no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_per_host: Option<u32>,
-    /// Which of the hosts that will do is taken.
+    /// How a host is chosen among those that qualify.
     #[serde(skip_serializing_if = "Strategy::is_spread")]
     pub strategy: Strategy,
 }
@@ -53,7 +53,7 @@ impl Placement {
     }
 }
 
-/// Which of the hosts that will do is taken.
+/// How a host is chosen among those that qualify.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {

@@ -187,7 +187,7 @@ impl Pull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ulimit {
-    /// What holds at first; -1: no limit.
+    /// The limit at the start; -1: no limit.
     pub soft: i64,
     /// How far the process may raise it; -1: no limit.
     pub hard: i64,
@@ -208,12 +208,12 @@ pub struct Logging {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
-    /// As in `/dev/ttyUSB0`.
+    /// The device of the host, as in `/dev/ttyUSB0`.
     pub source: String,
-    /// Where it appears; the same place if empty.
+    /// The path in the container; the same path if empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
-    /// Of `rwm`; all of them if empty.
+    /// Some of `rwm` (read, write, mknod); all of them if empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub permissions: String,
 }
@@ -222,10 +222,10 @@ pub struct Device {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceRequest {
-    /// As in `nvidia`; empty: by capabilities.
+    /// The driver, as in `nvidia`; empty: chosen by capabilities.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub driver: String,
-    /// How many; -1: all.
+    /// The number of devices; -1: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<i32>,
     /// The devices' ids.

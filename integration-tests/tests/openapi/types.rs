@@ -73,6 +73,9 @@ pub fn fields(schema: &Value, types: Option<&Value>, spec: Option<&Spec<'_>>) ->
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let spec = spec.filter(|_| Spec::is_within(all));
+    if spec.is_some_and(|spec| all.keys().all(|name| spec.0.contains_key(name))) {
+        return "Those fields of the [service spec](#service-spec) that make a container.\n".to_owned();
+    }
     let mut table = String::new();
     if spec.is_some() {
         table.push_str("The fields of the [service spec](#service-spec), and:\n\n");

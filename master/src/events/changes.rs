@@ -13,17 +13,17 @@ use crate::{
     service::{Pages, ReplicaView, ServiceState, ServiceView},
 };
 
-/// What kind of thing happened.
+/// The kinds of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Word {
-    /// A service is there that was not.
+    /// A service was created.
     ServiceCreated,
-    /// Its user changed a service.
+    /// A user changed a service.
     ServiceUpdated,
     /// A service is `pending`, `running` or `deleting` now.
     ServiceState,
-    /// Nothing is left of a service.
+    /// A service is deleted, and no container of it is left.
     ServiceDeleted,
     /// A replica has been given a host.
     ReplicaAssigned,
@@ -39,15 +39,15 @@ pub enum Word {
     RolloutStarted,
     /// A rollout goes on, waits, is paused or rolls back.
     RolloutState,
-    /// A rollout, or its rollback, is through.
+    /// A rollout, or its rollback, ended.
     RolloutEnded,
-    /// A host is there that was not.
+    /// A host joined the cluster.
     HostJoined,
     /// A host is in another state.
     HostState,
-    /// An operator wants something else of a host.
+    /// An operator's intent for a host changed.
     HostIntent,
-    /// A host is no member any more.
+    /// A host was removed from the cluster.
     HostForgotten,
 }
 
@@ -112,7 +112,7 @@ pub struct Change {
     /// To what.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Which state it is in now, by the view's word for it.
+    /// The new state of the service, replica or host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// A replica's health, while it runs.

@@ -56,9 +56,9 @@ impl FromStr for EventId {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Event {
-    /// Its place, by which a reader resumes.
+    /// The event's id, by which a reader resumes.
     pub id: EventId,
-    /// When the master learnt of it, by its clock.
+    /// When the master noticed the change, by its clock.
     pub time: WallMs,
     /// What happened to what.
     #[serde(flatten)]

@@ -21,14 +21,14 @@ const HOST_LIMIT: Duration = Duration::from_mins(5);
 /// How many hosts are taken out of the view at once.
 const PAGE: usize = 1_000;
 
-/// What images take on the hosts.
+/// The disk usage of shef's images.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct SystemUsage {
     /// By host, in the order of their names.
     pub hosts: Vec<HostUsage>,
 }
 
-/// What images take on a host.
+/// The disk usage of shef's images on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct HostUsage {
     /// The host.

@@ -20,14 +20,14 @@ use super::{
 };
 use crate::service::{Accepted, Request, ServiceState, ServiceView};
 
-/// What a write answers.
+/// The answer to a change.
 #[derive(Serialize, schemars::JsonSchema)]
 pub struct Written<'a> {
     /// The service.
     name: &'a ServiceName,
     /// The generation that its replicas are to run now.
     generation: Generation,
-    /// Its version now.
+    /// The service's version after the change.
     version: Version,
     /// Whether everything is as wanted; absent if the call did not wait.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ const HOSTS_AT_ONCE: usize = 32;
 /// How long a host may take; its engine measures for half a second.
 const HOST_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a service uses.
+/// The resource usage of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ServiceUsage {
     /// The service.

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use shef_common::clock::WallMs;
 
-/// Whether a host is there.
+/// The states of a host.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -46,7 +46,7 @@ pub enum Intent {
     /// It takes replicas.
     #[default]
     Active,
-    /// It keeps what it runs and takes nothing new.
+    /// The host keeps its replicas and takes no new ones.
     Cordoned,
     /// What it runs is to run elsewhere first, and then to be removed.
     Drained {

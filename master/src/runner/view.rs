@@ -22,16 +22,16 @@ pub struct IntentView {
     pub overdue: bool,
 }
 
-/// What the operator wants of a host, in a word.
+/// The operator's intent for a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntentWord {
     /// It takes replicas.
     #[default]
     Active,
-    /// It keeps what it runs and takes nothing new.
+    /// The host keeps its replicas and takes no new ones.
     Cordoned,
-    /// What it runs moves away.
+    /// The host's replicas move to other hosts.
     Drained,
 }
 
@@ -46,7 +46,7 @@ impl IntentView {
     }
 }
 
-/// A host and how it fares.
+/// A host and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NodeView {
     /// The host's name.

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One field that is to be another.
+/// A field that would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FieldChange {
-    /// Which one, as errors name it: `env.A`, `ports[0].published`.
+    /// The path of the field, as in `env.A` or `ports[0].published`.
     pub path: String,
-    /// What it is; `null`: it is not said, and at its default.
+    /// The present value; `null`: the default.
     pub from: Value,
-    /// What it is to be; `null`: it is not said.
+    /// The new value; `null`: the default.
     pub to: Value,
 }
 

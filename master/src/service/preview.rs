@@ -41,7 +41,7 @@ pub struct Preview {
     pub warnings: Vec<String>,
 }
 
-/// What would become of one slot.
+/// What the change would do to one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Action {
     /// The slot.
@@ -61,19 +61,19 @@ pub struct Action {
     pub reason: String,
 }
 
-/// What can become of a slot.
+/// What a change can do to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
-    /// A replica where none is.
+    /// Create a replica; the slot has none.
     Create,
-    /// Another replica takes the place of the one that is there.
+    /// Replace the replica by a new one.
     Replace,
     /// Nothing.
     Keep,
-    /// The same on another host.
+    /// Move the replica to another host.
     Move,
-    /// The replica goes, and none comes.
+    /// Remove the replica without a replacement.
     Remove,
 }
 

@@ -77,7 +77,7 @@ pub struct ServiceRecord {
     /// Generations that were good before this one, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Kept>,
-    /// How the rollout before ended.
+    /// How the last rollout ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<Ended>,
 }

@@ -41,7 +41,7 @@ impl ReplicaRecord {
     }
 }
 
-/// What the master wants of a replica.
+/// The desired state of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Want {

@@ -31,7 +31,7 @@ use crate::{membership::Standing, scheduler::Refusal};
 /// list.
 const MAX_MISSING: usize = 100;
 
-/// A service, how it fares, and every replica of it.
+/// A service with its state and all its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServiceView {
     /// The service without its replicas.
@@ -74,7 +74,7 @@ pub struct ServiceHead {
     pub observed_generation: Option<Generation>,
     /// Counts the commits; the `ETag`.
     pub version: Version,
-    /// Where the service stands.
+    /// The state of the service.
     pub state: ServiceState,
     /// How many slots are to have a replica: as many as `replicas` says, or one a host.
     #[serde(default)]
@@ -108,7 +108,7 @@ pub struct ServiceHead {
     /// The way from one generation to the next, while it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
-    /// How the rollout before ended.
+    /// How the last rollout ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<Ended>,
     /// The probation of the generation that is in place, until it is over.
@@ -119,7 +119,7 @@ pub struct ServiceHead {
     pub history: Vec<Kept>,
     /// When it was created.
     pub created: WallMs,
-    /// When its user changed it last.
+    /// When a user last changed it.
     pub updated: WallMs,
 }
 
@@ -137,15 +137,15 @@ pub struct ProbationView {
     pub last_failure: Option<String>,
 }
 
-/// Where a service stands.
+/// The states of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
     /// Something is still missing or too much, on hosts that can be reached.
     Pending,
-    /// Everything is as wanted.
+    /// The service has converged.
     Running,
-    /// Hosts have to confirm that it is gone.
+    /// The service is deleted; hosts have not confirmed yet that its containers are gone.
     Deleting,
 }
 

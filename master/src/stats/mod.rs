@@ -12,7 +12,7 @@ use crate::service::Tally;
 
 pub use actor::{SaveNow, StatsActor};
 
-/// What has been counted since the cluster's beginning.
+/// Counters since the cluster's beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Counts {
     /// Requests of docker-shef's API that were answered with success.

@@ -51,7 +51,7 @@ impl Host {
     }
 }
 
-/// What is true of the cluster as a whole.
+/// The cluster as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterState {
     /// Which cluster, and under which fence we lead it.
@@ -126,7 +126,7 @@ impl ClusterView {
         self.version.fetch_add(1, Relaxed);
     }
 
-    /// A host is no member any more.
+    /// A host was removed from the cluster.
     pub fn hide_host(&self, node: &NodeName) {
         if let Some(host) = write(&self.hosts).remove(node) {
             self.tell(host_changes(Some(&host.view), None));
@@ -192,7 +192,7 @@ impl ClusterView {
         write(&self.cluster).brake = brake;
     }
 
-    /// What is true of the cluster as a whole.
+    /// The cluster as a whole.
     #[must_use]
     pub fn cluster(&self) -> ClusterState {
         read(&self.cluster).clone()
@@ -298,11 +298,11 @@ impl ClusterView {
 pub struct Totals {
     /// Services, tombstones included.
     pub services: u64,
-    /// Services that are as wanted.
+    /// Services that have converged.
     pub services_running: u64,
     /// Replicas that are wanted.
     pub replicas_wanted: u64,
-    /// Replicas that run well.
+    /// Replicas that are healthy.
     pub replicas_running: u64,
     /// Hosts.
     pub nodes: u64,

@@ -55,7 +55,7 @@ pub struct NodePage {
     next: Option<NodeName>,
 }
 
-/// A host that is no member any more.
+/// A host that was removed from the cluster.
 #[derive(Serialize, JsonSchema)]
 pub struct Forgotten {
     /// Its name.
@@ -69,14 +69,14 @@ pub struct RegistryList {
     registries: Vec<RegistryView>,
 }
 
-/// A registry for which nothing is kept any more.
+/// A registry whose credentials were deleted.
 #[derive(Serialize, JsonSchema)]
 pub struct DeletedRegistry {
     /// The registry.
     deleted: RegistryHost,
 }
 
-/// What is true of the cluster as a whole.
+/// The cluster as a whole.
 #[derive(Serialize, JsonSchema)]
 pub struct Overview {
     /// The cluster's id.
@@ -101,7 +101,7 @@ pub struct Overview {
     took_over: Option<bool>,
 }
 
-/// Whether replacement is held back, as many hosts went down together.
+/// Whether lost replicas are not replaced because many hosts went down together.
 #[derive(Serialize, JsonSchema)]
 pub struct Brake {
     /// Whether it is.
@@ -117,7 +117,7 @@ pub struct Brake {
     releases_at: Option<WallMs>,
 }
 
-/// What was done, and how much there is.
+/// Counters and sums of the cluster.
 #[derive(Serialize, JsonSchema)]
 pub struct Stats {
     /// Since the cluster's beginning.
@@ -128,7 +128,7 @@ pub struct Stats {
     waiting_requests: u64,
 }
 
-/// That the process answers.
+/// The answer of a running process.
 #[derive(Serialize, JsonSchema)]
 pub struct Status {
     /// `ok`.
@@ -144,11 +144,11 @@ pub struct Ready {
     leads: bool,
     /// Why it does not lead, and what to do.
     reason: Option<String>,
-    /// How the store fares.
+    /// The state of the store.
     store: StoreReady,
 }
 
-/// How the store fares.
+/// The state of the store.
 #[derive(Serialize, JsonSchema)]
 pub struct StoreReady {
     /// Whether it answers.
@@ -159,7 +159,7 @@ pub struct StoreReady {
     since: Option<WallMs>,
 }
 
-/// What is here.
+/// The addresses of the API.
 #[derive(Serialize, JsonSchema)]
 pub struct Index {
     /// `shef`.

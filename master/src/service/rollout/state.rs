@@ -72,13 +72,13 @@ pub struct Probation {
     pub replicas: Option<ReplicaChange>,
 }
 
-/// Where a rollout stands.
+/// The states of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Phase {
     /// It goes on.
     Running,
-    /// No further slot has its turn until its user says so.
+    /// The rollout waits until a user resumes or aborts it.
     Paused {
         /// Why it stopped.
         why: String,
@@ -86,7 +86,7 @@ pub enum Phase {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         until_hosts: bool,
     },
-    /// It goes back to the last good generation.
+    /// The rollout returns to the last good generation.
     RollingBack {
         /// The generation that is given up.
         failed: Generation,
@@ -95,29 +95,29 @@ pub enum Phase {
     },
 }
 
-/// A generation that was good, and can be gone back to.
+/// An earlier generation that a rollback can return to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Kept {
     /// The generation.
     pub generation: Generation,
-    /// What its replicas ran.
+    /// The template of its replicas.
     pub template: Arc<Template>,
-    /// When it was left for another.
+    /// When another generation replaced it.
     pub left: WallMs,
 }
 
 /// A rollout that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Ended {
-    /// The generation that it was to bring.
+    /// The generation that the rollout was for.
     pub generation: Generation,
-    /// Whether it was rolled back, and why.
+    /// Why the rollout was rolled back; absent: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
     /// What was not in place when it ended because nothing more came of it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
-    /// When it, or its rollback, began.
+    /// When the rollout, or its rollback, began.
     pub started: WallMs,
     /// When the rollout ended.
     pub ended: WallMs,

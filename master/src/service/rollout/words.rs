@@ -31,11 +31,11 @@ pub struct RolloutView {
     pub state: RolloutState,
     /// How many slots have a good replica of `to`, and no other any more.
     pub replaced: u32,
-    /// How many there are to be.
+    /// How many slots the rollout replaces.
     pub total: u32,
     /// How many new replicas failed.
     pub failures: u32,
-    /// Where it stands and what it waits for, in a line of plain words.
+    /// The state of the rollout and what it waits for, as text for people.
     pub message: String,
     /// The latest failure.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct RolloutView {
     pub started: WallMs,
 }
 
-/// Where a rollout stands.
+/// The states of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
@@ -52,9 +52,9 @@ pub enum RolloutState {
     Running,
     /// The canary is in place, and waits to be promoted or aborted.
     Canary,
-    /// No further slot has its turn until its user says so.
+    /// The rollout waits until a user resumes or aborts it.
     Paused,
-    /// It goes back to the last good generation.
+    /// The rollout returns to the last good generation.
     RollingBack,
 }
 

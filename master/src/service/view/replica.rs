@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// A replica with its state, as its host last told.
+/// A replica with its state, as its host last reported it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReplicaView {
     /// The replica, and its container's name.
@@ -29,7 +29,7 @@ pub struct ReplicaView {
     pub node: NodeName,
     /// Whether it is to run or to be gone.
     pub want: Want,
-    /// Where it stands, as its host last told.
+    /// The replica's state, as its host last reported it.
     pub state: ReplicaState,
     /// Whether it is healthy, while it runs.
     pub health: Health,
