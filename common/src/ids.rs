@@ -197,6 +197,11 @@ text_id! {
     NodeUid, "node uid", "be 16 lower-case hexadecimal digits", is_hex16
 }
 text_id! {
+    /// An engine's own lasting identity, as `docker info` tells it. A copy of a machine may have the same one.
+    EngineId, "engine id", "be 1 to 100 letters, digits, colons and hyphens",
+    |t| (1..=100).contains(&t.len()) && t.bytes().all(|c| c.is_ascii_alphanumeric() || c == b':' || c == b'-')
+}
+text_id! {
     /// One run of an agent's process: 16 random hexadecimal digits.
     BootId, "boot id", "be 16 lower-case hexadecimal digits", is_hex16
 }

@@ -81,6 +81,14 @@ pub fn are_ours(cluster: &ClusterId, labels: &HashMap<String, String>) -> bool {
     get(MANAGED) == Some("true") && get(CLUSTER) == Some(cluster.as_str())
 }
 
+/// The cluster that a container with `labels` belongs to, if shef made it.
+#[must_use]
+#[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]
+pub fn cluster(labels: &HashMap<String, String>) -> Option<ClusterId> {
+    let is_managed = labels.get(MANAGED).is_some_and(|managed| managed == "true");
+    labels.get(CLUSTER).filter(|_| is_managed).and_then(|cluster| ClusterId::parse(cluster).ok())
+}
+
 /// The replica that a container with `labels` was made for: by its label, and without one by its `name`.
 #[must_use]
 #[expect(clippy::implicit_hasher, reason = "the engine's client hands out this very type")]

@@ -15,7 +15,7 @@ pub use self::orders::{Accepted, Assignment, Push, PushRefused, Refusal};
 
 use crate::{
     fields,
-    ids::{BootId, ClusterId, Fence, NodeName, NodeUid},
+    ids::{BootId, ClusterId, EngineId, Fence, NodeName, NodeUid},
     image::ImageRef,
     status::ReplicaStatus,
 };
@@ -73,6 +73,14 @@ pub struct Registration {
         deserialize_with = "crate::bounds::optional_number"
     )]
     pub leader_silent_ms: Option<u64>,
+    /// Whether `holds` is all that the host holds: its engine has shown its containers since it is known which
+    /// of them are the cluster's. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
+    /// Of a host that knows no cluster: those of which its engine has containers, or two of them if there are
+    /// more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<ClusterId>,
     /// What the agent understands. Agents of versions before 0.2 do not say.
     #[serde(default, skip_serializing_if = "Understands::is_default")]
     pub understands: Understands,
@@ -124,6 +132,10 @@ pub struct HostInfo {
     pub arch: String,
     /// shef's own version.
     pub shef_version: String,
+    /// The engine's identity, which outlives the agent's data directory. Agents of versions before 0.2 do not say,
+    /// nor does one whose engine is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<EngineId>,
 }
 
 /// Master → agent: you are in.

@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 3,350 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 3,450 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
@@ -19,6 +19,7 @@ profiles! {
     messages: 300,
     crashes: 300,
     ledgers: 150,
+    emptied_ledgers: 100,
     hosts: 300,
     sockets: 200,
     engines: 250,

@@ -37,7 +37,7 @@ use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
     docker::{DockerAddress, DockerTls, InvalidDockerAddress},
-    ids::{ClusterId, ReplicaId},
+    ids::{ClusterId, EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
     registry::{Credentials, RegistryHost},
@@ -234,6 +234,7 @@ impl Engine for DockerEngine {
                 arch: info.architecture.or(version.arch).unwrap_or_default(),
                 cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or_default(),
                 memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+                id: info.id.and_then(|id| EngineId::parse(&id).ok()),
             })
         })
     }

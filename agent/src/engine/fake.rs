@@ -284,6 +284,7 @@ impl Engine for FakeEngine {
                 arch: "x86_64".to_owned(),
                 cpus: 2,
                 memory_bytes: 4 << 30,
+                id: None,
             })
         })
     }

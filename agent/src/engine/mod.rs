@@ -15,7 +15,7 @@ use std::{
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
 use shef_common::{
     clock::WallMs,
-    ids::{ClusterId, ReplicaId},
+    ids::{ClusterId, EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
     registry::Credentials,
     spec::{Network, Template},
@@ -160,6 +160,8 @@ pub struct EngineFacts {
     pub cpus: u32,
     /// The host's memory in bytes.
     pub memory_bytes: u64,
+    /// Its own identity, if it tells one.
+    pub id: Option<EngineId>,
 }
 
 /// What a container is made of.

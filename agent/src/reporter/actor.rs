@@ -203,6 +203,7 @@ fn unknown_engine() -> EngineFacts {
         arch: std::env::consts::ARCH.to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: 0,
+        id: None,
     }
 }
 

@@ -49,8 +49,11 @@ impl Identity {
                 os: facts.os,
                 arch: facts.arch,
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
+                engine_id: facts.id,
             },
             leader_silent_ms: Some(told.leader_silent_ms),
+            complete: Some(told.complete),
+            found: told.found,
             understands: Understands { removal_by_name: true, fields: fields::all().clone() },
         }
     }

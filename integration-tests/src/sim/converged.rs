@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shef_common::{ids::ServiceName, protocol::Assignment};
+use shef_agent::engine::Container;
+use shef_common::{ids::ServiceName, labels, protocol::Assignment};
 use shef_master::{
     membership::Standing,
     service::{ServiceState, Want},
@@ -140,7 +141,17 @@ impl World {
                 .flat_map(|of| &of.template.networks)
                 .map(|network| &network.name)
                 .collect();
-            if let Some(network) = host.engine.networks.names().iter().find(|name| !needed.contains(name)) {
+            let is_others =
+                |container: &&Container| !labels::are_ours(master.cluster_id(), &container.labels);
+            let others: BTreeSet<&String> = host
+                .engine
+                .containers
+                .values()
+                .filter(is_others)
+                .flat_map(|container| container.networks.iter().flatten())
+                .collect();
+            let is_left = |name: &&String| !needed.contains(name) && !others.contains(name);
+            if let Some(network) = host.engine.networks.names().iter().find(is_left) {
                 return Err(format!("network {network} is left on {node}"));
             }
             self.foreign_are_there(n)?;

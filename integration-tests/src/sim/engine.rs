@@ -12,7 +12,7 @@ use shef_agent::{
     supervisor::{Event, Operation, Outcome},
 };
 use shef_common::{
-    ids::ReplicaId,
+    ids::{EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
     labels,
 };
@@ -218,7 +218,7 @@ impl World {
                 let listing = Listing { containers: managed, complete: true };
                 Event::Listed(error.map_or(Ok(listing), Err))
             }
-            EngineWork::Identify => Event::Identified(error.map_or_else(|| Ok(facts()), Err)),
+            EngineWork::Identify => Event::Identified(error.map_or_else(|| Ok(facts(host)), Err)),
             EngineWork::Pull { image, pull } => {
                 stream = Some(Stream { id: pull, ends: true });
                 let outcome = if done { self.pull(host, &image) } else { Ok(None) };
@@ -511,8 +511,8 @@ impl World {
     }
 }
 
-/// What every engine says of itself.
-pub fn facts() -> EngineFacts {
+/// What the engine of a host says of itself.
+pub fn facts(host: usize) -> EngineFacts {
     EngineFacts {
         version: "20.10.24".to_owned(),
         api: "1.41".to_owned(),
@@ -520,6 +520,7 @@ pub fn facts() -> EngineFacts {
         arch: "x86_64".to_owned(),
         cpus: 2,
         memory_bytes: MEMORY,
+        id: EngineId::parse(&format!("engine-{host}")).ok(),
     }
 }
 

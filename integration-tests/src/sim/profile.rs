@@ -136,6 +136,24 @@ impl Profile {
             ..Self::default()
         }
     }
+    /// The same, while the store is emptied too, and engines are away.
+    #[must_use]
+    pub fn emptied_ledgers() -> Self {
+        Self {
+            name: "emptied_ledgers",
+            ledger_lost: 300,
+            chaos: &[
+                (Chaos::EmptyWhileDown, 3),
+                (Chaos::Cut, 1),
+                (Chaos::CrashAgent, 3),
+                (Chaos::CrashMaster, 3),
+                (Chaos::EngineAway, 2),
+            ],
+            chaos_every_ms: 4_000,
+            store_forgets: true,
+            ..Self::default()
+        }
+    }
     /// Master and agents killed and started again.
     #[must_use]
     pub fn crashes() -> Self {
@@ -322,6 +340,7 @@ impl Profile {
             Self::placement(),
             Self::crashes(),
             Self::ledgers(),
+            Self::emptied_ledgers(),
             Self::hosts(),
             Self::sockets(),
             Self::two_masters(),

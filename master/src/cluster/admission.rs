@@ -164,6 +164,8 @@ mod tests {
             cluster: Some(id()),
             accepted: Some(Accepted { fence: fence(epoch), revision: Revision(1) }),
             leader_silent_ms: None,
+            complete: None,
+            found: Vec::new(),
             understands: Understands::default(),
             holds: services.iter().map(held).collect(),
             host: HostInfo {
@@ -177,6 +179,7 @@ mod tests {
                 os: String::new(),
                 arch: String::new(),
                 shef_version: String::new(),
+                engine_id: None,
             },
         })
     }

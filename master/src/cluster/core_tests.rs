@@ -50,6 +50,7 @@ fn host() -> HostInfo {
         os: String::new(),
         arch: String::new(),
         shef_version: String::new(),
+        engine_id: None,
     }
 }
 fn uid() -> NodeUid {
@@ -275,4 +276,23 @@ fn who_asks_a_starting_master_again_takes_its_own_place_and_the_number_of_those_
     assert_eq!(refused.len(), 2_900 - 2_047);
     let _ = recover(&mut core);
     assert!(is_let_in(&core.handle(said("web"), NOW)));
+}
+
+/// The master ends between the two registrations of a host that joins without its ledger.
+#[test]
+fn what_an_agent_finds_is_taken_over_also_by_the_master_that_comes_after() {
+    let event = |cluster: Option<&str>, holds: serde_json::Value| {
+        let registration = json!({
+            "node": "h9", "uid": "00000000000000c9", "boot": "00000000000000b9", "cluster": cluster,
+            "accepted": null, "holds": holds, "host": host(), "complete": true,
+        });
+        Event::Register { call: 7, registration: Box::new(serde_json::from_value(registration).unwrap()) }
+    };
+    let mut first = leading();
+    let effects = first.handle(event(None, json!([])), NOW);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SpawnRunner { .. })), "{effects:?}");
+    let holds = json!([{"replica": "web-000001", "service": "web", "slot": 0, "generation": 1,
+        "template": {"image": "nginx", "stop_grace_s": 10}}]);
+    let effects = leading().handle(event(Some("0000000000000001"), holds), NOW);
+    assert!(takes_over(&effects) && !is_let_in(&effects), "not taken over: {effects:?}");
 }

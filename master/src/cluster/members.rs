@@ -7,7 +7,7 @@ use std::{
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
-    ids::{ClusterId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
+    ids::{ClusterId, EngineId, Epoch, Fence, NodeName, NodeUid, ReplicaId, ServiceName},
     protocol::{Assignment, Registration},
 };
 
@@ -63,13 +63,21 @@ pub enum OtherLeader {
 /// goes. Should that one come back, it is taken over with what it holds.
 const MAX_FORGOTTEN: usize = 1_000;
 
+/// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts that
+/// know theirs come within seconds.
+const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
+
 /// The members of the cluster, what is true of them, and who may join.
 #[derive(Debug)]
 pub struct Members {
     cluster: ClusterId,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
-    /// Those of them that have joined without a ledger, and may have found containers of this cluster since.
+    /// Since when a host that knows no cluster, and has containers of one, waits for others that know it.
+    stranger_since: Option<MonoMs>,
+    /// What the engines of hosts call themselves, as far as is known.
+    engines: BTreeMap<NodeName, EngineId>,
+    /// Those of them that have joined without a ledger, with an agent of version 0.1, and may have found containers of this cluster since.
     unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join anew.
     forgotten: BTreeMap<NodeName, NodeUid>,
@@ -105,6 +113,8 @@ impl Members {
             cluster,
             fence,
             hosts: BTreeMap::new(),
+            stranger_since: None,
+            engines: BTreeMap::new(),
             unlisted: BTreeSet::new(),
             forgotten: BTreeMap::new(),
             forgotten_order: VecDeque::new(),
@@ -194,6 +204,13 @@ impl Members {
         self.hosts.insert(node, uid);
     }
 
+    /// The engine of a host says that it is this one.
+    pub fn engine_is(&mut self, node: &NodeName, engine: Option<&EngineId>) {
+        if let Some(engine) = engine {
+            self.engines.insert(node.clone(), engine.clone());
+        }
+    }
+
     /// A service has data on these hosts, and on no others.
     pub fn keeps_data(&mut self, service: ServiceName, nodes: BTreeSet<NodeName>) {
         if nodes.is_empty() {
@@ -203,15 +220,21 @@ impl Members {
         }
     }
 
-    /// A service that has data on the host which had this name before, if this one holds nothing of the cluster's.
+    /// A service that has data on the host which had this name before, if this is not the same machine: its engine
+    /// is another, or, where that cannot be told, it holds nothing of the cluster's.
     fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
         let here = self.data_on.iter().find(|(_, nodes)| nodes.contains(&registration.node));
-        here.map(|(service, _)| service).filter(|_| registration.holds.is_empty())
+        let is_another = match (self.engines.get(&registration.node), &registration.host.engine_id) {
+            (Some(known), Some(engine)) => known != engine,
+            (None, _) | (_, None) => registration.holds.is_empty(),
+        };
+        here.map(|(service, _)| service).filter(|_| is_another)
     }
 
     /// A host is let in: it is a member from now on.
     pub fn admitted(&mut self, registration: &Registration) {
         self.host_known(registration.node.clone(), registration.uid.clone());
+        self.engine_is(&registration.node, registration.host.engine_id.as_ref());
         // Who knows of no cluster cannot tell which containers are its own: its next registration does.
         if registration.cluster.is_none() {
             self.unlisted.insert(registration.node.clone());
@@ -224,6 +247,7 @@ impl Members {
     /// Returns the host whose record is one too many.
     pub fn host_forgotten(&mut self, node: NodeName, uid: NodeUid) -> Option<NodeName> {
         self.hosts.remove(&node);
+        self.engines.remove(&node);
         self.unlisted.remove(&node);
         self.conditions.remove(&node);
         if self.described.contains_key(&node) {
@@ -340,6 +364,33 @@ impl Members {
         if silent * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
     }
 
+    /// What to do with a host of which it is not known yet what it holds: no member comes of it, or what is found
+    /// there later would not be taken over.
+    fn of_a_stranger(&mut self, registration: &Registration, is_new: bool) -> Option<Verdict> {
+        let complete = registration.complete?;
+        let is_member = self.hosts.get(&registration.node) == Some(&registration.uid);
+        if registration.cluster.is_some() && (complete || is_member) {
+            return None;
+        }
+        if !complete && (is_new || registration.cluster.is_some()) {
+            return Some(Verdict::Wait("the engine of the host has not shown its containers yet".to_owned()));
+        }
+        // The store may have been emptied: then a host that knows its cluster comes soon.
+        let others = registration.found.iter().find(|found| **found != self.cluster);
+        if let Some(found) = others.filter(|_| is_new) {
+            let since = *self.stranger_since.get_or_insert(self.now);
+            if self.now - since < STRANGERS_WAIT {
+                return Some(Verdict::Wait(format!(
+                    "the store of this master is empty, and the host has containers of cluster {found}: it waits {} s for a host \
+                     that belongs to that cluster before it begins a new one",
+                    STRANGERS_WAIT.0 / 1_000
+                )));
+            }
+        }
+        // It comes again, with what it holds of this cluster.
+        Some(Verdict::Introduce)
+    }
+
     /// What to do with `registration`.
     #[must_use]
     pub fn register(&mut self, registration: &Registration) -> Verdict {
@@ -395,8 +446,11 @@ impl Members {
                 "another host is already there under the name {node}; give this agent a node_name of its own"
             ));
         }
+        if let Some(verdict) = self.of_a_stranger(registration, is_new) {
+            return verdict;
+        }
         if let Some(service) = self.data_of_before(registration).filter(|_| is_another) {
-            // An agent that has lost its data directory cannot tell yet what it holds.
+            // An agent of version 0.1 that has lost its data directory cannot tell yet what it holds.
             if registration.cluster.is_none() {
                 return Verdict::Introduce;
             }

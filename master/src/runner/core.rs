@@ -272,7 +272,10 @@ impl RunnerCore {
             (link.last_seq, link.ignored) = (link.ignored.0, (0, 0));
         }
         self.record.uid = registration.uid;
+        let known = self.record.host.engine_id.take();
         self.record.host = registration.host;
+        // An engine that is away is the one that it was.
+        self.record.host.engine_id = self.record.host.engine_id.take().or(known);
         self.record.understands =
             registration.understands.fields.intersection(fields::newer()).cloned().collect();
         let holds = registration

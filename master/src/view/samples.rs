@@ -38,6 +38,7 @@ pub(crate) fn host(name: &str, last: u8, heard: u64) -> NodeView {
             os: String::new(),
             arch: String::new(),
             shef_version: String::new(),
+            engine_id: None,
         },
         joined: WallMs(1),
         last_report: Some(WallMs(heard)),

@@ -45,7 +45,12 @@ impl Core {
 
     fn compare(&mut self, listing: &Listing, look: &Look, now: Now) {
         let first = self.engine.shows();
-        let Some(cluster) = self.ledger().cluster.clone() else { return };
+        let Some(cluster) = self.ledger().cluster.clone() else {
+            return self
+                .engine
+                .finds(listing.containers.iter().filter_map(|container| labels::cluster(&container.labels)));
+        };
+        self.engine.finds([]);
         if first {
             self.leaves_garbage(now);
         }

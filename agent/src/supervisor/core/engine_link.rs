@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs},
-    ids::ReplicaId,
+    ids::{ClusterId, ReplicaId},
 };
 
 use crate::engine::EngineError;
@@ -26,6 +26,8 @@ pub(in crate::supervisor) struct EngineLink {
     look: Option<Look>,
     /// Whether it has shown its containers since the host knows which are its own.
     has_shown: bool,
+    /// Of a host that knows no cluster: those of its containers.
+    found: BTreeSet<ClusterId>,
     /// Containers that no ledger names, of which the environment has still to be read.
     unread: BTreeSet<ReplicaId>,
     /// Counts everything heard from the engine, to tell old news from new.
@@ -82,6 +84,7 @@ impl EngineLink {
             state: State::Unknown,
             look: None,
             has_shown: false,
+            found: BTreeSet::new(),
             unread: BTreeSet::new(),
             news: 0,
             watch_since: None,
@@ -199,6 +202,16 @@ impl EngineLink {
     /// It shows its containers. Returns whether for the first time.
     pub const fn shows(&mut self) -> bool {
         !std::mem::replace(&mut self.has_shown, true)
+    }
+
+    /// It has containers of these clusters.
+    pub fn finds(&mut self, clusters: impl IntoIterator<Item = ClusterId>) {
+        self.found = clusters.into_iter().collect();
+    }
+
+    /// The clusters of which it has containers, while it is not known to which one the host belongs.
+    pub const fn found(&self) -> &BTreeSet<ClusterId> {
+        &self.found
     }
 
     /// Which of its containers are this host's can be told only from now on.

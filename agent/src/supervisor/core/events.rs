@@ -235,6 +235,10 @@ pub struct Description {
     pub accepted: Option<Accepted>,
     /// Everything it holds.
     pub holds: Vec<Assignment>,
+    /// Whether that is known: the engine has shown its containers since.
+    pub complete: bool,
+    /// Of a host without a cluster: those that its containers belong to, two of them at most.
+    pub found: Vec<ClusterId>,
     /// For how long no master that knows this host has answered, in milliseconds.
     pub leader_silent_ms: u64,
 }

@@ -19,6 +19,8 @@ impl Core {
             cluster: self.ledger().cluster.clone(),
             accepted: self.ledger().accepted.clone(),
             holds: self.holds().cloned().collect(),
+            complete: self.has_listed(),
+            found: self.engine.found().iter().take(2).cloned().collect(),
             leader_silent_ms: self.silence.silent_ms(),
         }
     }

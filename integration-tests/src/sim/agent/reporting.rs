@@ -61,11 +61,17 @@ impl World {
             agent_url: format!("http://{address}:11044"),
             labels: labels(host),
         };
-        let mut registration = identity.registration(facts.unwrap_or_else(super::super::engine::facts), told);
+        // One whose engine is away does not know its name.
+        let away = || EngineFacts { id: None, ..super::super::engine::facts(host) };
+        let mut registration = identity.registration(facts.unwrap_or_else(away), told);
         match self.hosts[host].release {
             Release::First => registration.understands = Understands::default(),
             Release::Before => registration.understands.fields.retain(|field| !is_newest(field)),
             Release::This => {}
+        }
+        if self.hosts[host].release != Release::This {
+            registration.host.engine_id = None;
+            (registration.complete, registration.found) = (None, Vec::new());
         }
         self.rules_tells(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };

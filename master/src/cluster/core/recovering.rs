@@ -65,6 +65,7 @@ impl ClusterCore {
             let _ = self.members.host_forgotten(record.node.clone(), record.uid.clone());
         } else {
             self.members.host_known(record.node.clone(), record.uid.clone());
+            self.members.engine_is(&record.node, record.host.engine_id.as_ref());
             // Services go by it from their first plan on.
             let known = record.known();
             let _ = self.members.describes(&known);

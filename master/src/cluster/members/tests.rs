@@ -26,6 +26,8 @@ fn registration() -> Registration {
         cluster: None,
         accepted: None,
         leader_silent_ms: None,
+        complete: None,
+        found: Vec::new(),
         understands: Understands::default(),
         holds: vec![],
         host: HostInfo {
@@ -39,6 +41,7 @@ fn registration() -> Registration {
             os: "linux".into(),
             arch: "x86_64".into(),
             shef_version: "0.1.0".into(),
+            engine_id: None,
         },
     }
 }
@@ -89,6 +92,8 @@ fn ahead(node: &str, silent: Option<u64>) -> Registration {
         cluster: Some(ClusterId::parse(OURS).unwrap()),
         accepted,
         leader_silent_ms: silent,
+        complete: None,
+        found: Vec::new(),
         ..registration()
     }
 }
@@ -191,6 +196,8 @@ fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
     let ahead = |epoch| Registration {
         cluster: Some(ClusterId::parse(OURS).unwrap()),
         leader_silent_ms: Some(LEADER_SILENCE.0),
+        complete: None,
+        found: Vec::new(),
         accepted: Some(Accepted { fence: fence(epoch, "00000000000000bb"), revision: Revision(9) }),
         ..registration()
     };
@@ -257,4 +264,68 @@ fn two_hosts_cannot_share_a_name_while_both_are_up() {
     assert_eq!(core.register(&registration()), Verdict::Admit, "the name's old holder is not there");
     core.host_changed(&registration().node, HostCondition::of(Standing::Ready));
     assert!(matches!(core.register(&registration()), Verdict::Refuse(_)));
+}
+
+#[test]
+fn a_host_becomes_no_member_before_it_is_known_what_it_holds() {
+    let comes = |cluster: Option<&str>, complete| Registration {
+        cluster: cluster.map(|cluster| ClusterId::parse(cluster).unwrap()),
+        complete: Some(complete),
+        ..registration()
+    };
+    let mut core = core();
+    // Nobody can tell without the cluster; and with it, the engine has to show what there is.
+    assert_eq!(core.register(&comes(None, true)), Verdict::Introduce);
+    assert!(matches!(core.register(&comes(None, false)), Verdict::Wait(_)));
+    assert!(matches!(core.register(&comes(Some(OURS), false)), Verdict::Wait(_)));
+    assert_eq!(core.register(&comes(Some(OURS), true)), Verdict::Admit);
+    let holds = Registration { complete: Some(true), ..holding(registration()) };
+    assert!(matches!(core.register(&holds), Verdict::Import(_)));
+    // A member whose engine is away is one all the same.
+    core.host_known(registration().node, registration().uid);
+    assert_eq!(core.register(&comes(Some(OURS), false)), Verdict::Admit);
+    assert_eq!(core.register(&comes(None, false)), Verdict::Introduce);
+}
+
+#[test]
+fn an_empty_cluster_waits_for_a_host_that_knows_the_cluster_of_the_containers_that_a_first_one_has() {
+    let stranger = |found: &str| Registration {
+        complete: Some(true),
+        found: vec![ClusterId::parse(found).unwrap()],
+        ..registration()
+    };
+    let mut core = core();
+    core.set_now(MonoMs(5_000));
+    let Verdict::Wait(why) = core.register(&stranger(THEIRS)) else { panic!("it begins at once") };
+    assert!(why.contains(THEIRS), "{why}");
+    assert_eq!(core.register(&stranger(OURS)), Verdict::Introduce, "those are ours");
+    core.set_now(MonoMs(5_000 + STRANGERS_WAIT.0 - 1));
+    assert!(matches!(core.register(&stranger(THEIRS)), Verdict::Wait(_)));
+    core.set_now(MonoMs(5_000 + STRANGERS_WAIT.0));
+    assert_eq!(core.register(&stranger(THEIRS)), Verdict::Introduce);
+}
+
+#[test]
+fn a_name_with_data_is_for_the_machine_whose_engine_has_it() {
+    let engine = |id: &str| EngineId::parse(id).ok();
+    let comes = |id: Option<&str>, mut registration: Registration| {
+        registration.uid = NodeUid::parse("00000000000000c2").unwrap();
+        registration.cluster = Some(ClusterId::parse(OURS).unwrap());
+        registration.complete = Some(true);
+        registration.host.engine_id = id.and_then(engine);
+        registration
+    };
+    let mut core = core();
+    core.host_known(registration().node, registration().uid);
+    core.engine_is(&registration().node, engine("A:1").as_ref());
+    core.keeps_data(ServiceName::parse("db").unwrap(), [registration().node].into());
+    // It has lost its agent's data directory, and runs nothing at the moment.
+    assert_eq!(core.register(&comes(Some("A:1"), registration())), Verdict::Admit);
+    // Another machine, whatever it holds.
+    for other in [registration(), holding(registration())] {
+        assert!(matches!(core.register(&comes(Some("B:2"), other)), Verdict::Refuse(_)));
+    }
+    // Where an engine does not say who it is, it goes by what the host holds.
+    assert!(matches!(core.register(&comes(None, registration())), Verdict::Refuse(_)));
+    assert!(matches!(core.register(&comes(None, holding(registration()))), Verdict::Import(_)));
 }
