@@ -147,7 +147,8 @@ async fn an_emptied_redis_deletes_nothing_and_gets_everything_back() {
         fields.sort();
         fields
     };
-    let all = ["node/h1", "service/db", "service/web"];
+    let of = |service: &str| ["", "/slots/0", "/template/1"].map(|part| format!("service/{service}{part}"));
+    let all = [vec!["node/h1".to_owned()], of("db").into(), of("web").into()].concat();
     assert_eq!(services(&redis), all);
 
     // Under a running master: the next look or write gives it back.
