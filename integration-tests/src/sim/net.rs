@@ -25,7 +25,7 @@ pub enum Body {
     /// Master to agent.
     Push(Push),
     /// Agent to master.
-    Register(Registration),
+    Register(Box<Registration>),
     /// Agent to master.
     Report(Report),
     /// Anybody to an agent: is it up?
@@ -219,7 +219,7 @@ impl World {
             }
             Body::Push(push) => self.push_arrives(host, call, push.clone()),
             Body::Register(registration) => {
-                let event = ClusterEvent::Register { call, registration: Box::new(registration.clone()) };
+                let event = ClusterEvent::Register { call, registration: registration.clone() };
                 self.ask_cluster(call, event);
             }
             Body::Report(report) => {

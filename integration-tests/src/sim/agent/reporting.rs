@@ -75,7 +75,7 @@ impl World {
         }
         self.rules_tells(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };
-        self.call(host, from, Body::Register(registration), REGISTER_LIMIT_MS);
+        self.call(host, from, Body::Register(Box::new(registration)), REGISTER_LIMIT_MS);
     }
 }
 
