@@ -22,7 +22,7 @@ pub enum Event {
     /// The leadership was taken anew, or why not.
     Led(Result<(), String>),
     /// What the host holds of one service is durable, or why not.
-    Imported(Result<(), String>),
+    Imported(Result<(), RegisterRefused>),
     /// That took too long.
     ImportTooLate,
 }
@@ -82,7 +82,8 @@ impl Admission {
                 self.imports_left = self.imports_left.saturating_sub(1);
                 (self.imports_left == 0).then(|| self.forward(cluster))
             }
-            Event::Imported(Err(why)) => {
+            Event::Imported(Err(conflict @ RegisterRefused::Conflict(_))) => Some(Step::Refuse(conflict)),
+            Event::Imported(Err(RegisterRefused::Later(why))) => {
                 Some(later(format!("what the host holds was not taken over: {why}")))
             }
             Event::ImportTooLate => {
@@ -203,12 +204,23 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_durable_leaves_the_host_unknown() {
-        for event in [Event::Imported(Err("full".into())), Event::ImportTooLate] {
+        for event in [Event::Imported(Err(RegisterRefused::Later("full".into()))), Event::ImportTooLate] {
             let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
             let _ = admission.step(Event::Began, &mut cluster);
             assert!(refused(admission.step(event, &mut cluster)).starts_with("what the host holds"));
             assert!(!cluster.knows(&admission.registration().node));
         }
+    }
+
+    #[test]
+    fn a_host_that_holds_containers_of_another_is_refused_and_told_why() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a", "b"])));
+        let _ = admission.step(Event::Began, &mut cluster);
+        assert_eq!(admission.step(Event::Imported(Ok(())), &mut cluster), None);
+        let conflict = || RegisterRefused::Conflict("containers of h0".into());
+        let step = admission.step(Event::Imported(Err(conflict())), &mut cluster);
+        assert_eq!(step, Some(Step::Refuse(conflict())));
+        assert!(!cluster.knows(&admission.registration().node));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         state::{AdmissionNumber, Joining, ReplyTo},
     },
     membership::Intent,
-    runner::{NodeRecord, RunnerEvent},
+    runner::{NodeRecord, RegisterRefused, RunnerEvent},
     service::{Accepted, Refused, Request},
     store::LeadOutcome,
 };
@@ -104,7 +104,7 @@ impl ClusterCore {
         effects: &mut Vec<Effect>,
     ) {
         let Some(mut joining) = self.admissions.remove(&number) else { return };
-        let event = AdmissionEvent::Imported(result.map(|_| ()).map_err(reason));
+        let event = AdmissionEvent::Imported(result.map(|_| ()).map_err(why_not_imported));
         match joining.admission.step(event, &mut self.members) {
             None => {
                 self.admissions.insert(number, joining);
@@ -191,13 +191,15 @@ impl ClusterCore {
 }
 
 /// Why a service does not take what a host holds, for people.
-fn reason(refused: Refused) -> String {
-    match refused {
-        Refused::Store(reason) | Refused::Conflict(reason) => reason,
+fn why_not_imported(refused: Refused) -> RegisterRefused {
+    RegisterRefused::Later(match refused {
+        // To ask again changes nothing.
+        Refused::Conflict(why) => return RegisterRefused::Conflict(why),
+        Refused::Store(reason) => reason,
         Refused::NotLeader => "another master leads".to_owned(),
         Refused::Busy => "too many requests wait for the service".to_owned(),
         Refused::Exists | Refused::NotFound | Refused::VersionMismatch { .. } | Refused::Invalid(_) => {
             "the service refuses it".to_owned()
         }
-    }
+    })
 }

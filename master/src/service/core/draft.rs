@@ -1,6 +1,12 @@
 //! A record in the making: what users asked for and hosts confirmed, applied to what is durable.
 
-use shef_common::{clock::Now, ids::Version};
+use std::collections::BTreeSet;
+
+use shef_common::{
+    clock::Now,
+    ids::{NodeName, ReplicaId, Version},
+    protocol::Assignment,
+};
 
 use super::{Draft, ServiceCore};
 use crate::{
@@ -97,6 +103,9 @@ impl ServiceCore {
         {
             bindings::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
         }
+        if let (Request::Import { node, holds }, Some(record)) = (request, record.as_ref()) {
+            self.may_be_imported(record, node, holds).map_err(Refused::Conflict)?;
+        }
         let before = record.clone();
         let applied = request.apply(record, version, now.wall, terms)?;
         let is_update =
@@ -108,6 +117,28 @@ impl ServiceCore {
             return Err(Refused::Invalid(vec![error]));
         }
         Ok(applied)
+    }
+
+    /// Refuses what the record has on another member: the host is that member under another name, or a copy of it.
+    fn may_be_imported(
+        &self,
+        record: &ServiceRecord,
+        node: &NodeName,
+        holds: &[Assignment],
+    ) -> Result<(), String> {
+        let is_member =
+            |node: &NodeName| self.observed.hosts().contains_key(node) && !self.forgotten.contains(node);
+        let ids: BTreeSet<&ReplicaId> = holds.iter().map(|held| &held.replica).collect();
+        let elsewhere = |r: &&ReplicaRecord| ids.contains(&r.id) && r.node != *node && is_member(&r.node);
+        let Some(ReplicaRecord { id, node: recorded, .. }) = record.replicas.iter().find(elsewhere) else {
+            return Ok(());
+        };
+        Err(format!(
+            "this host holds containers of host {recorded} (replica {id} among them), and calls itself {node}; if it is \
+             {recorded}, stop its agent, remove {node} if it is a member (shef node rm {node}), and start the agent with \
+             node_name = \"{recorded}\" (SHEF_NODE_NAME, --node-name) and an empty data directory; if the containers are \
+             copies, remove them (docker rm)"
+        ))
     }
 
     /// Whether the generation that is wanted is worth going back to: it runs

@@ -11,7 +11,7 @@ use super::{REFUSAL_STANDS, ServiceCore};
 use crate::membership::Standing;
 use crate::service::{
     events::{Effect, Tally},
-    record::{ServiceRecord, Want},
+    record::{ReplicaRecord, ServiceRecord, Want},
 };
 
 impl ServiceCore {
@@ -72,7 +72,8 @@ impl ServiceCore {
     }
 
     /// `node` holds `replicas`, and has not been told of them. What the record, or one that is on its way to
-    /// the store, has there is ordered by it; the rest is to go.
+    /// the store, has there is ordered by it; the rest is to go. What is wanted on another host stays: that host
+    /// may have come under this name.
     pub(super) fn name_for_removal(
         &mut self,
         node: NodeName,
@@ -84,6 +85,12 @@ impl ServiceCore {
         let has = |record: &ServiceRecord, id: &ReplicaId| {
             record.replicas.iter().any(|replica| replica.id == *id && replica.node == node)
         };
+        let is_wanted_elsewhere = |record: &ServiceRecord, id: &ReplicaId| {
+            let is_it = |r: &ReplicaRecord| r.id == *id && r.node != node && r.want != Want::Remove;
+            record.replicas.iter().any(|r| is_it(r) && !self.forgotten.contains(&r.node))
+        };
+        let all = [self.record.as_ref(), draft];
+        replicas.retain(|id| !all.iter().flatten().any(|record| is_wanted_elsewhere(record, id)));
         // Of a forgotten host the record has only what it has still to drop.
         let records =
             if self.forgotten.contains(&node) { [None, None] } else { [self.record.as_ref(), draft] };

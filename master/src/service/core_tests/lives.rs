@@ -8,9 +8,9 @@ use shef_common::{
 };
 
 use super::super::{
-    events::Event,
+    events::{Effect, Event},
     record::{ReplicaRecord, ServiceRecord, Want},
-    request::{Expect, Request},
+    request::{Expect, Refused, Request},
 };
 use super::model::{Model, create, node, scale, spec};
 
@@ -100,4 +100,38 @@ fn no_report_ends_the_care_for_numbers() {
     let numbers: Vec<u32> = record.replicas.iter().map(|replica| replica.id.number()).collect();
     assert!(numbers.iter().all(|number| !held.contains(number) && *number < 1_000_000), "{numbers:?}");
     assert_eq!(numbers.iter().collect::<std::collections::BTreeSet<_>>().len(), 29, "{numbers:?}");
+}
+
+/// A host lost its data directory and comes under another name, with what the record has on the old one.
+#[test]
+fn what_a_host_brings_under_another_name_is_not_named_for_removal() {
+    let mut model = Model::new(3);
+    model.ask(create(1));
+    model.settle();
+    let replica = model.durable.as_ref().unwrap().1.replicas[0].clone();
+    let record = model.durable.as_ref().unwrap().1.clone();
+    let held = record.assignment(&replica);
+    let other = (0..3).map(node).find(|node| *node != replica.node).unwrap();
+    // The old name is out of reach from now on; the container runs on under the other name.
+    model.unreachable.insert(replica.node.clone());
+    model.hosts.get_mut(&replica.node).unwrap().clear();
+    model.hosts.get_mut(&other).unwrap().insert(replica.id.clone(), ReplicaState::Running);
+    let import = || Request::Import { node: other.clone(), holds: vec![held.clone()] };
+    let ticket = model.ask(import());
+    model.settle();
+    let Err(Refused::Conflict(why)) = &model.answers[&ticket] else { panic!("{:?}", model.answers[&ticket]) };
+    for part in [replica.id.as_str(), &format!("of host {}", replica.node), other.as_str()] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let effects = model
+        .core
+        .handle(Event::Unknown { node: other.clone(), replicas: vec![replica.id.clone()] }, model.now);
+    let removes = |effect: &Effect| matches!(effect, Effect::Order { remove, .. } if !remove.is_empty());
+    assert!(!effects.iter().any(removes), "the only one that runs is removed: {effects:?}");
+    // Once an operator has forgotten the old name, the container is what it is.
+    model.forget((0..3).find(|n| node(*n) == replica.node).unwrap());
+    model.settle();
+    let ticket = model.ask(import());
+    model.settle();
+    assert!(model.answers[&ticket].is_ok(), "{:?}", model.answers[&ticket]);
 }
