@@ -17,6 +17,9 @@ const ABOVE: std::ops::Range<u32> = 50_000..100_000;
 /// Numbers above this were drawn by version 0.1: a count that went on above them would soon have seven
 /// digits.
 const COUNTED: u32 = 900_000;
+/// A count goes on far above what a host holds up to this number. What hosts hold above it is left out one by
+/// one, and the count goes on where it is: far above would be beyond [`COUNTED`].
+const GONE_ABOVE: u32 = COUNTED - ABOVE.end;
 
 /// So many numbers that hosts hold are remembered, at most.
 const MOST_HELD: usize = 10_000;
@@ -27,19 +30,15 @@ impl ServiceCore {
         if record.next_number == 0 && self.next_number == 0 {
             let of_record = record.replicas.iter().map(|replica| replica.id.number());
             let highest =
-                of_record.chain(self.held.iter().copied()).filter(|number| *number <= COUNTED).max();
+                of_record.chain(self.held.iter().copied()).filter(|number| *number <= GONE_ABOVE).max();
             self.next_number = match highest {
                 None => self.random.u32(FIRST),
                 Some(held) => held + self.random.u32(ABOVE),
             };
         }
         let count = record.next_number.max(self.next_number);
-        let ahead = (count <= COUNTED).then(|| self.held.range(count..=COUNTED).next_back()).flatten();
+        let ahead = (count <= GONE_ABOVE).then(|| self.held.range(count..=GONE_ABOVE).next_back()).flatten();
         let mut number = ahead.map_or(count, |held| held + self.random.u32(ABOVE));
-        if ahead.is_some() && number > COUNTED {
-            // No number is left above: a free one below.
-            number = self.random.u32(FIRST);
-        }
         let id = |number| ReplicaId::new(&self.name, number);
         let is_taken = |number| self.held.contains(&number) || self.places.slot(&id(number)).is_some();
         while number > ReplicaId::MAX_NUMBER || is_taken(number) {

@@ -135,3 +135,47 @@ fn what_a_host_brings_under_another_name_is_not_named_for_removal() {
     model.settle();
     assert!(model.answers[&ticket].is_ok(), "{:?}", model.answers[&ticket]);
 }
+
+/// A host holds a number of version 0.1 near the end, and the master starts again and again.
+#[test]
+fn no_number_is_used_twice_whatever_a_host_holds() {
+    let mut model = Model::new(2);
+    model.ask(create(1));
+    model.settle();
+    let id = |number| ReplicaId::new(&spec(1, "a").name, number);
+    let mut used = std::collections::BTreeSet::new();
+    let mut last = None;
+    for round in 0..1_500 {
+        model.restart();
+        model.settle();
+        model.event(Event::Unknown { node: node(0), replicas: vec![id(899_000)] });
+        model.ask(scale(0));
+        model.settle();
+        model.ask(scale(1));
+        model.settle();
+        let now = model.durable.as_ref().unwrap().1.wanted().next().map(|replica| replica.id.number());
+        if let Some(number) = now.filter(|_| now != last) {
+            assert!(used.insert(number), "round {round}: {number} was used before");
+        }
+        last = now;
+    }
+}
+
+/// A label may say the highest number there is.
+#[test]
+fn a_highest_number_that_is_taken_over_ends_no_count() {
+    let mut model = Model::new(2);
+    model.ask(Request::Import { node: node(0), holds: vec![held(ReplicaId::MAX_NUMBER, 0, "app:1")] });
+    model.settle();
+    let mut used = std::collections::BTreeSet::new();
+    for round in 0..5 {
+        model.restart();
+        model.settle();
+        model.ask(scale(0));
+        model.settle();
+        model.ask(scale(1));
+        model.settle();
+        let number = model.durable.as_ref().unwrap().1.wanted().next().unwrap().id.number();
+        assert!(used.insert(number), "round {round}: {number} was used before");
+    }
+}
