@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use shef_common::{
-    ids::{Generation, NodeName},
+    ids::{Generation, NodeName, Slot},
     spec::Mount,
 };
 
@@ -27,14 +27,21 @@ pub fn keeps_volumes(record: &ServiceRecord) -> bool {
         || kept()
 }
 
-/// The hosts that hold data of `record` which its replicas are to find again: where one with a volume that stays
-/// there has been seen running.
+/// The hosts that may hold data of `record` which its replicas are to find again: where one with a volume that
+/// stays there has been seen running. In mode `global` every host has its slot from the beginning: where one was
+/// placed.
 pub fn hosts_with_data(record: &ServiceRecord) -> BTreeSet<NodeName> {
     let sticks = || record.spec.template.mounts.iter().any(Mount::is_sticky);
     if record.deleted || !(keeps_volumes(record) || sticks()) {
         return BTreeSet::new();
     }
-    record.bindings.values().cloned().collect()
+    let was_placed = |slot: &Slot, node: &NodeName| {
+        record.emptied.contains(*slot)
+            || record.replicas.of(*slot).iter().any(|replica| replica.node == *node)
+    };
+    let may_hold =
+        |(slot, node): &(&Slot, &NodeName)| record.spec.mode.is_replicated() || was_placed(slot, node);
+    record.bindings.iter().filter(may_hold).map(|(_, node)| node.clone()).collect()
 }
 
 /// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that

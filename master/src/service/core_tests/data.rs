@@ -232,3 +232,22 @@ fn the_cluster_knows_where_data_is_also_while_nothing_runs() {
     pass(&mut model, 10);
     assert!(model.data_on.is_empty());
 }
+
+#[test]
+fn a_host_on_which_a_global_service_never_had_a_replica_holds_no_data_of_it() {
+    let mut model = model(&["a", "b"]);
+    model.describe(0, HostFacts { memory_bytes: 9_000, ..in_zone("a") });
+    let mut global = ServiceSpec { mode: Mode::Global, ..sticky(0) };
+    std::sync::Arc::make_mut(&mut global.template).resources.reserve.memory_bytes = 5_000;
+    model.ask(put(global));
+    pass(&mut model, 10);
+    assert_eq!(running(&model), on(&[(0, 1)]));
+    assert_eq!(record(&model).bindings.len(), 2, "each host has its slot");
+    assert_eq!(model.data_on, [node(0)].into());
+    // Where one has run there is data, also while its host is away.
+    model.describe(1, HostFacts { memory_bytes: 9_000, ..in_zone("b") });
+    pass(&mut model, 10);
+    model.is(1, DOWN);
+    pass(&mut model, 600);
+    assert_eq!(model.data_on, [node(0), node(1)].into());
+}
