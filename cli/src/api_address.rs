@@ -1,6 +1,6 @@
 //! Where the master's API is, as people write it. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use shef_master::config::DEFAULT_PORT;
 
@@ -11,7 +11,7 @@ use shef_master::config::DEFAULT_PORT;
 pub(crate) fn parse(given: &str) -> Result<String, String> {
     let rest = match given.trim().split_once("://") {
         None => given.trim(),
-        Some(("http", rest)) => rest,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
         Some((scheme, rest)) => {
             return Err(format!("the API is plain HTTP, not {scheme}: give http://{rest}"));
         }
@@ -20,14 +20,30 @@ pub(crate) fn parse(given: &str) -> Result<String, String> {
     let rest = rest.trim_end_matches('/');
     let rest = rest.strip_suffix("/v1").unwrap_or(rest).trim_end_matches('/');
     let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, checked(port)?),
-        Some(_) | None => (authority, DEFAULT_PORT),
-    };
-    if host.is_empty() || rest.contains([' ', '?', '#']) {
+    let (host, port) = split(authority)?;
+    if !is_host(&host) || path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
         return Err(format!("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {given:?}"));
     }
     Ok(format!("http://{host}:{port}{path}"))
+}
+
+/// Host and port of an authority. An IPv6 address without brackets has no port.
+fn split(authority: &str) -> Result<(String, u16), String> {
+    if authority.parse::<Ipv6Addr>().is_ok() {
+        return Ok((format!("[{authority}]"), DEFAULT_PORT));
+    }
+    Ok(match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host.to_owned(), checked(port)?),
+        Some(_) | None => (authority.to_owned(), DEFAULT_PORT),
+    })
+}
+
+/// Whether it is a name, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    }
 }
 
 fn checked(port: &str) -> Result<u16, String> {
@@ -66,6 +82,8 @@ mod tests {
             ("http://h:1/shef/v1", "http://h:1/shef"),
             ("[::1]:1", "http://[::1]:1"),
             ("[::1]", "http://[::1]:8044"),
+            ("fd00::5", "http://[fd00::5]:8044"),
+            ("HTTP://h", "http://h:8044"),
         ] {
             assert_eq!(parse(given).as_deref(), Ok(address), "{given}");
         }
@@ -76,6 +94,10 @@ mod tests {
             ("h:1?a", "the port must be a number from 1 to 65535, but is \"1?a\""),
             ("h:99999", "the port must be a number from 1 to 65535, but is \"99999\""),
             ("h:0", "the port must be a number from 1 to 65535, but is \"0\""),
+            ("[::1", "must be an address such as 10.0.0.5:8044, but is \"[::1\""),
+            ("[::g]:1", "must be an address such as 10.0.0.5:8044, but is \"[::g]:1\""),
+            ("a:b:80", "must be an address such as 10.0.0.5:8044, but is \"a:b:80\""),
+            ("h\u{7}:1", "must be an address such as 10.0.0.5:8044, but is \"h\\u{7}:1\""),
             ("https://h:1", "the API is plain HTTP, not https: give http://h:1"),
         ] {
             assert_eq!(parse(given), Err(why.to_owned()), "{given}");
