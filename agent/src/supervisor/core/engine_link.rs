@@ -47,9 +47,9 @@ enum State {
     Unknown,
     /// The last look was answered, and no operation has failed to reach it since.
     Up,
-    /// The last look, or an operation after it, found nobody.
+    /// The engine did not answer the last list, or an operation after it.
     Failing {
-        /// Why.
+        /// The engine's error.
         why: String,
         /// How many looks in a row have failed.
         looks: u32,
@@ -67,7 +67,7 @@ pub(in crate::supervisor) struct Look {
     pub again: bool,
 }
 
-/// What is due.
+/// The call to the engine whose time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::supervisor) enum Due {
     Nothing,
@@ -137,7 +137,7 @@ impl EngineLink {
         self.reconnect_later(now);
     }
 
-    /// An operation, or a look, found nobody.
+    /// The engine did not answer a list or an operation.
     pub fn failed(&mut self, error: &EngineError, now: MonoMs) {
         let looks = match self.state {
             State::Failing { looks, .. } => looks,
@@ -209,7 +209,7 @@ impl EngineLink {
         self.found = clusters.into_iter().collect();
     }
 
-    /// The clusters of which it has containers, while it is not known to which one the host belongs.
+    /// The clusters whose containers the engine has, while the host has not joined a cluster.
     pub const fn found(&self) -> &BTreeSet<ClusterId> {
         &self.found
     }

@@ -67,7 +67,7 @@ impl PullQueue {
         None
     }
 
-    /// A pull has ended. Returns who waited for it; nobody, if it was cancelled.
+    /// A pull has ended. Returns the replicas that waited for it: none, if it was cancelled.
     pub fn end(&mut self, image: &ImageRef) -> BTreeSet<ReplicaId> {
         if !self.stop(image) {
             return BTreeSet::new();

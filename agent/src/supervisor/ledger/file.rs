@@ -31,9 +31,9 @@ pub enum LedgerError {
     /// The file or its directory does not let us.
     #[error("the ledger {path} cannot be used: {source}")]
     Io {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// What is there is not a ledger. It is never replaced by an empty one.
@@ -42,9 +42,9 @@ pub enum LedgerError {
          have the host join anew"
     )]
     Damaged {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong.
+        /// The first fault in the file.
         why: String,
     },
     /// A newer shef has been here.
@@ -52,23 +52,23 @@ pub enum LedgerError {
         "the ledger {path} has format {found}, and this version reads up to {known}: run the newer version"
     )]
     TooNew {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
         /// Its format.
         found: u32,
         /// The newest that is read.
         known: u32,
     },
-    /// The last write has failed, so nobody knows what the log ends with.
+    /// The last write has failed, and may have left a part of a record at the log's end.
     #[error("the ledger {path} has to be replaced as a whole, because its last write failed")]
     Unsound {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
     },
     /// Another agent works on the same directory.
     #[error("another agent uses {path}: give each its own data directory")]
     Locked {
-        /// Which file.
+        /// The file's path.
         path: PathBuf,
     },
     /// A random number was not a valid identity.
