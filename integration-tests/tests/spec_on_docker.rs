@@ -369,12 +369,17 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let spec = template(json!({"ports": [
         {"target": 80}, {"target": 81, "published": free, "host_ip": "127.0.0.1"}, {"target": 53, "protocol": "udp"},
+        {"target": "90-91"},
     ]}));
     let (replica, status) = bench.order(spec, "it runs", is_well).await;
     let told = |status: &ReplicaStatus, target: u16| {
         status.ports.iter().find(|port| port.target == target).copied().unwrap()
     };
-    assert_eq!(status.ports.len(), 3, "{status:?}");
+    assert_eq!(status.ports.len(), 5, "{status:?}");
+    assert!(
+        [90, 91].into_iter().all(|target| told(&status, target).published != 0),
+        "a range is each of its ports"
+    );
     assert_eq!(told(&status, 81).shown(None), format!("127.0.0.1:{free}->81/tcp"));
     assert_eq!(told(&status, 53).protocol.as_str(), "udp");
     assert!(told(&status, 80).host_ip.is_unspecified() && told(&status, 80).published != 0);

@@ -1,8 +1,9 @@
 //! Ports of a replica on its host.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The most ports that a replica may publish.
 pub const MAX_PORTS: usize = 64;
@@ -22,6 +23,135 @@ pub struct Port {
     /// The host's address to listen on; by default every address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<Ipv4Addr>,
+}
+
+/// What a user writes of ports: one, or a range of them that stands for as many.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenPort {
+    /// The container's port: 1 to 65535, or a range of at most 64 such as `"8000-8010"`.
+    target: PortOrRange,
+    /// The host's port, or as many of them as `target` names; without it, the engine chooses a free one.
+    #[serde(default)]
+    published: Option<PortOrRange>,
+    /// What is spoken on it.
+    #[serde(default)]
+    protocol: Protocol,
+    /// The host's address to listen on; by default every address.
+    #[serde(default)]
+    host_ip: Option<Ipv4Addr>,
+}
+
+/// Reads ports. Agents of earlier versions know single ones alone, so a range is no more from here on.
+pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(try_from = "WrittenPort")]
+    struct Single(Vec<Port>);
+
+    impl TryFrom<WrittenPort> for Single {
+        type Error = String;
+
+        fn try_from(written: WrittenPort) -> Result<Self, String> {
+            let WrittenPort { target, published, protocol, host_ip } = written;
+            if let Some(published) = published.filter(|published| published.len() != target.len()) {
+                return Err(format!(
+                    "must publish as many ports as it targets, but {published} and {target} differ in length"
+                ));
+            }
+            let port = |offset| Port {
+                target: target.first + offset,
+                published: published.map(|published| published.first + offset),
+                protocol,
+                host_ip,
+            };
+            Ok(Self((0..target.len()).map(port).collect()))
+        }
+    }
+
+    let read = Vec::<Single>::deserialize(from)?;
+    Ok(read.into_iter().flat_map(|single| single.0).collect())
+}
+
+/// One port, or a range of them.
+#[derive(Clone, Copy)]
+struct PortOrRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortOrRange {
+    const fn len(self) -> u16 {
+        // No range is longer than MAX_PORTS.
+        self.last - self.first + 1
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-')?;
+        let is_plain = |text: &str| text.bytes().all(|c| c.is_ascii_digit());
+        let port = |text: &str| text.parse().ok().filter(|port| *port != 0 && is_plain(text));
+        let range = Self { first: port(first)?, last: port(last)? };
+        (range.first <= range.last && usize::from(range.last - range.first) < MAX_PORTS).then_some(range)
+    }
+}
+
+impl fmt::Display for PortOrRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PortOrRange {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = PortOrRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port or a range of ports")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<PortOrRange, E> {
+                let port = u16::try_from(number);
+                let port = port.map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))?;
+                Ok(PortOrRange { first: port, last: port })
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<PortOrRange, E> {
+                let unsigned = u64::try_from(number);
+                let unsigned =
+                    unsigned.map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))?;
+                self.visit_u64(unsigned)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PortOrRange, E> {
+                PortOrRange::parse(text).ok_or_else(|| {
+                    let shown: String = text.chars().take(80).collect();
+                    E::custom(format!(
+                        "must be a port, or a range of at most {MAX_PORTS} such as \"8000-8010\", but is {shown:?}"
+                    ))
+                })
+            }
+        }
+
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for PortOrRange {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PortOrRange".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "integer", "format": "uint16", "minimum": 0, "maximum": 65_535 },
+            { "type": "string", "pattern": "^[0-9]+-[0-9]+$" },
+        ] })
+    }
 }
 
 /// What is spoken on a port.

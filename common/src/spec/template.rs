@@ -100,7 +100,8 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub device_requests: Vec<DeviceRequest>,
     /// Ports on the host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::ports::read")]
+    #[schemars(with = "Vec<super::ports::WrittenPort>")]
     pub ports: Vec<Port>,
     /// Volumes, paths and memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

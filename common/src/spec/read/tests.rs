@@ -25,7 +25,22 @@ fn what_is_of_another_kind_is_told_what_is_right() {
             "ports[0].protocol must be tcp or udp, but is \"tpc\": did you mean tcp?; \
              ports[0].publish is not a field here: did you mean published?",
         ),
-        (json!({"ports": [{}]}), "ports[0].target is required: a port from 1 to 65535"),
+        (
+            json!({"ports": [{}]}),
+            "ports[0].target is required: a port from 1 to 65535, or a range such as \"8000-8010\"",
+        ),
+        (
+            json!({"ports": [{"target": "80"}]}),
+            "ports[0].target must be a port, or a range of at most 64 such as \"8000-8010\", but is \"80\"",
+        ),
+        (
+            json!({"ports": [{"target": "8010-8000"}, {"target": "1-65"}]}),
+            "ports[0].target must be a port, or a range of at most 64 such as \"8000-8010\", but is \"8010-8000\"",
+        ),
+        (
+            json!({"ports": [{"target": 1}, {"target": "1-64", "published": 8080}]}),
+            "ports[1] must publish as many ports as it targets, but 8080 and 1-64 differ in length",
+        ),
         (
             json!({"mounts": ["data:/data"]}),
             "mounts[0] must be a table such as { type = \"volume\", source = \"...\", target = \"...\" }, \

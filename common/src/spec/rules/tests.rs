@@ -79,6 +79,22 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn a_range_of_ports_stands_for_each_of_them() {
+    let body = |ports: Value| object(json!({"name": "web", "image": "app:1", "ports": ports}));
+    let range =
+        json!([{"target": "8000-8002", "published": "9000-9002", "protocol": "udp"}, {"target": "81-82"}]);
+    let single = json!([
+        {"target": 8000, "published": 9000, "protocol": "udp"}, {"target": 8001, "published": 9001, "protocol": "udp"},
+        {"target": 8002, "published": 9002, "protocol": "udp"}, {"target": 81}, {"target": 82},
+    ]);
+    let read = ServiceSpec::read(body(range), None).unwrap();
+    assert_eq!(read, ServiceSpec::read(body(single.clone()), None).unwrap());
+    assert_eq!(serde_json::to_value(&read).unwrap()["ports"], single, "agents of every version read it");
+    let most = ServiceSpec::read(body(json!([{"target": "1-64"}, {"target": 65}])), None).unwrap_err();
+    assert_eq!(most[0].message, "must hold at most 64, but holds 65");
+}
+
+#[test]
 fn a_volume_whose_data_is_on_one_host_alone_is_sticky_unless_the_spec_says_otherwise() {
     let read = |mount: Value| {
         let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": [mount]});
@@ -223,7 +239,7 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         ),
         (
             json!({"ports": [{"target": 80}, {"target": 70_000}]}),
-            "ports[1].target must be a port from 1 to 65535, but is 70000",
+            "ports[1].target must be a port from 1 to 65535, or a range such as \"8000-8010\", but is 70000",
         ),
         (
             json!({"ports": [{"target": 80, "published": 0}]}),
