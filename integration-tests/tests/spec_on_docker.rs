@@ -369,13 +369,14 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let spec = template(json!({"ports": [
         {"target": 80}, {"target": 81, "published": free, "host_ip": "127.0.0.1"}, {"target": 53, "protocol": "udp"},
-        {"target": "90-91"},
+        {"target": "90-91"}, {"target": 70, "host_ip": "::1"},
     ]}));
     let (replica, status) = bench.order(spec, "it runs", is_well).await;
     let told = |status: &ReplicaStatus, target: u16| {
         status.ports.iter().find(|port| port.target == target).copied().unwrap()
     };
-    assert_eq!(status.ports.len(), 5, "{status:?}");
+    assert_eq!(status.ports.len(), 6, "{status:?}");
+    assert_eq!(told(&status, 70).host_ip, std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST));
     assert!(
         [90, 91].into_iter().all(|target| told(&status, target).published != 0),
         "a range is each of its ports"

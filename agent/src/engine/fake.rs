@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -315,7 +315,7 @@ impl Engine for FakeEngine {
             let ports = order.template.ports.iter().map(|port| PublishedPort {
                 target: port.target,
                 protocol: port.protocol,
-                host_ip: port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+                host_ip: port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
                 published: port.published.unwrap_or(chosen),
             });
             let container = Container { ports: ports.collect(), ..made(&order, id.clone()) };

@@ -21,7 +21,7 @@ pub use self::{
     health::{HealthCheck, HealthTest, HttpCheck, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount},
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
-    ports::{MAX_PORTS, Port, Protocol},
+    ports::{MAX_PORTS, Port, Protocol, addresses_overlap},
     read::Fields,
     resources::{Amount, Limit, Resources},
     template::{

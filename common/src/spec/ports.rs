@@ -1,45 +1,75 @@
 //! Ports of a replica on its host.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The most ports that a replica may publish.
 pub const MAX_PORTS: usize = 64;
 
 /// One port of the container, published on the host that runs it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "WrittenPort")]
 pub struct Port {
     /// The container's port: 1 to 65535.
     pub target: u16,
     /// The host's port; without it, the engine chooses a free one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<u16>,
     /// What is spoken on it.
-    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     pub protocol: Protocol,
     /// The host's address to listen on; by default every address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
+}
+
+/// Whether sockets on two of a host's addresses are in each other's way; `None`: every address. `0.0.0.0` is
+/// every IPv4 address and `::` is every IPv6 address, as engines bind them.
+#[must_use]
+pub fn addresses_overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    let is_every_one = a.is_unspecified() || b.is_unspecified();
+    a == b || is_every_one && a.is_ipv4() == b.is_ipv4()
 }
 
 /// What a user writes of ports: one, or a range of them that stands for as many.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenPort {
     /// The container's port: 1 to 65535, or a range of at most 64 such as `"8000-8010"`.
     target: PortOrRange,
     /// The host's port, or as many of them as `target` names; without it, the engine chooses a free one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     published: Option<PortOrRange>,
     /// What is spoken on it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     protocol: Protocol,
-    /// The host's address to listen on; by default every address.
-    #[serde(default)]
-    host_ip: Option<Ipv4Addr>,
+    /// The host's address to listen on; by default every address. An IPv6 address is shown as `host_ipv6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_ip: Option<IpAddr>,
+    /// The host's IPv6 address to listen on, in place of `host_ip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_ipv6: Option<Ipv6Addr>,
+}
+
+/// Agents of earlier versions take IPv4 addresses alone in `host_ip`, so the others have a field of their own.
+impl From<Port> for WrittenPort {
+    fn from(port: Port) -> Self {
+        let one = |port| PortOrRange { first: port, last: port };
+        let (host_ip, host_ipv6) = match port.host_ip {
+            Some(IpAddr::V6(address)) => (None, Some(address)),
+            other => (other, None),
+        };
+        Self {
+            target: one(port.target),
+            published: port.published.map(one),
+            protocol: port.protocol,
+            host_ip,
+            host_ipv6,
+        }
+    }
 }
 
 /// Reads ports. Agents of earlier versions know single ones alone, so a range is no more from here on.
@@ -52,7 +82,11 @@ pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Port>, D::E
         type Error = String;
 
         fn try_from(written: WrittenPort) -> Result<Self, String> {
-            let WrittenPort { target, published, protocol, host_ip } = written;
+            let WrittenPort { target, published, protocol, host_ip, host_ipv6 } = written;
+            if host_ip.is_some() && host_ipv6.is_some() {
+                return Err("must have host_ip or host_ipv6, but has both".to_owned());
+            }
+            let host_ip = host_ip.or_else(|| host_ipv6.map(IpAddr::V6));
             if let Some(published) = published.filter(|published| published.len() != target.len()) {
                 return Err(format!(
                     "must publish as many ports as it targets, but {published} and {target} differ in length"
@@ -101,6 +135,12 @@ impl fmt::Display for PortOrRange {
         } else {
             write!(f, "{}-{}", self.first, self.last)
         }
+    }
+}
+
+impl Serialize for PortOrRange {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last { self.first.serialize(to) } else { to.collect_str(self) }
     }
 }
 

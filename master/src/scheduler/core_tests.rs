@@ -2,7 +2,7 @@
 
 mod property;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use shef_common::{
     ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot},
@@ -35,7 +35,10 @@ fn memory(memory_bytes: u64) -> Requirements {
     Requirements { memory_bytes, ..nothing() }
 }
 fn port(port: u16, protocol: Protocol, address: [u8; 4]) -> Requirements {
-    Requirements { ports: vec![HostPort { port, protocol, address: Ipv4Addr::from(address) }], ..nothing() }
+    Requirements {
+        ports: vec![HostPort { port, protocol, address: Some(IpAddr::from(address)) }],
+        ..nothing()
+    }
 }
 fn anywhere() -> Placement {
     Placement::default()
@@ -187,6 +190,10 @@ fn a_host_is_given_no_more_assignments_than_a_message_holds() {
 #[test]
 fn ports_conflict_by_number_protocol_and_address() {
     let (all, one, other) = ([0, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 2]);
+    let on = |address: Option<&str>| {
+        let address = address.map(|address| address.parse().unwrap());
+        Requirements { ports: vec![HostPort { port: 80, protocol: Protocol::Tcp, address }], ..nothing() }
+    };
     let table = [
         (port(80, Protocol::Tcp, all), port(80, Protocol::Tcp, all), false),
         (port(80, Protocol::Tcp, all), port(80, Protocol::Tcp, one), false),
@@ -195,6 +202,11 @@ fn ports_conflict_by_number_protocol_and_address() {
         (port(80, Protocol::Tcp, one), port(80, Protocol::Tcp, one), false),
         (port(80, Protocol::Tcp, all), port(80, Protocol::Udp, all), true),
         (port(80, Protocol::Tcp, all), port(81, Protocol::Tcp, all), true),
+        (on(None), on(Some("::1")), false),
+        (on(Some("::")), on(Some("::1")), false),
+        (on(Some("::1")), on(Some("::2")), true),
+        (on(Some("0.0.0.0")), on(Some("::1")), true),
+        (on(None), on(Some("10.0.0.1")), false),
     ];
     for (there, wanted, fits) in table {
         let mut core = SchedulerCore::default();

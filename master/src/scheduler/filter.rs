@@ -205,9 +205,7 @@ impl Asked<'_> {
         for reason in known.filter_map(|(node, host)| self.room(node, host).err()) {
             // Whichever of its addresses: to people it is the port.
             let reason = match reason {
-                Dropped::Port(port) => {
-                    Dropped::Port(HostPort { address: std::net::Ipv4Addr::UNSPECIFIED, ..port })
-                }
+                Dropped::Port(port) => Dropped::Port(HostPort { address: None, ..port }),
                 other @ (Dropped::Down
                 | Dropped::Suspect
                 | Dropped::NoAgent

@@ -1,32 +1,30 @@
 //! What a replica takes of its host, and what it occupies there.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use shef_common::{
     fields,
     ids::{NodeName, ReplicaId},
-    spec::{Protocol, Template},
+    spec::{Protocol, Template, addresses_overlap},
 };
 
-/// A published port: of two with the same number and protocol one must be free
-/// of the other's address, and `0.0.0.0` is every address.
+/// A published port: of two with the same number and protocol one must be free of the other's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
     /// The port.
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
-    /// The host's address; `0.0.0.0`: all of them.
-    pub address: Ipv4Addr,
+    /// The host's address; `None`: all of them.
+    pub address: Option<IpAddr>,
 }
 
 impl HostPort {
     /// Whether not both can be published on one host.
     #[must_use]
     pub fn conflicts(&self, other: &Self) -> bool {
-        let everywhere = self.address.is_unspecified() || other.address.is_unspecified();
         (self.port, self.protocol) == (other.port, other.protocol)
-            && (everywhere || self.address == other.address)
+            && addresses_overlap(self.address, other.address)
     }
 }
 
@@ -75,7 +73,7 @@ fn assignment_bytes(template: &Template) -> u64 {
 impl From<&Template> for Requirements {
     fn from(template: &Template) -> Self {
         let fixed = |port: &shef_common::spec::Port| {
-            let address = port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let address = port.host_ip;
             port.published.map(|published| HostPort { port: published, protocol: port.protocol, address })
         };
         let reserve = template.resources.reserve;

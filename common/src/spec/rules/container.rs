@@ -1,12 +1,12 @@
 //! What is true of a container: everything that is checked here would else be
 //! refused by an engine, later and for every replica.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::collections::BTreeSet;
 
 use super::{
     super::{
         DeviceRequest, HealthCheck, HealthTest, HttpCheck, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S,
-        MAX_TEMPLATE_BYTES, Mount, Network, Port, Resources, Restart, Template,
+        MAX_TEMPLATE_BYTES, Mount, Network, Port, Resources, Restart, Template, addresses_overlap,
         grammar::{
             CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account,
             is_capability, is_driver, is_header, is_host, is_name, is_signal, is_sysctl, is_user, plain,
@@ -256,10 +256,8 @@ fn ports(ports: &[Port], rules: &mut Rules) {
 
 /// Whether two ports of one container cannot both be had.
 fn clashes(a: &Port, b: &Port) -> bool {
-    let everywhere = |port: &Port| port.host_ip.is_none_or(|address| address == Ipv4Addr::UNSPECIFIED);
-    let same_address = everywhere(a) || everywhere(b) || a.host_ip == b.host_ip;
     a.protocol == b.protocol
-        && same_address
+        && addresses_overlap(a.host_ip, b.host_ip)
         && if a.published.is_some() {
             a.published == b.published
         } else {

@@ -95,6 +95,22 @@ fn a_range_of_ports_stands_for_each_of_them() {
 }
 
 #[test]
+fn an_ipv6_address_of_a_port_has_a_field_of_its_own_for_agents_of_before() {
+    let body = |port: Value| object(json!({"name": "web", "image": "app:1", "ports": [port]}));
+    let read = ServiceSpec::read(body(json!({"target": 80, "host_ip": "fd00::1"})), None).unwrap();
+    let written = serde_json::to_value(&read).unwrap();
+    assert_eq!(written["ports"], json!([{"target": 80, "host_ipv6": "fd00::1"}]));
+    assert_eq!(ServiceSpec::read(object(written), None).unwrap(), read);
+    let needed = crate::fields::needed(&read.template, crate::fields::newer());
+    assert!(needed.contains("ports[].host_ipv6"), "it goes to no agent that does not know it: {needed:?}");
+    let old = ServiceSpec::read(body(json!({"target": 80, "host_ip": "10.0.0.1"})), None).unwrap();
+    assert!(crate::fields::needed(&old.template, crate::fields::newer()).is_empty());
+    let both = json!({"target": 80, "host_ip": "10.0.0.1", "host_ipv6": "::1"});
+    let wrong = ServiceSpec::read(body(both), None).unwrap_err();
+    assert_eq!(wrong[0].message, "must have host_ip or host_ipv6, but has both");
+}
+
+#[test]
 fn a_volume_whose_data_is_on_one_host_alone_is_sticky_unless_the_spec_says_otherwise() {
     let read = |mount: Value| {
         let body = json!({"name": "web", "replicas": 1, "image": "app:1", "mounts": [mount]});
@@ -244,6 +260,14 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"ports": [{"target": 80, "published": 0}]}),
             "ports[0].published must be 1 to 65535, or absent to have the engine choose, but is 0",
+        ),
+        (
+            json!({"ports": [{"target": 80, "published": 80, "host_ip": "::"}, {"target": 81, "published": 80, "host_ip": "::1"}]}),
+            "ports[1] must differ from ports[0], but both publish port 80 (tcp)",
+        ),
+        (
+            json!({"ports": [{"target": 80, "host_ip": "10.0.0"}]}),
+            "ports[0].host_ip must be an IP address, but is \"10.0.0\"",
         ),
         (json!({"ports": [{"target": 80, "mode": "host"}]}), "ports[0].mode is not a field here"),
         (

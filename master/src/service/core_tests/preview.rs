@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use shef_common::{
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
-    spec::{Mode, Order, Port, ServiceSpec, Update},
+    spec::{Mode, Order, Port, Protocol, ServiceSpec, Update},
 };
 
 use crate::membership::HostFacts;
@@ -102,7 +102,7 @@ fn what_finds_no_host_says_why() {
     let mut model = Model::new(1);
     let on_port = |replicas, image| {
         let mut spec = spec(replicas, image);
-        let port: Port = serde_json::from_value(json!({"target": 80, "published": 80})).unwrap();
+        let port = Port { target: 80, published: Some(80), protocol: Protocol::Tcp, host_ip: None };
         std::sync::Arc::make_mut(&mut spec.template).ports = vec![port];
         Request::Put { spec, expect: Expect::Any }
     };
