@@ -255,24 +255,96 @@ mod tests {
     use super::*;
     use crate::engine::RestartPolicy;
 
-    /// Something else than the default in every field that a template has.
+    /// Something else than the default in every field that a template has, at any depth.
     fn everything() -> Value {
-        json!({
+        let first = json!({
             "image": "app:1", "pull": "always", "command": ["a"], "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
             "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
             "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
             "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,
-            "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"], "logging": {"driver": "local"},
-            "devices": [{"source": "/dev/null"}], "device_requests": [{"driver": "d", "capabilities": [["gpu"]]}],
-            "ports": [{"target": 80}], "mounts": [{"type": "tmpfs", "target": "/t"}], "networks": [{"name": "n"}],
-            "resources": {"limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1}},
-            "health": {"test": {"shell": "true"}}, "restart": {"condition": "never"}, "forced": 1
-        })
+            "extra_hosts": {"a": "10.0.0.1"}, "host_gateway": ["b"], "dns": ["10.0.0.1"],
+            "logging": {"driver": "local", "options": {"a": "b"}}, "forced": 1,
+        });
+        let second = json!({
+            "devices": [{"source": "/dev/null", "target": "/dev/zero", "permissions": "r"}],
+            "device_requests": [{"driver": "d", "count": 1, "device_ids": ["0"], "capabilities": [["gpu"]]}],
+            "ports": [
+                {"target": 80, "published": 80, "protocol": "udp", "host_ip": "10.0.0.1"},
+                {"target": 80, "host_ipv6": "::1"},
+            ],
+            "mounts": [
+                {"type": "volume", "source": "v", "target": "/v", "read_only": true, "driver": "d", "options": {"a": "b"}, "sticky": true},
+                {"type": "bind", "source": "/b", "target": "/b", "read_only": true},
+                {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023},
+            ],
+            "networks": [{"name": "n", "aliases": ["a"]}],
+            "resources": {
+                "reserve": {"cpu_millis": 1, "memory_bytes": 1},
+                "limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1},
+            },
+            "health": {"test": {"shell": "true"}, "interval_ms": 1, "timeout_ms": 1, "retries": 1, "start_period_ms": 1},
+            "restart": {"condition": "never", "delay_ms": 1, "max_attempts": 1, "window_ms": 1},
+        });
+        let fields = [first, second].into_iter().flat_map(|part| part.as_object().unwrap().clone());
+        Value::Object(fields.collect())
+    }
+
+    /// The other kinds of health check.
+    fn checks() -> [Value; 3] {
+        [
+            json!({"cmd": ["true"]}),
+            json!({"tcp": {"port": 1}}),
+            json!({"http": {"port": 1, "path": "/", "headers": {"a": "b"}, "status": [200]}}),
+        ]
+    }
+
+    /// What is no word to the engine: the agent itself pulls, checks and restarts, the scheduler reserves and
+    /// keeps slots on their hosts, a forced restart changes nothing.
+    fn is_of_no_concern_to_the_engine(path: &str) -> bool {
+        ["image", "pull", "restart", "forced", "resources.reserve", "mounts[].sticky"]
+            .iter()
+            .any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    }
+
+    /// `value` without each of its fields, by the field's path.
+    fn without_each(value: &Value, path: &str) -> Vec<(String, Value)> {
+        let mut found = Vec::new();
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    let with = |inner: Option<Value>| {
+                        let mut fields = fields.clone();
+                        match inner {
+                            Some(inner) => fields.insert(name.clone(), inner),
+                            None => fields.remove(name),
+                        };
+                        Value::Object(fields)
+                    };
+                    found.push((path.clone(), with(None)));
+                    found.extend(
+                        without_each(field, &path).into_iter().map(|(path, inner)| (path, with(Some(inner)))),
+                    );
+                }
+            }
+            Value::Array(items) => {
+                for (nth, item) in items.iter().enumerate() {
+                    let with = |inner: Value| {
+                        let mut items = items.clone();
+                        items[nth] = inner;
+                        Value::Array(items)
+                    };
+                    let inner = without_each(item, &format!("{path}[]"));
+                    found.extend(inner.into_iter().map(|(path, inner)| (path, with(inner))));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        found
     }
 
     /// What the engine is told of a template.
-    fn told(template: &Value) -> Value {
-        let template: Template = serde_json::from_value(template.clone()).unwrap();
+    fn told(template: Template) -> Value {
         let service = ServiceName::parse("web").unwrap();
         let order = CreateOrder {
             replica: ReplicaId::new(&service, 1),
@@ -287,24 +359,26 @@ mod tests {
     #[test]
     fn every_field_of_a_template_reaches_the_engine() {
         let whole = everything();
-        let whole_told = told(&whole);
-        let fields =
-            fields::all().iter().filter(|path| path.chars().all(|c| c == '_' || c.is_alphanumeric()));
-        for field in fields {
-            let mut without = whole.clone();
-            assert!(
-                without.as_object_mut().unwrap().remove(field).is_some(),
-                "{field} is missing in this test"
-            );
-            // The order names the image, the agent itself pulls and restarts, and a forced restart changes nothing.
-            if !matches!(field.as_str(), "image" | "pull" | "restart" | "forced") {
-                assert_ne!(told(&without), whole_told, "the engine is not told of {field}");
-            }
+        let template: Template = serde_json::from_value(whole.clone()).unwrap();
+        let mut set = fields::needed(&template, fields::all());
+        for check in checks() {
+            let mut other = whole.clone();
+            other["health"]["test"] = check;
+            set.extend(fields::needed(&serde_json::from_value(other).unwrap(), fields::all()));
         }
-        for limit in ["cpu_millis", "memory_bytes", "swap_bytes", "pids"] {
-            let mut without = whole.clone();
-            without["resources"]["limit"].as_object_mut().unwrap().remove(limit);
-            assert_ne!(told(&without), whole_told, "the engine is not told of {limit}");
+        // A path with `=` is a word, not a field.
+        let forgotten: Vec<_> =
+            fields::all().iter().filter(|path| !path.contains('=') && !set.contains(*path)).collect();
+        assert!(forgotten.is_empty(), "these fields are missing in this test: {forgotten:?}");
+        let whole_told = told(template);
+        for (path, without) in without_each(&whole, "") {
+            // Of a map the keys are no fields; without a field that is required there is no template.
+            if !fields::all().contains(&path) || is_of_no_concern_to_the_engine(&path) {
+                continue;
+            }
+            if let Ok(template) = serde_json::from_value(without) {
+                assert_ne!(told(template), whole_told, "the engine is not told of {path}");
+            }
         }
     }
 }
