@@ -211,11 +211,14 @@ async fn volumes_are_made_with_our_label_and_outlive_the_replica() {
         {"type": "volume", "source": "web-fast", "target": "/fast", "driver": "local", "options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}},
         {"type": "bind", "source": bound.path(), "target": "/bound", "read_only": true},
         {"type": "tmpfs", "target": "/scratch", "size_bytes": 1_048_576, "mode": 0o700},
+        {"type": "tmpfs", "target": "/run", "size_bytes": 1_048_576, "mode": "750", "mount_options": ["exec", "uid=7"]},
     ]});
     bench.order(template(mounts.clone()), "it runs", is_well).await;
     assert_eq!(bench.exec("echo kept > /data/x; cat /bound/given").await, "by the host");
     assert!(bench.exec("echo y > /bound/y").await.ends_with("Read-only file system"));
     assert!(bench.exec("grep /scratch /proc/mounts").await.contains("size=1024k,mode=700"));
+    let options = bench.exec("grep ' /run ' /proc/mounts").await;
+    assert!(options.contains("size=1024k,mode=750,uid=7") && !options.contains("noexec"), "{options}");
     assert!(bench.exec("grep /fast /proc/mounts").await.contains("size=1024k"));
     let volume = bench.docker().inspect_volume("web-data").await.unwrap();
     assert_eq!(volume.labels[labels::MANAGED_VOLUME], "true");

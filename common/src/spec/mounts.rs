@@ -56,6 +56,10 @@ pub enum Mount {
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_mode")]
         #[schemars(with = "Option<WrittenMode>")]
         mode: Option<u32>,
+        /// Options of the file system as for `docker run --tmpfs`, such as `exec` and `uid=1000`. By default
+        /// nothing on it is executed, no device is opened and no set-user-id bit counts.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mount_options: Vec<String>,
     },
 }
 

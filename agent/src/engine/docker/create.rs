@@ -59,6 +59,9 @@ pub(super) fn create_body(order: &CreateOrder, first: Option<String>) -> Contain
 fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
     let template: &Template = &order.template;
     let limit = template.resources.limit;
+    let cluster = order.labels.get(labels::CLUSTER);
+    let mounts = template.mounts.iter().filter(|mount| tmpfs(mount).is_none());
+    let mounts: Vec<MountBody> = mounts.map(|mount| mount_body(mount, cluster)).collect();
     HostConfig {
         restart_policy: Some(policy_body(order.policy)),
         init: Some(template.init),
@@ -87,10 +90,9 @@ fn host_config(order: &CreateOrder, network: Option<String>) -> HostConfig {
         device_requests: (!template.device_requests.is_empty())
             .then(|| template.device_requests.iter().map(device_request).collect()),
         port_bindings: (!template.ports.is_empty()).then(|| bindings(&template.ports)),
-        mounts: (!template.mounts.is_empty()).then(|| {
-            let cluster = order.labels.get(labels::CLUSTER);
-            template.mounts.iter().map(|mount| mount_body(mount, cluster)).collect()
-        }),
+        mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
+        tmpfs: Some(template.mounts.iter().filter_map(tmpfs).collect())
+            .filter(|mounts: &HashMap<_, _>| !mounts.is_empty()),
         network_mode: network,
         nano_cpus: number(limit.cpu_millis.saturating_mul(1_000_000)).filter(|cpus| *cpus != 0),
         memory: number(limit.memory_bytes).filter(|bytes| *bytes != 0),
@@ -157,7 +159,7 @@ fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
             read_only: Some(*read_only),
             ..Default::default()
         },
-        Mount::Tmpfs { target, size_bytes, mode } => MountBody {
+        Mount::Tmpfs { target, size_bytes, mode, mount_options: _ } => MountBody {
             typ: Some(MountType::TMPFS),
             target: Some(target.clone()),
             tmpfs_options: Some(MountTmpfsOptions {
@@ -168,6 +170,19 @@ fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
             ..Default::default()
         },
     }
+}
+
+/// A tmpfs with options, as the engine is told it: its path and all of its options. Engines before 27 take no
+/// options of a mount.
+fn tmpfs(mount: &Mount) -> Option<(String, String)> {
+    let Mount::Tmpfs { target, size_bytes, mode, mount_options } = mount else { return None };
+    if mount_options.is_empty() {
+        return None;
+    }
+    let size = size_bytes.map(|bytes| format!("size={bytes}"));
+    let mode = mode.map(|mode| format!("mode={mode:o}"));
+    let options: Vec<String> = size.into_iter().chain(mode).chain(mount_options.iter().cloned()).collect();
+    Some((target.clone(), options.join(",")))
 }
 
 fn own_labels(mark: &str, cluster: Option<&String>) -> HashMap<String, String> {
@@ -275,7 +290,7 @@ mod tests {
             "mounts": [
                 {"type": "volume", "source": "v", "target": "/v", "read_only": true, "driver": "d", "options": {"a": "b"}, "sticky": true},
                 {"type": "bind", "source": "/b", "target": "/b", "read_only": true},
-                {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023},
+                {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023, "mount_options": ["exec"]},
             ],
             "networks": [{"name": "n", "aliases": ["a"]}],
             "resources": {

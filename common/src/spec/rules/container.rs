@@ -8,8 +8,9 @@ use super::{
         DeviceRequest, HealthCheck, HealthTest, HttpCheck, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S,
         MAX_TEMPLATE_BYTES, Mount, Network, Port, Resources, Restart, Template, addresses_overlap,
         grammar::{
-            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, ULIMITS, is_absolute, is_account,
-            is_capability, is_driver, is_header, is_host, is_name, is_signal, is_sysctl, is_user, plain,
+            CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, TMPFS, ULIMITS, is_absolute, is_account,
+            is_capability, is_driver, is_header, is_host, is_name, is_signal, is_sysctl, is_tmpfs_option,
+            is_user, plain,
         },
     },
     Rules,
@@ -292,7 +293,12 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
             Mount::Bind { source, .. } => {
                 rules.check(is_absolute(source), format!("{path}.source"), PATH, source);
             }
-            Mount::Tmpfs { size_bytes, mode, .. } => {
+            Mount::Tmpfs { size_bytes, mode, mount_options, .. } => {
+                rules.count(&format!("{path}.mount_options"), mount_options.len(), MAX_ENTRIES);
+                for (nth, option) in mount_options.iter().enumerate() {
+                    let path = format!("{path}.mount_options[{nth}]");
+                    rules.check(is_tmpfs_option(option), path, TMPFS, option);
+                }
                 if let Some(bytes) = size_bytes {
                     rules.range(format!("{path}.size_bytes"), *bytes, 4_096, MAX_BYTES, "bytes");
                 }

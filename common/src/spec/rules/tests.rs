@@ -54,7 +54,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         "mounts": [
             {"type": "volume", "source": "data", "target": "/data", "driver": "local", "options": {"o": "x"}, "sticky": true},
             {"type": "bind", "source": "/etc/ssl", "target": "/etc/ssl", "read_only": true},
-            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023},
+            {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023, "mount_options": ["exec", "uid=1000", "nr_inodes=64k"]},
         ],
         "networks": [{"name": "backend", "aliases": ["web"]}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
@@ -285,6 +285,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"mounts": [{"type": "tmpfs", "target": "/d", "size_bytes": 0}]}),
             "mounts[0].size_bytes must be 4096 to 1125899906842624 bytes, but is 0",
+        ),
+        (
+            json!({"mounts": [{"type": "tmpfs", "target": "/d", "mount_options": ["exec", "size=1m"]}]}),
+            "mounts[0].mount_options[1] must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own, but is size=1m",
         ),
         (
             json!({"networks": [{"name": "../x"}]}),
