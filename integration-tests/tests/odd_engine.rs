@@ -146,7 +146,7 @@ async fn names_that_begin_an_id_are_handed_over_as_what_cannot_be_one() {
     actix::spawn(server);
     let image = ImageRef::parse("2fde").unwrap();
     let mut template = Template::of(image.clone());
-    template.networks = vec![Network { name: "81".to_owned(), aliases: Vec::new() }];
+    template.networks = vec![Network::named("81")];
     let replica = ReplicaId::parse("web-000001").unwrap();
     let policy = RestartPolicy::UnlessStopped;
     engine

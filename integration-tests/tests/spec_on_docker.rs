@@ -291,6 +291,44 @@ async fn networks_are_made_once_with_our_label_and_all_are_joined_with_aliases()
 }
 
 #[actix::test]
+async fn a_replica_has_the_address_of_its_spec_on_a_network_with_a_subnet() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let ipam = bollard::models::Ipam {
+        config: Some(vec![bollard::models::IpamConfig {
+            subnet: Some("10.77.0.0/24".to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    for (name, ipam) in [("lan", Some(ipam)), ("other", None)] {
+        let body =
+            bollard::models::NetworkCreateRequest { name: name.to_owned(), ipam, ..Default::default() };
+        bench.docker().create_network(body).await.unwrap();
+    }
+    let lan = json!({"name": "lan", "ipv4_address": "10.77.0.9"});
+    let other = json!({"name": "other"});
+    // The first network is one of the container's creation, the others are joined before its start.
+    for (number, networks) in [(1, [&lan, &other]), (2, [&other, &lan])] {
+        let replica = assignments("web", number, 1, &template(json!({"networks": networks}))).remove(0);
+        let revision = 2 * u64::from(number) - 1;
+        bench.master.snapshot(revision, std::slice::from_ref(&replica)).await.unwrap();
+        bench.until(&replica, "it runs", is_well).await;
+        let found = bench.docker().inspect_container(replica.replica.as_str(), None).await.unwrap();
+        let joined = found.network_settings.unwrap().networks.unwrap();
+        assert_eq!(joined["lan"].ip_address.as_deref(), Some("10.77.0.9"), "{networks:?}");
+        bench.master.snapshot(revision + 1, &[]).await.unwrap();
+        bench.until(&replica, "it is gone", |status| status.state == ReplicaState::Stopped).await;
+    }
+    let nowhere = template(json!({"networks": [{"name": "other", "ipv4_address": "10.77.0.9"}]}));
+    let nowhere = assignments("web", 3, 1, &nowhere).remove(0);
+    bench.master.snapshot(5, std::slice::from_ref(&nowhere)).await.unwrap();
+    let status = bench.until(&nowhere, "it fails", |status| status.state == ReplicaState::Failed).await;
+    assert!(status.reason.as_ref().unwrap().contains("subnet"), "the engine says why: {status:?}");
+    agent.stop().await;
+}
+
+#[actix::test]
 async fn a_network_goes_when_nothing_needs_it_and_stays_while_somebody_is_in_it() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;

@@ -136,11 +136,11 @@ impl Template {
     }
 
     /// Whether two of its replicas get into each other's way on one host, whatever room it has: they would
-    /// share a port, the host's network, a device or a volume that stays there.
+    /// share a port, an address, the host's network, a device or a volume that stays there.
     #[must_use]
     pub fn excludes_itself(&self) -> bool {
         self.ports.iter().any(|port| port.published.is_some())
-            || self.networks.iter().any(|network| network.name == "host")
+            || self.networks.iter().any(|network| network.name == "host" || network.has_static_address())
             || !self.devices.is_empty()
             || !self.device_requests.is_empty()
             || self.mounts.iter().any(super::Mount::is_sticky)
@@ -246,6 +246,27 @@ pub struct Network {
     /// Names of the replica there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
+    /// The replica's own IPv4 address there, within a subnet that the network was made with: no network that
+    /// a service brings about has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4_address: Option<std::net::Ipv4Addr>,
+    /// The replica's own IPv6 address there, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<std::net::Ipv6Addr>,
+}
+
+impl Network {
+    /// A network where the replica has the addresses that the engine chooses.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), aliases: Vec::new(), ipv4_address: None, ipv6_address: None }
+    }
+
+    /// Whether the replica has an address of its own there, which no other on its host can have.
+    #[must_use]
+    pub const fn has_static_address(&self) -> bool {
+        self.ipv4_address.is_some() || self.ipv6_address.is_some()
+    }
 }
 
 /// Ten seconds, as Docker's own.

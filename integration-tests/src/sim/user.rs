@@ -107,7 +107,7 @@ impl World {
         let image = ImageRef::parse(&image).unwrap_or_else(|error| panic!("{error}"));
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
-        template.networks = vec![Network { name: format!("net-{name}"), aliases: Vec::new() }];
+        template.networks = vec![Network::named(format!("net-{name}"))];
         if self.profile.older_agents && self.chance(300) {
             template.group_add = vec!["video".to_owned()];
         }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig,
-    HostConfigLogConfig, Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigLogConfig, Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions,
     MountVolumeOptionsDriverConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
     PortBinding, ResourcesUlimits,
 };
@@ -236,7 +236,16 @@ fn health(check: &HealthCheck) -> HealthConfig {
 }
 
 fn endpoint(network: &Network) -> EndpointSettings {
-    EndpointSettings { aliases: given(&network.aliases), ..Default::default() }
+    let addresses = EndpointIpamConfig {
+        ipv4_address: network.ipv4_address.map(|address| address.to_string()),
+        ipv6_address: network.ipv6_address.map(|address| address.to_string()),
+        ..Default::default()
+    };
+    EndpointSettings {
+        aliases: given(&network.aliases),
+        ipam_config: network.has_static_address().then_some(addresses),
+        ..Default::default()
+    }
 }
 
 pub(super) fn connect_body(container: &str, network: &Network) -> NetworkConnectRequest {
@@ -292,7 +301,7 @@ mod tests {
                 {"type": "bind", "source": "/b", "target": "/b", "read_only": true},
                 {"type": "tmpfs", "target": "/t", "size_bytes": 4_096, "mode": 1_023, "mount_options": ["exec"]},
             ],
-            "networks": [{"name": "n", "aliases": ["a"]}],
+            "networks": [{"name": "n", "aliases": ["a"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
             "resources": {
                 "reserve": {"cpu_millis": 1, "memory_bytes": 1},
                 "limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1},

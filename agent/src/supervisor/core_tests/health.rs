@@ -77,8 +77,7 @@ fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
 
 #[test]
 fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined() {
-    let mut world =
-        running(|template| template.networks = vec![Network { name: "front".into(), aliases: Vec::new() }]);
+    let mut world = running(|template| template.networks = vec![Network::named("front")]);
     let mut look = |joined: &[&str]| {
         let networks = joined.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         world.containers.get_mut(ID).unwrap().networks = Some(networks);

@@ -57,7 +57,7 @@ pub fn assignment(number: u32) -> Assignment {
 }
 
 fn network(number: u32) -> Network {
-    Network { name: format!("net-{number}"), aliases: Vec::new() }
+    Network::named(format!("net-{number}"))
 }
 
 /// An operation that was asked for and not answered.

@@ -22,6 +22,7 @@ pub(super) fn right(schema: &Value, path: &str) -> String {
         ("boolean", _) => "true or false".to_owned(),
         ("number", _) => "a number".to_owned(),
         ("string", Some("ipv4")) => "an IPv4 address".to_owned(),
+        ("string", Some("ipv6")) => "an IPv6 address".to_owned(),
         ("string", Some("ip")) => "an IP address".to_owned(),
         ("string", _) if schema["pattern"].is_string() => "a range such as \"8000-8010\"".to_owned(),
         ("string", _) => "a string".to_owned(),

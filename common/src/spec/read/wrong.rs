@@ -180,6 +180,7 @@ fn fits(schema: &Value, value: &Value) -> bool {
             let words = words(schema);
             let address = match schema["format"].as_str() {
                 Some("ipv4") => text.parse::<std::net::Ipv4Addr>().is_ok(),
+                Some("ipv6") => text.parse::<std::net::Ipv6Addr>().is_ok(),
                 Some("ip") => text.parse::<std::net::IpAddr>().is_ok(),
                 _ => true,
             };

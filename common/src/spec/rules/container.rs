@@ -1,7 +1,7 @@
 //! What is true of a container: everything that is checked here would else be
 //! refused by an engine, later and for every replica.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     super::{
@@ -319,7 +319,8 @@ fn mounts(mounts: &[Mount], rules: &mut Rules) {
 fn networks(template: &Template, rules: &mut Rules) {
     let networks = &template.networks;
     rules.count("networks", networks.len(), MAX_ENTRIES);
-    for (at, Network { name, aliases }) in networks.iter().enumerate() {
+    for (at, network) in networks.iter().enumerate() {
+        let Network { name, aliases, ipv4_address, ipv6_address } = network;
         let path = format!("networks[{at}]");
         rules.check(is_name(name), format!("{path}.name"), NAME, name);
         rules.check(
@@ -340,6 +341,17 @@ fn networks(template: &Template, rules: &mut Rules) {
                 format!("{path}.aliases"),
                 format!("must be empty on the engine's own network {name}"),
             );
+        }
+        let addresses =
+            [("ipv4_address", ipv4_address.map(IpAddr::V4)), ("ipv6_address", ipv6_address.map(IpAddr::V6))];
+        for (field, address) in addresses.into_iter().filter_map(|(field, address)| Some((field, address?))) {
+            let path = format!("{path}.{field}");
+            let is_of_a_host = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+            rules.check(is_of_a_host, &path, "must be the address of one container", address);
+            if matches!(name.as_str(), "bridge" | "host" | "none") {
+                let rule = "must be absent on the engine's own network";
+                rules.wrong(&path, format!("{rule} {name}: only networks of a known subnet take one"));
+            }
         }
         let alone = matches!(name.as_str(), "host" | "none");
         if alone && networks.len() > 1 {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Constraint, MAX_CONSTRAINTS, MAX_REPLICAS, Mount, Order, Placement, ServiceSpec, Update,
+        Constraint, MAX_CONSTRAINTS, MAX_REPLICAS, Mount, Network, Order, Placement, ServiceSpec, Update,
         grammar::{is_constraint_key, is_host_label, values_of},
     },
     Rules,
@@ -30,7 +30,33 @@ impl ServiceSpec {
                     .to_owned(),
             );
         }
+        self.static_addresses(&mut rules);
         rules.found
+    }
+
+    /// No two containers of a network can have one address. Networks are each host's own.
+    fn static_addresses(&self, rules: &mut Rules) {
+        let Some(at) = self.template.networks.iter().position(Network::has_static_address) else { return };
+        let many = self.replicas > 1 && self.mode.is_replicated() && self.placement.max_per_host != Some(1);
+        if many {
+            rules.wrong(
+                "replicas",
+                format!(
+                    "must be 0 or 1, or placement.max_per_host 1, while networks[{at}] names the address of a replica, \
+                     but is {}",
+                    self.replicas
+                ),
+            );
+        }
+        if self.update.order == Order::StartFirst {
+            rules.wrong(
+                "update.order",
+                format!(
+                    "must be auto or stop-first while networks[{at}] names the address of a replica: the old and the new \
+                     replica would have the same"
+                ),
+            );
+        }
     }
 }
 

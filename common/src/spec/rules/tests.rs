@@ -56,12 +56,12 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
             {"type": "bind", "source": "/etc/ssl", "target": "/etc/ssl", "read_only": true},
             {"type": "tmpfs", "target": "/tmp", "size_bytes": 1_048_576, "mode": 1023, "mount_options": ["exec", "uid=1000", "nr_inodes=64k"]},
         ],
-        "networks": [{"name": "backend", "aliases": ["web"]}],
+        "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
         "health": {"test": {"http": {"port": 80, "path": "/healthz", "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
-        "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 2, "strategy": "bin_pack"},
+        "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 1, "strategy": "bin_pack"},
         "update": {"order": "stop-first", "parallelism": 5, "surge": 9, "delay_ms": 1, "monitor_ms": 2, "deadline_ms": 60_000, "probation_ms": 3, "failure_action": "pause", "max_failures": 1, "canary": 2},
     });
     body.as_object_mut().unwrap().extend(object(rest));
@@ -293,6 +293,26 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"networks": [{"name": "../x"}]}),
             "networks[0].name must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit, but is ../x",
+        ),
+        (
+            json!({"networks": [{"name": "bridge", "ipv4_address": "172.17.0.9"}]}),
+            "networks[0].ipv4_address must be absent on the engine's own network bridge: only networks of a known subnet take one",
+        ),
+        (
+            json!({"networks": [{"name": "lan", "ipv4_address": "224.0.0.1"}]}),
+            "networks[0].ipv4_address must be the address of one container, but is 224.0.0.1",
+        ),
+        (
+            json!({"networks": [{"name": "lan", "ipv6_address": "10.0.0.1"}]}),
+            "networks[0].ipv6_address must be an IPv6 address, but is \"10.0.0.1\"",
+        ),
+        (
+            json!({"replicas": 2, "networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}),
+            "replicas must be 0 or 1, or placement.max_per_host 1, while networks[0] names the address of a replica, but is 2",
+        ),
+        (
+            json!({"update": {"order": "start-first"}, "networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}),
+            "update.order must be auto or stop-first while networks[0] names the address of a replica: the old and the new replica would have the same",
         ),
         (
             json!({"networks": [{"name": "host"}], "ports": [{"target": 80}]}),

@@ -60,7 +60,7 @@ fn publishes(spec: &mut ServiceSpec) {
 fn auto_stops_first_what_two_replicas_on_a_host_would_share() {
     let shared: [Change; 3] = [
         publishes,
-        |spec| template(spec).networks.push(Network { name: "host".to_owned(), aliases: Vec::new() }),
+        |spec| template(spec).networks.push(Network::named("host")),
         |spec| {
             let device = Device {
                 source: "/dev/ttyUSB0".to_owned(),
