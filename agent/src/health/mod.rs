@@ -14,6 +14,7 @@ mod core;
 mod core_tests;
 mod listener;
 mod probe;
+mod tls;
 
 use std::net::SocketAddr;
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -12,6 +12,7 @@ use shef_common::{open_files::is_shortage, spec::HttpCheck};
 use super::{
     CheckFailure, Probe, Target,
     listener::{Listener, listener},
+    tls,
 };
 
 /// A status line is within the first bytes of an answer.
@@ -52,7 +53,7 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
         let why = format!("{address}: {error}");
         if is_shortage(&error) { CheckFailure::NotMade(why) } else { CheckFailure::Failed(why) }
     };
-    let mut stream = TcpStream::connect(address).await.map_err(io)?;
+    let stream = TcpStream::connect(address).await.map_err(io)?;
     let Some(page) = &target.page else { return Ok(()) };
     // The status is all that is wanted: the rest of the answer is not read, and the connection not kept.
     let request = request(page, address);
@@ -63,6 +64,7 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
     {
         return failed("its path or a header holds control characters".to_owned());
     }
+    let mut stream = speak(stream, page, address).await.map_err(io)?;
     stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut answer = Vec::with_capacity(STATUS_LINE);
     while answer.len() < STATUS_LINE && !answer.contains(&b'\n') {
@@ -77,6 +79,25 @@ async fn ask(target: &Target) -> Result<(), CheckFailure> {
         Some(status) => failed(format!("{address}{} answered {status}", page.path)),
         None => failed(format!("{address} does not answer in HTTP")),
     }
+}
+
+/// A connection over which HTTP is spoken.
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection for T {}
+
+/// The connection over which `page` is asked for.
+async fn speak(
+    stream: TcpStream,
+    page: &HttpCheck,
+    address: SocketAddr,
+) -> std::io::Result<Box<dyn Connection>> {
+    if !page.https {
+        return Ok(Box::new(stream));
+    }
+    let host = page.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = host.map(|(_, host)| host.as_str());
+    Ok(Box::new(tls::connect(stream, host, address.ip()).await?))
 }
 
 /// What is sent for a page: the spec's headers, and ours where it has none of that name.
@@ -123,6 +144,7 @@ mod tests {
         let page = |path: &str| HttpCheck {
             port: 80,
             path: path.to_owned(),
+            https: false,
             headers: [("host".to_owned(), "a.example".to_owned())].into(),
             status: vec![204, 302],
         };
@@ -151,6 +173,59 @@ mod tests {
         assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address}/ answered 503")));
         let (address, _) = serving("SSH-2.0-x\r\n").await;
         assert_eq!(check(Some(address), Some("/")).await, Err(format!("{address} does not answer in HTTP")));
+    }
+
+    #[tokio::test]
+    async fn a_page_is_asked_for_over_tls_whatever_the_certificate_and_by_the_name_of_the_host() {
+        use tokio_rustls::{
+            TlsAcceptor,
+            rustls::{
+                ServerConfig,
+                crypto::ring,
+                pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+            },
+        };
+        // Self-signed, and for another name.
+        let pem = include_bytes!("tls-test.pem");
+        let certificate = CertificateDer::from_pem_slice(pem).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
+        let config = ServerConfig::builder_with_provider(std::sync::Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut asked = [0; 1_024];
+            let read = stream.read(&mut asked).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            let name = stream.get_ref().1.server_name().map(str::to_owned);
+            (name, String::from_utf8_lossy(&asked[..read]).into_owned())
+        });
+        let ask = |address, host: &str| {
+            let page = HttpCheck {
+                port: 443,
+                path: "/healthz".to_owned(),
+                https: true,
+                headers: [("Host".to_owned(), host.to_owned())].into(),
+                status: vec![],
+            };
+            let target = Target { address: Some(address), shares: None, page: Some(page) };
+            let replica = ReplicaId::parse("web-000001").unwrap();
+            probe(Probe { replica, run: 1, target, timeout: DurationMs(5_000) })
+        };
+        assert_eq!(ask(address, "a.example:8443").await, Ok(()));
+        let (name, asked) = served.await.unwrap();
+        assert_eq!(name.as_deref(), Some("a.example"));
+        assert!(asked.starts_with("GET /healthz HTTP/1.1\r\n"), "{asked}");
+
+        let (address, _) = serving("HTTP/1.1 200 OK\r\n\r\n").await;
+        assert!(matches!(ask(address, "a").await, Err(CheckFailure::Failed(_))), "it speaks no TLS");
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ pub enum HealthTest {
     Cmd(Vec<String>),
     /// The engine runs a command by the container's shell.
     Shell(String),
-    /// The agent sends an HTTP request to the container.
+    /// The agent sends an HTTP or HTTPS request to the container.
     Http(HttpCheck),
     /// The agent connects to a port of the container.
     Tcp {
@@ -51,6 +51,9 @@ pub struct HttpCheck {
     pub port: u16,
     /// The path, with a leading slash.
     pub path: String,
+    /// Whether the request goes over TLS. Any certificate will do, as the container is asked by its address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
     /// Headers of the request; `Host` takes the place of the address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

@@ -318,7 +318,7 @@ mod tests {
         [
             json!({"cmd": ["true"]}),
             json!({"tcp": {"port": 1}}),
-            json!({"http": {"port": 1, "path": "/", "headers": {"a": "b"}, "status": [200]}}),
+            json!({"http": {"port": 1, "path": "/", "https": true, "headers": {"a": "b"}, "status": [200]}}),
         ]
     }
 

@@ -433,7 +433,7 @@ impl Restart {
 
 impl HttpCheck {
     fn rules(&self, rules: &mut Rules) {
-        let Self { port, path, headers, status } = self;
+        let Self { port, path, https: _, headers, status } = self;
         rules.check(*port != 0, "health.test.http.port", "must be 1 to 65535", port);
         let fits = path.starts_with('/')
             && path.len() <= 1_024

@@ -58,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         ],
         "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
-        "health": {"test": {"http": {"port": 80, "path": "/healthz", "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
+        "health": {"test": {"http": {"port": 80, "path": "/healthz", "https": true, "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 1, "strategy": "bin_pack"},
