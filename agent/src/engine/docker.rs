@@ -51,7 +51,7 @@ use self::{
 };
 use super::{
     Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
-    Listing, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, log_lines,
+    Listing, PULL_IDLE_LIMIT_MS, RestartPolicy as Policy, WantedImage, log_lines,
 };
 
 /// How long one operation may take. A create or start on a loaded host takes
@@ -363,10 +363,11 @@ impl Engine for DockerEngine {
 
     fn pull<'a>(
         &'a self,
-        image: &'a ImageRef,
+        wanted: &'a WantedImage,
         credentials: Option<&'a Credentials>,
     ) -> EngineFuture<'a, Option<ImageDigest>> {
         async move {
+            let WantedImage { image } = wanted;
             let (name, version) = image.name_and_version();
             let options = CreateImageOptions {
                 from_image: Some(name.to_owned()),

@@ -30,7 +30,7 @@ pub use told::{Networks, listed, looked_up, made};
 
 use super::{
     Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts,
-    EngineFuture, EventKind, Listing, RestartPolicy,
+    EngineFuture, EventKind, Listing, RestartPolicy, WantedImage,
 };
 
 /// Events that a slow listener may lag behind; one that lags further is told to look anew.
@@ -384,11 +384,11 @@ impl Engine for FakeEngine {
 
     fn pull<'a>(
         &'a self,
-        image: &'a ImageRef,
+        wanted: &'a WantedImage,
         _: Option<&'a Credentials>,
     ) -> EngineFuture<'a, Option<ImageDigest>> {
         self.operation("pull", self.latency.pull, move |state| {
-            let name = image.pinned();
+            let name = wanted.image.pinned();
             if self.registry.as_ref().is_some_and(|registry| !registry.contains(&name)) {
                 return Err(EngineError::Refused(format!("manifest for {name} not found: manifest unknown")));
             }

@@ -17,6 +17,7 @@ use shef_common::{
     clock::WallMs,
     ids::{ClusterId, EngineId, ReplicaId},
     image::{ImageDigest, ImageRef},
+    protocol::Assignment,
     registry::Credentials,
     spec::{Network, Template},
     status::PublishedPort,
@@ -63,7 +64,7 @@ pub trait Engine: 'static {
     /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
     fn pull<'a>(
         &'a self,
-        image: &'a ImageRef,
+        wanted: &'a WantedImage,
         credentials: Option<&'a Credentials>,
     ) -> EngineFuture<'a, Option<ImageDigest>>;
     /// Removes the networks that were made for `cluster`, except the `needed` ones and those that a container
@@ -162,6 +163,21 @@ pub struct EngineFacts {
     pub memory_bytes: u64,
     /// Its own identity, if it tells one.
     pub id: Option<EngineId>,
+}
+
+/// What is pulled: of two that are equal one pull is enough.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WantedImage {
+    /// Its name, with the digest if that is known.
+    pub image: ImageRef,
+}
+
+impl WantedImage {
+    /// What `assignment` needs.
+    #[must_use]
+    pub fn of(assignment: &Assignment) -> Self {
+        Self { image: assignment.image() }
+    }
 }
 
 /// What a container is made of.

@@ -16,7 +16,6 @@ use actix::{
 use shef_common::{
     clock::{MonoMs, Now},
     ids::{ClusterId, ReplicaId},
-    image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
 };
 use tokio::sync::oneshot;
@@ -27,7 +26,7 @@ use super::{
     messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster},
 };
 use crate::{
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, WantedImage},
     health::{Probe, probe},
     images::Pulled,
     reporter::Observed,
@@ -53,7 +52,7 @@ pub struct Supervisor {
     next_ticket: u64,
     timer: Option<(MonoMs, SpawnHandle)>,
     watch: Option<SpawnHandle>,
-    pulls: HashMap<ImageRef, SpawnHandle>,
+    pulls: HashMap<WantedImage, SpawnHandle>,
 }
 
 impl Supervisor {
@@ -246,18 +245,19 @@ impl EffectHandler for Shell<'_> {
         self.spawn(probe(check), move |outcome| Event::Checked { replica, run, outcome });
     }
 
-    fn pull(&mut self, image: ImageRef) {
-        log::info!(image:%; "pulling");
+    fn pull(&mut self, wanted: WantedImage) {
+        let name = wanted.image.clone();
+        log::info!(image:% = name; "pulling");
         let engine = self.act.engine.clone();
-        let wanted = image.clone();
-        let credentials = self.act.core.credentials(&image).cloned();
+        let credentials = self.act.core.credentials(&name).cloned();
+        let asked = wanted.clone();
         let pull = async move {
             // An image that somebody else has put there is not removed for want of use.
-            let was_there = matches!(engine.image_bytes(&wanted).await, Ok(Some(_)));
-            (was_there, engine.pull(&wanted, credentials.as_ref()).await)
+            let was_there = matches!(engine.image_bytes(&asked.image).await, Ok(Some(_)));
+            (was_there, engine.pull(&asked, credentials.as_ref()).await)
         };
-        let name = image.clone();
-        let handle = self.ctx.spawn(pull.into_actor(self.act).map(|(was_there, outcome), act, ctx| {
+        let ended = wanted.clone();
+        let handle = self.ctx.spawn(pull.into_actor(self.act).map(move |(was_there, outcome), act, ctx| {
             match &outcome {
                 Ok(digest) => {
                     log::info!(image:% = name, digest:?; "pulled");
@@ -267,14 +267,14 @@ impl EffectHandler for Shell<'_> {
                 }
                 Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
             }
-            act.pulls.remove(&name);
-            act.feed(Event::Pulled { image: name, outcome }, ctx);
+            act.pulls.remove(&ended);
+            act.feed(Event::Pulled { wanted: ended, outcome }, ctx);
         }));
-        self.act.pulls.insert(image, handle);
+        self.act.pulls.insert(wanted, handle);
     }
 
-    fn cancel_pull(&mut self, image: &ImageRef) {
-        if let Some(handle) = self.act.pulls.remove(image) {
+    fn cancel_pull(&mut self, wanted: &WantedImage) {
+        if let Some(handle) = self.act.pulls.remove(wanted) {
             self.ctx.cancel_future(handle);
         }
     }

@@ -167,7 +167,7 @@ impl Core {
             Event::NetworksRemoved(outcome) => self.swept(&outcome, now),
             Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
             Event::Checked { replica, run, outcome } => self.checked(&replica, run, outcome, now),
-            Event::Pulled { image, outcome } => self.pulled(&image, &outcome, now),
+            Event::Pulled { wanted, outcome } => self.pulled(&wanted, &outcome, now),
             Event::Tick => self.tick(now),
         }
         self.resume();

@@ -26,7 +26,7 @@ use shef_common::{
 
 use self::world::{End, Pending, World, assignment, cluster, fence};
 use super::core::*;
-use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing, RestartPolicy};
+use crate::engine::{Container, ContainerState, EngineError, EventKind, Listing, RestartPolicy, WantedImage};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -360,7 +360,7 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     );
     world.pending.clear();
     let outcome = Err(EngineError::Refused("manifest\n unknown\u{7}".into()));
-    world.feed(Event::Pulled { image: ImageRef::parse("absent").unwrap(), outcome });
+    world.feed(Event::Pulled { wanted: WantedImage { image: ImageRef::parse("absent").unwrap() }, outcome });
     assert!([1, 3, 5, 7].iter().all(|&n| {
         let status = &world.reported.statuses[&assignment(n).replica];
         status.state == ReplicaState::Failed

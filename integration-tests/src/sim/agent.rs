@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
 use shef_agent::{
-    engine::EngineFacts,
+    engine::{EngineFacts, WantedImage},
     reporter::{self, Settings},
     supervisor::{self, Event, Limits, ledger::Ledger},
 };
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, NodeName, NodeUid},
-    image::ImageRef,
     protocol::{Alive, Push},
 };
 
@@ -151,7 +150,7 @@ pub struct Agent {
     timers: [Option<MonoMs>; 2],
     /// The event stream that is open.
     pub watch: Option<u64>,
-    pulls: BTreeMap<ImageRef, u64>,
+    pulls: BTreeMap<WantedImage, u64>,
 }
 
 impl Host {

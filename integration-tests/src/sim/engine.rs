@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use shef_agent::{
     engine::{
         Check, Container, ContainerState, Created, EngineError, EngineEvent, EngineFacts, EventKind, Listing,
-        RestartPolicy,
+        RestartPolicy, WantedImage,
         fake::{Networks, foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
@@ -61,7 +61,7 @@ pub struct Engine {
 pub enum EngineWork {
     List,
     Identify,
-    Pull { image: ImageRef, pull: u64 },
+    Pull { wanted: WantedImage, pull: u64 },
     Logs { replica: ReplicaId },
     RemoveNetworks { needed: BTreeSet<String> },
     Run { replica: ReplicaId, operation: Operation },
@@ -219,10 +219,10 @@ impl World {
                 Event::Listed(error.map_or(Ok(listing), Err))
             }
             EngineWork::Identify => Event::Identified(error.map_or_else(|| Ok(facts(host)), Err)),
-            EngineWork::Pull { image, pull } => {
+            EngineWork::Pull { wanted, pull } => {
                 stream = Some(Stream { id: pull, ends: true });
-                let outcome = if done { self.pull(host, &image) } else { Ok(None) };
-                Event::Pulled { image, outcome: error.map_or(outcome, Err) }
+                let outcome = if done { self.pull(host, &wanted.image) } else { Ok(None) };
+                Event::Pulled { wanted, outcome: error.map_or(outcome, Err) }
             }
             EngineWork::Logs { replica } => {
                 let lines = vec!["last words".to_owned()];

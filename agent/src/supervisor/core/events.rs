@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    image::{ImageDigest, ImageRef},
+    image::ImageDigest,
     protocol::{Accepted, Assignment, Push, PushRefused},
     spec::Network,
 };
@@ -12,6 +12,7 @@ use shef_common::{
 use crate::{
     engine::{
         Container, CreateOrder, Created, EngineError, EngineEvent, EngineFacts, Listing, RestartPolicy,
+        WantedImage,
     },
     health::{CheckFailure, Probe},
     reporter::Observed,
@@ -80,7 +81,7 @@ pub enum Event {
     /// An image was fetched, or could not be.
     Pulled {
         /// Which.
-        image: ImageRef,
+        wanted: WantedImage,
         /// What came of it.
         outcome: Result<Option<ImageDigest>, EngineError>,
     },
@@ -158,9 +159,9 @@ pub enum Effect {
     /// Make one health check.
     Check(Probe),
     /// Fetch an image.
-    Pull(ImageRef),
+    Pull(WantedImage),
     /// Nobody waits for this image any more.
-    CancelPull(ImageRef),
+    CancelPull(WantedImage),
     /// Ask the engine who it is.
     Identify,
     /// Answer what a registration tells.
@@ -194,9 +195,9 @@ pub trait EffectHandler {
     /// [`Effect::Check`]; brings [`Event::Checked`].
     fn check(&mut self, probe: Probe);
     /// [`Effect::Pull`]; brings [`Event::Pulled`], unless it is cancelled.
-    fn pull(&mut self, image: ImageRef);
+    fn pull(&mut self, wanted: WantedImage);
     /// [`Effect::CancelPull`].
-    fn cancel_pull(&mut self, image: &ImageRef);
+    fn cancel_pull(&mut self, wanted: &WantedImage);
     /// [`Effect::Identify`]; brings [`Event::Identified`].
     fn identify(&mut self);
     /// [`Effect::Describe`]: a ticket is answered once.
@@ -217,8 +218,8 @@ impl Effect {
             Self::Logs { replica, id } => handler.read_logs(replica, id),
             Self::RemoveNetworks { cluster, needed } => handler.remove_networks(cluster, needed),
             Self::Check(probe) => handler.check(probe),
-            Self::Pull(image) => handler.pull(image),
-            Self::CancelPull(image) => handler.cancel_pull(&image),
+            Self::Pull(wanted) => handler.pull(wanted),
+            Self::CancelPull(wanted) => handler.cancel_pull(&wanted),
             Self::Identify => handler.identify(),
             Self::Describe { ticket, description } => handler.describe(ticket, description),
             Self::Report(observed) => handler.report(*observed),

@@ -6,21 +6,21 @@ use shef_common::{
     clock::Now,
     ids::ReplicaId,
     image::{ImageDigest, ImageRef},
-    protocol::{Assignment, Push},
+    protocol::Push,
     registry::Credentials,
 };
 
 use super::{Core, Effect};
-use crate::{engine::EngineError, supervisor::replica::Work};
+use crate::{
+    engine::{EngineError, WantedImage},
+    supervisor::replica::Work,
+};
 
 impl Core {
     pub(super) fn await_image(&mut self, id: &ReplicaId) {
-        let Some(image) = self.image_of(id) else { return };
-        self.pulls.wait(image, id);
-    }
-
-    pub(super) fn image_of(&self, id: &ReplicaId) -> Option<ImageRef> {
-        self.replicas.get(id)?.order.assignment().map(Assignment::image)
+        let assignment = self.replicas.get(id).and_then(|replica| replica.order.assignment());
+        let Some(assignment) = assignment else { return };
+        self.pulls.wait(WantedImage::of(assignment), id);
     }
 
     /// What the registry of `image` is to be shown, if a master has said.
@@ -55,19 +55,19 @@ impl Core {
 
     pub(super) fn pulled(
         &mut self,
-        image: &ImageRef,
+        wanted: &WantedImage,
         outcome: &Result<Option<ImageDigest>, EngineError>,
         now: Now,
     ) {
         if let Err(error @ EngineError::Unreachable(_)) = outcome {
-            if self.pulls.begin_again(image) {
+            if self.pulls.begin_again(wanted) {
                 self.engine.failed(error, now.mono);
             }
             return;
         }
-        for id in self.pulls.end(image) {
+        for id in self.pulls.end(wanted) {
             if let Some(replica) = self.replicas.get_mut(&id) {
-                replica.image_came(image, outcome, now);
+                replica.image_came(&wanted.image, outcome, now);
             }
             self.consider(&id, now);
         }

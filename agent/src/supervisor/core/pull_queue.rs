@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use shef_common::{ids::ReplicaId, image::ImageRef};
+use shef_common::ids::ReplicaId;
+
+use crate::engine::WantedImage;
 
 /// Which images are pulled, which are to be, and for whom.
 #[derive(Debug)]
 pub(in crate::supervisor) struct PullQueue {
     /// The most pulls at once.
     bound: usize,
-    pulls: BTreeMap<ImageRef, Pull>,
+    pulls: BTreeMap<WantedImage, Pull>,
     /// Those that have not begun, in their order.
-    queue: VecDeque<ImageRef>,
+    queue: VecDeque<WantedImage>,
     running: usize,
 }
 
@@ -28,7 +30,7 @@ impl PullQueue {
     }
 
     /// A replica waits for its image.
-    pub fn wait(&mut self, image: ImageRef, replica: &ReplicaId) {
+    pub fn wait(&mut self, image: WantedImage, replica: &ReplicaId) {
         let pull = self.pulls.entry(image.clone()).or_insert_with(|| {
             self.queue.push_back(image);
             Pull::default()
@@ -38,7 +40,7 @@ impl PullQueue {
 
     /// A replica waits no longer, whatever its image was. Returns the pull to cancel, if it was the last one
     /// that waited for one under way.
-    pub fn leave(&mut self, replica: &ReplicaId) -> Option<ImageRef> {
+    pub fn leave(&mut self, replica: &ReplicaId) -> Option<WantedImage> {
         // It may be known by its digest only since it waits.
         let (image, pull) = self.pulls.iter_mut().find(|(_, pull)| pull.waiters.contains(replica))?;
         pull.waiters.remove(replica);
@@ -55,7 +57,7 @@ impl PullQueue {
     }
 
     /// Begins the next pull, if the bound allows one.
-    pub fn begin_next(&mut self) -> Option<ImageRef> {
+    pub fn begin_next(&mut self) -> Option<WantedImage> {
         while self.running < self.bound {
             let image = self.queue.pop_front()?;
             if let Some(pull) = self.pulls.get_mut(&image) {
@@ -68,7 +70,7 @@ impl PullQueue {
     }
 
     /// A pull has ended. Returns the replicas that waited for it: none, if it was cancelled.
-    pub fn end(&mut self, image: &ImageRef) -> BTreeSet<ReplicaId> {
+    pub fn end(&mut self, image: &WantedImage) -> BTreeSet<ReplicaId> {
         if !self.stop(image) {
             return BTreeSet::new();
         }
@@ -77,7 +79,7 @@ impl PullQueue {
 
     /// The engine has gone away during a pull: the replicas wait on, and the image is asked for again. Returns
     /// whether somebody waits.
-    pub fn begin_again(&mut self, image: &ImageRef) -> bool {
+    pub fn begin_again(&mut self, image: &WantedImage) -> bool {
         let waits = self.stop(image);
         if waits {
             self.queue.push_back(image.clone());
@@ -86,7 +88,7 @@ impl PullQueue {
     }
 
     /// Whether it was running.
-    fn stop(&mut self, image: &ImageRef) -> bool {
+    fn stop(&mut self, image: &WantedImage) -> bool {
         let Some(pull) = self.pulls.get_mut(image).filter(|pull| pull.is_running) else { return false };
         pull.is_running = false;
         self.running = self.running.saturating_sub(1);
@@ -102,12 +104,12 @@ impl PullQueue {
 
 #[cfg(test)]
 mod tests {
-    use shef_common::ids::ServiceName;
+    use shef_common::{ids::ServiceName, image::ImageRef};
 
     use super::*;
 
-    fn image(name: &str) -> ImageRef {
-        ImageRef::parse(name).unwrap()
+    fn image(name: &str) -> WantedImage {
+        WantedImage { image: ImageRef::parse(name).unwrap() }
     }
 
     fn id(number: u32) -> ReplicaId {

@@ -68,8 +68,8 @@ fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
     while !world.pending.iter().any(|pending| matches!(pending, Pending::Pull(_))) {
         world.finish(0, End::Well);
     }
-    let Some(Pending::Pull(image)) = world.pending.pop() else { panic!("{:?}", world.pending) };
-    world.feed(Event::Pulled { image, outcome: Err(EngineError::Refused("connection refused".into())) });
+    let Some(Pending::Pull(wanted)) = world.pending.pop() else { panic!("{:?}", world.pending) };
+    world.feed(Event::Pulled { wanted, outcome: Err(EngineError::Refused("connection refused".into())) });
     let failed = &world.reported.statuses["web-000001"];
     assert_eq!((failed.state, failed.health), (ReplicaState::Failed, Health::Unhealthy));
     assert_eq!(failed.reason.as_deref(), Some("pulling absent failed: connection refused"));

@@ -16,6 +16,7 @@ use shef_common::{
 
 use crate::engine::{
     Container, ContainerState, Created, EngineError, EngineEvent, EventKind, Listing, RestartPolicy,
+    WantedImage,
     fake::{Networks, foreign_labels, listed, looked_up, made},
 };
 use crate::{
@@ -66,7 +67,7 @@ pub enum Pending {
     Ledger(LedgerWrite),
     List(Vec<Container>),
     Run(ReplicaId, Operation),
-    Pull(ImageRef),
+    Pull(WantedImage),
     Logs(ReplicaId),
     RemoveNetworks(BTreeSet<String>),
 }
@@ -158,16 +159,16 @@ impl EffectHandler for World {
         self.pending.push(Pending::Logs(replica));
     }
 
-    fn pull(&mut self, image: ImageRef) {
+    fn pull(&mut self, wanted: WantedImage) {
         assert!(
-            !self.pending.iter().any(|p| matches!(p, Pending::Pull(other) if *other == image)),
+            !self.pending.iter().any(|p| matches!(p, Pending::Pull(other) if *other == wanted)),
             "an image is pulled once however many wait"
         );
-        self.pending.push(Pending::Pull(image));
+        self.pending.push(Pending::Pull(wanted));
     }
 
-    fn cancel_pull(&mut self, image: &ImageRef) {
-        self.pending.retain(|p| !matches!(p, Pending::Pull(other) if other == image));
+    fn cancel_pull(&mut self, wanted: &WantedImage) {
+        self.pending.retain(|p| !matches!(p, Pending::Pull(other) if other == wanted));
     }
 
     fn report(&mut self, observed: Observed) {
@@ -320,14 +321,14 @@ impl World {
                 let outcome = if end == End::Well { Ok(vec!["last words".to_owned()]) } else { Err(lost()) };
                 self.feed(Event::Logs { replica, outcome });
             }
-            Pending::Pull(image) => {
+            Pending::Pull(wanted) => {
                 let outcome = if end == End::Well {
-                    self.images.insert(image.pinned());
+                    self.images.insert(wanted.image.pinned());
                     Ok(None)
                 } else {
                     Err(EngineError::Unreachable("gone".into()))
                 };
-                self.feed(Event::Pulled { image, outcome });
+                self.feed(Event::Pulled { wanted, outcome });
             }
             Pending::Run(replica, operation) => {
                 let outcome = if end == End::Lost { None } else { Some(self.act(&replica, &operation)) };

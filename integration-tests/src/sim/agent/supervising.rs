@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use shef_agent::{
-    engine::EngineError,
+    engine::{EngineError, WantedImage},
     health::Probe,
     reporter::{self, Observed},
     supervisor::{Description, EffectHandler, Event, Operation, ledger::LedgerWrite},
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    image::ImageRef,
     protocol::{Accepted, Push, PushRefused},
 };
 
@@ -161,14 +160,14 @@ impl EffectHandler for Driver<'_> {
     /// No service of the simulator has a check that the agent makes.
     fn check(&mut self, _: Probe) {}
 
-    fn pull(&mut self, image: ImageRef) {
+    fn pull(&mut self, wanted: WantedImage) {
         let pull = self.world.fresh();
-        self.agent.pulls.insert(image.clone(), pull);
-        self.asks_engine(EngineWork::Pull { image, pull });
+        self.agent.pulls.insert(wanted.clone(), pull);
+        self.asks_engine(EngineWork::Pull { wanted, pull });
     }
 
-    fn cancel_pull(&mut self, image: &ImageRef) {
-        self.agent.pulls.remove(image);
+    fn cancel_pull(&mut self, wanted: &WantedImage) {
+        self.agent.pulls.remove(wanted);
     }
 
     fn identify(&mut self) {
