@@ -29,8 +29,8 @@ use bollard::{
     errors::Error,
     models::{ContainerUpdateBody, SystemInfo},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, LogsOptions,
-        RemoveContainerOptions, RemoveImageOptions, StopContainerOptions,
+        EventsOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions, RemoveImageOptions,
+        StopContainerOptions,
     },
 };
 use futures_util::{FutureExt, StreamExt, stream, stream::LocalBoxStream};
@@ -45,7 +45,7 @@ use shef_common::{
 };
 
 use self::{
-    create::{connect_body, create_body},
+    create::{connect_body, create_body, create_options, pull_options},
     digests::Digests,
     models::{container_of, event_of, inspected, policy_body},
 };
@@ -251,9 +251,8 @@ impl Engine for DockerEngine {
                 first.get_or_insert(id);
             }
             let other_volumes = self.other_volumes(&order.template.mounts).await;
-            let options =
-                CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() };
-            let answer = self.client()?.create_container(Some(options), create_body(&order, first)).await;
+            let (options, body) = (create_options(&order), create_body(&order, first));
+            let answer = self.client()?.create_container(Some(options), body).await;
             answer.map(|created| Created { id: created.id, other_volumes }).map_err(|error| match error {
                 Error::DockerResponseServerError { status_code: 404, message }
                     if is_about_image(&message) =>
@@ -367,15 +366,9 @@ impl Engine for DockerEngine {
         credentials: Option<&'a Credentials>,
     ) -> EngineFuture<'a, Option<ImageDigest>> {
         async move {
-            let WantedImage { image } = wanted;
-            let (name, version) = image.name_and_version();
-            let options = CreateImageOptions {
-                from_image: Some(name.to_owned()),
-                tag: Some(version.to_owned()),
-                ..Default::default()
-            };
+            let image = &wanted.image;
             let mut progress = self.client()?.create_image(
-                Some(options),
+                Some(pull_options(wanted)),
                 None,
                 credentials.map(|shown| login(image, shown)),
             );

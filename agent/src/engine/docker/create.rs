@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{
-    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointIpamConfig, EndpointSettings, HealthConfig,
-    HostConfig, HostConfigLogConfig, Mount as MountBody, MountTmpfsOptions, MountType, MountVolumeOptions,
-    MountVolumeOptionsDriverConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
-    PortBinding, ResourcesUlimits,
+use bollard::{
+    models::{
+        ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointIpamConfig, EndpointSettings,
+        HealthConfig, HostConfig, HostConfigLogConfig, Mount as MountBody, MountTmpfsOptions, MountType,
+        MountVolumeOptions, MountVolumeOptionsDriverConfig, NetworkConnectRequest, NetworkCreateRequest,
+        NetworkingConfig, PortBinding, ResourcesUlimits,
+    },
+    query_parameters::{CreateContainerOptions, CreateImageOptions},
 };
 use shef_common::{
     labels,
@@ -14,7 +17,7 @@ use shef_common::{
 };
 
 use super::models::policy_body;
-use crate::engine::CreateOrder;
+use crate::engine::{CreateOrder, WantedImage};
 
 /// Networks that every engine has, and that are never made.
 const OWN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
@@ -22,6 +25,21 @@ const OWN_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
 /// Whether `network` is to be made if it is not there.
 pub(super) fn may_be_made(network: &Network) -> bool {
     !OWN_NETWORKS.contains(&network.name.as_str())
+}
+
+/// What the engine is told beside what a container is made of.
+pub(super) fn create_options(order: &CreateOrder) -> CreateContainerOptions {
+    CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() }
+}
+
+/// What is pulled.
+pub(super) fn pull_options(wanted: &WantedImage) -> CreateImageOptions {
+    let (name, version) = wanted.image.name_and_version();
+    CreateImageOptions {
+        from_image: Some(name.to_owned()),
+        tag: Some(version.to_owned()),
+        ..Default::default()
+    }
 }
 
 /// What a container is made of; `first`: the id of its first network.
@@ -377,7 +395,8 @@ mod tests {
             labels: HashMap::new(),
             policy: RestartPolicy::UnlessStopped,
         };
-        serde_json::to_value(create_body(&order, Some("id-of-n".to_owned()))).unwrap()
+        let body = create_body(&order, Some("id-of-n".to_owned()));
+        serde_json::to_value((create_options(&order), body)).unwrap()
     }
 
     #[test]
