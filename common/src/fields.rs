@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_template_of_a_newer_version_is_kept_as_it_came_and_what_is_wrong_in_every_version_is_refused() {
         for (more, named) in [
-            (json!({"platform": "linux/arm64"}), "platform"),
+            (json!({"hypervisor": "hyperv"}), "hypervisor"),
             (json!({"pull": "on_tuesdays"}), "on_tuesdays"),
             (json!({"mounts": [{"type": "image", "source": "a:1", "target": "/a"}]}), "image"),
             (json!({"ports": [{"target": 80, "name": "web"}]}), "name"),

@@ -152,7 +152,7 @@ fn an_agent_of_version_0_1_reads_beside_the_log_who_it_is_and_whom_it_follows() 
 /// Something that no version has, at every depth of a template, and in a word.
 fn newer() -> [(&'static str, Value); 6] {
     [
-        ("/set/0/template/platform", json!("linux/arm64")),
+        ("/set/0/template/hypervisor", json!("hyperv")),
         ("/set/0/priority", json!({"a": 1})),
         ("/set/0/on_disconnect", json!({"move_after": {"seconds": 9}})),
         ("/set/0/template/pull", json!("on_tuesdays")),
@@ -258,7 +258,7 @@ fn a_container_of_a_newer_version_is_ours_and_not_understood() {
         serde_json::from_value(fixture("labels.json")).unwrap();
     let (name, labels) = all.iter().next().unwrap();
     let mut template: Value = serde_json::from_str(&labels[labels::SPEC]).unwrap();
-    template["platform"] = json!("linux/arm64");
+    template["hypervisor"] = json!("hyperv");
     let mut newer = labels.clone();
     newer.insert(labels::SPEC.to_owned(), template.to_string());
     assert!(labels::read(&cluster, name, &newer, None).unwrap().template.not_understood.is_some());

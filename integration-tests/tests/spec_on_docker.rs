@@ -201,6 +201,25 @@ async fn the_settings_of_a_host_are_those_of_the_spec() {
 }
 
 #[actix::test]
+async fn a_container_is_made_of_an_image_of_its_platform_and_of_no_other() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let (replica, _) = bench
+        .order(template(json!({"pull": "never", "platform": format!("linux/{own}")})), "it runs", is_well)
+        .await;
+    let other = assignments("web", 2, 1, &template(json!({"pull": "never", "platform": "linux/s390x"})));
+    bench.master.delta(1, &other, std::slice::from_ref(&replica)).await.unwrap();
+    let status = bench.until(&other[0], "it fails", |status| status.state == ReplicaState::Failed).await;
+    assert!(status.reason.as_ref().unwrap().contains("platform"), "the engine says why: {status:?}");
+    agent.stop().await;
+}
+
+#[actix::test]
 async fn volumes_are_made_with_our_label_and_outlive_the_replica() {
     let bench = Bench::new().await;
     let agent = bench.agent().await;

@@ -19,7 +19,7 @@ use shef_common::{
     image::{ImageDigest, ImageRef},
     protocol::Assignment,
     registry::Credentials,
-    spec::{Network, Template},
+    spec::{Network, Platform, Template},
     status::PublishedPort,
 };
 use std::sync::Arc;
@@ -170,13 +170,15 @@ pub struct EngineFacts {
 pub struct WantedImage {
     /// Its name, with the digest if that is known.
     pub image: ImageRef,
+    /// Its platform; `None`: the engine's own.
+    pub platform: Option<Platform>,
 }
 
 impl WantedImage {
     /// What `assignment` needs.
     #[must_use]
     pub fn of(assignment: &Assignment) -> Self {
-        Self { image: assignment.image() }
+        Self { image: assignment.image(), platform: assignment.template.platform.clone() }
     }
 }
 

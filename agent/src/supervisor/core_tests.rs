@@ -360,7 +360,10 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     );
     world.pending.clear();
     let outcome = Err(EngineError::Refused("manifest\n unknown\u{7}".into()));
-    world.feed(Event::Pulled { wanted: WantedImage { image: ImageRef::parse("absent").unwrap() }, outcome });
+    world.feed(Event::Pulled {
+        wanted: WantedImage { image: ImageRef::parse("absent").unwrap(), platform: None },
+        outcome,
+    });
     assert!([1, 3, 5, 7].iter().all(|&n| {
         let status = &world.reported.statuses[&assignment(n).replica];
         status.state == ReplicaState::Failed

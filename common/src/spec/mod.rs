@@ -4,6 +4,7 @@ mod grammar;
 mod health;
 mod mounts;
 mod placement;
+mod platform;
 mod ports;
 mod read;
 mod resources;
@@ -21,6 +22,7 @@ pub use self::{
     health::{HealthCheck, HealthTest, HttpCheck, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount},
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
+    platform::Platform,
     ports::{MAX_PORTS, Port, Protocol, addresses_overlap},
     read::Fields,
     resources::{Amount, Limit, Resources},

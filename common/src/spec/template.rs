@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
-use super::{HealthCheck, Mount, Port, Resources, Restart};
+use super::{HealthCheck, Mount, Platform, Port, Resources, Restart};
 use crate::{fields::NotUnderstood, image::ImageRef};
 
 /// The longest grace at a stop, in seconds.
@@ -20,6 +20,10 @@ pub struct Template {
     /// When the image is pulled.
     #[serde(default, skip_serializing_if = "Pull::is_missing")]
     pub pull: Pull,
+    /// The platform of the image, such as `linux/arm64`; without it the engine takes its own. Replicas go to
+    /// hosts of it, and to hosts whose label `platforms` names it, such as `linux/arm64+linux/386`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     /// Arguments instead of the image's own (`CMD`); empty keeps the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,

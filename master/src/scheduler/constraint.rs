@@ -5,10 +5,13 @@ use std::fmt;
 use shef_common::{
     fields,
     ids::NodeName,
-    spec::{Constraint, Operator, Placement, Template},
+    spec::{Constraint, Operator, Placement, Platform, Template},
 };
 
 use crate::membership::HostFacts;
+
+/// The host label that names the platforms which it runs beside its own, by emulation.
+const PLATFORMS: &str = "platforms";
 
 /// Whether `host` meets every constraint of `placement`.
 #[must_use]
@@ -34,11 +37,22 @@ pub fn never_takes(
     if reserve.cpu_millis > host.cpu_millis {
         return Some(Unfit::Cpu(host.cpu_millis));
     }
+    if let Some(platform) = template.platform.as_ref().filter(|platform| !runs(platform, host)) {
+        return Some(Unfit::Platform(platform.to_string()));
+    }
     // Where every agent is of this version nothing need be asked of the template.
     let newer = fields::newer();
     let understands =
         newer.is_subset(&host.understands) || fields::needed(template, newer).is_subset(&host.understands);
     (!understands).then_some(Unfit::OldAgent)
+}
+
+/// Whether `host` runs images of `platform`: they are its own, or its operator says so.
+pub(super) fn runs(platform: &Platform, host: &HostFacts) -> bool {
+    let named = host.labels.get(PLATFORMS).map(String::as_str).unwrap_or_default();
+    let mut named = named.split([' ', '+']).filter_map(|named| named.split_once('/'));
+    platform.is_native_to(&host.os, &host.arch)
+        || named.any(|(os, arch)| platform.is_native_to(os, arch.split('/').next().unwrap_or_default()))
 }
 
 /// What of a host keeps a template off it.
@@ -50,6 +64,8 @@ pub enum Unfit {
     Memory(u64),
     /// It has only so many thousandths of a processor.
     Cpu(u64),
+    /// It runs no images of this platform.
+    Platform(String),
     /// Its agent does not understand all of the template.
     OldAgent,
 }
@@ -62,6 +78,7 @@ impl Unfit {
             Self::Constraint(_) => "placement.constraints",
             Self::Memory(_) => "resources.reserve.memory_bytes",
             Self::Cpu(_) => "resources.reserve.cpu_millis",
+            Self::Platform(_) => "platform",
             Self::OldAgent => "",
         }
     }
@@ -73,6 +90,7 @@ impl fmt::Display for Unfit {
             Self::Constraint(constraint) => write!(f, "does not meet {constraint}"),
             Self::Memory(bytes) => write!(f, "has only {bytes} bytes of memory"),
             Self::Cpu(millis) => write!(f, "has only {millis} millis of cpu"),
+            Self::Platform(platform) => write!(f, "runs no images of {platform}"),
             Self::OldAgent => f.write_str(
                 "runs an agent of an older version, which does not understand all of the service's fields",
             ),

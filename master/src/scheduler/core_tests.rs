@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use shef_common::{
     ids::{NodeName, NodeUid, ReplicaId, ServiceName, Slot},
-    spec::{Constraint, Operator, Placement, Protocol, Strategy},
+    spec::{Constraint, Operator, Placement, Platform, Protocol, Strategy},
 };
 
 use super::{
@@ -375,6 +375,40 @@ fn a_host_that_failed_is_avoided_only_if_another_will_do() {
     core.load(&service(0), &LoadChange::Vacate(replica(&service(0), 0), node(1)));
     occupy(&mut core, 1, 1, 2, &nothing());
     assert_eq!(core.place(&service(0), &anywhere(), &avoid, &BTreeMap::new()).chosen, [(Slot(0), node(2))]);
+}
+
+#[test]
+fn a_platform_goes_to_hosts_of_it_and_to_hosts_that_say_they_run_it() {
+    let mut core = SchedulerCore::default();
+    let mut host = |n, arch: &str, platforms: &str| {
+        let facts = HostFacts {
+            cpu_millis: 2_000,
+            memory_bytes: 100 * MB,
+            os: "linux".to_owned(),
+            arch: arch.to_owned(),
+            labels: [("platforms".to_owned(), platforms.to_owned())].into(),
+            ..HostFacts::default()
+        };
+        let (uid, agent_url) = (NodeUid::parse("00000000000000c1").unwrap(), String::new());
+        let facts = Arc::new(facts);
+        core.host_known(HostKnown { node: node(n), uid, agent_url, intent: Intent::Active, facts });
+        core.host_changed(node(n), UP);
+    };
+    host(0, "x86_64", "");
+    host(1, "aarch64", "");
+    host(2, "x86_64", "linux/386+linux/arm64/v8");
+    let on = |platform| Requirements { platform: Platform::parse(platform), ..nothing() };
+    let place = |requires: &Requirements| {
+        core.clone().place(&service(0), &anywhere(), &demands(&service(0), 0, 2, requires), &BTreeMap::new())
+    };
+    let hosts = |placed: Placed| placed.chosen.into_iter().map(|(_, node)| node).collect::<Vec<_>>();
+    assert_eq!(hosts(place(&on("linux/arm64"))), [node(1), node(2)]);
+    assert_eq!(hosts(place(&on("linux/amd64"))), [node(0), node(2)]);
+    assert_eq!(hosts(place(&on("linux/386"))), [node(2), node(2)]);
+    assert_eq!(
+        reason(place(&on("linux/s390x"))),
+        "no host can take the replica: 3 of 3 hosts run no images of linux/s390x"
+    );
 }
 
 #[test]

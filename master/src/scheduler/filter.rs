@@ -32,6 +32,8 @@ pub enum Dropped {
     Flapping,
     /// Its agent does not understand all of the template.
     OldAgent,
+    /// It runs no images of the template's platform.
+    Platform,
     /// It does not meet the constraint of this index.
     Constraint(usize),
     /// It has not the memory.
@@ -106,6 +108,9 @@ impl Asked<'_> {
             if !self.requires.needs.is_subset(&facts.understands) {
                 return Err(Dropped::OldAgent);
             }
+            if self.requires.platform.as_ref().is_some_and(|platform| !constraint::runs(platform, facts)) {
+                return Err(Dropped::Platform);
+            }
         }
         let (memory, cpu) = host.room(self.requires);
         if memory == 0 {
@@ -149,6 +154,10 @@ impl Asked<'_> {
                 let (run, understand) =
                     if count == 1 { ("runs an agent", "does") } else { ("run agents", "do") };
                 format!("{run} of an older version, which {understand} not understand all of {fields}")
+            }
+            Dropped::Platform => {
+                let platform = self.requires.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("{} no images of {platform}", if count == 1 { "runs" } else { "run" })
             }
             Dropped::Constraint(index) => {
                 let constraint =
@@ -215,6 +224,7 @@ impl Asked<'_> {
                 | Dropped::Cordoned
                 | Dropped::Flapping
                 | Dropped::OldAgent
+                | Dropped::Platform
                 | Dropped::Constraint(_)
                 | Dropped::Memory
                 | Dropped::Cpu

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use shef_common::{
     fields,
     ids::{NodeName, ReplicaId},
-    spec::{Protocol, Template, addresses_overlap},
+    spec::{Platform, Protocol, Template, addresses_overlap},
 };
 
 /// A published port: of two with the same number and protocol one must be free of the other's address.
@@ -39,6 +39,8 @@ pub struct Requirements {
     pub ports: Vec<HostPort>,
     /// The bytes of its assignment, as JSON: of all that a host holds, registrations and snapshots are made.
     pub assignment_bytes: u64,
+    /// The platform that its host has to run; `None`: any.
+    pub platform: Option<Platform>,
     /// The fields of its template that only newer agents understand.
     pub needs: BTreeSet<String>,
 }
@@ -82,6 +84,7 @@ impl From<&Template> for Requirements {
             memory_bytes: reserve.memory_bytes,
             ports: template.ports.iter().filter_map(fixed).collect(),
             assignment_bytes: assignment_bytes(template),
+            platform: template.platform.clone(),
             needs: fields::needed(template, fields::newer()),
         }
     }

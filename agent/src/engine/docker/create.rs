@@ -29,7 +29,10 @@ pub(super) fn may_be_made(network: &Network) -> bool {
 
 /// What the engine is told beside what a container is made of.
 pub(super) fn create_options(order: &CreateOrder) -> CreateContainerOptions {
-    CreateContainerOptions { name: Some(order.replica.to_string()), ..Default::default() }
+    CreateContainerOptions {
+        name: Some(order.replica.to_string()),
+        platform: order.template.platform.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 /// What is pulled.
@@ -38,6 +41,7 @@ pub(super) fn pull_options(wanted: &WantedImage) -> CreateImageOptions {
     CreateImageOptions {
         from_image: Some(name.to_owned()),
         tag: Some(version.to_owned()),
+        platform: wanted.platform.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -300,7 +304,7 @@ mod tests {
     /// Something else than the default in every field that a template has, at any depth.
     fn everything() -> Value {
         let first = json!({
-            "image": "app:1", "pull": "always", "command": ["a"], "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
+            "image": "app:1", "platform": "linux/arm64", "pull": "always", "command": ["a"], "entrypoint": ["b"], "env": {"A": "1"}, "working_dir": "/w",
             "user": "u", "hostname": "h", "labels": {"l": "1"}, "init": true, "tty": true, "read_only": true,
             "stop_signal": "SIGINT", "stop_grace_s": 1, "ulimits": {"nofile": {"soft": 1, "hard": 1}}, "sysctls": {"net.a": "1"},
             "cap_add": ["ALL"], "cap_drop": ["ALL"], "group_add": ["g"], "oom_score_adj": 1, "shm_bytes": 4_096,

@@ -104,12 +104,12 @@ impl PullQueue {
 
 #[cfg(test)]
 mod tests {
-    use shef_common::{ids::ServiceName, image::ImageRef};
+    use shef_common::{ids::ServiceName, image::ImageRef, spec::Platform};
 
     use super::*;
 
     fn image(name: &str) -> WantedImage {
-        WantedImage { image: ImageRef::parse(name).unwrap() }
+        WantedImage { image: ImageRef::parse(name).unwrap(), platform: None }
     }
 
     fn id(number: u32) -> ReplicaId {
@@ -126,6 +126,16 @@ mod tests {
         assert_eq!(queue.begin_next(), None, "it is under way");
         assert_eq!(queue.end(&image("a")), [id(1), id(2), id(3)].into());
         assert!(!queue.is_running() && queue.end(&image("a")).is_empty());
+    }
+
+    #[test]
+    fn an_image_of_two_platforms_is_pulled_for_each() {
+        let mut queue = PullQueue::new(4);
+        let arm = WantedImage { platform: Platform::parse("linux/arm64"), ..image("a") };
+        queue.wait(image("a"), &id(1));
+        queue.wait(arm.clone(), &id(2));
+        assert_eq!((queue.begin_next(), queue.begin_next()), (Some(image("a")), Some(arm.clone())));
+        assert_eq!(queue.end(&arm), [id(2)].into());
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn a_spec_that_says_nothing_has_every_default() {
 #[test]
 fn every_field_is_read_and_comes_out_as_it_went_in() {
     let mut body = json!({
-        "name": "web", "replicas": 3, "image": "nginx:1", "pull": "always", "command": ["-g"], "entrypoint": ["/bin/nginx"],
+        "name": "web", "replicas": 3, "image": "nginx:1", "platform": "linux/arm64/v8", "pull": "always", "command": ["-g"], "entrypoint": ["/bin/nginx"],
         "env": {"A": "1"}, "working_dir": "/srv", "user": "www:82", "hostname": "web.local", "labels": {"team": "x"},
         "init": true, "tty": true, "read_only": true, "stop_signal": "SIGQUIT", "stop_grace_s": 30,
         "ulimits": {"nofile": {"soft": 1024, "hard": -1}}, "sysctls": {"net.core.somaxconn": "1024"},
@@ -245,6 +245,10 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
             "cap_add[0] must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN, but is net_admin",
         ),
         (json!({"dns": ["10.0.0"]}), "dns[0] must be an IP address, but is \"10.0.0\""),
+        (
+            json!({"platform": "arm64"}),
+            "platform must be OS/ARCHITECTURE such as linux/amd64, linux/arm64 or linux/arm/v7, but is \"arm64\"",
+        ),
         (
             json!({"devices": [{"source": "null"}]}),
             "devices[0].source must be an absolute path without .. or control characters, but is null",
