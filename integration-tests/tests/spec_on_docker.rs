@@ -93,8 +93,12 @@ impl Bench {
         self.engine.client()
     }
 
-    /// What a command in the container writes, trimmed.
+    /// What a command in the first container writes, trimmed.
     async fn exec(&self, line: &str) -> String {
+        self.exec_in("web-000001", line).await
+    }
+
+    async fn exec_in(&self, container: &str, line: &str) -> String {
         use futures_util::StreamExt as _;
         let command = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
         let options = bollard::models::ExecConfig {
@@ -103,7 +107,7 @@ impl Bench {
             attach_stderr: Some(true),
             ..Default::default()
         };
-        let exec = self.docker().create_exec("web-000001", options).await.unwrap();
+        let exec = self.docker().create_exec(container, options).await.unwrap();
         let bollard::exec::StartExecResults::Attached { mut output, .. } =
             self.docker().start_exec(&exec.id, None).await.unwrap()
         else {
@@ -216,6 +220,32 @@ async fn a_container_is_made_of_an_image_of_its_platform_and_of_no_other() {
     bench.master.delta(1, &other, std::slice::from_ref(&replica)).await.unwrap();
     let status = bench.until(&other[0], "it fails", |status| status.state == ReplicaState::Failed).await;
     assert!(status.reason.as_ref().unwrap().contains("platform"), "the engine says why: {status:?}");
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn an_unhealthy_container_is_started_again_or_stopped_as_its_spec_says() {
+    let bench = Bench::new().await;
+    let agent = bench.agent().await;
+    let spec = |on_unhealthy: &str| {
+        template(json!({
+            "command": ["/bin/sh", "-c", "rm -f /sick; trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
+            "health": {
+                "test": {"shell": "! test -e /sick || { echo sick; exit 1; }"}, "interval_ms": 200, "timeout_ms": 5_000,
+                "retries": 1, "on_unhealthy": on_unhealthy,
+            },
+        }))
+    };
+    let (replica, _) = bench.order(spec("restart"), "it runs", is_well).await;
+    bench.exec("touch /sick").await;
+    let again = |status: &ReplicaStatus| is_well(status) && status.restarts == 1;
+    bench.until(&replica, "it is started again, and is well", again).await;
+    let other = assignments("web", 2, 1, &spec("replace")).remove(0);
+    bench.master.delta(1, std::slice::from_ref(&other), std::slice::from_ref(&replica)).await.unwrap();
+    bench.until(&other, "it runs", is_well).await;
+    bench.exec_in(other.replica.as_str(), "touch /sick").await;
+    let failed = bench.until(&other, "it fails", |status| status.state == ReplicaState::Failed).await;
+    assert_eq!(failed.reason.as_deref(), Some("its health check fails: sick; it is to be replaced"));
     agent.stop().await;
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{ReplicaId, ServiceName},
-    spec::{HealthCheck, HealthTest},
+    spec::{HealthCheck, HealthTest, OnUnhealthy},
 };
 
 use super::{CheckFailure, Checks, MAX_CHECKS, Target, Verdict};
@@ -16,7 +16,14 @@ fn replica(number: u32) -> ReplicaId {
 }
 
 fn plan(interval_ms: u32, retries: u32, start_period_ms: u32) -> HealthCheck {
-    HealthCheck { test: HealthTest::Tcp { port: 80 }, interval_ms, timeout_ms: 500, retries, start_period_ms }
+    HealthCheck {
+        test: HealthTest::Tcp { port: 80 },
+        interval_ms,
+        timeout_ms: 500,
+        retries,
+        start_period_ms,
+        on_unhealthy: OnUnhealthy::Report,
+    }
 }
 
 fn target() -> Target {

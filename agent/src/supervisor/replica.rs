@@ -3,6 +3,7 @@
 
 mod ends;
 mod engine_results;
+mod remedy;
 mod runtime_info;
 mod shown;
 mod state;
@@ -19,6 +20,7 @@ use shef_common::{
 
 pub(super) use self::state::{KnownOrder, Lane, Look, Seen, Step, Wish, Work};
 use self::{
+    remedy::Remedy,
     runtime_info::RuntimeInfo,
     state::{Attempts, Crash},
 };
@@ -62,6 +64,8 @@ pub(super) struct Replica {
     /// Why it is not healthy, since its process ended.
     crash: Option<Crash>,
     runtime_info: RuntimeInfo,
+    /// What its failing check calls for.
+    remedy: Option<Remedy>,
     /// Whether its image was fetched for it.
     pulled: bool,
     attempts: Attempts,
@@ -89,6 +93,7 @@ impl Replica {
             end_counts: false,
             crash: None,
             runtime_info: RuntimeInfo::new(),
+            remedy: None,
             pulled: false,
             attempts: Attempts::default(),
         }
@@ -137,6 +142,7 @@ impl Replica {
                     (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
                         Some(Step::Inspect)
                     }
+                    (Running, _) if self.remedy.is_some() && self.wish == Wish::Run => self.remedy_step(),
                     (Running, _) if self.restarts.is_to_be_asked() => Some(Step::Inspect),
                     (Running | Paused | Other, _) => None,
                 }

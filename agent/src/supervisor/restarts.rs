@@ -64,6 +64,10 @@ pub(super) fn policy_for(rule: &Restart) -> RestartPolicy {
 /// Between the end of a process and its first restart by us, where the spec names no delay.
 const FIRST_DELAY: DurationMs = DurationMs(100);
 
+/// Between the stop of a container whose health check failed and its first start. Until then the engine has
+/// told of that stop, which is no end of what was started since.
+const FIRST_UNWELL_DELAY: DurationMs = DurationMs(1_000);
+
 /// A container's starts and ends, as far as they decide about the next start.
 #[derive(Debug, Clone)]
 pub(super) struct Restarts {
@@ -239,7 +243,22 @@ impl Restarts {
     /// so that more than [`MOST_RESTARTS`] fall within [`WINDOW`]. Each call is another delay.
     pub fn next_restart(&mut self, now: MonoMs) -> MonoMs {
         self.delays = self.delays.saturating_add(1);
-        let delayed = now + Backoff::REPLICA.after(self.delays);
+        self.within_bound(now + Backoff::REPLICA.after(self.delays))
+    }
+
+    /// When one whose health check fails is started again, once it was stopped for that: soon the first
+    /// time, and then as [`Restarts::next_restart`] has it, until it has stayed up.
+    pub fn unwell(&mut self, now: MonoMs) -> MonoMs {
+        if self.up_since.take().is_some_and(|since| now - since >= HANDED_BACK_AFTER) {
+            self.delays = 0;
+        }
+        self.was_up = true;
+        let delayed = now + Backoff::REPLICA.after(self.delays).max(FIRST_UNWELL_DELAY);
+        self.delays = self.delays.saturating_add(1);
+        self.within_bound(delayed)
+    }
+
+    fn within_bound(&self, delayed: MonoMs) -> MonoMs {
         let oldest = self.recent.front().filter(|_| self.recent.len() == MOST_RESTARTS);
         oldest.map_or(delayed, |oldest| delayed.max(*oldest + WINDOW))
     }

@@ -22,6 +22,41 @@ pub struct HealthCheck {
     /// How long after the start failures do not count, in milliseconds: 0 to 3,600,000.
     #[serde(default)]
     pub start_period_ms: u32,
+    /// What happens to a replica that is unhealthy.
+    #[serde(default, skip_serializing_if = "OnUnhealthy::is_report")]
+    pub on_unhealthy: OnUnhealthy,
+}
+
+/// What happens to a replica whose health check fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnhealthy {
+    /// It is told, and runs on.
+    #[default]
+    Report,
+    /// Its container is stopped and started again on its host: after 1 s the first time, then after 10 s and
+    /// ever more slowly, up to 5 minutes.
+    Restart,
+    /// Its container is stopped, and another replica takes its place, as of one that has failed: after 10 s, and
+    /// ever more slowly if these fail as well.
+    Replace,
+}
+
+impl OnUnhealthy {
+    /// Whether it is the default.
+    #[must_use]
+    pub const fn is_report(&self) -> bool {
+        matches!(self, Self::Report)
+    }
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Restart => "restart",
+            Self::Replace => "replace",
+        }
+    }
 }
 
 /// The kinds of health check.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::ServiceName;
 
 pub use self::{
-    health::{HealthCheck, HealthTest, HttpCheck, Restart, RestartCondition},
+    health::{HealthCheck, HealthTest, HttpCheck, OnUnhealthy, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount},
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
     platform::Platform,

@@ -328,7 +328,7 @@ mod tests {
                 "reserve": {"cpu_millis": 1, "memory_bytes": 1},
                 "limit": {"cpu_millis": 1_000, "memory_bytes": 8_388_608, "swap_bytes": 1, "pids": 1},
             },
-            "health": {"test": {"shell": "true"}, "interval_ms": 1, "timeout_ms": 1, "retries": 1, "start_period_ms": 1},
+            "health": {"test": {"shell": "true"}, "interval_ms": 1, "timeout_ms": 1, "retries": 1, "start_period_ms": 1, "on_unhealthy": "replace"},
             "restart": {"condition": "never", "delay_ms": 1, "max_attempts": 1, "window_ms": 1},
         });
         let fields = [first, second].into_iter().flat_map(|part| part.as_object().unwrap().clone());
@@ -347,7 +347,7 @@ mod tests {
     /// What is no word to the engine: the agent itself pulls, checks and restarts, the scheduler reserves and
     /// keeps slots on their hosts, a forced restart changes nothing.
     fn is_of_no_concern_to_the_engine(path: &str) -> bool {
-        ["image", "pull", "restart", "forced", "resources.reserve", "mounts[].sticky"]
+        ["image", "pull", "restart", "forced", "resources.reserve", "mounts[].sticky", "health.on_unhealthy"]
             .iter()
             .any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     }

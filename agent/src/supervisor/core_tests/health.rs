@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     protocol::Assignment,
-    spec::{HealthCheck, HealthTest, Network},
+    spec::{HealthCheck, HealthTest, Network, OnUnhealthy, Restart, RestartCondition},
     status::{Health, ReplicaState, ReplicaStatus},
 };
 
@@ -99,7 +99,14 @@ fn a_replica_without_a_network_of_its_template_is_unhealthy_until_it_is_joined()
 #[test]
 fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
     let test = HealthTest::Shell("check".into());
-    let check = HealthCheck { test, interval_ms: 1_000, timeout_ms: 1_000, retries: 1, start_period_ms: 0 };
+    let check = HealthCheck {
+        test,
+        interval_ms: 1_000,
+        timeout_ms: 1_000,
+        retries: 1,
+        start_period_ms: 0,
+        on_unhealthy: OnUnhealthy::Report,
+    };
     let mut world = running(|template| template.health = Some(check));
     let container = world.containers.get_mut(ID).unwrap();
     (container.check, container.check_output) = (Check::Unhealthy, Some("no database".into()));
@@ -117,4 +124,120 @@ fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
     assert!(world.pending.is_empty(), "it is not looked at again: {:?}", world.pending);
     told(&mut world, &[EventKind::Health { healthy: true }]);
     assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
+}
+
+/// A replica whose engine's check calls for `on_unhealthy` when it fails.
+fn checked(on_unhealthy: OnUnhealthy, condition: RestartCondition) -> World {
+    let test = HealthTest::Shell("check".into());
+    let check = HealthCheck {
+        test,
+        interval_ms: 1_000,
+        timeout_ms: 1_000,
+        retries: 1,
+        start_period_ms: 0,
+        on_unhealthy,
+    };
+    let mut world = running(|template| {
+        template.health = Some(check);
+        template.restart = Restart { condition, ..Restart::default() };
+    });
+    // Its stop is ordered by its spec.
+    world.rests.insert(status(&world).replica.clone());
+    world
+}
+
+/// The engine's check of its container passes, or fails and has put something out.
+fn checks(world: &mut World, passes: bool) {
+    let container = world.containers.get_mut(ID).unwrap();
+    (container.check, container.check_output) =
+        if passes { (Check::Healthy, None) } else { (Check::Unhealthy, Some("no database".into())) };
+    told(world, &[EventKind::Health { healthy: passes }]);
+    world.carry_out();
+}
+
+const CONDITIONS: [RestartCondition; 2] = [RestartCondition::Always, RestartCondition::OnFailure];
+
+#[test]
+fn an_unhealthy_replica_is_started_again_soon_the_first_time_if_its_spec_says_restart() {
+    for condition in CONDITIONS {
+        let mut world = checked(OnUnhealthy::Restart, condition);
+        checks(&mut world, true);
+        let container = world.containers[ID].id.clone();
+        checks(&mut world, false);
+        world.pass(1_000);
+        let told = status(&world);
+        assert_eq!((told.state, told.health, told.restarts), (ReplicaState::Running, Health::Starting, 1));
+        assert_eq!(
+            (&world.containers[ID].id, world.containers[ID].state),
+            (&container, ContainerState::Running)
+        );
+        checks(&mut world, true);
+        assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
+        checks(&mut world, false);
+        let told = status(&world);
+        assert_eq!((told.state, told.restarts), (ReplicaState::Starting, 2), "{condition:?}");
+        assert_eq!(
+            told.reason.as_deref(),
+            Some("its health check fails: no database; restart 2 in 10 s"),
+            "the second time it waits"
+        );
+        world.pass(9_000);
+        assert_eq!(world.containers[ID].state, ContainerState::Exited, "also after a look at it");
+        world.pass(1_000);
+        assert_eq!(status(&world).state, ReplicaState::Running);
+    }
+}
+
+#[test]
+fn a_replica_that_is_never_well_is_started_again_ever_more_slowly() {
+    for condition in CONDITIONS {
+        let mut world = checked(OnUnhealthy::Restart, condition);
+        let mut starts = 0;
+        for _ in 0..3_600 {
+            if status(&world).state == ReplicaState::Running {
+                starts += 1;
+                checks(&mut world, false);
+            }
+            world.pass(1_000);
+        }
+        assert!((10..=17).contains(&starts), "{starts} starts within an hour");
+    }
+}
+
+#[test]
+fn an_unhealthy_replica_is_stopped_and_has_failed_if_its_spec_says_replace() {
+    for condition in CONDITIONS {
+        let mut world = checked(OnUnhealthy::Replace, condition);
+        checks(&mut world, false);
+        for _ in 0..10 {
+            let told = status(&world);
+            assert_eq!((told.state, told.health), (ReplicaState::Failed, Health::Unhealthy));
+            assert_eq!(
+                told.reason.as_deref(),
+                Some("its health check fails: no database; it is to be replaced")
+            );
+            assert_eq!(world.containers[ID].state, ContainerState::Exited, "the master decides what follows");
+            // To the master an end with a code is one that a restart policy of its own leaves at that.
+            assert_eq!(told.exit_code.is_some(), condition == RestartCondition::Always);
+            world.pass(60_000);
+        }
+    }
+}
+
+#[test]
+fn an_unhealthy_replica_runs_on_if_its_spec_says_nothing() {
+    let mut world = checked(OnUnhealthy::Report, RestartCondition::Always);
+    checks(&mut world, false);
+    world.pass(60_000);
+    let told = status(&world);
+    assert_eq!((told.state, told.health, told.restarts), (ReplicaState::Running, Health::Unhealthy, 0));
+}
+
+#[test]
+fn a_crash_is_its_restart_policys_whatever_the_check_calls_for() {
+    let mut world = checked(OnUnhealthy::Replace, RestartCondition::Always);
+    told(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
+    world.carry_out();
+    assert_eq!((status(&world).state, status(&world).health), (ReplicaState::Running, Health::Unhealthy));
+    assert!(status(&world).reason.as_ref().unwrap().contains("exited with code 1"));
 }

@@ -140,8 +140,19 @@ impl Replica {
                 if let Seen::Present { state, .. } = &mut self.seen {
                     *state = ContainerState::Exited;
                 }
+                self.stopped_for_remedy(now);
             }
-            Err(EngineError::NoSuchContainer(_)) => self.seen = Seen::Absent,
+            Err(EngineError::NoSuchContainer(_)) => {
+                self.seen = Seen::Absent;
+                if self.remedy.take().is_some() && self.wish.is_to_run() {
+                    self.repair("its container went missing and is made anew", now);
+                }
+            }
+            // It runs on, for all that is known, and is stopped later.
+            Err(error) if self.remedy.take().is_some() && self.wish.is_to_run() => {
+                self.unanswered_or(error, now, |_, _, _| {});
+                self.refused(now);
+            }
             Err(error) if matches!(self.wish, Wish::Rest { .. }) => {
                 self.unanswered_or(error, now, |_, _, _| {});
                 self.refused(now);

@@ -145,10 +145,20 @@ impl RuntimeInfo {
         }
     }
 
+    /// What its check says, if that fails and has told all.
+    pub(super) fn failing_check(&self) -> Option<String> {
+        let fails = matches!(self.check, CheckState::Unhealthy(Output::Words(_) | Output::Nothing));
+        self.check_trouble().filter(|_| fails && !self.unseen)
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         if self.cut_off.is_some() {
             return self.cut_off.clone();
         }
+        self.check_trouble()
+    }
+
+    fn check_trouble(&self) -> Option<String> {
         match &self.check {
             CheckState::Unhealthy(Output::Words(why)) => Some(format!("its health check fails: {why}")),
             CheckState::Unhealthy(Output::Unasked | Output::Nothing) => {

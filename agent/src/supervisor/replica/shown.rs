@@ -61,8 +61,10 @@ impl Replica {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
                 }
-                // What its spec's own rule has judged waits for its time.
-                Seen::Present { state: ContainerState::Exited, .. } if !self.rule().is_default() => {
+                // What its spec's own rule has judged, or its check has ended, waits for its time.
+                Seen::Present { state: ContainerState::Exited, .. }
+                    if !self.rule().is_default() || self.restart_at.is_some() =>
+                {
                     self.not_before = self.restart_at.unwrap_or(now.mono);
                 }
                 Seen::Present { state: ContainerState::Exited, .. }
@@ -99,10 +101,18 @@ impl Replica {
 
     /// Something happened to its container, whose id is the one we know.
     pub fn happened(&mut self, kind: EventKind, now: Now) {
-        let Seen::Present { state, .. } = &mut self.seen else { return };
+        if !matches!(self.seen, Seen::Present { .. }) {
+            return;
+        }
         if let Work::InFlight { heard, .. } = &mut self.work {
             *heard = true;
         }
+        if let EventKind::Died { exit_code } = kind
+            && self.ends_for_remedy(exit_code)
+        {
+            return;
+        }
+        let Seen::Present { state, .. } = &mut self.seen else { return };
         match kind {
             EventKind::Started => {
                 let began = std::mem::replace(state, ContainerState::Running) != ContainerState::Running;

@@ -79,6 +79,7 @@ impl Replica {
         if self.status.ports != ports {
             self.status.ports = ports.to_vec();
         }
+        self.consider_remedy();
     }
 
     /// Moves the status to `state`; a step back counts as a restart, so that every

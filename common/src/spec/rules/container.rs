@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     super::{
         DeviceRequest, HealthCheck, HealthTest, HttpCheck, MAX_MOUNTS, MAX_PORTS, MAX_STOP_GRACE_S,
-        MAX_TEMPLATE_BYTES, Mount, Network, Port, Resources, Restart, Template, addresses_overlap,
+        MAX_TEMPLATE_BYTES, Mount, Network, OnUnhealthy, Port, Resources, Restart, RestartCondition,
+        Template, addresses_overlap,
         grammar::{
             CAPABILITY, HOST, MAX_LABEL, NAME, SIGNAL, SYSCTL, TMPFS, ULIMITS, is_absolute, is_account,
             is_capability, is_driver, is_header, is_host, is_name, is_signal, is_sysctl, is_tmpfs_option,
@@ -45,6 +46,11 @@ impl Template {
         self.resources.rules(&mut rules);
         if let Some(health) = &self.health {
             health.rules(&mut rules);
+            let stays_down = self.restart.condition == RestartCondition::Never;
+            if stays_down && health.on_unhealthy == OnUnhealthy::Restart {
+                let rule = "must be report or replace while restart.condition is never";
+                rules.check(false, "health.on_unhealthy", rule, "restart");
+            }
         }
         self.restart.rules(&mut rules);
         let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
@@ -418,7 +424,15 @@ impl HealthCheck {
             HealthTest::Tcp { port } => {
                 rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port);
             }
-            HealthTest::None => {}
+            HealthTest::None => {
+                let rule = "must be report without a check (test none)";
+                rules.check(
+                    self.on_unhealthy.is_report(),
+                    "health.on_unhealthy",
+                    rule,
+                    self.on_unhealthy.as_str(),
+                );
+            }
         }
     }
 }

@@ -58,7 +58,7 @@ fn every_field_is_read_and_comes_out_as_it_went_in() {
         ],
         "networks": [{"name": "backend", "aliases": ["web"], "ipv4_address": "10.1.0.9", "ipv6_address": "fd00::9"}],
         "resources": {"reserve": {"cpu_millis": 500, "memory_bytes": 33_554_432}, "limit": {"cpu_millis": 1000, "memory_bytes": 67_108_864, "swap_bytes": 0, "pids": 64}},
-        "health": {"test": {"http": {"port": 80, "path": "/healthz", "https": true, "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100},
+        "health": {"test": {"http": {"port": 80, "path": "/healthz", "https": true, "headers": {"Host": "a.example"}, "status": [200, 418]}}, "interval_ms": 1_000, "timeout_ms": 500, "retries": 2, "start_period_ms": 100, "on_unhealthy": "replace"},
         "restart": {"condition": "on_failure", "delay_ms": 1_000, "max_attempts": 3, "window_ms": 60_000},
         "on_disconnect": {"stop_after": {"seconds": 60}}, "rebalance": {"on": {"per_minute": 6}},
         "placement": {"constraints": [{"key": "label.zone", "op": "in", "values": ["a", "b"]}], "preferences": [{"key": "node.os", "op": "==", "values": ["linux"]}], "spread_over": "zone", "max_per_host": 1, "strategy": "bin_pack"},
@@ -293,6 +293,18 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (
             json!({"mounts": [{"type": "tmpfs", "target": "/d", "mount_options": ["exec", "size=1m"]}]}),
             "mounts[0].mount_options[1] must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own, but is size=1m",
+        ),
+        (
+            json!({"health": {"test": "none", "on_unhealthy": "restart"}}),
+            "health.on_unhealthy must be report without a check (test none), but is restart",
+        ),
+        (
+            json!({"health": {"test": {"shell": "x"}, "on_unhealthy": "restart"}, "restart": {"condition": "never"}}),
+            "health.on_unhealthy must be report or replace while restart.condition is never, but is restart",
+        ),
+        (
+            json!({"health": {"test": {"shell": "x"}, "on_unhealthy": "kill"}}),
+            "health.on_unhealthy must be one of report, restart, replace, but is \"kill\"",
         ),
         (
             json!({"networks": [{"name": "../x"}]}),

@@ -261,6 +261,24 @@ fn a_rolled_back_update_takes_back_the_number_of_replicas_that_came_with_it() {
 }
 
 #[test]
+fn replicas_whose_checks_fail_again_and_again_are_replaced_ever_more_slowly() {
+    let mut model = running(2, 2, SHORT);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3_600 * 2 {
+        seen.extend(model.wanted());
+        // Their spec says `on_unhealthy: replace`, so their agents stop them and say that they have failed.
+        for state in model.hosts.values_mut().flat_map(|holds| holds.values_mut()) {
+            if *state == ReplicaState::Running {
+                *state = ReplicaState::Failed;
+            }
+        }
+        model.pass(1);
+    }
+    let replaced = seen.len() - 2;
+    assert!((20..=40).contains(&replaced), "{replaced} replacements of two replicas within an hour");
+}
+
+#[test]
 fn what_crash_loops_is_told_with_its_code_and_last_line() {
     let mut model = Model::new(1);
     model.ask(Request::Create { spec: with(1, "app:1", GATED) });
