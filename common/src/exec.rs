@@ -24,8 +24,11 @@ pub const SILENCE_MS: u64 = 45_000;
 /// milliseconds. A server also reads what still comes in for so long before it closes: closing with unread
 /// input resets the connection, and a reset throws away what the other side has not received yet.
 pub const DRAIN_MS: u64 = 5_000;
-/// The most parts of a command, and the most bytes of all of them.
-pub const MAX_COMMAND: (usize, usize) = (64, 4_096);
+/// The most parts and variables of a command, and the most bytes of all that is said of it. As a query three
+/// times as many come of them at most, and an address holds 65,534.
+pub const MAX_COMMAND: (usize, usize) = (256, 16_384);
+/// What a command can be told beside its own parts.
+const PARAMETERS: &str = "cmd, env, tty, detach, user, workdir";
 
 /// The path of a replica's commands on its agent: `GET`, a WebSocket.
 #[must_use]
@@ -38,8 +41,12 @@ pub fn path(replica: &ReplicaId) -> String {
 pub struct ExecOrder {
     /// The command and its arguments.
     pub cmd: Vec<String>,
+    /// Variables beside the container's own, as `NAME=value`.
+    pub env: Vec<String>,
     /// Whether it gets a terminal.
     pub tty: bool,
+    /// Whether it runs on by itself: nobody hears of it once it has begun.
+    pub detach: bool,
     /// As whom; `None`: as the container's own user.
     pub user: Option<String>,
     /// Where; `None`: in the container's own directory.
@@ -47,7 +54,7 @@ pub struct ExecOrder {
 }
 
 impl ExecOrder {
-    /// From the pairs of a query: `cmd` (repeated), `tty`, `user`, `workdir`.
+    /// From the pairs of a query: `cmd` and `env` (repeated), `tty`, `detach`, `user`, `workdir`.
     ///
     /// # Errors
     /// In words: which parameter must be what.
@@ -59,6 +66,13 @@ impl ExecOrder {
             }
             match name.as_str() {
                 "cmd" => order.cmd.push(value),
+                "env" => match value.split_once('=') {
+                    Some((name, _)) if !name.is_empty() => order.env.push(value),
+                    Some(_) | None => {
+                        return Err(format!("env must be NAME=value, but is {:?}", cut(&value)));
+                    }
+                },
+                "detach" => order.detach = crate::logs::flag("detach", &value)?,
                 "tty" => order.tty = crate::logs::flag("tty", &value)?,
                 "user" => order.user = Some(bounded("user", value, 256)?),
                 "workdir" if value.starts_with('/') => {
@@ -69,17 +83,22 @@ impl ExecOrder {
                 }
                 other => {
                     return Err(format!(
-                        "{:?} is not a parameter of this call; it takes: cmd, tty, user, workdir",
+                        "{:?} is not a parameter of this call; it takes: {PARAMETERS}",
                         cut(other)
                     ));
                 }
             }
         }
+        if order.cmd.first().is_none_or(String::is_empty) {
+            return Err("cmd must be given, once for the command and once for each argument".to_owned());
+        }
         let (most, bytes) = MAX_COMMAND;
-        let length: usize = order.cmd.iter().map(String::len).sum();
-        if order.cmd.first().is_none_or(String::is_empty) || order.cmd.len() > most || length > bytes {
+        let all = order.cmd.iter().chain(&order.env).chain(&order.user).chain(&order.workdir);
+        let (count, length) = (all.clone().count(), all.map(String::len).sum::<usize>());
+        if count > most || length > bytes {
             return Err(format!(
-                "cmd must be given, once for the command and once for each argument: at most {most}, {bytes} bytes"
+                "cmd, env, user and workdir must be at most {most} and {bytes} bytes together, but are {count} and \
+                 {length} bytes: put what is longer into the input or into a file"
             ));
         }
         Ok(order)
@@ -91,8 +110,11 @@ impl ExecOrder {
         let cmd = self.cmd.iter().map(|part| ("cmd", part.as_str()));
         let user = self.user.iter().map(|user| ("user", user.as_str()));
         let workdir = self.workdir.iter().map(|workdir| ("workdir", workdir.as_str()));
+        let env = self.env.iter().map(|variable| ("env", variable.as_str()));
         let tty = [("tty", if self.tty { "true" } else { "false" })];
-        let pairs = tty.into_iter().chain(cmd).chain(user).chain(workdir);
+        // Agents of earlier versions know no such flag, and need none that is not set.
+        let detach = self.detach.then_some(("detach", "true"));
+        let pairs = tty.into_iter().chain(detach).chain(cmd).chain(env).chain(user).chain(workdir);
         pairs.map(|(name, value)| format!("{name}={}", escaped(value))).collect::<Vec<_>>().join("&")
     }
 }
@@ -155,7 +177,9 @@ mod tests {
     fn an_order_survives_its_way_over_the_wire() {
         let order = ExecOrder {
             cmd: vec!["sh".to_owned(), "-c".to_owned(), "echo \"a&b=%\" ; é".to_owned(), String::new()],
+            env: vec!["A=b=c".to_owned(), "B=".to_owned()],
             tty: true,
+            detach: true,
             user: Some("1000:1000".to_owned()),
             workdir: Some("/tmp".to_owned()),
         };
@@ -169,13 +193,32 @@ mod tests {
             ("cmd=", "cmd"),
             ("cmd=a&tty=2", "tty"),
             ("cmd=a&workdir=b", "workdir"),
-            ("cmd=a&env=b", "env"),
+            ("cmd=a&env=b", "env must be NAME=value"),
+            ("cmd=a&env=%3Db", "env must be NAME=value"),
+            ("cmd=a&detach=2", "detach"),
+            ("cmd=a&privileged=true", "privileged"),
             ("cmd=a%00", "zero"),
         ] {
             let refused = ExecOrder::read(pairs(query)).unwrap_err();
             assert!(refused.contains(word), "{query}: {refused}");
         }
-        assert!(ExecOrder::read(vec![("cmd".to_owned(), "a".to_owned()); 65]).is_err());
+        assert!(ExecOrder::read(vec![("cmd".to_owned(), "a".to_owned()); 257]).is_err());
+    }
+
+    #[test]
+    fn the_longest_command_fits_into_an_address_whatever_it_holds() {
+        let (most, bytes) = MAX_COMMAND;
+        let part = |length| "\u{1}".repeat(length);
+        let order = ExecOrder { cmd: vec![part(bytes / most); most], ..ExecOrder::default() };
+        let query = order.to_query();
+        assert!(query.len() < 60_000, "{} bytes", query.len());
+        assert_eq!(ExecOrder::read(pairs(&query)), Ok(order));
+        let longer = ExecOrder { cmd: vec!["a".to_owned(), part(bytes)], ..ExecOrder::default() };
+        let refused = ExecOrder::read(pairs(&longer.to_query())).unwrap_err();
+        assert!(
+            refused.contains("at most 256 and 16384 bytes together, but are 2 and 16385 bytes"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -66,6 +66,13 @@ async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_a
     let (out, err, ended) = exec(&cluster, &replica, "cmd=say&cmd=a%20b", vec![]).await;
     assert_eq!((out, err, ended), (vec![], b"say a b\n".to_vec(), json!({ "exit_code": 0 })));
     assert_eq!(exec(&cluster, &replica, "cmd=exit&cmd=3", vec![]).await.2, json!({ "exit_code": 3 }));
+    let (out, _, _) = exec(&cluster, &replica, "cmd=env&env=A%3Db&env=B%3D", vec![]).await;
+    assert_eq!(out, b"A=b\nB=");
+    let detached = exec(&cluster, &replica, "cmd=say&cmd=a&detach=true", vec![]).await;
+    assert_eq!(detached, (vec![], vec![], json!({ "exit_code": 0 })), "nobody hears of it");
+    let long = "x".repeat(16_000);
+    let (_, err, ended) = exec(&cluster, &replica, &format!("cmd=say&cmd={long}"), vec![]).await;
+    assert_eq!((err.len(), ended), ("say \n".len() + long.len(), json!({ "exit_code": 0 })));
     // More than any buffer on the way, both ways at once.
     let part = [&[0][..], &vec![b'x'; 50_000]].concat();
     let mut input = vec![Message::Text(json!({ "resize": { "rows": 24, "cols": 80 } }).to_string().into())];

@@ -11,7 +11,7 @@ use std::{pin::Pin, rc::Rc};
 
 use actix::Recipient;
 use bytes::Bytes;
-use futures_util::stream::LocalBoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, stream, stream::LocalBoxStream};
 use shef_common::{
     exec::ExecOrder,
     ids::ReplicaId,
@@ -57,6 +57,30 @@ pub struct Command {
     pub input: Pin<Box<dyn AsyncWrite>>,
     /// What else is done with it.
     pub control: Box<dyn CommandControl>,
+}
+
+impl Command {
+    /// A command that runs on by itself: it is through once it has begun.
+    #[must_use]
+    pub fn detached() -> Self {
+        Self {
+            output: stream::empty().boxed_local(),
+            input: Box::pin(tokio::io::sink()),
+            control: Box::new(Detached),
+        }
+    }
+}
+
+/// A command that runs on by itself.
+struct Detached;
+
+impl CommandControl for Detached {
+    fn resize(&self, _: u16, _: u16) -> EngineFuture<'_, ()> {
+        async { Ok(()) }.boxed_local()
+    }
+    fn exit_code(&self) -> EngineFuture<'_, Option<i64>> {
+        async { Ok(Some(0)) }.boxed_local()
+    }
 }
 
 /// What a command wrote.

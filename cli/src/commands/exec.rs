@@ -35,6 +35,15 @@ pub(super) struct Args {
     /// Give the command a terminal, and hand it every key
     #[arg(short, long)]
     tty: bool,
+    /// Hand the command this one's input: always so, and here for those who are used to docker exec -it
+    #[arg(short, long, conflicts_with = "detach")]
+    interactive: bool,
+    /// End once the command has begun, and leave it to itself
+    #[arg(short, long)]
+    detach: bool,
+    /// Set a variable for the command; without a value, to what it is here [may be given again]
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
     /// Run it as this user, by name or number [default: the container's own]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
@@ -50,11 +59,26 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let order = ExecOrder { cmd: self.cmd, tty: self.tty, user: self.user, workdir: self.workdir };
+        let order = ExecOrder {
+            cmd: self.cmd,
+            env: self.env.into_iter().filter_map(variable).collect(),
+            tty: self.tty,
+            detach: self.detach,
+            user: self.user,
+            workdir: self.workdir,
+        };
         let code = on_system(run(&self.api.client()?, &self.service, &order))?;
         // What does not fit into a byte has failed all the same.
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }
+}
+
+/// `NAME=value`; of a name alone with the value that it has here, if it has one: as docker takes it.
+fn variable(given: String) -> Option<String> {
+    if given.contains('=') {
+        return Some(given);
+    }
+    std::env::var(&given).ok().map(|value| format!("{given}={value}"))
 }
 
 async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Failure> {
@@ -77,8 +101,9 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
     };
     // Whatever ends this must leave the terminal as it was; without a raw terminal a signal may end it as any
     // program.
-    let mut signals = if order.tty { Some(StopSignals::listen()?) } else { None };
-    let _raw = if order.tty { Mode::raw() } else { None };
+    let has_terminal = order.tty && !order.detach;
+    let mut signals = if has_terminal { Some(StopSignals::listen()?) } else { None };
+    let _raw = if has_terminal { Mode::raw() } else { None };
     let (sink, frames) = socket.split();
     let stopped = async {
         match &mut signals {
@@ -88,7 +113,7 @@ async fn run(client: &Client, target: &str, order: &ExecOrder) -> Result<i64, Fa
     };
     tokio::select! {
         code = show(frames) => code,
-        why = send(sink, order.tty) => Err(why),
+        why = send(sink, has_terminal) => Err(why),
         name = stopped => Err(Failure::new(format!("{name}: left the command to itself"))),
     }
 }

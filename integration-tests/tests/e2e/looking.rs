@@ -96,6 +96,24 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
     let tty =
         shef(&site, &["exec", "-t", "web", "--", "sh", "-c", "cat; sleep 1; echo tty; exit 4"], "").await;
     assert_eq!((text(&tty.stdout).as_str(), tty.status.code()), ("tty\r\n", Some(4)), "{tty:?}");
+    // Variables, a command that is left to itself, and one of more than 4 KiB.
+    let env = shef(
+        &site,
+        &["exec", "-it", "-e", "A=b c", "-e", "NOT_SET_HERE", "web", "--", "sh", "-c", "echo $A"],
+        "",
+    );
+    assert_eq!(text(&env.await.stdout).trim(), "b c");
+    let target = format!("web/{id}");
+    let begun =
+        shef(&site, &["exec", "-d", &target, "--", "sh", "-c", "echo done > /made; sleep 1000"], "").await;
+    assert!(begun.status.success() && begun.stdout.is_empty(), "{begun:?}");
+    let look = "until grep done /made 2>/dev/null; do sleep 0.1; done";
+    assert_eq!(text(&shef(&site, &["exec", &target, "--", "sh", "-c", look], "").await.stdout), "done\n");
+    let long = "x".repeat(16_000);
+    let counted = shef(&site, &["exec", "web", "--", "sh", "-c", "echo ${#1}", "sh", &long], "").await;
+    assert_eq!(text(&counted.stdout), "16000\n", "{counted:?}");
+    let longer = shef(&site, &["exec", "web", "--", "echo", &long, &long], "").await;
+    assert!(text(&longer.stderr).contains("16384 bytes together"), "{longer:?}");
     let none = shef(&site, &["exec", "web", "--", "/no/such/program"], "").await;
     assert!(!none.status.success() && !none.stderr.is_empty() | !none.stdout.is_empty(), "{none:?}");
     let unknown = shef(&site, &["exec", "none", "--", "true"], "").await;

@@ -1,5 +1,5 @@
-//! `GET /v1/services/{name}/replicas/{id}/exec?cmd=&tty=&user=&workdir=`: a command
-//! in a replica. Frames are handed on between the user's WebSocket and the agent's.
+//! `GET /v1/services/{name}/replicas/{id}/exec?cmd=&env=&tty=&detach=&user=&workdir=`: a
+//! command in a replica. Frames are handed on between the user's WebSocket and the agent's.
 
 use std::time::Duration;
 

@@ -103,23 +103,25 @@ impl Console for DockerEngine {
         async move {
             let client = self.client()?;
             let body = CreateExecOptions {
-                attach_stdin: Some(true),
-                attach_stdout: Some(true),
-                attach_stderr: Some(true),
+                attach_stdin: Some(!order.detach),
+                attach_stdout: Some(!order.detach),
+                attach_stderr: Some(!order.detach),
                 tty: Some(order.tty),
                 cmd: Some(order.cmd.clone()),
+                env: (!order.env.is_empty()).then(|| order.env.clone()),
                 user: order.user.clone(),
                 working_dir: order.workdir.clone(),
                 ..CreateExecOptions::default()
             };
             let id = client.create_exec(id, body).await.map_err(|error| generic(&error))?.id;
-            let options = StartExecOptions { detach: false, tty: order.tty, output_capacity: None };
+            let options = StartExecOptions { detach: order.detach, tty: order.tty, output_capacity: None };
             match client.start_exec(&id, Some(options)).await.map_err(|error| generic(&error))? {
                 StartExecResults::Attached { output, input } => {
                     let output =
                         output.map(|item| item.map(written).map_err(|error| generic(&error))).boxed_local();
                     Ok(Command { output, input, control: Box::new(DockerCommand { client, id }) })
                 }
+                StartExecResults::Detached if order.detach => Ok(Command::detached()),
                 StartExecResults::Detached => {
                     Err(EngineError::Refused("the engine did not attach to the command".to_owned()))
                 }

@@ -136,15 +136,19 @@ impl Console for FakeEngine {
     }
 
     /// `cat` gives back its input; with a terminal up to the key that ends it, and as with an engine the output
-    /// closes along with the input. `exit N` ends with that code, `reset N` too, but its output breaks as that
+    /// closes along with the input. `env` writes the variables that it is given. `exit N` ends with that code, `reset N` too, but its output breaks as that
     /// of an engine does whose command has not read its input; anything else writes itself.
     fn exec<'a>(&'a self, id: &'a str, order: &'a ExecOrder) -> EngineFuture<'a, Command> {
         self.operation("exec", self.latency.look, move |state| {
             state.by_id(id)?;
+            if order.detach {
+                return Ok(Command::detached());
+            }
             let (input, read) = tokio::io::duplex(1_024);
             let (tell, told) = mpsc::channel(4);
             let code = Rc::new(Cell::new(None));
             let (cmd, tty, ended, say) = (order.cmd.clone(), order.tty, code.clone(), tell.clone());
+            let env = order.env.join("\n");
             actix::spawn(async move {
                 let words: Vec<&str> = cmd.iter().map(String::as_str).collect();
                 let code = match words[..] {
@@ -152,6 +156,11 @@ impl Console for FakeEngine {
                         Some(code) => code,
                         None => return drop(say.send(OUTPUT_END).await),
                     },
+                    ["env"] => {
+                        let written = Written { stream: Output::Stdout, bytes: env.into() };
+                        let _ = say.send(written).await;
+                        0
+                    }
                     ["exit" | "reset", code] => code.parse().unwrap_or(1),
                     _ => {
                         let bytes = format!("{}\n", words.join(" ")).into();

@@ -225,8 +225,18 @@ fn replica_calls() -> Vec<Call> {
         .query(&[
             Param {
                 name: "cmd",
-                about: "The command, and again for each argument: at most 64, 4096 bytes.",
+                about: "The command, and again for each argument: at most 256, 16384 bytes with `env`, `user` and `workdir`.",
                 example: "ls",
+            },
+            Param {
+                name: "env",
+                about: "A variable beside the container's own, as `NAME=value`, and again for each.",
+                example: "DEBUG=1",
+            },
+            Param {
+                name: "detach",
+                about: "`true`: the command runs on by itself. The last frame comes, with code 0, once it has begun.",
+                example: "true",
             },
             Param { name: "tty", about: "`true`: the command gets a terminal.", example: "true" },
             Param { name: "user", about: "The user; by default the container's.", example: "root" },
