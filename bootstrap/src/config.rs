@@ -304,10 +304,17 @@ fn is_host(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// A program whose variables are known and handed on, as the master's.
+    static MASTER: Program = Program {
+        name: "master",
+        keys: &[Key { name: "http_workers", kind: Kind::Text, default: "", env: &[], doc: "" }],
+        derived_env: |_| Vec::new(),
+    };
+
     fn with(env: &[(&str, &str)]) -> Result<BootstrapConfig, String> {
         let mut layers = Layers::default();
         layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
-        let others = [&shef_master::config::PROGRAM];
+        let others = [&MASTER];
         BootstrapConfig::load(&layers, &others).map(|(config, _)| config).map_err(|error| error.to_string())
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use shef_common::labels;
 
 use crate::{
+    BootstrapError,
     belongs::Belongs,
     config::{BootstrapConfig, Role},
     docker::{Engine, EngineError},
@@ -53,49 +54,40 @@ fn container_id(mountinfo: &str) -> Option<String> {
 /// Brings the images here and says where everything is.
 ///
 /// # Errors
-/// In words, with what to do.
+/// [`BootstrapError`], with what to do.
 pub async fn facts(
     config: &BootstrapConfig,
     engine: &Engine,
     own: Option<&Own>,
     say: &dyn Fn(String),
-) -> Result<HostFacts, String> {
+) -> Result<HostFacts, BootstrapError> {
     let (image, image_name) = match (&config.image, own) {
         (Some(image), _) => (fetched(engine, image, say).await?, image.clone()),
         (None, Some(own)) => (own.image.clone(), own.image_name.clone()),
-        (None, None) => {
-            return Err("image is not given: outside of a container, say which image master and agent run from, as in \
-                        SHEF_BOOTSTRAP_IMAGE=registry.example/shef:1"
-                .to_owned());
-        }
+        (None, None) => return Err(BootstrapError::NoImage),
     };
     let needs_redis = config.role == Role::Master && config.redis.is_none();
-    let another = |why| format!("{why}; SHEF_BOOTSTRAP_REDIS_IMAGE names another one");
     let redis_image = if needs_redis {
-        fetched(engine, &config.redis_image, say).await.map_err(another)?
+        fetched(engine, &config.redis_image, say)
+            .await
+            .map_err(|error| BootstrapError::RedisImage(Box::new(error)))?
     } else {
         String::new()
     };
     let given = config.docker_host.trim_start_matches("unix://").to_owned();
     let socket = own.map_or(Some(given), |own| own.socket.clone());
-    let socket = socket.ok_or_else(|| {
-        format!("{SOCKET} is not mounted into this container: start it with -v {SOCKET}:{SOCKET}")
-    })?;
+    let socket = socket.ok_or(BootstrapError::NoSocket)?;
     Ok(HostFacts { image, image_name, redis_image, socket })
 }
 
-async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<String, String> {
-    let failed = |error: EngineError| format!("the image {image} cannot be pulled: {error}");
+async fn fetched(engine: &Engine, image: &str, say: &dyn Fn(String)) -> Result<String, BootstrapError> {
+    let failed = |source| BootstrapError::Image { image: image.to_owned(), source };
     if let Some(id) = engine.image(image).await.map_err(failed)? {
         return Ok(id);
     }
     say(format!("fetching {image}"));
     engine.pull(image, |line| say(format!("  {line}"))).await.map_err(failed)?;
-    engine
-        .image(image)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| format!("the image {image} was fetched and yet is not there"))
+    engine.image(image).await.map_err(failed)?.ok_or_else(|| BootstrapError::ImageGone(image.to_owned()))
 }
 
 /// What the engine shows of the cluster that this host belongs to: the masters of an agent that the bootstrap
@@ -120,15 +112,11 @@ pub async fn belongs(engine: &Engine) -> Result<Belongs, EngineError> {
 /// Refuses to run beside another bootstrap of the same host: the two would undo each other's work.
 ///
 /// # Errors
-/// In words, with the other's name.
-pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), String> {
-    let running =
-        engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await.map_err(|error| error.to_string())?;
+/// [`BootstrapError::Another`] with the other's name.
+pub async fn refuse_another(engine: &Engine, own: Option<&Own>) -> Result<(), BootstrapError> {
+    let running = engine.running_with(&format!("{BOOTSTRAP_LABEL}=true")).await?;
     match running.iter().find(|(id, _)| own.is_none_or(|own| own.id != *id)) {
-        Some((_, name)) => Err(format!(
-            "another bootstrap runs on this host, the container {name}: remove it first (docker rm -f {name}); its system \
-             containers go on running and are taken over"
-        )),
+        Some((_, name)) => Err(BootstrapError::Another(name.clone())),
         None => Ok(()),
     }
 }

@@ -23,7 +23,72 @@ pub mod uninstall;
 
 pub use run::run;
 
-/// Why the bootstrap does not start: one line for each thing that has to be set right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BootstrapError(pub String);
+/// What has to be set right before the bootstrap goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The engine refuses, or does not answer.
+    #[error(transparent)]
+    Engine(#[from] docker::EngineError),
+    /// Two bootstraps would undo each other's work.
+    #[error(
+        "another bootstrap runs on this host, the container {0}: remove it first (docker rm -f {0}); its system \
+         containers go on running and are taken over"
+    )]
+    Another(String),
+    /// Nothing names the image of master and agent.
+    #[error(
+        "image is not given: outside of a container, say which image master and agent run from, as in \
+         SHEF_BOOTSTRAP_IMAGE=registry.example/shef:1"
+    )]
+    NoImage,
+    /// The containers could not be given the engine's socket.
+    #[error("{0} is not mounted into this container: start it with -v {0}:{0}", system::SOCKET)]
+    NoSocket,
+    /// An image is not on this host and cannot be brought here.
+    #[error("the image {image} cannot be pulled: {source}")]
+    Image {
+        /// Its name.
+        image: String,
+        /// What the engine says.
+        source: docker::EngineError,
+    },
+    /// An image was pulled, and somebody removed it.
+    #[error("the image {0} was fetched and yet is not there")]
+    ImageGone(String),
+    /// The image of our own Redis is missing.
+    #[error("{0}; SHEF_BOOTSTRAP_REDIS_IMAGE names another one")]
+    RedisImage(Box<Self>),
+    /// Something about the host or its containers; one line for each.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+    /// The helper in the host's network could not be run.
+    #[error("looking at the host has failed: {0}")]
+    Helper(docker::EngineError),
+    /// The helper printed something else than findings.
+    #[error("looking at the host has brought no answer but \"{0}\"")]
+    NoFindings(String),
+    /// A container was started and does not answer.
+    #[error("it is not ready after {after_s} s; the last line of its log: {last_line}")]
+    NotReady {
+        /// How long it had, in seconds.
+        after_s: u64,
+        /// What it said last.
+        last_line: String,
+    },
+    /// The password of a Redis that is not ours.
+    #[error("redis_password_file {}: {source}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A container stays.
+    #[error("{name} cannot be removed: {source}")]
+    NotRemoved {
+        /// The container.
+        name: String,
+        /// What the engine says.
+        source: docker::EngineError,
+    },
+}

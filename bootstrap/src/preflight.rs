@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
-use shef_master::store::{FORMAT, RedisFacts};
+use shef_common::store::{FORMAT, RedisFacts};
 
 use crate::{
     address::{EngineNetwork, offered, unreachable_because},

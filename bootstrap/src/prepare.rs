@@ -11,11 +11,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use shef_common::{config::Layers, files};
-use shef_master::{
-    config::MasterConfig,
-    store::{self, StoreOptions},
-};
+use shef_common::{files, store::RedisFacts};
 
 use crate::{
     belongs::Belongs,
@@ -42,32 +38,55 @@ const MAX_ADDRESSES: usize = 1_024;
 /// The most bytes of a ledger that are read.
 const MAX_LEDGER_BYTES: u64 = 256 << 20;
 
-/// Answers the question in the environment.
+/// Why the host cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Somebody typed the command.
+    #[error("this is run by `shef bootstrap` itself, not by people")]
+    NoQuestion,
+    /// The variable is no question.
+    #[error("{QUESTION_ENV}: {0}")]
+    Question(#[from] serde_json::Error),
+    /// A file or directory of a volume.
+    #[error("cannot {deed}: {source}")]
+    Volume {
+        /// What was to be done.
+        deed: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Makes the system's error one that says what was to be done.
+fn cannot(deed: &'static str) -> impl Fn(io::Error) -> PrepareError {
+    move |source| PrepareError::Volume { deed, source }
+}
+
+/// Answers the question in the environment. `look_at_redis` looks at the Redis that the master's variables name:
+/// what it is like, and in which format it holds a store.
 ///
 /// # Errors
-/// In words, when the question cannot be read or the volumes cannot be written.
-pub async fn answer() -> Result<Findings, String> {
-    let text = std::env::var(QUESTION_ENV)
-        .map_err(|_| "this is run by `shef bootstrap` itself, not by people".to_owned())?;
-    let question: Question =
-        serde_json::from_str(&text).map_err(|error| format!("{QUESTION_ENV}: {error}"))?;
+/// [`PrepareError`] when the question cannot be read or the volumes cannot be written.
+pub async fn answer<E: ToString>(
+    look_at_redis: impl AsyncFnOnce() -> Result<(RedisFacts, Option<u32>), E>,
+) -> Result<Findings, PrepareError> {
+    let text = std::env::var(QUESTION_ENV).map_err(|_| PrepareError::NoQuestion)?;
+    let question: Question = serde_json::from_str(&text)?;
     if question.makes_secrets {
         let given = match fs::read_to_string(Path::new("/").join(GIVEN_PASSWORD)) {
             Ok(given) => Some(given),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("cannot read the password of the given Redis: {error}")),
+            Err(error) => return Err(cannot("read the password of the given Redis")(error)),
         };
-        make_secrets(Path::new(SECRETS_DIR), given.as_deref())
-            .map_err(|error| format!("cannot write the passwords: {error}"))?;
-        give_away(Path::new(MASTER_DIR))
-            .map_err(|error| format!("cannot make the master's directory: {error}"))?;
+        make_secrets(Path::new(SECRETS_DIR), given.as_deref()).map_err(cannot("write the passwords"))?;
+        give_away(Path::new(MASTER_DIR)).map_err(cannot("make the master's directory"))?;
     }
     let agent = Path::new(AGENT_DIR);
     let belongs = belongs(agent);
     if !question.masters_to_note.is_empty() {
         let lines = question.masters_to_note.join("\n");
         files::replace(&agent.join(MASTERS_FILE), OPEN_MODE, lines.as_bytes())
-            .map_err(|error| format!("cannot note the masters: {error}"))?;
+            .map_err(cannot("note the masters"))?;
     }
     let taken = question.ports.iter().filter(|(_, ip, port)| is_taken(*ip, *port)).cloned().collect();
     let mut findings = Findings {
@@ -80,26 +99,12 @@ pub async fn answer() -> Result<Findings, String> {
         belongs,
     };
     if question.redis.is_some() || question.own_redis_runs {
-        match redis().await {
+        match look_at_redis().await {
             Ok((facts, format)) => (findings.redis, findings.stored_format) = (Some(Ok(facts)), format),
-            Err(why) => findings.redis = Some(Err(why)),
+            Err(error) => findings.redis = Some(Err(error.to_string())),
         }
     }
     Ok(findings)
-}
-
-/// Looks at the Redis that the master's variables name.
-async fn redis() -> Result<(store::redis::RedisFacts, Option<u32>), String> {
-    let mut layers = Layers::from_process_env();
-    layers.env.retain(|name, _| !name.starts_with("PREPARE_"));
-    let (config, _) = MasterConfig::load(&layers, &[]).map_err(|error| error.to_string())?;
-    let options = shef_master::store_options(&config);
-    let StoreOptions::Redis(redis) = &options else {
-        return Err("the master's variables name no Redis".to_owned());
-    };
-    let facts = store::redis::inspect(redis).await.map_err(|error| error.to_string())?;
-    let format = store::stored_format(&options).await.map_err(|error| error.to_string())?;
-    Ok((facts, format))
 }
 
 /// What the agent's directory says of the cluster that the host belongs to. A ledger that cannot be read says

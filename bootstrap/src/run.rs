@@ -67,11 +67,10 @@ impl Bootstrap {
             }
         };
         say(&format!("shef {} on {}, {role}", env!("CARGO_PKG_VERSION"), config.host_ip));
-        let engine = Engine::connect(&config.docker_host).await.map_err(|error| BootstrapError(error.0))?;
-        let own = host::own(&engine).await.map_err(|error| BootstrapError(error.0))?;
-        host::refuse_another(&engine, own.as_ref()).await.map_err(BootstrapError)?;
-        let facts =
-            host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await.map_err(BootstrapError)?;
+        let engine = Engine::connect(&config.docker_host).await?;
+        let own = host::own(&engine).await?;
+        host::refuse_another(&engine, own.as_ref()).await?;
+        let facts = host::facts(&config, &engine, own.as_ref(), &|line| say(&line)).await?;
         let wanted = system::wanted(&config, &facts);
         let client = HostClient::new();
         let this = Self {
@@ -84,10 +83,10 @@ impl Bootstrap {
             was_ready: false,
             in_container: own.is_some(),
         };
-        let seen = this.engine.look().await.map_err(|error| BootstrapError(error.0))?;
+        let seen = this.engine.look().await?;
         let plan = plan(&this.wanted, &seen);
         if !plan.refused.is_empty() {
-            return Err(BootstrapError(plan.refused.join("\n")));
+            return Err(BootstrapError::Refused(plan.refused));
         }
         let created = plan
             .steps
@@ -95,7 +94,7 @@ impl Bootstrap {
             .filter(|step| matches!(step, Step::Create(_)))
             .map(Step::part)
             .collect::<Vec<_>>();
-        this.check(&created, is_up(&plan, Part::Redis), Noting::Nothing).await.map_err(BootstrapError)?;
+        this.check(&created, is_up(&plan, Part::Redis), Noting::Nothing).await?;
         Ok(this)
     }
 
@@ -158,7 +157,7 @@ impl Bootstrap {
         well
     }
 
-    async fn carry_out(&self, step: &Step) -> Result<(), String> {
+    async fn carry_out(&self, step: &Step) -> Result<(), BootstrapError> {
         let part = step.part();
         let Some(wanted) = self.wanted.iter().find(|wanted| wanted.part == part) else { return Ok(()) };
         let name = part.container();
@@ -172,34 +171,33 @@ impl Bootstrap {
             Part::Agent if is_made => self.check(created, true, Noting::Masters).await?,
             Part::Redis | Part::Agent | Part::Guard => {}
         }
-        let words = |error: crate::docker::EngineError| error.0;
         match step {
             Step::Create(_) => {
                 say(&format!("starting {name}"));
-                self.engine.create(wanted).await.map_err(words)?;
+                self.engine.create(wanted).await?;
             }
             Step::Start(_, id) => {
                 say(&format!("{name} had stopped: starting it again"));
-                self.engine.start(id).await.map_err(words)?;
+                self.engine.start(id).await?;
             }
             Step::Unpause(_, id) => {
                 say(&format!("{name} was paused: letting it go on"));
-                self.engine.unpause(id).await.map_err(words)?;
+                self.engine.unpause(id).await?;
             }
             Step::Replace(_, id) => {
                 say(&format!("replacing {name}: its image or settings have changed"));
-                self.engine.remove(id).await.map_err(words)?;
-                self.engine.create(wanted).await.map_err(words)?;
+                self.engine.remove(id).await?;
+                self.engine.create(wanted).await?;
             }
             Step::Discard(_, id) => {
                 say(&format!("removing a second {name}"));
-                return self.engine.remove(id).await.map_err(words);
+                return Ok(self.engine.remove(id).await?);
             }
         }
         self.until_ready(wanted).await
     }
 
-    async fn until_ready(&self, wanted: &Wanted) -> Result<(), String> {
+    async fn until_ready(&self, wanted: &Wanted) -> Result<(), BootstrapError> {
         let name = wanted.part.container();
         match tokio::time::timeout(READY_LIMIT, ready::wait(&self.engine, wanted)).await {
             Ok(()) => {
@@ -207,11 +205,8 @@ impl Bootstrap {
                 Ok(())
             }
             Err(_) => {
-                let last = self.engine.last_line(name).await;
-                Err(format!(
-                    "it is not ready after {} s; the last line of its log: {last}",
-                    READY_LIMIT.as_secs()
-                ))
+                let last_line = self.engine.last_line(name).await;
+                Err(BootstrapError::NotReady { after_s: READY_LIMIT.as_secs(), last_line })
             }
         }
     }
@@ -268,7 +263,12 @@ impl Bootstrap {
     }
 
     /// Asks the helper in the host's network, and lays down what it has to lay down.
-    async fn check(&self, created: &[Part], own_redis_runs: bool, noting: Noting) -> Result<(), String> {
+    async fn check(
+        &self,
+        created: &[Part],
+        own_redis_runs: bool,
+        noting: Noting,
+    ) -> Result<(), BootstrapError> {
         let is_master = self.config.role == Role::Master;
         let of = |part: &Part| self.wanted.iter().find(|wanted| wanted.part == *part);
         let question = Question {
@@ -285,9 +285,9 @@ impl Bootstrap {
                 && self.config.redis.is_none()
                 && own_redis_runs
                 && !created.contains(&Part::Redis),
-            engine_networks: self.engine.bridges().await.map_err(|error| error.0)?,
+            engine_networks: self.engine.bridges().await?,
             take_over: self.config.take_over,
-            belongs: host::belongs(&self.engine).await.map_err(|error| error.0)?,
+            belongs: host::belongs(&self.engine).await?,
             masters_to_note: match noting {
                 Noting::Masters => self.config.masters(),
                 Noting::Nothing => Vec::new(),
@@ -298,17 +298,14 @@ impl Bootstrap {
             given.iter().map(|password| (GIVEN_PASSWORD, password.as_str())).collect();
         let answer =
             self.engine.run_to_end("shef-prepare", &self.helper(&question), &files, PREPARE_LIMIT).await;
-        let answer = answer.map_err(|error| format!("looking at the host has failed: {error}"))?;
+        let answer = answer.map_err(BootstrapError::Helper)?;
         let findings: Findings =
             answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
-                format!(
-                    "looking at the host has brought no answer but \"{}\"",
-                    answer.chars().take(200).collect::<String>().trim()
-                )
+                BootstrapError::NoFindings(answer.chars().take(200).collect::<String>().trim().to_owned())
             })?;
         let verdict = judge(&question, &findings);
         verdict.warnings.iter().for_each(|line| self.tell(&format!("warning: {line}")));
-        if verdict.refused.is_empty() { Ok(()) } else { Err(verdict.refused.join("\n")) }
+        if verdict.refused.is_empty() { Ok(()) } else { Err(BootstrapError::Refused(verdict.refused)) }
     }
 
     fn helper(&self, question: &Question) -> Wanted {
@@ -335,13 +332,13 @@ impl Bootstrap {
         }
     }
 
-    fn given_password(&self) -> Result<Option<String>, String> {
+    fn given_password(&self) -> Result<Option<String>, BootstrapError> {
         if let Some(password) = &self.config.redis_password {
             return Ok(Some(password.expose().to_owned()));
         }
         let Some(file) = &self.config.redis_password_file else { return Ok(None) };
         let read = std::fs::read_to_string(file)
-            .map_err(|error| format!("redis_password_file {}: {error}", file.display()))?;
+            .map_err(|source| BootstrapError::PasswordFile { path: file.clone(), source })?;
         Ok(Some(read.trim().to_owned()))
     }
 

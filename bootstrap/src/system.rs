@@ -283,7 +283,7 @@ pub(crate) mod tests {
         let mut layers = Layers::default();
         layers.env.insert("HOST_IP".into(), "10.0.0.1".into());
         layers.env.extend(env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
-        BootstrapConfig::load(&layers, &[&shef_master::config::PROGRAM]).unwrap().0
+        BootstrapConfig::load(&layers, &[]).unwrap().0
     }
     pub(crate) fn facts(image: &str) -> HostFacts {
         HostFacts {

@@ -52,31 +52,30 @@ pub fn removals(
 /// # Errors
 /// [`BootstrapError`] names what could not be removed; what went before is gone.
 pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) -> Result<(), BootstrapError> {
-    let words = |error: EngineError| BootstrapError(error.0);
-    let engine = Engine::connect(docker_host).await.map_err(words)?;
-    let own = host::own(&engine).await.map_err(words)?;
-    let bootstraps = engine.list(&format!("{BOOTSTRAP_LABEL}=true"), true).await.map_err(words)?;
-    let helpers = engine.list(&format!("{PART_LABEL}=helper"), true).await.map_err(words)?;
-    let system = engine.look().await.map_err(words)?;
+    let engine = Engine::connect(docker_host).await?;
+    let own = host::own(&engine).await?;
+    let bootstraps = engine.list(&format!("{BOOTSTRAP_LABEL}=true"), true).await?;
+    let helpers = engine.list(&format!("{PART_LABEL}=helper"), true).await?;
+    let system = engine.look().await?;
     let going = removals(&bootstraps, &system, &helpers, own.as_ref().map(|own| own.id.as_str()));
     for (id, name) in &going {
         engine
             .remove(id)
             .await
-            .map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
+            .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
         say(&format!("removed {name}"));
     }
     if extent.services {
         // What docker-shef itself has made is of no cluster, and not ours.
-        let of_services = engine.list(labels::CLUSTER, true).await.map_err(words)?;
+        let of_services = engine.list(labels::CLUSTER, true).await?;
         for (id, name) in &of_services {
             engine
                 .remove(id)
                 .await
-                .map_err(|error| BootstrapError(format!("{name} cannot be removed: {error}")))?;
+                .map_err(|source| BootstrapError::NotRemoved { name: name.clone(), source })?;
             say(&format!("removed {name}, a service's container"));
         }
-        for (id, name) in engine.networks(NETWORKS).await.map_err(words)? {
+        for (id, name) in engine.networks(NETWORKS).await? {
             match engine.remove_network(&id).await {
                 Ok(()) => say(&format!("removed the network {name}")),
                 // Containers that are not of shef may use it.
@@ -87,7 +86,7 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
     if extent.volumes {
         let labels = [VOLUMES_OF_SHEF].into_iter().chain(extent.services.then_some(VOLUMES_OF_SERVICES));
         for label in labels {
-            for name in engine.volumes(label).await.map_err(words)? {
+            for name in engine.volumes(label).await? {
                 match engine.remove_volume(&name).await {
                     Ok(()) => say(&format!("removed the volume {name}")),
                     Err(error) => say(&format!("the volume {name} is kept: {error}")),
@@ -95,7 +94,7 @@ pub async fn uninstall(docker_host: &str, extent: Extent, say: impl Fn(&str)) ->
             }
         }
     }
-    let left = left(&engine, own.as_ref().map(|own| own.id.as_str())).await.map_err(words)?;
+    let left = left(&engine, own.as_ref().map(|own| own.id.as_str())).await?;
     say(&format!("{} containers removed; {}", going.len(), left.in_words()));
     Ok(())
 }

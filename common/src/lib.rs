@@ -29,4 +29,5 @@ pub mod registry;
 mod rfc3339;
 pub mod spec;
 pub mod status;
+pub mod store;
 pub mod usage;

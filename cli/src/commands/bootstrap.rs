@@ -9,8 +9,12 @@ use shef_bootstrap::{
     uninstall::{Extent, uninstall},
 };
 use shef_common::{
-    config::Preset,
+    config::{Layers, Preset},
     logging::{self, LogConfig},
+};
+use shef_master::{
+    config::MasterConfig,
+    store::{self, RedisFacts, StoreOptions},
 };
 
 use super::{flags, on_system, parse_set};
@@ -64,7 +68,8 @@ struct ExtentArgs {
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         if self.prepare {
-            let findings = on_system(prepare::answer()).map_err(Failure::new)?;
+            let findings = on_system(prepare::answer(stored_in_redis))
+                .map_err(|error| Failure::new(error.to_string()))?;
             say::line(serde_json::to_string(&findings).unwrap_or_default());
             return Ok(ExitCode::SUCCESS);
         }
@@ -75,7 +80,7 @@ impl Args {
             let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;
             let extent = Extent { volumes: self.extent.volumes, services: self.extent.services };
             let done = on_system(uninstall(effective.text("docker_host"), extent, |text| say::line(text)));
-            return done.map(|()| ExitCode::SUCCESS).map_err(|error| Failure::new(error.0));
+            return done.map(|()| ExitCode::SUCCESS).map_err(|error| Failure::new(error.to_string()));
         }
         if self.guard {
             let effective = shef_bootstrap::config::effective(&layers, &PROGRAMS)?;
@@ -93,8 +98,22 @@ impl Args {
         on_system(async move {
             let mut signals = StopSignals::listen()?;
             let stop = async { _ = signals.next().await };
-            shef_bootstrap::run(config, stop).await.map_err(|error| Failure::new(error.0))?;
+            shef_bootstrap::run(config, stop).await.map_err(|error| Failure::new(error.to_string()))?;
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Looks at the Redis that the master's variables name: what it is like, and in which format it holds a store.
+async fn stored_in_redis() -> Result<(RedisFacts, Option<u32>), Failure> {
+    let mut layers = Layers::from_process_env();
+    layers.env.retain(|name, _| !name.starts_with("PREPARE_"));
+    let (config, _) = MasterConfig::load(&layers, &[])?;
+    let options = shef_master::store_options(&config);
+    let StoreOptions::Redis(redis) = &options else {
+        return Err(Failure::new("the master's variables name no Redis"));
+    };
+    let failed = |error: store::OpenError| Failure::new(error.to_string());
+    let facts = store::inspect(redis).await.map_err(failed)?;
+    Ok((facts, store::stored_format(&options).await.map_err(failed)?))
 }

@@ -38,8 +38,9 @@ pub use self::{
         Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup, commit_one,
     },
     open::{OpenError, StoreOptions, open, stored_format},
-    redis::{RedisFacts, RedisOptions, inspect},
+    redis::{RedisOptions, inspect},
 };
+pub use shef_common::store::{FORMAT, RedisFacts};
 
 use std::{collections::BTreeSet, future::Future, pin::Pin};
 
@@ -52,9 +53,6 @@ use shef_common::{
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The format of what is stored: of the records, and of how both stores lay them down. Since format 2 a service
-/// is stored in parts.
-pub const FORMAT: u32 = 2;
 /// The oldest format that is read. Who takes the leadership makes it [`FORMAT`], so that no older version writes
 /// there any more; the services are written anew one by one.
 pub const OLDEST_FORMAT: u32 = 1;

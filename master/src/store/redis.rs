@@ -45,7 +45,7 @@ use tokio::sync::Mutex;
 
 use self::server::Server;
 pub use self::{
-    inspect::{RedisFacts, inspect, stored_format},
+    inspect::{inspect, stored_format},
     options::RedisOptions,
 };
 use super::{

@@ -6,27 +6,7 @@ use super::{
     RedisOptions, RedisStore, refused,
     server::{Settings, field_in},
 };
-use crate::store::OpenError;
-
-/// What matters of a Redis that is to be a store. `None`: it does not tell.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RedisFacts {
-    /// Its version, as in `7.0.15`.
-    pub version: Option<String>,
-    /// `maxmemory-policy`; only `noeviction` keeps the store.
-    pub maxmemory_policy: Option<String>,
-    /// Whether it keeps an append-only file, without which a restart loses data.
-    pub appendonly: Option<bool>,
-    /// How often that file is synced: `always`, `everysec` or `no`.
-    pub appendfsync: Option<String>,
-    /// `master`, or `slave` for a replica, which refuses writes.
-    pub role: Option<String>,
-    /// Whether nothing lies under the store's key.
-    pub empty: bool,
-    /// The cluster whose store it is; none where nothing is stored.
-    #[serde(default)]
-    pub cluster: Option<String>,
-}
+use crate::store::{OpenError, RedisFacts};
 
 /// Looks at the Redis that `options` name.
 ///
