@@ -8,6 +8,8 @@ pub(super) const NAME: &str =
     "must be 2 to 128 letters, digits, underscores, dots and hyphens that begin with a letter or a digit";
 /// Host names, aliases and names in `extra_hosts`.
 pub(super) const HOST: &str = "must be 1 to 63 letters, digits, underscores, dots and hyphens that begin and end with a letter or a digit";
+/// Paths.
+pub(super) const PATH: &str = "must be an absolute path without .. or control characters";
 /// Capabilities.
 pub(super) const CAPABILITY: &str = "must be ALL or a capability such as NET_ADMIN or CAP_NET_ADMIN";
 /// Signals.
@@ -59,14 +61,6 @@ const CAPABILITIES: [&str; 41] = [
     "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID",
     "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE",
     "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM",
-];
-/// Options of a tmpfs.
-pub(super) const TMPFS: &str = "must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own";
-/// Options of a tmpfs that engines take (moby/sys/mount) and that stand alone.
-#[rustfmt::skip]
-const TMPFS_WORDS: [&str; 18] = [
-    "async", "atime", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
-    "nostrictatime", "nosuid", "relatime", "ro", "rw", "strictatime", "suid",
 ];
 /// Keys and values of labels of containers.
 pub(super) const MAX_LABEL: usize = 4_096;
@@ -145,18 +139,6 @@ pub(super) fn is_sysctl(text: &str) -> bool {
     let inner = |prefix| dotted.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty());
     is_word(text, 3..=128, b"_.-/")
         && (inner("net.") || inner("fs.mqueue.") || SYSCTLS.contains(&dotted.as_str()))
-}
-
-/// An option of a tmpfs.
-pub(super) fn is_tmpfs_option(text: &str) -> bool {
-    let is_number = |text: &str| (1..=10).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
-    let without_unit = |text| str::strip_suffix(text, ['k', 'm', 'g']).unwrap_or(text);
-    match text.split_once('=') {
-        Some(("uid" | "gid", number)) => is_number(number) && number.parse::<u32>().is_ok(),
-        Some(("nr_inodes" | "nr_blocks", amount)) => is_number(without_unit(amount)),
-        Some(_) => false,
-        None => TMPFS_WORDS.contains(&text),
-    }
 }
 
 /// A path without empty parts and `.`, as engines compare them.

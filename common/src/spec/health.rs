@@ -4,6 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{
+    grammar::is_header,
+    rules::{HOUR_MS, Rules},
+};
+
+/// The most headers of a check, and the most statuses that it takes.
+const MAX_CHECK_HEADERS: usize = 16;
+
 /// A health check. Only a replica whose check passes counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +33,37 @@ pub struct HealthCheck {
     /// What happens to a replica that is unhealthy.
     #[serde(default, skip_serializing_if = "OnUnhealthy::is_report")]
     pub on_unhealthy: OnUnhealthy,
+}
+
+impl HealthCheck {
+    pub(super) fn rules(&self, rules: &mut Rules) {
+        rules.range("health.interval_ms", self.interval_ms.into(), 100, HOUR_MS, "milliseconds");
+        rules.range("health.timeout_ms", self.timeout_ms.into(), 100, 600_000, "milliseconds");
+        rules.range("health.retries", self.retries.into(), 1, 100, "");
+        rules.range("health.start_period_ms", self.start_period_ms.into(), 0, HOUR_MS, "milliseconds");
+        match &self.test {
+            HealthTest::Cmd(arguments) => {
+                let empty = arguments.first().is_none_or(String::is_empty);
+                rules.check(!empty, "health.test.cmd", "must hold a program and its arguments", "empty");
+            }
+            HealthTest::Shell(line) => {
+                rules.check(!line.trim().is_empty(), "health.test.shell", "must be a command line", "empty");
+            }
+            HealthTest::Http(check) => check.rules(rules),
+            HealthTest::Tcp { port } => {
+                rules.check(*port != 0, "health.test.tcp.port", "must be 1 to 65535", port);
+            }
+            HealthTest::None => {
+                let rule = "must be report without a check (test none)";
+                rules.check(
+                    self.on_unhealthy.is_report(),
+                    "health.on_unhealthy",
+                    rule,
+                    self.on_unhealthy.as_str(),
+                );
+            }
+        }
+    }
 }
 
 /// What happens to a replica whose health check fails.
@@ -103,6 +142,32 @@ impl HttpCheck {
     pub fn expects(&self, status: u16) -> bool {
         if self.status.is_empty() { (200..=399).contains(&status) } else { self.status.contains(&status) }
     }
+
+    fn rules(&self, rules: &mut Rules) {
+        let Self { port, path, https: _, headers, status } = self;
+        rules.check(*port != 0, "health.test.http.port", "must be 1 to 65535", port);
+        let fits = path.starts_with('/')
+            && path.len() <= 1_024
+            && path.bytes().all(|c| c.is_ascii_graphic() && c != b'#');
+        let rule = "must begin with / and hold at most 1024 visible ASCII characters without #";
+        rules.check(fits, "health.test.http.path", rule, path);
+        rules.count("health.test.http.headers", headers.len(), MAX_CHECK_HEADERS);
+        for (name, value) in headers {
+            let rule = "must be a header that a check may set: letters, digits and hyphens, and none of the connection's own";
+            rules.check(is_header(name), "health.test.http.headers", rule, name);
+            let namesakes = headers.keys().filter(|other| other.eq_ignore_ascii_case(name)).count();
+            let rule = "must be there once, whatever the case of its letters";
+            rules.check(namesakes == 1, format!("health.test.http.headers.{name}"), rule, name);
+            let fits = value.len() <= 1_024 && value.bytes().all(|c| c == b' ' || c.is_ascii_graphic());
+            let rule = "must hold at most 1024 visible ASCII characters and spaces";
+            rules.check(fits, format!("health.test.http.headers.{name}"), rule, value);
+        }
+        rules.count("health.test.http.status", status.len(), MAX_CHECK_HEADERS);
+        for status in status {
+            let rule = "must be statuses from 100 to 599";
+            rules.check((100..600).contains(status), "health.test.http.status", rule, status);
+        }
+    }
 }
 
 const fn default_interval_ms() -> u32 {
@@ -137,6 +202,12 @@ impl Default for Restart {
 }
 
 impl Restart {
+    pub(super) fn rules(&self, rules: &mut Rules) {
+        rules.range("restart.delay_ms", self.delay_ms.into(), 0, HOUR_MS, "milliseconds");
+        rules.range("restart.window_ms", self.window_ms.into(), 0, 24 * HOUR_MS, "milliseconds");
+        rules.range("restart.max_attempts", self.max_attempts.into(), 0, 10_000, "");
+    }
+
     /// Whether nothing is said.
     #[must_use]
     pub fn is_default(&self) -> bool {

@@ -3,6 +3,7 @@
 mod grammar;
 mod health;
 mod mounts;
+mod networks;
 mod placement;
 mod platform;
 mod ports;
@@ -21,14 +22,15 @@ use crate::ids::ServiceName;
 pub use self::{
     health::{HealthCheck, HealthTest, HttpCheck, OnUnhealthy, Restart, RestartCondition},
     mounts::{MAX_MOUNTS, Mount},
+    networks::Network,
     placement::{Constraint, MAX_CONSTRAINTS, Mode, Operator, Placement, Strategy},
     platform::Platform,
     ports::{MAX_PORTS, Port, Protocol, addresses_overlap},
     read::Fields,
     resources::{Amount, Limit, Resources},
     template::{
-        Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Network, Pull, Template,
-        Ulimit, default_stop_grace_s,
+        Device, DeviceRequest, Logging, MAX_STOP_GRACE_S, MAX_TEMPLATE_BYTES, Pull, Template, Ulimit,
+        default_stop_grace_s,
     },
     update::{FailureAction, MAX_HISTORY, Order, Update},
 };

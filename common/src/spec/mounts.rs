@@ -1,9 +1,22 @@
 //! What is mounted into a replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+use super::{
+    grammar::{NAME, PATH, is_absolute, is_driver, is_name, plain},
+    rules::{MAX_BYTES, MAX_ENTRIES, Rules},
+};
+
+/// Options of a tmpfs.
+const TMPFS: &str = "must be an option such as exec, suid, dev, ro, noatime, uid=1000, gid=1000, nr_inodes=64k or nr_blocks=64k; size and mode are fields of their own";
+/// Options of a tmpfs that engines take (moby/sys/mount) and that stand alone.
+#[rustfmt::skip]
+const TMPFS_WORDS: [&str; 18] = [
+    "async", "atime", "dev", "diratime", "dirsync", "exec", "noatime", "nodev", "nodiratime", "noexec", "norelatime",
+    "nostrictatime", "nosuid", "relatime", "ro", "rw", "strictatime", "suid",
+];
 /// The most mounts of a replica.
 pub const MAX_MOUNTS: usize = 64;
 
@@ -90,6 +103,62 @@ fn read_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error
 }
 
 impl Mount {
+    /// The rules of all mounts of a container.
+    pub(super) fn rules(mounts: &[Self], rules: &mut Rules) {
+        rules.count("mounts", mounts.len(), MAX_MOUNTS);
+        let mut targets = BTreeSet::new();
+        for (at, mount) in mounts.iter().enumerate() {
+            let path = format!("mounts[{at}]");
+            let target = mount.target();
+            rules.check(
+                is_absolute(target) && !plain(target).is_empty(),
+                format!("{path}.target"),
+                "must be an absolute path below / without .. or control characters",
+                target,
+            );
+            if !targets.insert(plain(target)) {
+                rules.wrong(
+                    format!("{path}.target"),
+                    format!("must be mounted once, but {target} is mounted twice"),
+                );
+            }
+            match mount {
+                Self::Volume { source, driver, .. } => {
+                    rules.check(is_name(source), format!("{path}.source"), NAME, source);
+                    let rule = "must be a volume driver such as local";
+                    rules.check(
+                        driver.is_empty() || is_driver(driver),
+                        format!("{path}.driver"),
+                        rule,
+                        driver,
+                    );
+                }
+                Self::Bind { source, .. } => {
+                    rules.check(is_absolute(source), format!("{path}.source"), PATH, source);
+                }
+                Self::Tmpfs { size_bytes, mode, mount_options, .. } => {
+                    rules.count(&format!("{path}.mount_options"), mount_options.len(), MAX_ENTRIES);
+                    for (nth, option) in mount_options.iter().enumerate() {
+                        let path = format!("{path}.mount_options[{nth}]");
+                        rules.check(is_tmpfs_option(option), path, TMPFS, option);
+                    }
+                    if let Some(bytes) = size_bytes {
+                        rules.range(format!("{path}.size_bytes"), *bytes, 4_096, MAX_BYTES, "bytes");
+                    }
+                    if let Some(mode) = mode {
+                        rules.range(
+                            format!("{path}.mode"),
+                            (*mode).into(),
+                            0,
+                            0o7777,
+                            "(octal 7777; octal is given as a string)",
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     /// Where it appears in the container.
     #[must_use]
     pub fn target(&self) -> &str {
@@ -104,5 +173,17 @@ impl Mount {
             Self::Volume { sticky, .. } => *sticky,
             Self::Bind { .. } | Self::Tmpfs { .. } => false,
         }
+    }
+}
+
+/// An option of a tmpfs.
+fn is_tmpfs_option(text: &str) -> bool {
+    let is_number = |text: &str| (1..=10).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
+    let without_unit = |text| str::strip_suffix(text, ['k', 'm', 'g']).unwrap_or(text);
+    match text.split_once('=') {
+        Some(("uid" | "gid", number)) => is_number(number) && number.parse::<u32>().is_ok(),
+        Some(("nr_inodes" | "nr_blocks", amount)) => is_number(without_unit(amount)),
+        Some(_) => false,
+        None => TMPFS_WORDS.contains(&text),
     }
 }

@@ -8,6 +8,8 @@ use std::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::rules::Rules;
+
 /// The most ports that a replica may publish.
 pub const MAX_PORTS: usize = 64;
 
@@ -32,6 +34,49 @@ pub fn addresses_overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return true };
     let is_every_one = a.is_unspecified() || b.is_unspecified();
     a == b || is_every_one && a.is_ipv4() == b.is_ipv4()
+}
+
+impl Port {
+    /// The rules of all ports of a container.
+    pub(super) fn rules(ports: &[Self], rules: &mut Rules) {
+        rules.count("ports", ports.len(), MAX_PORTS);
+        for (at, port) in ports.iter().enumerate() {
+            let path = format!("ports[{at}]");
+            rules.check(port.target != 0, format!("{path}.target"), "must be 1 to 65535", port.target);
+            if let Some(published) = port.published {
+                rules.check(
+                    published != 0,
+                    format!("{path}.published"),
+                    "must be 1 to 65535, or absent to have the engine choose",
+                    published,
+                );
+            }
+            let clash = ports[..at].iter().position(|other| clashes(other, port));
+            if let Some(other) = clash {
+                let what = port
+                    .published
+                    .map_or_else(|| format!("container port {}", port.target), |port| format!("port {port}"));
+                rules.wrong(
+                    &path,
+                    format!(
+                        "must differ from ports[{other}], but both publish {what} ({})",
+                        port.protocol.as_str()
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Whether two ports of one container cannot both be had.
+fn clashes(a: &Port, b: &Port) -> bool {
+    a.protocol == b.protocol
+        && addresses_overlap(a.host_ip, b.host_ip)
+        && if a.published.is_some() {
+            a.published == b.published
+        } else {
+            b.published.is_none() && a.target == b.target
+        }
 }
 
 /// What a user writes of ports: one, or a range of them that stands for as many.

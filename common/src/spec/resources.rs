@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::{MAX_BYTES, Rules};
+
+/// The most thousandths of processors that can be asked for: far above any host, and safe to reckon with.
+const MAX_CPU_MILLIS: u64 = 10_000_000;
+/// The least memory that the engine takes as a limit.
+const MIN_MEMORY: u64 = 6 * 1024 * 1024;
+/// The most processes that Linux counts.
+const MAX_PIDS: u64 = 4_194_304;
+
 /// Reservations and limits. A field that is 0 or not given sets none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -19,6 +28,38 @@ impl Resources {
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
+    }
+
+    pub(super) fn rules(&self, rules: &mut Rules) {
+        let (reserve, limit) = (self.reserve, self.limit);
+        for (path, reserved, limited, most) in [
+            ("cpu_millis", reserve.cpu_millis, limit.cpu_millis, MAX_CPU_MILLIS),
+            ("memory_bytes", reserve.memory_bytes, limit.memory_bytes, MAX_BYTES),
+        ] {
+            rules.range(format!("resources.reserve.{path}"), reserved, 0, most, "");
+            rules.range(format!("resources.limit.{path}"), limited, 0, most, "");
+            if limited != 0 {
+                let rule = format!("must not be above the limit of {limited}");
+                rules.check(reserved <= limited, format!("resources.reserve.{path}"), &rule, reserved);
+            }
+        }
+        let rule = format!("must be 0 (no limit) or at least {MIN_MEMORY} bytes (6 MiB)");
+        let memory = limit.memory_bytes;
+        rules.check(memory == 0 || memory >= MIN_MEMORY, "resources.limit.memory_bytes", &rule, memory);
+        // The engine takes no less than a hundredth.
+        let cpu = limit.cpu_millis;
+        rules.check(
+            cpu == 0 || cpu >= 10,
+            "resources.limit.cpu_millis",
+            "must be 0 (no limit) or at least 10",
+            cpu,
+        );
+        if let Some(swap) = limit.swap_bytes {
+            rules.range("resources.limit.swap_bytes", swap, 0, MAX_BYTES, "");
+            let rule = "must come with a limit of memory_bytes";
+            rules.check(memory != 0, "resources.limit.swap_bytes", rule, swap);
+        }
+        rules.range("resources.limit.pids", limit.pids, 0, MAX_PIDS, "");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The rules of a spec that its types do not carry. Pure: every broken one is
+//! The rules of a spec that its types do not carry. Those of a type with fields of its own stand beside it. Pure: every broken one is
 //! named, with its path, the value, and what would be right.
 
 mod container;
@@ -9,6 +9,13 @@ mod tests;
 use std::fmt::Display;
 
 use crate::problem::FieldError;
+
+/// The most entries of a list or map that has no bound of its own.
+pub(super) const MAX_ENTRIES: usize = 64;
+/// The most bytes that can be asked for: far above any host, and safe to reckon with.
+pub(super) const MAX_BYTES: u64 = 1 << 50;
+/// An hour in milliseconds.
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// What is wrong with a spec.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::value::MapDeserializer};
 
-use super::{HealthCheck, Mount, Platform, Port, Resources, Restart};
+use super::{HealthCheck, Mount, Network, Platform, Port, Resources, Restart};
 use crate::{fields::NotUnderstood, image::ImageRef};
 
 /// The longest grace at a stop, in seconds.
@@ -239,38 +239,6 @@ pub struct DeviceRequest {
     /// Alternatives of capabilities that must be there together, as in `[["gpu"]]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Vec<String>>,
-}
-
-/// A network of the engine that the replica joins.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Network {
-    /// Its name.
-    pub name: String,
-    /// Names of the replica there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
-    /// The replica's own IPv4 address there, within a subnet that the network was made with: no network that
-    /// a service brings about has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv4_address: Option<std::net::Ipv4Addr>,
-    /// The replica's own IPv6 address there, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipv6_address: Option<std::net::Ipv6Addr>,
-}
-
-impl Network {
-    /// A network where the replica has the addresses that the engine chooses.
-    #[must_use]
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), aliases: Vec::new(), ipv4_address: None, ipv6_address: None }
-    }
-
-    /// Whether the replica has an address of its own there, which no other on its host can have.
-    #[must_use]
-    pub const fn has_static_address(&self) -> bool {
-        self.ipv4_address.is_some() || self.ipv6_address.is_some()
-    }
 }
 
 /// Ten seconds, as Docker's own.

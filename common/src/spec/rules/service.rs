@@ -5,11 +5,10 @@ use super::{
         Constraint, MAX_CONSTRAINTS, MAX_REPLICAS, Mount, Network, Order, Placement, ServiceSpec, Update,
         grammar::{is_constraint_key, is_host_label, values_of},
     },
-    Rules,
+    HOUR_MS, Rules,
 };
 use crate::problem::FieldError;
 
-const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const MAX_COUNT: u64 = 10_000;
 
