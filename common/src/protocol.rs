@@ -2,7 +2,9 @@
 //!
 //! Every message is safe to receive twice, late, or out of order.
 
+mod digest;
 mod orders;
+mod wire_push;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +13,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::orders::{Accepted, Assignment, Push, PushRefused, Refusal};
+pub use self::{
+    digest::{Fingerprint, Fingerprints, LedgerDigest},
+    orders::{Accepted, Assignment, Push, PushRefused, Refusal},
+    wire_push::{MAX_PUSH_BYTES, MAX_WRITTEN_OUT_BYTES},
+};
 
 use crate::{
     fields,
@@ -62,6 +68,9 @@ pub struct Registration {
     pub accepted: Option<Accepted>,
     /// Everything the host holds: its ledger, and containers with our labels.
     pub holds: Vec<Assignment>,
+    /// What its ledger holds. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerDigest>,
     /// What the host is.
     pub host: HostInfo,
     /// For how long no master that knows this host has answered the agent, in milliseconds; since the agent's
@@ -93,6 +102,12 @@ pub struct Understands {
     /// snapshot does not list.
     #[serde(default)]
     pub removal_by_name: bool,
+    /// The agent reads pushes that have each template once, and takes a snapshot in parts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub templates_once: bool,
+    /// The agent tells the digest of its ledger, and takes a push that builds on one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ledger_digest: bool,
     /// The fields of templates that it understands, as [`fields`] names them; without them: those of the
     /// first version.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", deserialize_with = "fields::bounded")]
@@ -164,6 +179,9 @@ pub struct Report {
     pub seq: u64,
     /// What the ledger has accepted last.
     pub accepted: Option<Accepted>,
+    /// What its ledger holds, as of that. Agents of versions before 0.2 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerDigest>,
     /// Whether `statuses` is everything the host holds.
     pub full: bool,
     /// Statuses that changed since the last acknowledged report, or all.
@@ -312,6 +330,7 @@ mod wire {
             cluster: cluster(),
             fence: fence(),
             base: Some(Revision(6)),
+            holds: None,
             revision: Revision(7),
             set: vec![Assignment {
                 replica: ReplicaId::new(&service, 12),
@@ -326,6 +345,7 @@ mod wire {
             remove: vec![ReplicaId::new(&service, 11)],
             by_name: true,
             credentials: BTreeMap::new(),
+            templates_once: false,
         };
         assert_snapshot!(json(&push), @r#"
         {
@@ -337,19 +357,7 @@ mod wire {
           "base": 6,
           "revision": 7,
           "set": [
-            {
-              "replica": "web-000012",
-              "service": "web",
-              "slot": 0,
-              "generation": 2,
-              "template": {
-                "image": "nginx:1.27",
-                "env": {
-                  "A": "1"
-                },
-                "stop_grace_s": 10
-              }
-            }
+            {"replica":"web-000012","service":"web","slot":0,"generation":2,"template":{"image":"nginx:1.27","env":{"A":"1"},"stop_grace_s":10}}
           ],
           "remove": [
             "web-000011"
@@ -389,6 +397,7 @@ mod wire {
             boot: BootId::parse("00000000000000bb").unwrap(),
             seq: 4,
             accepted: Some(Accepted { fence: fence(), revision: Revision(7) }),
+            ledger: None,
             full: false,
             statuses: vec![status],
             engine_error: None,

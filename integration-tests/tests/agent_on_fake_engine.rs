@@ -26,6 +26,9 @@ use shef_integration_tests::lab::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+#[path = "agent_on_fake_engine/pushes.rs"]
+mod pushes;
+
 fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
     AgentConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -355,6 +358,8 @@ async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
         remove: vec![],
         by_name: true,
         credentials: std::collections::BTreeMap::new(),
+        holds: None,
+        templates_once: false,
     };
     let accepted = |revision: u64| {
         master.until("the next report answers", move |heard| {

@@ -83,6 +83,8 @@ planted! {
     appends_no_removal: AppendsNoRemoval by calm as "its disk says something else than it acts on",
     appends_behind_torn: AppendsBehindTorn by crashes as "cannot be read: the record at byte",
     head_tells_revision: HeadTellsRevision by ledgers as "replicas and knows of",
+    digest_keeps_removed: DigestKeepsRemoved by calm as "is not the digest of what it holds",
+    takes_over_unseen: TakesOverUnseen by ledgers as "as if its ledger held something else",
     removes_original_first: RemovesOriginalFirst by calm as "nothing that took its slot has run",
     drain_stops_first: DrainStopsFirst by crashes as "nothing that took its slot has run",
     imports_forgotten: ImportsForgotten by hosts as "forgotten",

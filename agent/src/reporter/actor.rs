@@ -220,7 +220,7 @@ impl Handler<Observed> for Reporter {
     type Result = ();
 
     fn handle(&mut self, observed: Observed, ctx: &mut Self::Context) {
-        self.feed(Event::Observed(observed), ctx);
+        self.feed(Event::Observed(Box::new(observed)), ctx);
     }
 }
 

@@ -6,7 +6,7 @@ use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, ClusterId, NodeName, ReplicaId},
-    protocol::{Accepted, Push, Registered, Report, ReportAck},
+    protocol::{Accepted, LedgerDigest, Push, Registered, Report, ReportAck},
     status::{ReplicaState, ReplicaStatus},
 };
 
@@ -48,7 +48,7 @@ pub enum Event {
     /// The agent has started.
     Begin,
     /// The supervisor tells.
-    Observed(Observed),
+    Observed(Box<Observed>),
     /// A registration was answered.
     Registered(Result<Registered, Failure>),
     /// A report was answered.
@@ -175,6 +175,8 @@ pub struct Core {
     /// Since when something waits to be told.
     changed_at: Option<MonoMs>,
     accepted: Option<Accepted>,
+    /// What stands for the assignments that the ledger holds since then.
+    ledger: Option<LedgerDigest>,
     engine_error: Option<String>,
     facts: Option<EngineFacts>,
     listed: bool,
@@ -205,6 +207,7 @@ impl Core {
             dirty: BTreeSet::new(),
             changed_at: None,
             accepted: None,
+            ledger: None,
             engine_error: None,
             facts: None,
             listed: false,
@@ -226,7 +229,7 @@ impl Core {
         let mut effects = Vec::new();
         match event {
             Event::Begin => self.grace_ends = Some(now.mono + ENGINE_GRACE),
-            Event::Observed(observed) => self.observed(observed, now),
+            Event::Observed(observed) => self.observed(*observed, now),
             Event::Registered(outcome) => self.registered(outcome, now, &mut effects),
             Event::Reported { seq, outcome } => self.reported(seq, outcome, now, &mut effects),
             Event::Obeyed => {
@@ -295,6 +298,7 @@ impl Core {
             self.changed_at.get_or_insert(now.mono);
         }
         self.accepted = observed.accepted.or(self.accepted.take());
+        self.ledger = observed.ledger.or(self.ledger);
         if let Some(error) = observed.engine_error {
             self.engine_error = error;
             self.changed_at.get_or_insert(now.mono);
@@ -356,6 +360,7 @@ impl Core {
             boot: self.settings.boot.clone(),
             seq: self.seq,
             accepted: self.accepted.clone(),
+            ledger: self.ledger,
             full,
             statuses,
             engine_error: self.engine_error.clone(),

@@ -58,11 +58,11 @@ fn lost(core: &Core) -> Event {
 }
 
 fn ready() -> Event {
-    Event::Observed(Observed {
+    Event::Observed(Box::new(Observed {
         facts: Some(EngineFacts::default()),
         listed: Some(true),
         ..Observed::default()
-    })
+    }))
 }
 
 fn status(number: u32, state: ReplicaState) -> ReplicaStatus {
@@ -70,10 +70,10 @@ fn status(number: u32, state: ReplicaState) -> ReplicaStatus {
 }
 
 fn observed(statuses: &[ReplicaStatus]) -> Event {
-    Event::Observed(Observed {
+    Event::Observed(Box::new(Observed {
         statuses: statuses.iter().map(|s| (s.replica.clone(), s.clone())).collect(),
         ..Observed::default()
-    })
+    }))
 }
 
 fn report(effects: &[Effect]) -> Option<&Report> {
@@ -126,7 +126,7 @@ fn a_report_is_full_only_once_the_engine_has_shown_its_containers() {
     assert!(core.next_wake() > Some(MonoMs(2_500)), "asking again at once would not help");
     let mut shown = Observed { listed: Some(true), ..Observed::default() };
     shown.statuses.insert(status(1, ReplicaState::Running).replica, status(1, ReplicaState::Running));
-    core.handle(Event::Observed(shown), at(2_100));
+    core.handle(Event::Observed(Box::new(shown)), at(2_100));
     let effects = core.handle(Event::Tick, at(2_120));
     assert!(report(&effects).unwrap().full);
     assert_eq!(report(&effects).unwrap().statuses.len(), 1);
@@ -316,6 +316,8 @@ fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
         remove: vec![],
         by_name: true,
         credentials: std::collections::BTreeMap::new(),
+        holds: None,
+        templates_once: false,
     };
     core.handle(Event::Tick, at(1_100));
     let with_push = ReportAck { push: Some(Box::new(push.clone())), ..ack() };
@@ -323,7 +325,7 @@ fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
     assert_eq!(effects, [Effect::Heard, Effect::Obey(Box::new(push))]);
     let accepted = Accepted { fence: fence(), revision: Revision(4) };
     core.handle(
-        Event::Observed(Observed { accepted: Some(accepted.clone()), ..Observed::default() }),
+        Event::Observed(Box::new(Observed { accepted: Some(accepted.clone()), ..Observed::default() })),
         at(1_110),
     );
     let effects = core.handle(Event::Obeyed, at(1_110));

@@ -38,6 +38,7 @@ impl Identity {
             cluster: told.cluster,
             accepted: told.accepted,
             holds: told.holds,
+            ledger: Some(told.ledger),
             host: HostInfo {
                 address: self.address,
                 agent_url: self.agent_url,
@@ -54,7 +55,12 @@ impl Identity {
             leader_silent_ms: Some(told.leader_silent_ms),
             complete: Some(told.complete),
             found: told.found,
-            understands: Understands { removal_by_name: true, fields: fields::all().clone() },
+            understands: Understands {
+                removal_by_name: true,
+                templates_once: true,
+                ledger_digest: true,
+                fields: fields::all().clone(),
+            },
         }
     }
 }

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use actix::Message;
-use shef_common::{ids::ReplicaId, protocol::Accepted, status::ReplicaStatus};
+use shef_common::{
+    ids::ReplicaId,
+    protocol::{Accepted, LedgerDigest},
+    status::ReplicaStatus,
+};
 
 use crate::engine::EngineFacts;
 
@@ -15,6 +19,8 @@ pub struct Observed {
     pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
     /// What the ledger has accepted, where that changed. It never becomes nothing.
     pub accepted: Option<Accepted>,
+    /// What stands for the assignments that the ledger holds, where that changed.
+    pub ledger: Option<LedgerDigest>,
     /// Why the engine does not answer, where that changed.
     pub engine_error: Option<Option<String>>,
     /// Who the engine is, where that was asked.
@@ -29,9 +35,10 @@ pub struct Observed {
 impl Observed {
     /// Takes in what was observed later.
     pub fn merge(&mut self, later: Self) {
-        let Self { statuses, accepted, engine_error, facts, listed, reregister } = later;
+        let Self { statuses, accepted, ledger, engine_error, facts, listed, reregister } = later;
         self.statuses.extend(statuses);
         self.accepted = accepted.or(self.accepted.take());
+        self.ledger = ledger.or(self.ledger);
         self.engine_error = engine_error.or(self.engine_error.take());
         self.facts = facts.or(self.facts.take());
         self.listed = listed.or(self.listed);
@@ -43,6 +50,7 @@ impl Observed {
     pub fn is_empty(&self) -> bool {
         self.statuses.is_empty()
             && self.accepted.is_none()
+            && self.ledger.is_none()
             && self.engine_error.is_none()
             && self.facts.is_none()
             && self.listed.is_none()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     bounds,
     ids::ReplicaId,
-    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
+    protocol::{Accepted, Assignment, LedgerDigest, Push, PushRefused, Refusal},
 };
 
 use super::{
@@ -24,10 +24,11 @@ pub(super) enum Verdict {
     Refused(PushRefused),
 }
 
-/// Judges `push` by `ledger`. `listed`: whether the engine has shown its
+/// Judges `push` by `ledger`, which has the digest `digest`. `listed`: whether the engine has shown its
 /// containers yet; `replicas`: what the host has, those among it that the ledger does not name.
 pub(super) fn judge(
     ledger: &Ledger,
+    digest: LedgerDigest,
     listed: bool,
     replicas: &BTreeMap<ReplicaId, Replica>,
     push: &Push,
@@ -56,6 +57,15 @@ pub(super) fn judge(
         }
         if !listed {
             return refused(Refusal::NotReady);
+        }
+        if let Some(holds) = push.holds {
+            // It was applied, and has changed what it built on.
+            if accepted == Some(&now_accepted) {
+                return Verdict::Known(now_accepted);
+            }
+            if holds != digest {
+                return refused(Refusal::WrongBase);
+            }
         }
         let change = snapshot(ledger, replicas, push);
         if change.is_empty() && accepted == Some(&now_accepted) {
@@ -105,11 +115,12 @@ fn change(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push)
 
 /// A master of before removal by name leaves out of a snapshot what is to go, and
 /// also what it has not read from its store yet. What it leaves out waits: see
-/// [`super::core::Core`]. A master that names removals says nothing by leaving out.
+/// [`super::core::Core`]. A master that names removals says nothing by leaving out, nor does a push that builds
+/// on what the ledger holds.
 fn snapshot(ledger: &Ledger, replicas: &BTreeMap<ReplicaId, Replica>, push: &Push) -> LedgerChange {
     let mut change = change(ledger, replicas, push);
     let mut unlisted = BTreeSet::new();
-    if !push.by_name {
+    if !push.by_name && push.holds.is_none() {
         let listed: BTreeSet<&ReplicaId> = push.set.iter().map(|assignment| &assignment.replica).collect();
         let removed: BTreeSet<&ReplicaId> = change.remove.iter().map(|removal| &removal.replica).collect();
         let is_left_out = |id: &&ReplicaId| {

@@ -7,6 +7,7 @@ mod engine_link;
 mod events;
 mod garbage;
 mod images;
+mod ledger_digest;
 mod ledger_writer;
 mod logs;
 mod orders;
@@ -22,7 +23,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::ReplicaId,
     image::ImageRef,
-    protocol::Assignment,
+    protocol::{Assignment, LedgerDigest},
     registry::{Credentials, RegistryHost},
 };
 
@@ -117,6 +118,12 @@ impl Core {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         self.ledger.ledger()
+    }
+
+    /// What stands for the assignments that the ledger holds.
+    #[must_use]
+    pub const fn ledger_digest(&self) -> LedgerDigest {
+        self.ledger.digest()
     }
 
     /// Whether the engine has shown its containers yet, with all that has to be known of them.

@@ -195,6 +195,8 @@ fn stale_fences_wrong_bases_and_other_clusters_are_refused() {
         remove: vec![],
         by_name: true,
         credentials: std::collections::BTreeMap::new(),
+        holds: None,
+        templates_once: false,
     };
     let other = Push { cluster: ClusterId::parse("00000000000000dd").unwrap(), ..push(9, None, 9) };
     assert_eq!(refusal(&mut world, other), Refusal::OtherCluster);
@@ -230,6 +232,8 @@ fn numbers_that_no_count_comes_to_in_one_step_are_refused_and_change_nothing() {
             remove: vec![],
             by_name: true,
             credentials: std::collections::BTreeMap::new(),
+            holds: None,
+            templates_once: false,
         };
         let before = world.disk.clone();
         world.feed(Event::Pushed { ticket, push });

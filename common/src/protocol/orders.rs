@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
+use super::LedgerDigest;
 use crate::{
     fields,
     ids::{ClusterId, Fence, Generation, ReplicaId, Revision, ServiceName, Slot},
@@ -72,19 +73,23 @@ pub struct Accepted {
 ///
 /// A field that this version does not know may mean anything for what is set: nothing of `set` is started
 /// then. What is to be removed is removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(remote = "Self")]
+///
+/// An agent that takes templates once is sent at most [`super::MAX_PUSH_BYTES`] at a time: what is left
+/// follows as a change, a snapshot's too.
+#[derive(Debug, Clone, PartialEq, Eq, schemars::JsonSchema)]
 pub struct Push {
     /// The cluster that orders.
     pub cluster: ClusterId,
     /// The leadership that orders.
     pub fence: Fence,
-    /// The revision this change builds on; `None`: `set` and `remove` are
-    /// everything that the master has to say, and they build on nothing.
+    /// The revision this change builds on; `None`: it builds on no revision.
     pub base: Option<Revision>,
+    /// Without `base`: what the ledger has to hold before this change, whoever has filled it. So a new leader
+    /// takes a host over without sending it what it holds.
+    pub holds: Option<LedgerDigest>,
     /// The revision after this change.
     pub revision: Revision,
-    /// Assignments that are new, or all of them in a snapshot.
+    /// Assignments that are new, or all of them in a snapshot, of which the rest may follow as changes.
     pub set: Vec<Assignment>,
     /// Replicas to stop and remove.
     pub remove: Vec<ReplicaId>,
@@ -96,6 +101,9 @@ pub struct Push {
     /// memory alone, until a push sets something of the registry without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub credentials: BTreeMap<RegistryHost, Credentials>,
+    /// Whether it is written with each template once. Agents take that if they say so when they register.
+    #[schemars(skip)]
+    pub templates_once: bool,
 }
 
 impl Serialize for Assignment {
@@ -155,26 +163,6 @@ impl LeastAssignment {
             image_digest: None,
             prepare: false,
         }
-    }
-}
-
-impl Serialize for Push {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Push {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut unknown = Vec::new();
-        let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
-        let mut push = Self::deserialize(serde_ignored::Deserializer::new(from, &mut note))?;
-        if !unknown.is_empty() {
-            for assignment in &mut push.set {
-                assignment.template = fields::not_understood(&assignment.template, &unknown).into();
-            }
-        }
-        Ok(push)
     }
 }
 

@@ -238,6 +238,8 @@ impl LabMaster {
             remove,
             by_name: true,
             credentials: std::collections::BTreeMap::new(),
+            holds: None,
+            templates_once: false,
         };
         let url = format!("{}{ASSIGNMENTS_PATH}", self.agent_url());
         match HostClient::new().post::<_, Accepted>(&url, &push, Duration::from_secs(20)).await {

@@ -15,7 +15,7 @@ use shef_agent::{
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{BootId, NodeName, NodeUid},
-    protocol::{Alive, Push},
+    protocol::{Alive, LedgerDigest, Push},
 };
 
 use self::disk::Disk;
@@ -114,6 +114,19 @@ pub struct Host {
     pub release: Release,
     /// Of which version its first agent was.
     pub began_as: Release,
+    /// Whether its agent takes templates once, and builds on digests.
+    pub form: PushForm,
+}
+
+/// Which pushes an agent understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushForm {
+    /// Each assignment has its template; a change builds on a revision.
+    Whole,
+    /// The same, of an agent that was replaced by one of before: what was sent to the other may still come.
+    WholeAgain,
+    /// Each template is there once; a change may build on a digest.
+    Shared,
 }
 
 /// Of which version an agent is.
@@ -142,6 +155,10 @@ pub struct Agent {
     for_reporter: Mailbox<reporter::Event>,
     /// Who waits for the answer to a push; nobody but the reporter, if it came with a master's answer.
     tickets: BTreeMap<u64, (Option<u64>, PushHead)>,
+    /// What its ledger held before the last write that a push may have asked for which builds on that.
+    held: Option<LedgerDigest>,
+    /// The digest that its reporter knows.
+    told: Option<LedgerDigest>,
     /// With which facts of the engine the reporter registers once the supervisor has described the host.
     describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
@@ -164,6 +181,12 @@ impl Host {
     #[must_use]
     pub const fn is_cut_from_master(&self) -> bool {
         self.cut || self.cut_from_master
+    }
+
+    /// Whether its agent can read a push.
+    #[must_use]
+    pub const fn reads(&self, push: &Push) -> bool {
+        matches!(self.form, PushForm::Shared) || !push.templates_once && push.holds.is_none()
     }
 
     /// Host number `n`, with a container of somebody else and one of another cluster.
@@ -192,6 +215,7 @@ impl Host {
             wall: 0,
             release: Release::This,
             began_as: Release::This,
+            form: PushForm::Shared,
         }
     }
 }
@@ -225,6 +249,9 @@ impl World {
             self.note(|| format!("h{} is upgraded", host + 1));
             self.hosts[host].release = Release::This;
         }
+        if self.hosts[host].release == Release::This {
+            self.hosts[host].form = PushForm::Shared;
+        }
         self.reads_ledger(host);
         if self.planted(Plant::ForgetsLedger) {
             let (uid, cluster) =
@@ -244,6 +271,7 @@ impl World {
                 head.accepted.clone_from(&self.hosts[host].ledger.accepted);
             }
             self.rules.ledger_downgraded(host, head.accepted.clone());
+            self.hosts[host].form = PushForm::WholeAgain;
             self.set_ledger(host, head);
         }
         self.hosts[host].agent_since = self.now;
@@ -269,6 +297,8 @@ impl World {
             for_supervisor: Mailbox::default(),
             for_reporter: Mailbox::default(),
             tickets: BTreeMap::new(),
+            held: None,
+            told: None,
             describing: BTreeMap::new(),
             next_ticket: 0,
             calls: 0,
@@ -299,6 +329,9 @@ impl World {
 
     /// A push reaches an agent.
     pub fn push_arrives(&mut self, host: usize, call: u64, push: Push) {
+        if self.hosts[host].agent.is_some() && !self.hosts[host].reads(&push) {
+            return self.answer(call, Reply::Refused("the body cannot be read".to_owned()));
+        }
         let Some(mut agent) = self.hosts[host].agent.take() else { return self.answer(call, Reply::None) };
         let event = self.pushed(host, &mut agent, Some(call), push);
         agent.for_supervisor.message(event);

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shef_agent::engine::Container;
-use shef_common::{ids::ServiceName, labels, protocol::Assignment};
+use shef_common::{
+    ids::ServiceName,
+    labels,
+    protocol::{Assignment, LedgerDigest},
+};
 use shef_master::{
     membership::Standing,
     service::{ServiceState, Want},
@@ -97,6 +101,9 @@ impl World {
                     shown.wanted,
                     ledger.assignments.len()
                 ));
+            }
+            if master.wanted_digest(node) != Some(LedgerDigest::of(ledger.assignments.values())) {
+                return Err(format!("the digest of what {node} is to hold is not that of its ledger"));
             }
             if let Some(container) = host.engine.nobodys(master.cluster_id()) {
                 return Err(format!("{} on {node} has the cluster's labels and is nobody's", container.name));

@@ -4,13 +4,14 @@
 use shef_common::{
     clock::Now,
     ids::{NodeName, NodeUid, ReplicaId, ServiceName},
-    protocol::Assignment,
+    protocol::{Assignment, LedgerDigest},
     spec::Order,
     status::{Health, ReplicaState, ReplicaStatus},
 };
 use shef_master::{
     cluster::{ClusterEvent, Recovered},
     membership::{HostCondition, Standing},
+    runner::RunnerEvent,
     scheduler::PlacementRequest,
     service::{Expect, Lead, Request, ServiceEvent},
     store::{Key, Part, Write},
@@ -64,6 +65,10 @@ pub enum Plant {
     AppendsBehindTorn,
     /// The head of an agent's ledger tells the revision that was accepted, and not what that was.
     HeadTellsRevision,
+    /// An agent goes on telling the digest of what its ledger held before a removal.
+    DigestKeepsRemoved,
+    /// A master takes for granted that a host holds what it is to hold, and its agent does not look either.
+    TakesOverUnseen,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
     /// A drained host's replicas are removed before others run in their place.
@@ -110,7 +115,7 @@ pub enum Plant {
 
 impl Plant {
     /// Every one.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -131,6 +136,8 @@ impl Plant {
         Self::AppendsNoRemoval,
         Self::AppendsBehindTorn,
         Self::HeadTellsRevision,
+        Self::DigestKeepsRemoved,
+        Self::TakesOverUnseen,
         Self::RemovesOriginalFirst,
         Self::DrainStopsFirst,
         Self::ImportsForgotten,
@@ -174,6 +181,16 @@ impl World {
             {
                 registration.uid = uid;
             }
+        }
+    }
+
+    /// Spoils what a host's runner is told; the host is to hold what has this digest.
+    pub(super) fn spoils_runner(&self, event: &mut RunnerEvent, wanted: LedgerDigest) {
+        if let RunnerEvent::Register(_, registration) = event
+            && registration.ledger.is_some()
+            && self.planted(Plant::TakesOverUnseen)
+        {
+            registration.ledger = Some(wanted);
         }
     }
 

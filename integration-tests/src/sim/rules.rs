@@ -1,6 +1,7 @@
 //! What must hold after every step. Each rule is a sentence in `docs/simulator.md`.
 
 mod agents;
+mod pushes;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +11,7 @@ use shef_common::{
     backoff::Backoff,
     clock::WallMs,
     ids::{ClusterId, Fence, Generation, LeaderId, ReplicaId, Revision, ServiceName, Version},
-    protocol::{Accepted, Push},
+    protocol::{Accepted, LedgerDigest, Push},
     status::{Health, ReplicaState},
 };
 use shef_master::{
@@ -29,6 +30,9 @@ use super::{
 
 /// After so many of their events, services are compared with what a look at everything would give.
 const FROM_SCRATCH_EVERY: u64 = 16;
+
+/// A host, and what its ledger has accepted: leader, epoch and revision.
+type AcceptedKey = (usize, String, u64, Revision);
 
 /// What is remembered to judge by.
 #[derive(Debug, Default)]
@@ -65,7 +69,9 @@ pub struct Rules {
     /// Of which cluster a host was when it lost its ledger.
     was_of: BTreeMap<usize, Option<ClusterId>>,
     /// Pushes that were accepted.
-    applied: BTreeSet<(usize, String, u64, Revision)>,
+    applied: BTreeSet<AcceptedKey>,
+    /// What a host's ledger held when it followed this.
+    digests: BTreeMap<AcceptedKey, LedgerDigest>,
     /// The rollout that each service is in, and when it was first stored.
     pub(super) began: BTreeMap<ServiceName, (Generation, WallMs, u64)>,
     /// In how many slots a service has run at once, up to as many as it wanted then and since.

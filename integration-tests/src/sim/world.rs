@@ -11,7 +11,7 @@ use shef_common::{
 use shef_master::store::fake::FakeStore;
 
 use super::{
-    agent::{Host, Release, Stream},
+    agent::{Host, PushForm, Release, Stream},
     engine::EngineCall,
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
@@ -185,6 +185,9 @@ impl World {
                 host.release =
                     [Release::First, Release::Before, Release::This, Release::This][rng.usize(0..4)];
                 host.began_as = host.release;
+                if host.release != Release::This {
+                    host.form = PushForm::Whole;
+                }
             }
         }
         let mut world = Self {

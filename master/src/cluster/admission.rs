@@ -169,6 +169,7 @@ mod tests {
             found: Vec::new(),
             understands: Understands::default(),
             holds: services.iter().map(held).collect(),
+            ledger: None,
             host: HostInfo {
                 address: std::net::Ipv4Addr::LOCALHOST,
                 agent_url: "http://127.0.0.1:1".into(),

@@ -10,7 +10,7 @@ use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     fields,
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
-    protocol::{MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
+    protocol::{LedgerDigest, MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
     spec::Protocol,
     status::{PublishedPort, ReplicaState, ReplicaStatus},
 };
@@ -216,6 +216,17 @@ impl RunnerCore {
         }
     }
 
+    /// The digest that the host's ledger has once it holds exactly what it is to run.
+    #[must_use]
+    pub const fn wanted_digest(&self) -> LedgerDigest {
+        self.outbox.digest()
+    }
+
+    /// Pushes have room for so many bytes of orders: tests let snapshots go in parts by it.
+    pub const fn set_push_room(&mut self, bytes: usize) {
+        self.outbox.set_room(bytes);
+    }
+
     /// The host's lasting identity, as it is known.
     #[must_use]
     pub fn uid(&self) -> &NodeUid {
@@ -282,7 +293,7 @@ impl RunnerCore {
             .accepted
             .filter(|accepted| accepted.fence == self.fence)
             .map(|accepted| accepted.revision);
-        self.outbox.registered(holds, registration.understands.removal_by_name);
+        self.outbox.registered(holds, &registration.understands, registration.ledger);
         if !same_boot {
             self.outbox.credentials_are_lost();
         }
@@ -379,6 +390,10 @@ impl RunnerCore {
             report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
         self.outbox.reported(accepted);
+        let is_unlike = self.outbox.compare_ledger(accepted, report.ledger, now.mono);
+        if is_unlike {
+            log::warn!(node:% = self.record.node; "the host's ledger holds something else than it was sent");
+        }
         if report.full {
             let listed =
                 report.statuses.iter().map(|status| (status.replica.clone(), status.state)).collect();
@@ -389,7 +404,7 @@ impl RunnerCore {
         if statuses {
             self.tell_published(effects);
         }
-        ack.want_full = full_missing || self.outbox.is_overdue(now.mono);
+        ack.want_full = full_missing || is_unlike || self.outbox.is_overdue(now.mono);
         if self.durable.is_some() {
             ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
         }

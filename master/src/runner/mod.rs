@@ -20,6 +20,7 @@ mod operations;
 mod outbox;
 mod record;
 mod view;
+mod wanted;
 
 pub use actor::{RunnerActor, RunnerOutlets, ToRunner};
 pub use core::RunnerCore;

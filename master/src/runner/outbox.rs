@@ -3,6 +3,9 @@
 //!
 //! Removals are named, in snapshots too. Agents of before that remove what a
 //! snapshot does not list: to them an outbox that is not complete must not be sent.
+//!
+//! To other agents a push has at most so many bytes. What has no room goes with the next one, as a change: a
+//! snapshot's rest as well. A host whose ledger has the digest of what is wanted is sent no snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +14,18 @@ use shef_common::{
     bounds::{MOST_ADOPTED, is_within_reach},
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, Fence, ReplicaId, Revision},
-    protocol::{Accepted, Assignment, Push, PushRefused, Refusal},
+    protocol::{Accepted, Assignment, LedgerDigest, MAX_PUSH_BYTES, Push, PushRefused, Refusal, Understands},
     registry::{Credentials, RegistryHost},
     status::ReplicaState,
 };
 
+use super::wanted::{Room, Wanted, WantedReplica};
 use crate::registries::Known;
+
+/// What a push has room for, beside names and numbers of its own.
+pub(super) const ROOM_BYTES: usize = MAX_PUSH_BYTES - 4_096;
+/// How long after a ledger was found to hold something else the next one is looked at: longer each time.
+const COMPARE_AGAIN: Backoff = Backoff { first: DurationMs(1_000), most: DurationMs(300_000) };
 
 /// After this long without a word on a removal, a full report is asked for.
 const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
@@ -39,13 +48,6 @@ struct InFlight {
 }
 
 #[derive(Debug)]
-struct Wanted {
-    assignment: Assignment,
-    /// The revision that brought it to the host; `None`: not sent yet.
-    sent: Option<Revision>,
-}
-
-#[derive(Debug)]
 struct Removing {
     sent: Option<Revision>,
     since: MonoMs,
@@ -61,9 +63,9 @@ pub enum PushFailure {
 }
 
 /// The orders for one host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
-    wanted: BTreeMap<ReplicaId, Wanted>,
+    wanted: Wanted,
     removing: BTreeMap<ReplicaId, Removing>,
     to_set: BTreeSet<ReplicaId>,
     to_remove: BTreeSet<ReplicaId>,
@@ -79,8 +81,47 @@ pub struct Outbox {
     direct_at: MonoMs,
     error: Option<String>,
     retry_at: Option<MonoMs>,
-    /// Whether the agent removes by name alone. Others remove what a snapshot does not list.
+    agent: Agent,
+    /// What the agent's ledger held when it was heard of last.
+    held: Option<LedgerDigest>,
+    /// How many looks at the ledger in a row have found something else than was sent, and when is the next one.
+    unlike: (u32, MonoMs),
+    room_bytes: usize,
+}
+
+/// What the agent understands, by its last registration.
+#[derive(Debug, Clone, Copy, Default)]
+struct Agent {
+    /// It removes by name alone. Others remove what a snapshot does not list.
     by_name: bool,
+    /// It reads pushes with each template once, and takes a snapshot in parts.
+    in_parts: bool,
+    /// It takes a push that builds on a digest.
+    by_digest: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            wanted: Wanted::default(),
+            removing: BTreeMap::new(),
+            to_set: BTreeSet::new(),
+            to_remove: BTreeSet::new(),
+            revision: Revision::default(),
+            accepted: None,
+            in_flight: None,
+            failures: 0,
+            credentials: Known::default(),
+            unanswered: 0,
+            direct_at: MonoMs::default(),
+            error: None,
+            retry_at: None,
+            agent: Agent::default(),
+            held: None,
+            unlike: (0, MonoMs::default()),
+            room_bytes: ROOM_BYTES,
+        }
+    }
 }
 
 /// A fence that is higher than ours, as an agent tells it.
@@ -105,7 +146,17 @@ pub struct Aftermath {
 impl Outbox {
     /// How many replicas the host is to run.
     pub fn wanted(&self) -> usize {
-        self.wanted.len()
+        self.wanted.replicas().len()
+    }
+
+    /// The digest that the host's ledger has once it holds exactly what it is to run.
+    pub const fn digest(&self) -> LedgerDigest {
+        self.wanted.digest()
+    }
+
+    /// Pushes have room for so many bytes: for tests.
+    pub const fn set_room(&mut self, bytes: usize) {
+        self.room_bytes = bytes;
     }
 
     /// How many replicas the host is still to remove.
@@ -115,7 +166,7 @@ impl Outbox {
 
     /// Whether `id` is to run on the host.
     pub fn wants(&self, id: &ReplicaId) -> bool {
-        self.wanted.contains_key(id)
+        self.wanted.replicas().contains_key(id)
     }
 
     /// Whether `id` is to be removed from the host.
@@ -131,9 +182,8 @@ impl Outbox {
     /// Services want this of the host.
     pub fn order(&mut self, set: Vec<Assignment>, remove: Vec<ReplicaId>, now: MonoMs) {
         for assignment in set {
-            let id = assignment.replica.clone();
-            self.to_set.insert(id.clone());
-            self.wanted.insert(id, Wanted { assignment, sent: None });
+            self.to_set.insert(assignment.replica.clone());
+            self.wanted.insert(assignment);
         }
         for id in remove {
             self.to_set.remove(&id);
@@ -151,26 +201,72 @@ impl Outbox {
         }
     }
 
-    /// The agent has introduced itself and holds `revision` of the present fence. `by_name`: it removes by
-    /// name alone.
-    pub fn registered(&mut self, revision: Option<Revision>, by_name: bool) {
-        self.by_name = by_name;
+    /// The agent has introduced itself and follows `revision` of the present fence; its ledger holds `held`.
+    pub fn registered(
+        &mut self,
+        revision: Option<Revision>,
+        understands: &Understands,
+        held: Option<LedgerDigest>,
+    ) {
+        let by_name = understands.removal_by_name;
+        self.agent = Agent {
+            by_name,
+            in_parts: by_name && understands.templates_once,
+            by_digest: by_name && understands.ledger_digest,
+        };
+        self.held = held.filter(|_| self.agent.by_digest);
         self.go_on_above(revision.unwrap_or_default());
-        // What was in flight may have arrived or not: a snapshot settles it.
+        // What was in flight may have arrived or not: a snapshot settles it, or a digest that agrees.
         let unsettled = self.in_flight.take().is_some();
-        if revision != self.accepted || unsettled {
+        let unlike = !self.has_changes() && self.held.is_some_and(|held| held != self.digest());
+        if revision != self.accepted || unsettled || unlike {
             self.accepted = None;
         }
         self.retry_at = None;
         self.failures = 0;
         self.unanswered = 0;
+        self.unlike = (0, MonoMs::default());
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.to_set.is_empty() || !self.to_remove.is_empty()
+    }
+
+    /// A report says that the host follows `accepted` of the present fence, and that its ledger holds `held`.
+    /// Returns whether that is something else than it was sent: it is sent everything again then, and a full
+    /// report is to tell what it holds besides.
+    pub fn compare_ledger(
+        &mut self,
+        accepted: Option<Revision>,
+        held: Option<LedgerDigest>,
+        now: MonoMs,
+    ) -> bool {
+        self.held = held.filter(|_| self.agent.by_digest);
+        // One that is ahead of what was answered follows what nobody knows of: another's push, perhaps.
+        let is_settled = self.accepted.is_some()
+            && accepted >= self.accepted
+            && self.in_flight.is_none()
+            && !self.has_changes();
+        let Some(held) = self.held.filter(|_| is_settled) else { return false };
+        if held == self.digest() {
+            self.unlike = (0, now);
+            return false;
+        }
+        let (times, next) = self.unlike;
+        if now < next {
+            return false;
+        }
+        self.unlike = (times.saturating_add(1), now + COMPARE_AGAIN.after(times.saturating_add(1)));
+        self.accepted = None;
+        true
     }
 
     /// The host is no member any more: nothing is wanted of it, and what it holds
     /// should it come back is named for removal then. Revisions go on counting.
     pub fn forget(&mut self) {
         let credentials = std::mem::take(&mut self.credentials);
-        *self = Self { revision: self.revision, by_name: self.by_name, credentials, ..Self::default() };
+        let (revision, agent, room_bytes) = (self.revision, self.agent, self.room_bytes);
+        *self = Self { revision, credentials, agent, room_bytes, ..Self::default() };
     }
 
     /// Nothing that the host has accepted counts any more: the next push is a snapshot.
@@ -205,8 +301,7 @@ impl Outbox {
         fence: &Fence,
         now: MonoMs,
     ) -> Option<Push> {
-        let changed = !self.to_set.is_empty() || !self.to_remove.is_empty();
-        if self.in_flight.is_some() || self.accepted.is_some() && !changed {
+        if self.in_flight.is_some() || self.accepted.is_some() && !self.has_changes() {
             return None;
         }
         let Some(revision) = self.revision.checked_next() else {
@@ -217,26 +312,24 @@ impl Outbox {
             return None;
         };
         self.revision = revision;
-        let (set, remove) = self.contents(now);
-        let mut assignments = Vec::with_capacity(set.len());
-        for id in &set {
-            if let Some(wanted) = self.wanted.get_mut(id) {
-                wanted.sent = Some(self.revision);
-                assignments.push(wanted.assignment.clone());
-            }
-        }
+        let holds = if self.accepted.is_none() { self.begin_anew() } else { None };
+        let (set, remove) = self.next_part(now);
+        let assignments: Vec<Assignment> =
+            set.iter().filter_map(|id| self.wanted.sends(id, revision)).collect();
         let credentials = self.shown_for(&assignments);
         let push = Push {
             cluster: cluster.clone(),
             fence: fence.clone(),
             base: self.accepted,
-            revision: self.revision,
+            holds,
+            revision,
             set: assignments,
             remove: remove.iter().cloned().collect(),
-            by_name: self.by_name,
+            by_name: self.agent.by_name,
             credentials,
+            templates_once: self.agent.in_parts,
         };
-        self.in_flight = Some(InFlight { revision: self.revision, rides, set, remove });
+        self.in_flight = Some(InFlight { revision, rides, set, remove });
         Some(push)
     }
 
@@ -268,25 +361,76 @@ impl Outbox {
     }
 
     fn push_again(&mut self, of: impl Fn(&RegistryHost) -> bool) {
-        let is_of = |wanted: &Wanted| of(&wanted.assignment.template.image.registry());
-        self.to_set.extend(self.wanted.iter().filter(|(_, wanted)| is_of(wanted)).map(|(id, _)| id.clone()));
+        let is_of = |wanted: &WantedReplica| of(&wanted.assignment.template.image.registry());
+        let of_it = self.wanted.replicas().iter().filter(|(_, wanted)| is_of(wanted));
+        self.to_set.extend(of_it.map(|(id, _)| id.clone()));
     }
 
-    /// What the push of the present revision sets and removes.
-    fn contents(&mut self, now: MonoMs) -> (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>) {
-        let (set, remove) = (std::mem::take(&mut self.to_set), std::mem::take(&mut self.to_remove));
-        if self.accepted.is_none() {
-            // A snapshot says it all. Older agents read the removals out of it.
-            self.removing.values_mut().for_each(|removing| removing.sent = Some(self.revision));
-            let remove = if self.by_name { self.removing.keys().cloned().collect() } else { BTreeSet::new() };
-            return (self.wanted.keys().cloned().collect(), remove);
+    /// The push of the present revision builds on no other one. Everything is to be said again, or only what a
+    /// ledger does not hold: the one with the digest that is returned.
+    fn begin_anew(&mut self) -> Option<LedgerDigest> {
+        let revision = Some(self.revision);
+        self.to_remove = self.removing.keys().cloned().collect();
+        self.removing.values_mut().for_each(|removing| removing.sent = None);
+        self.to_set.clear();
+        let holds = self.held.filter(|held| self.agent.by_digest && *held == self.digest());
+        if holds.is_some() {
+            // Credentials are in no ledger, and go with what is set.
+            let now = self.credentials.clone();
+            self.push_again(|registry| now.contains_key(registry));
+            self.wanted.all_sent(revision);
+            return holds;
         }
-        for id in &remove {
+        self.to_set.extend(self.wanted.replicas().keys().cloned());
+        self.wanted.all_sent(None);
+        if !self.agent.by_name {
+            // A snapshot says it all. Older agents read the removals out of it.
+            self.to_remove.clear();
+            self.removing.values_mut().for_each(|removing| removing.sent = revision);
+        }
+        None
+    }
+
+    /// Takes from what is to be sent as much as one push has room for: removals first.
+    fn next_part(&mut self, now: MonoMs) -> (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>) {
+        if !self.agent.in_parts {
+            let (set, remove) = (std::mem::take(&mut self.to_set), std::mem::take(&mut self.to_remove));
+            self.removals_sent(&remove, now);
+            return (set, remove);
+        }
+        let mut room = Room::of(self.room_bytes);
+        let (mut set, mut remove) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(id) = self.to_remove.pop_first() {
+            if !room.takes_removal(&id) {
+                self.to_remove.insert(id);
+                break;
+            }
+            remove.insert(id);
+        }
+        let credentials = &self.credentials;
+        let shown = |registry: &RegistryHost| credentials.get(registry).map(json_bytes);
+        while let Some(id) = self.to_set.pop_first() {
+            let Some(wanted) = self.wanted.replicas().get(&id) else { continue };
+            if !room.takes_assignment(wanted, shown) {
+                self.to_set.insert(id);
+                break;
+            }
+            set.insert(id);
+        }
+        self.removals_sent(&remove, now);
+        (set, remove)
+    }
+
+    fn removals_sent(&mut self, remove: &BTreeSet<ReplicaId>, now: MonoMs) {
+        let (revision, is_change) = (self.revision, self.accepted.is_some());
+        for id in remove {
             if let Some(removing) = self.removing.get_mut(id) {
-                *removing = Removing { sent: Some(self.revision), since: now };
+                removing.sent = Some(revision);
+                if is_change {
+                    removing.since = now;
+                }
             }
         }
-        (set, remove)
     }
 
     /// The push of `revision` came back.
@@ -313,14 +457,15 @@ impl Outbox {
                 return Aftermath::default();
             }
             Ok(accepted) => {
-                self.accepted = None;
+                (self.accepted, self.held) = (None, None);
                 if accepted.fence == *fence {
                     self.go_on_above(accepted.revision);
                 }
                 format!("the agent accepted revision {} instead of {revision}", accepted.revision)
             }
             Err(PushFailure::Refused(refused)) => {
-                self.accepted = None;
+                // Its ledger is not what it was said to be, either.
+                (self.accepted, self.held) = (None, None);
                 let theirs = refused.accepted.as_ref();
                 // Whoever pushed that revision, ours has to be above it.
                 if let Some(theirs) = theirs.filter(|theirs| theirs.fence == *fence) {
@@ -357,7 +502,7 @@ impl Outbox {
 
     /// What `sent` held is still to be sent.
     fn again(&mut self, sent: InFlight) {
-        self.to_set.extend(sent.set.into_iter().filter(|id| self.wanted.contains_key(id)));
+        self.to_set.extend(sent.set.into_iter().filter(|id| self.wanted.replicas().contains_key(id)));
         self.to_remove.extend(sent.remove.into_iter().filter(|id| self.removing.contains_key(id)));
     }
 
@@ -411,8 +556,10 @@ impl Outbox {
         };
         let kept = self.removing.iter().filter(|(id, removing)| followed(removing.sent) && is_up(id));
         self.to_remove.extend(kept.map(|(id, _)| id.clone()));
-        if self.wanted.iter().any(|(id, wanted)| followed(wanted.sent) && !listed.contains_key(id)) {
-            self.accepted = None;
+        let is_missing =
+            |(id, wanted): (&ReplicaId, &WantedReplica)| followed(wanted.sent) && !listed.contains_key(id);
+        if self.wanted.replicas().iter().any(is_missing) {
+            (self.accepted, self.held) = (None, None);
         }
         gone
     }
@@ -429,4 +576,9 @@ impl Outbox {
             .values()
             .any(|removing| removing.sent.is_some() && now - removing.since > REMOVAL_PATIENCE)
     }
+}
+
+fn json_bytes(credentials: &Credentials) -> usize {
+    // Its registry's name, quotation marks, a colon and a comma come to less than 300 bytes.
+    serde_json::to_vec(credentials).map_or(0, |json| json.len() + 300)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use shef_common::{
     ids::{ClusterId, ReplicaId},
     image::ImageDigest,
-    protocol::{Accepted, Assignment, Push, PushRefused},
+    protocol::{Accepted, Assignment, LedgerDigest, Push, PushRefused},
     spec::Network,
 };
 
@@ -236,6 +236,8 @@ pub struct Description {
     pub accepted: Option<Accepted>,
     /// Everything it holds.
     pub holds: Vec<Assignment>,
+    /// What stands for the assignments that its ledger holds.
+    pub ledger: LedgerDigest,
     /// Whether that is known: the engine has shown its containers since.
     pub complete: bool,
     /// Of a host without a cluster: those that its containers belong to, two of them at most.

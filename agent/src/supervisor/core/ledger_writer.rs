@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, VecDeque};
 use shef_common::{
     clock::{DurationMs, MonoMs},
     ids::{ClusterId, ReplicaId},
-    protocol::Push,
+    protocol::{LedgerDigest, Push},
 };
 
+use super::ledger_digest::DigestKeeper;
 use crate::supervisor::ledger::{Ledger, LedgerChange, LedgerWrite};
 
 /// The most pushes that wait for the ledger; more are refused as not ready.
@@ -28,6 +29,7 @@ const LEAST_TO_REPLACE: u64 = 256 * 1024;
 #[derive(Debug)]
 pub(in crate::supervisor) struct LedgerWriter {
     ledger: Ledger,
+    digest: DigestKeeper,
     /// How many bytes of a log say what the ledger says.
     live_bytes: u64,
     log: Log,
@@ -85,6 +87,7 @@ impl LedgerWriter {
         let remove_unlisted_at = (!ledger.unlisted.is_empty()).then_some(now + REMOVE_UNLISTED_AFTER);
         Self {
             live_bytes: ledger.bytes_of(ledger.replicas()),
+            digest: DigestKeeper::new(&ledger),
             ledger,
             log: Log::Unmeasured,
             in_flight: None,
@@ -98,6 +101,11 @@ impl LedgerWriter {
 
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What stands for the assignments that the ledger holds.
+    pub const fn digest(&self) -> LedgerDigest {
+        self.digest.digest()
     }
 
     pub const fn is_writing(&self) -> bool {
@@ -210,6 +218,7 @@ impl LedgerWriter {
         }
         let before = self.ledger.bytes_of(&touched);
         self.ledger.apply(change);
+        self.digest.changed(&self.ledger, &touched);
         self.live_bytes = self.live_bytes - before + self.ledger.bytes_of(&touched);
     }
 

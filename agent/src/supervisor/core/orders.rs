@@ -37,7 +37,8 @@ impl Core {
             }
             return;
         }
-        let verdict = admission::judge(self.ledger.ledger(), self.has_listed(), &self.replicas, &push);
+        let (ledger, digest) = (self.ledger.ledger(), self.ledger.digest());
+        let verdict = admission::judge(ledger, digest, self.has_listed(), &self.replicas, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
             Verdict::Refused(_) => {}

@@ -1,6 +1,6 @@
 //! What the reporter is told: after each step, whatever changed in it.
 
-use shef_common::protocol::Accepted;
+use shef_common::protocol::{Accepted, LedgerDigest};
 
 use super::{Core, Description, Effect};
 
@@ -11,6 +11,7 @@ pub(super) struct Reported {
     engine_error: Option<String>,
     listed: bool,
     accepted: Option<Accepted>,
+    ledger: Option<LedgerDigest>,
 }
 
 impl Core {
@@ -19,6 +20,7 @@ impl Core {
             cluster: self.ledger().cluster.clone(),
             accepted: self.ledger().accepted.clone(),
             holds: self.holds().cloned().collect(),
+            ledger: self.ledger_digest(),
             complete: self.has_listed(),
             found: self.engine.found().iter().take(2).cloned().collect(),
             leader_silent_ms: self.silence.silent_ms(),
@@ -41,6 +43,10 @@ impl Core {
         if *accepted != self.reported.accepted {
             self.reported.accepted.clone_from(accepted);
             self.unreported.accepted.clone_from(accepted);
+        }
+        let digest = Some(self.ledger_digest());
+        if digest != self.reported.ledger {
+            (self.reported.ledger, self.unreported.ledger) = (digest, digest);
         }
         if !self.unreported.is_empty() {
             let observed = std::mem::take(&mut self.unreported);

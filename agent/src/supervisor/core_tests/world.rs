@@ -457,6 +457,8 @@ impl World {
             remove: remove.into_iter().collect(),
             by_name: self.is_new,
             credentials,
+            holds: None,
+            templates_once: false,
         };
         self.feed(Event::Pushed { ticket: self.tickets, push });
         self.tickets

@@ -12,7 +12,7 @@ use shef_common::{
     protocol::{Push, Report, Understands},
 };
 
-use super::{Agent, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
+use super::{Agent, PushForm, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
 use crate::sim::{
     net::{Body, Caller},
     placement::labels,
@@ -66,8 +66,16 @@ impl World {
         let mut registration = identity.registration(facts.unwrap_or_else(away), told);
         match self.hosts[host].release {
             Release::First => registration.understands = Understands::default(),
-            Release::Before => registration.understands.fields.retain(|field| !is_newest(field)),
+            Release::Before => {
+                registration.understands.fields.retain(|field| !is_newest(field));
+            }
             Release::This => {}
+        }
+        self.rules_tells_digest(host, registration.accepted.as_ref(), registration.ledger);
+        if self.hosts[host].form != PushForm::Shared {
+            registration.ledger = None;
+            registration.understands.templates_once = false;
+            registration.understands.ledger_digest = false;
         }
         if self.hosts[host].release != Release::This {
             registration.host.engine_id = None;
@@ -88,7 +96,11 @@ impl EffectHandler for Driver<'_> {
         self.agent.for_supervisor.message(supervisor::Event::Describe { ticket });
     }
 
-    fn report(&mut self, master: usize, report: Box<Report>) {
+    fn report(&mut self, master: usize, mut report: Box<Report>) {
+        self.world.rules_tells_digest(self.host, report.accepted.as_ref(), report.ledger);
+        if self.world.hosts[self.host].form != PushForm::Shared {
+            report.ledger = None;
+        }
         let from = Caller::Reporter { inc: self.agent.inc, report: Some(report.seq), master };
         self.world.call(self.host, from, Body::Report(*report), REPORT_LIMIT_MS);
     }
@@ -109,6 +121,10 @@ impl EffectHandler for Driver<'_> {
     }
 
     fn obey(&mut self, push: Push) {
+        // One that cannot be read makes an answer that cannot be read.
+        if !self.world.hosts[self.host].reads(&push) {
+            return self.agent.for_reporter.answer(Event::Obeyed);
+        }
         let event = self.world.pushed(self.host, self.agent, None, push);
         self.agent.for_supervisor.message(event);
     }

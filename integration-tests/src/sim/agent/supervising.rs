@@ -10,7 +10,7 @@ use shef_agent::{
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    protocol::{Accepted, Push, PushRefused},
+    protocol::{Accepted, LedgerDigest, Push, PushRefused},
 };
 
 use super::{Agent, Release, Stream};
@@ -51,13 +51,21 @@ impl World {
         mut push: Push,
     ) -> Event {
         agent.next_ticket += 1;
-        let head = PushHead { fence: push.fence.clone(), base: push.base, revision: push.revision };
+        let head = PushHead {
+            fence: push.fence.clone(),
+            base: push.base,
+            holds: push.holds,
+            revision: push.revision,
+        };
         agent.tickets.insert(agent.next_ticket, (call, head));
         self.rules_understands(host, &push);
         if self.hosts[host].release == Release::First || self.planted(Plant::RemovesByAbsence) {
             removes_by_absence(agent, &mut push);
         }
         self.misread(agent, &mut push);
+        if self.planted(Plant::TakesOverUnseen) {
+            push.holds = None;
+        }
         Event::Pushed { ticket: agent.next_ticket, push }
     }
 
@@ -107,6 +115,10 @@ impl Driver<'_> {
 impl EffectHandler for Driver<'_> {
     fn write_ledger(&mut self, write: LedgerWrite) {
         let (host, inc) = (self.host, self.agent.inc);
+        if self.agent.tickets.values().any(|(_, head)| head.holds.is_some()) {
+            let held = self.agent.supervisor.ledger().assignments.values();
+            self.agent.held = Some(LedgerDigest::of(held));
+        }
         let fails = self.world.fault(self.world.profile.ledger_fails);
         let delay = self.world.rng.u64(0..15);
         self.world.at(delay, Ev::LedgerWrite { host, inc, write, fails });
@@ -119,6 +131,7 @@ impl EffectHandler for Driver<'_> {
         if verdict.is_ok() {
             self.world.rules_on_disk(self.host, self.agent.supervisor.ledger());
             self.world.rules_accepts(self.host, &head);
+            self.world.rules_takes_over(self.host, &head, self.agent.held);
         }
         if let Some(call) = call {
             self.world.answer(call, Reply::Push(verdict));
@@ -181,12 +194,22 @@ impl EffectHandler for Driver<'_> {
         self.world.register(self.host, self.agent, facts, description);
     }
 
-    fn report(&mut self, observed: Observed) {
+    fn report(&mut self, mut observed: Observed) {
         let host = self.host;
+        if let Some(digest) = observed.ledger {
+            self.world.rules_follows(host, self.agent.supervisor.ledger(), None);
+            let fewer = self.agent.told.is_some_and(|told| told.count > digest.count);
+            if fewer && self.world.planted(Plant::DigestKeepsRemoved) {
+                observed.ledger = None;
+            }
+            self.agent.told = Some(digest);
+        } else if observed.accepted.is_some() {
+            self.world.rules_follows(host, self.agent.supervisor.ledger(), self.agent.told);
+        }
         for status in observed.statuses.values() {
             self.world.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));
         }
-        self.agent.for_reporter.message(reporter::Event::Observed(observed));
+        self.agent.for_reporter.message(reporter::Event::Observed(Box::new(observed)));
     }
 }
 

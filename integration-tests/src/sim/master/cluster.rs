@@ -21,6 +21,9 @@ use crate::sim::{
     world::{Ev, MAX_HOSTS, World},
 };
 
+/// What a push to some hosts has room for: about two assignments.
+const ROOM_BYTES: usize = 600;
+
 /// The cluster, with all around it.
 pub struct ClusterSide<'a> {
     pub world: &'a mut World,
@@ -93,7 +96,11 @@ impl ClusterEffects for ClusterSide<'_> {
         }
     }
 
-    fn spawn_runner(&mut self, node: NodeName, core: RunnerCore, initial: Vec<RunnerEffect>) {
+    fn spawn_runner(&mut self, node: NodeName, mut core: RunnerCore, initial: Vec<RunnerEffect>) {
+        // To every second host a snapshot goes in parts.
+        if self.world.host_of(&node).is_some_and(|host| host % 2 == 1) {
+            core.set_push_room(ROOM_BYTES);
+        }
         if self.world.planted(Plant::ImportsForgotten) && self.master.runners.contains_key(&node) {
             return;
         }

@@ -110,8 +110,9 @@ impl World {
                     master.actors.insert(actor, Actor::Service(service));
                 }
             }
-            Mail::Runner(_, event) => {
+            Mail::Runner(_, mut event) => {
                 if let Some(Actor::Runner(mut runner)) = master.actors.remove(&actor) {
+                    self.spoils_runner(&mut event, runner.core.wanted_digest());
                     let effects = runner.core.handle(event, now);
                     self.runner_effects(master, actor, &runner, effects);
                     master.actors.insert(actor, Actor::Runner(runner));

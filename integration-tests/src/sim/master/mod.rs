@@ -18,6 +18,7 @@ use futures_util::FutureExt as _;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now},
     ids::{ClusterId, Fence, LeaderId, NodeName, ServiceName},
+    protocol::LedgerDigest,
 };
 use shef_master::{
     cluster::{ClusterCore, ClusterEffects as _, ClusterOptions, PhaseView, Succession},
@@ -105,6 +106,15 @@ impl Master {
     #[must_use]
     pub const fn cluster_id(&self) -> &ClusterId {
         &self.store.core.leads().cluster
+    }
+
+    /// The digest that the ledger of a host has once it holds what it is to run.
+    #[must_use]
+    pub fn wanted_digest(&self, node: &NodeName) -> Option<LedgerDigest> {
+        match self.actors.get(self.runners.get(node)?)? {
+            Actor::Runner(runner) => Some(runner.core.wanted_digest()),
+            Actor::Service(_) => None,
+        }
     }
 
     /// Puts `mail` behind the mail of its actor.

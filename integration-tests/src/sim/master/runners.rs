@@ -90,6 +90,7 @@ impl RunnerEffects for RunnerSide<'_> {
         if let (Some(push), Some(host)) = (&ack.push, self.world.host_of(self.node)) {
             self.world.note(|| format!("rides: {}", push_word(self.node, push)));
             self.world.rules_push(self.master, host, push);
+            self.world.rules_push_form(host, push);
         }
         self.world.answer(call, Reply::Ack(ack));
     }
@@ -114,6 +115,7 @@ impl RunnerEffects for RunnerSide<'_> {
         let Some(host) = self.world.host_of(self.node) else { return };
         self.world.note(|| push_word(self.node, &push));
         self.world.rules_push(self.master, host, &push);
+        self.world.rules_push_form(host, &push);
         let from = Caller::Runner { inc: self.master.inc, actor: self.actor, revision: push.revision };
         self.world.call(host, from, Body::Push(push), PUSH_LIMIT_MS);
     }
@@ -173,6 +175,10 @@ impl RunnerEffects for RunnerSide<'_> {
 fn push_word(node: &NodeName, push: &Push) -> String {
     let set: Vec<&str> = push.set.iter().map(|set| set.replica.as_str()).collect();
     let remove: Vec<&str> = push.remove.iter().map(ReplicaId::as_str).collect();
-    let base = push.base.map_or_else(|| "snapshot".to_owned(), |base| format!("base {base}"));
+    let base = match (push.base, &push.holds) {
+        (Some(base), _) => format!("base {base}"),
+        (None, Some(holds)) => format!("on a ledger of {}", holds.count),
+        (None, None) => "snapshot".to_owned(),
+    };
     format!("push {} to {node}, {base}, set [{}] remove [{}]", push.revision, set.join(" "), remove.join(" "))
 }

@@ -4,7 +4,7 @@ use shef_agent::{engine::Container, supervisor::ledger::Ledger};
 use shef_common::{
     ids::{ClusterId, Fence, ReplicaId, Revision},
     labels,
-    protocol::{Accepted, Push},
+    protocol::{Accepted, LedgerDigest, Push},
 };
 use shef_master::service::ReplicaRecord;
 
@@ -22,6 +22,8 @@ pub struct PushHead {
     pub fence: Fence,
     /// On what it builds.
     pub base: Option<Revision>,
+    /// What the ledger is to hold before it.
+    pub holds: Option<LedgerDigest>,
     /// What it leads to.
     pub revision: Revision,
 }

@@ -30,6 +30,7 @@ fn registration() -> Registration {
         found: Vec::new(),
         understands: Understands::default(),
         holds: vec![],
+        ledger: None,
         host: HostInfo {
             address: std::net::Ipv4Addr::LOCALHOST,
             agent_url: "http://127.0.0.1:11044".into(),

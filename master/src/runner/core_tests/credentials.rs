@@ -6,7 +6,7 @@ use shef_common::{
     clock::MonoMs,
     ids::Revision,
     image::ImageRef,
-    protocol::{Accepted, Assignment, Push},
+    protocol::{Accepted, Assignment, Push, Understands},
     registry::{Credentials, RegistryHost},
     spec::Template,
 };
@@ -90,7 +90,8 @@ fn an_agent_that_began_anew_gets_them_once_more() {
     outbox.credentials_are(known(&[("a.b", "one")]));
     outbox.order(vec![of(1, "a.b/app"), of(2, "nginx")], vec![], NOW);
     assert!(pushed(&mut outbox).is_some());
-    outbox.registered(Some(Revision(1)), true);
+    let understands = Understands { removal_by_name: true, ..Understands::default() };
+    outbox.registered(Some(Revision(1)), &understands, None);
     outbox.credentials_are_lost();
     assert_eq!(pushed(&mut outbox).unwrap(), (vec!["web-000001".to_owned()], shown(&[("a.b", "one")])));
 }

@@ -10,8 +10,8 @@ use shef_common::{
     },
     image::ImageRef,
     protocol::{
-        Accepted, Assignment, HostInfo, Push, PushRefused, Refusal, Registration, Report, ReportAck,
-        Understands,
+        Accepted, Assignment, HostInfo, LedgerDigest, Push, PushRefused, Refusal, Registration, Report,
+        ReportAck, Understands,
     },
     spec::Template,
     status::{ReplicaState, ReplicaStatus},
@@ -87,6 +87,10 @@ pub struct Agent {
     pub registered: bool,
     /// Whether it removes only what a push names.
     pub by_name: bool,
+    /// The assignments of its ledger, if it takes templates once and tells the digest of its ledger.
+    pub ledger: Option<BTreeMap<ReplicaId, Assignment>>,
+    /// The bytes of each push that it was sent, and how many assignments it has set.
+    pub told: Vec<(usize, usize)>,
 }
 
 impl Agent {
@@ -94,7 +98,17 @@ impl Agent {
         BootId::parse(&format!("{:016x}", self.boot)).unwrap()
     }
 
+    /// What it says to hold, if it says so.
+    pub fn digest(&self) -> Option<LedgerDigest> {
+        self.ledger.as_ref().map(|ledger| LedgerDigest::of(ledger.values()))
+    }
+
     pub fn take(&mut self, push: &Push) -> Result<Accepted, PushFailure> {
+        let sent = serde_json::to_vec(push).unwrap();
+        assert_eq!(serde_json::from_slice::<Push>(&sent).unwrap(), *push);
+        self.told.push((sent.len(), push.set.len()));
+        let is_newest = self.ledger.is_some();
+        assert!(push.templates_once == is_newest && (push.holds.is_none() || is_newest));
         let refuse = |why, accepted: &Option<Accepted>| {
             Err(PushFailure::Refused(PushRefused { why, accepted: accepted.clone(), leader_silent_ms: None }))
         };
@@ -116,6 +130,9 @@ impl Agent {
             None if ours.is_some_and(|ours| push.revision < ours) => {
                 return refuse(Refusal::WrongBase, &self.accepted);
             }
+            None if push.holds.is_some() && push.holds != self.digest() => {
+                return refuse(Refusal::WrongBase, &self.accepted);
+            }
             None if self.by_name => assert!(push.by_name, "an agent that removes by name is told so"),
             None => {
                 assert!(!push.by_name, "an agent that goes by absence is told so");
@@ -125,6 +142,10 @@ impl Agent {
             }
         }
         self.holds.extend(push.set.iter().map(|a| a.replica.clone()));
+        if let Some(ledger) = &mut self.ledger {
+            ledger.extend(push.set.iter().map(|a| (a.replica.clone(), a.clone())));
+            ledger.retain(|id, _| !push.remove.contains(id));
+        }
         for id in &push.remove {
             if self.holds.remove(id) {
                 self.stopped.insert(id.clone());
@@ -146,8 +167,14 @@ impl Agent {
             complete: None,
             found: Vec::new(),
             holds: vec![],
+            ledger: self.digest(),
             host,
-            understands: Understands { removal_by_name: self.by_name, ..Understands::default() },
+            understands: Understands {
+                removal_by_name: self.by_name,
+                templates_once: self.ledger.is_some(),
+                ledger_digest: self.ledger.is_some(),
+                ..Understands::default()
+            },
         }
     }
 
@@ -162,6 +189,7 @@ impl Agent {
             boot: self.boot(),
             seq: self.seq,
             accepted: self.accepted.clone(),
+            ledger: self.digest(),
             full: self.want_full,
             statuses,
             engine_error: None,
@@ -244,6 +272,14 @@ impl Model {
             self.removing.extend(unknown.iter().cloned());
             self.event(Event::Order { set: vec![], remove: unknown });
         }
+    }
+
+    /// Another master leads, and its services order what they want of the host.
+    pub fn another_leads(&mut self, epoch: u64, wanted: impl IntoIterator<Item = Assignment>) {
+        let version = Some(shef_common::ids::Version(1));
+        (self.core, _) = RunnerCore::new(cluster(), fence(epoch), DurationMs(500), record(), version);
+        self.push = None;
+        self.event(Event::Order { set: wanted.into_iter().collect(), remove: vec![] });
     }
 
     pub fn register(&mut self) {

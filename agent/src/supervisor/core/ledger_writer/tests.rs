@@ -218,6 +218,8 @@ fn the_pushes_that_wait_are_bounded_and_keep_their_order() {
         remove: vec![],
         by_name: true,
         credentials: std::collections::BTreeMap::new(),
+        holds: None,
+        templates_once: false,
     };
     for ticket in 0..MAX_WAITING_PUSHES as u64 {
         site.writer.wait(ticket, push.clone()).unwrap();
