@@ -12,7 +12,7 @@ async fn post(master: &LabMaster, body: &serde_json::Value) -> Result<Accepted, 
     let url = format!("{}{ASSIGNMENTS_PATH}", master.agent_url());
     match HostClient::new().post::<_, Accepted>(&url, body, Duration::from_secs(20)).await {
         Ok(accepted) => Ok(accepted),
-        Err(CallError::Refused { status, body, .. }) => Err((status.as_u16(), body.to_vec())),
+        Err(CallError::Refused { status, body, .. }) => Err((status.as_u16(), body)),
         Err(error) => panic!("{error}"),
     }
 }

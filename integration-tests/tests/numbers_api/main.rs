@@ -59,6 +59,7 @@ fn a_number_is_taken_as_it_is_or_refused_and_named() {
                             "invalid type",
                             "data did not match",
                             "out of range",
+                            "refers to template",
                         ];
                         assert!(
                             named.iter().any(|words| why.contains(words)),

@@ -101,22 +101,38 @@ pub fn status() -> Value {
 pub fn registration() -> Value {
     json!({
         "node": "h1", "uid": "00000000000000c1", "boot": "00000000000000b1", "cluster": "00000000000000cc",
-        "accepted": accepted(), "holds": [assignment()], "host": host(), "leader_silent_ms": 100
+        "accepted": accepted(), "holds": [assignment()], "ledger": digest(), "host": host(),
+        "leader_silent_ms": 100
     })
 }
 
 /// What agents tell masters again and again.
 pub fn report() -> Value {
     json!({
-        "cluster": "00000000000000cc", "node": "h1", "boot": "00000000000000b1", "seq": 4, "accepted": accepted(), "full": false,
-        "statuses": [status()], "round_trip_ms": 6
+        "cluster": "00000000000000cc", "node": "h1", "boot": "00000000000000b1", "seq": 4, "accepted": accepted(), "ledger": digest(),
+        "full": false, "statuses": [status()], "round_trip_ms": 6
     })
+}
+
+/// What a ledger holds.
+fn digest() -> Value {
+    json!({ "count": 1, "sum": "0123456789abcdef0123456789abcdef" })
+}
+
+/// What masters tell agents that understand each template once.
+fn push_with_templates_once() -> Value {
+    let mut push = push();
+    push["templates"] = json!([push["set"][0]["template"].take()]);
+    push["set"][0]["template"] = json!(0);
+    // One that has its own.
+    push["set"].as_array_mut().into_iter().for_each(|set| set.push(assignment()));
+    push
 }
 
 /// What masters tell agents.
 pub fn push() -> Value {
     json!({
-        "cluster": "00000000000000cc", "fence": fence(), "base": 6, "revision": 7, "set": [assignment()], "remove": ["web-000002"]
+        "cluster": "00000000000000cc", "fence": fence(), "base": 6, "holds": digest(), "revision": 7, "set": [assignment()], "remove": ["web-000002"]
     })
 }
 
@@ -182,6 +198,7 @@ pub fn all() -> Vec<Sample> {
     let alive = json!({ "node": node, "uid": uid, "boot": "00000000000000b1" });
     vec![
         sample::<protocol::Push>("Push", push()),
+        sample::<protocol::Push>("Push with templates once", push_with_templates_once()),
         sample::<protocol::PushRefused>(
             "PushRefused",
             json!({ "why": "wrong_base", "accepted": accepted(), "leader_silent_ms": 100 }),
