@@ -12,10 +12,7 @@ use awc::{Client, http::Method};
 use serde_json::Value;
 use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, engine::fake::FakeEngineOptions};
 use shef_common::{docker::DockerTls, ids::NodeName};
-use shef_master::{
-    MasterHandle,
-    config::{MasterConfig, StoreConfig},
-};
+use shef_master::{MasterHandle, config::MasterConfig, store::StoreOptions};
 use tempfile::TempDir;
 
 /// How long anything in a test may take before the test fails.
@@ -29,7 +26,7 @@ pub fn master_config(dir: &Path) -> MasterConfig {
         host_ip: Ipv4Addr::LOCALHOST,
         data_dir: dir.to_owned(),
         secret_key_file: dir.join("secret.key"),
-        store: StoreConfig::Embedded,
+        store: StoreOptions::Embedded { path: dir.to_owned() },
         report_interval_ms: 200,
         suspect_after_ms: 1_500,
         probe_window_ms: 850,

@@ -9,15 +9,14 @@ use shef_agent::{
     config::AgentConfig,
     engine::fake::{FakeEngineOptions, FakeHost},
 };
-use shef_common::config::Secret;
 use shef_integration_tests::{
     cluster::{Api, agent_config, master_config},
     lab::redis::LabRedis,
 };
 use shef_master::{
     MasterHandle,
-    config::{MasterConfig, RedisConfig, StoreConfig},
-    store::Backup,
+    config::MasterConfig,
+    store::{Backup, RedisOptions, StoreOptions},
 };
 use tempfile::TempDir;
 
@@ -74,15 +73,10 @@ async fn epoch(api: &Api) -> u64 {
 }
 
 fn on(redis: &LabRedis, dir: &TempDir) -> MasterConfig {
-    let store = StoreConfig::Redis(RedisConfig {
-        url: redis.url(),
-        username: None,
-        password: Some(Secret::new(redis.password().to_owned())),
-        database: None,
-        tls_ca_file: None,
+    let store = StoreOptions::Redis(RedisOptions {
+        password: Some(redis.password().to_owned()),
         prefix: "shef:".to_owned(),
-        connect_timeout_ms: 1_000,
-        command_timeout_ms: 2_000,
+        ..RedisOptions::new(redis.url())
     });
     MasterConfig { store, ..master_config(dir.path()) }
 }
@@ -146,7 +140,7 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
     let mut taken = awc::Client::new().get(format!("http://{}/v1/backup", a.address())).send().await.unwrap();
     let backup = Backup::read(&taken.body().await.unwrap()).unwrap();
     let config = master_config(dir_b.path());
-    shef_master::restore(&shef_master::store_options(&config), &backup, false).await.unwrap();
+    shef_master::restore(&config.store, &backup, false).await.unwrap();
     let b = shef_master::start(config).await.unwrap();
     let api_b = Api::new(b.address());
     host.goes_to(&[&b]).await;

@@ -8,7 +8,12 @@ use std::{
     path::PathBuf,
 };
 
-use shef_common::config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load};
+use shef_common::{
+    clock::DurationMs,
+    config::{ConfigError, Effective, Layers, Preset, Program, Secret, Value, load},
+};
+
+use crate::store::{RedisOptions, StoreOptions};
 
 /// The port of the API, as docker-shef's.
 pub const DEFAULT_PORT: u16 = 8044;
@@ -25,7 +30,7 @@ pub struct MasterConfig {
     /// The file with the key that credentials are encrypted with.
     pub secret_key_file: PathBuf,
     /// Where the acknowledged is kept.
-    pub store: StoreConfig,
+    pub store: StoreOptions,
     /// How often agents report when nothing changes, in milliseconds.
     pub report_interval_ms: u64,
     /// How long a host may be silent before it is suspect, in milliseconds.
@@ -55,36 +60,6 @@ pub struct MasterConfig {
     pub max_body_bytes: u64,
     /// Threads that serve HTTP.
     pub http_workers: u32,
-}
-
-/// Which store.
-#[derive(Debug, Clone)]
-pub enum StoreConfig {
-    /// One file under the data directory.
-    Embedded,
-    /// A Redis server.
-    Redis(RedisConfig),
-}
-
-/// How to reach Redis.
-#[derive(Debug, Clone)]
-pub struct RedisConfig {
-    /// `redis://HOST:PORT[/DATABASE]`, or `rediss://` for TLS; holds no credentials.
-    pub url: String,
-    /// The user, for servers with access lists.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<Secret>,
-    /// The database, over the URL's.
-    pub database: Option<u32>,
-    /// With `rediss://`: a PEM file of the authorities to trust instead of the system's.
-    pub tls_ca_file: Option<PathBuf>,
-    /// What every key in Redis starts with.
-    pub prefix: String,
-    /// How long connecting may take, in milliseconds.
-    pub connect_timeout_ms: u64,
-    /// How long a command may take, in milliseconds.
-    pub command_timeout_ms: u64,
 }
 
 /// The master's keys.
@@ -174,10 +149,10 @@ impl MasterConfig {
     }
 }
 
-fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
+fn store(effective: &Effective) -> Result<StoreOptions, ConfigError> {
     let url = effective.text("redis.url").to_owned();
     if url.is_empty() {
-        return Ok(StoreConfig::Embedded);
+        return Ok(StoreOptions::Embedded { path: effective.path("data_dir") });
     }
     let address = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"));
     if !address.is_some_and(|address| !address.is_empty() && !address.starts_with(['/', ':'])) {
@@ -198,15 +173,15 @@ fn store(effective: &Effective) -> Result<StoreConfig, ConfigError> {
                 .map_err(|_| effective.refuse("redis.database", "empty or a whole number from 0 to 65535"))?,
         ),
     };
-    Ok(StoreConfig::Redis(RedisConfig {
-        url,
+    Ok(StoreOptions::Redis(RedisOptions {
         username: effective.non_empty("redis.username"),
-        password: own.or(from_file),
+        password: own.or(from_file).map(|secret| secret.expose().to_owned()),
         database: database.map(u32::from),
         tls_ca_file: effective.non_empty("redis.tls_ca_file").map(PathBuf::from),
         prefix: effective.text("redis.prefix").to_owned(),
-        connect_timeout_ms: effective.integer("redis.connect_timeout_ms"),
-        command_timeout_ms: effective.integer("redis.command_timeout_ms"),
+        connect_timeout_ms: DurationMs(effective.integer("redis.connect_timeout_ms")),
+        command_timeout_ms: DurationMs(effective.integer("redis.command_timeout_ms")),
+        ..RedisOptions::new(url)
     }))
 }
 
@@ -246,10 +221,10 @@ mod tests {
         MasterConfig::load(&layers, &[])
     }
 
-    fn redis(env: &[(&str, &str)]) -> RedisConfig {
+    fn redis(env: &[(&str, &str)]) -> RedisOptions {
         match with(env).unwrap().0.store {
-            StoreConfig::Redis(config) => config,
-            StoreConfig::Embedded => panic!("not Redis"),
+            StoreOptions::Redis(options) => options,
+            StoreOptions::Embedded { .. } => panic!("not Redis"),
         }
     }
 
@@ -259,7 +234,7 @@ mod tests {
         let (config, effective) = with(&env).unwrap();
         let found = redis(&env);
         assert_eq!((found.url.as_str(), found.username.as_deref()), ("redis://db:1/2", Some("me")));
-        assert_eq!(found.password.as_ref().unwrap().expose(), "p@ss");
+        assert_eq!(found.password.as_deref(), Some("p@ss"));
         let printed: String = effective.entries().iter().map(|entry| entry.value.shown()).collect();
         assert!(!format!("{config:?}{printed}").contains("p@ss") && !printed.contains("p%40ss"));
         let refused = with(&[("SHEF_REDIS_URL", "http://me:word@db")]).unwrap_err().to_string();
@@ -299,7 +274,7 @@ mod tests {
         std::fs::write(file.path(), "from the file\n").unwrap();
         let path = file.path().to_str().unwrap();
         let env = [("REDIS_HOST", "a"), ("SHEF_REDIS_PASSWORD_FILE", path)];
-        assert_eq!(redis(&env).password.unwrap().expose(), "from the file");
+        assert_eq!(redis(&env).password.as_deref(), Some("from the file"));
         let both = [env[0], env[1], ("SHEF_REDIS_PASSWORD", "x")];
         assert!(matches!(with(&both), Err(ConfigError::Conflict { .. })));
         let gone = [env[0], ("SHEF_REDIS_PASSWORD_FILE", "/nowhere/at/all")];

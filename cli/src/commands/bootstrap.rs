@@ -109,11 +109,10 @@ async fn stored_in_redis() -> Result<(RedisFacts, Option<u32>), Failure> {
     let mut layers = Layers::from_process_env();
     layers.env.retain(|name, _| !name.starts_with("PREPARE_"));
     let (config, _) = MasterConfig::load(&layers, &[])?;
-    let options = shef_master::store_options(&config);
-    let StoreOptions::Redis(redis) = &options else {
+    let StoreOptions::Redis(redis) = &config.store else {
         return Err(Failure::new("the master's variables name no Redis"));
     };
     let failed = |error: store::OpenError| Failure::new(error.to_string());
     let facts = store::inspect(redis).await.map_err(failed)?;
-    Ok((facts, store::stored_format(&options).await.map_err(failed)?))
+    Ok((facts, store::stored_format(&config.store).await.map_err(failed)?))
 }

@@ -6,7 +6,6 @@ use shef_common::config::Preset;
 use shef_master::{
     config::{MasterConfig, PROGRAM},
     store::{Backup, StoreOptions},
-    store_options,
 };
 
 use super::{flags, on_system, parse_set};
@@ -52,7 +51,7 @@ impl Args {
         let mut layers = for_program("master", self.config.as_deref(), flags(&given, &self.set))?;
         // A store needs no address of this host.
         layers.presets.push(Preset::new("host_ip", "127.0.0.1", "default of shef restore"));
-        let options = store_options(&MasterConfig::load(&layers, &PROGRAMS)?.0);
+        let options = MasterConfig::load(&layers, &PROGRAMS)?.0.store;
         let restored = on_system(shef_master::restore(&options, &backup, self.replace));
         let (store, fence) = restored
             .map_err(|error| Failure::because(format!("cannot restore {}", self.file.display()), &error))?;
@@ -62,11 +61,10 @@ impl Args {
             backup.cluster,
             fence.epoch
         ));
-        say::line(match options {
-            StoreOptions::Embedded { .. } => "Start the master now.",
-            StoreOptions::Redis(_) => {
-                "A running master starts again from it within seconds; else start it now."
-            }
+        say::line(if matches!(options, StoreOptions::Embedded { .. }) {
+            "Start the master now."
+        } else {
+            "A running master starts again from it within seconds; else start it now."
         });
         Ok(ExitCode::SUCCESS)
     }

@@ -35,7 +35,7 @@ use crate::{
         ToService,
     },
     stats::Stats,
-    store::{Commit, Lead, LeadOutcome},
+    store::{Commit, Lead, LeadOutcome, LostLeadership, StoreError},
     view::ClusterView,
 };
 
@@ -197,7 +197,8 @@ impl ClusterEffects for Shell<'_> {
     fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
         let led = self.cluster.out.lead.send(Lead { above, cluster }).into_actor(self.cluster);
         self.ctx.spawn(led.map(move |led, cluster, ctx| {
-            let result = led.unwrap_or_else(|closed| Err(closed.to_string()));
+            let result =
+                led.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
             cluster.event(Event::Led { number, result }, ctx);
         }));
     }
@@ -243,6 +244,13 @@ impl Handler<ToCluster> for ClusterActor {
     type Result = ();
     fn handle(&mut self, ToCluster(event): ToCluster, ctx: &mut Self::Context) {
         self.event(event, ctx);
+    }
+}
+
+impl Handler<LostLeadership> for ClusterActor {
+    type Result = ();
+    fn handle(&mut self, lost: LostLeadership, ctx: &mut Self::Context) {
+        self.event(Event::Fenced(lost.stored), ctx);
     }
 }
 

@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::members::{Members, Verdict};
-use crate::runner::RegisterRefused;
+use crate::{runner::RegisterRefused, store::StoreError};
 
 /// How often the leadership may change under one admission.
 const MAX_LEADS: u8 = 3;
@@ -20,7 +20,7 @@ pub enum Event {
     /// The host has come.
     Began,
     /// The leadership was taken anew, or why not.
-    Led(Result<(), String>),
+    Led(Result<(), StoreError>),
     /// What the host holds of one service is durable, or why not.
     Imported(Result<(), RegisterRefused>),
     /// That took too long.
@@ -77,7 +77,7 @@ impl Admission {
     pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         match event {
             Event::Began | Event::Led(Ok(())) => Some(self.judge(cluster)),
-            Event::Led(Err(why)) => Some(later(why)),
+            Event::Led(Err(error)) => Some(later(error.to_string())),
             Event::Imported(Ok(())) => {
                 self.imports_left = self.imports_left.saturating_sub(1);
                 (self.imports_left == 0).then(|| self.forward(cluster))

@@ -17,7 +17,7 @@ use crate::{
     },
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
-    store::LeadOutcome,
+    store::{LeadOutcome, StoreError},
 };
 
 /// Names a caller that waits for an answer. Every call is answered at most once.
@@ -149,7 +149,7 @@ pub enum Event {
         /// Which.
         number: LeadNumber,
         /// The leadership from now on, or why it was not taken.
-        result: Result<LeadOutcome, String>,
+        result: Result<LeadOutcome, StoreError>,
     },
     /// The time that was asked for has come.
     Wake,

@@ -1,6 +1,6 @@
 //! What the difference between two views says happened. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 use shef_common::{
@@ -51,28 +51,10 @@ pub enum Word {
     HostForgotten,
 }
 
-impl Word {
-    /// As it stands in an event.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ServiceCreated => "service_created",
-            Self::ServiceUpdated => "service_updated",
-            Self::ServiceState => "service_state",
-            Self::ServiceDeleted => "service_deleted",
-            Self::ReplicaAssigned => "replica_assigned",
-            Self::ReplicaState => "replica_state",
-            Self::ReplicaRemoving => "replica_removing",
-            Self::ReplicaGone => "replica_gone",
-            Self::ImagesDiffer => "images_differ",
-            Self::RolloutStarted => "rollout_started",
-            Self::RolloutState => "rollout_state",
-            Self::RolloutEnded => "rollout_ended",
-            Self::HostJoined => "host_joined",
-            Self::HostState => "host_state",
-            Self::HostIntent => "host_intent",
-            Self::HostForgotten => "host_forgotten",
-        }
+/// As it stands in an event.
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

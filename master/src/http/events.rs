@@ -103,7 +103,7 @@ fn written(read: &Read, filter: &Filter) -> String {
     }
     for event in read.events.iter().filter(|event| filter.takes(event)) {
         let data = serde_json::to_string(event).unwrap_or_default();
-        let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.change.event.as_str());
+        let _ = write!(text, "id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.change.event);
     }
     text
 }

@@ -30,17 +30,14 @@ mod usage;
 
 use std::{
     net::Ipv4Addr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
 use actix::Recipient;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use shef_common::problem::{Code, Problem};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     cluster::{AskService, CopyService, PhaseView, ToCluster},
@@ -97,14 +94,10 @@ pub struct Api {
     pub max_body_bytes: usize,
     /// How long a write waits for the store.
     pub store_timeout: Duration,
-    /// How many user requests may be under way.
-    pub max_waiting: usize,
-    /// How many are.
-    pub waiting: AtomicUsize,
-    /// How many answers that go on may be open.
-    pub max_streams: usize,
-    /// How many are.
-    pub streams: AtomicUsize,
+    /// The bound on user requests that are under way.
+    pub requests: Permits,
+    /// The bound on answers that go on.
+    pub streams: Permits,
     /// Whether the master stops: what goes on ends.
     pub stopping: watch::Receiver<bool>,
     /// The bound on plans that are made at once.
@@ -139,27 +132,42 @@ impl Api {
     }
 }
 
+/// How many of something may be under way at once.
+pub struct Permits {
+    free: Arc<Semaphore>,
+    /// How many there are in all.
+    pub most: usize,
+}
+
+impl Permits {
+    /// `most` of them, all free.
+    pub fn new(most: u32) -> Self {
+        Self { free: Arc::new(Semaphore::new(most as usize)), most: most as usize }
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.most - self.free.available_permits()
+    }
+
+    /// Takes one, or says what is too many.
+    fn take(&self, too_many: impl FnOnce(usize) -> String) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = self.free.clone().try_acquire_owned();
+        permit.map_err(|_| Problem::new(Code::Overloaded, too_many(self.most)).into())
+    }
+}
+
 /// A place among the requests under way; given back when dropped.
-pub struct Place(web::Data<Api>);
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Place {
     /// Takes a place, if one is free.
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
-        if api.waiting.fetch_add(1, SeqCst) >= api.max_waiting {
-            api.waiting.fetch_sub(1, SeqCst);
-            let detail = format!(
-                "{} requests are under way, which is the bound (max_waiting_requests)",
-                api.max_waiting
-            );
-            return Err(Problem::new(Code::Overloaded, detail).into());
-        }
-        Ok(Self(api.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, SeqCst);
+        let too_many =
+            |most| format!("{most} requests are under way, which is the bound (max_waiting_requests)");
+        Ok(Self { _permit: api.requests.take(too_many)? })
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 /// `GET /v1/stats`
 pub async fn stats(api: web::Data<Api>) -> Answer {
     let _place = Place::take(&api)?;
-    let waiting = api.waiting.load(std::sync::atomic::Ordering::SeqCst);
+    let waiting = api.requests.taken();
     let body = serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals(), "waiting_requests": waiting });
     Ok(HttpResponse::Ok().json(body))
 }

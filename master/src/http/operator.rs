@@ -1,7 +1,5 @@
 //! What operators do with hosts and with the cluster as a whole.
 
-use std::sync::atomic::Ordering::SeqCst;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::json;
 use shef_common::{
@@ -157,6 +155,6 @@ fn shown(api: &Api) -> serde_json::Value {
         "report_interval_ms": state.report_interval,
         "brake": brake,
         "nodes": api.view.standings(),
-        "waiting_requests": api.waiting.load(SeqCst),
+        "waiting_requests": api.requests.taken(),
     })
 }

@@ -140,16 +140,16 @@ async fn ask(api: &Api, request: RegistryRequest) -> Result<Stored, ApiError> {
     let refused = match api.registries.send(request).timeout(api.store_timeout).await {
         Ok(Ok(stored)) => return Ok(stored),
         Ok(Err(refused)) => refused,
-        Err(error) => {
-            RegistryRefused::Store(format!("the store has not confirmed ({error}); look before trying again"))
-        }
+        Err(error) => RegistryRefused::Unconfirmed(error.to_string()),
     };
     let code = match &refused {
         RegistryRefused::NotFound(_) => Code::RegistryNotFound,
         RegistryRefused::NoKey(_) => Code::SecretKeyUnavailable,
         RegistryRefused::TooMany(_) => Code::InvalidParameter,
         RegistryRefused::Busy(_) => Code::Overloaded,
-        RegistryRefused::Store(_) => Code::StoreUnavailable,
+        RegistryRefused::Store(_) | RegistryRefused::Unconfirmed(_) | RegistryRefused::Stopping => {
+            Code::StoreUnavailable
+        }
     };
     Err(Problem::new(code, refused.to_string()).into())
 }

@@ -1,13 +1,12 @@
 //! Answers that go on: counted apart from other requests, with a client of
 //! their own towards agents, and ended when the master stops.
 
-use std::{convert::Infallible, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use actix_web::web;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use shef_common::problem::{Code, Problem};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Api, ApiError};
 use crate::membership::Standing;
@@ -22,26 +21,16 @@ const WAITING_PARTS: usize = 4;
 const READER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A place among the streams; given back when dropped.
-pub struct StreamPlace(web::Data<Api>);
+pub struct StreamPlace {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl StreamPlace {
     /// Takes a place, if one is free.
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
-        if api.streams.fetch_add(1, SeqCst) >= api.max_streams {
-            api.streams.fetch_sub(1, SeqCst);
-            let detail = format!(
-                "{} streams are open, which is the bound (max_streams); end one or try again",
-                api.max_streams
-            );
-            return Err(Problem::new(Code::Overloaded, detail).into());
-        }
-        Ok(Self(api.clone()))
-    }
-}
-
-impl Drop for StreamPlace {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, SeqCst);
+        let too_many =
+            |most| format!("{most} streams are open, which is the bound (max_streams); end one or try again");
+        Ok(Self { _permit: api.streams.take(too_many)? })
     }
 }
 

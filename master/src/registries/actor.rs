@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     core::{Effect, Event, RecoveredRegistry, RegistriesCore, RegistryRecord, Ticket},
-    key_file::nonce,
+    key_file::{KeyError, nonce},
     messages::{CredentialsChanged, RegistryRefused, RegistryRequest, Stored},
     vault::Vault,
 };
@@ -36,7 +36,7 @@ pub struct RegistriesActor {
     core: RegistriesCore,
     initial: Vec<Effect>,
     /// Or why there is none.
-    vault: Result<Vault, String>,
+    vault: Result<Vault, KeyError>,
     out: RegistriesOutlets,
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<Stored, RegistryRefused>>>,
     tickets: Ticket,
@@ -47,7 +47,7 @@ impl RegistriesActor {
     #[must_use]
     pub fn new(
         recovered: Vec<RecoveredRegistry>,
-        vault: Result<Vault, String>,
+        vault: Result<Vault, KeyError>,
         out: RegistriesOutlets,
     ) -> Self {
         let (core, initial) = RegistriesCore::recover(recovered, |host, record| open(&vault, host, record));
@@ -74,7 +74,7 @@ impl RegistriesActor {
                     let key = Key::Registry(host.clone());
                     let done = commit_one(&self.out.store, key, expect, record.as_ref());
                     let done = done.into_actor(self).map(|done, actor, ctx| {
-                        actor.event(Event::Committed(host, done.map_err(|error| error.to_string())), ctx);
+                        actor.event(Event::Committed(host, done), ctx);
                     });
                     ctx.spawn(done);
                 }
@@ -82,21 +82,21 @@ impl RegistriesActor {
         }
     }
 
-    fn seal(&self, host: &RegistryHost, credentials: &Credentials) -> Result<RegistryRecord, String> {
+    fn seal(&self, host: &RegistryHost, credentials: &Credentials) -> Result<RegistryRecord, KeyError> {
         let vault = self.vault.as_ref().map_err(Clone::clone)?;
         let sealed = nonce().and_then(|nonce| vault.seal(host, credentials, nonce));
-        let sealed = sealed.ok_or_else(|| "the system gives no random bytes; try again".to_owned())?;
+        let sealed = sealed.ok_or(KeyError::NoRandomBytes)?;
         Ok(RegistryRecord { username: credentials.username.clone(), sealed, updated: Now::read().wall })
     }
 }
 
 fn open(
-    vault: &Result<Vault, String>,
+    vault: &Result<Vault, KeyError>,
     host: &RegistryHost,
     record: &RegistryRecord,
 ) -> Result<Credentials, Arc<str>> {
     let opened = match vault {
-        Err(why) => Err(Arc::from(why.as_str())),
+        Err(error) => Err(Arc::from(error.to_string())),
         Ok(vault) => vault.open(host, &record.username, &record.sealed).ok_or_else(|| {
             Arc::from(
                 "it was encrypted with another key; bring back that key's file, or set the credentials again",
@@ -137,8 +137,6 @@ impl Handler<RegistryRequest> for RegistriesActor {
             None => Event::Delete { ticket, host },
         };
         self.event(event, ctx);
-        Box::pin(async move {
-            answered.await.unwrap_or_else(|_| Err(RegistryRefused::Store("the master is stopping".into())))
-        })
+        Box::pin(async move { answered.await.unwrap_or(Err(RegistryRefused::Stopping)) })
     }
 }

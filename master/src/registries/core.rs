@@ -12,7 +12,11 @@ use shef_common::{
     registry::{Credentials, RegistryHost},
 };
 
-use super::messages::{Known, RegistryRefused, RegistryView, Stored};
+use super::{
+    key_file::KeyError,
+    messages::{Known, RegistryRefused, RegistryView, Stored},
+};
+use crate::store::CommitError;
 
 /// Of how many registries credentials are kept at most: every host may be handed all of them.
 pub const MAX_REGISTRIES: usize = 100;
@@ -54,7 +58,7 @@ pub enum Event {
         /// What it is to be shown.
         credentials: Credentials,
         /// The same, encrypted.
-        record: Result<RegistryRecord, String>,
+        record: Result<RegistryRecord, KeyError>,
     },
     /// A user removes credentials.
     Delete {
@@ -64,7 +68,7 @@ pub enum Event {
         host: RegistryHost,
     },
     /// What became of the commit of this registry's record.
-    Committed(RegistryHost, Result<(), String>),
+    Committed(RegistryHost, Result<(), CommitError>),
 }
 
 /// What is to be done.
@@ -147,7 +151,7 @@ impl RegistriesCore {
                 }
                 match record {
                     Ok(record) => self.change(host, Change { ticket, to: Some((record, credentials)) }),
-                    Err(why) => vec![Effect::Answer(ticket, Err(RegistryRefused::NoKey(why)))],
+                    Err(error) => vec![Effect::Answer(ticket, Err(error.into()))],
                 }
             }
             Event::Delete { ticket, host } => self.change(host, Change { ticket, to: None }),
@@ -171,10 +175,10 @@ impl RegistriesCore {
         }
     }
 
-    fn committed(&mut self, host: &RegistryHost, outcome: Result<(), String>) -> Vec<Effect> {
+    fn committed(&mut self, host: &RegistryHost, outcome: Result<(), CommitError>) -> Vec<Effect> {
         let Some(Change { ticket, to }) = self.changes.remove(host) else { return Vec::new() };
-        if let Err(why) = outcome {
-            return vec![Effect::Answer(ticket, Err(RegistryRefused::Store(why)))];
+        if let Err(error) = outcome {
+            return vec![Effect::Answer(ticket, Err(error.into()))];
         }
         let before = self.kept.remove(host);
         let is_new = before.is_none();

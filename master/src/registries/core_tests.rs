@@ -10,8 +10,10 @@ use shef_common::{
 
 use super::{
     core::{Effect, Event, MAX_REGISTRIES, RecoveredRegistry, RegistriesCore, RegistryRecord},
+    key_file::KeyError,
     messages::{RegistryRefused, Stored},
 };
+use crate::store::CommitError;
 
 fn host(text: &str) -> RegistryHost {
     RegistryHost::parse(text).unwrap()
@@ -59,8 +61,9 @@ fn nobody_is_answered_and_nothing_handed_out_before_it_is_durable() {
     );
     let commit = Effect::Commit { host: host("a.b"), expect: Some(Version(1)), record: Some(record("two")) };
     assert_eq!(core.handle(put(4, "a.b", "two")), [commit]);
-    let effects = core.handle(Event::Committed(host("a.b"), Err("away".into())));
-    assert_eq!(effects, [Effect::Answer(4, Err(RegistryRefused::Store("away".into())))]);
+    let away = CommitError::Unavailable { why: "away".into() };
+    let effects = core.handle(Event::Committed(host("a.b"), Err(away.clone())));
+    assert_eq!(effects, [Effect::Answer(4, Err(RegistryRefused::Store(away)))]);
 
     let commit = Effect::Commit { host: host("a.b"), expect: Some(Version(1)), record: None };
     assert_eq!(core.handle(Event::Delete { ticket: 5, host: host("a.b") }), [commit]);
@@ -99,9 +102,9 @@ fn without_a_key_nothing_is_written_and_the_reason_is_told() {
         ticket: 1,
         host: host("a.b"),
         credentials: credentials("x"),
-        record: Err("no key".into()),
+        record: Err(KeyError::NoRandomBytes),
     };
-    assert_eq!(core.handle(event), [Effect::Answer(1, Err(RegistryRefused::NoKey("no key".into())))]);
+    assert_eq!(core.handle(event), [Effect::Answer(1, Err(RegistryRefused::NoKey(KeyError::NoRandomBytes)))]);
 }
 
 #[test]

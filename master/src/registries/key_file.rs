@@ -12,6 +12,42 @@ use shef_common::files;
 
 use super::vault::{KEY_BYTES, NONCE_BYTES, Vault};
 
+/// Why nothing can be encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The file is there, and the system does not let us read it.
+    #[error("the key for credentials cannot be read from {}: {why}", path.display())]
+    Read {
+        /// The key's file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// A new key cannot be kept.
+    #[error("the key for credentials cannot be written to {}: {why}", path.display())]
+    Write {
+        /// The key's file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The file holds something else.
+    #[error(
+        "the key for credentials in {} must be {KEY_BYTES} bytes, but is {found}; bring back the right one, or remove it \
+         and set the credentials again",
+        path.display()
+    )]
+    Length {
+        /// The key's file.
+        path: PathBuf,
+        /// How many bytes it holds.
+        found: usize,
+    },
+    /// Each encryption needs some.
+    #[error("the system gives no random bytes; try again")]
+    NoRandomBytes,
+}
+
 /// The key's file.
 #[derive(Debug, Clone)]
 pub struct SecretKey(pub PathBuf);
@@ -20,29 +56,20 @@ impl SecretKey {
     /// Reads the key, or makes one where there is none. To be called off the actors' thread.
     ///
     /// # Errors
-    /// Says which file is wrong, how, and what would be right.
-    pub fn open(&self) -> Result<Vault, String> {
-        let path = self.0.display();
+    /// [`KeyError`] says which file is wrong, how, and what would be right.
+    pub fn open(&self) -> Result<Vault, KeyError> {
+        let (path, file) = (self.0.display(), || self.0.clone());
         let bytes = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 log::info!(path:%; "making a key for the credentials of registries");
-                make(&self.0).map_err(|error| {
-                    format!("the key for credentials cannot be written to {path}: {error}")
-                })?
+                make(&self.0).map_err(|error| KeyError::Write { path: file(), why: error.to_string() })?
             }
-            read => {
-                read.map_err(|error| format!("the key for credentials cannot be read from {path}: {error}"))?
-            }
+            read => read.map_err(|error| KeyError::Read { path: file(), why: error.to_string() })?,
         };
         if fs::metadata(&self.0).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
             log::warn!(path:%; "the key for credentials can be read by others; let it have the mode 0600");
         }
-        Vault::new(&bytes).ok_or_else(|| {
-            let found = bytes.len();
-            format!(
-                "the key for credentials in {path} must be {KEY_BYTES} bytes, but is {found}; bring back the right one, or remove it and set the credentials again"
-            )
-        })
+        Vault::new(&bytes).ok_or_else(|| KeyError::Length { path: file(), found: bytes.len() })
     }
 }
 
@@ -89,7 +116,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let key = SecretKey(directory.path().join("secret.key"));
         fs::write(&key.0, "short").unwrap();
-        let refused = key.open().unwrap_err();
+        let refused = key.open().err().unwrap().to_string();
         assert!(refused.contains("secret.key must be 32 bytes, but is 5"), "{refused}");
         assert_eq!(fs::read(&key.0).unwrap(), b"short");
     }

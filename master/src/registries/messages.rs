@@ -10,6 +10,9 @@ use shef_common::{
     registry::{Credentials, RegistryHost},
 };
 
+use super::key_file::KeyError;
+use crate::store::CommitError;
+
 /// What every registry is shown.
 pub type Known = Arc<BTreeMap<RegistryHost, Credentials>>;
 
@@ -44,8 +47,8 @@ pub enum RegistryRefused {
     #[error("no credentials are kept for {0}")]
     NotFound(RegistryHost),
     /// The key cannot be used.
-    #[error("{0}")]
-    NoKey(String),
+    #[error(transparent)]
+    NoKey(#[from] KeyError),
     /// As many are kept as may be.
     #[error("credentials of {0} registries are kept, which is the bound; delete those of another first")]
     TooMany(usize),
@@ -53,8 +56,14 @@ pub enum RegistryRefused {
     #[error("another change of the credentials for {0} is under way; try again")]
     Busy(RegistryHost),
     /// The store did not take it.
-    #[error("{0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(#[from] CommitError),
+    /// It was sent to the store, and no answer came in time.
+    #[error("the store has not confirmed ({0}); look before trying again")]
+    Unconfirmed(String),
+    /// Nobody will answer.
+    #[error("the master is stopping")]
+    Stopping,
 }
 
 /// A registry as it is shown: never with what it is shown itself.

@@ -18,6 +18,6 @@ mod vault;
 
 pub use actor::{RegistriesActor, RegistriesOutlets};
 pub use core::{RecoveredRegistry, RegistriesCore, RegistryRecord};
-pub use key_file::SecretKey;
+pub use key_file::{KeyError, SecretKey};
 pub use messages::{CredentialsChanged, Known, RegistryRefused, RegistryRequest, RegistryView, Stored};
 pub use vault::Vault;

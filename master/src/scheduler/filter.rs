@@ -213,23 +213,10 @@ impl Asked<'_> {
         let mut dropped: BTreeMap<Dropped, usize> = BTreeMap::new();
         for reason in known.filter_map(|(node, host)| self.room(node, host).err()) {
             // Whichever of its addresses: to people it is the port.
-            let reason = match reason {
-                Dropped::Port(port) => Dropped::Port(HostPort { address: None, ..port }),
-                other @ (Dropped::Down
-                | Dropped::Suspect
-                | Dropped::NoAgent
-                | Dropped::NoEngine
-                | Dropped::Awaited
-                | Dropped::Drained
-                | Dropped::Cordoned
-                | Dropped::Flapping
-                | Dropped::OldAgent
-                | Dropped::Platform
-                | Dropped::Constraint(_)
-                | Dropped::Memory
-                | Dropped::Cpu
-                | Dropped::Assignments
-                | Dropped::Full) => other,
+            let reason = if let Dropped::Port(port) = reason {
+                Dropped::Port(HostPort { address: None, ..port })
+            } else {
+                reason
             };
             *dropped.entry(reason).or_default() += 1;
         }

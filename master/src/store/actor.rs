@@ -14,7 +14,7 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Backup, Led, Record, Store, Write,
+    Backup, Led, Record, Store, StoreError, Write,
     core::{Core, CoreOptions, Event, Ticket},
     effects::StoreEffects,
     messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
@@ -31,7 +31,7 @@ pub struct StoreActor {
     lost: Recipient<LostLeadership>,
     health: watch::Sender<StoreHealth>,
     commits: HashMap<Ticket, oneshot::Sender<Result<(), CommitError>>>,
-    leads: HashMap<Ticket, oneshot::Sender<Result<LeadOutcome, String>>>,
+    leads: HashMap<Ticket, oneshot::Sender<Result<LeadOutcome, StoreError>>>,
     flushes: HashMap<Ticket, oneshot::Sender<()>>,
     next_ticket: Ticket,
     timer: Option<(MonoMs, SpawnHandle)>,
@@ -149,7 +149,7 @@ impl StoreEffects for Shell<'_> {
         }
     }
 
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, String>) {
+    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>) {
         if let Some(sender) = self.actor.leads.remove(&ticket) {
             let _ = sender.send(result);
         }
@@ -209,14 +209,18 @@ impl Handler<Commit> for StoreActor {
 }
 
 impl Handler<Lead> for StoreActor {
-    type Result = ResponseFuture<Result<LeadOutcome, String>>;
+    type Result = ResponseFuture<Result<LeadOutcome, StoreError>>;
 
     fn handle(&mut self, Lead { above, cluster }: Lead, ctx: &mut Context<Self>) -> Self::Result {
         let ticket = self.ticket();
         let (sender, answer) = oneshot::channel();
         self.leads.insert(ticket, sender);
         self.step(Event::Lead { ticket, above, cluster }, ctx);
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err("the master is stopping".to_owned())) })
+        Box::pin(async move {
+            answer
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable { why: "the master is stopping".to_owned() }))
+        })
     }
 }
 

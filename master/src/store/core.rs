@@ -168,7 +168,7 @@ impl Core {
                     }
                     result => result,
                 };
-                let result = result.map_err(|error| error.to_string()).map(|led| {
+                let result = result.map(|led| {
                     // Two of these may end in another order than they reached the store.
                     if led.fence.epoch > self.leads.fence.epoch {
                         self.leads = led;

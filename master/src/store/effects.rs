@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shef_common::ids::{ClusterId, Epoch, Fence};
 
 use super::{
-    Record, Write,
+    Record, StoreError, Write,
     events::Effect,
     messages::{CommitError, LeadOutcome, StoreHealth},
     queue::Ticket,
@@ -29,7 +29,7 @@ pub trait StoreEffects {
     /// Answers a commit.
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>);
     /// Answers who wanted the leadership anew.
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, String>);
+    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>);
     /// Answers a flush.
     fn flushed(&mut self, ticket: Ticket);
     /// Tells the owner that another master leads.

@@ -102,7 +102,7 @@ pub enum Effect {
         /// Whom.
         ticket: Ticket,
         /// The leadership from now on, or why it was not taken.
-        result: Result<LeadOutcome, String>,
+        result: Result<LeadOutcome, StoreError>,
     },
     /// Answer a commit.
     Answer {

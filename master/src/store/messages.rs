@@ -10,7 +10,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence, Version},
 };
 
-use super::{Backup, Key, Write};
+use super::{Backup, Key, StoreError, Write};
 
 /// Makes the writes durable, all in one batch and in this order. Answered when
 /// they are, or when it is certain that they are not.
@@ -63,7 +63,7 @@ pub struct LostLeadership {
 
 /// Take the leadership anew, above an epoch that a host has accepted already.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<LeadOutcome, String>")]
+#[rtype(result = "Result<LeadOutcome, StoreError>")]
 pub struct Lead {
     /// The epoch to exceed.
     pub above: Epoch,

@@ -23,8 +23,8 @@ pub mod fake;
 mod key;
 pub mod measure;
 pub mod messages;
-mod open;
 mod queue;
+mod records;
 pub mod redis;
 mod repair;
 
@@ -37,18 +37,16 @@ pub use self::{
     messages::{
         Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup, commit_one,
     },
-    open::{OpenError, StoreOptions, open, stored_format},
+    records::{Key, Part, Record, Write, WriteOutcome},
     redis::{RedisOptions, inspect},
 };
 pub use shef_common::store::{FORMAT, RedisFacts};
 
-use std::{collections::BTreeSet, future::Future, pin::Pin};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
-use shef_common::{
-    ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, ServiceName, Version},
-    registry::RegistryHost,
-};
+use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId};
+
+use self::{embedded::EmbeddedStore, records::withhold, redis::RedisStore};
 
 /// What a store call brings, later.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -128,93 +126,6 @@ pub struct Led {
     pub records: Vec<Record>,
 }
 
-/// What a record is about. Its text form is the key in the store.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    /// A part of a service.
-    Service(ServiceName, Part),
-    /// A host: identity and what the operator wants of it.
-    Node(NodeName),
-    /// What a registry is shown.
-    Registry(RegistryHost),
-    /// The counters of `/stats`.
-    Stats,
-}
-
-/// What of a service a record holds. One that is there has a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
-    /// What does not grow with its replicas, but for the templates. In format 1: all of the service.
-    Head,
-    /// What the replicas of a generation run.
-    Template(Generation),
-    /// A page of slots, by its number.
-    Slots(u32),
-}
-
-impl Key {
-    /// The head of a service.
-    #[must_use]
-    pub const fn head(service: ServiceName) -> Self {
-        Self::Service(service, Part::Head)
-    }
-
-    /// The service that it is a part of: its parts are written together.
-    #[must_use]
-    pub const fn service(&self) -> Option<&ServiceName> {
-        match self {
-            Self::Service(name, _) => Some(name),
-            Self::Node(_) | Self::Registry(_) | Self::Stats => None,
-        }
-    }
-
-    /// Whether it is about a service or a host: what a cluster consists of.
-    #[must_use]
-    pub const fn is_member(&self) -> bool {
-        match self {
-            Self::Service(..) | Self::Node(_) => true,
-            Self::Registry(_) | Self::Stats => false,
-        }
-    }
-}
-
-/// One record as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// What it is about.
-    pub key: Key,
-    /// How often it was committed.
-    pub version: Version,
-    /// JSON.
-    pub value: Bytes,
-}
-
-/// One change of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// What it is about.
-    pub key: Key,
-    /// The version it builds on; `None`: the record must not exist. The version
-    /// after it is one more, or 1.
-    pub expect: Option<Version>,
-    /// The new value; `None` deletes the record.
-    pub value: Option<Bytes>,
-}
-
-/// What became of one write of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteOutcome {
-    /// It is durable (or was already).
-    Done,
-    /// The record has another version; nothing was changed.
-    Conflict {
-        /// The version that is stored, if any.
-        found: Option<Version>,
-    },
-    /// It would have been done, and another part of its service conflicts; nothing was changed.
-    Withheld,
-}
-
 /// Why a store call failed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -273,50 +184,101 @@ impl StoreError {
     }
 }
 
-/// Which writes are not applied because another part of their service conflicts; `outcomes` are those of each
-/// write alone.
-fn withhold(writes: &[Write], outcomes: &mut [WriteOutcome]) {
-    let conflicting: BTreeSet<&ServiceName> = writes
-        .iter()
-        .zip(outcomes.iter())
-        .filter(|(_, outcome)| matches!(outcome, WriteOutcome::Conflict { .. }))
-        .filter_map(|(write, _)| write.key.service())
-        .collect();
-    for (write, outcome) in writes.iter().zip(outcomes) {
-        if *outcome == WriteOutcome::Done
-            && write.key.service().is_some_and(|name| conflicting.contains(name))
-        {
-            *outcome = WriteOutcome::Withheld;
-        }
-    }
+/// Which store, and where.
+#[derive(Debug, Clone)]
+pub enum StoreOptions {
+    /// One file, no server.
+    Embedded {
+        /// The directory in which `shef.redb` lies; made if it is missing.
+        path: PathBuf,
+    },
+    /// A Redis that somebody runs.
+    Redis(RedisOptions),
 }
 
-impl Write {
-    /// What would become of it alone where this is `stored`.
-    #[must_use]
-    pub fn outcome(&self, stored: Option<(Version, &Bytes)>) -> WriteOutcome {
-        let found = stored.map(|(version, _)| version);
-        if self.is_there(stored) || found == self.expect {
-            WriteOutcome::Done
-        } else {
-            WriteOutcome::Conflict { found }
-        }
-    }
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system refuses.
+    #[error("cannot open the store {}; check that the directory exists and may be written", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process has the file open.
+    #[error(
+        "the store {} is in use by {holder}: probably another shef on the same data directory; stop that one, or choose another directory",
+        path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Who, as far as the system tells.
+        holder: String,
+    },
+    /// A newer version of shef has written it.
+    #[error(
+        "{store} has format {found}, and this version of shef reads up to {known}; use the newer version that wrote it"
+    )]
+    NewerFormat {
+        /// Which store.
+        store: String,
+        /// The format it has.
+        found: String,
+        /// The newest that this program reads.
+        known: u32,
+    },
+    /// What is there is not a store of ours, or is damaged.
+    #[error("{store} cannot be read: {why}; restore it from a copy, or move it away to start empty")]
+    Damaged {
+        /// Which store.
+        store: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The options make no sense.
+    #[error("the store's options are not valid: {why}")]
+    Options {
+        /// Which, and why.
+        why: String,
+    },
+    /// Nobody answers there. Trying again later may help.
+    #[error("{store} does not answer: {why}; check that it runs and can be reached from here")]
+    Unreachable {
+        /// Which store.
+        store: String,
+        /// What happened.
+        why: String,
+    },
+    /// It answers, and does not let us in.
+    #[error("{store} refuses us: {why}; check user, password, database and access rules")]
+    Refused {
+        /// Which store.
+        store: String,
+        /// In its own words.
+        why: String,
+    },
+}
 
-    /// The version of the record after this write.
-    #[must_use]
-    pub fn version_after(&self) -> Version {
-        self.expect.map_or(Version(1), Version::next)
-    }
+/// Opens the store that `options` name and checks that it can be used.
+pub async fn open(options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match options {
+        StoreOptions::Embedded { path } => Arc::new(EmbeddedStore::open(path).await?),
+        StoreOptions::Redis(redis) => Arc::new(RedisStore::open(redis).await?),
+    })
+}
 
-    /// Whether its exact outcome is what is `stored` already: then it counts as
-    /// done, so that a batch whose answer was lost can be sent again.
-    #[must_use]
-    pub fn is_there(&self, stored: Option<(Version, &Bytes)>) -> bool {
-        match (&self.value, stored) {
-            (None, None) => true,
-            (Some(value), Some((version, there))) => version == self.version_after() && there == value,
-            _ => false,
-        }
+/// The format of what is stored there, newer ones included; none where nothing
+/// is stored. Reads only, and makes nothing.
+///
+/// # Errors
+/// [`OpenError`] if it cannot be reached or read; an embedded store that a
+/// running master has open is [`OpenError::Locked`].
+pub async fn stored_format(options: &StoreOptions) -> Result<Option<u32>, OpenError> {
+    match options {
+        StoreOptions::Embedded { path } => embedded::stored_format(path).await,
+        StoreOptions::Redis(options) => redis::stored_format(options).await,
     }
 }

@@ -434,7 +434,7 @@ fn parts(answer: &[Bytes]) -> (&str, &[Bytes]) {
 
 /// What a script says instead of "ok".
 fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
-    let shown = || rest.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect::<Vec<_>>();
+    let shown = || rest.iter().map(|b| String::from_utf8_lossy(b)).collect::<Vec<_>>().join(" ");
     let fence = || {
         Some(Fence {
             epoch: parse(rest.first()?, "epoch").ok()?,
@@ -445,13 +445,13 @@ fn refusal((word, rest): (&str, &[Bytes])) -> StoreError {
         "emptied" => StoreError::Emptied,
         "not-empty" => StoreError::NotEmpty,
         "fenced" => fence().map_or_else(
-            || StoreError::Unreadable { why: format!("its fence is {:?}", shown()) },
+            || StoreError::Unreadable { why: format!("its fence is \"{}\"", shown()) },
             |stored| StoreError::Fenced { stored },
         ),
         "format" => StoreError::Unreadable {
-            why: format!("its format is {:?}, and this version reads {FORMAT}", shown()),
+            why: format!("its format is {}, and this version reads {FORMAT}", shown()),
         },
-        "epoch" => StoreError::no_epoch_above(shown().join(" ")),
+        "epoch" => StoreError::no_epoch_above(shown()),
         "stale" => {
             StoreError::Unavailable { why: "a later connection of this master has written already".into() }
         }

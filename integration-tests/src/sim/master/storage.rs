@@ -147,7 +147,7 @@ impl StoreEffects for StoreSide<'_> {
         }
     }
 
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, String>) {
+    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>) {
         if let Some(number) = self.master.store.leads.remove(&ticket) {
             self.master.answer(Mail::Cluster(ClusterEvent::Led { number, result }));
         }

@@ -18,7 +18,7 @@ use crate::{
     membership::Intent,
     runner::{NodeRecord, RegisterRefused, RunnerEvent},
     service::{Accepted, Refused, Request},
-    store::LeadOutcome,
+    store::{LeadOutcome, StoreError},
 };
 
 /// How long a host that brings replicas waits until they are durable.
@@ -141,7 +141,7 @@ impl ClusterCore {
     pub(super) fn led(
         &mut self,
         number: LeadNumber,
-        result: Result<LeadOutcome, String>,
+        result: Result<LeadOutcome, StoreError>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
@@ -155,11 +155,11 @@ impl ClusterCore {
                 self.to_runners(|| RunnerEvent::FenceChanged(fence.clone()), effects);
                 Ok(())
             }
-            Err(reason) => {
+            Err(error) => {
                 if waiting.is_none() {
-                    log::error!(reason; "the leadership could not be taken anew");
+                    log::error!(error:%; "the leadership could not be taken anew");
                 }
-                Err(reason)
+                Err(error)
             }
         };
         if let Some(joining) = waiting {

@@ -1,0 +1,122 @@
+//! The actors, made on the one thread that they share.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, Addr, AsyncContext, Context};
+use shef_common::{
+    clock::{DurationMs, Now},
+    ids::{Version, random},
+};
+use tokio::sync::watch;
+
+use crate::{
+    cluster::{ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, Recovered, Succession},
+    config::MasterConfig,
+    membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
+    registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
+    scheduler::SchedulerActor,
+    stats::{Counts, Stats, StatsActor},
+    store::{CoreOptions, LeadOutcome, Led, Store, StoreActor, StoreHealth},
+    view::ClusterView,
+};
+
+/// What the actors start from.
+pub(super) struct Parts {
+    pub config: MasterConfig,
+    pub store: Arc<dyn Store>,
+    /// The leadership that was taken.
+    pub led: Led,
+    /// What the store holds, read.
+    pub recovered: Recovered,
+    /// The counters that the store holds.
+    pub saved_counts: Option<(Version, Counts)>,
+    /// Whether this leadership follows one that is known to be gone.
+    pub takes_over: bool,
+    /// What readers see.
+    pub view: Arc<ClusterView>,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+    /// The key for credentials, or why there is none.
+    pub vault: Result<Vault, KeyError>,
+    /// Whether this master is to start again, and how.
+    pub again: watch::Sender<Option<Succession>>,
+}
+
+/// The actors' addresses, and what they share with readers.
+pub(super) struct Actors {
+    pub store: Addr<StoreActor>,
+    pub store_health: watch::Receiver<StoreHealth>,
+    pub stats: Addr<StatsActor>,
+    pub scheduler: Addr<SchedulerActor>,
+    pub membership: Addr<MembershipActor>,
+    pub cluster: Addr<ClusterActor>,
+    pub registries: Addr<RegistriesActor>,
+    pub view: Arc<ClusterView>,
+    pub counters: Arc<Stats>,
+}
+
+impl Actors {
+    /// Starts the actors on this thread. The cluster's address is known before the cluster is made: the store
+    /// and the membership tell it what happens.
+    pub fn start(parts: Parts) -> Self {
+        let Parts { config, store, led, mut recovered, takes_over, view, .. } = parts;
+        let counters = parts.stats;
+        let context = Context::<ClusterActor>::new();
+        let cluster = context.address();
+
+        let (store, store_health) =
+            StoreActor::new(store, &led, CoreOptions::default(), cluster.clone().recipient());
+        let store = store.start();
+        let stats = StatsActor::new(counters.clone(), parts.saved_counts, store.clone().recipient()).start();
+        let scheduler = SchedulerActor::default().start();
+
+        let settings = membership_settings(&config);
+        let (core, initial) = MembershipCore::new(settings, Now::read());
+        let outlets = MembershipOutlets { cluster: cluster.clone().recipient(), view: view.clone() };
+        let membership = MembershipActor::new(core, initial, outlets).start();
+
+        view.show_leadership(led.cluster.clone(), led.fence.clone());
+        view.show_interval(settings.report_interval);
+        let registries = std::mem::take(&mut recovered.registries);
+        let options = ClusterOptions {
+            report_interval: settings.report_interval,
+            history_limit: config.history_limit as usize,
+            takes_over,
+            seed: random(),
+        };
+        let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
+        let (core, initial) = ClusterCore::new(options, leads, recovered, Now::read());
+        let outlets = ClusterOutlets {
+            schedule: scheduler.clone().recipient(),
+            scheduler: scheduler.clone().recipient(),
+            membership: membership.clone().recipient(),
+            store: store.clone().recipient(),
+            lead: store.clone().recipient(),
+            view: view.clone(),
+            stats: counters.clone(),
+            push_timeout: Duration::from_millis(config.push_timeout_ms),
+            again: parts.again,
+        };
+        context.run(ClusterActor::new(core, initial, outlets));
+
+        let outlets = RegistriesOutlets {
+            store: store.clone().recipient(),
+            changed: cluster.clone().recipient(),
+            view: view.clone(),
+        };
+        let registries = RegistriesActor::new(registries, parts.vault, outlets).start();
+        Self { store, store_health, stats, scheduler, membership, cluster, registries, view, counters }
+    }
+}
+
+fn membership_settings(config: &MasterConfig) -> Settings {
+    Settings {
+        report_interval: DurationMs(config.report_interval_ms),
+        suspect_after: DurationMs(config.suspect_after_ms),
+        probe_window: DurationMs(config.probe_window_ms),
+        brake_share_percent: config.brake_share_percent,
+        brake_release_after: DurationMs(config.brake_release_after_ms),
+        unanswered_down_after: DurationMs(config.unanswered_down_after_ms),
+        flap_hold: DurationMs(config.flap_hold_ms),
+    }
+}

@@ -1,0 +1,103 @@
+//! The HTTP server: its own threads, and what the handlers work with.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, Service as _},
+    web,
+};
+use shef_common::{client::HostClient, open_files::FileBudget};
+use tokio::sync::{Semaphore, watch};
+
+use super::actors::Actors;
+use crate::{
+    config::MasterConfig,
+    http::{self, Api, Connections, Permits, StreamClient},
+    view::StateBody,
+};
+
+/// The server's keep-alive must outlast the clients', or reused connections fail.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests under way may take at a stop, in seconds.
+const DRAIN_S: u64 = 5;
+
+/// What the handlers work with.
+fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -> Api {
+    let Actors { store, store_health, scheduler, membership, cluster, registries, view, counters, .. } =
+        actors;
+    Api {
+        ask: cluster.clone().recipient(),
+        copy: cluster.clone().recipient(),
+        copy_scheduler: scheduler.recipient(),
+        register: cluster.clone().recipient(),
+        report: cluster.clone().recipient(),
+        operate: cluster.clone().recipient(),
+        tell_cluster: cluster.recipient(),
+        release_brake: membership.recipient(),
+        backup: store.recipient(),
+        registries: registries.recipient(),
+        view,
+        stats: counters,
+        state: StateBody::default(),
+        bootstraps: Mutex::default(),
+        store: store_health,
+        host_ip: config.host_ip,
+        max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+        store_timeout: Duration::from_millis(config.store_timeout_ms),
+        requests: Permits::new(config.max_waiting_requests),
+        streams: Permits::new(config.max_streams),
+        stopping,
+        unsent_bytes: AtomicUsize::new(0),
+        plans: Arc::new(Semaphore::new(http::MAX_PLANS)),
+    }
+}
+
+/// Listens, and serves once it is polled: the address, and the server.
+pub(super) fn serve(
+    actors: Actors,
+    config: &MasterConfig,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<(SocketAddr, Server)> {
+    let api = web::Data::new(api(actors, config, stopping));
+    let listen = config.listen;
+    let budget = FileBudget::current();
+    let workers = (config.http_workers as usize).max(1);
+    let connections = Connections::new(budget.incoming);
+    let counted = connections.clone();
+    let server = HttpServer::new(move || {
+        // Each worker has clients of its own, one of them for what agents stream.
+        let share = budget.user_calls / workers / 2;
+        let (streams, calls) =
+            (web::Data::new(StreamClient::new(share)), web::Data::new(HostClient::with_calls(share)));
+        let connections = connections.clone();
+        App::new()
+            .wrap_fn(move |request, service| {
+                let connections = connections.clone();
+                let answer = service.call(request);
+                async move { Ok(connections.let_go_if_scarce(answer.await?)) }
+            })
+            .app_data(api.clone())
+            .app_data(streams)
+            .app_data(calls)
+            .configure(http::routes)
+    })
+    .workers(workers)
+    .max_connections((budget.incoming / workers).max(1))
+    .on_connect(move |_, data| counted.opened(data))
+    .keep_alive(KEEP_ALIVE)
+    // A client that has gone is noticed, and whatever waited for it gives its place back.
+    .h1_allow_half_closed(false)
+    // What is written last arrives, also while the client still writes.
+    .client_disconnect_timeout(Duration::from_millis(shef_common::exec::DRAIN_MS))
+    .shutdown_timeout(DRAIN_S)
+    .disable_signals()
+    .bind(listen)?;
+    let address = server.addrs().first().copied().unwrap_or(listen);
+    Ok((address, server.run()))
+}
