@@ -1,6 +1,7 @@
 //! What agents may do by themselves when no master is heard of (`on_disconnect`).
 
-use shef_common::ids::ReplicaId;
+use shef_agent::engine::Container;
+use shef_common::{ids::ReplicaId, labels, protocol::Assignment};
 
 use super::world::World;
 
@@ -19,12 +20,27 @@ impl World {
         host.heard_master = now;
     }
 
-    /// An agent is about to stop a replica: a durable record wants it gone, or its service
-    /// says so and no master was heard of for that long.
+    /// The check of a container fails, and its spec may have its agent stop it for that.
+    pub(super) fn rules_sickens(&mut self, container: &Container) {
+        let cluster = labels::cluster(&container.labels);
+        let assignment = cluster.and_then(|cluster| container.assignment(&cluster));
+        let of_agent = |of: &Assignment| {
+            of.template.health.as_ref().is_some_and(|health| !health.on_unhealthy.is_report())
+        };
+        if let Some(assignment) = assignment.filter(of_agent) {
+            self.rules.sickened.insert(assignment.replica);
+        }
+    }
+
+    /// An agent is about to stop a replica: a durable record wants it gone, its service says so and no master
+    /// was heard of for that long, or its check has failed and its spec says that it is stopped then.
     pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
         self.rules_goes_down(id);
         let node = self.hosts[host].node.clone();
         if self.rules.is_unwanted(id) || self.rules.tail_lost || self.is_left_behind(&node, id) {
+            return;
+        }
+        if self.rules.sickened.contains(id) {
             return;
         }
         let Some(shortest) = self.user.shortest_stop.get(id.service()).copied() else {

@@ -362,11 +362,16 @@ impl World {
     fn crashes_soon(&mut self, host: usize, container: &Container) {
         let cluster = self.hosts[host].ledger.cluster.as_ref();
         let assignment = cluster.and_then(|cluster| container.assignment(cluster));
-        let Some(image) =
-            assignment.map(|assignment| assignment.template.image.pinned()).filter(|_| self.faults)
-        else {
+        let Some(template) = assignment.map(|assignment| assignment.template) else { return };
+        let image = template.image.pinned();
+        // Of a check that the spec says the engine tells when it passes first.
+        if template.health.is_some() {
+            self.set_check(host, &container.name, Check::Healthy);
+            self.engine_tells(host, container, EventKind::Health { healthy: true });
+        }
+        if !self.faults {
             return;
-        };
+        }
         let id = container.id.clone();
         if image.contains(CRASHING_IMAGE) {
             let delay = self.rng.u64(50..600);
@@ -392,6 +397,7 @@ impl World {
         let Ok(container) = self.hosts[host].engine.by_id(id) else { return };
         if self.faults && container.check == Check::Healthy && container.state == ContainerState::Running {
             self.set_check(host, &container.name, Check::Unhealthy);
+            self.rules_sickens(&container);
             self.engine_tells(host, &container, EventKind::Health { healthy: false });
             self.rules_fails(&container.name);
         } else if !self.faults && container.check == Check::Unhealthy {

@@ -56,6 +56,8 @@ pub struct Rules {
     unwanted: BTreeSet<ReplicaId>,
     /// What a master has named for removal, by host.
     pub(super) named: BTreeSet<(usize, ReplicaId)>,
+    /// Replicas whose check has failed, and whose spec has their agent stop them then.
+    pub(super) sickened: BTreeSet<ReplicaId>,
     /// Replicas whose containers are to be made and never to be started.
     only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use shef_common::{
     ids::{ServiceName, Slot, Version},
     image::ImageRef,
-    spec::{Network, OnDisconnect, Rebalance, ServiceSpec, Template, Update},
+    spec::{
+        HealthCheck, HealthTest, Network, OnDisconnect, OnUnhealthy, Rebalance, ServiceSpec, Template, Update,
+    },
 };
 use shef_master::cluster::ClusterEvent;
 use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
@@ -50,6 +52,23 @@ pub struct User {
     pub released: BTreeMap<(ServiceName, Slot), bool>,
     last_version: BTreeMap<ServiceName, Version>,
     updates: u32,
+}
+
+/// What is done about sickening containers: an update's number says it, so that nothing more is drawn.
+fn on_unhealthy(number: u32) -> Option<OnUnhealthy> {
+    [None, Some(OnUnhealthy::Restart), Some(OnUnhealthy::Replace)][number as usize % 3]
+}
+
+/// A check by the engine.
+fn checked(on_unhealthy: OnUnhealthy) -> HealthCheck {
+    HealthCheck {
+        test: HealthTest::Shell("check".to_owned()),
+        interval_ms: 1_000,
+        timeout_ms: 1_000,
+        retries: 1,
+        start_period_ms: 0,
+        on_unhealthy,
+    }
 }
 
 impl World {
@@ -108,6 +127,9 @@ impl World {
         let mut template = Template::of(image);
         template.stop_grace_s = self.rng.u32(0..4);
         template.networks = vec![Network::named(format!("net-{name}"))];
+        if template.image.as_str().contains(SICKENING_IMAGE) && !self.profile.older_agents {
+            template.health = on_unhealthy(self.user.updates).map(checked);
+        }
         if self.profile.older_agents && self.chance(300) {
             template.group_add = vec!["video".to_owned()];
         }
