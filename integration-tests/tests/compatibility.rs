@@ -22,6 +22,7 @@ use shef_common::{
         Accepted, Alive, ProbeOutcome, ProbeThrough, Push, PushRefused, Registered, Registration, Report,
         ReportAck, Understands,
     },
+    spec::ServiceSpec,
 };
 use shef_master::{
     registries::RegistryRecord,
@@ -280,6 +281,47 @@ fn an_agent_lists_every_field_and_one_that_lists_none_understands_those_of_versi
     listed["understands"]["fields"] = (0..3_000).map(|n| n.to_string()).collect();
     let refused = serde_json::from_value::<Registration>(listed).unwrap_err().to_string();
     assert!(refused.contains("at most 2000 fields"), "{refused}");
+}
+
+#[test]
+fn a_service_goes_to_no_agent_of_version_0_1_if_it_uses_a_newer_field_and_to_all_of_them_if_not() {
+    let needs = |more: &Value| {
+        let mut fields = json!({"name": "web", "image": "app:1"});
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = ServiceSpec::read(fields.as_object().unwrap().clone(), None).unwrap();
+        fields::needed(&spec.template, fields::newer())
+    };
+    let health = |more: &Value| {
+        let mut health = json!({"test": {"http": {"port": 1, "path": "/"}}});
+        health.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "health": health })
+    };
+    for (newer, path) in [
+        (json!({"platform": "linux/arm64"}), "platform"),
+        (json!({"ports": [{"target": 80, "host_ip": "::1"}]}), "ports[].host_ipv6"),
+        (
+            json!({"mounts": [{"type": "tmpfs", "target": "/t", "mount_options": ["exec"]}]}),
+            "mounts[].mount_options",
+        ),
+        (json!({"networks": [{"name": "lan", "ipv4_address": "10.0.0.9"}]}), "networks[].ipv4_address"),
+        (json!({"networks": [{"name": "lan", "ipv6_address": "fd00::9"}]}), "networks[].ipv6_address"),
+        (health(&json!({"on_unhealthy": "restart"})), "health.on_unhealthy"),
+        (
+            health(&json!({"test": {"http": {"port": 1, "path": "/", "https": true}}})),
+            "health.test.http.https",
+        ),
+    ] {
+        assert!(needs(&newer).contains(path), "{newer}: {:?}", needs(&newer));
+    }
+    for known in [
+        json!({"ports": [{"target": "80-90", "host_ip": "10.0.0.1"}]}),
+        json!({"mounts": [{"type": "tmpfs", "target": "/t", "mode": "1777"}], "networks": [{"name": "lan"}]}),
+        health(
+            &json!({"on_unhealthy": "report", "test": {"http": {"port": 1, "path": "/", "https": false}}}),
+        ),
+    ] {
+        assert!(needs(&known).is_empty(), "{known}: {:?}", needs(&known));
+    }
 }
 
 #[test]
