@@ -16,7 +16,7 @@ use shef_agent::{EngineChoice, config::AgentConfig, start};
 use shef_common::{clock::Now, docker::DockerTls, ids::NodeName, status::ReplicaState};
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
-    master::{LabMaster, OBEDIENT, assignments, shell},
+    scripted_master::{OBEDIENT, ScriptedMaster, assignments, shell},
 };
 
 const REPLICAS: u32 = 30;
@@ -120,7 +120,7 @@ async fn direct(docker: &Docker, bound: u32, removal: Removal) -> (u64, u64) {
 /// Milliseconds from the push until all run, and from the push until all are
 /// gone, as a master hears it; and how many reports it took.
 async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
-    let master = LabMaster::start();
+    let master = ScriptedMaster::start();
     let data = tempfile::tempdir().expect("a temporary directory");
     let config = AgentConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),

@@ -18,11 +18,11 @@ use shef_common::{
 };
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
-    master::{LabMaster, OBEDIENT, assignments, shell},
+    scripted_master::{OBEDIENT, ScriptedMaster, assignments, shell},
     wait::until,
 };
 
-fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {
+fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Path) -> AgentConfig {
     AgentConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         host_ip: [127, 0, 0, 1].into(),
@@ -42,7 +42,7 @@ fn config(master: &LabMaster, docker_host: String, data_dir: &std::path::Path) -
 }
 
 struct Bench {
-    master: LabMaster,
+    master: ScriptedMaster,
     engine: LabEngine,
     data: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Bench {
     async fn new() -> Self {
         let engine = LabEngine::start().await;
         engine.import_busybox().await;
-        Self { master: LabMaster::start(), engine, data: tempfile::tempdir().unwrap() }
+        Self { master: ScriptedMaster::start(), engine, data: tempfile::tempdir().unwrap() }
     }
 
     async fn agent(&self) -> AgentHandle {
@@ -263,7 +263,7 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
 
 #[actix::test]
 async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
-    let master = LabMaster::start();
+    let master = ScriptedMaster::start();
     let data = tempfile::tempdir().unwrap();
     let mut engine = LabEngine::start().await;
     engine.import_busybox().await;
@@ -327,7 +327,7 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
     let broken = assignments("broken", 1, 2, &shell(BUSYBOX, "echo no configuration; exit 3", 1));
     let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
     bench.master.snapshot(1, &[broken.clone(), good.clone()].concat()).await.unwrap();
-    let crash_loops = |heard: &shef_integration_tests::lab::master::Heard| {
+    let crash_loops = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
         broken.iter().all(|a| {
             heard.statuses.get(&a.replica).is_some_and(|status| {
                 let why = status.reason.as_deref().unwrap_or_default();
@@ -422,7 +422,7 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     let agent = start(config(&bench.master, bench.engine.url(), elsewhere.path()), EngineChoice::Docker)
         .await
         .unwrap();
-    let tells = |heard: &shef_integration_tests::lab::master::Heard| {
+    let tells = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
         heard.registrations.iter().any(|one| one.accepted.is_none() && !one.holds.is_empty())
     };
     bench.master.until("it registers with what it holds", tells).await;

@@ -21,7 +21,7 @@ use shef_common::{
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
-    master::{LabMaster, assignments},
+    scripted_master::{ScriptedMaster, assignments},
     wait,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,7 +65,7 @@ fn template(image: &str) -> Template {
     Template::of(ImageRef::parse(image).unwrap())
 }
 
-async fn agent(master: &LabMaster, host: &FakeHost, data: &tempfile::TempDir) -> AgentHandle {
+async fn agent(master: &ScriptedMaster, host: &FakeHost, data: &tempfile::TempDir) -> AgentHandle {
     let before = master.heard().registrations.len();
     let agent = start(config(&[&master.url], data.path()), fake(host)).await.unwrap();
     master.until("a registration", |heard| heard.registrations.len() > before).await;
@@ -74,7 +74,7 @@ async fn agent(master: &LabMaster, host: &FakeHost, data: &tempfile::TempDir) ->
 
 #[actix::test]
 async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     master.snapshot(1, &[]).await.unwrap();
     let reports = master.heard().reports_of_statuses;
@@ -105,7 +105,7 @@ async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
 
 #[actix::test]
 async fn a_host_says_who_it_is_and_keeps_its_identity() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let first = agent(&master, &host, &data).await;
     let address = first.address();
     {
@@ -132,7 +132,7 @@ async fn a_host_says_who_it_is_and_keeps_its_identity() {
 
 #[actix::test]
 async fn a_missing_image_is_pulled_once_and_one_that_cannot_be_had_says_why() {
-    let (master, data) = (LabMaster::start(), tempfile::tempdir().unwrap());
+    let (master, data) = (ScriptedMaster::start(), tempfile::tempdir().unwrap());
     let host = FakeHost::new(Some(BTreeSet::new()));
     let options = FakeEngineOptions {
         host: Some(host.clone()),
@@ -156,7 +156,7 @@ async fn a_missing_image_is_pulled_once_and_one_that_cannot_be_had_says_why() {
 #[actix::test]
 async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
     let (host, data) = (FakeHost::default(), tempfile::tempdir().unwrap());
-    let master = LabMaster::start();
+    let master = ScriptedMaster::start();
     let agent = agent(&master, &host, &data).await;
     let three = assignments("web", 1, 3, &template("nginx"));
     master.snapshot(1, &three).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
     let address = master.url.trim_start_matches("http://").to_owned();
     master.stop().await;
     host.exit("web-000001", 7, true);
-    let master = LabMaster::start_on(&address);
+    let master = ScriptedMaster::start_on(&address);
     // The new master knows nobody: it asks for a registration.
     master.heard().want_registration = true;
     master.until_all(&three, ReplicaState::Running).await;
@@ -181,7 +181,7 @@ async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
 #[actix::test]
 async fn a_refused_host_runs_on_and_an_engine_that_fails_is_told() {
     let (host, data) = (FakeHost::default(), tempfile::tempdir().unwrap());
-    let (refusing, master) = (LabMaster::start(), LabMaster::start());
+    let (refusing, master) = (ScriptedMaster::start(), ScriptedMaster::start());
     refusing.heard().refuse = Some("another node holds the name h1".into());
     // Masters take turns; the refusal of the first is waited out.
     let agent = start(config(&[&master.url, &refusing.url], data.path()), fake(&host)).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_refused_host_runs_on_and_an_engine_that_fails_is_told() {
 
 #[actix::test]
 async fn http_errors_are_problems() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let client = awc::Client::default();
     let url = |path: &str| format!("http://{}{path}", agent.address());
@@ -267,7 +267,7 @@ async fn what_waiting_does_not_mend_is_an_error_at_the_start() {
 /// Every agent lives on one thread and needs none of its own.
 #[actix::test]
 async fn two_hundred_agents_live_in_one_process() {
-    let (master, data) = (LabMaster::start(), tempfile::tempdir().unwrap());
+    let (master, data) = (ScriptedMaster::start(), tempfile::tempdir().unwrap());
     let mut agents = Vec::new();
     for number in 0..200 {
         let mut config = config(&[&master.url], &data.path().join(format!("{number}")));
@@ -284,7 +284,7 @@ async fn two_hundred_agents_live_in_one_process() {
 
 #[actix::test]
 async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let crash =
         CrashLoop { after: Duration::from_millis(30), exit_code: 3, log: vec!["no configuration".into()] };
     host.set_crash_loop(&ImageRef::parse("broken").unwrap(), crash);
@@ -325,7 +325,7 @@ async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
 
 #[actix::test]
 async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let slow = Duration::from_secs(3);
     let latency = FakeLatency { create: slow, start: slow, look: slow, ..FakeLatency::default() };
     let options = FakeEngineOptions { host: Some(host.clone()), latency, ..FakeEngineOptions::default() };
@@ -346,7 +346,7 @@ async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
 
 #[actix::test]
 async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let two = assignments("web", 1, 2, &template("nginx"));
     let push = |revision: u64, base: Option<u64>, set: &[Assignment]| Push {
@@ -380,7 +380,7 @@ async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
 
 #[actix::test]
 async fn without_a_master_what_may_not_run_alone_is_stopped_until_one_answers() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let mut two = assignments("web", 1, 2, &template("nginx"));
     two[0].on_disconnect = OnDisconnect::StopAfter { seconds: 1 };

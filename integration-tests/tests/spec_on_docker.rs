@@ -20,12 +20,12 @@ use shef_common::{
 };
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
-    master::{LabMaster, assignments},
+    scripted_master::{ScriptedMaster, assignments},
     wait::until,
 };
 
 struct Bench {
-    master: LabMaster,
+    master: ScriptedMaster,
     engine: LabEngine,
     data: tempfile::TempDir,
 }
@@ -34,7 +34,7 @@ impl Bench {
     async fn new() -> Self {
         let engine = LabEngine::start().await;
         engine.import_busybox().await;
-        Self { master: LabMaster::start(), engine, data: tempfile::tempdir().unwrap() }
+        Self { master: ScriptedMaster::start(), engine, data: tempfile::tempdir().unwrap() }
     }
 
     async fn agent(&self) -> AgentHandle {

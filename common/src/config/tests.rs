@@ -147,27 +147,29 @@ fn wrong_types_and_values_out_of_bounds_are_refused_with_key_value_place_and_bou
         "count must be a whole number of things from 1 to 9, but env COUNT says \"x\""
     );
     let wrong = [
-        "count = 0",
-        "count = -1",
-        "count = 1.5",
-        "count = [1]",
-        "listen = 80",
-        "listen = \"here\"",
-        "level = \"mid\"",
-        "names = [1]",
-        "labels = \"a\"",
-        "labels = { a = 1 }",
-        "part = 3",
-        "[part]\nword = 1",
+        ("count = 0", "count must be"),
+        ("count = -1", "count must be"),
+        ("count = 1.5", "count must be"),
+        ("count = [1]", "count must be"),
+        ("listen = 80", "listen must be"),
+        ("listen = \"here\"", "listen must be"),
+        ("level = \"mid\"", "level must be"),
+        ("names = [1]", "names must be"),
+        ("labels = \"a\"", "labels must be"),
+        ("labels = { a = 1 }", "labels must be"),
+        ("part = 3", "part"),
+        ("[part]\nword = 1", "part.word must be"),
     ];
-    for text in wrong {
-        assert!(load(&PROGRAM, &[], &file(text)).is_err(), "{text}");
+    for (text, refused) in wrong {
+        assert!(refusal(&file(text)).contains(refused), "{text}: {}", refusal(&file(text)));
     }
     for (name, value) in [("COUNT", "1.0"), ("LISTEN", ":99999"), ("LEVEL", "LOW"), ("LABELS", "a")] {
-        assert!(load(&PROGRAM, &[], &env(name, value)).is_err(), "{name}={value}");
+        let refused = refusal(&env(name, value));
+        assert!(refused.ends_with(&format!("but env {name} says \"{value}\"")), "{refused}");
     }
     let weak = Layers { flags: vec![Preset::new("count", "4", "--count")], ..env("COUNT", "99") };
-    assert!(load(&PROGRAM, &[], &weak).is_err(), "a stronger source does not hide a wrong value");
+    let refused = refusal(&weak);
+    assert!(refused.ends_with("env COUNT says \"99\""), "a stronger source does not hide it: {refused}");
 }
 
 #[test]

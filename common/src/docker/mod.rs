@@ -248,7 +248,8 @@ mod tests {
             "ssh://host/a b",
             "ssh://host/a;b",
         ] {
-            assert!(plain(given).is_err(), "{given}");
+            let refused = plain(given).unwrap_err();
+            assert!(refused.contains(&format!("but is {given:?}")), "{refused}");
         }
     }
 }

@@ -8,7 +8,7 @@ use shef_integration_tests::{
     cluster::Answer,
     lab::{
         engine::{BUSYBOX, LabEngine},
-        master::{OBEDIENT, shell},
+        scripted_master::{OBEDIENT, shell},
     },
 };
 

@@ -13,7 +13,7 @@ use shef_common::{
     protocol::Assignment,
     spec::Template,
 };
-use shef_integration_tests::lab::master::assignments;
+use shef_integration_tests::lab::scripted_master::assignments;
 
 /// Drives an engine.
 pub struct Floor {

@@ -5,7 +5,7 @@ use shef_integration_tests::{
     cluster::Api,
     lab::{
         engine::{BUSYBOX, LabEngine},
-        master::{OBEDIENT, shell},
+        scripted_master::{OBEDIENT, shell},
     },
 };
 use tokio::time::Instant;

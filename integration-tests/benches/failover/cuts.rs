@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shef_common::{image::ImageRef, spec::Template};
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
-    lan::{Cut, Lan},
+    lan::{Cut, LanLab},
     shef::busybox,
     wait::until_within,
 };
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
 /// Cuts hosts off `cuts` times, and prints how long everything took.
-pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
+pub async fn run(lan: &mut LanLab, cuts: u32) -> Result<(), String> {
     let (mut noticed, mut replaced, mut floor, mut whole) =
         (Samples::default(), Samples::default(), Samples::default(), Samples::default());
     // The first of everything is slower than all that follow.
@@ -92,7 +92,7 @@ pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
 }
 
 /// Has the service `lost` run on `victim` alone, and everything be free to take it over.
-async fn place(lan: &Lan, victim: &str, others: &[String]) -> Result<(), String> {
+async fn place(lan: &LanLab, victim: &str, others: &[String]) -> Result<(), String> {
     for host in others {
         wish(lan, host, "cordon").await?;
     }
@@ -108,13 +108,13 @@ async fn place(lan: &Lan, victim: &str, others: &[String]) -> Result<(), String>
     Ok(())
 }
 
-async fn wish(lan: &Lan, host: &str, what: &str) -> Result<(), String> {
+async fn wish(lan: &LanLab, host: &str, what: &str) -> Result<(), String> {
     let answer = lan.master.api.call("POST", &format!("/v1/nodes/{host}/{what}"), json!({})).await;
     if answer.status < 300 { Ok(()) } else { Err(format!("{what} {host}: {answer:?}")) }
 }
 
 /// How long the engines of `hosts` need for as many containers between them.
-async fn directly(lan: &Lan, hosts: &[String]) -> Result<Duration, String> {
+async fn directly(lan: &LanLab, hosts: &[String]) -> Result<Duration, String> {
     let mut template = Template::of(ImageRef::parse(BUSYBOX).map_err(|error| error.to_string())?);
     template.stop_grace_s = 2;
     let mut floors = Vec::new();
@@ -129,7 +129,7 @@ async fn directly(lan: &Lan, hosts: &[String]) -> Result<Duration, String> {
     Ok(took)
 }
 
-async fn poll(lan: &Lan, path: &str, done: impl Fn(&Value) -> bool) -> Result<(), String> {
+async fn poll(lan: &LanLab, path: &str, done: impl Fn(&Value) -> bool) -> Result<(), String> {
     let looked = async {
         while !done(&lan.master.api.get(path).await.body) {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -14,7 +14,7 @@ use std::{process::ExitCode, time::Duration};
 
 use shef_integration_tests::{
     bench,
-    lab::lan::{Lan, Plan},
+    lab::lan::{LanLab, Plan},
 };
 
 const USAGE: &str = "\
@@ -50,7 +50,7 @@ async fn run(wish: Wish) -> Result<(), String> {
     let plan = Plan { registry: true, ..Plan::hosts(3) }
         .with("SHEF_MASTER_FLAP_HOLD_MS", 1_000)
         .with("SHEF_MASTER_LOG_LEVEL", "info");
-    let mut lan = Lan::start(&plan).await?;
+    let mut lan = LanLab::start(&plan).await?;
     if !wish.soak.is_zero() {
         soak::run(&mut lan, wish.soak, wish.trouble).await?;
     }

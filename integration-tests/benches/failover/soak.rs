@@ -3,7 +3,7 @@
 use std::{path::Path, thread, time::Duration};
 
 use shef_integration_tests::lab::{
-    lan::{Host, Lan},
+    lan::{Host, LanLab},
     process::Process,
     shef::busybox,
 };
@@ -46,7 +46,7 @@ impl Trouble {
 
 /// Each trouble, or the only one that is wanted, for `each`, with the replicas of a service changed all the
 /// while.
-pub async fn run(lan: &mut Lan, each: Duration, only: Option<Trouble>) -> Result<(), String> {
+pub async fn run(lan: &mut LanLab, each: Duration, only: Option<Trouble>) -> Result<(), String> {
     println!("\n== hosts called down, {} s each\n{:<48}{:>8}{:>10}", each.as_secs(), "", "down", "changes");
     let mut sum = 0;
     for trouble in Trouble::ALL.into_iter().filter(|trouble| only.is_none_or(|only| only == *trouble)) {
@@ -83,7 +83,7 @@ pub async fn run(lan: &mut Lan, each: Duration, only: Option<Trouble>) -> Result
 }
 
 /// Changes a service for as long, and tells how often.
-async fn churn(lan: &Lan, long: Duration) -> u32 {
+async fn churn(lan: &LanLab, long: Duration) -> u32 {
     let (start, mut changes) = (Instant::now(), 0);
     while start.elapsed() < long {
         // Whether it converged in time is not what is measured.
@@ -93,7 +93,7 @@ async fn churn(lan: &Lan, long: Duration) -> u32 {
     changes
 }
 
-async fn slow_engines(lan: &Lan, long: Duration) -> u32 {
+async fn slow_engines(lan: &LanLab, long: Duration) -> u32 {
     let end = Instant::now() + long;
     let slow = async {
         while Instant::now() < end {

@@ -1,6 +1,6 @@
 //! Docker Swarm mode on the same engines: the same loss, the same replicas.
 
-use shef_integration_tests::lab::lan::{Cut, Lan};
+use shef_integration_tests::lab::lan::{Cut, LanLab};
 use tokio::time::Instant;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Cuts workers off `cuts` times, and prints how long everything took.
-pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
+pub async fn run(lan: &mut LanLab, cuts: u32) -> Result<(), String> {
     let Some(Joined { image, nodes: ids }) = swarm_mode::join(lan).await? else { return Ok(()) };
     let (mut noticed, mut replaced, mut whole) = (Samples::default(), Samples::default(), Samples::default());
     for cut in 0..cuts {
@@ -67,7 +67,7 @@ pub async fn run(lan: &mut Lan, cuts: u32) -> Result<(), String> {
 }
 
 /// Lets every node but `ids[except]` take tasks, or not.
-async fn available(lan: &Lan, ids: &[String], except: usize, how: &str) -> Result<(), String> {
+async fn available(lan: &LanLab, ids: &[String], except: usize, how: &str) -> Result<(), String> {
     for id in ids.iter().enumerate().filter(|(at, _)| *at != except).map(|(_, id)| id) {
         docker(lan, "h1", &["node", "update", "--availability", how, id]).await?;
     }
@@ -75,7 +75,7 @@ async fn available(lan: &Lan, ids: &[String], except: usize, how: &str) -> Resul
 }
 
 /// How many of the service's containers run on these engines.
-async fn count(lan: &Lan, hosts: &[&str]) -> Result<usize, String> {
+async fn count(lan: &LanLab, hosts: &[&str]) -> Result<usize, String> {
     let mut all = 0;
     for host in hosts {
         let ids = docker(

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use shef_integration_tests::lab::{engine::BUSYBOX, lan::Lan};
+use shef_integration_tests::lab::{engine::BUSYBOX, lan::LanLab};
 use tokio::process::Command;
 
 /// How long anything may take before it counts as failed.
@@ -19,7 +19,7 @@ pub struct Joined {
 }
 
 /// Makes a swarm of the lab's hosts. Where there is no swarm mode, says so and brings nothing.
-pub async fn join(lan: &Lan) -> Result<Option<Joined>, String> {
+pub async fn join(lan: &LanLab) -> Result<Option<Joined>, String> {
     let registry = lan.registry.as_ref().ok_or("a registry")?;
     registry.push(&lan.hosts[0].socket().client(), BUSYBOX, "busybox:1").await;
     let image = registry.image("busybox:1");
@@ -57,7 +57,7 @@ pub async fn poll(what: &str, mut done: impl AsyncFnMut() -> Result<bool, String
 }
 
 /// Runs Docker's command line against the engine of `host`.
-pub async fn docker(lan: &Lan, host: &str, words: &[&str]) -> Result<String, String> {
+pub async fn docker(lan: &LanLab, host: &str, words: &[&str]) -> Result<String, String> {
     let mut command = Command::new("docker");
     command.arg("-H").arg(lan.host(host)?.socket().url()).args(words).stdin(Stdio::null()).kill_on_drop(true);
     let output =

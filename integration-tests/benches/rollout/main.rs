@@ -19,7 +19,7 @@ use shef_integration_tests::{
     bench,
     lab::{
         engine::BUSYBOX,
-        lan::{Lan, Plan},
+        lan::{LanLab, Plan},
         wait::until_within,
     },
 };
@@ -61,7 +61,7 @@ fn rounds(arguments: Vec<String>) -> Option<u32> {
 }
 
 async fn run(rounds: u32) -> Result<(), String> {
-    let mut lan = Lan::start(&Plan { registry: true, ..Plan::hosts(3) }).await?;
+    let mut lan = LanLab::start(&Plan { registry: true, ..Plan::hosts(3) }).await?;
     let (mut ours, mut wide, mut strict) = (Samples::default(), Samples::default(), Samples::default());
     let mut floor = Samples::default();
     update(&lan, "0", Value::Null).await?;
@@ -100,7 +100,7 @@ async fn run(rounds: u32) -> Result<(), String> {
 }
 
 /// From the request until all that is old is gone.
-async fn update(lan: &Lan, round: &str, surge: Value) -> Result<Duration, String> {
+async fn update(lan: &LanLab, round: &str, surge: Value) -> Result<Duration, String> {
     let body = json!({
         "image": BUSYBOX,
         "replicas": REPLICAS,
@@ -118,7 +118,7 @@ async fn update(lan: &Lan, round: &str, surge: Value) -> Result<Duration, String
     Ok(took)
 }
 
-async fn directly(lan: &Lan) -> Result<Duration, String> {
+async fn directly(lan: &LanLab) -> Result<Duration, String> {
     let mut template = Template::of(ImageRef::parse(BUSYBOX).map_err(|error| error.to_string())?);
     template.stop_grace_s = 2;
     let floors: Vec<Floor> = lan.hosts.iter().map(|host| Floor::new(host.socket().client())).collect();
@@ -132,7 +132,7 @@ async fn directly(lan: &Lan) -> Result<Duration, String> {
     Ok(took)
 }
 
-async fn swarm(lan: &Lan, rounds: u32) -> Result<Option<Samples>, String> {
+async fn swarm(lan: &LanLab, rounds: u32) -> Result<Option<Samples>, String> {
     let Some(Joined { image, .. }) = swarm_mode::join(lan).await? else { return Ok(None) };
     let (replicas, parallelism) = (REPLICAS.to_string(), PARALLELISM.to_string());
     let settings =
@@ -178,7 +178,7 @@ async fn swarm(lan: &Lan, rounds: u32) -> Result<Option<Samples>, String> {
 }
 
 /// How many of the service's containers run, of all or of those with `label`.
-async fn running(lan: &Lan, label: &str) -> Result<usize, String> {
+async fn running(lan: &LanLab, label: &str) -> Result<usize, String> {
     let label = format!("label={label}");
     let mut all = 0;
     for host in ["h1", "h2", "h3"] {

@@ -10,9 +10,9 @@ use clap::{Parser, Subcommand};
 use rustix::process::geteuid;
 use shef_integration_tests::lab::{
     lan::{
-        Lan, Plan,
+        LanLab, Plan,
         command::{Order, Part, give, listening},
-        net::ROOT,
+        names::ROOT,
         sweep,
     },
     release::Release,
@@ -193,7 +193,7 @@ async fn up(plan: &Plan) -> Result<String, String> {
     let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     // Whatever has been started belongs to the future that ends here, and ends with it.
     let life = async {
-        let mut lan = Lan::start(plan).await?;
+        let mut lan = LanLab::start(plan).await?;
         println!("lab {} is up: {}", lan.net.id(), lan.master.api.url);
         lan.obey().await
     };

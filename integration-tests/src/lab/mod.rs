@@ -4,12 +4,12 @@
 pub mod bridge;
 pub mod engine;
 pub mod lan;
-pub mod master;
 pub mod page;
 pub mod process;
 pub mod redis;
 pub mod registry;
 pub mod release;
+pub mod scripted_master;
 pub mod shef;
 pub mod socket;
 pub mod system;

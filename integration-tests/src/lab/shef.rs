@@ -191,7 +191,7 @@ impl Agent {
 }
 
 /// A master and hosts, each with an engine of its own. Everything ends when it is dropped.
-pub struct Site {
+pub struct HostLab {
     /// The master.
     pub master: Master,
     /// The agents, one a host.
@@ -202,7 +202,7 @@ pub struct Site {
     pub dir: TempDir,
 }
 
-impl Site {
+impl HostLab {
     /// A site of `hosts` ready hosts, whose engines have the lab's image. `settings`
     /// are environment variables of the master.
     pub async fn start(hosts: usize, settings: &[(&str, &str)]) -> Self {

@@ -1,12 +1,13 @@
 //! A container engine that behaves as Docker does where an agent can tell, and
 //! fails as the profile says.
 
+mod containers;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shef_agent::{
     engine::{
-        Check, Container, ContainerState, Created, EngineError, EngineEvent, EngineFacts, EventKind, Listing,
-        RestartPolicy, WantedImage,
+        Container, ContainerState, Created, EngineError, EngineFacts, Listing, RestartPolicy, WantedImage,
         fake::{Networks, foreign_labels, listed, looked_up, made},
     },
     supervisor::{Event, Operation, Outcome},
@@ -34,10 +35,6 @@ pub const FADING_IMAGE: &str = "fading";
 /// Images of this name are there, but their checks fail from a while after the start on, until the faults
 /// stop.
 pub const SICKENING_IMAGE: &str = "sickening";
-/// How long those two are well.
-const WELL_MS: std::ops::Range<u64> = 1_000..8_000;
-/// How often it is looked whether an unhealthy container may recover.
-const RECOVERS_EVERY_MS: u64 = 1_000;
 
 /// A host's engine and containers.
 #[derive(Debug, Default)]
@@ -342,178 +339,6 @@ impl World {
             act(self, host, container);
         }
         error.map_or(found.map(|_| ()), Err)
-    }
-
-    fn container_starts(&mut self, host: usize, container: &Container) {
-        if is_up(container) {
-            return;
-        }
-        if let Some(network) = self.hosts[host].engine.networks.lacks(container) {
-            let why =
-                format!("{} starts on h{}, and its network {network} was removed", container.name, host + 1);
-            return self.violated(why);
-        }
-        self.hosts[host].engine.set(&container.name, ContainerState::Running);
-        self.rules_runs(container);
-        self.engine_tells(host, container, EventKind::Started);
-        self.crashes_soon(host, container);
-    }
-
-    fn crashes_soon(&mut self, host: usize, container: &Container) {
-        let cluster = self.hosts[host].ledger.cluster.as_ref();
-        let assignment = cluster.and_then(|cluster| container.assignment(cluster));
-        let Some(template) = assignment.map(|assignment| assignment.template) else { return };
-        let image = template.image.pinned();
-        // Of a check that the spec says the engine tells when it passes first.
-        if template.health.is_some() {
-            self.set_check(host, &container.name, Check::Healthy);
-            self.engine_tells(host, container, EventKind::Health { healthy: true });
-        }
-        if !self.faults {
-            return;
-        }
-        let id = container.id.clone();
-        if image.contains(CRASHING_IMAGE) {
-            let delay = self.rng.u64(50..600);
-            self.at(delay, Ev::Crashes { host, id });
-        } else if image.contains(FADING_IMAGE) {
-            let delay = self.rng.u64(WELL_MS);
-            self.at(delay, Ev::Crashes { host, id });
-        } else if image.contains(SICKENING_IMAGE) {
-            self.set_check(host, &container.name, Check::Healthy);
-            let delay = self.rng.u64(WELL_MS);
-            self.at(delay, Ev::Sickens { host, id });
-        }
-    }
-
-    fn set_check(&mut self, host: usize, name: &str, check: Check) {
-        if let Some(container) = self.hosts[host].engine.containers.get_mut(name) {
-            container.check = check;
-        }
-    }
-
-    /// The check of a container's image fails; it passes again when the faults have stopped.
-    pub fn sickens(&mut self, host: usize, id: &str) {
-        let Ok(container) = self.hosts[host].engine.by_id(id) else { return };
-        if self.faults && container.check == Check::Healthy && container.state == ContainerState::Running {
-            self.set_check(host, &container.name, Check::Unhealthy);
-            self.rules_sickens(&container);
-            self.engine_tells(host, &container, EventKind::Health { healthy: false });
-            self.rules_fails(&container.name);
-        } else if !self.faults && container.check == Check::Unhealthy {
-            self.set_check(host, &container.name, Check::Healthy);
-            return self.engine_tells(host, &container, EventKind::Health { healthy: true });
-        }
-        self.at(RECOVERS_EVERY_MS, Ev::Sickens { host, id: id.to_owned() });
-    }
-
-    /// A container of an image that crashes does so.
-    pub fn crashes(&mut self, host: usize, id: &str) {
-        if let Ok(container) = self.hosts[host].engine.by_id(id)
-            && self.faults
-            && container.state == ContainerState::Running
-        {
-            self.rules_fails(&container.name);
-            self.container_exits(host, &container);
-        }
-    }
-
-    fn container_stops(&mut self, host: usize, container: &Container) {
-        // Whether it may be stopped was looked at when the agent asked for it.
-        self.rules_ours(host, container);
-        self.stop_container(host, container);
-    }
-
-    /// Stops a container, by whomever.
-    pub fn stop_container(&mut self, host: usize, container: &Container) {
-        if is_up(container) {
-            self.hosts[host].engine.set(&container.name, ContainerState::Exited);
-            if container.state == ContainerState::Running {
-                self.engine_tells(host, container, EventKind::Died { exit_code: 143 });
-            }
-            self.engine_tells(host, container, EventKind::Stopped);
-        }
-    }
-
-    fn container_goes(&mut self, host: usize, container: &Container) {
-        self.rules_removal(host, container);
-        self.destroy_container(host, container);
-    }
-
-    /// Removes a container, by whomever.
-    pub fn destroy_container(&mut self, host: usize, container: &Container) {
-        self.hosts[host].engine.containers.remove(&container.name);
-        if container.state == ContainerState::Running {
-            self.engine_tells(host, container, EventKind::Died { exit_code: 137 });
-        }
-        self.engine_tells(host, container, EventKind::Destroyed);
-    }
-
-    /// A planted bug: the agent removes everything it has of the cluster.
-    pub fn delete_all(&mut self, host: usize) {
-        let Some(cluster) = self.hosts[host].ledger.cluster.clone() else { return };
-        let all: Vec<Container> =
-            self.hosts[host].engine.ours(&cluster).map(|(container, _)| container.clone()).collect();
-        for container in &all {
-            self.container_goes(host, container);
-        }
-    }
-
-    /// A container's process ends; the engine starts it again, unless it was told not to.
-    pub fn container_exits(&mut self, host: usize, container: &Container) {
-        if container.policy == RestartPolicy::Never {
-            self.hosts[host].engine.set(&container.name, ContainerState::Exited);
-            return self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
-        }
-        self.hosts[host].engine.set(&container.name, ContainerState::Restarting);
-        self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
-        let delay = self.rng.u64(100..5_000);
-        self.at(delay, Ev::EngineRestarts { host, id: container.id.clone() });
-    }
-
-    /// Somebody gives a container another name.
-    pub fn rename_container(&mut self, host: usize, container: &Container) {
-        let name = format!("renamed-{}", &container.id[56..]);
-        self.note(|| format!("h{}: container {} becomes {name}", host + 1, container.name));
-        let containers = &mut self.hosts[host].engine.containers;
-        if let Some(container) = containers.remove(&container.name) {
-            containers.insert(name.clone(), Container { name, ..container });
-        }
-    }
-
-    /// The engine starts a container again.
-    pub fn engine_restarts(&mut self, host: usize, id: &str) {
-        let waiting =
-            self.hosts[host].engine.by_id(id).ok().filter(|c| c.state == ContainerState::Restarting);
-        if let Some(container) = waiting {
-            self.hosts[host].engine.set(&container.name, ContainerState::Running);
-            self.engine_tells(host, &container, EventKind::Started);
-            self.crashes_soon(host, &container);
-        }
-    }
-
-    fn engine_tells(&mut self, host: usize, container: &Container, kind: EventKind) {
-        self.note(|| format!("h{}: container {} {kind:?}", host + 1, container.name));
-        let Some((inc, watch)) = self.hosts[host].engine.watch else { return };
-        if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {
-            return;
-        }
-        let event = EngineEvent {
-            id: container.id.clone(),
-            replica: labels::replica(&container.name, &container.labels),
-            kind,
-        };
-        let due = (self.now + self.rng.u64(0..20)).max(self.hosts[host].engine.last_event);
-        self.hosts[host].engine.last_event = due;
-        let stream = Some(Stream { id: watch, ends: false });
-        self.at(due - self.now, Ev::Supervisor { host, inc, stream, event: Event::Happened(event) });
-    }
-
-    /// The event stream of a host ends.
-    pub fn stream_ends(&mut self, host: usize) {
-        if let Some((inc, watch)) = self.hosts[host].engine.watch.take() {
-            self.watch_ends(1, host, inc, watch);
-        }
     }
 }
 

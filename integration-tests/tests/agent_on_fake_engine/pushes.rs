@@ -8,7 +8,7 @@ use shef_common::{
 use super::*;
 
 /// What the agent answers to a body: what it has accepted, or status and body of its refusal.
-async fn post(master: &LabMaster, body: &serde_json::Value) -> Result<Accepted, (u16, Vec<u8>)> {
+async fn post(master: &ScriptedMaster, body: &serde_json::Value) -> Result<Accepted, (u16, Vec<u8>)> {
     let url = format!("{}{ASSIGNMENTS_PATH}", master.agent_url());
     match HostClient::new().post::<_, Accepted>(&url, body, Duration::from_secs(20)).await {
         Ok(accepted) => Ok(accepted),
@@ -17,7 +17,7 @@ async fn post(master: &LabMaster, body: &serde_json::Value) -> Result<Accepted, 
     }
 }
 
-fn push(master: &LabMaster, base: Option<u64>, revision: u64, set: &[Assignment]) -> Push {
+fn push(master: &ScriptedMaster, base: Option<u64>, revision: u64, set: &[Assignment]) -> Push {
     Push {
         cluster: master.cluster.clone(),
         fence: master.fence.clone(),
@@ -34,7 +34,7 @@ fn push(master: &LabMaster, base: Option<u64>, revision: u64, set: &[Assignment]
 
 #[actix::test]
 async fn templates_come_once_in_parts_and_a_new_leader_builds_on_the_digest() {
-    let (master, host, data) = (LabMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
+    let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let registered = master.heard().registrations.last().cloned().unwrap();
     assert!(registered.understands.templates_once && registered.understands.ledger_digest);
@@ -49,7 +49,7 @@ async fn templates_come_once_in_parts_and_a_new_leader_builds_on_the_digest() {
     post(&master, &json(&push(&master, Some(1), 2, &three[2..]))).await.unwrap();
     master.until_all(&three, ReplicaState::Running).await;
     let held = LedgerDigest::of(&three);
-    let tells = |heard: &shef_integration_tests::lab::master::Heard| {
+    let tells = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
         heard.last_report.as_ref().is_some_and(|report| report.ledger == Some(held))
     };
     master.until("a report with the digest of what it holds", tells).await;

@@ -7,7 +7,7 @@ use shef_integration_tests::{
     lab::{
         engine::BUSYBOX,
         process::Process,
-        shef::{Site, binary},
+        shef::{HostLab, binary},
         wait::until,
     },
 };
@@ -16,7 +16,7 @@ use crate::terminal::{json_of, refused, said, shef};
 
 #[actix::test]
 async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
-    let site = Site::start(2, &[]).await;
+    let site = HostLab::start(2, &[]).await;
     let file = |name: &str, text: &str| {
         let path = site.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -109,7 +109,7 @@ async fn a_service_is_applied_from_files_looked_at_changed_and_taken_away() {
 
 #[actix::test]
 async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_restart() {
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     let spec = |version: &str, canary: u32| {
         json!({
             "name": "web", "image": BUSYBOX, "replicas": 2, "stop_grace_s": 0, "env": {"VERSION": version},
@@ -150,7 +150,7 @@ async fn a_canary_waits_for_its_word_and_whoever_waits_outlives_the_masters_rest
 
 #[actix::test]
 async fn apply_ends_after_the_trial_and_says_how_it_failed() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     let spec = |name: &str, script: &str, more: serde_json::Value| {
         let mut spec = json!({
             "name": name, "image": BUSYBOX, "stop_grace_s": 0, "command": ["sh", "-c", script], "update": {"monitor_ms": 3000},

@@ -10,7 +10,7 @@ use serde_json::json;
 use shef_integration_tests::lab::{
     engine::Seen,
     redis::{LabRedis, PASSWORD},
-    shef::{Site, binary, busybox},
+    shef::{HostLab, binary, busybox},
     wait::until,
 };
 
@@ -40,7 +40,7 @@ fn of(service: &str, all: &BTreeMap<String, Seen>) -> BTreeMap<String, Seen> {
 }
 
 /// Two services, a backup of them, and many changes after it. Brings what ran then.
-async fn changed_since_a_backup(site: &Site, file: &Path) -> BTreeMap<String, Seen> {
+async fn changed_since_a_backup(site: &HostLab, file: &Path) -> BTreeMap<String, Seen> {
     let master = &site.master;
     master.deploy("web", busybox(3)).await;
     master.deploy("db", busybox(1)).await;
@@ -60,7 +60,7 @@ async fn changed_since_a_backup(site: &Site, file: &Path) -> BTreeMap<String, Se
 }
 
 /// What was backed up runs, and what ran of it all the time was left alone.
-async fn as_it_was(site: &Site, before: &BTreeMap<String, Seen>) {
+async fn as_it_was(site: &HostLab, before: &BTreeMap<String, Seen>) {
     site.master.hosts(2).await;
     let after = site.settled(&["db", "web"]).await;
     assert_eq!(of("web", &after), of("web", before), "not one was touched");
@@ -71,13 +71,13 @@ async fn as_it_was(site: &Site, before: &BTreeMap<String, Seen>) {
     assert!(after.iter().all(|(name, seen)| more.get(name) == Some(seen)), "{more:?}");
 }
 
-fn backup_file(site: &Site) -> PathBuf {
+fn backup_file(site: &HostLab) -> PathBuf {
     site.dir.path().join("cluster.backup")
 }
 
 #[actix::test]
 async fn a_wiped_embedded_store_is_restored_and_hosts_are_brought_to_what_it_says() {
-    let mut site = Site::start(2, &[]).await;
+    let mut site = HostLab::start(2, &[]).await;
     let file = backup_file(&site);
     let before = changed_since_a_backup(&site, &file).await;
     let data = site.master.data.clone();
@@ -106,7 +106,7 @@ async fn a_redis_is_restored_wiped_or_under_a_running_master_which_starts_again_
     let redis = LabRedis::start().await;
     let settings = redis_settings(&redis);
     let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let mut site = Site::start(2, &settings).await;
+    let mut site = HostLab::start(2, &settings).await;
     let file = backup_file(&site);
     let before = changed_since_a_backup(&site, &file).await;
     let path = file.to_str().unwrap();

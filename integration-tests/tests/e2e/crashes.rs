@@ -7,7 +7,7 @@ use shef_integration_tests::{
     cluster::{Answer, Api},
     lab::{
         engine::Seen,
-        shef::{Site, busybox},
+        shef::{HostLab, busybox},
         wait::until,
     },
 };
@@ -61,7 +61,7 @@ fn changes(from: Wish, to: Wish) -> u32 {
 }
 
 /// How many containers were made or removed since `before`.
-async fn changed(site: &Site, before: &BTreeMap<String, Seen>) -> usize {
+async fn changed(site: &HostLab, before: &BTreeMap<String, Seen>) -> usize {
     let ids =
         |all: &BTreeMap<String, Seen>| all.values().map(|seen| seen.id.clone()).collect::<BTreeSet<_>>();
     ids(&site.containers().await).symmetric_difference(&ids(before)).count()
@@ -84,7 +84,7 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
         .unwrap_or_else(shef_common::ids::random);
     println!("to see this again: SHEF_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("steady", busybox(3)).await;
     let steady = site.settled(&["steady"]).await;
     let mut wanted: Wish = None;
@@ -153,7 +153,7 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
 
 #[actix::test]
 async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels() {
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("web", busybox(3)).await;
     // Its data is bound to the host, which comes back as another one.
     let mut db = busybox(1);
@@ -178,7 +178,7 @@ async fn an_agent_that_has_lost_its_ledger_adopts_its_containers_by_their_labels
 
 #[actix::test]
 async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone() {
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("web", busybox(4)).await;
     let before = site.settled(&["web"]).await;
     let mut broken = busybox(4);
@@ -205,13 +205,13 @@ async fn a_master_that_dies_amid_a_failing_update_leaves_the_old_replicas_alone(
 
 #[actix::test]
 async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_the_hosts() {
-    let mut site = Site::start(2, &[]).await;
+    let mut site = HostLab::start(2, &[]).await;
     site.master.deploy("web", busybox(4)).await;
     site.master.deploy("db", busybox(1)).await;
     let before = site.settled(&["web", "db"]).await;
 
     // The master is away, and both agents know it; one of them starts meanwhile.
-    let missed = |site: &Site| {
+    let missed = |site: &HostLab| {
         site.agents.iter().map(|agent| agent.process.said().matches(MISSED).count()).collect::<Vec<_>>()
     };
     // An agent says it once an outage: whoever counts when the master is gone already may wait for ever.

@@ -4,12 +4,12 @@ use rustix::process::Signal;
 use serde_json::json;
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
-    shef::{Site, busybox},
+    shef::{HostLab, busybox},
 };
 
 #[actix::test]
 async fn a_host_that_hangs_holds_up_nobody_else() {
-    let site = Site::start(2, &[]).await;
+    let site = HostLab::start(2, &[]).await;
     site.master.deploy("web", busybox(2)).await;
     let before = site.settled(&["web"]).await;
     // It takes connections, and answers nothing.
@@ -30,7 +30,7 @@ async fn a_host_that_hangs_holds_up_nobody_else() {
 
 #[actix::test]
 async fn while_no_host_is_alive_docker_shefs_create_is_refused_and_leaves_nothing() {
-    let mut site = Site::prepare(1, &[]).await;
+    let mut site = HostLab::prepare(1, &[]).await;
     site.master.start().await;
     let body = json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 1 });
     let refused = site.master.api.call("POST", "/service", body.clone()).await;

@@ -13,7 +13,7 @@ use shef_integration_tests::{
     cluster::PATIENCE,
     lab::{
         engine::{BUSYBOX, LabEngine, Seen},
-        shef::{Site, busybox},
+        shef::{HostLab, busybox},
         wait::until,
     },
 };
@@ -33,7 +33,7 @@ fn names(containers: &Value) -> Vec<&str> {
 
 #[actix::test]
 async fn docker_shefs_calls_deploy_scale_and_delete_on_a_real_engine() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     let api = &site.master.api;
     let created =
         api.call("POST", "/service", json!({ "serviceName": "web", "image": BUSYBOX, "replicas": 3 })).await;
@@ -98,7 +98,7 @@ fn only(all: BTreeMap<String, Seen>, names: &[&str]) -> BTreeMap<String, Seen> {
 
 #[actix::test]
 async fn containers_of_others_are_never_touched() {
-    let mut site = Site::prepare(1, &[]).await;
+    let mut site = HostLab::prepare(1, &[]).await;
     let engine = &site.engines[0];
     let other = [
         (labels::MANAGED, "true"),
@@ -155,7 +155,7 @@ async fn containers_of_others_are_never_touched() {
 
 #[actix::test]
 async fn what_people_do_to_replicas_is_mended() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     let (master, docker) = (&site.master, site.engines[0].client());
     master.deploy("web", busybox(3)).await;
     let before = site.settled(&["web"]).await;
@@ -181,7 +181,7 @@ async fn what_people_do_to_replicas_is_mended() {
 
 #[actix::test]
 async fn a_graceful_stop_finishes_what_waits_and_leaves_containers_running() {
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("web", busybox(2)).await;
     let before = site.settled(&["web"]).await;
     // A registry that takes connections and never answers: what pulls from it comes to nothing for long.

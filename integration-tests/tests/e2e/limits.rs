@@ -7,7 +7,7 @@ use shef_agent::{EngineChoice, engine::fake::FakeEngineOptions};
 use shef_integration_tests::{
     cluster::{PATIENCE, agent_config},
     lab::{
-        shef::{Master, Site, busybox},
+        shef::{HostLab, Master, busybox},
         wait::{until, until_within},
     },
 };
@@ -15,7 +15,7 @@ use shef_integration_tests::{
 #[actix::test]
 async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back() {
     let settings = [("SHEF_MASTER_MAX_WAITING_REQUESTS", "2"), ("SHEF_MASTER_MAX_BODY_BYTES", "4096")];
-    let site = Site::start(1, &settings).await;
+    let site = HostLab::start(1, &settings).await;
     let master = &site.master;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let stuck = format!("{}/x:1", silent.local_addr().unwrap());

@@ -12,7 +12,7 @@ use rustix::{
 use serde_json::{Value, json};
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
-    shef::{Site, binary},
+    shef::{HostLab, binary},
     wait::until,
 };
 
@@ -22,7 +22,7 @@ use crate::terminal::{Terminal, shef, text};
 
 #[actix::test]
 async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
-    let site = Site::start(2, &[]).await;
+    let site = HostLab::start(2, &[]).await;
     let script = "echo out; echo err >&2; i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.2; done";
     let spec = json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "replicas": 2, "stop_grace_s": 1 });
     site.master.deploy("web", spec).await;
@@ -122,7 +122,7 @@ async fn logs_statistics_and_commands_reach_replicas_on_real_engines() {
 
 #[actix::test]
 async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real_engines() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     // More than two of the parts that an engine keeps.
     let script = "echo first; head -c 40000 /dev/zero | tr '\\0' x; echo; echo last; sleep 1000";
     for (name, tty) in [("pipe", false), ("terminal", true)] {
@@ -146,7 +146,7 @@ async fn long_lines_of_a_terminal_are_whole_and_the_last_lines_are_lines_on_real
 
 #[actix::test]
 async fn what_is_followed_goes_on_where_it_was_when_the_master_was_away() {
-    let mut site = Site::start(1, &[]).await;
+    let mut site = HostLab::start(1, &[]).await;
     let script = "i=0; while true; do i=$((i+1)); echo tick $i; sleep 0.1; done";
     site.master
         .deploy("web", json!({ "image": BUSYBOX, "command": ["sh", "-c", script], "stop_grace_s": 0 }))
@@ -219,7 +219,7 @@ impl Drop for Followed {
 
 #[actix::test]
 async fn a_command_with_a_terminal_gets_every_key_and_the_persons_own_is_as_before_when_it_ends() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     site.master.deploy("web", json!({ "image": BUSYBOX, "stop_grace_s": 0 })).await;
     let open = || Terminal::open(&site, &["exec", "-t", "web", "--", "/bin/sh"], (33, 101));
     let keys_of_a_line = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;

@@ -2,7 +2,7 @@
 
 use rustix::termios::LocalModes;
 use serde_json::json;
-use shef_integration_tests::lab::shef::{Site, busybox};
+use shef_integration_tests::lab::shef::{HostLab, busybox};
 
 use crate::terminal::{Terminal, json_of, refused, said, shef};
 
@@ -16,7 +16,7 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 
 #[actix::test]
 async fn hosts_are_listed_emptied_kept_free_and_forgotten() {
-    let mut site = Site::start(2, &[]).await;
+    let mut site = HostLab::start(2, &[]).await;
     site.master.deploy("web", busybox(4)).await;
     let ls = said(&shef(&site, &["node", "ls"], "").await);
     let shown = rows(&ls);
@@ -52,7 +52,7 @@ async fn hosts_are_listed_emptied_kept_free_and_forgotten() {
 
 #[actix::test]
 async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
-    let site = Site::start(2, &[]).await;
+    let site = HostLab::start(2, &[]).await;
     let shown = said(&shef(&site, &["cluster", "show"], "").await);
     let json = json_of(&shef(&site, &["cluster", "show", "--json"], "").await);
     let lines: Vec<&str> = shown.lines().collect();
@@ -67,7 +67,7 @@ async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
 
 #[actix::test]
 async fn a_password_is_read_from_standard_input_and_never_shown() {
-    let site = Site::start(0, &[]).await;
+    let site = HostLab::start(0, &[]).await;
     let login = ["registry", "login", "registry.local:5000", "--username"];
     let kept = said(&shef(&site, &[&login[..], &["me"]].concat(), "unprintable\n").await);
     assert_eq!(
@@ -102,7 +102,7 @@ async fn a_password_is_read_from_standard_input_and_never_shown() {
 
 #[actix::test]
 async fn what_a_service_uses_and_what_happens_to_it_is_told() {
-    let site = Site::start(1, &[]).await;
+    let site = HostLab::start(1, &[]).await;
     site.master.deploy("web", busybox(2)).await;
     let mut all = Terminal::open(&site, &["events", "--service", "web", "--after", "1-0"], (24, 200));
     all.shows("service_created service=web").await;

@@ -5,7 +5,7 @@ use shef_integration_tests::{
     cluster::Answer,
     lab::{
         redis::{LabRedis, PASSWORD},
-        shef::{Master, Site, busybox},
+        shef::{HostLab, Master, busybox},
         wait::until,
     },
 };
@@ -13,7 +13,7 @@ use shef_integration_tests::{
 /// The database that the master is told to use.
 const DATABASE: u32 = 5;
 
-async fn site(redis: &LabRedis) -> Site {
+async fn site(redis: &LabRedis) -> HostLab {
     let settings = [
         ("SHEF_REDIS_URL", redis.url()),
         ("SHEF_REDIS_PASSWORD", PASSWORD.to_owned()),
@@ -21,7 +21,7 @@ async fn site(redis: &LabRedis) -> Site {
         ("SHEF_REDIS_PREFIX", "lab".to_owned()),
     ];
     let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    Site::start(1, &settings).await
+    HostLab::start(1, &settings).await
 }
 
 fn is_later(answer: &Answer) -> bool {

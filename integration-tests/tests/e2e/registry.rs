@@ -10,7 +10,7 @@ use shef_integration_tests::{
     lab::{
         engine::BUSYBOX,
         registry::LabRegistry,
-        shef::{Site, busybox},
+        shef::{HostLab, busybox},
         wait::until_within,
     },
 };
@@ -20,7 +20,7 @@ const RETRY_MS: u64 = 10_000;
 
 #[actix::test]
 async fn an_image_is_fetched_once_however_many_replicas_wait_for_it() {
-    let (site, registry) = (Site::start(1, &[]).await, LabRegistry::start().await);
+    let (site, registry) = (HostLab::start(1, &[]).await, LabRegistry::start().await);
     let docker = site.engines[0].client();
     registry.push(&docker, BUSYBOX, "app:1").await;
     docker.remove_image(BUSYBOX, None::<RemoveImageOptions>, None).await.unwrap();
@@ -46,7 +46,7 @@ async fn an_image_is_fetched_once_however_many_replicas_wait_for_it() {
 
 #[actix::test]
 async fn what_cannot_be_fetched_is_refused_with_the_engines_reason_and_runs_once_it_can_be() {
-    let (site, registry) = (Site::start(1, &[]).await, LabRegistry::start().await);
+    let (site, registry) = (HostLab::start(1, &[]).await, LabRegistry::start().await);
     let (master, docker) = (&site.master, site.engines[0].client());
     registry.push(&docker, BUSYBOX, "app:1").await;
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -11,7 +11,7 @@ use std::{
 use shef_integration_tests::lab::{
     engine::LabEngine,
     process::{Process, free_port},
-    shef::{Agent, Master, Site, binary, busybox},
+    shef::{Agent, HostLab, Master, binary, busybox},
     wait::until,
 };
 use tempfile::TempDir;
@@ -42,20 +42,20 @@ fn certificates(dir: &Path) {
 }
 
 /// A site of one host, whose agent reaches `engine` at `url` with `settings`.
-async fn site(engine: LabEngine, url: &str, settings: &[(&str, &str)]) -> Site {
+async fn site(engine: LabEngine, url: &str, settings: &[(&str, &str)]) -> HostLab {
     engine.import_busybox().await;
     let dir = tempfile::tempdir().unwrap();
     let mut master = Master::new(dir.path(), &[]);
     let agent = Agent::new(dir.path(), 1, master.address, url, settings);
     master.start().await;
-    let mut site = Site { master, agents: vec![agent], engines: vec![engine], dir };
+    let mut site = HostLab { master, agents: vec![agent], engines: vec![engine], dir };
     site.agents[0].process.start();
     site.master.hosts(1).await;
     site
 }
 
 /// A service comes to run, a command runs inside, and its containers go.
-async fn everything_works(site: &Site) {
+async fn everything_works(site: &HostLab) {
     site.master.deploy("web", busybox(2)).await;
     assert_eq!(site.settled(&["web"]).await.len(), 2);
     let cat = shef(site, &["exec", "web", "--", "sh", "-c", "cat; exit 7"], "typed\n").await;

@@ -14,12 +14,12 @@ use rustix::{
 };
 use serde_json::Value;
 use shef_integration_tests::lab::{
-    shef::{Site, binary},
+    shef::{HostLab, binary},
     wait::until,
 };
 
 /// Runs `shef` with `words`, and with `input` as what is typed.
-pub async fn shef(site: &Site, words: &[&str], input: &str) -> Output {
+pub async fn shef(site: &HostLab, words: &[&str], input: &str) -> Output {
     let mut shef = Command::new(binary());
     let (verb, rest) = words.split_first().unwrap();
     shef.arg(verb).args(["--api", &site.master.api.url]).args(rest);
@@ -64,7 +64,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Runs `shef` with `words` in a new terminal of this size, which is its controlling one.
-    pub fn open(site: &Site, words: &[&str], size: (u16, u16)) -> Self {
+    pub fn open(site: &HostLab, words: &[&str], size: (u16, u16)) -> Self {
         let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
         unlockpt(&screen).unwrap();

@@ -11,15 +11,15 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use shef_common::clock::Now;
 use shef_integration_tests::lab::{
-    shef::{Site, binary},
+    shef::{HostLab, binary},
     wait::until,
 };
 
 const IMAGE: &str = "shef/workload:lab";
 
 /// A site whose engine has the image of `shef workload`.
-async fn site() -> Site {
-    let site = Site::start(1, &[]).await;
+async fn site() -> HostLab {
+    let site = HostLab::start(1, &[]).await;
     let mut shef = Command::new(binary());
     shef.args(["workload-image", "--tag", IMAGE, "--docker-host", &site.engines[0].url()]);
     let made = shef.output().unwrap();
@@ -150,7 +150,7 @@ impl Drop for Background {
 
 #[actix::test]
 async fn shef_up_brings_a_demo_on_a_real_engine_and_down_leaves_it_running() {
-    let mut site = Site::prepare(1, &[]).await;
+    let mut site = HostLab::prepare(1, &[]).await;
     let background = Background { data: site.dir.path().join("up") };
     let (api, engine) = (site.master.address.to_string(), site.engines[0].url());
     let (fine, words) = background.shef(&[

@@ -1,13 +1,13 @@
 //! Backup and restore of a bootstrapped host and of its key, by the lines of docs/operations.md.
 
 use serde_json::json;
-use shef_integration_tests::lab::{lan::bare::Bare, wait::until};
+use shef_integration_tests::lab::{lan::bare::BareLab, wait::until};
 
 use crate::bootstrap::{containers, deploy, first, hosts_ready, images, says};
 
 #[actix::test]
 async fn a_bootstrapped_host_is_backed_up_and_restored_by_a_docker_line_each() {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
@@ -57,7 +57,7 @@ fn documented(heading: &str) -> Vec<String> {
 #[actix::test]
 async fn the_key_of_registry_credentials_of_a_bootstrapped_host_is_saved_and_restored_by_the_documented_lines()
  {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;

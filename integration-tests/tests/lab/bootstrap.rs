@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde_json::json;
 use shef_integration_tests::lab::{
-    lan::bare::{BOOTSTRAP, Bare},
+    lan::bare::{BOOTSTRAP, BareLab},
     process::Process,
     shef::binary,
     socket::{BUSYBOX, Seen},
@@ -17,7 +17,7 @@ const HEALED: Duration = Duration::from_secs(60);
 const PARTS: [&str; 4] = ["shef-redis", "shef-master", "shef-agent", "shef-guard"];
 
 /// Pushes what the hosts are to pull: shef under two tags, a Redis, a service's image.
-pub async fn images(lab: &Bare) {
+pub async fn images(lab: &BareLab) {
     let engine = lab.hosts[0].socket();
     SystemImages::get().await.push(&engine.client(), &lab.registry).await;
     engine.import_busybox().await;
@@ -26,24 +26,24 @@ pub async fn images(lab: &Bare) {
 }
 
 /// Host 1 with Redis, master and agent.
-pub async fn first(lab: &Bare, tag: &str) {
+pub async fn first(lab: &BareLab, tag: &str) {
     let redis = lab.registry.image("redis:7");
     lab.bootstrap(1, &lab.registry.image(tag), &[("SHEF_BOOTSTRAP_REDIS_IMAGE", &redis)]).await.unwrap();
 }
 
 /// The first host's line on host `n`, with further variables.
-async fn first_on(lab: &Bare, n: usize, variables: &[(&str, &str)]) {
+async fn first_on(lab: &BareLab, n: usize, variables: &[(&str, &str)]) {
     let redis = lab.registry.image("redis:7");
     let variables = [&[("SHEF_BOOTSTRAP_REDIS_IMAGE", redis.as_str())], variables].concat();
     lab.bootstrap(n, &lab.registry.image("shef:1"), &variables).await.unwrap();
 }
 
-async fn further(lab: &Bare, n: usize, tag: &str) {
+async fn further(lab: &BareLab, n: usize, tag: &str) {
     let master = lab.address(1).to_string();
     lab.bootstrap(n, &lab.registry.image(tag), &[("SLAVE", "true"), ("MASTER_HOST", &master)]).await.unwrap();
 }
 
-pub async fn says(lab: &Bare, n: usize, words: &str) {
+pub async fn says(lab: &BareLab, n: usize, words: &str) {
     let limit = Duration::from_secs(90);
     let told = tokio::time::timeout(limit, async {
         while !lab.log(n).await.contains(words) {
@@ -54,7 +54,7 @@ pub async fn says(lab: &Bare, n: usize, words: &str) {
     assert!(told.is_ok(), "the bootstrap of h{n} never said {words:?}:\n{}", lab.log(n).await);
 }
 
-pub async fn hosts_ready(lab: &Bare, count: usize) {
+pub async fn hosts_ready(lab: &BareLab, count: usize) {
     let mut last = String::new();
     let ready = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
@@ -83,14 +83,14 @@ pub async fn hosts_ready(lab: &Bare, count: usize) {
     }
 }
 
-pub async fn deploy(lab: &Bare, replicas: usize) {
+pub async fn deploy(lab: &BareLab, replicas: usize) {
     let body = json!({"image": lab.registry.image("busybox:1"), "replicas": replicas, "stop_grace_s": 1, "update": {"monitor_ms": 0}});
     let answer = lab.api(1).call("PUT", "/v1/services/web?wait=60s", body).await;
     assert!(answer.status == 201 && answer.body["converged"] == true, "{answer:?}");
 }
 
 /// Every container of services, over all hosts, by name.
-pub async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
+pub async fn containers(lab: &BareLab) -> BTreeMap<String, Seen> {
     let mut all = BTreeMap::new();
     for host in &lab.hosts {
         all.extend(host.socket().managed().await);
@@ -98,13 +98,13 @@ pub async fn containers(lab: &Bare) -> BTreeMap<String, Seen> {
     all
 }
 
-async fn runs(lab: &Bare, n: usize, name: &str) -> Option<Seen> {
+async fn runs(lab: &BareLab, n: usize, name: &str) -> Option<Seen> {
     lab.hosts[n - 1].socket().all().await.remove(name).filter(|seen| seen.state == "running")
 }
 
 #[actix::test]
 async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_is_killed() {
-    let lab = Bare::start(3).await;
+    let lab = BareLab::start(3).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready: its API is http://").await;
@@ -184,7 +184,7 @@ async fn three_hosts_come_up_from_docker_run_lines_and_every_part_heals_when_it_
 
 #[actix::test]
 async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
-    let mut lab = Bare::start(2).await;
+    let mut lab = BareLab::start(2).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     further(&lab, 2, "shef:1").await;
@@ -209,7 +209,7 @@ async fn an_engine_that_crashes_and_a_host_that_boots_bring_everything_back() {
 
 #[actix::test]
 async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade_of_the_store_is_refused() {
-    let lab = Bare::start(2).await;
+    let lab = BareLab::start(2).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     further(&lab, 2, "shef:1").await;
@@ -292,7 +292,7 @@ async fn an_upgrade_under_load_leaves_every_user_container_alone_and_a_downgrade
 
 #[actix::test]
 async fn a_redis_that_is_there_is_used_and_what_it_puts_at_stake_is_told() {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     let redis = lab.redis().await;
     let _: String = redis.run(0, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
@@ -319,7 +319,7 @@ type Refusal<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
 
 #[actix::test]
 async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     let image = lab.registry.image("shef:1");
     let redis = lab.registry.image("redis:7");
@@ -385,7 +385,7 @@ async fn what_is_wrong_stops_it_at_once_with_one_line_that_says_what_to_do() {
 
 #[actix::test]
 async fn a_host_of_another_cluster_begins_no_second_master_unless_its_operator_says_so() {
-    let lab = Bare::start(2).await;
+    let lab = BareLab::start(2).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     further(&lab, 2, "shef:1").await;
@@ -416,7 +416,7 @@ async fn a_host_of_another_cluster_begins_no_second_master_unless_its_operator_s
 
 #[actix::test]
 async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace() {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     first(&lab, "shef:1").await;
     says(&lab, 1, "the cluster is ready").await;
@@ -461,7 +461,7 @@ async fn an_uninstall_leaves_the_users_containers_unless_told_and_then_no_trace(
 
 #[actix::test]
 async fn outside_of_a_container_it_does_the_same_and_tells_systemd_when_all_is_ready() {
-    let lab = Bare::start(1).await;
+    let lab = BareLab::start(1).await;
     images(&lab).await;
     let directory = tempfile::tempdir().unwrap();
     let socket = tokio::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();

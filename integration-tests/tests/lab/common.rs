@@ -3,11 +3,11 @@
 use serde_json::Value;
 use shef_integration_tests::{
     cluster::Answer,
-    lab::{lan::Lan, wait::until},
+    lab::{lan::LanLab, wait::until},
 };
 
 /// Waits until the API shows the host in `state`, and brings what it shows.
-pub async fn host_is(lan: &Lan, host: &str, state: &str) -> Value {
+pub async fn host_is(lan: &LanLab, host: &str, state: &str) -> Value {
     lan.master
         .api
         .until(&format!("/v1/nodes/{host}"), |answer: &Answer| answer.body["state"] == state)
@@ -16,7 +16,7 @@ pub async fn host_is(lan: &Lan, host: &str, state: &str) -> Value {
 }
 
 /// Waits until `count` containers of ours run on the hosts named.
-pub async fn running_on(lan: &mut Lan, hosts: &[&str], count: usize) {
+pub async fn running_on(lan: &mut LanLab, hosts: &[&str], count: usize) {
     until("so many run there", async || {
         let all = lan.by_host().await;
         let here = all
@@ -30,7 +30,7 @@ pub async fn running_on(lan: &mut Lan, hosts: &[&str], count: usize) {
 
 /// Waits until the replacements of what `service` has on `host` have passed their trial: until then the
 /// originals win if they come back.
-pub async fn nothing_is_wanted_on(lan: &Lan, host: &str, service: &str) {
+pub async fn nothing_is_wanted_on(lan: &LanLab, host: &str, service: &str) {
     let path = format!("/v1/services/{service}");
     let gone = |answer: &Answer| {
         let replicas = answer.body["replica_states"].as_array().map_or(&[][..], Vec::as_slice);

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
-    lan::{Lan, Plan},
+    lan::{LanLab, Plan},
     shef::busybox,
     wait::until,
 };
@@ -13,7 +13,7 @@ use crate::common::host_is;
 
 #[actix::test]
 async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     let before = lan.settled(&["web"]).await;
     lan.hosts[1].agent.process.kill();
@@ -38,7 +38,7 @@ async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
 
 #[actix::test]
 async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_again() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     let before = lan.settled(&["web"]).await;
     lan.hosts[1].kill_engine();
@@ -55,7 +55,7 @@ async fn a_host_whose_engine_died_is_told_apart_and_its_containers_are_found_aga
 #[actix::test]
 async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_and_replaced() {
     let mut lan =
-        Lan::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
+        LanLab::start(&Plan::hosts(3).with("SHEF_MASTER_UNANSWERED_DOWN_AFTER_MS", 3_000)).await.unwrap();
     let spec = json!({
         "image": BUSYBOX, "replicas": 3, "command": ["httpd", "-f", "-p", "80"], "ports": [{ "target": 80 }],
         "update": { "monitor_ms": 100 },

@@ -3,7 +3,7 @@
 use shef_integration_tests::{
     cluster::Api,
     lab::{
-        lan::{Cut, Lan, Plan},
+        lan::{Cut, LanLab, Plan},
         shef::busybox,
         wait::until,
     },
@@ -13,7 +13,7 @@ use crate::common::{host_is, nothing_is_wanted_on, running_on};
 
 #[actix::test]
 async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_count() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(9)).await;
     let before = lan.by_host().await;
     assert!(before.values().all(|containers| containers.len() == 3), "{before:#?}");
@@ -45,7 +45,7 @@ async fn what_ran_on_a_lost_host_runs_elsewhere_and_its_return_leaves_the_exact_
 
 #[actix::test]
 async fn a_host_that_was_cut_off_goes_on_running_and_is_cleaned_when_it_returns() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     lan.master.deploy("old", busybox(3)).await;
     lan.cut("h2", Cut::Both).unwrap();
@@ -68,7 +68,7 @@ async fn a_host_that_was_cut_off_goes_on_running_and_is_cleaned_when_it_returns(
 
 #[actix::test]
 async fn a_master_killed_in_the_middle_of_creating_30_ends_with_exactly_30() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     let asked = lan.master.api.call("PUT", "/v1/services/web", busybox(30)).await;
     assert_eq!(asked.status, 201, "{asked:?}");
     until("some are there", async || (lan.containers().await.len() >= 5).then_some(())).await;
@@ -83,7 +83,7 @@ async fn a_master_killed_in_the_middle_of_creating_30_ends_with_exactly_30() {
 
 #[actix::test]
 async fn a_host_lost_together_with_the_master_is_replaced_once_the_master_is_back() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(9)).await;
     lan.master.process.kill();
     lan.hosts[1].lose();
@@ -99,7 +99,7 @@ async fn a_host_lost_together_with_the_master_is_replaced_once_the_master_is_bac
 #[actix::test]
 async fn a_master_that_shares_a_lost_hosts_fate_replaces_nothing_when_both_come_back() {
     let plan = Plan { master_on: Some(1), ..Plan::hosts(2) };
-    let mut lan = Lan::start(&plan).await.unwrap();
+    let mut lan = LanLab::start(&plan).await.unwrap();
     lan.master.deploy("web", busybox(4)).await;
     let before = lan.settled(&["web"]).await;
     lan.master.process.kill();
@@ -115,7 +115,7 @@ async fn a_master_that_shares_a_lost_hosts_fate_replaces_nothing_when_both_come_
 
 #[actix::test]
 async fn a_host_that_flaps_gets_nothing_new_and_says_why() {
-    let mut lan = Lan::start(&Plan::hosts(2)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(2)).await.unwrap();
     for _ in 0..3 {
         lan.cut("h2", Cut::Both).unwrap();
         host_is(&lan, "h2", "down").await;
@@ -132,7 +132,7 @@ async fn a_host_that_flaps_gets_nothing_new_and_says_why() {
 
 #[actix::test]
 async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
-    let mut lan = Lan::start(&Plan::hosts(1)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(1)).await.unwrap();
     lan.master.deploy("web", busybox(4)).await;
     let before = lan.settled(&["web"]).await;
     lan.cut("h1", Cut::Both).unwrap();
@@ -158,7 +158,7 @@ async fn a_host_that_comes_back_keeps_what_was_not_replaced() {
 
 #[actix::test]
 async fn a_returning_host_keeps_what_could_not_be_replaced() {
-    let mut lan = Lan::start(&Plan::hosts(2)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(2)).await.unwrap();
     lan.master.deploy("web", busybox(2)).await;
     let before = lan.settled(&["web"]).await;
     let cordoned = lan.master.api.call("POST", "/v1/nodes/h1/cordon", serde_json::json!({})).await;

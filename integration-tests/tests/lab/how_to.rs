@@ -4,7 +4,7 @@
 use std::fs;
 
 use shef_integration_tests::lab::{
-    lan::{Lan, Plan, bare::Bare, reader::Reader},
+    lan::{LanLab, Plan, bare::BareLab, reader::Reader},
     socket::{BUSYBOX, EngineSocket, busybox_with},
     system_image::{SystemImages, import_redis},
 };
@@ -37,15 +37,15 @@ async fn import_nginx(engine: &EngineSocket) {
 }
 
 /// Reads a page on one host, on which `shef up` runs in the background.
-async fn read_with_shef_up(lab: &Bare, page: &str, replacing: &[(&str, &str)]) {
+async fn read_with_shef_up(lab: &BareLab, page: &str, replacing: &[(&str, &str)]) {
     let mut reader = Reader::new(&lab.hosts);
     reader.prepare("shef up -d").await;
     reader.read(page, replacing).await;
 }
 
 /// A host whose engine has the images of the pages.
-async fn host() -> Bare {
-    let lab = Bare::start(1).await;
+async fn host() -> BareLab {
+    let lab = BareLab::start(1).await;
     import_nginx(&lab.hosts[0].socket()).await;
     lab
 }
@@ -84,7 +84,7 @@ async fn the_health_of_a_service_is_checked_by_its_page() {
 
 #[actix::test]
 async fn a_private_registry_is_used_by_its_page() {
-    let lab = Bare::start_guarded(1, &LOGINS).await;
+    let lab = BareLab::start_guarded(1, &LOGINS).await;
     let engine = lab.hosts[0].socket();
     engine.import_busybox().await;
     lab.registry.push(&engine.client(), BUSYBOX, "app:1").await;
@@ -95,7 +95,7 @@ async fn a_private_registry_is_used_by_its_page() {
 
 #[actix::test]
 async fn several_hosts_become_a_cluster_by_their_page() {
-    let lab = Bare::start(2).await;
+    let lab = BareLab::start(2).await;
     let engine = lab.hosts[0].socket();
     SystemImages::get().await.push(&engine.client(), &lab.registry).await;
     import_redis(&engine, "redis:7.2-alpine").await;
@@ -117,7 +117,7 @@ async fn several_hosts_become_a_cluster_by_their_page() {
 
 #[actix::test]
 async fn a_host_is_maintained_by_its_page() {
-    let lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     for host in &lan.hosts {
         import_nginx(&host.socket()).await;
     }

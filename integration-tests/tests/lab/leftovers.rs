@@ -9,9 +9,9 @@ use std::{
 
 use shef_integration_tests::lab::{
     lan::{
-        Lan, Plan,
+        LanLab, Plan,
         command::{Order, give, listening},
-        net::dir_of,
+        names::dir_of,
         sweep,
     },
     shef::busybox,
@@ -70,7 +70,7 @@ async fn a_lab_whose_owner_was_killed_is_swept_without_a_trace() {
 
 #[actix::test]
 async fn a_lab_that_ends_leaves_nothing_even_with_a_lost_host_and_a_killed_engine() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     lan.hosts[0].lose();
     lan.hosts[1].kill_engine();

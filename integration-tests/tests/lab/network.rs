@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shef_integration_tests::lab::{
-    lan::{Cut, Lan, Plan},
+    lan::{Cut, LanLab, Plan},
     shef::busybox,
 };
 
@@ -11,7 +11,7 @@ use crate::common::{host_is, running_on};
 
 #[actix::test]
 async fn a_host_cut_off_in_one_direction_is_replaced_and_its_return_leaves_the_exact_count() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     for (host, others, way) in [("h2", ["h1", "h3"], Cut::Incoming), ("h3", ["h1", "h2"], Cut::Outgoing)] {
         lan.cut(host, way).unwrap();
@@ -25,7 +25,7 @@ async fn a_host_cut_off_in_one_direction_is_replaced_and_its_return_leaves_the_e
 
 #[actix::test]
 async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_stay() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(6)).await;
     let before = lan.settled(&["web"]).await;
     for cut in [Cut::Master, Cut::Reports] {
@@ -53,7 +53,7 @@ async fn a_host_that_only_the_master_cannot_reach_is_a_suspect_whose_replicas_st
 
 #[actix::test]
 async fn lost_packets_and_delays_make_no_host_down() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.lose_packets("h1", 5.0).unwrap();
     lan.lose_packets("h2", 5.0).unwrap();
     lan.delay("h3", Duration::from_millis(200)).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use shef_integration_tests::lab::{
-    lan::{Cut, Lan, Plan},
+    lan::{Cut, LanLab, Plan},
     shef::busybox,
     wait::until,
 };
@@ -13,7 +13,7 @@ use crate::common::{host_is, running_on};
 
 #[actix::test]
 async fn while_a_host_is_drained_under_load_never_fewer_run_than_wanted() {
-    let mut lan = Lan::start(&Plan::hosts(3)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(3)).await.unwrap();
     lan.master.deploy("web", busybox(9)).await;
     lan.settled(&["web"]).await;
     let answer = lan.master.api.call("POST", "/v1/nodes/h2/drain", json!({})).await;
@@ -47,7 +47,7 @@ async fn while_a_host_is_drained_under_load_never_fewer_run_than_wanted() {
 
 #[actix::test]
 async fn when_too_many_hosts_go_at_once_nothing_is_replaced_until_an_operator_says_so() {
-    let mut lan = Lan::start(&Plan::hosts(4)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(4)).await.unwrap();
     lan.master.deploy("web", busybox(8)).await;
     let before = lan.settled(&["web"]).await;
     let away = ["h2", "h3", "h4"];

@@ -6,7 +6,7 @@ use bollard::models::VolumeCreateRequest;
 use serde_json::{Value, json};
 use shef_integration_tests::lab::{
     engine::BUSYBOX,
-    lan::{Lan, Plan},
+    lan::{LanLab, Plan},
     shef::{binary, busybox},
     wait::until,
 };
@@ -14,8 +14,8 @@ use shef_integration_tests::lab::{
 use crate::common::host_is;
 
 /// A lab of hosts in these zones; `joined` of them are there, the agents of others are not started.
-async fn lab(zones: &[&str], joined: usize) -> Lan {
-    let mut lan = Lan::prepare(&Plan::hosts(zones.len())).await.unwrap();
+async fn lab(zones: &[&str], joined: usize) -> LanLab {
+    let mut lan = LanLab::prepare(&Plan::hosts(zones.len())).await.unwrap();
     for (host, zone) in lan.hosts.iter_mut().zip(zones) {
         host.agent.process.set("SHEF_AGENT_LABELS", format!("zone={zone}"));
     }
@@ -34,7 +34,7 @@ fn spec(replicas: u32, more: Value) -> Value {
 }
 
 /// How many containers each host runs.
-async fn counts(lan: &mut Lan) -> Vec<usize> {
+async fn counts(lan: &mut LanLab) -> Vec<usize> {
     let by_host: BTreeMap<_, _> = lan.by_host().await;
     by_host
         .values()
@@ -43,14 +43,14 @@ async fn counts(lan: &mut Lan) -> Vec<usize> {
 }
 
 /// Waits until something is missing in these words.
-async fn says(lan: &Lan, service: &str, words: &str) {
+async fn says(lan: &LanLab, service: &str, words: &str) {
     let said =
         |answer: &shef_integration_tests::cluster::Answer| answer.body["missing"].to_string().contains(words);
     lan.master.api.until(&format!("/v1/services/{service}"), said).await;
 }
 
 /// What a command of the CLI prints.
-async fn shef(lan: &Lan, args: &[&str]) -> String {
+async fn shef(lan: &LanLab, args: &[&str]) -> String {
     let mut command = tokio::process::Command::new(binary());
     command.args(args.iter().take_while(|arg| **arg != "--")).args(["--api", &lan.master.api.url]);
     let ran = command.args(args.iter().skip_while(|arg| **arg != "--")).output().await.unwrap();
@@ -58,7 +58,7 @@ async fn shef(lan: &Lan, args: &[&str]) -> String {
     String::from_utf8(ran.stdout).unwrap()
 }
 
-async fn remove(lan: &Lan, service: &str) {
+async fn remove(lan: &LanLab, service: &str) {
     let gone = lan.master.api.call("DELETE", &format!("/v1/services/{service}?wait=60s"), Value::Null).await;
     assert_eq!(gone.status, 200, "{gone:?}");
 }
@@ -162,7 +162,7 @@ async fn an_update_stays_with_its_data_and_stops_first_and_data_on_a_lost_host_c
         "mounts": [{"type": "volume", "source": "db", "target": "/data"}],
     });
     lan.master.deploy("db", db).await;
-    let home = async |lan: &Lan| {
+    let home = async |lan: &LanLab| {
         let view = lan.master.service("db").await.unwrap();
         let wanted = view["replica_states"]
             .as_array()

@@ -2,7 +2,7 @@
 //! unpacks: .ci/test runs them where it is there, and says so where it is not.
 
 use shef_integration_tests::lab::{
-    lan::{Lan, Plan},
+    lan::{LanLab, Plan},
     release::Release,
     shef::busybox,
 };
@@ -19,7 +19,7 @@ fn releases() -> Vec<Release> {
 
 #[actix::test]
 async fn hosts_with_engines_of_several_versions_are_one_cluster() {
-    let mut lan = Lan::start(&Plan { engines: releases(), ..Plan::hosts(3) }).await.unwrap();
+    let mut lan = LanLab::start(&Plan { engines: releases(), ..Plan::hosts(3) }).await.unwrap();
     for host in &lan.hosts {
         let shown = lan.master.api.get(&format!("/v1/nodes/{}", host.name)).await.body;
         assert!(shown["engine_version"].as_str().unwrap().starts_with(host.release.version()), "{shown:#}");

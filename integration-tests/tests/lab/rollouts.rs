@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shef_integration_tests::lab::{
-    lan::{Lan, Plan},
+    lan::{LanLab, Plan},
     shef::binary,
     wait::until_within,
 };
@@ -15,8 +15,8 @@ const REPLICAS: usize = 9;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A lab of three hosts that have the workload's image.
-pub async fn with_workload(plan: &Plan) -> Lan {
-    let lan = Lan::start(plan).await.unwrap();
+pub async fn with_workload(plan: &Plan) -> LanLab {
+    let lan = LanLab::start(plan).await.unwrap();
     for host in &lan.hosts {
         let mut make = tokio::process::Command::new(binary());
         make.args(["workload-image", "--tag", "lab/workload:1", "--docker-host", host.socket().url()]);
@@ -40,13 +40,13 @@ fn spec(version: u32, variables: &[(&str, &str)]) -> Value {
     })
 }
 
-async fn deployed(lan: &mut Lan) {
+async fn deployed(lan: &mut LanLab) {
     let first = lan.master.api.call("PUT", "/v1/services/web?wait=60s", spec(1, &[])).await;
     assert!(first.status == 201 && first.body["converged"] == true, "{first:?}");
 }
 
 /// How many containers of the first generation run, by the engines' own word.
-async fn serving(lan: &mut Lan, generation: &str) -> usize {
+async fn serving(lan: &mut LanLab, generation: &str) -> usize {
     let all = lan.containers().await;
     all.values()
         .filter(|seen| seen.state == "running" && seen.labels["shef.generation"] == generation)

@@ -14,7 +14,7 @@ use shef_common::clock::{DurationMs, MonoMs, Now};
 use shef_integration_tests::{
     cluster::PATIENCE,
     lab::{
-        lan::{Lan, Plan},
+        lan::{LanLab, Plan},
         wait::until,
     },
 };
@@ -43,7 +43,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    async fn follow(&self, lan: &Lan) {
+    async fn follow(&self, lan: &LanLab) {
         while !self.over.get() {
             let asked = Now::read().mono;
             if let Ok(answer) = lan.master.api.attempt("GET", "/v1/services/web", &[], Vec::new()).await {

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use shef_integration_tests::lab::{
-    lan::{Lan, Plan},
+    lan::{LanLab, Plan},
     shef::busybox,
     wait::until,
 };
 
-async fn on_redis() -> Lan {
-    Lan::start(&Plan { redis: true, ..Plan::hosts(2) }).await.unwrap()
+async fn on_redis() -> LanLab {
+    LanLab::start(&Plan { redis: true, ..Plan::hosts(2) }).await.unwrap()
 }
 
 #[actix::test]
@@ -78,7 +78,7 @@ async fn a_redis_that_came_back_without_its_tail_leaves_what_the_master_acknowle
 
 #[actix::test]
 async fn a_full_disk_refuses_writes_changes_nothing_and_is_over_when_there_is_room() {
-    let mut lan = Lan::start(&Plan { disk_mb: Some(8), ..Plan::hosts(2) }).await.unwrap();
+    let mut lan = LanLab::start(&Plan { disk_mb: Some(8), ..Plan::hosts(2) }).await.unwrap();
     lan.master.deploy("web", busybox(2)).await;
     lan.fill_disk().unwrap();
     // What the file has room for inside may still be taken.
@@ -117,7 +117,7 @@ async fn a_full_disk_refuses_writes_changes_nothing_and_is_over_when_there_is_ro
 
 #[actix::test]
 async fn a_master_whose_file_is_gone_takes_over_what_the_hosts_bring() {
-    let mut lan = Lan::start(&Plan::hosts(2)).await.unwrap();
+    let mut lan = LanLab::start(&Plan::hosts(2)).await.unwrap();
     lan.master.deploy("web", busybox(4)).await;
     let before = lan.settled(&["web"]).await;
     assert!(lan.wipe_store().unwrap_err().contains("kill the master first"));

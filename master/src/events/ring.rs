@@ -153,7 +153,8 @@ mod tests {
         let id = EventId { epoch: Epoch(3), seq: 17 };
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in ["", "3", "3-", "-17", "3-17-1", "a-b", "3-+1", "99999999999999999999-1"] {
-            assert!(bad.parse::<EventId>().is_err(), "{bad}");
+            let refused = bad.parse::<EventId>().unwrap_err().to_string();
+            assert!(refused.ends_with(&format!("but is {bad:?}")), "{refused}");
         }
     }
 

@@ -103,24 +103,30 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in [
-            "",
-            "service/",
-            "service/Web",
-            "service/web/",
-            "service/web/slots",
-            "service/web/slots/",
-            "service/web/slots/01",
-            "service/web/slots/1000001",
-            "service/web/slots/0/1",
-            "service/web/template/x",
-            "service/web/other/1",
-            "node/a/b",
-            "registry/nginx",
-            "stats/",
-            "lease/x",
+        let kind = |error: InvalidKey| match error {
+            InvalidKey::Unknown(_) => "unknown",
+            InvalidKey::Name(_) => "name",
+            InvalidKey::Registry(_) => "registry",
+            InvalidKey::Number(_) => "number",
+        };
+        for (text, wrong) in [
+            ("", "unknown"),
+            ("service/", "name"),
+            ("service/Web", "name"),
+            ("service/web/", "unknown"),
+            ("service/web/slots", "unknown"),
+            ("service/web/slots/", "number"),
+            ("service/web/slots/01", "unknown"),
+            ("service/web/slots/1000001", "number"),
+            ("service/web/slots/0/1", "number"),
+            ("service/web/template/x", "number"),
+            ("service/web/other/1", "unknown"),
+            ("node/a/b", "name"),
+            ("registry/nginx", "registry"),
+            ("stats/", "unknown"),
+            ("lease/x", "unknown"),
         ] {
-            assert!(text.parse::<Key>().is_err(), "{text}");
+            assert_eq!(text.parse::<Key>().map_err(kind), Err(wrong), "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::process::Command;
 
 use super::{
-    faults,
+    filters,
     host::{Host, REGISTRY_PORT},
     net::Net,
 };
@@ -20,7 +20,7 @@ use crate::{
 pub const BOOTSTRAP: &str = "shef-bootstrap";
 
 /// Hosts with engines, and a registry that they can reach.
-pub struct Bare {
+pub struct BareLab {
     // Dropped in this order: programs first, what they stand on last.
     /// The hosts.
     pub hosts: Vec<Host>,
@@ -30,7 +30,7 @@ pub struct Bare {
     pub net: Net,
 }
 
-impl Bare {
+impl BareLab {
     /// Starts `count` hosts.
     ///
     /// # Panics
@@ -50,7 +50,7 @@ impl Bare {
         let host = |(n, release)| Host::new(&net, n, release, nowhere).expect("a host");
         let mut hosts: Vec<Host> = (1..=count).zip(releases.iter().cycle()).map(host).collect();
         for host in &hosts {
-            faults::prepare(&host.namespace).expect("the host's filters");
+            filters::prepare(&host.namespace).expect("the host's filters");
         }
         let registry = LabRegistry::start_guarded_at((net.address(), REGISTRY_PORT).into(), logins).await;
         join_all(hosts.iter_mut().map(Host::start_engine)).await;

@@ -10,7 +10,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use super::{Cut, Lan, net::dir_of, sweep};
+use super::{Cut, LanLab, names::dir_of, sweep};
 
 /// The longest order, in bytes.
 const MAX_ORDER: u64 = 4_096;
@@ -107,7 +107,7 @@ pub async fn give(id: &str, order: &Order) -> Result<String, String> {
     serde_json::from_str(&answer).map_err(|_| format!("the lab {id} ended before it answered"))?
 }
 
-impl Lan {
+impl LanLab {
     /// Takes orders, one at a time, until it is told to go down.
     ///
     /// # Errors

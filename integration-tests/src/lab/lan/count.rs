@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 
 use super::{
     super::{engine::Seen, wait::until},
-    Lan,
+    LanLab,
 };
 
-impl Lan {
+impl LanLab {
     /// How often the master has called a host down, in all its runs.
     #[must_use]
     pub fn called_down(&self) -> usize {

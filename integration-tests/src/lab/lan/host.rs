@@ -12,7 +12,8 @@ use super::{
         socket::EngineSocket,
         system::{children_of, command_line, kill, shim_sockets, signal, unmount_below},
     },
-    net::{Namespace, Net, PREFIX},
+    names::PREFIX,
+    net::{Namespace, Net},
     sweep,
 };
 

@@ -7,8 +7,10 @@ pub mod bare;
 pub mod command;
 pub mod count;
 pub mod delay;
-pub mod faults;
+mod faults;
+mod filters;
 pub mod host;
+pub mod names;
 pub mod net;
 pub mod reader;
 pub mod store;
@@ -23,7 +25,7 @@ use self::{
     host::REGISTRY_PORT,
     net::{Namespace, Net},
 };
-pub use self::{faults::Cut, host::Host};
+pub use self::{filters::Cut, host::Host};
 use super::{engine, redis::LabRedis, registry::LabRegistry, release::Release, shef::Master};
 
 /// Where the master's API listens.
@@ -42,7 +44,7 @@ pub struct Plan {
     pub redis: bool,
     /// The room for the master's file, in MB; else what the machine's memory has.
     pub disk_mb: Option<u32>,
-    /// There is a registry, which hosts reach under [`Lan::registry`]'s address.
+    /// There is a registry, which hosts reach under [`LanLab::registry`]'s address.
     pub registry: bool,
     /// The releases of the hosts' engines, in turn; none: those of [`engine::ENGINE_VARIABLE`], or the
     /// machine's own.
@@ -67,7 +69,7 @@ impl Plan {
 }
 
 /// A lab that runs.
-pub struct Lan {
+pub struct LanLab {
     // Dropped in this order: programs first, what they stand on last.
     /// The master.
     pub master: Master,
@@ -83,7 +85,7 @@ pub struct Lan {
     pub net: Net,
 }
 
-impl Lan {
+impl LanLab {
     /// Starts everything, and waits until all hosts are ready and have the lab's image.
     ///
     /// # Errors
@@ -123,7 +125,7 @@ impl Lan {
             hosts.push(Host::new(&net, n, release, address)?);
         }
         for space in hosts.iter().map(|host| &host.namespace).chain(&own) {
-            faults::prepare(space)?;
+            filters::prepare(space)?;
         }
         let shared = plan.master_on.and_then(|n| hosts.get(n - 1)).map(|host| host.namespace.path());
         let inside: PathBuf =

@@ -11,18 +11,9 @@ use std::{
 
 use super::{
     super::system::{run, started},
+    names::{OWNER, PREFIX, dir_of},
     sweep,
 };
-
-/// What the names of all bridges, links, namespaces and cgroups of labs start
-/// with; the owner's process id and a letter follow.
-pub const PREFIX: &str = "shn";
-
-/// Where labs have their directories.
-pub const ROOT: &str = "/run/shef-lab";
-
-/// The file in a lab's directory that says which process owns it.
-pub(super) const OWNER: &str = "owner";
 
 /// The last byte of the first host's address; the others follow.
 const FIRST_HOST: u8 = 11;
@@ -198,12 +189,6 @@ impl Namespace {
         let enter = format!("--net={}", self.path().display());
         run(&[&["nsenter", &enter, "--"], words].concat())
     }
-}
-
-/// The directory of the lab `id`.
-#[must_use]
-pub fn dir_of(id: &str) -> PathBuf {
-    PathBuf::from(ROOT).join(id)
 }
 
 /// A subnet that no route of the machine leads to.

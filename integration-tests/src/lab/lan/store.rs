@@ -8,7 +8,7 @@ use super::{
         shef::Master,
         system::run,
     },
-    Lan,
+    LanLab,
 };
 
 /// The file that takes all the room there is.
@@ -33,7 +33,7 @@ pub(super) fn prepare(
     Ok(())
 }
 
-impl Lan {
+impl LanLab {
     /// Fills the disk that the master's file lies on. The plan must have given it one.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     super::system::{command_line, kill, processes_naming, run, shim_sockets, started, unmount_below},
-    net::{OWNER, PREFIX, ROOT, dir_of},
+    names::{OWNER, PREFIX, ROOT, dir_of},
 };
 
 /// How often processes are looked for before they are given up, 20 ms apart.

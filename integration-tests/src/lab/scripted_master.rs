@@ -67,7 +67,7 @@ impl Heard {
 }
 
 /// A scripted master.
-pub struct LabMaster {
+pub struct ScriptedMaster {
     heard: Arc<Mutex<Heard>>,
     news: watch::Receiver<u64>,
     server: ServerHandle,
@@ -93,7 +93,7 @@ impl Shared {
     }
 }
 
-impl LabMaster {
+impl ScriptedMaster {
     /// A master of `cluster` on any free port of the loopback.
     ///
     /// # Panics
