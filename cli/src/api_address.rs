@@ -4,16 +4,29 @@ use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use shef_master::config::DEFAULT_PORT;
 
+/// Why a text is no address of the API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidAddress {
+    #[error("the API is plain HTTP, not {scheme}: give http://{rest}")]
+    Scheme { scheme: String, rest: String },
+    #[error("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {0:?}")]
+    Host(String),
+    #[error("the port must be a number from 1 to 65535, but is {0:?}")]
+    Port(String),
+    #[error("HOST_IP and PORT of the environment: {0}")]
+    Environment(Box<Self>),
+}
+
 /// `given` as `http://HOST:PORT`, with what is missing added.
 ///
 /// # Errors
-/// In words: what is wrong with it.
-pub(crate) fn parse(given: &str) -> Result<String, String> {
+/// [`InvalidAddress`] says what is wrong with it.
+pub(crate) fn parse(given: &str) -> Result<String, InvalidAddress> {
     let rest = match given.trim().split_once("://") {
         None => given.trim(),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
         Some((scheme, rest)) => {
-            return Err(format!("the API is plain HTTP, not {scheme}: give http://{rest}"));
+            return Err(InvalidAddress::Scheme { scheme: scheme.to_owned(), rest: rest.to_owned() });
         }
     };
     // Every path of the API begins with its version.
@@ -22,13 +35,13 @@ pub(crate) fn parse(given: &str) -> Result<String, String> {
     let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
     let (host, port) = split(authority)?;
     if !is_host(&host) || path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
-        return Err(format!("must be an address such as 10.0.0.5:{DEFAULT_PORT}, but is {given:?}"));
+        return Err(InvalidAddress::Host(given.to_owned()));
     }
     Ok(format!("http://{host}:{port}{path}"))
 }
 
 /// Host and port of an authority. An IPv6 address without brackets has no port.
-fn split(authority: &str) -> Result<(String, u16), String> {
+fn split(authority: &str) -> Result<(String, u16), InvalidAddress> {
     if authority.parse::<Ipv6Addr>().is_ok() {
         return Ok((format!("[{authority}]"), DEFAULT_PORT));
     }
@@ -46,23 +59,23 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-fn checked(port: &str) -> Result<u16, String> {
+fn checked(port: &str) -> Result<u16, InvalidAddress> {
     let number = port.parse().ok().filter(|port| *port > 0);
-    number.ok_or_else(|| format!("the port must be a number from 1 to 65535, but is {port:?}"))
+    number.ok_or_else(|| InvalidAddress::Port(port.to_owned()))
 }
 
 /// The address that docker-shef's variables say.
 ///
 /// # Errors
-/// In words: which variable is wrong.
-pub(crate) fn from_env(env: &BTreeMap<String, String>) -> Result<String, String> {
+/// [`InvalidAddress`] says what is wrong with it.
+pub(crate) fn from_env(env: &BTreeMap<String, String>) -> Result<String, InvalidAddress> {
     let value = |name: &str| env.get(name).filter(|value| !value.is_empty());
     let host = value("HOST_IP").map_or("127.0.0.1", String::as_str);
     let address = match value("PORT") {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
-    parse(&address).map_err(|why| format!("HOST_IP and PORT of the environment: {why}"))
+    parse(&address).map_err(|error| InvalidAddress::Environment(Box::new(error)))
 }
 
 #[cfg(test)]
@@ -100,7 +113,7 @@ mod tests {
             ("h\u{7}:1", "must be an address such as 10.0.0.5:8044, but is \"h\\u{7}:1\""),
             ("https://h:1", "the API is plain HTTP, not https: give http://h:1"),
         ] {
-            assert_eq!(parse(given), Err(why.to_owned()), "{given}");
+            assert_eq!(parse(given).unwrap_err().to_string(), why, "{given}");
         }
     }
 
@@ -112,6 +125,7 @@ mod tests {
         assert_eq!(env(&[]).as_deref(), Ok("http://127.0.0.1:8044"));
         assert_eq!(env(&[("HOST_IP", "10.0.0.5")]).as_deref(), Ok("http://10.0.0.5:8044"));
         assert_eq!(env(&[("HOST_IP", "10.0.0.5"), ("PORT", "81")]).as_deref(), Ok("http://10.0.0.5:81"));
-        assert!(env(&[("PORT", "70000")]).unwrap_err().starts_with("HOST_IP and PORT of the environment"));
+        let refused = env(&[("PORT", "70000")]).unwrap_err().to_string();
+        assert!(refused.starts_with("HOST_IP and PORT of the environment"), "{refused}");
     }
 }

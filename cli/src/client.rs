@@ -39,7 +39,8 @@ impl ApiArgs {
     pub(crate) fn address(&self) -> Result<String, Failure> {
         match &self.api {
             Some(given) => Ok(given.clone()),
-            None => api_address::from_env(&std::env::vars_os().filter_map(utf8).collect()).map_err(Failure),
+            None => api_address::from_env(&std::env::vars_os().filter_map(utf8).collect())
+                .map_err(|error| Failure::new(error.to_string())),
         }
     }
 
