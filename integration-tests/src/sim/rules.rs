@@ -376,6 +376,7 @@ impl World {
                 }
                 (
                     Request::Import { .. }
+                    | Request::MayImport { .. }
                     | Request::Rebalance { .. }
                     | Request::Lead { .. }
                     | Request::Restart { .. }

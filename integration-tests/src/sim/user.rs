@@ -183,6 +183,7 @@ impl World {
                 user.released.insert((name.clone(), *slot), true);
             }
             Request::Import { .. }
+            | Request::MayImport { .. }
             | Request::Rebalance { .. }
             | Request::Lead { .. }
             | Request::Restart { .. }
@@ -228,6 +229,6 @@ fn request_word(request: &Request) -> String {
         Request::Release { slot, expect } => format!("release slot {slot} {expect:?}"),
         Request::Restart { expect } => format!("restart {expect:?}"),
         Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),
-        Request::Import { .. } => "import".to_owned(),
+        Request::MayImport { .. } | Request::Import { .. } => "import".to_owned(),
     }
 }

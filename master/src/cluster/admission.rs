@@ -15,13 +15,13 @@ use crate::{runner::RegisterRefused, store::StoreError};
 const MAX_LEADS: u8 = 3;
 
 /// What has happened to an admission.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// The host has come.
     Began,
     /// The leadership was taken anew, or why not.
     Led(Result<(), StoreError>),
-    /// What the host holds of one service is durable, or why not.
+    /// A service takes what the host holds of it, or that is durable; or why not.
     Imported(Result<(), RegisterRefused>),
     /// That took too long.
     ImportTooLate,
@@ -37,6 +37,9 @@ pub enum Step {
         /// The cluster to be.
         cluster: ClusterId,
     },
+    /// Ask each service whether it takes what the host holds of it; comes back as [`Event::Imported`] for each of
+    /// them, or as [`Event::ImportTooLate`]. One that refuses must not come after others have taken their part.
+    AskImport(BTreeMap<ServiceName, Vec<Assignment>>),
     /// Make the host's runner, which keeps orders, and have what it holds made
     /// durable, by service; comes back as [`Event::Imported`] for each of them, or
     /// as [`Event::ImportTooLate`].
@@ -56,14 +59,17 @@ pub enum Step {
 pub struct Admission {
     registration: Box<Registration>,
     leads_left: u8,
-    imports_left: usize,
+    /// How many services have not answered.
+    answers_left: usize,
+    /// What the host holds, while services are asked whether they take it.
+    asked: Option<BTreeMap<ServiceName, Vec<Assignment>>>,
 }
 
 impl Admission {
     /// Of the host that registers so. [`Event::Began`] begins it.
     #[must_use]
     pub const fn new(registration: Box<Registration>) -> Self {
-        Self { registration, leads_left: MAX_LEADS, imports_left: 0 }
+        Self { registration, leads_left: MAX_LEADS, answers_left: 0, asked: None }
     }
 
     /// Who registers, and with what.
@@ -79,8 +85,13 @@ impl Admission {
             Event::Began | Event::Led(Ok(())) => Some(self.judge(cluster)),
             Event::Led(Err(error)) => Some(later(error.to_string())),
             Event::Imported(Ok(())) => {
-                self.imports_left = self.imports_left.saturating_sub(1);
-                (self.imports_left == 0).then(|| self.forward(cluster))
+                self.answers_left = self.answers_left.saturating_sub(1);
+                if self.answers_left > 0 {
+                    return None;
+                }
+                let Some(by_service) = self.asked.take() else { return Some(self.forward(cluster)) };
+                self.answers_left = by_service.len();
+                Some(Step::Import(by_service))
             }
             Event::Imported(Err(conflict @ RegisterRefused::Conflict(_))) => Some(Step::Refuse(conflict)),
             Event::Imported(Err(RegisterRefused::Later(why))) => {
@@ -100,8 +111,9 @@ impl Admission {
             Verdict::Admit => self.forward(cluster),
             Verdict::Introduce => Step::Introduce,
             Verdict::Import(by_service) => {
-                self.imports_left = by_service.len();
-                Step::Import(by_service)
+                self.answers_left = by_service.len();
+                self.asked = Some(by_service.clone());
+                Step::AskImport(by_service)
             }
             Verdict::Lead { above, cluster } => {
                 if self.leads_left == 0 {
@@ -192,10 +204,17 @@ mod tests {
         }
     }
 
+    /// So many services take their part; the last step.
+    fn answers(admission: &mut Admission, count: usize, cluster: &mut Members) -> Option<Step> {
+        (0..count).map(|_| admission.step(Event::Imported(Ok(())), cluster)).last().flatten()
+    }
+
     #[test]
     fn a_host_is_known_only_once_all_that_it_brought_is_durable() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a", "b"])));
         let step = admission.step(Event::Began, &mut cluster);
+        assert!(matches!(step, Some(Step::AskImport(by_service)) if by_service.len() == 2));
+        let step = answers(&mut admission, 2, &mut cluster);
         assert!(matches!(step, Some(Step::Import(by_service)) if by_service.len() == 2));
         assert_eq!(admission.step(Event::Imported(Ok(())), &mut cluster), None);
         assert!(!cluster.knows(&admission.registration().node));
@@ -206,15 +225,20 @@ mod tests {
     #[test]
     fn what_cannot_be_made_durable_leaves_the_host_unknown() {
         for event in [Event::Imported(Err(RegisterRefused::Later("full".into()))), Event::ImportTooLate] {
-            let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
-            let _ = admission.step(Event::Began, &mut cluster);
-            assert!(refused(admission.step(event, &mut cluster)).starts_with("what the host holds"));
-            assert!(!cluster.knows(&admission.registration().node));
+            for asked in 0..2 {
+                let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
+                let _ = admission.step(Event::Began, &mut cluster);
+                let _ = answers(&mut admission, asked, &mut cluster);
+                assert!(
+                    refused(admission.step(event.clone(), &mut cluster)).starts_with("what the host holds")
+                );
+                assert!(!cluster.knows(&admission.registration().node));
+            }
         }
     }
 
     #[test]
-    fn a_host_that_holds_containers_of_another_is_refused_and_told_why() {
+    fn a_host_that_holds_containers_of_another_is_refused_before_any_service_takes_its_part() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a", "b"])));
         let _ = admission.step(Event::Began, &mut cluster);
         assert_eq!(admission.step(Event::Imported(Ok(())), &mut cluster), None);
@@ -230,7 +254,7 @@ mod tests {
         let lead = Some(Step::Lead { above: Epoch(7), cluster: id() });
         assert_eq!(admission.step(Event::Began, &mut cluster), lead);
         cluster.led(id(), fence(8));
-        assert!(matches!(admission.step(Event::Led(Ok(())), &mut cluster), Some(Step::Import(_))));
+        assert!(matches!(admission.step(Event::Led(Ok(())), &mut cluster), Some(Step::AskImport(_))));
     }
 
     #[test]

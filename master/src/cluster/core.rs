@@ -258,8 +258,13 @@ impl ClusterCore {
         effects: &mut Vec<Effect>,
     ) {
         if !self.services.contains_key(&name) {
-            let makes =
-                matches!(request, Request::Create { .. } | Request::Put { .. } | Request::Import { .. });
+            let makes = matches!(
+                request,
+                Request::Create { .. }
+                    | Request::Put { .. }
+                    | Request::MayImport { .. }
+                    | Request::Import { .. }
+            );
             if !makes {
                 if let ReplyTo::Caller(call) = reply {
                     effects.push(Effect::Answer(call, Err(Refused::NotFound)));

@@ -224,10 +224,7 @@ impl Members {
     /// is another, or, where that cannot be told, it holds nothing of the cluster's.
     fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
         let here = self.data_on.iter().find(|(_, nodes)| nodes.contains(&registration.node));
-        let is_another = match (self.engines.get(&registration.node), &registration.host.engine_id) {
-            (Some(known), Some(engine)) => known != engine,
-            (None, _) | (_, None) => registration.holds.is_empty(),
-        };
+        let is_another = self.has_another_engine(registration).unwrap_or(registration.holds.is_empty());
         here.map(|(service, _)| service).filter(|_| is_another)
     }
 
@@ -286,13 +283,21 @@ impl Members {
         !self.is_forgotten(node) && self.conditions.insert(node.clone(), condition) != Some(condition)
     }
 
-    /// Whether a host of that name is there, for all that is known.
-    fn is_there(&self, node: &NodeName) -> bool {
-        self.conditions.get(node).is_some_and(|condition| match condition.standing {
+    /// Whether the host that had this name before is there, for all that is known, and is another machine.
+    fn is_taken(&self, registration: &Registration) -> bool {
+        let Some(condition) = self.conditions.get(&registration.node) else { return false };
+        match condition.standing {
             Standing::Ready | Standing::Suspect | Standing::EngineDown => true,
-            // The agent there may be this one, with another data directory.
-            Standing::Awaited | Standing::AgentDown | Standing::Down => false,
-        })
+            // The agent there may be this one, with another data directory, unless the engine is another.
+            Standing::AgentDown => self.has_another_engine(registration) == Some(true),
+            Standing::Awaited | Standing::Down => false,
+        }
+    }
+
+    /// Whether the engine is another than that of the host which had this name before, if both are known.
+    fn has_another_engine(&self, registration: &Registration) -> Option<bool> {
+        let known = self.engines.get(&registration.node)?;
+        Some(known != registration.host.engine_id.as_ref()?)
     }
 
     /// Whether the host is known.
@@ -441,9 +446,10 @@ impl Members {
         }
         let node = &registration.node;
         let is_another = self.hosts.get(node).is_some_and(|uid| *uid != registration.uid);
-        if is_another && self.is_there(node) {
+        if is_another && self.is_taken(registration) {
             return Verdict::Refuse(format!(
-                "another host is already there under the name {node}; give this agent a node_name of its own"
+                "another host is already there under the name {node}; give this agent a node_name of its own, or, if that host is \
+                 gone for good or was set up anew, forget it first (shef node rm {node})"
             ));
         }
         if let Some(verdict) = self.of_a_stranger(registration, is_new) {

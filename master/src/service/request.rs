@@ -81,6 +81,13 @@ pub enum Request {
         /// The condition on the version.
         expect: Expect,
     },
+    /// Say whether [`Request::Import`] would be refused; changes nothing.
+    MayImport {
+        /// The host.
+        node: NodeName,
+        /// What it holds of this service.
+        holds: Vec<Assignment>,
+    },
     /// Take over what a host holds that the store does not know.
     Import {
         /// The host.
@@ -183,6 +190,7 @@ impl Request {
             | Self::Lead { .. }
             | Self::Release { .. }
             | Self::Delete { .. }
+            | Self::MayImport { .. }
             | Self::Import { .. } => false,
         }
     }
@@ -197,6 +205,7 @@ impl Request {
             | Self::RollBack { .. }
             | Self::Release { .. }
             | Self::Delete { .. }
+            | Self::MayImport { .. }
             | Self::Import { .. } => false,
         }
     }
@@ -327,6 +336,7 @@ impl Request {
                 live.updated = now;
                 Ok(Applied::Changed)
             }
+            Self::MayImport { .. } => Ok(Applied::Unchanged),
             Self::Import { node, holds } => Ok(import(record, node, holds, now)),
         }
     }

@@ -64,11 +64,17 @@ impl ClusterCore {
                 self.leads.insert(number, number);
                 effects.push(Effect::Lead { number, above, cluster });
             }
-            Some(Step::Import(by_service)) => {
+            Some(Step::AskImport(by_service)) => {
                 joining.until = Some(now.mono + IMPORT_LIMIT);
                 effects.push(Effect::WakeAt(now.mono + IMPORT_LIMIT));
-                self.import(number, joining, by_service, now, effects);
+                let node = joining.admission.registration().node.clone();
+                self.admissions.insert(number, joining);
+                for (name, holds) in by_service {
+                    let request = Request::MayImport { node: node.clone(), holds };
+                    self.ask(ReplyTo::Admission(number), name, request, effects);
+                }
             }
+            Some(Step::Import(by_service)) => self.import(number, joining, by_service, now, effects),
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
         }
     }
@@ -86,16 +92,12 @@ impl ClusterCore {
         self.ensure_runner(joining.admission.registration(), now, effects);
         self.admissions.insert(number, joining);
         for (name, holds) in by_service {
-            self.ask(
-                ReplyTo::Admission(number),
-                name,
-                Request::Import { node: node.clone(), holds },
-                effects,
-            );
+            let request = Request::Import { node: node.clone(), holds };
+            self.ask(ReplyTo::Admission(number), name, request, effects);
         }
     }
 
-    /// What a host holds of one service is durable, or why not.
+    /// A service takes what a host holds of it, or that is durable; or why not.
     pub(super) fn imported(
         &mut self,
         number: AdmissionNumber,
@@ -109,11 +111,12 @@ impl ClusterCore {
             None => {
                 self.admissions.insert(number, joining);
             }
+            Some(Step::Import(by_service)) => self.import(number, joining, by_service, now, effects),
             Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
             Some(Step::Refuse(refused)) => {
                 effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
-            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::Import(_) | Step::Introduce)) => {
+            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::AskImport(_) | Step::Introduce)) => {
                 debug_assert!(false, "after an import: {other:?}");
             }
         }

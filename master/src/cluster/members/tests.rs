@@ -268,6 +268,26 @@ fn two_hosts_cannot_share_a_name_while_both_are_up() {
 }
 
 #[test]
+fn another_machine_takes_no_name_whose_host_is_there_without_its_agent() {
+    let comes = |engine: Option<&str>| {
+        let mut comes = registration();
+        comes.host.engine_id = engine.map(|id| EngineId::parse(id).unwrap());
+        comes
+    };
+    let mut core = core();
+    core.host_known(registration().node, NodeUid::parse("00000000000000c2").unwrap());
+    core.engine_is(&registration().node, EngineId::parse("A:1").ok().as_ref());
+    core.host_changed(&registration().node, HostCondition::of(Standing::AgentDown));
+    let Verdict::Refuse(why) = core.register(&comes(Some("B:2"))) else { panic!("two hosts have one name") };
+    assert!(why.contains("shef node rm h1"), "{why}");
+    for same_or_unknown in [Some("A:1"), None] {
+        assert_eq!(core.register(&comes(same_or_unknown)), Verdict::Admit, "{same_or_unknown:?}");
+    }
+    core.host_changed(&registration().node, HostCondition::of(Standing::Down));
+    assert_eq!(core.register(&comes(Some("B:2"))), Verdict::Admit, "it was set up anew");
+}
+
+#[test]
 fn a_host_becomes_no_member_before_it_is_known_what_it_holds() {
     let comes = |cluster: Option<&str>, complete| Registration {
         cluster: cluster.map(|cluster| ClusterId::parse(cluster).unwrap()),

@@ -103,7 +103,9 @@ impl ServiceCore {
         {
             bindings::may_be_released(record, *slot, &self.observed).map_err(Refused::Conflict)?;
         }
-        if let (Request::Import { node, holds }, Some(record)) = (request, record.as_ref()) {
+        if let (Request::Import { node, holds } | Request::MayImport { node, holds }, Some(record)) =
+            (request, record.as_ref())
+        {
             self.may_be_imported(record, node, holds).map_err(Refused::Conflict)?;
         }
         let before = record.clone();
