@@ -134,9 +134,9 @@ impl World {
             return;
         }
         let known = |replica: &&ReplicaRecord| old.replicas.iter().any(|known| known.id == replica.id);
-        for (slot, home) in &old.bindings {
+        for (slot, home) in old.bindings.iter() {
             let kept = new.bindings.get(slot);
-            let released = self.user.released.get_mut(&(name.clone(), *slot));
+            let released = self.user.released.get_mut(&(name.clone(), slot));
             if kept.is_none() && released.is_some_and(std::mem::take) {
                 continue;
             }
@@ -145,7 +145,7 @@ impl World {
                     "slot {slot} of {name} has its volume on {home}, and is now bound to {kept:?}"
                 ));
             }
-            let placed = new.wanted().filter(|replica| replica.slot == *slot && !known(replica));
+            let placed = new.wanted().filter(|replica| replica.slot == slot && !known(replica));
             let with_volume =
                 |r: &&ReplicaRecord| new.template(r.generation).mounts.iter().any(Mount::is_sticky);
             if let Some(moved) =
@@ -192,7 +192,7 @@ impl World {
         let hosts = self.hosts.iter().map(|host| &host.node);
         match hosts
             .filter(|node| allowed(node) && is_open(node))
-            .find(|node| !record.bindings.values().any(|home| home == *node))
+            .find(|node| !record.bindings.nodes().any(|home| home == *node))
         {
             Some(node) => Err(format!("{} has no slot on {node}", record.spec.name)),
             None => Ok(()),

@@ -4,7 +4,7 @@
 //! A bound slot is placed on its host or nowhere. While the host takes no replicas
 //! the slot waits, and says so; neither a drain nor a rebalance nor a loss moves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use shef_common::{
     ids::{NodeName, Slot},
@@ -12,22 +12,20 @@ use shef_common::{
 };
 
 use super::{
+    bound::Bindings,
     observations::Observations,
     record::{ReplicaRecord, ServiceRecord, Want},
     volumes,
 };
 use crate::membership::{Intent, Standing};
 
-/// Slots and the hosts to which they are bound.
-pub type Bindings = BTreeMap<Slot, NodeName>;
-
-/// The homes that `record` is to have, if they are to be others.
+/// The bindings that `record` is to have, if they are to be others.
 pub fn next(record: &ServiceRecord, observed: &Observations) -> Option<Bindings> {
     let bindings = match record.spec.mode {
         _ if record.deleted => return None,
         Mode::Global => of_hosts(record, observed),
         Mode::Replicated if volumes::keeps_volumes(record) => of_volumes(record, observed),
-        Mode::Replicated => Bindings::new(),
+        Mode::Replicated => Bindings::default(),
     };
     (bindings != record.bindings).then_some(bindings)
 }
@@ -38,28 +36,25 @@ fn of_hosts(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let stays = |node: &NodeName| {
         !observed.condition(node).is_leaving() && observed.allows(&record.spec.placement, node)
     };
-    let (mut bindings, mut taken) = (Bindings::new(), BTreeSet::new());
+    let (mut bindings, mut taken) = (record.bindings.clone(), BTreeSet::new());
     // Slots with volumes, of before the service became global, may have one host.
-    for (slot, node) in record.bindings.iter().filter(|(_, node)| stays(node)) {
-        if taken.insert(node.clone()) {
-            bindings.insert(*slot, node.clone());
+    for (slot, node) in record.bindings.iter() {
+        if !stays(node) || !taken.insert(node) {
+            bindings.remove(slot);
         }
     }
     // Of a service that has just become global, what runs already is kept.
-    let mut used: BTreeSet<Slot> = record.bindings.keys().copied().collect();
-    for replica in record.wanted() {
-        let adopts = !used.contains(&replica.slot) && stays(&replica.node) && !taken.contains(&replica.node);
-        if adopts && !bindings.contains_key(&replica.slot) {
-            taken.insert(replica.node.clone());
+    let unbound = record.replicas.filled().without(record.bindings.slots());
+    for replica in record.replicas.of_all(&unbound).filter(|replica| replica.want == Want::Run) {
+        if stays(&replica.node) && bindings.get(replica.slot).is_none() && taken.insert(&replica.node) {
             bindings.insert(replica.slot, replica.node.clone());
         }
     }
-    used.extend(record.wanted().map(|replica| replica.slot));
-    used.extend(bindings.keys());
-    let mut free = (0..).map(Slot).filter(|slot| !used.contains(slot));
+    let used = record.bindings.slots().with(record.replicas.filled());
+    let mut free = (0..).map(Slot).filter(|slot| !used.contains(*slot));
     for node in observed.hosts().keys() {
         if !taken.contains(node) && stays(node) && observed.condition(node).takes_replicas() {
-            bindings.extend(free.next().map(|slot| (slot, node.clone())));
+            free.next().into_iter().for_each(|slot| bindings.insert(slot, node.clone()));
         }
     }
     bindings
@@ -75,7 +70,9 @@ fn of_volumes(record: &ServiceRecord, observed: &Observations) -> Bindings {
     let open = record.replicas.filled().without(&observed.settled_in(record).all());
     let wanted = record.replicas.of_all(&open).filter(|replica| replica.want == Want::Run);
     for replica in wanted.filter(has_run).filter(|replica| volumes::may_hold_volume(record, replica)) {
-        bindings.entry(replica.slot).or_insert_with(|| replica.node.clone());
+        if bindings.get(replica.slot).is_none() {
+            bindings.insert(replica.slot, replica.node.clone());
+        }
     }
     bindings
 }

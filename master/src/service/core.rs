@@ -114,6 +114,8 @@ pub struct ServiceCore {
     /// When the scheduler is asked again after hosts changed, though none came.
     ask_again_at: Option<MonoMs>,
     pace: Pace,
+    /// Whether something has happened by which a host may get or lose its slot of a service with one on each.
+    hosts_due: bool,
     /// A host became ready since the scheduler was asked last: its "no" is outdated.
     host_came: bool,
     store_retry_at: Option<MonoMs>,
@@ -154,6 +156,7 @@ impl ServiceCore {
             asked_again: None,
             ask_again_at: None,
             pace: Pace::default(),
+            hosts_due: true,
             host_came: false,
             store_retry_at: None,
             history_limit: DEFAULT_HISTORY,
@@ -187,13 +190,13 @@ impl ServiceCore {
                 core.observed.observe(ReplicaStatus { exit_code: Some(0), ..status }, DurationMs(0), false);
             }
         }
-        let on = record.replicas.iter().map(|replica| &replica.node).chain(record.bindings.values());
+        let on = record.replicas.iter().map(|replica| &replica.node).chain(record.bindings.nodes());
         core.forgotten = on.filter(|node| is_forgotten(node)).cloned().collect();
         let mut changes = changes(None, Some(&record));
         changes.orders.retain(|node, _| !core.forgotten.contains(node));
         changes.load.retain(|change| !core.forgotten.contains(change.node()));
         core.pace.due = record.moves_per_minute().is_some();
-        core.places = Places::of(&record.replicas);
+        core.places = Places::of(&record);
         (core.versions, core.record) = (versions, Some(record));
         let mut effects = Vec::new();
         core.tell_data(&mut effects);
@@ -225,6 +228,7 @@ impl ServiceCore {
                 return effects;
             }
             Event::HostChanged { node, condition } => {
+                self.hosts_due = true;
                 let holds = self.holds_on(&node) || self.is_global();
                 if let Some((record, slots)) = self.record.as_ref().zip(self.places.on(&node)) {
                     self.observed.open_all(slots);
@@ -240,6 +244,7 @@ impl ServiceCore {
                 }
             }
             Event::HostsDescribed(hosts) => {
+                self.hosts_due = true;
                 let matter = |record: &ServiceRecord| {
                     !record.spec.placement.constraints.is_empty() || record.rollout.is_some()
                 };
@@ -261,6 +266,7 @@ impl ServiceCore {
                 self.no_host = None;
             }
             Event::HostForgotten { node } => {
+                self.hosts_due = true;
                 self.observed.host_forgotten(&node);
                 self.places.on(&node).into_iter().for_each(|slots| self.observed.open_all(slots));
                 if let Step::Scheduling(draft) | Step::Committing(draft) = &mut self.step {
@@ -294,6 +300,10 @@ impl ServiceCore {
 
     /// Starts the next step if none is under way.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // Also while a step is under way: what was heard of a slot is looked at once.
+        if let Some(record) = &self.record {
+            self.observed.settle(record);
+        }
         if !matches!(self.step, Step::Idle) {
             return;
         }
@@ -303,9 +313,6 @@ impl ServiceCore {
                 return;
             }
             self.store_retry_at = None;
-        }
-        if let Some(record) = &self.record {
-            self.observed.settle(record);
         }
         self.note_turns();
         self.note_refusal();
@@ -328,11 +335,11 @@ impl ServiceCore {
                 replica.done.is_some() || self.observed.done_since(replica).is_none()
             };
             let all_noted = record.replicas.of_all(&self.observed.open_slots(record)).all(is_noted);
-            if bindings::next(record, &self.observed).is_none()
-                && next.is_idle()
-                && plan.is_idle()
-                && all_noted
-            {
+            // One slot a host: to find that it is so costs a look at all of them.
+            let may_be_others = self.hosts_due || record.spec.mode.is_replicated();
+            let bindings_stay = !may_be_others || bindings::next(record, &self.observed).is_none();
+            self.hosts_due &= !bindings_stay;
+            if bindings_stay && next.is_idle() && plan.is_idle() && all_noted {
                 effects.extend([next.wake_at, plan.wake_at].into_iter().flatten().min().map(Effect::WakeAt));
                 return self.rebalance(now, effects);
             }
@@ -340,6 +347,9 @@ impl ServiceCore {
         let mut draft = self.draft(now, effects);
         let Some(record) = &mut draft.record else {
             self.forgotten.clear();
+            // Who asked something that makes no service.
+            let answers = draft.answers.into_iter();
+            effects.extend(answers.map(|(ticket, accepted)| Effect::Reply(ticket, Ok(accepted))));
             return effects.push(Effect::Retire);
         };
         if let Some(bindings) = bindings::next(record, &self.observed) {

@@ -12,6 +12,7 @@
 
 mod actor;
 mod bindings;
+mod bound;
 mod core;
 #[cfg(test)]
 mod core_tests;

@@ -114,7 +114,7 @@ fn give_up_unbound(record: &ServiceRecord, slots: &mut Slots<'_>, plan: &mut Pla
         return;
     }
     slots.open.retain(|slot, replicas| {
-        let stays = record.bindings.contains_key(slot);
+        let stays = record.bindings.slots().contains(*slot);
         if !stays {
             plan.retire.extend(replicas.iter().map(|(replica, _)| replica.key()));
         }

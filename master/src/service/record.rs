@@ -16,6 +16,7 @@ use shef_common::{
 
 pub use super::replica::{ReplicaRecord, Want};
 use super::{
+    bound::Bindings,
     replicas::Replicas,
     rollout::state::{Ended, Kept, Probation, Rollout},
     slot_set::SlotSet,
@@ -44,8 +45,9 @@ pub struct ServiceRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalancing: Option<u32>,
     /// Slots that are bound to a host: by the volume that they have there, or because there is one a host.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", rename = "homes")]
-    pub bindings: BTreeMap<Slot, NodeName>,
+    #[serde(default, skip_serializing_if = "Bindings::is_empty", rename = "homes")]
+    #[schemars(with = "BTreeMap<Slot, NodeName>")]
+    pub bindings: Bindings,
     /// The number of the next replica: none has it, or had it. 0: there was none yet, or a version before 0.2
     /// made them.
     #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "read_number")]
@@ -109,7 +111,7 @@ impl ServiceRecord {
             deleted: false,
             imported: false,
             rebalancing: None,
-            bindings: BTreeMap::new(),
+            bindings: Bindings::default(),
             created: now,
             updated: now,
             next_number: 0,
@@ -214,7 +216,7 @@ impl ServiceRecord {
     pub fn slots_wanted(&self) -> u32 {
         match self.spec.mode {
             Mode::Replicated => self.spec.replicas,
-            Mode::Global => u32::try_from(self.bindings.len()).unwrap_or(u32::MAX),
+            Mode::Global => u32::try_from(self.bindings.slots().len()).unwrap_or(u32::MAX),
         }
     }
 

@@ -321,7 +321,7 @@ impl Request {
             Self::Release { slot, expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
-                live.bindings.remove(slot);
+                live.bindings.remove(*slot);
                 live.retire(|replica| replica.slot == *slot);
                 live.updated = now;
                 Ok(Applied::Changed)

@@ -201,7 +201,7 @@ pub fn free_slots(record: &ServiceRecord, slots: &Slots<'_>) -> Vec<Slot> {
 pub fn free(record: &ServiceRecord, taken: &SlotSet) -> Vec<Slot> {
     // Whatever is still in slots that have lost their host.
     if !record.spec.mode.is_replicated() {
-        return record.bindings.keys().copied().filter(|slot| !taken.contains(*slot)).collect();
+        return record.bindings.slots().without(taken).iter().collect();
     }
     let missing = (record.slots_wanted() as usize).saturating_sub(taken.len());
     if missing == 0 {

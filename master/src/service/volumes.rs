@@ -7,7 +7,10 @@ use shef_common::{
     spec::Mount,
 };
 
-use super::record::{ReplicaRecord, ServiceRecord};
+use super::{
+    places::Places,
+    record::{ReplicaRecord, ServiceRecord},
+};
 
 /// Whether replicas of `generation` stay with a volume.
 pub fn is_sticky(record: &ServiceRecord, generation: Generation) -> bool {
@@ -30,18 +33,18 @@ pub fn keeps_volumes(record: &ServiceRecord) -> bool {
 /// The hosts that may hold data of `record` which its replicas are to find again: where one with a volume that
 /// stays there has been seen running. In mode `global` every host has its slot from the beginning: where one was
 /// placed.
-pub fn hosts_with_data(record: &ServiceRecord) -> BTreeSet<NodeName> {
+pub fn hosts_with_data<'a>(record: &'a ServiceRecord, places: &'a Places) -> BTreeSet<&'a NodeName> {
     let sticks = || record.spec.template.mounts.iter().any(Mount::is_sticky);
     if record.deleted || !(keeps_volumes(record) || sticks()) {
         return BTreeSet::new();
     }
-    let was_placed = |slot: &Slot, node: &NodeName| {
-        record.emptied.contains(*slot)
-            || record.replicas.of(*slot).iter().any(|replica| replica.node == *node)
+    if record.spec.mode.is_replicated() {
+        return places.bound_to().collect();
+    }
+    let was_placed = |slot: Slot, node: &NodeName| {
+        record.emptied.contains(slot) || record.replicas.of(slot).iter().any(|replica| replica.node == *node)
     };
-    let may_hold =
-        |(slot, node): &(&Slot, &NodeName)| record.spec.mode.is_replicated() || was_placed(slot, node);
-    record.bindings.iter().filter(may_hold).map(|(_, node)| node.clone()).collect()
+    record.bindings.iter().filter(|(slot, node)| was_placed(*slot, node)).map(|(_, node)| node).collect()
 }
 
 /// Whether what the slot's sticky volume is to keep may be where `replica` is. A volume that

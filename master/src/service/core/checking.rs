@@ -14,10 +14,13 @@ impl ServiceCore {
     /// The decision that differs, in both forms.
     pub fn check(&self) -> Result<(), String> {
         let Some(record) = &self.record else { return Ok(()) };
-        if self.places != Places::of(&record.replicas) {
+        if self.places != Places::of(record) {
             return Err(format!("places: {:?} of {:?}", self.places, record.replicas));
         }
         let from_scratch = self.observed.unsettled();
+        if !self.hosts_due && !record.spec.mode.is_replicated() {
+            same("bindings of hosts", &None, &bindings::next(record, &from_scratch))?;
+        }
         check(record, &self.observed, &from_scratch)?;
         let version = self.version().unwrap_or_default();
         let no_host = self.no_host.as_ref();

@@ -4,6 +4,7 @@ use shef_common::ids::Version;
 
 use super::{Draft, STORE_RETRY, ServiceCore, Step};
 use crate::service::{
+    bound::Bindings,
     events::{Effect, Tally},
     record::{Changes, ServiceRecord, changes},
     replicas::Replicas,
@@ -77,17 +78,19 @@ impl ServiceCore {
         });
         changes.orders.retain(|node, _| !self.forgotten.contains(node));
         self.versions.advance(&draft.writes);
-        let none = Replicas::default();
-        let old = self.record.as_ref().map_or(&none, |record| &record.replicas);
-        let new = record.as_ref().map_or(&none, |record| &record.replicas);
+        let (none, unbound) = (Replicas::default(), Bindings::default());
+        let old =
+            self.record.as_ref().map_or((&none, &unbound), |record| (&record.replicas, &record.bindings));
+        let new = record.as_ref().map_or((&none, &unbound), |record| (&record.replicas, &record.bindings));
         self.places.follow(old, new);
-        for id in old.differing(new).0.into_iter().map(|replica| &replica.id) {
+        for id in old.0.differing(new.0).0.into_iter().map(|replica| &replica.id) {
             if self.places.slot(id).is_none() {
                 self.observed.forget(id);
             }
         }
         self.confirmed_gone.retain(|id| self.places.slot(id).is_some());
         self.record = record;
+        self.hosts_due = true;
         self.keep_resolved();
         self.observed.placed(changes.placed.iter());
         if self.record.as_ref().is_none_or(|record| record.rollout.is_none()) {
@@ -105,10 +108,11 @@ impl ServiceCore {
 
     /// Tells the cluster where the service has data, if that is somewhere else than it was.
     pub(super) fn tell_data(&mut self, effects: &mut Vec<Effect>) {
-        let data_on = self.record.as_ref().map(volumes::hosts_with_data).unwrap_or_default();
-        if data_on != self.data_on {
-            self.data_on.clone_from(&data_on);
-            effects.push(Effect::KeepsData(data_on));
+        let record = self.record.as_ref();
+        let data_on = record.map(|record| volumes::hosts_with_data(record, &self.places)).unwrap_or_default();
+        if !data_on.iter().copied().eq(&self.data_on) {
+            self.data_on = data_on.into_iter().cloned().collect();
+            effects.push(Effect::KeepsData(self.data_on.clone()));
         }
     }
 

@@ -101,10 +101,7 @@ impl ServiceCore {
     }
 
     pub(super) fn holds_on(&self, node: &NodeName) -> bool {
-        let has = |record: &ServiceRecord| {
-            self.places.on(node).is_some() || record.bindings.values().any(|bound_node| bound_node == node)
-        };
-        self.record.as_ref().is_some_and(has)
+        self.record.is_some() && self.places.has(node)
     }
 
     pub(super) fn is_global(&self) -> bool {

@@ -189,7 +189,7 @@ fn a_canary_of_a_global_service_counts_while_another_host_is_emptied() {
     let taken = |model: &Model| model.durable.as_ref().unwrap().1.rollout.as_ref().unwrap().turned.clone();
     let turned = taken(&model);
     let bindings = model.durable.as_ref().unwrap().1.bindings.clone();
-    let (_, other) = bindings.iter().find(|(slot, _)| !turned.contains(**slot)).unwrap();
+    let (_, other) = bindings.iter().find(|(slot, _)| !turned.contains(*slot)).unwrap();
     let other = (0..3).find(|n| node(*n) == *other).unwrap();
     model.is(other, DRAINED);
     model.settle();

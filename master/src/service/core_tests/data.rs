@@ -242,7 +242,7 @@ fn a_host_on_which_a_global_service_never_had_a_replica_holds_no_data_of_it() {
     model.ask(put(global));
     pass(&mut model, 10);
     assert_eq!(running(&model), on(&[(0, 1)]));
-    assert_eq!(record(&model).bindings.len(), 2, "each host has its slot");
+    assert_eq!(record(&model).bindings.slots().len(), 2, "each host has its slot");
     assert_eq!(model.data_on, [node(0)].into());
     // Where one has run there is data, also while its host is away.
     model.describe(1, HostFacts { memory_bytes: 9_000, ..in_zone("b") });

@@ -179,3 +179,14 @@ fn a_highest_number_that_is_taken_over_ends_no_count() {
         assert!(used.insert(number), "round {round}: {number} was used before");
     }
 }
+
+/// Whether a host's part is taken over is asked first, also of a service that does not exist.
+#[test]
+fn who_asks_whether_a_service_takes_a_hosts_part_is_answered_and_nothing_is_made() {
+    let mut model = Model::new(1);
+    let held = held(1, 0, "app:1");
+    let ticket = model.ask(Request::MayImport { node: node(0), holds: vec![held] });
+    model.settle();
+    assert!(model.answers[&ticket].is_ok(), "{:?}", model.answers[&ticket]);
+    assert!(model.durable.is_none() && model.retired);
+}

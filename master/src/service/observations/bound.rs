@@ -20,7 +20,7 @@ impl Observations {
         slot: Slot,
         generation: Generation,
     ) -> Option<&'a NodeName> {
-        let bound = record.bindings.get(&slot);
+        let bound = record.bindings.get(slot);
         if !volumes::is_sticky(record, generation) {
             return bound.filter(|_| !record.spec.mode.is_replicated());
         }

@@ -177,7 +177,7 @@ impl Observations {
 
 /// Whether the only replica of its slot is on the host to which that is bound, and no binding is missing.
 fn is_where_it_is_bound(record: &ServiceRecord, replica: &ReplicaRecord, keeps_volumes: bool) -> bool {
-    match record.bindings.get(&replica.slot) {
+    match record.bindings.get(replica.slot) {
         Some(bound_node) => *bound_node == replica.node,
         None if record.spec.mode.is_replicated() => {
             !(keeps_volumes && volumes::may_hold_volume(record, replica))
@@ -257,11 +257,5 @@ fn changed_slots(of: &ServiceRecord, record: &ServiceRecord) -> SlotSet {
     for rollout in of.rollout.iter().chain(&record.rollout) {
         changed.extend(rollout.failures.keys().copied());
     }
-    if of.bindings != record.bindings {
-        let differs =
-            |(slot, node): &(&Slot, _), other: &ServiceRecord| other.bindings.get(slot) != Some(*node);
-        changed.extend(of.bindings.iter().filter(|bound| differs(bound, record)).map(|(slot, _)| *slot));
-        changed.extend(record.bindings.iter().filter(|bound| differs(bound, of)).map(|(slot, _)| *slot));
-    }
-    changed
+    changed.with(&of.bindings.changed_slots(&record.bindings))
 }

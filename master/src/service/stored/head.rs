@@ -14,6 +14,7 @@ use shef_common::{
 };
 
 use crate::service::{
+    bound::Bindings,
     record::{self, ServiceRecord},
     replicas::Replicas,
     rollout::{Ended, Kept, Probation, Rollout},
@@ -160,7 +161,7 @@ impl Head {
             updated: self.updated,
             imported: self.imported,
             rebalancing: self.rebalancing,
-            bindings: BTreeMap::new(),
+            bindings: Bindings::default(),
             next_number: self.next_number,
             emptied: SlotSet::default(),
             replicas: Replicas::default(),

@@ -19,7 +19,11 @@ use shef_common::{
 };
 
 use self::{head::Head, page::Page};
-use super::{pages::page_of, record::ServiceRecord, slot_set::SlotSet};
+use super::{
+    pages::{page_of, pages_of},
+    record::ServiceRecord,
+    slot_set::SlotSet,
+};
 use crate::store::{Key, Part, Record, Write};
 
 /// Which version each part of a service has in the store.
@@ -127,7 +131,7 @@ pub fn bytes_without_slots(record: &ServiceRecord) -> usize {
 fn changed_pages(old: Option<&ServiceRecord>, new: &ServiceRecord) -> BTreeSet<u32> {
     let Some(old) = old else {
         let slots = page::sets(new).into_iter().fold(SlotSet::default(), |all, set| all.with(&set));
-        let of_slots = slots.iter().chain(new.bindings.keys().copied()).map(page_of);
+        let of_slots = slots.iter().chain(new.bindings.slots().iter()).map(page_of);
         return of_slots.chain(new.replicas.pages().numbers()).collect();
     };
     let mut pages: BTreeSet<u32> = new.replicas.pages().differing(old.replicas.pages()).into_iter().collect();
@@ -135,12 +139,7 @@ fn changed_pages(old: Option<&ServiceRecord>, new: &ServiceRecord) -> BTreeSet<u
         let differing = new.without(old).with(&old.without(new));
         pages.extend(differing.iter().map(page_of));
     }
-    if old.bindings != new.bindings {
-        let differs = |slot: &&Slot| old.bindings.get(slot) != new.bindings.get(slot);
-        pages.extend(
-            old.bindings.keys().chain(new.bindings.keys()).filter(differs).map(|slot| page_of(*slot)),
-        );
-    }
+    pages.extend(pages_of(&old.bindings.changed_slots(&new.bindings)));
     let failures = |record: &ServiceRecord| record.rollout.as_ref().map(|rollout| rollout.failures.clone());
     let (before, after) = (failures(old).unwrap_or_default(), failures(new).unwrap_or_default());
     let differs = |slot: &&Slot| before.get(slot) != after.get(slot);

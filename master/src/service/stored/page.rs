@@ -91,7 +91,7 @@ impl Page {
         let [emptied, turned] = sets(record);
         (page.emptied, page.turned) = (on(&emptied), on(&turned));
         for slot in slots_on(number) {
-            if let Some(node) = record.bindings.get(&slot) {
+            if let Some(node) = record.bindings.get(slot) {
                 let node = page.place_of(node);
                 page.bindings.insert(slot, node);
             }
