@@ -200,6 +200,8 @@ impl Cluster {
     pub async fn start(dir: TempDir) -> Self {
         let master = shef_master::start(master_config(dir.path())).await.expect("the master starts");
         let api = Api::new(master.address());
+        // Until a master knows its services again, it says 503 of those that it does not.
+        api.until("/v1/services", |answer| answer.status == 200).await;
         Self { master, agents: Vec::new(), api, dir }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use shef_common::{
-    ids::{NodeName, Slot},
+    ids::{NodeName, ReplicaId, Slot},
     spec::Order,
 };
 
@@ -185,7 +185,9 @@ impl ServiceCore {
         let placement = Arc::new(record.spec.placement.clone());
         // Of what is settled only what is outdated is to go.
         let settled = Settled { outdated: SlotSet::default(), ..self.observed.settled_in(&record) };
-        let leaving = leaving(&record, &record.replicas.filled().without(&settled.all()));
+        let replaced =
+            demands.iter().flat_map(|demand| &demand.replaces).map(|claim| &claim.replica).collect();
+        let leaving = leaving(&record, &record.replicas.filled().without(&settled.all()), &replaced);
         draft.record = Some(record);
         PlacementRequest { placement, place: demands, candidates, give_up, mover: None, leaving }
     }
@@ -217,10 +219,17 @@ impl ServiceCore {
     }
 }
 
-/// How many replicas each host is to lose once everything runs the generation that is wanted.
-fn leaving(record: &ServiceRecord, slots: &SlotSet) -> BTreeMap<NodeName, u32> {
+/// How many replicas each host is to lose once everything runs the generation that is wanted, beside those that
+/// are replaced now.
+fn leaving(
+    record: &ServiceRecord,
+    slots: &SlotSet,
+    replaced: &BTreeSet<&ReplicaId>,
+) -> BTreeMap<NodeName, u32> {
     let mut leaving = BTreeMap::new();
-    let goes = |r: &&ReplicaRecord| r.want == Want::Run && (r.generation != record.generation || r.moving);
+    let goes = |r: &&ReplicaRecord| {
+        r.want == Want::Run && (r.generation != record.generation || r.moving) && !replaced.contains(&r.id)
+    };
     for replica in record.replicas.of_all(slots).filter(goes) {
         *leaving.entry(replica.node.clone()).or_default() += 1;
     }

@@ -300,3 +300,26 @@ fn what_crash_loops_is_told_with_its_code_and_last_line() {
     );
     assert_eq!(node(0), model.shown().replica_states[0].node);
 }
+
+#[test]
+fn a_service_whose_first_image_was_wrong_is_spread_over_the_hosts_once_it_is_right() {
+    let mut model = Model::new(3);
+    model.ask(Request::Create { spec: with(1, REFUSED, SHORT) });
+    model.pass(3);
+    model.ask(put(3, "app:1", SHORT));
+    model.pass(40);
+    assert_eq!([0, 1, 2].map(|n| model.on(n)), [1; 3]);
+}
+
+#[test]
+fn what_an_update_adds_never_runs_the_generation_before() {
+    let mut model = running(3, 1, SHORT);
+    model.ask(put(4, "app:2", SHORT));
+    for _ in 0..40 {
+        model.pass(1);
+        let record = &model.durable.as_ref().unwrap().1;
+        let old = record.replicas.iter().filter(|replica| replica.generation == Generation(1)).count();
+        assert!(old <= 1, "{record:?}");
+    }
+    assert_eq!(model.generations(), vec![2; 4]);
+}

@@ -172,9 +172,9 @@ fn turns(
             || open.any(|(_, replicas)| is_good(replicas))
     };
     let mut canaries = Canaries::of(record, rollout, slots, &free);
-    // What is added while all goes well starts as what everything is to be; what waits for room, once all
-    // others are through.
-    if rollout.failures.is_empty() && turned_well() {
+    // What is added while all goes well, or was asked for together with the new template, starts as what everything
+    // is to be; what waits for room, once all others are through.
+    if rollout.failures.is_empty() && (rollout.replicas.is_some() || turned_well()) {
         let comes = |slot: &Slot| {
             slots.all().is_within(&rollout.turned) || !waits_for_room(record, *slot, slots, observed)
         };
