@@ -90,7 +90,9 @@ fn lines(mut service: Service) -> Vec<String> {
 fn failure(ended: LastRollout) -> Option<String> {
     let (generation, at) = (ended.generation, ended.ended.iso());
     let words = match (ended.rolled_back, ended.incomplete) {
-        (Some(why), _) => format!("generation {generation} was rolled back, through at {at}: {why}"),
+        (Some(why), _) => {
+            format!("generation {generation} was rolled back; the rollback ended at {at}: {why}")
+        }
         (None, Some(why)) => {
             format!("the rollout of generation {generation} ended incomplete at {at}: {why}")
         }
@@ -120,7 +122,7 @@ mod tests {
             "3           a:3    -                         present",
             "2           a:2    1970-01-01T00:01:00.000Z",
             "1           a:1    1970-01-01T00:00:00.000Z",
-            "generation 4 was rolled back, through at 1970-01-01T00:01:30.000Z: it crashed",
+            "generation 4 was rolled back; the rollback ended at 1970-01-01T00:01:30.000Z: it crashed",
         ];
         assert_eq!(lines(serde_json::from_value(service).unwrap()), shown);
         let fresh = json!({"generation": 1, "image": "a:1", "last_rollout": null});

@@ -202,7 +202,11 @@ impl View {
 
     /// The state of the service in a line.
     pub(crate) fn line(&self) -> String {
-        let counts = format!("{} of {} healthy", self.running, self.wanted);
+        let confirmed = self.running.saturating_sub(self.unconfirmed);
+        let counts = match self.unconfirmed {
+            0 => format!("{confirmed} of {} healthy", self.wanted),
+            unconfirmed => format!("{confirmed} of {} healthy, {unconfirmed} not confirmed", self.wanted),
+        };
         let words = self.rollout.as_ref().map(|rollout| rollout.message.as_str());
         let more = self.missing.len().saturating_sub(1) + self.missing_more;
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
@@ -253,6 +257,7 @@ mod tests {
                 going("1 of 3 replaced: no image"),
             ),
             (Some(json!({"on_trial": 2})), going("3 of 3 healthy; 2 of 3 on trial")),
+            (Some(json!({"state": "pending", "unconfirmed": 2})), going("1 of 3 healthy, 2 not confirmed")),
             (
                 Some(
                     json!({"state": "pending", "trial_failed": "web-000001 failed on h1: exited with code 1"}),
