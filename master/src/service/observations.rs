@@ -10,7 +10,7 @@ mod trial;
 pub(super) mod trials;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -58,13 +58,13 @@ const READY: HostCondition = HostCondition::of(Standing::Ready);
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     /// The latest word of the hosts.
-    pub statuses: BTreeMap<ReplicaId, ReplicaStatus>,
+    pub statuses: HashMap<ReplicaId, ReplicaStatus>,
     /// When a failed replica may be replaced.
-    pub retry_at: BTreeMap<ReplicaId, MonoMs>,
+    pub retry_at: HashMap<ReplicaId, MonoMs>,
     /// Placed by this core and not yet seen running: what `/stats` has still to count.
-    pub fresh: BTreeSet<ReplicaId>,
+    pub fresh: HashSet<ReplicaId>,
     /// How new replicas do on their trial: until they have been well for as long as the update asks for.
-    trials: BTreeMap<ReplicaId, Trial>,
+    trials: HashMap<ReplicaId, Trial>,
     /// The failures of a generation on probation.
     watch: Option<Watch>,
     /// Since when the rollout has made no progress.
@@ -119,7 +119,8 @@ impl Observations {
     /// Whether replicas may be on `node` as far as the constraints go. Of a host that
     /// nothing is known of everything may be true.
     pub fn allows(&self, placement: &Placement, node: &NodeName) -> bool {
-        self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
+        placement.constraints.is_empty()
+            || self.hosts.get(node).is_none_or(|host| scheduler::allows(placement, node, host))
     }
 
     /// Why `node` can never take a replica of `generation` as it is, if so. Of a host that nothing is known
