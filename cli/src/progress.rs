@@ -79,8 +79,8 @@ pub(crate) trait Goal {
     async fn reasons(&self, _: &Client) -> Vec<String> {
         Vec::new()
     }
-    /// What its user may do about that; empty: nothing.
-    fn way_out(&self) -> String {
+    /// What its user may do about these reasons; empty: nothing.
+    fn way_out(&self, _: &[String]) -> String {
         String::new()
     }
 }
@@ -174,7 +174,10 @@ impl Reasons {
     /// Looks for them, and tells those that are new.
     async fn look<G: Goal>(&mut self, client: &Client, goal: &G, tell: Tell) {
         self.lines = goal.reasons(client).await;
-        self.lines.extend(Some(goal.way_out()).filter(|way| !self.lines.is_empty() && !way.is_empty()));
+        if !self.lines.is_empty() {
+            let way_out = goal.way_out(&self.lines);
+            self.lines.extend(Some(way_out).filter(|way| !way.is_empty()));
+        }
         for line in &self.lines {
             if self.told.len() < MAX_MISSING && self.told.insert(line.clone()) {
                 tell.step(format_args!("{}: {line}", goal.name()));

@@ -67,7 +67,7 @@ pub(crate) fn fields(origin: &str, format: Format, text: &str) -> Result<Map<Str
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let read = match format {
-        Format::Json => serde_json::from_str(text).map_err(|error| error.to_string()),
+        Format::Json => shef_common::json::from_str(text).map_err(|error| error.to_string()),
         Format::Toml => toml::from_str(text).map_err(|error| error.to_string()),
     };
     match read.map_err(|error| Failure::new(format!("{origin}: {}", error.trim_end())))? {

@@ -18,6 +18,7 @@ pub mod fields;
 pub mod files;
 pub mod ids;
 pub mod image;
+pub mod json;
 pub mod labels;
 pub mod logging;
 pub mod logs;

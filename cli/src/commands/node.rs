@@ -86,7 +86,13 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
             hosts.ask(client, "drain", body.as_ref(), "is to be emptied").await?;
             if let Some(limit) = wait.limit() {
                 for host in hosts.hosts {
-                    follow(client, &Emptied(host), limit, Tell { json: false }).await?;
+                    follow(
+                        client,
+                        &Emptied { host, has_deadline: deadline.is_some() },
+                        limit,
+                        Tell { json: false },
+                    )
+                    .await?;
                 }
             }
             Ok(())
@@ -179,21 +185,25 @@ fn row(node: &NodeView) -> [String; 8] {
 }
 
 /// That a drained host holds nothing any more.
-struct Emptied(NodeName);
+struct Emptied {
+    host: NodeName,
+    /// Whether what is left by some time is removed.
+    has_deadline: bool,
+}
 
 impl Goal for Emptied {
     type View = NodeView;
 
     fn name(&self) -> &str {
-        self.0.as_str()
+        self.host.as_str()
     }
 
     fn path(&self) -> String {
-        format!("/v1/nodes/{}", self.0)
+        format!("/v1/nodes/{}", self.host)
     }
 
     fn outlook(&self, node: Option<&NodeView>) -> Outlook {
-        let host = &self.0;
+        let host = &self.host;
         let Some(node) = node else { return Outlook::Missed(format!("{host} is a member no more")) };
         if node.intent.intent != IntentWord::Drained {
             return Outlook::Missed(format!("{host} is not to be emptied any more"));
@@ -205,22 +215,24 @@ impl Goal for Emptied {
         }
     }
 
-    fn missing(_: &NodeView) -> Vec<String> {
-        Vec::new()
+    fn missing(node: &NodeView) -> Vec<String> {
+        node.reason.iter().map(|reason| format!("{}: {reason}", node.name)).collect()
     }
 
     async fn reasons(&self, client: &Client) -> Vec<String> {
         // Whoever cannot be asked now is asked again.
         let services = client.pages("/v1/services", "services").await.unwrap_or_default();
-        services.iter().flat_map(|service| stays(service, &self.0)).collect()
+        services.iter().flat_map(|service| stays(service, &self.host)).collect()
     }
 
-    fn way_out(&self) -> String {
-        format!(
-            "`shef service release SERVICE SLOT` gives volume data up (`shef ps SERVICE` shows the slot); \
-             `shef node drain {} --deadline SECONDS` removes what is left by then",
-            self.0
-        )
+    fn way_out(&self, reasons: &[String]) -> String {
+        let of_data =
+            "`shef service release SERVICE SLOT` gives volume data up (`shef ps SERVICE` shows the slot)";
+        let of_time =
+            format!("`shef node drain {} --deadline SECONDS` removes what is left by then", self.host);
+        let data = reasons.iter().any(|reason| reason.contains("volume data")).then(|| of_data.to_owned());
+        let ways: Vec<String> = data.into_iter().chain((!self.has_deadline).then_some(of_time)).collect();
+        ways.join("; ")
     }
 }
 
@@ -242,6 +254,15 @@ mod tests {
         let other = "db-000002 stays on h12, which is drained, but holds its volume data";
         let service = json!({"name": "db", "missing": [data, other, "db-000003 is being started on h1"]});
         let host = NodeName::parse("h1").unwrap();
-        assert_eq!(stays(&service, &host), [format!("service db: {data}")]);
+        let reasons = stays(&service, &host);
+        assert_eq!(reasons, [format!("service db: {data}")]);
+        // And what can be done about it, if something can.
+        let way_out =
+            |has_deadline, reasons: &[String]| Emptied { host: host.clone(), has_deadline }.way_out(reasons);
+        assert!(
+            way_out(false, &reasons).contains("release") && way_out(false, &reasons).contains("--deadline")
+        );
+        assert!(!way_out(true, &reasons).contains("--deadline"));
+        assert_eq!(way_out(true, &["service web: no other host has port 80 free".to_owned()]), "");
     }
 }

@@ -42,7 +42,7 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| invalid(format!("the body is not UTF-8: {error}")))?;
     // Some editors begin a file with a byte order mark.
-    match serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
+    match shef_common::json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(invalid(format!("the body must be a JSON object, but is {}", kind_of(&other)))),
         Err(error) => Err(invalid(format!("the body is not JSON: {error}"))),
@@ -70,5 +70,11 @@ mod tests {
         assert_eq!(read("\u{feff}{\"replicas\": 2}"), Ok(serde_json::json!({ "replicas": 2 })));
         assert!(read("\u{feff}").unwrap_err().contains("not JSON"));
         assert!(read("\u{feff}\u{feff}{}").is_err());
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        let error = object(br#"{"replicas": 0, "replicas": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("field replicas is there twice"), "{error}");
     }
 }

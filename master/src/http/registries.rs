@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shef_common::{
@@ -16,6 +17,7 @@ use super::{Api, ApiError, Place, answer::Answer, body, params};
 use crate::{
     membership::Standing,
     registries::{RegistryRefused, RegistryRequest, RegistryView, Stored},
+    view::Host,
 };
 
 /// How many hosts are asked at most whether a registry takes credentials.
@@ -72,19 +74,26 @@ pub async fn put(
     Ok(answer.json(RegistrySet { registry: stored.view, check }))
 }
 
-/// Has engines ask the registry, as they are who fetch images from it; the first that gets an answer will do.
+/// Has engines ask the registry at once, as they are who fetch images from it; the first that gets an answer will do.
 async fn check(api: &Api, client: &HostClient, host: &RegistryHost, credentials: &Credentials) -> LoginCheck {
     let query = LoginQuery { host: host.clone(), credentials: credentials.clone() };
     let mut last = "no host is ready to ask it".to_owned();
     let hosts =
         api.view.hosts(None, usize::MAX).into_iter().filter(|host| host.view.state == Standing::Ready);
-    for asks in hosts.take(MAX_ASKED) {
+    let ask = async |asks: Host| {
         let url = format!("{}{LOGIN_PATH}", asks.view.host.agent_url);
-        last = match client.post::<_, LoginCheck>(&url, &query, CHECK_LIMIT).await {
-            Ok(LoginCheck::Unknown { reason }) => format!("{}: {reason}", asks.view.name),
+        match client.post::<_, LoginCheck>(&url, &query, CHECK_LIMIT).await {
+            Ok(LoginCheck::Unknown { reason }) => Err(format!("{}: {reason}", asks.view.name)),
+            Ok(known) => Ok(known),
+            Err(error) => Err(format!("{}: {error}", asks.view.name)),
+        }
+    };
+    let mut asked: FuturesUnordered<_> = hosts.take(MAX_ASKED).map(ask).collect();
+    while let Some(answer) = asked.next().await {
+        match answer {
             Ok(known) => return known,
-            Err(error) => format!("{}: {error}", asks.view.name),
-        };
+            Err(reason) => last = reason,
+        }
     }
     LoginCheck::Unknown { reason: last }
 }

@@ -323,3 +323,12 @@ fn what_an_update_adds_never_runs_the_generation_before() {
     }
     assert_eq!(model.generations(), vec![2; 4]);
 }
+
+#[test]
+fn what_its_host_was_told_to_stop_is_not_said_to_be_late() {
+    let mut model = running(1, 1, SHORT);
+    let id = model.wanted().into_iter().next().unwrap();
+    model.hear(ReplicaStatus::new(id, ReplicaState::Stopped, model.now.wall));
+    let missing = &model.shown().missing;
+    assert!(missing[0].ends_with("was stopped on h0, and is to be started again"), "{missing:?}");
+}

@@ -90,6 +90,11 @@ impl Observations {
                 return format!("{id} failed on {node}: {}", trouble(status));
             }
             (_, Some(failure)) => failure.reason.clone(),
+            (Some(status), None)
+                if matches!(status.state, ReplicaState::Stopping | ReplicaState::Stopped) =>
+            {
+                return format!("{id} was stopped on {node}, and is to be started again");
+            }
             (_, None) => {
                 let seconds = record.spec.update.deadline_ms.div_ceil(1_000);
                 let last = status.and_then(|status| status.reason.as_ref());
