@@ -112,6 +112,16 @@ fn up_in_the_background_is_there_until_down() {
     let again = said(&place.up());
     assert!(again.contains("runs already") && again.contains(&place.api), "{again}");
     assert_eq!(place.pid(), Some(pid));
+    // Without its engine it is not up, whatever runs.
+    let socket = place.dir.path().join("engine.sock");
+    std::fs::remove_file(&socket).unwrap();
+    let output = place.up();
+    let text = said(&output);
+    assert!(
+        !output.status.success() && text.contains("runs already") && text.contains("engine.sock"),
+        "{text}"
+    );
+    answer_versions(&socket);
 
     let output = place.shef("down", &[]);
     assert!(output.status.success(), "{}", said(&output));
