@@ -54,6 +54,14 @@ pub enum Step {
     Refuse(RegisterRefused),
 }
 
+/// Whether all services take what a host holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consent {
+    NotAsked,
+    Asked,
+    Given,
+}
+
 /// One host's admission.
 #[derive(Debug)]
 pub struct Admission {
@@ -61,15 +69,15 @@ pub struct Admission {
     leads_left: u8,
     /// How many services have not answered.
     answers_left: usize,
-    /// What the host holds, while services are asked whether they take it.
-    asked: Option<BTreeMap<ServiceName, Vec<Assignment>>>,
+    /// Whether services are asked now whether they take what the host holds, or have all said that they do.
+    consent: Consent,
 }
 
 impl Admission {
     /// Of the host that registers so. [`Event::Began`] begins it.
     #[must_use]
     pub const fn new(registration: Box<Registration>) -> Self {
-        Self { registration, leads_left: MAX_LEADS, answers_left: 0, asked: None }
+        Self { registration, leads_left: MAX_LEADS, answers_left: 0, consent: Consent::NotAsked }
     }
 
     /// Who registers, and with what.
@@ -89,9 +97,12 @@ impl Admission {
                 if self.answers_left > 0 {
                     return None;
                 }
-                let Some(by_service) = self.asked.take() else { return Some(self.forward(cluster)) };
-                self.answers_left = by_service.len();
-                Some(Step::Import(by_service))
+                if self.consent == Consent::Given {
+                    return Some(self.forward(cluster));
+                }
+                self.consent = Consent::Given;
+                // The host may have been forgotten meanwhile.
+                Some(self.judge(cluster))
             }
             Event::Imported(Err(conflict @ RegisterRefused::Conflict(_))) => Some(Step::Refuse(conflict)),
             Event::Imported(Err(RegisterRefused::Later(why))) => {
@@ -112,7 +123,10 @@ impl Admission {
             Verdict::Introduce => Step::Introduce,
             Verdict::Import(by_service) => {
                 self.answers_left = by_service.len();
-                self.asked = Some(by_service.clone());
+                if self.consent == Consent::Given {
+                    return Step::Import(by_service);
+                }
+                self.consent = Consent::Asked;
                 Step::AskImport(by_service)
             }
             Verdict::Lead { above, cluster } => {
@@ -220,6 +234,15 @@ mod tests {
         assert!(!cluster.knows(&admission.registration().node));
         assert!(matches!(admission.step(Event::Imported(Ok(())), &mut cluster), Some(Step::Forward(_))));
         assert!(cluster.knows(&admission.registration().node));
+    }
+
+    #[test]
+    fn a_host_that_is_forgotten_while_services_are_asked_is_admitted_without_what_it_holds() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
+        let _ = admission.step(Event::Began, &mut cluster);
+        let host = admission.registration();
+        assert_eq!(cluster.host_forgotten(host.node.clone(), host.uid.clone()), None);
+        assert!(matches!(answers(&mut admission, 1, &mut cluster), Some(Step::Forward(_))));
     }
 
     #[test]

@@ -38,16 +38,22 @@ impl ClusterCore {
 
     /// One step of an admission.
     fn admit(&mut self, mut joining: Joining, event: AdmissionEvent, now: Now, effects: &mut Vec<Effect>) {
-        let step = joining.admission.step(event, &mut self.members);
+        match joining.admission.step(event, &mut self.members) {
+            // Then services are waited for, and their answers come by a number.
+            None => debug_assert!(false, "an admission begins and goes on with a step"),
+            Some(step) => self.goes_on(joining, step, now, effects),
+        }
+    }
+
+    /// Carries out a step of an admission, which has another number from now on.
+    fn goes_on(&mut self, mut joining: Joining, step: Step, now: Now, effects: &mut Vec<Effect>) {
         self.next_admission += 1;
         let number = self.next_admission;
         match step {
-            // More of what it holds is to become durable: the caller keeps the number.
-            None => debug_assert!(false, "an admission begins and goes on with a step"),
-            Some(Step::Refuse(refused)) => {
+            Step::Refuse(refused) => {
                 effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
-            Some(Step::Introduce) => {
+            Step::Introduce => {
                 let registered = Registered {
                     cluster: self.members.cluster().clone(),
                     fence: self.members.fence().clone(),
@@ -55,16 +61,16 @@ impl ClusterCore {
                 };
                 effects.push(Effect::AnswerRegistration(joining.call, Ok(registered)));
             }
-            Some(Step::StandDown(theirs)) => {
+            Step::StandDown(theirs) => {
                 self.admissions.insert(number, joining);
                 self.stand_down(theirs, effects);
             }
-            Some(Step::Lead { above, cluster }) => {
+            Step::Lead { above, cluster } => {
                 self.admissions.insert(number, joining);
                 self.leads.insert(number, number);
                 effects.push(Effect::Lead { number, above, cluster });
             }
-            Some(Step::AskImport(by_service)) => {
+            Step::AskImport(by_service) => {
                 joining.until = Some(now.mono + IMPORT_LIMIT);
                 effects.push(Effect::WakeAt(now.mono + IMPORT_LIMIT));
                 let node = joining.admission.registration().node.clone();
@@ -74,8 +80,8 @@ impl ClusterCore {
                     self.ask(ReplyTo::Admission(number), name, request, effects);
                 }
             }
-            Some(Step::Import(by_service)) => self.import(number, joining, by_service, now, effects),
-            Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
+            Step::Import(by_service) => self.import(number, joining, by_service, now, effects),
+            Step::Forward(registration) => self.forward(joining.call, registration, now, effects),
         }
     }
 
@@ -111,14 +117,7 @@ impl ClusterCore {
             None => {
                 self.admissions.insert(number, joining);
             }
-            Some(Step::Import(by_service)) => self.import(number, joining, by_service, now, effects),
-            Some(Step::Forward(registration)) => self.forward(joining.call, registration, now, effects),
-            Some(Step::Refuse(refused)) => {
-                effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
-            }
-            Some(other @ (Step::Lead { .. } | Step::StandDown(_) | Step::AskImport(_) | Step::Introduce)) => {
-                debug_assert!(false, "after an import: {other:?}");
-            }
+            Some(step) => self.goes_on(joining, step, now, effects),
         }
     }
 
