@@ -45,7 +45,7 @@ pub struct ExecOrder {
     pub env: Vec<String>,
     /// Whether it gets a terminal.
     pub tty: bool,
-    /// Whether it runs on by itself: nobody hears of it once it has begun.
+    /// Whether the command runs detached: its output and its exit code are not sent to the caller.
     pub detach: bool,
     /// As whom; `None`: as the container's own user.
     pub user: Option<String>,

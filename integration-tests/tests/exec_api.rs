@@ -69,7 +69,7 @@ async fn a_command_gets_its_input_and_its_terminals_size_and_tells_its_outputs_a
     let (out, _, _) = exec(&cluster, &replica, "cmd=env&env=A%3Db&env=B%3D", vec![]).await;
     assert_eq!(out, b"A=b\nB=");
     let detached = exec(&cluster, &replica, "cmd=say&cmd=a&detach=true", vec![]).await;
-    assert_eq!(detached, (vec![], vec![], json!({ "exit_code": 0 })), "nobody hears of it");
+    assert_eq!(detached, (vec![], vec![], json!({ "exit_code": 0 })), "no output is sent");
     let long = "x".repeat(16_000);
     let (_, err, ended) = exec(&cluster, &replica, &format!("cmd=say&cmd={long}"), vec![]).await;
     assert_eq!((err.len(), ended), ("say \n".len() + long.len(), json!({ "exit_code": 0 })));

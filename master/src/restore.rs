@@ -19,13 +19,13 @@ pub enum RestoreError {
     /// It holds something already. Nothing was changed.
     #[error("{store} holds records already, which this would throw away; say --replace if that is meant")]
     NotEmpty {
-        /// Which store.
+        /// The store that was to be restored.
         store: String,
     },
     /// Nobody knows whether it came about.
     #[error("{store} did not confirm: {why}; look at it, and restore again with --replace")]
     Unconfirmed {
-        /// Which store.
+        /// The store that was to be restored.
         store: String,
         /// In its own words.
         why: String,
@@ -33,7 +33,7 @@ pub enum RestoreError {
     /// The store refuses. Nothing was changed.
     #[error("{store} refuses: {source}")]
     Refused {
-        /// Which store.
+        /// The store that was to be restored.
         store: String,
         /// In its own words.
         source: StoreError,

@@ -84,8 +84,8 @@ pub struct Push {
     pub fence: Fence,
     /// The revision this change builds on; `None`: it builds on no revision.
     pub base: Option<Revision>,
-    /// Without `base`: what the ledger has to hold before this change, whoever has filled it. So a new leader
-    /// takes a host over without sending it what it holds.
+    /// Without `base`: the digest that the ledger must have before this change, under any leader. With it a new
+    /// leader takes a host over without sending the assignments again.
     pub holds: Option<LedgerDigest>,
     /// The revision after this change.
     pub revision: Revision,

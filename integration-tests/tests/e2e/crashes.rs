@@ -214,7 +214,7 @@ async fn without_a_master_containers_run_on_and_an_emptied_store_is_filled_from_
     let missed = |site: &HostLab| {
         site.agents.iter().map(|agent| agent.process.said().matches(MISSED).count()).collect::<Vec<_>>()
     };
-    // An agent says it once an outage: whoever counts when the master is gone already may wait for ever.
+    // An agent logs it once an outage: a count that begins after the master's death could miss it.
     let before_outage = missed(&site);
     site.agents[0].process.kill();
     site.master.process.kill();

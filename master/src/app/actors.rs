@@ -32,9 +32,9 @@ pub(super) struct Parts {
     pub saved_counts: Option<(Version, Counts)>,
     /// Whether this leadership follows one that is known to be gone.
     pub takes_over: bool,
-    /// What readers see.
+    /// The view of the cluster that the API reads.
     pub view: Arc<ClusterView>,
-    /// What is counted.
+    /// The counters behind `/stats`.
     pub stats: Arc<Stats>,
     /// The key for credentials, or why there is none.
     pub vault: Result<Vault, KeyError>,

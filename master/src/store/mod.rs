@@ -235,13 +235,13 @@ pub enum OpenError {
     Damaged {
         /// Which store.
         store: String,
-        /// What is wrong.
+        /// The fault of the stored data, as the library says it.
         why: String,
     },
     /// The options make no sense.
     #[error("the store's options are not valid: {why}")]
     Options {
-        /// Which, and why.
+        /// The options that are not valid, and the reason.
         why: String,
     },
     /// Nobody answers there. Trying again later may help.

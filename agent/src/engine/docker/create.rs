@@ -35,7 +35,7 @@ pub(super) fn create_options(order: &CreateOrder) -> CreateContainerOptions {
     }
 }
 
-/// What is pulled.
+/// The engine's options for the pull of `wanted`.
 pub(super) fn pull_options(wanted: &WantedImage) -> CreateImageOptions {
     let (name, version) = wanted.image.name_and_version();
     CreateImageOptions {

@@ -13,9 +13,9 @@ pub(super) const CHAINS: [(&str, &str, &str); 3] =
 pub enum Cut {
     /// Everything, as if its cable were out.
     Both,
-    /// What is sent to it.
+    /// Packets that are sent to the host.
     Incoming,
-    /// What it sends.
+    /// Packets that the host sends.
     Outgoing,
     /// Everything between it and the master; other hosts reach it.
     Master,

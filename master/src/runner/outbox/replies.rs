@@ -65,7 +65,7 @@ impl Outbox {
         now: MonoMs,
     ) -> bool {
         self.held = held.filter(|_| self.agent.by_digest);
-        // One that is ahead of what was answered follows what nobody knows of: another's push, perhaps.
+        // A revision ahead of the last answer comes from a push that this outbox does not know, perhaps another master's.
         let is_settled = self.accepted.is_some()
             && accepted >= self.accepted
             && self.in_flight.is_none()
