@@ -17,7 +17,10 @@ use bollard::{
     },
 };
 use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
-use shef_common::docker::{DockerAddress, DockerTls};
+use shef_common::{
+    clock::Now,
+    docker::{DockerAddress, DockerTls},
+};
 
 use crate::{
     address::EngineNetwork,
@@ -398,7 +401,8 @@ impl Engine {
         Ok(self.0.inspect_exec(&made.id).await?.exit_code == Some(0))
     }
 
-    /// A word each time something happens to a container of ours. Ends with the connection.
+    /// A word each time something happens to a container of ours, from now on: the engine is asked when the stream is
+    /// read first, and tells then what has happened since this call. Ends with the connection.
     pub fn events(&self, label: &str) -> LocalBoxStream<'static, Outcome<(String, String)>> {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -408,7 +412,9 @@ impl Engine {
                 ["die", "stop", "kill", "destroy", "pause", "start", "rename"].map(str::to_owned).to_vec(),
             ),
         ]);
-        let events = self.0.events(Some(EventsOptions { filters: Some(filters), ..Default::default() }));
+        let since = Some((Now::read().wall.0 / 1_000).to_string());
+        let events =
+            self.0.events(Some(EventsOptions { since, filters: Some(filters), ..Default::default() }));
         let word = |event: Result<bollard::models::EventMessage, Error>| {
             let event = event?;
             Ok((event.action.unwrap_or_default(), event.actor.and_then(|actor| actor.id).unwrap_or_default()))

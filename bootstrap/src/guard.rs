@@ -67,6 +67,7 @@ async fn watch(docker_host: &str) -> Result<(), EngineError> {
         None => None,
     };
     let own_ended = own.as_ref().map_or(0, |own| ended(own).at);
+    // Before the look: what ends meanwhile is told afterwards.
     let mut events = select_all(watched().map(|label| engine.events(&label)));
     look(&engine, own_ended).await?;
     while let Some(event) = events.next().await {

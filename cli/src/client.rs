@@ -3,12 +3,15 @@
 
 use std::{pin::Pin, time::Duration};
 
-use awc::http::{Method, StatusCode};
+use awc::{
+    error::SendRequestError,
+    http::{Method, StatusCode},
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use shef_common::problem::FieldError;
+use shef_common::{client::not_sent_because, problem::FieldError};
 use shef_master::config::DEFAULT_PORT;
 
 use crate::{Failure, api_address};
@@ -244,8 +247,9 @@ fn odd(who: &str, error: &serde_json::Error) -> CallError {
 }
 
 /// Nobody is there.
-pub(crate) fn no_answer(url: &str, error: &dyn std::fmt::Display) -> String {
-    format!("{url} does not answer: {error}; is the master running there? --api URL names another one")
+pub(crate) fn no_answer(url: &str, error: &SendRequestError) -> String {
+    let why = not_sent_because(error);
+    format!("{url} does not answer: {why}; is the master running there? --api URL names another one")
 }
 
 /// A refusal as the API writes it.

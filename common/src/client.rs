@@ -173,7 +173,18 @@ fn not_sent(url: &str, error: &SendRequestError) -> CallError {
         SendRequestError::Connect(ConnectError::Io(io)) if is_shortage(io) => {
             CallError::NoSocket { url: url.to_owned(), why: io.to_string() }
         }
-        _ => unreachable(url, error),
+        _ => unreachable(url, &not_sent_because(error)),
+    }
+}
+
+/// Why a request was not answered, for people: the HTTP client calls a peer that hung up an error of its own.
+#[must_use]
+pub fn not_sent_because(error: &SendRequestError) -> String {
+    match error {
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            "it closed the connection before it answered".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -192,7 +203,7 @@ fn probe_failed(error: &SendRequestError) -> ProbeOutcome {
             ProbeOutcome::NotProbed { why: format!("no socket is left: {io}") }
         }
         // A connection that was made and then dropped.
-        SendRequestError::Connect(ConnectError::Disconnected) => silent(error),
+        SendRequestError::Connect(ConnectError::Disconnected) => silent(&not_sent_because(error)),
         SendRequestError::Connect(_) | SendRequestError::Url(_) => {
             ProbeOutcome::Unreachable { why: error.to_string() }
         }

@@ -52,7 +52,7 @@ async fn one_wrong_name_changes_no_service() {
     // What is done is said of each.
     let scaled = said(&shef(&cluster, &["scale", "a1=2", "a2=3"]).await);
     for part in
-        ["a1: asked, as version ", "a2: asked, as version ", "a1: 2 of 2 healthy", "a2: 3 of 3 healthy"]
+        ["a1: accepted, as version ", "a2: accepted, as version ", "a1: 2 of 2 healthy", "a2: 3 of 3 healthy"]
     {
         assert!(scaled.contains(part), "{part}: {scaled}");
     }

@@ -77,7 +77,7 @@ impl Call {
     /// Makes it. A removal that is under way already is joined.
     async fn make(self, client: &Client) -> Result<Asked, CallError> {
         match client.send(self.method.clone(), &self.path, self.body.as_ref()).await {
-            Ok(answer) => self.asked(answer, "asked"),
+            Ok(answer) => self.asked(answer, "accepted"),
             Err(error) if self.is_removal() && error.is_not_found() => {
                 let view = state(client, &self.service).await?.filter(is_deleting).ok_or(error)?;
                 let answer = json!({

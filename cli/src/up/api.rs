@@ -40,6 +40,12 @@ impl Api {
         node.is_ok_and(|node| node["state"] == "ready" && !node["last_report"].is_null())
     }
 
+    /// The cluster that the master leads; `None`: none yet, or it does not say.
+    pub(crate) async fn cluster(&self) -> Option<String> {
+        let cluster = self.client.get::<Value>("/v1/cluster").await.ok()?;
+        cluster["cluster"].as_str().map(str::to_owned)
+    }
+
     /// The image of the service `name`; `None`: there is none.
     pub(crate) async fn image_of(&self, name: &str) -> Result<Option<String>, Failure> {
         match self.client.get::<Value>(&format!("/v1/services/{name}")).await {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
 
-use shef_common::docker::DockerTls;
+use shef_common::{docker::DockerTls, labels};
 
 use super::api::Api;
 use crate::{DEFAULT_TAG, Failure, engine, say, workload_image};
@@ -28,7 +28,7 @@ pub(super) async fn deploy(api: &Api, docker_host: &str, tls: &DockerTls) -> Res
             }
         }
     }
-    addresses(&docker).await
+    addresses(api, &docker).await
 }
 
 async fn create(api: &Api, docker: &Docker) -> Result<(), Failure> {
@@ -40,8 +40,11 @@ async fn create(api: &Api, docker: &Docker) -> Result<(), Failure> {
 }
 
 /// Where the replicas answer.
-async fn addresses(docker: &Docker) -> Result<Vec<String>, Failure> {
-    let filters = HashMap::from([("label".to_owned(), vec![format!("shef-serviceName={SERVICE}")])]);
+async fn addresses(api: &Api, docker: &Docker) -> Result<Vec<String>, Failure> {
+    let cluster = api.cluster().await.ok_or_else(|| Failure::new("the master does not name its cluster"))?;
+    let wanted = [(labels::SERVICE, SERVICE), (labels::CLUSTER, &cluster)];
+    let wanted = wanted.map(|(label, value)| format!("{label}={value}")).to_vec();
+    let filters = HashMap::from([("label".to_owned(), wanted)]);
     let options = ListContainersOptionsBuilder::default().filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await;
     let containers =

@@ -10,6 +10,7 @@ pub(crate) mod api;
 mod background;
 mod banner;
 mod demo;
+mod neighbours;
 pub mod plan;
 pub(crate) mod prepare;
 
@@ -97,6 +98,13 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
     }
     port_is_free(config.master.0.listen, "--api")?;
     port_is_free(config.agent.0.listen, "--agent")?;
+    if !config.master.0.listen.ip().is_loopback() {
+        say::step(format_args!(
+            "warning: whoever reaches {} can run containers here as root, as there are no logins yet: let only \
+             those reach it who may",
+            config.master.0.listen
+        ));
+    }
 
     let entry = config.agent.1.entry("docker_host");
     let configured = (entry.origin != Origin::Default)
@@ -220,11 +228,9 @@ async fn finish(
     demo: bool,
     mode: Mode,
 ) -> Result<(), Failure> {
-    let deployed = if demo {
-        Some(demo::deploy(&Api::new(&running.api), &running.docker_host, tls).await)
-    } else {
-        None
-    };
+    let api = Api::new(&running.api);
+    neighbours::warn(&api, &running.docker_host, tls).await;
+    let deployed = if demo { Some(demo::deploy(&api, &running.docker_host, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
     say::line(banner::banner(running, data_dir, replicas, mode));
     match deployed {

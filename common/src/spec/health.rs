@@ -30,7 +30,7 @@ pub struct HealthCheck {
     /// How long after the start failures do not count, in milliseconds: 0 to 3,600,000.
     #[serde(default)]
     pub start_period_ms: u32,
-    /// What happens to a replica that is unhealthy.
+    /// What happens to a replica that is unhealthy; by default `report`.
     #[serde(default, skip_serializing_if = "OnUnhealthy::is_report")]
     pub on_unhealthy: OnUnhealthy,
 }

@@ -43,19 +43,19 @@ pub const MAX_REPLICAS: u32 = 10_000;
 pub struct ServiceSpec {
     /// The name, unique in the cluster.
     pub name: ServiceName,
-    /// How many replicas should run: 0 to 10,000.
+    /// How many replicas should run: 0 to 10,000; by default 1.
     #[serde(deserialize_with = "readable_replicas")]
     pub replicas: u32,
     /// What every replica runs.
     #[serde(flatten)]
     pub template: Arc<Template>,
-    /// What an agent does with its replicas when no master is heard of for long.
+    /// What an agent does with its replicas when no master is heard of for long; by default `keep`.
     #[serde(default, skip_serializing_if = "OnDisconnect::is_keep")]
     pub on_disconnect: OnDisconnect,
-    /// Whether replicas are moved to hosts that have room, by themselves.
+    /// Whether replicas are moved to hosts that have room, by themselves; by default `off`.
     #[serde(default, skip_serializing_if = "Rebalance::is_off")]
     pub rebalance: Rebalance,
-    /// How many replicas there are: a number, or one a host.
+    /// How many replicas there are: a number, or one a host; by default `replicated`.
     #[serde(default, skip_serializing_if = "Mode::is_replicated")]
     pub mode: Mode,
     /// Where they may and should run.

@@ -21,7 +21,7 @@ pub struct Port {
     pub target: u16,
     /// The host's port; without it, the engine chooses a free one.
     pub published: Option<u16>,
-    /// What is spoken on it.
+    /// What is spoken on it; by default `tcp`.
     pub protocol: Protocol,
     /// The host's address to listen on; by default every address.
     pub host_ip: Option<IpAddr>,
@@ -88,7 +88,7 @@ pub(super) struct WrittenPort {
     /// The host's port, or as many of them as `target` names; without it, the engine chooses a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     published: Option<PortOrRange>,
-    /// What is spoken on it.
+    /// What is spoken on it; by default `tcp`.
     #[serde(default, skip_serializing_if = "Protocol::is_tcp")]
     protocol: Protocol,
     /// The host's address to listen on; by default every address. An IPv6 address is shown as `host_ipv6`.

@@ -17,7 +17,7 @@ pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 pub struct Template {
     /// The image.
     pub image: ImageRef,
-    /// When the image is pulled.
+    /// When the image is pulled; by default `missing`.
     #[serde(default, skip_serializing_if = "Pull::is_missing")]
     pub pull: Pull,
     /// The platform of the image, such as `linux/arm64`; without it the engine takes its own. Replicas go to
@@ -119,7 +119,7 @@ pub struct Template {
     /// The health check; by default the image's own, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
-    /// What happens when its process ends.
+    /// What happens when its process ends; by default it is started again, whatever it ended with.
     #[serde(default, skip_serializing_if = "Restart::is_default")]
     pub restart: Restart,
     /// Counts the restarts that its user forced: nothing else need differ between two generations.

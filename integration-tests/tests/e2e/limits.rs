@@ -42,7 +42,7 @@ async fn more_waiting_requests_than_the_bound_are_put_off_and_places_come_back()
     for answer in waiting {
         let answer = answer.await.unwrap();
         assert_eq!((answer.status, &answer.body["converged"]), (201, &json!(false)), "{answer:?}");
-        assert!(answer.body["missing"].to_string().contains("waits on h1 for its image"), "{answer:?}");
+        assert!(answer.body["missing"].to_string().contains("waits on h1 for its image, "), "{answer:?}");
     }
     master.hosts(1).await;
 

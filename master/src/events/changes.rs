@@ -223,8 +223,7 @@ fn rollout_changes(
         (Some(before), None) => {
             let ended = new.last_rollout.as_ref();
             let why = ended.and_then(|ended| ended.rolled_back.as_ref());
-            let generation = ended.map_or(before.to, |ended| ended.generation);
-            changes.push(of(Word::RolloutEnded).of_generation(generation).because(why));
+            changes.push(of(Word::RolloutEnded).of_generation(before.to).because(why));
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
@@ -254,10 +253,15 @@ fn replica_changes(
         }
         let looks = |replica: &ReplicaView| (replica.state, replica.health, replica.restarts);
         let as_new = (ReplicaState::Assigned, Health::Starting, 0);
-        if looks(replica) != before.map_or(as_new, looks) {
+        // An ended process' last lines are told a moment after its end.
+        let lines_came = before.is_some_and(|before| before.last_log_lines != replica.last_log_lines)
+            && replica.health == Health::Unhealthy;
+        if looks(replica) != before.map_or(as_new, looks) || lines_came {
             let health = (replica.state == ReplicaState::Running).then_some(replica.health);
-            let change =
-                of(Word::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());
+            let restarts_before = before.map_or(0, |before| before.restarts);
+            let ended = replica.state == ReplicaState::Failed || replica.restarts > restarts_before;
+            let why = replica.trouble().filter(|_| ended || lines_came || replica.reason.is_some());
+            let change = of(Word::ReplicaState, replica).in_state(&replica.state).because(why.as_ref());
             changes.push(Change { health, ..change });
         }
         if before.is_some_and(|before| before.want != replica.want) {
@@ -291,4 +295,43 @@ pub fn host_changes(old: Option<&NodeView>, new: Option<&NodeView>) -> Vec<Chang
         changes.push(of(Word::HostIntent).in_state(&new.intent.intent));
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn replica(more: Value) -> ReplicaView {
+        let mut view = json!({
+            "id": "web-000001", "slot": 0, "generation": 1, "node": "h1", "want": "run", "state": "running",
+            "health": "healthy", "host": "ready", "host_down": false, "restarts": 0,
+        });
+        view.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(view).unwrap()
+    }
+
+    fn messages(old: Value, new: Value) -> Vec<Option<String>> {
+        let mut changes = Vec::new();
+        let name = ServiceName::parse("web").unwrap();
+        replica_changes(&name, &[replica(old)], &[replica(new)], &mut changes);
+        changes.into_iter().map(|change| change.message).collect()
+    }
+
+    #[test]
+    fn a_replica_that_ended_is_told_with_its_code_and_its_last_line() {
+        let failed = json!({ "state": "failed", "health": "unhealthy", "exit_code": 7 });
+        let ended = "its process ended with code 7".to_owned();
+        assert_eq!(messages(json!({}), failed.clone()), [Some(ended.clone())]);
+        // The engine tells what it wrote a moment later.
+        let mut with_lines = failed.clone();
+        with_lines["last_log_lines"] = json!(["no such table"]);
+        assert_eq!(messages(failed, with_lines), [Some(format!("{ended}; its last line: no such table"))]);
+        let restarted = json!({ "restarts": 1, "exit_code": 7 });
+        assert_eq!(messages(json!({}), restarted.clone()), [Some(ended)]);
+        // It has been well since.
+        let unwell = json!({ "restarts": 1, "exit_code": 7, "health": "starting" });
+        assert_eq!(messages(unwell, restarted), [None]);
+    }
 }

@@ -15,7 +15,7 @@ use shef_common::{
 use tokio::sync::{Mutex, Notify};
 
 use super::{
-    Api, ApiError, params,
+    Api, ApiError, params, services,
     streams::{StreamClient, StreamPlace, away, stopping},
 };
 
@@ -36,10 +36,7 @@ pub async fn get(
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let pairs = pairs.map_err(|error| invalid(format!("the query cannot be read: {error}")))?;
     let order = ExecOrder::read(pairs.into_inner()).map_err(invalid)?;
-    let view = api
-        .view
-        .service(&name)
-        .ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+    let view = services::find(&api, &name)?;
     let replica = view.replica_states.iter().find(|replica| replica.id == id);
     let replica = replica
         .ok_or_else(|| Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")))?;

@@ -146,11 +146,14 @@ pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
 pub(super) fn find(api: &Api, name: &ServiceName) -> Result<Arc<ServiceView>, ApiError> {
     match api.view.service(name) {
         Some(view) => Ok(view),
-        None => {
-            api.knows_all()?;
-            Err(Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
-        }
+        None => missing(api, name),
     }
+}
+
+/// That there is no such service, or that it is not known yet whether there is.
+pub(super) fn missing<T>(api: &Api, name: &ServiceName) -> Result<T, ApiError> {
+    api.knows_all()?;
+    Err(Problem::new(Code::ServiceNotFound, format!("there is no service {name}")).into())
 }
 
 /// A service with its replicas and its `ETag`.

@@ -12,7 +12,7 @@ use shef_common::{
     usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
 };
 
-use super::{Api, ApiError, Place, answer::Answer, params, streams::away};
+use super::{Api, ApiError, Place, answer::Answer, params, services, streams::away};
 
 /// How many hosts are asked at once.
 const HOSTS_AT_ONCE: usize = 32;
@@ -82,10 +82,7 @@ async fn measure(
     name: ServiceName,
     only: Option<ReplicaId>,
 ) -> Result<ServiceUsage, ApiError> {
-    let view = api
-        .view
-        .service(&name)
-        .ok_or_else(|| Problem::new(Code::ServiceNotFound, format!("there is no service {name}")))?;
+    let view = services::find(api, &name)?;
     let mut by_host: BTreeMap<NodeName, Vec<ReplicaId>> = BTreeMap::new();
     for replica in
         view.replica_states.iter().filter(|replica| only.as_ref().is_none_or(|only| *only == replica.id))

@@ -31,8 +31,7 @@ use super::{
     request::{Accepted, Refused, Request},
     rollout,
     shown::Shown,
-    slot_set::SlotSet,
-    slots::slots,
+    slots::{Slots, slots},
     stored::{Stored, Versions},
     view::view,
 };
@@ -314,12 +313,10 @@ impl ServiceCore {
             }
             self.store_retry_at = None;
         }
-        self.note_turns();
         self.note_refusal();
-        if let Some(record) = &self.record {
-            let through = record.rollout.as_ref().map(|_| slots(record, &self.observed).through().len());
-            self.observed.note_progress(record, through.unwrap_or_default());
-            self.observed.watch_over(record.probation.as_ref().map(|_| record.generation));
+        let look = self.record.as_ref().map(|record| (record, slots(record, &self.observed)));
+        if let Some((record, slots)) = &look {
+            note_rollout(record, slots, &mut self.observed);
         }
         if self.waiting.is_empty()
             && self.confirmed_gone.is_empty()
@@ -328,9 +325,9 @@ impl ServiceCore {
             && !self.is_to_be_rewritten()
         {
             // Mostly nothing is to be done: that is found out without a draft.
-            let Some(record) = &self.record else { return effects.push(Effect::Retire) };
-            let next = rollout::next(record, &self.observed);
-            let plan = self.plan(record);
+            let Some((record, slots)) = look else { return effects.push(Effect::Retire) };
+            let next = rollout::next(record, &slots, &self.observed);
+            let plan = self.plan(record, &slots);
             let is_noted = |replica: &ReplicaRecord| {
                 replica.done.is_some() || self.observed.done_since(replica).is_none()
             };
@@ -355,7 +352,7 @@ impl ServiceCore {
         if let Some(bindings) = bindings::next(record, &self.observed) {
             record.bindings = bindings;
         }
-        let next = rollout::next(record, &self.observed);
+        let next = rollout::next(record, &slots(record, &self.observed), &self.observed);
         record.take(&next, now.wall);
         self.prepare(record, next.prepare);
         for (slot, _, _) in &next.failed {
@@ -363,7 +360,7 @@ impl ServiceCore {
             self.observed.retry_slot_at.insert(*slot, at);
         }
         effects.extend(next.wake_at.map(Effect::WakeAt));
-        let plan = self.plan(record);
+        let plan = self.plan(record, &slots(record, &self.observed));
         record.retire_these(&plan.retire);
         record.note_emptied(next.failed.iter().map(|(slot, ..)| *slot).chain(plan.emptied.iter().copied()));
         if !plan.stay.is_empty() {
@@ -411,19 +408,9 @@ impl ServiceCore {
         self.observed.no_host = refusal.map(|refusal| refusal.reason.clone());
     }
 
-    /// Notes which slots of a rollout are through, for the delay before the next.
-    fn note_turns(&mut self) {
-        let Some(record) = self.record.as_ref().filter(|record| record.spec.update.delay_ms > 0) else {
-            return;
-        };
-        let Some(rollout) = &record.rollout else { return self.observed.note_turns(SlotSet::default()) };
-        let through = slots(record, &self.observed).through().shared_with(&rollout.turned);
-        self.observed.note_turns(through);
-    }
-
     /// The plan for `record`; nothing is placed while there is no host for it.
-    fn plan(&self, record: &ServiceRecord) -> Plan {
-        let mut plan = plan(record, &self.observed);
+    fn plan(&self, record: &ServiceRecord, slots: &Slots<'_>) -> Plan {
+        let mut plan = plan(record, slots, &self.observed);
         if self.no_host.is_some() {
             plan.place.clear();
         }
@@ -448,6 +435,18 @@ impl ServiceCore {
             effects.insert(0, Effect::Publish(view));
         }
     }
+}
+
+/// Notes how far the rollout of `record` has come: for the delay before the next slot, and for its patience.
+fn note_rollout(record: &ServiceRecord, slots: &Slots<'_>, observed: &mut Observations) {
+    let rollout = record.rollout.as_ref();
+    let through = rollout.map(|_| slots.through()).unwrap_or_default();
+    if record.spec.update.delay_ms > 0 {
+        let turned = rollout.map(|rollout| through.shared_with(&rollout.turned));
+        observed.note_turns(turned.unwrap_or_default());
+    }
+    observed.note_progress(record, through.len());
+    observed.watch_over(record.probation.as_ref().map(|_| record.generation));
 }
 
 fn rollout_failures(record: &ServiceRecord, slot: Slot) -> u32 {

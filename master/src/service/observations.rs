@@ -83,6 +83,8 @@ pub struct Observations {
     /// The members, and what they are.
     hosts: Hosts,
     away_since: BTreeMap<NodeName, MonoMs>,
+    /// Hosts that were out of reach when `on_disconnect` was changed: their agents may go by what it was before.
+    untold: BTreeSet<NodeName>,
     now: MonoMs,
     /// Which slots need no look.
     looked: Looked,
@@ -170,6 +172,7 @@ impl Observations {
         }
         if usual || condition.standing == Standing::Ready {
             self.away_since.remove(node);
+            self.untold.remove(node);
         } else {
             self.away_since.entry(node.clone()).or_insert(self.now);
         }
@@ -179,6 +182,12 @@ impl Observations {
     pub fn host_forgotten(&mut self, node: &NodeName) {
         self.conditions.remove(node);
         self.away_since.remove(node);
+        self.untold.remove(node);
+    }
+
+    /// What agents do by themselves without a master is something else now.
+    pub fn on_disconnect_changed(&mut self) {
+        self.untold.extend(self.away_since.keys().cloned());
     }
 
     /// What is true of a host; one that nothing unusual was told of is ready.
@@ -225,6 +234,17 @@ impl Observations {
         }
     }
 
+    /// When the class of `replica` may be another one by the time alone.
+    pub fn class_turns_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
+        let times = [
+            self.stopped_by_its_agent_at(record, replica),
+            self.strands_at(replica),
+            self.fails_at(record, replica),
+            self.passes_at(record, replica),
+        ];
+        times.into_iter().flatten().filter(|at| *at > self.now).min()
+    }
+
     /// Whether `replica` is lost: its host is, or its agent has stopped it by itself.
     pub fn is_lost(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> bool {
         let stopped = || self.stopped_by_its_agent_at(record, replica).is_some_and(|at| at <= self.now);
@@ -236,7 +256,8 @@ impl Observations {
     pub fn stopped_by_its_agent_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let OnDisconnect::StopAfter { seconds } = record.spec.on_disconnect else { return None };
         let since = self.away_since.get(&replica.node)?;
-        if self.condition(&replica.node).standing != Standing::Suspect {
+        if self.condition(&replica.node).standing != Standing::Suspect || self.untold.contains(&replica.node)
+        {
             return None;
         }
         let grace_s = u64::from(record.template(replica.generation).stop_grace_s);

@@ -17,7 +17,7 @@ use super::{
     observations::{Observations, ReplicaClass},
     record::{ReplicaRecord, ServiceRecord, Want},
     rollout,
-    slots::{Slots, busy, dark, free_slots, serves, slots, surge},
+    slots::{Slots, busy, dark, free_slots, serves, surge},
 };
 use crate::{membership::Standing, scheduler::Place};
 
@@ -64,15 +64,15 @@ fn waits_for_removal(record: &ServiceRecord, slot: Slot, observed: &Observations
     record.stops_first() && record.replicas.of(slot).iter().any(goes)
 }
 
-/// Plans the next step for `record`.
-pub fn plan(record: &ServiceRecord, observed: &Observations) -> Plan {
+/// Plans the next step for `record`, whose slots are `slots`.
+pub fn plan(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> Plan {
     let mut plan = Plan::default();
     if record.deleted {
         let there = record.replicas.iter().filter(|replica| replica.want != Want::Remove);
         plan.retire = there.map(ReplicaRecord::key).collect();
         return plan;
     }
-    let mut slots = slots(record, observed);
+    let mut slots = slots.clone();
     let wanted = slots.open.values().flatten();
     let stops = wanted.filter_map(|(replica, _)| observed.stopped_by_its_agent_at(record, replica));
     stops.filter(|at| *at > observed.now()).for_each(|at| plan.wake(at));

@@ -19,7 +19,7 @@ use super::{
 pub type Slotted<'a> = Vec<(&'a ReplicaRecord, ReplicaClass)>;
 
 /// The slots of a record in which a replica is to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Slots<'a> {
     record: &'a ServiceRecord,
     /// Those that need a look.
@@ -32,11 +32,16 @@ pub struct Slots<'a> {
 
 /// How the wanted replicas of `record` fare, by slot.
 pub fn slots<'a>(record: &'a ServiceRecord, observed: &Observations) -> Slots<'a> {
-    let settled = observed.settled_in(record);
+    let known = observed.known(record);
+    let settled = known.settled();
     let open = record.replicas.filled().without(&settled.all());
     let open = open.iter().map(|slot| {
         let wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
-        (slot, wanted.map(|replica| (replica, observed.class(record, replica))).collect())
+        let slotted = match known.classes(slot) {
+            Some(classes) => wanted.zip(classes.iter().copied()).collect(),
+            None => wanted.map(|replica| (replica, observed.class(record, replica))).collect(),
+        };
+        (slot, slotted)
     });
     let open: BTreeMap<Slot, Slotted<'a>> = open.collect();
     let is_old = |(replica, _): &(&ReplicaRecord, ReplicaClass)| replica.generation != record.generation;

@@ -13,7 +13,7 @@ use shef_common::{
     spec::ServiceSpec,
 };
 
-use self::missing::{in_progress, line, removals};
+use self::missing::{Lines, line, removals};
 pub use self::replica::ReplicaView;
 use super::{
     bindings,
@@ -26,10 +26,6 @@ use super::{
     slots::{Slots, free_slots, slots},
 };
 use crate::{membership::Standing, scheduler::Refusal};
-
-/// The most lines of what is missing that a view holds: it is kept for every service, and copied by every
-/// list.
-const MAX_MISSING: usize = 100;
 
 /// A service with its state and all its replicas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -157,7 +153,8 @@ pub fn view(
     no_host: Option<&Refusal>,
     shown: &Shown,
 ) -> ServiceView {
-    let (mut missing, left_behind) = removals(record, observed);
+    let mut missing = Lines::default();
+    let left_behind = removals(record, observed, &mut missing);
     let (mut running, mut confirmed, mut on_trial) = (SlotSet::default(), SlotSet::default(), 0);
     let mut failing = None;
     let no_place = no_host.map(|refusal| refusal.reason.as_str());
@@ -166,7 +163,7 @@ pub fn view(
     let (mut wanted, mut coming) = (settled.len(), settled.starting.len());
     // What is lost and replaced goes once its replacement has proved itself: nobody waits for that.
     let mut unawaited = left_behind;
-    let mut lines: Vec<(Slot, String)> = Vec::new();
+    let mut lacking: Vec<(&ReplicaRecord, ReplicaClass)> = Vec::new();
     for &(replica, class) in slots.open.values().flatten() {
         wanted += 1;
         let still_serves =
@@ -193,41 +190,44 @@ pub fn view(
             | ReplicaClass::Migrating
             | ReplicaClass::Unreachable => {}
         }
-        lines.extend(line(record, replica, class, observed, no_place).map(|line| (replica.slot, line)));
+        lacking.push((replica, class));
     }
-    // Of what is being started the first lines are enough: of the others none is shown.
-    for (replica, _) in settled.starting.iter().take(MAX_MISSING).filter_map(|slot| slots.settled(slot)) {
-        lines.push((replica.slot, in_progress(replica, observed)));
+    lacking.extend(settled.starting.iter().filter_map(|slot| slots.settled(slot)));
+    lacking.sort_by_key(|(replica, _)| replica.slot);
+    for (replica, class) in lacking {
+        let line = || line(record, replica, class, observed, no_place);
+        match class {
+            ReplicaClass::OnTrial => {}
+            ReplicaClass::Ready => line().into_iter().for_each(|line| missing.add(|| line)),
+            _ => missing.add(|| line().unwrap_or_default()),
+        }
     }
-    let unlisted = settled.starting.len().saturating_sub(MAX_MISSING);
-    lines.sort_by_key(|(slot, _)| *slot);
-    missing.extend(lines.into_iter().map(|(_, line)| line));
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots);
     let waiting: Vec<String> =
         free.into_iter().filter_map(|slot| bindings::waits(record, slot, observed)).collect();
     let unplaced = (replicas as usize).saturating_sub(wanted).saturating_sub(waiting.len());
     if !record.deleted {
-        missing.extend(waiting);
+        waiting.into_iter().for_each(|line| missing.add(|| line));
     }
     if unplaced > 0 && !record.deleted {
         let why = no_place.unwrap_or("about to be placed");
-        missing.push(format!("{unplaced} of {replicas} replicas have no host: {why}"));
+        missing.add(|| format!("{unplaced} of {replicas} replicas have no host: {why}"));
     }
     let may_be_placed = no_host.is_none_or(|refusal| refusal.awaited);
-    let rollout = rollout_view(record, observed);
-    missing.extend(rollout.iter().map(|rollout| format!("rollout: {}", rollout.message)));
+    let rollout = rollout_view(record, &slots, observed);
+    if let Some(rollout) = &rollout {
+        missing.add(|| format!("rollout: {}", rollout.message));
+    }
     if coming > 0 || unplaced > 0 && may_be_placed {
         failing = None;
     }
-    let state = match (record.deleted, missing.len() + unlisted == unawaited) {
+    let state = match (record.deleted, missing.count == unawaited) {
         (true, _) => ServiceState::Deleting,
         (false, true) => ServiceState::Running,
         (false, false) => ServiceState::Pending,
     };
     let failing = failing.or_else(|| no_place.filter(|_| unplaced > 0 && !may_be_placed).map(str::to_owned));
-    let missing_more = (missing.len() + unlisted).saturating_sub(MAX_MISSING);
-    missing.truncate(MAX_MISSING);
     let head = ServiceHead {
         spec: record.spec.clone(),
         generation: record.generation,
@@ -239,11 +239,11 @@ pub fn view(
         state,
         running: count(running.len() + settled.len() - settled.starting.len()),
         on_trial: count(on_trial + settled.on_trial.len()),
-        trial_failed: trial_failed(record, observed),
+        trial_failed: trial_failed(record, &slots, observed),
         unconfirmed: count(running.without(&confirmed).len()),
         wanted: record.slots_wanted(),
-        missing,
-        missing_more,
+        missing_more: missing.more(),
+        missing: missing.first,
         failing,
         rebalancing: record.rebalancing,
         rollout,
@@ -279,13 +279,12 @@ const fn observed_generation(record: &ServiceRecord) -> Option<Generation> {
 }
 
 /// Why the generation has failed its trial, where nothing goes back by itself.
-fn trial_failed(record: &ServiceRecord, observed: &Observations) -> Option<String> {
+fn trial_failed(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> Option<String> {
     let rolls_back =
         record.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some() || rollout.is_rolling_back());
     if record.deleted || rolls_back {
         return None;
     }
-    let by_slot = slots(record, observed);
     let serves = |all: &[(&ReplicaRecord, ReplicaClass)]| {
         all.iter().any(|(_, class)| matches!(class, ReplicaClass::Ready | ReplicaClass::OnTrial))
     };
@@ -295,8 +294,7 @@ fn trial_failed(record: &ServiceRecord, observed: &Observations) -> Option<Strin
         (there && on_its_own && observed.has_failed_its_trial(record, replica))
             .then(|| observed.why_failed(record, replica))
     };
-    let failed =
-        by_slot.open.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
+    let failed = slots.open.values().filter(|all| !serves(all)).filter_map(|all| all.iter().find_map(fails));
     let failed: Vec<String> = failed.collect();
     let too_many = failed.len() > record.spec.update.max_failures as usize;
     failed.into_iter().next().filter(|_| too_many)

@@ -20,6 +20,19 @@ const GENERIC: [&str; 8] = [
     "data did not match any variant",
 ];
 
+/// What the docker command and Compose files call a field, and its name here.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("args", "command"),
+    ("cmd", "command"),
+    ("environment", "env"),
+    ("healthcheck", "health"),
+    ("publish", "ports"),
+    ("restart_policy", "restart"),
+    ("scale", "replicas"),
+    ("volumes", "mounts"),
+    ("workdir", "working_dir"),
+];
+
 /// The schema of what is read as a `T`.
 pub(super) fn schema_of<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_deserialize();
@@ -55,7 +68,12 @@ pub(super) fn shown(text: &str, most: usize) -> String {
 pub(super) fn near<'a>(known: impl Iterator<Item = &'a str>, given: &str) -> String {
     let most = |known: &str| 1 + known.len() / 5;
     // Whoever asks says how long the name is: only with names of like length is it compared.
-    let like = known.filter(|known| known.len().abs_diff(given.len()) <= most(known));
+    let known: Vec<&str> = known.collect();
+    let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == given && known.contains(ours));
+    if let Some((_, ours)) = elsewhere {
+        return format!(": did you mean {ours}?");
+    }
+    let like = known.into_iter().filter(|known| known.len().abs_diff(given.len()) <= most(known));
     let distance = |known: &str| strsim::damerau_levenshtein(known, given);
     let nearest = like.map(|known| (distance(known), known)).min();
     let meant = nearest.filter(|(distance, known)| *distance <= most(known));

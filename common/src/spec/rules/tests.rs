@@ -143,6 +143,7 @@ fn what_is_wrong_is_named_with_its_path_and_what_would_be_right() {
         (json!({"bogus": 1}), "bogus is not a field of this body"),
         (json!({"replcas": 1}), "replcas is not a field of this body: did you mean replicas?"),
         (json!({"comand": ["a"]}), "comand is not a field of this body: did you mean command?"),
+        (json!({"volumes": []}), "volumes is not a field of this body: did you mean mounts?"),
         (json!({"forced": 1}), "forced is not a field of this body"),
         (json!({"replicas": -1}), "replicas must be a whole number from 0 to 10000, but is -1"),
         (

@@ -34,7 +34,7 @@ use self::{
 use super::{
     Api, ApiError,
     answer::Answer,
-    params,
+    params, services,
     streams::{StreamClient, StreamPlace, Writer, stopping},
 };
 use crate::service::ServiceView;
@@ -71,9 +71,9 @@ fn answer(
         Some(accept) if accept.contains("application/x-ndjson") => Format::Ndjson,
         Some(_) | None => Format::Text { timestamps },
     };
-    let unknown = || Problem::new(Code::ServiceNotFound, format!("there is no service {name}"));
-    let shown = api.view.watch(&name).ok_or_else(unknown)?;
-    let view = api.view.service(&name).ok_or_else(unknown)?;
+    let shown = api.view.watch(&name);
+    let view = services::find(&api, &name)?;
+    let shown = shown.map_or_else(|| services::missing(&api, &name), Ok)?;
     if let Some(id) = &only
         && !view.replica_states.iter().any(|replica| replica.id == *id)
     {

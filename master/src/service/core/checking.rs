@@ -4,7 +4,7 @@
 use super::ServiceCore;
 use crate::service::{
     bindings, observations::Observations, places::Places, plan::plan, record::ServiceRecord,
-    replicas::Replicas, rollout, shown::Shown, view::view,
+    replicas::Replicas, rollout, shown::Shown, slots::slots, view::view,
 };
 
 impl ServiceCore {
@@ -41,8 +41,9 @@ impl ServiceCore {
 fn check(record: &ServiceRecord, kept: &Observations, from_scratch: &Observations) -> Result<(), String> {
     same("replicas", &record.replicas, &record.replicas.iter().cloned().collect::<Replicas>())?;
     same("bindings", &bindings::next(record, kept), &bindings::next(record, from_scratch))?;
-    same("the rollout", &rollout::next(record, kept), &rollout::next(record, from_scratch))?;
-    same("the plan", &plan(record, kept), &plan(record, from_scratch))
+    let (slots, all) = (slots(record, kept), slots(record, from_scratch));
+    same("the rollout", &rollout::next(record, &slots, kept), &rollout::next(record, &all, from_scratch))?;
+    same("the plan", &plan(record, &slots, kept), &plan(record, &all, from_scratch))
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, kept: &T, from_scratch: &T) -> Result<(), String> {

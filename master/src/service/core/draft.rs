@@ -56,6 +56,11 @@ impl ServiceCore {
                 }
             }
         }
+        let on_disconnect = |record: &Option<ServiceRecord>| record.as_ref().map(|r| r.spec.on_disconnect);
+        if on_disconnect(&self.record) != on_disconnect(&draft.record) {
+            // Before anything is planned by it.
+            self.observed.on_disconnect_changed();
+        }
         if let Some(record) = &mut draft.record {
             let gone = |replica: &ReplicaRecord| self.confirmed_gone.contains(&replica.id);
             let slots: SlotSet = self.confirmed_gone.iter().filter_map(|id| self.places.slot(id)).collect();

@@ -416,6 +416,28 @@ fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host
     assert_eq!((model.on(0), model.on(1)), (4, 0));
 }
 
+#[test]
+fn an_agent_that_may_not_have_been_told_to_stop_its_replicas_is_not_taken_to_have_stopped_them() {
+    let mut model = Model::new(2);
+    model.ask(create(4));
+    model.settle();
+    model.is(1, HostCondition::of(Standing::Suspect));
+    model.sleep(600_000);
+    model.settle();
+    let on_disconnect = serde_json::to_value(OnDisconnect::StopAfter { seconds: 60 }).unwrap();
+    let change = Change([("on_disconnect".to_owned(), on_disconnect)].into_iter().collect());
+    model.ask(Request::Change { change, expect: Expect::Any });
+    model.settle();
+    assert_eq!((model.on(0), model.on(1)), (2, 2));
+    // It has been back since, and was told.
+    model.host(1, true);
+    model.settle();
+    model.is(1, HostCondition::of(Standing::Suspect));
+    model.sleep(72_000);
+    model.settle();
+    assert_eq!(model.on(0), 4);
+}
+
 /// What the service orders when `host` holds `replicas` and was told nothing of them.
 fn named(model: &mut Model, host: usize, replicas: Vec<ReplicaId>) -> Vec<Effect> {
     model.core.handle(Event::Unknown { node: node(host), replicas }, model.now)

@@ -131,7 +131,7 @@ fn hosts_are_made_ready_before_anything_stops_and_nothing_is_left_of_that() {
     while model.step() {}
     let ready: BTreeSet<_> = model.made_ready();
     assert!(!ready.is_empty() && model.running() == 6, "{ready:?}");
-    assert!(model.rollout().message.ends_with("to have the image ready"), "{:?}", model.rollout());
+    assert!(model.rollout().message.ends_with("to have the image ready: app:2"), "{:?}", model.rollout());
     assert_eq!(model.pass(100), 4);
     assert_eq!((model.generations(), model.holds_in_all()), (vec![2; 6], 6));
 }

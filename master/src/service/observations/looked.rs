@@ -69,11 +69,16 @@ pub(super) struct Looked {
     pub(super) starts: BTreeSet<(MonoMs, Slot)>,
     /// The same times, by slot.
     pub(super) due_at: BTreeMap<Slot, MonoMs>,
+    /// The classes of the replicas that are to run in the slots that do need a look, in the replicas' order.
+    pub(super) classes: BTreeMap<Slot, Vec<ReplicaClass>>,
+    /// When a class of these may be another one by the time alone.
+    pub(super) turns: BTreeSet<(MonoMs, Slot)>,
 }
 
 impl Looked {
     pub(super) fn remove(&mut self, slot: Slot) {
         self.settled.sets().into_iter().for_each(|set| set.remove(slot));
+        self.classes.remove(&slot);
         self.is_not_due(slot);
     }
 
@@ -81,13 +86,26 @@ impl Looked {
         if let Some(at) = self.due_at.remove(&slot) {
             self.trials.remove(&(at, slot));
             self.starts.remove(&(at, slot));
+            self.turns.remove(&(at, slot));
         }
     }
 
     pub(super) fn remove_all(&mut self, slots: &SlotSet) {
         self.settled = std::mem::take(&mut self.settled).without(slots);
-        if !self.due_at.is_empty() {
-            slots.iter().for_each(|slot| self.is_not_due(slot));
+        if !self.due_at.is_empty() || !self.classes.is_empty() {
+            for slot in slots.iter() {
+                self.classes.remove(&slot);
+                self.is_not_due(slot);
+            }
+        }
+    }
+
+    /// A slot that needs a look has replicas of these classes until then, if nothing happens to it.
+    pub(super) fn insert_open(&mut self, slot: Slot, classes: Vec<ReplicaClass>, until: Option<MonoMs>) {
+        self.classes.insert(slot, classes);
+        if let Some(at) = until {
+            self.turns.insert((at, slot));
+            self.due_at.insert(slot, at);
         }
     }
 
@@ -111,7 +129,7 @@ impl Looked {
         let due = move |times: &BTreeSet<(MonoMs, Slot)>| {
             times.iter().take_while(|(at, _)| *at <= now).map(|(_, slot)| *slot).collect::<Vec<_>>()
         };
-        due(&self.trials).into_iter().chain(due(&self.starts))
+        due(&self.trials).into_iter().chain(due(&self.starts)).chain(due(&self.turns))
     }
 }
 

@@ -25,6 +25,28 @@ use crate::{
     },
 };
 
+/// What was found by looking at the slots of a record.
+#[derive(Debug)]
+pub struct Known<'a> {
+    looked: &'a Looked,
+    /// Of which slots that is outdated; `None`: of all.
+    changed: Option<SlotSet>,
+}
+
+impl Known<'_> {
+    /// The slots that need no look.
+    pub fn settled(&self) -> Settled {
+        let known = self.changed.as_ref().map(|changed| self.looked.settled.clone().without(changed));
+        known.unwrap_or_default()
+    }
+
+    /// The classes of the replicas that are to run in `slot`, which does need a look.
+    pub fn classes(&self, slot: Slot) -> Option<&[ReplicaClass]> {
+        let is_known = self.changed.as_ref().is_some_and(|changed| !changed.contains(slot));
+        self.looked.classes.get(&slot).filter(|_| is_known).map(Vec::as_slice)
+    }
+}
+
 impl Observations {
     /// Something happened to `slot`.
     pub fn open(&mut self, slot: Slot) {
@@ -74,21 +96,39 @@ impl Observations {
             self.looked.of = Some(Box::new(record.clone()));
         }
         let keeps_volumes = volumes::keeps_volumes(record);
-        for slot in record.replicas.filled().without(&self.looked.settled.all()).iter() {
-            if let Some(kind) = self.kind(record, slot, keeps_volumes) {
-                self.looked.insert(slot, kind);
+        let looked_at = self.looked.settled.all().with(&self.looked.classes.keys().copied().collect());
+        for slot in record.replicas.filled().without(&looked_at).iter() {
+            match self.kind(record, slot, keeps_volumes) {
+                Some(kind) => self.looked.insert(slot, kind),
+                None => {
+                    let (classes, until) = self.classes(record, slot);
+                    self.looked.insert_open(slot, classes, until);
+                }
             }
         }
     }
 
+    /// The classes of the replicas that are to run in `slot`, and until when these are so if nothing happens to it.
+    fn classes(&self, record: &ServiceRecord, slot: Slot) -> (Vec<ReplicaClass>, Option<MonoMs>) {
+        let wanted = record.replicas.of(slot).iter().filter(|replica| replica.want == Want::Run);
+        let turns = wanted.clone().filter_map(|replica| self.class_turns_at(record, replica)).min();
+        (wanted.map(|replica| self.class(record, replica)).collect(), turns)
+    }
+
+    /// What is known of the slots of `record` now.
+    pub fn known(&self, record: &ServiceRecord) -> Known<'_> {
+        let of = self.looked.of.as_deref().filter(|of| has_same_terms(of, record));
+        let changed = of.map(|of| {
+            let mut changed = changed_slots(of, record);
+            changed.extend(self.looked.due(self.now));
+            changed
+        });
+        Known { looked: &self.looked, changed }
+    }
+
     /// The slots of `record` that need no look now.
     pub fn settled_in(&self, record: &ServiceRecord) -> Settled {
-        let Some(of) = self.looked.of.as_deref().filter(|of| has_same_terms(of, record)) else {
-            return Settled::default();
-        };
-        let mut changed = changed_slots(of, record);
-        changed.extend(self.looked.due(self.now));
-        self.looked.settled.clone().without(&changed)
+        self.known(record).settled()
     }
 
     /// When the last of the settled trials ends.

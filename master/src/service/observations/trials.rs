@@ -199,21 +199,30 @@ impl Observations {
 /// Why a replica is not well, for people: its host's reason, the code with which its process ended, and the
 /// last line that it wrote, as far as they are known.
 pub fn trouble(status: &ReplicaStatus) -> String {
-    let reason = status.reason.clone().unwrap_or_default();
-    let code = status.exit_code.filter(|code| !reason.contains(&format!("code {code}")));
+    trouble_of(status.reason.as_deref(), status.exit_code, &status.last_log_lines)
+}
+
+/// The same, of what is known of its status.
+pub fn trouble_of(reason: Option<&str>, exit_code: Option<i64>, last_log_lines: &[String]) -> String {
+    let reason = reason.unwrap_or_default();
+    let code = exit_code.filter(|code| !reason.contains(&format!("code {code}")));
     let code = code.map(|code| format!("its process ended with code {code}"));
     let parts: Vec<String> =
-        [Some(reason).filter(|reason| !reason.is_empty()), code].into_iter().flatten().collect();
+        [Some(reason.to_owned()).filter(|reason| !reason.is_empty()), code].into_iter().flatten().collect();
     let all = if parts.is_empty() { "its host gave no reason".to_owned() } else { parts.join("; ") };
-    format!("{all}{}", last_line(status).unwrap_or_default())
+    format!("{all}{}", last_line_of(exit_code, last_log_lines).unwrap_or_default())
+}
+
+fn last_line(status: &ReplicaStatus) -> Option<String> {
+    last_line_of(status.exit_code, &status.last_log_lines)
 }
 
 /// The last line that an ended process wrote, if it wrote any: `; its last line: …`.
-fn last_line(status: &ReplicaStatus) -> Option<String> {
-    status.exit_code?;
+fn last_line_of(exit_code: Option<i64>, last_log_lines: &[String]) -> Option<String> {
+    exit_code?;
     let plain = |line: &String| {
         line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
     };
-    let line = status.last_log_lines.iter().rev().map(plain).find(|line| !line.is_empty())?;
+    let line = last_log_lines.iter().rev().map(plain).find(|line| !line.is_empty())?;
     Some(format!("; its last line: {line}"))
 }

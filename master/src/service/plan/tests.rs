@@ -15,6 +15,7 @@ use super::{
         observations::AWAY_PATIENCE,
         rollout::{Phase, Rollout, Terms},
         slot_set::SlotSet,
+        slots::slots,
     },
     *,
 };
@@ -51,8 +52,12 @@ fn record(generations: &[u32]) -> ServiceRecord {
     record
 }
 
+fn planned(record: &ServiceRecord, observed: &Observations) -> Plan {
+    plan(record, &slots(record, observed), observed)
+}
+
 fn retired(record: &ServiceRecord, observed: &Observations) -> Vec<ReplicaId> {
-    plan(record, observed).retire.into_iter().map(|(_, id)| id).collect()
+    planned(record, observed).retire.into_iter().map(|(_, id)| id).collect()
 }
 
 /// One of the replicas is otherwise.
@@ -117,10 +122,10 @@ fn only_a_host_that_is_lost_loses_its_replicas() {
         [Standing::Awaited, Standing::Ready, Standing::Suspect, Standing::AgentDown, Standing::EngineDown];
     for kept in stay.map(condition).into_iter().chain([held]) {
         observed.host_changed(&h1(), kept, true);
-        assert_eq!(plan(&record, &observed), Plan::default(), "{kept:?}");
+        assert_eq!(planned(&record, &observed), Plan::default(), "{kept:?}");
     }
     observed.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(placed(&plan(&record, &observed)), [0]);
+    assert_eq!(placed(&planned(&record, &observed)), [0]);
 }
 
 #[test]
@@ -129,9 +134,9 @@ fn what_failed_on_a_host_that_is_lost_since_is_placed_without_a_delay() {
     let mut observed = Observations::default();
     let id = hears(&mut observed, 1, ReplicaState::Failed, Health::Healthy);
     observed.retry_at.insert(id, MonoMs(10_000));
-    assert_eq!(plan(&record, &observed).wake_at, Some(MonoMs(10_000)));
+    assert_eq!(planned(&record, &observed).wake_at, Some(MonoMs(10_000)));
     observed.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(plan(&record, &observed).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
+    assert_eq!(planned(&record, &observed).place, [(Place { slot: Slot(0), avoid: None }, 0)]);
 }
 
 #[test]
@@ -144,13 +149,13 @@ fn what_is_done_and_what_its_restart_policy_gave_up_is_not_placed_again() {
     let id = hears(&mut observed, 1, ReplicaState::Complete, Health::Healthy);
     assert_eq!(observed.class(&record, &record.replicas[0]), ReplicaClass::Ready);
     observed.host_changed(&h1(), condition(Standing::Down), true);
-    assert_eq!(plan(&record, &observed), Plan::default(), "what is done on a lost host is done");
+    assert_eq!(planned(&record, &observed), Plan::default(), "what is done on a lost host is done");
     observed.host_changed(&h1(), condition(Standing::Ready), true);
 
     hears(&mut observed, 1, ReplicaState::Failed, Health::Healthy);
-    assert_eq!(placed(&plan(&record, &observed)), [0], "what never ran is tried again");
+    assert_eq!(placed(&planned(&record, &observed)), [0], "what never ran is tried again");
     observed.statuses.get_mut(&id).unwrap().exit_code = Some(1);
-    assert_eq!(plan(&record, &observed), Plan::default());
+    assert_eq!(planned(&record, &observed), Plan::default());
 }
 
 #[test]
@@ -162,17 +167,21 @@ fn what_its_host_has_not_begun_before_it_went_out_of_reach_is_placed_again_after
         observed.fresh.insert(id.clone());
         observed.host_changed(&h1(), condition(standing), true);
         let at = MonoMs(0) + AWAY_PATIENCE;
-        assert_eq!(plan(&record, &observed), Plan { wake_at: Some(at), ..Plan::default() }, "{standing:?}");
+        assert_eq!(
+            planned(&record, &observed),
+            Plan { wake_at: Some(at), ..Plan::default() },
+            "{standing:?}"
+        );
         observed.it_is(at);
-        assert_eq!(placed(&plan(&record, &observed)), [0], "{standing:?}");
+        assert_eq!(placed(&planned(&record, &observed)), [0], "{standing:?}");
         assert_eq!(retired(&record, &observed), [], "it goes when another runs");
         hears(&mut observed, 1, ReplicaState::Starting, Health::Healthy);
-        assert_eq!(plan(&record, &observed), Plan::default(), "it has come about after all");
+        assert_eq!(planned(&record, &observed), Plan::default(), "it has come about after all");
         // Placed before our own start, it may have run there for long.
         let mut observed = Observations::default();
         observed.host_changed(&h1(), condition(standing), true);
         observed.it_is(at + DurationMs(1));
-        assert_eq!(plan(&record, &observed), Plan::default());
+        assert_eq!(planned(&record, &observed), Plan::default());
     }
 }
 
@@ -183,9 +192,9 @@ fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
     let id = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
     observed.host_changed(&h1(), drained, true);
-    assert_eq!((placed(&plan(&record, &observed)), retired(&record, &observed)), (vec![0], vec![]));
+    assert_eq!((placed(&planned(&record, &observed)), retired(&record, &observed)), (vec![0], vec![]));
     observed.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
-    assert_eq!((placed(&plan(&record, &observed)), retired(&record, &observed)), (vec![0], vec![id]));
+    assert_eq!((placed(&planned(&record, &observed)), retired(&record, &observed)), (vec![0], vec![id]));
 }
 
 #[test]
@@ -199,7 +208,7 @@ fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
     observed.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
     let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &observed), Plan::default());
+    assert_eq!(planned(&record, &observed), Plan::default());
     observed.host_changed(&record.replicas[1].node, condition(Standing::Ready), true);
     assert_eq!(retired(&record, &observed), [first]);
 }
@@ -210,9 +219,9 @@ fn a_move_that_fails_leaves_the_original_where_it_is() {
     change(&mut record, 0, |replica| replica.moving = true);
     let mut observed = Observations::default();
     let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
-    assert_eq!(plan(&record, &observed), Plan::default(), "its replacement is on its way");
+    assert_eq!(planned(&record, &observed), Plan::default(), "its replacement is on its way");
     let second = hears(&mut observed, 2, ReplicaState::Failed, Health::Healthy);
-    assert_eq!(plan(&record, &observed), Plan { stay: vec![(Slot(0), first)], ..Plan::default() });
+    assert_eq!(planned(&record, &observed), Plan { stay: vec![(Slot(0), first)], ..Plan::default() });
     change(&mut record, 0, |replica| replica.moving = false);
     assert_eq!(retired(&record, &observed), [second]);
 }
@@ -238,7 +247,7 @@ fn what_was_only_just_placed_serves_nobody_yet() {
     let mut observed = Observations::default();
     let old = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     observed.placed([&record.replicas[0].id].into_iter());
-    assert_eq!(plan(&record, &observed), Plan::default(), "one slot at a time");
+    assert_eq!(planned(&record, &observed), Plan::default(), "one slot at a time");
     hears(&mut observed, 2, ReplicaState::Running, Health::Healthy);
     assert_eq!(retired(&record, &observed), [old]);
 }
@@ -250,5 +259,5 @@ fn a_lost_replacement_does_not_block_its_slot() {
     let mut observed = Observations::default();
     hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
     observed.host_changed(&record.replicas[1].node, condition(Standing::Down), true);
-    assert_eq!(placed(&plan(&record, &observed)), [0]);
+    assert_eq!(placed(&planned(&record, &observed)), [0]);
 }

@@ -10,7 +10,7 @@ use shef_common::{ids::NodeName, problem::FieldError, spec::Order};
 
 use crate::{
     membership::HostFacts,
-    scheduler::Requirements,
+    scheduler::{self, Requirements, Unfit},
     service::{observations::Observations, record::ServiceRecord},
 };
 
@@ -37,6 +37,7 @@ pub fn impediment(record: &ServiceRecord, observed: &Observations) -> Option<Fie
         return None;
     }
     too_large(record, &hosts)
+        .or_else(|| wrong_platform(record, &hosts))
         .or_else(|| leaves_bound_node(record, observed))
         .or_else(|| no_room_beside(record, observed, &hosts))
 }
@@ -59,6 +60,20 @@ fn too_large(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Optio
     } else {
         None
     }
+}
+
+/// A platform of which no host runs images.
+fn wrong_platform(record: &ServiceRecord, hosts: &[(&NodeName, &HostFacts)]) -> Option<FieldError> {
+    let unfit = |(node, facts): &(&NodeName, &HostFacts)| {
+        scheduler::never_takes(&record.spec.placement, &record.spec.template, node, facts)
+    };
+    let runs_none = |host: &(&NodeName, &HostFacts)| matches!(unfit(host), Some(Unfit::Platform(_)));
+    let platform = record.spec.template.platform.as_ref().filter(|_| hosts.iter().all(runs_none))?;
+    let message = format!(
+        "must be a platform of a host that may run the service, but none runs images of {platform} (a host's label \
+         platforms names what it runs beside its own)"
+    );
+    Some(FieldError { field: "platform".to_owned(), message })
 }
 
 /// A slot has its volume on a host that cannot take the new replica.

@@ -20,13 +20,13 @@ use crate::{
         observations::{Observations, ReplicaClass},
         record::{ReplicaRecord, ServiceRecord},
         slot_set::SlotSet,
-        slots::{Slots, Slotted, busy, dark, free_slots, serves, slots, surge, waits_for_room},
+        slots::{Slots, Slotted, busy, dark, free_slots, serves, surge, waits_for_room},
     },
 };
 
-/// The next step of `record`'s rollout, or of the probation after it, if it has one.
+/// The next step of `record`'s rollout, or of the probation after it, if it has one. `slots` are the record's.
 #[must_use]
-pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
+pub fn next(record: &ServiceRecord, slots: &Slots<'_>, observed: &Observations) -> Next {
     let mut next = Next::default();
     if record.deleted {
         return next;
@@ -35,9 +35,8 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
         probation(record, observed, &mut next);
         return next;
     };
-    let slots = slots(record, observed);
     if rollout.from.is_some() {
-        failures(record, &slots, observed, &mut next);
+        failures(record, slots, observed, &mut next);
         preparing::failures(record, observed, &mut next);
         let failed = rollout.failed().saturating_add(u32::try_from(next.failed.len()).unwrap_or(u32::MAX));
         if let Some((_, _, why)) = next.failed.last().filter(|_| failed > record.spec.update.max_failures) {
@@ -48,23 +47,23 @@ pub fn next(record: &ServiceRecord, observed: &Observations) -> Next {
         }
     }
     let through = slots.through().len();
-    if is_finished(record, rollout, &slots, observed) {
+    if is_finished(record, rollout, slots, observed) {
         next.verdict = Verdict::Finish { incomplete: None };
         return next;
     }
     match rollout.phase {
         Phase::Running => {
             if rollout.from.is_some() {
-                turns(record, rollout, &slots, observed, &mut next);
+                turns(record, rollout, slots, observed, &mut next);
             }
             if next.turn.is_empty() && !awaits_promotion(record, rollout, through) {
-                stall(record, rollout, &slots, observed, &mut next);
+                stall(record, rollout, slots, observed, &mut next);
             }
         }
-        Phase::RollingBack { .. } => stall(record, rollout, &slots, observed, &mut next),
+        Phase::RollingBack { .. } => stall(record, rollout, slots, observed, &mut next),
         Phase::Paused { until_hosts: true, .. } => {
             let mut would = Next::default();
-            turns(record, rollout, &slots, observed, &mut would);
+            turns(record, rollout, slots, observed, &mut would);
             if observed.came_on(through) || !would.turn.is_empty() || !would.prepare.is_empty() {
                 next.verdict = Verdict::Resume;
             }
@@ -175,9 +174,8 @@ fn turns(
     // What is added while all goes well, or was asked for together with the new template, starts as what everything
     // is to be; what waits for room, once all others are through.
     if rollout.failures.is_empty() && (rollout.replicas.is_some() || turned_well()) {
-        let comes = |slot: &Slot| {
-            slots.all().is_within(&rollout.turned) || !waits_for_room(record, *slot, slots, observed)
-        };
+        let all_started = slots.all().is_within(&rollout.turned);
+        let comes = |slot: &Slot| all_started || !waits_for_room(record, *slot, slots, observed);
         let added = free.iter().filter(|slot| !rollout.turned.contains(**slot) && comes(slot));
         next.turn.extend(added.filter(|slot| canaries.take(**slot)));
     }
@@ -195,7 +193,10 @@ fn turns(
     let mut unserved: BTreeSet<Slot> = dark(record, slots, observed);
     unserved.extend(&busy);
     let (parallelism, surge) = (update.parallelism.max(1) as usize, surge(record));
-    let candidates = candidates(record, rollout, slots, observed, next);
+    let places = (parallelism + proving).min(surge).saturating_sub(busy.len());
+    // Of those whose hosts are to be ready first, not each can have the place that is free.
+    let most = if record.stops_first() { 2 * parallelism + 1 } else { places };
+    let candidates = candidates(record, rollout, slots, observed, most, next);
     let mut left = canaries.clone();
     let soon = candidates.iter().map(|(_, slot)| *slot).filter(|slot| left.take(*slot));
     let soon: Vec<Slot> = soon.take(2 * parallelism).collect();
@@ -278,12 +279,14 @@ fn may_serve(replica: &ReplicaRecord, class: ReplicaClass, observed: &Observatio
     serves(replica, class, observed) || class == ReplicaClass::Starting && !observed.heard_of(replica)
 }
 
-/// The slots whose turn could come, in the order in which it should, with whether they serve.
+/// The slots whose turn could come, in the order in which it should, with whether they serve; of those that need no
+/// look, which are alike, at most so many.
 fn candidates(
     record: &ServiceRecord,
     rollout: &Rollout,
     slots: &Slots<'_>,
     observed: &Observations,
+    most: usize,
     next: &mut Next,
 ) -> Vec<(bool, Slot)> {
     let mut candidates = Vec::new();
@@ -302,10 +305,8 @@ fn candidates(
             }
         }
     }
-    // Of those that need no look, no more can be ready for their turn, or have it.
-    let parallelism = record.spec.update.parallelism.max(1) as usize;
     let settled = slots.settled.outdated.without(&rollout.turned);
-    candidates.extend(settled.iter().take(2 * parallelism + 1).map(|slot| (false, 0, true, slot)));
+    candidates.extend(settled.iter().take(most).map(|slot| (false, 0, true, slot)));
     candidates.sort_unstable();
     candidates.into_iter().map(|(_, _, serving, slot)| (serving, slot)).collect()
 }

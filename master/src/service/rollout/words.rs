@@ -16,7 +16,7 @@ use super::{
 use crate::service::{
     observations::{Observations, ReplicaClass, trials::trouble},
     record::{ReplicaRecord, ServiceRecord, Want},
-    slots::{Slots, slots},
+    slots::Slots,
 };
 
 /// A rollout that is under way.
@@ -58,10 +58,13 @@ pub enum RolloutState {
     RollingBack,
 }
 
-/// The rollout of `record`, if one is under way.
-pub fn rollout_view(record: &ServiceRecord, observed: &Observations) -> Option<RolloutView> {
+/// The rollout of `record`, whose slots are `slots`, if one is under way.
+pub fn rollout_view(
+    record: &ServiceRecord,
+    slots: &Slots<'_>,
+    observed: &Observations,
+) -> Option<RolloutView> {
     let rollout = record.rollout.as_ref().filter(|_| !record.deleted)?;
-    let slots = slots(record, observed);
     let replaced = slots.through().len();
     let state = match rollout.phase {
         Phase::Paused { .. } => RolloutState::Paused,
@@ -77,12 +80,12 @@ pub fn rollout_view(record: &ServiceRecord, observed: &Observations) -> Option<R
         }
         Phase::RollingBack { failed, why } => {
             let what = format!("rolling back from generation {failed} ({why}): ");
-            (what, waits_for(record, rollout, &slots, observed))
+            (what, waits_for(record, rollout, slots, observed))
         }
         Phase::Running if state == RolloutState::Canary => {
             (String::new(), "waits to be promoted or aborted".to_owned())
         }
-        Phase::Running => (String::new(), waits_for(record, rollout, &slots, observed)),
+        Phase::Running => (String::new(), waits_for(record, rollout, slots, observed)),
     };
     let done = if rollout.is_rolling_back() { "in place" } else { "replaced" };
     Some(RolloutView {
@@ -113,8 +116,8 @@ pub(super) fn waits_for(
             continue;
         }
         for (replica, class) in all {
-            if let Some((rank, words)) = of_replica(record, replica, *class, observed) {
-                under_way.entry(rank).or_insert(words);
+            if let Some(rank) = rank(record, replica, *class).filter(|rank| !under_way.contains_key(rank)) {
+                under_way.insert(rank, of_replica(record, replica, *class, observed));
             }
         }
         if all.iter().all(|(_, class)| {
@@ -135,7 +138,10 @@ pub(super) fn waits_for(
             .or_insert_with(|| format!("waits for {} to be gone from {}", replica.id, replica.node));
     }
     for made in others().filter(|replica| replica.want == Want::Prepare && !observed.is_made(replica)) {
-        under_way.entry(3).or_insert_with(|| format!("waits for {} to have the image ready", made.node));
+        under_way.entry(3).or_insert_with(|| {
+            let image = &record.template(made.generation).image;
+            format!("waits for {} to have the image ready: {image}", made.node)
+        });
     }
     if let Some((_, words)) = under_way.pop_first() {
         return words;
@@ -159,24 +165,41 @@ pub(super) fn waits_for(
     }
 }
 
-/// What is waited for of one replica; the lower the number, the more it tells.
+/// How much it tells that a replica is waited for: the lower the number, the more. `None`: it is not.
+fn rank(record: &ServiceRecord, replica: &ReplicaRecord, class: ReplicaClass) -> Option<u8> {
+    match class {
+        ReplicaClass::Starting => Some(0),
+        ReplicaClass::OnTrial => Some(1),
+        ReplicaClass::Failed if replica.generation == record.target(replica.slot) => Some(4),
+        ReplicaClass::Unreachable => Some(4),
+        ReplicaClass::Ready
+        | ReplicaClass::Failed
+        | ReplicaClass::Outdated
+        | ReplicaClass::Migrating
+        | ReplicaClass::Lost => None,
+    }
+}
+
+/// What is waited for of a replica that has a [`rank`].
 fn of_replica(
     record: &ServiceRecord,
     replica: &ReplicaRecord,
     class: ReplicaClass,
     observed: &Observations,
-) -> Option<(u8, String)> {
+) -> String {
     let (id, node) = (&replica.id, &replica.node);
     match class {
         ReplicaClass::OnTrial => {
             let monitor = seconds(DurationMs(record.spec.update.monitor_ms.into()));
-            Some((1, format!("waits for {id} on {node} to be healthy for {monitor}")))
+            format!("waits for {id} on {node} to be healthy for {monitor}")
         }
         ReplicaClass::Starting => {
             let status = observed.statuses.get(id);
             let state = status.map_or(ReplicaState::Assigned, |status| status.state);
             let what = match state {
-                ReplicaState::Pulling => "to have its image",
+                ReplicaState::Pulling => {
+                    &format!("to have its image, {}", record.template(replica.generation).image)
+                }
                 ReplicaState::Prepared => "to be started",
                 ReplicaState::Running => "to be healthy",
                 ReplicaState::Pending
@@ -190,19 +213,10 @@ fn of_replica(
             let told = |status: &&ReplicaStatus| status.reason.is_some() || status.exit_code.is_some();
             let reason =
                 status.filter(told).map(|status| format!(" ({})", trouble(status))).unwrap_or_default();
-            Some((0, format!("waits for {id} on {node} {what}{reason}")))
+            format!("waits for {id} on {node} {what}{reason}")
         }
-        ReplicaClass::Failed if replica.generation == record.target(replica.slot) => {
-            Some((4, format!("waits to try again: {}", observed.why_failed(record, replica))))
-        }
-        ReplicaClass::Unreachable => {
-            Some((4, format!("{id} was not begun on {node}, which is out of reach")))
-        }
-        ReplicaClass::Ready
-        | ReplicaClass::Failed
-        | ReplicaClass::Outdated
-        | ReplicaClass::Migrating
-        | ReplicaClass::Lost => None,
+        ReplicaClass::Unreachable => format!("{id} was not begun on {node}, which is out of reach"),
+        _ => format!("waits to try again: {}", observed.why_failed(record, replica)),
     }
 }
 

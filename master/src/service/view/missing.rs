@@ -17,6 +17,32 @@ use crate::{
     },
 };
 
+/// The most lines of what is missing that a view holds: it is kept for every service, and copied by every
+/// list.
+const MAX_LINES: usize = 100;
+
+/// The first lines of what is missing, and how many there are in all: of the others none is written.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) first: Vec<String>,
+    pub(super) count: usize,
+}
+
+impl Lines {
+    /// One line more.
+    pub(super) fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.first.len() < MAX_LINES {
+            self.first.push(line());
+        }
+        self.count += 1;
+    }
+
+    /// How many are not in the first.
+    pub(super) fn more(&self) -> usize {
+        self.count - self.first.len()
+    }
+}
+
 const HELD: &str = "its host is down; replacement is on hold (brake)";
 
 /// What is missing where `replica` is concerned, if anything is.
@@ -38,7 +64,7 @@ pub(super) fn line(
             )
         }
         ReplicaClass::Ready | ReplicaClass::OnTrial => return None,
-        ReplicaClass::Starting => in_progress(replica, observed),
+        ReplicaClass::Starting => in_progress(record, replica, observed),
         ReplicaClass::Failed => observed.why_failed(record, replica),
         ReplicaClass::Outdated => {
             let waits = bindings::waits(record, replica.slot, observed);
@@ -63,28 +89,29 @@ pub(super) fn line(
     })
 }
 
-/// The replicas that hosts have still to remove, and how many of these lines nobody waits
+/// Adds the replicas that hosts have still to remove. Returns how many of these lines nobody waits
 /// for, as their hosts may never come back.
-pub(super) fn removals(record: &ServiceRecord, observed: &Observations) -> (Vec<String>, usize) {
+pub(super) fn removals(record: &ServiceRecord, observed: &Observations, lines: &mut Lines) -> usize {
     let mut by_host: BTreeMap<&NodeName, Vec<&ReplicaId>> = BTreeMap::new();
     let others = record.replicas.of_all(record.replicas.others());
     for replica in others.filter(|replica| replica.want == Want::Remove) {
         by_host.entry(&replica.node).or_default().push(&replica.id);
     }
-    let (mut missing, mut left_behind) = (Vec::new(), 0);
+    let mut left_behind = 0;
     for (node, replicas) in by_host {
         let standing = observed.condition(node).standing;
         if record.deleted && standing != Standing::Ready {
-            missing.push(format!("deleting, waiting for host {node}, which {}", standing.is()));
+            lines.add(|| format!("deleting, waiting for host {node}, which {}", standing.is()));
             continue;
         }
         left_behind += if standing == Standing::Ready { 0 } else { replicas.len() };
         let waits =
             if standing == Standing::Ready { String::new() } else { format!(", which {}", standing.is()) };
-        missing
-            .extend(replicas.into_iter().map(|id| format!("{id} is still to be removed from {node}{waits}")));
+        for id in replicas {
+            lines.add(|| format!("{id} is still to be removed from {node}{waits}"));
+        }
     }
-    (missing, left_behind)
+    left_behind
 }
 
 /// `has_to`: what is true of its host, for which it has to leave.
@@ -100,7 +127,11 @@ fn leaving(replica: &ReplicaRecord, has_to: Option<&str>, no_place: Option<&str>
 }
 
 /// What a replica that is on its way waits for, or why it does not get there.
-pub(super) fn in_progress(replica: &ReplicaRecord, observed: &Observations) -> String {
+pub(super) fn in_progress(
+    record: &ServiceRecord,
+    replica: &ReplicaRecord,
+    observed: &Observations,
+) -> String {
     let (id, node) = (&replica.id, &replica.node);
     let condition = observed.condition(node);
     if condition.held {
@@ -116,7 +147,9 @@ pub(super) fn in_progress(replica: &ReplicaRecord, observed: &Observations) -> S
         status.filter(|status| status.exit_code.is_some()).map(|status| format!(": {}", trouble(status)));
     match (state, status) {
         (ReplicaState::Prepared, _) => format!("{id} is ready on {node} and to be started"),
-        (ReplicaState::Pulling, _) => format!("{id} waits on {node} for its image"),
+        (ReplicaState::Pulling, _) => {
+            format!("{id} waits on {node} for its image, {}", record.template(replica.generation).image)
+        }
         (ReplicaState::Running, Some(status)) if status.health == Health::Starting => {
             let reason = if status.reason.is_some() {
                 trouble(status)

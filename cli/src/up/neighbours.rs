@@ -1,0 +1,62 @@
+//! Whether another cluster of shef runs on the same engine: somebody may have meant that one.
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use shef_common::{docker::DockerTls, labels};
+
+use super::api::Api;
+use crate::{engine, say};
+
+/// How long the engine may take to tell; without its answer nobody is warned.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Warns where the engine holds containers of other clusters than the one that `api` answers for.
+pub(super) async fn warn(api: &Api, docker_host: &str, tls: &DockerTls) {
+    let told = async {
+        let own = api.cluster().await?;
+        let docker = engine::connect(docker_host, tls).ok()?;
+        let filters = HashMap::from([("label".to_owned(), vec![labels::CLUSTER.to_owned()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = docker.list_containers(Some(options)).await.ok()?;
+        let clusters = containers
+            .into_iter()
+            .filter_map(|container| container.labels.unwrap_or_default().remove(labels::CLUSTER));
+        warning(&own, clusters)
+    };
+    if let Ok(Some(warning)) = tokio::time::timeout(LIMIT, told).await {
+        say::step(warning);
+    }
+}
+
+/// What to say where containers are of these clusters, and `own` is the one that was started; `None`: nothing.
+fn warning(own: &str, clusters: impl Iterator<Item = String>) -> Option<String> {
+    let mut others: Vec<String> = clusters.filter(|cluster| cluster != own).collect();
+    let containers = others.len();
+    others.sort();
+    others.dedup();
+    let first = others.first()?;
+    let more = match others.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "warning: this engine also holds containers of another cluster ({containers} of {first}{more}); they are left \
+         as they are. To go on with that cluster, stop this one and name the other's directory by --data-dir"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::warning;
+
+    #[test]
+    fn only_containers_of_other_clusters_are_warned_of() {
+        let said = |clusters: &[&str]| warning("a", clusters.iter().map(|&cluster| cluster.to_owned()));
+        assert_eq!(said(&["a", "a"]), None);
+        let one = said(&["a", "b", "b"]).unwrap();
+        assert!(one.contains("(2 of b);"), "{one}");
+        let two = said(&["c", "b"]).unwrap();
+        assert!(two.contains("(2 of b and 1 more);"), "{two}");
+    }
+}
