@@ -2,7 +2,7 @@
 
 use shef_common::{
     ids::Generation,
-    spec::{Device, Network, Order, Port, Protocol, ServiceSpec, Update},
+    spec::{Device, Network, Order, Port, Protocol, ServiceSpec, Template, Update},
 };
 
 use super::super::request::{Expect, Refused, Request};
@@ -43,7 +43,7 @@ fn updated(
     (least, model.answers[&asked].clone().map(|_| ()))
 }
 
-fn template(spec: &mut ServiceSpec) -> &mut shef_common::spec::Template {
+fn template(spec: &mut ServiceSpec) -> &mut Template {
     std::sync::Arc::make_mut(&mut spec.template)
 }
 
@@ -166,17 +166,29 @@ fn an_update_to_fewer_replicas_finds_room_where_those_that_go_were() {
 }
 
 #[test]
-fn an_update_that_reserves_more_than_any_host_has_is_refused() {
+fn an_update_that_no_host_could_ever_take_is_refused_with_its_field() {
     let mut model = hosts(2);
     model.ask(Request::Create { spec: with(2, "app:1", AUTO) });
     model.pass(6);
-    let mut spec = with(2, "app:1", AUTO);
-    template(&mut spec).resources.reserve.memory_bytes = 1_001;
-    let asked = model.ask(Request::Put { spec, expect: Expect::Any });
-    model.pass(2);
-    let Err(Refused::Invalid(errors)) = &model.answers[&asked] else { panic!("{:?}", model.answers[&asked]) };
-    assert_eq!(errors[0].field, "resources.reserve.memory_bytes");
-    assert!(errors[0].message.starts_with("must be at most 1000 bytes"), "{errors:?}");
+    let mut is_refused = |change: fn(&mut Template), field: &str, begins: &str| {
+        let mut spec = with(2, "app:1", AUTO);
+        change(template(&mut spec));
+        let asked = model.ask(Request::Put { spec, expect: Expect::Any });
+        model.pass(2);
+        let answer = &model.answers[&asked];
+        let Err(Refused::Invalid(errors)) = answer else { panic!("{field}: {answer:?}") };
+        assert!(errors[0].field == field && errors[0].message.starts_with(begins), "{errors:?}");
+    };
+    is_refused(
+        |template| template.resources.reserve.memory_bytes = 1_001,
+        "resources.reserve.memory_bytes",
+        "must be at most 1000 bytes",
+    );
+    is_refused(
+        |template| template.platform = serde_json::from_value("linux/s390x".into()).unwrap(),
+        "platform",
+        "must be a platform of a host that may run the service, but none runs images of linux/s390x",
+    );
 }
 
 #[test]
