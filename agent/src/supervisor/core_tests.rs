@@ -136,12 +136,12 @@ proptest! {
         world.settle();
         // The last word, as a master would: a snapshot from a new leader.
         world.fence = fence(world.fence.epoch.0 + 1);
-        world.wish = (0..8).filter(|n| last & (1 << n) != 0).collect();
-        let members: Vec<u32> = world.wish.iter().copied().collect();
+        world.desired = (0..8).filter(|n| last & (1 << n) != 0).collect();
+        let members: Vec<u32> = world.desired.iter().copied().collect();
         let ticket = world.push(None, &members, &[]);
         world.settle();
         prop_assert!(matches!(world.answers.get(&ticket), Some(Ok(_))), "{:?}", world.answers.get(&ticket));
-        world.assert_as_wished();
+        world.assert_as_desired();
     }
 
     #[test]
@@ -166,9 +166,9 @@ proptest! {
         for (name, id) in running {
             prop_assert_eq!(&world.containers[&name].id, &id);
         }
-        // Whether the order was durable decides what is wished.
-        world.wish = world.disk.assignments.values().map(|a| a.slot.0).collect();
-        world.assert_as_wished();
+        // The desired state depends on whether the order was durable.
+        world.desired = world.disk.assignments.values().map(|a| a.slot.0).collect();
+        world.assert_as_desired();
     }
 }
 
@@ -324,8 +324,8 @@ fn containers_that_no_ledger_names_are_held_until_a_master_names_them() {
     assert_eq!(world.ours().len(), 2, "a snapshot that does not list it does not name it");
     world.push(Some(Revision(1)), &[], &[2]);
     world.settle();
-    world.wish = [4].into();
-    world.assert_as_wished();
+    world.desired = [4].into();
+    world.assert_as_desired();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use shef_common::{
 use super::Core;
 use crate::supervisor::{
     ledger::Ledger,
-    replica::{Replica, Wish},
+    replica::{Replica, DesiredState},
 };
 
 /// After a master's first answer: time for it to order away what it has replaced meanwhile.
@@ -103,35 +103,35 @@ impl Core {
         if self.silence.resumes_at.is_some_and(|at| at <= now.mono) {
             self.silence.resumes_at = None;
             self.silence.rests = false;
-            self.change_wishes(now, |replica, allowed| match replica.wish {
-                Wish::Rest { .. } if allowed => Some(Wish::Run),
-                Wish::AwaitMaster => Some(Wish::Run),
-                Wish::Run | Wish::Rest { .. } | Wish::Remove { .. } | Wish::Hold => None,
+            self.change_desired(now, |replica, allowed| match replica.desired {
+                DesiredState::Rest { .. } if allowed => Some(DesiredState::Run),
+                DesiredState::AwaitMaster => Some(DesiredState::Run),
+                DesiredState::Run | DesiredState::Rest { .. } | DesiredState::Remove { .. } | DesiredState::Hold => None,
             });
         }
         if self.silence.next_stop().is_some_and(|at| at <= now.mono) {
             self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
-            self.change_wishes(now, |replica, allowed| {
+            self.change_desired(now, |replica, allowed| {
                 let grace_s =
                     replica.order.assignment().map_or(0, |assignment| assignment.template.stop_grace_s);
                 let lives = replica.status.state != ReplicaState::Failed;
-                (replica.wish.is_to_run() && !allowed && lives).then_some(Wish::Rest { grace_s })
+                (replica.desired.is_to_run() && !allowed && lives).then_some(DesiredState::Rest { grace_s })
             });
         }
     }
 
-    fn change_wishes(&mut self, now: Now, wish: impl Fn(&Replica, bool) -> Option<Wish>) {
+    fn change_desired(&mut self, now: Now, desired: impl Fn(&Replica, bool) -> Option<DesiredState>) {
         let mut changed: Vec<ReplicaId> = Vec::new();
         for (id, replica) in &mut self.replicas {
             let on_disconnect =
                 replica.order.assignment().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
             let allowed = self.silence.allows(on_disconnect, now.mono);
-            if let Some(wish) = wish(replica, allowed) {
-                self.silence.rests |= matches!(wish, Wish::Rest { .. });
-                replica.wish(wish, None, now);
+            if let Some(desired) = desired(replica, allowed) {
+                self.silence.rests |= matches!(desired, DesiredState::Rest { .. });
+                replica.set_desired(desired, None, now);
                 changed.push(id.clone());
             } else {
-                self.silence.rests |= matches!(replica.wish, Wish::AwaitMaster | Wish::Rest { .. });
+                self.silence.rests |= matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
             }
         }
         for id in changed {

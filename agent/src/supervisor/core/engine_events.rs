@@ -11,7 +11,7 @@ use shef_common::{
 use super::{Core, Effect, Outcome, engine_link::Look};
 use crate::{
     engine::{Container, EngineError, EngineEvent, Listing, own},
-    supervisor::replica::{self, KnownOrder, Replica, Seen, Step, Wish, Work},
+    supervisor::replica::{self, KnownOrder, Replica, Seen, Step, DesiredState, Work},
 };
 
 impl Core {
@@ -62,7 +62,7 @@ impl Core {
                 && let order = KnownOrder::shown(container, &cluster)
                 && order.assignment().is_some()
             {
-                let mut replica = Replica::new(id.clone(), Wish::Hold, order, Seen::Unknown, now);
+                let mut replica = Replica::new(id.clone(), DesiredState::Hold, order, Seen::Unknown, now);
                 if replica.order.lacks_env() {
                     self.engine.has_to_read(id.clone());
                 }

@@ -44,7 +44,7 @@ impl Core {
             if let Some(id) = self
                 .replicas
                 .get(&replica)
-                .filter(|replica| replica.wish.is_to_run())
+                .filter(|replica| replica.desired.is_to_run())
                 .and_then(|r| r.container_id())
             {
                 self.logs.reading = true;

@@ -10,7 +10,7 @@ use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
     ledger::LedgerWrite,
-    replica::{KnownOrder, Replica, Seen, Wish},
+    replica::{KnownOrder, Replica, Seen, DesiredState},
 };
 
 impl Core {
@@ -104,7 +104,7 @@ impl Core {
         self.effects.push(Effect::Answer { ticket, verdict });
     }
 
-    /// Brings the wish of every replica of which the ledger says something else than before in line with it.
+    /// Updates the desired state of every replica whose entry in the ledger has changed.
     fn apply_ledger(&mut self, set: &[ReplicaId], removed: &[ReplicaId], now: Now) {
         let mut changed = Vec::new();
         let ledger = self.ledger.ledger();
@@ -112,17 +112,17 @@ impl Core {
         for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica)
-                    if matches!(replica.wish, Wish::Run | Wish::AwaitMaster | Wish::Rest { .. }) =>
+                    if matches!(replica.desired, DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Rest { .. }) =>
                 {
                     if let Some(ours) = replica.order.assignment_mut() {
                         ours.on_disconnect = assignment.on_disconnect;
                     }
                     continue;
                 }
-                Some(replica) => replica.wish(Wish::Run, Some(assignment), now),
+                Some(replica) => replica.set_desired(DesiredState::Run, Some(assignment), now),
                 None => {
                     let order = KnownOrder::Whole(assignment.clone());
-                    let replica = Replica::new(id.clone(), Wish::Run, order, Seen::Absent, now);
+                    let replica = Replica::new(id.clone(), DesiredState::Run, order, Seen::Absent, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -130,12 +130,12 @@ impl Core {
         }
         for (id, &grace_s) in removed.iter().filter_map(|id| ledger.removals.get_key_value(id)) {
             match self.replicas.get_mut(id) {
-                Some(replica) if matches!(replica.wish, Wish::Remove { .. }) => continue,
-                Some(replica) => replica.wish(Wish::Remove { grace_s }, None, now),
+                Some(replica) if matches!(replica.desired, DesiredState::Remove { .. }) => continue,
+                Some(replica) => replica.set_desired(DesiredState::Remove { grace_s }, None, now),
                 None => {
                     // Never seen here: the next look at the engine, or none of that name, ends it.
-                    let (wish, order) = (Wish::Remove { grace_s }, KnownOrder::Nothing);
-                    let replica = Replica::new(id.clone(), wish, order, Seen::Unknown, now);
+                    let (desired, order) = (DesiredState::Remove { grace_s }, KnownOrder::Nothing);
+                    let replica = Replica::new(id.clone(), desired, order, Seen::Unknown, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }

@@ -84,7 +84,7 @@ impl Core {
 
     /// Whether nothing comes that is still wanted, and nothing came just now.
     fn is_clear(&self) -> bool {
-        let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.wish.is_to_run());
+        let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.desired.is_to_run());
         let comes =
             |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
         let came = self.way.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
@@ -93,7 +93,7 @@ impl Core {
 
     /// Whether its service waits here for old ones to stop first: then whoever goes is waited for.
     fn has_successor_waiting(&self, id: &ReplicaId) -> bool {
-        let is_ready = |replica: &Replica| replica.wish.is_to_run() && replica.is_prepared_only();
+        let is_ready = |replica: &Replica| replica.desired.is_to_run() && replica.is_prepared_only();
         self.replicas.iter().any(|(other, replica)| other.service() == id.service() && is_ready(replica))
     }
 }

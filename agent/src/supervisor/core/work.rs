@@ -10,7 +10,7 @@ use super::{Core, Effect, Operation, engine_link::Due};
 use crate::{
     engine::CreateOrder,
     supervisor::{
-        replica::{Lane, Step, Wish, Work},
+        replica::{Lane, Step, DesiredState, Work},
         restarts::policy_for,
     },
 };
@@ -39,10 +39,10 @@ impl Core {
     pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
         self.consider_checks(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        // What the master is not told whole it does not hear of: it would name what it does not know for
-        // removal.
-        let is_told = self.engine.has_shown() && (!replica.order.lacks_env() || replica.wish != Wish::Hold);
-        if replica.published.as_ref() != Some(&replica.status) && is_told {
+        // A replica whose order is not fully known is not reported: the master does not know it, and would
+        // order its removal.
+        let is_reported = self.engine.has_shown() && (!replica.order.lacks_env() || replica.desired != DesiredState::Hold);
+        if replica.published.as_ref() != Some(&replica.status) && is_reported {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }
@@ -95,7 +95,7 @@ impl Core {
         replica.work = Work::Idle;
         let Some(step) = replica.next() else { return };
         if replica.not_before > now.mono || matches!(step, Step::Stop { .. }) != among_stops {
-            // The wish has changed since it was queued.
+            // The desired state has changed since the step was queued.
             return self.consider(id, now);
         }
         if step == Step::Create

@@ -14,7 +14,7 @@ use crate::{
 
 fn running(world: &mut World, numbers: &[u32]) {
     world.push(None, numbers, &[]);
-    world.wish = numbers.iter().copied().collect();
+    world.desired = numbers.iter().copied().collect();
     world.settle();
 }
 
@@ -25,7 +25,7 @@ fn a_renamed_container_is_counted_and_a_removal_reaches_it() {
     world.rename("web-000000", "mine");
     world.pass(60_000);
     world.settle();
-    world.assert_as_wished();
+    world.assert_as_desired();
     assert_eq!(world.ours().into_keys().collect::<Vec<_>>(), ["mine"], "nothing is made beside it");
     world.push(Some(Revision(world.revision)), &[], &[0]);
     world.settle();
@@ -39,12 +39,12 @@ fn a_new_agent_knows_a_renamed_container_again() {
     world.rename("web-000000", "mine");
     world.crash(true);
     world.settle();
-    world.assert_as_wished();
+    world.assert_as_desired();
     world.push(Some(Revision(world.revision)), &[], &[0]);
     world.crash(true);
     world.settle();
-    world.wish = [2].into();
-    world.assert_as_wished();
+    world.desired = [2].into();
+    world.assert_as_desired();
 }
 
 #[test]

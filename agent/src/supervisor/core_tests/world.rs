@@ -98,7 +98,7 @@ pub struct World {
     pub reported: Observed,
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
     /// What the master has ordered and the agent has accepted.
-    pub wish: BTreeSet<u32>,
+    pub desired: BTreeSet<u32>,
     /// What the master has ordered ever, and names for removal in a snapshot where it does not want it.
     pub ordered: BTreeSet<ReplicaId>,
     /// Whether the master has named for removal, in a snapshot, what it does not want.
@@ -213,7 +213,7 @@ impl World {
             events: Vec::new(),
             reported: Observed::default(),
             answers: BTreeMap::new(),
-            wish: BTreeSet::new(),
+            desired: BTreeSet::new(),
             ordered: BTreeSet::new(),
             names: true,
             is_new: true,
@@ -595,10 +595,10 @@ impl World {
         all
     }
 
-    /// What runs is what is wished, and a look at it brings nothing to do.
-    pub fn assert_as_wished(&mut self) {
+    /// The running containers are the desired ones, and a further list leads to no operation.
+    pub fn assert_as_desired(&mut self) {
         let wanted: Vec<(String, ContainerState)> =
-            self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
+            self.desired.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
         let have = self.by_replica();
         let failed: BTreeSet<_> = self
             .reported
@@ -610,7 +610,7 @@ impl World {
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
         let needed: BTreeSet<String> = self
-            .wish
+            .desired
             .iter()
             .flat_map(|&n| assignment(n).template.networks.clone())
             .map(|of| of.name)
@@ -620,7 +620,7 @@ impl World {
             needed,
             "networks are there as long as they are needed, and no longer"
         );
-        assert_eq!(self.disk.assignments.len(), self.wish.len());
+        assert_eq!(self.disk.assignments.len(), self.desired.len());
         while !self.pending.is_empty() {
             self.finish(0, End::Well);
         }

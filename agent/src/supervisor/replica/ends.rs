@@ -2,7 +2,7 @@
 
 use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 
-use super::{AfterEnd, Crash, Replica, Seen, Step, Wish};
+use super::{AfterEnd, Crash, Replica, Seen, Step, DesiredState};
 use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 /// The code of a process that was killed.
@@ -53,7 +53,7 @@ impl Replica {
         let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
             || self.restart_at.is_some();
         let waits = judged || self.is_busy();
-        self.wish == Wish::Run
+        self.desired == DesiredState::Run
             && container.state == ContainerState::Exited
             && !waits
             && !self.rule().is_default()
@@ -148,7 +148,7 @@ impl Replica {
             Some(OnDisconnect::StopAfter { seconds }) => seconds,
             Some(OnDisconnect::Keep) | None => 0,
         };
-        if self.wish == Wish::AwaitMaster {
+        if self.desired == DesiredState::AwaitMaster {
             "stopped: no master was heard of since the agent's start (on_disconnect)".to_owned()
         } else {
             format!("stopped: no master was heard of for {seconds} s (on_disconnect)")

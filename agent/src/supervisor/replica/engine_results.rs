@@ -8,7 +8,7 @@ use shef_common::{
     status::ReplicaState,
 };
 
-use super::{Look, Replica, Seen, Step, Wish, Work};
+use super::{Look, Replica, Seen, Step, DesiredState, Work};
 use crate::engine::{ContainerState, Created, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.
@@ -26,7 +26,7 @@ impl Replica {
             return;
         }
         self.work = Work::Idle;
-        if !self.wish.is_to_run() {
+        if !self.desired.is_to_run() {
             return;
         }
         match outcome {
@@ -72,7 +72,7 @@ impl Replica {
                 self.status.made_of = None;
                 let rule = self.rule();
                 self.restarts.created(&rule);
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.enter(self.made(), now);
                 }
             }
@@ -80,7 +80,7 @@ impl Replica {
                 self.seen = Seen::Absent;
                 self.fail(format!("{} (pull is never)", EngineError::NoSuchImage(words).reason()), now);
             }
-            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish.is_to_run() => {
+            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.desired.is_to_run() => {
                 self.enter(ReplicaState::Pulling, now);
                 self.work = Work::AwaitsImage;
                 return true;
@@ -113,7 +113,7 @@ impl Replica {
                     self.starts_settling(now);
                     self.begins();
                 }
-                if self.wish.is_to_run() && !self.waits() {
+                if self.desired.is_to_run() && !self.waits() {
                     self.enter(ReplicaState::Running, now);
                     if self.seen == Seen::Absent {
                         self.repair("its container went missing and is made anew", now);
@@ -122,7 +122,7 @@ impl Replica {
             }
             Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
@@ -144,16 +144,16 @@ impl Replica {
             }
             Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                if self.remedy.take().is_some() && self.wish.is_to_run() {
+                if self.remedy.take().is_some() && self.desired.is_to_run() {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
             // It runs on, for all that is known, and is stopped later.
-            Err(error) if self.remedy.take().is_some() && self.wish.is_to_run() => {
+            Err(error) if self.remedy.take().is_some() && self.desired.is_to_run() => {
                 self.unanswered_or(error, now, |_, _, _| {});
                 self.refused(now);
             }
-            Err(error) if matches!(self.wish, Wish::Rest { .. }) => {
+            Err(error) if matches!(self.desired, DesiredState::Rest { .. }) => {
                 self.unanswered_or(error, now, |_, _, _| {});
                 self.refused(now);
             }
@@ -166,7 +166,7 @@ impl Replica {
 
     /// It would not stop: if it is to be removed, it is so without a grace.
     const fn kills(&mut self) {
-        if let Wish::Remove { grace_s } = &mut self.wish {
+        if let DesiredState::Remove { grace_s } = &mut self.desired {
             *grace_s = 0;
         }
     }

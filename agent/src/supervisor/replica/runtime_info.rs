@@ -296,7 +296,7 @@ impl Replica {
         let template = &self.order.assignment()?.template;
         let Checker::Agent(health, port) = checker(template) else { return None };
         let runs = matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
-        if !self.wish.is_to_run() || !runs || self.runtime_info.unseen {
+        if !self.desired.is_to_run() || !runs || self.runtime_info.unseen {
             return None;
         }
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");

@@ -56,7 +56,7 @@ impl Replica {
         }
         let was_up =
             self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
-        if self.wish.is_to_run() && was_up && !self.is_busy() {
+        if self.desired.is_to_run() && was_up && !self.is_busy() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
@@ -127,7 +127,7 @@ impl Replica {
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
                 self.runtime_info.ended();
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.ended(exit_code, now);
                 } else {
                     *state = ContainerState::Exited;
@@ -138,7 +138,7 @@ impl Replica {
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
-                if self.wish.is_to_run()
+                if self.desired.is_to_run()
                     && self.status.state == ReplicaState::Running
                     && !self.is_busy()
                     && !by_rule

@@ -4,9 +4,9 @@ use shef_common::{clock::MonoMs, ids::ClusterId, protocol::Assignment};
 
 use crate::engine::{Container, ContainerState, RestartPolicy};
 
-/// What shall become of a replica.
+/// What a replica is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::supervisor) enum Wish {
+pub(in crate::supervisor) enum DesiredState {
     /// It shall run.
     Run,
     /// It shall run, and is not started before a master is heard of.
@@ -19,7 +19,7 @@ pub(in crate::supervisor) enum Wish {
     Hold,
 }
 
-impl Wish {
+impl DesiredState {
     /// Whether it shall run, now or later.
     pub const fn is_to_run(self) -> bool {
         matches!(self, Self::Run | Self::AwaitMaster)
