@@ -345,7 +345,7 @@ async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
 }
 
 #[actix::test]
-async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
+async fn orders_that_come_with_an_answer_are_applied_as_posted_ones() {
     let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let two = assignments("web", 1, 2, &template("nginx"));

@@ -160,7 +160,7 @@ impl Core {
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
             Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
-            Event::MasterHeard => self.master_heard(now),
+            Event::MasterAnswered => self.on_master_answer(now),
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(_) => self.engine.watch_ended(now.mono),
             Event::Listed(outcome) => self.listed(outcome, now),

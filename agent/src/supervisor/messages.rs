@@ -26,7 +26,7 @@ pub struct Acknowledged(pub Vec<ReplicaId>);
 /// Event: a master has answered a report.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct MasterHeard;
+pub struct MasterAnswered;
 
 /// Query: what a registration tells. No answer: the supervisor has ended.
 #[derive(Debug, Message)]

@@ -54,7 +54,7 @@ pub(super) struct Replica {
     restart_at: Option<MonoMs>,
     /// No step before this.
     pub not_before: MonoMs,
-    /// The count of engine news at which this last changed.
+    /// The engine's sequence number at which this last changed.
     pub touched: u64,
     pub status: ReplicaStatus,
     /// What was published last.
@@ -249,23 +249,23 @@ impl Replica {
             DesiredState::Run => {
                 self.restart_at = None;
                 if matches!(before, DesiredState::Rest { .. }) {
-                    // We have stopped it: its end is none that its restart policy judges.
+                    // The agent has stopped it: its restart policy does not apply to this end.
                     self.restart_at = (!self.rule().is_default()).then_some(now.mono);
                     self.status.reason = None;
                 } else if before != DesiredState::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
                     self.enter(ReplicaState::Assigned, now);
                 }
-                self.judge(now);
+                self.update_status(now);
             }
             DesiredState::Remove { .. } => {
                 if self.work == Work::AwaitsImage {
                     self.work = Work::Idle;
                 }
                 self.enter(ReplicaState::Stopping, now);
-                self.judge(now);
+                self.update_status(now);
             }
-            DesiredState::Rest { .. } => self.judge(now),
+            DesiredState::Rest { .. } => self.update_status(now),
             DesiredState::AwaitMaster | DesiredState::Hold => {}
         }
     }

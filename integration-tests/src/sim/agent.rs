@@ -105,7 +105,7 @@ pub struct Host {
     /// When its agent was started last.
     pub agent_since: u64,
     /// When its agent heard a master last, or was started.
-    pub heard_master: u64,
+    pub master_answered_at: u64,
     /// When it heard one again after how long without, in milliseconds.
     pub silences: Vec<(u64, u64)>,
     /// How far its wall clock is off, in milliseconds.
@@ -210,7 +210,7 @@ impl Host {
             lost_at: 0,
             without_sockets: false,
             agent_since: 0,
-            heard_master: 0,
+            master_answered_at: 0,
             silences: Vec::new(),
             wall: 0,
             release: Release::This,

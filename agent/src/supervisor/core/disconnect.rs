@@ -1,5 +1,5 @@
-//! No master is heard of: replicas whose service says so are stopped after
-//! their time, and started again when a master answers that still wants them.
+//! No master answers: replicas with `on_disconnect: stop_after` are stopped after their time. They are
+//! started again when a master answers that still wants them.
 //!
 //! Time is counted from the agent's start at the earliest. A replica that is
 //! found stopped then is not started before a master has answered.
@@ -22,7 +22,7 @@ use crate::supervisor::{
 /// After a master's first answer: time for it to order away what it has replaced meanwhile.
 const RESUMES_AFTER: DurationMs = DurationMs(2_000);
 
-/// How long no master has been heard of, and what that means.
+/// How long no master has answered, and which replicas are stopped because of that.
 #[derive(Debug)]
 pub(super) struct DisconnectTimer {
     /// Since when: a master's last answer, or the agent's start.
@@ -91,7 +91,7 @@ impl DisconnectTimer {
 }
 
 impl Core {
-    pub(super) fn master_heard(&mut self, now: Now) {
+    pub(super) fn on_master_answer(&mut self, now: Now) {
         self.silence.since = now.mono;
         self.silence.done = 0;
         if self.silence.rests && self.silence.resumes_at.is_none() {

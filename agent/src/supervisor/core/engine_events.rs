@@ -1,4 +1,4 @@
-//! The engine's news: lists, events, answers to operations, and silence.
+//! Handles what the engine sends: lists, events, answers to operations, and silence.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -132,7 +132,7 @@ impl Core {
             .or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
         let Some(id) = id else { return };
         let Some(replica) = self.replicas.get_mut(&id) else { return };
-        replica.touched = self.engine.hear();
+        replica.touched = self.engine.next_sequence();
         replica.happened(event.kind, now);
         if std::mem::take(&mut replica.wants_logs) {
             self.want_logs(&id);
@@ -142,15 +142,15 @@ impl Core {
 
     pub(super) fn done(&mut self, id: &ReplicaId, outcome: Outcome, now: Now) {
         self.way.ended(id, now);
-        let news = self.engine.hear();
+        let sequence = self.engine.next_sequence();
         if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
             self.engine.failed(error, now.mono);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        let Work::InFlight { step, lane, heard } = replica.work else { return };
+        let Work::InFlight { step, lane, event_seen } = replica.work else { return };
         replica.work = Work::Idle;
         self.work.end(lane);
-        replica.touched = news;
+        replica.touched = sequence;
         let mut needs_image = false;
         let mut first = false;
         match outcome {
@@ -160,7 +160,7 @@ impl Core {
             }
             Outcome::Start(outcome) => {
                 first = outcome.is_ok();
-                replica.started(outcome, heard, now);
+                replica.started(outcome, event_seen, now);
             }
             Outcome::Stop(outcome) => {
                 first = outcome.is_ok();
@@ -188,7 +188,7 @@ impl Core {
                 if let (Ok(replica::Look::Ours(container)), Some(cluster)) = (&look, cluster) {
                     replica.reads_env(container, cluster);
                 }
-                replica.inspected(look.map_err(drop), heard, now);
+                replica.inspected(look.map_err(drop), event_seen, now);
                 self.env_read(id);
             }
         }

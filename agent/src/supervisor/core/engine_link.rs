@@ -1,4 +1,4 @@
-//! The link to the engine: whether it answers, when it is looked at, and which news is old.
+//! The link to the engine: whether it answers, when it is asked for a list, and which answers are outdated.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +30,8 @@ pub(in crate::supervisor) struct EngineLink {
     found: BTreeSet<ClusterId>,
     /// Containers that no ledger names, of which the environment has still to be read.
     unread: BTreeSet<ReplicaId>,
-    /// Counts everything heard from the engine, to tell old news from new.
-    news: u64,
+    /// Numbers the engine's events and answers: a list is older than events with a higher number.
+    sequence: u64,
     watch_since: Option<MonoMs>,
     /// How many attempts to reach it have failed in a row.
     failures: u32,
@@ -59,7 +59,7 @@ enum State {
 /// A list that was asked for and has not come.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::supervisor) struct Look {
-    /// The count of news when it was asked for.
+    /// The sequence number when it was asked for.
     pub asked_at: u64,
     /// What was forgotten since.
     pub forgotten: BTreeSet<ReplicaId>,
@@ -86,7 +86,7 @@ impl EngineLink {
             has_shown: false,
             found: BTreeSet::new(),
             unread: BTreeSet::new(),
-            news: 0,
+            sequence: 0,
             watch_since: None,
             failures: 0,
             reconnect_at: None,
@@ -166,7 +166,7 @@ impl EngineLink {
             look.again = true;
             return false;
         }
-        self.look = Some(Look { asked_at: self.news, forgotten: BTreeSet::new(), again: false });
+        self.look = Some(Look { asked_at: self.sequence, forgotten: BTreeSet::new(), again: false });
         true
     }
 
@@ -252,10 +252,10 @@ impl EngineLink {
         }
     }
 
-    /// Something is heard from the engine. Returns the count of all that was.
-    pub const fn hear(&mut self) -> u64 {
-        self.news += 1;
-        self.news
+    /// The number of the event or answer that the engine has just sent.
+    pub const fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 }
 
@@ -339,9 +339,9 @@ mod tests {
     #[test]
     fn a_list_is_older_than_what_was_heard_and_forgotten_since_it_was_asked_for() {
         let mut link = link();
-        let before = link.hear();
+        let before = link.next_sequence();
         link.ask_for_list();
-        let since = link.hear();
+        let since = link.next_sequence();
         link.forget(&id(1));
         let look = link.list_came(MonoMs(1)).unwrap();
         assert!(before <= look.asked_at && look.asked_at < since);

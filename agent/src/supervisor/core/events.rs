@@ -39,7 +39,7 @@ pub enum Event {
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
     /// A master has answered that knows this host.
-    MasterHeard,
+    MasterAnswered,
     /// The engine tells something.
     Happened(EngineEvent),
     /// The event stream has ended.

@@ -38,7 +38,7 @@ impl Core {
             return;
         }
         let (ledger, digest) = (self.ledger.ledger(), self.ledger.digest());
-        let verdict = admission::judge(ledger, digest, self.has_listed(), &self.replicas, &push);
+        let verdict = admission::admit(ledger, digest, self.has_listed(), &self.replicas, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
             Verdict::Refused(_) => {}
@@ -53,15 +53,15 @@ impl Core {
         }
     }
 
-    /// Whether a push is judged only after something that is under way: a write
-    /// of the ledger, the host's joining, or the first look at the engine.
+    /// Whether a push has to wait: for a write of the ledger, for the host's joining, or for the engine's
+    /// first list.
     fn must_wait(&self, push: &Push) -> bool {
         self.ledger.is_writing()
             || self.ledger.ledger().cluster.is_none()
             || push.base.is_none() && !self.has_listed() && self.engine.is_looking()
     }
 
-    /// Judges the pushes that waited, in their order.
+    /// Handles the pushes that waited, in their order.
     pub(super) fn resume(&mut self) {
         while let Some(push) = self.ledger.first_waiting()
             && !self.must_wait(push)

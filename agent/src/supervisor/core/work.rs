@@ -139,7 +139,7 @@ impl Core {
         if matches!(step, Step::Create | Step::Start) && lane != Lane::Background {
             self.way.begins(id);
         }
-        replica.work = Work::InFlight { step, lane, heard: false };
+        replica.work = Work::InFlight { step, lane, event_seen: false };
         self.effects.push(Effect::Run { replica: id.clone(), operation });
     }
 }

@@ -42,7 +42,7 @@ fn told(world: &mut World, events: &[EventKind]) {
     for event in events {
         world.event(&container, *event);
     }
-    world.hear(true);
+    world.deliver_events(true);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_end_for_want_of_memory_is_named_whichever_comes_first() {
         told(&mut world, &events);
         let why = status(&world).reason.clone().unwrap();
         assert!(why.starts_with("ran out of memory and was killed (exited with code 137)"), "{why}");
-        // The next end is judged by itself.
+        // The next end has its own cause.
         told(&mut world, &[EventKind::Started, died]);
         let why = status(&world).reason.clone().unwrap();
         assert!(!why.contains("memory") && why.contains("exited with code 137"), "{why}");

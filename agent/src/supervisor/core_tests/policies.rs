@@ -46,13 +46,13 @@ fn running(template: Template) -> World {
     world
 }
 
-/// Its process ends; `heard`: the agent is told.
-fn ends(world: &mut World, exit_code: i64, heard: bool) {
+/// Its process ends; `notified`: the agent is told.
+fn ends(world: &mut World, exit_code: i64, notified: bool) {
     let container = world.containers.get_mut(ID).unwrap();
     container.state = ContainerState::Exited;
     container.exit_code = Some(exit_code);
     let container = container.clone();
-    if heard {
+    if notified {
         world.event(&container, EventKind::Died { exit_code });
     }
     world.carry_out();

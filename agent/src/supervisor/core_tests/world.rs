@@ -77,7 +77,7 @@ pub enum Pending {
 pub enum End {
     Well,
     /// It happened, and the answer was lost.
-    Unheard,
+    AnswerLost,
     /// It did not happen, and no answer came.
     Lost,
 }
@@ -303,13 +303,13 @@ impl World {
                     self.feed(Event::LedgerWritten(Ok(bytes)));
                 } else {
                     // It may have reached the disk as a whole, or in part.
-                    self.log.fail(&write, if end == End::Unheard { usize::MAX } else { 20 });
+                    self.log.fail(&write, if end == End::AnswerLost { usize::MAX } else { 20 });
                     self.feed(Event::LedgerWritten(Err("disk full".into())));
                 }
             }
             Pending::List(containers) => self.feed(Event::Listed(match end {
                 End::Well => Ok(Listing { containers, complete: true }),
-                End::Unheard | End::Lost => Err(lost()),
+                End::AnswerLost | End::Lost => Err(lost()),
             })),
             Pending::RemoveNetworks(needed) => {
                 if end != End::Lost {
@@ -467,7 +467,7 @@ impl World {
     /// Carries out what is pending and delivers what follows, without letting time pass.
     pub fn carry_out(&mut self) {
         for _ in 0..1_000 {
-            self.hear(true);
+            self.deliver_events(true);
             if self.pending.is_empty() && self.events.is_empty() {
                 return;
             }
@@ -489,9 +489,9 @@ impl World {
         for _ in 0..400 {
             while !self.pending.is_empty() {
                 self.finish(0, End::Well);
-                self.hear(true);
+                self.deliver_events(true);
             }
-            self.hear(true);
+            self.deliver_events(true);
             let stopped: Vec<_> = self
                 .reported
                 .statuses
@@ -533,9 +533,10 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    pub fn hear(&mut self, heard: bool) {
+    /// Delivers the engine's events, or loses them.
+    pub fn deliver_events(&mut self, delivered: bool) {
         for event in std::mem::take(&mut self.events) {
-            if heard {
+            if delivered {
                 self.feed(Event::Happened(event));
             }
         }

@@ -48,11 +48,11 @@ impl Replica {
         }
     }
 
-    /// Whether `container` has ended and its spec's own rule has not judged that yet.
+    /// Whether `container` has ended and its spec's restart policy has not been applied to that yet.
     pub(super) fn has_ended_by_rule(&self, container: &Container) -> bool {
-        let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
+        let rule_applied = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
             || self.restart_at.is_some();
-        let waits = judged || self.is_busy();
+        let waits = rule_applied || self.is_busy();
         self.desired == DesiredState::Run
             && container.state == ContainerState::Exited
             && !waits
@@ -168,6 +168,6 @@ impl Replica {
             Err(EngineError::NoSuchContainer(_)) => self.show(None, now),
             Err(error) => self.unanswered_or(error, now, |replica, _, now| replica.refused(now)),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 }

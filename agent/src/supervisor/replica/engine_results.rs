@@ -98,15 +98,15 @@ impl Replica {
                 replica.fail(error.reason(), now);
             }),
         }
-        self.judge(now);
+        self.update_status(now);
         false
     }
 
-    /// Start was answered; `news`: events have told more since it was asked for.
-    pub fn started(&mut self, outcome: Result<(), EngineError>, news: bool, now: Now) {
+    /// Start was answered; `event_seen`: an event of the container arrived after the request.
+    pub fn started(&mut self, outcome: Result<(), EngineError>, event_seen: bool, now: Now) {
         match outcome {
             Ok(()) => {
-                if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
+                if let (Seen::Present { state, .. }, false) = (&mut self.seen, event_seen) {
                     *state = ContainerState::Running;
                     self.restart_at = None;
                     self.restarts.up(now.mono);
@@ -130,7 +130,7 @@ impl Replica {
                 self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now));
             }
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
     /// Stop was answered.
@@ -161,7 +161,7 @@ impl Replica {
             Err(EngineError::TimedOut(_)) => self.kills(),
             Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.kills()),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
     /// It would not stop: if it is to be removed, it is so without a grace.
@@ -184,11 +184,11 @@ impl Replica {
                 replica.refused(now);
             }),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
-    /// Inspect was answered, or not; `news`: events have told more since it was asked for.
-    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, news: bool, now: Now) {
+    /// Inspect was answered, or not; `event_seen`: an event of the container arrived after the request.
+    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, event_seen: bool, now: Now) {
         if look.is_ok() {
             self.restarts.was_asked();
         }
@@ -201,14 +201,14 @@ impl Replica {
                     "the container's name is taken by one that does not belong to this cluster".to_owned(),
                     now,
                 );
-                self.judge(now);
+                self.update_status(now);
             }
             Err(()) => self.refused(now),
         }
-        if news {
+        if event_seen {
             // It may have been started anew since, with other addresses.
             self.runtime_info.look_again();
-            self.judge(now);
+            self.update_status(now);
         }
     }
 

@@ -45,7 +45,7 @@ impl Replica {
     }
 
     /// Its process has ended because of a stop of ours, whose answer may come before or after this. Returns
-    /// whether it has: no restart policy judges that end.
+    /// whether it has: no restart policy applies to that end.
     pub(super) fn ends_for_remedy(&mut self, exit_code: i64) -> bool {
         let stops = self.remedy.is_some() && matches!(self.step(), Some(Step::Stop { .. }));
         let waits = self.restart_at.is_some() || self.status.state == ReplicaState::Failed;

@@ -244,7 +244,7 @@ impl Replica {
         let changed = self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Running }
             && self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Paused };
         if changed {
-            // Its start went unheard, or it ran before the agent did.
+            // The event of its start was lost, or it ran before the agent did.
             runtime_info.run += 1;
             runtime_info.check = CheckState::Starting(None);
         }
@@ -286,7 +286,7 @@ impl Replica {
         if enough && !self.is_busy() {
             self.runtime_info.unseen = false;
             self.runtime_info.check = if has { CheckState::Starting(None) } else { CheckState::None };
-            self.judge(now);
+            self.update_status(now);
         }
         enough
     }
@@ -323,7 +323,7 @@ impl Replica {
             Verdict::Unhealthy => CheckState::Unhealthy(Output::of(why)),
         };
         if !self.is_busy() {
-            self.judge(now);
+            self.update_status(now);
         }
     }
 }

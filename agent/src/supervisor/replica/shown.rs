@@ -61,7 +61,7 @@ impl Replica {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
                 }
-                // What its spec's own rule has judged, or its check has ended, waits for its time.
+                // A replica that its restart policy or its failing check has ended waits for its time.
                 Seen::Present { state: ContainerState::Exited, .. }
                     if !self.rule().is_default() || self.restart_at.is_some() =>
                 {
@@ -89,7 +89,7 @@ impl Replica {
         ) {
             self.check_later(now);
         }
-        self.judge(now);
+        self.update_status(now);
         // It may have run before the agent did.
         let started_at = container.filter(|shown| shown.state == ContainerState::Running);
         if let Some(at) = started_at.and_then(|shown| shown.started_at)
@@ -104,8 +104,8 @@ impl Replica {
         if !matches!(self.seen, Seen::Present { .. }) {
             return;
         }
-        if let Work::InFlight { heard, .. } = &mut self.work {
-            *heard = true;
+        if let Work::InFlight { event_seen, .. } = &mut self.work {
+            *event_seen = true;
         }
         if let EventKind::Died { exit_code } = kind
             && self.ends_for_remedy(exit_code)
@@ -158,7 +158,7 @@ impl Replica {
             EventKind::Health { healthy } => self.engine_checked(healthy),
         }
         if !self.is_busy() {
-            self.judge(now);
+            self.update_status(now);
         }
     }
 
@@ -167,7 +167,7 @@ impl Replica {
         if self.settles_at().is_some_and(|at| at <= now.mono) {
             self.crash = None;
             self.attempts.exit_checks = 0;
-            self.judge(now);
+            self.update_status(now);
         }
         let rule = self.rule();
         self.restarts.tick(&rule, now.mono);

@@ -9,11 +9,11 @@ use crate::engine::{Container, ContainerState, RestartPolicy};
 pub(in crate::supervisor) enum DesiredState {
     /// It shall run.
     Run,
-    /// It shall run, and is not started before a master is heard of.
+    /// It shall run, and is not started before a master answers.
     AwaitMaster,
     /// It shall be stopped within the grace and removed. Without a grace it is killed.
     Remove { grace_s: u32 },
-    /// It shall be stopped within the grace and kept, until a master is heard of.
+    /// It shall be stopped within the grace and kept, until a master answers.
     Rest { grace_s: u32 },
     /// Nobody has said: it is kept as it is.
     Hold,
@@ -84,8 +84,8 @@ pub(in crate::supervisor) enum Work {
         step: Step,
         /// What it counts against.
         lane: Lane,
-        /// Whether the engine has told something since it was asked for.
-        heard: bool,
+        /// Whether an event of the container arrived since the operation began.
+        event_seen: bool,
     },
 }
 

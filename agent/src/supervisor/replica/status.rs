@@ -11,7 +11,7 @@ use crate::engine::ContainerState;
 
 impl Replica {
     /// Derives the status from the desired state and the container.
-    pub(super) fn judge(&mut self, now: Now) {
+    pub(super) fn update_status(&mut self, now: Now) {
         self.status.container_id =
             self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
         match (self.desired, &self.seen) {

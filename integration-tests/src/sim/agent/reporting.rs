@@ -113,17 +113,17 @@ impl EffectHandler for Driver<'_> {
         self.agent.for_supervisor.message(supervisor::Event::Acknowledged(replicas));
     }
 
-    fn heard(&mut self) {
-        self.world.rules_master_heard(self.host);
+    fn master_answered(&mut self) {
+        self.world.rules_master_answered(self.host);
         if !self.world.planted(Plant::MissesMaster) || !self.world.faults {
-            self.agent.for_supervisor.message(supervisor::Event::MasterHeard);
+            self.agent.for_supervisor.message(supervisor::Event::MasterAnswered);
         }
     }
 
-    fn obey(&mut self, push: Push) {
+    fn apply_push(&mut self, push: Push) {
         // One that cannot be read makes an answer that cannot be read.
         if !self.world.hosts[self.host].reads(&push) {
-            return self.agent.for_reporter.answer(Event::Obeyed);
+            return self.agent.for_reporter.answer(Event::PushApplied);
         }
         let event = self.world.pushed(self.host, self.agent, None, push);
         self.agent.for_supervisor.message(event);

@@ -136,7 +136,7 @@ impl EffectHandler for Driver<'_> {
         if let Some(call) = call {
             self.world.answer(call, Reply::Push(verdict));
         } else {
-            self.agent.for_reporter.answer(reporter::Event::Obeyed);
+            self.agent.for_reporter.answer(reporter::Event::PushApplied);
         }
     }
 
