@@ -33,7 +33,7 @@ const DESCRIBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the supervisor may take to accept or refuse orders that came with an answer.
 const APPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the reporter may tell and ask the supervisor.
+/// What the reporter may send to the supervisor.
 pub struct SupervisorLinks {
     /// For a registration.
     pub describe: Recipient<Describe>,

@@ -270,7 +270,7 @@ impl Core {
         }
     }
 
-    /// Something has changed of what a registration tells.
+    /// Something that a registration contains has changed.
     fn register_again(&mut self) {
         match &mut self.registration {
             Registration::InFlight { again } => *again = true,

@@ -186,7 +186,7 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
 }
 
 #[test]
-fn a_master_that_does_not_know_the_host_is_registered_with_and_told_everything() {
+fn a_master_that_does_not_know_the_host_is_registered_with_and_gets_everything() {
     let mut core = member();
     core.handle(observed(&[status(1, ReplicaState::Running)]), at(100));
     core.handle(Event::Tick, at(120));
@@ -272,7 +272,7 @@ fn where_every_answer_takes_long_reports_are_given_the_time() {
         at(0),
     );
     let mut flying = vec![(core.newest(), 0)];
-    let mut told = None;
+    let mut round_trip = None;
     for now in 1..6_000 {
         let mut effects = core.handle(Event::Tick, at(now));
         if let Some(index) = flying.iter().position(|(_, sent)| now - sent == 900) {
@@ -281,15 +281,15 @@ fn where_every_answer_takes_long_reports_are_given_the_time() {
         }
         if let Some(report) = report(&effects) {
             flying.push((report.seq, now));
-            told = report.round_trip_ms;
+            round_trip = report.round_trip_ms;
         }
         assert!(now < 3_000 || flying.len() <= 1, "at {now}: {flying:?}");
     }
-    assert_eq!(told, Some(900));
+    assert_eq!(round_trip, Some(900));
 }
 
 #[test]
-fn the_master_sets_the_pace_and_hears_how_long_it_took_to_answer() {
+fn the_master_sets_the_pace_and_learns_how_long_it_took_to_answer() {
     let mut core = member();
     core.handle(Event::Tick, at(1_100));
     core.handle(answered(&core, ReportAck { report_interval_ms: Some(100), ..ack() }), at(1_130));
@@ -356,9 +356,9 @@ proptest! {
         };
         for (number, state, lost, wait) in steps {
             now += wait;
-            let told = status(number, states[state]);
-            wanted.insert(told.replica.clone(), told.clone());
-            take(core.handle(observed(&[told]), at(now)), &mut flying);
+            let reported = status(number, states[state]);
+            wanted.insert(reported.replica.clone(), reported.clone());
+            take(core.handle(observed(&[reported]), at(now)), &mut flying);
             take(core.handle(Event::Tick, at(now)), &mut flying);
             // Either of those in flight ends: unread, read and unanswered, or answered. The master reads none
             // after a later one.

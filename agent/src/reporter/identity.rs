@@ -28,7 +28,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What the host registers with: itself, its engine, and what its supervisor told.
+    /// The host's registration: itself, its engine, and its supervisor's description.
     #[must_use]
     pub fn registration(self, facts: EngineFacts, description: Description) -> Registration {
         Registration {

@@ -120,7 +120,7 @@ impl Supervisor {
                     act.notify_reporter(ctx);
                 }));
             }
-            Err(SendError::Closed(_)) => log::debug!("the reporter has ended; nobody is told"),
+            Err(SendError::Closed(_)) => log::debug!("the reporter has ended; nothing is reported"),
         }
     }
 

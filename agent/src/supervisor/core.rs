@@ -69,9 +69,9 @@ pub struct Core {
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
     silence: DisconnectTimer,
-    /// What the reporter has been told.
+    /// What was last reported.
     reported: Reported,
-    /// What the reporter is told at the end of this step.
+    /// What is reported at the end of this step.
     unreported: Observed,
     effects: Vec<Effect>,
 }

@@ -1,4 +1,4 @@
-//! What the supervisor is told and asked.
+//! The supervisor's messages: commands, events and queries.
 
 use actix::Message;
 use shef_common::{
@@ -28,7 +28,7 @@ pub struct Acknowledged(pub Vec<ReplicaId>);
 #[rtype(result = "()")]
 pub struct MasterAnswered;
 
-/// Query: what a registration tells. No answer: the supervisor has ended.
+/// Query: what a registration contains. No answer: the supervisor has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Description>")]
 pub struct Describe;

@@ -104,9 +104,9 @@ pub struct Host {
     pub without_sockets: bool,
     /// When its agent was started last.
     pub agent_since: u64,
-    /// When its agent heard a master last, or was started.
+    /// When a master last answered its agent, or when the agent was started.
     pub master_answered_at: u64,
-    /// When it heard one again after how long without, in milliseconds.
+    /// When a master answered again, and after how long without an answer, in milliseconds.
     pub silences: Vec<(u64, u64)>,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,

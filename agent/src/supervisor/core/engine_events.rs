@@ -115,8 +115,8 @@ impl Core {
         shown
     }
 
-    /// A look at this replica's container has ended. When the last one is read that nobody had told of, the
-    /// master hears of all that is here.
+    /// An inspection of this replica's container has ended. Once the last `env` is read, the host registers
+    /// again, with all its containers.
     fn env_read(&mut self, id: &ReplicaId) {
         let waits = self.replicas.get(id).is_some_and(Replica::waits_for_env);
         if !waits && self.engine.was_read(id) {

@@ -113,7 +113,7 @@ impl EngineLink {
         self.reconnect_at.into_iter().chain(self.relist_at).min()
     }
 
-    /// What is due. Each time that comes is told once.
+    /// What is due. Each due time is returned once.
     pub fn due(&mut self, now: MonoMs) -> Due {
         if self.reconnect_at.is_some_and(|at| at <= now) {
             Due::Reconnect
@@ -130,7 +130,7 @@ impl EngineLink {
         self.watch_since = Some(now);
     }
 
-    /// The event stream has ended. The list that follows tells whether the engine is away.
+    /// The event stream has ended. The list that follows shows whether the engine answers.
     pub fn watch_ended(&mut self, now: MonoMs) {
         self.forgive_a_sound_watch(now);
         self.watch_since = None;
@@ -214,7 +214,7 @@ impl EngineLink {
         &self.found
     }
 
-    /// Which of its containers are this host's can be told only from now on.
+    /// From now on it is known which of the engine's containers are this host's.
     pub const fn shows_anew(&mut self) {
         self.has_shown = false;
     }
@@ -333,11 +333,11 @@ mod tests {
         assert!(link.list_came(MonoMs(1)).unwrap().again);
         assert_eq!(link.list_came(MonoMs(1)), None, "it was not asked for");
         assert_eq!((link.due(MonoMs(30_000)), link.due(MonoMs(30_001))), (Due::Nothing, Due::List));
-        assert_eq!(link.due(MonoMs(30_001)), Due::Nothing, "it is told once");
+        assert_eq!(link.due(MonoMs(30_001)), Due::Nothing, "it is returned once");
     }
 
     #[test]
-    fn a_list_is_older_than_what_was_heard_and_forgotten_since_it_was_asked_for() {
+    fn a_list_is_older_than_what_happened_and_was_forgotten_since_it_was_asked_for() {
         let mut link = link();
         let before = link.next_sequence();
         link.ask_for_list();

@@ -79,7 +79,7 @@ impl Core {
                     self.answer(ticket);
                 }
                 if joined {
-                    // What the engine holds can be told apart only now.
+                    // Only now is it known which of the engine's containers belong to the cluster.
                     self.engine.shows_anew();
                     self.list();
                 }

@@ -85,7 +85,7 @@ pub enum End {
 pub struct World {
     pub core: Core,
     pub now: Now,
-    /// The ledger that the core was told is durable.
+    /// The ledger that the core knows is durable.
     pub disk: Ledger,
     /// The log that the next agent reads.
     pub log: Disk,
@@ -94,7 +94,7 @@ pub struct World {
     pub images: BTreeSet<String>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
-    /// Everything that the reporter was told, the latest of each.
+    /// Everything that was reported, the latest of each.
     pub reported: Observed,
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
     /// What the master has ordered and the agent has accepted.
@@ -172,7 +172,7 @@ impl EffectHandler for World {
     }
 
     fn report(&mut self, observed: Observed) {
-        assert!(!observed.is_empty(), "the reporter is told nothing");
+        assert!(!observed.is_empty(), "an empty report");
         for status in observed.statuses.values() {
             if let Some(before) = self.reported.statuses.get(&status.replica) {
                 assert!(status.supersedes(before), "{before:?} -> {status:?}");
@@ -249,7 +249,7 @@ impl World {
         self.check_invariants();
     }
 
-    /// Why the engine does not answer, as the reporter was told last.
+    /// Why the engine does not answer, as reported last.
     pub fn engine_error(&self) -> Option<&str> {
         self.reported.engine_error.as_ref()?.as_deref()
     }

@@ -126,7 +126,7 @@ impl Replica {
         }
     }
 
-    /// The kernel has killed a process of it. The engine may tell that before or after its end.
+    /// The kernel has killed a process of it. The event may arrive before or after that of its end.
     pub(super) fn runs_out_of_memory(&mut self) {
         self.runtime_info.runs_out_of_memory();
         let killed = format!("exited with code {KILLED}");
@@ -155,7 +155,7 @@ impl Replica {
         }
     }
 
-    /// The engine was told who starts it again from now on.
+    /// The engine's restart policy was set, or was not.
     pub fn policy_set(&mut self, policy: RestartPolicy, outcome: Result<(), EngineError>, now: Now) {
         match outcome {
             Ok(()) => {

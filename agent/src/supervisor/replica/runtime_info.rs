@@ -65,7 +65,7 @@ impl Output {
 }
 
 impl CheckState {
-    /// What the engine tells of its own check, after `self`. A list does not tell why it fails, a look does.
+    /// The state after `self`, by the engine's own check. A list does not say why it fails, an inspection does.
     fn next(&self, container: &Container) -> Self {
         let is_look = container.env.is_some();
         let output = container.check_output.clone();
@@ -145,7 +145,7 @@ impl RuntimeInfo {
         }
     }
 
-    /// What its check says, if that fails and has told all.
+    /// What its check says, if it fails and its output is known.
     pub(super) fn failing_check(&self) -> Option<String> {
         let fails = matches!(self.check, CheckState::Unhealthy(Output::Words(_) | Output::Nothing));
         self.check_trouble().filter(|_| fails && !self.unseen)

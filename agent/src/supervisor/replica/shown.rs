@@ -1,4 +1,4 @@
-//! What the engine shows and tells of a replica's container, outside of our own operations.
+//! What lists and events show of a replica's container, outside of our own operations.
 
 use shef_common::{
     clock::{MonoMs, Now},

@@ -94,7 +94,7 @@ pub(in crate::supervisor) enum Work {
 pub(in crate::supervisor) enum KnownOrder {
     /// Nothing: it is to be removed, and was never seen here.
     Nothing,
-    /// All but the variables of its `env`: it comes from a list, which does not tell them.
+    /// All but the variables of its `env`: it comes from a list, which does not contain them.
     WithoutEnv(Assignment),
     /// All.
     Whole(Assignment),
@@ -130,7 +130,7 @@ impl Crash {
 }
 
 impl KnownOrder {
-    /// What a container tells.
+    /// The order that a container's labels and `env` show.
     pub fn shown(container: &Container, cluster: &ClusterId) -> Self {
         match container.assignment(cluster) {
             None => Self::Nothing,

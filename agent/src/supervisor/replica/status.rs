@@ -98,7 +98,7 @@ impl Replica {
         self.status.reason = None;
     }
 
-    /// Its next status supersedes what was told, and counts as a restart: once for each end.
+    /// Its next status supersedes the reported one, and counts as a restart: once for each end.
     pub(super) fn goes_back(&mut self) {
         self.status.turns += 1;
         if !std::mem::take(&mut self.end_counts) {
