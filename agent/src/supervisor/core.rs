@@ -58,17 +58,17 @@ pub struct Core {
     pub(super) work: WorkQueue,
     pub(super) pulls: PullQueue,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
-    /// When replicas are due that wait for something else than an answer.
-    alarms: BTreeSet<(MonoMs, ReplicaId)>,
+    /// When replicas are due that wait for a time and not for an answer.
+    timers: BTreeSet<(MonoMs, ReplicaId)>,
     /// What registries ask for. In memory alone.
     credentials: BTreeMap<RegistryHost, Credentials>,
-    way: RemovalDelay,
+    removal_delay: RemovalDelay,
     logs: Logs,
     garbage: Garbage,
     checks: Checks,
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
-    silence: DisconnectTimer,
+    disconnect: DisconnectTimer,
     /// What was last reported.
     reported: Reported,
     /// What is reported at the end of this step.
@@ -99,14 +99,14 @@ impl Core {
             work: WorkQueue::new(limits.engine_concurrency),
             pulls: PullQueue::new(limits.pull_concurrency),
             replicas,
-            alarms: BTreeSet::new(),
+            timers: BTreeSet::new(),
             credentials: BTreeMap::new(),
-            way: RemovalDelay::default(),
+            removal_delay: RemovalDelay::default(),
             logs: Logs::default(),
             garbage: Garbage::default(),
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
-            silence: DisconnectTimer::new(&ledger, now.mono),
+            disconnect: DisconnectTimer::new(&ledger, now.mono),
             reported: Reported::default(),
             unreported: Observed::default(),
             effects: Vec::new(),
@@ -141,10 +141,10 @@ impl Core {
     /// When to call with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<MonoMs> {
-        let alarm = self.alarms.first().map(|(at, _)| *at);
-        let if_engine_is_up = [self.logs.due(), self.checks.wakes_at(), self.way.wakes_at()];
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let if_engine_is_up = [self.logs.due(), self.checks.wakes_at(), self.removal_delay.wakes_at()];
         let if_engine_is_up = if_engine_is_up.into_iter().flatten().filter(|_| self.engine.is_up());
-        [alarm, self.sweeps_at(), self.engine.wakes_at(), self.ledger.wakes_at(), self.silence.wakes_at()]
+        [timer, self.sweeps_at(), self.engine.wakes_at(), self.ledger.wakes_at(), self.disconnect.wakes_at()]
             .into_iter()
             .flatten()
             .chain(if_engine_is_up)
@@ -153,7 +153,7 @@ impl Core {
 
     /// The one entrance.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
-        self.silence.set_now(now.mono);
+        self.disconnect.set_now(now.mono);
         match event {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster, now),

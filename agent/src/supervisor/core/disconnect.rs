@@ -51,11 +51,11 @@ fn in_ms(seconds: u32) -> DurationMs {
 
 impl DisconnectTimer {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
-        let mut silence =
+        let mut timer =
             Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
-        silence.ordered(ledger);
-        silence.rests = !silence.limits.is_empty();
-        silence
+        timer.ordered(ledger);
+        timer.rests = !timer.limits.is_empty();
+        timer
     }
 
     /// An event is being handled at that time.
@@ -92,25 +92,25 @@ impl DisconnectTimer {
 
 impl Core {
     pub(super) fn on_master_answer(&mut self, now: Now) {
-        self.silence.since = now.mono;
-        self.silence.done = 0;
-        if self.silence.rests && self.silence.resumes_at.is_none() {
-            self.silence.resumes_at = Some(now.mono + RESUMES_AFTER);
+        self.disconnect.since = now.mono;
+        self.disconnect.done = 0;
+        if self.disconnect.rests && self.disconnect.resumes_at.is_none() {
+            self.disconnect.resumes_at = Some(now.mono + RESUMES_AFTER);
         }
     }
 
-    pub(super) fn tick_silence(&mut self, now: Now) {
-        if self.silence.resumes_at.is_some_and(|at| at <= now.mono) {
-            self.silence.resumes_at = None;
-            self.silence.rests = false;
+    pub(super) fn tick_disconnect(&mut self, now: Now) {
+        if self.disconnect.resumes_at.is_some_and(|at| at <= now.mono) {
+            self.disconnect.resumes_at = None;
+            self.disconnect.rests = false;
             self.change_desired(now, |replica, allowed| match replica.desired {
                 DesiredState::Rest { .. } if allowed => Some(DesiredState::Run),
                 DesiredState::AwaitMaster => Some(DesiredState::Run),
                 DesiredState::Run | DesiredState::Rest { .. } | DesiredState::Remove { .. } | DesiredState::Hold => None,
             });
         }
-        if self.silence.next_stop().is_some_and(|at| at <= now.mono) {
-            self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
+        if self.disconnect.next_stop().is_some_and(|at| at <= now.mono) {
+            self.disconnect.done = u32::try_from((now.mono - self.disconnect.since).0 / 1_000).unwrap_or(u32::MAX);
             self.change_desired(now, |replica, allowed| {
                 let grace_s =
                     replica.order.assignment().map_or(0, |assignment| assignment.template.stop_grace_s);
@@ -125,13 +125,13 @@ impl Core {
         for (id, replica) in &mut self.replicas {
             let on_disconnect =
                 replica.order.assignment().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
-            let allowed = self.silence.allows(on_disconnect, now.mono);
+            let allowed = self.disconnect.allows(on_disconnect, now.mono);
             if let Some(desired) = desired(replica, allowed) {
-                self.silence.rests |= matches!(desired, DesiredState::Rest { .. });
+                self.disconnect.rests |= matches!(desired, DesiredState::Rest { .. });
                 replica.set_desired(desired, None, now);
                 changed.push(id.clone());
             } else {
-                self.silence.rests |= matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
+                self.disconnect.rests |= matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
             }
         }
         for id in changed {

@@ -141,7 +141,7 @@ impl Core {
     }
 
     pub(super) fn done(&mut self, id: &ReplicaId, outcome: Outcome, now: Now) {
-        self.way.ended(id, now);
+        self.removal_delay.ended(id, now);
         let sequence = self.engine.next_sequence();
         if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
             self.engine.failed(error, now.mono);

@@ -98,7 +98,7 @@ impl Core {
     }
 
     pub(super) fn refuse(&mut self, ticket: u64, why: Refusal) {
-        let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.silence.silent_ms());
+        let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.disconnect.silent_ms());
         let accepted = self.ledger.ledger().accepted.clone();
         let verdict = Err(PushRefused { why, accepted, leader_silent_ms });
         self.effects.push(Effect::Answer { ticket, verdict });
@@ -108,7 +108,7 @@ impl Core {
     fn apply_ledger(&mut self, set: &[ReplicaId], removed: &[ReplicaId], now: Now) {
         let mut changed = Vec::new();
         let ledger = self.ledger.ledger();
-        self.silence.ordered(ledger);
+        self.disconnect.ordered(ledger);
         for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica)

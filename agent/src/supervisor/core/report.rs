@@ -22,7 +22,7 @@ impl Core {
             ledger: self.ledger_digest(),
             complete: self.has_listed(),
             found: self.engine.found().iter().take(2).cloned().collect(),
-            leader_silent_ms: self.silence.silent_ms(),
+            leader_silent_ms: self.disconnect.silent_ms(),
         }
     }
 

@@ -22,12 +22,12 @@ impl Core {
             Due::Reconnect => self.reconnect(now),
             Due::List => self.list(),
         }
-        self.tick_silence(now);
+        self.tick_disconnect(now);
         self.tick_ledger(now);
-        while let Some((at, id)) = self.alarms.first().cloned()
+        while let Some((at, id)) = self.timers.first().cloned()
             && at <= now.mono
         {
-            self.alarms.pop_first();
+            self.timers.pop_first();
             if let Some(replica) = self.replicas.get_mut(&id) {
                 replica.tick(now);
             }
@@ -51,11 +51,11 @@ impl Core {
             return self.consider(id, now);
         }
         if let Some(at) = replica.wakes_at() {
-            self.alarms.insert((at, id.clone()));
+            self.timers.insert((at, id.clone()));
         }
         let Some(step) = replica.next().filter(|_| replica.work == Work::Idle) else { return };
         if replica.not_before > now.mono {
-            self.alarms.insert((replica.not_before, id.clone()));
+            self.timers.insert((replica.not_before, id.clone()));
             return;
         }
         if self.waits_to_go(id, step, now) {
@@ -137,7 +137,7 @@ impl Core {
         };
         self.work.begin(lane);
         if matches!(step, Step::Create | Step::Start) && lane != Lane::Background {
-            self.way.begins(id);
+            self.removal_delay.begins(id);
         }
         replica.work = Work::InFlight { step, lane, event_seen: false };
         self.effects.push(Effect::Run { replica: id.clone(), operation });
