@@ -235,7 +235,7 @@ pub async fn state(api: web::Data<Api>) -> HttpResponse {
     }
 }
 
-/// `POST /node`: a host's bootstrap is alive. Nobody's wish, and not counted as one.
+/// `POST /node`: a host's bootstrap is alive. Sent by bootstraps; not counted in `/stats`.
 pub async fn node(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
     match try_node(&request, payload, &api).await {
         Ok(()) => HttpResponse::Ok().json(json!({})),

@@ -13,7 +13,7 @@ use super::{Api, ApiError, Place, answer::Answer, body, nodes, params};
 use crate::{
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
-    runner::{Operate, OperateRefused, Operation, Wish},
+    runner::{Operate, OperateRefused, Operation, NodeIntent},
 };
 
 /// The longest deadline of a drain, in seconds.
@@ -24,7 +24,7 @@ pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<
     let _place = Place::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
-    intend(&api, name, Wish::Cordon).await
+    intend(&api, name, NodeIntent::Cordon).await
 }
 
 /// `POST /v1/nodes/{name}/activate`
@@ -32,7 +32,7 @@ pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Dat
     let _place = Place::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
-    intend(&api, name, Wish::Activate).await
+    intend(&api, name, NodeIntent::Activate).await
 }
 
 /// `POST /v1/nodes/{name}/drain`, with `{"deadline_s": 600}` or without a body.
@@ -45,7 +45,7 @@ pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<A
         fields.wrong("deadline_s", format!("must be a number of seconds from 1 to {MAX_DEADLINE_S}"));
     }
     fields.finish()?;
-    intend(&api, name, Wish::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) }).await
+    intend(&api, name, NodeIntent::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) }).await
 }
 
 /// `DELETE /v1/nodes/{name}?force=`
@@ -75,8 +75,8 @@ async fn fields(request: &HttpRequest, payload: web::Payload, api: &Api) -> Resu
     Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
 }
 
-async fn intend(api: &Api, name: NodeName, wish: Wish) -> Answer {
-    operate(api, &name, Operation::Intend(wish)).await?;
+async fn intend(api: &Api, name: NodeName, asked: NodeIntent) -> Answer {
+    operate(api, &name, Operation::Intend(asked)).await?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(nodes::shown(&host))),
         None => Err(nodes::not_found(&name)),

@@ -10,7 +10,7 @@ use shef_common::{
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
-    messages::{OperateRefused, Operation, Wish},
+    messages::{OperateRefused, Operation, NodeIntent},
     outbox::PushFailure,
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
@@ -172,21 +172,21 @@ fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again()
 #[test]
 fn what_an_operator_wants_is_answered_once_it_is_durable() {
     let mut model = Model::new();
-    model.event(Event::Operate(1, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(1, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated, []);
     model.event(Event::Committed);
     assert_eq!(model.operated, [Ok(())]);
-    model.event(Event::Operate(2, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(2, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated, [Ok(()), Ok(())], "it is so already");
-    model.event(Event::Operate(3, Operation::Intend(Wish::Activate)));
+    model.event(Event::Operate(3, Operation::Intend(NodeIntent::Activate)));
     model.event(Event::CommitFailed);
     assert!(matches!(model.operated[2], Err(OperateRefused::Store(_))));
     model.sleep(5_000);
-    model.event(Event::Operate(4, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(4, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated[3], Ok(()), "nothing has changed");
-    // The wish of before comes back while its opposite is on its way to the store.
-    model.event(Event::Operate(5, Operation::Intend(Wish::Activate)));
-    model.event(Event::Operate(6, Operation::Intend(Wish::Cordon)));
+    // The earlier intent is asked for again while its opposite is on its way to the store.
+    model.event(Event::Operate(5, Operation::Intend(NodeIntent::Activate)));
+    model.event(Event::Operate(6, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated.len(), 4, "the store may yet come to have the other");
     model.event(Event::Committed);
     assert_eq!(model.operated.len(), 4);
@@ -207,7 +207,7 @@ fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_t
     assert_eq!((model.operated.len(), model.forgotten), (1, 0), "not before it is durable");
     model.event(Event::Committed);
     assert_eq!((model.operated[1].clone(), model.forgotten), (Ok(()), 1));
-    model.event(Event::Operate(3, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(3, Operation::Intend(NodeIntent::Cordon)));
     assert!(matches!(model.operated[2], Err(OperateRefused::Store(_) | OperateRefused::NotFound)));
     let heard = model.heard;
     model.wanted.clear();
