@@ -27,7 +27,7 @@ mod service;
 mod stats;
 mod system;
 mod up;
-mod wishes;
+mod goals;
 mod workload;
 mod workload_image;
 
