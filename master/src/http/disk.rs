@@ -11,7 +11,7 @@ use shef_common::{
     ids::NodeName,
 };
 
-use super::{Api, Place, answer::Answer, params, streams::away};
+use super::{Api, RequestPermit, answer::Answer, params, streams::away};
 use crate::view::Host;
 
 /// How many hosts are asked at once.
@@ -52,7 +52,7 @@ pub async fn prune(request: HttpRequest, api: web::Data<Api>, client: web::Data<
 }
 
 async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient, prune: bool) -> Answer {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     params::query(request, &[])?;
     let mut hosts: Vec<Host> = Vec::new();
     loop {

@@ -19,7 +19,7 @@ use shef_common::{
     spec::{MAX_REPLICAS, ServiceSpec, Template},
 };
 
-use super::{Api, ApiError, Place, body, params, slices::Slices};
+use super::{Api, ApiError, RequestPermit, body, params, slices::Slices};
 use crate::{
     membership::Standing,
     runner::IntentWord,
@@ -90,7 +90,7 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "image", "replicas"]);
     let name = fields.text("serviceName", ServiceName::parse);
     let image = fields.text("image", ImageRef::parse);
@@ -144,7 +144,7 @@ pub async fn get(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 }
 
 async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
     match shown(api, &name) {
         Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
@@ -162,7 +162,7 @@ pub async fn scale(request: HttpRequest, payload: web::Payload, api: web::Data<A
 }
 
 async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "replicas"]);
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
@@ -198,7 +198,7 @@ pub async fn delete(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
     let accepted = api.ask(name.clone(), Request::Delete { expect: Expect::Any }).await;
     accepted.map_err(|refused| refusal(&name, refused))?;
@@ -215,8 +215,8 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
 
 /// `GET /state`
 pub async fn state(api: web::Data<Api>) -> HttpResponse {
-    match Place::take(&api) {
-        Ok(_place) => {
+    match RequestPermit::take(&api) {
+        Ok(_permit) => {
             let hosts = api.view.addresses();
             let bootstraps = {
                 let all = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +248,7 @@ async fn try_node(
     payload: web::Payload,
     api: &web::Data<Api>,
 ) -> Result<(), ShefError> {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["node", "master"]);
     let node = fields.text("node", |text| {
         text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5")

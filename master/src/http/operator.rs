@@ -9,7 +9,7 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{Api, ApiError, Place, answer::Answer, body, nodes, params};
+use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
 use crate::{
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
@@ -21,7 +21,7 @@ const MAX_DEADLINE_S: u64 = 86_400;
 
 /// `POST /v1/nodes/{name}/cordon`
 pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
     intend(&api, name, NodeIntent::Cordon).await
@@ -29,7 +29,7 @@ pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<
 
 /// `POST /v1/nodes/{name}/activate`
 pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
     intend(&api, name, NodeIntent::Activate).await
@@ -37,7 +37,7 @@ pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Dat
 
 /// `POST /v1/nodes/{name}/drain`, with `{"deadline_s": 600}` or without a body.
 pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     let mut fields = fields(&request, payload, &api).await?;
     let deadline: Option<u64> = fields.optional("deadline_s");
@@ -50,7 +50,7 @@ pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<A
 
 /// `DELETE /v1/nodes/{name}?force=`
 pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: NodeName = params::name(&request)?;
     let force = match params::query(&request, &["force"])?.get("force").map(String::as_str) {
         None | Some("false") => false,
@@ -104,14 +104,14 @@ async fn operate(api: &Api, name: &NodeName, operation: Operation) -> Result<(),
 
 /// `GET /v1/cluster`
 pub async fn cluster(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     Ok(HttpResponse::Ok().json(shown(&api)))
 }
 
 /// `POST /v1/cluster/resume`: replacement goes on though many hosts are down.
 pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     match api.release_brake.send(ReleaseBrake).timeout(api.store_timeout).await {
         Ok(was_on) => {
@@ -127,7 +127,7 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `POST /v1/cluster/take-over`: this master leads, whoever led instead of it.
 pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let mut body = shown(&api);
     body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));

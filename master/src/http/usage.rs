@@ -12,7 +12,7 @@ use shef_common::{
     usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
 };
 
-use super::{Api, ApiError, Place, answer::Answer, params, streams::away};
+use super::{Api, ApiError, RequestPermit, answer::Answer, params, streams::away};
 
 /// How many hosts are asked at once.
 const HOSTS_AT_ONCE: usize = 32;
@@ -57,7 +57,7 @@ pub struct Missing {
 
 /// `GET /v1/services/{name}/stats`
 pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     Ok(HttpResponse::Ok().json(measure(&api, &client, name, None).await?))
@@ -65,7 +65,7 @@ pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Dat
 
 /// `GET /v1/services/{name}/replicas/{id}/stats`
 pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     let mut usage = measure(&api, &client, name, Some(params::replica(&request)?)).await?;

@@ -35,7 +35,7 @@ use super::{
     Api, ApiError,
     answer::Answer,
     params,
-    streams::{StreamClient, StreamPlace, Writer, stopping},
+    streams::{StreamClient, StreamPermit, Writer, stopping},
 };
 use crate::service::ServiceView;
 
@@ -63,7 +63,7 @@ fn answer(
     client: web::Data<StreamClient>,
     only: Option<ReplicaId>,
 ) -> Answer {
-    let place = StreamPlace::take(&api)?;
+    let permit = StreamPermit::take(&api)?;
     let name: ServiceName = params::name(request)?;
     let (query, timestamps) = read_query(request)?;
     let wants_json = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -80,7 +80,7 @@ fn answer(
         return Err(Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")).into());
     }
     let merge = Merge::new(query.follow.then_some(PATIENCE));
-    let (writer, body) = Writer::new(place);
+    let (writer, body) = Writer::new(permit);
     let mut sources = Sources {
         api,
         client,
