@@ -140,12 +140,12 @@ mod tests {
     use shef_common::ids::NodeName;
 
     use super::{
-        super::{Subject, Word},
+        super::{Subject, EventKind},
         *,
     };
 
     fn change() -> Change {
-        Change::new(Word::HostJoined, Subject::of_host(&NodeName::parse("h1").unwrap()))
+        Change::new(EventKind::HostJoined, Subject::of_host(&NodeName::parse("h1").unwrap()))
     }
 
     #[test]
