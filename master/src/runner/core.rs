@@ -406,7 +406,7 @@ impl RunnerCore {
         }
         ack.want_full = full_missing || is_unlike || self.outbox.is_overdue(now.mono);
         if self.durable.is_some() {
-            ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
+            ack.push = self.outbox.next_piggyback(&self.cluster, &self.fence, now.mono).map(Box::new);
         }
         effects.push(Effect::Ack(call, ack));
         statuses || first || engine_changed || removing != self.outbox.removing()

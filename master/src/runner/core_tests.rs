@@ -123,7 +123,7 @@ fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
 }
 
 #[test]
-fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
+fn when_pushes_do_not_reach_the_host_its_orders_are_piggybacked_on_answers_to_reports() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -134,7 +134,7 @@ fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
     }
     model.deliver(false, false);
     model.report();
-    assert_eq!(model.agent.holds, model.wanted, "it rode");
+    assert_eq!(model.agent.holds, model.wanted, "the orders were piggybacked");
     model.report();
     model.order(2, true);
     assert!(model.push.is_none(), "the direct way is not tried for every order");
@@ -151,7 +151,7 @@ fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
 }
 
 #[test]
-fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again() {
+fn an_agent_that_ignores_piggybacked_orders_is_reached_directly_when_pushes_arrive_again() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);

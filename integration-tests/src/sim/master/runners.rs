@@ -88,7 +88,7 @@ impl RunnerEffects for RunnerSide<'_> {
 
     fn acknowledge(&mut self, call: Ticket, ack: ReportAck) {
         if let (Some(push), Some(host)) = (&ack.push, self.world.host_of(self.node)) {
-            self.world.note(|| format!("rides: {}", push_word(self.node, push)));
+            self.world.note(|| format!("piggybacked: {}", push_word(self.node, push)));
             self.world.rules_push(self.master, host, push);
             self.world.rules_push_form(host, push);
         }
