@@ -13,7 +13,7 @@ use shef_master::{
     membership::{HostCondition, Standing},
     runner::RunnerEvent,
     scheduler::PlacementRequest,
-    service::{Expect, Lead, Request, ServiceEvent},
+    service::{Expect, RolloutCommand, Request, ServiceEvent},
     store::{Key, Part, Write},
 };
 
@@ -301,7 +301,7 @@ impl World {
     /// Promotes a canary in nobody's name.
     pub(super) fn promotes_canary(&mut self, master: &mut Master, name: &ServiceName) {
         if self.planted(Plant::CanaryGoesOn) {
-            let request = Request::Lead { lead: Lead::Promote, expect: Expect::Any };
+            let request = Request::RolloutCommand { command: RolloutCommand::Promote, expect: Expect::Any };
             let call = u64::MAX - self.fresh();
             master.post(Mail::Cluster(ClusterEvent::Ask { call, name: name.clone(), request }));
         }

@@ -378,7 +378,7 @@ impl World {
                     Request::Import { .. }
                     | Request::MayImport { .. }
                     | Request::Rebalance { .. }
-                    | Request::Lead { .. }
+                    | Request::RolloutCommand { .. }
                     | Request::Restart { .. }
                     | Request::Release { .. }
                     | Request::RollBack { .. },

@@ -10,7 +10,7 @@ use shef_common::{
     },
 };
 use shef_master::cluster::ClusterEvent;
-use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
+use shef_master::service::{Accepted, Expect, RolloutCommand, Refused, Request};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
@@ -99,7 +99,7 @@ impl World {
                 Request::Release { slot: Slot(self.rng.u32(0..REPLICAS.max(1))), expect }
             }
             _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
-            0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
+            0 | 1 if known && self.chance(600) => Request::RolloutCommand { command: self.drawn_command(), expect },
             2 if known && self.chance(300) => Request::Restart { expect },
             2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas) },
@@ -176,7 +176,7 @@ impl World {
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
             }
-            Request::Lead { lead: Lead::Promote, .. } => {
+            Request::RolloutCommand { command: RolloutCommand::Promote, .. } => {
                 user.promoted.insert(name.clone(), self.now);
             }
             Request::Release { slot, .. } => {
@@ -185,7 +185,7 @@ impl World {
             Request::Import { .. }
             | Request::MayImport { .. }
             | Request::Rebalance { .. }
-            | Request::Lead { .. }
+            | Request::RolloutCommand { .. }
             | Request::Restart { .. }
             | Request::RollBack { .. } => {}
         }
@@ -225,7 +225,7 @@ fn request_word(request: &Request) -> String {
         Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
-        Request::Lead { lead, expect } => format!("{lead:?} the rollout {expect:?}"),
+        Request::RolloutCommand { command, expect } => format!("{command:?} the rollout {expect:?}"),
         Request::Release { slot, expect } => format!("release slot {slot} {expect:?}"),
         Request::Restart { expect } => format!("restart {expect:?}"),
         Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),

@@ -18,7 +18,7 @@ use crate::{
         observations::ReplicaClass,
         preview::{Outcome, Preview},
         record::{ReplicaRecord, ServiceRecord, Want},
-        request::{Expect, Lead, Refused, Request},
+        request::{Expect, RolloutCommand, Refused, Request},
     },
 };
 
@@ -197,7 +197,7 @@ impl Stage {
         if waits && has_canary {
             self.promoted = true;
             self.pending
-                .push_back(Event::Request(0, Request::Lead { lead: Lead::Promote, expect: Expect::Any }));
+                .push_back(Event::Request(0, Request::RolloutCommand { command: RolloutCommand::Promote, expect: Expect::Any }));
         }
         waits && has_canary
     }
