@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, Effect, Event, LeadNumber, PhaseView, Succession},
+    events::{Call, Effect, Event, ClaimNumber, PhaseView, Succession},
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
         ToService,
     },
     stats::Stats,
-    store::{Commit, Lead, LeadOutcome, LostLeadership, StoreError},
+    store::{Commit, LeadershipClaim, Leadership, LostLeadership, StoreError},
     view::ClusterView,
 };
 
@@ -50,7 +50,7 @@ pub struct ClusterOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
-    pub lead: Recipient<Lead>,
+    pub leadership: Recipient<LeadershipClaim>,
     /// What readers see.
     pub view: Arc<ClusterView>,
     /// What is counted.
@@ -124,8 +124,8 @@ impl ClusterEffects for Shell<'_> {
         self.cluster.out.again.send_replace(Some(how));
     }
 
-    fn show_leadership(&mut self, leads: LeadOutcome) {
-        self.cluster.out.view.show_leadership(leads.cluster, leads.fence);
+    fn show_leadership(&mut self, leadership: Leadership) {
+        self.cluster.out.view.show_leadership(leadership.cluster, leadership.fence);
     }
 
     fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
@@ -194,12 +194,12 @@ impl ClusterEffects for Shell<'_> {
         post(self.ctx, &self.cluster.out.membership, ToMembership(event));
     }
 
-    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
-        let led = self.cluster.out.lead.send(Lead { above, cluster }).into_actor(self.cluster);
-        self.ctx.spawn(led.map(move |led, cluster, ctx| {
+    fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId) {
+        let claimed = self.cluster.out.leadership.send(LeadershipClaim { above, cluster }).into_actor(self.cluster);
+        self.ctx.spawn(claimed.map(move |claimed, cluster, ctx| {
             let result =
-                led.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
-            cluster.event(Event::Led { number, result }, ctx);
+                claimed.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
+            cluster.event(Event::LeadershipClaimed { number, result }, ctx);
         }));
     }
 

@@ -15,7 +15,7 @@ use shef_common::{
 };
 
 use super::{
-    events::{Call, Effect, Event, LeadNumber, PhaseView},
+    events::{Call, Effect, Event, ClaimNumber, PhaseView},
     members::Members,
     recovery::{Recovered, Recovery},
     state::{AdmissionNumber, Joining, Phase, ReplyTo},
@@ -26,7 +26,7 @@ use crate::{
     runner::{NodeRecord, OperateRefused, RunnerCore, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
-    store::LeadOutcome,
+    store::Leadership,
 };
 
 /// How long an operator's word holds that a master leads, whoever leads besides.
@@ -57,7 +57,7 @@ pub struct ClusterCore {
     credentials: Known,
     pub(super) admissions: BTreeMap<AdmissionNumber, Joining>,
     /// Admissions that wait for a leadership.
-    pub(super) leads: BTreeMap<LeadNumber, AdmissionNumber>,
+    pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
     /// Until when an operator's word holds that this master leads, whoever leads besides.
     pub(super) takes_over_until: Option<MonoMs>,
@@ -70,18 +70,18 @@ impl ClusterCore {
     #[must_use]
     pub fn new(
         options: ClusterOptions,
-        leads: LeadOutcome,
+        leadership: Leadership,
         recovered: Recovered,
         now: Now,
     ) -> (Self, Vec<Effect>) {
         let mut core = Self {
             phase: Phase::Recovering(Box::new(Recovery::new(recovered))),
-            members: Members::new(leads.cluster, leads.fence, options.report_interval),
+            members: Members::new(leadership.cluster, leadership.fence, options.report_interval),
             services: BTreeMap::new(),
             runners: BTreeSet::new(),
             credentials: Known::default(),
             admissions: BTreeMap::new(),
-            leads: BTreeMap::new(),
+            claims: BTreeMap::new(),
             next_admission: 0,
             takes_over_until: None,
             last_ticket: 0,
@@ -191,7 +191,7 @@ impl ClusterCore {
                     effects.push(Effect::EndService(name));
                 }
             }
-            Event::Led { number, result } => self.led(number, result, now, effects),
+            Event::LeadershipClaimed { number, result } => self.leadership_claimed(number, result, now, effects),
             Event::Wake => self.refuse_late_imports(now, effects),
         }
     }

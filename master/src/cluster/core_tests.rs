@@ -21,7 +21,7 @@ use crate::{
     membership::Intent,
     runner::{HigherFence, NodeRecord, RegisterRefused, RunnerEvent},
     service::{Expect, Refused, Request, ServiceRecord, Stored, Versions},
-    store::LeadOutcome,
+    store::Leadership,
 };
 
 const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
@@ -98,8 +98,8 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
     };
     let options =
         ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
-    let leads = LeadOutcome { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
-    ClusterCore::new(options, leads, recovered, NOW)
+    let leadership = Leadership { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
+    ClusterCore::new(options, leadership, recovered, NOW)
 }
 
 /// All of it, as long as the core asks to go on.
@@ -178,7 +178,7 @@ fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
     );
     assert!(is_sent_away(&effects));
     assert!(
-        !effects.iter().any(|effect| matches!(effect, Effect::Lead { .. } | Effect::ToRunner(..))),
+        !effects.iter().any(|effect| matches!(effect, Effect::ClaimLeadership { .. } | Effect::ToRunner(..))),
         "{effects:?}"
     );
 }

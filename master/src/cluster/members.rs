@@ -19,12 +19,12 @@ use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 pub enum Verdict {
     /// Let its runner take it.
     Admit,
-    /// Tell it the cluster, and let it find what it holds of that before it is judged.
+    /// Tell it the cluster, and let it find what it holds of that before it is admitted.
     Introduce,
     /// First take over what it holds, by service.
     Import(BTreeMap<ServiceName, Vec<Assignment>>),
     /// First take the leadership anew, above this epoch, of this cluster.
-    Lead {
+    ClaimLeadership {
         /// The epoch to exceed.
         above: Epoch,
         /// The cluster to be.
@@ -185,8 +185,8 @@ impl Members {
         self.report_interval = interval;
     }
 
-    /// We lead anew.
-    pub fn led(&mut self, cluster: ClusterId, fence: Fence) {
+    /// This master has taken the leadership anew.
+    pub fn set_leadership(&mut self, cluster: ClusterId, fence: Fence) {
         self.silent.clear();
         (self.cluster, self.fence) = (cluster, fence);
     }
@@ -408,7 +408,7 @@ impl Members {
             // A cluster without members is one whose store was empty: it becomes
             // the one that its first host remembers.
             if is_new {
-                return Verdict::Lead {
+                return Verdict::ClaimLeadership {
                     above: accepted.map(|fence| fence.epoch).unwrap_or_default(),
                     cluster: theirs.clone(),
                 };
@@ -425,7 +425,7 @@ impl Members {
             let other =
                 if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
             return match other {
-                OtherLeader::IsGone => Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() },
+                OtherLeader::IsGone => Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() },
                 OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
                 OtherLeader::IsDoubted => Verdict::Wait(format!(
                     "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of \

@@ -49,7 +49,7 @@ pub use self::{
     options::RedisOptions,
 };
 use super::{
-    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    Backup, Key, Leadership, LeadOutcome, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
 };
 
 /// The format that is written, and the newest that is read.
@@ -279,12 +279,12 @@ impl Store for RedisStore {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led> {
+    ) -> StoreFuture<'a, LeadOutcome> {
         Box::pin(async move {
             let args = |_| vec![text(&FORMAT), text(leader), text(&at_least), text(cluster_if_new)];
             let answer = self.run(&LEAD, true, args).await?;
             match parts(&answer) {
-                ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(Led {
+                ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(LeadOutcome {
                     cluster: parse(cluster, "cluster")?,
                     fence: Fence { epoch: parse(epoch, "epoch")?, leader: leader.clone() },
                     was_empty: was_empty.as_ref() == b"1",
@@ -300,7 +300,7 @@ impl Store for RedisStore {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome> {
+    ) -> StoreFuture<'a, Leadership> {
         Box::pin(async move {
             let args = |_| {
                 vec![
@@ -313,7 +313,7 @@ impl Store for RedisStore {
             };
             let answer = self.run(&RAISE, true, args).await?;
             match parts(&answer) {
-                ("ok", [cluster, epoch]) => Ok(LeadOutcome {
+                ("ok", [cluster, epoch]) => Ok(Leadership {
                     cluster: parse(cluster, "cluster")?,
                     fence: Fence { epoch: parse(epoch, "epoch")?, leader: fence.leader.clone() },
                 }),

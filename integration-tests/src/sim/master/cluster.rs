@@ -6,12 +6,12 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber, PhaseView, Succession},
+    cluster::{Call, ClusterEffects, ClusterEvent, ClaimNumber, PhaseView, Succession},
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Refused, ServiceCore, ServiceEffect, ServiceEvent},
-    store::{LeadOutcome, core::Event as StoreEvent},
+    store::{Leadership, core::Event as StoreEvent},
 };
 
 use super::{Actor, Mail, Master, runners::RunnerDriver, services::ServiceDriver};
@@ -75,8 +75,8 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.again = Some(how);
     }
 
-    fn show_leadership(&mut self, leads: LeadOutcome) {
-        self.world.note(|| format!("leading anew, epoch {}", leads.fence.epoch));
+    fn show_leadership(&mut self, leadership: Leadership) {
+        self.world.note(|| format!("leading anew, epoch {}", leadership.fence.epoch));
     }
 
     fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
@@ -143,10 +143,10 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.post(Mail::Membership(event));
     }
 
-    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
+    fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId) {
         let ticket = self.master.store.ticket();
-        self.master.store.leads.insert(ticket, number);
-        self.master.post(Mail::Store(StoreEvent::Lead { ticket, above, cluster }));
+        self.master.store.claims.insert(ticket, number);
+        self.master.post(Mail::Store(StoreEvent::ClaimLeadership { ticket, above, cluster }));
     }
 
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {

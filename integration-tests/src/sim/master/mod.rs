@@ -26,7 +26,7 @@ use shef_master::{
     runner::NodeView,
     scheduler::{PlacementResult, QuestionTicket, SchedulerCore, SchedulerEffects},
     service::{ServiceEvent, ServiceView},
-    store::{CoreOptions, LeadOutcome, Store as _, core::Core as StoreCore},
+    store::{CoreOptions, Leadership, Store as _, core::Core as StoreCore},
 };
 
 use self::{
@@ -105,7 +105,7 @@ impl Master {
     /// Which cluster it leads.
     #[must_use]
     pub const fn cluster_id(&self) -> &ClusterId {
-        &self.store.core.leads().cluster
+        &self.store.core.leadership().cluster
     }
 
     /// The digest that the ledger of a host has once it holds what it is to run.
@@ -203,11 +203,11 @@ impl World {
         }
         let now = self.clocks(self.now, self.master_wall);
         let unsaid = recovered.services.iter().map(|stored| stored.record.spec.name.clone()).collect();
-        let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
+        let leadership = Leadership { cluster: led.cluster, fence: led.fence };
         let store = StoreDriver {
-            core: StoreCore::new(CoreOptions::default(), leads.clone(), led.records, now),
+            core: StoreCore::new(CoreOptions::default(), leadership.clone(), led.records, now),
             commits: BTreeMap::new(),
-            leads: BTreeMap::new(),
+            claims: BTreeMap::new(),
             tickets: 0,
         };
         let (membership, looks) = MembershipCore::new(self.settings(), now);
@@ -217,7 +217,7 @@ impl World {
             takes_over: false,
             seed: self.rng.u64(..),
         };
-        let (cluster, first) = ClusterCore::new(options, leads, recovered, now);
+        let (cluster, first) = ClusterCore::new(options, leadership, recovered, now);
         let mut master = Box::new(Master {
             inc,
             started: self.now,

@@ -8,11 +8,11 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence},
 };
 use shef_master::{
-    cluster::{ClusterEvent, LeadNumber},
+    cluster::{ClusterEvent, ClaimNumber},
     runner::RunnerEvent,
     service::{Refused, ServiceEvent},
     store::{
-        CommitError, LeadOutcome, Record, Store as _, StoreEffects, StoreError, StoreHealth, Write,
+        CommitError, Leadership, Record, Store as _, StoreEffects, StoreError, StoreHealth, Write,
         core::{Core as StoreCore, Effect, Event, Ticket},
         fake::Fault,
     },
@@ -30,7 +30,7 @@ pub struct StoreDriver {
     /// Whom commits are from.
     pub commits: BTreeMap<Ticket, Committer>,
     /// Which leaderships are being taken.
-    pub leads: BTreeMap<Ticket, LeadNumber>,
+    pub claims: BTreeMap<Ticket, ClaimNumber>,
     pub tickets: Ticket,
 }
 
@@ -106,8 +106,8 @@ impl StoreSide<'_> {
         self.world.at(delay, Ev::Store { inc: self.master.inc, call });
     }
 
-    const fn leads(&self) -> &LeadOutcome {
-        self.master.store.core.leads()
+    const fn leadership(&self) -> &Leadership {
+        self.master.store.core.leadership()
     }
 }
 
@@ -117,21 +117,21 @@ impl StoreEffects for StoreSide<'_> {
     }
 
     fn commit(&mut self, writes: Arc<[Write]>) {
-        let LeadOutcome { cluster, fence } = self.leads().clone();
+        let Leadership { cluster, fence } = self.leadership().clone();
         self.call(StoreCall::Commit(cluster, fence, writes));
     }
 
     fn check(&mut self) {
-        self.call(StoreCall::Check(self.leads().fence.clone()));
+        self.call(StoreCall::Check(self.leadership().fence.clone()));
     }
 
     fn restore(&mut self, records: Vec<Record>) {
-        let LeadOutcome { cluster, fence } = self.leads().clone();
+        let Leadership { cluster, fence } = self.leadership().clone();
         self.call(StoreCall::Restore(cluster, fence, records));
     }
 
-    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
-        let fence = self.leads().fence.clone();
+    fn claim_leadership(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
+        let fence = self.leadership().fence.clone();
         self.call(StoreCall::Raise { ticket, fence, above, cluster });
     }
 
@@ -147,9 +147,9 @@ impl StoreEffects for StoreSide<'_> {
         }
     }
 
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>) {
-        if let Some(number) = self.master.store.leads.remove(&ticket) {
-            self.master.answer(Mail::Cluster(ClusterEvent::Led { number, result }));
+    fn leadership_claimed(&mut self, ticket: Ticket, result: Result<Leadership, StoreError>) {
+        if let Some(number) = self.master.store.claims.remove(&ticket) {
+            self.master.answer(Mail::Cluster(ClusterEvent::LeadershipClaimed { number, result }));
         }
     }
 
@@ -221,7 +221,7 @@ impl World {
             StoreCall::Raise { ticket, fence, above, cluster } => {
                 let result = if self.planted(Plant::LeadsWithMemory) {
                     let led = self.store.lead(&fence.leader, above, &cluster).now_or_never();
-                    led.map(|led| led.map(|led| LeadOutcome { cluster: led.cluster, fence: led.fence }))
+                    led.map(|led| led.map(|led| Leadership { cluster: led.cluster, fence: led.fence }))
                 } else {
                     self.store.raise(&fence, above, &cluster).now_or_never()
                 };
@@ -229,7 +229,7 @@ impl World {
                 if let Ok(led) = &result {
                     self.rules_led(&led.fence);
                 }
-                Event::Led { ticket, result }
+                Event::LeadershipClaimed { ticket, result }
             }
         };
         let delay = self.rng.u64(0..=4);

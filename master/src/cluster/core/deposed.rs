@@ -29,7 +29,7 @@ impl ClusterCore {
             OtherLeader::IsGone => {
                 self.next_admission += 1;
                 let cluster = self.members.cluster().clone();
-                effects.push(Effect::Lead {
+                effects.push(Effect::ClaimLeadership {
                     number: self.next_admission,
                     above: higher.fence.epoch,
                     cluster,
@@ -77,7 +77,7 @@ impl ClusterCore {
         for joining in std::mem::take(&mut self.admissions).into_values() {
             effects.push(Effect::AnswerRegistration(joining.call, Err(later())));
         }
-        self.leads.clear();
+        self.claims.clear();
     }
 
     /// What happens while another master leads.
@@ -137,7 +137,7 @@ impl ClusterCore {
             | Event::Answered { .. }
             | Event::KeepsData { .. }
             | Event::Retired(_)
-            | Event::Led { .. }
+            | Event::LeadershipClaimed { .. }
             | Event::Wake => {}
         }
     }

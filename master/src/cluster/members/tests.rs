@@ -79,7 +79,7 @@ fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
     let mut theirs = registration();
     theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
     theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
-    let expected = Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
+    let expected = Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
     assert_eq!(core().register(&theirs), expected);
     let mut inhabited = core();
     inhabited.services_are(1);
@@ -99,7 +99,7 @@ fn ahead(node: &str, silent: Option<u64>) -> Registration {
     }
 }
 fn exceeds() -> Verdict {
-    Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
+    Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
     let mut inhabited = core();
     inhabited.services_are(1);
     inhabited.takes_over(true);
-    assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
+    assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::ClaimLeadership { .. }));
     for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
         let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
         assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
@@ -214,7 +214,7 @@ fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
     // epochs.
     let mut empty = core();
     empty.takes_over(true);
-    assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
+    assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::ClaimLeadership { .. }));
     for absurd in [MOST_ADOPTED + 1, MAX, u64::MAX] {
         assert!(matches!(core().register(&ahead(absurd)), Verdict::Refuse(_)), "{absurd}");
     }
