@@ -23,7 +23,7 @@ use super::{
 use crate::{
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
-    post::{Alarm, MAILBOX, post},
+    messaging::{Timer, MAILBOX, post},
     registries::CredentialsChanged,
     runner::{
         Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect,
@@ -80,7 +80,7 @@ pub struct ClusterActor {
     services: BTreeMap<ServiceName, Addr<ServiceActor>>,
     runners: BTreeMap<NodeName, Addr<RunnerActor>>,
     callers: Callers,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl ClusterActor {
@@ -95,7 +95,7 @@ impl ClusterActor {
             services: BTreeMap::new(),
             runners: BTreeMap::new(),
             callers: Callers::default(),
-            alarm: Alarm::new(),
+            timer: Timer::new(),
         }
     }
 
@@ -224,8 +224,8 @@ impl ClusterEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.cluster.alarm.set(self.ctx, at, |cluster, ctx| {
-            cluster.alarm.rang();
+        self.cluster.timer.set(self.ctx, at, |cluster, ctx| {
+            cluster.timer.fired();
             cluster.event(Event::Wake, ctx);
         });
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    post::{Alarm, MAILBOX, post},
+    messaging::{Timer, MAILBOX, post},
     view::ClusterView,
 };
 
@@ -42,14 +42,14 @@ pub struct MembershipActor {
     out: MembershipOutlets,
     initial: Vec<Effect>,
     client: Option<HostClient>,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl MembershipActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(core: MembershipCore, initial: Vec<Effect>, out: MembershipOutlets) -> Self {
-        Self { core, out, initial, client: None, alarm: Alarm::new() }
+        Self { core, out, initial, client: None, timer: Timer::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -133,8 +133,8 @@ impl MembershipEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.membership.alarm.set(self.ctx, at, |membership, ctx| {
-            membership.alarm.rang();
+        self.membership.timer.set(self.ctx, at, |membership, ctx| {
+            membership.timer.fired();
             membership.event(Event::Tick, ctx);
         });
     }

@@ -16,7 +16,7 @@ use super::{
     vault::Vault,
 };
 use crate::{
-    post::{MAILBOX, post},
+    messaging::{MAILBOX, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };

@@ -24,7 +24,7 @@ use crate::{
     calls::Calls,
     cluster::{ClusterEvent, ToCluster},
     membership::{HostHeard, HostKnown, MembershipEvent, ToMembership},
-    post::{Alarm, MAILBOX, post},
+    messaging::{Timer, MAILBOX, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };
@@ -63,14 +63,14 @@ pub struct RunnerActor {
     core: RunnerCore,
     out: RunnerOutlets,
     initial: Vec<Effect>,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, alarm: Alarm::new() }
+        Self { node, core, out, initial, timer: Timer::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -188,8 +188,8 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.runner.alarm.set(self.ctx, at, |runner, ctx| {
-            runner.alarm.rang();
+        self.runner.timer.set(self.ctx, at, |runner, ctx| {
+            runner.timer.fired();
             runner.event(Event::Wake, ctx);
         });
     }

@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// The earliest wish counts, as with the actors' alarms: at `at` the actor gets `mail`.
+    /// At `at` the actor gets `mail`. Of several times the earliest counts, as with the actors' timers.
     pub(super) fn set_timer(&mut self, master: &mut Master, at: MonoMs, mail: Mail) {
         let actor = mail.actor();
         if master.timers.get(&actor).is_some_and(|(armed, _)| *armed <= at) {
