@@ -22,7 +22,7 @@ use self::disk::Disk;
 use super::{
     engine::{Engine, EngineWork},
     net::Reply,
-    plant::Plant,
+    seeded_bug::SeededBug,
     rules::PushHead,
     world::{Ev, Part, World},
 };
@@ -253,7 +253,7 @@ impl World {
             self.hosts[host].form = PushForm::Shared;
         }
         self.reads_ledger(host);
-        if self.planted(Plant::ForgetsLedger) {
+        if self.is_seeded(SeededBug::ForgetsLedger) {
             let (uid, cluster) =
                 (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.set_ledger(host, Ledger { cluster, ..Ledger::new(uid) });
@@ -267,7 +267,7 @@ impl World {
         } else if self.hosts[host].agent_inc > 0 && self.chance(self.profile.downgraded) {
             self.note(|| format!("h{} is downgraded, and reads the head of its ledger", host + 1));
             let mut head = self.hosts[host].ledger.as_older_agents_read_it();
-            if self.planted(Plant::HeadTellsRevision) {
+            if self.is_seeded(SeededBug::HeadTellsRevision) {
                 head.accepted.clone_from(&self.hosts[host].ledger.accepted);
             }
             self.rules.ledger_downgraded(host, head.accepted.clone());

@@ -11,7 +11,7 @@ use shef_master::service::{Expect, RolloutCommand, Request, RolloutState, Servic
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -151,7 +151,7 @@ impl World {
     /// With an update's bounds misread on purpose, what comes of that is looked for, not the misreading.
     pub(super) fn bounds_aside(&self, stored: &ServiceSpec, asked: &ServiceSpec) -> ServiceSpec {
         let mut stored = stored.clone();
-        if self.planted(Plant::SurgesTooMuch) || self.planted(Plant::StopsTooMany) {
+        if self.is_seeded(SeededBug::SurgesTooMuch) || self.is_seeded(SeededBug::StopsTooMany) {
             stored.update.parallelism = asked.update.parallelism;
         }
         stored

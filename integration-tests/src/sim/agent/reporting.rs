@@ -16,7 +16,7 @@ use super::{Agent, PushForm, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
 use crate::sim::{
     net::{Body, Caller},
     placement::labels,
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Part, World},
 };
 
@@ -115,7 +115,7 @@ impl EffectHandler for Driver<'_> {
 
     fn master_answered(&mut self) {
         self.world.rules_master_answered(self.host);
-        if !self.world.planted(Plant::MissesMaster) || !self.world.faults {
+        if !self.world.is_seeded(SeededBug::MissesMaster) || !self.world.faults {
             self.agent.for_supervisor.message(supervisor::Event::MasterAnswered);
         }
     }

@@ -123,7 +123,7 @@ impl World {
         self.engine_emits(host, container, EventKind::Destroyed);
     }
 
-    /// A planted bug: the agent removes everything it has of the cluster.
+    /// A seeded bug: the agent removes everything it has of the cluster.
     pub fn delete_all(&mut self, host: usize) {
         let Some(cluster) = self.hosts[host].ledger.cluster.clone() else { return };
         let all: Vec<Container> =

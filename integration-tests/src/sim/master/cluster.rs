@@ -17,7 +17,7 @@ use shef_master::{
 use super::{Actor, Mail, Master, runners::RunnerDriver, services::ServiceDriver};
 use crate::sim::{
     net::Reply,
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, MAX_HOSTS, World},
 };
 
@@ -64,7 +64,7 @@ impl ClusterEffects for ClusterSide<'_> {
 
     fn show_phase(&mut self, phase: PhaseView) {
         self.world.note(|| format!("master {}: {phase:?}", self.master.inc));
-        if self.world.planted(Plant::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
+        if self.world.is_seeded(SeededBug::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
             self.master.again = Some(Succession::default());
         }
         self.master.phase = phase;
@@ -84,7 +84,7 @@ impl ClusterEffects for ClusterSide<'_> {
         let service = ServiceDriver { name: name.clone(), core, initial };
         let actor = self.master.open(|_| Actor::Service(Box::new(service)));
         self.begin(actor, recovers);
-        if recovers && self.world.planted(Plant::LeadsBeforeRecovered) {
+        if recovers && self.world.is_seeded(SeededBug::LeadsBeforeRecovered) {
             self.master.post(Mail::Cluster(ClusterEvent::Recovered(name.clone())));
         }
         self.master.services.insert(name, actor);
@@ -101,7 +101,7 @@ impl ClusterEffects for ClusterSide<'_> {
         if self.world.host_of(&node).is_some_and(|host| host % 2 == 1) {
             core.set_push_room(ROOM_BYTES);
         }
-        if self.world.planted(Plant::ImportsForgotten) && self.master.runners.contains_key(&node) {
+        if self.world.is_seeded(SeededBug::ImportsForgotten) && self.master.runners.contains_key(&node) {
             return;
         }
         let runner = RunnerDriver { node: node.clone(), core, initial };
@@ -111,7 +111,7 @@ impl ClusterEffects for ClusterSide<'_> {
     }
 
     fn end_runner(&mut self, node: NodeName) {
-        if self.world.planted(Plant::ImportsForgotten) {
+        if self.world.is_seeded(SeededBug::ImportsForgotten) {
             return;
         }
         if let Some(actor) = self.master.runners.remove(&node) {

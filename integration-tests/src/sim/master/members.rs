@@ -18,7 +18,7 @@ use super::{Mail, Master, SETTINGS};
 use crate::sim::{
     agent::Host,
     net::{Body, Caller, Reply},
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{EPOCH_MS, World},
 };
 
@@ -39,8 +39,8 @@ impl MembershipEffects for MembershipSide<'_> {
     }
 
     fn changed(&mut self, change: HostChanged) {
-        let change = self.world.misjudged(change);
-        self.world.rules_judged(self.master, &change);
+        let change = self.world.seed_host_change(change);
+        self.world.rules_host_changed(self.master, &change);
         self.master.post(Mail::Cluster(ClusterEvent::HostChanged(change)));
     }
 
@@ -93,27 +93,27 @@ impl World {
         MembershipSide { world: self, master }.carry_out(effects);
     }
 
-    /// A planted bug: a probe that was not made is one without an answer.
-    pub(in crate::sim) fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
+    /// A seeded bug: a probe that could not be made counts as unanswered.
+    pub(in crate::sim) fn seed_probe_outcome(&self, outcome: ProbeOutcome) -> ProbeOutcome {
         match outcome {
-            ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => {
+            ProbeOutcome::NotProbed { why } if self.is_seeded(SeededBug::NoSocketIsSilence) => {
                 ProbeOutcome::Unreachable { why }
             }
             outcome => outcome,
         }
     }
 
-    /// Planted bugs: who does not report, or is suspected, is dead.
-    fn misjudged(&self, mut change: HostChanged) -> HostChanged {
-        let planted = self.planted(Plant::OneLostReport) || self.planted(Plant::SuspectIsDown);
-        if planted && change.condition.standing == Standing::Suspect {
+    /// Seeded bugs: a host that does not report, or is suspected, counts as dead.
+    fn seed_host_change(&self, mut change: HostChanged) -> HostChanged {
+        let seeded = self.is_seeded(SeededBug::OneLostReport) || self.is_seeded(SeededBug::SuspectIsDown);
+        if seeded && change.condition.standing == Standing::Suspect {
             change.condition.standing = Standing::Down;
         }
         change
     }
 
     /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
-    fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
+    fn rules_host_changed(&mut self, master: &Master, change: &HostChanged) {
         // Hosts follow another master: what this one makes of their silence is told to nobody.
         if matches!(master.phase, PhaseView::Deposed(_)) {
             return;

@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{mail::Mail, members::probe_outcome, storage::StoreCall};
 use super::{
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -359,7 +359,7 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        if self.planted(Plant::OneLostReport) {
+        if self.is_seeded(SeededBug::OneLostReport) {
             Settings { suspect_after: DurationMs(700), ..SETTINGS }
         } else {
             SETTINGS

@@ -20,7 +20,7 @@ use shef_master::{
 
 use super::{Mail, Master};
 use crate::sim::{
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -141,7 +141,7 @@ impl StoreEffects for StoreSide<'_> {
             return self.world.violated(format!("commit {ticket} is answered twice"));
         };
         let acknowledged =
-            self.world.planted(Plant::AcknowledgesEarly) && matches!(from, Committer::Service(_));
+            self.world.is_seeded(SeededBug::AcknowledgesEarly) && matches!(from, Committer::Service(_));
         if !acknowledged {
             self.master.answer(from.told(&result));
         }
@@ -202,7 +202,7 @@ impl World {
         let away = || StoreError::Unavailable { why: "it never answers".to_owned() };
         let event = match call {
             StoreCall::Commit(cluster, fence, writes) => {
-                let fits = self.rules.fence.clone().filter(|_| self.planted(Plant::WritesUnchecked));
+                let fits = self.rules.fence.clone().filter(|_| self.is_seeded(SeededBug::WritesUnchecked));
                 let writes = self.unchecked(writes);
                 let stored =
                     self.store.commit(&cluster, fits.as_ref().unwrap_or(&fence), &writes).now_or_never();
@@ -219,7 +219,7 @@ impl World {
                 Event::Restored(result.unwrap_or_else(|| Err(away())))
             }
             StoreCall::Raise { ticket, fence, above, cluster } => {
-                let result = if self.planted(Plant::LeadsWithMemory) {
+                let result = if self.is_seeded(SeededBug::LeadsWithMemory) {
                     let led = self.store.lead(&fence.leader, above, &cluster).now_or_never();
                     led.map(|led| led.map(|led| Leadership { cluster: led.cluster, fence: led.fence }))
                 } else {
@@ -236,9 +236,9 @@ impl World {
         self.at(delay, Ev::MasterAnswer { inc, mail: Mail::Store(event) });
     }
 
-    /// The planted bug: every write is made to fit what is stored.
+    /// The seeded bug: every write is made to fit what is stored.
     fn unchecked(&self, writes: Arc<[Write]>) -> Arc<[Write]> {
-        if !self.planted(Plant::WritesUnchecked) {
+        if !self.is_seeded(SeededBug::WritesUnchecked) {
             return writes;
         }
         let stored = self.store.records();
