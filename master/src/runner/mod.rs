@@ -7,7 +7,7 @@
 //!   known to have accepted, anything else is sent as a snapshot.
 //! - A removal counts as done only when the host says so, or when a full report
 //!   that follows it no longer lists the replica.
-//! - A new host is answered, told and spoken of only once the store knows it.
+//! - A new host is answered, gets orders and is reported to others only once the store knows it.
 
 mod actor;
 mod core;

@@ -1,4 +1,4 @@
-//! What a host is to run, and how far it has been told: numbered changes where
+//! What a host is to run, and which orders were sent: numbered changes where
 //! the host is known to follow, snapshots where it is not.
 //!
 //! Removals are named, in snapshots too. Agents of before that remove what a
@@ -80,7 +80,7 @@ pub struct Outbox {
     error: Option<String>,
     retry_at: Option<MonoMs>,
     agent: Agent,
-    /// What the agent's ledger held when it was heard of last.
+    /// The digest of the agent's ledger in its last report.
     held: Option<LedgerDigest>,
     /// How many looks at the ledger in a row have found something else than was sent, and when is the next one.
     unlike: (u32, MonoMs),
@@ -122,7 +122,7 @@ impl Default for Outbox {
     }
 }
 
-/// A fence that is higher than ours, as an agent tells it.
+/// A fence that is higher than ours, as an agent reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HigherFence {
     /// What the agent follows.
@@ -368,7 +368,7 @@ impl Outbox {
         }
     }
 
-    /// Whether a removal that the host was told of is not confirmed for too long.
+    /// Whether a removal that was sent to the host is unconfirmed for too long.
     pub fn is_overdue(&self, now: MonoMs) -> bool {
         self.removing
             .values()

@@ -277,7 +277,7 @@ mod tests {
             &|| view.show_host(host("h2", 2, 1_000)),
             &|| show(service("b", &["h1", "h2"])),
             &|| show(service("a", &["h2", "h2"])),
-            &|| view.host_heard(&NodeName::parse("h1").unwrap(), WallMs(2_000)),
+            &|| view.host_reported(&NodeName::parse("h1").unwrap(), WallMs(2_000)),
             &|| view.show_host(host("h2", 3, 3_000)),
             &|| show((ServiceName::parse("a").unwrap(), None)),
         ];

@@ -186,7 +186,7 @@ impl Outbox {
 
     /// A full report lists `listed`, and follows `accepted`. Returns the removals
     /// that it confirms by not listing them. If something is missing that the
-    /// host was told to run, it is told everything again. A removal that the host
+    /// host was ordered to run, everything is sent again. A removal that the host
     /// has accepted, of a replica that it still keeps up, is ordered again: somebody
     /// else's push may have had the same revision.
     pub fn compare_full(
