@@ -68,7 +68,7 @@ async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient
 }
 
 async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
-    let told = match away(host.view.state) {
+    let answer = match away(host.view.state) {
         Some(why) => Err(why.to_owned()),
         None => {
             let url = format!("{}{DISK_PATH}", host.view.host.agent_url);
@@ -78,7 +78,7 @@ async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
                 .map_err(|error| error.to_string())
         }
     };
-    let (usage, missing) = match told {
+    let (usage, missing) = match answer {
         Ok(usage) => (Some(usage), None),
         Err(why) => (None, Some(why)),
     };

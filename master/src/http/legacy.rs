@@ -112,10 +112,10 @@ fn shown(api: &Api, name: &ServiceName) -> Option<Arc<ServiceView>> {
 
 /// Waits until some host takes replicas: docker-shef asks for one before it begins.
 async fn some_host(api: &Api) -> Result<(), ShefError> {
-    let mut told = api.view.events().last();
+    let mut latest = api.view.events().last();
     let found = async {
         loop {
-            told.borrow_and_update();
+            latest.borrow_and_update();
             let hosts = api.view.hosts(None, usize::MAX);
             let may_take = |host: &Host| host.view.intent.intent == IntentWord::Active && !host.view.flapping;
             let are = |standing| hosts.iter().any(|host| may_take(host) && host.view.state == standing);
@@ -125,7 +125,7 @@ async fn some_host(api: &Api) -> Result<(), ShefError> {
             if !are(Standing::Awaited) && api.knows_all().is_ok() {
                 return false;
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, told.changed()).await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, latest.changed()).await;
         }
     };
     match tokio::time::timeout(AWAITED_PATIENCE, found).await {
@@ -259,7 +259,7 @@ async fn try_node(
     };
     let hosts = api.view.addresses();
     let mut bootstraps = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
-    if bootstraps.heard(node, master, |address| hosts.contains(&address), Now::read()) {
+    if bootstraps.called(node, master, |address| hosts.contains(&address), Now::read()) {
         return Ok(());
     }
     Err(ShefError {

@@ -73,7 +73,7 @@ pub struct Api {
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
     /// The cluster, for what is not answered.
-    pub tell_cluster: Recipient<ToCluster>,
+    pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
     /// Gives what is durable.

@@ -13,7 +13,7 @@ use crate::{runner::NodeView, view::Host};
 /// A host as it is shown, heartbeat included.
 pub fn shown(host: &Host) -> NodeView {
     let mut view = (*host.view).clone();
-    view.last_report = Some(host.heard()).filter(|at| *at != WallMs(0));
+    view.last_report = Some(host.last_report()).filter(|at| *at != WallMs(0));
     view
 }
 

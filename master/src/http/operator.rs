@@ -131,7 +131,7 @@ pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
     params::query(&request, &[])?;
     let mut body = shown(&api);
     body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));
-    match api.tell_cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
+    match api.cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
         Ok(()) => Ok(HttpResponse::Accepted().json(body)),
         Err(error) => {
             Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into())

@@ -137,11 +137,11 @@ async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<Repli
         Err(why) => Err(why),
     };
     match answer {
-        Ok(told) => {
-            let mut told: BTreeMap<_, _> =
-                told.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
+        Ok(answer) => {
+            let mut usages: BTreeMap<_, _> =
+                answer.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
             let known = |replica: ReplicaId| {
-                let known = match told.remove(&replica) {
+                let known = match usages.remove(&replica) {
                     Some((Some(usage), _)) => Ok(usage),
                     Some((None, why)) => Err(why.unwrap_or_else(|| "its agent gave no reason".to_owned())),
                     None => Err("its agent told nothing of it".to_owned()),

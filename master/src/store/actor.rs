@@ -20,8 +20,8 @@ use super::{
     messages::{Commit, CommitError, Flush, LeadershipClaim, Leadership, LostLeadership, StoreHealth, TakeBackup},
 };
 
-/// How long the owner may take to hear of a lost leadership.
-const TELL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the owner may take to receive the loss of the leadership.
+const NOTIFY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The one that writes to the store. Built with what [`Store::lead`] returned;
 /// one per leadership.
@@ -163,13 +163,13 @@ impl StoreEffects for Shell<'_> {
 
     fn lost_leadership(&mut self, stored: Fence) {
         log::error!(epoch:% = stored.epoch, leader:% = stored.leader; "another master leads; nothing is written any more");
-        let tell = self.actor.lost.send(LostLeadership { stored }).timeout(TELL_LIMIT);
-        let told = async move {
-            if let Err(error) = tell.await {
-                log::error!(error:%; "nobody heard that the leadership is lost");
+        let notified = self.actor.lost.send(LostLeadership { stored }).timeout(NOTIFY_LIMIT);
+        let warned = async move {
+            if let Err(error) = notified.await {
+                log::error!(error:%; "the loss of the leadership could not be reported");
             }
         };
-        self.ctx.spawn(told.into_actor(self.actor));
+        self.ctx.spawn(warned.into_actor(self.actor));
     }
 
     fn lost_tail(&mut self, records: usize) {
