@@ -158,7 +158,7 @@ pub struct Agent {
     /// What its ledger held before the last write that a push may have asked for which builds on that.
     held: Option<LedgerDigest>,
     /// The digest that its reporter knows.
-    told: Option<LedgerDigest>,
+    reported_digest: Option<LedgerDigest>,
     /// With which facts of the engine the reporter registers once the supervisor has described the host.
     describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
@@ -298,7 +298,7 @@ impl World {
             for_reporter: Mailbox::default(),
             tickets: BTreeMap::new(),
             held: None,
-            told: None,
+            reported_digest: None,
             describing: BTreeMap::new(),
             next_ticket: 0,
             calls: 0,

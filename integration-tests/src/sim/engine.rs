@@ -367,7 +367,7 @@ pub fn operation_word(operation: &Operation) -> String {
     }
 }
 
-/// An outcome in a line; labels stand in no order, so a container is told by its state.
+/// An outcome in a line; labels stand in no order, so a container is shown by its state.
 fn outcome_word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Inspect(Ok(found)) => {

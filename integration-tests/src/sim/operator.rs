@@ -178,7 +178,7 @@ impl World {
             || self.operators.left_behind.contains(&(node.clone(), id.clone()))
     }
 
-    /// A host is told what to run: nothing of what it had when it was forgotten.
+    /// A host gets orders: none of them is for a replica that it had when it was forgotten.
     pub fn rules_not_ordered_again(&mut self, node: &NodeName, set: &[shef_common::protocol::Assignment]) {
         let again = |id: &ReplicaId| self.operators.left_behind.contains(&(node.clone(), id.clone()));
         if let Some(again) = set.iter().find(|set| again(&set.replica)) {
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// Services are about to be told of a host.
+    /// The change of a host is about to reach the services.
     pub fn rules_told_of(&mut self, master: &Master, change: &HostChanged) {
         let before = master.cluster.members().conditions().get(&change.node).copied();
         let operators = &mut self.operators;
@@ -229,24 +229,24 @@ impl World {
             || self.operators.leaving.get(node) == Some(&self.now)
     }
 
-    /// Why nothing new may be placed on `node`, if an operator was told so before this moment.
+    /// Why nothing new may be placed on `node`, if that was acknowledged to an operator before this moment.
     pub fn closed(&self, node: &NodeName) -> Option<String> {
-        let told = self.operators.acknowledged.get(node).filter(|told| told.at < self.now)?;
-        match told.intended {
+        let acknowledged = self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.at < self.now)?;
+        match acknowledged.intended {
             IntentWord::Active => None,
             IntentWord::Cordoned | IntentWord::Drained => {
-                Some(format!("{:?} since {} ms", told.intended, told.at))
+                Some(format!("{:?} since {} ms", acknowledged.intended, acknowledged.at))
             }
         }
     }
 
-    /// In the end hosts are what operators were told last, and those that are drained are empty.
+    /// In the end hosts have the intents that were acknowledged last, and drained hosts are empty.
     pub fn check_operators(&self, master: &Master) -> Result<(), String> {
         for (node, view) in &master.hosts_shown {
             let intended = view.intent.intent;
-            if let Some(told) = self.operators.acknowledged.get(node).filter(|told| told.intended != intended)
+            if let Some(acknowledged) = self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.intended != intended)
             {
-                return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", told.intended));
+                return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", acknowledged.intended));
             }
             // Where nobody else understands what it runs, it stays.
             let takes = |host: &super::agent::Host| {

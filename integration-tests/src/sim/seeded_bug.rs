@@ -207,7 +207,7 @@ impl World {
             }
             if self.is_seeded(SeededBug::TrialIsTheEnd) {
                 let passed = |id: &ReplicaId| {
-                    self.rules.told_well.get(id).is_some_and(|told| told + 1_000 <= self.now)
+                    self.rules.reported_well.get(id).is_some_and(|at| at + 1_000 <= self.now)
                 };
                 for status in statuses.iter_mut().filter(|status| passed(&status.replica)) {
                     (status.state, status.health, status.restarts) =

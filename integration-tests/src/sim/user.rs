@@ -26,7 +26,7 @@ const REPLICAS: u32 = 6;
 /// Services whose replicas are never to stop for want of a master.
 const KEPT: [&str; 2] = ["s0", "s1"];
 
-/// What the user asked for and was told.
+/// The user's requests and their answers.
 #[derive(Debug, Default)]
 pub struct User {
     next: u64,

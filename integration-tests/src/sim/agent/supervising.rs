@@ -42,7 +42,7 @@ impl World {
         self.set_agent_timer(host, agent, Part::Supervisor, wake);
     }
 
-    /// What the supervisor is told of a push; `call` waits for the answer, or the reporter does.
+    /// The supervisor's event for a push; `call` waits for the answer, or the reporter does.
     pub(super) fn pushed(
         &mut self,
         host: usize,
@@ -198,13 +198,13 @@ impl EffectHandler for Driver<'_> {
         let host = self.host;
         if let Some(digest) = observed.ledger {
             self.world.rules_follows(host, self.agent.supervisor.ledger(), None);
-            let fewer = self.agent.told.is_some_and(|told| told.count > digest.count);
+            let fewer = self.agent.reported_digest.is_some_and(|reported| reported.count > digest.count);
             if fewer && self.world.is_seeded(SeededBug::DigestKeepsRemoved) {
                 observed.ledger = None;
             }
-            self.agent.told = Some(digest);
+            self.agent.reported_digest = Some(digest);
         } else if observed.accepted.is_some() {
-            self.world.rules_follows(host, self.agent.supervisor.ledger(), self.agent.told);
+            self.world.rules_follows(host, self.agent.supervisor.ledger(), self.agent.reported_digest);
         }
         for status in observed.statuses.values() {
             self.world.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));

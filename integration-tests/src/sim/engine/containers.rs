@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// A container's process ends; the engine starts it again, unless it was told not to.
+    /// A container's process ends; the engine starts it again, if its restart policy says so.
     pub fn container_exits(&mut self, host: usize, container: &Container) {
         if container.policy == RestartPolicy::Never {
             self.hosts[host].engine.set(&container.name, ContainerState::Exited);

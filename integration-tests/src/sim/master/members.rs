@@ -112,9 +112,9 @@ impl World {
         change
     }
 
-    /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
+    /// No host is called down that reported a moment ago, or that is well and within reach of some host.
     fn rules_host_changed(&mut self, master: &Master, change: &HostChanged) {
-        // Hosts follow another master: what this one makes of their silence is told to nobody.
+        // Hosts follow another master: nobody acts on what this one makes of their silence.
         if matches!(master.phase, PhaseView::Deposed(_)) {
             return;
         }
@@ -126,8 +126,8 @@ impl World {
             .get(&change.node)
             .is_some_and(|before| before.standing == Standing::Down);
         let is_called_down = change.condition.standing == Standing::Down && !was_down;
-        let Some(judged) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
-        let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
+        let Some(called_down) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
+        let silent = master.last_reports.get(&change.node).map(|at| self.now - at);
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!(
                 "host {} is called down {silent:?} ms after it was heard of",
@@ -140,7 +140,7 @@ impl World {
                 && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS
                 && (host.lost_at == 0 || self.now - host.lost_at > LOSS_ECHOES_MS)
         };
-        let host = &self.hosts[judged];
+        let host = &self.hosts[called_down];
         // Who is down, for all that is known, is asked for nothing until it calls.
         // One that has just joined, or come back, could not be asked in the round of probes that is over.
         let is_known = |host: &Host| {
@@ -155,7 +155,7 @@ impl World {
             .hosts
             .iter()
             .enumerate()
-            .filter(|(n, host)| *n != judged && is_known(host))
+            .filter(|(n, host)| *n != called_down && is_known(host))
             .map(|(_, host)| host);
         let reached =
             !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);

@@ -82,8 +82,8 @@ pub struct Master {
     pub(super) membership: MembershipCore,
     /// Until when, and number, of the timer of each actor.
     timers: BTreeMap<u64, (MonoMs, u64)>,
-    /// When hosts were heard of last, in the run's time.
-    pub(super) heard: BTreeMap<NodeName, u64>,
+    /// When hosts reported last, in the run's time.
+    pub(super) last_reports: BTreeMap<NodeName, u64>,
     boxes: BTreeMap<u64, Mailbox>,
     /// Services that have still to say what follows from their stored records.
     pub unsaid: BTreeSet<ServiceName>,
@@ -131,7 +131,7 @@ impl Master {
         }
     }
 
-    /// A new actor, which begins when it is told to.
+    /// A new actor, which begins on [`Self::begin`].
     pub(super) fn open(&mut self, make: impl FnOnce(u64) -> Actor) -> u64 {
         self.next_actor += 1;
         let actor = self.next_actor;
@@ -194,7 +194,7 @@ impl World {
         let inc = self.master_inc;
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));
         for (_, record) in &recovered.nodes {
-            // It may have died before anybody was told.
+            // It may have died before the commit was reported.
             if record.forgotten.is_some() {
                 self.rules_forgotten(&record.node);
             } else {
@@ -233,7 +233,7 @@ impl World {
             scheduler: SchedulerCore::default(),
             membership,
             timers: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            last_reports: BTreeMap::new(),
             boxes: BTreeMap::new(),
             unsaid,
             services_shown: BTreeMap::new(),

@@ -130,7 +130,7 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn unknown(&mut self, replicas: Vec<ReplicaId>) {
-        self.world.note(|| format!("{} holds {replicas:?}, and was told nothing of them", self.node));
+        self.world.note(|| format!("{} holds {replicas:?}, without an order", self.node));
         self.notify_cluster(ClusterEvent::Unknown { node: self.node.clone(), replicas });
     }
 
@@ -140,7 +140,7 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn host_reported(&mut self, report: HostReported) {
-        self.master.heard.insert(self.node.clone(), self.world.now);
+        self.master.last_reports.insert(self.node.clone(), self.world.now);
         self.master.post(Mail::Membership(MembershipEvent::HostReported(report)));
     }
 

@@ -49,8 +49,8 @@ pub enum Committer {
 }
 
 impl Committer {
-    /// What it is told.
-    fn told(self, result: &Result<(), CommitError>) -> Mail {
+    /// The answer that it gets.
+    fn answered(self, result: &Result<(), CommitError>) -> Mail {
         match (self, result) {
             (Self::Service(actor), Ok(())) => Mail::Service(actor, ServiceEvent::Committed),
             (Self::Service(actor), Err(error)) => {
@@ -143,7 +143,7 @@ impl StoreEffects for StoreSide<'_> {
         let acknowledged =
             self.world.is_seeded(SeededBug::AcknowledgesEarly) && matches!(from, Committer::Service(_));
         if !acknowledged {
-            self.master.answer(from.told(&result));
+            self.master.answer(from.answered(&result));
         }
     }
 
