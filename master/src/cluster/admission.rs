@@ -141,7 +141,7 @@ impl Admission {
     }
 
     /// Only now is the host known: a registration in between would be admitted
-    /// without what it holds, and be told to remove it.
+    /// without what it holds, and be ordered to remove it.
     fn forward(&self, cluster: &mut Members) -> Step {
         cluster.admitted(&self.registration);
         Step::Forward(self.registration.clone())

@@ -1,5 +1,5 @@
-//! The cluster's decisions: who is told what, which services and runners there
-//! are, and who has to wait.
+//! The cluster's decisions: which services and runners there are, which of them gets an event, and which
+//! requests have to wait.
 
 mod deposed;
 mod joining;
@@ -107,7 +107,7 @@ impl ClusterCore {
         self.end_take_over(now);
         self.members.set_now(now.mono);
         match (&mut self.phase, event) {
-            // A service that is not there yet must not be made anew, nor a host be told anything.
+            // A service that is not there yet must not be made anew, and no host may get orders.
             (
                 Phase::Recovering(recovery),
                 event @ (Event::Ask { .. }
@@ -304,7 +304,7 @@ impl ClusterCore {
         }
     }
 
-    /// What an agent is told that no runner knows.
+    /// The answer to an agent that no runner knows.
     pub(super) fn want_registration(&self) -> ReportAck {
         ReportAck {
             fence: self.members.fence().clone(),

@@ -169,7 +169,7 @@ fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_wai
 }
 
 #[test]
-fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
+fn a_master_stands_down_before_a_leader_that_has_just_answered_a_host() {
     let mut core = leading();
     let effects = core.handle(register(theirs(), Some(0)), NOW);
     assert!(
@@ -195,7 +195,7 @@ fn a_refused_push_makes_a_master_stand_down_too() {
 }
 
 #[test]
-fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leader_for_long() {
+fn a_deposed_master_starts_again_once_when_the_leader_has_not_answered_its_hosts_for_long() {
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     let starts = |effects: &[Effect]| {

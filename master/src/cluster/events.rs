@@ -87,7 +87,7 @@ pub enum Event {
     },
     /// A service says what a host is to run and to remove.
     Orders(Orders),
-    /// A host tells of its replicas.
+    /// A host reports statuses of its replicas.
     Statuses {
         /// The host that reports.
         node: NodeName,
@@ -101,7 +101,7 @@ pub enum Event {
         /// The replicas that it has removed.
         replicas: Vec<ReplicaId>,
     },
-    /// A host holds replicas that it has been told nothing of.
+    /// A host holds replicas without an order.
     Unknown {
         /// Which host.
         node: NodeName,

@@ -23,9 +23,9 @@ use crate::{
     view::ClusterView,
 };
 
-/// The way to a helper and back takes its part of the limit: it is told three quarters of it …
+/// The share of the limit that a helper gets for its own probe; the rest is for the way to the helper and back.
 const HELPERS_PART: (u64, u64) = (3, 4);
-/// … and is waited for a little beyond, as its own probe ends a little after what it is told.
+/// How long a helper is waited for beyond the limit: its own probe ends a little after the limit that it gets.
 const HELPER_GRACE: DurationMs = DurationMs(50);
 
 /// Whom the membership talks to.

@@ -322,7 +322,7 @@ impl MembershipCore {
     }
 
     /// Longer at once when there are more hosts; shorter by a step at a time, so
-    /// that no host is suspected for keeping to the interval it was told last.
+    /// that no host is suspected for keeping to the interval that it was sent last.
     fn fit_interval(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let least = self.settings.report_interval;
         let fitting = |slack: u64| {

@@ -256,7 +256,7 @@ impl Core {
     }
 
     /// A batch fits what is remembered, so a conflict says that the store does
-    /// not. That is repaired; if the conflict stays, its sender is told.
+    /// not. That is repaired; if the conflict stays, it is answered to the sender.
     fn lost_its_tail(&self, outcomes: &[WriteOutcome]) -> bool {
         let conflict = outcomes.iter().any(|outcome| *outcome != WriteOutcome::Done);
         conflict && self.batch.as_ref().is_some_and(|batch| batch.repairs < MAX_REPAIRS)
@@ -382,17 +382,17 @@ impl Core {
 
     fn restored(&mut self, result: Result<(), StoreError>, now: Now, out: &mut Vec<Effect>) {
         match result {
-            // Restored: what waited goes on, and its answer tells the health.
+            // Restored: the waiting batch is sent again, and its answer shows the health.
             Ok(()) => self.call_again(out),
             Err(StoreError::Fenced { stored }) => self.lost(stored, out),
             // NotEmpty: an earlier restore without an answer was carried out, or
-            // somebody else was faster; the next call tells. The back-off keeps
+            // somebody else was faster; the next call shows which. The back-off keeps
             // two that empty and fill it in turn from going round at full speed.
             Err(error) => self.away(&error, now, out),
         }
     }
 
-    /// The store is away: who certainly was not served is told at once.
+    /// The store is away: commits that were certainly not made are answered at once.
     fn away(&mut self, error: &StoreError, now: Now, out: &mut Vec<Effect>) {
         let why = match error {
             StoreError::Unavailable { why } | StoreError::Unconfirmed { why } => why.clone(),

@@ -215,7 +215,7 @@ pub enum OpenError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// Who, as far as the system tells.
+        /// The other process, as far as the system knows it.
         holder: String,
     },
     /// A newer version of shef has written it.

@@ -86,7 +86,7 @@ struct Held {
 }
 
 impl RedisStore {
-    /// Connects once, so that wrong options are told at once.
+    /// Connects once, so that wrong options fail at once.
     pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
         let store = Self::unconnected(options)?;
         let held = store.connect().await.map_err(|error| refused(&store.name, &error))?;
@@ -128,7 +128,7 @@ impl RedisStore {
         })
     }
 
-    /// A format that this version does not read is told at the start already.
+    /// Refuses, at the start already, a format that this version does not read.
     async fn refuse_other_formats(&self) -> Result<(), OpenError> {
         let store = || self.name.clone();
         let mut held = self.held.lock().await;

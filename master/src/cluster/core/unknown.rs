@@ -1,4 +1,4 @@
-//! Replicas that a host holds and that its runner has told it nothing of. The
+//! Replicas that a host holds without an order of its runner. The
 //! service of their name decides about them. Where there is no such service, the
 //! cluster does, and names them for removal.
 
