@@ -1,4 +1,4 @@
-//! A container is known by its label, and what a list does not contain is read before the container is reported.
+//! A container is known by its label. What a list does not contain is read before the container is reported.
 
 use shef_common::{
     ids::{Epoch, Revision},
