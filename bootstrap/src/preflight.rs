@@ -238,8 +238,9 @@ mod tests {
         let own = ["10.0.0.1", "172.17.0.1"].map(|text| text.parse().unwrap()).to_vec();
         for (ip, why) in [("172.17.0.1", "the Docker network bridge"), ("127.0.0.1", "loopback")] {
             let question = Question { host_ip: ip.parse().unwrap(), ..question() };
-            let said =
-                evaluate(&question, &Findings { own_addresses: own.clone(), ..findings() }).refused.join("\n");
+            let said = evaluate(&question, &Findings { own_addresses: own.clone(), ..findings() })
+                .refused
+                .join("\n");
             assert!(said.contains(why) && said.ends_with("start again with HOST_IP=10.0.0.1"), "{said}");
         }
         let foreign = Findings { is_own_address: false, own_addresses: own, ..findings() };
@@ -257,7 +258,9 @@ mod tests {
         let said = evaluate(&first, &by_ledger).refused.join("\n");
         assert!(said.contains("00000000000000aa") && said.contains("10.0.0.9:8044"), "{said}");
         let by_labels = Question { belongs: Belongs { masters: vec![], ..belongs }, ..first.clone() };
-        assert!(evaluate(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere"));
+        assert!(
+            evaluate(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere")
+        );
         assert_eq!(evaluate(&question(), &by_ledger), Verdict::default(), "a further host");
         assert_eq!(evaluate(&Question { take_over: true, ..first }, &by_ledger), Verdict::default());
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use serde::de::DeserializeOwned;
 use shef_common::clock::{DurationMs, Now};
 
-pub(crate) use self::service::{Probation, View, ServiceGoal, Written};
+pub(crate) use self::service::{Probation, ServiceGoal, View, Written};
 use crate::{Failure, client::Client, say};
 
 /// Between two looks, at first and later.

@@ -232,7 +232,10 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
         assert_eq!(third.health, Health::Unhealthy);
         assert_eq!(third.reason.as_deref(), Some("exited with code 0; the engine restarts it"));
     }
-    bench.master.until("it settles", |received| received.statuses["web-000003"].health == Health::Healthy).await;
+    bench
+        .master
+        .until("it settles", |received| received.statuses["web-000003"].health == Health::Healthy)
+        .await;
     let after = bench.containers().await;
     assert_ne!(after["web-000001"].0, before["web-000001"].0, "made anew");
     assert_eq!(after["web-000002"].0, before["web-000002"].0, "started again");
@@ -269,7 +272,9 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     engine.import_busybox().await;
     engine.crash();
     let agent = start(config(&master, engine.url(), data.path()), EngineChoice::Docker).await.unwrap();
-    master.until("the host registers without its engine", |received| !received.registrations.is_empty()).await;
+    master
+        .until("the host registers without its engine", |received| !received.registrations.is_empty())
+        .await;
     master
         .until("the report says so", |received| {
             received.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())

@@ -1,6 +1,6 @@
 //! The simulator's seeds, by profile.
 
-use shef_integration_tests::sim::{SeededBug, Profile, check_seeds, find, run_hosts};
+use shef_integration_tests::sim::{Profile, SeededBug, check_seeds, find, run_hosts};
 
 macro_rules! profiles {
     ($($name:ident: $seeds:literal),* $(,)?) => {$(

@@ -379,7 +379,8 @@ impl Engine for DockerEngine {
                     // Engines have always announced the digest in these words. No other message says which
                     // image a digest belongs to.
                     Ok(Some(Ok(step))) => {
-                        let announced = step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
+                        let announced =
+                            step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
                         digest = announced.and_then(|text| ImageDigest::parse(text.trim()).ok()).or(digest);
                     }
                     Ok(Some(Err(error))) => return Err(generic(&error)),

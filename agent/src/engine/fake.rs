@@ -20,13 +20,13 @@ use shef_common::{
 };
 
 mod console;
-mod processes;
 mod model;
+mod processes;
 
+pub use model::{Networks, listed, looked_up, made};
 pub use processes::CrashLoop;
 use processes::Processes;
 use tokio::sync::broadcast;
-pub use model::{Networks, listed, looked_up, made};
 
 use super::{
     Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts,

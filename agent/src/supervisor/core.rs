@@ -36,7 +36,7 @@ use crate::{health::Checks, reporter::Observed};
 
 use super::{
     ledger::Ledger,
-    replica::{KnownOrder, Replica, Seen, DesiredState},
+    replica::{DesiredState, KnownOrder, Replica, Seen},
 };
 
 /// The bounds the supervisor works within.
@@ -84,14 +84,24 @@ impl Core {
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
             // It may have been stopped for want of a master: one that runs is left running, none is started.
-            let desired = if assignment.on_disconnect.is_keep() { DesiredState::Run } else { DesiredState::AwaitMaster };
+            let desired = if assignment.on_disconnect.is_keep() {
+                DesiredState::Run
+            } else {
+                DesiredState::AwaitMaster
+            };
             let order = KnownOrder::Whole(assignment.clone());
             replicas.insert(id.clone(), Replica::new(id, desired, order, Seen::Unknown, now));
         }
         for (id, &grace_s) in &ledger.removals {
             replicas.insert(
                 id.clone(),
-                Replica::new(id.clone(), DesiredState::Remove { grace_s }, KnownOrder::Nothing, Seen::Unknown, now),
+                Replica::new(
+                    id.clone(),
+                    DesiredState::Remove { grace_s },
+                    KnownOrder::Nothing,
+                    Seen::Unknown,
+                    now,
+                ),
             );
         }
         Self {

@@ -18,7 +18,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-pub(super) use self::state::{KnownOrder, Lane, Look, Seen, Step, DesiredState, Work};
+pub(super) use self::state::{DesiredState, KnownOrder, Lane, Look, Seen, Step, Work};
 use self::{
     remedy::Remedy,
     runtime_info::RuntimeInfo,
@@ -74,7 +74,10 @@ pub(super) struct Replica {
 impl Replica {
     pub fn new(id: ReplicaId, desired: DesiredState, order: KnownOrder, seen: Seen, now: Now) -> Self {
         let state = match desired {
-            DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Rest { .. } | DesiredState::Hold => ReplicaState::Assigned,
+            DesiredState::Run
+            | DesiredState::AwaitMaster
+            | DesiredState::Rest { .. }
+            | DesiredState::Hold => ReplicaState::Assigned,
             DesiredState::Remove { .. } => ReplicaState::Stopping,
         };
         Self {
@@ -125,10 +128,14 @@ impl Replica {
             {
                 None
             }
-            (DesiredState::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => Some(Step::Inspect),
-            (DesiredState::Hold, _) | (DesiredState::Remove { .. } | DesiredState::Rest { .. } | DesiredState::AwaitMaster, Seen::Absent) => {
-                None
+            (DesiredState::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => {
+                Some(Step::Inspect)
             }
+            (DesiredState::Hold, _)
+            | (
+                DesiredState::Remove { .. } | DesiredState::Rest { .. } | DesiredState::AwaitMaster,
+                Seen::Absent,
+            ) => None,
             (_, Seen::Unknown) => Some(Step::Inspect),
             (DesiredState::Run, Seen::Absent) => Some(Step::Create),
             (DesiredState::Run | DesiredState::AwaitMaster, Seen::Present { state, .. }) => {
@@ -142,7 +149,9 @@ impl Replica {
                     (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
                         Some(Step::Inspect)
                     }
-                    (Running, _) if self.remedy.is_some() && self.desired == DesiredState::Run => self.remedy_step(),
+                    (Running, _) if self.remedy.is_some() && self.desired == DesiredState::Run => {
+                        self.remedy_step()
+                    }
                     (Running, _) if self.restarts.is_to_be_asked() => Some(Step::Inspect),
                     (Running | Paused | Other, _) => None,
                 }
@@ -206,7 +215,8 @@ impl Replica {
 
     /// Whether `step` is for its removal.
     pub fn goes(&self, step: Step) -> bool {
-        matches!(self.desired, DesiredState::Remove { .. }) && matches!(step, Step::Stop { .. } | Step::Remove)
+        matches!(self.desired, DesiredState::Remove { .. })
+            && matches!(step, Step::Stop { .. } | Step::Remove)
     }
 
     /// Whether it was to be removed and nothing of it is left on the host.

@@ -14,14 +14,14 @@ use serde_json::{Map, Value};
 use shef_common::ids::ServiceName;
 
 use super::{
-    on_system, plan,
     goals::{self, How},
+    on_system, plan,
 };
 use crate::{
     Failure,
     client::{CALL_LIMIT, CallError, Client, read},
     env_file,
-    progress::{Tell, ServiceGoal, Written},
+    progress::{ServiceGoal, Tell, Written},
     spec_file::{Extra, Format, Wanted, fields, wanted},
 };
 

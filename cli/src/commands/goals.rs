@@ -11,7 +11,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CallError, Client, read},
-    progress::{Tell, WaitArgs, ServiceGoal, Written, follow},
+    progress::{ServiceGoal, Tell, WaitArgs, Written, follow},
     say,
 };
 

@@ -53,8 +53,9 @@ fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<(), String> {
     let shef = programs::Shef::build();
-    for part in
-        PARTS.iter().filter(|part| options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == *part))
+    for part in PARTS
+        .iter()
+        .filter(|part| options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == *part))
     {
         match *part {
             "engine" => engine::run(&shef, options.pairs, &options.engine_concurrency).await,

@@ -22,8 +22,8 @@ use self::disk::Disk;
 use super::{
     engine::{Engine, EngineWork},
     net::Reply,
-    seeded_bug::SeededBug,
     rules::PushHead,
+    seeded_bug::SeededBug,
     world::{Ev, Part, World},
 };
 

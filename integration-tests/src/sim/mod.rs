@@ -23,14 +23,14 @@ mod master;
 mod net;
 mod operator;
 mod placement;
-mod seeded_bug;
 mod profile;
 mod rollouts;
 mod rules;
 mod run;
+mod seeded_bug;
 mod user;
 mod world;
 
-pub use seeded_bug::SeededBug;
 pub use profile::Profile;
 pub use run::{Failure, check_seeds, find, run_hosts, run_seed};
+pub use seeded_bug::SeededBug;

@@ -9,7 +9,7 @@ use shef_common::{
 use shef_master::{
     cluster::ClusterEvent,
     membership::{HostChanged, HostCondition, Intent, Standing},
-    runner::{IntentWord, NodeRecord, OperateRefused, Operation, NodeIntent},
+    runner::{IntentWord, NodeIntent, NodeRecord, OperateRefused, Operation},
     service::{ServiceRecord, Want},
     store::Key,
 };
@@ -70,7 +70,9 @@ impl World {
         let operation = match self.rng.u32(0..10) {
             0 | 1 => Operation::Intend(NodeIntent::Cordon),
             2 | 3 => Operation::Intend(NodeIntent::Drain { within: None }),
-            4 => Operation::Intend(NodeIntent::Drain { within: Some(DurationMs(self.rng.u64(1_000..20_000))) }),
+            4 => {
+                Operation::Intend(NodeIntent::Drain { within: Some(DurationMs(self.rng.u64(1_000..20_000))) })
+            }
             5..=7 if gone => Operation::Forget { force: false },
             5 if self.chance(100) => Operation::Forget { force: self.rng.bool() },
             _ => Operation::Intend(NodeIntent::Activate),
@@ -231,7 +233,8 @@ impl World {
 
     /// Why nothing new may be placed on `node`, if that was acknowledged to an operator before this moment.
     pub fn closed(&self, node: &NodeName) -> Option<String> {
-        let acknowledged = self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.at < self.now)?;
+        let acknowledged =
+            self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.at < self.now)?;
         match acknowledged.intended {
             IntentWord::Active => None,
             IntentWord::Cordoned | IntentWord::Drained => {
@@ -244,9 +247,13 @@ impl World {
     pub fn check_operators(&self, master: &Master) -> Result<(), String> {
         for (node, view) in &master.hosts_shown {
             let intended = view.intent.intent;
-            if let Some(acknowledged) = self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.intended != intended)
+            if let Some(acknowledged) =
+                self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.intended != intended)
             {
-                return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", acknowledged.intended));
+                return Err(format!(
+                    "{node} is {intended:?}, but {:?} was acknowledged",
+                    acknowledged.intended
+                ));
             }
             // Where nobody else understands what it runs, it stays.
             let takes = |host: &super::agent::Host| {

@@ -7,7 +7,7 @@ use shef_common::{
     ids::{ReplicaId, ServiceName, Slot},
     spec::{FailureAction, Order, ServiceSpec, Update},
 };
-use shef_master::service::{Expect, RolloutCommand, Request, RolloutState, ServiceRecord, ServiceView};
+use shef_master::service::{Expect, Request, RolloutCommand, RolloutState, ServiceRecord, ServiceView};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
@@ -50,8 +50,14 @@ impl World {
 
     /// What the user tells a rollout, whether it makes sense or not.
     pub(super) fn drawn_command(&mut self) -> RolloutCommand {
-        [RolloutCommand::Pause, RolloutCommand::Resume, RolloutCommand::Resume, RolloutCommand::Abort, RolloutCommand::Promote, RolloutCommand::Promote]
-            [self.rng.usize(0..6)]
+        [
+            RolloutCommand::Pause,
+            RolloutCommand::Resume,
+            RolloutCommand::Resume,
+            RolloutCommand::Abort,
+            RolloutCommand::Promote,
+            RolloutCommand::Promote,
+        ][self.rng.usize(0..6)]
     }
 
     /// When nothing fails any more, the user leads on what waits for it.

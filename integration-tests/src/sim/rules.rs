@@ -132,8 +132,9 @@ impl World {
         };
         let known = || self.hosts.iter().filter(|host| master.hosts_shown.contains_key(&host.node));
         // Part of the silence is the way of what was said of it.
-        let is_silent =
-            |host: &&Host| self.now - host.master_answered_at.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0;
+        let is_silent = |host: &&Host| {
+            self.now - host.master_answered_at.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0
+        };
         if known().filter(is_silent).count() * 2 <= known().count() {
             let (again, leader) = (master.inc, leader.inc);
             self.violated(format!(

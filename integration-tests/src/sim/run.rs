@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{seeded_bug::SeededBug, profile::Profile, world::World};
+use super::{profile::Profile, seeded_bug::SeededBug, world::World};
 
 /// The most steps of a run: a bound on what never ends.
 const MAX_STEPS: u64 = 2_000_000;

@@ -13,7 +13,7 @@ use shef_master::{
     membership::{HostCondition, Standing},
     runner::RunnerEvent,
     scheduler::PlacementRequest,
-    service::{Expect, RolloutCommand, Request, ServiceEvent},
+    service::{Expect, Request, RolloutCommand, ServiceEvent},
     store::{Key, Part, Write},
 };
 

@@ -10,7 +10,7 @@ use shef_common::{
     },
 };
 use shef_master::cluster::ClusterEvent;
-use shef_master::service::{Accepted, Expect, RolloutCommand, Refused, Request};
+use shef_master::service::{Accepted, Expect, Refused, Request, RolloutCommand};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
@@ -99,7 +99,9 @@ impl World {
                 Request::Release { slot: Slot(self.rng.u32(0..REPLICAS.max(1))), expect }
             }
             _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
-            0 | 1 if known && self.chance(600) => Request::RolloutCommand { command: self.drawn_command(), expect },
+            0 | 1 if known && self.chance(600) => {
+                Request::RolloutCommand { command: self.drawn_command(), expect }
+            }
             2 if known && self.chance(300) => Request::Restart { expect },
             2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas) },

@@ -16,9 +16,9 @@ use super::{
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
     operator::Operators,
-    seeded_bug::SeededBug,
     profile::{Chaos, Profile},
     rules::Rules,
+    seeded_bug::SeededBug,
     user::User,
 };
 

@@ -16,7 +16,7 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
     store::{
-        Backup, Leadership, LeadOutcome, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+        Backup, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
         fake::FakeStore,
     },
 };

@@ -16,7 +16,7 @@ use crate::{
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
     scheduler::SchedulerActor,
     stats::{Counts, Stats, StatsActor},
-    store::{CoreOptions, Leadership, LeadOutcome, Store, StoreActor, StoreHealth},
+    store::{CoreOptions, LeadOutcome, Leadership, Store, StoreActor, StoreHealth},
     view::ClusterView,
 };
 

@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, Effect, Event, ClaimNumber, PhaseView, Succession},
+    events::{Call, ClaimNumber, Effect, Event, PhaseView, Succession},
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
-    messaging::{Timer, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     registries::CredentialsChanged,
     runner::{
         Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect,
@@ -35,7 +35,7 @@ use crate::{
         ToService,
     },
     stats::Stats,
-    store::{Commit, LeadershipClaim, Leadership, LostLeadership, StoreError},
+    store::{Commit, Leadership, LeadershipClaim, LostLeadership, StoreError},
     view::ClusterView,
 };
 
@@ -195,7 +195,8 @@ impl ClusterEffects for Shell<'_> {
     }
 
     fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId) {
-        let claimed = self.cluster.out.leadership.send(LeadershipClaim { above, cluster }).into_actor(self.cluster);
+        let claimed =
+            self.cluster.out.leadership.send(LeadershipClaim { above, cluster }).into_actor(self.cluster);
         self.ctx.spawn(claimed.map(move |claimed, cluster, ctx| {
             let result =
                 claimed.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));

@@ -278,7 +278,10 @@ mod tests {
         let claim = Some(Step::ClaimLeadership { above: Epoch(7), cluster: id() });
         assert_eq!(admission.step(Event::Began, &mut cluster), claim);
         cluster.set_leadership(id(), fence(8));
-        assert!(matches!(admission.step(Event::LeadershipClaimed(Ok(())), &mut cluster), Some(Step::AskImport(_))));
+        assert!(matches!(
+            admission.step(Event::LeadershipClaimed(Ok(())), &mut cluster),
+            Some(Step::AskImport(_))
+        ));
     }
 
     #[test]

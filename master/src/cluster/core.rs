@@ -15,7 +15,7 @@ use shef_common::{
 };
 
 use super::{
-    events::{Call, Effect, Event, ClaimNumber, PhaseView},
+    events::{Call, ClaimNumber, Effect, Event, PhaseView},
     members::Members,
     recovery::{Recovered, Recovery},
     state::{AdmissionNumber, Joining, Phase, ReplyTo},
@@ -191,7 +191,9 @@ impl ClusterCore {
                     effects.push(Effect::EndService(name));
                 }
             }
-            Event::LeadershipClaimed { number, result } => self.leadership_claimed(number, result, now, effects),
+            Event::LeadershipClaimed { number, result } => {
+                self.leadership_claimed(number, result, now, effects)
+            }
             Event::Wake => self.refuse_late_imports(now, effects),
         }
     }

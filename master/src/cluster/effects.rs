@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 
-use super::events::{Call, Effect, ClaimNumber, PhaseView, Succession};
+use super::events::{Call, ClaimNumber, Effect, PhaseView, Succession};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
@@ -83,7 +83,9 @@ pub trait ClusterEffects {
                 Effect::ToRunner(node, event) => self.to_runner(node, event),
                 Effect::ToScheduler(event) => self.to_scheduler(event),
                 Effect::ToMembership(event) => self.to_membership(event),
-                Effect::ClaimLeadership { number, above, cluster } => self.claim_leadership(number, above, cluster),
+                Effect::ClaimLeadership { number, above, cluster } => {
+                    self.claim_leadership(number, above, cluster)
+                }
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),
                 Effect::AnswerRegistration(call, answer) => self.answer_registration(call, answer),

@@ -425,7 +425,9 @@ impl Members {
             let other =
                 if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
             return match other {
-                OtherLeader::IsGone => Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() },
+                OtherLeader::IsGone => {
+                    Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
+                }
                 OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
                 OtherLeader::IsDoubted => Verdict::Wait(format!(
                     "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of \

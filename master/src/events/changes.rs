@@ -218,7 +218,10 @@ fn rollout_changes(
         }
         (Some(before), Some(now)) if before.state != now.state => {
             changes.push(
-                of(EventKind::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.message)),
+                of(EventKind::RolloutState)
+                    .in_state(&now.state)
+                    .of_generation(now.to)
+                    .because(Some(&now.message)),
             );
         }
         (Some(before), None) => {
@@ -257,8 +260,9 @@ fn replica_changes(
         let as_new = (ReplicaState::Assigned, Health::Starting, 0);
         if looks(replica) != before.map_or(as_new, looks) {
             let health = (replica.state == ReplicaState::Running).then_some(replica.health);
-            let change =
-                of(EventKind::ReplicaState, replica).in_state(&replica.state).because(replica.reason.as_ref());
+            let change = of(EventKind::ReplicaState, replica)
+                .in_state(&replica.state)
+                .because(replica.reason.as_ref());
             changes.push(Change { health, ..change });
         }
         if before.is_some_and(|before| before.want != replica.want) {

@@ -10,7 +10,7 @@ mod changes;
 mod feed;
 mod ring;
 
-pub use changes::{Change, Subject, EventKind, host_changes, service_changes};
+pub use changes::{Change, EventKind, Subject, host_changes, service_changes};
 pub use feed::Events;
 pub use ring::{Event, EventId, Read, Ring};
 

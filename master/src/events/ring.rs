@@ -140,7 +140,7 @@ mod tests {
     use shef_common::ids::NodeName;
 
     use super::{
-        super::{Subject, EventKind},
+        super::{EventKind, Subject},
         *,
     };
 

@@ -13,7 +13,7 @@ use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
 use crate::{
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
-    runner::{Operate, OperateRefused, Operation, NodeIntent},
+    runner::{NodeIntent, Operate, OperateRefused, Operation},
 };
 
 /// The longest deadline of a drain, in seconds.
@@ -45,7 +45,8 @@ pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<A
         fields.wrong("deadline_s", format!("must be a number of seconds from 1 to {MAX_DEADLINE_S}"));
     }
     fields.finish()?;
-    intend(&api, name, NodeIntent::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) }).await
+    intend(&api, name, NodeIntent::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) })
+        .await
 }
 
 /// `DELETE /v1/nodes/{name}?force=`

@@ -9,7 +9,7 @@ use shef_common::{
 };
 
 use super::{Api, ApiError, RequestPermit, answer::Answer, body, params, services::write};
-use crate::service::{RolloutCommand, Request};
+use crate::service::{Request, RolloutCommand};
 
 /// `POST /v1/services/{name}/rollout/{pause|resume|abort|promote}?wait=`, with `If-Match`
 pub async fn command(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {

@@ -61,8 +61,9 @@ impl Writer {
     /// An answer's two ends.
     pub fn new(permit: StreamPermit) -> (Self, impl Stream<Item = Result<Bytes, Infallible>> + use<>) {
         let (sender, receiver) = mpsc::channel(WAITING_PARTS);
-        let body =
-            stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|part| (Ok(part), receiver)) });
+        let body = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|part| (Ok(part), receiver))
+        });
         (Self { sender, _permit: permit }, body)
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    messaging::{Timer, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     view::ClusterView,
 };
 

@@ -10,7 +10,7 @@ use shef_common::{
 };
 
 use super::{
-    HostChanged, HostCondition, HostReported, HostKnown, Intent, Standing,
+    HostChanged, HostCondition, HostKnown, HostReported, Intent, Standing,
     brake::Brake,
     events::{Effect, Event, Helper},
     flapping::Flapping,

@@ -13,7 +13,7 @@ use shef_common::{
 };
 
 use super::{
-    HostCondition, HostReported, HostKnown, Intent, Standing,
+    HostCondition, HostKnown, HostReported, Intent, Standing,
     core::{MAX_PROBES, MembershipCore, Settings},
     events::{Effect, Event},
 };
@@ -129,7 +129,8 @@ impl Model {
                 Effect::Changed(change) => {
                     let n: usize = change.node.as_str()[1..].parse().unwrap();
                     let truth = self.hosts.get_mut(&n).expect("a member");
-                    let was_down = truth.condition.is_some_and(|condition| condition.standing == Standing::Down);
+                    let was_down =
+                        truth.condition.is_some_and(|condition| condition.standing == Standing::Down);
                     if change.condition.standing == Standing::Down && !was_down {
                         assert!(
                             self.now - truth.last_report >= 1_200 + 850,
@@ -317,7 +318,10 @@ fn a_host_that_answers_probes_helps_though_its_own_reports_do_not_arrive() {
             model.bring(0, |n| if answers { answered(n) } else { unreachable() });
         }
     }
-    assert_eq!((model.condition(0).standing, model.condition(1).standing), (Standing::Suspect, Standing::Suspect));
+    assert_eq!(
+        (model.condition(0).standing, model.condition(1).standing),
+        (Standing::Suspect, Standing::Suspect)
+    );
     assert_eq!(model.why(0), "it answers probes (through h1), but its reports do not arrive");
 }
 

@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{PortsOutcome, ProbeOutcome},
 };
 
-use super::{BrakeState, HostChanged, HostReported, HostKnown};
+use super::{BrakeState, HostChanged, HostKnown, HostReported};
 
 /// What can happen to the membership.
 #[derive(Debug)]

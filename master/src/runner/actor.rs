@@ -23,8 +23,8 @@ use super::{
 use crate::{
     calls::Calls,
     cluster::{ClusterEvent, ToCluster},
-    membership::{HostReported, HostKnown, MembershipEvent, ToMembership},
-    messaging::{Timer, MAILBOX, post},
+    membership::{HostKnown, HostReported, MembershipEvent, ToMembership},
+    messaging::{MAILBOX, Timer, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };

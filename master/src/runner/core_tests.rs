@@ -10,7 +10,7 @@ use shef_common::{
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
-    messages::{OperateRefused, Operation, NodeIntent},
+    messages::{NodeIntent, OperateRefused, Operation},
     outbox::PushFailure,
 };
 use crate::membership::{HostChanged, HostCondition, Standing};

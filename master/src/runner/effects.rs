@@ -16,7 +16,7 @@ use super::{
     record::NodeRecord,
     view::NodeView,
 };
-use crate::membership::{HostReported, HostKnown};
+use crate::membership::{HostKnown, HostReported};
 
 /// Carries out the effects of one runner. The actor implements it with messages
 /// and calls, the simulator with its queue.

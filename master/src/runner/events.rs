@@ -16,7 +16,7 @@ use super::{
     view::NodeView,
 };
 use crate::{
-    membership::{HostChanged, HostReported, HostKnown},
+    membership::{HostChanged, HostKnown, HostReported},
     registries::Known,
 };
 

@@ -26,7 +26,7 @@ pub use actor::{RunnerActor, RunnerOutlets, ToRunner};
 pub use core::RunnerCore;
 pub use effects::RunnerEffects;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent, Ticket};
-pub use messages::{Operate, OperateRefused, Operation, Register, RegisterRefused, TakeReport, NodeIntent};
+pub use messages::{NodeIntent, Operate, OperateRefused, Operation, Register, RegisterRefused, TakeReport};
 pub use outbox::{HigherFence, PushFailure};
 pub use record::NodeRecord;
 pub use view::{IntentView, IntentWord, NodeView};

@@ -4,7 +4,7 @@ use shef_common::clock::{DurationMs, Now, WallMs};
 
 use super::{
     events::{Effect, Ticket},
-    messages::{OperateRefused, Operation, NodeIntent},
+    messages::{NodeIntent, OperateRefused, Operation},
     record::NodeRecord,
 };
 use crate::membership::{Intent, Standing};

@@ -221,7 +221,11 @@ impl Outbox {
     /// The next push, if it is to be piggybacked on the answer to a report.
     pub fn next_piggyback(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
         // An agent that ignores piggybacked orders must not keep pushes from being tried.
-        if self.piggybacks() && self.direct_at > now { self.compose(Some(0), cluster, fence, now) } else { None }
+        if self.piggybacks() && self.direct_at > now {
+            self.compose(Some(0), cluster, fence, now)
+        } else {
+            None
+        }
     }
 
     /// Whether orders are piggybacked on the answers to reports.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    messaging::{Timer, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
     store::{Commit, Write},

@@ -402,7 +402,11 @@ fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Ter
     Applied::Changed
 }
 
-fn command_rollout(live: &mut ServiceRecord, command: RolloutCommand, now: WallMs) -> Result<Applied, String> {
+fn command_rollout(
+    live: &mut ServiceRecord,
+    command: RolloutCommand,
+    now: WallMs,
+) -> Result<Applied, String> {
     let canary = live.spec.update.canary;
     let Some(rollout) = &mut live.rollout else {
         return Err(format!("no rollout is under way: generation {} is everywhere", live.generation));
@@ -431,11 +435,15 @@ fn command_rollout(live: &mut ServiceRecord, command: RolloutCommand, now: WallM
             rollout.failures.clear();
         }
         (RolloutCommand::Resume, None) => return Err("the rollout is not paused".to_owned()),
-        (RolloutCommand::Abort, _) => live.go_back(format!("its user aborted it, back to generation {from}"), now),
+        (RolloutCommand::Abort, _) => {
+            live.go_back(format!("its user aborted it, back to generation {from}"), now)
+        }
         (RolloutCommand::Promote, _) if canary == 0 => {
             return Err("the rollout has no canary (update.canary is 0)".to_owned());
         }
-        (RolloutCommand::Promote, _) if rollout.promoted => return Err("the canary is promoted already".to_owned()),
+        (RolloutCommand::Promote, _) if rollout.promoted => {
+            return Err("the canary is promoted already".to_owned());
+        }
         (RolloutCommand::Promote, _) => rollout.promoted = true,
     }
     live.updated = now;

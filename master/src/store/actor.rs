@@ -17,7 +17,9 @@ use super::{
     Backup, LeadOutcome, Record, Store, StoreError, Write,
     core::{Core, CoreOptions, Event, Ticket},
     effects::StoreEffects,
-    messages::{Commit, CommitError, Flush, LeadershipClaim, Leadership, LostLeadership, StoreHealth, TakeBackup},
+    messages::{
+        Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
+    },
 };
 
 /// How long the owner may take to receive the loss of the leadership.
@@ -211,7 +213,11 @@ impl Handler<Commit> for StoreActor {
 impl Handler<LeadershipClaim> for StoreActor {
     type Result = ResponseFuture<Result<Leadership, StoreError>>;
 
-    fn handle(&mut self, LeadershipClaim { above, cluster }: LeadershipClaim, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(
+        &mut self,
+        LeadershipClaim { above, cluster }: LeadershipClaim,
+        ctx: &mut Context<Self>,
+    ) -> Self::Result {
         let ticket = self.ticket();
         let (sender, answer) = oneshot::channel();
         self.claims.insert(ticket, sender);

@@ -155,7 +155,9 @@ impl Core {
                 self.flight = Flight::Nothing;
                 self.restored(result, now, &mut out);
             }
-            Event::ClaimLeadership { ticket, above, cluster } => out.push(Effect::ClaimLeadership { ticket, above, cluster }),
+            Event::ClaimLeadership { ticket, above, cluster } => {
+                out.push(Effect::ClaimLeadership { ticket, above, cluster })
+            }
             Event::LeadershipClaimed { ticket, result } => {
                 let result = match result {
                     // An earlier raise was done, and its answer was lost.

@@ -94,7 +94,10 @@ impl Rig {
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),
                 Effect::LostLeadership { .. } => self.lost += 1,
-                Effect::ClaimLeadership { .. } | Effect::LeadershipClaimed { .. } | Effect::LostTail { .. } | Effect::Health(_) => {}
+                Effect::ClaimLeadership { .. }
+                | Effect::LeadershipClaimed { .. }
+                | Effect::LostTail { .. }
+                | Effect::Health(_) => {}
             }
         }
     }

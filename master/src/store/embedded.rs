@@ -19,8 +19,8 @@ use redb::{
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, Leadership, LeadOutcome, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
-    epoch_above, epoch_before_load, withhold,
+    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    WriteOutcome, epoch_above, epoch_before_load, withhold,
 };
 
 /// The file's name in the data directory.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, Leadership, LeadOutcome, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
-    epoch_before_load, withhold,
+    Backup, Key, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    epoch_above, epoch_before_load, withhold,
 };
 
 /// What happens to the next call.

@@ -35,7 +35,8 @@ pub use self::{
     effects::StoreEffects,
     key::InvalidKey,
     messages::{
-        Commit, CommitError, Flush, LeadershipClaim, Leadership, LostLeadership, StoreHealth, TakeBackup, commit_one,
+        Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
+        commit_one,
     },
     records::{Key, Part, Record, Write, WriteOutcome},
     redis::{RedisOptions, inspect},

@@ -49,7 +49,8 @@ pub use self::{
     options::RedisOptions,
 };
 use super::{
-    Backup, Key, Leadership, LeadOutcome, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    WriteOutcome,
 };
 
 /// The format that is written, and the newest that is read.

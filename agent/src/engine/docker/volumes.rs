@@ -63,7 +63,10 @@ mod tests {
         assert_eq!(difference(&volume("", &[("type", "nfs")]), &nfs), None);
         let plugin = Volume { driver: "vieux/sshfs:latest".to_owned(), ..plain.clone() };
         assert_eq!(difference(&volume("vieux/sshfs", &[]), &plugin), None);
-        assert_eq!(difference(&volume("rexray", &[]), &plain).unwrap(), "data (it has driver local, not rexray)");
+        assert_eq!(
+            difference(&volume("rexray", &[]), &plain).unwrap(),
+            "data (it has driver local, not rexray)"
+        );
         for mount in
             [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])]
         {

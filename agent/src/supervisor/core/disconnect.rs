@@ -16,7 +16,7 @@ use shef_common::{
 use super::Core;
 use crate::supervisor::{
     ledger::Ledger,
-    replica::{Replica, DesiredState},
+    replica::{DesiredState, Replica},
 };
 
 /// After a master's first answer: time for it to order away what it has replaced meanwhile.
@@ -106,11 +106,15 @@ impl Core {
             self.change_desired(now, |replica, allowed| match replica.desired {
                 DesiredState::Rest { .. } if allowed => Some(DesiredState::Run),
                 DesiredState::AwaitMaster => Some(DesiredState::Run),
-                DesiredState::Run | DesiredState::Rest { .. } | DesiredState::Remove { .. } | DesiredState::Hold => None,
+                DesiredState::Run
+                | DesiredState::Rest { .. }
+                | DesiredState::Remove { .. }
+                | DesiredState::Hold => None,
             });
         }
         if self.disconnect.next_stop().is_some_and(|at| at <= now.mono) {
-            self.disconnect.done = u32::try_from((now.mono - self.disconnect.since).0 / 1_000).unwrap_or(u32::MAX);
+            self.disconnect.done =
+                u32::try_from((now.mono - self.disconnect.since).0 / 1_000).unwrap_or(u32::MAX);
             self.change_desired(now, |replica, allowed| {
                 let grace_s =
                     replica.order.assignment().map_or(0, |assignment| assignment.template.stop_grace_s);
@@ -131,7 +135,8 @@ impl Core {
                 replica.set_desired(desired, None, now);
                 changed.push(id.clone());
             } else {
-                self.disconnect.rests |= matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
+                self.disconnect.rests |=
+                    matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
             }
         }
         for id in changed {

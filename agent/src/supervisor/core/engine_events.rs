@@ -11,7 +11,7 @@ use shef_common::{
 use super::{Core, Effect, Outcome, engine_link::Look};
 use crate::{
     engine::{Container, EngineError, EngineEvent, Listing, own},
-    supervisor::replica::{self, KnownOrder, Replica, Seen, Step, DesiredState, Work},
+    supervisor::replica::{self, DesiredState, KnownOrder, Replica, Seen, Step, Work},
 };
 
 impl Core {

@@ -10,7 +10,7 @@ use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
     ledger::LedgerWrite,
-    replica::{KnownOrder, Replica, Seen, DesiredState},
+    replica::{DesiredState, KnownOrder, Replica, Seen},
 };
 
 impl Core {
@@ -112,7 +112,10 @@ impl Core {
         for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica)
-                    if matches!(replica.desired, DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Rest { .. }) =>
+                    if matches!(
+                        replica.desired,
+                        DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Rest { .. }
+                    ) =>
                 {
                     if let Some(ours) = replica.order.assignment_mut() {
                         ours.on_disconnect = assignment.on_disconnect;

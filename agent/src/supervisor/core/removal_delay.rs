@@ -87,7 +87,9 @@ impl Core {
         let comes =
             |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
         let came = self.removal_delay.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
-        !came && !self.removal_delay.coming.iter().any(|id| wanted(id).is_some()) && !self.work.waiting().any(comes)
+        !came
+            && !self.removal_delay.coming.iter().any(|id| wanted(id).is_some())
+            && !self.work.waiting().any(comes)
     }
 
     /// Whether a prepared replica of its service waits on this host for the old one to stop.

@@ -10,7 +10,7 @@ use super::{Core, Effect, Operation, engine_link::Due};
 use crate::{
     engine::CreateOrder,
     supervisor::{
-        replica::{Lane, Step, DesiredState, Work},
+        replica::{DesiredState, Lane, Step, Work},
         restarts::policy_for,
     },
 };
@@ -41,7 +41,8 @@ impl Core {
         let Some(replica) = self.replicas.get_mut(id) else { return };
         // A replica whose order is not fully known is not reported: the master does not know it, and would
         // order its removal.
-        let is_reported = self.engine.has_shown() && (!replica.order.lacks_env() || replica.desired != DesiredState::Hold);
+        let is_reported =
+            self.engine.has_shown() && (!replica.order.lacks_env() || replica.desired != DesiredState::Hold);
         if replica.published.as_ref() != Some(&replica.status) && is_reported {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());

@@ -100,7 +100,11 @@ fn after_a_restart_of_the_agent_the_engine_says_whose_it_is() {
     world.advance(5_000);
     dies(&mut world, ID, 3);
     let reported = status(&world);
-    assert_eq!(reported.state, ReplicaState::Starting, "the agent knows that nobody else restarts it: {reported:?}");
+    assert_eq!(
+        reported.state,
+        ReplicaState::Starting,
+        "the agent knows that nobody else restarts it: {reported:?}"
+    );
     assert_eq!(world.core.next_wake().map(|at| at - looks.mono), Some(DurationMs(15_000)));
 }
 

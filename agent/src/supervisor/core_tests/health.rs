@@ -166,7 +166,10 @@ fn an_unhealthy_replica_is_started_again_soon_the_first_time_if_its_spec_says_re
         checks(&mut world, false);
         world.pass(1_000);
         let reported = status(&world);
-        assert_eq!((reported.state, reported.health, reported.restarts), (ReplicaState::Running, Health::Starting, 1));
+        assert_eq!(
+            (reported.state, reported.health, reported.restarts),
+            (ReplicaState::Running, Health::Starting, 1)
+        );
         assert_eq!(
             (&world.containers[ID].id, world.containers[ID].state),
             (&container, ContainerState::Running)
@@ -230,7 +233,10 @@ fn an_unhealthy_replica_runs_on_if_its_spec_says_nothing() {
     checks(&mut world, false);
     world.pass(60_000);
     let reported = status(&world);
-    assert_eq!((reported.state, reported.health, reported.restarts), (ReplicaState::Running, Health::Unhealthy, 0));
+    assert_eq!(
+        (reported.state, reported.health, reported.restarts),
+        (ReplicaState::Running, Health::Unhealthy, 0)
+    );
 }
 
 #[test]

@@ -116,7 +116,10 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
         ends(&mut world, 1, true);
         let reported = status(&world);
         let reason = format!("exited with code 1; restart {n} in 2 s");
-        assert_eq!((reported.state, reported.reason.as_deref()), (ReplicaState::Starting, Some(reason.as_str())));
+        assert_eq!(
+            (reported.state, reported.reason.as_deref()),
+            (ReplicaState::Starting, Some(reason.as_str()))
+        );
         world.advance(1_900);
         world.carry_out();
         assert_eq!(world.containers[ID].state, ContainerState::Exited);

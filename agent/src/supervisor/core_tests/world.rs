@@ -598,8 +598,11 @@ impl World {
 
     /// The running containers are the desired ones, and a further list leads to no operation.
     pub fn assert_as_desired(&mut self) {
-        let wanted: Vec<(String, ContainerState)> =
-            self.desired.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
+        let wanted: Vec<(String, ContainerState)> = self
+            .desired
+            .iter()
+            .map(|&n| (assignment(n).replica.to_string(), ContainerState::Running))
+            .collect();
         let have = self.by_replica();
         let failed: BTreeSet<_> = self
             .reported

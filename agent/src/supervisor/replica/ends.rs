@@ -2,7 +2,7 @@
 
 use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 
-use super::{AfterEnd, Crash, Replica, Seen, Step, DesiredState};
+use super::{AfterEnd, Crash, DesiredState, Replica, Seen, Step};
 use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 /// The code of a process that was killed.

@@ -8,7 +8,7 @@ use shef_common::{
     status::ReplicaState,
 };
 
-use super::{Look, Replica, Seen, Step, DesiredState, Work};
+use super::{DesiredState, Look, Replica, Seen, Step, Work};
 use crate::engine::{ContainerState, Created, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.

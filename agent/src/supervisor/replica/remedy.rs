@@ -6,7 +6,7 @@
 
 use shef_common::{clock::Now, spec::OnUnhealthy, status::ReplicaState};
 
-use super::{Replica, Seen, Step, DesiredState};
+use super::{DesiredState, Replica, Seen, Step};
 use crate::engine::ContainerState;
 
 /// What a failing check calls for.
@@ -65,7 +65,8 @@ impl Replica {
 
     /// Its container is stopped. Returns whether that was because of its check.
     pub(super) fn stopped_for_remedy(&mut self, now: Now) -> bool {
-        let Some(Remedy { is_replaced, why }) = self.remedy.take().filter(|_| self.desired.is_to_run()) else {
+        let Some(Remedy { is_replaced, why }) = self.remedy.take().filter(|_| self.desired.is_to_run())
+        else {
             return false;
         };
         self.runtime_info.ended();

@@ -6,7 +6,7 @@ use shef_common::{
     status::{Health, Owner, ReplicaState},
 };
 
-use super::{Crash, EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen, DesiredState};
+use super::{Crash, DesiredState, EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen};
 use crate::engine::ContainerState;
 
 impl Replica {
@@ -56,7 +56,11 @@ impl Replica {
                 self.status.reason = Some(self.resting());
             }
             (
-                DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Remove { .. } | DesiredState::Rest { .. } | DesiredState::Hold,
+                DesiredState::Run
+                | DesiredState::AwaitMaster
+                | DesiredState::Remove { .. }
+                | DesiredState::Rest { .. }
+                | DesiredState::Hold,
                 Seen::Unknown | Seen::Absent | Seen::Present { .. },
             ) => {}
         }

@@ -17,8 +17,8 @@ use super::{Agent, Release, Stream};
 use crate::sim::{
     engine::{EngineWork, operation_word},
     net::Reply,
-    seeded_bug::SeededBug,
     rules::PushHead,
+    seeded_bug::SeededBug,
     world::{Ev, Part, World},
 };
 

@@ -6,7 +6,7 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClusterEffects, ClusterEvent, ClaimNumber, PhaseView, Succession},
+    cluster::{Call, ClaimNumber, ClusterEffects, ClusterEvent, PhaseView, Succession},
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,

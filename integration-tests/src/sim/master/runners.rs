@@ -11,7 +11,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::ClusterEvent,
-    membership::{HostReported, HostKnown, MembershipEvent, Standing},
+    membership::{HostKnown, HostReported, MembershipEvent, Standing},
     runner::{
         HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect,
         RunnerEffects, RunnerEvent, Ticket,

@@ -8,7 +8,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence},
 };
 use shef_master::{
-    cluster::{ClusterEvent, ClaimNumber},
+    cluster::{ClaimNumber, ClusterEvent},
     runner::RunnerEvent,
     service::{Refused, ServiceEvent},
     store::{

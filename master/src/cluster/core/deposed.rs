@@ -83,7 +83,9 @@ impl ClusterCore {
     /// What happens while another master leads.
     pub(super) fn while_deposed(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Register { call, registration } => self.update_leader_silence(call, &registration, effects),
+            Event::Register { call, registration } => {
+                self.update_leader_silence(call, &registration, effects)
+            }
             Event::Fenced(stored) if stored.leader.is_nobody() => self.start_again(true, effects),
             Event::TakeOver => self.start_again(true, effects),
             other => self.refuse(other, effects),

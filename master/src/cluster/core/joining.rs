@@ -12,7 +12,7 @@ use super::ClusterCore;
 use crate::{
     cluster::{
         admission::{Admission, Event as AdmissionEvent, Step},
-        events::{Call, Effect, ClaimNumber},
+        events::{Call, ClaimNumber, Effect},
         state::{AdmissionNumber, Joining, ReplyTo},
     },
     membership::Intent,

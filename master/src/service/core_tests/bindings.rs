@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     super::{
-        request::{Expect, RolloutCommand, Refused, Request},
+        request::{Expect, Refused, Request, RolloutCommand},
         view::ServiceState,
     },
     model::{Model, node, spec},

@@ -8,7 +8,7 @@ use shef_common::{
 };
 
 use super::super::{
-    request::{Expect, RolloutCommand, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::{Phase, RolloutState},
     view::ServiceState,
 };

@@ -7,7 +7,7 @@ use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 
 use super::super::{
     record::Want,
-    request::{Expect, RolloutCommand, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::{Phase, RolloutState},
     view::ServiceState,
 };
@@ -74,8 +74,13 @@ fn image() -> impl Strategy<Value = &'static str> {
 const BAD: [&str; 4] = [REFUSED, CRASHING, SICK, FADING];
 
 fn act() -> impl Strategy<Value = Act> {
-    let command =
-        prop::sample::select(vec![RolloutCommand::Pause, RolloutCommand::Resume, RolloutCommand::Resume, RolloutCommand::Abort, RolloutCommand::Promote]);
+    let command = prop::sample::select(vec![
+        RolloutCommand::Pause,
+        RolloutCommand::Resume,
+        RolloutCommand::Resume,
+        RolloutCommand::Abort,
+        RolloutCommand::Promote,
+    ]);
     prop_oneof![
         3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
         1 => (0_u32..7).prop_map(Act::Scale),

@@ -9,7 +9,7 @@ use shef_common::{
 
 use super::super::{
     record::ReplicaRecord,
-    request::{Expect, RolloutCommand, Refused, Request},
+    request::{Expect, Refused, Request, RolloutCommand},
     rollout::{RolloutState, RolloutView},
     view::{ServiceState, ServiceView},
 };
@@ -454,16 +454,25 @@ fn one_can_go_back_to_every_generation_that_is_kept() {
 #[test]
 fn what_a_rollout_cannot_do_is_refused_with_what_is_the_case() {
     let mut model = running(2, 2, GATED);
-    assert_eq!(model.refused(command(RolloutCommand::Pause)), "no rollout is under way: generation 1 is everywhere");
+    assert_eq!(
+        model.refused(command(RolloutCommand::Pause)),
+        "no rollout is under way: generation 1 is everywhere"
+    );
     let back = Request::RollBack { generation: None, expect: Expect::Any };
     assert_eq!(model.refused(back), "no earlier generation is kept: there is nothing to go back to");
     model.ask(put(2, "app:2", GATED));
     model.settle();
     assert_eq!(model.refused(command(RolloutCommand::Resume)), "the rollout is not paused");
-    assert_eq!(model.refused(command(RolloutCommand::Promote)), "the rollout has no canary (update.canary is 0)");
+    assert_eq!(
+        model.refused(command(RolloutCommand::Promote)),
+        "the rollout has no canary (update.canary is 0)"
+    );
     model.ask(command(RolloutCommand::Pause));
     model.settle();
-    assert_eq!(model.refused(command(RolloutCommand::Pause)), "the rollout is paused already: its user paused it");
+    assert_eq!(
+        model.refused(command(RolloutCommand::Pause)),
+        "the rollout is paused already: its user paused it"
+    );
     model.ask(command(RolloutCommand::Abort));
     while model.step() {}
     let why = "its user aborted it, back to generation 1";

@@ -9,7 +9,7 @@ use shef_common::{
 
 use super::super::{
     record::Want,
-    request::{Expect, RolloutCommand, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::RolloutState,
 };
 use super::model::{CRASHING, Model, REFUSED, SICK};
