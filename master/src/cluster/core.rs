@@ -192,7 +192,7 @@ impl ClusterCore {
                 }
             }
             Event::LeadershipClaimed { number, result } => {
-                self.leadership_claimed(number, result, now, effects)
+                self.leadership_claimed(number, result, now, effects);
             }
             Event::Wake => self.refuse_late_imports(now, effects),
         }

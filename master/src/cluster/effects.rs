@@ -84,7 +84,7 @@ pub trait ClusterEffects {
                 Effect::ToScheduler(event) => self.to_scheduler(event),
                 Effect::ToMembership(event) => self.to_membership(event),
                 Effect::ClaimLeadership { number, above, cluster } => {
-                    self.claim_leadership(number, above, cluster)
+                    self.claim_leadership(number, above, cluster);
                 }
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),

@@ -436,7 +436,7 @@ fn command_rollout(
         }
         (RolloutCommand::Resume, None) => return Err("the rollout is not paused".to_owned()),
         (RolloutCommand::Abort, _) => {
-            live.go_back(format!("its user aborted it, back to generation {from}"), now)
+            live.go_back(format!("its user aborted it, back to generation {from}"), now);
         }
         (RolloutCommand::Promote, _) if canary == 0 => {
             return Err("the rollout has no canary (update.canary is 0)".to_owned());

@@ -156,7 +156,7 @@ impl Core {
                 self.restored(result, now, &mut out);
             }
             Event::ClaimLeadership { ticket, above, cluster } => {
-                out.push(Effect::ClaimLeadership { ticket, above, cluster })
+                out.push(Effect::ClaimLeadership { ticket, above, cluster });
             }
             Event::LeadershipClaimed { ticket, result } => {
                 let result = match result {

@@ -50,7 +50,7 @@ pub trait StoreEffects {
                 Effect::Check => self.check(),
                 Effect::Restore(records) => self.restore(records),
                 Effect::ClaimLeadership { ticket, above, cluster } => {
-                    self.claim_leadership(ticket, above, cluster)
+                    self.claim_leadership(ticket, above, cluster);
                 }
                 Effect::Answer { ticket, result } => self.answer(ticket, result),
                 Effect::LeadershipClaimed { ticket, result } => self.leadership_claimed(ticket, result),

@@ -84,7 +84,7 @@ impl ClusterCore {
     pub(super) fn while_deposed(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Register { call, registration } => {
-                self.update_leader_silence(call, &registration, effects)
+                self.update_leader_silence(call, &registration, effects);
             }
             Event::Fenced(stored) if stored.leader.is_nobody() => self.start_again(true, effects),
             Event::TakeOver => self.start_again(true, effects),
