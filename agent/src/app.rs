@@ -3,7 +3,7 @@
 //! ```text
 //! master -> http -> supervisor -> engine
 //!                       |  ^
-//!                       v  | joined, acknowledged, heard, describe, orders that came with an answer
+//!                       v  | joined, acknowledged, master answered, describe, orders that came with an answer
 //! master <----------- reporter
 //! ```
 
@@ -205,7 +205,7 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
             describe: supervisor.clone().recipient(),
             joined: supervisor.clone().recipient(),
             acknowledged: supervisor.clone().recipient(),
-            heard: supervisor.clone().recipient(),
+            master_answered: supervisor.clone().recipient(),
             push: supervisor.clone().recipient(),
         },
     ));

@@ -1,8 +1,8 @@
-//! The agent: makes a host run what the master assigned to it, and tells what it sees.
+//! The agent: makes a host run what the master assigned to it, and reports what it sees.
 //!
 //! One request's way: `http/assignments.rs` takes a push, the `supervisor`
 //! checks it, writes its ledger and drives the `engine`; what changes goes to
-//! the `reporter`, which tells the master.
+//! the `reporter`, which reports it to the master.
 
 mod app;
 pub mod config;

@@ -2,7 +2,7 @@
 //! our volumes before anything starts: done by a short-lived container
 //! (`shef bootstrap --prepare`), which prints its findings as one line of JSON.
 //!
-//! What the findings mean is decided here too, by [`judge`], which is pure.
+//! What the findings mean is decided here too, by [`evaluate`], which is pure.
 
 use std::net::Ipv4Addr;
 
@@ -77,7 +77,7 @@ const OLDEST_REDIS: (u32, u32) = (5, 0);
 
 /// What `findings` mean for `question`.
 #[must_use]
-pub fn judge(question: &Question, findings: &Findings) -> Verdict {
+pub fn evaluate(question: &Question, findings: &Findings) -> Verdict {
     let mut verdict = Verdict::default();
     let mut refuse = |line: String| verdict.refused.push(line);
     let networks = &question.engine_networks;
@@ -124,7 +124,7 @@ pub fn judge(question: &Question, findings: &Findings) -> Verdict {
             refuse(format!("the Redis at {host}:{port} (REDIS_HOST, REDIS_PORT) cannot be used: {why}"));
         }
         (Some(Ok(facts)), Some((host, port))) => {
-            let (refused, warnings) = judge_redis(facts, &format!("the Redis at {host}:{port}"));
+            let (refused, warnings) = evaluate_redis(facts, &format!("the Redis at {host}:{port}"));
             verdict.refused.extend(refused);
             verdict.warnings.extend(warnings);
         }
@@ -133,7 +133,7 @@ pub fn judge(question: &Question, findings: &Findings) -> Verdict {
     verdict
 }
 
-fn judge_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>) {
+fn evaluate_redis(facts: &RedisFacts, which: &str) -> (Vec<String>, Vec<String>) {
     let (mut refused, mut warnings) = (Vec::new(), Vec::new());
     if let Some(version) = &facts.version {
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
@@ -203,12 +203,12 @@ mod tests {
         }
     }
     fn refused(findings: &Findings) -> String {
-        judge(&question(), findings).refused.join("\n")
+        evaluate(&question(), findings).refused.join("\n")
     }
 
     #[test]
     fn a_host_as_it_should_be_is_taken_without_a_word() {
-        assert_eq!(judge(&question(), &findings()), Verdict::default());
+        assert_eq!(evaluate(&question(), &findings()), Verdict::default());
     }
 
     #[test]
@@ -238,8 +238,9 @@ mod tests {
         let own = ["10.0.0.1", "172.17.0.1"].map(|text| text.parse().unwrap()).to_vec();
         for (ip, why) in [("172.17.0.1", "the Docker network bridge"), ("127.0.0.1", "loopback")] {
             let question = Question { host_ip: ip.parse().unwrap(), ..question() };
-            let said =
-                judge(&question, &Findings { own_addresses: own.clone(), ..findings() }).refused.join("\n");
+            let said = evaluate(&question, &Findings { own_addresses: own.clone(), ..findings() })
+                .refused
+                .join("\n");
             assert!(said.contains(why) && said.ends_with("start again with HOST_IP=10.0.0.1"), "{said}");
         }
         let foreign = Findings { is_own_address: false, own_addresses: own, ..findings() };
@@ -254,18 +255,20 @@ mod tests {
             Belongs { cluster: Some("00000000000000aa".into()), masters: vec!["10.0.0.9:8044".into()] };
         let first = Question { makes_secrets: true, ..question() };
         let by_ledger = Findings { belongs: belongs.clone(), ..findings() };
-        let said = judge(&first, &by_ledger).refused.join("\n");
+        let said = evaluate(&first, &by_ledger).refused.join("\n");
         assert!(said.contains("00000000000000aa") && said.contains("10.0.0.9:8044"), "{said}");
         let by_labels = Question { belongs: Belongs { masters: vec![], ..belongs }, ..first.clone() };
-        assert!(judge(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere"));
-        assert_eq!(judge(&question(), &by_ledger), Verdict::default(), "a further host");
-        assert_eq!(judge(&Question { take_over: true, ..first }, &by_ledger), Verdict::default());
+        assert!(
+            evaluate(&by_labels, &findings()).refused.join("\n").contains("which has its master elsewhere")
+        );
+        assert_eq!(evaluate(&question(), &by_ledger), Verdict::default(), "a further host");
+        assert_eq!(evaluate(&Question { take_over: true, ..first }, &by_ledger), Verdict::default());
     }
 
     #[test]
     fn a_redis_that_may_lose_what_is_stored_is_used_with_a_warning() {
         let warned = |facts: RedisFacts| {
-            let verdict = judge(&question(), &Findings { redis: Some(Ok(facts)), ..findings() });
+            let verdict = evaluate(&question(), &Findings { redis: Some(Ok(facts)), ..findings() });
             assert_eq!(verdict.refused, [""; 0]);
             verdict.warnings.join("\n")
         };

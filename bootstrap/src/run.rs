@@ -13,7 +13,7 @@ use crate::{
     docker::Engine,
     host,
     plan::{Plan, Step, plan},
-    preflight::{Findings, Question, judge},
+    preflight::{Findings, Question, evaluate},
     prepare::{GIVEN_PASSWORD, QUESTION_ENV},
     ready,
     system::{
@@ -35,7 +35,7 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`BootstrapError`] for what has to be set right before anything can be started;
-/// whatever goes wrong later is told and tried again.
+/// a failure later is printed, and the step is tried again.
 pub async fn run(config: BootstrapConfig, stop: impl Future<Output = ()>) -> Result<(), BootstrapError> {
     let mut bootstrap = Bootstrap::start(config).await?;
     tokio::select! {
@@ -52,7 +52,7 @@ struct Bootstrap {
     facts: HostFacts,
     wanted: Vec<Wanted>,
     client: HostClient,
-    told: RefCell<Vec<String>>,
+    said: RefCell<Vec<String>>,
     was_ready: bool,
     in_container: bool,
 }
@@ -79,7 +79,7 @@ impl Bootstrap {
             facts,
             wanted,
             client,
-            told: RefCell::default(),
+            said: RefCell::default(),
             was_ready: false,
             in_container: own.is_some(),
         };
@@ -133,20 +133,20 @@ impl Bootstrap {
         let seen = match self.engine.look().await {
             Ok(seen) => seen,
             Err(error) => {
-                self.tell(&format!("the engine does not answer: {error}"));
+                self.say_once(&format!("the engine does not answer: {error}"));
                 return false;
             }
         };
         let plan = plan(&self.wanted, &seen);
-        plan.refused.iter().chain(&plan.noticed).for_each(|line| self.tell(line));
+        plan.refused.iter().chain(&plan.noticed).for_each(|line| self.say_once(line));
         let mut well = plan.refused.is_empty();
         for step in &plan.steps {
             if step.is_change() && !well {
-                self.tell("nothing that runs is replaced before the rest is well");
+                self.say_once("nothing that runs is replaced before the rest is well");
                 return false;
             }
             if let Err(why) = self.carry_out(step).await {
-                self.tell(&format!("{}: {why}; trying again", step.part().container()));
+                self.say_once(&format!("{}: {why}; trying again", step.part().container()));
                 well = false;
             }
         }
@@ -215,7 +215,7 @@ impl Bootstrap {
     async fn all_ready(&mut self, is_news: bool) -> bool {
         for wanted in &self.wanted {
             if !ready::look(&self.engine, wanted).await {
-                self.tell(&format!("{} runs but does not answer yet", wanted.part.container()));
+                self.say_once(&format!("{} runs but does not answer yet", wanted.part.container()));
                 self.was_ready = false;
                 return false;
             }
@@ -225,7 +225,7 @@ impl Bootstrap {
                 self.was_ready = false;
                 return false;
             }
-            self.told.borrow_mut().clear();
+            self.said.borrow_mut().clear();
             let api = self.config.master_urls().join(", ");
             match self.config.role {
                 Role::Master => {
@@ -255,7 +255,7 @@ impl Bootstrap {
             return true;
         }
         let last = self.engine.last_line(Part::Agent.container()).await;
-        self.tell(&format!(
+        self.say_once(&format!(
             "the master at {} has not accepted this host yet; the last line of its agent's log: {last}",
             urls.join(", ")
         ));
@@ -303,8 +303,8 @@ impl Bootstrap {
             answer.lines().find_map(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
                 BootstrapError::NoFindings(answer.chars().take(200).collect::<String>().trim().to_owned())
             })?;
-        let verdict = judge(&question, &findings);
-        verdict.warnings.iter().for_each(|line| self.tell(&format!("warning: {line}")));
+        let verdict = evaluate(&question, &findings);
+        verdict.warnings.iter().for_each(|line| self.say_once(&format!("warning: {line}")));
         if verdict.refused.is_empty() { Ok(()) } else { Err(BootstrapError::Refused(verdict.refused)) }
     }
 
@@ -349,19 +349,19 @@ impl Bootstrap {
             let sent =
                 self.client.post::<_, serde_json::Value>(&format!("{url}/node"), &body, ANNOUNCE_LIMIT).await;
             if let Err(error) = sent {
-                self.tell(&format!("the master at {url} does not hear of this host: {error}"));
+                self.say_once(&format!("the master at {url} does not hear of this host: {error}"));
             }
         }
     }
 
-    /// Says a line unless it was the last thing said of its kind.
-    fn tell(&self, line: &str) {
-        let mut told = self.told.borrow_mut();
-        if !told.iter().any(|known| known == line) {
+    /// Prints a line, unless it was printed before.
+    fn say_once(&self, line: &str) {
+        let mut said = self.said.borrow_mut();
+        if !said.iter().any(|known| known == line) {
             say(line);
             // A bound, for a line that differs each time.
-            told.truncate(63);
-            told.insert(0, line.to_owned());
+            said.truncate(63);
+            said.insert(0, line.to_owned());
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What becomes of a wish: a look at the service after the other, until it is as
-//! was asked, and meanwhile a line whenever there is something new to say. It
-//! outlives the master's restarts: a change that was taken is durable.
+//! Waits for a goal: asks the API for the service again and again until it is as wanted. Prints a line
+//! whenever there is something new to say. It goes on across restarts of the master: an accepted change is
+//! durable.
 
 mod service;
 
@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use serde::de::DeserializeOwned;
 use shef_common::clock::{DurationMs, Now};
 
-pub(crate) use self::service::{Probation, View, Wish, Written};
+pub(crate) use self::service::{Probation, ServiceGoal, View, Written};
 use crate::{Failure, client::Client, say};
 
 /// Between two looks, at first and later.
@@ -50,7 +50,7 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Where a wish stands.
+/// Where a goal stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outlook {
     /// On its way, in words.
@@ -63,7 +63,7 @@ pub(crate) enum Outlook {
     Missed(String),
 }
 
-/// What is waited for, by what the API shows of it.
+/// A state to wait for, by what the API shows of it.
 pub(crate) trait Goal {
     /// What is shown.
     type View: DeserializeOwned;

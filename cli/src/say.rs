@@ -1,4 +1,4 @@
-//! What a command tells the person at the terminal while it works.
+//! What a command prints at the terminal while it works.
 
 use std::io::Write as _;
 
@@ -12,8 +12,8 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// One plain line; whether there is still somebody to read it.
-pub(crate) fn heard(text: impl std::fmt::Display) -> bool {
+/// Writes one plain line. Returns whether standard output is still read.
+pub(crate) fn try_line(text: impl std::fmt::Display) -> bool {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }

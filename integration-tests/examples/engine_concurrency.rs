@@ -140,17 +140,17 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
     };
     let began = Now::read().mono;
     let agent = start(config, EngineChoice::Docker).await.expect("the agent starts");
-    master.until("a registration", |heard| !heard.registrations.is_empty()).await;
+    master.until("a registration", |received| !received.registrations.is_empty()).await;
     let registered = (Now::read().mono - began).0;
     let all = assignments("web", 1, REPLICAS, &shell(BUSYBOX, OBEDIENT, 1));
     master.snapshot(1, &[]).await.expect("accepted");
-    let reports = master.heard().reports;
+    let reports = master.received().reports;
     let began = Now::read().mono;
     master.delta(1, &all, &[]).await.expect("accepted");
     let accepted = (Now::read().mono - began).0;
     master.until_all(&all, ReplicaState::Running).await;
     let made = (Now::read().mono - began).0;
-    let reports = master.heard().reports - reports;
+    let reports = master.received().reports - reports;
     let began = Now::read().mono;
     master.delta(2, &[], &all).await.expect("accepted");
     master.until_all(&all, ReplicaState::Stopped).await;
@@ -158,7 +158,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
     eprintln!(
         "bound {bound}: registered in {registered} ms, push accepted in {accepted} ms, made in {made} ms, removed in {removed} ms"
     );
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;
     master.stop().await;
     (made, removed, reports)

@@ -7,10 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// A bench's `main`: hands `run` what `parse` makes of the arguments, and says
 /// `usage` where it makes nothing of them. A signal ends it as a failure does:
 /// whatever was started is taken away.
-pub fn main<W>(
+pub fn main<O>(
     usage: &str,
-    parse: impl FnOnce(Vec<String>) -> Option<W>,
-    run: impl AsyncFnOnce(W) -> Result<(), String>,
+    parse: impl FnOnce(Vec<String>) -> Option<O>,
+    run: impl AsyncFnOnce(O) -> Result<(), String>,
 ) -> ExitCode {
     // `cargo test --all-targets` starts it too: without what `cargo bench` says nothing is measured.
     let (asked, arguments): (Vec<String>, Vec<String>) =
@@ -19,7 +19,7 @@ pub fn main<W>(
         println!("{usage}");
         return ExitCode::SUCCESS;
     }
-    let Some(wish) = parse(arguments) else {
+    let Some(options) = parse(arguments) else {
         eprintln!("{usage}");
         return ExitCode::FAILURE;
     };
@@ -30,7 +30,7 @@ pub fn main<W>(
         };
         // Whatever was started belongs to the future that ends here, and ends with it.
         let done = tokio::select! {
-            done = run(wish) => done,
+            done = run(options) => done,
             () = stop => Err("stopped; cleaning up".to_owned()),
         };
         match done {

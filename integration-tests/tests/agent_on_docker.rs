@@ -55,11 +55,11 @@ impl Bench {
     }
 
     async fn agent(&self) -> AgentHandle {
-        let before = self.master.heard().registrations.len();
+        let before = self.master.received().registrations.len();
         let agent = start(config(&self.master, self.engine.url(), self.data.path()), EngineChoice::Docker)
             .await
             .unwrap();
-        self.master.until("a registration", |heard| heard.registrations.len() > before).await;
+        self.master.until("a registration", |received| received.registrations.len() > before).await;
         agent
     }
 
@@ -99,14 +99,14 @@ async fn replicas_are_made_adopted_and_removed() {
     let agent = bench.agent().await;
     bench.master.until_all(&six, ReplicaState::Running).await;
     assert_eq!(bench.containers().await, before, "a restart of the agent restarts nothing");
-    let registration = bench.master.heard().registrations.last().unwrap().clone();
+    let registration = bench.master.received().registrations.last().unwrap().clone();
     assert_eq!(registration.holds.len(), 6);
     assert_eq!(registration.accepted.unwrap().revision.0, 1);
 
     bench.master.delta(1, &[], &six).await.unwrap();
     bench.master.until_all(&six, ReplicaState::Stopped).await;
     assert!(bench.containers().await.is_empty());
-    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
 }
 
@@ -123,14 +123,14 @@ async fn an_agent_that_dies_in_the_middle_finishes_when_it_is_back() {
     // An agent on a thread of its own, which ends with everything under way.
     let arbiter = actix::Arbiter::new();
     let config = config(&bench.master, bench.engine.url(), bench.data.path());
-    let registrations = bench.master.heard().registrations.len();
+    let registrations = bench.master.received().registrations.len();
     arbiter.spawn_fn(move || {
         actix::spawn(async move {
             let _agent = start(config, EngineChoice::Docker).await.unwrap();
             std::future::pending::<()>().await;
         });
     });
-    bench.master.until("a registration", |heard| heard.registrations.len() > registrations).await;
+    bench.master.until("a registration", |received| received.registrations.len() > registrations).await;
     let more = assignments("web", 5, 8, &shell(BUSYBOX, OBEDIENT, 5));
     bench.master.delta(1, &more, &first[..1]).await.unwrap();
     arbiter.stop();
@@ -169,17 +169,17 @@ async fn what_cannot_start_says_why_and_holds_up_nothing_else() {
     bench.master.until_all(&refusing, ReplicaState::Failed).await;
     bench.master.until_all(&no_command, ReplicaState::Failed).await;
     {
-        let heard = bench.master.heard();
-        let reason = |id: &str| heard.statuses[id].reason.clone().unwrap_or_default();
+        let received = bench.master.received();
+        let reason = |id: &str| received.statuses[id].reason.clone().unwrap_or_default();
         assert!(reason("refusing-000001").contains("connection refused"), "{}", reason("refusing-000001"));
         assert!(reason("nocmd-000001").contains("no such file"), "{}", reason("nocmd-000001"));
-        assert_eq!(heard.statuses["slow-000001"].state, ReplicaState::Pulling);
+        assert_eq!(received.statuses["slow-000001"].state, ReplicaState::Pulling);
     }
     // Ordering it away ends the pull and the rest.
     bench.master.delta(1, &[], &all).await.unwrap();
     bench.master.until_all(&all, ReplicaState::Stopped).await;
     assert!(bench.containers().await.is_empty());
-    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
 }
 
@@ -219,20 +219,23 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     docker.start_exec(&exec.id, None).await.unwrap();
     bench
         .master
-        .until("all three are mended", |heard| {
+        .until("all three are mended", |received| {
             ["web-000001", "web-000002", "web-000003"].iter().all(|id| {
-                let status = &heard.statuses[*id];
+                let status = &received.statuses[*id];
                 status.state == ReplicaState::Running && status.restarts > 0
             })
         })
         .await;
     {
-        let heard = bench.master.heard();
-        let third = &heard.statuses["web-000003"];
+        let received = bench.master.received();
+        let third = &received.statuses["web-000003"];
         assert_eq!(third.health, Health::Unhealthy);
         assert_eq!(third.reason.as_deref(), Some("exited with code 0; the engine restarts it"));
     }
-    bench.master.until("it settles", |heard| heard.statuses["web-000003"].health == Health::Healthy).await;
+    bench
+        .master
+        .until("it settles", |received| received.statuses["web-000003"].health == Health::Healthy)
+        .await;
     let after = bench.containers().await;
     assert_ne!(after["web-000001"].0, before["web-000001"].0, "made anew");
     assert_eq!(after["web-000002"].0, before["web-000002"].0, "started again");
@@ -245,8 +248,8 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     docker.kill_container("web-000003", None::<KillContainerOptions>).await.unwrap();
     bench
         .master
-        .until("the killed one is started again", |heard| {
-            let status = &heard.statuses["web-000003"];
+        .until("the killed one is started again", |received| {
+            let status = &received.statuses["web-000003"];
             status.state == ReplicaState::Running && status.restarts == 2 && status.health == Health::Healthy
         })
         .await;
@@ -257,7 +260,7 @@ async fn what_others_do_to_containers_is_seen_and_mended() {
     bench.master.until_all(&taken, ReplicaState::Stopped).await;
     let left = bench.containers().await;
     assert_eq!(left.keys().collect::<Vec<_>>(), ["taken-000001"], "what is not ours stays");
-    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
 }
 
@@ -269,16 +272,18 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     engine.import_busybox().await;
     engine.crash();
     let agent = start(config(&master, engine.url(), data.path()), EngineChoice::Docker).await.unwrap();
-    master.until("the host registers without its engine", |heard| !heard.registrations.is_empty()).await;
     master
-        .until("the report says so", |heard| {
-            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        .until("the host registers without its engine", |received| !received.registrations.is_empty())
+        .await;
+    master
+        .until("the report says so", |received| {
+            received.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
         })
         .await;
     engine.boot().await;
     master
-        .until("the engine is known", |heard| {
-            heard.registrations.last().is_some_and(|r| r.host.engine_version != "unknown")
+        .until("the engine is known", |received| {
+            received.registrations.last().is_some_and(|r| r.host.engine_version != "unknown")
         })
         .await;
     let two = assignments("web", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
@@ -290,8 +295,8 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     let third = assignments("web", 3, 1, &shell(BUSYBOX, OBEDIENT, 5));
     master.delta(1, &third, &two[..1]).await.unwrap();
     master
-        .until("the report says so", |heard| {
-            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        .until("the report says so", |received| {
+            received.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
         })
         .await;
     engine.boot().await;
@@ -303,20 +308,20 @@ async fn an_engine_that_comes_late_or_goes_away_is_waited_for() {
     // The engine is restarted in good order: it starts its containers again, and no replica fails.
     engine.terminate();
     engine.boot().await;
-    let reports = master.heard().reports;
+    let reports = master.received().reports;
     master
-        .until("the engine answers and all are well", |heard| {
-            let healthy = |a: &Assignment| heard.statuses[&a.replica].health == Health::Healthy;
-            heard.reports > reports
-                && heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_none())
-                && heard.count(ReplicaState::Running) == 2
+        .until("the engine answers and all are well", |received| {
+            let healthy = |a: &Assignment| received.statuses[&a.replica].health == Health::Healthy;
+            received.reports > reports
+                && received.last_report.as_ref().is_some_and(|report| report.engine_error.is_none())
+                && received.count(ReplicaState::Running) == 2
                 && [&two[1], &third[0]].into_iter().all(healthy)
         })
         .await;
     assert_eq!(running(&engine).await, before);
-    let failed = master.heard().histories.values().any(|states| states.contains(&ReplicaState::Failed));
-    assert!(!failed, "{:?}", master.heard().histories);
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    let failed = master.received().histories.values().any(|states| states.contains(&ReplicaState::Failed));
+    assert!(!failed, "{:?}", master.received().histories);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;
 }
 
@@ -327,9 +332,9 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
     let broken = assignments("broken", 1, 2, &shell(BUSYBOX, "echo no configuration; exit 3", 1));
     let good = assignments("good", 1, 2, &shell(BUSYBOX, OBEDIENT, 5));
     bench.master.snapshot(1, &[broken.clone(), good.clone()].concat()).await.unwrap();
-    let crash_loops = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
+    let crash_loops = |received: &shef_integration_tests::lab::scripted_master::Received| {
         broken.iter().all(|a| {
-            heard.statuses.get(&a.replica).is_some_and(|status| {
+            received.statuses.get(&a.replica).is_some_and(|status| {
                 let why = status.reason.as_deref().unwrap_or_default();
                 status.state == ReplicaState::Starting
                     && status.exit_code == Some(3)
@@ -355,7 +360,7 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
 
     // The policy is the record of who owns it.
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     bench.master.until("the new agent knows", crash_loops).await;
     assert_eq!(policy("broken-000001").await.0, "no");
@@ -364,7 +369,7 @@ async fn a_crash_loop_changes_owner_and_a_new_agent_knows_whose_it_is() {
     bench.master.delta(1, &[], &broken).await.unwrap();
     bench.master.until_all(&broken, ReplicaState::Stopped).await;
     assert_eq!(bench.containers().await.len(), 2);
-    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
 }
 
@@ -391,14 +396,14 @@ async fn a_container_that_was_renamed_by_hand_is_counted_and_removed_and_its_cop
 
     // A new agent looks at everything.
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     bench.master.until_all(&both, ReplicaState::Running).await;
     assert_eq!(running(&bench.engine).await, before, "nothing is made beside it");
     bench.master.delta(1, &[], &both).await.unwrap();
     bench.master.until_all(&both, ReplicaState::Stopped).await;
     assert_eq!(bench.containers().await.into_keys().collect::<Vec<_>>(), ["copy"]);
-    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
     agent.stop().await;
 }
 
@@ -422,10 +427,10 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     let agent = start(config(&bench.master, bench.engine.url(), elsewhere.path()), EngineChoice::Docker)
         .await
         .unwrap();
-    let tells = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
-        heard.registrations.iter().any(|one| one.accepted.is_none() && !one.holds.is_empty())
+    let reports = |received: &shef_integration_tests::lab::scripted_master::Received| {
+        received.registrations.iter().any(|one| one.accepted.is_none() && !one.holds.is_empty())
     };
-    bench.master.until("it registers with what it holds", tells).await;
-    assert_eq!(bench.master.heard().registrations.last().unwrap().holds, one);
+    bench.master.until("it registers with what it holds", reports).await;
+    assert_eq!(bench.master.received().registrations.last().unwrap().holds, one);
     agent.stop().await;
 }

@@ -66,9 +66,9 @@ fn template(image: &str) -> Template {
 }
 
 async fn agent(master: &ScriptedMaster, host: &FakeHost, data: &tempfile::TempDir) -> AgentHandle {
-    let before = master.heard().registrations.len();
+    let before = master.received().registrations.len();
     let agent = start(config(&[&master.url], data.path()), fake(host)).await.unwrap();
-    master.until("a registration", |heard| heard.registrations.len() > before).await;
+    master.until("a registration", |received| received.registrations.len() > before).await;
     agent
 }
 
@@ -77,11 +77,11 @@ async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
     let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     master.snapshot(1, &[]).await.unwrap();
-    let reports = master.heard().reports_of_statuses;
+    let reports = master.received().reports_of_statuses;
     let thirty = assignments("web", 1, 30, &template("nginx"));
     master.delta(1, &thirty, &[]).await.unwrap();
     master.until_all(&thirty, ReplicaState::Running).await;
-    let reports = master.heard().reports_of_statuses - reports;
+    let reports = master.received().reports_of_statuses - reports;
     assert!(reports < 60, "{reports} reports for thirty replicas that were created and started");
     let counts = host.counts();
     assert_eq!((counts["create"], counts["start"]), (30, 30));
@@ -99,7 +99,7 @@ async fn thirty_assignments_run_in_two_calls_each_and_few_reports() {
     master.delta(2, &[], &thirty).await.unwrap();
     master.until_all(&thirty, ReplicaState::Stopped).await;
     assert!(host.containers().is_empty());
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;
 }
 
@@ -109,21 +109,21 @@ async fn a_host_says_who_it_is_and_keeps_its_identity() {
     let first = agent(&master, &host, &data).await;
     let address = first.address();
     {
-        let heard = master.heard();
-        let told = &heard.registrations[0];
-        assert_eq!(told.host.agent_url, format!("http://{address}"));
-        assert_eq!(told.host.labels["zone"], "a");
-        assert_eq!((told.host.cpus, told.host.engine_version.as_str()), (2, "fake"));
-        assert_eq!((told.cluster.as_ref(), told.accepted.as_ref()), (None, None));
+        let received = master.received();
+        let registered = &received.registrations[0];
+        assert_eq!(registered.host.agent_url, format!("http://{address}"));
+        assert_eq!(registered.host.labels["zone"], "a");
+        assert_eq!((registered.host.cpus, registered.host.engine_version.as_str()), (2, "fake"));
+        assert_eq!((registered.cluster.as_ref(), registered.accepted.as_ref()), (None, None));
     }
     master.snapshot(1, &assignments("web", 1, 1, &template("nginx"))).await.unwrap();
     first.stop().await;
     let second = agent(&master, &host, &data).await;
     {
-        let heard = master.heard();
-        let [told, again] = &heard.registrations[..] else { panic!("two registrations") };
-        assert_eq!(told.uid, again.uid);
-        assert_ne!(told.boot, again.boot);
+        let received = master.received();
+        let [registered, again] = &received.registrations[..] else { panic!("two registrations") };
+        assert_eq!(registered.uid, again.uid);
+        assert_ne!(registered.boot, again.boot);
         assert_eq!(again.cluster.as_ref(), Some(&master.cluster));
         assert_eq!(again.holds.len(), 1);
     }
@@ -140,16 +140,16 @@ async fn a_missing_image_is_pulled_once_and_one_that_cannot_be_had_says_why() {
         ..FakeEngineOptions::default()
     };
     let agent = start(config(&[&master.url], data.path()), EngineChoice::Fake(options)).await.unwrap();
-    master.until("a registration", |heard| !heard.registrations.is_empty()).await;
+    master.until("a registration", |received| !received.registrations.is_empty()).await;
     let good = assignments("good", 1, 10, &template("nginx"));
     let bad = assignments("bad", 1, 3, &template("nginx:missing"));
     master.snapshot(1, &[good.clone(), bad.clone()].concat()).await.unwrap();
     master.until_all(&good, ReplicaState::Running).await;
     master.until_all(&bad, ReplicaState::Failed).await;
     assert_eq!(host.counts()["pull"], 2);
-    let reason = master.heard().statuses["bad-000001"].reason.clone();
+    let reason = master.received().statuses["bad-000001"].reason.clone();
     assert_eq!(reason.as_deref(), Some("manifest for nginx:missing not found: manifest unknown"));
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;
 }
 
@@ -167,11 +167,11 @@ async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
     host.exit("web-000001", 7, true);
     let master = ScriptedMaster::start_on(&address);
     // The new master knows nobody: it asks for a registration.
-    master.heard().want_registration = true;
+    master.received().want_registration = true;
     master.until_all(&three, ReplicaState::Running).await;
     master
-        .until("what happened meanwhile is told", |heard| {
-            heard.statuses.get("web-000001").is_some_and(|s| s.health == Health::Unhealthy)
+        .until("what happened meanwhile is reported", |received| {
+            received.statuses.get("web-000001").is_some_and(|s| s.health == Health::Unhealthy)
         })
         .await;
     assert_eq!(host.containers(), before);
@@ -182,21 +182,21 @@ async fn a_master_that_goes_and_comes_back_changes_nothing_on_the_host() {
 async fn a_refused_host_runs_on_and_an_engine_that_fails_is_told() {
     let (host, data) = (FakeHost::default(), tempfile::tempdir().unwrap());
     let (refusing, master) = (ScriptedMaster::start(), ScriptedMaster::start());
-    refusing.heard().refuse = Some("another node holds the name h1".into());
+    refusing.received().refuse = Some("another node holds the name h1".into());
     // Masters take turns; the refusal of the first is waited out.
     let agent = start(config(&[&master.url, &refusing.url], data.path()), fake(&host)).await.unwrap();
-    master.until("a registration", |heard| !heard.registrations.is_empty()).await;
+    master.until("a registration", |received| !received.registrations.is_empty()).await;
     host.fail_next("start", EngineError::Refused("OCI runtime create failed".into()));
     let one = assignments("web", 1, 1, &template("nginx"));
     master.snapshot(1, &one).await.unwrap();
     master.until_all(&one, ReplicaState::Failed).await;
-    assert_eq!(master.heard().statuses["web-000001"].reason.as_deref(), Some("OCI runtime create failed"));
+    assert_eq!(master.received().statuses["web-000001"].reason.as_deref(), Some("OCI runtime create failed"));
     host.set_away(true);
     let two = assignments("web", 2, 1, &template("nginx"));
     master.delta(1, &two, &one).await.unwrap();
     master
-        .until("the engine's absence is told", |heard| {
-            heard.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
+        .until("the engine's absence is reported", |received| {
+            received.last_report.as_ref().is_some_and(|report| report.engine_error.is_some())
         })
         .await;
     host.set_away(false);
@@ -275,8 +275,8 @@ async fn two_hundred_agents_live_in_one_process() {
         agents.push(start(config, EngineChoice::Fake(FakeEngineOptions::default())).await.unwrap());
     }
     master
-        .until("all have registered", |heard| {
-            heard.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200
+        .until("all have registered", |received| {
+            received.registrations.iter().map(|r| &r.node).collect::<BTreeSet<_>>().len() == 200
         })
         .await;
     futures_util::future::join_all(agents.into_iter().map(AgentHandle::stop)).await;
@@ -292,9 +292,9 @@ async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
     let broken = assignments("broken", 1, 5, &template("broken"));
     master.snapshot(1, &broken).await.unwrap();
     master
-        .until("all are taken over and say why", |heard| {
-            heard.statuses.len() == 5
-                && heard.statuses.values().all(|status| {
+        .until("all are taken over and say why", |received| {
+            received.statuses.len() == 5
+                && received.statuses.values().all(|status| {
                     status.state == ReplicaState::Starting
                         && status.exit_code == Some(3)
                         && status.last_log_lines == ["no configuration"]
@@ -319,7 +319,7 @@ async fn a_crash_loop_is_taken_over_and_others_run_undisturbed() {
     master.delta(2, &[], &broken).await.unwrap();
     master.until_all(&broken, ReplicaState::Stopped).await;
     assert_eq!(host.containers().len(), 10);
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     agent.stop().await;
 }
 
@@ -330,22 +330,22 @@ async fn an_engine_that_is_slow_holds_up_no_report_and_is_not_called_away() {
     let latency = FakeLatency { create: slow, start: slow, look: slow, ..FakeLatency::default() };
     let options = FakeEngineOptions { host: Some(host.clone()), latency, ..FakeEngineOptions::default() };
     let agent = start(config(&[&master.url], data.path()), EngineChoice::Fake(options)).await.unwrap();
-    master.until("a registration without the engine", |heard| !heard.registrations.is_empty()).await;
+    master.until("a registration without the engine", |received| !received.registrations.is_empty()).await;
     let three = assignments("web", 1, 3, &template("nginx"));
     master.snapshot(1, &three).await.unwrap();
-    let before = master.heard().reports;
+    let before = master.received().reports;
     master
-        .until("reports while it creates", |heard| {
-            heard.reports > before && heard.count(ReplicaState::Running) == 0
+        .until("reports while it creates", |received| {
+            received.reports > before && received.count(ReplicaState::Running) == 0
         })
         .await;
     master.until_all(&three, ReplicaState::Running).await;
-    assert_eq!(master.heard().engine_errors, [] as [&str; 0]);
+    assert_eq!(master.received().engine_errors, [] as [&str; 0]);
     agent.stop().await;
 }
 
 #[actix::test]
-async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
+async fn orders_that_come_with_an_answer_are_applied_as_posted_ones() {
     let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
     let two = assignments("web", 1, 2, &template("nginx"));
@@ -362,17 +362,17 @@ async fn orders_that_come_with_an_answer_are_obeyed_as_posted_ones() {
         templates_once: false,
     };
     let accepted = |revision: u64| {
-        master.until("the next report answers", move |heard| {
-            let accepted = heard.last_report.as_ref().and_then(|report| report.accepted.as_ref());
+        master.until("the next report answers", move |received| {
+            let accepted = received.last_report.as_ref().and_then(|report| report.accepted.as_ref());
             accepted.is_some_and(|accepted| accepted.revision == Revision(revision))
         })
     };
-    master.heard().push_with_ack = Some(push(1, None, &two[..1]));
+    master.received().push_with_ack = Some(push(1, None, &two[..1]));
     accepted(1).await;
     // One that does not fit changes nothing; the next does.
-    master.heard().push_with_ack = Some(push(9, Some(8), &[]));
-    master.until("it was taken", |heard| heard.push_with_ack.is_none()).await;
-    master.heard().push_with_ack = Some(push(2, Some(1), &two[1..]));
+    master.received().push_with_ack = Some(push(9, Some(8), &[]));
+    master.until("it was taken", |received| received.push_with_ack.is_none()).await;
+    master.received().push_with_ack = Some(push(2, Some(1), &two[1..]));
     accepted(2).await;
     master.until_all(&two, ReplicaState::Running).await;
     agent.stop().await;
@@ -387,17 +387,17 @@ async fn without_a_master_what_may_not_run_alone_is_stopped_until_one_answers() 
     master.snapshot(1, &two).await.unwrap();
     master.until_all(&two, ReplicaState::Running).await;
     let state = |name: &str| host.containers()[name].state;
-    master.heard().deaf = true;
+    master.received().deaf = true;
     wait::until("it is stopped", async || (state("web-000001") == ContainerState::Exited).then_some(()))
         .await;
     assert_eq!(state("web-000002"), ContainerState::Running);
-    master.heard().deaf = false;
+    master.received().deaf = false;
     wait::until("it is started again", async || {
         (state("web-000001") == ContainerState::Running).then_some(())
     })
     .await;
     master.until_all(&two, ReplicaState::Running).await;
-    assert!(master.heard().illegal.is_empty(), "{:?}", master.heard().illegal);
+    assert!(master.received().illegal.is_empty(), "{:?}", master.received().illegal);
     assert_eq!(host.counts().get("remove"), None);
     agent.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The simulator's seeds, by profile.
 
-use shef_integration_tests::sim::{Plant, Profile, check_seeds, find, run_hosts};
+use shef_integration_tests::sim::{Profile, SeededBug, check_seeds, find, run_hosts};
 
 macro_rules! profiles {
     ($($name:ident: $seeds:literal),* $(,)?) => {$(
@@ -43,18 +43,18 @@ fn a_thousand_agents_at_once() {
     assert!(many <= few, "steps a host in a thousand seconds: {few} with 100 hosts, {many} with 1,000");
 }
 
-/// How many seeds may be needed to find a planted bug.
+/// How many seeds it may take to find a seeded bug.
 const SEEDS_TO_FIND: u64 = 200;
 
-macro_rules! planted {
-    ($($name:ident: $plant:ident by $profile:ident as $rule:literal),* $(,)?) => {
-        mod planted {
+macro_rules! seeded_bugs {
+    ($($name:ident: $bug:ident by $profile:ident as $rule:literal),* $(,)?) => {
+        mod seeded_bug {
             use super::*;
             $(
                 #[test]
                 fn $name() {
                     // Other rules may find it earlier.
-                    let found = find(Plant::$plant, &Profile::$profile(), $rule, 0..SEEDS_TO_FIND);
+                    let found = find(SeededBug::$bug, &Profile::$profile(), $rule, 0..SEEDS_TO_FIND);
                     println!("{found:?}");
                     assert!(found.is_some(), "{SEEDS_TO_FIND} seeds do not find it by {:?}", $rule);
                 }
@@ -63,7 +63,7 @@ macro_rules! planted {
     };
 }
 
-planted! {
+seeded_bugs! {
     removes_the_first: RemovesTheFirst by calm as "which is not ours",
     deletes_on_absence: DeletesOnAbsence by crashes as "no durable record ever wanted it gone",
     skips_import: SkipsImport by emptied as "no durable record ever wanted it gone",

@@ -54,9 +54,9 @@ impl Bench {
             image_cleanup_interval_ms: 60_000,
             report_debounce_ms: 20,
         };
-        let before = self.master.heard().registrations.len();
+        let before = self.master.received().registrations.len();
         let agent = start(config, EngineChoice::Docker).await.unwrap();
-        self.master.until("a registration", |heard| heard.registrations.len() > before).await;
+        self.master.until("a registration", |received| received.registrations.len() > before).await;
         agent
     }
 
@@ -79,8 +79,8 @@ impl Bench {
         what: &str,
         fits: impl Fn(&ReplicaStatus) -> bool,
     ) -> ReplicaStatus {
-        self.master.until(what, |heard| heard.statuses.get(&of.replica).is_some_and(&fits)).await;
-        self.master.heard().statuses[&of.replica].clone()
+        self.master.until(what, |received| received.statuses.get(&of.replica).is_some_and(&fits)).await;
+        self.master.received().statuses[&of.replica].clone()
     }
 
     async fn inspect(&self) -> (ContainerInspectResponse, HostConfig) {
@@ -462,21 +462,21 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
         {"target": "90-91"}, {"target": 70, "host_ip": "::1"},
     ]}));
     let (replica, status) = bench.order(spec, "it runs", is_well).await;
-    let told = |status: &ReplicaStatus, target: u16| {
+    let binding = |status: &ReplicaStatus, target: u16| {
         status.ports.iter().find(|port| port.target == target).copied().unwrap()
     };
     assert_eq!(status.ports.len(), 6, "{status:?}");
-    assert_eq!(told(&status, 70).host_ip, std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST));
+    assert_eq!(binding(&status, 70).host_ip, std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST));
     assert!(
-        [90, 91].into_iter().all(|target| told(&status, target).published != 0),
+        [90, 91].into_iter().all(|target| binding(&status, target).published != 0),
         "a range is each of its ports"
     );
-    assert_eq!(told(&status, 81).shown(None), format!("127.0.0.1:{free}->81/tcp"));
-    assert_eq!(told(&status, 53).protocol.as_str(), "udp");
-    assert!(told(&status, 80).host_ip.is_unspecified() && told(&status, 80).published != 0);
+    assert_eq!(binding(&status, 81).shown(None), format!("127.0.0.1:{free}->81/tcp"));
+    assert_eq!(binding(&status, 53).protocol.as_str(), "udp");
+    assert!(binding(&status, 80).host_ip.is_unspecified() && binding(&status, 80).published != 0);
 
     // Somebody else takes what the engine chose, so that it has to choose another.
-    let before = told(&status, 80).published;
+    let before = binding(&status, 80).published;
     bench.docker().stop_container("web-000001", None).await.unwrap();
     let taken = std::net::TcpListener::bind(("0.0.0.0", before));
     let again = bench.until(&replica, "it runs again", |status| is_well(status) && status.restarts > 0).await;
@@ -485,11 +485,11 @@ async fn published_ports_are_told_as_the_engine_chose_them_also_after_a_restart_
         .host_port
         .clone()
         .unwrap();
-    assert_eq!(told(&again, 80).published.to_string(), chosen);
+    assert_eq!(binding(&again, 80).published.to_string(), chosen);
     drop(taken);
 
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let restarted = Now::read().wall;
     let agent = bench.agent().await;
     let is_old = |status: &ReplicaStatus| is_well(status) && status.since < restarted;
@@ -532,7 +532,7 @@ async fn a_failing_check_shows_what_it_wrote_also_to_a_new_agent() {
         |status: &ReplicaStatus| status.reason.as_deref() == Some("its health check fails: no database");
     let (replica, _) = bench.order(template(check), "it says why", says).await;
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     bench.until(&replica, "a new agent says why", says).await;
     agent.stop().await;
@@ -549,7 +549,7 @@ async fn a_replica_that_was_disconnected_from_its_network_is_unhealthy() {
     bench.docker().disconnect_network("front", cut).await.unwrap();
     // A new agent looks at everything at once.
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     let status = bench.until(&replica, "it is unhealthy", |status| status.health == Health::Unhealthy).await;
     assert_eq!(status.reason.as_deref(), Some("it is joined to no network: somebody has disconnected it"));
@@ -590,7 +590,7 @@ async fn on_the_hosts_network_a_check_does_not_take_another_process_for_the_cont
     let status = bench.until(&dead, "its check fails", |status| status.health == Health::Unhealthy).await;
     let why = format!("port {port} of the host is served by a process of another container or of the host");
     assert!(status.reason.as_deref().unwrap().ends_with(&why), "{status:?}");
-    let healthy = bench.master.heard().histories[dead.replica.as_str()].clone();
+    let healthy = bench.master.received().histories[dead.replica.as_str()].clone();
     assert!(healthy.contains(&ReplicaState::Running), "{healthy:?}");
     agent.stop().await;
 }
@@ -616,7 +616,7 @@ async fn the_agent_checks_over_http_what_has_no_shell_and_goes_on_after_its_own_
     );
 
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     bench.until(&replica, "it is checked again", is_well).await;
     bench.exec("rm /www/ok").await;
@@ -666,7 +666,7 @@ async fn what_is_done_stays_so_and_what_fails_is_started_again_as_often_as_its_s
 
     // A new agent finds both as they ended, and starts neither.
     agent.stop().await;
-    bench.master.heard().statuses.clear();
+    bench.master.received().statuses.clear();
     let agent = bench.agent().await;
     bench.until(&done, "it is still done", |status| status.state == ReplicaState::Complete).await;
     let missing = template(json!({"pull": "never"}));

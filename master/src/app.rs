@@ -176,7 +176,7 @@ async fn start_on_as(
     if let Err(error) = &vault {
         log::error!(error:%; "no credentials of registries can be kept or used");
     }
-    let (tell_again, again) = watch::channel(None);
+    let (again_sender, again) = watch::channel(None);
     let parts = Parts {
         config: config.clone(),
         store,
@@ -187,14 +187,14 @@ async fn start_on_as(
         saved_counts,
         view: Arc::new(ClusterView::default()),
         vault,
-        again: tell_again,
+        again: again_sender,
     };
     let arbiter = Arbiter::new();
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     arbiter.spawn_fn(move || {
-        let _ = tell.send(Actors::start(parts));
+        let _ = sender.send(Actors::start(parts));
     });
-    let actors = told.await.map_err(|_| StartError::Ended)?;
+    let actors = receiver.await.map_err(|_| StartError::Ended)?;
     let (stopping, until_stop) = watch::channel(false);
     let (stats, store) = (actors.stats.clone(), actors.store.clone());
     let (address, server) = server::serve(actors, &config, until_stop)

@@ -9,7 +9,7 @@ pub mod config;
 pub mod events;
 mod http;
 pub mod membership;
-mod post;
+mod messaging;
 mod recover;
 pub mod registries;
 mod restore;

@@ -8,7 +8,7 @@ use super::LogPiece;
 #[derive(Debug, Default)]
 pub struct Lines {
     since: Option<LogTime>,
-    /// How many lines are not told, from the first on.
+    /// How many lines are left out, from the first on.
     skip: u64,
     /// The beginnings of lines whose ends have not come, by output.
     begun: [Option<Begun>; 2],
@@ -27,7 +27,7 @@ impl Lines {
         Self { since, ..Self::default() }
     }
 
-    /// The first `skip` lines are not told.
+    /// Leaves out the first `skip` lines.
     #[must_use]
     pub const fn skipping(mut self, skip: u64) -> Self {
         self.skip = skip;
@@ -138,7 +138,7 @@ mod tests {
             texts(&lines.take(&piece(Output::Stdout, "2026-01-31T09:30:02Z whole\n"))),
             [(Output::Stdout, "whole")]
         );
-        // One that is told in parts for its length is one line.
+        // A long line that comes in parts is one line.
         let mut lines = Lines::default().skipping(1);
         assert_eq!(
             lines.take(&piece(
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_older_than_asked_for_is_told() {
+    fn nothing_older_than_asked_for_is_shown() {
         let mut lines = Lines::since(LogTime::parse("2026-01-31T09:30:00.5Z").ok());
         assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00.499Z old\n")), []);
         assert_eq!(lines.take(&piece(Output::Stdout, "2026-01-31T09:30:00.5Z new\n")).len(), 1);
@@ -164,15 +164,15 @@ mod tests {
         #[test]
         fn nothing_is_lost_and_no_line_is_longer_than_the_bound(parts in proptest::collection::vec((0..40_000_usize, proptest::bool::ANY), 1..12)) {
             let mut lines = Lines::default();
-            let (mut told, mut written) = (Vec::new(), 0);
+            let (mut shown, mut written) = (Vec::new(), 0);
             for (length, ends) in &parts {
                 written += length;
                 let text = format!("2026-01-31T09:30:00Z {}{}", "x".repeat(*length), if *ends { "\n" } else { "" });
-                told.extend(lines.take(&piece(Output::Stdout, &text)));
+                shown.extend(lines.take(&piece(Output::Stdout, &text)));
             }
-            told.extend(lines.end());
-            proptest::prop_assert!(told.iter().all(|line| line.line.len() <= MAX_LINE_BYTES));
-            proptest::prop_assert_eq!(told.iter().map(|line| line.line.len()).sum::<usize>(), written);
+            shown.extend(lines.end());
+            proptest::prop_assert!(shown.iter().all(|line| line.line.len() <= MAX_LINE_BYTES));
+            proptest::prop_assert_eq!(shown.iter().map(|line| line.line.len()).sum::<usize>(), written);
         }
     }
 }

@@ -112,7 +112,7 @@ pub struct LogPiece {
 /// Why a replica cannot be looked into: the code, and the reason in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hidden {
-    /// How the API tells it.
+    /// The code that the API answers.
     pub code: Code,
     /// In words.
     pub why: String,

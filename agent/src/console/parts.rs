@@ -135,9 +135,9 @@ mod tests {
                     Err(more) => count = more,
                 }
             };
-            let mut told = crate::console::Lines::default().skipping(skip);
-            let mut read: Vec<_> = entries.iter().rev().take(asked).rev().flat_map(|entry| told.take(entry)).collect();
-            read.extend(told.end());
+            let mut reader = crate::console::Lines::default().skipping(skip);
+            let mut read: Vec<_> = entries.iter().rev().take(asked).rev().flat_map(|entry| reader.take(entry)).collect();
+            read.extend(reader.end());
             let whole = |line: usize, parts: usize| line.to_string().repeat(parts);
             let all: Vec<String> = lines.iter().enumerate().map(|(line, parts)| whole(line, *parts)).collect();
             let last = &all[all.len().saturating_sub(wanted as usize)..];

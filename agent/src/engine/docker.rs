@@ -61,7 +61,7 @@ const OPERATION_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 /// How long a container's log is read, and how many bytes of it.
 const LOGS_LIMIT: (Duration, usize) = (Duration::from_secs(2), 64 * 1024);
-/// What bollard itself is told, above our own limits and the longest grace.
+/// The limit that bollard is given, above our own limits and the longest grace.
 const CLIENT_LIMIT_S: u64 = 2 * 3_600;
 /// The words for a container's state that a list can be asked for.
 const STATE_WORDS: [&str; 7] = ["created", "running", "restarting", "paused", "exited", "dead", "removing"];
@@ -126,7 +126,7 @@ impl DockerEngine {
     async fn list_all(&self) -> Result<Listing, EngineError> {
         let mut listing = self.list_plainly().await?;
         for container in listing.containers.iter_mut().filter(|container| container.is_renamed()) {
-            // A list may tell an image's id in place of its name.
+            // A list may show an image's id in place of its name.
             if let Some(found) = self.look(&container.id).await? {
                 *container = found;
             }
@@ -324,7 +324,7 @@ impl Engine for DockerEngine {
             let mut log = self.client()?.logs(id, Some(options)).boxed_local();
             let (limit, most) = LOGS_LIMIT;
             let mut written = Vec::new();
-            // What came until then is told, too.
+            // The lines that arrived until then are returned, too.
             let _ = tokio::time::timeout(limit, async {
                 while written.len() < most
                     && let Some(Ok(part)) = log.next().await
@@ -376,11 +376,12 @@ impl Engine for DockerEngine {
             let mut digest = None;
             loop {
                 match tokio::time::timeout(limit, progress.next()).await {
-                    // Engines have always told it in these words, and in no other way that says whose digest
-                    // it is.
+                    // Engines have always announced the digest in these words. No other message says which
+                    // image a digest belongs to.
                     Ok(Some(Ok(step))) => {
-                        let told = step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
-                        digest = told.and_then(|text| ImageDigest::parse(text.trim()).ok()).or(digest);
+                        let announced =
+                            step.status.as_deref().and_then(|status| status.strip_prefix("Digest: "));
+                        digest = announced.and_then(|text| ImageDigest::parse(text.trim()).ok()).or(digest);
                     }
                     Ok(Some(Err(error))) => return Err(generic(&error)),
                     Ok(None) => return Ok(digest),

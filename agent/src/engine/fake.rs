@@ -20,20 +20,20 @@ use shef_common::{
 };
 
 mod console;
+mod model;
 mod processes;
-mod told;
 
+pub use model::{Networks, listed, looked_up, made};
 pub use processes::CrashLoop;
 use processes::Processes;
 use tokio::sync::broadcast;
-pub use told::{Networks, listed, looked_up, made};
 
 use super::{
     Container, ContainerState, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts,
     EngineFuture, EventKind, Listing, RestartPolicy, WantedImage,
 };
 
-/// Events that a slow listener may lag behind; one that lags further is told to look anew.
+/// Events that a slow listener may lag behind; one that lags further has to list anew.
 const EVENT_BUFFER: usize = 256;
 
 /// Ports that the engine chooses lie above this, as Docker's do.
@@ -145,7 +145,7 @@ impl FakeHost {
     pub fn destroy(&self, name: &str) {
         let mut state = self.state();
         if let Some(container) = state.containers.remove(name) {
-            state.tell(&container, EventKind::Destroyed);
+            state.emit(&container, EventKind::Destroyed);
         }
     }
 
@@ -161,10 +161,10 @@ impl FakeHost {
     pub fn exit(&self, name: &str, exit_code: i64, restarts: bool) {
         let mut state = self.state();
         let Some(mut container) = state.containers.get(name).cloned() else { return };
-        state.tell(&container, EventKind::Died { exit_code });
+        state.emit(&container, EventKind::Died { exit_code });
         container.state = if restarts { ContainerState::Running } else { ContainerState::Exited };
         state.containers.insert(name.to_owned(), container.clone());
-        state.tell(&container, if restarts { EventKind::Started } else { EventKind::Stopped });
+        state.emit(&container, if restarts { EventKind::Started } else { EventKind::Stopped });
     }
 
     /// Containers of `image` end again and again from now on, whenever they are started.
@@ -201,7 +201,7 @@ impl FakeHost {
 }
 
 impl State {
-    fn tell(&self, container: &Container, kind: EventKind) {
+    fn emit(&self, container: &Container, kind: EventKind) {
         if let Some(events) = &self.events {
             // Nobody listening is no error.
             let replica = labels::replica(&container.name, &container.labels);
@@ -342,8 +342,8 @@ impl Engine for FakeEngine {
             let container = state.by_id(id)?;
             container.state = ContainerState::Exited;
             let container = container.clone();
-            state.tell(&container, EventKind::Died { exit_code: 0 });
-            state.tell(&container, EventKind::Stopped);
+            state.emit(&container, EventKind::Died { exit_code: 0 });
+            state.emit(&container, EventKind::Stopped);
             Ok(())
         })
     }
@@ -352,7 +352,7 @@ impl Engine for FakeEngine {
         self.operation("remove", self.latency.remove, move |state| {
             let name = state.by_id(id)?.name.clone();
             if let Some(container) = state.containers.remove(&name) {
-                state.tell(&container, EventKind::Destroyed);
+                state.emit(&container, EventKind::Destroyed);
             }
             Ok(())
         })

@@ -27,7 +27,7 @@ impl Container {
         (has_its_name || has_its_image()).then_some(assignment)
     }
 
-    /// Whether its assignment's `env` is not told: a list does not tell it, a look at the container does.
+    /// Whether its assignment's `env` is unknown: a list does not contain it, an inspection does.
     #[must_use]
     pub fn lacks_env(&self) -> bool {
         self.env.is_none() && self.labels.contains_key(labels::ENV_NAMES)

@@ -54,13 +54,13 @@ pub trait Engine: 'static {
     /// What a container wrote last, as [`log_lines`] bounds it. Takes 2 s at most.
     fn logs<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Vec<String>>;
     /// The container with the `known` id. Without it, or if it is gone: every container that has the
-    /// replica's name or its label, among which [`own`] tells the replica's.
+    /// replica's name or its label, among which [`own`] finds the replica's.
     fn inspect<'a>(
         &'a self,
         replica: &'a ReplicaId,
         known: Option<&'a str>,
     ) -> EngineFuture<'a, Vec<Container>>;
-    /// Fetches an image, showing its registry `credentials`, and tells which bytes its name stood for, if the
+    /// Fetches an image, showing its registry `credentials`, and returns which bytes its name stood for, if the
     /// engine says so. Fails when nothing moves for [`PULL_IDLE_LIMIT_MS`].
     fn pull<'a>(
         &'a self,
@@ -109,7 +109,7 @@ pub enum RestartPolicy {
     UnlessStopped,
     /// The engine does not.
     Never,
-    /// It was not asked (a list does not tell), or it is a policy that we do not set.
+    /// It was not asked (a list does not contain it), or it is a policy that we do not set.
     Unknown,
 }
 
@@ -161,7 +161,7 @@ pub struct EngineFacts {
     pub cpus: u32,
     /// The host's memory in bytes.
     pub memory_bytes: u64,
-    /// Its own identity, if it tells one.
+    /// Its own identity, if it has one.
     pub id: Option<EngineId>,
 }
 
@@ -223,7 +223,7 @@ pub struct Listing {
     pub complete: bool,
 }
 
-/// A container as the engine tells it.
+/// A container as the engine shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// 64 hexadecimal digits.
@@ -232,15 +232,15 @@ pub struct Container {
     pub name: String,
     /// Its labels.
     pub labels: HashMap<String, String>,
-    /// What it was made of, as the engine was told; a list may tell the image's id instead.
+    /// The image it was made of, as the engine was given it; a list may show the image's id instead.
     pub image: Option<String>,
     /// The digests by which its image is known there, as `name@sha256:…`.
     pub digests: Arc<[String]>,
-    /// Its environment, as `NAME=value`; `None`: it was not asked, as a list does not tell it.
+    /// Its environment, as `NAME=value`; `None`: it was not asked, as a list does not contain it.
     pub env: Option<Vec<String>>,
     /// What it does.
     pub state: ContainerState,
-    /// When its process was started last; `None`: that was not told, as in a list.
+    /// When its process was started last; `None`: unknown, as in a list.
     pub started_at: Option<WallMs>,
     /// The code with which its process ended, if it has ended.
     pub exit_code: Option<i64>,
@@ -248,7 +248,7 @@ pub struct Container {
     pub check: Check,
     /// What its last health check came to, if that failed: its output, or the code it ended with.
     pub check_output: Option<String>,
-    /// The networks that it is joined to; `None`: that was not told.
+    /// The networks that it is joined to; `None`: unknown.
     pub networks: Option<BTreeSet<String>>,
     /// Who starts it again.
     pub policy: RestartPolicy,
@@ -273,7 +273,7 @@ pub enum Check {
 }
 
 impl Container {
-    /// A container without check and addresses, of which a look has not told image and environment.
+    /// A container without check and addresses, whose image and environment are not known.
     #[must_use]
     pub fn new(
         id: impl Into<String>,

@@ -119,7 +119,7 @@ impl Checks {
     ) -> Option<(Verdict, Option<String>)> {
         let known = self.all.get_mut(replica).filter(|known| known.run == run && known.next.is_none())?;
         self.under_way -= 1;
-        let told = match outcome {
+        let result = match outcome {
             Err(CheckFailure::NotMade(_)) => None,
             Ok(()) => {
                 known.failures = 0;
@@ -142,6 +142,6 @@ impl Checks {
         let next = now + known.wait();
         known.next = Some(next);
         self.due.insert((next, replica.clone()));
-        told
+        result
     }
 }

@@ -34,30 +34,30 @@ fn target() -> Target {
 fn run(plan: &HealthCheck, until: u64, passes: impl Fn(u64) -> bool) -> Vec<(u64, Verdict)> {
     let mut checks = Checks::default();
     checks.watch(&replica(1), 1, target(), plan, MonoMs(0));
-    let mut told = vec![(0, Verdict::Starting)];
+    let mut verdicts = vec![(0, Verdict::Starting)];
     while let Some(at) = checks.wakes_at().filter(|at| at.0 <= until) {
         for probe in checks.take_due(at) {
             let outcome = if passes(at.0) { Ok(()) } else { Err(CheckFailure::Failed("refused".to_owned())) };
             let (verdict, why) = checks.answered(&probe.replica, probe.run, outcome, at).unwrap();
             assert_eq!(why.is_some(), verdict != Verdict::Healthy);
-            if told.last().unwrap().1 != verdict {
-                told.push((at.0, verdict));
+            if verdicts.last().unwrap().1 != verdict {
+                verdicts.push((at.0, verdict));
             }
         }
     }
-    told
+    verdicts
 }
 
 #[test]
 fn a_replica_is_healthy_within_a_second_of_its_first_passing_check_however_long_its_interval() {
-    let told = run(&plan(30_000, 3, 0), 100_000, |at| at >= 4_500);
-    assert_eq!(told, [(0, Verdict::Starting), (5_000, Verdict::Healthy)]);
+    let verdicts = run(&plan(30_000, 3, 0), 100_000, |at| at >= 4_500);
+    assert_eq!(verdicts, [(0, Verdict::Starting), (5_000, Verdict::Healthy)]);
 }
 
 #[test]
 fn one_that_never_passes_is_unhealthy_after_its_start_period_and_as_many_intervals_as_retries() {
-    let told = run(&plan(2_000, 3, 10_000), 100_000, |_| false);
-    assert_eq!(told, [(0, Verdict::Starting), (16_000, Verdict::Unhealthy)]);
+    let verdicts = run(&plan(2_000, 3, 10_000), 100_000, |_| false);
+    assert_eq!(verdicts, [(0, Verdict::Starting), (16_000, Verdict::Unhealthy)]);
 }
 
 #[test]
@@ -84,18 +84,18 @@ fn checks_that_could_not_be_made_change_nothing_and_are_made_again() {
 
 #[test]
 fn one_that_was_healthy_is_so_until_enough_in_a_row_have_failed() {
-    let told = run(&plan(1_000, 3, 60_000), 30_000, |at| {
+    let verdicts = run(&plan(1_000, 3, 60_000), 30_000, |at| {
         !(4_000..6_000).contains(&at) && !(10_000..14_000).contains(&at)
     });
     assert_eq!(
-        told,
+        verdicts,
         [
             (0, Verdict::Starting),
             (0, Verdict::Healthy),
             (12_000, Verdict::Unhealthy),
             (14_000, Verdict::Healthy)
         ]
-        .map(|told| told)[..]
+        .map(|change| change)[..]
     );
 }
 
@@ -137,8 +137,8 @@ proptest! {
                 _ if !under_way.is_empty() => {
                     let (id, run) = under_way.remove(number as usize % under_way.len());
                     let outcome = if good { Ok(()) } else { Err(CheckFailure::Failed("no".to_owned())) };
-                    let told = checks.answered(&id, run, outcome, now);
-                    if let Some((verdict, _)) = told {
+                    let verdict = checks.answered(&id, run, outcome, now);
+                    if let Some((verdict, _)) = verdict {
                         prop_assert_eq!(watched.get(&id), Some(&run));
                         prop_assert!(!good || verdict == Verdict::Healthy);
                     }

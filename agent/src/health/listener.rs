@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_is_told_by_the_sockets_inode() {
+    fn the_sockets_inode_shows_who_listens() {
         let proc = tempfile::tempdir().unwrap();
         let tcp = "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 77 1 0 100 0 0 10 0\n   \
                    1: 0100007F:1F91 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 78 1 0 100 0 0 10 0\n";

@@ -29,7 +29,7 @@ pub async fn push(body: web::Json<Push>, supervisor: web::Data<Recipient<ApplyPu
     }
 }
 
-/// An error as the API tells it.
+/// An error as the API shows it.
 pub fn problem(code: Code, detail: impl Into<String>) -> HttpResponse {
     let problem = Problem::new(code, detail);
     let status = actix_web::http::StatusCode::from_u16(problem.status).unwrap_or_default();

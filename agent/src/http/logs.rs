@@ -30,7 +30,7 @@ const WAITING_PARTS: usize = 4;
 const PART_ENTRIES: usize = 64;
 /// A reader that takes nothing for this long is left.
 const READER_LIMIT: Duration = Duration::from_secs(60);
-/// An engine that tells nothing for so many heartbeats, of a log that is not followed, hangs.
+/// An engine that sends nothing for so many heartbeats, of a log that is not followed, hangs.
 const ENGINE_HEARTBEATS: u32 = 4;
 
 /// The bound on logs that are read.
@@ -69,16 +69,16 @@ pub async fn get(
         Ok(container) => container,
         Err(hidden) => return problem(hidden.code, hidden.why),
     };
-    let (tell, told) = mpsc::channel(WAITING_PARTS);
+    let (sender, receiver) = mpsc::channel(WAITING_PARTS);
     actix::spawn(async move {
         tokio::select! {
-            () = tell.closed() => {}
-            () = read(&consoles, &container.id, query, &tell) => {}
+            () = sender.closed() => {}
+            () = read(&consoles, &container.id, query, &sender) => {}
         }
         drop(slot);
     });
-    let body = stream::unfold(told, |mut told| async move {
-        told.recv().await.map(|part| (Ok::<Bytes, Infallible>(part), told))
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|part| (Ok::<Bytes, Infallible>(part), receiver))
     });
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
 }
@@ -93,8 +93,8 @@ fn read_query(text: &str) -> Result<LogQuery, String> {
     Ok(query)
 }
 
-/// Tells the log; of its last lines, as many as are asked for, however many entries the engine keeps them in.
-async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &mpsc::Sender<Bytes>) {
+/// Sends the log; of its last lines, as many as are asked for, however many entries the engine keeps them in.
+async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, sender: &mpsc::Sender<Bytes>) {
     let mut lines = Lines::since(query.since);
     if let Some(wanted) = query.tail.filter(|wanted| *wanted > 0) {
         let counted = {
@@ -103,7 +103,7 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &
                 match tokio::time::timeout(Duration::from_millis(HEARTBEAT_MS), &mut count).await {
                     Ok(counted) => break counted,
                     // A heartbeat, as for whatever takes long.
-                    Err(_) if tell.send_timeout(Bytes::from_static(b"\n"), READER_LIMIT).await.is_err() => {
+                    Err(_) if sender.send_timeout(Bytes::from_static(b"\n"), READER_LIMIT).await.is_err() => {
                         return;
                     }
                     Err(_) => {}
@@ -118,13 +118,13 @@ async fn read(consoles: &Consoles, container: &str, mut query: LogQuery, tell: &
             Err(why) => {
                 let mut out = BytesMut::new();
                 write(&mut out, &LogRecord::Failed { why });
-                // Whoever has gone needs no telling.
-                let _ = tell.send_timeout(out.freeze(), READER_LIMIT).await;
+                // A reader that has gone gets no answer.
+                let _ = sender.send_timeout(out.freeze(), READER_LIMIT).await;
                 return;
             }
         }
     }
-    pump(consoles.console().read_log(container, &query), query, lines, tell).await;
+    pump(consoles.console().read_log(container, &query), query, lines, sender).await;
 }
 
 /// How many of the engine's last entries hold the `wanted` last lines, and how many lines of them are too
@@ -160,7 +160,7 @@ async fn pump(
     pieces: LocalBoxStream<'static, Result<LogPiece, EngineError>>,
     query: LogQuery,
     mut lines: Lines,
-    tell: &mpsc::Sender<Bytes>,
+    sender: &mpsc::Sender<Bytes>,
 ) {
     let mut parts = pieces.ready_chunks(PART_ENTRIES);
     let mut silent = 0;
@@ -204,8 +204,8 @@ async fn pump(
                 }
             }
         }
-        // What was dropped for its age leaves nothing to tell.
-        if !out.is_empty() && tell.send_timeout(out.freeze(), READER_LIMIT).await.is_err() || !goes_on {
+        // Nothing is sent if all lines were dropped for their age.
+        if !out.is_empty() && sender.send_timeout(out.freeze(), READER_LIMIT).await.is_err() || !goes_on {
             return;
         }
     }

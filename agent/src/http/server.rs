@@ -71,7 +71,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 }
 
 impl Server {
-    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is what probes are told.
+    /// Serves `listener` on this arbiter until [`Server::stop`]; `alive` is the answer to probes.
     ///
     /// # Errors
     /// The operating system's own.

@@ -20,7 +20,7 @@ use crate::{engine::Engine, supervisor::Describe};
 
 /// How long a master may take to say what is needed.
 const MASTER_LIMIT: Duration = Duration::from_secs(10);
-/// Where an engine keeps its images, unless it was told otherwise.
+/// Where an engine keeps its images by default.
 const ENGINE_ROOT: &str = "/var/lib/docker";
 
 /// What a cleaner works with.
@@ -70,7 +70,7 @@ impl Cleaner {
     /// What images take; with `prune`, those that nothing needs are removed first.
     ///
     /// # Errors
-    /// Why it cannot be told, in words.
+    /// Why the usage is unknown, in words.
     pub async fn usage(&self, prune: bool) -> Result<DiskUsage, String> {
         let removed = if prune { self.clean(|| true).await? } else { BTreeSet::new() };
         let unneeded: BTreeSet<ImageRef> = self.unneeded().await?.into_iter().collect();
@@ -148,7 +148,7 @@ impl Cleaner {
     }
 }
 
-/// The share of the disk of `path` in use, as users other than root see it; `None`: the system does not tell.
+/// The share of the disk of `path` in use, as users other than root see it; `None`: the system does not say.
 fn used_percent(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     let used = disk.f_blocks.checked_sub(disk.f_bfree)?;

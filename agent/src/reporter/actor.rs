@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::EngineFacts,
-    supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown},
+    supervisor::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown},
 };
 
 /// What may wait in the mailbox; the supervisor gathers what does not fit.
@@ -30,10 +30,10 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 // Short, so that one call that hangs does not make the host look down.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(2);
-/// How long orders that came with an answer may take to be judged, as posted ones.
-const OBEY_LIMIT: Duration = Duration::from_secs(10);
+/// How long the supervisor may take to accept or refuse orders that came with an answer.
+const APPLY_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the reporter may tell and ask the supervisor.
+/// What the reporter may send to the supervisor.
 pub struct SupervisorLinks {
     /// For a registration.
     pub describe: Recipient<Describe>,
@@ -42,7 +42,7 @@ pub struct SupervisorLinks {
     /// What the master knows.
     pub acknowledged: Recipient<Acknowledged>,
     /// That a master answers.
-    pub heard: Recipient<MasterHeard>,
+    pub master_answered: Recipient<MasterAnswered>,
     /// Orders that came with an answer.
     pub push: Recipient<ApplyPush>,
 }
@@ -55,7 +55,7 @@ pub struct Reporter {
     client: HostClient,
     supervisor: SupervisorLinks,
     timer: Option<(MonoMs, SpawnHandle)>,
-    /// Whether the master's silence has been told already.
+    /// Whether the log already says that the master does not answer.
     silent: bool,
 }
 
@@ -124,10 +124,10 @@ impl EffectHandler for Shell<'_> {
         let (client, identity) = (self.act.client.clone(), self.act.identity.clone());
         let describe = self.act.supervisor.describe.send(Describe);
         let call = async move {
-            let Ok(Ok(Some(told))) = tokio::time::timeout(DESCRIBE_LIMIT, describe).await else {
+            let Ok(Ok(Some(description))) = tokio::time::timeout(DESCRIBE_LIMIT, describe).await else {
                 return Err(CallError::Unreachable { url, why: "this host's supervisor is busy".to_owned() });
             };
-            let registration = identity.registration(facts.unwrap_or_else(unknown_engine), told);
+            let registration = identity.registration(facts.unwrap_or_else(unknown_engine), description);
             client.post::<_, Registered>(&url, &registration, REGISTER_LIMIT).await
         };
         self.ctx.spawn(call.into_actor(self.act).map(|outcome, act, ctx| {
@@ -153,35 +153,35 @@ impl EffectHandler for Shell<'_> {
     }
 
     fn joined(&mut self, cluster: ClusterId) {
-        self.act.supervisor.joined.tell(Joined(cluster));
+        self.act.supervisor.joined.notify(Joined(cluster));
     }
 
     fn acknowledged(&mut self, replicas: Vec<ReplicaId>) {
-        self.act.supervisor.acknowledged.tell(Acknowledged(replicas));
+        self.act.supervisor.acknowledged.notify(Acknowledged(replicas));
     }
 
-    fn heard(&mut self) {
-        self.act.supervisor.heard.tell(MasterHeard);
+    fn master_answered(&mut self) {
+        self.act.supervisor.master_answered.notify(MasterAnswered);
     }
 
-    fn obey(&mut self, push: Push) {
-        let judged = tokio::time::timeout(OBEY_LIMIT, self.act.supervisor.push.send(ApplyPush(push)));
+    fn apply_push(&mut self, push: Push) {
+        let applied = tokio::time::timeout(APPLY_LIMIT, self.act.supervisor.push.send(ApplyPush(push)));
         // Accepted or refused: the next report says what the ledger holds.
-        self.ctx.spawn(judged.into_actor(self.act).map(|_, act, ctx| act.feed(Event::Obeyed, ctx)));
+        self.ctx.spawn(applied.into_actor(self.act).map(|_, act, ctx| act.feed(Event::PushApplied, ctx)));
     }
 }
 
 /// Sends to an actor whose mailbox holds far more than we can have in flight:
 /// a full one is waited for, a closed one means that the agent stops.
-trait Tell<M> {
-    fn tell(&self, message: M);
+trait Notify<M> {
+    fn notify(&self, message: M);
 }
 
-impl<M> Tell<M> for Recipient<M>
+impl<M> Notify<M> for Recipient<M>
 where
     M: actix::Message<Result = ()> + Send + 'static,
 {
-    fn tell(&self, message: M) {
+    fn notify(&self, message: M) {
         match self.try_send(message) {
             Ok(()) => {}
             Err(SendError::Full(message)) => {

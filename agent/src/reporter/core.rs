@@ -47,7 +47,7 @@ pub struct Settings {
 pub enum Event {
     /// The agent has started.
     Begin,
-    /// The supervisor tells.
+    /// The supervisor reports changes.
     Observed(Box<Observed>),
     /// A registration was answered.
     Registered(Result<Registered, Failure>),
@@ -58,8 +58,8 @@ pub enum Event {
         /// With what.
         outcome: Result<ReportAck, Failure>,
     },
-    /// The supervisor has judged the orders that came with an answer.
-    Obeyed,
+    /// The supervisor has accepted or refused the orders that came with an answer.
+    PushApplied,
     /// Time has passed.
     Tick,
 }
@@ -94,10 +94,10 @@ pub enum Effect {
     Joined(ClusterId),
     /// Tell the supervisor that the master knows these are stopped.
     Acknowledged(Vec<ReplicaId>),
-    /// Tell the supervisor that a master has answered that knows this host.
-    Heard,
-    /// Have the supervisor judge these orders as if they had been posted, then say [`Event::Obeyed`].
-    Obey(Box<Push>),
+    /// Tell the supervisor that a master that knows this host has answered.
+    MasterAnswered,
+    /// Hand these orders to the supervisor as if they had been posted; brings [`Event::PushApplied`].
+    ApplyPush(Box<Push>),
 }
 
 /// Carries out the reporter's effects, one method per effect. The agent's actor
@@ -111,10 +111,10 @@ pub trait EffectHandler {
     fn joined(&mut self, cluster: ClusterId);
     /// [`Effect::Acknowledged`].
     fn acknowledged(&mut self, replicas: Vec<ReplicaId>);
-    /// [`Effect::Heard`].
-    fn heard(&mut self);
-    /// [`Effect::Obey`]; brings [`Event::Obeyed`].
-    fn obey(&mut self, push: Push);
+    /// [`Effect::MasterAnswered`].
+    fn master_answered(&mut self);
+    /// [`Effect::ApplyPush`]; brings [`Event::PushApplied`].
+    fn apply_push(&mut self, push: Push);
 }
 
 impl Effect {
@@ -125,8 +125,8 @@ impl Effect {
             Self::Report { master, report } => handler.report(master, report),
             Self::Joined(cluster) => handler.joined(cluster),
             Self::Acknowledged(replicas) => handler.acknowledged(replicas),
-            Self::Heard => handler.heard(),
-            Self::Obey(push) => handler.obey(*push),
+            Self::MasterAnswered => handler.master_answered(),
+            Self::ApplyPush(push) => handler.apply_push(*push),
         }
     }
 }
@@ -153,12 +153,12 @@ struct Membership {
     heartbeat_at: MonoMs,
 }
 
-/// Whether the master has been told who this host is.
+/// Whether this host is registered with the master.
 #[derive(Debug)]
 enum Registration {
     /// Not yet, or something of it has changed since.
     Due,
-    /// It is being told. `again`: something of it has changed meanwhile.
+    /// The registration is in flight. `again`: something of it has changed meanwhile.
     InFlight { again: bool },
     /// It has been, and has let the host in.
     Done(Membership),
@@ -172,7 +172,7 @@ pub struct Core {
     master: usize,
     latest: BTreeMap<ReplicaId, ReplicaStatus>,
     dirty: BTreeSet<ReplicaId>,
-    /// Since when something waits to be told.
+    /// Since when a change waits to be reported.
     changed_at: Option<MonoMs>,
     accepted: Option<Accepted>,
     /// What stands for the assignments that the ledger holds since then.
@@ -189,14 +189,14 @@ pub struct Core {
     round_trips: [Option<DurationMs>; 2],
     /// The newest report that was answered.
     answered: u64,
-    obeying: bool,
+    applying_push: bool,
     failures: u32,
     not_before: MonoMs,
     seq: u64,
 }
 
 impl Core {
-    /// A reporter that has told nobody anything yet.
+    /// A reporter that has sent nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -217,7 +217,7 @@ impl Core {
             in_flight: Vec::new(),
             round_trips: [None, None],
             answered: 0,
-            obeying: false,
+            applying_push: false,
             failures: 0,
             not_before: MonoMs(0),
             seq: 0,
@@ -232,9 +232,9 @@ impl Core {
             Event::Observed(observed) => self.observed(*observed, now),
             Event::Registered(outcome) => self.registered(outcome, now, &mut effects),
             Event::Reported { seq, outcome } => self.reported(seq, outcome, now, &mut effects),
-            Event::Obeyed => {
-                // The master waits to hear what became of its orders.
-                self.obeying = false;
+            Event::PushApplied => {
+                // The master waits for the result of its orders.
+                self.applying_push = false;
                 self.changed_at = Some(MonoMs(0));
             }
             Event::Tick => {}
@@ -270,7 +270,7 @@ impl Core {
         }
     }
 
-    /// Something has changed of what a registration tells.
+    /// Something that a registration contains has changed.
     fn register_again(&mut self) {
         match &mut self.registration {
             Registration::InFlight { again } => *again = true,
@@ -313,7 +313,7 @@ impl Core {
         match observed.listed {
             Some(true) => {
                 self.listed = true;
-                self.not_yet_told(now);
+                self.schedule_unreported(now);
             }
             Some(false) => (self.listed, self.grace_ends) = (false, Some(now.mono + ENGINE_GRACE)),
             None => {}
@@ -399,12 +399,12 @@ impl Core {
         let sent = self.in_flight.remove(index);
         let ack = match outcome {
             Ok(ack) => ack,
-            Err(_) if seq < self.answered => return self.not_yet_told(now),
+            Err(_) if seq < self.answered => return self.schedule_unreported(now),
             Err(failure) => {
                 if failure == Failure::Refused {
                     self.register_again();
                 }
-                self.not_yet_told(now);
+                self.schedule_unreported(now);
                 return self.failed(&failure, now);
             }
         };
@@ -412,30 +412,30 @@ impl Core {
         self.answered = self.answered.max(seq);
         if ack.want_registration {
             self.register_again();
-            return self.not_yet_told(now);
+            return self.schedule_unreported(now);
         }
-        effects.push(Effect::Heard);
+        effects.push(Effect::MasterAnswered);
         self.failures = 0;
         if let (Some(ms), Registration::Done(member)) = (ack.report_interval_ms, &mut self.registration) {
             member.interval = within_bounds(ms);
             member.heartbeat_at = member.heartbeat_at.min(now.mono + member.interval);
         }
-        if let Some(push) = ack.push.filter(|_| !self.obeying) {
-            self.obeying = true;
-            effects.push(Effect::Obey(push));
+        if let Some(push) = ack.push.filter(|_| !self.applying_push) {
+            self.applying_push = true;
+            effects.push(Effect::ApplyPush(push));
         }
         self.want_full |= ack.want_full;
-        // A master that heard a later report first has left this one unread.
+        // A master that received a later report first has not read this one.
         if seq == self.seq {
             if sent.full && !ack.want_full {
                 self.want_full = false;
             }
             self.confirm(sent.statuses, effects);
         }
-        self.not_yet_told(now);
+        self.schedule_unreported(now);
     }
 
-    /// The master knows these: what has not changed since need not be told again.
+    /// The master knows these: statuses that have not changed since are not reported again.
     fn confirm(&mut self, statuses: Vec<ReplicaStatus>, effects: &mut Vec<Effect>) {
         let mut stopped = Vec::new();
         for status in statuses {
@@ -452,7 +452,8 @@ impl Core {
         }
     }
 
-    fn not_yet_told(&mut self, now: Now) {
+    /// Schedules a report if statuses are still unreported.
+    fn schedule_unreported(&mut self, now: Now) {
         if !self.dirty.is_empty() || self.want_full && self.listed {
             self.changed_at.get_or_insert(now.mono);
         }

@@ -82,8 +82,8 @@ fn report(effects: &[Effect]) -> Option<&Report> {
         Effect::Register { .. }
         | Effect::Joined(_)
         | Effect::Acknowledged(_)
-        | Effect::Heard
-        | Effect::Obey(_) => None,
+        | Effect::MasterAnswered
+        | Effect::ApplyPush(_) => None,
     })
 }
 
@@ -110,7 +110,7 @@ fn the_first_registration_waits_for_the_engine_but_not_for_long() {
     core.handle(ready(), at(2_500));
     assert!(matches!(
         core.handle(acked(&core), at(2_501))[..],
-        [Effect::Heard, Effect::Register { facts: Some(_), .. }]
+        [Effect::MasterAnswered, Effect::Register { facts: Some(_), .. }]
     ));
 }
 
@@ -122,7 +122,7 @@ fn a_report_is_full_only_once_the_engine_has_shown_its_containers() {
     let effects = core.handle(registered(), at(2_000));
     assert!(!report(&effects).unwrap().full, "the engine is away: what is missing says nothing");
     let want_full = answered(&core, ReportAck { want_full: true, ..ack() });
-    assert_eq!(core.handle(want_full, at(2_001)), [Effect::Heard]);
+    assert_eq!(core.handle(want_full, at(2_001)), [Effect::MasterAnswered]);
     assert!(core.next_wake() > Some(MonoMs(2_500)), "asking again at once would not help");
     let mut shown = Observed { listed: Some(true), ..Observed::default() };
     shown.statuses.insert(status(1, ReplicaState::Running).replica, status(1, ReplicaState::Running));
@@ -172,7 +172,7 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
     let effects = core.handle(acked(&core), at(121));
     assert_eq!(
         effects,
-        [Effect::Heard, Effect::Acknowledged(vec![status(1, ReplicaState::Stopped).replica])]
+        [Effect::MasterAnswered, Effect::Acknowledged(vec![status(1, ReplicaState::Stopped).replica])]
     );
     // A full report no longer names it.
     core.handle(observed(&[status(2, ReplicaState::Running)]), at(200));
@@ -186,7 +186,7 @@ fn what_stopped_is_forgotten_once_the_master_knows() {
 }
 
 #[test]
-fn a_master_that_does_not_know_the_host_is_registered_with_and_told_everything() {
+fn a_master_that_does_not_know_the_host_is_registered_with_and_gets_everything() {
     let mut core = member();
     core.handle(observed(&[status(1, ReplicaState::Running)]), at(100));
     core.handle(Event::Tick, at(120));
@@ -254,11 +254,11 @@ fn a_report_that_was_overtaken_confirms_nothing() {
     let first = report(&core.handle(Event::Tick, at(120))).unwrap().seq;
     core.handle(Event::Tick, at(1_300));
     let effects = core.handle(Event::Reported { seq: first, outcome: Ok(ack()) }, at(1_310));
-    assert_eq!(effects, [Effect::Heard], "the master may have read the later one first");
+    assert_eq!(effects, [Effect::MasterAnswered], "the master may have read the later one first");
     core.handle(acked(&core), at(1_311));
     let effects = core.handle(Event::Tick, at(1_340));
     assert_eq!(report(&effects).unwrap().statuses.len(), 1);
-    assert_eq!(core.handle(acked(&core), at(1_350)).len(), 2, "heard, and forgotten");
+    assert_eq!(core.handle(acked(&core), at(1_350)).len(), 2, "answered, and forgotten");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn where_every_answer_takes_long_reports_are_given_the_time() {
         at(0),
     );
     let mut flying = vec![(core.newest(), 0)];
-    let mut told = None;
+    let mut round_trip = None;
     for now in 1..6_000 {
         let mut effects = core.handle(Event::Tick, at(now));
         if let Some(index) = flying.iter().position(|(_, sent)| now - sent == 900) {
@@ -281,15 +281,15 @@ fn where_every_answer_takes_long_reports_are_given_the_time() {
         }
         if let Some(report) = report(&effects) {
             flying.push((report.seq, now));
-            told = report.round_trip_ms;
+            round_trip = report.round_trip_ms;
         }
         assert!(now < 3_000 || flying.len() <= 1, "at {now}: {flying:?}");
     }
-    assert_eq!(told, Some(900));
+    assert_eq!(round_trip, Some(900));
 }
 
 #[test]
-fn the_master_sets_the_pace_and_hears_how_long_it_took_to_answer() {
+fn the_master_sets_the_pace_and_learns_how_long_it_took_to_answer() {
     let mut core = member();
     core.handle(Event::Tick, at(1_100));
     core.handle(answered(&core, ReportAck { report_interval_ms: Some(100), ..ack() }), at(1_130));
@@ -305,7 +305,7 @@ fn the_master_sets_the_pace_and_hears_how_long_it_took_to_answer() {
 }
 
 #[test]
-fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
+fn orders_that_come_with_an_answer_are_applied_and_reported_at_once() {
     let mut core = member();
     let push = Push {
         cluster: ClusterId::parse("00000000000000cc").unwrap(),
@@ -322,13 +322,13 @@ fn orders_that_come_with_an_answer_are_judged_and_answered_at_once() {
     core.handle(Event::Tick, at(1_100));
     let with_push = ReportAck { push: Some(Box::new(push.clone())), ..ack() };
     let effects = core.handle(answered(&core, with_push), at(1_101));
-    assert_eq!(effects, [Effect::Heard, Effect::Obey(Box::new(push))]);
+    assert_eq!(effects, [Effect::MasterAnswered, Effect::ApplyPush(Box::new(push))]);
     let accepted = Accepted { fence: fence(), revision: Revision(4) };
     core.handle(
         Event::Observed(Box::new(Observed { accepted: Some(accepted.clone()), ..Observed::default() })),
         at(1_110),
     );
-    let effects = core.handle(Event::Obeyed, at(1_110));
+    let effects = core.handle(Event::PushApplied, at(1_110));
     assert_eq!(report(&effects).unwrap().accepted, Some(accepted));
 }
 
@@ -356,9 +356,9 @@ proptest! {
         };
         for (number, state, lost, wait) in steps {
             now += wait;
-            let told = status(number, states[state]);
-            wanted.insert(told.replica.clone(), told.clone());
-            take(core.handle(observed(&[told]), at(now)), &mut flying);
+            let reported = status(number, states[state]);
+            wanted.insert(reported.replica.clone(), reported.clone());
+            take(core.handle(observed(&[reported]), at(now)), &mut flying);
             take(core.handle(Event::Tick, at(now)), &mut flying);
             // Either of those in flight ends: unread, read and unanswered, or answered. The master reads none
             // after a later one.

@@ -28,17 +28,17 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What the host registers with: itself, its engine, and what its supervisor told.
+    /// The host's registration: itself, its engine, and its supervisor's description.
     #[must_use]
-    pub fn registration(self, facts: EngineFacts, told: Description) -> Registration {
+    pub fn registration(self, facts: EngineFacts, description: Description) -> Registration {
         Registration {
             node: self.node,
             uid: self.uid,
             boot: self.boot,
-            cluster: told.cluster,
-            accepted: told.accepted,
-            holds: told.holds,
-            ledger: Some(told.ledger),
+            cluster: description.cluster,
+            accepted: description.accepted,
+            holds: description.holds,
+            ledger: Some(description.ledger),
             host: HostInfo {
                 address: self.address,
                 agent_url: self.agent_url,
@@ -52,9 +52,9 @@ impl Identity {
                 shef_version: env!("CARGO_PKG_VERSION").to_owned(),
                 engine_id: facts.id,
             },
-            leader_silent_ms: Some(told.leader_silent_ms),
-            complete: Some(told.complete),
-            found: told.found,
+            leader_silent_ms: Some(description.leader_silent_ms),
+            complete: Some(description.complete),
+            found: description.found,
             understands: Understands {
                 removal_by_name: true,
                 templates_once: true,

@@ -1,4 +1,4 @@
-//! What the reporter is told.
+//! The reporter's messages.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use shef_common::{
 
 use crate::engine::EngineFacts;
 
-/// Event: what the supervisor has seen since it last told.
+/// Event: what the supervisor has observed since its last report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Observed {
@@ -45,7 +45,7 @@ impl Observed {
         self.reregister |= reregister;
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether there is nothing to report.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.statuses.is_empty()

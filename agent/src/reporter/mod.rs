@@ -1,4 +1,4 @@
-//! The reporter: tells a master who this host is and what it sees.
+//! The reporter: registers this host with a master and reports what the host observes.
 //!
 //! Invariants:
 //! - A registration is in flight alone; of reports at most two are, and the second goes

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::{
     core::{Core, Description, EffectHandler, Event, Limits, Operation, Outcome},
     ledger::{Ledger, LedgerFile, LedgerWrite},
-    messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster},
+    messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster},
 };
 use crate::{
     engine::{Engine, EngineError, WantedImage},
@@ -107,7 +107,7 @@ impl Supervisor {
         }
     }
 
-    fn tell_reporter(&mut self, ctx: &mut Context<Self>) {
+    fn notify_reporter(&mut self, ctx: &mut Context<Self>) {
         if self.unsent.is_empty() || self.retry.is_some() {
             return;
         }
@@ -117,10 +117,10 @@ impl Supervisor {
                 self.unsent = unsent;
                 self.retry = Some(ctx.run_later(RETRY_REPORTER, |act, ctx| {
                     act.retry = None;
-                    act.tell_reporter(ctx);
+                    act.notify_reporter(ctx);
                 }));
             }
-            Err(SendError::Closed(_)) => log::debug!("the reporter has ended; nobody is told"),
+            Err(SendError::Closed(_)) => log::debug!("the reporter has ended; nothing is reported"),
         }
     }
 
@@ -302,7 +302,7 @@ impl EffectHandler for Shell<'_> {
             None => {}
         }
         self.act.unsent.merge(observed);
-        self.act.tell_reporter(self.ctx);
+        self.act.notify_reporter(self.ctx);
     }
 }
 
@@ -359,11 +359,11 @@ impl Handler<Acknowledged> for Supervisor {
     }
 }
 
-impl Handler<MasterHeard> for Supervisor {
+impl Handler<MasterAnswered> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: MasterHeard, ctx: &mut Self::Context) {
-        self.feed(Event::MasterHeard, ctx);
+    fn handle(&mut self, _: MasterAnswered, ctx: &mut Self::Context) {
+        self.feed(Event::MasterAnswered, ctx);
     }
 }
 

@@ -24,9 +24,10 @@ pub(super) enum Verdict {
     Refused(PushRefused),
 }
 
-/// Judges `push` by `ledger`, which has the digest `digest`. `listed`: whether the engine has shown its
-/// containers yet; `replicas`: what the host has, those among it that the ledger does not name.
-pub(super) fn judge(
+/// Decides whether `push` is accepted, and how it changes `ledger`, which has the digest `digest`. `listed`:
+/// whether the engine has listed its containers yet; `replicas`: the replicas on the host, with those that the
+/// ledger does not name.
+pub(super) fn admit(
     ledger: &Ledger,
     digest: LedgerDigest,
     listed: bool,

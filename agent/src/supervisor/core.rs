@@ -36,7 +36,7 @@ use crate::{health::Checks, reporter::Observed};
 
 use super::{
     ledger::Ledger,
-    replica::{KnownOrder, Replica, Seen, Wish},
+    replica::{DesiredState, KnownOrder, Replica, Seen},
 };
 
 /// The bounds the supervisor works within.
@@ -58,20 +58,20 @@ pub struct Core {
     pub(super) work: WorkQueue,
     pub(super) pulls: PullQueue,
     pub(super) replicas: BTreeMap<ReplicaId, Replica>,
-    /// When replicas are due that wait for something else than an answer.
-    alarms: BTreeSet<(MonoMs, ReplicaId)>,
+    /// When replicas are due that wait for a time and not for an answer.
+    timers: BTreeSet<(MonoMs, ReplicaId)>,
     /// What registries ask for. In memory alone.
     credentials: BTreeMap<RegistryHost, Credentials>,
-    way: RemovalDelay,
+    removal_delay: RemovalDelay,
     logs: Logs,
     garbage: Garbage,
     checks: Checks,
     /// Whether the image has a health check of its own, of those that a look has shown.
     image_checks: BTreeMap<ImageRef, bool>,
-    silence: DisconnectTimer,
-    /// What the reporter has been told.
+    disconnect: DisconnectTimer,
+    /// What was last reported.
     reported: Reported,
-    /// What the reporter is told at the end of this step.
+    /// What is reported at the end of this step.
     unreported: Observed,
     effects: Vec<Effect>,
 }
@@ -84,14 +84,24 @@ impl Core {
         for assignment in ledger.assignments.values() {
             let id = assignment.replica.clone();
             // It may have been stopped for want of a master: one that runs is left running, none is started.
-            let wish = if assignment.on_disconnect.is_keep() { Wish::Run } else { Wish::AwaitMaster };
+            let desired = if assignment.on_disconnect.is_keep() {
+                DesiredState::Run
+            } else {
+                DesiredState::AwaitMaster
+            };
             let order = KnownOrder::Whole(assignment.clone());
-            replicas.insert(id.clone(), Replica::new(id, wish, order, Seen::Unknown, now));
+            replicas.insert(id.clone(), Replica::new(id, desired, order, Seen::Unknown, now));
         }
         for (id, &grace_s) in &ledger.removals {
             replicas.insert(
                 id.clone(),
-                Replica::new(id.clone(), Wish::Remove { grace_s }, KnownOrder::Nothing, Seen::Unknown, now),
+                Replica::new(
+                    id.clone(),
+                    DesiredState::Remove { grace_s },
+                    KnownOrder::Nothing,
+                    Seen::Unknown,
+                    now,
+                ),
             );
         }
         Self {
@@ -99,14 +109,14 @@ impl Core {
             work: WorkQueue::new(limits.engine_concurrency),
             pulls: PullQueue::new(limits.pull_concurrency),
             replicas,
-            alarms: BTreeSet::new(),
+            timers: BTreeSet::new(),
             credentials: BTreeMap::new(),
-            way: RemovalDelay::default(),
+            removal_delay: RemovalDelay::default(),
             logs: Logs::default(),
             garbage: Garbage::default(),
             checks: Checks::default(),
             image_checks: BTreeMap::new(),
-            silence: DisconnectTimer::new(&ledger, now.mono),
+            disconnect: DisconnectTimer::new(&ledger, now.mono),
             reported: Reported::default(),
             unreported: Observed::default(),
             effects: Vec::new(),
@@ -141,10 +151,10 @@ impl Core {
     /// When to call with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<MonoMs> {
-        let alarm = self.alarms.first().map(|(at, _)| *at);
-        let if_engine_is_up = [self.logs.due(), self.checks.wakes_at(), self.way.wakes_at()];
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let if_engine_is_up = [self.logs.due(), self.checks.wakes_at(), self.removal_delay.wakes_at()];
         let if_engine_is_up = if_engine_is_up.into_iter().flatten().filter(|_| self.engine.is_up());
-        [alarm, self.sweeps_at(), self.engine.wakes_at(), self.ledger.wakes_at(), self.silence.wakes_at()]
+        [timer, self.sweeps_at(), self.engine.wakes_at(), self.ledger.wakes_at(), self.disconnect.wakes_at()]
             .into_iter()
             .flatten()
             .chain(if_engine_is_up)
@@ -153,14 +163,14 @@ impl Core {
 
     /// The one entrance.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
-        self.silence.set_now(now.mono);
+        self.disconnect.set_now(now.mono);
         match event {
             Event::Begin => self.reconnect(now),
             Event::Joined(cluster) => self.joined(cluster, now),
             Event::Pushed { ticket, push } => self.pushed(ticket, push),
             Event::LedgerWritten(outcome) => self.ledger_written(&outcome, now),
             Event::Acknowledged(replicas) => self.acknowledged(&replicas, now),
-            Event::MasterHeard => self.master_heard(now),
+            Event::MasterAnswered => self.on_master_answer(now),
             Event::Happened(event) => self.happened(&event, now),
             Event::WatchEnded(_) => self.engine.watch_ended(now.mono),
             Event::Listed(outcome) => self.listed(outcome, now),

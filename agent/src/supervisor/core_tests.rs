@@ -33,7 +33,7 @@ enum Action {
     Delta { set: u32, remove: u32 },
     Snapshot { members: u8, new_leader: bool, names: bool },
     Finish { index: usize, end: u8 },
-    Hear(bool),
+    DeliverEvents(bool),
     Advance(u16),
     Destroy(usize),
     Stop(usize),
@@ -48,7 +48,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         4 => (0..8_u32, 0..8_u32).prop_map(|(set, remove)| Action::Delta { set, remove }),
         1 => any::<(u8, bool, bool)>().prop_map(|(members, new_leader, names)| Action::Snapshot { members, new_leader, names }),
         12 => (any::<usize>(), 0..10_u8).prop_map(|(index, end)| Action::Finish { index, end }),
-        4 => (0..5_u8).prop_map(|n| Action::Hear(n > 0)),
+        4 => (0..5_u8).prop_map(|n| Action::DeliverEvents(n > 0)),
         3 => any::<u16>().prop_map(Action::Advance),
         1 => any::<usize>().prop_map(Action::Destroy),
         1 => any::<usize>().prop_map(Action::Stop),
@@ -80,14 +80,14 @@ fn perform(world: &mut World, action: &Action) {
         }
         Action::Finish { index, end } if !world.pending.is_empty() => {
             let end = match end {
-                0 => End::Unheard,
+                0 => End::AnswerLost,
                 1 => End::Lost,
                 _ => End::Well,
             };
             world.finish(index % world.pending.len(), end);
         }
         Action::Finish { .. } => {}
-        Action::Hear(heard) => world.hear(heard),
+        Action::DeliverEvents(delivered) => world.deliver_events(delivered),
         Action::Advance(ms) => world.advance(u64::from(ms)),
         Action::Destroy(index) => {
             if let Some(container) = nth_of_ours(world, index) {
@@ -136,12 +136,12 @@ proptest! {
         world.settle();
         // The last word, as a master would: a snapshot from a new leader.
         world.fence = fence(world.fence.epoch.0 + 1);
-        world.wish = (0..8).filter(|n| last & (1 << n) != 0).collect();
-        let members: Vec<u32> = world.wish.iter().copied().collect();
+        world.desired = (0..8).filter(|n| last & (1 << n) != 0).collect();
+        let members: Vec<u32> = world.desired.iter().copied().collect();
         let ticket = world.push(None, &members, &[]);
         world.settle();
         prop_assert!(matches!(world.answers.get(&ticket), Some(Ok(_))), "{:?}", world.answers.get(&ticket));
-        world.assert_as_wished();
+        world.assert_as_desired();
     }
 
     #[test]
@@ -155,7 +155,7 @@ proptest! {
                 break;
             }
             world.finish(0, End::Well);
-            world.hear(true);
+            world.deliver_events(true);
         }
         let running: BTreeMap<String, String> = (0..6).filter(|&n| n != removed).map(|n| {
             let container = &world.containers[assignment(n).replica.as_str()];
@@ -166,9 +166,9 @@ proptest! {
         for (name, id) in running {
             prop_assert_eq!(&world.containers[&name].id, &id);
         }
-        // Whether the order was durable decides what is wished.
-        world.wish = world.disk.assignments.values().map(|a| a.slot.0).collect();
-        world.assert_as_wished();
+        // The desired state depends on whether the order was durable.
+        world.desired = world.disk.assignments.values().map(|a| a.slot.0).collect();
+        world.assert_as_desired();
     }
 }
 
@@ -324,8 +324,8 @@ fn containers_that_no_ledger_names_are_held_until_a_master_names_them() {
     assert_eq!(world.ours().len(), 2, "a snapshot that does not list it does not name it");
     world.push(Some(Revision(1)), &[], &[2]);
     world.settle();
-    world.wish = [4].into();
-    world.assert_as_wished();
+    world.desired = [4].into();
+    world.assert_as_desired();
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     world.push(None, &[0, 1, 3, 5, 7], &[]);
     while let Some(index) = world.pending.iter().position(|p| !matches!(p, Pending::Pull(_))) {
         world.finish(index, End::Well);
-        world.hear(true);
+        world.deliver_events(true);
     }
     assert_eq!(world.pending.len(), 1, "one pull, and it holds up nothing else");
     assert_eq!(world.reported.statuses["web-000000"].state, ReplicaState::Running);
@@ -386,7 +386,7 @@ fn a_crashing_process_is_unhealthy_until_it_stays_up() {
     for _ in 0..3 {
         world.event(&container, EventKind::Died { exit_code: 3 });
         world.event(&container, EventKind::Started);
-        world.hear(true);
+        world.deliver_events(true);
         world.advance(1_000);
     }
     let status = world.reported.statuses["web-000000"].clone();
@@ -407,10 +407,10 @@ fn what_keeps_vanishing_is_made_anew_ever_more_slowly() {
         world.event(&container, EventKind::Destroyed);
         let before = world.now.mono;
         while !world.containers.get("web-000000").is_some_and(|c| c.state == ContainerState::Running) {
-            world.hear(true);
+            world.deliver_events(true);
             while !world.pending.is_empty() {
                 world.finish(0, End::Well);
-                world.hear(true);
+                world.deliver_events(true);
             }
             if !world.containers.contains_key("web-000000") {
                 world.advance(100);
@@ -471,12 +471,12 @@ fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
         let container = world.containers["web-000000"].clone();
         world.set(&container, ContainerState::Exited);
         world.event(&container, EventKind::Stopped);
-        world.hear(true);
+        world.deliver_events(true);
         for _ in 0..40 {
             while !world.pending.is_empty() {
                 world.finish(0, End::Well);
             }
-            world.hear(true);
+            world.deliver_events(true);
             if world.containers["web-000000"].state == ContainerState::Running {
                 break;
             }
@@ -487,7 +487,7 @@ fn looking_at_a_stopped_container_does_not_put_off_its_repair() {
 }
 
 #[test]
-fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() {
+fn a_container_found_running_is_healthy_again_though_the_event_of_its_start_was_lost() {
     let mut world = World::new();
     world.push(None, &[0], &[]);
     let start = |p: &Pending| matches!(p, Pending::Run(_, Operation::Start { .. }));
@@ -497,12 +497,12 @@ fn a_container_found_running_is_healthy_again_though_nobody_told_of_its_start() 
             None => world.finish(0, End::Well),
         }
     };
-    // It starts, exits and is started again by the engine, and of all that only the exit is heard.
+    // It starts, exits and is started again by the engine; only the event of its exit arrives.
     world.pending.remove(start);
     let container = world.containers["web-000000"].clone();
     world.set(&container, ContainerState::Running);
     world.event(&container, EventKind::Died { exit_code: 1 });
-    world.hear(true);
+    world.deliver_events(true);
     let replica = assignment(0).replica;
     world.feed(Event::Done {
         replica,

@@ -1,4 +1,4 @@
-//! What the supervisor is told and asked.
+//! The supervisor's messages: commands, events and queries.
 
 use actix::Message;
 use shef_common::{
@@ -26,9 +26,9 @@ pub struct Acknowledged(pub Vec<ReplicaId>);
 /// Event: a master has answered a report.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct MasterHeard;
+pub struct MasterAnswered;
 
-/// Query: what a registration tells. No answer: the supervisor has ended.
+/// Query: what a registration contains. No answer: the supervisor has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Description>")]
 pub struct Describe;

@@ -31,4 +31,4 @@ mod restarts;
 
 pub use self::core::{Core, Description, Effect, EffectHandler, Event, Limits, Operation, Outcome};
 pub use actor::Supervisor;
-pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterHeard, Shutdown, WhichCluster};
+pub use messages::{Acknowledged, ApplyPush, Describe, Joined, MasterAnswered, Shutdown, WhichCluster};

@@ -1,4 +1,4 @@
-//! One replica on this host: what is wished, what the engine shows, and the one
+//! One replica on this host: its desired state, what the engine shows, and the one
 //! step that comes next. Pure.
 
 mod ends;
@@ -18,7 +18,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-pub(super) use self::state::{KnownOrder, Lane, Look, Seen, Step, Wish, Work};
+pub(super) use self::state::{DesiredState, KnownOrder, Lane, Look, Seen, Step, Work};
 use self::{
     remedy::Remedy,
     runtime_info::RuntimeInfo,
@@ -40,11 +40,11 @@ const EXIT_CHECK: Backoff = Backoff { first: DurationMs(2_000), most: DurationMs
 /// One replica and everything known about it.
 #[derive(Debug, Clone)]
 pub(super) struct Replica {
-    pub wish: Wish,
+    pub desired: DesiredState,
     pub order: KnownOrder,
     pub seen: Seen,
     pub work: Work,
-    /// When its removal waits for others no longer, once it is wished.
+    /// When its removal stops waiting for other replicas. Set while it is to be removed.
     pub goes_by: Option<MonoMs>,
     /// Whether its process has ended and its last words have not been asked for.
     pub wants_logs: bool,
@@ -54,7 +54,7 @@ pub(super) struct Replica {
     restart_at: Option<MonoMs>,
     /// No step before this.
     pub not_before: MonoMs,
-    /// The count of engine news at which this last changed.
+    /// The engine's sequence number at which this last changed.
     pub touched: u64,
     pub status: ReplicaStatus,
     /// What was published last.
@@ -72,13 +72,16 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub fn new(id: ReplicaId, wish: Wish, order: KnownOrder, seen: Seen, now: Now) -> Self {
-        let state = match wish {
-            Wish::Run | Wish::AwaitMaster | Wish::Rest { .. } | Wish::Hold => ReplicaState::Assigned,
-            Wish::Remove { .. } => ReplicaState::Stopping,
+    pub fn new(id: ReplicaId, desired: DesiredState, order: KnownOrder, seen: Seen, now: Now) -> Self {
+        let state = match desired {
+            DesiredState::Run
+            | DesiredState::AwaitMaster
+            | DesiredState::Rest { .. }
+            | DesiredState::Hold => ReplicaState::Assigned,
+            DesiredState::Remove { .. } => ReplicaState::Stopping,
         };
         Self {
-            wish,
+            desired,
             order,
             seen,
             work: Work::Idle,
@@ -119,40 +122,46 @@ impl Replica {
             Work::Idle | Work::Queued => {}
             Work::AwaitsImage | Work::InFlight { .. } => return None,
         }
-        match (self.wish, &self.seen) {
-            (Wish::Run | Wish::AwaitMaster, _)
+        match (self.desired, &self.seen) {
+            (DesiredState::Run | DesiredState::AwaitMaster, _)
                 if matches!(self.status.state, ReplicaState::Failed | ReplicaState::Complete) =>
             {
                 None
             }
-            (Wish::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => Some(Step::Inspect),
-            (Wish::Hold, _) | (Wish::Remove { .. } | Wish::Rest { .. } | Wish::AwaitMaster, Seen::Absent) => {
-                None
+            (DesiredState::Hold, Seen::Present { .. } | Seen::Unknown) if self.waits_for_env() => {
+                Some(Step::Inspect)
             }
+            (DesiredState::Hold, _)
+            | (
+                DesiredState::Remove { .. } | DesiredState::Rest { .. } | DesiredState::AwaitMaster,
+                Seen::Absent,
+            ) => None,
             (_, Seen::Unknown) => Some(Step::Inspect),
-            (Wish::Run, Seen::Absent) => Some(Step::Create),
-            (Wish::Run | Wish::AwaitMaster, Seen::Present { state, .. }) => {
+            (DesiredState::Run, Seen::Absent) => Some(Step::Create),
+            (DesiredState::Run | DesiredState::AwaitMaster, Seen::Present { state, .. }) => {
                 match (state, self.restarts.due()) {
                     (Running | Restarting | Exited, Some(policy)) => Some(Step::SetPolicy(policy)),
                     (Created | Exited, _) => {
-                        (self.wish == Wish::Run && !self.is_prepared_only()).then_some(Step::Start)
+                        (self.desired == DesiredState::Run && !self.is_prepared_only()).then_some(Step::Start)
                     }
                     (Dead, _) => Some(Step::Remove),
                     (Restarting | Removing, _) => Some(Step::Inspect),
                     (Running, _) if self.runtime_info.wants_look() || self.runtime_info.wants_output() => {
                         Some(Step::Inspect)
                     }
-                    (Running, _) if self.remedy.is_some() && self.wish == Wish::Run => self.remedy_step(),
+                    (Running, _) if self.remedy.is_some() && self.desired == DesiredState::Run => {
+                        self.remedy_step()
+                    }
                     (Running, _) if self.restarts.is_to_be_asked() => Some(Step::Inspect),
                     (Running | Paused | Other, _) => None,
                 }
             }
-            (Wish::Rest { grace_s }, Seen::Present { state, .. }) => match state {
+            (DesiredState::Rest { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => None,
                 Removing => Some(Step::Inspect),
                 Running | Restarting | Paused | Other => Some(Step::Stop { grace_s }),
             },
-            (Wish::Remove { grace_s }, Seen::Present { state, .. }) => match state {
+            (DesiredState::Remove { grace_s }, Seen::Present { state, .. }) => match state {
                 Created | Exited | Dead => Some(Step::Remove),
                 Removing => Some(Step::Inspect),
                 Running | Restarting | Paused | Other => {
@@ -180,7 +189,7 @@ impl Replica {
     /// is left as it is.
     pub fn waits_for_env(&self) -> bool {
         self.order.lacks_env()
-            && self.wish == Wish::Hold
+            && self.desired == DesiredState::Hold
             && self.seen != Seen::Absent
             && self.attempts.refusals < MAX_ENV_LOOKS
     }
@@ -188,7 +197,7 @@ impl Replica {
     /// The grace of one that is held and that no order names, in seconds.
     pub fn held_grace_s(&self) -> Option<u32> {
         match &self.order {
-            KnownOrder::Whole(assignment) if self.wish == Wish::Hold => {
+            KnownOrder::Whole(assignment) if self.desired == DesiredState::Hold => {
                 Some(assignment.template.stop_grace_s)
             }
             KnownOrder::Whole(_) | KnownOrder::WithoutEnv(_) | KnownOrder::Nothing => None,
@@ -206,10 +215,11 @@ impl Replica {
 
     /// Whether `step` is for its removal.
     pub fn goes(&self, step: Step) -> bool {
-        matches!(self.wish, Wish::Remove { .. }) && matches!(step, Step::Stop { .. } | Step::Remove)
+        matches!(self.desired, DesiredState::Remove { .. })
+            && matches!(step, Step::Stop { .. } | Step::Remove)
     }
 
-    /// Whether nothing of it is left on the host and the wish was just that.
+    /// Whether it was to be removed and nothing of it is left on the host.
     pub fn is_gone(&self) -> bool {
         self.status.state == ReplicaState::Stopped && !self.is_busy()
     }
@@ -231,42 +241,42 @@ impl Replica {
         }
     }
 
-    /// A new wish from the ledger.
-    pub fn wish(&mut self, wish: Wish, assignment: Option<&Assignment>, now: Now) {
+    /// Sets the desired state that the ledger asks for.
+    pub fn set_desired(&mut self, desired: DesiredState, assignment: Option<&Assignment>, now: Now) {
         if let Some(assignment) = assignment {
             self.order = KnownOrder::Whole(assignment.clone());
         }
-        if self.wish == wish {
+        if self.desired == desired {
             return;
         }
-        let before = std::mem::replace(&mut self.wish, wish);
-        if (before, wish) == (Wish::AwaitMaster, Wish::Run) {
+        let before = std::mem::replace(&mut self.desired, desired);
+        if (before, desired) == (DesiredState::AwaitMaster, DesiredState::Run) {
             return;
         }
         self.not_before = now.mono;
         self.goes_by = None;
-        match wish {
-            Wish::Run => {
+        match desired {
+            DesiredState::Run => {
                 self.restart_at = None;
-                if matches!(before, Wish::Rest { .. }) {
-                    // We have stopped it: its end is none that its restart policy judges.
+                if matches!(before, DesiredState::Rest { .. }) {
+                    // The agent has stopped it: its restart policy does not apply to this end.
                     self.restart_at = (!self.rule().is_default()).then_some(now.mono);
                     self.status.reason = None;
-                } else if before != Wish::Hold {
+                } else if before != DesiredState::Hold {
                     // Ordered to run after it was ordered away: its life begins anew.
                     self.enter(ReplicaState::Assigned, now);
                 }
-                self.judge(now);
+                self.update_status(now);
             }
-            Wish::Remove { .. } => {
+            DesiredState::Remove { .. } => {
                 if self.work == Work::AwaitsImage {
                     self.work = Work::Idle;
                 }
                 self.enter(ReplicaState::Stopping, now);
-                self.judge(now);
+                self.update_status(now);
             }
-            Wish::Rest { .. } => self.judge(now),
-            Wish::AwaitMaster | Wish::Hold => {}
+            DesiredState::Rest { .. } => self.update_status(now),
+            DesiredState::AwaitMaster | DesiredState::Hold => {}
         }
     }
 }

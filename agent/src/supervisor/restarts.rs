@@ -64,8 +64,8 @@ pub(super) fn policy_for(rule: &Restart) -> RestartPolicy {
 /// Between the end of a process and its first restart by us, where the spec names no delay.
 const FIRST_DELAY: DurationMs = DurationMs(100);
 
-/// Between the stop of a container whose health check failed and its first start. Until then the engine has
-/// told of that stop, which is no end of what was started since.
+/// Between the stop of a container whose health check failed and its first start. By then the event of that
+/// stop has arrived, and is not taken for an end of the process that is started next.
 const FIRST_UNWELL_DELAY: DurationMs = DurationMs(1_000);
 
 /// A container's starts and ends, as far as they decide about the next start.

@@ -14,14 +14,14 @@ use serde_json::{Map, Value};
 use shef_common::ids::ServiceName;
 
 use super::{
+    goals::{self, How},
     on_system, plan,
-    wishes::{self, How},
 };
 use crate::{
     Failure,
     client::{CALL_LIMIT, CallError, Client, read},
     env_file,
-    progress::{Tell, Wish, Written},
+    progress::{ServiceGoal, Tell, Written},
     spec_file::{Extra, Format, Wanted, fields, wanted},
 };
 
@@ -141,9 +141,9 @@ impl Args {
             let written: Written = read(answer.clone())?;
             let told = format!("{} is to run generation {}", written.name, written.generation);
             Tell { json: self.how.json }.step(told);
-            taken.push((Wish::Done(written), answer));
+            taken.push((ServiceGoal::Done(written), answer));
         }
-        wishes::settle(client, taken, &self.how.wait, self.how.json).await
+        goals::settle(client, taken, &self.how.wait, self.how.json).await
     }
 
     /// Asks again for a while where the master makes as many plans as it does at once.

@@ -104,7 +104,7 @@ async fn print(
                 serde_json::from_str(data).ok().map(|event| words(&event))
             };
             // Whoever has read enough, as `head` does, has not failed.
-            if shown.is_some_and(|shown| !say::heard(shown)) {
+            if shown.is_some_and(|shown| !say::try_line(shown)) {
                 return Ok(None);
             }
         }

@@ -9,6 +9,7 @@ mod config;
 mod down;
 mod events;
 mod exec;
+mod goals;
 mod health;
 mod history;
 mod logs;
@@ -27,7 +28,6 @@ mod service;
 mod stats;
 mod system;
 mod up;
-mod wishes;
 mod workload;
 mod workload_image;
 

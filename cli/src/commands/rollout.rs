@@ -1,11 +1,11 @@
-//! `shef rollout` and `shef restart`: a word in what is under way, and all replicas anew.
+//! `shef rollout` commands a rollout that is under way; `shef restart` replaces all replicas.
 
 use std::process::ExitCode;
 
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::wishes::{Call, How};
+use super::goals::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef rollout`.
@@ -13,7 +13,7 @@ use crate::Failure;
 pub(super) struct Args {
     /// What is to be done with it
     #[arg(value_enum, value_name = "WORD")]
-    lead: Lead,
+    command: RolloutCommand,
     /// The service
     #[arg(value_name = "SERVICE")]
     service: ServiceName,
@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Lead {
+enum RolloutCommand {
     /// No further slot has its turn
     Pause,
     /// It goes on
@@ -45,12 +45,12 @@ pub(super) struct RestartArgs {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let lead = |path| Call::new(Method::POST, &self.service, path, None);
-        self.how.carry_out(vec![match self.lead {
-            Lead::Pause => Call::pause(&self.service),
-            Lead::Resume => lead("/rollout/resume"),
-            Lead::Abort => lead("/rollout/abort"),
-            Lead::Promote => lead("/rollout/promote"),
+        let post = |path| Call::new(Method::POST, &self.service, path, None);
+        self.how.carry_out(vec![match self.command {
+            RolloutCommand::Pause => Call::pause(&self.service),
+            RolloutCommand::Resume => post("/rollout/resume"),
+            RolloutCommand::Abort => post("/rollout/abort"),
+            RolloutCommand::Promote => post("/rollout/promote"),
         }])
     }
 }

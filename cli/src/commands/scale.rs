@@ -6,7 +6,7 @@ use awc::http::Method;
 use serde_json::json;
 use shef_common::ids::ServiceName;
 
-use super::wishes::{Call, How};
+use super::goals::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef scale`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use awc::http::Method;
 use shef_common::ids::ServiceName;
 
-use super::wishes::{Call, How};
+use super::goals::{Call, How};
 use crate::Failure;
 
 /// Arguments of `shef service`.

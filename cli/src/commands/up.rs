@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let wish = up::Wish {
+        let request = up::UpRequest {
             flags: self.flags,
             demo: self.demo,
             yes: self.yes,
@@ -37,7 +37,7 @@ impl Args {
                 (false, false) => up::Mode::Foreground,
             },
         };
-        on_system(up::up(wish))?;
+        on_system(up::up(request))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of a service, and where it stands by what the API shows of it. Pure.
+//! What a service is to become, and how far it is by what the API shows of it. Pure.
 
 use serde::Deserialize;
 use shef_common::{
@@ -67,7 +67,7 @@ struct Ended {
 
 /// What a service is to become.
 #[derive(Debug, Clone)]
-pub(crate) enum Wish {
+pub(crate) enum ServiceGoal {
     /// That everything is as was written.
     Done(Written),
     /// That nothing is left of the service of this name.
@@ -76,7 +76,7 @@ pub(crate) enum Wish {
     Paused(Written),
 }
 
-impl Goal for Wish {
+impl Goal for ServiceGoal {
     type View = View;
 
     fn name(&self) -> &str {
@@ -234,12 +234,12 @@ mod tests {
         view.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(view).unwrap()
     }
-    fn asked() -> Wish {
-        Wish::Done(Written { name: "web".to_owned(), generation: 2, version: 5 })
+    fn asked() -> ServiceGoal {
+        ServiceGoal::Done(Written { name: "web".to_owned(), generation: 2, version: 5 })
     }
 
     #[test]
-    fn a_wish_is_reached_only_when_what_was_asked_runs() {
+    fn a_goal_is_reached_only_when_what_was_asked_runs() {
         let going = |words: &str| Outlook::Going(words.to_owned());
         let missed = |words: &str| Outlook::Missed(words.to_owned());
         for (seen, outlook) in [
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_gone_is_waited_for_until_it_is() {
-        let gone = Wish::Gone("web".to_owned());
+        let gone = ServiceGoal::Gone("web".to_owned());
         assert_eq!(gone.outlook(None), Outlook::Reached("web is gone".to_owned()));
         let waits =
             view(json!({"state": "deleting", "running": 0, "wanted": 0, "missing": ["waits for h2"]}));

@@ -69,7 +69,7 @@ pub(super) fn leave_terminal() {
     _ = rustix::process::setsid();
 }
 
-/// The same wish, with the engine that was found.
+/// The arguments of the process in the background: the same request, with the engine that was found.
 fn arguments(config: &UpConfig, flags: &UpFlags) -> Vec<String> {
     let mut words: Vec<String> = ["up", "--background"].map(str::to_owned).to_vec();
     let mut add = |name: &str, value: Option<String>| {

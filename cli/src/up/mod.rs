@@ -49,7 +49,7 @@ const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// What the person wants.
 #[derive(Debug)]
-pub struct Wish {
+pub struct UpRequest {
     /// The configuration's flags.
     pub flags: UpFlags,
     /// Whether to deploy the demo.
@@ -71,19 +71,19 @@ pub enum Mode {
     Background,
 }
 
-/// Brings the wish about. In the foreground and the background it comes back when the cluster has stopped.
+/// Carries out the request. In the foreground and the background it comes back when the cluster has stopped.
 ///
 /// # Errors
 /// [`Failure`] in words for the person at the terminal.
-pub async fn up(wish: Wish) -> Result<(), Failure> {
-    let mut config = UpConfig::load(&wish.flags)?;
+pub async fn up(request: UpRequest) -> Result<(), Failure> {
+    let mut config = UpConfig::load(&request.flags)?;
     let dir = &config.data_dir;
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| {
         Failure::because(format!("cannot make {}: choose another by --data-dir", dir.display()), &error)
     })?;
 
-    if wish.mode == Mode::Background {
+    if request.mode == Mode::Background {
         background::leave_terminal();
         return serve(config, Mode::Background, false).await;
     }
@@ -92,9 +92,9 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
         // Its engine may have ended since: then it is started as at first.
         let named = (running.docker_host != DEFAULT_URL)
             .then(|| (running.docker_host.as_str(), "the shef that runs".to_owned()));
-        prepare::engine(named, &config.agent.0.docker_tls, &Layers::from_process_env().env, dir, wish.yes)
+        prepare::engine(named, &config.agent.0.docker_tls, &Layers::from_process_env().env, dir, request.yes)
             .await?;
-        return finish(&running, dir, &config.agent.0.docker_tls, wish.demo, Mode::Detach).await;
+        return finish(&running, dir, &config.agent.0.docker_tls, request.demo, Mode::Detach).await;
     }
     port_is_free(config.master.0.listen, "--api")?;
     port_is_free(config.agent.0.listen, "--agent")?;
@@ -114,17 +114,17 @@ pub async fn up(wish: Wish) -> Result<(), Failure> {
         &config.agent.0.docker_tls,
         &Layers::from_process_env().env,
         dir,
-        wish.yes,
+        request.yes,
     )
     .await?;
     config.agent.0.docker_host = found.url;
 
-    if wish.mode == Mode::Foreground {
-        return serve(config, Mode::Foreground, wish.demo).await;
+    if request.mode == Mode::Foreground {
+        return serve(config, Mode::Foreground, request.demo).await;
     }
     say::step("starting master, agent and store in the background ...");
-    let running = background::start(&config, &wish.flags).await?;
-    finish(&running, dir, &config.agent.0.docker_tls, wish.demo, Mode::Detach).await
+    let running = background::start(&config, &request.flags).await?;
+    finish(&running, dir, &config.agent.0.docker_tls, request.demo, Mode::Detach).await
 }
 
 /// Runs master and agent in this process until a signal stops them.

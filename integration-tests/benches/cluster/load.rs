@@ -25,7 +25,7 @@ pub struct Outcome {
     /// Answers with another status.
     pub refused: usize,
     /// Of these, answers that say to come back later: 503 with a `Retry-After`.
-    pub told_to_wait: usize,
+    pub asked_to_wait: usize,
     /// Connections that were closed instead of an answer.
     pub closed: usize,
     /// Bytes of all bodies.
@@ -73,7 +73,7 @@ pub async fn load(address: SocketAddr, connections: u64, span: Duration, request
                 sum.answers += part.answers;
                 sum.refused += part.refused;
                 sum.closed += part.closed;
-                sum.told_to_wait += part.told_to_wait;
+                sum.asked_to_wait += part.asked_to_wait;
                 sum.body_bytes += part.body_bytes;
                 sum.latencies.extend(part.latencies);
             }
@@ -114,7 +114,7 @@ async fn connection(
             outcome.answers += 1;
         } else {
             outcome.refused += 1;
-            outcome.told_to_wait += usize::from(status == 503 && wait);
+            outcome.asked_to_wait += usize::from(status == 503 && wait);
         }
         outcome.body_bytes += body_bytes;
     }

@@ -38,7 +38,7 @@ options:
 ";
 
 /// What the command line asks for.
-struct Wish {
+struct Options {
     parts: Vec<String>,
     pairs: usize,
     hosts: usize,
@@ -51,41 +51,42 @@ fn main() -> ExitCode {
     bench::main(USAGE, parse, run)
 }
 
-async fn run(wish: Wish) -> Result<(), String> {
+async fn run(options: Options) -> Result<(), String> {
     let shef = programs::Shef::build();
-    for part in
-        PARTS.iter().filter(|part| wish.parts.is_empty() || wish.parts.iter().any(|wanted| wanted == *part))
+    for part in PARTS
+        .iter()
+        .filter(|part| options.parts.is_empty() || options.parts.iter().any(|wanted| wanted == *part))
     {
         match *part {
-            "engine" => engine::run(&shef, wish.pairs, &wish.engine_concurrency).await,
+            "engine" => engine::run(&shef, options.pairs, &options.engine_concurrency).await,
             "state" => state::run(&shef).await,
             "creates" => creates::run(&shef).await,
             "memory" => memory::run(&shef).await,
-            "storm" => storm::run(&shef, wish.hosts).await,
+            "storm" => storm::run(&shef, options.hosts).await,
             _ => startup::run(&shef).await,
         }
     }
     Ok(())
 }
 
-fn parse(arguments: Vec<String>) -> Option<Wish> {
-    let mut wish = Wish { parts: Vec::new(), pairs: 10, hosts: 1_000, engine_concurrency: Vec::new() };
+fn parse(arguments: Vec<String>) -> Option<Options> {
+    let mut options = Options { parts: Vec::new(), pairs: 10, hosts: 1_000, engine_concurrency: Vec::new() };
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--pairs" => {
-                wish.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?;
+                options.pairs = arguments.next()?.parse().ok().filter(|pairs| (1..=50).contains(pairs))?;
             }
             "--hosts" => {
-                wish.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?;
+                options.hosts = arguments.next()?.parse().ok().filter(|hosts| (1..=5_000).contains(hosts))?;
             }
             "--engine-concurrency" => {
-                wish.engine_concurrency =
+                options.engine_concurrency =
                     arguments.next()?.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
             }
-            part if PARTS.contains(&part) => wish.parts.push(argument),
+            part if PARTS.contains(&part) => options.parts.push(argument),
             _ => return None,
         }
     }
-    Some(wish)
+    Some(options)
 }

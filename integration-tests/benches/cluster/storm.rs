@@ -210,8 +210,8 @@ async fn flood(master: &Master, hosts: usize) {
         &[vec![
             String::new(),
             outcome.answers.to_string(),
-            outcome.told_to_wait.to_string(),
-            (outcome.refused - outcome.told_to_wait).to_string(),
+            outcome.asked_to_wait.to_string(),
+            (outcome.refused - outcome.asked_to_wait).to_string(),
             outcome.closed.to_string(),
             format!("{:.1}", outcome.percentile_ms(99)),
             (hosts - least).to_string(),

@@ -94,11 +94,11 @@ pub async fn run(lan: &mut LanLab, cuts: u32) -> Result<(), String> {
 /// Has the service `lost` run on `victim` alone, and everything be free to take it over.
 async fn place(lan: &LanLab, victim: &str, others: &[String]) -> Result<(), String> {
     for host in others {
-        wish(lan, host, "cordon").await?;
+        set_intent(lan, host, "cordon").await?;
     }
     lan.master.deploy("lost", busybox(LOST)).await;
     for host in others {
-        wish(lan, host, "activate").await?;
+        set_intent(lan, host, "activate").await?;
     }
     let service = lan.master.api.get("/v1/services/lost").await.body;
     let stray = |replica: &Value| replica["node"] != victim;
@@ -108,7 +108,7 @@ async fn place(lan: &LanLab, victim: &str, others: &[String]) -> Result<(), Stri
     Ok(())
 }
 
-async fn wish(lan: &LanLab, host: &str, what: &str) -> Result<(), String> {
+async fn set_intent(lan: &LanLab, host: &str, what: &str) -> Result<(), String> {
     let answer = lan.master.api.call("POST", &format!("/v1/nodes/{host}/{what}"), json!({})).await;
     if answer.status < 300 { Ok(()) } else { Err(format!("{what} {host}: {answer:?}")) }
 }

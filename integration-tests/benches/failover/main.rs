@@ -29,7 +29,7 @@ cargo bench -p shef-integration-tests --bench failover [-- [OPTION ...]]
 
 /// What the command line asks for.
 #[derive(Clone, Copy)]
-struct Wish {
+struct Options {
     cuts: u32,
     swarm_cuts: u32,
     soak: Duration,
@@ -45,43 +45,43 @@ fn main() -> ExitCode {
     bench::main(USAGE, parse, run)
 }
 
-async fn run(wish: Wish) -> Result<(), String> {
+async fn run(options: Options) -> Result<(), String> {
     // A host that is cut off again and again is to take replicas all the same.
     let plan = Plan { registry: true, ..Plan::hosts(3) }
         .with("SHEF_MASTER_FLAP_HOLD_MS", 1_000)
         .with("SHEF_MASTER_LOG_LEVEL", "info");
     let mut lan = LanLab::start(&plan).await?;
-    if !wish.soak.is_zero() {
-        soak::run(&mut lan, wish.soak, wish.trouble).await?;
+    if !options.soak.is_zero() {
+        soak::run(&mut lan, options.soak, options.trouble).await?;
     }
-    if wish.cuts > 0 {
-        cuts::run(&mut lan, wish.cuts).await?;
+    if options.cuts > 0 {
+        cuts::run(&mut lan, options.cuts).await?;
     }
-    if wish.swarm_cuts > 0 {
+    if options.swarm_cuts > 0 {
         // It has the engines for itself.
         lan.master.process.kill();
         lan.hosts.iter_mut().for_each(|host| host.agent.process.kill());
-        swarm::run(&mut lan, wish.swarm_cuts).await?;
+        swarm::run(&mut lan, options.swarm_cuts).await?;
     }
     Ok(())
 }
 
-fn parse(arguments: Vec<String>) -> Option<Wish> {
-    let mut wish = Wish { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO, trouble: None };
+fn parse(arguments: Vec<String>) -> Option<Options> {
+    let mut options = Options { cuts: 20, swarm_cuts: 3, soak: Duration::ZERO, trouble: None };
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let value = arguments.next()?;
         if argument == "--trouble" {
-            wish.trouble = Some(soak::Trouble::named(&value)?);
+            options.trouble = Some(soak::Trouble::named(&value)?);
             continue;
         }
         let value: u32 = value.parse().ok()?;
         match argument.as_str() {
-            "--cuts" if value <= 500 => wish.cuts = value,
-            "--swarm-cuts" if value <= 100 => wish.swarm_cuts = value,
-            "--soak" if value <= 86_400 => wish.soak = Duration::from_secs(value.into()),
+            "--cuts" if value <= 500 => options.cuts = value,
+            "--swarm-cuts" if value <= 100 => options.swarm_cuts = value,
+            "--soak" if value <= 86_400 => options.soak = Duration::from_secs(value.into()),
             _ => return None,
         }
     }
-    Some(wish)
+    Some(options)
 }

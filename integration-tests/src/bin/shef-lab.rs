@@ -195,7 +195,7 @@ async fn up(plan: &Plan) -> Result<String, String> {
     let life = async {
         let mut lan = LanLab::start(plan).await?;
         println!("lab {} is up: {}", lan.net.id(), lan.master.api.url);
-        lan.obey().await
+        lan.serve_orders().await
     };
     tokio::select! {
         done = life => done?,

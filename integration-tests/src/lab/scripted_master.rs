@@ -1,5 +1,5 @@
 //! A master that takes registrations and reports, remembers them, and pushes
-//! what a test tells it to.
+//! as a test says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +27,14 @@ pub use super::engine::OBEDIENT;
 /// How long a test waits for something to come about.
 const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
-/// What the master has heard and how it answers.
+/// What the master has received, and how it answers.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Received {
     /// Every registration.
     pub registrations: Vec<Registration>,
     /// How many reports came.
     pub reports: u64,
-    /// How many of them told of replicas.
+    /// How many of them had statuses of replicas.
     pub reports_of_statuses: u64,
     /// The last report.
     pub last_report: Option<Report>,
@@ -58,7 +58,7 @@ pub struct Heard {
     pub want_registration: bool,
 }
 
-impl Heard {
+impl Received {
     /// How many replicas are in `state` by their latest status.
     #[must_use]
     pub fn count(&self, state: ReplicaState) -> usize {
@@ -68,7 +68,7 @@ impl Heard {
 
 /// A scripted master.
 pub struct ScriptedMaster {
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     news: watch::Receiver<u64>,
     server: ServerHandle,
     /// Where it listens.
@@ -81,15 +81,15 @@ pub struct ScriptedMaster {
 
 #[derive(Clone)]
 struct Shared {
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     news: Arc<watch::Sender<u64>>,
     cluster: ClusterId,
     fence: Fence,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,10 +110,10 @@ impl ScriptedMaster {
         let cluster = ClusterId::parse("00000000000000cc").expect("a cluster id");
         let fence =
             Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").expect("a leader id") };
-        let heard = Arc::new(Mutex::new(Heard::default()));
+        let received = Arc::new(Mutex::new(Received::default()));
         let (sender, news) = watch::channel(0);
         let shared = Shared {
-            heard: heard.clone(),
+            received: received.clone(),
             news: Arc::new(sender),
             cluster: cluster.clone(),
             fence: fence.clone(),
@@ -134,7 +134,7 @@ impl ScriptedMaster {
         let server = server.run();
         let handle = server.handle();
         actix::spawn(server);
-        Self { heard, news, server: handle, url, cluster, fence }
+        Self { received, news, server: handle, url, cluster, fence }
     }
 
     /// Ends the master, as a crash would.
@@ -142,36 +142,36 @@ impl ScriptedMaster {
         self.server.stop(false).await;
     }
 
-    /// What was heard, to look at or to change.
-    pub fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was received, to look at or to change.
+    pub fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `fits`.
     ///
     /// # Panics
-    /// After a minute, with what was heard instead.
-    pub async fn until(&self, what: &str, fits: impl Fn(&Heard) -> bool) {
+    /// After a minute, with what was received instead.
+    pub async fn until(&self, what: &str, fits: impl Fn(&Received) -> bool) {
         let mut news = self.news.clone();
         let wait = async {
             loop {
                 news.mark_unchanged();
-                if fits(&self.heard()) {
+                if fits(&self.received()) {
                     return;
                 }
                 news.changed().await.expect("the master lives");
             }
         };
         let came = tokio::time::timeout(WAIT_LIMIT, wait).await.is_ok();
-        assert!(came, "{what} did not come about: {:#?}", self.heard());
+        assert!(came, "{what} did not come about: {:#?}", self.received());
     }
 
     /// Waits until every one of `replicas` is in `state`.
     pub async fn until_all(&self, replicas: &[Assignment], state: ReplicaState) {
-        let fits = |heard: &Heard| {
+        let fits = |received: &Received| {
             replicas
                 .iter()
-                .all(|a| heard.statuses.get(&a.replica).is_some_and(|status| status.state == state))
+                .all(|a| received.statuses.get(&a.replica).is_some_and(|status| status.state == state))
         };
         self.until(&format!("{} replicas {state:?}", replicas.len()), fits).await;
     }
@@ -182,10 +182,10 @@ impl ScriptedMaster {
     /// If none has.
     #[must_use]
     pub fn agent_url(&self) -> String {
-        self.heard().registrations.last().expect("a registration").host.agent_url.clone()
+        self.received().registrations.last().expect("a registration").host.agent_url.clone()
     }
 
-    /// Orders everything anew: names for removal whatever else the agent has told of.
+    /// Orders everything anew: names for removal whatever else the agent has reported.
     ///
     /// # Errors
     /// The agent's refusal.
@@ -223,10 +223,10 @@ impl ScriptedMaster {
     ) -> Result<Accepted, PushRefused> {
         let mut remove: Vec<ReplicaId> = remove.iter().map(|a| a.replica.clone()).collect();
         if base.is_none() {
-            let heard = self.heard();
-            let held = heard.registrations.last().into_iter().flat_map(|registration| &registration.holds);
+            let received = self.received();
+            let held = received.registrations.last().into_iter().flat_map(|registration| &registration.holds);
             let known: BTreeSet<&ReplicaId> =
-                held.map(|held| &held.replica).chain(heard.statuses.keys()).collect();
+                held.map(|held| &held.replica).chain(received.statuses.keys()).collect();
             remove.extend(known.into_iter().filter(|id| set.iter().all(|set| set.replica != **id)).cloned());
         }
         let push = Push {
@@ -254,12 +254,12 @@ impl ScriptedMaster {
 
 async fn register(shared: web::Data<Shared>, body: web::Json<Registration>) -> HttpResponse {
     let answer = {
-        let mut heard = shared.lock();
-        if let Some(detail) = &heard.refuse {
+        let mut received = shared.lock();
+        if let Some(detail) = &received.refuse {
             HttpResponse::Conflict().json(Problem::new(Code::NodeConflict, detail.clone()))
         } else {
-            heard.statuses.clear();
-            heard.registrations.push(body.into_inner());
+            received.statuses.clear();
+            received.registrations.push(body.into_inner());
             HttpResponse::Ok().json(Registered {
                 cluster: shared.cluster.clone(),
                 fence: shared.fence.clone(),
@@ -274,30 +274,30 @@ async fn register(shared: web::Data<Shared>, body: web::Json<Registration>) -> H
 async fn report(shared: web::Data<Shared>, body: web::Json<Report>) -> HttpResponse {
     let report = body.into_inner();
     let answer = {
-        let mut heard = shared.lock();
-        if heard.deaf {
+        let mut received = shared.lock();
+        if received.deaf {
             HttpResponse::ServiceUnavailable().finish()
         } else {
-            heard.reports += 1;
-            heard.reports_of_statuses += u64::from(!report.statuses.is_empty());
+            received.reports += 1;
+            received.reports_of_statuses += u64::from(!report.statuses.is_empty());
             for status in &report.statuses {
-                let before = heard.statuses.insert(status.replica.clone(), status.clone());
+                let before = received.statuses.insert(status.replica.clone(), status.clone());
                 if let Some(before) = before.filter(|before| !status.supersedes(before)) {
-                    heard.illegal.push((before, status.clone()));
+                    received.illegal.push((before, status.clone()));
                 }
-                let history = heard.histories.entry(status.replica.clone()).or_default();
+                let history = received.histories.entry(status.replica.clone()).or_default();
                 if history.last() != Some(&status.state) {
                     history.push(status.state);
                 }
             }
-            heard.engine_errors.extend(report.engine_error.clone());
-            heard.last_report = Some(report);
+            received.engine_errors.extend(report.engine_error.clone());
+            received.last_report = Some(report);
             HttpResponse::Ok().json(ReportAck {
                 fence: shared.fence.clone(),
-                want_full: std::mem::take(&mut heard.want_full),
-                want_registration: std::mem::take(&mut heard.want_registration),
+                want_full: std::mem::take(&mut received.want_full),
+                want_registration: std::mem::take(&mut received.want_registration),
                 report_interval_ms: None,
-                push: heard.push_with_ack.take().map(Box::new),
+                push: received.push_with_ack.take().map(Box::new),
             })
         }
     };

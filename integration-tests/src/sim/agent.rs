@@ -22,8 +22,8 @@ use self::disk::Disk;
 use super::{
     engine::{Engine, EngineWork},
     net::Reply,
-    plant::Plant,
     rules::PushHead,
+    seeded_bug::SeededBug,
     world::{Ev, Part, World},
 };
 
@@ -104,9 +104,9 @@ pub struct Host {
     pub without_sockets: bool,
     /// When its agent was started last.
     pub agent_since: u64,
-    /// When its agent heard a master last, or was started.
-    pub heard_master: u64,
-    /// When it heard one again after how long without, in milliseconds.
+    /// When a master last answered its agent, or when the agent was started.
+    pub master_answered_at: u64,
+    /// When a master answered again, and after how long without an answer, in milliseconds.
     pub silences: Vec<(u64, u64)>,
     /// How far its wall clock is off, in milliseconds.
     pub wall: i64,
@@ -158,7 +158,7 @@ pub struct Agent {
     /// What its ledger held before the last write that a push may have asked for which builds on that.
     held: Option<LedgerDigest>,
     /// The digest that its reporter knows.
-    told: Option<LedgerDigest>,
+    reported_digest: Option<LedgerDigest>,
     /// With which facts of the engine the reporter registers once the supervisor has described the host.
     describing: BTreeMap<u64, Option<EngineFacts>>,
     next_ticket: u64,
@@ -210,7 +210,7 @@ impl Host {
             lost_at: 0,
             without_sockets: false,
             agent_since: 0,
-            heard_master: 0,
+            master_answered_at: 0,
             silences: Vec::new(),
             wall: 0,
             release: Release::This,
@@ -253,7 +253,7 @@ impl World {
             self.hosts[host].form = PushForm::Shared;
         }
         self.reads_ledger(host);
-        if self.planted(Plant::ForgetsLedger) {
+        if self.is_seeded(SeededBug::ForgetsLedger) {
             let (uid, cluster) =
                 (self.hosts[host].ledger.uid.clone(), self.hosts[host].ledger.cluster.clone());
             self.set_ledger(host, Ledger { cluster, ..Ledger::new(uid) });
@@ -267,7 +267,7 @@ impl World {
         } else if self.hosts[host].agent_inc > 0 && self.chance(self.profile.downgraded) {
             self.note(|| format!("h{} is downgraded, and reads the head of its ledger", host + 1));
             let mut head = self.hosts[host].ledger.as_older_agents_read_it();
-            if self.planted(Plant::HeadTellsRevision) {
+            if self.is_seeded(SeededBug::HeadTellsRevision) {
                 head.accepted.clone_from(&self.hosts[host].ledger.accepted);
             }
             self.rules.ledger_downgraded(host, head.accepted.clone());
@@ -298,7 +298,7 @@ impl World {
             for_reporter: Mailbox::default(),
             tickets: BTreeMap::new(),
             held: None,
-            told: None,
+            reported_digest: None,
             describing: BTreeMap::new(),
             next_ticket: 0,
             calls: 0,

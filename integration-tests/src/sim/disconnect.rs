@@ -1,4 +1,4 @@
-//! What agents may do by themselves when no master is heard of (`on_disconnect`).
+//! What agents may do by themselves while no master answers (`on_disconnect`).
 
 use shef_agent::engine::Container;
 use shef_common::{ids::ReplicaId, labels, protocol::Assignment};
@@ -9,15 +9,15 @@ use super::world::World;
 const TURN_MS: u64 = 60_000;
 
 impl World {
-    /// An agent hears a master.
-    pub fn rules_master_heard(&mut self, host: usize) {
+    /// A master has answered an agent.
+    pub fn rules_master_answered(&mut self, host: usize) {
         let (now, host) = (self.now, &mut self.hosts[host]);
-        let silent = now - host.heard_master.max(host.agent_since);
+        let silent = now - host.master_answered_at.max(host.agent_since);
         host.silences.retain(|(ended, _)| now - ended <= TURN_MS);
         if silent >= 1_000 {
             host.silences.push((now, silent));
         }
-        host.heard_master = now;
+        host.master_answered_at = now;
     }
 
     /// The check of a container fails, and its spec may have its agent stop it for that.
@@ -32,8 +32,8 @@ impl World {
         }
     }
 
-    /// An agent is about to stop a replica: a durable record wants it gone, its service says so and no master
-    /// was heard of for that long, or its check has failed and its spec says that it is stopped then.
+    /// An agent is about to stop a replica. It may, if a durable record wants it gone; if no master has answered
+    /// for as long as its service allows; or if its check has failed and its spec has it stopped then.
     pub fn rules_stops(&mut self, host: usize, id: &ReplicaId) {
         self.rules_goes_down(id);
         let node = self.hosts[host].node.clone();
@@ -49,7 +49,7 @@ impl World {
             ));
         };
         let (now, host) = (self.now, &self.hosts[host]);
-        let silent = now - host.heard_master.max(host.agent_since);
+        let silent = now - host.master_answered_at.max(host.agent_since);
         let longest = host.silences.iter().map(|(_, silent)| *silent).fold(silent, u64::max);
         if longest < u64::from(shortest) * 1_000 {
             self.violated(format!(

@@ -21,7 +21,7 @@ use shef_common::{
 use super::{
     agent::Stream,
     placement::MEMORY,
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -226,7 +226,7 @@ impl World {
                 Event::Logs { replica, outcome: error.map_or(Ok(lines), Err) }
             }
             EngineWork::RemoveNetworks { needed } => {
-                let leaves = self.planted(Plant::LeavesNetworks);
+                let leaves = self.is_seeded(SeededBug::LeavesNetworks);
                 let engine = &mut self.hosts[host].engine;
                 if done && !leaves {
                     engine.networks.remove_unneeded(&needed, engine.containers.values());
@@ -267,7 +267,7 @@ impl World {
     ) -> Outcome {
         match operation {
             Operation::Create(order) => {
-                let planted = self.planted(Plant::KnowsByName);
+                let seeded = self.is_seeded(SeededBug::KnowsByName);
                 let engine = &mut self.hosts[host].engine;
                 let made = if !done {
                     Ok(Created::default())
@@ -279,7 +279,7 @@ impl World {
                     engine.next_id += 1;
                     let id = format!("{:064x}", engine.next_id);
                     let mut container = made(&order, id.clone());
-                    if planted {
+                    if seeded {
                         container.labels.remove(labels::REPLICA);
                     }
                     engine.networks.make_for(&container);
@@ -295,7 +295,7 @@ impl World {
                 Outcome::Stop(self.ended(host, &id, done, error, Self::container_stops))
             }
             Operation::Remove(id) => {
-                let id = if self.planted(Plant::RemovesTheFirst) {
+                let id = if self.is_seeded(SeededBug::RemovesTheFirst) {
                     self.first_managed(host).unwrap_or(id)
                 } else {
                     id
@@ -312,7 +312,7 @@ impl World {
                 Outcome::SetPolicy(error.map_or(found.map(|_| ()), Err))
             }
             Operation::Inspect { known } => {
-                let known = known.filter(|_| !self.planted(Plant::KnowsByName));
+                let known = known.filter(|_| !self.is_seeded(SeededBug::KnowsByName));
                 let found = looked_up(&self.hosts[host].engine.containers, replica, known.as_deref());
                 Outcome::Inspect(error.map_or(Ok(found), Err))
             }
@@ -367,7 +367,7 @@ pub fn operation_word(operation: &Operation) -> String {
     }
 }
 
-/// An outcome in a line; labels stand in no order, so a container is told by its state.
+/// An outcome in a line; labels stand in no order, so a container is shown by its state.
 fn outcome_word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Inspect(Ok(found)) => {

@@ -7,7 +7,7 @@
 //! `docs/simulator.md` says what is checked, what is not modelled, and how to
 //! replay a failure.
 //!
-//! - [`profile`]: which faults there are and how often; [`plant`]: bugs on purpose
+//! - [`profile`]: which faults there are and how often; [`seeded_bug`]: bugs on purpose
 //! - [`world`]: the queue of what is to come, and the run from start to verdict
 //! - [`net`]: calls between hosts; [`engine`]: a container engine
 //! - [`master`], [`agent`]: the drivers in place of the actors
@@ -23,14 +23,14 @@ mod master;
 mod net;
 mod operator;
 mod placement;
-mod plant;
 mod profile;
 mod rollouts;
 mod rules;
 mod run;
+mod seeded_bug;
 mod user;
 mod world;
 
-pub use plant::Plant;
 pub use profile::Profile;
 pub use run::{Failure, check_seeds, find, run_hosts, run_seed};
+pub use seeded_bug::SeededBug;

@@ -15,7 +15,7 @@ use shef_master::{
 
 use super::{
     master::{Mail, probe_outcome},
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -273,7 +273,7 @@ impl World {
         self.late.insert(call, host);
         match from {
             Caller::Prober { inc, node, round, via } => {
-                let outcome = self.misread_probe(probe_outcome(reply));
+                let outcome = self.seed_probe_outcome(probe_outcome(reply));
                 self.note(|| format!("probe of {node} through {via:?}: {outcome:?}"));
                 let event = MembershipEvent::ProbeDone { node, round, via, outcome };
                 self.master_answer(inc, Mail::Membership(event));
@@ -313,7 +313,7 @@ impl World {
             (None, Reply::Registered(registered)) => reporter::Event::Registered(Ok(registered)),
             (None, _) => reporter::Event::Registered(Err(failure)),
             (Some(seq), Reply::Ack(ack)) => {
-                if self.planted(Plant::DeletesOnAbsence) && ack.want_registration {
+                if self.is_seeded(SeededBug::DeletesOnAbsence) && ack.want_registration {
                     self.delete_all(host);
                 }
                 reporter::Event::Reported { seq, outcome: Ok(ack) }

@@ -1,5 +1,4 @@
-//! The operator: cordons, drains, activates and forgets hosts, and what must
-//! hold of what an operator was told.
+//! The operator: cordons, drains, activates and forgets hosts. And the rules for what the API has acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +9,7 @@ use shef_common::{
 use shef_master::{
     cluster::ClusterEvent,
     membership::{HostChanged, HostCondition, Intent, Standing},
-    runner::{IntentWord, NodeRecord, OperateRefused, Operation, Wish},
+    runner::{IntentWord, NodeIntent, NodeRecord, OperateRefused, Operation},
     service::{ServiceRecord, Want},
     store::Key,
 };
@@ -24,7 +23,7 @@ use super::{
 /// How long what was on its way to the store when a host was forgotten may still arrive there.
 const ON_ITS_WAY_MS: u64 = 30_000;
 
-/// A wish that was acknowledged, with no other asked since.
+/// An intent that was acknowledged, with no other asked for since.
 #[derive(Debug, Clone, Copy)]
 struct Acknowledged {
     /// A host that was forgotten is active when it joins anew.
@@ -32,7 +31,7 @@ struct Acknowledged {
     at: u64,
 }
 
-/// What operators asked for and were told.
+/// The operators' requests and their answers.
 #[derive(Debug, Default)]
 pub struct Operators {
     next: u64,
@@ -48,7 +47,7 @@ pub struct Operators {
     placed: BTreeMap<ReplicaId, (NodeName, u64)>,
     /// Hosts whose drain is or was past its deadline, and when that was last said to be so.
     overdue: BTreeMap<NodeName, u64>,
-    /// When a host was last told to be leaving, or no longer.
+    /// When the membership last said that a host is leaving, or no longer leaving.
     leaving: BTreeMap<NodeName, u64>,
 }
 
@@ -69,12 +68,14 @@ impl World {
         let (node, standing) = shown[self.rng.usize(..shown.len())].clone();
         let gone = matches!(standing, Standing::Down | Standing::AgentDown | Standing::Suspect);
         let operation = match self.rng.u32(0..10) {
-            0 | 1 => Operation::Intend(Wish::Cordon),
-            2 | 3 => Operation::Intend(Wish::Drain { within: None }),
-            4 => Operation::Intend(Wish::Drain { within: Some(DurationMs(self.rng.u64(1_000..20_000))) }),
+            0 | 1 => Operation::Intend(NodeIntent::Cordon),
+            2 | 3 => Operation::Intend(NodeIntent::Drain { within: None }),
+            4 => {
+                Operation::Intend(NodeIntent::Drain { within: Some(DurationMs(self.rng.u64(1_000..20_000))) })
+            }
             5..=7 if gone => Operation::Forget { force: false },
             5 if self.chance(100) => Operation::Forget { force: self.rng.bool() },
-            _ => Operation::Intend(Wish::Activate),
+            _ => Operation::Intend(NodeIntent::Activate),
         };
         self.operator_asks(node, operation);
     }
@@ -88,7 +89,7 @@ impl World {
         // One at least has to be able to run whatever there is.
         if !self.hosts.iter().any(|host| active(&host.node) && host.release == Release::This) {
             let node = self.hosts[0].node.clone();
-            self.operator_asks(node, Operation::Intend(Wish::Activate));
+            self.operator_asks(node, Operation::Intend(NodeIntent::Activate));
         }
     }
 
@@ -126,9 +127,9 @@ impl World {
         }
         if together.is_empty() {
             let intended = match operation {
-                Operation::Intend(Wish::Cordon) => IntentWord::Cordoned,
-                Operation::Intend(Wish::Drain { .. }) => IntentWord::Drained,
-                Operation::Intend(Wish::Activate) | Operation::Forget { .. } => IntentWord::Active,
+                Operation::Intend(NodeIntent::Cordon) => IntentWord::Cordoned,
+                Operation::Intend(NodeIntent::Drain { .. }) => IntentWord::Drained,
+                Operation::Intend(NodeIntent::Activate) | Operation::Forget { .. } => IntentWord::Active,
             };
             self.operators.acknowledged.insert(node, Acknowledged { intended, at: self.now });
         }
@@ -179,7 +180,7 @@ impl World {
             || self.operators.left_behind.contains(&(node.clone(), id.clone()))
     }
 
-    /// A host is told what to run: nothing of what it had when it was forgotten.
+    /// A host gets orders: none of them is for a replica that it had when it was forgotten.
     pub fn rules_not_ordered_again(&mut self, node: &NodeName, set: &[shef_common::protocol::Assignment]) {
         let again = |id: &ReplicaId| self.operators.left_behind.contains(&(node.clone(), id.clone()));
         if let Some(again) = set.iter().find(|set| again(&set.replica)) {
@@ -206,7 +207,7 @@ impl World {
         }
     }
 
-    /// Services are about to be told of a host.
+    /// The change of a host is about to reach the services.
     pub fn rules_told_of(&mut self, master: &Master, change: &HostChanged) {
         let before = master.cluster.members().conditions().get(&change.node).copied();
         let operators = &mut self.operators;
@@ -230,24 +231,29 @@ impl World {
             || self.operators.leaving.get(node) == Some(&self.now)
     }
 
-    /// Why nothing new may be placed on `node`, if an operator was told so before this moment.
+    /// Why nothing new may be placed on `node`, if that was acknowledged to an operator before this moment.
     pub fn closed(&self, node: &NodeName) -> Option<String> {
-        let told = self.operators.acknowledged.get(node).filter(|told| told.at < self.now)?;
-        match told.intended {
+        let acknowledged =
+            self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.at < self.now)?;
+        match acknowledged.intended {
             IntentWord::Active => None,
             IntentWord::Cordoned | IntentWord::Drained => {
-                Some(format!("{:?} since {} ms", told.intended, told.at))
+                Some(format!("{:?} since {} ms", acknowledged.intended, acknowledged.at))
             }
         }
     }
 
-    /// In the end hosts are what operators were told last, and those that are drained are empty.
+    /// In the end hosts have the intents that were acknowledged last, and drained hosts are empty.
     pub fn check_operators(&self, master: &Master) -> Result<(), String> {
         for (node, view) in &master.hosts_shown {
             let intended = view.intent.intent;
-            if let Some(told) = self.operators.acknowledged.get(node).filter(|told| told.intended != intended)
+            if let Some(acknowledged) =
+                self.operators.acknowledged.get(node).filter(|acknowledged| acknowledged.intended != intended)
             {
-                return Err(format!("{node} is {intended:?}, but {:?} was acknowledged", told.intended));
+                return Err(format!(
+                    "{node} is {intended:?}, but {:?} was acknowledged",
+                    acknowledged.intended
+                ));
             }
             // Where nobody else understands what it runs, it stays.
             let takes = |host: &super::agent::Host| {
@@ -265,9 +271,9 @@ impl World {
 
 fn is_stored(record: &NodeRecord, operation: Operation) -> bool {
     match operation {
-        Operation::Intend(Wish::Activate) => record.intent == Intent::Active,
-        Operation::Intend(Wish::Cordon) => record.intent == Intent::Cordoned,
-        Operation::Intend(Wish::Drain { within }) => match record.intent {
+        Operation::Intend(NodeIntent::Activate) => record.intent == Intent::Active,
+        Operation::Intend(NodeIntent::Cordon) => record.intent == Intent::Cordoned,
+        Operation::Intend(NodeIntent::Drain { within }) => match record.intent {
             Intent::Drained { deadline } => deadline.is_some() == within.is_some(),
             Intent::Active | Intent::Cordoned => false,
         },

@@ -7,11 +7,11 @@ use shef_common::{
     ids::{ReplicaId, ServiceName, Slot},
     spec::{FailureAction, Order, ServiceSpec, Update},
 };
-use shef_master::service::{Expect, Lead, Request, RolloutState, ServiceRecord, ServiceView};
+use shef_master::service::{Expect, Request, RolloutCommand, RolloutState, ServiceRecord, ServiceView};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -49,26 +49,32 @@ impl World {
     }
 
     /// What the user tells a rollout, whether it makes sense or not.
-    pub(super) fn drawn_lead(&mut self) -> Lead {
-        [Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote, Lead::Promote]
-            [self.rng.usize(0..6)]
+    pub(super) fn drawn_command(&mut self) -> RolloutCommand {
+        [
+            RolloutCommand::Pause,
+            RolloutCommand::Resume,
+            RolloutCommand::Resume,
+            RolloutCommand::Abort,
+            RolloutCommand::Promote,
+            RolloutCommand::Promote,
+        ][self.rng.usize(0..6)]
     }
 
     /// When nothing fails any more, the user leads on what waits for it.
     pub fn user_leads(&mut self) {
         let Some(master) = &self.master else { return };
-        let lead = |view: &ServiceView| match view.rollout.as_ref()?.state {
-            RolloutState::Canary => Some(Lead::Promote),
-            RolloutState::Paused => Some(Lead::Resume),
+        let command = |view: &ServiceView| match view.rollout.as_ref()?.state {
+            RolloutState::Canary => Some(RolloutCommand::Promote),
+            RolloutState::Paused => Some(RolloutCommand::Resume),
             RolloutState::Running | RolloutState::RollingBack => None,
         };
         let waiting: Vec<_> = master
             .services_shown
             .iter()
-            .filter_map(|(name, view)| Some((name.clone(), lead(view)?)))
+            .filter_map(|(name, view)| Some((name.clone(), command(view)?)))
             .collect();
-        for (name, lead) in waiting {
-            self.ask_for(name, Request::Lead { lead, expect: Expect::Any });
+        for (name, command) in waiting {
+            self.ask_for(name, Request::RolloutCommand { command, expect: Expect::Any });
         }
     }
 
@@ -151,7 +157,7 @@ impl World {
     /// With an update's bounds misread on purpose, what comes of that is looked for, not the misreading.
     pub(super) fn bounds_aside(&self, stored: &ServiceSpec, asked: &ServiceSpec) -> ServiceSpec {
         let mut stored = stored.clone();
-        if self.planted(Plant::SurgesTooMuch) || self.planted(Plant::StopsTooMany) {
+        if self.is_seeded(SeededBug::SurgesTooMuch) || self.is_seeded(SeededBug::StopsTooMany) {
             stored.update.parallelism = asked.update.parallelism;
         }
         stored

@@ -62,10 +62,10 @@ pub struct Rules {
     only_made: BTreeSet<ReplicaId>,
     /// Replicas whose container has run.
     ran: BTreeSet<ReplicaId>,
-    /// When the master heard first that a replica failed.
+    /// When a report first said that a replica failed.
     failed: BTreeMap<ReplicaId, u64>,
-    /// When the master was first told that a replica is well.
-    pub(super) told_well: BTreeMap<ReplicaId, u64>,
+    /// When a report first said that a replica is well.
+    pub(super) reported_well: BTreeMap<ReplicaId, u64>,
     /// What each host's disk says it has accepted, and what it said before.
     accepted: BTreeMap<usize, (Option<Accepted>, Option<Accepted>)>,
     /// Of which cluster a host was when it lost its ledger.
@@ -78,7 +78,7 @@ pub struct Rules {
     pub(super) began: BTreeMap<ServiceName, (Generation, WallMs, u64)>,
     /// In how many slots a service has run at once, up to as many as it wanted then and since.
     pub(super) served: BTreeMap<ServiceName, u32>,
-    /// Replicas that were told to stop, and may still run.
+    /// Replicas that were ordered to stop, and may still run.
     pub(super) stopping: BTreeSet<ReplicaId>,
     /// How many events services have taken.
     service_events: u64,
@@ -132,8 +132,9 @@ impl World {
         };
         let known = || self.hosts.iter().filter(|host| master.hosts_shown.contains_key(&host.node));
         // Part of the silence is the way of what was said of it.
-        let is_silent =
-            |host: &&Host| self.now - host.heard_master.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0;
+        let is_silent = |host: &&Host| {
+            self.now - host.master_answered_at.max(host.agent_since) + 1_000 >= LEADER_SILENCE.0
+        };
         if known().filter(is_silent).count() * 2 <= known().count() {
             let (again, leader) = (master.inc, leader.inc);
             self.violated(format!(
@@ -142,7 +143,7 @@ impl World {
         }
     }
 
-    /// The master was told that it no longer leads.
+    /// The master has learned that it no longer leads.
     pub fn rules_deposed(&mut self, inc: u64, stored: &Fence) {
         if inc == self.master_inc
             && self.rules.fence.as_ref().is_some_and(|fence| stored.epoch <= fence.epoch)
@@ -237,7 +238,7 @@ impl World {
         }
     }
 
-    /// What runs, for all that the master has been told, is retired only because the user
+    /// A replica that runs, by all reports to the master, is retired only because the user
     /// wants fewer or other ones, or because another replica of its slot has run.
     fn check_retired(
         &mut self,
@@ -284,7 +285,7 @@ impl World {
         }
     }
 
-    /// The cluster is about to be told something.
+    /// An event is about to reach the cluster.
     pub fn rules_cluster(&mut self, master: &Master, event: &ClusterEvent) {
         if let ClusterEvent::HostChanged(change) = event {
             self.note(|| format!("master: {} is {:?} {:?}", change.node, change.condition, change.why));
@@ -292,12 +293,12 @@ impl World {
         }
     }
 
-    /// A service is about to be told something.
+    /// An event is about to reach a service.
     pub fn rules_service(&mut self, event: &ServiceEvent) {
         let ServiceEvent::Observed { statuses, .. } = event else { return };
         for status in statuses {
             if status.state == ReplicaState::Running && status.health == Health::Healthy {
-                self.rules.told_well.entry(status.replica.clone()).or_insert(self.now);
+                self.rules.reported_well.entry(status.replica.clone()).or_insert(self.now);
             }
             if has_failed(status.state) {
                 self.rules.failed.entry(status.replica.clone()).or_insert(self.now);
@@ -305,7 +306,7 @@ impl World {
         }
     }
 
-    /// A host is told something: it is durable.
+    /// A host gets an order: it is durable.
     pub fn rules_push(&mut self, master: &Master, host: usize, push: &Push) {
         if let Some(unsaid) = master.unsaid.first() {
             let node = &self.hosts[host].node;
@@ -378,7 +379,7 @@ impl World {
                     Request::Import { .. }
                     | Request::MayImport { .. }
                     | Request::Rebalance { .. }
-                    | Request::Lead { .. }
+                    | Request::RolloutCommand { .. }
                     | Request::Restart { .. }
                     | Request::Release { .. }
                     | Request::RollBack { .. },

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{plant::Plant, profile::Profile, world::World};
+use super::{profile::Profile, seeded_bug::SeededBug, world::World};
 
 /// The most steps of a run: a bound on what never ends.
 const MAX_STEPS: u64 = 2_000_000;
@@ -35,14 +35,14 @@ pub struct Took {
 ///
 /// # Errors
 /// [`Failure`] names the rule that was broken.
-pub fn run_seed(seed: u64, profile: &Profile, plant: Option<Plant>) -> Result<Took, Failure> {
-    run(seed, profile, plant, false).0
+pub fn run_seed(seed: u64, profile: &Profile, seeded_bug: Option<SeededBug>) -> Result<Took, Failure> {
+    run(seed, profile, seeded_bug, false).0
 }
 
 /// Runs one seed and keeps its trace.
 #[must_use]
-pub fn trace_seed(seed: u64, profile: &Profile, plant: Option<Plant>) -> Vec<String> {
-    run(seed, profile, plant, true).1
+pub fn trace_seed(seed: u64, profile: &Profile, seeded_bug: Option<SeededBug>) -> Vec<String> {
+    run(seed, profile, seeded_bug, true).1
 }
 
 /// Runs one seed with so many hosts.
@@ -56,10 +56,10 @@ pub fn run_hosts(seed: u64, hosts: usize, profile: &Profile) -> Result<Took, Fai
 fn run(
     seed: u64,
     profile: &Profile,
-    plant: Option<Plant>,
+    seeded_bug: Option<SeededBug>,
     trace: bool,
 ) -> (Result<Took, Failure>, Vec<String>) {
-    run_world(seed, World::new(seed, profile.clone(), plant, trace))
+    run_world(seed, World::new(seed, profile.clone(), seeded_bug, trace))
 }
 
 fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>) {
@@ -94,16 +94,16 @@ fn run_world(seed: u64, mut world: World) -> (Result<Took, Failure>, Vec<String>
     (outcome, lines)
 }
 
-/// The first of `seeds` whose run breaks a rule that contains `words`, with `plant` put in.
+/// The first of `seeds` whose run breaks a rule that contains `words`, with `seeded_bug` put in.
 #[must_use]
 pub fn find(
-    plant: Plant,
+    seeded_bug: SeededBug,
     profile: &Profile,
     words: &str,
     mut seeds: std::ops::Range<u64>,
 ) -> Option<Failure> {
     let broken =
-        |seed| run_seed(seed, profile, Some(plant)).err().filter(|failure| failure.rule.contains(words));
+        |seed| run_seed(seed, profile, Some(seeded_bug)).err().filter(|failure| failure.rule.contains(words));
     seeds.find_map(broken)
 }
 

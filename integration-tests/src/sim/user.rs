@@ -10,7 +10,7 @@ use shef_common::{
     },
 };
 use shef_master::cluster::ClusterEvent;
-use shef_master::service::{Accepted, Expect, Lead, Refused, Request};
+use shef_master::service::{Accepted, Expect, Refused, Request, RolloutCommand};
 
 use super::{
     engine::{BAD_IMAGE, CRASHING_IMAGE, FADING_IMAGE, SICKENING_IMAGE},
@@ -26,7 +26,7 @@ const REPLICAS: u32 = 6;
 /// Services whose replicas are never to stop for want of a master.
 const KEPT: [&str; 2] = ["s0", "s1"];
 
-/// What the user asked for and was told.
+/// The user's requests and their answers.
 #[derive(Debug, Default)]
 pub struct User {
     next: u64,
@@ -99,7 +99,9 @@ impl World {
                 Request::Release { slot: Slot(self.rng.u32(0..REPLICAS.max(1))), expect }
             }
             _ if moves => Request::Rebalance { per_minute: self.rng.u32(1..=60) },
-            0 | 1 if known && self.chance(600) => Request::Lead { lead: self.drawn_lead(), expect },
+            0 | 1 if known && self.chance(600) => {
+                Request::RolloutCommand { command: self.drawn_command(), expect }
+            }
             2 if known && self.chance(300) => Request::Restart { expect },
             2 if known && self.chance(300) => Request::RollBack { generation: None, expect },
             0..=3 if !known => Request::Create { spec: self.spec(&name, replicas) },
@@ -176,7 +178,7 @@ impl World {
             Request::Delete { .. } => {
                 user.deletes.insert(name.clone());
             }
-            Request::Lead { lead: Lead::Promote, .. } => {
+            Request::RolloutCommand { command: RolloutCommand::Promote, .. } => {
                 user.promoted.insert(name.clone(), self.now);
             }
             Request::Release { slot, .. } => {
@@ -185,7 +187,7 @@ impl World {
             Request::Import { .. }
             | Request::MayImport { .. }
             | Request::Rebalance { .. }
-            | Request::Lead { .. }
+            | Request::RolloutCommand { .. }
             | Request::Restart { .. }
             | Request::RollBack { .. } => {}
         }
@@ -225,7 +227,7 @@ fn request_word(request: &Request) -> String {
         Request::Change { change, expect } => format!("change {change:?} {expect:?}"),
         Request::Rebalance { per_minute } => format!("rebalance, {per_minute} a minute"),
         Request::Delete { expect } => format!("delete {expect:?}"),
-        Request::Lead { lead, expect } => format!("{lead:?} the rollout {expect:?}"),
+        Request::RolloutCommand { command, expect } => format!("{command:?} the rollout {expect:?}"),
         Request::Release { slot, expect } => format!("release slot {slot} {expect:?}"),
         Request::Restart { expect } => format!("restart {expect:?}"),
         Request::RollBack { generation, expect } => format!("roll back to {generation:?} {expect:?}"),

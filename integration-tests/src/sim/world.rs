@@ -16,9 +16,9 @@ use super::{
     master::{Mail, Master, StoreCall},
     net::{Body, Call, Reply},
     operator::Operators,
-    plant::Plant,
     profile::{Chaos, Profile},
     rules::Rules,
+    seeded_bug::SeededBug,
     user::User,
 };
 
@@ -117,7 +117,7 @@ pub struct World {
     /// Which faults there are.
     pub profile: Profile,
     /// The bug that was put in.
-    pub plant: Option<Plant>,
+    pub seeded_bug: Option<SeededBug>,
     /// Whether faults still come.
     pub faults: bool,
     /// What happened, if somebody wants to read it.
@@ -163,10 +163,10 @@ pub struct World {
 impl World {
     /// A run of `seed`, with a trace if one is wanted.
     #[must_use]
-    pub fn new(seed: u64, profile: Profile, plant: Option<Plant>, trace: bool) -> Self {
+    pub fn new(seed: u64, profile: Profile, seeded_bug: Option<SeededBug>, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(1..=MAX_HOSTS);
-        Self::with_hosts(rng, count, profile, plant, trace)
+        Self::with_hosts(rng, count, profile, seeded_bug, trace)
     }
 
     /// A run with so many hosts.
@@ -175,7 +175,7 @@ impl World {
         mut rng: Rng,
         count: usize,
         profile: Profile,
-        plant: Option<Plant>,
+        seeded_bug: Option<SeededBug>,
         trace: bool,
     ) -> Self {
         let mut hosts: Vec<Host> = (0..count).map(|n| Host::new(n, &mut rng)).collect();
@@ -196,7 +196,7 @@ impl World {
             seq: 0,
             queue: BTreeMap::new(),
             profile,
-            plant,
+            seeded_bug,
             faults: true,
             trace: trace.then(Vec::new),
             broken: None,
@@ -268,10 +268,10 @@ impl World {
         self.faults && self.rules.has_host && self.chance(per_mille)
     }
 
-    /// Whether `plant` is in.
+    /// Whether `bug` is seeded.
     #[must_use]
-    pub fn planted(&self, plant: Plant) -> bool {
-        self.plant == Some(plant)
+    pub fn is_seeded(&self, bug: SeededBug) -> bool {
+        self.seeded_bug == Some(bug)
     }
 
     /// Sixteen hexadecimal digits.

@@ -36,7 +36,7 @@ fn push(master: &ScriptedMaster, base: Option<u64>, revision: u64, set: &[Assign
 async fn templates_come_once_in_parts_and_a_new_leader_builds_on_the_digest() {
     let (master, host, data) = (ScriptedMaster::start(), FakeHost::default(), tempfile::tempdir().unwrap());
     let agent = agent(&master, &host, &data).await;
-    let registered = master.heard().registrations.last().cloned().unwrap();
+    let registered = master.received().registrations.last().cloned().unwrap();
     assert!(registered.understands.templates_once && registered.understands.ledger_digest);
     assert_eq!(registered.ledger, Some(LedgerDigest::default()));
 
@@ -49,10 +49,10 @@ async fn templates_come_once_in_parts_and_a_new_leader_builds_on_the_digest() {
     post(&master, &json(&push(&master, Some(1), 2, &three[2..]))).await.unwrap();
     master.until_all(&three, ReplicaState::Running).await;
     let held = LedgerDigest::of(&three);
-    let tells = |heard: &shef_integration_tests::lab::scripted_master::Heard| {
-        heard.last_report.as_ref().is_some_and(|report| report.ledger == Some(held))
+    let reports = |received: &shef_integration_tests::lab::scripted_master::Received| {
+        received.last_report.as_ref().is_some_and(|report| report.ledger == Some(held))
     };
-    master.until("a report with the digest of what it holds", tells).await;
+    master.until("a report with the digest of what it holds", reports).await;
 
     // What cannot be read changes nothing.
     let mut malformed = json(&push(&master, Some(2), 3, &three[..1]));
@@ -76,10 +76,10 @@ async fn templates_come_once_in_parts_and_a_new_leader_builds_on_the_digest() {
     }
     assert_eq!((host.counts().get("create"), host.counts().get("remove")), (Some(&3), None));
 
-    // It is all in its ledger: the next run of the agent tells the same.
+    // It is all in its ledger: the next run of the agent reports the same.
     agent.stop().await;
     let again = super::agent(&master, &host, &data).await;
-    let registered = master.heard().registrations.last().cloned().unwrap();
+    let registered = master.received().registrations.last().cloned().unwrap();
     assert_eq!((registered.ledger, registered.accepted.unwrap().fence), (Some(held), next.fence));
     again.stop().await;
 }

@@ -21,12 +21,12 @@ const MOST_CHANGES: u32 = 6;
 const MISSED: &str = "the master does not answer";
 
 /// How many replicas of which version of a service are asked for; `None`: no service.
-type Wish = Option<(u32, u32)>;
+type WantedSpec = Option<(u32, u32)>;
 
 /// Asks for it, and says whether that was acknowledged.
-async fn ask(api: Api, name: &'static str, wish: Wish) -> bool {
+async fn ask(api: Api, name: &'static str, asked_for: WantedSpec) -> bool {
     let path = format!("/v1/services/{name}");
-    let (method, body) = match wish {
+    let (method, body) = match asked_for {
         Some((replicas, version)) => {
             let mut spec = busybox(replicas);
             spec["env"] = json!({ "VERSION": version.to_string() });
@@ -38,20 +38,20 @@ async fn ask(api: Api, name: &'static str, wish: Wish) -> bool {
     match answer.map(|answer| answer.status) {
         Ok(200..=202) => true,
         // What is not there cannot be deleted.
-        Ok(404) => wish.is_none(),
+        Ok(404) => asked_for.is_none(),
         Ok(503) | Err(_) => false,
         Ok(other) => panic!("{method} {path} was answered {other}"),
     }
 }
 
-fn wish_of(service: Option<&Value>) -> Wish {
+fn spec_of(service: Option<&Value>) -> WantedSpec {
     let live = service.filter(|service| service["state"] != "deleting")?;
     let version = live["env"]["VERSION"].as_str()?.parse().ok()?;
     Some((u32::try_from(live["replicas"].as_u64()?).ok()?, version))
 }
 
 /// The fewest containers that have to be made or removed for this change.
-fn changes(from: Wish, to: Wish) -> u32 {
+fn changes(from: WantedSpec, to: WantedSpec) -> u32 {
     match (from, to) {
         (None, None) => 0,
         (None, Some((replicas, _))) | (Some((replicas, _)), None) => replicas,
@@ -87,11 +87,11 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
     let mut site = HostLab::start(1, &[]).await;
     site.master.deploy("steady", busybox(3)).await;
     let steady = site.settled(&["steady"]).await;
-    let mut wanted: Wish = None;
+    let mut wanted: WantedSpec = None;
 
     for round in 0..ROUNDS {
         let before = site.containers().await;
-        let wish = match wanted {
+        let asked_for = match wanted {
             None => Some((random.u32(10..=12), 1)),
             Some(_) if round % 4 == 3 => None,
             Some((now, version)) if random.u32(..3) == 0 => Some((now, version + 1)),
@@ -99,12 +99,12 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
             Some((_, version)) => Some((random.u32(10..=14), version)),
         };
         let (kill_master, kill_agent) = (round % 3 != 1, round % 3 != 0);
-        let after = random.u32(0..=changes(wanted, wish).min(MOST_CHANGES));
+        let after = random.u32(0..=changes(wanted, asked_for).min(MOST_CHANGES));
         println!(
-            "round {round}: from {wanted:?} to {wish:?}; master dies: {kill_master}, agent dies: {kill_agent}, \
+            "round {round}: from {wanted:?} to {asked_for:?}; master dies: {kill_master}, agent dies: {kill_agent}, \
              after {after} containers"
         );
-        let asked = actix::spawn(ask(site.master.api.clone(), "busy", wish));
+        let asked = actix::spawn(ask(site.master.api.clone(), "busy", asked_for));
         until("so many containers were made or removed", async || {
             (changed(&site, &before).await >= after as usize).then_some(())
         })
@@ -124,10 +124,10 @@ async fn whatever_is_killed_in_the_middle_of_work_is_made_good() {
             site.master.start().await;
         }
 
-        let found = wish_of(site.master.service("busy").await.as_ref());
+        let found = spec_of(site.master.service("busy").await.as_ref());
         assert!(
-            found == wish || !acknowledged && found == wanted,
-            "wanted {wanted:?}, then {wish:?} (acknowledged: {acknowledged}), found {found:?}"
+            found == asked_for || !acknowledged && found == wanted,
+            "wanted {wanted:?}, then {asked_for:?} (acknowledged: {acknowledged}), found {found:?}"
         );
         wanted = found;
         let names: &[&str] = if wanted.is_some() { &["busy", "steady"] } else { &["steady"] };

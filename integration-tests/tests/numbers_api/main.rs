@@ -12,7 +12,7 @@ use shef_common::{
     ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName},
 };
 use shef_integration_tests::cluster::{Api, Cluster, master_config};
-use shef_master::store::{Key, Led, Store, Write, fake::FakeStore};
+use shef_master::store::{Key, LeadOutcome, Store, Write, fake::FakeStore};
 
 use self::walk::{EXTREMES, Place, missing, places, with};
 
@@ -196,7 +196,7 @@ fn service(name: &str) -> ServiceName {
 }
 
 /// What the next master finds.
-async fn led(store: &FakeStore) -> Led {
+async fn led(store: &FakeStore) -> LeadOutcome {
     let (leader, cluster) =
         (LeaderId::parse("00000000000000a2").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
     store.lead(&leader, Epoch(0), &cluster).await.unwrap()

@@ -74,8 +74,8 @@ impl Browser {
 
     /// What an expression comes to in the page, promises awaited.
     pub async fn evaluate(&mut self, expression: &str) -> Value {
-        let wish = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let outcome = self.call("Runtime.evaluate", wish).await;
+        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let outcome = self.call("Runtime.evaluate", params).await;
         assert!(outcome["exceptionDetails"].is_null(), "{outcome:#}");
         outcome["result"]["value"].clone()
     }

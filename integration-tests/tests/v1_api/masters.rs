@@ -16,7 +16,7 @@ use shef_integration_tests::cluster::{Cluster, PATIENCE, master_config};
 use shef_master::{
     config::MasterConfig,
     store::{
-        Backup, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+        Backup, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
         fake::FakeStore,
     },
 };
@@ -163,7 +163,7 @@ impl Store for Stubborn {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led> {
+    ) -> StoreFuture<'a, LeadOutcome> {
         self.store.lead(leader, at_least, cluster_if_new)
     }
     fn raise<'a>(
@@ -171,7 +171,7 @@ impl Store for Stubborn {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome> {
+    ) -> StoreFuture<'a, Leadership> {
         self.store.raise(fence, at_least, cluster_if_new)
     }
     fn commit<'a>(

@@ -16,7 +16,7 @@ use crate::{
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
     scheduler::SchedulerActor,
     stats::{Counts, Stats, StatsActor},
-    store::{CoreOptions, LeadOutcome, Led, Store, StoreActor, StoreHealth},
+    store::{CoreOptions, LeadOutcome, Leadership, Store, StoreActor, StoreHealth},
     view::ClusterView,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Parts {
     pub config: MasterConfig,
     pub store: Arc<dyn Store>,
     /// The leadership that was taken.
-    pub led: Led,
+    pub led: LeadOutcome,
     /// What the store holds, read.
     pub recovered: Recovered,
     /// The counters that the store holds.
@@ -84,14 +84,14 @@ impl Actors {
             takes_over,
             seed: random(),
         };
-        let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
-        let (core, initial) = ClusterCore::new(options, leads, recovered, Now::read());
+        let leadership = Leadership { cluster: led.cluster, fence: led.fence };
+        let (core, initial) = ClusterCore::new(options, leadership, recovered, Now::read());
         let outlets = ClusterOutlets {
             schedule: scheduler.clone().recipient(),
             scheduler: scheduler.clone().recipient(),
             membership: membership.clone().recipient(),
             store: store.clone().recipient(),
-            lead: store.clone().recipient(),
+            leadership: store.clone().recipient(),
             view: view.clone(),
             stats: counters.clone(),
             push_timeout: Duration::from_millis(config.push_timeout_ms),

@@ -38,7 +38,7 @@ fn api(actors: Actors, config: &MasterConfig, stopping: watch::Receiver<bool>) -
         register: cluster.clone().recipient(),
         report: cluster.clone().recipient(),
         operate: cluster.clone().recipient(),
-        tell_cluster: cluster.recipient(),
+        cluster: cluster.recipient(),
         release_brake: membership.recipient(),
         backup: store.recipient(),
         registries: registries.recipient(),

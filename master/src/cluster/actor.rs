@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use super::{
     core::ClusterCore,
     effects::ClusterEffects,
-    events::{Call, Effect, Event, LeadNumber, PhaseView, Succession},
+    events::{Call, ClaimNumber, Effect, Event, PhaseView, Succession},
     messages::{AskService, CopyService, ToCluster},
 };
 use crate::{
     calls::Calls,
     membership::{MembershipEvent, ToMembership},
-    post::{Alarm, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     registries::CredentialsChanged,
     runner::{
         Operate, OperateRefused, Register, RegisterRefused, RunnerActor, RunnerCore, RunnerEffect,
@@ -35,7 +35,7 @@ use crate::{
         ToService,
     },
     stats::Stats,
-    store::{Commit, Lead, LeadOutcome, LostLeadership, StoreError},
+    store::{Commit, Leadership, LeadershipClaim, LostLeadership, StoreError},
     view::ClusterView,
 };
 
@@ -50,7 +50,7 @@ pub struct ClusterOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
     /// Takes the leadership anew.
-    pub lead: Recipient<Lead>,
+    pub leadership: Recipient<LeadershipClaim>,
     /// What readers see.
     pub view: Arc<ClusterView>,
     /// What is counted.
@@ -80,7 +80,7 @@ pub struct ClusterActor {
     services: BTreeMap<ServiceName, Addr<ServiceActor>>,
     runners: BTreeMap<NodeName, Addr<RunnerActor>>,
     callers: Callers,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl ClusterActor {
@@ -95,7 +95,7 @@ impl ClusterActor {
             services: BTreeMap::new(),
             runners: BTreeMap::new(),
             callers: Callers::default(),
-            alarm: Alarm::new(),
+            timer: Timer::new(),
         }
     }
 
@@ -124,8 +124,8 @@ impl ClusterEffects for Shell<'_> {
         self.cluster.out.again.send_replace(Some(how));
     }
 
-    fn show_leadership(&mut self, leads: LeadOutcome) {
-        self.cluster.out.view.show_leadership(leads.cluster, leads.fence);
+    fn show_leadership(&mut self, leadership: Leadership) {
+        self.cluster.out.view.show_leadership(leadership.cluster, leadership.fence);
     }
 
     fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
@@ -194,12 +194,13 @@ impl ClusterEffects for Shell<'_> {
         post(self.ctx, &self.cluster.out.membership, ToMembership(event));
     }
 
-    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
-        let led = self.cluster.out.lead.send(Lead { above, cluster }).into_actor(self.cluster);
-        self.ctx.spawn(led.map(move |led, cluster, ctx| {
+    fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId) {
+        let claimed =
+            self.cluster.out.leadership.send(LeadershipClaim { above, cluster }).into_actor(self.cluster);
+        self.ctx.spawn(claimed.map(move |claimed, cluster, ctx| {
             let result =
-                led.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
-            cluster.event(Event::Led { number, result }, ctx);
+                claimed.unwrap_or_else(|closed| Err(StoreError::Unavailable { why: closed.to_string() }));
+            cluster.event(Event::LeadershipClaimed { number, result }, ctx);
         }));
     }
 
@@ -224,8 +225,8 @@ impl ClusterEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.cluster.alarm.set(self.ctx, at, |cluster, ctx| {
-            cluster.alarm.rang();
+        self.cluster.timer.set(self.ctx, at, |cluster, ctx| {
+            cluster.timer.fired();
             cluster.event(Event::Wake, ctx);
         });
     }

@@ -20,7 +20,7 @@ pub enum Event {
     /// The host has come.
     Began,
     /// The leadership was taken anew, or why not.
-    Led(Result<(), StoreError>),
+    LeadershipClaimed(Result<(), StoreError>),
     /// A service takes what the host holds of it, or that is durable; or why not.
     Imported(Result<(), RegisterRefused>),
     /// That took too long.
@@ -30,8 +30,8 @@ pub enum Event {
 /// What an admission needs next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Take the leadership anew; comes back as [`Event::Led`].
-    Lead {
+    /// Take the leadership anew; comes back as [`Event::LeadershipClaimed`].
+    ClaimLeadership {
         /// The epoch to exceed.
         above: Epoch,
         /// The cluster to be.
@@ -66,7 +66,7 @@ enum Consent {
 #[derive(Debug)]
 pub struct Admission {
     registration: Box<Registration>,
-    leads_left: u8,
+    claims_left: u8,
     /// How many services have not answered.
     answers_left: usize,
     /// Whether services are asked now whether they take what the host holds, or have all said that they do.
@@ -77,7 +77,7 @@ impl Admission {
     /// Of the host that registers so. [`Event::Began`] begins it.
     #[must_use]
     pub const fn new(registration: Box<Registration>) -> Self {
-        Self { registration, leads_left: MAX_LEADS, answers_left: 0, consent: Consent::NotAsked }
+        Self { registration, claims_left: MAX_LEADS, answers_left: 0, consent: Consent::NotAsked }
     }
 
     /// Who registers, and with what.
@@ -90,8 +90,8 @@ impl Admission {
     #[must_use]
     pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         match event {
-            Event::Began | Event::Led(Ok(())) => Some(self.judge(cluster)),
-            Event::Led(Err(error)) => Some(later(error.to_string())),
+            Event::Began | Event::LeadershipClaimed(Ok(())) => Some(self.decide(cluster)),
+            Event::LeadershipClaimed(Err(error)) => Some(later(error.to_string())),
             Event::Imported(Ok(())) => {
                 self.answers_left = self.answers_left.saturating_sub(1);
                 if self.answers_left > 0 {
@@ -102,7 +102,7 @@ impl Admission {
                 }
                 self.consent = Consent::Given;
                 // The host may have been forgotten meanwhile.
-                Some(self.judge(cluster))
+                Some(self.decide(cluster))
             }
             Event::Imported(Err(conflict @ RegisterRefused::Conflict(_))) => Some(Step::Refuse(conflict)),
             Event::Imported(Err(RegisterRefused::Later(why))) => {
@@ -114,7 +114,8 @@ impl Admission {
         }
     }
 
-    fn judge(&mut self, cluster: &mut Members) -> Step {
+    /// The next step, by what the members say of the registration.
+    fn decide(&mut self, cluster: &mut Members) -> Step {
         match cluster.register(&self.registration) {
             Verdict::StandDown(theirs) => Step::StandDown(theirs),
             Verdict::Wait(reason) => later(reason),
@@ -129,18 +130,18 @@ impl Admission {
                 self.consent = Consent::Asked;
                 Step::AskImport(by_service)
             }
-            Verdict::Lead { above, cluster } => {
-                if self.leads_left == 0 {
+            Verdict::ClaimLeadership { above, cluster } => {
+                if self.claims_left == 0 {
                     return later("the leadership changes too often".to_owned());
                 }
-                self.leads_left -= 1;
-                Step::Lead { above, cluster }
+                self.claims_left -= 1;
+                Step::ClaimLeadership { above, cluster }
             }
         }
     }
 
     /// Only now is the host known: a registration in between would be admitted
-    /// without what it holds, and be told to remove it.
+    /// without what it holds, and be ordered to remove it.
     fn forward(&self, cluster: &mut Members) -> Step {
         cluster.admitted(&self.registration);
         Step::Forward(self.registration.clone())
@@ -274,10 +275,13 @@ mod tests {
     #[test]
     fn the_leadership_goes_above_what_the_host_has_followed_before_anything_is_taken_over() {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(7, &["a"])));
-        let lead = Some(Step::Lead { above: Epoch(7), cluster: id() });
-        assert_eq!(admission.step(Event::Began, &mut cluster), lead);
-        cluster.led(id(), fence(8));
-        assert!(matches!(admission.step(Event::Led(Ok(())), &mut cluster), Some(Step::AskImport(_))));
+        let claim = Some(Step::ClaimLeadership { above: Epoch(7), cluster: id() });
+        assert_eq!(admission.step(Event::Began, &mut cluster), claim);
+        cluster.set_leadership(id(), fence(8));
+        assert!(matches!(
+            admission.step(Event::LeadershipClaimed(Ok(())), &mut cluster),
+            Some(Step::AskImport(_))
+        ));
     }
 
     #[test]
@@ -285,8 +289,8 @@ mod tests {
         let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(7, &[])));
         let mut step = admission.step(Event::Began, &mut cluster);
         for _ in 0..MAX_LEADS {
-            assert!(matches!(step, Some(Step::Lead { .. })));
-            step = admission.step(Event::Led(Ok(())), &mut cluster);
+            assert!(matches!(step, Some(Step::ClaimLeadership { .. })));
+            step = admission.step(Event::LeadershipClaimed(Ok(())), &mut cluster);
         }
         assert_eq!(refused(step), "the leadership changes too often");
     }

@@ -1,5 +1,5 @@
-//! The cluster's decisions: who is told what, which services and runners there
-//! are, and who has to wait.
+//! The cluster's decisions: which services and runners there are, which of them gets an event, and which
+//! requests have to wait.
 
 mod deposed;
 mod joining;
@@ -15,7 +15,7 @@ use shef_common::{
 };
 
 use super::{
-    events::{Call, Effect, Event, LeadNumber, PhaseView},
+    events::{Call, ClaimNumber, Effect, Event, PhaseView},
     members::Members,
     recovery::{Recovered, Recovery},
     state::{AdmissionNumber, Joining, Phase, ReplyTo},
@@ -26,7 +26,7 @@ use crate::{
     runner::{NodeRecord, OperateRefused, RunnerCore, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
-    store::LeadOutcome,
+    store::Leadership,
 };
 
 /// How long an operator's word holds that a master leads, whoever leads besides.
@@ -57,7 +57,7 @@ pub struct ClusterCore {
     credentials: Known,
     pub(super) admissions: BTreeMap<AdmissionNumber, Joining>,
     /// Admissions that wait for a leadership.
-    pub(super) leads: BTreeMap<LeadNumber, AdmissionNumber>,
+    pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
     /// Until when an operator's word holds that this master leads, whoever leads besides.
     pub(super) takes_over_until: Option<MonoMs>,
@@ -70,18 +70,18 @@ impl ClusterCore {
     #[must_use]
     pub fn new(
         options: ClusterOptions,
-        leads: LeadOutcome,
+        leadership: Leadership,
         recovered: Recovered,
         now: Now,
     ) -> (Self, Vec<Effect>) {
         let mut core = Self {
             phase: Phase::Recovering(Box::new(Recovery::new(recovered))),
-            members: Members::new(leads.cluster, leads.fence, options.report_interval),
+            members: Members::new(leadership.cluster, leadership.fence, options.report_interval),
             services: BTreeMap::new(),
             runners: BTreeSet::new(),
             credentials: Known::default(),
             admissions: BTreeMap::new(),
-            leads: BTreeMap::new(),
+            claims: BTreeMap::new(),
             next_admission: 0,
             takes_over_until: None,
             last_ticket: 0,
@@ -107,7 +107,7 @@ impl ClusterCore {
         self.end_take_over(now);
         self.members.set_now(now.mono);
         match (&mut self.phase, event) {
-            // A service that is not there yet must not be made anew, nor a host be told anything.
+            // A service that is not there yet must not be made anew, and no host may get orders.
             (
                 Phase::Recovering(recovery),
                 event @ (Event::Ask { .. }
@@ -191,7 +191,9 @@ impl ClusterCore {
                     effects.push(Effect::EndService(name));
                 }
             }
-            Event::Led { number, result } => self.led(number, result, now, effects),
+            Event::LeadershipClaimed { number, result } => {
+                self.leadership_claimed(number, result, now, effects);
+            }
             Event::Wake => self.refuse_late_imports(now, effects),
         }
     }
@@ -304,7 +306,7 @@ impl ClusterCore {
         }
     }
 
-    /// What an agent is told that no runner knows.
+    /// The answer to an agent that no runner knows.
     pub(super) fn want_registration(&self) -> ReportAck {
         ReportAck {
             fence: self.members.fence().clone(),

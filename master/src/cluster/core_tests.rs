@@ -21,7 +21,7 @@ use crate::{
     membership::Intent,
     runner::{HigherFence, NodeRecord, RegisterRefused, RunnerEvent},
     service::{Expect, Refused, Request, ServiceRecord, Stored, Versions},
-    store::LeadOutcome,
+    store::Leadership,
 };
 
 const NOW: Now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
@@ -98,8 +98,8 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
     };
     let options =
         ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
-    let leads = LeadOutcome { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
-    ClusterCore::new(options, leads, recovered, NOW)
+    let leadership = Leadership { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
+    ClusterCore::new(options, leadership, recovered, NOW)
 }
 
 /// All of it, as long as the core asks to go on.
@@ -169,7 +169,7 @@ fn a_master_that_is_fenced_ends_its_services_and_runners_and_answers_whoever_wai
 }
 
 #[test]
-fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
+fn a_master_stands_down_before_a_leader_that_has_just_answered_a_host() {
     let mut core = leading();
     let effects = core.handle(register(theirs(), Some(0)), NOW);
     assert!(
@@ -178,7 +178,7 @@ fn a_master_stands_down_before_a_leader_that_a_host_has_just_heard_of() {
     );
     assert!(is_sent_away(&effects));
     assert!(
-        !effects.iter().any(|effect| matches!(effect, Effect::Lead { .. } | Effect::ToRunner(..))),
+        !effects.iter().any(|effect| matches!(effect, Effect::ClaimLeadership { .. } | Effect::ToRunner(..))),
         "{effects:?}"
     );
 }
@@ -195,7 +195,7 @@ fn a_refused_push_makes_a_master_stand_down_too() {
 }
 
 #[test]
-fn a_deposed_master_starts_again_once_when_its_hosts_have_not_heard_of_the_leader_for_long() {
+fn a_deposed_master_starts_again_once_when_the_leader_has_not_answered_its_hosts_for_long() {
     let mut core = leading();
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     let starts = |effects: &[Effect]| {

@@ -6,13 +6,13 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 
-use super::events::{Call, Effect, LeadNumber, PhaseView, Succession};
+use super::events::{Call, ClaimNumber, Effect, PhaseView, Succession};
 use crate::{
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Refused, ServiceCore, ServiceEffect, ServiceEvent},
-    store::LeadOutcome,
+    store::Leadership,
 };
 
 /// Carries out the effects of the cluster. The actor implements it with the
@@ -29,7 +29,7 @@ pub trait ClusterEffects {
     /// Ends this master, and starts another one in its place from what is stored.
     fn start_again(&mut self, how: Succession);
     /// Shows readers the leadership.
-    fn show_leadership(&mut self, leads: LeadOutcome);
+    fn show_leadership(&mut self, leadership: Leadership);
     /// Makes a service's actor, which begins with `initial`.
     fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>);
     /// Ends a service's actor.
@@ -48,8 +48,8 @@ pub trait ClusterEffects {
     fn to_scheduler(&mut self, event: SchedulerEvent);
     /// Tells the membership.
     fn to_membership(&mut self, event: MembershipEvent);
-    /// Takes the leadership anew. The outcome comes back as `Led`.
-    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId);
+    /// Takes the leadership anew. The outcome comes back as `LeadershipClaimed`.
+    fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId);
     /// Answers a user.
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>);
     /// Answers who wanted a copy of a service.
@@ -73,7 +73,7 @@ pub trait ClusterEffects {
                 Effect::Continue => self.continue_later(),
                 Effect::ShowPhase(phase) => self.show_phase(phase),
                 Effect::StartAgain(how) => self.start_again(how),
-                Effect::ShowLeadership(leads) => self.show_leadership(leads),
+                Effect::ShowLeadership(leadership) => self.show_leadership(leadership),
                 Effect::SpawnService { name, core, initial } => self.spawn_service(name, *core, initial),
                 Effect::EndService(name) => self.end_service(name),
                 Effect::SpawnRunner { node, core, initial } => self.spawn_runner(node, *core, initial),
@@ -83,7 +83,9 @@ pub trait ClusterEffects {
                 Effect::ToRunner(node, event) => self.to_runner(node, event),
                 Effect::ToScheduler(event) => self.to_scheduler(event),
                 Effect::ToMembership(event) => self.to_membership(event),
-                Effect::Lead { number, above, cluster } => self.lead(number, above, cluster),
+                Effect::ClaimLeadership { number, above, cluster } => {
+                    self.claim_leadership(number, above, cluster);
+                }
                 Effect::Answer(call, answer) => self.answer(call, answer),
                 Effect::AnswerCopy(call, answer) => self.answer_copy(call, answer),
                 Effect::AnswerRegistration(call, answer) => self.answer_registration(call, answer),

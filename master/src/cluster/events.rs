@@ -17,13 +17,13 @@ use crate::{
     },
     scheduler::SchedulerEvent,
     service::{Accepted, Orders, Refused, Request, ServiceCore, ServiceEffect, ServiceEvent, Ticket},
-    store::{LeadOutcome, StoreError},
+    store::{Leadership, StoreError},
 };
 
 /// Names a caller that waits for an answer. Every call is answered at most once.
 pub type Call = u64;
-/// Names a leadership that is being taken.
-pub type LeadNumber = u64;
+/// Names a claim of the leadership.
+pub type ClaimNumber = u64;
 
 /// How far a master is, for readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub enum Event {
     },
     /// A service says what a host is to run and to remove.
     Orders(Orders),
-    /// A host tells of its replicas.
+    /// A host reports statuses of its replicas.
     Statuses {
         /// The host that reports.
         node: NodeName,
@@ -101,7 +101,7 @@ pub enum Event {
         /// The replicas that it has removed.
         replicas: Vec<ReplicaId>,
     },
-    /// A host holds replicas that it has been told nothing of.
+    /// A host holds replicas without an order.
     Unknown {
         /// Which host.
         node: NodeName,
@@ -144,12 +144,12 @@ pub enum Event {
     },
     /// Nothing is left of a service.
     Retired(ServiceName),
-    /// What became of [`Effect::Lead`].
-    Led {
+    /// What became of [`Effect::ClaimLeadership`].
+    LeadershipClaimed {
         /// Which.
-        number: LeadNumber,
+        number: ClaimNumber,
         /// The leadership from now on, or why it was not taken.
-        result: Result<LeadOutcome, StoreError>,
+        result: Result<Leadership, StoreError>,
     },
     /// The time that was asked for has come.
     Wake,
@@ -174,7 +174,7 @@ pub enum Effect {
     /// End this master, and start another one in its place from what is stored.
     StartAgain(Succession),
     /// Show readers under which leadership this is.
-    ShowLeadership(LeadOutcome),
+    ShowLeadership(Leadership),
     /// Make a service's actor, which begins with `initial`.
     SpawnService {
         /// Which service.
@@ -207,10 +207,10 @@ pub enum Effect {
     ToScheduler(SchedulerEvent),
     /// Tell the membership.
     ToMembership(MembershipEvent),
-    /// Take the leadership anew; comes back as [`Event::Led`].
-    Lead {
+    /// Take the leadership anew; comes back as [`Event::LeadershipClaimed`].
+    ClaimLeadership {
         /// Names it.
-        number: LeadNumber,
+        number: ClaimNumber,
         /// The epoch to exceed.
         above: Epoch,
         /// The cluster to be, if the store knows no services and no hosts.

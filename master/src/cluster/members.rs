@@ -19,12 +19,12 @@ use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 pub enum Verdict {
     /// Let its runner take it.
     Admit,
-    /// Tell it the cluster, and let it find what it holds of that before it is judged.
+    /// Tell it the cluster, and let it find what it holds of that before it is admitted.
     Introduce,
     /// First take over what it holds, by service.
     Import(BTreeMap<ServiceName, Vec<Assignment>>),
     /// First take the leadership anew, above this epoch, of this cluster.
-    Lead {
+    ClaimLeadership {
         /// The epoch to exceed.
         above: Epoch,
         /// The cluster to be.
@@ -38,8 +38,8 @@ pub enum Verdict {
     Refuse(String),
 }
 
-/// For how long an agent has heard of no master that knows it until the leader that it follows counts as
-/// gone. Longer than a master takes to start again.
+/// A leader counts as gone when no master that knows the agent has answered it for this long. Longer than a
+/// master takes to start again.
 pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
 
 /// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
@@ -53,7 +53,7 @@ const WORD_COUNTS: DurationMs = DurationMs(6_000);
 pub enum OtherLeader {
     /// It is gone, or an operator wants this master to lead: lead above it.
     IsGone,
-    /// Some hosts have not heard of it for long, but not more than half of them have said so.
+    /// Some hosts have had no answer of it for long, but not more than half of them have said so.
     IsDoubted,
     /// It is alive, for all that is known.
     Leads,
@@ -91,8 +91,8 @@ pub struct Members {
     services: usize,
     /// Whether an operator has said that this master leads, whoever leads besides.
     takes_over: bool,
-    /// Hosts that have not heard for long of the leader that they follow, who is another than this one:
-    /// when each has said so first and last.
+    /// Hosts that follow another leader and have had no answer of it for long: when each has said so first
+    /// and last.
     silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
     /// The time of the event that is being handled.
     now: MonoMs,
@@ -152,19 +152,19 @@ impl Members {
             .collect()
     }
 
-    /// What is true of each host: what a service that is new has to be told.
+    /// The condition of each host, for a new service.
     #[must_use]
     pub const fn conditions(&self) -> &BTreeMap<NodeName, HostCondition> {
         &self.conditions
     }
 
-    /// What each member is: what a service that is new has to be told.
+    /// The facts of each member, for a new service.
     #[must_use]
     pub const fn described(&self) -> &Hosts {
         &self.described
     }
 
-    /// The store knows this of a host. Returns whether services have to be told.
+    /// The store knows this of a host. Returns whether services have to be notified.
     pub fn describes(&mut self, known: &HostKnown) -> bool {
         let changed =
             !self.is_forgotten(&known.node) && self.described.get(&known.node) != Some(&known.facts);
@@ -185,8 +185,8 @@ impl Members {
         self.report_interval = interval;
     }
 
-    /// We lead anew.
-    pub fn led(&mut self, cluster: ClusterId, fence: Fence) {
+    /// This master has taken the leadership anew.
+    pub fn set_leadership(&mut self, cluster: ClusterId, fence: Fence) {
         self.silent.clear();
         (self.cluster, self.fence) = (cluster, fence);
     }
@@ -198,7 +198,7 @@ impl Members {
 
     /// A host is known from now on: the store knows it, or all that it brought is
     /// durable. To be called no earlier, or its next registration is admitted
-    /// without what it holds, which it is then told to remove.
+    /// without what it holds, and it would be ordered to remove that.
     pub fn host_known(&mut self, node: NodeName, uid: NodeUid) {
         self.remembered(&node);
         self.hosts.insert(node, uid);
@@ -221,7 +221,7 @@ impl Members {
     }
 
     /// A service that has data on the host which had this name before, if this is not the same machine: its engine
-    /// is another, or, where that cannot be told, it holds nothing of the cluster's.
+    /// is another, or, where that is unknown, it holds nothing of the cluster's.
     fn data_of_before(&self, registration: &Registration) -> Option<&ServiceName> {
         let here = self.data_on.iter().find(|(_, nodes)| nodes.contains(&registration.node));
         let is_another = self.has_another_engine(registration).unwrap_or(registration.holds.is_empty());
@@ -232,7 +232,7 @@ impl Members {
     pub fn admitted(&mut self, registration: &Registration) {
         self.host_known(registration.node.clone(), registration.uid.clone());
         self.engine_is(&registration.node, registration.host.engine_id.as_ref());
-        // Who knows of no cluster cannot tell which containers are its own: its next registration does.
+        // A host without a cluster does not know which containers are its own: its next registration says so.
         if registration.cluster.is_none() {
             self.unlisted.insert(registration.node.clone());
         } else {
@@ -276,8 +276,8 @@ impl Members {
         self.forgotten.contains_key(node)
     }
 
-    /// This is true of a host now. Returns whether services and the scheduler have
-    /// to be told: words alone do not concern them.
+    /// The condition of a host is this now. Returns whether services and the scheduler have
+    /// to be notified: a change of the reason alone does not concern them.
     pub fn host_changed(&mut self, node: &NodeName, condition: HostCondition) -> bool {
         // Words about a host that is forgotten were on their way when it was.
         !self.is_forgotten(node) && self.conditions.insert(node.clone(), condition) != Some(condition)
@@ -342,7 +342,7 @@ impl Members {
         self.takes_over = takes_over;
     }
 
-    /// What another leader means for this master. `node` follows it, and has heard of no master for `silent`.
+    /// What another leader means for this master. `node` follows it, and no master has answered it for `silent`.
     /// More than half of the hosts have to say so, and for a while: in a network that is cut in two, masters
     /// do not take the leadership from each other in turn.
     pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
@@ -408,7 +408,7 @@ impl Members {
             // A cluster without members is one whose store was empty: it becomes
             // the one that its first host remembers.
             if is_new {
-                return Verdict::Lead {
+                return Verdict::ClaimLeadership {
                     above: accepted.map(|fence| fence.epoch).unwrap_or_default(),
                     cluster: theirs.clone(),
                 };
@@ -425,7 +425,9 @@ impl Members {
             let other =
                 if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
             return match other {
-                OtherLeader::IsGone => Verdict::Lead { above: theirs.epoch, cluster: self.cluster.clone() },
+                OtherLeader::IsGone => {
+                    Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
+                }
                 OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
                 OtherLeader::IsDoubted => Verdict::Wait(format!(
                     "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of \
@@ -456,7 +458,7 @@ impl Members {
             return verdict;
         }
         if let Some(service) = self.data_of_before(registration).filter(|_| is_another) {
-            // An agent of version 0.1 that has lost its data directory cannot tell yet what it holds.
+            // An agent of version 0.1 that has lost its data directory does not know yet what it holds.
             if registration.cluster.is_none() {
                 return Verdict::Introduce;
             }

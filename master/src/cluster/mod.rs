@@ -5,9 +5,9 @@
 //!
 //! - One actor a service name, one a host name.
 //! - A host that the store does not know, but that brings replicas of this
-//!   cluster, is taken over with them before it is told anything: an emptied
+//!   cluster, is taken over with them before it gets orders: an emptied
 //!   store deletes nothing.
-//! - What a host holds and has not been told of is removed only by name: its service
+//! - What a host holds without an order is removed only by name: its service
 //!   names it, or the cluster, where there is no such service, and not during a recovery.
 //! - No host is admitted, and no user is answered, before every recovered
 //!   service has said what follows from its record.
@@ -30,7 +30,7 @@ mod state;
 pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};
 pub use effects::ClusterEffects;
-pub use events::{Call, Effect as ClusterEffect, Event as ClusterEvent, LeadNumber, PhaseView, Succession};
+pub use events::{Call, ClaimNumber, Effect as ClusterEffect, Event as ClusterEvent, PhaseView, Succession};
 pub use members::LEADER_SILENCE;
 pub use messages::{AskService, CopyService, ToCluster};
 pub use recovery::Recovered;

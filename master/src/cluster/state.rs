@@ -31,7 +31,7 @@ pub enum ReplyTo {
 #[derive(Debug, Clone)]
 pub struct Deposed {
     pub(super) by: Fence,
-    /// Whether this master has been told to start again.
+    /// Whether this master is to start again.
     pub(super) ends: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the difference between two views says happened. Pure.
+//! Derives events from the difference between two views. Pure.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,7 +16,8 @@ use crate::{
 /// The kinds of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+#[schemars(rename = "Word")]
+pub enum EventKind {
     /// A service was created.
     ServiceCreated,
     /// A user changed a service.
@@ -52,7 +53,7 @@ pub enum Word {
 }
 
 /// As it stands in an event.
-impl fmt::Display for Word {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
@@ -90,7 +91,7 @@ impl Subject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Change {
     /// The kind of event.
-    pub event: Word,
+    pub event: EventKind,
     /// To what.
     #[serde(flatten)]
     pub subject: Subject,
@@ -109,9 +110,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// With nothing to tell but what it is.
+    /// With its kind and its subject only.
     #[must_use]
-    pub const fn new(event: Word, subject: Subject) -> Self {
+    pub const fn new(event: EventKind, subject: Subject) -> Self {
         Self { event, subject, state: None, health: None, generation: None, message: None }
     }
 
@@ -143,9 +144,9 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
     let Some(name) = new.or(old).map(|view| view.spec.name.clone()) else { return changes };
     let of = |word| Change::new(word, Subject::of_service(&name));
     match (old, new) {
-        (None, Some(new)) => changes.push(of(Word::ServiceCreated).of_generation(new.generation)),
+        (None, Some(new)) => changes.push(of(EventKind::ServiceCreated).of_generation(new.generation)),
         (Some(old), Some(new)) if old.spec != new.spec => {
-            changes.push(of(Word::ServiceUpdated).of_generation(new.generation));
+            changes.push(of(EventKind::ServiceUpdated).of_generation(new.generation));
         }
         (Some(_), Some(_) | None) | (None, None) => {}
     }
@@ -155,7 +156,7 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
             && old.is_none_or(|old| old.differing_images != new.differing_images)
         {
             let words = differing(new);
-            changes.push(of(Word::ImagesDiffer).of_generation(new.generation).because(Some(&words)));
+            changes.push(of(EventKind::ImagesDiffer).of_generation(new.generation).because(Some(&words)));
         }
     }
     let none = Pages::default();
@@ -167,10 +168,10 @@ pub fn service_changes(old: Option<&ServiceView>, new: Option<&ServiceView>) -> 
     let old_state = old.map_or(ServiceState::Pending, |view| view.state);
     match new {
         Some(new) if new.state != old_state => {
-            changes.push(of(Word::ServiceState).in_state(&new.state).because(new.failing.as_ref()));
+            changes.push(of(EventKind::ServiceState).in_state(&new.state).because(new.failing.as_ref()));
         }
         Some(_) => {}
-        None => changes.push(of(Word::ServiceDeleted)),
+        None => changes.push(of(EventKind::ServiceDeleted)),
     }
     changes
 }
@@ -190,7 +191,7 @@ fn differing(view: &ServiceView) -> String {
 }
 
 fn rollout_changes(
-    of: &impl Fn(Word) -> Change,
+    of: &impl Fn(EventKind) -> Change,
     old: Option<&ServiceView>,
     new: &ServiceView,
     changes: &mut Vec<Change>,
@@ -199,7 +200,7 @@ fn rollout_changes(
     match (before, &new.rollout) {
         (None, Some(now)) => {
             changes.push(
-                of(Word::RolloutStarted)
+                of(EventKind::RolloutStarted)
                     .in_state(&now.state)
                     .of_generation(now.to)
                     .because(Some(&now.message)),
@@ -209,7 +210,7 @@ fn rollout_changes(
             if before.started != now.started || before.to != now.to && before.state == now.state =>
         {
             changes.push(
-                of(Word::RolloutStarted)
+                of(EventKind::RolloutStarted)
                     .in_state(&now.state)
                     .of_generation(now.to)
                     .because(Some(&now.message)),
@@ -217,13 +218,16 @@ fn rollout_changes(
         }
         (Some(before), Some(now)) if before.state != now.state => {
             changes.push(
-                of(Word::RolloutState).in_state(&now.state).of_generation(now.to).because(Some(&now.message)),
+                of(EventKind::RolloutState)
+                    .in_state(&now.state)
+                    .of_generation(now.to)
+                    .because(Some(&now.message)),
             );
         }
         (Some(before), None) => {
             let ended = new.last_rollout.as_ref();
             let why = ended.and_then(|ended| ended.rolled_back.as_ref());
-            changes.push(of(Word::RolloutEnded).of_generation(before.to).because(why));
+            changes.push(of(EventKind::RolloutEnded).of_generation(before.to).because(why));
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
@@ -249,7 +253,7 @@ fn replica_changes(
     for (nth, replica) in new.iter().enumerate() {
         let before = if nth < same { Some(&old[nth]) } else { by_id.get(&replica.id).copied() };
         if before.is_none() {
-            changes.push(of(Word::ReplicaAssigned, replica));
+            changes.push(of(EventKind::ReplicaAssigned, replica));
         }
         let looks = |replica: &ReplicaView| (replica.state, replica.health, replica.restarts);
         let as_new = (ReplicaState::Assigned, Health::Starting, 0);
@@ -261,11 +265,11 @@ fn replica_changes(
             let restarts_before = before.map_or(0, |before| before.restarts);
             let ended = replica.state == ReplicaState::Failed || replica.restarts > restarts_before;
             let why = replica.trouble().filter(|_| ended || lines_came || replica.reason.is_some());
-            let change = of(Word::ReplicaState, replica).in_state(&replica.state).because(why.as_ref());
+            let change = of(EventKind::ReplicaState, replica).in_state(&replica.state).because(why.as_ref());
             changes.push(Change { health, ..change });
         }
         if before.is_some_and(|before| before.want != replica.want) {
-            changes.push(of(Word::ReplicaRemoving, replica));
+            changes.push(of(EventKind::ReplicaRemoving, replica));
         }
     }
     let still: std::collections::BTreeSet<_> =
@@ -274,7 +278,7 @@ fn replica_changes(
         old[same..]
             .iter()
             .filter(|replica| !still.contains(&replica.id))
-            .map(|replica| of(Word::ReplicaGone, replica)),
+            .map(|replica| of(EventKind::ReplicaGone, replica)),
     );
 }
 
@@ -283,16 +287,16 @@ fn replica_changes(
 pub fn host_changes(old: Option<&NodeView>, new: Option<&NodeView>) -> Vec<Change> {
     let Some(name) = new.or(old).map(|view| &view.name) else { return Vec::new() };
     let of = |word| Change::new(word, Subject::of_host(name));
-    let Some(new) = new else { return vec![of(Word::HostForgotten)] };
+    let Some(new) = new else { return vec![of(EventKind::HostForgotten)] };
     let mut changes = Vec::new();
     if old.is_none() {
-        changes.push(of(Word::HostJoined).in_state(&new.state));
+        changes.push(of(EventKind::HostJoined).in_state(&new.state));
     }
     if old.is_some_and(|old| old.state != new.state) {
-        changes.push(of(Word::HostState).in_state(&new.state).because(new.reason.as_ref()));
+        changes.push(of(EventKind::HostState).in_state(&new.state).because(new.reason.as_ref()));
     }
     if old.is_some_and(|old| old.intent != new.intent) {
-        changes.push(of(Word::HostIntent).in_state(&new.intent.intent));
+        changes.push(of(EventKind::HostIntent).in_state(&new.intent.intent));
     }
     changes
 }

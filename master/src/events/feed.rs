@@ -32,8 +32,8 @@ impl Events {
         self.last.send_replace(ring.last());
     }
 
-    /// All this happened.
-    pub fn tell(&self, time: WallMs, changes: Vec<Change>) {
+    /// Publishes the events of these changes.
+    pub fn publish(&self, time: WallMs, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }

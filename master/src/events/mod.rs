@@ -1,16 +1,16 @@
-//! What happened, for readers who follow it: made from the differences between
+//! Events for readers who follow them: derived from the differences between
 //! one view and the next, and kept in a bounded ring in memory.
 //!
 //! Invariants:
 //! - No actor waits for a reader: writing an event is a push into the ring.
-//! - Numbers have no gaps within a leadership; whoever asks for what the ring
-//!   no longer holds, or for what an earlier leadership told, is told so.
+//! - Numbers have no gaps within a leadership. A reader that asks for events that the ring no longer
+//!   holds, or for those of an earlier leadership, learns that they are missing.
 
 mod changes;
 mod feed;
 mod ring;
 
-pub use changes::{Change, Subject, Word, host_changes, service_changes};
+pub use changes::{Change, EventKind, Subject, host_changes, service_changes};
 pub use feed::Events;
 pub use ring::{Event, EventId, Read, Ring};
 

@@ -140,12 +140,12 @@ mod tests {
     use shef_common::ids::NodeName;
 
     use super::{
-        super::{Subject, Word},
+        super::{EventKind, Subject},
         *,
     };
 
     fn change() -> Change {
-        Change::new(Word::HostJoined, Subject::of_host(&NodeName::parse("h1").unwrap()))
+        Change::new(EventKind::HostJoined, Subject::of_host(&NodeName::parse("h1").unwrap()))
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_read_an_earlier_leadership_is_told_that_something_may_be_missing() {
+    fn a_reader_of_an_earlier_leadership_learns_that_something_may_be_missing() {
         let mut ring = Ring::new(4);
         ring.begin(Epoch(2));
         ring.push(WallMs(1), change());
@@ -168,13 +168,13 @@ mod tests {
         assert_eq!(
             ring.read(EventId { epoch: Epoch(2), seq: 9 }, 10).skipped,
             Some(None),
-            "an id that was never told"
+            "an id that was never given"
         );
     }
 
     proptest! {
         #[test]
-        fn a_reader_sees_every_event_once_in_order_or_is_told_how_many_it_missed(
+        fn a_reader_sees_every_event_once_in_order_or_learns_how_many_it_missed(
             capacity in 1..20_usize,
             steps in proptest::collection::vec((0..15_u32, 1..10_usize), 1..40),
         ) {

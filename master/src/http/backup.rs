@@ -7,13 +7,13 @@ use shef_common::{
     problem::{Code, Problem},
 };
 
-use super::{Api, ApiError, Place, params};
+use super::{Api, ApiError, RequestPermit, params};
 use crate::store::TakeBackup;
 
-/// `GET /v1/backup`: what was durable at one moment, from memory. Whoever reads
-/// slowly holds up nobody; the place among the requests is given back at the end.
+/// `GET /v1/backup`: what was durable at one moment, from memory. A slow reader delays no other
+/// request; its permit is given back at the end.
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let place = Place::take(&api)?;
+    let permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let taken = api.backup.send(TakeBackup).timeout(api.store_timeout).await;
     let backup = taken.map_err(|error| Problem::new(Code::StoreUnavailable, error.to_string()))?;
@@ -22,7 +22,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
         return Err(Problem::new(Code::NotLeader, detail).into());
     };
     let pieces = backup.into_pieces(Now::read().wall).map(move |piece| {
-        let _held = &place;
+        let _held = &permit;
         piece.inspect_err(|error| log::error!(error:%; "a backup was broken off"))
     });
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(stream::iter(pieces)))

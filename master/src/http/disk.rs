@@ -11,7 +11,7 @@ use shef_common::{
     ids::NodeName,
 };
 
-use super::{Api, Place, answer::Answer, params, streams::away};
+use super::{Api, RequestPermit, answer::Answer, params, streams::away};
 use crate::view::Host;
 
 /// How many hosts are asked at once.
@@ -52,7 +52,7 @@ pub async fn prune(request: HttpRequest, api: web::Data<Api>, client: web::Data<
 }
 
 async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient, prune: bool) -> Answer {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     params::query(request, &[])?;
     let mut hosts: Vec<Host> = Vec::new();
     loop {
@@ -68,7 +68,7 @@ async fn answer(request: &HttpRequest, api: &web::Data<Api>, client: &HostClient
 }
 
 async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
-    let told = match away(host.view.state) {
+    let answer = match away(host.view.state) {
         Some(why) => Err(why.to_owned()),
         None => {
             let url = format!("{}{DISK_PATH}", host.view.host.agent_url);
@@ -78,7 +78,7 @@ async fn ask(client: &HostClient, host: Host, prune: bool) -> HostUsage {
                 .map_err(|error| error.to_string())
         }
     };
-    let (usage, missing) = match told {
+    let (usage, missing) = match answer {
         Ok(usage) => (Some(usage), None),
         Err(why) => (None, Some(why)),
     };

@@ -12,7 +12,7 @@ use shef_common::{
 
 use super::{
     Api, ApiError, params,
-    streams::{ReaderGone, StreamPlace, Writer, stopping},
+    streams::{ReaderGone, StreamPermit, Writer, stopping},
 };
 use crate::events::{Event, EventId, Read};
 
@@ -21,7 +21,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The most events that are written at once.
 const BATCH: usize = 128;
 
-/// What a reader wants to hear of.
+/// The events that a reader wants.
 #[derive(Debug, Default)]
 struct Filter {
     service: Option<ServiceName>,
@@ -38,7 +38,7 @@ impl Filter {
 
 /// `GET /v1/events?service=&host=&after=`, with `Last-Event-ID`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpResponse, ApiError> {
-    let place = StreamPlace::take(&api)?;
+    let permit = StreamPermit::take(&api)?;
     let query = params::query(&request, &["service", "host", "after"])?;
     let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
     let service = query.get("service").map(|text| text.parse()).transpose();
@@ -54,9 +54,9 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Result<HttpRespon
     let after = after
         .map(|text| text.parse::<EventId>().map_err(|error| invalid(format!("after: {error}"))))
         .transpose()?;
-    let (writer, body) = Writer::new(place);
+    let (writer, body) = Writer::new(permit);
     actix_rt::spawn(async move {
-        // The reader has gone; there is nobody to tell.
+        // An error means that the reader has gone.
         let _ = follow(&api, &filter, after, &writer).await;
     });
     let mut answer = HttpResponse::Ok();
@@ -88,7 +88,7 @@ async fn follow(
             () = writer.gone() => return Ok(()),
             () = stopping(api) => return Ok(()),
             _ = latest.changed() => {}
-            // With the place, so that who hears only of some things need not hear of the others again.
+            // With the position: a reader with a filter does not read the events before it again.
             () = tokio::time::sleep(HEARTBEAT) => writer.write(Bytes::from(format!(": nothing new\nid: {at}\n\n"))).await?,
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::{
     Api, ApiError, params, services,
-    streams::{StreamClient, StreamPlace, away, stopping},
+    streams::{StreamClient, StreamPermit, away, stopping},
 };
 
 /// How long the agent may take to answer.
@@ -29,7 +29,7 @@ pub async fn get(
     api: web::Data<Api>,
     client: web::Data<StreamClient>,
 ) -> Result<HttpResponse, ApiError> {
-    let place = StreamPlace::take(&api)?;
+    let permit = StreamPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let id = params::replica(&request)?;
     let invalid = |why: String| ApiError::from(Problem::new(Code::InvalidParameter, why));
@@ -74,11 +74,11 @@ pub async fn get(
         };
         let mut session = session;
         if let Some(why) = ended {
-            // Whoever has gone needs no telling.
+            // A user that has gone gets no answer.
             let _ = session.text(serde_json::to_string(&Control::Error(why)).unwrap_or_default()).await;
         }
         let _ = session.close(None).await;
-        drop(place);
+        drop(permit);
     });
     Ok(answer)
 }

@@ -19,7 +19,7 @@ use shef_common::{
     spec::{MAX_REPLICAS, ServiceSpec, Template},
 };
 
-use super::{Api, ApiError, Place, body, params, slices::Slices};
+use super::{Api, ApiError, RequestPermit, body, params, slices::Slices};
 use crate::{
     membership::Standing,
     runner::IntentWord,
@@ -90,7 +90,7 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_create(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "image", "replicas"]);
     let name = fields.text("serviceName", ServiceName::parse);
     let image = fields.text("image", ImageRef::parse);
@@ -112,10 +112,10 @@ fn shown(api: &Api, name: &ServiceName) -> Option<Arc<ServiceView>> {
 
 /// Waits until some host takes replicas: docker-shef asks for one before it begins.
 async fn some_host(api: &Api) -> Result<(), ShefError> {
-    let mut told = api.view.events().last();
+    let mut latest = api.view.events().last();
     let found = async {
         loop {
-            told.borrow_and_update();
+            latest.borrow_and_update();
             let hosts = api.view.hosts(None, usize::MAX);
             let may_take = |host: &Host| host.view.intent.intent == IntentWord::Active && !host.view.flapping;
             let are = |standing| hosts.iter().any(|host| may_take(host) && host.view.state == standing);
@@ -125,7 +125,7 @@ async fn some_host(api: &Api) -> Result<(), ShefError> {
             if !are(Standing::Awaited) && api.knows_all().is_ok() {
                 return false;
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, told.changed()).await;
+            let _ = tokio::time::timeout(LOOK_AGAIN, latest.changed()).await;
         }
     };
     match tokio::time::timeout(AWAITED_PATIENCE, found).await {
@@ -144,7 +144,7 @@ pub async fn get(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 }
 
 async fn try_get(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
     match shown(api, &name) {
         Some(view) => Ok(json!(ShefService::of(&view, &api.view))),
@@ -162,7 +162,7 @@ pub async fn scale(request: HttpRequest, payload: web::Payload, api: web::Data<A
 }
 
 async fn try_scale(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["serviceName", "replicas"]);
     let name = fields.text("serviceName", ServiceName::parse);
     let replicas = fields.replicas(None);
@@ -198,7 +198,7 @@ pub async fn delete(request: HttpRequest, payload: web::Payload, api: web::Data<
 }
 
 async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Data<Api>) -> Outcome {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let name = named(request, payload, api).await?;
     let accepted = api.ask(name.clone(), Request::Delete { expect: Expect::Any }).await;
     accepted.map_err(|refused| refusal(&name, refused))?;
@@ -215,8 +215,8 @@ async fn try_delete(request: &HttpRequest, payload: web::Payload, api: &web::Dat
 
 /// `GET /state`
 pub async fn state(api: web::Data<Api>) -> HttpResponse {
-    match Place::take(&api) {
-        Ok(_place) => {
+    match RequestPermit::take(&api) {
+        Ok(_permit) => {
             let hosts = api.view.addresses();
             let bootstraps = {
                 let all = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +235,7 @@ pub async fn state(api: web::Data<Api>) -> HttpResponse {
     }
 }
 
-/// `POST /node`: a host's bootstrap is alive. Nobody's wish, and not counted as one.
+/// `POST /node`: a host's bootstrap is alive. Sent by bootstraps; not counted in `/stats`.
 pub async fn node(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> HttpResponse {
     match try_node(&request, payload, &api).await {
         Ok(()) => HttpResponse::Ok().json(json!({})),
@@ -248,7 +248,7 @@ async fn try_node(
     payload: web::Payload,
     api: &web::Data<Api>,
 ) -> Result<(), ShefError> {
-    let _place = Place::take(api)?;
+    let _permit = RequestPermit::take(api)?;
     let mut fields = Checked::new(read(request, payload, api).await?, &["node", "master"]);
     let node = fields.text("node", |text| {
         text.parse::<Ipv4Addr>().map_err(|_| "must be an IPv4 address such as 10.0.0.5")
@@ -259,7 +259,7 @@ async fn try_node(
     };
     let hosts = api.view.addresses();
     let mut bootstraps = api.bootstraps.lock().unwrap_or_else(PoisonError::into_inner);
-    if bootstraps.heard(node, master, |address| hosts.contains(&address), Now::read()) {
+    if bootstraps.called(node, master, |address| hosts.contains(&address), Now::read()) {
         return Ok(());
     }
     Err(ShefError {

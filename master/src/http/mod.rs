@@ -73,7 +73,7 @@ pub struct Api {
     /// Lets replacement go on though many hosts are down.
     pub release_brake: Recipient<ReleaseBrake>,
     /// The cluster, for what is not answered.
-    pub tell_cluster: Recipient<ToCluster>,
+    pub cluster: Recipient<ToCluster>,
     /// Takes what registries are to be shown.
     pub registries: Recipient<RegistryRequest>,
     /// Gives what is durable.
@@ -157,13 +157,13 @@ impl Permits {
     }
 }
 
-/// A place among the requests under way; given back when dropped.
-pub struct Place {
+/// The permit of one request under way; given back when dropped.
+pub struct RequestPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
-    /// Takes a place, if one is free.
+impl RequestPermit {
+    /// Takes a permit, if one is free.
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
         let too_many =
             |most| format!("{most} requests are under way, which is the bound (max_waiting_requests)");

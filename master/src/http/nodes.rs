@@ -7,13 +7,13 @@ use shef_common::{
     problem::{Code, Problem},
 };
 
-use super::{Api, ApiError, Place, answer::Answer, params};
+use super::{Api, ApiError, RequestPermit, answer::Answer, params};
 use crate::{runner::NodeView, view::Host};
 
 /// A host as it is shown, heartbeat included.
 pub fn shown(host: &Host) -> NodeView {
     let mut view = (*host.view).clone();
-    view.last_report = Some(host.heard()).filter(|at| *at != WallMs(0));
+    view.last_report = Some(host.last_report()).filter(|at| *at != WallMs(0));
     view
 }
 
@@ -24,7 +24,7 @@ pub fn not_found(name: &NodeName) -> ApiError {
 
 /// `GET /v1/nodes?limit=&after=`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let (limit, after) = params::page::<NodeName>(&params::query(&request, &["limit", "after"])?)?;
     api.knows_all()?;
     let nodes: Vec<NodeView> = api.view.hosts(after.as_ref(), limit).iter().map(shown).collect();
@@ -34,7 +34,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/nodes/{name}`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: NodeName = params::name(&request)?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(shown(&host))),
@@ -47,7 +47,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/stats`
 pub async fn stats(api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let waiting = api.requests.taken();
     let body = serde_json::json!({ "counts": api.stats.counts(), "now": api.view.totals(), "waiting_requests": waiting });
     Ok(HttpResponse::Ok().json(body))

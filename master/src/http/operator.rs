@@ -9,11 +9,11 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{Api, ApiError, Place, answer::Answer, body, nodes, params};
+use super::{Api, ApiError, RequestPermit, answer::Answer, body, nodes, params};
 use crate::{
     cluster::{ClusterEvent, PhaseView, ToCluster},
     membership::ReleaseBrake,
-    runner::{Operate, OperateRefused, Operation, Wish},
+    runner::{NodeIntent, Operate, OperateRefused, Operation},
 };
 
 /// The longest deadline of a drain, in seconds.
@@ -21,23 +21,23 @@ const MAX_DEADLINE_S: u64 = 86_400;
 
 /// `POST /v1/nodes/{name}/cordon`
 pub async fn cordon(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
-    intend(&api, name, Wish::Cordon).await
+    intend(&api, name, NodeIntent::Cordon).await
 }
 
 /// `POST /v1/nodes/{name}/activate`
 pub async fn activate(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     fields(&request, payload, &api).await?.finish()?;
-    intend(&api, name, Wish::Activate).await
+    intend(&api, name, NodeIntent::Activate).await
 }
 
 /// `POST /v1/nodes/{name}/drain`, with `{"deadline_s": 600}` or without a body.
 pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name = named(&request)?;
     let mut fields = fields(&request, payload, &api).await?;
     let deadline: Option<u64> = fields.optional("deadline_s");
@@ -45,12 +45,13 @@ pub async fn drain(request: HttpRequest, payload: web::Payload, api: web::Data<A
         fields.wrong("deadline_s", format!("must be a number of seconds from 1 to {MAX_DEADLINE_S}"));
     }
     fields.finish()?;
-    intend(&api, name, Wish::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) }).await
+    intend(&api, name, NodeIntent::Drain { within: deadline.map(|seconds| DurationMs(seconds * 1_000)) })
+        .await
 }
 
 /// `DELETE /v1/nodes/{name}?force=`
 pub async fn forget(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: NodeName = params::name(&request)?;
     let force = match params::query(&request, &["force"])?.get("force").map(String::as_str) {
         None | Some("false") => false,
@@ -75,8 +76,8 @@ async fn fields(request: &HttpRequest, payload: web::Payload, api: &Api) -> Resu
     Ok(Fields::new(if bytes.is_empty() { serde_json::Map::new() } else { body::object(&bytes)? }))
 }
 
-async fn intend(api: &Api, name: NodeName, wish: Wish) -> Answer {
-    operate(api, &name, Operation::Intend(wish)).await?;
+async fn intend(api: &Api, name: NodeName, asked: NodeIntent) -> Answer {
+    operate(api, &name, Operation::Intend(asked)).await?;
     match api.view.host(&name) {
         Some(host) => Ok(HttpResponse::Ok().json(nodes::shown(&host))),
         None => Err(nodes::not_found(&name)),
@@ -104,14 +105,14 @@ async fn operate(api: &Api, name: &NodeName, operation: Operation) -> Result<(),
 
 /// `GET /v1/cluster`
 pub async fn cluster(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     Ok(HttpResponse::Ok().json(shown(&api)))
 }
 
 /// `POST /v1/cluster/resume`: replacement goes on though many hosts are down.
 pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     match api.release_brake.send(ReleaseBrake).timeout(api.store_timeout).await {
         Ok(was_on) => {
@@ -127,11 +128,11 @@ pub async fn resume(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `POST /v1/cluster/take-over`: this master leads, whoever led instead of it.
 pub async fn take_over(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let mut body = shown(&api);
     body["took_over"] = json!(matches!(api.view.cluster().phase, PhaseView::Deposed(_)));
-    match api.tell_cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
+    match api.cluster.send(ToCluster(ClusterEvent::TakeOver)).timeout(api.store_timeout).await {
         Ok(()) => Ok(HttpResponse::Accepted().json(body)),
         Err(error) => {
             Err(Problem::new(Code::Overloaded, format!("the master does not come to it: {error}")).into())

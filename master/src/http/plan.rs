@@ -13,7 +13,7 @@ use shef_common::{
 };
 
 use super::{
-    Api, ApiError, Place,
+    Api, ApiError, RequestPermit,
     answer::{Answer, tagged},
     body, params, spec,
 };
@@ -25,7 +25,7 @@ use crate::{
 
 /// `POST /v1/services/{name}/plan`, with `If-Match`: what `PUT` of the same body would do
 pub async fn plan(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
     let expect = params::expect(&request)?;

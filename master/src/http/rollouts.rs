@@ -8,32 +8,32 @@ use shef_common::{
     spec::Fields,
 };
 
-use super::{Api, ApiError, Place, answer::Answer, body, params, services::write};
-use crate::service::{Lead, Request};
+use super::{Api, ApiError, RequestPermit, answer::Answer, body, params, services::write};
+use crate::service::{Request, RolloutCommand};
 
 /// `POST /v1/services/{name}/rollout/{pause|resume|abort|promote}?wait=`, with `If-Match`
-pub async fn lead(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+pub async fn command(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
-    let lead = match request.match_info().get("lead") {
-        Some("pause") => Lead::Pause,
-        Some("resume") => Lead::Resume,
-        Some("abort") => Lead::Abort,
-        Some("promote") => Lead::Promote,
+    let command = match request.match_info().get("lead") {
+        Some("pause") => RolloutCommand::Pause,
+        Some("resume") => RolloutCommand::Resume,
+        Some("abort") => RolloutCommand::Abort,
+        Some("promote") => RolloutCommand::Promote,
         Some(_) | None => {
             let detail = "a rollout takes: pause, resume, abort, promote";
             return Err(Problem::new(Code::NotFound, detail).into());
         }
     };
     read(&request, payload, &api).await?.finish().map_err(ApiError::fields)?;
-    write(&api, &name, Request::Lead { lead, expect }, wait).await
+    write(&api, &name, Request::RolloutCommand { command, expect }, wait).await
 }
 
 /// `POST /v1/services/{name}/slots/{slot}/release?wait=`, with `If-Match`
 pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let slot = request.match_info().get("slot").unwrap_or_default();
     let slot = slot.parse().map(Slot).map_err(|_| {
@@ -48,7 +48,7 @@ pub async fn release(request: HttpRequest, payload: web::Payload, api: web::Data
 
 /// `POST /v1/services/{name}/restart?wait=`, with `If-Match`
 pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;
@@ -58,7 +58,7 @@ pub async fn restart(request: HttpRequest, payload: web::Payload, api: web::Data
 
 /// `POST /v1/services/{name}/rollback?wait=`, with `If-Match`: `{"generation": n}`, or nothing
 pub async fn rollback(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;

@@ -12,7 +12,7 @@ use shef_common::{
 };
 
 use super::{
-    Api, ApiError, Place,
+    Api, ApiError, RequestPermit,
     answer::{Answer, tagged},
     body,
     listing::{self, PageParts, ServiceParts},
@@ -39,7 +39,7 @@ pub struct Written<'a> {
 
 /// `GET /v1/services?limit=&after=&replicas=`
 pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let query = params::query(&request, &["limit", "after", "replicas"])?;
     let (limit, after) = params::page::<ServiceName>(&query)?;
     api.knows_all()?;
@@ -49,7 +49,7 @@ pub async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/services/{name}`
 pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let view = find(&api, &name)?;
     Ok(show(&api, HttpResponse::Ok(), view))
@@ -57,7 +57,7 @@ pub async fn get(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `GET /v1/services/{name}/replicas?limit=&after=`
 pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let (limit, after) = params::page::<ReplicaId>(&params::query(&request, &["limit", "after"])?)?;
     let view = find(&api, &name)?;
@@ -66,7 +66,7 @@ pub async fn replicas(request: HttpRequest, api: web::Data<Api>) -> Answer {
 
 /// `POST /v1/services?wait=`
 pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let query = params::query(&request, &["wait"])?;
     let wait = params::wait(&query)?;
     let spec = spec::read(body::object(&body::read(&request, payload, api.max_body_bytes).await?)?, None)?;
@@ -76,7 +76,7 @@ pub async fn create(request: HttpRequest, payload: web::Payload, api: web::Data<
 
 /// `PUT /v1/services/{name}?wait=&dry_run=`, with `If-Match`
 pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
@@ -89,7 +89,7 @@ pub async fn put(request: HttpRequest, payload: web::Payload, api: web::Data<Api
 
 /// `PATCH /v1/services/{name}?wait=&dry_run=`, with `If-Match`: a merge patch of the spec
 pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let query = params::query(&request, &["wait", "dry_run"])?;
     let (wait, dry_run) = (params::wait(&query)?, params::dry_run(&query)?);
@@ -101,7 +101,7 @@ pub async fn patch(request: HttpRequest, payload: web::Payload, api: web::Data<A
 
 /// `POST /v1/services/{name}/rebalance`
 pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     params::query(&request, &[])?;
     let bytes = body::read(&request, payload, api.max_body_bytes).await?;
@@ -114,7 +114,7 @@ pub async fn rebalance(request: HttpRequest, payload: web::Payload, api: web::Da
 
 /// `DELETE /v1/services/{name}?wait=`, with `If-Match`
 pub async fn delete(request: HttpRequest, api: web::Data<Api>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     let name: ServiceName = params::name(&request)?;
     let wait = params::wait(&params::query(&request, &["wait"])?)?;
     let expect = params::expect(&request)?;

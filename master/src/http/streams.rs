@@ -1,4 +1,4 @@
-//! Answers that go on: counted apart from other requests, with a client of
+//! Streaming answers: counted apart from other requests, with a client of
 //! their own towards agents, and ended when the master stops.
 
 use std::{convert::Infallible, time::Duration};
@@ -17,16 +17,16 @@ const MAX_CONNECTIONS: usize = 4_096;
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How many parts of an answer may wait for its reader.
 const WAITING_PARTS: usize = 4;
-/// A reader that takes nothing for this long is left.
+/// A reader that takes nothing for this long is disconnected.
 const READER_LIMIT: Duration = Duration::from_secs(60);
 
-/// A place among the streams; given back when dropped.
-pub struct StreamPlace {
+/// The permit of one stream; given back when dropped.
+pub struct StreamPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-impl StreamPlace {
-    /// Takes a place, if one is free.
+impl StreamPermit {
+    /// Takes a permit, if one is free.
     pub fn take(api: &web::Data<Api>) -> Result<Self, ApiError> {
         let too_many =
             |most| format!("{most} streams are open, which is the bound (max_streams); end one or try again");
@@ -47,10 +47,10 @@ impl StreamClient {
     }
 }
 
-/// The writing end of an answer that goes on. It keeps its place until it is dropped.
+/// The writing end of a streaming answer. It holds a stream's permit until it is dropped.
 pub struct Writer {
-    tell: mpsc::Sender<Bytes>,
-    _place: StreamPlace,
+    sender: mpsc::Sender<Bytes>,
+    _permit: StreamPermit,
 }
 
 /// Why nothing more can be written.
@@ -59,11 +59,12 @@ pub struct ReaderGone;
 
 impl Writer {
     /// An answer's two ends.
-    pub fn new(place: StreamPlace) -> (Self, impl Stream<Item = Result<Bytes, Infallible>> + use<>) {
-        let (tell, told) = mpsc::channel(WAITING_PARTS);
-        let body =
-            stream::unfold(told, |mut told| async move { told.recv().await.map(|part| (Ok(part), told)) });
-        (Self { tell, _place: place }, body)
+    pub fn new(permit: StreamPermit) -> (Self, impl Stream<Item = Result<Bytes, Infallible>> + use<>) {
+        let (sender, receiver) = mpsc::channel(WAITING_PARTS);
+        let body = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|part| (Ok(part), receiver))
+        });
+        (Self { sender, _permit: permit }, body)
     }
 
     /// Writes, as fast as the reader reads.
@@ -74,23 +75,23 @@ impl Writer {
         if part.is_empty() {
             return Ok(());
         }
-        self.tell.send_timeout(part, READER_LIMIT).await.map_err(|_| ReaderGone)
+        self.sender.send_timeout(part, READER_LIMIT).await.map_err(|_| ReaderGone)
     }
 
     /// Waits until the reader has gone.
     pub async fn gone(&self) {
-        self.tell.closed().await;
+        self.sender.closed().await;
     }
 }
 
 /// Waits until the master stops.
 pub async fn stopping(api: &Api) {
     let mut stopping = api.stopping.clone();
-    // Whoever could say so has gone: it stops.
+    // The sender is gone: the master stops.
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// Why a host that is so is not asked; `None`: it is.
+/// Why a host in this state is not asked; `None`: it is asked.
 pub const fn away(standing: Standing) -> Option<&'static str> {
     match standing {
         Standing::Ready | Standing::Suspect => None,

@@ -12,7 +12,7 @@ use shef_common::{
     usage::{MAX_REPLICAS, USAGE_PATH, Usage, UsageQuery, Usages},
 };
 
-use super::{Api, ApiError, Place, answer::Answer, params, services, streams::away};
+use super::{Api, ApiError, RequestPermit, answer::Answer, params, services, streams::away};
 
 /// How many hosts are asked at once.
 const HOSTS_AT_ONCE: usize = 32;
@@ -57,7 +57,7 @@ pub struct Missing {
 
 /// `GET /v1/services/{name}/stats`
 pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     Ok(HttpResponse::Ok().json(measure(&api, &client, name, None).await?))
@@ -65,7 +65,7 @@ pub async fn service(request: HttpRequest, api: web::Data<Api>, client: web::Dat
 
 /// `GET /v1/services/{name}/replicas/{id}/stats`
 pub async fn replica(request: HttpRequest, api: web::Data<Api>, client: web::Data<HostClient>) -> Answer {
-    let _place = Place::take(&api)?;
+    let _permit = RequestPermit::take(&api)?;
     params::query(&request, &[])?;
     let name: ServiceName = params::name(&request)?;
     let mut usage = measure(&api, &client, name, Some(params::replica(&request)?)).await?;
@@ -134,11 +134,11 @@ async fn ask(api: &Api, client: &HostClient, host: NodeName, replicas: Vec<Repli
         Err(why) => Err(why),
     };
     match answer {
-        Ok(told) => {
-            let mut told: BTreeMap<_, _> =
-                told.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
+        Ok(answer) => {
+            let mut usages: BTreeMap<_, _> =
+                answer.usages.into_iter().map(|usage| (usage.replica, (usage.usage, usage.why))).collect();
             let known = |replica: ReplicaId| {
-                let known = match told.remove(&replica) {
+                let known = match usages.remove(&replica) {
                     Some((Some(usage), _)) => Ok(usage),
                     Some((None, why)) => Err(why.unwrap_or_else(|| "its agent gave no reason".to_owned())),
                     None => Err("its agent told nothing of it".to_owned()),

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    post::{Alarm, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     view::ClusterView,
 };
 
-/// The way to a helper and back takes its part of the limit: it is told three quarters of it …
+/// The share of the limit that a helper gets for its own probe; the rest is for the way to the helper and back.
 const HELPERS_PART: (u64, u64) = (3, 4);
-/// … and is waited for a little beyond, as its own probe ends a little after what it is told.
+/// How long a helper is waited for beyond the limit: its own probe ends a little after the limit that it gets.
 const HELPER_GRACE: DurationMs = DurationMs(50);
 
 /// Whom the membership talks to.
@@ -42,14 +42,14 @@ pub struct MembershipActor {
     out: MembershipOutlets,
     initial: Vec<Effect>,
     client: Option<HostClient>,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl MembershipActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(core: MembershipCore, initial: Vec<Effect>, out: MembershipOutlets) -> Self {
-        Self { core, out, initial, client: None, alarm: Alarm::new() }
+        Self { core, out, initial, client: None, timer: Timer::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -133,8 +133,8 @@ impl MembershipEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.membership.alarm.set(self.ctx, at, |membership, ctx| {
-            membership.alarm.rang();
+        self.membership.timer.set(self.ctx, at, |membership, ctx| {
+            membership.timer.fired();
             membership.event(Event::Tick, ctx);
         });
     }

@@ -10,7 +10,7 @@ use shef_common::{
 };
 
 use super::{
-    HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing,
+    HostChanged, HostCondition, HostKnown, HostReported, Intent, Standing,
     brake::Brake,
     events::{Effect, Event, Helper},
     flapping::Flapping,
@@ -67,15 +67,15 @@ struct Host {
     drained_by: Option<MonoMs>,
     overdue: bool,
     liveness: Liveness,
-    /// When it was heard of last, by the master's clock.
-    heard: Option<WallMs>,
+    /// When it reported last, by the master's clock.
+    last_report: Option<WallMs>,
     flapping: Flapping,
     /// Its replicas' published ports.
     ports: Option<PortWatch>,
     /// Whether it was called down because none of them answered.
     unanswered: bool,
-    /// What everybody was told last, and when.
-    told: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
+    /// The condition and the reason that were published last, and when.
+    notified: Option<(HostCondition, Option<Arc<str>>, MonoMs)>,
 }
 
 /// All hosts of the cluster.
@@ -119,12 +119,12 @@ impl MembershipCore {
         let mut effects = Vec::new();
         self.excuse_lateness(now);
         match event {
-            Event::Heard(heard) => {
-                let node = heard.node.clone();
-                self.heard(heard, now);
+            Event::HostReported(report) => {
+                let node = report.node.clone();
+                self.on_report(&report, now);
                 // Reports are many: they mind nobody but their own host.
                 if !self.release_brake_if_due(now) {
-                    self.tell(&node, now, &mut effects);
+                    self.notify(&node, now, &mut effects);
                     self.show_brake(&mut effects);
                     return effects;
                 }
@@ -136,7 +136,7 @@ impl MembershipCore {
                 self.probed(&node, round, via, outcome, now);
                 // When many hosts are suspect, probes are many: they mind nobody but their own host.
                 if !rounds_wait {
-                    self.tell(&node, now, &mut effects);
+                    self.notify(&node, now, &mut effects);
                     self.look_again_for(&node, now, &mut effects);
                     return effects;
                 }
@@ -212,19 +212,19 @@ impl MembershipCore {
             drained_by,
             overdue: false,
             liveness,
-            heard: None,
+            last_report: None,
             flapping,
             ports: None,
             unanswered: false,
-            told: None,
+            notified: None,
         };
         self.hosts.insert(node, host);
     }
 
-    fn heard(&mut self, heard: HostHeard, now: Now) {
-        if let Some(host) = self.hosts.get_mut(&heard.node) {
-            host.liveness.heard(heard.engine_ok, heard.round_trip, now.mono);
-            host.heard = Some(now.wall);
+    fn on_report(&mut self, report: &HostReported, now: Now) {
+        if let Some(host) = self.hosts.get_mut(&report.node) {
+            host.liveness.on_report(report.engine_ok, report.round_trip, now.mono);
+            host.last_report = Some(now.wall);
             host.unanswered = false;
         }
     }
@@ -274,7 +274,7 @@ impl MembershipCore {
         self.begin_port_rounds(now, effects);
         let nodes: Vec<NodeName> = self.hosts.keys().cloned().collect();
         for node in &nodes {
-            self.tell(node, now, effects);
+            self.notify(node, now, effects);
         }
         self.show_brake(effects);
         self.asked = self.next_look(patience, now);
@@ -322,7 +322,7 @@ impl MembershipCore {
     }
 
     /// Longer at once when there are more hosts; shorter by a step at a time, so
-    /// that no host is suspected for keeping to the interval it was told last.
+    /// that no host is suspected for keeping to the interval that it was sent last.
     fn fit_interval(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let least = self.settings.report_interval;
         let fitting = |slack: u64| {
@@ -446,8 +446,8 @@ impl MembershipCore {
         helpers
     }
 
-    /// Tells everybody of `node` if there is something to tell.
-    fn tell(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
+    /// Publishes the condition of `node` if it has changed.
+    fn notify(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
         let braking = self.brake.is_on();
         let Some(host) = self.hosts.get_mut(node) else { return };
         let standing = host.liveness.standing();
@@ -459,13 +459,13 @@ impl MembershipCore {
             held: braking && standing == Standing::Down,
         };
         let why = why(host, condition, self.settings.flap_hold).map(Arc::from);
-        if let Some((told, words, at)) = &host.told {
-            let same = *told == condition;
+        if let Some((notified, words, at)) = &host.notified {
+            let same = *notified == condition;
             if same && (*words == why || now.mono - *at < WORDS_EVERY) {
                 return;
             }
         }
-        host.told = Some((condition, why.clone(), now.mono));
+        host.notified = Some((condition, why.clone(), now.mono));
         effects.push(Effect::Changed(HostChanged { node: node.clone(), condition, why }));
     }
 
@@ -537,7 +537,7 @@ fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<S
             },
         }),
         Standing::AgentDown => {
-            let since = host.heard.map_or_else(|| "the master started".to_owned(), WallMs::iso);
+            let since = host.last_report.map_or_else(|| "the master started".to_owned(), WallMs::iso);
             let how = match host.liveness.evidence() {
                 Some(Evidence::AgentSilent { why }) => format!(" ({why})"),
                 Some(Evidence::Answers { .. }) | None => String::new(),

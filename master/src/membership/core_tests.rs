@@ -13,7 +13,7 @@ use shef_common::{
 };
 
 use super::{
-    HostCondition, HostHeard, HostKnown, Intent, Standing,
+    HostCondition, HostKnown, HostReported, Intent, Standing,
     core::{MAX_PROBES, MembershipCore, Settings},
     events::{Effect, Event},
 };
@@ -62,12 +62,12 @@ struct Probe {
 /// What is known of a host without asking the core.
 #[derive(Debug, Default)]
 struct Truth {
-    told: Option<HostCondition>,
+    condition: Option<HostCondition>,
     why: Option<String>,
     intent: Intent,
     /// The last report, answered probe or refused connection.
     sign: u64,
-    heard: u64,
+    last_report: u64,
     /// Rounds since then of which every probe came back empty.
     empty_rounds: BTreeMap<u64, usize>,
 }
@@ -107,7 +107,7 @@ impl Model {
     /// One whose hosts all report.
     fn ready(hosts: usize) -> Self {
         let mut model = Self::new(hosts);
-        (0..hosts).for_each(|n| model.hear(n));
+        (0..hosts).for_each(|n| model.report(n));
         model
     }
 
@@ -116,7 +116,7 @@ impl Model {
         self.carry_out(effects);
         if self.core.is_braking() {
             assert!(
-                self.hosts.values().all(|host| host.told.is_none_or(|told| !told.is_lost())),
+                self.hosts.values().all(|host| host.condition.is_none_or(|condition| !condition.is_lost())),
                 "lost under the brake"
             );
         }
@@ -129,12 +129,13 @@ impl Model {
                 Effect::Changed(change) => {
                     let n: usize = change.node.as_str()[1..].parse().unwrap();
                     let truth = self.hosts.get_mut(&n).expect("a member");
-                    let was_down = truth.told.is_some_and(|told| told.standing == Standing::Down);
+                    let was_down =
+                        truth.condition.is_some_and(|condition| condition.standing == Standing::Down);
                     if change.condition.standing == Standing::Down && !was_down {
                         assert!(
-                            self.now - truth.heard >= 1_200 + 850,
+                            self.now - truth.last_report >= 1_200 + 850,
                             "{} ms after a report",
-                            self.now - truth.heard
+                            self.now - truth.last_report
                         );
                         let unanswered =
                             change.why.as_ref().is_some_and(|why| why.contains("published port"));
@@ -148,7 +149,7 @@ impl Model {
                             assert!(empty >= 2, "after {empty} rounds");
                         }
                     }
-                    truth.told = Some(change.condition);
+                    truth.condition = Some(change.condition);
                     truth.why = change.why.map(|why| why.to_string());
                 }
                 Effect::Probe { node, via, limit, round, .. } => {
@@ -175,7 +176,7 @@ impl Model {
     fn know(&mut self, n: usize, intent: Intent) {
         let now = self.now;
         let truth =
-            self.hosts.entry(n).or_insert_with(|| Truth { heard: now, sign: now, ..Truth::default() });
+            self.hosts.entry(n).or_insert_with(|| Truth { last_report: now, sign: now, ..Truth::default() });
         truth.intent = intent;
         let known = HostKnown {
             node: node(n),
@@ -185,15 +186,15 @@ impl Model {
             facts: Arc::default(),
         };
         self.event(Event::Known(known));
-        assert_eq!(self.told(n).intent, intent);
+        assert_eq!(self.condition(n).intent, intent);
     }
 
-    fn hear(&mut self, n: usize) {
+    fn report(&mut self, n: usize) {
         let Some(truth) = self.hosts.get_mut(&n) else { return };
-        (truth.heard, truth.sign) = (self.now, self.now);
+        (truth.last_report, truth.sign) = (self.now, self.now);
         truth.empty_rounds.clear();
-        self.event(Event::Heard(HostHeard { node: node(n), engine_ok: true, round_trip: None }));
-        assert_eq!(self.told(n).standing, Standing::Ready);
+        self.event(Event::HostReported(HostReported { node: node(n), engine_ok: true, round_trip: None }));
+        assert_eq!(self.condition(n).standing, Standing::Ready);
     }
 
     /// The probe at `at` of those under way comes back.
@@ -220,8 +221,8 @@ impl Model {
         self.event(Event::ProbeDone { node: node(probe.node), round: probe.round, via: probe.via, outcome });
     }
 
-    fn told(&self, n: usize) -> HostCondition {
-        self.hosts[&n].told.unwrap_or_else(|| panic!("nothing was told of h{n}"))
+    fn condition(&self, n: usize) -> HostCondition {
+        self.hosts[&n].condition.unwrap_or_else(|| panic!("nothing was published of h{n}"))
     }
 
     fn why(&self, n: usize) -> &str {
@@ -236,7 +237,7 @@ impl Model {
         while self.now < end {
             self.now += 1;
             if self.now.is_multiple_of(500) {
-                up.iter().for_each(|n| self.hear(*n));
+                up.iter().for_each(|n| self.report(*n));
             }
             for probe in &self.probes {
                 let slow = matches!(outcome(probe.node), ProbeOutcome::Unreachable { .. });
@@ -263,27 +264,27 @@ impl Model {
 fn a_host_that_is_cut_is_suspected_and_then_down_within_its_time() {
     let mut model = Model::ready(3);
     model.pass(1_190, &[1, 2], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Ready);
+    assert_eq!(model.condition(0).standing, Standing::Ready);
     model.pass(20, &[1, 2], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Suspect);
-    assert!(!model.told(0).is_lost() && !model.told(0).takes_replicas());
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
+    assert!(!model.condition(0).is_lost() && !model.condition(0).takes_replicas());
     model.pass(830, &[1, 2], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     model.pass(20, &[1, 2], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
     assert_eq!(model.why(0), "neither reports nor probes reach it");
-    model.hear(0);
-    assert!(model.told(0).takes_replicas());
+    model.report(0);
+    assert!(model.condition(0).takes_replicas());
 }
 
 #[test]
 fn a_host_that_answers_probes_is_never_down_and_the_reason_says_so() {
     let mut model = Model::ready(3);
     model.pass(60_000, &[1, 2], answered);
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     assert!(model.why(0).ends_with("but its reports do not arrive"), "{}", model.why(0));
     model.pass(2_000, &[1, 2], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
@@ -296,11 +297,11 @@ fn one_helper_that_reaches_it_is_enough() {
             model.bring(at, |n| if through { answered(n) } else { unreachable() });
         }
         model.now += 500;
-        model.hear(1);
-        model.hear(2);
+        model.report(1);
+        model.report(2);
         model.event(Event::Tick);
     }
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     assert_eq!(model.why(0), "it answers probes (through h2), but its reports do not arrive");
 }
 
@@ -317,52 +318,55 @@ fn a_host_that_answers_probes_helps_though_its_own_reports_do_not_arrive() {
             model.bring(0, |n| if answers { answered(n) } else { unreachable() });
         }
     }
-    assert_eq!((model.told(0).standing, model.told(1).standing), (Standing::Suspect, Standing::Suspect));
+    assert_eq!(
+        (model.condition(0).standing, model.condition(1).standing),
+        (Standing::Suspect, Standing::Suspect)
+    );
     assert_eq!(model.why(0), "it answers probes (through h1), but its reports do not arrive");
 }
 
 #[test]
-fn an_agent_that_died_alone_is_told_from_a_host_that_died() {
+fn an_agent_that_died_alone_is_distinguished_from_a_host_that_died() {
     let mut model = Model::ready(2);
     model.pass(30_000, &[1], |_| silent());
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
-    assert!(!model.told(0).is_lost() && !model.told(0).takes_replicas());
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
+    assert!(!model.condition(0).is_lost() && !model.condition(0).takes_replicas());
     let since = "is not known since 1970-01-01T00:00:01.000Z";
     assert_eq!(
         model.why(0),
         format!("the host is there, its agent is not (refused); what runs there {since}")
     );
     model.pass(3_000, &[1], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
 fn an_engine_that_died_alone_takes_nothing_and_loses_nothing() {
     let mut model = Model::ready(1);
-    model.event(Event::Heard(HostHeard { node: node(0), engine_ok: false, round_trip: None }));
-    assert_eq!(model.told(0).standing, Standing::EngineDown);
-    assert!(!model.told(0).is_lost() && !model.told(0).takes_replicas());
+    model.event(Event::HostReported(HostReported { node: node(0), engine_ok: false, round_trip: None }));
+    assert_eq!(model.condition(0).standing, Standing::EngineDown);
+    assert!(!model.condition(0).is_lost() && !model.condition(0).takes_replicas());
 }
 
 #[test]
 fn another_host_at_its_address_is_no_sign_of_it() {
     let mut model = Model::ready(2);
     model.pass(3_000, &[1], |_| answered(7));
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
 fn a_master_without_sockets_calls_nobody_down_says_why_and_calls_down_when_it_has_some() {
     let mut model = Model::ready(3);
     model.pass(60_000, &[1, 2], |_| not_probed());
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     assert!(model.why(0).contains("too many open files"), "{}", model.why(0));
     model.pass(2_000, &[1, 2], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
     // Nor does it call down all hosts at once, whose reports it cannot take.
     let mut model = Model::ready(5);
     model.pass(60_000, &[], |_| not_probed());
-    assert!((0..5).all(|n| model.told(n).standing == Standing::Suspect));
+    assert!((0..5).all(|n| model.condition(n).standing == Standing::Suspect));
 }
 
 #[test]
@@ -375,11 +379,11 @@ fn helpers_without_sockets_neither_save_a_dead_host_nor_condemn_one() {
             model.bring(at, |_| if direct { unreachable() } else { not_probed() });
         }
         model.now += 100;
-        model.hear(1);
-        model.hear(2);
+        model.report(1);
+        model.report(2);
         model.event(Event::Tick);
     }
-    assert!(model.told(0).is_lost(), "the master has looked itself, and nobody was able to contradict");
+    assert!(model.condition(0).is_lost(), "the master has looked itself, and nobody was able to contradict");
     let mut model = Model::ready(3);
     model.pass(1_220, &[1, 2], |_| unreachable());
     for _ in 0..30 {
@@ -388,22 +392,22 @@ fn helpers_without_sockets_neither_save_a_dead_host_nor_condemn_one() {
             model.bring(at, |_| if direct { not_probed() } else { unreachable() });
         }
         model.now += 100;
-        model.hear(1);
-        model.hear(2);
+        model.report(1);
+        model.report(2);
         model.event(Event::Tick);
     }
-    assert_eq!(model.told(0).standing, Standing::Suspect, "the master has not looked itself");
+    assert_eq!(model.condition(0).standing, Standing::Suspect, "the master has not looked itself");
 }
 
 #[test]
 fn a_slow_way_is_given_more_time() {
     let mut model = Model::ready(2);
-    let slow = HostHeard { node: node(0), engine_ok: true, round_trip: Some(DurationMs(400)) };
-    model.event(Event::Heard(slow));
+    let slow = HostReported { node: node(0), engine_ok: true, round_trip: Some(DurationMs(400)) };
+    model.event(Event::HostReported(slow));
     model.pass(3_600, &[1], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     model.pass(100, &[1], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
@@ -413,7 +417,7 @@ fn a_master_that_was_stopped_blames_nobody() {
     model.now += 60_000;
     model.event(Event::Tick);
     for n in 0..4 {
-        assert_eq!(model.told(n).standing, Standing::Ready);
+        assert_eq!(model.condition(n).standing, Standing::Ready);
     }
     // In the middle of a round, what did not come back meanwhile does not count.
     let mut model = Model::ready(2);
@@ -423,19 +427,19 @@ fn a_master_that_was_stopped_blames_nobody() {
         model.bring(0, |_| unreachable());
     }
     model.event(Event::Tick);
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
 }
 
 #[test]
 fn a_host_from_the_store_has_time_to_call_in() {
     let mut model = Model::new(1);
     model.pass(4_900, &[], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Awaited);
-    assert!(!model.told(0).is_lost() && !model.told(0).takes_replicas());
+    assert_eq!(model.condition(0).standing, Standing::Awaited);
+    assert!(!model.condition(0).is_lost() && !model.condition(0).takes_replicas());
     model.pass(200, &[], |_| unreachable());
-    assert_eq!(model.told(0).standing, Standing::Suspect);
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
     model.pass(1_000, &[], |_| unreachable());
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
@@ -444,14 +448,14 @@ fn the_brake_holds_what_goes_down_together_until_enough_are_back() {
     model.pass(10_000, &[0, 1, 2], |_| unreachable());
     assert!(model.core.is_braking());
     for n in 3..6 {
-        assert!(model.told(n).held && model.told(n).standing == Standing::Down);
+        assert!(model.condition(n).held && model.condition(n).standing == Standing::Down);
         assert!(model.why(n).contains("not replaced for now"));
     }
-    model.hear(5);
+    model.report(5);
     assert!(model.core.is_braking(), "the others may be about to come back");
     model.pass(2_500, &[0, 1, 2, 5], |_| unreachable());
     assert!(!model.core.is_braking(), "two of six are no more than a third");
-    assert!(model.told(3).is_lost() && model.told(4).is_lost());
+    assert!(model.condition(3).is_lost() && model.condition(4).is_lost());
 }
 
 #[test]
@@ -460,12 +464,12 @@ fn the_brake_goes_off_by_an_operators_word_and_by_itself() {
     model.pass(5_000, &[], |_| unreachable());
     assert!(model.core.is_braking());
     model.event(Event::ReleaseBrake);
-    assert!((0..3).all(|n| model.told(n).is_lost()));
+    assert!((0..3).all(|n| model.condition(n).is_lost()));
     let mut model = Model::ready(3);
     model.pass(302_000, &[], |_| unreachable());
     assert!(model.core.is_braking());
     model.pass(3_000, &[], |_| unreachable());
-    assert!((0..3).all(|n| model.told(n).is_lost()));
+    assert!((0..3).all(|n| model.condition(n).is_lost()));
 }
 
 #[test]
@@ -473,7 +477,7 @@ fn one_of_one_and_two_of_two_never_set_the_brake() {
     for hosts in 1..3 {
         let mut model = Model::ready(hosts);
         model.pass(5_000, &[], |_| unreachable());
-        assert!((0..hosts).all(|n| model.told(n).is_lost()));
+        assert!((0..hosts).all(|n| model.condition(n).is_lost()));
     }
 }
 
@@ -482,16 +486,16 @@ fn a_flapping_host_takes_nothing_new_for_a_while_and_the_reason_says_so() {
     let mut model = Model::ready(2);
     for _ in 0..3 {
         model.pass(5_000, &[1], |_| unreachable());
-        assert!(model.told(0).is_lost());
-        model.hear(0);
+        assert!(model.condition(0).is_lost());
+        model.report(0);
     }
-    assert!(model.told(0).flapping && !model.told(0).takes_replicas());
+    assert!(model.condition(0).flapping && !model.condition(0).takes_replicas());
     assert_eq!(
         model.why(0),
         "it went down three times within ten minutes, and takes new replicas once it has been up for 5 min"
     );
     model.pass(301_000, &[0, 1], answered);
-    assert!(model.told(0).takes_replicas());
+    assert!(model.condition(0).takes_replicas());
 }
 
 #[test]
@@ -499,15 +503,15 @@ fn the_deadline_of_a_drain_is_not_moved_by_a_wall_clock_that_jumps() {
     let mut model = Model::ready(1);
     model.know(0, Intent::Drained { deadline: Some(WallMs(6_000)) });
     model.pass(4_900, &[0], answered);
-    assert!(model.told(0).is_leaving() && !model.told(0).overdue);
+    assert!(model.condition(0).is_leaving() && !model.condition(0).overdue);
     let jumped = Now { mono: MonoMs(model.now), wall: WallMs(3_600_000) };
     let effects = model.core.handle(Event::Tick, jumped);
     model.carry_out(effects);
-    assert!(!model.told(0).overdue);
+    assert!(!model.condition(0).overdue);
     model.pass(400, &[0], answered);
-    assert!(model.told(0).overdue);
+    assert!(model.condition(0).overdue);
     model.know(0, Intent::Active);
-    assert!(!model.told(0).overdue && model.told(0).takes_replicas());
+    assert!(!model.condition(0).overdue && model.condition(0).takes_replicas());
 }
 
 #[test]
@@ -526,7 +530,7 @@ fn more_hosts_report_less_often_and_a_few_more_or_less_change_nothing() {
 
 #[derive(Debug, Clone)]
 enum Act {
-    Hear(usize),
+    Report(usize),
     Bring(usize, u8),
     Pass(u64),
     Stopped(u64),
@@ -537,7 +541,7 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (0_usize..6).prop_map(Act::Hear),
+        6 => (0_usize..6).prop_map(Act::Report),
         12 => (0_usize..24, 0_u8..12).prop_map(|(at, what)| Act::Bring(at, what)),
         12 => (1_u64..400).prop_map(Act::Pass),
         1 => (200_u64..10_000).prop_map(Act::Stopped),
@@ -551,7 +555,7 @@ fn play(hosts: usize, acts: &[Act]) -> Model {
     let mut model = Model::ready(hosts);
     for act in acts {
         match act {
-            Act::Hear(n) => model.hear(*n),
+            Act::Report(n) => model.report(*n),
             Act::Bring(at, what) if !model.probes.is_empty() => {
                 let at = at % model.probes.len();
                 model.bring(at, |n| match what {
@@ -598,7 +602,7 @@ proptest! {
     ) {
         let (first, second) = (play(hosts, &acts), play(hosts, &acts));
         for host in first.hosts.values() {
-            prop_assert_eq!(host.told.map(|told| told.intent), Some(host.intent));
+            prop_assert_eq!(host.condition.map(|condition| condition.intent), Some(host.intent));
         }
         prop_assert_eq!(first.lines, second.lines);
     }

@@ -8,7 +8,7 @@ use shef_common::{
     protocol::{PortsOutcome, ProbeOutcome},
 };
 
-use super::{BrakeState, HostChanged, HostHeard, HostKnown};
+use super::{BrakeState, HostChanged, HostKnown, HostReported};
 
 /// What can happen to the membership.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub enum Event {
     /// The store knows this of a host.
     Known(HostKnown),
     /// A host has registered or reported.
-    Heard(HostHeard),
+    HostReported(HostReported),
     /// What a probe brought. Every [`Effect::Probe`] comes back so exactly once.
     ProbeDone {
         /// The host that was probed.

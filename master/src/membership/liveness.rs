@@ -71,7 +71,7 @@ struct Round {
 /// How likely a host can probe another one for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Helps {
-    /// Its agent was heard of a moment ago.
+    /// Its agent reported a moment ago.
     Surely,
     /// Nothing is known yet.
     Perhaps,
@@ -79,7 +79,7 @@ pub enum Helps {
 
 #[derive(Debug)]
 struct Doubt {
-    /// Since when nothing was heard by probes: the suspicion, or the last evidence.
+    /// Since when no probe was answered: the suspicion, or the last evidence.
     quiet_since: MonoMs,
     silent_rounds: u32,
     evidence: Option<Evidence>,
@@ -93,12 +93,12 @@ struct Doubt {
 
 #[derive(Debug)]
 enum Phase {
-    /// Not heard of since the master's start.
+    /// It has not reported since the master's start.
     Awaited {
         until: MonoMs,
     },
     Reporting {
-        heard: MonoMs,
+        last_report: MonoMs,
         engine_ok: bool,
     },
     Doubted(Doubt),
@@ -163,7 +163,7 @@ impl Liveness {
     /// these, and every host whose link was cut in the last report intervals.
     pub fn may_go_down(&self, report_due_after: DurationMs, now: MonoMs) -> bool {
         match &self.phase {
-            Phase::Reporting { heard, .. } => *heard + report_due_after <= now,
+            Phase::Reporting { last_report, .. } => *last_report + report_due_after <= now,
             Phase::Doubted(_) => true,
             Phase::Awaited { .. } | Phase::Down => false,
         }
@@ -172,7 +172,7 @@ impl Liveness {
     /// Whether the host has shown no sign of life since `since`.
     pub fn is_silent_since(&self, since: MonoMs) -> bool {
         match &self.phase {
-            Phase::Reporting { heard, .. } => *heard <= since,
+            Phase::Reporting { last_report, .. } => *last_report <= since,
             Phase::Doubted(Doubt { evidence: None, .. }) | Phase::Down => true,
             Phase::Doubted(doubt) => doubt.quiet_since <= since,
             Phase::Awaited { .. } => false,
@@ -180,16 +180,16 @@ impl Liveness {
     }
 
     /// It has registered or reported.
-    pub fn heard(&mut self, engine_ok: bool, round_trip: Option<DurationMs>, now: MonoMs) {
+    pub fn on_report(&mut self, engine_ok: bool, round_trip: Option<DurationMs>, now: MonoMs) {
         self.round_trip = round_trip.unwrap_or(self.round_trip);
-        self.phase = Phase::Reporting { heard: now, engine_ok };
+        self.phase = Phase::Reporting { last_report: now, engine_ok };
     }
 
     /// The master was late by `by`: nobody is blamed for that time.
     pub fn excuse(&mut self, by: DurationMs) {
         match &mut self.phase {
             Phase::Awaited { until } => *until = *until + by,
-            Phase::Reporting { heard, .. } => *heard = *heard + by,
+            Phase::Reporting { last_report, .. } => *last_report = *last_report + by,
             Phase::Doubted(doubt) => {
                 doubt.quiet_since = doubt.quiet_since + by;
                 doubt.silent_rounds = 0;
@@ -220,7 +220,7 @@ impl Liveness {
     pub fn doubt_if_silent(&mut self, patience: Patience, now: MonoMs) -> bool {
         let due = match self.phase {
             Phase::Awaited { until } => until,
-            Phase::Reporting { heard, .. } => heard + patience.suspect_after,
+            Phase::Reporting { last_report, .. } => last_report + patience.suspect_after,
             Phase::Doubted(_) | Phase::Down => return false,
         };
         if due > now {
@@ -329,7 +329,7 @@ impl Liveness {
     pub fn deadline(&self, patience: Patience) -> Option<MonoMs> {
         match &self.phase {
             Phase::Awaited { until } => Some(*until),
-            Phase::Reporting { heard, .. } => Some(*heard + patience.suspect_after),
+            Phase::Reporting { last_report, .. } => Some(*last_report + patience.suspect_after),
             Phase::Doubted(doubt) => {
                 let round = doubt.round.is_none().then_some(doubt.next_round_at);
                 let lost =

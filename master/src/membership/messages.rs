@@ -38,7 +38,7 @@ pub struct HostKnown {
 
 /// A host that the store knows has registered or reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostHeard {
+pub struct HostReported {
     /// Which host.
     pub node: NodeName,
     /// Whether its engine answers.

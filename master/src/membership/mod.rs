@@ -29,4 +29,4 @@ pub use core::{MembershipCore, Settings};
 pub use effects::MembershipEffects;
 pub use events::{Effect as MembershipEffect, Event as MembershipEvent, Helper};
 pub use facts::{HostFacts, Hosts};
-pub use messages::{HostChanged, HostHeard, HostKnown, ReleaseBrake, ToMembership};
+pub use messages::{HostChanged, HostKnown, HostReported, ReleaseBrake, ToMembership};

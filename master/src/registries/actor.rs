@@ -16,7 +16,7 @@ use super::{
     vault::Vault,
 };
 use crate::{
-    post::{MAILBOX, post},
+    messaging::{MAILBOX, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };
@@ -25,7 +25,7 @@ use crate::{
 pub struct RegistriesOutlets {
     /// Makes records durable.
     pub store: Recipient<Commit>,
-    /// Is told what registries are shown.
+    /// Gets the credentials whenever they change.
     pub changed: Recipient<CredentialsChanged>,
     /// What readers see.
     pub view: Arc<ClusterView>,

@@ -126,7 +126,7 @@ impl RegistriesCore {
             (host, Kept { version, record, opened })
         };
         let core = Self { kept: recovered.into_iter().map(keep).collect(), changes: BTreeMap::new() };
-        let effects = core.tell();
+        let effects = core.publish();
         (core, effects)
     }
 
@@ -186,13 +186,14 @@ impl RegistriesCore {
         let kept = to.map(|(record, credentials)| Kept { version, record, opened: Ok(credentials) });
         let view = kept.as_ref().map(|kept| view(host, kept));
         self.kept.extend(kept.map(|kept| (host.clone(), kept)));
-        // Whoever is answered finds it so.
-        let mut effects = self.tell();
+        // The answer comes after the change is visible.
+        let mut effects = self.publish();
         effects.push(Effect::Answer(ticket, Ok(Stored { view, is_new })));
         effects
     }
 
-    fn tell(&self) -> Vec<Effect> {
+    /// Publishes the registries, and hands out their credentials.
+    fn publish(&self) -> Vec<Effect> {
         let known = self
             .kept
             .iter()

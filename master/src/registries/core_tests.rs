@@ -96,7 +96,7 @@ fn what_cannot_be_decrypted_is_shown_as_that_is_not_handed_out_and_can_be_set_an
 }
 
 #[test]
-fn without_a_key_nothing_is_written_and_the_reason_is_told() {
+fn without_a_key_nothing_is_written_and_the_reason_is_given() {
     let (mut core, _) = RegistriesCore::recover(Vec::new(), |_, _| unreachable!());
     let event = Event::Put {
         ticket: 1,

@@ -1,4 +1,4 @@
-//! What others ask about registries, and what they are told.
+//! Requests about registries, and their answers.
 
 use std::{collections::BTreeMap, sync::Arc};
 

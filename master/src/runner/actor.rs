@@ -23,8 +23,8 @@ use super::{
 use crate::{
     calls::Calls,
     cluster::{ClusterEvent, ToCluster},
-    membership::{HostHeard, HostKnown, MembershipEvent, ToMembership},
-    post::{Alarm, MAILBOX, post},
+    membership::{HostKnown, HostReported, MembershipEvent, ToMembership},
+    messaging::{MAILBOX, Timer, post},
     store::{Commit, Key, commit_one},
     view::ClusterView,
 };
@@ -63,14 +63,14 @@ pub struct RunnerActor {
     core: RunnerCore,
     out: RunnerOutlets,
     initial: Vec<Effect>,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl RunnerActor {
     /// The shell around `core`; `initial` is what its making asked for.
     #[must_use]
     pub const fn new(node: NodeName, core: RunnerCore, initial: Vec<Effect>, out: RunnerOutlets) -> Self {
-        Self { node, core, out, initial, alarm: Alarm::new() }
+        Self { node, core, out, initial, timer: Timer::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -86,7 +86,7 @@ struct Shell<'a> {
 }
 
 impl Shell<'_> {
-    fn tell_cluster(&mut self, event: ClusterEvent) {
+    fn notify_cluster(&mut self, event: ClusterEvent) {
         post(self.ctx, &self.runner.out.cluster, ToCluster(event));
     }
 }
@@ -97,7 +97,7 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn acknowledge(&mut self, call: Ticket, ack: ReportAck) {
-        self.runner.out.view.host_heard(&self.runner.node, Now::read().wall);
+        self.runner.out.view.host_reported(&self.runner.node, Now::read().wall);
         self.runner.out.reports.answer(call, ack);
     }
 
@@ -109,11 +109,11 @@ impl RunnerEffects for Shell<'_> {
         let node = self.runner.node.clone();
         log::warn!(node:%; "the host is forgotten");
         self.runner.out.view.hide_host(&node);
-        self.tell_cluster(ClusterEvent::Forgotten(node));
+        self.notify_cluster(ClusterEvent::Forgotten(node));
     }
 
     fn erased(&mut self) {
-        self.tell_cluster(ClusterEvent::Erased(self.runner.node.clone()));
+        self.notify_cluster(ClusterEvent::Erased(self.runner.node.clone()));
     }
 
     fn push(&mut self, agent_url: String, push: Push) {
@@ -143,26 +143,26 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {
-        self.tell_cluster(ClusterEvent::Statuses { node: self.runner.node.clone(), statuses });
+        self.notify_cluster(ClusterEvent::Statuses { node: self.runner.node.clone(), statuses });
     }
 
     fn gone(&mut self, replicas: Vec<ReplicaId>) {
-        self.tell_cluster(ClusterEvent::Gone { node: self.runner.node.clone(), replicas });
+        self.notify_cluster(ClusterEvent::Gone { node: self.runner.node.clone(), replicas });
     }
 
     fn unknown(&mut self, replicas: Vec<ReplicaId>) {
         let node = self.runner.node.clone();
-        log::info!(node:%, replicas = replicas.len(); "the host holds replicas that it was told nothing of");
-        self.tell_cluster(ClusterEvent::Unknown { node, replicas });
+        log::info!(node:%, replicas = replicas.len(); "the host holds replicas without an order");
+        self.notify_cluster(ClusterEvent::Unknown { node, replicas });
     }
 
     fn known(&mut self, known: HostKnown) {
         post(self.ctx, &self.runner.out.membership, ToMembership(MembershipEvent::Known(known.clone())));
-        self.tell_cluster(ClusterEvent::Known(known));
+        self.notify_cluster(ClusterEvent::Known(known));
     }
 
-    fn heard(&mut self, heard: HostHeard) {
-        post(self.ctx, &self.runner.out.membership, ToMembership(MembershipEvent::Heard(heard)));
+    fn host_reported(&mut self, report: HostReported) {
+        post(self.ctx, &self.runner.out.membership, ToMembership(MembershipEvent::HostReported(report)));
     }
 
     fn published(&mut self, addresses: Vec<SocketAddrV4>) {
@@ -180,7 +180,7 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn stale_fence(&mut self, higher: HigherFence) {
-        self.tell_cluster(ClusterEvent::StaleFence(self.runner.node.clone(), higher));
+        self.notify_cluster(ClusterEvent::StaleFence(self.runner.node.clone(), higher));
     }
 
     fn publish(&mut self, view: NodeView) {
@@ -188,8 +188,8 @@ impl RunnerEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.runner.alarm.set(self.ctx, at, |runner, ctx| {
-            runner.alarm.rang();
+        self.runner.timer.set(self.ctx, at, |runner, ctx| {
+            runner.timer.fired();
             runner.event(Event::Wake, ctx);
         });
     }

@@ -23,7 +23,7 @@ use super::{
     record::NodeRecord,
     view::{IntentView, NodeView},
 };
-use crate::membership::{HostChanged, HostCondition, HostHeard, Intent, Standing};
+use crate::membership::{HostChanged, HostCondition, HostReported, Intent, Standing};
 
 /// How long after a refusal by the store the host's record is tried again.
 const STORE_RETRY: DurationMs = DurationMs(1_000);
@@ -38,7 +38,7 @@ struct Link {
 }
 
 /// An agent has at most two reports on their way. So many in a row with a number below the last one say that
-/// the last one was not this agent's: it registers anew, and is heard again.
+/// the last one was not this agent's: it registers anew, and its reports count again.
 const IGNORED_UNTIL_REGISTRATION: u32 = 3;
 
 /// One host's runner.
@@ -60,7 +60,7 @@ pub struct RunnerCore {
     registers: Option<Ticket>,
     condition: HostCondition,
     why: Option<Arc<str>>,
-    /// Nothing is sent to a host that is down until it is heard of again.
+    /// Nothing is sent to a host that is down until it reports again.
     silent: bool,
     last_report: Option<WallMs>,
     round_trip: Option<DurationMs>,
@@ -68,7 +68,7 @@ pub struct RunnerCore {
     link: Option<Link>,
     outbox: Outbox,
     statuses: BTreeMap<ReplicaId, ReplicaStatus>,
-    told_published: Vec<SocketAddrV4>,
+    notified_published: Vec<SocketAddrV4>,
 }
 
 impl RunnerCore {
@@ -102,7 +102,7 @@ impl RunnerCore {
             link: None,
             outbox: Outbox::default(),
             statuses: BTreeMap::new(),
-            told_published: Vec::new(),
+            notified_published: Vec::new(),
         };
         let mut effects = Vec::new();
         if core.is_forgotten() {
@@ -189,8 +189,8 @@ impl RunnerCore {
         effects
     }
 
-    /// Where the host's replicas take connections from other hosts, by its last word. Nothing, if that does
-    /// not tell of all of them: a replica without such a port, or more ports than are tried at once.
+    /// Where the host's replicas take connections from other hosts, by its last report. Nothing, if not all of
+    /// them are covered: a replica has no such port, or there are more ports than are tried at once.
     fn published(&self) -> Vec<SocketAddrV4> {
         let address = self.record.host.address;
         let mut addresses = BTreeSet::new();
@@ -207,11 +207,11 @@ impl RunnerCore {
         addresses.into_iter().collect()
     }
 
-    /// Tells the membership of published ports that are others than before.
-    fn tell_published(&mut self, effects: &mut Vec<Effect>) {
+    /// Sends the published ports to the membership if they have changed.
+    fn notify_published(&mut self, effects: &mut Vec<Effect>) {
         let published = self.published();
-        if published != self.told_published {
-            self.told_published.clone_from(&published);
+        if published != self.notified_published {
+            self.notified_published.clone_from(&published);
             effects.push(Effect::Published(published));
         }
     }
@@ -250,7 +250,7 @@ impl RunnerCore {
         }
     }
 
-    /// A forgotten host is here again: it is a new one, and is told to run nothing of before.
+    /// A forgotten host is here again: it is a new one, and gets none of its former orders.
     fn revive(&mut self, now: Now) {
         (self.record.forgotten, self.record.intent, self.record.joined) = (None, Intent::Active, now.wall);
         (self.condition, self.why) = (HostCondition::of(Standing::Awaited), None);
@@ -297,7 +297,7 @@ impl RunnerCore {
         if !same_boot {
             self.outbox.credentials_are_lost();
         }
-        self.heard(now, effects);
+        self.on_report(now, effects);
         if self.durable.is_some() {
             self.answer_registration(effects);
         }
@@ -334,21 +334,21 @@ impl RunnerCore {
         effects.extend(self.durable.as_ref().map(|record| Effect::Known(Box::new(record.known()))));
         // Nothing is placed on a host that the store does not know.
         if first && self.link.is_some() {
-            effects.push(Effect::Heard(self.sign_of_life()));
+            effects.push(Effect::HostReported(self.sign_of_life()));
             self.answer_registration(effects);
         }
     }
 
-    fn heard(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn on_report(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.silent = false;
         self.last_report = Some(now.wall);
         if self.durable.is_some() {
-            effects.push(Effect::Heard(self.sign_of_life()));
+            effects.push(Effect::HostReported(self.sign_of_life()));
         }
     }
 
-    fn sign_of_life(&self) -> HostHeard {
-        HostHeard {
+    fn sign_of_life(&self) -> HostReported {
+        HostReported {
             node: self.record.node.clone(),
             engine_ok: self.engine_error.is_none(),
             round_trip: self.round_trip,
@@ -385,7 +385,7 @@ impl RunnerCore {
         let engine_changed = self.engine_error != report.engine_error;
         self.engine_error = report.engine_error;
         self.round_trip = report.round_trip_ms.map(DurationMs);
-        self.heard(now, effects);
+        self.on_report(now, effects);
         let accepted =
             report.accepted.filter(|accepted| accepted.fence == self.fence).map(|accepted| accepted.revision);
         let (statuses, removing) = (!report.statuses.is_empty(), self.outbox.removing());
@@ -402,11 +402,11 @@ impl RunnerCore {
         }
         self.take_statuses(report.statuses, effects);
         if statuses {
-            self.tell_published(effects);
+            self.notify_published(effects);
         }
         ack.want_full = full_missing || is_unlike || self.outbox.is_overdue(now.mono);
         if self.durable.is_some() {
-            ack.push = self.outbox.next_ride(&self.cluster, &self.fence, now.mono).map(Box::new);
+            ack.push = self.outbox.next_piggyback(&self.cluster, &self.fence, now.mono).map(Box::new);
         }
         effects.push(Effect::Ack(call, ack));
         statuses || first || engine_changed || removing != self.outbox.removing()

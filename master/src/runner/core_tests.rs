@@ -10,7 +10,7 @@ use shef_common::{
 use super::{
     core::RunnerCore,
     events::{Effect, Event},
-    messages::{OperateRefused, Operation, Wish},
+    messages::{NodeIntent, OperateRefused, Operation},
     outbox::PushFailure,
 };
 use crate::membership::{HostChanged, HostCondition, Standing};
@@ -52,7 +52,7 @@ fn changed(standing: Standing) -> Event {
 }
 
 #[test]
-fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
+fn a_new_host_is_answered_and_reported_to_others_once_it_is_durable() {
     let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
     let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
     let mut words = |event| -> Vec<&str> {
@@ -64,7 +64,7 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
             Effect::Push { .. } => "push",
             Effect::Statuses(_) | Effect::Gone(_) | Effect::Unknown(_) | Effect::StaleFence(_) => "other",
             Effect::Known(_) => "known",
-            Effect::Heard(_) => "heard",
+            Effect::HostReported(_) => "host reported",
             Effect::Commit { .. } => "commit",
             Effect::Publish(_) => "publish",
             Effect::WakeAt(_) => "wake",
@@ -75,24 +75,24 @@ fn a_new_host_is_answered_told_and_spoken_of_once_it_is_durable() {
     assert_eq!(words(Event::Register(1, Box::new(Agent::default().registration()))), ["publish", "commit"]);
     let order = Event::Order { set: vec![assignment(1)], remove: vec![] };
     assert_eq!(words(order), ["publish"]);
-    assert_eq!(words(Event::Committed), ["publish", "known", "heard", "registered", "push"]);
+    assert_eq!(words(Event::Committed), ["publish", "known", "host reported", "registered", "push"]);
 }
 
 #[test]
-fn a_new_host_that_cannot_be_made_durable_is_told_to_come_back() {
+fn a_new_host_that_cannot_be_made_durable_is_asked_to_come_back() {
     let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
     let (mut core, _) = RunnerCore::new(cluster(), fence(1), DurationMs(500), record(), None);
     let _ = core.handle(Event::Register(1, Box::new(Agent::default().registration())), now);
     let effects = core.handle(Event::CommitFailed, now);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Registered(_, Err(_)))), "{effects:?}");
     assert!(
-        !effects.iter().any(|effect| matches!(effect, Effect::Heard(_) | Effect::Known(_))),
+        !effects.iter().any(|effect| matches!(effect, Effect::HostReported(_) | Effect::Known(_))),
         "{effects:?}"
     );
 }
 
 #[test]
-fn nothing_is_sent_to_a_host_that_is_down_until_it_is_heard_of() {
+fn nothing_is_sent_to_a_host_that_is_down_until_it_reports() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -103,27 +103,27 @@ fn nothing_is_sent_to_a_host_that_is_down_until_it_is_heard_of() {
     model.event(changed(Standing::Down));
     model.order(2, true);
     assert!(model.push.is_none());
-    let heard = model.heard;
+    let before = model.host_reports;
     model.report();
-    assert!(model.push.is_some() && model.heard > heard);
+    assert!(model.push.is_some() && model.host_reports > before);
 }
 
 #[test]
-fn a_report_tells_the_membership_of_the_engine_and_of_the_way() {
+fn a_report_passes_engine_and_round_trip_to_the_membership() {
     let mut model = Model::new();
     model.register();
     let report = model.agent.report();
     let report = Report { engine_error: Some("gone".into()), round_trip_ms: Some(7), ..report };
     let effects = model.core.handle(Event::Report(1, Box::new(report)), model.now);
-    let heard = effects.into_iter().find_map(|effect| match effect {
-        Effect::Heard(heard) => Some((heard.engine_ok, heard.round_trip)),
+    let report = effects.into_iter().find_map(|effect| match effect {
+        Effect::HostReported(report) => Some((report.engine_ok, report.round_trip)),
         _ => None,
     });
-    assert_eq!(heard, Some((false, Some(DurationMs(7)))));
+    assert_eq!(report, Some((false, Some(DurationMs(7)))));
 }
 
 #[test]
-fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
+fn when_pushes_do_not_reach_the_host_its_orders_are_piggybacked_on_answers_to_reports() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -134,7 +134,7 @@ fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
     }
     model.deliver(false, false);
     model.report();
-    assert_eq!(model.agent.holds, model.wanted, "it rode");
+    assert_eq!(model.agent.holds, model.wanted, "the orders were piggybacked");
     model.report();
     model.order(2, true);
     assert!(model.push.is_none(), "the direct way is not tried for every order");
@@ -151,7 +151,7 @@ fn when_the_way_to_the_host_is_cut_orders_ride_on_the_answers_to_its_reports() {
 }
 
 #[test]
-fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again() {
+fn an_agent_that_ignores_piggybacked_orders_is_reached_directly_when_pushes_arrive_again() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -172,21 +172,21 @@ fn an_agent_that_takes_no_rides_is_reached_directly_when_the_way_is_open_again()
 #[test]
 fn what_an_operator_wants_is_answered_once_it_is_durable() {
     let mut model = Model::new();
-    model.event(Event::Operate(1, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(1, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated, []);
     model.event(Event::Committed);
     assert_eq!(model.operated, [Ok(())]);
-    model.event(Event::Operate(2, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(2, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated, [Ok(()), Ok(())], "it is so already");
-    model.event(Event::Operate(3, Operation::Intend(Wish::Activate)));
+    model.event(Event::Operate(3, Operation::Intend(NodeIntent::Activate)));
     model.event(Event::CommitFailed);
     assert!(matches!(model.operated[2], Err(OperateRefused::Store(_))));
     model.sleep(5_000);
-    model.event(Event::Operate(4, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(4, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated[3], Ok(()), "nothing has changed");
-    // The wish of before comes back while its opposite is on its way to the store.
-    model.event(Event::Operate(5, Operation::Intend(Wish::Activate)));
-    model.event(Event::Operate(6, Operation::Intend(Wish::Cordon)));
+    // The earlier intent is asked for again while its opposite is on its way to the store.
+    model.event(Event::Operate(5, Operation::Intend(NodeIntent::Activate)));
+    model.event(Event::Operate(6, Operation::Intend(NodeIntent::Cordon)));
     assert_eq!(model.operated.len(), 4, "the store may yet come to have the other");
     model.event(Event::Committed);
     assert_eq!(model.operated.len(), 4);
@@ -207,18 +207,18 @@ fn a_host_that_is_there_is_forgotten_only_by_force_and_comes_back_as_a_new_one_t
     assert_eq!((model.operated.len(), model.forgotten), (1, 0), "not before it is durable");
     model.event(Event::Committed);
     assert_eq!((model.operated[1].clone(), model.forgotten), (Ok(()), 1));
-    model.event(Event::Operate(3, Operation::Intend(Wish::Cordon)));
+    model.event(Event::Operate(3, Operation::Intend(NodeIntent::Cordon)));
     assert!(matches!(model.operated[2], Err(OperateRefused::Store(_) | OperateRefused::NotFound)));
-    let heard = model.heard;
+    let before = model.host_reports;
     model.wanted.clear();
     model.report();
     assert_eq!(
-        (model.heard, model.push.clone()),
-        (heard, None),
+        (model.host_reports, model.push.clone()),
+        (before, None),
         "nothing is said before it is durable again"
     );
     model.event(Event::Committed);
-    assert!(model.heard > heard);
+    assert!(model.host_reports > before);
     assert_eq!(model.push.as_ref().map(|push| (push.base, push.set.len())), Some((None, 0)));
     model.settle();
     assert!(model.agent.holds.is_empty());
@@ -244,7 +244,7 @@ fn only_the_record_of_a_forgotten_host_can_be_erased() {
 }
 
 #[test]
-fn the_interval_is_told_with_every_answer() {
+fn the_interval_comes_with_every_answer() {
     let mut model = Model::new();
     model.register();
     model.event(Event::Interval(DurationMs(2_000)));
@@ -375,7 +375,7 @@ fn an_epoch_that_no_leadership_has_had_is_not_led_above() {
 
 /// Somebody else has reported in this agent's name, with a number that the agent will not come to for days.
 #[test]
-fn an_agent_whose_reports_are_behind_registers_anew_and_is_heard_again() {
+fn an_agent_whose_reports_are_behind_registers_anew_and_its_reports_count_again() {
     for forged in [1_000, shef_common::bounds::MAX] {
         let mut model = Model::new();
         model.register();
@@ -383,17 +383,17 @@ fn an_agent_whose_reports_are_behind_registers_anew_and_is_heard_again() {
         let late = model.agent.report();
         let report = Report { seq: forged, ..model.agent.report() };
         model.event(Event::Report(1, Box::new(report)));
-        let heard = model.heard;
+        let before = model.host_reports;
         for _ in 0..3 {
-            assert_eq!(model.heard, heard, "what is behind is not taken");
+            assert_eq!(model.host_reports, before, "what is behind is not taken");
             model.report();
         }
-        let heard = model.heard;
+        let before = model.host_reports;
         model.report();
-        assert!(model.heard > heard, "seq {forged}: it is heard again");
-        let heard = model.heard;
+        assert!(model.host_reports > before, "seq {forged}: its reports count again");
+        let before = model.host_reports;
         model.event(Event::Report(1, Box::new(late)));
-        assert_eq!(model.heard, heard, "a late report is ignored as before");
+        assert_eq!(model.host_reports, before, "a late report is ignored as before");
     }
 }
 
@@ -411,7 +411,7 @@ fn one_report_that_comes_late_brings_no_registration() {
 
 /// Found by the property below when its model gave a replica that comes back the id of the one before.
 #[test]
-fn a_removal_that_is_told_of_twice_confirms_no_other_replica() {
+fn a_removal_that_is_reported_twice_confirms_no_other_replica() {
     let mut model = Model::new();
     model.register();
     model.deliver(true, true);
@@ -441,7 +441,7 @@ fn an_agent_that_was_not_there_before_has_to_register() {
 }
 
 #[test]
-fn a_host_that_holds_what_nobody_has_told_it_of_is_told_to_remove_it_by_name() {
+fn a_host_that_holds_replicas_without_an_order_is_ordered_to_remove_them_by_name() {
     let mut model = Model::new();
     model.agent.holds.extend([replica(9), replica(1)]);
     model.order(1, true);

@@ -16,7 +16,7 @@ use super::{
     record::NodeRecord,
     view::NodeView,
 };
-use crate::membership::{HostHeard, HostKnown};
+use crate::membership::{HostKnown, HostReported};
 
 /// Carries out the effects of one runner. The actor implements it with messages
 /// and calls, the simulator with its queue.
@@ -41,12 +41,12 @@ pub trait RunnerEffects {
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>);
     /// Tells the cluster what the host no longer holds.
     fn gone(&mut self, replicas: Vec<ReplicaId>);
-    /// Asks, by way of the cluster, whether the host is to keep what it holds and was told nothing of.
+    /// Asks, by way of the cluster, whether the host is to keep what it holds without an order.
     fn unknown(&mut self, replicas: Vec<ReplicaId>);
     /// Tells membership and cluster what the store knows of the host.
     fn known(&mut self, known: HostKnown);
-    /// Tells the membership that the host was heard of.
-    fn heard(&mut self, heard: HostHeard);
+    /// Tells the membership that the host has registered or reported.
+    fn host_reported(&mut self, report: HostReported);
     /// Tells the membership where the host's replicas take connections.
     fn published(&mut self, addresses: Vec<SocketAddrV4>);
     /// Commits the host's record. The outcome comes back as `Committed` or `CommitFailed`.
@@ -75,7 +75,7 @@ pub trait RunnerEffects {
                 Effect::Gone(replicas) => self.gone(replicas),
                 Effect::Unknown(replicas) => self.unknown(replicas),
                 Effect::Known(known) => self.known(*known),
-                Effect::Heard(heard) => self.heard(heard),
+                Effect::HostReported(report) => self.host_reported(report),
                 Effect::Published(addresses) => self.published(addresses),
                 Effect::Commit { expect, record } => self.commit(expect, record.map(|record| *record)),
                 Effect::StaleFence(higher) => self.stale_fence(higher),

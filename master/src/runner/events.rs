@@ -16,7 +16,7 @@ use super::{
     view::NodeView,
 };
 use crate::{
-    membership::{HostChanged, HostHeard, HostKnown},
+    membership::{HostChanged, HostKnown, HostReported},
     registries::Known,
 };
 
@@ -73,7 +73,7 @@ pub enum Effect {
     Ack(Ticket, ReportAck),
     /// Answer an operator.
     Operated(Ticket, Result<(), OperateRefused>),
-    /// The host is no member any more: tell everybody, show it to nobody.
+    /// The host is no member any more: tell services and membership, and show it to no reader.
     Forgotten,
     /// Nothing is left of the host.
     Erased,
@@ -88,12 +88,12 @@ pub enum Effect {
     Statuses(Vec<ReplicaStatus>),
     /// Tell services that the host no longer holds these.
     Gone(Vec<ReplicaId>),
-    /// Ask services whether the host is to keep these: it holds them, and has been told nothing of them.
+    /// Ask services whether the host is to keep these: it holds them without an order.
     Unknown(Vec<ReplicaId>),
     /// Tell the membership what the store knows of the host.
     Known(Box<HostKnown>),
-    /// Tell the membership that the host was heard of. Only of one that the store knows.
-    Heard(HostHeard),
+    /// Tell the membership that the host has registered or reported. Only of one that the store knows.
+    HostReported(HostReported),
     /// Tell the membership where the host's replicas take connections: its agent is gone.
     Published(Vec<SocketAddrV4>),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].

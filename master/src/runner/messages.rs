@@ -1,4 +1,4 @@
-//! What others say to a runner, and what it says to them.
+//! The runner's messages.
 
 use actix::Message;
 use shef_common::{
@@ -34,8 +34,8 @@ pub struct Operate {
 /// What an operator asks of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// This is wanted of it from now on.
-    Intend(Wish),
+    /// It gets this intent.
+    Intend(NodeIntent),
     /// It is no member any more, for good.
     Forget {
         /// Though it is there.
@@ -43,9 +43,9 @@ pub enum Operation {
     },
 }
 
-/// What an operator wants of a host.
+/// The intent that an operator gives a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum NodeIntent {
     /// It takes replicas.
     Activate,
     /// It keeps what it runs and takes nothing new.
@@ -57,7 +57,7 @@ pub enum Wish {
     },
 }
 
-/// Why an operator does not get what was asked for. Nothing has changed.
+/// Why an operator's request was refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperateRefused {
     /// There is no such host.

@@ -7,7 +7,7 @@
 //!   known to have accepted, anything else is sent as a snapshot.
 //! - A removal counts as done only when the host says so, or when a full report
 //!   that follows it no longer lists the replica.
-//! - A new host is answered, told and spoken of only once the store knows it.
+//! - A new host is answered, gets orders and is reported to others only once the store knows it.
 
 mod actor;
 mod core;
@@ -26,7 +26,7 @@ pub use actor::{RunnerActor, RunnerOutlets, ToRunner};
 pub use core::RunnerCore;
 pub use effects::RunnerEffects;
 pub use events::{Effect as RunnerEffect, Event as RunnerEvent, Ticket};
-pub use messages::{Operate, OperateRefused, Operation, Register, RegisterRefused, TakeReport, Wish};
+pub use messages::{NodeIntent, Operate, OperateRefused, Operation, Register, RegisterRefused, TakeReport};
 pub use outbox::{HigherFence, PushFailure};
 pub use record::NodeRecord;
 pub use view::{IntentView, IntentWord, NodeView};

@@ -1,10 +1,10 @@
-//! What operators ask of a host: it waits until it is durable.
+//! Operators' requests for a host. Each is answered once it is durable.
 
 use shef_common::clock::{DurationMs, Now, WallMs};
 
 use super::{
     events::{Effect, Ticket},
-    messages::{OperateRefused, Operation, Wish},
+    messages::{NodeIntent, OperateRefused, Operation},
     record::NodeRecord,
 };
 use crate::membership::{Intent, Standing};
@@ -38,7 +38,7 @@ impl Operations {
             return Err(OperateRefused::Busy);
         }
         match operation {
-            Operation::Intend(wish) => record.intent = intent(wish, now.wall),
+            Operation::Intend(asked) => record.intent = intent(asked, now.wall),
             Operation::Forget { force } => {
                 may_be_forgotten(record, standing, force)?;
                 record.forgotten = Some(now.wall);
@@ -48,7 +48,7 @@ impl Operations {
         Ok(())
     }
 
-    /// What they asked for is durable, or is not going to be.
+    /// Answers the waiting requests: they are durable, or the store has refused them.
     pub fn answer(&mut self, answer: &Result<(), OperateRefused>, effects: &mut Vec<Effect>) {
         effects.extend(self.waiting.drain(..).map(|ticket| Effect::Operated(ticket, answer.clone())));
     }
@@ -59,18 +59,18 @@ impl Operations {
     }
 }
 
-fn intent(wish: Wish, now: WallMs) -> Intent {
-    match wish {
-        Wish::Activate => Intent::Active,
-        Wish::Cordon => Intent::Cordoned,
-        Wish::Drain { within } => {
+fn intent(asked: NodeIntent, now: WallMs) -> Intent {
+    match asked {
+        NodeIntent::Activate => Intent::Active,
+        NodeIntent::Cordon => Intent::Cordoned,
+        NodeIntent::Drain { within } => {
             let deadline = within.map(|DurationMs(within)| WallMs(now.0.saturating_add(within)));
             Intent::Drained { deadline }
         }
     }
 }
 
-/// Who forgets a host that is there would see it come back at once, as a new one.
+/// A host that is there is forgotten only by force: it would come back at once, as a new one.
 fn may_be_forgotten(record: &NodeRecord, standing: Standing, force: bool) -> Result<(), OperateRefused> {
     if force {
         return Ok(());

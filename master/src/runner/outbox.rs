@@ -1,4 +1,4 @@
-//! What a host is to run, and how far it has been told: numbered changes where
+//! What a host is to run, and which orders were sent: numbered changes where
 //! the host is known to follow, snapshots where it is not.
 //!
 //! Removals are named, in snapshots too. Agents of before that remove what a
@@ -25,13 +25,13 @@ use crate::registries::Known;
 /// What a push has room for, beside names and numbers of its own.
 pub(super) const ROOM_BYTES: usize = MAX_PUSH_BYTES - 4_096;
 
-/// After this long without a word on a removal, a full report is asked for.
+/// After this long without a report of a removal, a full report is asked for.
 const REMOVAL_PATIENCE: DurationMs = DurationMs(2_000);
 
-/// After so many pushes in a row without an answer, orders ride on the answers to
-/// the host's reports: it reaches us, and we do not reach it.
-const RIDES_AFTER: u32 = 2;
-/// How often the direct way is tried meanwhile.
+/// After so many pushes in a row without an answer, orders are piggybacked on the answers to
+/// the host's reports: the host reaches the master, and the master does not reach the host.
+const PIGGYBACK_AFTER: u32 = 2;
+/// How often a push is tried meanwhile.
 const DIRECT_AGAIN: DurationMs = DurationMs(10_000);
 /// A report may have been on its way when its predecessor was answered: the next but one has to confirm.
 const CONFIRMED_BY: u32 = 2;
@@ -39,8 +39,8 @@ const CONFIRMED_BY: u32 = 2;
 #[derive(Debug)]
 struct InFlight {
     revision: Revision,
-    /// On the answer to a report: how many reports came since without confirming it.
-    rides: Option<u32>,
+    /// Set if it was piggybacked on the answer to a report: how many reports came since without confirming it.
+    piggybacked: Option<u32>,
     set: BTreeSet<ReplicaId>,
     remove: BTreeSet<ReplicaId>,
 }
@@ -80,7 +80,7 @@ pub struct Outbox {
     error: Option<String>,
     retry_at: Option<MonoMs>,
     agent: Agent,
-    /// What the agent's ledger held when it was heard of last.
+    /// The digest of the agent's ledger in its last report.
     held: Option<LedgerDigest>,
     /// How many looks at the ledger in a row have found something else than was sent, and when is the next one.
     unlike: (u32, MonoMs),
@@ -122,7 +122,7 @@ impl Default for Outbox {
     }
 }
 
-/// A fence that is higher than ours, as an agent tells it.
+/// A fence that is higher than ours, as an agent reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HigherFence {
     /// What the agent follows.
@@ -214,23 +214,28 @@ impl Outbox {
 
     /// The next push, if one is due.
     pub fn next_push(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
-        let waiting = self.retry_at.is_some_and(|at| at > now) || self.rides() && self.direct_at > now;
+        let waiting = self.retry_at.is_some_and(|at| at > now) || self.piggybacks() && self.direct_at > now;
         if waiting { None } else { self.compose(None, cluster, fence, now) }
     }
 
-    /// The next push if it is to ride on the answer to a report.
-    pub fn next_ride(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
-        // An agent that takes no rides must not keep the direct way from being tried.
-        if self.rides() && self.direct_at > now { self.compose(Some(0), cluster, fence, now) } else { None }
+    /// The next push, if it is to be piggybacked on the answer to a report.
+    pub fn next_piggyback(&mut self, cluster: &ClusterId, fence: &Fence, now: MonoMs) -> Option<Push> {
+        // An agent that ignores piggybacked orders must not keep pushes from being tried.
+        if self.piggybacks() && self.direct_at > now {
+            self.compose(Some(0), cluster, fence, now)
+        } else {
+            None
+        }
     }
 
-    const fn rides(&self) -> bool {
-        self.unanswered >= RIDES_AFTER
+    /// Whether orders are piggybacked on the answers to reports.
+    const fn piggybacks(&self) -> bool {
+        self.unanswered >= PIGGYBACK_AFTER
     }
 
     fn compose(
         &mut self,
-        rides: Option<u32>,
+        piggybacked: Option<u32>,
         cluster: &ClusterId,
         fence: &Fence,
         now: MonoMs,
@@ -263,7 +268,7 @@ impl Outbox {
             credentials,
             templates_once: self.agent.in_parts,
         };
-        self.in_flight = Some(InFlight { revision, rides, set, remove });
+        self.in_flight = Some(InFlight { revision, piggybacked, set, remove });
         Some(push)
     }
 
@@ -367,7 +372,7 @@ impl Outbox {
         }
     }
 
-    /// Whether a removal that the host was told of is not confirmed for too long.
+    /// Whether a removal that was sent to the host is unconfirmed for too long.
     pub fn is_overdue(&self, now: MonoMs) -> bool {
         self.removing
             .values()

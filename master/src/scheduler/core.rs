@@ -256,7 +256,7 @@ impl SchedulerCore {
         placed.refused.get_or_insert_with(|| Refusal {
             reason: asked.explain_one(bound_node, dropped),
             awaited: dropped == Some(Dropped::Awaited),
-            // What holds it back is seldom told of to the service: it asks again.
+            // The service rarely learns of a change of what holds it back: it asks again.
             for_room: true,
         });
     }

@@ -22,7 +22,7 @@ pub struct Host {
     pub is_known: bool,
     /// What is true of it.
     pub condition: HostCondition,
-    /// What it is; unknown of one that only a service's record tells of.
+    /// Its facts; unknown for a host that only a service's record names.
     pub facts: Option<Arc<HostFacts>>,
     /// Replicas that are to run there, of all services.
     pub total: u32,
@@ -37,7 +37,7 @@ pub struct Host {
 }
 
 impl Default for Host {
-    /// A host that only a service's record tells of, so far.
+    /// A host that only a service's record names, so far.
     fn default() -> Self {
         Self {
             is_known: false,

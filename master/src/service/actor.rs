@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterEvent, ToCluster},
-    post::{Alarm, MAILBOX, post},
+    messaging::{MAILBOX, Timer, post},
     scheduler::{LoadChange, LoadChanged, PlacementRequest, Schedule, SchedulerEvent, ToScheduler},
     stats::Stats,
     store::{Commit, Write},
@@ -59,7 +59,7 @@ pub struct ServiceActor {
     /// Who waits for a copy.
     copies: Vec<oneshot::Sender<Box<ServiceCore>>>,
     initial: Vec<Effect>,
-    alarm: Alarm,
+    timer: Timer,
 }
 
 impl ServiceActor {
@@ -71,7 +71,7 @@ impl ServiceActor {
         initial: Vec<Effect>,
         out: ServiceOutlets,
     ) -> Self {
-        Self { name, core, out, copies: Vec::new(), initial, alarm: Alarm::new() }
+        Self { name, core, out, copies: Vec::new(), initial, timer: Timer::new() }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -150,8 +150,8 @@ impl ServiceEffects for Shell<'_> {
     }
 
     fn wake_at(&mut self, at: MonoMs) {
-        self.service.alarm.set(self.ctx, at, |service, ctx| {
-            service.alarm.rang();
+        self.service.timer.set(self.ctx, at, |service, ctx| {
+            service.timer.fired();
             service.event(Event::Wake, ctx);
         });
     }

@@ -50,10 +50,10 @@ pub enum Request {
         /// At most so many a minute: 1 to [`shef_common::spec::MAX_MOVES_PER_MINUTE`].
         per_minute: u32,
     },
-    /// Lead the rollout that is under way.
-    Lead {
-        /// Where to.
-        lead: Lead,
+    /// Pause, resume, abort or promote the rollout that is under way.
+    RolloutCommand {
+        /// The command.
+        command: RolloutCommand,
         /// The condition on the version.
         expect: Expect,
     },
@@ -97,9 +97,9 @@ pub enum Request {
     },
 }
 
-/// What its user can tell a rollout.
+/// What a user can have a rollout do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lead {
+pub enum RolloutCommand {
     /// No further slot has its turn.
     Pause,
     /// It goes on, and failures count from nothing.
@@ -187,7 +187,7 @@ impl Request {
             // What hosts hold is there, and what is deleted, led or gone back to becomes no larger.
             Self::RollBack { .. }
             | Self::Rebalance { .. }
-            | Self::Lead { .. }
+            | Self::RolloutCommand { .. }
             | Self::Release { .. }
             | Self::Delete { .. }
             | Self::MayImport { .. }
@@ -201,7 +201,7 @@ impl Request {
             Self::Create { .. } | Self::Put { .. } | Self::Change { .. } | Self::Restart { .. } => true,
             Self::Scale { .. }
             | Self::Rebalance { .. }
-            | Self::Lead { .. }
+            | Self::RolloutCommand { .. }
             | Self::RollBack { .. }
             | Self::Release { .. }
             | Self::Delete { .. }
@@ -298,10 +298,10 @@ impl Request {
                 let asked = live.rebalancing.replace(*per_minute);
                 Ok(if asked == Some(*per_minute) { Applied::Unchanged } else { Applied::Changed })
             }
-            Self::Lead { lead, expect } => {
+            Self::RolloutCommand { command, expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
                 check(expect)?;
-                lead_rollout(live, *lead, now).map_err(Refused::Conflict)
+                command_rollout(live, *command, now).map_err(Refused::Conflict)
             }
             Self::Restart { expect } => {
                 let live = live.ok_or(Refused::NotFound)?;
@@ -402,7 +402,11 @@ fn replace(live: &mut ServiceRecord, spec: &ServiceSpec, now: WallMs, terms: Ter
     Applied::Changed
 }
 
-fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<Applied, String> {
+fn command_rollout(
+    live: &mut ServiceRecord,
+    command: RolloutCommand,
+    now: WallMs,
+) -> Result<Applied, String> {
     let canary = live.spec.update.canary;
     let Some(rollout) = &mut live.rollout else {
         return Err(format!("no rollout is under way: generation {} is everywhere", live.generation));
@@ -421,22 +425,26 @@ fn lead_rollout(live: &mut ServiceRecord, lead: Lead, now: WallMs) -> Result<App
         Phase::Paused { why, .. } => Some(why),
         Phase::Running | Phase::RollingBack { .. } => None,
     };
-    match (lead, paused) {
-        (Lead::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
-        (Lead::Pause, None) => {
+    match (command, paused) {
+        (RolloutCommand::Pause, Some(why)) => return Err(format!("the rollout is paused already: {why}")),
+        (RolloutCommand::Pause, None) => {
             rollout.phase = Phase::Paused { why: "its user paused it".to_owned(), until_hosts: false }
         }
-        (Lead::Resume, Some(_)) => {
+        (RolloutCommand::Resume, Some(_)) => {
             rollout.phase = Phase::Running;
             rollout.failures.clear();
         }
-        (Lead::Resume, None) => return Err("the rollout is not paused".to_owned()),
-        (Lead::Abort, _) => live.go_back(format!("its user aborted it, back to generation {from}"), now),
-        (Lead::Promote, _) if canary == 0 => {
+        (RolloutCommand::Resume, None) => return Err("the rollout is not paused".to_owned()),
+        (RolloutCommand::Abort, _) => {
+            live.go_back(format!("its user aborted it, back to generation {from}"), now);
+        }
+        (RolloutCommand::Promote, _) if canary == 0 => {
             return Err("the rollout has no canary (update.canary is 0)".to_owned());
         }
-        (Lead::Promote, _) if rollout.promoted => return Err("the canary is promoted already".to_owned()),
-        (Lead::Promote, _) => rollout.promoted = true,
+        (RolloutCommand::Promote, _) if rollout.promoted => {
+            return Err("the canary is promoted already".to_owned());
+        }
+        (RolloutCommand::Promote, _) => rollout.promoted = true,
     }
     live.updated = now;
     Ok(Applied::Changed)

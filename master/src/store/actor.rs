@@ -14,14 +14,16 @@ use shef_common::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Backup, Led, Record, Store, StoreError, Write,
+    Backup, LeadOutcome, Record, Store, StoreError, Write,
     core::{Core, CoreOptions, Event, Ticket},
     effects::StoreEffects,
-    messages::{Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup},
+    messages::{
+        Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
+    },
 };
 
-/// How long the owner may take to hear of a lost leadership.
-const TELL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the owner may take to receive the loss of the leadership.
+const NOTIFY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The one that writes to the store. Built with what [`Store::lead`] returned;
 /// one per leadership.
@@ -31,7 +33,7 @@ pub struct StoreActor {
     lost: Recipient<LostLeadership>,
     health: watch::Sender<StoreHealth>,
     commits: HashMap<Ticket, oneshot::Sender<Result<(), CommitError>>>,
-    leads: HashMap<Ticket, oneshot::Sender<Result<LeadOutcome, StoreError>>>,
+    claims: HashMap<Ticket, oneshot::Sender<Result<Leadership, StoreError>>>,
     flushes: HashMap<Ticket, oneshot::Sender<()>>,
     next_ticket: Ticket,
     timer: Option<(MonoMs, SpawnHandle)>,
@@ -42,12 +44,12 @@ impl StoreActor {
     /// health whenever it changes.
     pub fn new(
         store: Arc<dyn Store>,
-        led: &Led,
+        led: &LeadOutcome,
         options: CoreOptions,
         lost: Recipient<LostLeadership>,
     ) -> (Self, watch::Receiver<StoreHealth>) {
-        let leads = LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() };
-        let core = Core::new(options, leads, led.records.clone(), Now::read());
+        let leadership = Leadership { cluster: led.cluster.clone(), fence: led.fence.clone() };
+        let core = Core::new(options, leadership, led.records.clone(), Now::read());
         let (health, receiver) = watch::channel(core.health().clone());
         let actor = Self {
             store,
@@ -55,7 +57,7 @@ impl StoreActor {
             lost,
             health,
             commits: HashMap::new(),
-            leads: HashMap::new(),
+            claims: HashMap::new(),
             flushes: HashMap::new(),
             next_ticket: 0,
             timer: None,
@@ -112,34 +114,34 @@ struct Shell<'a> {
 }
 
 impl Shell<'_> {
-    fn store(&self) -> (Arc<dyn Store>, LeadOutcome) {
-        (self.actor.store.clone(), self.actor.core.leads().clone())
+    fn store(&self) -> (Arc<dyn Store>, Leadership) {
+        (self.actor.store.clone(), self.actor.core.leadership().clone())
     }
 }
 
 impl StoreEffects for Shell<'_> {
     fn commit(&mut self, writes: Arc<[Write]>) {
-        let (store, leads) = self.store();
-        let call = async move { store.commit(&leads.cluster, &leads.fence, &writes).await };
+        let (store, leadership) = self.store();
+        let call = async move { store.commit(&leadership.cluster, &leadership.fence, &writes).await };
         self.actor.call(self.ctx, Event::Committed, call);
     }
 
     fn check(&mut self) {
-        let (store, leads) = self.store();
-        self.actor.call(self.ctx, Event::Checked, async move { store.check(&leads.fence).await });
+        let (store, leadership) = self.store();
+        self.actor.call(self.ctx, Event::Checked, async move { store.check(&leadership.fence).await });
     }
 
     fn restore(&mut self, records: Vec<Record>) {
-        let (store, leads) = self.store();
-        log::warn!(epoch:% = leads.fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
-        let call = async move { store.restore(&leads.cluster, &leads.fence, &records).await };
+        let (store, leadership) = self.store();
+        log::warn!(epoch:% = leadership.fence.epoch, records = records.len(); "the store was emptied; giving back what it held");
+        let call = async move { store.restore(&leadership.cluster, &leadership.fence, &records).await };
         self.actor.call(self.ctx, Event::Restored, call);
     }
 
-    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
-        let (store, leads) = self.store();
-        let call = async move { store.raise(&leads.fence, above, &cluster).await };
-        self.actor.call(self.ctx, move |result| Event::Led { ticket, result }, call);
+    fn claim_leadership(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
+        let (store, leadership) = self.store();
+        let call = async move { store.raise(&leadership.fence, above, &cluster).await };
+        self.actor.call(self.ctx, move |result| Event::LeadershipClaimed { ticket, result }, call);
     }
 
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>) {
@@ -149,8 +151,8 @@ impl StoreEffects for Shell<'_> {
         }
     }
 
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>) {
-        if let Some(sender) = self.actor.leads.remove(&ticket) {
+    fn leadership_claimed(&mut self, ticket: Ticket, result: Result<Leadership, StoreError>) {
+        if let Some(sender) = self.actor.claims.remove(&ticket) {
             let _ = sender.send(result);
         }
     }
@@ -163,13 +165,13 @@ impl StoreEffects for Shell<'_> {
 
     fn lost_leadership(&mut self, stored: Fence) {
         log::error!(epoch:% = stored.epoch, leader:% = stored.leader; "another master leads; nothing is written any more");
-        let tell = self.actor.lost.send(LostLeadership { stored }).timeout(TELL_LIMIT);
-        let told = async move {
-            if let Err(error) = tell.await {
-                log::error!(error:%; "nobody heard that the leadership is lost");
+        let notified = self.actor.lost.send(LostLeadership { stored }).timeout(NOTIFY_LIMIT);
+        let warned = async move {
+            if let Err(error) = notified.await {
+                log::error!(error:%; "the loss of the leadership could not be reported");
             }
         };
-        self.ctx.spawn(told.into_actor(self.actor));
+        self.ctx.spawn(warned.into_actor(self.actor));
     }
 
     fn lost_tail(&mut self, records: usize) {
@@ -208,14 +210,18 @@ impl Handler<Commit> for StoreActor {
     }
 }
 
-impl Handler<Lead> for StoreActor {
-    type Result = ResponseFuture<Result<LeadOutcome, StoreError>>;
+impl Handler<LeadershipClaim> for StoreActor {
+    type Result = ResponseFuture<Result<Leadership, StoreError>>;
 
-    fn handle(&mut self, Lead { above, cluster }: Lead, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(
+        &mut self,
+        LeadershipClaim { above, cluster }: LeadershipClaim,
+        ctx: &mut Context<Self>,
+    ) -> Self::Result {
         let ticket = self.ticket();
         let (sender, answer) = oneshot::channel();
-        self.leads.insert(ticket, sender);
-        self.step(Event::Lead { ticket, above, cluster }, ctx);
+        self.claims.insert(ticket, sender);
+        self.step(Event::ClaimLeadership { ticket, above, cluster }, ctx);
         Box::pin(async move {
             answer
                 .await
@@ -228,7 +234,7 @@ impl Handler<TakeBackup> for StoreActor {
     type Result = Option<Backup>;
 
     fn handle(&mut self, _: TakeBackup, _: &mut Context<Self>) -> Self::Result {
-        let LeadOutcome { cluster, fence } = self.core.leads().clone();
+        let Leadership { cluster, fence } = self.core.leadership().clone();
         let backup = || Backup { cluster, fence, records: self.core.records() };
         (!self.core.is_fenced()).then(backup)
     }

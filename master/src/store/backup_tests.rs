@@ -99,7 +99,7 @@ fn a_backup_of_a_newer_version_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn what_is_no_backup_is_told_by_its_line() {
+fn what_is_no_backup_is_named_by_its_line() {
     for (text, wanted) in [
         (&b""[..], "this backup is torn: it is empty"),
         (b"{}\n", "line 1 is not a backup's: no header"),

@@ -23,7 +23,7 @@ use shef_common::{
 
 use super::{
     Key, Record, StoreError, Write, WriteOutcome,
-    messages::{CommitError, LeadOutcome, StoreHealth},
+    messages::{CommitError, Leadership, StoreHealth},
     queue::{Batch, Queue},
     repair::{Mirror, Recent, Repair},
 };
@@ -50,7 +50,7 @@ enum Flight {
 #[derive(Debug)]
 pub struct Core {
     options: CoreOptions,
-    leads: LeadOutcome,
+    leadership: Leadership,
     mirror: Mirror,
     recent: Recent,
     /// The comparison that goes on, if one does.
@@ -70,10 +70,10 @@ pub struct Core {
 
 impl Core {
     /// Starts with what [`super::Store::lead`] returned.
-    pub fn new(options: CoreOptions, leads: LeadOutcome, records: Vec<Record>, now: Now) -> Self {
+    pub fn new(options: CoreOptions, leadership: Leadership, records: Vec<Record>, now: Now) -> Self {
         Self {
             options,
-            leads,
+            leadership,
             mirror: records.into_iter().map(|r| (r.key, (r.version, r.value))).collect(),
             recent: Recent::default(),
             repair: None,
@@ -89,8 +89,8 @@ impl Core {
     }
 
     /// The leadership that the store is written under.
-    pub const fn leads(&self) -> &LeadOutcome {
-        &self.leads
+    pub const fn leadership(&self) -> &Leadership {
+        &self.leadership
     }
 
     /// The store's health, as last published.
@@ -155,13 +155,15 @@ impl Core {
                 self.flight = Flight::Nothing;
                 self.restored(result, now, &mut out);
             }
-            Event::Lead { ticket, above, cluster } => out.push(Effect::Lead { ticket, above, cluster }),
-            Event::Led { ticket, result } => {
+            Event::ClaimLeadership { ticket, above, cluster } => {
+                out.push(Effect::ClaimLeadership { ticket, above, cluster });
+            }
+            Event::LeadershipClaimed { ticket, result } => {
                 let result = match result {
                     // An earlier raise was done, and its answer was lost.
-                    Err(StoreError::Fenced { stored }) if self.adopt(&stored) => Ok(self.leads.clone()),
+                    Err(StoreError::Fenced { stored }) if self.adopt(&stored) => Ok(self.leadership.clone()),
                     Err(StoreError::Fenced { stored })
-                        if stored.leader != self.leads.fence.leader && !self.fenced =>
+                        if stored.leader != self.leadership.fence.leader && !self.fenced =>
                     {
                         self.lost(stored.clone(), &mut out);
                         Err(StoreError::Fenced { stored })
@@ -170,12 +172,12 @@ impl Core {
                 };
                 let result = result.map(|led| {
                     // Two of these may end in another order than they reached the store.
-                    if led.fence.epoch > self.leads.fence.epoch {
-                        self.leads = led;
+                    if led.fence.epoch > self.leadership.fence.epoch {
+                        self.leadership = led;
                     }
-                    self.leads.clone()
+                    self.leadership.clone()
                 });
-                out.push(Effect::Led { ticket, result });
+                out.push(Effect::LeadershipClaimed { ticket, result });
             }
         }
         self.send_next(&mut out);
@@ -256,7 +258,7 @@ impl Core {
     }
 
     /// A batch fits what is remembered, so a conflict says that the store does
-    /// not. That is repaired; if the conflict stays, its sender is told.
+    /// not. That is repaired; if the conflict stays, it is answered to the sender.
     fn lost_its_tail(&self, outcomes: &[WriteOutcome]) -> bool {
         let conflict = outcomes.iter().any(|outcome| *outcome != WriteOutcome::Done);
         conflict && self.batch.as_ref().is_some_and(|batch| batch.repairs < MAX_REPAIRS)
@@ -382,17 +384,17 @@ impl Core {
 
     fn restored(&mut self, result: Result<(), StoreError>, now: Now, out: &mut Vec<Effect>) {
         match result {
-            // Restored: what waited goes on, and its answer tells the health.
+            // Restored: the waiting batch is sent again, and its answer shows the health.
             Ok(()) => self.call_again(out),
             Err(StoreError::Fenced { stored }) => self.lost(stored, out),
             // NotEmpty: an earlier restore without an answer was carried out, or
-            // somebody else was faster; the next call tells. The back-off keeps
+            // somebody else was faster; the next call shows which. The back-off keeps
             // two that empty and fill it in turn from going round at full speed.
             Err(error) => self.away(&error, now, out),
         }
     }
 
-    /// The store is away: who certainly was not served is told at once.
+    /// The store is away: commits that were certainly not made are answered at once.
     fn away(&mut self, error: &StoreError, now: Now, out: &mut Vec<Effect>) {
         let why = match error {
             StoreError::Unavailable { why } | StoreError::Unconfirmed { why } => why.clone(),
@@ -421,9 +423,9 @@ impl Core {
     /// A stored fence that names this leader is the one of an earlier raise whose answer was lost. Returns
     /// whether it is ours, and takes it if it is higher.
     fn adopt(&mut self, stored: &Fence) -> bool {
-        let ours = stored.leader == self.leads.fence.leader;
-        if ours && stored.epoch > self.leads.fence.epoch {
-            self.leads.fence = stored.clone();
+        let ours = stored.leader == self.leadership.fence.leader;
+        if ours && stored.epoch > self.leadership.fence.epoch {
+            self.leadership.fence = stored.clone();
         }
         ours
     }

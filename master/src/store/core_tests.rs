@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     super::{
-        Led, Store,
+        LeadOutcome, Store,
         fake::{FakeStore, Fault},
     },
     *,
@@ -33,7 +33,7 @@ fn bounded(bounds: Bounds) -> CoreOptions {
 struct Rig {
     core: Core,
     store: FakeStore,
-    led: Led,
+    led: LeadOutcome,
     now: Now,
     /// The call in flight.
     call: Option<Effect>,
@@ -58,7 +58,7 @@ impl Rig {
         let now = Now { mono: MonoMs(1_000), wall: WallMs(1_000) };
         let core = Core::new(
             options,
-            LeadOutcome { cluster: led.cluster.clone(), fence: led.fence.clone() },
+            Leadership { cluster: led.cluster.clone(), fence: led.fence.clone() },
             led.records.clone(),
             now,
         );
@@ -94,7 +94,10 @@ impl Rig {
                 Effect::Answer { ticket, result } => self.answered(ticket, result),
                 Effect::Flushed { ticket } => self.flushed.push(ticket),
                 Effect::LostLeadership { .. } => self.lost += 1,
-                Effect::Lead { .. } | Effect::Led { .. } | Effect::LostTail { .. } | Effect::Health(_) => {}
+                Effect::ClaimLeadership { .. }
+                | Effect::LeadershipClaimed { .. }
+                | Effect::LostTail { .. }
+                | Effect::Health(_) => {}
             }
         }
     }
@@ -472,14 +475,14 @@ fn a_raise_whose_answer_was_lost_is_taken_for_done_when_the_store_names_this_lea
     let mut rig = Rig::new(CoreOptions::default());
     let higher = Fence { epoch: Epoch(9), ..rig.led.fence.clone() };
     let fenced = || Err(StoreError::Fenced { stored: higher.clone() });
-    let effects = rig.core.handle(Event::Led { ticket: 1, result: fenced() }, rig.now);
-    let led = LeadOutcome { cluster: rig.led.cluster.clone(), fence: higher.clone() };
-    assert_eq!(effects, [Effect::Led { ticket: 1, result: Ok(led) }]);
+    let effects = rig.core.handle(Event::LeadershipClaimed { ticket: 1, result: fenced() }, rig.now);
+    let led = Leadership { cluster: rig.led.cluster.clone(), fence: higher.clone() };
+    assert_eq!(effects, [Effect::LeadershipClaimed { ticket: 1, result: Ok(led) }]);
     // Or a commit meets it first: the call is made again under that fence.
     let mut rig = Rig::new(CoreOptions::default());
     let ticket = rig.commit(vec![set(1, None, "a")]);
     rig.call = None;
     rig.step(Event::Committed(Err(StoreError::Fenced { stored: higher.clone() })));
     assert_eq!((rig.lost, rig.answer(ticket)), (0, None));
-    assert_eq!(rig.core.leads.fence, higher);
+    assert_eq!(rig.core.leadership.fence, higher);
 }

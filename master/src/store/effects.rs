@@ -7,7 +7,7 @@ use shef_common::ids::{ClusterId, Epoch, Fence};
 use super::{
     Record, StoreError, Write,
     events::Effect,
-    messages::{CommitError, LeadOutcome, StoreHealth},
+    messages::{CommitError, Leadership, StoreHealth},
     queue::Ticket,
 };
 
@@ -24,12 +24,12 @@ pub trait StoreEffects {
     fn check(&mut self);
     /// Calls [`super::Store::restore`]. The answer comes back as `Restored`.
     fn restore(&mut self, records: Vec<Record>);
-    /// Calls [`super::Store::raise`]. The answer comes back as `Led`.
-    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId);
+    /// Calls [`super::Store::raise`]. The answer comes back as `LeadershipClaimed`.
+    fn claim_leadership(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId);
     /// Answers a commit.
     fn answer(&mut self, ticket: Ticket, result: Result<(), CommitError>);
     /// Answers who wanted the leadership anew.
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>);
+    fn leadership_claimed(&mut self, ticket: Ticket, result: Result<Leadership, StoreError>);
     /// Answers a flush.
     fn flushed(&mut self, ticket: Ticket);
     /// Tells the owner that another master leads.
@@ -49,9 +49,11 @@ pub trait StoreEffects {
                 Effect::Commit(writes) => self.commit(writes),
                 Effect::Check => self.check(),
                 Effect::Restore(records) => self.restore(records),
-                Effect::Lead { ticket, above, cluster } => self.lead(ticket, above, cluster),
+                Effect::ClaimLeadership { ticket, above, cluster } => {
+                    self.claim_leadership(ticket, above, cluster);
+                }
                 Effect::Answer { ticket, result } => self.answer(ticket, result),
-                Effect::Led { ticket, result } => self.led(ticket, result),
+                Effect::LeadershipClaimed { ticket, result } => self.leadership_claimed(ticket, result),
                 Effect::Flushed { ticket } => self.flushed(ticket),
                 Effect::LostLeadership { stored } => self.lost_leadership(stored),
                 Effect::LostTail { records } => self.lost_tail(records),

@@ -19,8 +19,8 @@ use redb::{
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
-    epoch_above, epoch_before_load, withhold,
+    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    WriteOutcome, epoch_above, epoch_before_load, withhold,
 };
 
 /// The file's name in the data directory.
@@ -145,7 +145,7 @@ impl Store for EmbeddedStore {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led> {
+    ) -> StoreFuture<'a, LeadOutcome> {
         let (leader, cluster_if_new) = (leader.clone(), cluster_if_new.clone());
         self.call(move |db| {
             let txn = begin(db)?;
@@ -161,7 +161,7 @@ impl Store for EmbeddedStore {
             let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader };
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
-            Ok(Led { cluster, fence, was_empty, records })
+            Ok(LeadOutcome { cluster, fence, was_empty, records })
         })
     }
 
@@ -170,7 +170,7 @@ impl Store for EmbeddedStore {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome> {
+    ) -> StoreFuture<'a, Leadership> {
         let (fence, cluster_if_new) = (fence.clone(), cluster_if_new.clone());
         self.call(move |db| {
             let txn = begin(db)?;
@@ -181,7 +181,7 @@ impl Store for EmbeddedStore {
             let fence = Fence { epoch: epoch_above(fence.epoch, at_least)?, leader: fence.leader };
             set_lead(&txn, &cluster, &fence)?;
             commit(txn)?;
-            Ok(LeadOutcome { cluster, fence })
+            Ok(Leadership { cluster, fence })
         })
     }
 

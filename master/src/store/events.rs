@@ -10,7 +10,7 @@ use shef_common::{
 
 use super::{
     Record, StoreError, Write, WriteOutcome,
-    messages::{CommitError, LeadOutcome, StoreHealth},
+    messages::{CommitError, Leadership, StoreHealth},
     queue::{Bounds, Ticket},
 };
 
@@ -60,7 +60,7 @@ pub enum Event {
     /// The store's answer to [`Effect::Restore`].
     Restored(Result<(), StoreError>),
     /// Somebody wants the leadership anew, above an epoch that a host has followed.
-    Lead {
+    ClaimLeadership {
         /// Whom to answer.
         ticket: Ticket,
         /// The epoch to exceed.
@@ -68,12 +68,12 @@ pub enum Event {
         /// The cluster to be, if the store knows no services and no hosts.
         cluster: ClusterId,
     },
-    /// The store's answer to [`Effect::Lead`].
-    Led {
+    /// The store's answer to [`Effect::ClaimLeadership`].
+    LeadershipClaimed {
         /// Whom to answer.
         ticket: Ticket,
         /// The leadership that was taken, or why not.
-        result: Result<LeadOutcome, StoreError>,
+        result: Result<Leadership, StoreError>,
     },
     /// The time of [`super::core::Core::wake_at`] has come.
     Wake,
@@ -89,7 +89,7 @@ pub enum Effect {
     /// Call [`super::Store::restore`] with these records.
     Restore(Vec<Record>),
     /// Call [`super::Store::raise`].
-    Lead {
+    ClaimLeadership {
         /// Whom to answer.
         ticket: Ticket,
         /// The epoch to exceed.
@@ -98,11 +98,11 @@ pub enum Effect {
         cluster: ClusterId,
     },
     /// Answer who wanted the leadership anew.
-    Led {
+    LeadershipClaimed {
         /// Whom.
         ticket: Ticket,
         /// The leadership from now on, or why it was not taken.
-        result: Result<LeadOutcome, StoreError>,
+        result: Result<Leadership, StoreError>,
     },
     /// Answer a commit.
     Answer {

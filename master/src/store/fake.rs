@@ -13,8 +13,8 @@ use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, LeaderId, Version};
 
 use super::{
-    Backup, Key, LeadOutcome, Led, Record, Store, StoreError, StoreFuture, Write, WriteOutcome, epoch_above,
-    epoch_before_load, withhold,
+    Backup, Key, LeadOutcome, Leadership, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    epoch_above, epoch_before_load, withhold,
 };
 
 /// What happens to the next call.
@@ -146,7 +146,7 @@ impl State {
         leader: &LeaderId,
         at_least: Epoch,
         cluster_if_new: &ClusterId,
-    ) -> Result<Led, StoreError> {
+    ) -> Result<LeadOutcome, StoreError> {
         let was_empty = self.lead.is_none();
         let (cluster, epoch) = match &self.lead {
             Some((cluster, fence)) if self.records.keys().any(Key::is_member) => {
@@ -157,7 +157,7 @@ impl State {
         };
         let fence = Fence { epoch: epoch_above(epoch, at_least)?, leader: leader.clone() };
         self.lead = Some((cluster.clone(), fence.clone()));
-        Ok(Led { cluster, fence, was_empty, records: self.all() })
+        Ok(LeadOutcome { cluster, fence, was_empty, records: self.all() })
     }
 
     fn stored(&self, key: &Key) -> Option<(Version, &Bytes)> {
@@ -189,7 +189,7 @@ impl Store for FakeStore {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led> {
+    ) -> StoreFuture<'a, LeadOutcome> {
         Box::pin(ready(self.call(|state| state.lead(leader, at_least, cluster_if_new))))
     }
 
@@ -198,11 +198,11 @@ impl Store for FakeStore {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome> {
+    ) -> StoreFuture<'a, Leadership> {
         Box::pin(ready(self.call(|state| {
             state.check(fence)?;
             let led = state.lead(&fence.leader, at_least.max(fence.epoch), cluster_if_new)?;
-            Ok(LeadOutcome { cluster: led.cluster, fence: led.fence })
+            Ok(Leadership { cluster: led.cluster, fence: led.fence })
         })))
     }
 

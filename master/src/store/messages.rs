@@ -1,4 +1,4 @@
-//! What others say to the store actor, and what it says to them.
+//! The store actor's messages.
 
 use std::future::Future;
 
@@ -61,10 +61,10 @@ pub struct LostLeadership {
     pub stored: Fence,
 }
 
-/// Take the leadership anew, above an epoch that a host has accepted already.
+/// Claims the leadership anew, above an epoch that a host has accepted already.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<LeadOutcome, StoreError>")]
-pub struct Lead {
+#[rtype(result = "Result<Leadership, StoreError>")]
+pub struct LeadershipClaim {
     /// The epoch to exceed.
     pub above: Epoch,
     /// The cluster to be, if the store knows no services and no hosts.
@@ -77,9 +77,9 @@ pub struct Lead {
 #[rtype(result = "Option<Backup>")]
 pub struct TakeBackup;
 
-/// The leadership that was taken.
+/// A leadership of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeadOutcome {
+pub struct Leadership {
     /// The store's cluster.
     pub cluster: ClusterId,
     /// The fence from now on.

@@ -35,7 +35,8 @@ pub use self::{
     effects::StoreEffects,
     key::InvalidKey,
     messages::{
-        Commit, CommitError, Flush, Lead, LeadOutcome, LostLeadership, StoreHealth, TakeBackup, commit_one,
+        Commit, CommitError, Flush, Leadership, LeadershipClaim, LostLeadership, StoreHealth, TakeBackup,
+        commit_one,
     },
     records::{Key, Part, Record, Write, WriteOutcome},
     redis::{RedisOptions, inspect},
@@ -69,7 +70,7 @@ pub trait Store: Send + Sync + 'static {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led>;
+    ) -> StoreFuture<'a, LeadOutcome>;
 
     /// Raises the stored epoch above itself and above `at_least`, in one atomic step, if `fence` is the
     /// stored one: the leadership stays with whom it is. As [`Store::lead`], a store that knows neither a
@@ -79,7 +80,7 @@ pub trait Store: Send + Sync + 'static {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome>;
+    ) -> StoreFuture<'a, Leadership>;
 
     /// Applies the writes whose version fits, all in one atomic and durable
     /// step, if `fence` is the stored one. Of the writes to the parts of one service either all are applied or
@@ -115,7 +116,7 @@ pub trait Store: Send + Sync + 'static {
 
 /// The outcome of [`Store::lead`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Led {
+pub struct LeadOutcome {
     /// The store's cluster.
     pub cluster: ClusterId,
     /// The leadership that was taken.
@@ -215,7 +216,7 @@ pub enum OpenError {
     Locked {
         /// The file.
         path: PathBuf,
-        /// Who, as far as the system tells.
+        /// The other process, as far as the system knows it.
         holder: String,
     },
     /// A newer version of shef has written it.

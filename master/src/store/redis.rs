@@ -49,7 +49,8 @@ pub use self::{
     options::RedisOptions,
 };
 use super::{
-    Backup, Key, LeadOutcome, Led, OpenError, Record, Store, StoreError, StoreFuture, Write, WriteOutcome,
+    Backup, Key, LeadOutcome, Leadership, OpenError, Record, Store, StoreError, StoreFuture, Write,
+    WriteOutcome,
 };
 
 /// The format that is written, and the newest that is read.
@@ -86,7 +87,7 @@ struct Held {
 }
 
 impl RedisStore {
-    /// Connects once, so that wrong options are told at once.
+    /// Connects once, so that wrong options fail at once.
     pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {
         let store = Self::unconnected(options)?;
         let held = store.connect().await.map_err(|error| refused(&store.name, &error))?;
@@ -128,7 +129,7 @@ impl RedisStore {
         })
     }
 
-    /// A format that this version does not read is told at the start already.
+    /// Refuses, at the start already, a format that this version does not read.
     async fn refuse_other_formats(&self) -> Result<(), OpenError> {
         let store = || self.name.clone();
         let mut held = self.held.lock().await;
@@ -279,12 +280,12 @@ impl Store for RedisStore {
         leader: &'a LeaderId,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, Led> {
+    ) -> StoreFuture<'a, LeadOutcome> {
         Box::pin(async move {
             let args = |_| vec![text(&FORMAT), text(leader), text(&at_least), text(cluster_if_new)];
             let answer = self.run(&LEAD, true, args).await?;
             match parts(&answer) {
-                ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(Led {
+                ("ok", [cluster, epoch, was_empty, fields @ ..]) => Ok(LeadOutcome {
                     cluster: parse(cluster, "cluster")?,
                     fence: Fence { epoch: parse(epoch, "epoch")?, leader: leader.clone() },
                     was_empty: was_empty.as_ref() == b"1",
@@ -300,7 +301,7 @@ impl Store for RedisStore {
         fence: &'a Fence,
         at_least: Epoch,
         cluster_if_new: &'a ClusterId,
-    ) -> StoreFuture<'a, LeadOutcome> {
+    ) -> StoreFuture<'a, Leadership> {
         Box::pin(async move {
             let args = |_| {
                 vec![
@@ -313,7 +314,7 @@ impl Store for RedisStore {
             };
             let answer = self.run(&RAISE, true, args).await?;
             match parts(&answer) {
-                ("ok", [cluster, epoch]) => Ok(LeadOutcome {
+                ("ok", [cluster, epoch]) => Ok(Leadership {
                     cluster: parse(cluster, "cluster")?,
                     fence: Fence { epoch: parse(epoch, "epoch")?, leader: fence.leader.clone() },
                 }),

@@ -34,7 +34,7 @@ pub struct Bootstraps(BTreeMap<Ipv4Addr, (bool, Now)>);
 impl Bootstraps {
     /// One has called. `false`: too many have, and this one is not kept. `is_host`
     /// says which addresses belong to hosts of the cluster.
-    pub fn heard(
+    pub fn called(
         &mut self,
         address: Ipv4Addr,
         master: bool,
@@ -91,10 +91,10 @@ mod tests {
     #[test]
     fn a_bootstrap_is_alive_for_ninety_seconds_after_its_last_call() {
         let mut all = Bootstraps::default();
-        assert!(all.heard(address(1), true, nobody, at(0)));
+        assert!(all.called(address(1), true, nobody, at(0)));
         let alive = |all: &Bootstraps, s: u64| all.shown(nobody, at(s).mono)[0].alive;
         assert!(alive(&all, 90) && !alive(&all, 91));
-        assert!(all.heard(address(1), false, nobody, at(100)));
+        assert!(all.called(address(1), false, nobody, at(100)));
         let shown = all.shown(nobody, at(120).mono);
         assert_eq!(
             shown,
@@ -107,7 +107,7 @@ mod tests {
         let mut all = Bootstraps::default();
         let is_host = |other: Ipv4Addr| other == address(1);
         for n in [1, 2] {
-            assert!(all.heard(address(n), false, is_host, at(0)));
+            assert!(all.called(address(n), false, is_host, at(0)));
         }
         let late = at(3_601);
         assert_eq!(
@@ -120,11 +120,11 @@ mod tests {
     fn there_is_a_bound_and_it_makes_room_for_whoever_calls_later() {
         let mut all = Bootstraps::default();
         let most = u32::try_from(MAX_ADDRESSES).unwrap();
-        assert!((0..most).all(|n| all.heard(address(n), false, nobody, at(0))));
-        assert!(!all.heard(address(most), false, nobody, at(1)), "one too many");
-        assert!(all.heard(address(7), false, nobody, at(2)), "one that is known");
+        assert!((0..most).all(|n| all.called(address(n), false, nobody, at(0))));
+        assert!(!all.called(address(most), false, nobody, at(1)), "one too many");
+        assert!(all.called(address(7), false, nobody, at(2)), "one that is known");
         let is_host = |other: Ipv4Addr| other == address(9);
-        assert!(all.heard(address(most), false, is_host, at(3_601)), "the silent ones have gone");
+        assert!(all.called(address(most), false, is_host, at(3_601)), "the silent ones have gone");
         assert_eq!(all.0.keys().copied().collect::<Vec<_>>(), [7, 9, most].map(address));
     }
 }

@@ -35,19 +35,19 @@ mod shef_state;
 pub use bootstraps::{Bootstrap, Bootstraps};
 pub use shef_state::{ShefService, StateBody};
 
-/// A host's view, and when it was heard of last.
+/// A host's view, and when it reported last.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// The view.
     pub view: Arc<NodeView>,
-    heard: Arc<AtomicU64>,
+    last_report: Arc<AtomicU64>,
 }
 
 impl Host {
-    /// When the host was heard of last, by the master's clock.
+    /// When the host reported last, by the master's clock.
     #[must_use]
-    pub fn heard(&self) -> WallMs {
-        WallMs(self.heard.load(Relaxed))
+    pub fn last_report(&self) -> WallMs {
+        WallMs(self.last_report.load(Relaxed))
     }
 }
 
@@ -91,11 +91,11 @@ impl ClusterView {
                     Some(shown) if shown.borrow().as_ref() == Some(&view) => return,
                     Some(shown) => {
                         let before = shown.send_replace(Some(view.clone()));
-                        self.tell(service_changes(before.as_deref(), Some(&view)));
+                        self.emit(service_changes(before.as_deref(), Some(&view)));
                     }
                     None => {
                         if view.created.0 >= self.leading_since.load(Relaxed) {
-                            self.tell(service_changes(None, Some(&view)));
+                            self.emit(service_changes(None, Some(&view)));
                         }
                         services.insert(name.clone(), watch::Sender::new(Some(view)));
                     }
@@ -104,7 +104,7 @@ impl ClusterView {
             None => {
                 if let Some(shown) = services.remove(name) {
                     let before = shown.send_replace(None);
-                    self.tell(service_changes(before.as_deref(), None));
+                    self.emit(service_changes(before.as_deref(), None));
                 }
             }
         }
@@ -114,22 +114,22 @@ impl ClusterView {
     /// Shows a host.
     pub fn show_host(&self, view: NodeView) {
         let mut hosts = write(&self.hosts);
-        let heard = hosts.get(&view.name).map_or_else(Arc::default, |host| host.heard.clone());
+        let last_report = hosts.get(&view.name).map_or_else(Arc::default, |host| host.last_report.clone());
         if let Some(at) = view.last_report {
-            heard.store(at.0, Relaxed);
+            last_report.store(at.0, Relaxed);
         }
         let before = hosts.get(&view.name).map(|host| host.view.clone());
         if before.is_some() || view.joined.0 >= self.leading_since.load(Relaxed) {
-            self.tell(host_changes(before.as_deref(), Some(&view)));
+            self.emit(host_changes(before.as_deref(), Some(&view)));
         }
-        hosts.insert(view.name.clone(), Host { view: Arc::new(view), heard });
+        hosts.insert(view.name.clone(), Host { view: Arc::new(view), last_report });
         self.version.fetch_add(1, Relaxed);
     }
 
     /// A host was removed from the cluster.
     pub fn hide_host(&self, node: &NodeName) {
         if let Some(host) = write(&self.hosts).remove(node) {
-            self.tell(host_changes(Some(&host.view), None));
+            self.emit(host_changes(Some(&host.view), None));
         }
         self.version.fetch_add(1, Relaxed);
     }
@@ -140,10 +140,10 @@ impl ClusterView {
         read(&self.hosts).values().map(|host| host.view.host.address).collect()
     }
 
-    /// A host was heard of, and nothing else is new.
-    pub fn host_heard(&self, node: &NodeName, at: WallMs) {
+    /// A host has reported, and nothing else is new.
+    pub fn host_reported(&self, node: &NodeName, at: WallMs) {
         if let Some(host) = read(&self.hosts).get(node) {
-            host.heard.store(at.0, Relaxed);
+            host.last_report.store(at.0, Relaxed);
         }
     }
 
@@ -159,9 +159,10 @@ impl ClusterView {
         write(&self.cluster).phase = phase;
     }
 
-    fn tell(&self, changes: Vec<Change>) {
+    /// Publishes events, if there are any.
+    fn emit(&self, changes: Vec<Change>) {
         if !changes.is_empty() {
-            self.events.tell(Now::read().wall, changes);
+            self.events.publish(Now::read().wall, changes);
         }
     }
 

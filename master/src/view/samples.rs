@@ -17,8 +17,8 @@ use crate::{
     service::{ReplicaView, ServiceHead, ServiceState, ServiceView, Want},
 };
 
-/// A host at 10.0.0.`last`, heard of at `heard`.
-pub(crate) fn host(name: &str, last: u8, heard: u64) -> NodeView {
+/// A host at 10.0.0.`last`, whose last report was at `last_report`.
+pub(crate) fn host(name: &str, last: u8, last_report: u64) -> NodeView {
     NodeView {
         name: NodeName::parse(name).unwrap(),
         uid: NodeUid::parse("0123456789abcdef").unwrap(),
@@ -41,7 +41,7 @@ pub(crate) fn host(name: &str, last: u8, heard: u64) -> NodeView {
             engine_id: None,
         },
         joined: WallMs(1),
-        last_report: Some(WallMs(heard)),
+        last_report: Some(WallMs(last_report)),
         wanted: 0,
         removing: 0,
     }

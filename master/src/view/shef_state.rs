@@ -132,10 +132,10 @@ impl StateBody {
     pub fn build(&self, view: &ClusterView, master: Ipv4Addr, bootstraps: &[Bootstrap]) -> Bytes {
         let kept = self.kept(view);
         let hosts = view.hosts(None, usize::MAX);
-        let heard: Vec<WallMs> = hosts.iter().map(Host::heard).collect();
+        let reports: Vec<WallMs> = hosts.iter().map(Host::last_report).collect();
         let mut last = kept.body.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 != heard || last.1 != bootstraps || last.2.is_empty() {
-            *last = (heard, bootstraps.to_vec(), kept.body(&hosts, master, bootstraps));
+        if last.0 != reports || last.1 != bootstraps || last.2.is_empty() {
+            *last = (reports, bootstraps.to_vec(), kept.body(&hosts, master, bootstraps));
         }
         last.2.clone()
     }
@@ -166,7 +166,7 @@ impl Kept {
         let runner = |host: &Host| ShefRunner {
             name: host.view.host.address,
             alive: is_alive(host.view.state),
-            last_alive: host.heard().iso(),
+            last_alive: host.last_report().iso(),
             containers: self.containers.get(&host.view.name).map_or(&none, Box::as_ref),
         };
         let nodes = nodes(hosts, master, bootstraps).map(node).collect();
@@ -191,7 +191,7 @@ fn nodes<'a>(
             address,
             master: address == master,
             alive: is_alive(host.view.state),
-            last: host.heard(),
+            last: host.last_report(),
         };
         said(address).unwrap_or_else(by_agent)
     });
@@ -277,7 +277,7 @@ mod tests {
             &|| view.show_host(host("h2", 2, 1_000)),
             &|| show(service("b", &["h1", "h2"])),
             &|| show(service("a", &["h2", "h2"])),
-            &|| view.host_heard(&NodeName::parse("h1").unwrap(), WallMs(2_000)),
+            &|| view.host_reported(&NodeName::parse("h1").unwrap(), WallMs(2_000)),
             &|| view.show_host(host("h2", 3, 3_000)),
             &|| show((ServiceName::parse("a").unwrap(), None)),
         ];

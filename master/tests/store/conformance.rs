@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use shef_common::ids::{ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, ServiceName, Version};
-use shef_master::store::{Backup, Key, Led, Part, Record, Store, StoreError, Write, WriteOutcome};
+use shef_master::store::{Backup, Key, LeadOutcome, Part, Record, Store, StoreError, Write, WriteOutcome};
 
 /// A leader's identity made of one digit.
 pub fn leader(n: u8) -> LeaderId {
@@ -39,7 +39,7 @@ pub fn record(key: &Key, version: u64, value: &str) -> Record {
 }
 
 /// Takes the leadership.
-pub async fn lead(store: &dyn Store, n: u8) -> Led {
+pub async fn lead(store: &dyn Store, n: u8) -> LeadOutcome {
     store.lead(&leader(n), Epoch(0), &cluster(1)).await.unwrap()
 }
 

@@ -27,7 +27,7 @@ pub(super) fn may_be_made(network: &Network) -> bool {
     !OWN_NETWORKS.contains(&network.name.as_str())
 }
 
-/// What the engine is told beside what a container is made of.
+/// The options of a create, beside the container's configuration.
 pub(super) fn create_options(order: &CreateOrder) -> CreateContainerOptions {
     CreateContainerOptions {
         name: Some(order.replica.to_string()),
@@ -194,7 +194,7 @@ fn mount_body(mount: &Mount, cluster: Option<&String>) -> MountBody {
     }
 }
 
-/// A tmpfs with options, as the engine is told it: its path and all of its options. Engines before 27 take no
+/// A tmpfs with options, as the engine takes it: its path and all of its options. Engines before 27 take no
 /// options of a mount.
 fn tmpfs(mount: &Mount) -> Option<(String, String)> {
     let Mount::Tmpfs { target, size_bytes, mode, mount_options } = mount else { return None };
@@ -389,8 +389,8 @@ mod tests {
         found
     }
 
-    /// What the engine is told of a template.
-    fn told(template: Template) -> Value {
+    /// The create request for a template.
+    fn config_for(template: Template) -> Value {
         let service = ServiceName::parse("web").unwrap();
         let order = CreateOrder {
             replica: ReplicaId::new(&service, 1),
@@ -417,14 +417,14 @@ mod tests {
         let forgotten: Vec<_> =
             fields::all().iter().filter(|path| !path.contains('=') && !set.contains(*path)).collect();
         assert!(forgotten.is_empty(), "these fields are missing in this test: {forgotten:?}");
-        let whole_told = told(template);
+        let whole_config = config_for(template);
         for (path, without) in without_each(&whole, "") {
             // Of a map the keys are no fields; without a field that is required there is no template.
             if !fields::all().contains(&path) || is_of_no_concern_to_the_engine(&path) {
                 continue;
             }
             if let Ok(template) = serde_json::from_value(without) {
-                assert_ne!(told(template), whole_told, "the engine is not told of {path}");
+                assert_ne!(config_for(template), whole_config, "the engine does not get {path}");
             }
         }
     }

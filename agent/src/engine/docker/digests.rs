@@ -12,7 +12,7 @@ use bollard::Docker;
 /// How long a list may ask about images: what it does not come to, the next one asks.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// By the images' ids. An engine that cannot tell them counts as one that knows none.
+/// By the images' ids. An engine that cannot show them counts as one that knows none.
 #[derive(Default)]
 pub(super) struct Digests(RefCell<HashMap<String, Arc<[String]>>>);
 
@@ -26,7 +26,7 @@ impl Digests {
                 self.of(client, Some(&image)).await;
             }
         };
-        // The list itself does not wait for an engine that is slow to tell of images.
+        // The list itself does not wait for an engine that is slow to inspect images.
         let _ = tokio::time::timeout(LOOK_LIMIT, ask).await;
     }
 

@@ -10,7 +10,7 @@ const LOCAL: &str = "local";
 
 impl DockerEngine {
     /// The volumes of `mounts` that exist with another driver or other options. The engine would use them as
-    /// they are, without a word. One that it cannot tell of is not among them.
+    /// they are, without a warning. A volume that cannot be inspected is not among them.
     pub(super) async fn other_volumes(&self, mounts: &[Mount]) -> Vec<String> {
         let mut others = Vec::new();
         let Ok(client) = self.client() else { return others };
@@ -37,7 +37,7 @@ fn difference(mount: &Mount, found: &Volume) -> Option<String> {
     }
     let differs = found.options.len() != options.len()
         || options.iter().any(|(key, value)| found.options.get(key) != Some(value));
-    // Options may hold passwords: they are not told.
+    // Options may hold passwords: they are not shown.
     differs.then(|| format!("{source} (it was made with other options)"))
 }
 
@@ -63,8 +63,10 @@ mod tests {
         assert_eq!(difference(&volume("", &[("type", "nfs")]), &nfs), None);
         let plugin = Volume { driver: "vieux/sshfs:latest".to_owned(), ..plain.clone() };
         assert_eq!(difference(&volume("vieux/sshfs", &[]), &plugin), None);
-        let told = difference(&volume("rexray", &[]), &plain).unwrap();
-        assert_eq!(told, "data (it has driver local, not rexray)");
+        assert_eq!(
+            difference(&volume("rexray", &[]), &plain).unwrap(),
+            "data (it has driver local, not rexray)"
+        );
         for mount in
             [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])]
         {

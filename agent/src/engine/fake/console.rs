@@ -145,9 +145,9 @@ impl Console for FakeEngine {
                 return Ok(Command::detached());
             }
             let (input, read) = tokio::io::duplex(1_024);
-            let (tell, told) = mpsc::channel(4);
+            let (sender, receiver) = mpsc::channel(4);
             let code = Rc::new(Cell::new(None));
-            let (cmd, tty, ended, say) = (order.cmd.clone(), order.tty, code.clone(), tell.clone());
+            let (cmd, tty, ended, say) = (order.cmd.clone(), order.tty, code.clone(), sender.clone());
             let env = order.env.join("\n");
             actix::spawn(async move {
                 let words: Vec<&str> = cmd.iter().map(String::as_str).collect();
@@ -173,20 +173,20 @@ impl Console for FakeEngine {
                 let _ = say.send(OUTPUT_END).await;
             });
             let resets = order.cmd.first().is_some_and(|word| word == "reset");
-            let output = stream::unfold(told, move |mut told| async move {
-                let written = told.recv().await?;
+            let output = stream::unfold(receiver, move |mut receiver| async move {
+                let written = receiver.recv().await?;
                 match (written == OUTPUT_END, resets) {
-                    (false, _) => Some((Ok(written), told)),
+                    (false, _) => Some((Ok(written), receiver)),
                     (true, false) => None,
                     (true, true) => {
-                        Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), told))
+                        Some((Err(EngineError::Unreachable("connection reset by peer".to_owned())), receiver))
                     }
                 }
             });
             Ok(Command {
                 output: output.boxed_local(),
                 input: Box::pin(input),
-                control: Box::new(FakeCommand { code, tell }),
+                control: Box::new(FakeCommand { code, sender }),
             })
         })
     }
@@ -223,14 +223,14 @@ async fn cat(mut read: DuplexStream, say: &mpsc::Sender<Written>, tty: bool) -> 
 /// A command in a fake container; it writes its terminal's size whenever that changes.
 struct FakeCommand {
     code: Rc<Cell<Option<i64>>>,
-    tell: mpsc::Sender<Written>,
+    sender: mpsc::Sender<Written>,
 }
 
 impl CommandControl for FakeCommand {
     fn resize(&self, rows: u16, cols: u16) -> EngineFuture<'_, ()> {
         async move {
             let bytes = format!("{rows}x{cols}\n").into();
-            let _ = self.tell.send(Written { stream: Output::Stdout, bytes }).await;
+            let _ = self.sender.send(Written { stream: Output::Stdout, bytes }).await;
             Ok(())
         }
         .boxed_local()

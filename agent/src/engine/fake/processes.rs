@@ -64,7 +64,7 @@ impl FakeHost {
         }
         container.state = ContainerState::Running;
         let container = container.clone();
-        state.tell(&container, EventKind::Started);
+        state.emit(&container, EventKind::Started);
         let Some(process) = state.processes.all.get_mut(id) else { return };
         process.run += 1;
         process.started = Now::read().mono;
@@ -94,7 +94,7 @@ impl FakeHost {
         let restarts = container.policy == RestartPolicy::UnlessStopped;
         container.state = if restarts { ContainerState::Restarting } else { ContainerState::Exited };
         let container = container.clone();
-        state.tell(&container, EventKind::Died { exit_code });
+        state.emit(&container, EventKind::Died { exit_code });
         if restarts {
             let (host, id) = (self.clone(), id.to_owned());
             actix::spawn(async move {

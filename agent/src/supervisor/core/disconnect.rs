@@ -1,5 +1,5 @@
-//! No master is heard of: replicas whose service says so are stopped after
-//! their time, and started again when a master answers that still wants them.
+//! No master answers: replicas with `on_disconnect: stop_after` are stopped after their time. They are
+//! started again when a master answers that still wants them.
 //!
 //! Time is counted from the agent's start at the earliest. A replica that is
 //! found stopped then is not started before a master has answered.
@@ -16,13 +16,13 @@ use shef_common::{
 use super::Core;
 use crate::supervisor::{
     ledger::Ledger,
-    replica::{Replica, Wish},
+    replica::{DesiredState, Replica},
 };
 
 /// After a master's first answer: time for it to order away what it has replaced meanwhile.
 const RESUMES_AFTER: DurationMs = DurationMs(2_000);
 
-/// How long no master has been heard of, and what that means.
+/// How long no master has answered, and which replicas are stopped because of that.
 #[derive(Debug)]
 pub(super) struct DisconnectTimer {
     /// Since when: a master's last answer, or the agent's start.
@@ -51,11 +51,11 @@ fn in_ms(seconds: u32) -> DurationMs {
 
 impl DisconnectTimer {
     pub fn new(ledger: &Ledger, now: MonoMs) -> Self {
-        let mut silence =
+        let mut timer =
             Self { since: now, now, limits: BTreeSet::new(), done: 0, rests: false, resumes_at: None };
-        silence.ordered(ledger);
-        silence.rests = !silence.limits.is_empty();
-        silence
+        timer.ordered(ledger);
+        timer.rests = !timer.limits.is_empty();
+        timer
     }
 
     /// An event is being handled at that time.
@@ -91,47 +91,52 @@ impl DisconnectTimer {
 }
 
 impl Core {
-    pub(super) fn master_heard(&mut self, now: Now) {
-        self.silence.since = now.mono;
-        self.silence.done = 0;
-        if self.silence.rests && self.silence.resumes_at.is_none() {
-            self.silence.resumes_at = Some(now.mono + RESUMES_AFTER);
+    pub(super) fn on_master_answer(&mut self, now: Now) {
+        self.disconnect.since = now.mono;
+        self.disconnect.done = 0;
+        if self.disconnect.rests && self.disconnect.resumes_at.is_none() {
+            self.disconnect.resumes_at = Some(now.mono + RESUMES_AFTER);
         }
     }
 
-    pub(super) fn tick_silence(&mut self, now: Now) {
-        if self.silence.resumes_at.is_some_and(|at| at <= now.mono) {
-            self.silence.resumes_at = None;
-            self.silence.rests = false;
-            self.change_wishes(now, |replica, allowed| match replica.wish {
-                Wish::Rest { .. } if allowed => Some(Wish::Run),
-                Wish::AwaitMaster => Some(Wish::Run),
-                Wish::Run | Wish::Rest { .. } | Wish::Remove { .. } | Wish::Hold => None,
+    pub(super) fn tick_disconnect(&mut self, now: Now) {
+        if self.disconnect.resumes_at.is_some_and(|at| at <= now.mono) {
+            self.disconnect.resumes_at = None;
+            self.disconnect.rests = false;
+            self.change_desired(now, |replica, allowed| match replica.desired {
+                DesiredState::Rest { .. } if allowed => Some(DesiredState::Run),
+                DesiredState::AwaitMaster => Some(DesiredState::Run),
+                DesiredState::Run
+                | DesiredState::Rest { .. }
+                | DesiredState::Remove { .. }
+                | DesiredState::Hold => None,
             });
         }
-        if self.silence.next_stop().is_some_and(|at| at <= now.mono) {
-            self.silence.done = u32::try_from((now.mono - self.silence.since).0 / 1_000).unwrap_or(u32::MAX);
-            self.change_wishes(now, |replica, allowed| {
+        if self.disconnect.next_stop().is_some_and(|at| at <= now.mono) {
+            self.disconnect.done =
+                u32::try_from((now.mono - self.disconnect.since).0 / 1_000).unwrap_or(u32::MAX);
+            self.change_desired(now, |replica, allowed| {
                 let grace_s =
                     replica.order.assignment().map_or(0, |assignment| assignment.template.stop_grace_s);
                 let lives = replica.status.state != ReplicaState::Failed;
-                (replica.wish.is_to_run() && !allowed && lives).then_some(Wish::Rest { grace_s })
+                (replica.desired.is_to_run() && !allowed && lives).then_some(DesiredState::Rest { grace_s })
             });
         }
     }
 
-    fn change_wishes(&mut self, now: Now, wish: impl Fn(&Replica, bool) -> Option<Wish>) {
+    fn change_desired(&mut self, now: Now, desired: impl Fn(&Replica, bool) -> Option<DesiredState>) {
         let mut changed: Vec<ReplicaId> = Vec::new();
         for (id, replica) in &mut self.replicas {
             let on_disconnect =
                 replica.order.assignment().map_or(OnDisconnect::Keep, |assignment| assignment.on_disconnect);
-            let allowed = self.silence.allows(on_disconnect, now.mono);
-            if let Some(wish) = wish(replica, allowed) {
-                self.silence.rests |= matches!(wish, Wish::Rest { .. });
-                replica.wish(wish, None, now);
+            let allowed = self.disconnect.allows(on_disconnect, now.mono);
+            if let Some(desired) = desired(replica, allowed) {
+                self.disconnect.rests |= matches!(desired, DesiredState::Rest { .. });
+                replica.set_desired(desired, None, now);
                 changed.push(id.clone());
             } else {
-                self.silence.rests |= matches!(replica.wish, Wish::AwaitMaster | Wish::Rest { .. });
+                self.disconnect.rests |=
+                    matches!(replica.desired, DesiredState::AwaitMaster | DesiredState::Rest { .. });
             }
         }
         for id in changed {

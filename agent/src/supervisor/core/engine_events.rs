@@ -1,4 +1,4 @@
-//! The engine's news: lists, events, answers to operations, and silence.
+//! Handles what the engine sends: lists, events, answers to operations, and silence.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use shef_common::{
 use super::{Core, Effect, Outcome, engine_link::Look};
 use crate::{
     engine::{Container, EngineError, EngineEvent, Listing, own},
-    supervisor::replica::{self, KnownOrder, Replica, Seen, Step, Wish, Work},
+    supervisor::replica::{self, DesiredState, KnownOrder, Replica, Seen, Step, Work},
 };
 
 impl Core {
@@ -62,7 +62,7 @@ impl Core {
                 && let order = KnownOrder::shown(container, &cluster)
                 && order.assignment().is_some()
             {
-                let mut replica = Replica::new(id.clone(), Wish::Hold, order, Seen::Unknown, now);
+                let mut replica = Replica::new(id.clone(), DesiredState::Hold, order, Seen::Unknown, now);
                 if replica.order.lacks_env() {
                     self.engine.has_to_read(id.clone());
                 }
@@ -115,8 +115,8 @@ impl Core {
         shown
     }
 
-    /// A look at this replica's container has ended. When the last one is read that nobody had told of, the
-    /// master hears of all that is here.
+    /// An inspection of this replica's container has ended. Once the last `env` is read, the host registers
+    /// again, with all its containers.
     fn env_read(&mut self, id: &ReplicaId) {
         let waits = self.replicas.get(id).is_some_and(Replica::waits_for_env);
         if !waits && self.engine.was_read(id) {
@@ -132,7 +132,7 @@ impl Core {
             .or_else(|| self.replicas.iter().find(|(_, replica)| is_its(replica)).map(|(id, _)| id.clone()));
         let Some(id) = id else { return };
         let Some(replica) = self.replicas.get_mut(&id) else { return };
-        replica.touched = self.engine.hear();
+        replica.touched = self.engine.next_sequence();
         replica.happened(event.kind, now);
         if std::mem::take(&mut replica.wants_logs) {
             self.want_logs(&id);
@@ -141,16 +141,16 @@ impl Core {
     }
 
     pub(super) fn done(&mut self, id: &ReplicaId, outcome: Outcome, now: Now) {
-        self.way.ended(id, now);
-        let news = self.engine.hear();
+        self.removal_delay.ended(id, now);
+        let sequence = self.engine.next_sequence();
         if let Some(error @ EngineError::Unreachable(_)) = outcome.error() {
             self.engine.failed(error, now.mono);
         }
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        let Work::InFlight { step, lane, heard } = replica.work else { return };
+        let Work::InFlight { step, lane, event_seen } = replica.work else { return };
         replica.work = Work::Idle;
         self.work.end(lane);
-        replica.touched = news;
+        replica.touched = sequence;
         let mut needs_image = false;
         let mut first = false;
         match outcome {
@@ -160,7 +160,7 @@ impl Core {
             }
             Outcome::Start(outcome) => {
                 first = outcome.is_ok();
-                replica.started(outcome, heard, now);
+                replica.started(outcome, event_seen, now);
             }
             Outcome::Stop(outcome) => {
                 first = outcome.is_ok();
@@ -188,7 +188,7 @@ impl Core {
                 if let (Ok(replica::Look::Ours(container)), Some(cluster)) = (&look, cluster) {
                     replica.reads_env(container, cluster);
                 }
-                replica.inspected(look.map_err(drop), heard, now);
+                replica.inspected(look.map_err(drop), event_seen, now);
                 self.env_read(id);
             }
         }

@@ -1,4 +1,4 @@
-//! The link to the engine: whether it answers, when it is looked at, and which news is old.
+//! The link to the engine: whether it answers, when it is asked for a list, and which answers are outdated.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +30,8 @@ pub(in crate::supervisor) struct EngineLink {
     found: BTreeSet<ClusterId>,
     /// Containers that no ledger names, of which the environment has still to be read.
     unread: BTreeSet<ReplicaId>,
-    /// Counts everything heard from the engine, to tell old news from new.
-    news: u64,
+    /// Numbers the engine's events and answers: a list is older than events with a higher number.
+    sequence: u64,
     watch_since: Option<MonoMs>,
     /// How many attempts to reach it have failed in a row.
     failures: u32,
@@ -59,7 +59,7 @@ enum State {
 /// A list that was asked for and has not come.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::supervisor) struct Look {
-    /// The count of news when it was asked for.
+    /// The sequence number when it was asked for.
     pub asked_at: u64,
     /// What was forgotten since.
     pub forgotten: BTreeSet<ReplicaId>,
@@ -86,7 +86,7 @@ impl EngineLink {
             has_shown: false,
             found: BTreeSet::new(),
             unread: BTreeSet::new(),
-            news: 0,
+            sequence: 0,
             watch_since: None,
             failures: 0,
             reconnect_at: None,
@@ -113,7 +113,7 @@ impl EngineLink {
         self.reconnect_at.into_iter().chain(self.relist_at).min()
     }
 
-    /// What is due. Each time that comes is told once.
+    /// What is due. Each due time is returned once.
     pub fn due(&mut self, now: MonoMs) -> Due {
         if self.reconnect_at.is_some_and(|at| at <= now) {
             Due::Reconnect
@@ -130,7 +130,7 @@ impl EngineLink {
         self.watch_since = Some(now);
     }
 
-    /// The event stream has ended. The list that follows tells whether the engine is away.
+    /// The event stream has ended. The list that follows shows whether the engine answers.
     pub fn watch_ended(&mut self, now: MonoMs) {
         self.forgive_a_sound_watch(now);
         self.watch_since = None;
@@ -166,7 +166,7 @@ impl EngineLink {
             look.again = true;
             return false;
         }
-        self.look = Some(Look { asked_at: self.news, forgotten: BTreeSet::new(), again: false });
+        self.look = Some(Look { asked_at: self.sequence, forgotten: BTreeSet::new(), again: false });
         true
     }
 
@@ -214,7 +214,7 @@ impl EngineLink {
         &self.found
     }
 
-    /// Which of its containers are this host's can be told only from now on.
+    /// From now on it is known which of the engine's containers are this host's.
     pub const fn shows_anew(&mut self) {
         self.has_shown = false;
     }
@@ -252,10 +252,10 @@ impl EngineLink {
         }
     }
 
-    /// Something is heard from the engine. Returns the count of all that was.
-    pub const fn hear(&mut self) -> u64 {
-        self.news += 1;
-        self.news
+    /// The number of the event or answer that the engine has just sent.
+    pub const fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 }
 
@@ -333,15 +333,15 @@ mod tests {
         assert!(link.list_came(MonoMs(1)).unwrap().again);
         assert_eq!(link.list_came(MonoMs(1)), None, "it was not asked for");
         assert_eq!((link.due(MonoMs(30_000)), link.due(MonoMs(30_001))), (Due::Nothing, Due::List));
-        assert_eq!(link.due(MonoMs(30_001)), Due::Nothing, "it is told once");
+        assert_eq!(link.due(MonoMs(30_001)), Due::Nothing, "it is returned once");
     }
 
     #[test]
-    fn a_list_is_older_than_what_was_heard_and_forgotten_since_it_was_asked_for() {
+    fn a_list_is_older_than_what_happened_and_was_forgotten_since_it_was_asked_for() {
         let mut link = link();
-        let before = link.hear();
+        let before = link.next_sequence();
         link.ask_for_list();
-        let since = link.hear();
+        let since = link.next_sequence();
         link.forget(&id(1));
         let look = link.list_came(MonoMs(1)).unwrap();
         assert!(before <= look.asked_at && look.asked_at < since);

@@ -38,9 +38,9 @@ pub enum Event {
     LedgerWritten(Result<u64, String>),
     /// A master knows that these are stopped.
     Acknowledged(Vec<ReplicaId>),
-    /// A master has answered that knows this host.
-    MasterHeard,
-    /// The engine tells something.
+    /// A master that knows this host has answered.
+    MasterAnswered,
+    /// The engine sends an event.
     Happened(EngineEvent),
     /// The event stream has ended.
     WatchEnded(EngineError),
@@ -48,7 +48,7 @@ pub enum Event {
     Listed(Result<Listing, EngineError>),
     /// The engine said who it is, or did not.
     Identified(Result<EngineFacts, EngineError>),
-    /// The reporter asks what a registration tells.
+    /// The reporter asks what a registration contains.
     Describe {
         /// Who waits for the answer.
         ticket: u64,
@@ -164,7 +164,7 @@ pub enum Effect {
     CancelPull(WantedImage),
     /// Ask the engine who it is.
     Identify,
-    /// Answer what a registration tells.
+    /// Answer what a registration contains.
     Describe {
         /// The call that waits for the answer.
         ticket: u64,
@@ -227,7 +227,7 @@ impl Effect {
     }
 }
 
-/// What a registration tells of the host: what it belongs to, has accepted and holds.
+/// What a registration says of the host: what it belongs to, has accepted and holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
     /// The cluster, once joined.

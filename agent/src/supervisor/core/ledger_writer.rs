@@ -34,7 +34,7 @@ pub(in crate::supervisor) struct LedgerWriter {
     live_bytes: u64,
     log: Log,
     in_flight: Option<InFlight>,
-    /// Pushes that are judged only after something that is under way.
+    /// Pushes that wait for a write, for the host's joining or for the engine's first list.
     waiting: VecDeque<(u64, Push)>,
     /// The cluster that the host joins, until that is on disk.
     joining: Option<ClusterId>,

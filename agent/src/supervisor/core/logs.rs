@@ -44,7 +44,7 @@ impl Core {
             if let Some(id) = self
                 .replicas
                 .get(&replica)
-                .filter(|replica| replica.wish.is_to_run())
+                .filter(|replica| replica.desired.is_to_run())
                 .and_then(|r| r.container_id())
             {
                 self.logs.reading = true;
@@ -56,7 +56,7 @@ impl Core {
 
     pub(super) fn logs_came(&mut self, id: &ReplicaId, outcome: Result<Vec<String>, EngineError>, now: Now) {
         self.logs.reading = false;
-        // A log that cannot be read (some drivers keep none) is not told.
+        // A log that cannot be read (some drivers keep none) is not reported.
         if let (Ok(lines), Some(replica)) = (outcome, self.replicas.get_mut(id)) {
             replica.status.last_log_lines = lines;
             self.consider(id, now);

@@ -10,7 +10,7 @@ use super::{Core, Effect, ledger_writer::Written};
 use crate::supervisor::{
     admission::{self, Verdict},
     ledger::LedgerWrite,
-    replica::{KnownOrder, Replica, Seen, Wish},
+    replica::{DesiredState, KnownOrder, Replica, Seen},
 };
 
 impl Core {
@@ -38,7 +38,7 @@ impl Core {
             return;
         }
         let (ledger, digest) = (self.ledger.ledger(), self.ledger.digest());
-        let verdict = admission::judge(ledger, digest, self.has_listed(), &self.replicas, &push);
+        let verdict = admission::admit(ledger, digest, self.has_listed(), &self.replicas, &push);
         match &verdict {
             Verdict::Change(_) | Verdict::Known(_) => self.learn_credentials(&push),
             Verdict::Refused(_) => {}
@@ -53,15 +53,15 @@ impl Core {
         }
     }
 
-    /// Whether a push is judged only after something that is under way: a write
-    /// of the ledger, the host's joining, or the first look at the engine.
+    /// Whether a push has to wait: for a write of the ledger, for the host's joining, or for the engine's
+    /// first list.
     fn must_wait(&self, push: &Push) -> bool {
         self.ledger.is_writing()
             || self.ledger.ledger().cluster.is_none()
             || push.base.is_none() && !self.has_listed() && self.engine.is_looking()
     }
 
-    /// Judges the pushes that waited, in their order.
+    /// Handles the pushes that waited, in their order.
     pub(super) fn resume(&mut self) {
         while let Some(push) = self.ledger.first_waiting()
             && !self.must_wait(push)
@@ -79,7 +79,7 @@ impl Core {
                     self.answer(ticket);
                 }
                 if joined {
-                    // What the engine holds can be told apart only now.
+                    // Only now is it known which of the engine's containers belong to the cluster.
                     self.engine.shows_anew();
                     self.list();
                 }
@@ -98,31 +98,34 @@ impl Core {
     }
 
     pub(super) fn refuse(&mut self, ticket: u64, why: Refusal) {
-        let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.silence.silent_ms());
+        let leader_silent_ms = (why == Refusal::StaleFence).then(|| self.disconnect.silent_ms());
         let accepted = self.ledger.ledger().accepted.clone();
         let verdict = Err(PushRefused { why, accepted, leader_silent_ms });
         self.effects.push(Effect::Answer { ticket, verdict });
     }
 
-    /// Brings the wish of every replica of which the ledger says something else than before in line with it.
+    /// Updates the desired state of every replica whose entry in the ledger has changed.
     fn apply_ledger(&mut self, set: &[ReplicaId], removed: &[ReplicaId], now: Now) {
         let mut changed = Vec::new();
         let ledger = self.ledger.ledger();
-        self.silence.ordered(ledger);
+        self.disconnect.ordered(ledger);
         for (id, assignment) in set.iter().filter_map(|id| ledger.assignments.get_key_value(id)) {
             match self.replicas.get_mut(id) {
                 Some(replica)
-                    if matches!(replica.wish, Wish::Run | Wish::AwaitMaster | Wish::Rest { .. }) =>
+                    if matches!(
+                        replica.desired,
+                        DesiredState::Run | DesiredState::AwaitMaster | DesiredState::Rest { .. }
+                    ) =>
                 {
                     if let Some(ours) = replica.order.assignment_mut() {
                         ours.on_disconnect = assignment.on_disconnect;
                     }
                     continue;
                 }
-                Some(replica) => replica.wish(Wish::Run, Some(assignment), now),
+                Some(replica) => replica.set_desired(DesiredState::Run, Some(assignment), now),
                 None => {
                     let order = KnownOrder::Whole(assignment.clone());
-                    let replica = Replica::new(id.clone(), Wish::Run, order, Seen::Absent, now);
+                    let replica = Replica::new(id.clone(), DesiredState::Run, order, Seen::Absent, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }
@@ -130,12 +133,12 @@ impl Core {
         }
         for (id, &grace_s) in removed.iter().filter_map(|id| ledger.removals.get_key_value(id)) {
             match self.replicas.get_mut(id) {
-                Some(replica) if matches!(replica.wish, Wish::Remove { .. }) => continue,
-                Some(replica) => replica.wish(Wish::Remove { grace_s }, None, now),
+                Some(replica) if matches!(replica.desired, DesiredState::Remove { .. }) => continue,
+                Some(replica) => replica.set_desired(DesiredState::Remove { grace_s }, None, now),
                 None => {
                     // Never seen here: the next look at the engine, or none of that name, ends it.
-                    let (wish, order) = (Wish::Remove { grace_s }, KnownOrder::Nothing);
-                    let replica = Replica::new(id.clone(), wish, order, Seen::Unknown, now);
+                    let (desired, order) = (DesiredState::Remove { grace_s }, KnownOrder::Nothing);
+                    let replica = Replica::new(id.clone(), desired, order, Seen::Unknown, now);
                     self.replicas.insert(id.clone(), replica);
                 }
             }

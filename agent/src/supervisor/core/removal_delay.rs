@@ -1,6 +1,6 @@
-//! What goes makes way for what comes: while the host makes and starts containers, those that are to be
-//! removed wait a little. In a rolling update the new ones serve sooner, and the old ones go while the last
-//! of them are on trial, when the engine has nothing else to do (decision 0017).
+//! Removals wait while containers are being created and started. In a rolling update the new replicas serve
+//! sooner. The old ones are removed while the last new ones are on trial, when the engine has nothing else to
+//! do (decision 0017).
 
 use std::collections::BTreeSet;
 
@@ -12,20 +12,19 @@ use shef_common::{
 use super::Core;
 use crate::supervisor::replica::{Replica, Step};
 
-/// After so long without anything that comes nothing more is expected: a rollout's next order mostly arrives
-/// within it.
+/// Removals begin this long after the last create or start: a rollout's next order mostly arrives within it.
 const CALM: DurationMs = DurationMs(150);
-/// What is to go waits no longer than this, whatever comes.
+/// The longest time that a removal waits.
 const PATIENCE: DurationMs = DurationMs(2_000);
 
-/// Who makes way, and for whom.
+/// The removals that wait, and the creates and starts that they wait for.
 #[derive(Debug, Default)]
 pub(super) struct RemovalDelay {
-    /// Whose create or start is under way.
+    /// The replicas whose create or start is under way.
     coming: BTreeSet<ReplicaId>,
-    /// Whose ended last, and when.
+    /// The replica whose create or start ended last, and when.
     came: Option<(MonoMs, ReplicaId)>,
-    /// What waits, with when it goes at the latest.
+    /// The replicas whose removal waits, with the latest time for it.
     waiting: BTreeSet<(MonoMs, ReplicaId)>,
 }
 
@@ -42,7 +41,7 @@ impl RemovalDelay {
         }
     }
 
-    /// When to look again at the latest.
+    /// When to call [`Core::let_go`] again at the latest.
     pub fn wakes_at(&self) -> Option<MonoMs> {
         let (last, _) = self.waiting.first()?;
         let calm = self.came.as_ref().filter(|_| self.coming.is_empty()).map(|(at, _)| *at + CALM);
@@ -62,19 +61,19 @@ impl Core {
         }
         let waits = last > now.mono;
         if waits {
-            self.way.waiting.insert((last, id.clone()));
+            self.removal_delay.waiting.insert((last, id.clone()));
         }
         waits
     }
 
-    /// Lets those go that have waited long enough, and all when the way is clear.
+    /// Lets the removals begin that have waited long enough, and all of them when nothing is being created.
     pub(super) fn let_go(&mut self, now: Now) {
-        // What came long ago is waited for no more, or its time would be looked for again and again.
-        self.way.came.take_if(|(at, _)| *at + CALM <= now.mono);
-        while let Some((last, id)) = self.way.waiting.first().cloned()
+        // A create that ended long ago is forgotten, or its time would be due again and again.
+        self.removal_delay.came.take_if(|(at, _)| *at + CALM <= now.mono);
+        while let Some((last, id)) = self.removal_delay.waiting.first().cloned()
             && (last <= now.mono || self.is_clear())
         {
-            self.way.waiting.pop_first();
+            self.removal_delay.waiting.pop_first();
             if let Some(replica) = self.replicas.get_mut(&id) {
                 replica.goes_by = replica.goes_by.map(|_| now.mono);
             }
@@ -82,18 +81,20 @@ impl Core {
         }
     }
 
-    /// Whether nothing comes that is still wanted, and nothing came just now.
+    /// Whether no wanted replica is being created or started, and none was just now.
     fn is_clear(&self) -> bool {
-        let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.wish.is_to_run());
+        let wanted = |id: &ReplicaId| self.replicas.get(id).filter(|replica| replica.desired.is_to_run());
         let comes =
             |id| wanted(id).is_some_and(|replica| matches!(replica.next(), Some(Step::Create | Step::Start)));
-        let came = self.way.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
-        !came && !self.way.coming.iter().any(|id| wanted(id).is_some()) && !self.work.waiting().any(comes)
+        let came = self.removal_delay.came.as_ref().is_some_and(|(_, id)| wanted(id).is_some());
+        !came
+            && !self.removal_delay.coming.iter().any(|id| wanted(id).is_some())
+            && !self.work.waiting().any(comes)
     }
 
-    /// Whether its service waits here for old ones to stop first: then whoever goes is waited for.
+    /// Whether a prepared replica of its service waits on this host for the old one to stop.
     fn has_successor_waiting(&self, id: &ReplicaId) -> bool {
-        let is_ready = |replica: &Replica| replica.wish.is_to_run() && replica.is_prepared_only();
+        let is_ready = |replica: &Replica| replica.desired.is_to_run() && replica.is_prepared_only();
         self.replicas.iter().any(|(other, replica)| other.service() == id.service() && is_ready(replica))
     }
 }

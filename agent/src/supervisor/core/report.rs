@@ -1,11 +1,10 @@
-//! What the reporter is told: after each step, whatever changed in it.
+//! Reports to the reporter, after each step, what changed in it.
 
 use shef_common::protocol::{Accepted, LedgerDigest};
 
 use super::{Core, Description, Effect};
 
-/// What the reporter has been told of the supervisor itself. Statuses are
-/// compared replica by replica.
+/// What was last reported of the supervisor itself. Statuses are compared replica by replica.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     engine_error: Option<String>,
@@ -23,11 +22,11 @@ impl Core {
             ledger: self.ledger_digest(),
             complete: self.has_listed(),
             found: self.engine.found().iter().take(2).cloned().collect(),
-            leader_silent_ms: self.silence.silent_ms(),
+            leader_silent_ms: self.disconnect.silent_ms(),
         }
     }
 
-    /// Adds the step's last effect, if the reporter has to be told anything.
+    /// Adds the step's last effect, a report, if there is anything to report.
     pub(super) fn report(&mut self) {
         if self.engine.trouble() != self.reported.engine_error.as_deref() {
             self.reported.engine_error = self.engine.trouble().map(str::to_owned);

@@ -10,7 +10,7 @@ use super::{Core, Effect, Operation, engine_link::Due};
 use crate::{
     engine::CreateOrder,
     supervisor::{
-        replica::{Lane, Step, Wish, Work},
+        replica::{DesiredState, Lane, Step, Work},
         restarts::policy_for,
     },
 };
@@ -22,12 +22,12 @@ impl Core {
             Due::Reconnect => self.reconnect(now),
             Due::List => self.list(),
         }
-        self.tick_silence(now);
+        self.tick_disconnect(now);
         self.tick_ledger(now);
-        while let Some((at, id)) = self.alarms.first().cloned()
+        while let Some((at, id)) = self.timers.first().cloned()
             && at <= now.mono
         {
-            self.alarms.pop_first();
+            self.timers.pop_first();
             if let Some(replica) = self.replicas.get_mut(&id) {
                 replica.tick(now);
             }
@@ -39,10 +39,11 @@ impl Core {
     pub(super) fn consider(&mut self, id: &ReplicaId, now: Now) {
         self.consider_checks(id, now);
         let Some(replica) = self.replicas.get_mut(id) else { return };
-        // What the master is not told whole it does not hear of: it would name what it does not know for
-        // removal.
-        let is_told = self.engine.has_shown() && (!replica.order.lacks_env() || replica.wish != Wish::Hold);
-        if replica.published.as_ref() != Some(&replica.status) && is_told {
+        // A replica whose order is not fully known is not reported: the master does not know it, and would
+        // order its removal.
+        let is_reported =
+            self.engine.has_shown() && (!replica.order.lacks_env() || replica.desired != DesiredState::Hold);
+        if replica.published.as_ref() != Some(&replica.status) && is_reported {
             replica.published = Some(replica.status.clone());
             self.unreported.statuses.insert(id.clone(), replica.status.clone());
         }
@@ -51,11 +52,11 @@ impl Core {
             return self.consider(id, now);
         }
         if let Some(at) = replica.wakes_at() {
-            self.alarms.insert((at, id.clone()));
+            self.timers.insert((at, id.clone()));
         }
         let Some(step) = replica.next().filter(|_| replica.work == Work::Idle) else { return };
         if replica.not_before > now.mono {
-            self.alarms.insert((replica.not_before, id.clone()));
+            self.timers.insert((replica.not_before, id.clone()));
             return;
         }
         if self.waits_to_go(id, step, now) {
@@ -95,7 +96,7 @@ impl Core {
         replica.work = Work::Idle;
         let Some(step) = replica.next() else { return };
         if replica.not_before > now.mono || matches!(step, Step::Stop { .. }) != among_stops {
-            // The wish has changed since it was queued.
+            // The desired state has changed since the step was queued.
             return self.consider(id, now);
         }
         if step == Step::Create
@@ -137,9 +138,9 @@ impl Core {
         };
         self.work.begin(lane);
         if matches!(step, Step::Create | Step::Start) && lane != Lane::Background {
-            self.way.begins(id);
+            self.removal_delay.begins(id);
         }
-        replica.work = Work::InFlight { step, lane, heard: false };
+        replica.work = Work::InFlight { step, lane, event_seen: false };
         self.effects.push(Effect::Run { replica: id.clone(), operation });
     }
 }

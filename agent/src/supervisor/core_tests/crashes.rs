@@ -1,4 +1,4 @@
-//! Crash loops: who restarts, when, and what is told of it.
+//! Crash loops: who restarts, when, and what is reported of it.
 
 use shef_common::{
     clock::{DurationMs, MonoMs},
@@ -51,11 +51,11 @@ fn a_crash_loop_is_taken_over_and_says_what_happens() {
     let mut world = taken_over();
     world.advance(1_000);
     world.carry_out();
-    let told = status(&world).clone();
-    assert_eq!(told.state, ReplicaState::Starting, "{told:?}");
-    assert_eq!(told.reason.as_deref(), Some("crash-looping: exited with code 3; restart 3 in 10 s"));
-    assert_eq!((told.exit_code, told.restarts), (Some(3), 3));
-    assert_eq!(told.last_log_lines, ["last words"]);
+    let reported = status(&world).clone();
+    assert_eq!(reported.state, ReplicaState::Starting, "{reported:?}");
+    assert_eq!(reported.reason.as_deref(), Some("crash-looping: exited with code 3; restart 3 in 10 s"));
+    assert_eq!((reported.exit_code, reported.restarts), (Some(3), 3));
+    assert_eq!(reported.last_log_lines, ["last words"]);
     // A look at it does not put its restart off, or bring it forward.
     world.feed(Event::Listed(Ok(crate::engine::Listing {
         containers: world.containers_of_ours(),
@@ -67,9 +67,9 @@ fn a_crash_loop_is_taken_over_and_says_what_happens() {
     world.advance(1_000);
     world.carry_out();
     assert_eq!(world.containers[ID].state, ContainerState::Running);
-    let told = status(&world).clone();
-    assert_eq!((told.state, told.health), (ReplicaState::Running, Health::Unhealthy));
-    assert_eq!(told.reason.as_deref(), Some("crash-looping: exited with code 3; restart 3"));
+    let reported = status(&world).clone();
+    assert_eq!((reported.state, reported.health), (ReplicaState::Running, Health::Unhealthy));
+    assert_eq!(reported.reason.as_deref(), Some("crash-looping: exited with code 3; restart 3"));
     world.advance(10_000);
     assert_eq!(status(&world).health, Health::Healthy);
 }
@@ -99,8 +99,12 @@ fn after_a_restart_of_the_agent_the_engine_says_whose_it_is() {
     let looks = world.now;
     world.advance(5_000);
     dies(&mut world, ID, 3);
-    let told = status(&world);
-    assert_eq!(told.state, ReplicaState::Starting, "the agent knows that nobody else restarts it: {told:?}");
+    let reported = status(&world);
+    assert_eq!(
+        reported.state,
+        ReplicaState::Starting,
+        "the agent knows that nobody else restarts it: {reported:?}"
+    );
     assert_eq!(world.core.next_wake().map(|at| at - looks.mono), Some(DurationMs(15_000)));
 }
 

@@ -1,4 +1,4 @@
-//! What happens when no master is heard of (`on_disconnect`).
+//! What happens while no master answers (`on_disconnect`).
 
 use shef_common::{
     ids::{ReplicaId, Revision},
@@ -40,9 +40,9 @@ fn each_service_has_its_time_and_the_rest_runs_on() {
     order(&mut world, &[assignment(0), stopping_after(2, 30), stopping_after(4, 60)]);
     for _ in 0..100 {
         world.pass(500);
-        world.feed(Event::MasterHeard);
+        world.feed(Event::MasterAnswered);
     }
-    assert!([0, 2, 4].iter().all(|n| state(&world, *n) == ContainerState::Running), "a master is heard of");
+    assert!([0, 2, 4].iter().all(|n| state(&world, *n) == ContainerState::Running), "a master answers");
     world.pass(29_999);
     assert_eq!(state(&world, 2), ContainerState::Running);
     world.pass(1);
@@ -59,7 +59,7 @@ fn each_service_has_its_time_and_the_rest_runs_on() {
     assert_eq!(state(&world, 2), ContainerState::Exited);
     assert_eq!(reason(&world, 2), (ReplicaState::Starting, Some(RESTS)));
     // A master answers: it has a moment to order away what it has replaced.
-    world.feed(Event::MasterHeard);
+    world.feed(Event::MasterAnswered);
     world.carry_out();
     assert_eq!(state(&world, 2), ContainerState::Exited);
     world.pass(1_000);
@@ -98,7 +98,7 @@ fn after_a_restart_of_the_agent_what_was_stopped_waits_for_a_master_and_what_run
     assert_eq!([0, 2].map(|n| state(&world, n)), [ContainerState::Exited, ContainerState::Running]);
     world.pass(1_000);
     assert_eq!([0, 2].map(|n| state(&world, n)), [ContainerState::Exited, ContainerState::Exited]);
-    world.feed(Event::MasterHeard);
+    world.feed(Event::MasterAnswered);
     world.pass(2_000);
     assert_eq!([0, 2].map(|n| state(&world, n)), [ContainerState::Running, ContainerState::Running]);
 }

@@ -23,8 +23,11 @@ fn an_engine_is_said_to_be_away_when_looks_fail_in_a_row_within_two_seconds_and_
         world.advance((wake - world.now.mono).0);
         fail_look(&mut world, gone());
         let silent_for = world.now.mono - died;
-        assert!(silent_for.0 >= 1_000 || world.engine_error().is_none(), "a moment's absence is not told");
-        assert!(silent_for.0 <= 2_000, "told late");
+        assert!(
+            silent_for.0 >= 1_000 || world.engine_error().is_none(),
+            "a moment's absence is not reported"
+        );
+        assert!(silent_for.0 <= 2_000, "reported late");
     }
     world.settle();
     assert_eq!(world.engine_error(), None);

@@ -41,8 +41,8 @@ fn nothing_is_made_while_networks_are_removed_and_a_failed_removal_is_tried_agai
         world.finish(other, End::Well);
     }
     assert!(world.ours().is_empty(), "it waits");
-    world.finish(removes(&world).unwrap_or(at), End::Unheard);
-    world.wish = [5].into();
+    world.finish(removes(&world).unwrap_or(at), End::AnswerLost);
+    world.desired = [5].into();
     world.settle();
-    world.assert_as_wished();
+    world.assert_as_desired();
 }

@@ -36,13 +36,13 @@ fn running(change: impl FnOnce(&mut shef_common::spec::Template)) -> World {
     world
 }
 
-/// The container's process is killed, and the engine tells `events` in this order.
-fn told(world: &mut World, events: &[EventKind]) {
+/// The container's process is killed, and the engine emits `events` in this order.
+fn emit_after_kill(world: &mut World, events: &[EventKind]) {
     let container = world.containers[ID].clone();
     for event in events {
         world.event(&container, *event);
     }
-    world.hear(true);
+    world.deliver_events(true);
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn an_end_for_want_of_memory_is_named_whichever_comes_first() {
     let died = EventKind::Died { exit_code: 137 };
     for events in [[EventKind::OutOfMemory, died], [died, EventKind::OutOfMemory]] {
         let mut world = running(|_| {});
-        told(&mut world, &events);
+        emit_after_kill(&mut world, &events);
         let why = status(&world).reason.clone().unwrap();
         assert!(why.starts_with("ran out of memory and was killed (exited with code 137)"), "{why}");
-        // The next end is judged by itself.
-        told(&mut world, &[EventKind::Started, died]);
+        // The next end has its own cause.
+        emit_after_kill(&mut world, &[EventKind::Started, died]);
         let why = status(&world).reason.clone().unwrap();
         assert!(!why.contains("memory") && why.contains("exited with code 137"), "{why}");
     }
@@ -110,7 +110,7 @@ fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
     let mut world = running(|template| template.health = Some(check));
     let container = world.containers.get_mut(ID).unwrap();
     (container.check, container.check_output) = (Check::Unhealthy, Some("no database".into()));
-    told(&mut world, &[EventKind::Health { healthy: false }]);
+    emit_after_kill(&mut world, &[EventKind::Health { healthy: false }]);
     assert_eq!(status(&world).reason.as_deref(), Some("its health check fails"));
     world.carry_out();
     assert_eq!(status(&world).reason.as_deref(), Some("its health check fails: no database"));
@@ -119,10 +119,10 @@ fn a_failing_check_of_the_engine_is_looked_at_once_and_says_what_it_wrote() {
     assert_eq!(
         status(&world).reason.as_deref(),
         Some("its health check fails: no database"),
-        "a list does not tell it"
+        "a list does not contain it"
     );
     assert!(world.pending.is_empty(), "it is not looked at again: {:?}", world.pending);
-    told(&mut world, &[EventKind::Health { healthy: true }]);
+    emit_after_kill(&mut world, &[EventKind::Health { healthy: true }]);
     assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
 }
 
@@ -151,7 +151,7 @@ fn checks(world: &mut World, passes: bool) {
     let container = world.containers.get_mut(ID).unwrap();
     (container.check, container.check_output) =
         if passes { (Check::Healthy, None) } else { (Check::Unhealthy, Some("no database".into())) };
-    told(world, &[EventKind::Health { healthy: passes }]);
+    emit_after_kill(world, &[EventKind::Health { healthy: passes }]);
     world.carry_out();
 }
 
@@ -165,8 +165,11 @@ fn an_unhealthy_replica_is_started_again_soon_the_first_time_if_its_spec_says_re
         let container = world.containers[ID].id.clone();
         checks(&mut world, false);
         world.pass(1_000);
-        let told = status(&world);
-        assert_eq!((told.state, told.health, told.restarts), (ReplicaState::Running, Health::Starting, 1));
+        let reported = status(&world);
+        assert_eq!(
+            (reported.state, reported.health, reported.restarts),
+            (ReplicaState::Running, Health::Starting, 1)
+        );
         assert_eq!(
             (&world.containers[ID].id, world.containers[ID].state),
             (&container, ContainerState::Running)
@@ -174,10 +177,10 @@ fn an_unhealthy_replica_is_started_again_soon_the_first_time_if_its_spec_says_re
         checks(&mut world, true);
         assert_eq!((status(&world).health, status(&world).reason.as_deref()), (Health::Healthy, None));
         checks(&mut world, false);
-        let told = status(&world);
-        assert_eq!((told.state, told.restarts), (ReplicaState::Starting, 2), "{condition:?}");
+        let reported = status(&world);
+        assert_eq!((reported.state, reported.restarts), (ReplicaState::Starting, 2), "{condition:?}");
         assert_eq!(
-            told.reason.as_deref(),
+            reported.reason.as_deref(),
             Some("its health check fails: no database; restart 2 in 10 s"),
             "the second time it waits"
         );
@@ -210,15 +213,15 @@ fn an_unhealthy_replica_is_stopped_and_has_failed_if_its_spec_says_replace() {
         let mut world = checked(OnUnhealthy::Replace, condition);
         checks(&mut world, false);
         for _ in 0..10 {
-            let told = status(&world);
-            assert_eq!((told.state, told.health), (ReplicaState::Failed, Health::Unhealthy));
+            let reported = status(&world);
+            assert_eq!((reported.state, reported.health), (ReplicaState::Failed, Health::Unhealthy));
             assert_eq!(
-                told.reason.as_deref(),
+                reported.reason.as_deref(),
                 Some("its health check fails: no database; it is to be replaced")
             );
             assert_eq!(world.containers[ID].state, ContainerState::Exited, "the master decides what follows");
             // To the master an end with a code is one that a restart policy of its own leaves at that.
-            assert_eq!(told.exit_code.is_some(), condition == RestartCondition::Always);
+            assert_eq!(reported.exit_code.is_some(), condition == RestartCondition::Always);
             world.pass(60_000);
         }
     }
@@ -229,14 +232,17 @@ fn an_unhealthy_replica_runs_on_if_its_spec_says_nothing() {
     let mut world = checked(OnUnhealthy::Report, RestartCondition::Always);
     checks(&mut world, false);
     world.pass(60_000);
-    let told = status(&world);
-    assert_eq!((told.state, told.health, told.restarts), (ReplicaState::Running, Health::Unhealthy, 0));
+    let reported = status(&world);
+    assert_eq!(
+        (reported.state, reported.health, reported.restarts),
+        (ReplicaState::Running, Health::Unhealthy, 0)
+    );
 }
 
 #[test]
 fn a_crash_is_its_restart_policys_whatever_the_check_calls_for() {
     let mut world = checked(OnUnhealthy::Replace, RestartCondition::Always);
-    told(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
+    emit_after_kill(&mut world, &[EventKind::Died { exit_code: 1 }, EventKind::Started]);
     world.carry_out();
     assert_eq!((status(&world).state, status(&world).health), (ReplicaState::Running, Health::Unhealthy));
     assert!(status(&world).reason.as_ref().unwrap().contains("exited with code 1"));

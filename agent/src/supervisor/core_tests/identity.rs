@@ -1,4 +1,4 @@
-//! A container is known by its label, and what a list does not tell is read before a master hears of it.
+//! A container is known by its label. What a list does not contain is read before the container is reported.
 
 use shef_common::{
     ids::{Epoch, Revision},
@@ -14,7 +14,7 @@ use crate::{
 
 fn running(world: &mut World, numbers: &[u32]) {
     world.push(None, numbers, &[]);
-    world.wish = numbers.iter().copied().collect();
+    world.desired = numbers.iter().copied().collect();
     world.settle();
 }
 
@@ -25,7 +25,7 @@ fn a_renamed_container_is_counted_and_a_removal_reaches_it() {
     world.rename("web-000000", "mine");
     world.pass(60_000);
     world.settle();
-    world.assert_as_wished();
+    world.assert_as_desired();
     assert_eq!(world.ours().into_keys().collect::<Vec<_>>(), ["mine"], "nothing is made beside it");
     world.push(Some(Revision(world.revision)), &[], &[0]);
     world.settle();
@@ -39,12 +39,12 @@ fn a_new_agent_knows_a_renamed_container_again() {
     world.rename("web-000000", "mine");
     world.crash(true);
     world.settle();
-    world.assert_as_wished();
+    world.assert_as_desired();
     world.push(Some(Revision(world.revision)), &[], &[0]);
     world.crash(true);
     world.settle();
-    world.wish = [2].into();
-    world.assert_as_wished();
+    world.desired = [2].into();
+    world.assert_as_desired();
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_copy_of_a_container_is_left_alone() {
     assert_eq!(world.ours().into_keys().collect::<Vec<_>>(), ["copy"]);
 }
 
-/// A container that no ledger names, with variables that only a look tells.
+/// A container that no ledger names, with variables that only an inspection shows.
 fn unknown(world: &mut World) -> shef_common::protocol::Assignment {
     let mut held = assignment(4);
     let mut template = (*held.template).clone();
@@ -82,11 +82,11 @@ fn unknown(world: &mut World) -> shef_common::protocol::Assignment {
 }
 
 #[test]
-fn what_is_taken_over_has_its_env_when_a_master_hears_of_it() {
+fn a_container_is_reported_for_adoption_with_its_env() {
     let mut world = World::new();
     let held = unknown(&mut world);
     world.crash(true);
-    assert_eq!(world.core.holds().count(), 0, "a list does not tell it whole");
+    assert_eq!(world.core.holds().count(), 0, "a list does not contain its env");
     assert!(!world.core.has_listed());
     world.carry_out();
     assert!(world.core.has_listed());
@@ -94,7 +94,7 @@ fn what_is_taken_over_has_its_env_when_a_master_hears_of_it() {
 }
 
 #[test]
-fn no_master_hears_of_what_it_could_not_be_told_whole() {
+fn a_container_whose_env_cannot_be_read_is_not_reported() {
     let mut world = World::new();
     let held = unknown(&mut world);
     world.crash(true);
@@ -115,7 +115,7 @@ fn no_master_hears_of_what_it_could_not_be_told_whole() {
 }
 
 #[test]
-fn a_snapshot_does_not_reach_what_no_master_has_heard_of() {
+fn a_snapshot_does_not_affect_containers_that_were_not_reported() {
     let mut world = World::new();
     unknown(&mut world);
     world.crash(true);

@@ -46,13 +46,13 @@ fn running(template: Template) -> World {
     world
 }
 
-/// Its process ends; `heard`: the agent is told.
-fn ends(world: &mut World, exit_code: i64, heard: bool) {
+/// Its process ends; `notified`: the engine's event arrives.
+fn ends(world: &mut World, exit_code: i64, notified: bool) {
     let container = world.containers.get_mut(ID).unwrap();
     container.state = ContainerState::Exited;
     container.exit_code = Some(exit_code);
     let container = container.clone();
-    if heard {
+    if notified {
         world.event(&container, EventKind::Died { exit_code });
     }
     world.carry_out();
@@ -82,9 +82,9 @@ fn a_replica_that_ended_with_0_is_complete_and_stays_so() {
         let mut world = running(restarting(condition, 0, 0, 0));
         ends(&mut world, 0, true);
         look(&mut world);
-        let told = status(&world);
-        assert_eq!((told.state, told.exit_code), (ReplicaState::Complete, Some(0)), "{told:?}");
-        assert_eq!(told.last_log_lines, ["last words"]);
+        let reported = status(&world);
+        assert_eq!((reported.state, reported.exit_code), (ReplicaState::Complete, Some(0)), "{reported:?}");
+        assert_eq!(reported.last_log_lines, ["last words"]);
         // Nor does an agent start it that finds it so.
         world.crash(true);
         world.carry_out();
@@ -103,9 +103,9 @@ fn a_replica_that_ended_otherwise_has_failed_for_good_if_it_is_never_restarted()
     let mut world = running(restarting(RestartCondition::Never, 0, 0, 0));
     ends(&mut world, 7, false);
     look(&mut world);
-    let told = status(&world);
-    assert_eq!((told.state, told.exit_code), (ReplicaState::Failed, Some(7)));
-    assert_eq!(told.reason.as_deref(), Some("exited with code 7; its restart condition is never"));
+    let reported = status(&world);
+    assert_eq!((reported.state, reported.exit_code), (ReplicaState::Failed, Some(7)));
+    assert_eq!(reported.reason.as_deref(), Some("exited with code 7; its restart condition is never"));
 }
 
 #[test]
@@ -114,9 +114,12 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
     for n in 1..=2 {
         world.advance(15_000);
         ends(&mut world, 1, true);
-        let told = status(&world);
+        let reported = status(&world);
         let reason = format!("exited with code 1; restart {n} in 2 s");
-        assert_eq!((told.state, told.reason.as_deref()), (ReplicaState::Starting, Some(reason.as_str())));
+        assert_eq!(
+            (reported.state, reported.reason.as_deref()),
+            (ReplicaState::Starting, Some(reason.as_str()))
+        );
         world.advance(1_900);
         world.carry_out();
         assert_eq!(world.containers[ID].state, ContainerState::Exited);
@@ -135,10 +138,10 @@ fn restarts_come_after_the_delay_and_as_often_as_is_allowed_within_the_window() 
     assert_eq!(status(&world).state, ReplicaState::Running);
     world.advance(1_000);
     ends(&mut world, 1, true);
-    let told = status(&world);
-    assert_eq!(told.state, ReplicaState::Failed, "{told:?}");
+    let reported = status(&world);
+    assert_eq!(reported.state, ReplicaState::Failed, "{reported:?}");
     assert_eq!(
-        told.reason.as_deref(),
+        reported.reason.as_deref(),
         Some("exited with code 1 after 2 restarts, as many as max_attempts allows")
     );
 }
@@ -166,9 +169,9 @@ fn an_image_that_is_never_pulled_fails_the_replica_if_it_is_missing() {
     template.pull = Pull::Never;
     order(&mut world, template);
     world.carry_out();
-    let told = status(&world);
+    let reported = status(&world);
     assert_eq!(
-        (told.state, told.reason.as_deref()),
+        (reported.state, reported.reason.as_deref()),
         (ReplicaState::Failed, Some("No such image (pull is never)"))
     );
 }
@@ -273,7 +276,7 @@ fn a_template_of_a_newer_version_fails_its_replica_alone_and_runs_once_it_is_und
 }
 
 #[test]
-fn a_status_tells_what_its_container_was_made_of_once_a_list_shows_it() {
+fn a_status_contains_what_its_container_was_made_of_once_a_list_shows_it() {
     let mut world = running(restarting(RestartCondition::Always, 0, 0, 0));
     assert_eq!(status(&world).made_of, None);
     let image = ImageRef::parse("present").unwrap();

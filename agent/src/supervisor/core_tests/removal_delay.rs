@@ -1,11 +1,11 @@
-//! What goes makes way for what comes.
+//! Removals wait while containers are being created.
 
 use shef_common::{ids::Revision, protocol::Assignment};
 
 use super::world::{End, Pending, World, assignment};
 use crate::{engine::ContainerState, supervisor::core::Operation};
 
-/// A world in which these run for long.
+/// A world in which these have run for a minute.
 fn running(numbers: &[u32]) -> World {
     let mut world = World::new();
     world.push(None, numbers, &[]);

@@ -77,7 +77,7 @@ pub enum Pending {
 pub enum End {
     Well,
     /// It happened, and the answer was lost.
-    Unheard,
+    AnswerLost,
     /// It did not happen, and no answer came.
     Lost,
 }
@@ -85,7 +85,7 @@ pub enum End {
 pub struct World {
     pub core: Core,
     pub now: Now,
-    /// The ledger that the core was told is durable.
+    /// The ledger that the core knows is durable.
     pub disk: Ledger,
     /// The log that the next agent reads.
     pub log: Disk,
@@ -94,11 +94,11 @@ pub struct World {
     pub images: BTreeSet<String>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
-    /// Everything that the reporter was told, the latest of each.
+    /// Everything that was reported, the latest of each.
     pub reported: Observed,
     pub answers: BTreeMap<u64, Result<Accepted, PushRefused>>,
     /// What the master has ordered and the agent has accepted.
-    pub wish: BTreeSet<u32>,
+    pub desired: BTreeSet<u32>,
     /// What the master has ordered ever, and names for removal in a snapshot where it does not want it.
     pub ordered: BTreeSet<ReplicaId>,
     /// Whether the master has named for removal, in a snapshot, what it does not want.
@@ -172,7 +172,7 @@ impl EffectHandler for World {
     }
 
     fn report(&mut self, observed: Observed) {
-        assert!(!observed.is_empty(), "the reporter is told nothing");
+        assert!(!observed.is_empty(), "an empty report");
         for status in observed.statuses.values() {
             if let Some(before) = self.reported.statuses.get(&status.replica) {
                 assert!(status.supersedes(before), "{before:?} -> {status:?}");
@@ -213,7 +213,7 @@ impl World {
             events: Vec::new(),
             reported: Observed::default(),
             answers: BTreeMap::new(),
-            wish: BTreeSet::new(),
+            desired: BTreeSet::new(),
             ordered: BTreeSet::new(),
             names: true,
             is_new: true,
@@ -249,7 +249,7 @@ impl World {
         self.check_invariants();
     }
 
-    /// Why the engine does not answer, as the reporter was told last.
+    /// Why the engine does not answer, as reported last.
     pub fn engine_error(&self) -> Option<&str> {
         self.reported.engine_error.as_ref()?.as_deref()
     }
@@ -303,13 +303,13 @@ impl World {
                     self.feed(Event::LedgerWritten(Ok(bytes)));
                 } else {
                     // It may have reached the disk as a whole, or in part.
-                    self.log.fail(&write, if end == End::Unheard { usize::MAX } else { 20 });
+                    self.log.fail(&write, if end == End::AnswerLost { usize::MAX } else { 20 });
                     self.feed(Event::LedgerWritten(Err("disk full".into())));
                 }
             }
             Pending::List(containers) => self.feed(Event::Listed(match end {
                 End::Well => Ok(Listing { containers, complete: true }),
-                End::Unheard | End::Lost => Err(lost()),
+                End::AnswerLost | End::Lost => Err(lost()),
             })),
             Pending::RemoveNetworks(needed) => {
                 if end != End::Lost {
@@ -467,7 +467,7 @@ impl World {
     /// Carries out what is pending and delivers what follows, without letting time pass.
     pub fn carry_out(&mut self) {
         for _ in 0..1_000 {
-            self.hear(true);
+            self.deliver_events(true);
             if self.pending.is_empty() && self.events.is_empty() {
                 return;
             }
@@ -489,9 +489,9 @@ impl World {
         for _ in 0..400 {
             while !self.pending.is_empty() {
                 self.finish(0, End::Well);
-                self.hear(true);
+                self.deliver_events(true);
             }
-            self.hear(true);
+            self.deliver_events(true);
             let stopped: Vec<_> = self
                 .reported
                 .statuses
@@ -533,9 +533,10 @@ impl World {
         self.feed(Event::Tick);
     }
 
-    pub fn hear(&mut self, heard: bool) {
+    /// Delivers the engine's events, or loses them.
+    pub fn deliver_events(&mut self, delivered: bool) {
         for event in std::mem::take(&mut self.events) {
-            if heard {
+            if delivered {
                 self.feed(Event::Happened(event));
             }
         }
@@ -595,10 +596,13 @@ impl World {
         all
     }
 
-    /// What runs is what is wished, and a look at it brings nothing to do.
-    pub fn assert_as_wished(&mut self) {
-        let wanted: Vec<(String, ContainerState)> =
-            self.wish.iter().map(|&n| (assignment(n).replica.to_string(), ContainerState::Running)).collect();
+    /// The running containers are the desired ones, and a further list leads to no operation.
+    pub fn assert_as_desired(&mut self) {
+        let wanted: Vec<(String, ContainerState)> = self
+            .desired
+            .iter()
+            .map(|&n| (assignment(n).replica.to_string(), ContainerState::Running))
+            .collect();
         let have = self.by_replica();
         let failed: BTreeSet<_> = self
             .reported
@@ -610,7 +614,7 @@ impl World {
         assert!(failed.is_empty(), "failed: {failed:?}");
         assert_eq!(have, wanted);
         let needed: BTreeSet<String> = self
-            .wish
+            .desired
             .iter()
             .flat_map(|&n| assignment(n).template.networks.clone())
             .map(|of| of.name)
@@ -620,7 +624,7 @@ impl World {
             needed,
             "networks are there as long as they are needed, and no longer"
         );
-        assert_eq!(self.disk.assignments.len(), self.wish.len());
+        assert_eq!(self.disk.assignments.len(), self.desired.len());
         while !self.pending.is_empty() {
             self.finish(0, End::Well);
         }

@@ -3,7 +3,7 @@
 //! A record is a line: 16 hexadecimal digits, a space, JSON. The digits are a checksum of the JSON and of all
 //! records before it, so a record that is missing in the middle is found as well as one that is damaged. The
 //! first record is a whole ledger, and gets there by replacing the file; all others are appended. So only the
-//! last record can be torn, by a crash while it was being written. Nobody was told of it.
+//! last record can be torn, by a crash while it was being written. It was not acknowledged.
 
 use std::hash::Hasher as _;
 

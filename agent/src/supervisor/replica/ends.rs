@@ -2,7 +2,7 @@
 
 use shef_common::{clock::Now, spec::OnDisconnect, status::ReplicaState};
 
-use super::{AfterEnd, Crash, Replica, Seen, Step, Wish};
+use super::{AfterEnd, Crash, DesiredState, Replica, Seen, Step};
 use crate::engine::{Container, ContainerState, EngineError, RestartPolicy};
 
 /// The code of a process that was killed.
@@ -48,12 +48,12 @@ impl Replica {
         }
     }
 
-    /// Whether `container` has ended and its spec's own rule has not judged that yet.
+    /// Whether `container` has ended and its spec's restart policy has not been applied to that yet.
     pub(super) fn has_ended_by_rule(&self, container: &Container) -> bool {
-        let judged = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
+        let rule_applied = matches!(self.status.state, ReplicaState::Complete | ReplicaState::Failed)
             || self.restart_at.is_some();
-        let waits = judged || self.is_busy();
-        self.wish == Wish::Run
+        let waits = rule_applied || self.is_busy();
+        self.desired == DesiredState::Run
             && container.state == ContainerState::Exited
             && !waits
             && !self.rule().is_default()
@@ -126,7 +126,7 @@ impl Replica {
         }
     }
 
-    /// The kernel has killed a process of it. The engine may tell that before or after its end.
+    /// The kernel has killed a process of it. The event may arrive before or after that of its end.
     pub(super) fn runs_out_of_memory(&mut self) {
         self.runtime_info.runs_out_of_memory();
         let killed = format!("exited with code {KILLED}");
@@ -148,14 +148,14 @@ impl Replica {
             Some(OnDisconnect::StopAfter { seconds }) => seconds,
             Some(OnDisconnect::Keep) | None => 0,
         };
-        if self.wish == Wish::AwaitMaster {
+        if self.desired == DesiredState::AwaitMaster {
             "stopped: no master was heard of since the agent's start (on_disconnect)".to_owned()
         } else {
             format!("stopped: no master was heard of for {seconds} s (on_disconnect)")
         }
     }
 
-    /// The engine was told who starts it again from now on.
+    /// The engine's restart policy was set, or was not.
     pub fn policy_set(&mut self, policy: RestartPolicy, outcome: Result<(), EngineError>, now: Now) {
         match outcome {
             Ok(()) => {
@@ -168,6 +168,6 @@ impl Replica {
             Err(EngineError::NoSuchContainer(_)) => self.show(None, now),
             Err(error) => self.unanswered_or(error, now, |replica, _, now| replica.refused(now)),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 }

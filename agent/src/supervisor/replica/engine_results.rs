@@ -8,7 +8,7 @@ use shef_common::{
     status::ReplicaState,
 };
 
-use super::{Look, Replica, Seen, Step, Wish, Work};
+use super::{DesiredState, Look, Replica, Seen, Step, Work};
 use crate::engine::{ContainerState, Created, EngineError};
 
 /// A name that stays taken by nothing we can see is given up after this many tries.
@@ -26,7 +26,7 @@ impl Replica {
             return;
         }
         self.work = Work::Idle;
-        if !self.wish.is_to_run() {
+        if !self.desired.is_to_run() {
             return;
         }
         match outcome {
@@ -72,7 +72,7 @@ impl Replica {
                 self.status.made_of = None;
                 let rule = self.rule();
                 self.restarts.created(&rule);
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.enter(self.made(), now);
                 }
             }
@@ -80,7 +80,7 @@ impl Replica {
                 self.seen = Seen::Absent;
                 self.fail(format!("{} (pull is never)", EngineError::NoSuchImage(words).reason()), now);
             }
-            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.wish.is_to_run() => {
+            Err(EngineError::NoSuchImage(_)) if !self.pulled && self.desired.is_to_run() => {
                 self.enter(ReplicaState::Pulling, now);
                 self.work = Work::AwaitsImage;
                 return true;
@@ -98,22 +98,22 @@ impl Replica {
                 replica.fail(error.reason(), now);
             }),
         }
-        self.judge(now);
+        self.update_status(now);
         false
     }
 
-    /// Start was answered; `news`: events have told more since it was asked for.
-    pub fn started(&mut self, outcome: Result<(), EngineError>, news: bool, now: Now) {
+    /// Start was answered; `event_seen`: an event of the container arrived after the request.
+    pub fn started(&mut self, outcome: Result<(), EngineError>, event_seen: bool, now: Now) {
         match outcome {
             Ok(()) => {
-                if let (Seen::Present { state, .. }, false) = (&mut self.seen, news) {
+                if let (Seen::Present { state, .. }, false) = (&mut self.seen, event_seen) {
                     *state = ContainerState::Running;
                     self.restart_at = None;
                     self.restarts.up(now.mono);
                     self.starts_settling(now);
                     self.begins();
                 }
-                if self.wish.is_to_run() && !self.waits() {
+                if self.desired.is_to_run() && !self.waits() {
                     self.enter(ReplicaState::Running, now);
                     if self.seen == Seen::Absent {
                         self.repair("its container went missing and is made anew", now);
@@ -122,7 +122,7 @@ impl Replica {
             }
             Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
@@ -130,7 +130,7 @@ impl Replica {
                 self.unanswered_or(error, now, |replica, error, now| replica.fail(error.reason(), now));
             }
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
     /// Stop was answered.
@@ -144,16 +144,16 @@ impl Replica {
             }
             Err(EngineError::NoSuchContainer(_)) => {
                 self.seen = Seen::Absent;
-                if self.remedy.take().is_some() && self.wish.is_to_run() {
+                if self.remedy.take().is_some() && self.desired.is_to_run() {
                     self.repair("its container went missing and is made anew", now);
                 }
             }
             // It runs on, for all that is known, and is stopped later.
-            Err(error) if self.remedy.take().is_some() && self.wish.is_to_run() => {
+            Err(error) if self.remedy.take().is_some() && self.desired.is_to_run() => {
                 self.unanswered_or(error, now, |_, _, _| {});
                 self.refused(now);
             }
-            Err(error) if matches!(self.wish, Wish::Rest { .. }) => {
+            Err(error) if matches!(self.desired, DesiredState::Rest { .. }) => {
                 self.unanswered_or(error, now, |_, _, _| {});
                 self.refused(now);
             }
@@ -161,12 +161,12 @@ impl Replica {
             Err(EngineError::TimedOut(_)) => self.kills(),
             Err(error) => self.unanswered_or(error, now, |replica, _, _| replica.kills()),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
     /// It would not stop: if it is to be removed, it is so without a grace.
     const fn kills(&mut self) {
-        if let Wish::Remove { grace_s } = &mut self.wish {
+        if let DesiredState::Remove { grace_s } = &mut self.desired {
             *grace_s = 0;
         }
     }
@@ -184,11 +184,11 @@ impl Replica {
                 replica.refused(now);
             }),
         }
-        self.judge(now);
+        self.update_status(now);
     }
 
-    /// Inspect was answered, or not; `news`: events have told more since it was asked for.
-    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, news: bool, now: Now) {
+    /// Inspect was answered, or not; `event_seen`: an event of the container arrived after the request.
+    pub fn inspected(&mut self, look: Result<Look<'_>, ()>, event_seen: bool, now: Now) {
         if look.is_ok() {
             self.restarts.was_asked();
         }
@@ -201,14 +201,14 @@ impl Replica {
                     "the container's name is taken by one that does not belong to this cluster".to_owned(),
                     now,
                 );
-                self.judge(now);
+                self.update_status(now);
             }
             Err(()) => self.refused(now),
         }
-        if news {
+        if event_seen {
             // It may have been started anew since, with other addresses.
             self.runtime_info.look_again();
-            self.judge(now);
+            self.update_status(now);
         }
     }
 

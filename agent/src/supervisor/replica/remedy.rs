@@ -6,7 +6,7 @@
 
 use shef_common::{clock::Now, spec::OnUnhealthy, status::ReplicaState};
 
-use super::{Replica, Seen, Step, Wish};
+use super::{DesiredState, Replica, Seen, Step};
 use crate::engine::ContainerState;
 
 /// What a failing check calls for.
@@ -25,7 +25,7 @@ impl Replica {
         if self.is_busy() {
             return;
         }
-        let runs = self.wish == Wish::Run
+        let runs = self.desired == DesiredState::Run
             && self.status.state == ReplicaState::Running
             && matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
         let health = self.order.assignment().and_then(|assignment| assignment.template.health.as_ref());
@@ -45,12 +45,12 @@ impl Replica {
     }
 
     /// Its process has ended because of a stop of ours, whose answer may come before or after this. Returns
-    /// whether it has: no restart policy judges that end.
+    /// whether it has: no restart policy applies to that end.
     pub(super) fn ends_for_remedy(&mut self, exit_code: i64) -> bool {
         let stops = self.remedy.is_some() && matches!(self.step(), Some(Step::Stop { .. }));
         let waits = self.restart_at.is_some() || self.status.state == ReplicaState::Failed;
         let was_stopped = matches!(self.seen, Seen::Present { state: ContainerState::Exited, .. }) && waits;
-        if !self.wish.is_to_run() || !(stops || was_stopped) {
+        if !self.desired.is_to_run() || !(stops || was_stopped) {
             return false;
         }
         if let Seen::Present { state, .. } = &mut self.seen {
@@ -65,7 +65,8 @@ impl Replica {
 
     /// Its container is stopped. Returns whether that was because of its check.
     pub(super) fn stopped_for_remedy(&mut self, now: Now) -> bool {
-        let Some(Remedy { is_replaced, why }) = self.remedy.take().filter(|_| self.wish.is_to_run()) else {
+        let Some(Remedy { is_replaced, why }) = self.remedy.take().filter(|_| self.desired.is_to_run())
+        else {
             return false;
         };
         self.runtime_info.ended();

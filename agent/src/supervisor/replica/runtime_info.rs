@@ -65,7 +65,7 @@ impl Output {
 }
 
 impl CheckState {
-    /// What the engine tells of its own check, after `self`. A list does not tell why it fails, a look does.
+    /// The state after `self`, by the engine's own check. A list does not say why it fails, an inspection does.
     fn next(&self, container: &Container) -> Self {
         let is_look = container.env.is_some();
         let output = container.check_output.clone();
@@ -145,7 +145,7 @@ impl RuntimeInfo {
         }
     }
 
-    /// What its check says, if that fails and has told all.
+    /// What its check says, if it fails and its output is known.
     pub(super) fn failing_check(&self) -> Option<String> {
         let fails = matches!(self.check, CheckState::Unhealthy(Output::Words(_) | Output::Nothing));
         self.check_trouble().filter(|_| fails && !self.unseen)
@@ -244,7 +244,7 @@ impl Replica {
         let changed = self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Running }
             && self.seen != Seen::Present { id: container.id.clone(), state: ContainerState::Paused };
         if changed {
-            // Its start went unheard, or it ran before the agent did.
+            // The event of its start was lost, or it ran before the agent did.
             runtime_info.run += 1;
             runtime_info.check = CheckState::Starting(None);
         }
@@ -286,7 +286,7 @@ impl Replica {
         if enough && !self.is_busy() {
             self.runtime_info.unseen = false;
             self.runtime_info.check = if has { CheckState::Starting(None) } else { CheckState::None };
-            self.judge(now);
+            self.update_status(now);
         }
         enough
     }
@@ -296,7 +296,7 @@ impl Replica {
         let template = &self.order.assignment()?.template;
         let Checker::Agent(health, port) = checker(template) else { return None };
         let runs = matches!(self.seen, Seen::Present { state: ContainerState::Running, .. });
-        if !self.wish.is_to_run() || !runs || self.runtime_info.unseen {
+        if !self.desired.is_to_run() || !runs || self.runtime_info.unseen {
             return None;
         }
         let on_host = template.networks.first().is_some_and(|network| network.name == "host");
@@ -323,7 +323,7 @@ impl Replica {
             Verdict::Unhealthy => CheckState::Unhealthy(Output::of(why)),
         };
         if !self.is_busy() {
-            self.judge(now);
+            self.update_status(now);
         }
     }
 }

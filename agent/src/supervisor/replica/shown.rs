@@ -1,4 +1,4 @@
-//! What the engine shows and tells of a replica's container, outside of our own operations.
+//! What lists and events show of a replica's container, outside of our own operations.
 
 use shef_common::{
     clock::{MonoMs, Now},
@@ -56,12 +56,12 @@ impl Replica {
         }
         let was_up =
             self.status.state >= ReplicaState::Starting && self.status.state <= ReplicaState::Running;
-        if self.wish.is_to_run() && was_up && !self.is_busy() {
+        if self.desired.is_to_run() && was_up && !self.is_busy() {
             match &self.seen {
                 Seen::Absent if had.is_some() || self.status.state == ReplicaState::Running => {
                     self.repair("its container went missing and is made anew", now);
                 }
-                // What its spec's own rule has judged, or its check has ended, waits for its time.
+                // A replica that its restart policy or its failing check has ended waits for its time.
                 Seen::Present { state: ContainerState::Exited, .. }
                     if !self.rule().is_default() || self.restart_at.is_some() =>
                 {
@@ -89,7 +89,7 @@ impl Replica {
         ) {
             self.check_later(now);
         }
-        self.judge(now);
+        self.update_status(now);
         // It may have run before the agent did.
         let started_at = container.filter(|shown| shown.state == ContainerState::Running);
         if let Some(at) = started_at.and_then(|shown| shown.started_at)
@@ -104,8 +104,8 @@ impl Replica {
         if !matches!(self.seen, Seen::Present { .. }) {
             return;
         }
-        if let Work::InFlight { heard, .. } = &mut self.work {
-            *heard = true;
+        if let Work::InFlight { event_seen, .. } = &mut self.work {
+            *event_seen = true;
         }
         if let EventKind::Died { exit_code } = kind
             && self.ends_for_remedy(exit_code)
@@ -127,7 +127,7 @@ impl Replica {
             EventKind::Died { exit_code } => {
                 *state = ContainerState::Restarting;
                 self.runtime_info.ended();
-                if self.wish.is_to_run() {
+                if self.desired.is_to_run() {
                     self.ended(exit_code, now);
                 } else {
                     *state = ContainerState::Exited;
@@ -138,7 +138,7 @@ impl Replica {
             EventKind::Stopped => {
                 *state = ContainerState::Exited;
                 let by_rule = !self.rule().is_default();
-                if self.wish.is_to_run()
+                if self.desired.is_to_run()
                     && self.status.state == ReplicaState::Running
                     && !self.is_busy()
                     && !by_rule
@@ -158,7 +158,7 @@ impl Replica {
             EventKind::Health { healthy } => self.engine_checked(healthy),
         }
         if !self.is_busy() {
-            self.judge(now);
+            self.update_status(now);
         }
     }
 
@@ -167,7 +167,7 @@ impl Replica {
         if self.settles_at().is_some_and(|at| at <= now.mono) {
             self.crash = None;
             self.attempts.exit_checks = 0;
-            self.judge(now);
+            self.update_status(now);
         }
         let rule = self.rule();
         self.restarts.tick(&rule, now.mono);

@@ -4,22 +4,22 @@ use shef_common::{clock::MonoMs, ids::ClusterId, protocol::Assignment};
 
 use crate::engine::{Container, ContainerState, RestartPolicy};
 
-/// What shall become of a replica.
+/// What a replica is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::supervisor) enum Wish {
+pub(in crate::supervisor) enum DesiredState {
     /// It shall run.
     Run,
-    /// It shall run, and is not started before a master is heard of.
+    /// It shall run, and is not started before a master answers.
     AwaitMaster,
     /// It shall be stopped within the grace and removed. Without a grace it is killed.
     Remove { grace_s: u32 },
-    /// It shall be stopped within the grace and kept, until a master is heard of.
+    /// It shall be stopped within the grace and kept, until a master answers.
     Rest { grace_s: u32 },
     /// Nobody has said: it is kept as it is.
     Hold,
 }
 
-impl Wish {
+impl DesiredState {
     /// Whether it shall run, now or later.
     pub const fn is_to_run(self) -> bool {
         matches!(self, Self::Run | Self::AwaitMaster)
@@ -84,8 +84,8 @@ pub(in crate::supervisor) enum Work {
         step: Step,
         /// What it counts against.
         lane: Lane,
-        /// Whether the engine has told something since it was asked for.
-        heard: bool,
+        /// Whether an event of the container arrived since the operation began.
+        event_seen: bool,
     },
 }
 
@@ -94,7 +94,7 @@ pub(in crate::supervisor) enum Work {
 pub(in crate::supervisor) enum KnownOrder {
     /// Nothing: it is to be removed, and was never seen here.
     Nothing,
-    /// All but the variables of its `env`: it comes from a list, which does not tell them.
+    /// All but the variables of its `env`: it comes from a list, which does not contain them.
     WithoutEnv(Assignment),
     /// All.
     Whole(Assignment),
@@ -130,7 +130,7 @@ impl Crash {
 }
 
 impl KnownOrder {
-    /// What a container tells.
+    /// The order that a container's labels and `env` show.
     pub fn shown(container: &Container, cluster: &ClusterId) -> Self {
         match container.assignment(cluster) {
             None => Self::Nothing,

@@ -1,4 +1,4 @@
-//! From what is wished and seen of a replica to its status.
+//! Derives a replica's status from its desired and its observed state.
 
 use shef_common::{
     backoff::Backoff,
@@ -6,20 +6,20 @@ use shef_common::{
     status::{Health, Owner, ReplicaState},
 };
 
-use super::{Crash, EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen, Wish};
+use super::{Crash, DesiredState, EXIT_CHECK, REPAIR_MEMORY, Replica, SETTLE, Seen};
 use crate::engine::ContainerState;
 
 impl Replica {
-    /// Brings the status in line with wish and container.
-    pub(super) fn judge(&mut self, now: Now) {
+    /// Derives the status from the desired state and the container.
+    pub(super) fn update_status(&mut self, now: Now) {
         self.status.container_id =
             self.container_id().map(str::to_owned).or_else(|| self.status.container_id.take());
-        match (self.wish, &self.seen) {
+        match (self.desired, &self.seen) {
             // While a create is under way, absence is about to end.
-            (Wish::Remove { .. } | Wish::Hold, Seen::Absent) if !self.is_busy() => {
+            (DesiredState::Remove { .. } | DesiredState::Hold, Seen::Absent) if !self.is_busy() => {
                 self.enter(ReplicaState::Stopped, now);
             }
-            (Wish::Run | Wish::AwaitMaster, Seen::Present { state, .. })
+            (DesiredState::Run | DesiredState::AwaitMaster, Seen::Present { state, .. })
                 if self.status.state != ReplicaState::Failed =>
             {
                 use ContainerState::{Created, Dead, Exited, Other, Paused, Removing, Restarting, Running};
@@ -33,7 +33,7 @@ impl Replica {
                     Running | Restarting | Paused | Other | Created | Exited | Dead | Removing => {}
                 }
             }
-            (Wish::Hold, Seen::Present { state, .. }) => {
+            (DesiredState::Hold, Seen::Present { state, .. }) => {
                 let (state, word) = (*state, state.as_str());
                 self.enter(ReplicaState::Running, now);
                 if matches!(state, ContainerState::Created | ContainerState::Exited | ContainerState::Dead) {
@@ -44,9 +44,9 @@ impl Replica {
                     self.crash = None;
                 }
             }
-            (Wish::Rest { .. }, Seen::Absent)
+            (DesiredState::Rest { .. }, Seen::Absent)
             | (
-                Wish::Rest { .. },
+                DesiredState::Rest { .. },
                 Seen::Present {
                     state: ContainerState::Created | ContainerState::Exited | ContainerState::Dead,
                     ..
@@ -56,7 +56,11 @@ impl Replica {
                 self.status.reason = Some(self.resting());
             }
             (
-                Wish::Run | Wish::AwaitMaster | Wish::Remove { .. } | Wish::Rest { .. } | Wish::Hold,
+                DesiredState::Run
+                | DesiredState::AwaitMaster
+                | DesiredState::Remove { .. }
+                | DesiredState::Rest { .. }
+                | DesiredState::Hold,
                 Seen::Unknown | Seen::Absent | Seen::Present { .. },
             ) => {}
         }
@@ -98,7 +102,7 @@ impl Replica {
         self.status.reason = None;
     }
 
-    /// Its next status supersedes what was told, and counts as a restart: once for each end.
+    /// Its next status supersedes the reported one, and counts as a restart: once for each end.
     pub(super) fn goes_back(&mut self) {
         self.status.turns += 1;
         if !std::mem::take(&mut self.end_counts) {
@@ -120,8 +124,8 @@ impl Replica {
     }
 
     pub(super) fn fail(&mut self, reason: String, now: Now) {
-        // The wish may have changed while this was under way: then what went wrong no longer matters.
-        if !self.wish.is_to_run() {
+        // The desired state may have changed during the operation: its failure no longer matters then.
+        if !self.desired.is_to_run() {
             return;
         }
         self.enter(ReplicaState::Failed, now);
@@ -153,7 +157,7 @@ impl Replica {
         }
         self.enter(ReplicaState::Starting, now);
         self.status.reason =
-            Some(if self.wish == Wish::AwaitMaster { self.resting() } else { reason.to_owned() });
+            Some(if self.desired == DesiredState::AwaitMaster { self.resting() } else { reason.to_owned() });
     }
 
     pub(super) fn check_later(&mut self, now: Now) {

@@ -159,7 +159,7 @@ async fn print(
             }
         }
         // Whoever has read enough, as `head` does, has not failed.
-        if !text.is_empty() && !say::heard(text.trim_end_matches('\n')) {
+        if !text.is_empty() && !say::try_line(text.trim_end_matches('\n')) {
             return Ok(None);
         }
         if buffer.len() > MAX_ROW_BYTES {

@@ -108,11 +108,11 @@ pub async fn give(id: &str, order: &Order) -> Result<String, String> {
 }
 
 impl LanLab {
-    /// Takes orders, one at a time, until it is told to go down.
+    /// Carries out orders, one at a time, until one says to go down.
     ///
     /// # Errors
     /// If the socket cannot be made.
-    pub async fn obey(&mut self) -> Result<(), String> {
+    pub async fn serve_orders(&mut self) -> Result<(), String> {
         let listener = UnixListener::bind(socket_of(self.net.id()))
             .map_err(|error| format!("no orders can be taken: {error}"))?;
         loop {

@@ -7,7 +7,7 @@ use shef_agent::supervisor::ledger::{
     log::{self, LogEnd, Replayed},
 };
 
-use super::super::{plant::Plant, world::World};
+use super::super::{seeded_bug::SeededBug, world::World};
 
 /// The log on a disk.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl World {
     /// An agent that starts reads its ledger from the disk: it is what was written, and may be what was being
     /// written when something failed.
     pub(super) fn reads_ledger(&mut self, host: usize) {
-        let cuts_off = !self.planted(Plant::AppendsBehindTorn);
+        let cuts_off = !self.is_seeded(SeededBug::AppendsBehindTorn);
         let node = self.hosts[host].node.clone();
         let Replayed { ledger, end, torn } = match log::replay(&self.hosts[host].disk.bytes) {
             Ok(replayed) => replayed,
@@ -94,7 +94,7 @@ impl World {
         self.hosts[host].ledger = ledger;
     }
 
-    /// An agent's write reaches its disk, as a whole or in part. Returns what its agent is told, if that lives.
+    /// An agent's write reaches its disk, as a whole or in part. Returns the outcome for its agent, if that lives.
     pub(super) fn reaches_disk(
         &mut self,
         host: usize,

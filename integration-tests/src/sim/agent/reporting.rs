@@ -16,7 +16,7 @@ use super::{Agent, PushForm, REGISTER_LIMIT_MS, REPORT_LIMIT_MS, Release};
 use crate::sim::{
     net::{Body, Caller},
     placement::labels,
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Part, World},
 };
 
@@ -50,7 +50,7 @@ impl World {
         host: usize,
         agent: &Agent,
         facts: Option<EngineFacts>,
-        told: Description,
+        description: Description,
     ) {
         let address = Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap_or(255));
         let identity = Identity {
@@ -63,7 +63,7 @@ impl World {
         };
         // One whose engine is away does not know its name.
         let away = || EngineFacts { id: None, ..super::super::engine::facts(host) };
-        let mut registration = identity.registration(facts.unwrap_or_else(away), told);
+        let mut registration = identity.registration(facts.unwrap_or_else(away), description);
         match self.hosts[host].release {
             Release::First => registration.understands = Understands::default(),
             Release::Before => {
@@ -71,7 +71,7 @@ impl World {
             }
             Release::This => {}
         }
-        self.rules_tells_digest(host, registration.accepted.as_ref(), registration.ledger);
+        self.rules_reports_digest(host, registration.accepted.as_ref(), registration.ledger);
         if self.hosts[host].form != PushForm::Shared {
             registration.ledger = None;
             registration.understands.templates_once = false;
@@ -81,7 +81,7 @@ impl World {
             registration.host.engine_id = None;
             (registration.complete, registration.found) = (None, Vec::new());
         }
-        self.rules_tells(host, registration.accepted.as_ref());
+        self.rules_reports_accepted(host, registration.accepted.as_ref());
         let from = Caller::Reporter { inc: agent.inc, report: None, master: agent.calls };
         self.call(host, from, Body::Register(Box::new(registration)), REGISTER_LIMIT_MS);
     }
@@ -97,7 +97,7 @@ impl EffectHandler for Driver<'_> {
     }
 
     fn report(&mut self, master: usize, mut report: Box<Report>) {
-        self.world.rules_tells_digest(self.host, report.accepted.as_ref(), report.ledger);
+        self.world.rules_reports_digest(self.host, report.accepted.as_ref(), report.ledger);
         if self.world.hosts[self.host].form != PushForm::Shared {
             report.ledger = None;
         }
@@ -113,17 +113,17 @@ impl EffectHandler for Driver<'_> {
         self.agent.for_supervisor.message(supervisor::Event::Acknowledged(replicas));
     }
 
-    fn heard(&mut self) {
-        self.world.rules_master_heard(self.host);
-        if !self.world.planted(Plant::MissesMaster) || !self.world.faults {
-            self.agent.for_supervisor.message(supervisor::Event::MasterHeard);
+    fn master_answered(&mut self) {
+        self.world.rules_master_answered(self.host);
+        if !self.world.is_seeded(SeededBug::MissesMaster) || !self.world.faults {
+            self.agent.for_supervisor.message(supervisor::Event::MasterAnswered);
         }
     }
 
-    fn obey(&mut self, push: Push) {
+    fn apply_push(&mut self, push: Push) {
         // One that cannot be read makes an answer that cannot be read.
         if !self.world.hosts[self.host].reads(&push) {
-            return self.agent.for_reporter.answer(Event::Obeyed);
+            return self.agent.for_reporter.answer(Event::PushApplied);
         }
         let event = self.world.pushed(self.host, self.agent, None, push);
         self.agent.for_supervisor.message(event);

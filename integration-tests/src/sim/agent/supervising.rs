@@ -17,8 +17,8 @@ use super::{Agent, Release, Stream};
 use crate::sim::{
     engine::{EngineWork, operation_word},
     net::Reply,
-    plant::Plant,
     rules::PushHead,
+    seeded_bug::SeededBug,
     world::{Ev, Part, World},
 };
 
@@ -42,7 +42,7 @@ impl World {
         self.set_agent_timer(host, agent, Part::Supervisor, wake);
     }
 
-    /// What the supervisor is told of a push; `call` waits for the answer, or the reporter does.
+    /// The supervisor's event for a push; `call` waits for the answer, or the reporter does.
     pub(super) fn pushed(
         &mut self,
         host: usize,
@@ -59,25 +59,25 @@ impl World {
         };
         agent.tickets.insert(agent.next_ticket, (call, head));
         self.rules_understands(host, &push);
-        if self.hosts[host].release == Release::First || self.planted(Plant::RemovesByAbsence) {
+        if self.hosts[host].release == Release::First || self.is_seeded(SeededBug::RemovesByAbsence) {
             removes_by_absence(agent, &mut push);
         }
-        self.misread(agent, &mut push);
-        if self.planted(Plant::TakesOverUnseen) {
+        self.seed_push(agent, &mut push);
+        if self.is_seeded(SeededBug::TakesOverUnseen) {
             push.holds = None;
         }
         Event::Pushed { ticket: agent.next_ticket, push }
     }
 
-    /// Planted bugs in judging a push.
-    fn misread(&mut self, agent: &Agent, push: &mut Push) {
+    /// Seeded bugs in the admission of a push.
+    fn seed_push(&mut self, agent: &Agent, push: &mut Push) {
         let Some(accepted) = &agent.supervisor.ledger().accepted else { return };
-        if self.planted(Plant::AcceptsStaleFence) && !push.fence.admits_over(&accepted.fence) {
+        if self.is_seeded(SeededBug::AcceptsStaleFence) && !push.fence.admits_over(&accepted.fence) {
             push.fence = accepted.fence.clone();
             push.revision = accepted.revision.next();
             push.base = push.base.map(|_| accepted.revision);
         }
-        if self.planted(Plant::WrongBase) && push.fence == accepted.fence && push.base.is_some() {
+        if self.is_seeded(SeededBug::WrongBase) && push.fence == accepted.fence && push.base.is_some() {
             push.base = Some(accepted.revision);
         }
     }
@@ -85,7 +85,7 @@ impl World {
     /// An agent's write reaches its disk.
     pub fn ledger_write(&mut self, host: usize, inc: u64, mut write: LedgerWrite, fails: bool) {
         if let LedgerWrite::Append(change) = &mut write
-            && self.planted(Plant::AppendsNoRemoval)
+            && self.is_seeded(SeededBug::AppendsNoRemoval)
         {
             change.remove.clear();
         }
@@ -136,7 +136,7 @@ impl EffectHandler for Driver<'_> {
         if let Some(call) = call {
             self.world.answer(call, Reply::Push(verdict));
         } else {
-            self.agent.for_reporter.answer(reporter::Event::Obeyed);
+            self.agent.for_reporter.answer(reporter::Event::PushApplied);
         }
     }
 
@@ -198,13 +198,13 @@ impl EffectHandler for Driver<'_> {
         let host = self.host;
         if let Some(digest) = observed.ledger {
             self.world.rules_follows(host, self.agent.supervisor.ledger(), None);
-            let fewer = self.agent.told.is_some_and(|told| told.count > digest.count);
-            if fewer && self.world.planted(Plant::DigestKeepsRemoved) {
+            let fewer = self.agent.reported_digest.is_some_and(|reported| reported.count > digest.count);
+            if fewer && self.world.is_seeded(SeededBug::DigestKeepsRemoved) {
                 observed.ledger = None;
             }
-            self.agent.told = Some(digest);
+            self.agent.reported_digest = Some(digest);
         } else if observed.accepted.is_some() {
-            self.world.rules_follows(host, self.agent.supervisor.ledger(), self.agent.told);
+            self.world.rules_follows(host, self.agent.supervisor.ledger(), self.agent.reported_digest);
         }
         for status in observed.statuses.values() {
             self.world.note(|| format!("h{}: {} is {:?}", host + 1, status.replica, status.state));

@@ -29,7 +29,7 @@ impl World {
         }
         self.hosts[host].engine.set(&container.name, ContainerState::Running);
         self.rules_runs(container);
-        self.engine_tells(host, container, EventKind::Started);
+        self.engine_emits(host, container, EventKind::Started);
         self.crashes_soon(host, container);
     }
 
@@ -41,7 +41,7 @@ impl World {
         // Of a check that the spec says the engine tells when it passes first.
         if template.health.is_some() {
             self.set_check(host, &container.name, Check::Healthy);
-            self.engine_tells(host, container, EventKind::Health { healthy: true });
+            self.engine_emits(host, container, EventKind::Health { healthy: true });
         }
         if !self.faults {
             return;
@@ -72,11 +72,11 @@ impl World {
         if self.faults && container.check == Check::Healthy && container.state == ContainerState::Running {
             self.set_check(host, &container.name, Check::Unhealthy);
             self.rules_sickens(&container);
-            self.engine_tells(host, &container, EventKind::Health { healthy: false });
+            self.engine_emits(host, &container, EventKind::Health { healthy: false });
             self.rules_fails(&container.name);
         } else if !self.faults && container.check == Check::Unhealthy {
             self.set_check(host, &container.name, Check::Healthy);
-            return self.engine_tells(host, &container, EventKind::Health { healthy: true });
+            return self.engine_emits(host, &container, EventKind::Health { healthy: true });
         }
         self.at(RECOVERS_EVERY_MS, Ev::Sickens { host, id: id.to_owned() });
     }
@@ -103,9 +103,9 @@ impl World {
         if is_up(container) {
             self.hosts[host].engine.set(&container.name, ContainerState::Exited);
             if container.state == ContainerState::Running {
-                self.engine_tells(host, container, EventKind::Died { exit_code: 143 });
+                self.engine_emits(host, container, EventKind::Died { exit_code: 143 });
             }
-            self.engine_tells(host, container, EventKind::Stopped);
+            self.engine_emits(host, container, EventKind::Stopped);
         }
     }
 
@@ -118,12 +118,12 @@ impl World {
     pub fn destroy_container(&mut self, host: usize, container: &Container) {
         self.hosts[host].engine.containers.remove(&container.name);
         if container.state == ContainerState::Running {
-            self.engine_tells(host, container, EventKind::Died { exit_code: 137 });
+            self.engine_emits(host, container, EventKind::Died { exit_code: 137 });
         }
-        self.engine_tells(host, container, EventKind::Destroyed);
+        self.engine_emits(host, container, EventKind::Destroyed);
     }
 
-    /// A planted bug: the agent removes everything it has of the cluster.
+    /// A seeded bug: the agent removes everything it has of the cluster.
     pub fn delete_all(&mut self, host: usize) {
         let Some(cluster) = self.hosts[host].ledger.cluster.clone() else { return };
         let all: Vec<Container> =
@@ -133,14 +133,14 @@ impl World {
         }
     }
 
-    /// A container's process ends; the engine starts it again, unless it was told not to.
+    /// A container's process ends; the engine starts it again, if its restart policy says so.
     pub fn container_exits(&mut self, host: usize, container: &Container) {
         if container.policy == RestartPolicy::Never {
             self.hosts[host].engine.set(&container.name, ContainerState::Exited);
-            return self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
+            return self.engine_emits(host, container, EventKind::Died { exit_code: 1 });
         }
         self.hosts[host].engine.set(&container.name, ContainerState::Restarting);
-        self.engine_tells(host, container, EventKind::Died { exit_code: 1 });
+        self.engine_emits(host, container, EventKind::Died { exit_code: 1 });
         let delay = self.rng.u64(100..5_000);
         self.at(delay, Ev::EngineRestarts { host, id: container.id.clone() });
     }
@@ -161,12 +161,12 @@ impl World {
             self.hosts[host].engine.by_id(id).ok().filter(|c| c.state == ContainerState::Restarting);
         if let Some(container) = waiting {
             self.hosts[host].engine.set(&container.name, ContainerState::Running);
-            self.engine_tells(host, &container, EventKind::Started);
+            self.engine_emits(host, &container, EventKind::Started);
             self.crashes_soon(host, &container);
         }
     }
 
-    fn engine_tells(&mut self, host: usize, container: &Container, kind: EventKind) {
+    fn engine_emits(&mut self, host: usize, container: &Container, kind: EventKind) {
         self.note(|| format!("h{}: container {} {kind:?}", host + 1, container.name));
         let Some((inc, watch)) = self.hosts[host].engine.watch else { return };
         if self.hosts[host].engine.away || !container.labels.contains_key(labels::MANAGED) {

@@ -6,18 +6,18 @@ use shef_common::{
     protocol::{Registered, ReportAck},
 };
 use shef_master::{
-    cluster::{Call, ClusterEffects, ClusterEvent, LeadNumber, PhaseView, Succession},
+    cluster::{Call, ClaimNumber, ClusterEffects, ClusterEvent, PhaseView, Succession},
     membership::MembershipEvent,
     runner::{OperateRefused, RegisterRefused, RunnerCore, RunnerEffect, RunnerEvent},
     scheduler::SchedulerEvent,
     service::{Accepted, Refused, ServiceCore, ServiceEffect, ServiceEvent},
-    store::{LeadOutcome, core::Event as StoreEvent},
+    store::{Leadership, core::Event as StoreEvent},
 };
 
 use super::{Actor, Mail, Master, runners::RunnerDriver, services::ServiceDriver};
 use crate::sim::{
     net::Reply,
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, MAX_HOSTS, World},
 };
 
@@ -64,7 +64,7 @@ impl ClusterEffects for ClusterSide<'_> {
 
     fn show_phase(&mut self, phase: PhaseView) {
         self.world.note(|| format!("master {}: {phase:?}", self.master.inc));
-        if self.world.planted(Plant::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
+        if self.world.is_seeded(SeededBug::FightsBack) && matches!(phase, PhaseView::Deposed(_)) {
             self.master.again = Some(Succession::default());
         }
         self.master.phase = phase;
@@ -75,8 +75,8 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.again = Some(how);
     }
 
-    fn show_leadership(&mut self, leads: LeadOutcome) {
-        self.world.note(|| format!("leading anew, epoch {}", leads.fence.epoch));
+    fn show_leadership(&mut self, leadership: Leadership) {
+        self.world.note(|| format!("leading anew, epoch {}", leadership.fence.epoch));
     }
 
     fn spawn_service(&mut self, name: ServiceName, core: ServiceCore, initial: Vec<ServiceEffect>) {
@@ -84,7 +84,7 @@ impl ClusterEffects for ClusterSide<'_> {
         let service = ServiceDriver { name: name.clone(), core, initial };
         let actor = self.master.open(|_| Actor::Service(Box::new(service)));
         self.begin(actor, recovers);
-        if recovers && self.world.planted(Plant::LeadsBeforeRecovered) {
+        if recovers && self.world.is_seeded(SeededBug::LeadsBeforeRecovered) {
             self.master.post(Mail::Cluster(ClusterEvent::Recovered(name.clone())));
         }
         self.master.services.insert(name, actor);
@@ -101,7 +101,7 @@ impl ClusterEffects for ClusterSide<'_> {
         if self.world.host_of(&node).is_some_and(|host| host % 2 == 1) {
             core.set_push_room(ROOM_BYTES);
         }
-        if self.world.planted(Plant::ImportsForgotten) && self.master.runners.contains_key(&node) {
+        if self.world.is_seeded(SeededBug::ImportsForgotten) && self.master.runners.contains_key(&node) {
             return;
         }
         let runner = RunnerDriver { node: node.clone(), core, initial };
@@ -111,7 +111,7 @@ impl ClusterEffects for ClusterSide<'_> {
     }
 
     fn end_runner(&mut self, node: NodeName) {
-        if self.world.planted(Plant::ImportsForgotten) {
+        if self.world.is_seeded(SeededBug::ImportsForgotten) {
             return;
         }
         if let Some(actor) = self.master.runners.remove(&node) {
@@ -143,10 +143,10 @@ impl ClusterEffects for ClusterSide<'_> {
         self.master.post(Mail::Membership(event));
     }
 
-    fn lead(&mut self, number: LeadNumber, above: Epoch, cluster: ClusterId) {
+    fn claim_leadership(&mut self, number: ClaimNumber, above: Epoch, cluster: ClusterId) {
         let ticket = self.master.store.ticket();
-        self.master.store.leads.insert(ticket, number);
-        self.master.post(Mail::Store(StoreEvent::Lead { ticket, above, cluster }));
+        self.master.store.claims.insert(ticket, number);
+        self.master.post(Mail::Store(StoreEvent::ClaimLeadership { ticket, above, cluster }));
     }
 
     fn answer(&mut self, call: Call, answer: Result<Accepted, Refused>) {

@@ -84,7 +84,7 @@ impl World {
                     return;
                 }
                 self.rules_cluster(master, &event);
-                self.spoils_cluster(&mut event);
+                self.seed_cluster_event(&mut event);
                 let effects = master.cluster.handle(event, now);
                 ClusterSide { world: self, master }.carry_out(effects);
             }
@@ -102,7 +102,7 @@ impl World {
             }
             Mail::Service(_, mut event) => {
                 self.rules_service(&event);
-                self.spoils_service(&mut event, &mut now);
+                self.seed_service_event(&mut event, &mut now);
                 if let Some(Actor::Service(mut service)) = master.actors.remove(&actor) {
                     let effects = service.core.handle(event, now);
                     self.rules_from_scratch(&service.core);
@@ -112,7 +112,7 @@ impl World {
             }
             Mail::Runner(_, mut event) => {
                 if let Some(Actor::Runner(mut runner)) = master.actors.remove(&actor) {
-                    self.spoils_runner(&mut event, runner.core.wanted_digest());
+                    self.seed_runner_event(&mut event, runner.core.wanted_digest());
                     let effects = runner.core.handle(event, now);
                     self.runner_effects(master, actor, &runner, effects);
                     master.actors.insert(actor, Actor::Runner(runner));

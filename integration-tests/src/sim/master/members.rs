@@ -18,7 +18,7 @@ use super::{Mail, Master, SETTINGS};
 use crate::sim::{
     agent::Host,
     net::{Body, Caller, Reply},
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{EPOCH_MS, World},
 };
 
@@ -39,8 +39,8 @@ impl MembershipEffects for MembershipSide<'_> {
     }
 
     fn changed(&mut self, change: HostChanged) {
-        let change = self.world.misjudged(change);
-        self.world.rules_judged(self.master, &change);
+        let change = self.world.seed_host_change(change);
+        self.world.rules_host_changed(self.master, &change);
         self.master.post(Mail::Cluster(ClusterEvent::HostChanged(change)));
     }
 
@@ -93,28 +93,28 @@ impl World {
         MembershipSide { world: self, master }.carry_out(effects);
     }
 
-    /// A planted bug: a probe that was not made is one without an answer.
-    pub(in crate::sim) fn misread_probe(&self, outcome: ProbeOutcome) -> ProbeOutcome {
+    /// A seeded bug: a probe that could not be made counts as unanswered.
+    pub(in crate::sim) fn seed_probe_outcome(&self, outcome: ProbeOutcome) -> ProbeOutcome {
         match outcome {
-            ProbeOutcome::NotProbed { why } if self.planted(Plant::NoSocketIsSilence) => {
+            ProbeOutcome::NotProbed { why } if self.is_seeded(SeededBug::NoSocketIsSilence) => {
                 ProbeOutcome::Unreachable { why }
             }
             outcome => outcome,
         }
     }
 
-    /// Planted bugs: who does not report, or is suspected, is dead.
-    fn misjudged(&self, mut change: HostChanged) -> HostChanged {
-        let planted = self.planted(Plant::OneLostReport) || self.planted(Plant::SuspectIsDown);
-        if planted && change.condition.standing == Standing::Suspect {
+    /// Seeded bugs: a host that does not report, or is suspected, counts as dead.
+    fn seed_host_change(&self, mut change: HostChanged) -> HostChanged {
+        let seeded = self.is_seeded(SeededBug::OneLostReport) || self.is_seeded(SeededBug::SuspectIsDown);
+        if seeded && change.condition.standing == Standing::Suspect {
             change.condition.standing = Standing::Down;
         }
         change
     }
 
-    /// Nobody is called down who was heard of a moment ago, or who is well and within somebody's reach.
-    fn rules_judged(&mut self, master: &Master, change: &HostChanged) {
-        // Hosts follow another master: what this one makes of their silence is told to nobody.
+    /// No host is called down that reported a moment ago, or that is well and within reach of some host.
+    fn rules_host_changed(&mut self, master: &Master, change: &HostChanged) {
+        // Hosts follow another master: nobody acts on what this one makes of their silence.
         if matches!(master.phase, PhaseView::Deposed(_)) {
             return;
         }
@@ -126,8 +126,8 @@ impl World {
             .get(&change.node)
             .is_some_and(|before| before.standing == Standing::Down);
         let is_called_down = change.condition.standing == Standing::Down && !was_down;
-        let Some(judged) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
-        let silent = master.heard.get(&change.node).map(|heard| self.now - heard);
+        let Some(called_down) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
+        let silent = master.last_reports.get(&change.node).map(|at| self.now - at);
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!(
                 "host {} is called down {silent:?} ms after it was heard of",
@@ -140,7 +140,7 @@ impl World {
                 && self.now - host.link_changed.max(host.agent_since) > UNTROUBLED_MS
                 && (host.lost_at == 0 || self.now - host.lost_at > LOSS_ECHOES_MS)
         };
-        let host = &self.hosts[judged];
+        let host = &self.hosts[called_down];
         // Who is down, for all that is known, is asked for nothing until it calls.
         // One that has just joined, or come back, could not be asked in the round of probes that is over.
         let is_known = |host: &Host| {
@@ -155,7 +155,7 @@ impl World {
             .hosts
             .iter()
             .enumerate()
-            .filter(|(n, host)| *n != judged && is_known(host))
+            .filter(|(n, host)| *n != called_down && is_known(host))
             .map(|(_, host)| host);
         let reached =
             !host.cut_from_master || others.clone().any(|other| well(other) && !other.cut_from_master);

@@ -26,7 +26,7 @@ use shef_master::{
     runner::NodeView,
     scheduler::{PlacementResult, QuestionTicket, SchedulerCore, SchedulerEffects},
     service::{ServiceEvent, ServiceView},
-    store::{CoreOptions, LeadOutcome, Store as _, core::Core as StoreCore},
+    store::{CoreOptions, Leadership, Store as _, core::Core as StoreCore},
 };
 
 use self::{
@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{mail::Mail, members::probe_outcome, storage::StoreCall};
 use super::{
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -82,8 +82,8 @@ pub struct Master {
     pub(super) membership: MembershipCore,
     /// Until when, and number, of the timer of each actor.
     timers: BTreeMap<u64, (MonoMs, u64)>,
-    /// When hosts were heard of last, in the run's time.
-    pub(super) heard: BTreeMap<NodeName, u64>,
+    /// When hosts reported last, in the run's time.
+    pub(super) last_reports: BTreeMap<NodeName, u64>,
     boxes: BTreeMap<u64, Mailbox>,
     /// Services that have still to say what follows from their stored records.
     pub unsaid: BTreeSet<ServiceName>,
@@ -105,7 +105,7 @@ impl Master {
     /// Which cluster it leads.
     #[must_use]
     pub const fn cluster_id(&self) -> &ClusterId {
-        &self.store.core.leads().cluster
+        &self.store.core.leadership().cluster
     }
 
     /// The digest that the ledger of a host has once it holds what it is to run.
@@ -131,7 +131,7 @@ impl Master {
         }
     }
 
-    /// A new actor, which begins when it is told to.
+    /// A new actor, which begins on [`Self::begin`].
     pub(super) fn open(&mut self, make: impl FnOnce(u64) -> Actor) -> u64 {
         self.next_actor += 1;
         let actor = self.next_actor;
@@ -194,7 +194,7 @@ impl World {
         let inc = self.master_inc;
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));
         for (_, record) in &recovered.nodes {
-            // It may have died before anybody was told.
+            // It may have died before the commit was reported.
             if record.forgotten.is_some() {
                 self.rules_forgotten(&record.node);
             } else {
@@ -203,11 +203,11 @@ impl World {
         }
         let now = self.clocks(self.now, self.master_wall);
         let unsaid = recovered.services.iter().map(|stored| stored.record.spec.name.clone()).collect();
-        let leads = LeadOutcome { cluster: led.cluster, fence: led.fence };
+        let leadership = Leadership { cluster: led.cluster, fence: led.fence };
         let store = StoreDriver {
-            core: StoreCore::new(CoreOptions::default(), leads.clone(), led.records, now),
+            core: StoreCore::new(CoreOptions::default(), leadership.clone(), led.records, now),
             commits: BTreeMap::new(),
-            leads: BTreeMap::new(),
+            claims: BTreeMap::new(),
             tickets: 0,
         };
         let (membership, looks) = MembershipCore::new(self.settings(), now);
@@ -217,7 +217,7 @@ impl World {
             takes_over: false,
             seed: self.rng.u64(..),
         };
-        let (cluster, first) = ClusterCore::new(options, leads, recovered, now);
+        let (cluster, first) = ClusterCore::new(options, leadership, recovered, now);
         let mut master = Box::new(Master {
             inc,
             started: self.now,
@@ -233,7 +233,7 @@ impl World {
             scheduler: SchedulerCore::default(),
             membership,
             timers: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            last_reports: BTreeMap::new(),
             boxes: BTreeMap::new(),
             unsaid,
             services_shown: BTreeMap::new(),
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    /// The earliest wish counts, as with the actors' alarms: at `at` the actor gets `mail`.
+    /// At `at` the actor gets `mail`. Of several times the earliest counts, as with the actors' timers.
     pub(super) fn set_timer(&mut self, master: &mut Master, at: MonoMs, mail: Mail) {
         let actor = mail.actor();
         if master.timers.get(&actor).is_some_and(|(armed, _)| *armed <= at) {
@@ -359,7 +359,7 @@ impl World {
     }
 
     fn settings(&self) -> Settings {
-        if self.planted(Plant::OneLostReport) {
+        if self.is_seeded(SeededBug::OneLostReport) {
             Settings { suspect_after: DurationMs(700), ..SETTINGS }
         } else {
             SETTINGS

@@ -11,7 +11,7 @@ use shef_common::{
 };
 use shef_master::{
     cluster::ClusterEvent,
-    membership::{HostHeard, HostKnown, MembershipEvent, Standing},
+    membership::{HostKnown, HostReported, MembershipEvent, Standing},
     runner::{
         HigherFence, NodeRecord, NodeView, OperateRefused, RegisterRefused, RunnerCore, RunnerEffect,
         RunnerEffects, RunnerEvent, Ticket,
@@ -72,7 +72,7 @@ impl World {
 }
 
 impl RunnerSide<'_> {
-    fn tell_cluster(&mut self, event: ClusterEvent) {
+    fn notify_cluster(&mut self, event: ClusterEvent) {
         self.master.post(Mail::Cluster(event));
     }
 }
@@ -88,7 +88,7 @@ impl RunnerEffects for RunnerSide<'_> {
 
     fn acknowledge(&mut self, call: Ticket, ack: ReportAck) {
         if let (Some(push), Some(host)) = (&ack.push, self.world.host_of(self.node)) {
-            self.world.note(|| format!("rides: {}", push_word(self.node, push)));
+            self.world.note(|| format!("piggybacked: {}", push_word(self.node, push)));
             self.world.rules_push(self.master, host, push);
             self.world.rules_push_form(host, push);
         }
@@ -103,12 +103,12 @@ impl RunnerEffects for RunnerSide<'_> {
         self.world.rules_forgotten(self.node);
         self.master.hosts_shown.remove(self.node);
         self.master.ready_since.remove(self.node);
-        self.tell_cluster(ClusterEvent::Forgotten(self.node.clone()));
+        self.notify_cluster(ClusterEvent::Forgotten(self.node.clone()));
         self.world.imports_forgotten(self.master, self.node);
     }
 
     fn erased(&mut self) {
-        self.tell_cluster(ClusterEvent::Erased(self.node.clone()));
+        self.notify_cluster(ClusterEvent::Erased(self.node.clone()));
     }
 
     fn push(&mut self, _: String, push: Push) {
@@ -121,27 +121,27 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn statuses(&mut self, statuses: Vec<ReplicaStatus>) {
-        self.tell_cluster(ClusterEvent::Statuses { node: self.node.clone(), statuses });
+        self.notify_cluster(ClusterEvent::Statuses { node: self.node.clone(), statuses });
     }
 
     fn gone(&mut self, replicas: Vec<ReplicaId>) {
         self.world.note(|| format!("{} no longer holds {replicas:?}", self.node));
-        self.tell_cluster(ClusterEvent::Gone { node: self.node.clone(), replicas });
+        self.notify_cluster(ClusterEvent::Gone { node: self.node.clone(), replicas });
     }
 
     fn unknown(&mut self, replicas: Vec<ReplicaId>) {
-        self.world.note(|| format!("{} holds {replicas:?}, and was told nothing of them", self.node));
-        self.tell_cluster(ClusterEvent::Unknown { node: self.node.clone(), replicas });
+        self.world.note(|| format!("{} holds {replicas:?}, without an order", self.node));
+        self.notify_cluster(ClusterEvent::Unknown { node: self.node.clone(), replicas });
     }
 
     fn known(&mut self, known: HostKnown) {
         self.master.post(Mail::Membership(MembershipEvent::Known(known.clone())));
-        self.tell_cluster(ClusterEvent::Known(known));
+        self.notify_cluster(ClusterEvent::Known(known));
     }
 
-    fn heard(&mut self, heard: HostHeard) {
-        self.master.heard.insert(self.node.clone(), self.world.now);
-        self.master.post(Mail::Membership(MembershipEvent::Heard(heard)));
+    fn host_reported(&mut self, report: HostReported) {
+        self.master.last_reports.insert(self.node.clone(), self.world.now);
+        self.master.post(Mail::Membership(MembershipEvent::HostReported(report)));
     }
 
     fn published(&mut self, addresses: Vec<SocketAddrV4>) {
@@ -155,7 +155,7 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn stale_fence(&mut self, higher: HigherFence) {
-        self.tell_cluster(ClusterEvent::StaleFence(self.node.clone(), higher));
+        self.notify_cluster(ClusterEvent::StaleFence(self.node.clone(), higher));
     }
 
     fn publish(&mut self, view: NodeView) {

@@ -18,7 +18,7 @@ use shef_master::{
 };
 
 use super::{Mail, Master, storage::Committer};
-use crate::sim::{plant::Plant, world::World};
+use crate::sim::{seeded_bug::SeededBug, world::World};
 
 /// A service in a run.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl ServiceEffects for ServiceSide<'_> {
     fn schedule(&mut self, mut question: PlacementRequest) {
         let rollout = self.master.services_shown.get(self.name).and_then(|view| view.rollout.as_ref());
         let goes_back = rollout.is_some_and(|rollout| rollout.state == RolloutState::RollingBack);
-        self.world.spoils_question(&mut question, goes_back);
+        self.world.seed_placement_request(&mut question, goes_back);
         let ask = Schedule { service: self.name.clone(), placement_request: question };
         self.master.post(Mail::Scheduler(SchedulerEvent::Ask(self.actor, ask)));
     }
@@ -70,7 +70,7 @@ impl ServiceEffects for ServiceSide<'_> {
         self.world.rules_plans(self.master, name, record);
         self.world.rules_committing(name, record);
         self.world.leaves_pages(&mut writes);
-        if self.world.planted(Plant::OrdersBeforeCommit)
+        if self.world.is_seeded(SeededBug::OrdersBeforeCommit)
             && let Some(record) = record
         {
             for replica in record.wanted() {
@@ -82,7 +82,7 @@ impl ServiceEffects for ServiceSide<'_> {
                 self.master.post(Mail::Cluster(ClusterEvent::Orders(orders)));
             }
         }
-        if self.world.planted(Plant::AcknowledgesEarly) {
+        if self.world.is_seeded(SeededBug::AcknowledgesEarly) {
             self.master.answer(Mail::Service(self.actor, ServiceEvent::Committed));
         }
         self.master.commit(Committer::Service(self.actor), writes);

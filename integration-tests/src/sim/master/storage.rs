@@ -8,11 +8,11 @@ use shef_common::{
     ids::{ClusterId, Epoch, Fence},
 };
 use shef_master::{
-    cluster::{ClusterEvent, LeadNumber},
+    cluster::{ClaimNumber, ClusterEvent},
     runner::RunnerEvent,
     service::{Refused, ServiceEvent},
     store::{
-        CommitError, LeadOutcome, Record, Store as _, StoreEffects, StoreError, StoreHealth, Write,
+        CommitError, Leadership, Record, Store as _, StoreEffects, StoreError, StoreHealth, Write,
         core::{Core as StoreCore, Effect, Event, Ticket},
         fake::Fault,
     },
@@ -20,7 +20,7 @@ use shef_master::{
 
 use super::{Mail, Master};
 use crate::sim::{
-    plant::Plant,
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
@@ -30,7 +30,7 @@ pub struct StoreDriver {
     /// Whom commits are from.
     pub commits: BTreeMap<Ticket, Committer>,
     /// Which leaderships are being taken.
-    pub leads: BTreeMap<Ticket, LeadNumber>,
+    pub claims: BTreeMap<Ticket, ClaimNumber>,
     pub tickets: Ticket,
 }
 
@@ -49,8 +49,8 @@ pub enum Committer {
 }
 
 impl Committer {
-    /// What it is told.
-    fn told(self, result: &Result<(), CommitError>) -> Mail {
+    /// The answer that it gets.
+    fn answered(self, result: &Result<(), CommitError>) -> Mail {
         match (self, result) {
             (Self::Service(actor), Ok(())) => Mail::Service(actor, ServiceEvent::Committed),
             (Self::Service(actor), Err(error)) => {
@@ -106,8 +106,8 @@ impl StoreSide<'_> {
         self.world.at(delay, Ev::Store { inc: self.master.inc, call });
     }
 
-    const fn leads(&self) -> &LeadOutcome {
-        self.master.store.core.leads()
+    const fn leadership(&self) -> &Leadership {
+        self.master.store.core.leadership()
     }
 }
 
@@ -117,21 +117,21 @@ impl StoreEffects for StoreSide<'_> {
     }
 
     fn commit(&mut self, writes: Arc<[Write]>) {
-        let LeadOutcome { cluster, fence } = self.leads().clone();
+        let Leadership { cluster, fence } = self.leadership().clone();
         self.call(StoreCall::Commit(cluster, fence, writes));
     }
 
     fn check(&mut self) {
-        self.call(StoreCall::Check(self.leads().fence.clone()));
+        self.call(StoreCall::Check(self.leadership().fence.clone()));
     }
 
     fn restore(&mut self, records: Vec<Record>) {
-        let LeadOutcome { cluster, fence } = self.leads().clone();
+        let Leadership { cluster, fence } = self.leadership().clone();
         self.call(StoreCall::Restore(cluster, fence, records));
     }
 
-    fn lead(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
-        let fence = self.leads().fence.clone();
+    fn claim_leadership(&mut self, ticket: Ticket, above: Epoch, cluster: ClusterId) {
+        let fence = self.leadership().fence.clone();
         self.call(StoreCall::Raise { ticket, fence, above, cluster });
     }
 
@@ -141,15 +141,15 @@ impl StoreEffects for StoreSide<'_> {
             return self.world.violated(format!("commit {ticket} is answered twice"));
         };
         let acknowledged =
-            self.world.planted(Plant::AcknowledgesEarly) && matches!(from, Committer::Service(_));
+            self.world.is_seeded(SeededBug::AcknowledgesEarly) && matches!(from, Committer::Service(_));
         if !acknowledged {
-            self.master.answer(from.told(&result));
+            self.master.answer(from.answered(&result));
         }
     }
 
-    fn led(&mut self, ticket: Ticket, result: Result<LeadOutcome, StoreError>) {
-        if let Some(number) = self.master.store.leads.remove(&ticket) {
-            self.master.answer(Mail::Cluster(ClusterEvent::Led { number, result }));
+    fn leadership_claimed(&mut self, ticket: Ticket, result: Result<Leadership, StoreError>) {
+        if let Some(number) = self.master.store.claims.remove(&ticket) {
+            self.master.answer(Mail::Cluster(ClusterEvent::LeadershipClaimed { number, result }));
         }
     }
 
@@ -202,7 +202,7 @@ impl World {
         let away = || StoreError::Unavailable { why: "it never answers".to_owned() };
         let event = match call {
             StoreCall::Commit(cluster, fence, writes) => {
-                let fits = self.rules.fence.clone().filter(|_| self.planted(Plant::WritesUnchecked));
+                let fits = self.rules.fence.clone().filter(|_| self.is_seeded(SeededBug::WritesUnchecked));
                 let writes = self.unchecked(writes);
                 let stored =
                     self.store.commit(&cluster, fits.as_ref().unwrap_or(&fence), &writes).now_or_never();
@@ -219,9 +219,9 @@ impl World {
                 Event::Restored(result.unwrap_or_else(|| Err(away())))
             }
             StoreCall::Raise { ticket, fence, above, cluster } => {
-                let result = if self.planted(Plant::LeadsWithMemory) {
+                let result = if self.is_seeded(SeededBug::LeadsWithMemory) {
                     let led = self.store.lead(&fence.leader, above, &cluster).now_or_never();
-                    led.map(|led| led.map(|led| LeadOutcome { cluster: led.cluster, fence: led.fence }))
+                    led.map(|led| led.map(|led| Leadership { cluster: led.cluster, fence: led.fence }))
                 } else {
                     self.store.raise(&fence, above, &cluster).now_or_never()
                 };
@@ -229,16 +229,16 @@ impl World {
                 if let Ok(led) = &result {
                     self.rules_led(&led.fence);
                 }
-                Event::Led { ticket, result }
+                Event::LeadershipClaimed { ticket, result }
             }
         };
         let delay = self.rng.u64(0..=4);
         self.at(delay, Ev::MasterAnswer { inc, mail: Mail::Store(event) });
     }
 
-    /// The planted bug: every write is made to fit what is stored.
+    /// The seeded bug: every write is made to fit what is stored.
     fn unchecked(&self, writes: Arc<[Write]>) -> Arc<[Write]> {
-        if !self.planted(Plant::WritesUnchecked) {
+        if !self.is_seeded(SeededBug::WritesUnchecked) {
             return writes;
         }
         let stored = self.store.records();

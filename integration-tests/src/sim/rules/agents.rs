@@ -118,11 +118,11 @@ impl World {
     }
 
     /// An agent registers with what it has accepted: never less than it has on disk, or had just before.
-    pub fn rules_tells(&mut self, host: usize, told: Option<&Accepted>) {
+    pub fn rules_reports_accepted(&mut self, host: usize, reported: Option<&Accepted>) {
         let (now, before) = self.rules.accepted.entry(host).or_default().clone();
-        if told != now.as_ref() && told != before.as_ref() {
+        if reported != now.as_ref() && reported != before.as_ref() {
             let node = &self.hosts[host].node;
-            self.violated(format!("{node} says it has accepted {told:?}, but it has {now:?}"));
+            self.violated(format!("{node} says it has accepted {reported:?}, but it has {now:?}"));
         }
     }
 

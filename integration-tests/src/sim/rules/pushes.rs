@@ -28,8 +28,8 @@ impl World {
         }
     }
 
-    /// An agent tells its reporter what it follows: this is what its ledger holds then. `same`: the digest that it
-    /// has told before, if the agent says that nothing has changed since; all digests are compared at the end.
+    /// An agent reports what it follows: this is what its ledger holds then. `same`: the digest of its last
+    /// report, if the agent says that nothing has changed since; all digests are compared at the end.
     pub fn rules_follows(&mut self, host: usize, ledger: &Ledger, same: Option<LedgerDigest>) {
         if let Some(accepted) = &ledger.accepted {
             let same = same.filter(|same| same.count == ledger.assignments.len() as u64);
@@ -39,15 +39,15 @@ impl World {
     }
 
     /// An agent tells a master what it follows and holds: one belongs to the other.
-    pub fn rules_tells_digest(
+    pub fn rules_reports_digest(
         &mut self,
         host: usize,
         accepted: Option<&Accepted>,
-        told: Option<LedgerDigest>,
+        reported: Option<LedgerDigest>,
     ) {
         let held = accepted.and_then(|accepted| self.rules.digests.get(&key(host, accepted)));
-        if let (Some(held), Some(told)) = (held, told)
-            && *held != told
+        if let (Some(held), Some(reported)) = (held, reported)
+            && *held != reported
         {
             let node = self.hosts[host].node.clone();
             self.violated(format!("what {node} tells of its ledger is not the digest of what it holds"));

@@ -1,4 +1,4 @@
-//! Another master leads: this one tells nobody anything any more, until it is
+//! Another master leads: this one sends no orders and takes no requests until it is
 //! certain that the other one is gone. Then it starts again from the store.
 
 use shef_common::{
@@ -29,7 +29,7 @@ impl ClusterCore {
             OtherLeader::IsGone => {
                 self.next_admission += 1;
                 let cluster = self.members.cluster().clone();
-                effects.push(Effect::Lead {
+                effects.push(Effect::ClaimLeadership {
                     number: self.next_admission,
                     above: higher.fence.epoch,
                     cluster,
@@ -49,7 +49,7 @@ impl ClusterCore {
         }
     }
 
-    /// Stops leading: services and runners end, whoever waits is told, and readers see the last of it.
+    /// Stops leading: services and runners end, waiting callers are answered, and readers keep the last views.
     pub(super) fn stand_down(&mut self, by: Fence, effects: &mut Vec<Effect>) {
         log::error!(epoch:% = by.epoch, leader:% = by.leader; "another master leads; this one takes no hosts and no writes");
         let waiting = match &mut self.phase {
@@ -77,21 +77,23 @@ impl ClusterCore {
         for joining in std::mem::take(&mut self.admissions).into_values() {
             effects.push(Effect::AnswerRegistration(joining.call, Err(later())));
         }
-        self.leads.clear();
+        self.claims.clear();
     }
 
     /// What happens while another master leads.
     pub(super) fn while_deposed(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Register { call, registration } => self.hear_of_leader(call, &registration, effects),
+            Event::Register { call, registration } => {
+                self.update_leader_silence(call, &registration, effects);
+            }
             Event::Fenced(stored) if stored.leader.is_nobody() => self.start_again(true, effects),
             Event::TakeOver => self.start_again(true, effects),
             other => self.refuse(other, effects),
         }
     }
 
-    /// A host that comes here may not have heard of the leader for long.
-    fn hear_of_leader(&mut self, call: Call, registration: &Registration, effects: &mut Vec<Effect>) {
+    /// A host that registers here may have had no answer of the leader for long.
+    fn update_leader_silence(&mut self, call: Call, registration: &Registration, effects: &mut Vec<Effect>) {
         let silent = registration.leader_silent_ms.map(DurationMs);
         if self.members.other_leader(&registration.node, silent) == OtherLeader::IsGone {
             self.start_again(false, effects);
@@ -108,7 +110,7 @@ impl ClusterCore {
         }
     }
 
-    /// Refuses whoever asks; what actors of this master still say is heard by nobody.
+    /// Refuses requests, and ignores what actors of this master still send.
     fn refuse(&self, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Ask { call, .. } => effects.push(Effect::Answer(call, Err(Refused::NotLeader))),
@@ -137,7 +139,7 @@ impl ClusterCore {
             | Event::Answered { .. }
             | Event::KeepsData { .. }
             | Event::Retired(_)
-            | Event::Led { .. }
+            | Event::LeadershipClaimed { .. }
             | Event::Wake => {}
         }
     }

@@ -12,13 +12,13 @@ use super::ClusterCore;
 use crate::{
     cluster::{
         admission::{Admission, Event as AdmissionEvent, Step},
-        events::{Call, Effect, LeadNumber},
+        events::{Call, ClaimNumber, Effect},
         state::{AdmissionNumber, Joining, ReplyTo},
     },
     membership::Intent,
     runner::{NodeRecord, RegisterRefused, RunnerEvent},
     service::{Accepted, Refused, Request},
-    store::{LeadOutcome, StoreError},
+    store::{Leadership, StoreError},
 };
 
 /// How long a host that brings replicas waits until they are durable.
@@ -65,10 +65,10 @@ impl ClusterCore {
                 self.admissions.insert(number, joining);
                 self.stand_down(theirs, effects);
             }
-            Step::Lead { above, cluster } => {
+            Step::ClaimLeadership { above, cluster } => {
                 self.admissions.insert(number, joining);
-                self.leads.insert(number, number);
-                effects.push(Effect::Lead { number, above, cluster });
+                self.claims.insert(number, number);
+                effects.push(Effect::ClaimLeadership { number, above, cluster });
             }
             Step::AskImport(by_service) => {
                 joining.until = Some(now.mono + IMPORT_LIMIT);
@@ -140,20 +140,20 @@ impl ClusterCore {
     }
 
     /// The leadership was taken anew, or why not.
-    pub(super) fn led(
+    pub(super) fn leadership_claimed(
         &mut self,
-        number: LeadNumber,
-        result: Result<LeadOutcome, StoreError>,
+        number: ClaimNumber,
+        result: Result<Leadership, StoreError>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        let waiting = self.leads.remove(&number).and_then(|admission| self.admissions.remove(&admission));
+        let waiting = self.claims.remove(&number).and_then(|admission| self.admissions.remove(&admission));
         let result = match result {
-            Ok(leads) => {
-                log::info!(cluster:% = leads.cluster, epoch:% = leads.fence.epoch; "leading anew");
-                self.members.led(leads.cluster.clone(), leads.fence.clone());
-                let fence = leads.fence.clone();
-                effects.push(Effect::ShowLeadership(leads));
+            Ok(leadership) => {
+                log::info!(cluster:% = leadership.cluster, epoch:% = leadership.fence.epoch; "leading anew");
+                self.members.set_leadership(leadership.cluster.clone(), leadership.fence.clone());
+                let fence = leadership.fence.clone();
+                effects.push(Effect::ShowLeadership(leadership));
                 self.to_runners(|| RunnerEvent::FenceChanged(fence.clone()), effects);
                 Ok(())
             }
@@ -165,7 +165,7 @@ impl ClusterCore {
             }
         };
         if let Some(joining) = waiting {
-            self.admit(joining, AdmissionEvent::Led(result), now, effects);
+            self.admit(joining, AdmissionEvent::LeadershipClaimed(result), now, effects);
         }
     }
 

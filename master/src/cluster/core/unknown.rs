@@ -1,4 +1,4 @@
-//! Replicas that a host holds and that its runner has told it nothing of. The
+//! Replicas that a host holds without an order of its runner. The
 //! service of their name decides about them. Where there is no such service, the
 //! cluster does, and names them for removal.
 
@@ -55,7 +55,7 @@ mod tests {
     use crate::{
         cluster::{ClusterEvent, ClusterOptions, Recovered},
         service::{ServiceRecord, Stored, Versions},
-        store::LeadOutcome,
+        store::Leadership,
     };
 
     fn id(text: &str) -> ReplicaId {
@@ -65,7 +65,7 @@ mod tests {
     /// A cluster with the service `web` in its store.
     fn cluster() -> ClusterCore {
         let fence = Fence { epoch: Epoch(1), leader: LeaderId::parse("00000000000000aa").unwrap() };
-        let leads = LeadOutcome { cluster: ClusterId::parse("00000000000000cc").unwrap(), fence };
+        let leadership = Leadership { cluster: ClusterId::parse("00000000000000cc").unwrap(), fence };
         let template = Template::of(ImageRef::parse("nginx").unwrap());
         let record =
             ServiceRecord::new(ServiceSpec::of(ServiceName::parse("web").unwrap(), 1, template), WallMs(1));
@@ -79,7 +79,7 @@ mod tests {
             takes_over: false,
             seed: 1,
         };
-        ClusterCore::new(options, leads, recovered, Now::default()).0
+        ClusterCore::new(options, leadership, recovered, Now::default()).0
     }
 
     fn ask(core: &mut ClusterCore) -> Vec<String> {

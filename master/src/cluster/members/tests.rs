@@ -79,7 +79,7 @@ fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
     let mut theirs = registration();
     theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
     theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
-    let expected = Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
+    let expected = Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
     assert_eq!(core().register(&theirs), expected);
     let mut inhabited = core();
     inhabited.services_are(1);
@@ -99,11 +99,11 @@ fn ahead(node: &str, silent: Option<u64>) -> Registration {
     }
 }
 fn exceeds() -> Verdict {
-    Verdict::Lead { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
+    Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(OURS).unwrap() }
 }
 
 #[test]
-fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_is_heard_of() {
+fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_answers() {
     let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
     assert_eq!(core().register(&ahead("h1", Some(0))), stands_down);
     assert_eq!(core().register(&ahead("h1", Some(LEADER_SILENCE.0 - 1))), stands_down);
@@ -111,7 +111,7 @@ fn a_master_stands_down_before_a_higher_fence_of_another_leader_that_is_heard_of
 }
 
 #[test]
-fn a_leader_is_gone_when_more_than_half_of_the_hosts_have_not_heard_of_it_for_long() {
+fn a_leader_is_gone_when_it_has_not_answered_more_than_half_of_the_hosts_for_long() {
     let silent = Some(LEADER_SILENCE.0);
     let mut alone = core();
     assert!(
@@ -172,7 +172,7 @@ fn another_host_takes_no_name_under_which_services_have_data_that_it_does_not_ho
 }
 
 #[test]
-fn a_host_that_is_a_member_under_another_name_is_refused_and_told_that_name() {
+fn a_host_that_is_a_member_under_another_name_is_refused_with_that_name() {
     let mut core = core();
     core.host_known(NodeName::parse("old").unwrap(), registration().uid);
     let refused = core.register(&holding(registration()));
@@ -205,7 +205,7 @@ fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
     let mut inhabited = core();
     inhabited.services_are(1);
     inhabited.takes_over(true);
-    assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::Lead { .. }));
+    assert!(matches!(inhabited.register(&ahead(3 + REACH)), Verdict::ClaimLeadership { .. }));
     for absurd in [4 + REACH, MAX, u64::MAX - 1, u64::MAX] {
         let Verdict::Refuse(why) = inhabited.register(&ahead(absurd)) else { panic!("{absurd}") };
         assert!(why.contains(&absurd.to_string()) && why.contains("move the agent's ledger away"), "{why}");
@@ -214,7 +214,7 @@ fn an_epoch_beyond_reach_is_refused_and_not_led_above() {
     // epochs.
     let mut empty = core();
     empty.takes_over(true);
-    assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::Lead { .. }));
+    assert!(matches!(empty.register(&ahead(MOST_ADOPTED)), Verdict::ClaimLeadership { .. }));
     for absurd in [MOST_ADOPTED + 1, MAX, u64::MAX] {
         assert!(matches!(core().register(&ahead(absurd)), Verdict::Refuse(_)), "{absurd}");
     }
@@ -295,7 +295,7 @@ fn a_host_becomes_no_member_before_it_is_known_what_it_holds() {
         ..registration()
     };
     let mut core = core();
-    // Nobody can tell without the cluster; and with it, the engine has to show what there is.
+    // Without the cluster the host does not know what it holds; with it, the engine has to list its containers.
     assert_eq!(core.register(&comes(None, true)), Verdict::Introduce);
     assert!(matches!(core.register(&comes(None, false)), Verdict::Wait(_)));
     assert!(matches!(core.register(&comes(Some(OURS), false)), Verdict::Wait(_)));

@@ -35,7 +35,7 @@ use super::{
     Api, ApiError,
     answer::Answer,
     params, services,
-    streams::{StreamClient, StreamPlace, Writer, stopping},
+    streams::{StreamClient, StreamPermit, Writer, stopping},
 };
 use crate::service::ServiceView;
 
@@ -63,7 +63,7 @@ fn answer(
     client: web::Data<StreamClient>,
     only: Option<ReplicaId>,
 ) -> Answer {
-    let place = StreamPlace::take(&api)?;
+    let permit = StreamPermit::take(&api)?;
     let name: ServiceName = params::name(request)?;
     let (query, timestamps) = read_query(request)?;
     let wants_json = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -80,7 +80,7 @@ fn answer(
         return Err(Problem::new(Code::ReplicaNotFound, format!("service {name} has no replica {id}")).into());
     }
     let merge = Merge::new(query.follow.then_some(PATIENCE));
-    let (writer, body) = Writer::new(place);
+    let (writer, body) = Writer::new(permit);
     let mut sources = Sources {
         api,
         client,
@@ -152,7 +152,7 @@ impl Sources {
                 }
                 return;
             }
-            let (tell, pieces) = mpsc::channel(WAITING_LINES);
+            let (sender, pieces) = mpsc::channel(WAITING_LINES);
             let reader = Reader {
                 api: self.api.clone(),
                 client: self.client.clone(),
@@ -160,7 +160,7 @@ impl Sources {
                 replica: replica.id.clone(),
                 node: replica.node.clone(),
                 query: self.query,
-                tell,
+                sender,
             };
             actix_rt::spawn(reader.run());
             self.open.insert(replica.id.clone(), Source { node: replica.node.clone(), pieces });
@@ -219,27 +219,27 @@ impl Sources {
         }
     }
 
-    /// Waits until a log that can take a line has told something.
+    /// Waits until there is a piece of a log of which the merge takes a line.
     async fn fill(&mut self) {
         poll_fn(|context| {
             let takes: Vec<ReplicaId> = self.open.keys().filter(|id| self.merge.takes(id)).cloned().collect();
-            let mut told = false;
+            let mut progressed = false;
             for replica in takes {
-                told |= self.poll_one(&replica, context);
+                progressed |= self.poll_one(&replica, context);
             }
-            if told { Poll::Ready(()) } else { Poll::Pending }
+            if progressed { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Takes what one log has told, up to its next line; whether that was anything.
+    /// Takes the pieces of one log up to its next line. Returns whether there were any.
     fn poll_one(&mut self, replica: &ReplicaId, context: &mut Context<'_>) -> bool {
-        let mut told = false;
+        let mut progressed = false;
         while self.merge.takes(replica)
             && let Some(source) = self.open.get_mut(replica)
             && let Poll::Ready(piece) = source.pieces.poll_recv(context)
         {
-            told = true;
+            progressed = true;
             let (missing, id) = (source.node.clone(), replica.clone());
             match piece {
                 Some(Piece::Line(line)) => self.merge.offer(replica, line),
@@ -256,6 +256,6 @@ impl Sources {
                 }
             }
         }
-        told
+        progressed
     }
 }

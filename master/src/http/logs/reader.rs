@@ -50,7 +50,7 @@ pub struct Reader {
     pub replica: ReplicaId,
     pub node: NodeName,
     pub query: LogQuery,
-    pub tell: mpsc::Sender<Piece>,
+    pub sender: mpsc::Sender<Piece>,
 }
 
 /// How one reading ended.
@@ -59,18 +59,18 @@ enum Ended {
     Well,
     /// There is no container; it may not have been made yet.
     Nothing(String),
-    /// Before it was all told.
+    /// Before all of it was read.
     Broken(String),
-    /// Nobody listens any more.
-    Unheard,
+    /// The reader has gone.
+    ReaderGone,
 }
 
 impl Reader {
-    /// Reads until the log ends or nobody listens; the end of the channel is the end of the log.
+    /// Reads until the log ends or the reader has gone; the end of the channel is the end of the log.
     pub async fn run(mut self) {
-        let tell = self.tell.clone();
+        let sender = self.sender.clone();
         tokio::select! {
-            () = tell.closed() => {}
+            () = sender.closed() => {}
             () = self.read() => {}
         }
     }
@@ -81,14 +81,14 @@ impl Reader {
         while self.is_there() {
             let before = self.query.since;
             let why = match self.read_once(&mut missing).await {
-                Ended::Unheard => return,
+                Ended::ReaderGone => return,
                 Ended::Well => None,
                 Ended::Nothing(why) => (!self.query.follow).then_some(why),
                 Ended::Broken(why) => Some(why),
             };
             if why.is_some() && missing != why {
                 missing.clone_from(&why);
-                if self.tell.send(Piece::Missing(why.unwrap_or_default())).await.is_err() {
+                if self.sender.send(Piece::Missing(why.unwrap_or_default())).await.is_err() {
                     return;
                 }
             }
@@ -150,8 +150,8 @@ impl Reader {
                 let record = (end > 0).then(|| serde_json::from_slice(&record)).transpose();
                 // It is read again once the engine tells of it, which an answer alone does not show.
                 let is_read = !matches!(record, Ok(Some(LogRecord::Failed { .. })) | Err(_));
-                if is_read && missing.take().is_some() && self.tell.send(Piece::Back).await.is_err() {
-                    return Ended::Unheard;
+                if is_read && missing.take().is_some() && self.sender.send(Piece::Back).await.is_err() {
+                    return Ended::ReaderGone;
                 }
                 let record = match record {
                     Ok(Some(record)) => record,
@@ -165,8 +165,8 @@ impl Reader {
                     LogRecord::End => return Ended::Well,
                 };
                 let next = line.time.next();
-                if self.tell.send(Piece::Line(line)).await.is_err() {
-                    return Ended::Unheard;
+                if self.sender.send(Piece::Line(line)).await.is_err() {
+                    return Ended::ReaderGone;
                 }
                 // Where it goes on if it breaks off here.
                 (self.query.since, self.query.tail) = (Some(next), None);

@@ -148,7 +148,7 @@ fn service_calls() -> Vec<Call> {
 .fails(&[Code::RolloutConflict])
         .leads(NOTHING),
         Call::new(Tag::Rollouts, "post", "/v1/services/{name}/rollout/{lead}",
-            || web::post().to(rollouts::lead),
+            || web::post().to(rollouts::command),
             "Steers a rollout: `pause`, `resume`, `abort`, or `promote` a canary",
         )
 .fails(&[Code::NotFound, Code::RolloutConflict])

@@ -11,7 +11,7 @@ fn without_agent(hosts: usize) -> Model {
     let mut model = that_publishes(hosts, &PortsOutcome::Open);
     let up: Vec<usize> = (1..hosts).collect();
     model.pass(3_000, &up, |_| silent());
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
     model
 }
 
@@ -47,15 +47,15 @@ fn not_probed() -> PortsOutcome {
 fn a_host_without_agent_whose_ports_are_closed_from_everywhere_is_down_after_its_time() {
     let mut model = without_agent(3);
     pass(&mut model, 55_000, |_| PortsOutcome::Closed);
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
     pass(&mut model, 7_000, |_| PortsOutcome::Closed);
-    assert!(model.told(0).is_lost());
+    assert!(model.condition(0).is_lost());
     assert_eq!(
         model.why(0),
         "its agent does not answer, and neither does any published port of its replicas"
     );
-    model.hear(0);
-    assert!(model.told(0).takes_replicas());
+    model.report(0);
+    assert!(model.condition(0).takes_replicas());
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn one_port_that_answers_anybody_keeps_the_host() {
         let mut model = without_agent(3);
         let outcome = |by_us| if by_us == answers_us { PortsOutcome::Open } else { PortsOutcome::Closed };
         pass(&mut model, 600_000, outcome);
-        assert_eq!(model.told(0).standing, Standing::AgentDown);
+        assert_eq!(model.condition(0).standing, Standing::AgentDown);
         pass(&mut model, 63_000, |_| PortsOutcome::Closed);
-        assert!(model.told(0).is_lost());
+        assert!(model.condition(0).is_lost());
     }
 }
 
@@ -74,12 +74,12 @@ fn one_port_that_answers_anybody_keeps_the_host() {
 fn what_the_master_alone_finds_says_nothing_where_other_hosts_could_look() {
     let mut model = without_agent(3);
     pass(&mut model, 600_000, |by_us| if by_us { PortsOutcome::Closed } else { not_probed() });
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
     pass(&mut model, 600_000, |by_us| if by_us { not_probed() } else { PortsOutcome::Closed });
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
     let mut alone = without_agent(1);
     pass(&mut alone, 63_000, |_| PortsOutcome::Closed);
-    assert_eq!(alone.told(0).standing, Standing::Down, "nobody else can look");
+    assert_eq!(alone.condition(0).standing, Standing::Down, "nobody else can look");
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn ports_that_the_master_has_never_reached_say_nothing() {
     let mut model = that_publishes(3, &PortsOutcome::Closed);
     model.pass(3_000, &[1, 2], |_| silent());
     pass(&mut model, 600_000, |_| PortsOutcome::Closed);
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
 }
 
 #[test]
 fn without_published_ports_a_host_without_agent_is_never_down() {
     let mut model = Model::ready(2);
     model.pass(600_000, &[1], |_| silent());
-    assert_eq!(model.told(0).standing, Standing::AgentDown);
+    assert_eq!(model.condition(0).standing, Standing::AgentDown);
     assert!(model.port_probes.is_empty());
 }

@@ -24,7 +24,7 @@ fn anything_is_lost(plans: &[Plan], late: u64) -> bool {
         let cut = |n: usize, now: u64| plans[n].cut_at.is_some_and(|at| start + at <= now);
         for (n, plan) in plans.iter().enumerate() {
             if (model.now - start) % 500 == plan.phase && !cut(n, model.now) {
-                model.hear(n);
+                model.report(n);
             }
         }
         for probe in &model.probes {
@@ -41,7 +41,7 @@ fn anything_is_lost(plans: &[Plan], late: u64) -> bool {
             model.wake_at = u64::MAX;
             model.event(Event::Tick);
         }
-        lost |= model.hosts.values().any(|host| host.told.is_some_and(|told| told.is_lost()));
+        lost |= model.hosts.values().any(|host| host.condition.is_some_and(|condition| condition.is_lost()));
     }
     lost
 }
@@ -78,39 +78,39 @@ fn a_host_whose_report_was_only_late_releases_the_brake_when_it_reports() {
     // One is cut off; the reports of two others are late just when it is called down.
     model.pass(1_400, &[1, 2, 3], |_| unreachable());
     model.pass(700, &[1], |_| unreachable());
-    assert!(model.told(0).held, "{:?}", model.told(0));
-    model.hear(2);
-    assert!(model.told(0).is_lost(), "two of four are not more than three");
+    assert!(model.condition(0).held, "{:?}", model.condition(0));
+    model.report(2);
+    assert!(model.condition(0).is_lost(), "two of four are not more than three");
 }
 
 #[test]
 fn a_suspect_that_answers_again_releases_the_brake() {
     let mut model = Model::ready(4);
-    // Only the master does not hear two of them; then a third host dies.
+    // Only the master gets no reports of two of them; then a third host dies.
     model.pass(3_000, &[0, 1], answered);
     model.pass(1_700, &[1], |n| if n == 0 { unreachable() } else { answered(n) });
-    assert!(!model.told(0).is_lost());
+    assert!(!model.condition(0).is_lost());
     model.pass(2_000, &[1], |n| if n == 0 { unreachable() } else { answered(n) });
-    assert!(model.told(0).is_lost(), "{:?}", model.told(0));
+    assert!(model.condition(0).is_lost(), "{:?}", model.condition(0));
 }
 
 #[test]
 fn hosts_that_went_down_together_and_come_back_one_by_one_lose_nothing() {
     let mut model = Model::ready(4);
     model.pass(3_000, &[3], |_| unreachable());
-    assert!((0..3).all(|n| model.told(n).held), "{:?}", model.told(0));
+    assert!((0..3).all(|n| model.condition(n).held), "{:?}", model.condition(0));
     // The network is mended: each reports when its turn comes.
     for n in 0..3 {
-        model.hear(n);
-        assert!((0..3).all(|n| !model.told(n).is_lost()), "after {n} came back");
+        model.report(n);
+        assert!((0..3).all(|n| !model.condition(n).is_lost()), "after {n} came back");
         model.pass(200, &[3], |_| unreachable());
-        assert!((0..3).all(|n| !model.told(n).is_lost()), "after {n} came back");
+        assert!((0..3).all(|n| !model.condition(n).is_lost()), "after {n} came back");
     }
     // One that stays away is replaced soon after the others are back.
     model.pass(3_000, &[3], |_| unreachable());
-    assert!((0..3).all(|n| model.told(n).held));
-    model.hear(1);
-    model.hear(2);
+    assert!((0..3).all(|n| model.condition(n).held));
+    model.report(1);
+    model.report(2);
     model.pass(2_500, &[1, 2, 3], |_| unreachable());
-    assert!(model.told(0).is_lost(), "{:?}", model.told(0));
+    assert!(model.condition(0).is_lost(), "{:?}", model.condition(0));
 }

@@ -1,4 +1,4 @@
-//! A runner and a host that holds what it is told, as tests drive them.
+//! A runner and a host that holds what is ordered, as tests drive them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,10 +87,10 @@ pub struct Agent {
     pub registered: bool,
     /// Whether it removes only what a push names.
     pub by_name: bool,
-    /// The assignments of its ledger, if it takes templates once and tells the digest of its ledger.
+    /// The assignments of its ledger, if it takes templates once and reports the digest of its ledger.
     pub ledger: Option<BTreeMap<ReplicaId, Assignment>>,
     /// The bytes of each push that it was sent, and how many assignments it has set.
-    pub told: Vec<(usize, usize)>,
+    pub pushed: Vec<(usize, usize)>,
 }
 
 impl Agent {
@@ -106,7 +106,7 @@ impl Agent {
     pub fn take(&mut self, push: &Push) -> Result<Accepted, PushFailure> {
         let sent = serde_json::to_vec(push).unwrap();
         assert_eq!(serde_json::from_slice::<Push>(&sent).unwrap(), *push);
-        self.told.push((sent.len(), push.set.len()));
+        self.pushed.push((sent.len(), push.set.len()));
         let is_newest = self.ledger.is_some();
         assert!(push.templates_once == is_newest && (push.holds.is_none() || is_newest));
         let refuse = |why, accepted: &Option<Accepted>| {
@@ -133,9 +133,9 @@ impl Agent {
             None if push.holds.is_some() && push.holds != self.digest() => {
                 return refuse(Refusal::WrongBase, &self.accepted);
             }
-            None if self.by_name => assert!(push.by_name, "an agent that removes by name is told so"),
+            None if self.by_name => assert!(push.by_name, "an agent that removes by name gets such a push"),
             None => {
-                assert!(!push.by_name, "an agent that goes by absence is told so");
+                assert!(!push.by_name, "an agent that goes by absence gets such a push");
                 let set: BTreeSet<_> = push.set.iter().map(|a| a.replica.clone()).collect();
                 self.stopped.extend(self.holds.difference(&set).cloned());
                 self.holds.retain(|id| set.contains(id));
@@ -208,8 +208,8 @@ pub struct Model {
     pub ack: Option<ReportAck>,
     pub operated: Vec<Result<(), OperateRefused>>,
     pub forgotten: usize,
-    /// How often the membership was told of a sign of life.
-    pub heard: usize,
+    /// How often the membership got a report of the host.
+    pub host_reports: usize,
     /// How many removals readers see as outstanding.
     pub shown_removing: u32,
     /// What readers see of what is wrong with the host.
@@ -233,7 +233,7 @@ impl Model {
             ack: None,
             operated: vec![],
             forgotten: 0,
-            heard: 0,
+            host_reports: 0,
             shown_removing: 0,
             shown_why: None,
             lives: BTreeMap::new(),
@@ -255,7 +255,7 @@ impl Model {
                         assert!(!self.agent.holds.contains(&id), "{id} is said to be gone, but is held");
                     }
                 }
-                Effect::Heard(_) => self.heard += 1,
+                Effect::HostReported(_) => self.host_reports += 1,
                 Effect::Registered(..) | Effect::Known(_) => {}
                 Effect::Operated(_, answer) => self.operated.push(answer),
                 Effect::Forgotten => self.forgotten += 1,

@@ -34,11 +34,11 @@ impl Model {
 
     /// Delivers pushes until there is none. Returns how many bytes each had, and how many assignments.
     fn delivered(&mut self) -> Vec<(usize, usize)> {
-        self.agent.told.clear();
+        self.agent.pushed.clear();
         while self.push.is_some() {
             self.deliver(true, true);
         }
-        self.agent.told.clone()
+        self.agent.pushed.clone()
     }
 
     fn holds_what_is_wanted(&self) -> bool {
@@ -52,10 +52,10 @@ fn a_template_that_a_thousand_replicas_share_is_sent_once_a_push() {
     model.register();
     model.delivered();
     model.wants(of_template(0..1_000, 100 * 1024));
-    let told = model.delivered();
-    let bytes: usize = told.iter().map(|(bytes, _)| bytes).sum();
+    let pushes = model.delivered();
+    let bytes: usize = pushes.iter().map(|(bytes, _)| bytes).sum();
     // Written out they come to 100 MiB: an agent takes 32 MiB at a time.
-    assert!(told.len() == 4 && bytes < 600 * 1024, "{told:?}");
+    assert!(pushes.len() == 4 && bytes < 600 * 1024, "{pushes:?}");
     assert!(model.holds_what_is_wanted());
 }
 
@@ -67,10 +67,10 @@ fn no_push_is_above_its_bound_whatever_the_host_is_to_hold() {
         model.wants(of_template(10_000 + n..10_001 + n, 60 * 1024 + n as usize));
     }
     model.register();
-    let told = model.delivered();
-    let most = told.iter().map(|(bytes, _)| *bytes).max().unwrap();
-    let sum: usize = told.iter().map(|(_, set)| set).sum();
-    assert!(told.len() > 2 && most <= MAX_PUSH_BYTES && most > MAX_PUSH_BYTES / 2, "{told:?}");
+    let pushes = model.delivered();
+    let most = pushes.iter().map(|(bytes, _)| *bytes).max().unwrap();
+    let sum: usize = pushes.iter().map(|(_, set)| set).sum();
+    assert!(pushes.len() > 2 && most <= MAX_PUSH_BYTES && most > MAX_PUSH_BYTES / 2, "{pushes:?}");
     assert_eq!(sum, 8_040, "each assignment once");
     assert!(model.holds_what_is_wanted());
 }
@@ -84,9 +84,9 @@ fn what_a_push_costs_follows_from_what_has_changed() {
         model.register();
         model.delivered();
         model.wants(of_template(90_000..90_001, 1_000));
-        let told = model.delivered();
-        assert_eq!(told.len(), 1);
-        told[0].0
+        let pushes = model.delivered();
+        assert_eq!(pushes.len(), 1);
+        pushes[0].0
     };
     let (few, many) = (bytes_of_a_change(100), bytes_of_a_change(5_000));
     assert!(few.abs_diff(many) < 10 && few < 2_000, "{few} and {many} bytes");
@@ -101,8 +101,8 @@ fn a_new_leader_sends_nothing_that_the_host_holds_already() {
     model.delivered();
     model.another_leads(2, wanted);
     model.register();
-    let told = model.delivered();
-    assert!(matches!(told[..], [(bytes, 0)] if bytes < 1_000), "{told:?}");
+    let pushes = model.delivered();
+    assert!(matches!(pushes[..], [(bytes, 0)] if bytes < 1_000), "{pushes:?}");
     assert_eq!(model.agent.accepted.as_ref().map(|accepted| &accepted.fence), Some(&fence(2)));
     // Changes build on it.
     model.wants(of_template(900..901, 10));
@@ -170,7 +170,7 @@ fn a_ledger_that_is_found_wrong_at_the_registration_is_mended() {
 
 /// As one that lies, or one that reads a template otherwise.
 #[test]
-fn an_agent_that_tells_another_digest_for_ever_is_sent_everything_ever_more_seldom() {
+fn an_agent_that_reports_another_digest_for_ever_is_sent_everything_ever_more_seldom() {
     let mut model = newest();
     model.wants(of_template(0..3, 100));
     model.register();

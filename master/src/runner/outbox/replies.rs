@@ -94,7 +94,7 @@ impl Outbox {
     ) -> Aftermath {
         // A registration in between has made the push void.
         let Some(in_flight) =
-            self.in_flight.take_if(|sent| sent.revision == revision && sent.rides.is_none())
+            self.in_flight.take_if(|sent| sent.revision == revision && sent.piggybacked.is_none())
         else {
             return Aftermath::default();
         };
@@ -157,12 +157,12 @@ impl Outbox {
         self.to_remove.extend(sent.remove.into_iter().filter(|id| self.removing.contains_key(id)));
     }
 
-    /// A report says that the host follows `accepted` under the present fence: it
-    /// confirms what rode on the answer to an earlier one, or does not.
+    /// A report says that the host follows `accepted` under the present fence. It confirms the orders that
+    /// were piggybacked on the answer to an earlier report, or does not.
     pub fn reported(&mut self, accepted: Option<Revision>) {
         self.go_on_above(accepted.unwrap_or_default());
-        let Some((revision, rides)) =
-            self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.rides.as_mut()?)))
+        let Some((revision, reports)) =
+            self.in_flight.as_mut().and_then(|sent| Some((sent.revision, sent.piggybacked.as_mut()?)))
         else {
             return;
         };
@@ -171,8 +171,8 @@ impl Outbox {
                 (None, accepted, None, 0, None);
             return;
         }
-        *rides += 1;
-        if *rides < CONFIRMED_BY {
+        *reports += 1;
+        if *reports < CONFIRMED_BY {
             return;
         }
         if accepted != self.accepted {
@@ -186,7 +186,7 @@ impl Outbox {
 
     /// A full report lists `listed`, and follows `accepted`. Returns the removals
     /// that it confirms by not listing them. If something is missing that the
-    /// host was told to run, it is told everything again. A removal that the host
+    /// host was ordered to run, everything is sent again. A removal that the host
     /// has accepted, of a replica that it still keeps up, is ordered again: somebody
     /// else's push may have had the same revision.
     pub fn compare_full(

@@ -149,7 +149,7 @@ proptest! {
     }
 
     #[test]
-    fn placement_is_balanced_and_never_over_the_wish(hosts in vec((any::<bool>(), 0_u32..5), 1..12), wanted in 0_u32..60) {
+    fn placement_is_balanced_and_never_over_the_wanted_number(hosts in vec((any::<bool>(), 0_u32..5), 1..12), wanted in 0_u32..60) {
         let mut core = SchedulerCore::default();
         for (n, (ready, load)) in hosts.iter().enumerate() {
             core.host_changed(node(n), if *ready { UP } else { DOWN });

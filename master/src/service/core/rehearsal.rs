@@ -18,7 +18,7 @@ use crate::{
         observations::ReplicaClass,
         preview::{Outcome, Preview},
         record::{ReplicaRecord, ServiceRecord, Want},
-        request::{Expect, Lead, Refused, Request},
+        request::{Expect, Refused, Request, RolloutCommand},
     },
 };
 
@@ -196,8 +196,10 @@ impl Stage {
         let has_canary = self.core.record.as_ref().is_some_and(|record| record.spec.update.canary > 0);
         if waits && has_canary {
             self.promoted = true;
-            self.pending
-                .push_back(Event::Request(0, Request::Lead { lead: Lead::Promote, expect: Expect::Any }));
+            self.pending.push_back(Event::Request(
+                0,
+                Request::RolloutCommand { command: RolloutCommand::Promote, expect: Expect::Any },
+            ));
         }
         waits && has_canary
     }

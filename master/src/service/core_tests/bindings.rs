@@ -11,7 +11,7 @@ use shef_common::{
 
 use super::{
     super::{
-        request::{Expect, Lead, Refused, Request},
+        request::{Expect, Refused, Request, RolloutCommand},
         view::ServiceState,
     },
     model::{Model, node, spec},
@@ -315,7 +315,7 @@ fn a_slot_that_falls_back_from_a_generation_without_a_volume_returns_to_the_one_
         bindings,
         "what may be gone back to has its homes"
     );
-    model.ask(Request::Lead { lead: Lead::Abort, expect: Expect::Any });
+    model.ask(Request::RolloutCommand { command: RolloutCommand::Abort, expect: Expect::Any });
     for _ in 0..10 {
         model.sleep(1_000);
         model.settle();

@@ -8,7 +8,7 @@ use shef_common::{
     status::{ReplicaState, ReplicaStatus},
 };
 
-use crate::events::{Word, service_changes};
+use crate::events::{EventKind, service_changes};
 
 use super::{
     super::{
@@ -161,7 +161,9 @@ fn hosts_whose_replicas_were_made_of_other_bytes_are_told_apart() {
     assert!(record(&model).digests.is_empty(), "an image that was there already holds no other host to it");
     // It is told once.
     let told = |old, new| {
-        service_changes(Some(old), Some(new)).into_iter().filter(|change| change.event == Word::ImagesDiffer)
+        service_changes(Some(old), Some(new))
+            .into_iter()
+            .filter(|change| change.event == EventKind::ImagesDiffer)
     };
     let change = told(&before, &view).next().unwrap();
     assert!(change.message.unwrap().contains(digest(8).as_str()));

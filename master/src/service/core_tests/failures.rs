@@ -8,12 +8,12 @@ use shef_common::{
 };
 
 use super::super::{
-    request::{Expect, Lead, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::{Phase, RolloutState},
     view::ServiceState,
 };
 use super::model::{CRASHING, FADING, Model, REFUSED, SICK, node};
-use super::rollouts::{GATED, lead, put, running, with};
+use super::rollouts::{GATED, command, put, running, with};
 use crate::membership::Standing;
 
 /// Trials of one second, after which [`FADING`] is still well.
@@ -61,7 +61,7 @@ fn a_canary_that_fails_after_its_trial_is_not_there_to_be_promoted() {
     assert_eq!(model.rollout().state, RolloutState::Canary);
     model.pass(10);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![1; 3], &None));
-    assert!(model.refused(lead(Lead::Promote)).contains("no rollout is under way"));
+    assert!(model.refused(command(RolloutCommand::Promote)).contains("no rollout is under way"));
 }
 
 #[test]
@@ -85,10 +85,10 @@ fn a_rollout_that_goes_on_past_failures_pauses_when_nothing_comes_of_it() {
         panic!("{:?}", model.phase())
     };
     assert!(why.starts_with("no slot was replaced within 322 s") && why.ends_with("no such image"), "{why}");
-    model.ask(lead(Lead::Resume));
+    model.ask(command(RolloutCommand::Resume));
     model.pass(10);
     assert_eq!(model.phase(), Some(Phase::Running), "its user has it tried again");
-    model.ask(lead(Lead::Abort));
+    model.ask(command(RolloutCommand::Abort));
     model.pass(10);
     assert_eq!((model.generations(), model.phase()), (vec![1; 3], None));
 }

@@ -7,7 +7,7 @@ use shef_common::spec::{FailureAction, Order, ServiceSpec, Update};
 
 use super::super::{
     record::Want,
-    request::{Expect, Lead, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::{Phase, RolloutState},
     view::ServiceState,
 };
@@ -17,7 +17,7 @@ use super::model::{CRASHING, FADING, Model, REFUSED, SICK, brief, drained, scale
 enum Act {
     Put(u32, &'static str, Update),
     Scale(u32),
-    Lead(Lead),
+    RolloutCommand(RolloutCommand),
     Restart,
     RollBack,
     Step,
@@ -74,12 +74,17 @@ fn image() -> impl Strategy<Value = &'static str> {
 const BAD: [&str; 4] = [REFUSED, CRASHING, SICK, FADING];
 
 fn act() -> impl Strategy<Value = Act> {
-    let lead =
-        prop::sample::select(vec![Lead::Pause, Lead::Resume, Lead::Resume, Lead::Abort, Lead::Promote]);
+    let command = prop::sample::select(vec![
+        RolloutCommand::Pause,
+        RolloutCommand::Resume,
+        RolloutCommand::Resume,
+        RolloutCommand::Abort,
+        RolloutCommand::Promote,
+    ]);
     prop_oneof![
         3 => (1_u32..7, prop_oneof![4 => image(), 1 => Just(FADING)], update()).prop_map(|(n, image, update)| Act::Put(n, image, update)),
         1 => (0_u32..7).prop_map(Act::Scale),
-        2 => lead.prop_map(Act::Lead),
+        2 => command.prop_map(Act::RolloutCommand),
         1 => Just(Act::Restart),
         1 => Just(Act::RollBack),
         8 => Just(Act::Step),
@@ -100,7 +105,7 @@ fn does(model: &mut Model, act: Act) {
             model.ask(Request::Put { spec: ServiceSpec { update, ..spec(n, image) }, expect });
         }
         Act::Scale(n) => drop(model.ask(scale(n))),
-        Act::Lead(lead) => drop(model.ask(Request::Lead { lead, expect })),
+        Act::RolloutCommand(command) => drop(model.ask(Request::RolloutCommand { command, expect })),
         Act::Restart => drop(model.ask(Request::Restart { expect })),
         Act::RollBack => drop(model.ask(Request::RollBack { generation: None, expect })),
         Act::Step => drop(model.step()),
@@ -139,9 +144,9 @@ proptest! {
         }
         (0..3).for_each(|n| model.host(n, true));
         // What is paused, or fails for ever where its user wanted no rollback, ends by its user's word.
-        for word in [Lead::Promote, Lead::Resume, Lead::Abort] {
+        for word in [RolloutCommand::Promote, RolloutCommand::Resume, RolloutCommand::Abort] {
             passes(&mut model, 150);
-            model.ask(Request::Lead { lead: word, expect: Expect::Any });
+            model.ask(Request::RolloutCommand { command: word, expect: Expect::Any });
         }
         passes(&mut model, 150);
         prop_assert_eq!(model.answers.len() as u64, model.asked, "every request is answered");

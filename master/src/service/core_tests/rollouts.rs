@@ -9,7 +9,7 @@ use shef_common::{
 
 use super::super::{
     record::ReplicaRecord,
-    request::{Expect, Lead, Refused, Request},
+    request::{Expect, Refused, Request, RolloutCommand},
     rollout::{RolloutState, RolloutView},
     view::{ServiceState, ServiceView},
 };
@@ -33,8 +33,8 @@ pub(super) fn put(replicas: u32, image: &str, update: Update) -> Request {
     Request::Put { spec: with(replicas, image, update), expect: Expect::Any }
 }
 
-pub(super) fn lead(lead: Lead) -> Request {
-    Request::Lead { lead, expect: Expect::Any }
+pub(super) fn command(command: RolloutCommand) -> Request {
+    Request::RolloutCommand { command, expect: Expect::Any }
 }
 
 impl Model {
@@ -221,7 +221,7 @@ fn slots_that_have_no_host_hold_up_nobody() {
         assert_eq!(record.wanted().filter(stays).count(), 0, "{replicas} {lost}: {}", brief(&record));
         assert!(model.rollout().message.contains("port 80"), "{:?}", model.rollout());
         // And back.
-        model.ask(lead(Lead::Abort));
+        model.ask(command(RolloutCommand::Abort));
         assert!(model.pass(60) >= run - 1, "one at a time");
         let (_, record) = model.durable.clone().unwrap();
         let stays = |r: &&ReplicaRecord| r.generation == Generation(2) && r.node != node(2);
@@ -250,7 +250,7 @@ fn a_failure_that_pauses_leaves_everything_as_it_is_until_its_user_says_so() {
     model.fails = false;
     assert_eq!(model.pass(200), 4);
     assert_eq!(model.generations(), [1, 1, 1, 2]);
-    model.ask(lead(Lead::Resume));
+    model.ask(command(RolloutCommand::Resume));
     assert_eq!(model.pass(100), 4);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
 }
@@ -279,7 +279,7 @@ fn a_canary_waits_until_it_is_promoted_or_aborted() {
         assert_eq!((model.generations(), model.rollout().state), (vec![1, 1, 1, 2], RolloutState::Canary));
         assert_eq!(model.rollout().message, "1 of 4 replaced; waits to be promoted or aborted");
         // What is lost of it meanwhile comes back as it was.
-        model.ask(lead(if promoted { Lead::Promote } else { Lead::Abort }));
+        model.ask(command(if promoted { RolloutCommand::Promote } else { RolloutCommand::Abort }));
         assert_eq!(model.pass(100), 4);
         assert_eq!(
             (model.generations(), &model.shown().rollout),
@@ -454,17 +454,26 @@ fn one_can_go_back_to_every_generation_that_is_kept() {
 #[test]
 fn what_a_rollout_cannot_do_is_refused_with_what_is_the_case() {
     let mut model = running(2, 2, GATED);
-    assert_eq!(model.refused(lead(Lead::Pause)), "no rollout is under way: generation 1 is everywhere");
+    assert_eq!(
+        model.refused(command(RolloutCommand::Pause)),
+        "no rollout is under way: generation 1 is everywhere"
+    );
     let back = Request::RollBack { generation: None, expect: Expect::Any };
     assert_eq!(model.refused(back), "no earlier generation is kept: there is nothing to go back to");
     model.ask(put(2, "app:2", GATED));
     model.settle();
-    assert_eq!(model.refused(lead(Lead::Resume)), "the rollout is not paused");
-    assert_eq!(model.refused(lead(Lead::Promote)), "the rollout has no canary (update.canary is 0)");
-    model.ask(lead(Lead::Pause));
+    assert_eq!(model.refused(command(RolloutCommand::Resume)), "the rollout is not paused");
+    assert_eq!(
+        model.refused(command(RolloutCommand::Promote)),
+        "the rollout has no canary (update.canary is 0)"
+    );
+    model.ask(command(RolloutCommand::Pause));
     model.settle();
-    assert_eq!(model.refused(lead(Lead::Pause)), "the rollout is paused already: its user paused it");
-    model.ask(lead(Lead::Abort));
+    assert_eq!(
+        model.refused(command(RolloutCommand::Pause)),
+        "the rollout is paused already: its user paused it"
+    );
+    model.ask(command(RolloutCommand::Abort));
     while model.step() {}
     let why = "its user aborted it, back to generation 1";
     assert_eq!(model.shown().last_rollout.as_ref().unwrap().rolled_back.as_deref(), Some(why));
@@ -507,7 +516,7 @@ fn a_canary_that_is_scaled_away_is_followed_by_another() {
     model.ask(scale(4));
     model.pass(60);
     assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
-    model.ask(lead(Lead::Promote));
+    model.ask(command(RolloutCommand::Promote));
     model.pass(100);
     assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 4], &None));
 }
@@ -526,7 +535,7 @@ fn a_rollout_that_waited_for_promotion_goes_on_when_its_user_changes_the_service
         model.pass(60);
         if waits_on {
             assert_eq!(model.rollout().state, RolloutState::Canary, "{:?}", model.rollout());
-            model.ask(lead(Lead::Promote));
+            model.ask(command(RolloutCommand::Promote));
             model.pass(100);
         }
         assert_eq!((model.generations(), &model.shown().rollout), (vec![2; 3], &None));
@@ -558,7 +567,7 @@ fn who_asks_twice_to_go_back_goes_back_once() {
 fn an_update_after_a_rollout_that_was_paused_for_long_has_all_its_time() {
     let mut model = running(2, 2, GATED);
     model.ask(put(2, SICK, GATED));
-    model.ask(lead(Lead::Pause));
+    model.ask(command(RolloutCommand::Pause));
     model.settle();
     assert_eq!(model.rollout().state, RolloutState::Paused);
     model.sleep(24 * 3_600_000);

@@ -9,11 +9,11 @@ use shef_common::{
 
 use super::super::{
     record::Want,
-    request::{Expect, Lead, Request},
+    request::{Expect, Request, RolloutCommand},
     rollout::RolloutState,
 };
 use super::model::{CRASHING, Model, REFUSED, SICK};
-use super::rollouts::{GATED, lead, put, running, with};
+use super::rollouts::{GATED, command, put, running, with};
 use crate::membership::HostFacts;
 
 impl Model {
@@ -53,7 +53,7 @@ fn a_generation_that_has_no_room_where_the_one_before_had_it_stops_no_more_than_
     model.ask(requires(950));
     assert_eq!(model.pass(60), 2);
     assert!(model.rollout().message.contains("lack 950 bytes of memory"), "{:?}", model.rollout());
-    model.ask(lead(Lead::Abort));
+    model.ask(command(RolloutCommand::Abort));
     assert_eq!(model.pass(20), 2);
     assert_eq!((model.running(), &model.shown().rollout), (3, &None));
     // Without its user's word it goes back by itself.

@@ -16,7 +16,7 @@ pub(super) struct Server {
     wait_aof: bool,
 }
 
-/// What a server tells of itself; nothing where it refuses to.
+/// A server's version and settings; nothing where it refuses to show them.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// The answer to INFO, empty without one.
@@ -45,7 +45,7 @@ impl Settings {
 
 impl Server {
     /// Asks the server for its version and settings, and logs what is missing. An
-    /// error is one of the connection: a server that refuses to tell is warned about.
+    /// error is one of the connection: a server that refuses to answer only leads to a warning.
     pub(super) async fn ask(connection: &mut Connection, store: &str) -> RedisResult<Self> {
         let Settings { info, append_only, fsync, policy } = Settings::ask(connection).await?;
         let version = version_in(&info).unwrap_or((0, 0));
@@ -105,7 +105,7 @@ fn warn(store: &str, what: &str) {
     log::warn!(store:%; "the Redis is not as it should be: {what}");
 }
 
-/// What the server tells; nothing where it refuses to.
+/// The server's answer; nothing where it refuses to give one.
 fn setting<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -1,5 +1,5 @@
-//! Bugs put in on purpose, each in the driver's place where a core or a shell
-//! could have it: what proves that the simulator would find them.
+//! Seeded bugs, as in mutation testing: bugs put in on purpose, in the driver where a core or a shell could
+//! have them. They prove that the simulator finds such bugs.
 
 use shef_common::{
     clock::Now,
@@ -13,7 +13,7 @@ use shef_master::{
     membership::{HostCondition, Standing},
     runner::RunnerEvent,
     scheduler::PlacementRequest,
-    service::{Expect, Lead, Request, ServiceEvent},
+    service::{Expect, Request, RolloutCommand, ServiceEvent},
     store::{Key, Part, Write},
 };
 
@@ -22,20 +22,20 @@ use super::{
     world::World,
 };
 
-/// A planted bug.
+/// A bug that is put in on purpose for one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
+pub enum SeededBug {
     /// docker-shef 1: a removal takes the first managed container of the host.
     RemovesTheFirst,
-    /// docker-shef 2: told that the master does not know it, an agent removes all it has.
+    /// docker-shef 2: an agent that the master does not know removes all it has.
     DeletesOnAbsence,
-    /// docker-shef 2, the master's half: a host that an emptied store does not know is told to run nothing.
+    /// docker-shef 2, the master's half: a host that an emptied store does not know is ordered to run nothing.
     SkipsImport,
     /// docker-shef 3: a lost host's replicas are placed again at every sweep.
     MigratesAgain,
     /// docker-shef 4: what fails is tried again at once, for ever.
     RetriesAtOnce,
-    /// docker-shef 5: hosts are told before the record is durable.
+    /// docker-shef 5: hosts get orders before the record is durable.
     OrdersBeforeCommit,
     /// docker-shef 6: the store takes writes without looking at versions and fences.
     WritesUnchecked,
@@ -63,11 +63,11 @@ pub enum Plant {
     AppendsNoRemoval,
     /// An agent that starts appends behind a torn record, in place of cutting it off.
     AppendsBehindTorn,
-    /// The head of an agent's ledger tells the revision that was accepted, and not what that was.
+    /// The head of an agent's ledger holds the accepted revision without its assignments.
     HeadTellsRevision,
-    /// An agent goes on telling the digest of what its ledger held before a removal.
+    /// An agent goes on reporting the digest of what its ledger held before a removal.
     DigestKeepsRemoved,
-    /// A master takes for granted that a host holds what it is to hold, and its agent does not look either.
+    /// A master assumes that a host holds what it is to hold, and the agent does not compare either.
     TakesOverUnseen,
     /// The original goes before its replacement runs.
     RemovesOriginalFirst,
@@ -87,11 +87,11 @@ pub enum Plant {
     TrialIsTheEnd,
     /// A rollback leaves those slots as they are that were replaced already.
     ForgetsReplaced,
-    /// The scheduler is not told of the ports that a replica publishes.
+    /// The scheduler does not know the ports that a replica publishes.
     PortTwice,
-    /// The scheduler is not told of the memory that a replica reserves.
+    /// The scheduler does not know the memory that a replica reserves.
     OverReserves,
-    /// The scheduler is not told of the host that has a replica's volume.
+    /// The scheduler does not know the host that has a replica's volume.
     StickyMoves,
     /// An update that starts first knows no bound.
     SurgesTooMuch,
@@ -107,13 +107,13 @@ pub enum Plant {
     LeadsWithMemory,
     /// A host that registers under a new name is taken for a new host.
     TwoNames,
-    /// The scheduler is not told which fields of a template are newer than some agents.
+    /// The scheduler does not know which fields of a template are newer than some agents.
     OverlooksVersions,
     /// A master that starts gives the last number of a service's replicas once more.
     ReusesNumbers,
 }
 
-impl Plant {
+impl SeededBug {
     /// Every one.
     pub const ALL: [Self; 43] = [
         Self::RemovesTheFirst,
@@ -163,58 +163,58 @@ impl Plant {
 }
 
 impl World {
-    /// Spoils what the cluster is told.
-    pub(super) fn spoils_cluster(&self, event: &mut ClusterEvent) {
+    /// Seeds bugs into the cluster's events.
+    pub(super) fn seed_cluster_event(&self, event: &mut ClusterEvent) {
         if let ClusterEvent::Register { registration, .. } = event
-            && self.planted(Plant::SkipsImport)
+            && self.is_seeded(SeededBug::SkipsImport)
         {
             registration.holds.clear();
         }
         if let ClusterEvent::Register { registration, .. } = event {
-            if self.planted(Plant::LeadsWithMemory) {
+            if self.is_seeded(SeededBug::LeadsWithMemory) {
                 registration.leader_silent_ms = Some(60_000);
             }
             let is_renamed = self.hosts.iter().any(|host| host.alias.as_ref() == Some(&registration.node));
             if let Ok(uid) = NodeUid::parse("ffffffffffffffff")
                 && is_renamed
-                && self.planted(Plant::TwoNames)
+                && self.is_seeded(SeededBug::TwoNames)
             {
                 registration.uid = uid;
             }
         }
     }
 
-    /// Spoils what a host's runner is told; the host is to hold what has this digest.
-    pub(super) fn spoils_runner(&self, event: &mut RunnerEvent, wanted: LedgerDigest) {
+    /// Seeds bugs into the events of a host's runner. `wanted`: the digest of what the host is to hold.
+    pub(super) fn seed_runner_event(&self, event: &mut RunnerEvent, wanted: LedgerDigest) {
         if let RunnerEvent::Register(_, registration) = event
             && registration.ledger.is_some()
-            && self.planted(Plant::TakesOverUnseen)
+            && self.is_seeded(SeededBug::TakesOverUnseen)
         {
             registration.ledger = Some(wanted);
         }
     }
 
-    /// Spoils what a service is told.
-    pub(super) fn spoils_service(&self, event: &mut ServiceEvent, now: &mut Now) {
+    /// Seeds bugs into the events of a service.
+    pub(super) fn seed_service_event(&self, event: &mut ServiceEvent, now: &mut Now) {
         if let ServiceEvent::HostChanged { condition, .. } = event {
-            condition.overdue |= self.planted(Plant::DrainStopsFirst) && condition.is_leaving();
+            condition.overdue |= self.is_seeded(SeededBug::DrainStopsFirst) && condition.is_leaving();
         }
         if let ServiceEvent::Observed { statuses, .. } = event {
-            if self.planted(Plant::CrashesAreGood) {
+            if self.is_seeded(SeededBug::CrashesAreGood) {
                 for status in statuses.iter_mut() {
                     (status.health, status.restarts) = (Health::Healthy, 0);
                 }
             }
-            if self.planted(Plant::TrialIsTheEnd) {
+            if self.is_seeded(SeededBug::TrialIsTheEnd) {
                 let passed = |id: &ReplicaId| {
-                    self.rules.told_well.get(id).is_some_and(|told| told + 1_000 <= self.now)
+                    self.rules.reported_well.get(id).is_some_and(|at| at + 1_000 <= self.now)
                 };
                 for status in statuses.iter_mut().filter(|status| passed(&status.replica)) {
                     (status.state, status.health, status.restarts) =
                         (ReplicaState::Running, Health::Healthy, 0);
                 }
             }
-            if self.planted(Plant::RetriesAtOnce)
+            if self.is_seeded(SeededBug::RetriesAtOnce)
                 && statuses.iter().any(|status| status.state == ReplicaState::Failed)
             {
                 now.mono.0 = now.mono.0.saturating_sub(400_000);
@@ -222,33 +222,33 @@ impl World {
         }
         // An update that knows no bound.
         if let ServiceEvent::Request(_, Request::Create { spec, .. } | Request::Put { spec, .. }) = event {
-            let plant = if spec.update.order == Order::StopFirst {
-                Plant::StopsTooMany
+            let bug = if spec.update.order == Order::StopFirst {
+                SeededBug::StopsTooMany
             } else {
-                Plant::SurgesTooMuch
+                SeededBug::SurgesTooMuch
             };
-            if self.planted(plant) {
+            if self.is_seeded(bug) {
                 spec.update.parallelism = 100;
             }
         }
     }
 
-    /// Spoils what the scheduler is asked.
-    pub(super) fn spoils_question(&self, question: &mut PlacementRequest, goes_back: bool) {
-        if goes_back && self.planted(Plant::ForgetsReplaced) {
+    /// Seeds bugs into a request to the scheduler.
+    pub(super) fn seed_placement_request(&self, question: &mut PlacementRequest, goes_back: bool) {
+        if goes_back && self.is_seeded(SeededBug::ForgetsReplaced) {
             question.place.clear();
         }
         for demand in &mut question.place {
-            if self.planted(Plant::PortTwice) {
+            if self.is_seeded(SeededBug::PortTwice) {
                 demand.requires.ports.clear();
             }
-            if self.planted(Plant::OverReserves) {
+            if self.is_seeded(SeededBug::OverReserves) {
                 demand.requires.memory_bytes = 0;
             }
-            if self.planted(Plant::OverlooksVersions) {
+            if self.is_seeded(SeededBug::OverlooksVersions) {
                 demand.requires.needs.clear();
             }
-            if self.planted(Plant::StickyMoves) {
+            if self.is_seeded(SeededBug::StickyMoves) {
                 demand.bound_node = None;
             }
         }
@@ -263,7 +263,7 @@ impl World {
         set: &[Assignment],
         remove: &[ReplicaId],
     ) {
-        if self.planted(Plant::RemovesOriginalFirst) {
+        if self.is_seeded(SeededBug::RemovesOriginalFirst) {
             let now = self.master_now(master).wall;
             let runs = set
                 .iter()
@@ -272,7 +272,7 @@ impl World {
             let observed = ServiceEvent::Observed { node: node.clone(), statuses: runs };
             master.post(Mail::Service(actor, observed));
         }
-        if self.planted(Plant::DeletedWhileHeld) {
+        if self.is_seeded(SeededBug::DeletedWhileHeld) {
             let gone = ServiceEvent::Gone { node: node.clone(), replicas: remove.to_vec() };
             master.post(Mail::Service(actor, gone));
         }
@@ -281,13 +281,13 @@ impl World {
     /// Has a master that starts forget the last number that each service gave away, if no replica has it any
     /// more.
     pub(super) fn leaves_pages(&self, writes: &mut Vec<Write>) {
-        if self.planted(Plant::LeavesPages) {
+        if self.is_seeded(SeededBug::LeavesPages) {
             writes.retain(|write| !matches!(write.key, Key::Service(_, Part::Slots(_))));
         }
     }
 
     pub(super) fn forgets_numbers(&self, recovered: &mut Recovered) {
-        if !self.planted(Plant::ReusesNumbers) {
+        if !self.is_seeded(SeededBug::ReusesNumbers) {
             return;
         }
         for record in recovered.services.iter_mut().map(|stored| &mut stored.record) {
@@ -300,8 +300,8 @@ impl World {
 
     /// Promotes a canary in nobody's name.
     pub(super) fn promotes_canary(&mut self, master: &mut Master, name: &ServiceName) {
-        if self.planted(Plant::CanaryGoesOn) {
-            let request = Request::Lead { lead: Lead::Promote, expect: Expect::Any };
+        if self.is_seeded(SeededBug::CanaryGoesOn) {
+            let request = Request::RolloutCommand { command: RolloutCommand::Promote, expect: Expect::Any };
             let call = u64::MAX - self.fresh();
             master.post(Mail::Cluster(ClusterEvent::Ask { call, name: name.clone(), request }));
         }
@@ -309,16 +309,16 @@ impl World {
 
     /// Has the cluster forget that a host was forgotten.
     pub(super) fn imports_forgotten(&self, master: &mut Master, node: &NodeName) {
-        if self.planted(Plant::ImportsForgotten) {
+        if self.is_seeded(SeededBug::ImportsForgotten) {
             master.post(Mail::Cluster(ClusterEvent::Erased(node.clone())));
         }
     }
 
     /// While some host is down, every look calls all others down and up again.
     pub(super) fn sweeps_again(&mut self) {
-        let is_planted = self.planted(Plant::MigratesAgain);
+        let is_seeded = self.is_seeded(SeededBug::MigratesAgain);
         let Some(master) =
-            self.master.as_mut().filter(|master| is_planted && !master.cluster.members().down().is_empty())
+            self.master.as_mut().filter(|master| is_seeded && !master.cluster.members().down().is_empty())
         else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What Docker makes of an order, and what it tells of containers: one model for every engine of tests.
+//! The containers that Docker makes, and what it shows of them: one model for every engine of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub fn made(order: &CreateOrder, id: String) -> Container {
     }
 }
 
-/// What a list tells of a container: neither its policy, nor its environment, nor what its check wrote. Of
+/// What a list shows of a container: neither its policy, nor its environment, nor what its check wrote. Of
 /// one that has another name than its replica's, the agent's shell adds a look.
 #[must_use]
 pub fn listed(container: &Container) -> Container {

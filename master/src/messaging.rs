@@ -1,4 +1,4 @@
-//! How actors of the master talk to each other: in order, at once, never silently lost.
+//! Messages between actors of the master: delivered in order, at once, and never silently lost.
 
 use actix::{Actor, AsyncContext, Context, Message, Recipient, fut, prelude::SendError};
 use futures_util::FutureExt;
@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 pub const MAILBOX: usize = 65_536;
 
 /// Puts `message` into `to`'s mailbox now, behind what is there. A mailbox over
-/// its bound takes it all the same, with a warning: its sender is one of ours,
-/// and losing the message would be worse. A closed one means that the program ends.
+/// its bound takes it all the same, with a warning: its sender is an
+/// actor of the master, and losing the message would be worse. A closed mailbox means that the program ends.
 pub fn post<A, M>(ctx: &mut Context<A>, to: &Recipient<M>, message: M)
 where
     A: Actor<Context = Context<A>>,
@@ -28,23 +28,23 @@ where
     }
 }
 
-/// A timer of which only the earliest wish counts.
+/// A timer that keeps the earliest of the times it is set to.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<(shef_common::clock::MonoMs, actix::SpawnHandle)>);
+pub struct Timer(Option<(shef_common::clock::MonoMs, actix::SpawnHandle)>);
 
-impl Alarm {
-    /// None set.
+impl Timer {
+    /// A timer that is not set.
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// Runs `ring` at `at`, unless an earlier alarm is set; that one will ask again.
+    /// Runs `callback` at `at`, unless an earlier time is set: the callback of that one sets the timer again.
     pub fn set<A>(
         &mut self,
         ctx: &mut Context<A>,
         at: shef_common::clock::MonoMs,
-        ring: fn(&mut A, &mut Context<A>),
+        callback: fn(&mut A, &mut Context<A>),
     ) where
         A: Actor<Context = Context<A>>,
     {
@@ -56,11 +56,11 @@ impl Alarm {
             None => {}
         }
         let wait = at - shef_common::clock::Now::read().mono;
-        self.0 = Some((at, ctx.run_later(wait.into(), ring)));
+        self.0 = Some((at, ctx.run_later(wait.into(), callback)));
     }
 
-    /// To be called first when it rings.
-    pub fn rang(&mut self) {
+    /// To be called first when the timer fires.
+    pub fn fired(&mut self) {
         self.0 = None;
     }
 }

@@ -11,7 +11,7 @@ use super::on_system;
 use crate::{
     Failure,
     client::{ApiArgs, CallError, Client, read},
-    progress::{Tell, WaitArgs, Wish, Written, follow},
+    progress::{ServiceGoal, Tell, WaitArgs, Written, follow},
     say,
 };
 
@@ -92,18 +92,18 @@ impl Call {
     fn asked(self, answer: Value, done: &str) -> Result<Asked, CallError> {
         let written: Written = read(answer.clone())?;
         let said = format!("{}: {done}, as version {}", written.name, written.version);
-        let wish = match (self.is_removal(), self.pauses) {
-            (true, _) => Wish::Gone(written.name),
-            (false, true) => Wish::Paused(written),
-            (false, false) => Wish::Done(written),
+        let goal = match (self.is_removal(), self.pauses) {
+            (true, _) => ServiceGoal::Gone(written.name),
+            (false, true) => ServiceGoal::Paused(written),
+            (false, false) => ServiceGoal::Done(written),
         };
-        Ok(Asked { wish, answer, said })
+        Ok(Asked { goal, answer, said })
     }
 }
 
 /// What a call has brought.
 struct Asked {
-    wish: Wish,
+    goal: ServiceGoal,
     answer: Value,
     /// In a line.
     said: String,
@@ -135,7 +135,7 @@ async fn carry_out(client: &Client, calls: Vec<Call>, wait: &WaitArgs, json: boo
         if several || wait.limit().is_none() {
             Tell { json }.step(asked.said);
         }
-        taken.push((asked.wish, asked.answer));
+        taken.push((asked.goal, asked.answer));
     }
     settle(client, taken, wait, json).await
 }
@@ -154,18 +154,18 @@ async fn check(client: &Client, calls: &[Call]) -> Result<(), Failure> {
     Err(Failure::new(format!("{}; nothing was changed", wrong.join("; "))))
 }
 
-/// Waits for each of `wishes`, if that is asked, and prints what the API has answered, if that is. One that
+/// Waits for each of `goals`, if that is asked, and prints what the API has answered, if that is. One that
 /// fails hides no other.
 pub(super) async fn settle(
     client: &Client,
-    wishes: Vec<(Wish, Value)>,
+    goals: Vec<(ServiceGoal, Value)>,
     wait: &WaitArgs,
     json: bool,
 ) -> Result<(), Failure> {
     let mut failed = Vec::new();
-    for (wish, mut answer) in wishes {
+    for (goal, mut answer) in goals {
         if let Some(limit) = wait.limit() {
-            let followed = follow(client, &wish, limit, Tell { json }).await;
+            let followed = follow(client, &goal, limit, Tell { json }).await;
             answer["converged"] = followed.as_ref().is_ok_and(|converged| *converged).into();
             failed.extend(followed.err().map(|failure| failure.0));
         }
