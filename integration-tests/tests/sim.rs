@@ -11,7 +11,7 @@ macro_rules! profiles {
     )*};
 }
 
-// Together 3,450 seeds; each test is short of the time limit by far, also where others share the machine.
+// Together 3,850 seeds; each test is short of the time limit by far, also where others share the machine.
 profiles! {
     calm: 200,
     rollouts: 400,
