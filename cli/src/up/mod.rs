@@ -33,7 +33,6 @@ use shef_common::{
 use self::api::Api;
 use crate::{
     Failure,
-    engine::DEFAULT_URL,
     layers::{UpConfig, UpFlags, reachable},
     running::{Claim, Running, State, look},
     say,
@@ -90,10 +89,15 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
     if let State::Running(running) = look(dir) {
         say::step(format_args!("shef runs already (process {})", running.pid));
         // Its engine may have ended since: then it is started as at first.
-        let named = (running.docker_host != DEFAULT_URL)
-            .then(|| (running.docker_host.as_str(), "the shef that runs".to_owned()));
-        prepare::engine(named, &config.agent.0.docker_tls, &Layers::from_process_env().env, dir, request.yes)
-            .await?;
+        let named = (running.docker_host.as_str(), "the shef that runs".to_owned());
+        prepare::engine(
+            Some(named),
+            &config.agent.0.docker_tls,
+            &Layers::from_process_env().env,
+            dir,
+            request.yes,
+        )
+        .await?;
         return finish(&running, dir, &config.agent.0.docker_tls, request.demo, Mode::Detach).await;
     }
     port_is_free(config.master.0.listen, "--api")?;

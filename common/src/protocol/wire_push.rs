@@ -24,6 +24,10 @@ pub const MAX_PUSH_BYTES: usize = 1024 * 1024;
 /// them so. It is the bound on a push that shares none.
 pub const MAX_WRITTEN_OUT_BYTES: usize = 32 * 1024 * 1024;
 
+/// Stands for no base in a push with each template once. Agents of version 0.1, which may still get one right after a
+/// downgrade, take no base for a snapshot, and remove what that does not list; a base that they do not have they refuse.
+const NO_BASE: Revision = Revision::MAX;
+
 /// Stands in an assignment for a template that is elsewhere.
 pub(super) fn placeholder() -> Arc<Template> {
     static PLACEHOLDER: LazyLock<Arc<Template>> = LazyLock::new(|| {
@@ -78,7 +82,7 @@ impl Serialize for Push {
         let wire = WirePush {
             cluster: self.cluster.clone(),
             fence: self.fence.clone(),
-            base: self.base,
+            base: if self.templates_once { Some(self.base.unwrap_or(NO_BASE)) } else { self.base },
             holds: self.holds,
             revision: self.revision,
             templates,
@@ -151,7 +155,7 @@ impl WirePush {
             set: shared.assignments(&self.set)?,
             cluster: self.cluster,
             fence: self.fence,
-            base: self.base,
+            base: self.base.filter(|base| !templates_once || *base != NO_BASE),
             holds: self.holds,
             revision: self.revision,
             remove: self.remove,

@@ -183,10 +183,22 @@ impl Host {
         self.cut || self.cut_from_master
     }
 
-    /// Whether its agent can read a push.
+    /// Whether its agent knows the form of a push.
     #[must_use]
-    pub const fn reads(&self, push: &Push) -> bool {
+    pub const fn knows_form(&self, push: &Push) -> bool {
         matches!(self.form, PushForm::Shared) || !push.templates_once && push.holds.is_none()
+    }
+
+    /// A push as its agent reads it; `None`: it cannot. To one that does not know the form, the number of a template is
+    /// none, and what is new beside that does not exist.
+    #[must_use]
+    pub fn read(&self, push: Push) -> Option<Push> {
+        if self.knows_form(&push) {
+            return Some(push);
+        }
+        let written = serde_json::to_value(&push).unwrap_or_default();
+        let base = serde_json::from_value(written["base"].clone()).unwrap_or_default();
+        push.set.is_empty().then_some(Push { base, holds: None, templates_once: false, ..push })
     }
 
     /// Host number `n`, with a container of somebody else and one of another cluster.
@@ -329,10 +341,11 @@ impl World {
 
     /// A push reaches an agent.
     pub fn push_arrives(&mut self, host: usize, call: u64, push: Push) {
-        if self.hosts[host].agent.is_some() && !self.hosts[host].reads(&push) {
-            return self.answer(call, Reply::Refused("the body cannot be read".to_owned()));
-        }
         let Some(mut agent) = self.hosts[host].agent.take() else { return self.answer(call, Reply::None) };
+        let Some(push) = self.hosts[host].read(push) else {
+            self.hosts[host].agent = Some(agent);
+            return self.answer(call, Reply::Refused("the body cannot be read".to_owned()));
+        };
         let event = self.pushed(host, &mut agent, Some(call), push);
         agent.for_supervisor.message(event);
         self.drain_agent(host, agent);

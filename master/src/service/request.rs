@@ -1,9 +1,11 @@
 //! What a user can ask of a service, and what it means for the record.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use shef_common::{
     clock::WallMs,
-    ids::{Generation, NodeName, Slot, Version},
+    ids::{Generation, NodeName, ReplicaId, Slot, Version},
     problem::FieldError,
     protocol::Assignment,
     spec::ServiceSpec,
@@ -505,11 +507,12 @@ fn import(record: &mut Option<ServiceRecord>, node: &NodeName, holds: &[Assignme
         record.generation = newest.generation;
         record.spec.on_disconnect = newest.on_disconnect;
     }
+    let mut known: HashSet<ReplicaId> = record.replicas.iter().map(|replica| replica.id.clone()).collect();
     for held in holds() {
-        if record.replicas.iter().any(|replica| replica.id == held.replica) {
+        if !known.insert(held.replica.clone()) {
             continue;
         }
-        if record.imported && !held.prepare && !record.wanted().any(|replica| replica.slot == held.slot) {
+        if record.imported && !held.prepare && !record.replicas.filled().contains(held.slot) {
             record.spec.replicas = record.spec.replicas.saturating_add(1);
         }
         record.counts_on_above(&held.replica);

@@ -41,6 +41,18 @@ fn push(set: Vec<Assignment>) -> Push {
 }
 
 #[test]
+fn an_agent_of_version_0_1_finds_a_base_that_it_cannot_have_where_it_would_take_a_push_for_a_snapshot() {
+    let digest = LedgerDigest::of([&assignment(1, template("nginx"))]);
+    let set = vec![assignment(1, template("nginx"))];
+    for (holds, set) in [(Some(digest), vec![]), (None, vec![]), (None, set)] {
+        let push = Push { base: None, holds, ..push(set) };
+        let written = serde_json::to_value(&push).unwrap();
+        assert_eq!(written["base"], Revision::MAX.0, "{written}");
+        assert_eq!(serde_json::from_value::<Push>(written).unwrap(), push);
+    }
+}
+
+#[test]
 fn a_push_is_written_with_each_template_once() {
     let shared = template("nginx:1.27");
     // The same template in another place in memory is the same template.

@@ -122,9 +122,9 @@ impl EffectHandler for Driver<'_> {
 
     fn apply_push(&mut self, push: Push) {
         // One that cannot be read makes an answer that cannot be read.
-        if !self.world.hosts[self.host].reads(&push) {
+        let Some(push) = self.world.hosts[self.host].read(push) else {
             return self.agent.for_reporter.answer(Event::PushApplied);
-        }
+        };
         let event = self.world.pushed(self.host, self.agent, None, push);
         self.agent.for_supervisor.message(event);
     }

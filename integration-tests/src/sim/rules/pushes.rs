@@ -22,7 +22,7 @@ impl World {
             let bytes = sent.len();
             return self.violated(format!("push {} to {node} has {bytes} bytes", push.revision));
         }
-        if self.hosts[host].form == PushForm::Whole && !self.hosts[host].reads(push) {
+        if self.hosts[host].form == PushForm::Whole && !self.hosts[host].knows_form(push) {
             let revision = push.revision;
             self.violated(format!("{node} is sent push {revision} in a form that its agent does not know"));
         }

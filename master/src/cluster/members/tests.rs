@@ -233,6 +233,14 @@ fn a_generation_that_no_service_has_come_to_is_not_taken_over() {
 }
 
 #[test]
+fn a_replica_is_not_taken_over_by_another_service_than_its_name_says() {
+    let mut host = holding(registration());
+    host.holds[0].replica = ReplicaId::parse("db-000001").unwrap();
+    let Verdict::Refuse(why) = core().register(&host) else { panic!("it is taken over") };
+    assert!(why.contains("db-000001") && why.contains("service web"), "{why}");
+}
+
+#[test]
 fn orders_for_a_host_that_is_not_known_yet_wait_for_it() {
     let (mut core, held) = (core(), holding(registration()).holds);
     let node = registration().node;

@@ -1,5 +1,7 @@
 //! What is heard of replicas and hosts.
 
+use std::collections::HashSet;
+
 use shef_common::{
     backoff::Backoff,
     clock::{DurationMs, Now},
@@ -11,7 +13,7 @@ use super::{REFUSAL_STANDS, ServiceCore};
 use crate::membership::Standing;
 use crate::service::{
     events::{Effect, Tally},
-    record::{ReplicaRecord, ServiceRecord, Want},
+    record::{ReplicaRecord, Want},
 };
 
 impl ServiceCore {
@@ -81,20 +83,16 @@ impl ServiceCore {
         effects: &mut Vec<Effect>,
     ) {
         self.hosts_hold(&replicas);
-        let draft = self.step.record();
-        let has = |record: &ServiceRecord, id: &ReplicaId| {
-            record.replicas.iter().any(|replica| replica.id == *id && replica.node == node)
-        };
-        let is_wanted_elsewhere = |record: &ServiceRecord, id: &ReplicaId| {
-            let is_it = |r: &ReplicaRecord| r.id == *id && r.node != node && r.want != Want::Remove;
-            record.replicas.iter().any(|r| is_it(r) && !self.forgotten.contains(&r.node))
-        };
-        let all = [self.record.as_ref(), draft];
-        replicas.retain(|id| !all.iter().flatten().any(|record| is_wanted_elsewhere(record, id)));
+        let asked: HashSet<&ReplicaId> = replicas.iter().collect();
         // Of a forgotten host the record has only what it has still to drop.
-        let records =
-            if self.forgotten.contains(&node) { [None, None] } else { [self.record.as_ref(), draft] };
-        replicas.retain(|id| !records.iter().flatten().any(|record| has(record, id)));
+        let stays = |r: &&ReplicaRecord| {
+            !self.forgotten.contains(&r.node) && (r.node == node || r.want != Want::Remove)
+        };
+        let records = self.record.as_ref().into_iter().chain(self.step.record());
+        let recorded = records.flat_map(|record| record.replicas.iter());
+        let known = recorded.filter(|r| asked.contains(&r.id)).filter(stays);
+        let known: HashSet<ReplicaId> = known.map(|replica| replica.id.clone()).collect();
+        replicas.retain(|id| !known.contains(id));
         if !replicas.is_empty() {
             effects.push(Effect::Order { node, set: Vec::new(), remove: replicas });
         }
