@@ -268,7 +268,7 @@ fn is_stored(record: &NodeRecord, operation: Operation) -> bool {
         Operation::Intend(Wish::Activate) => record.intent == Intent::Active,
         Operation::Intend(Wish::Cordon) => record.intent == Intent::Cordoned,
         Operation::Intend(Wish::Drain { within }) => match record.intent {
-            Intent::Drained { deadline } => deadline.is_some() == within.is_some(),
+            Intent::Drained { deadline, .. } => deadline.is_some() == within.is_some(),
             Intent::Active | Intent::Cordoned => false,
         },
         Operation::Forget { .. } => record.forgotten.is_some(),

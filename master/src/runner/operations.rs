@@ -65,7 +65,7 @@ fn intent(wish: Wish, now: WallMs) -> Intent {
         Wish::Cordon => Intent::Cordoned,
         Wish::Drain { within } => {
             let deadline = within.map(|DurationMs(within)| WallMs(now.0.saturating_add(within)));
-            Intent::Drained { deadline }
+            Intent::Drained { deadline, within }
         }
     }
 }
