@@ -18,11 +18,16 @@ use shef_master::{
 use super::{
     agent::Release,
     master::{Mail, Master},
+    plant::Plant,
     world::{Ev, World},
 };
 
 /// How long what was on its way to the store when a host was forgotten may still arrive there.
 const ON_ITS_WAY_MS: u64 = 30_000;
+
+/// A master that starts gives a drain at least this part of the time that was asked for, whatever its wall
+/// clock says.
+const LEAST_PART_OF_A_DRAIN: u64 = 4;
 
 /// A wish that was acknowledged, with no other asked since.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +55,8 @@ pub struct Operators {
     overdue: BTreeMap<NodeName, u64>,
     /// When a host was last told to be leaving, or no longer.
     leaving: BTreeMap<NodeName, u64>,
+    /// From when on the drains that were asked for may be overdue.
+    due: BTreeMap<NodeName, Vec<u64>>,
 }
 
 impl World {
@@ -79,6 +86,14 @@ impl World {
         self.operator_asks(node, operation);
     }
 
+    /// The operator knows that no other master leads.
+    pub fn operator_takes_over(&mut self) {
+        if let Some(inc) = self.master.as_ref().map(|master| master.inc) {
+            self.note(|| format!("the operator says that master {inc} leads"));
+            self.master_mail(inc, Mail::Cluster(ClusterEvent::TakeOver));
+        }
+    }
+
     /// In the end some host is to take replicas: if none is active, the operator activates one.
     pub fn operator_leaves(&mut self) {
         let Some(master) = self.master.as_ref().filter(|_| self.profile.operators) else { return };
@@ -99,6 +114,10 @@ impl World {
         let number = operators.next;
         operators.acknowledged.remove(&node);
         operators.open.insert(number, (node.clone(), operation, inc));
+        if let Operation::Intend(Wish::Drain { within: Some(within) }) = operation {
+            let due = self.now + within.0 / LEAST_PART_OF_A_DRAIN;
+            operators.due.entry(node.clone()).or_default().push(due);
+        }
         self.note(|| format!("operator asks {number}: {node}: {operation:?}"));
         self.master_mail(inc, Mail::Cluster(ClusterEvent::Operate { call: number, node, operation }));
     }
@@ -156,6 +175,18 @@ impl World {
         self.operators.forgotten.insert(node.clone(), self.now);
     }
 
+    /// Nobody knows any more that a host was forgotten: should it come back, it is taken over with what it
+    /// holds.
+    pub fn rules_erased(&mut self, node: &NodeName) {
+        self.note(|| format!("{node} is erased"));
+        self.operators.left_behind.retain(|(there, _)| there != node);
+    }
+
+    /// A master starts from a store that has these hosts: it may have erased others, and nobody was told.
+    pub fn rules_still_stored(&mut self, nodes: &BTreeSet<NodeName>) {
+        self.operators.left_behind.retain(|(there, _)| nodes.contains(there));
+    }
+
     /// A host is a member again, and the master starts anew: what the services had not yet
     /// dropped of it by then is theirs again, as the store no longer tells it from the rest.
     pub fn rules_recovered(&mut self, node: &NodeName) {
@@ -209,6 +240,13 @@ impl World {
     /// Services are about to be told of a host.
     pub fn rules_told_of(&mut self, master: &Master, change: &HostChanged) {
         let before = master.cluster.members().conditions().get(&change.node).copied();
+        let is_due = |due: &Vec<u64>| due.iter().any(|due| *due <= self.now);
+        if change.condition.overdue
+            && !self.planted(Plant::DrainStopsFirst)
+            && !self.operators.due.get(&change.node).is_some_and(is_due)
+        {
+            return self.violated(format!("the drain of {} is overdue too early", change.node));
+        }
         let operators = &mut self.operators;
         if change.condition.overdue || before.is_some_and(|before| before.overdue) {
             operators.overdue.insert(change.node.clone(), self.now);
