@@ -180,11 +180,15 @@ impl World {
     pub fn rules_erased(&mut self, node: &NodeName) {
         self.note(|| format!("{node} is erased"));
         self.operators.left_behind.retain(|(there, _)| there != node);
+        let placed = &self.operators.placed;
+        self.rules.dropped.retain(|id| placed.get(id).is_none_or(|(there, _)| there != node));
     }
 
     /// A master starts from a store that has these hosts: it may have erased others, and nobody was told.
     pub fn rules_still_stored(&mut self, nodes: &BTreeSet<NodeName>) {
-        self.operators.left_behind.retain(|(there, _)| nodes.contains(there));
+        let forgotten = self.operators.forgotten.keys();
+        let erased: Vec<NodeName> = forgotten.filter(|node| !nodes.contains(*node)).cloned().collect();
+        erased.iter().for_each(|node| self.rules_erased(node));
     }
 
     /// A host is a member again, and the master starts anew: what the services had not yet
