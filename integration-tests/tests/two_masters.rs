@@ -9,8 +9,9 @@ use shef_agent::{
     config::AgentConfig,
     engine::fake::{FakeEngineOptions, FakeHost},
 };
+use shef_common::clock::Now;
 use shef_integration_tests::{
-    cluster::{Api, agent_config, master_config},
+    cluster::{Answer, Api, agent_config, master_config},
     lab::redis::LabRedis,
 };
 use shef_master::{
@@ -166,5 +167,44 @@ async fn the_master_of_a_store_that_was_restored_elsewhere_stands_down_before_th
         agent.stop().await;
     }
     a.stop().await;
+    b.stop().await;
+}
+
+#[actix::test]
+async fn a_master_with_an_empty_store_takes_no_host_from_a_leader_that_lives_and_takes_it_when_that_is_gone()
+{
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let a = shef_master::start(master_config(dir_a.path())).await.unwrap();
+    let api_a = Api::new(a.address());
+    let mut host = Host::start(&[&a]).await;
+    is_ready(&api_a).await;
+    deploy(&api_a, "web").await;
+    let (all, led) = (host.containers(), epoch(&api_a).await);
+
+    // The agent starts again, and calls the empty master first.
+    let b = shef_master::start(master_config(dir_b.path())).await.unwrap();
+    let api_b = Api::new(b.address());
+    host.goes_to(&[&b, &a]).await;
+    let since = Now::read().wall.0;
+    let reports = |answer: &Answer| answer.body["last_report"].as_u64().is_some_and(|at| at > since);
+    api_a.until("/v1/nodes/h1", |answer| answer.body["state"] == "ready" && reports(answer)).await;
+    deploy(&api_a, "cache").await;
+    let nodes = api_b.get("/v1/nodes").await;
+    assert_eq!(nodes.body["nodes"], json!([]), "{nodes:?}");
+    assert_eq!((epoch(&api_a).await, api_a.get("/readyz").await.status), (led, 200), "it leads as before");
+    assert!(host.containers().is_superset(&all) && host.removed() == 0);
+
+    // The leader is gone for good: the empty master leads its cluster, and takes over what the host holds.
+    let all = host.containers();
+    a.stop().await;
+    is_ready(&api_b).await;
+    for name in ["web", "cache"] {
+        api_b.until(&format!("/v1/services/{name}"), |answer| answer.body["running"] == 2).await;
+    }
+    assert_eq!((host.containers(), host.removed()), (all, 0), "what runs is not touched");
+    assert!(epoch(&api_b).await > led);
+    if let Some(agent) = host.agent.take() {
+        agent.stop().await;
+    }
     b.stop().await;
 }

@@ -60,7 +60,9 @@ async fn carry_out(client: &Client, verb: Verb) -> Result<(), Failure> {
             let answer: Value = client.send(Method::POST, "/v1/cluster/take-over", None).await?;
             say::step(match answer["took_over"].as_bool() {
                 Some(true) => "another master led: this one starts again from the store and leads",
-                _ => "this master leads already",
+                _ => {
+                    "this master leads already; for two minutes it also leads hosts that follow another leader"
+                }
             });
         }
     }

@@ -104,6 +104,11 @@ impl World {
                     self.master_fuse = None;
                     let delay = self.rng.u64(200..6_000);
                     self.at(delay, Ev::MasterStart);
+                    // Otherwise the master waits until hosts have heard of no leader for long.
+                    if self.rng.bool() {
+                        let word = self.rng.u64(0..3_000);
+                        self.at(delay + word, Ev::TakeOver);
+                    }
                 }
             }
             Chaos::NoSockets => {

@@ -17,13 +17,18 @@ use shef_master::{
 use super::{
     agent::Release,
     master::{Mail, Master},
+    seeded_bug::SeededBug,
     world::{Ev, World},
 };
 
 /// How long what was on its way to the store when a host was forgotten may still arrive there.
 const ON_ITS_WAY_MS: u64 = 30_000;
 
-/// An intent that was acknowledged, with no other asked for since.
+/// A master that starts gives a drain at least this part of the time that was asked for, whatever its wall
+/// clock says.
+const LEAST_PART_OF_A_DRAIN: u64 = 4;
+
+/// A wish that was acknowledged, with no other asked since.
 #[derive(Debug, Clone, Copy)]
 struct Acknowledged {
     /// A host that was forgotten is active when it joins anew.
@@ -49,6 +54,8 @@ pub struct Operators {
     overdue: BTreeMap<NodeName, u64>,
     /// When the membership last said that a host is leaving, or no longer leaving.
     leaving: BTreeMap<NodeName, u64>,
+    /// From when on the drains that were asked for may be overdue.
+    due: BTreeMap<NodeName, Vec<u64>>,
 }
 
 impl World {
@@ -80,6 +87,14 @@ impl World {
         self.operator_asks(node, operation);
     }
 
+    /// The operator knows that no other master leads.
+    pub fn operator_takes_over(&mut self) {
+        if let Some(inc) = self.master.as_ref().map(|master| master.inc) {
+            self.note(|| format!("the operator says that master {inc} leads"));
+            self.master_mail(inc, Mail::Cluster(ClusterEvent::TakeOver));
+        }
+    }
+
     /// In the end some host is to take replicas: if none is active, the operator activates one.
     pub fn operator_leaves(&mut self) {
         let Some(master) = self.master.as_ref().filter(|_| self.profile.operators) else { return };
@@ -100,6 +115,10 @@ impl World {
         let number = operators.next;
         operators.acknowledged.remove(&node);
         operators.open.insert(number, (node.clone(), operation, inc));
+        if let Operation::Intend(NodeIntent::Drain { within: Some(within) }) = operation {
+            let due = self.now + within.0 / LEAST_PART_OF_A_DRAIN;
+            operators.due.entry(node.clone()).or_default().push(due);
+        }
         self.note(|| format!("operator asks {number}: {node}: {operation:?}"));
         self.master_mail(inc, Mail::Cluster(ClusterEvent::Operate { call: number, node, operation }));
     }
@@ -157,6 +176,22 @@ impl World {
         self.operators.forgotten.insert(node.clone(), self.now);
     }
 
+    /// Nobody knows any more that a host was forgotten: should it come back, it is taken over with what it
+    /// holds.
+    pub fn rules_erased(&mut self, node: &NodeName) {
+        self.note(|| format!("{node} is erased"));
+        self.operators.left_behind.retain(|(there, _)| there != node);
+        let placed = &self.operators.placed;
+        self.rules.dropped.retain(|id| placed.get(id).is_none_or(|(there, _)| there != node));
+    }
+
+    /// A master starts from a store that has these hosts: it may have erased others, and nobody was told.
+    pub fn rules_still_stored(&mut self, nodes: &BTreeSet<NodeName>) {
+        let forgotten = self.operators.forgotten.keys();
+        let erased: Vec<NodeName> = forgotten.filter(|node| !nodes.contains(*node)).cloned().collect();
+        erased.iter().for_each(|node| self.rules_erased(node));
+    }
+
     /// A host is a member again, and the master starts anew: what the services had not yet
     /// dropped of it by then is theirs again, as the store no longer tells it from the rest.
     pub fn rules_recovered(&mut self, node: &NodeName) {
@@ -210,6 +245,13 @@ impl World {
     /// The change of a host is about to reach the services.
     pub fn rules_told_of(&mut self, master: &Master, change: &HostChanged) {
         let before = master.cluster.members().conditions().get(&change.node).copied();
+        let is_due = |due: &Vec<u64>| due.iter().any(|due| *due <= self.now);
+        if change.condition.overdue
+            && !self.is_seeded(SeededBug::DrainStopsFirst)
+            && !self.operators.due.get(&change.node).is_some_and(is_due)
+        {
+            return self.violated(format!("the drain of {} is overdue too early", change.node));
+        }
         let operators = &mut self.operators;
         if change.condition.overdue || before.is_some_and(|before| before.overdue) {
             operators.overdue.insert(change.node.clone(), self.now);
@@ -274,7 +316,7 @@ fn is_stored(record: &NodeRecord, operation: Operation) -> bool {
         Operation::Intend(NodeIntent::Activate) => record.intent == Intent::Active,
         Operation::Intend(NodeIntent::Cordon) => record.intent == Intent::Cordoned,
         Operation::Intend(NodeIntent::Drain { within }) => match record.intent {
-            Intent::Drained { deadline } => deadline.is_some() == within.is_some(),
+            Intent::Drained { deadline, .. } => deadline.is_some() == within.is_some(),
             Intent::Active | Intent::Cordoned => false,
         },
         Operation::Forget { .. } => record.forgotten.is_some(),

@@ -51,7 +51,7 @@ pub struct Rules {
     /// Replicas that a durable record has wanted to run.
     wanted: BTreeSet<ReplicaId>,
     /// Replicas that the record of a service that lives has dropped.
-    dropped: BTreeSet<ReplicaId>,
+    pub(super) dropped: BTreeSet<ReplicaId>,
     /// Replicas that a durable record has wanted to be gone.
     unwanted: BTreeSet<ReplicaId>,
     /// What a master has named for removal, by host.

@@ -72,6 +72,8 @@ pub enum Ev {
     User,
     /// The operator does something.
     Operator,
+    /// The operator says that the master leads, whoever leads besides.
+    TakeOver,
     /// Something breaks.
     Chaos,
     /// Something is well again.
@@ -329,6 +331,7 @@ impl World {
             Ev::CallLimit { call } => self.answer_arrives(call, Reply::None),
             Ev::User => self.user_acts(),
             Ev::Operator => self.operator_acts(),
+            Ev::TakeOver => self.operator_takes_over(),
             Ev::Chaos => self.chaos(),
             Ev::Heal(heal) => self.heal(heal),
             Ev::Quiet => self.quiet(),

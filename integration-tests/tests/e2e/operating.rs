@@ -62,7 +62,7 @@ async fn the_cluster_is_shown_and_commands_that_change_nothing_say_so() {
     let resumed = said(&shef(&site, &["cluster", "resume"], "").await);
     assert_eq!(resumed, "==> replacement was not held back\n");
     let took_over = said(&shef(&site, &["cluster", "take-over"], "").await);
-    assert_eq!(took_over, "==> this master leads already\n");
+    assert!(took_over.starts_with("==> this master leads already; "), "{took_over}");
 }
 
 #[actix::test]

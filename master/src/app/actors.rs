@@ -10,7 +10,9 @@ use shef_common::{
 use tokio::sync::watch;
 
 use crate::{
-    cluster::{ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, Recovered, Succession},
+    cluster::{
+        ClusterActor, ClusterCore, ClusterOptions, ClusterOutlets, FORGOTTEN_LIMIT, Recovered, Succession,
+    },
     config::MasterConfig,
     membership::{MembershipActor, MembershipCore, MembershipOutlets, Settings},
     registries::{KeyError, RegistriesActor, RegistriesOutlets, Vault},
@@ -81,6 +83,7 @@ impl Actors {
         let options = ClusterOptions {
             report_interval: settings.report_interval,
             history_limit: config.history_limit as usize,
+            forgotten_limit: FORGOTTEN_LIMIT,
             takes_over,
             seed: random(),
         };

@@ -171,7 +171,7 @@ mod tests {
         ClusterId::parse("0000000000000001").unwrap()
     }
     fn cluster(epoch: u64) -> Members {
-        Members::new(id(), fence(epoch), DurationMs(500))
+        Members::new(id(), fence(epoch), DurationMs(500), 10)
     }
     /// A host that has followed `epoch` and holds a replica of each of `services`.
     fn registration(epoch: u64, services: &[&str]) -> Box<Registration> {

@@ -39,6 +39,8 @@ pub struct ClusterOptions {
     pub report_interval: DurationMs,
     /// How many earlier generations a service keeps.
     pub history_limit: usize,
+    /// How many forgotten hosts are remembered.
+    pub forgotten_limit: usize,
     /// Whether an operator wants this master to lead, whoever leads besides: it restored the store, or said
     /// so.
     pub takes_over: bool,
@@ -76,7 +78,12 @@ impl ClusterCore {
     ) -> (Self, Vec<Effect>) {
         let mut core = Self {
             phase: Phase::Recovering(Box::new(Recovery::new(recovered))),
-            members: Members::new(leadership.cluster, leadership.fence, options.report_interval),
+            members: Members::new(
+                leadership.cluster,
+                leadership.fence,
+                options.report_interval,
+                options.forgotten_limit,
+            ),
             services: BTreeMap::new(),
             runners: BTreeSet::new(),
             credentials: Known::default(),
@@ -88,8 +95,7 @@ impl ClusterCore {
             options,
         };
         if options.takes_over {
-            core.takes_over_until = Some(now.mono + TAKE_OVER_HOLDS);
-            core.members.takes_over(true);
+            core.take_over(now);
         }
         (core, vec![Effect::ShowPhase(PhaseView::Recovering), Effect::Continue])
     }
@@ -178,8 +184,7 @@ impl ClusterCore {
             }
             Event::StaleFence(node, higher) => self.stale_fence(&node, higher, effects),
             Event::Fenced(stored) => self.fenced(stored, effects),
-            // It leads already.
-            Event::TakeOver => {}
+            Event::TakeOver => self.take_over(now),
             Event::Answered { name, ticket, answer } => self.answered(&name, ticket, answer, now, effects),
             Event::KeepsData { name, nodes } => self.members.keeps_data(name, nodes),
             Event::Retired(name) => {
@@ -272,6 +277,9 @@ impl ClusterCore {
                     effects.push(Effect::Answer(call, Err(Refused::NotFound)));
                 }
                 return;
+            }
+            if let (ReplyTo::Caller(call), Some(why)) = (reply, self.members.waits_to_adopt()) {
+                return effects.push(Effect::Answer(call, Err(Refused::Store(why))));
             }
             let core = self.unborn(&name);
             self.add_service(name.clone(), core, Vec::new(), effects);

@@ -14,7 +14,7 @@ use shef_common::{
 use super::{
     core::{ClusterCore, ClusterOptions},
     events::{Effect, Event, PhaseView, Succession},
-    members::LEADER_SILENCE,
+    members::{FORGOTTEN_LIMIT, LEADER_SILENCE},
     recovery::Recovered,
 };
 use crate::{
@@ -75,6 +75,16 @@ fn spec(name: &str) -> ServiceSpec {
     ServiceSpec::of(ServiceName::parse(name).unwrap(), 1, Template::of(ImageRef::parse("nginx").unwrap()))
 }
 
+fn options() -> ClusterOptions {
+    ClusterOptions {
+        report_interval: DurationMs(500),
+        history_limit: 10,
+        forgotten_limit: FORGOTTEN_LIMIT,
+        takes_over: false,
+        seed: 1,
+    }
+}
+
 fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
     let node = NodeRecord {
         node: node(),
@@ -96,10 +106,8 @@ fn recovering(services: &[&str]) -> (ClusterCore, Vec<Effect>) {
         nodes: vec![(Version(1), node)],
         registries: vec![],
     };
-    let options =
-        ClusterOptions { report_interval: DurationMs(500), history_limit: 10, takes_over: false, seed: 1 };
     let leadership = Leadership { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
-    ClusterCore::new(options, leadership, recovered, NOW)
+    ClusterCore::new(options(), leadership, recovered, NOW)
 }
 
 /// All of it, as long as the core asks to go on.
@@ -220,6 +228,42 @@ fn a_restored_store_and_an_operators_word_make_a_master_start_again_at_once() {
     assert!(!starts(&core.handle(Event::TakeOver, NOW)), "it leads");
     let _ = core.handle(Event::Fenced(theirs()), NOW);
     assert!(starts(&core.handle(Event::TakeOver, NOW)));
+}
+
+/// A host of another cluster comes to a master that knows nothing.
+fn foreign(silent: u64) -> Event {
+    let Event::Register { call, mut registration } = register(theirs(), Some(silent)) else { unreachable!() };
+    registration.cluster = Some(ClusterId::parse("0000000000000002").unwrap());
+    Event::Register { call, registration }
+}
+fn empty() -> ClusterCore {
+    let leadership = Leadership { cluster: ClusterId::parse("0000000000000001").unwrap(), fence: ours() };
+    let mut core = ClusterCore::new(options(), leadership, Recovered::default(), NOW).0;
+    let _ = recover(&mut core);
+    core
+}
+fn leads_theirs(effects: &[Effect]) -> bool {
+    effects.iter().any(
+        |effect| matches!(effect, Effect::ClaimLeadership { cluster, .. } if cluster.as_str() == "0000000000000002"),
+    )
+}
+
+#[test]
+fn an_empty_master_begins_no_cluster_while_a_host_of_another_one_waits_and_leads_at_once_if_told_so() {
+    let mut core = empty();
+    let effects = core.handle(foreign(0), NOW);
+    assert!(is_sent_away(&effects) && !leads_theirs(&effects), "its leader may be there: {effects:?}");
+    let ask = || Event::Ask { call: 9, name: ServiceName::parse("web").unwrap(), request: create("web") };
+    let effects = core.handle(ask(), NOW);
+    assert!(
+        matches!(&effects[..], [Effect::Answer(9, Err(Refused::Store(why)))] if why.contains("host h1")),
+        "{effects:?}"
+    );
+    let _ = core.handle(Event::TakeOver, NOW);
+    assert!(leads_theirs(&core.handle(foreign(0), NOW)));
+    let later = Now { mono: MonoMs(60_000), ..NOW };
+    let effects = empty().handle(ask(), later);
+    assert!(takes_over(&effects), "nobody waits: {effects:?}");
 }
 
 /// A host comes: of no cluster, or of this one with a replica of `web` that was made of `template`.

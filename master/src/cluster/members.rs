@@ -1,7 +1,10 @@
 //! Who may join the cluster, and what has to happen before.
 
+mod forgotten;
+mod other_leaders;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -11,6 +14,11 @@ use shef_common::{
     protocol::{Assignment, Registration},
 };
 
+pub use self::{
+    forgotten::FORGOTTEN_LIMIT,
+    other_leaders::{LEADER_SILENCE, OtherLeader},
+};
+use self::{forgotten::Forgotten, other_leaders::OtherLeaders};
 use super::reach;
 use crate::membership::{HostCondition, HostKnown, Hosts, Standing};
 
@@ -38,31 +46,6 @@ pub enum Verdict {
     Refuse(String),
 }
 
-/// A leader counts as gone when no master that knows the agent has answered it for this long. Longer than a
-/// master takes to start again.
-pub const LEADER_SILENCE: DurationMs = DurationMs(10_000);
-
-/// For how long a host has to say so: one that was cut off itself, and is back, finds the leader in less.
-const SAID_FOR: DurationMs = DurationMs(3_000);
-/// For how long a host's word counts. An agent that finds no leader calls each of its masters every second or
-/// so.
-const WORD_COUNTS: DurationMs = DurationMs(6_000);
-
-/// What a leader that this master does not know means for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherLeader {
-    /// It is gone, or an operator wants this master to lead: lead above it.
-    IsGone,
-    /// Some hosts have had no answer of it for long, but not more than half of them have said so.
-    IsDoubted,
-    /// It is alive, for all that is known.
-    Leads,
-}
-
-/// The most forgotten hosts that are remembered; beyond, the one forgotten first
-/// goes. Should that one come back, it is taken over with what it holds.
-const MAX_FORGOTTEN: usize = 1_000;
-
 /// How long a master without members lets a host wait that knows no cluster, and has containers of one: hosts that
 /// know theirs come within seconds.
 const STRANGERS_WAIT: DurationMs = DurationMs(10_000);
@@ -80,20 +63,15 @@ pub struct Members {
     /// Those of them that have joined without a ledger, with an agent of version 0.1, and may have found containers of this cluster since.
     unlisted: BTreeSet<NodeName>,
     /// Hosts that an operator has forgotten, until they join anew.
-    forgotten: BTreeMap<NodeName, NodeUid>,
-    /// The same, the one forgotten first in front.
-    forgotten_order: VecDeque<NodeName>,
+    forgotten: Forgotten,
     /// What is true of hosts, members or not.
     conditions: BTreeMap<NodeName, HostCondition>,
     /// What members are.
     described: Hosts,
     report_interval: DurationMs,
     services: usize,
-    /// Whether an operator has said that this master leads, whoever leads besides.
-    takes_over: bool,
-    /// Hosts that follow another leader and have had no answer of it for long: when each has said so first
-    /// and last.
-    silent: BTreeMap<NodeName, (MonoMs, MonoMs)>,
+    /// What hosts say of other leaders.
+    others: OtherLeaders,
     /// The time of the event that is being handled.
     now: MonoMs,
     /// On which hosts services have data that their replicas are to find again.
@@ -106,9 +84,14 @@ pub struct Members {
 pub type Orders = (Vec<Assignment>, Vec<ReplicaId>);
 
 impl Members {
-    /// A cluster under `fence` without members.
+    /// A cluster under `fence` without members, which remembers so many forgotten hosts.
     #[must_use]
-    pub fn new(cluster: ClusterId, fence: Fence, report_interval: DurationMs) -> Self {
+    pub fn new(
+        cluster: ClusterId,
+        fence: Fence,
+        report_interval: DurationMs,
+        forgotten_limit: usize,
+    ) -> Self {
         Self {
             cluster,
             fence,
@@ -116,14 +99,12 @@ impl Members {
             stranger_since: None,
             engines: BTreeMap::new(),
             unlisted: BTreeSet::new(),
-            forgotten: BTreeMap::new(),
-            forgotten_order: VecDeque::new(),
+            forgotten: Forgotten::new(forgotten_limit),
             conditions: BTreeMap::new(),
             described: Hosts::default(),
             report_interval,
             services: 0,
-            takes_over: false,
-            silent: BTreeMap::new(),
+            others: OtherLeaders::default(),
             now: MonoMs::default(),
             data_on: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -187,7 +168,7 @@ impl Members {
 
     /// This master has taken the leadership anew.
     pub fn set_leadership(&mut self, cluster: ClusterId, fence: Fence) {
-        self.silent.clear();
+        self.others.led();
         (self.cluster, self.fence) = (cluster, fence);
     }
 
@@ -251,17 +232,12 @@ impl Members {
             Arc::make_mut(&mut self.described).remove(&node);
         }
         self.kept.remove(&node);
-        self.remembered(&node);
-        self.forgotten_order.push_back(node.clone());
-        self.forgotten.insert(node, uid);
-        if self.forgotten.len() > MAX_FORGOTTEN { self.forgotten_order.front().cloned() } else { None }
+        self.forgotten.insert(node, uid)
     }
 
     /// A host is not one of the forgotten any more.
     pub fn remembered(&mut self, node: &NodeName) {
-        if self.forgotten.remove(node).is_some() {
-            self.forgotten_order.retain(|other| other != node);
-        }
+        self.forgotten.remove(node);
     }
 
     /// The lasting identity of a member.
@@ -273,7 +249,7 @@ impl Members {
     /// Whether the host is no member any more, by an operator's word.
     #[must_use]
     pub fn is_forgotten(&self, node: &NodeName) -> bool {
-        self.forgotten.contains_key(node)
+        self.forgotten.contains(node)
     }
 
     /// The condition of a host is this now. Returns whether services and the scheduler have
@@ -337,36 +313,9 @@ impl Members {
         self.now = now;
     }
 
-    /// An operator says that this master leads, whoever leads besides, or that this holds no longer.
-    pub const fn takes_over(&mut self, takes_over: bool) {
-        self.takes_over = takes_over;
-    }
-
-    /// What another leader means for this master. `node` follows it, and no master has answered it for `silent`.
-    /// More than half of the hosts have to say so, and for a while: in a network that is cut in two, masters
-    /// do not take the leadership from each other in turn.
-    pub fn other_leader(&mut self, node: &NodeName, silent: Option<DurationMs>) -> OtherLeader {
-        if self.takes_over {
-            return OtherLeader::IsGone;
-        }
-        if silent.is_none_or(|silent| silent < LEADER_SILENCE) {
-            self.silent.remove(node);
-            return OtherLeader::Leads;
-        }
-        // A stranger's word counts for nothing: only members are more than half of the members.
-        if !self.hosts.is_empty() && !self.hosts.contains_key(node) {
-            return OtherLeader::IsDoubted;
-        }
-        let now = self.now;
-        let said = self.silent.entry(node.clone()).or_insert((now, now));
-        if now - said.1 > WORD_COUNTS {
-            said.0 = now;
-        }
-        said.1 = now;
-        let counts =
-            |(first, last): &&(MonoMs, MonoMs)| now - *last <= WORD_COUNTS && *last - *first >= SAID_FOR;
-        let silent = self.silent.values().filter(counts).count();
-        if silent * 2 > self.hosts.len() { OtherLeader::IsGone } else { OtherLeader::IsDoubted }
+    /// Whether nothing is known of the cluster: its store was empty, and no host has joined.
+    fn is_new(&self) -> bool {
+        self.hosts.is_empty() && self.services == 0
     }
 
     /// What to do with a host of which it is not known yet what it holds: no member comes of it, or what is found
@@ -399,19 +348,16 @@ impl Members {
     /// What to do with `registration`.
     #[must_use]
     pub fn register(&mut self, registration: &Registration) -> Verdict {
-        let is_new = self.hosts.is_empty() && self.services == 0;
+        let is_new = self.is_new();
         if let Some(why) = reach::refusal(registration, (!is_new).then_some(&self.fence)) {
             return Verdict::Refuse(why);
         }
         let accepted = registration.accepted.as_ref().map(|accepted| &accepted.fence);
         if let Some(theirs) = registration.cluster.as_ref().filter(|theirs| **theirs != self.cluster) {
-            // A cluster without members is one whose store was empty: it becomes
-            // the one that its first host remembers.
+            // A cluster without members is one whose store was empty: it becomes the one that its first host
+            // remembers.
             if is_new {
-                return Verdict::ClaimLeadership {
-                    above: accepted.map(|fence| fence.epoch).unwrap_or_default(),
-                    cluster: theirs.clone(),
-                };
+                return self.adopt(registration, theirs);
             }
             return Verdict::Refuse(format!(
                 "host {} belongs to cluster {theirs}, but this master leads cluster {}; start the agent with the master of its own \
@@ -420,22 +366,10 @@ impl Members {
             ));
         }
         if let Some(theirs) = accepted.filter(|theirs| !self.fence.admits_over(theirs)) {
-            let silent = registration.leader_silent_ms.map(DurationMs);
-            let ours = theirs.leader == self.fence.leader;
-            let other =
-                if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
-            return match other {
-                OtherLeader::IsGone => {
-                    Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
-                }
-                OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
-                OtherLeader::IsDoubted => Verdict::Wait(format!(
-                    "the host follows leader {}, and has not heard of it for {} s; this master takes over once more than half of \
-                     its hosts say so",
-                    theirs.leader,
-                    silent.unwrap_or_default().0 / 1_000
-                )),
-            };
+            return self.of_another_leader(registration, theirs);
+        }
+        if let Some(why) = self.waits_to_adopt() {
+            return Verdict::Wait(why);
         }
         if let Some(name) = self.other_name(registration) {
             return Verdict::Refuse(format!(
@@ -471,9 +405,7 @@ impl Members {
         match self.hosts.get(node) {
             Some(_) if !is_another && !self.unlisted.contains(node) => Verdict::Admit,
             _ if registration.holds.is_empty() => Verdict::Admit,
-            _ if self.is_forgotten(&registration.node)
-                || self.forgotten.values().any(|uid| *uid == registration.uid) =>
-            {
+            _ if self.is_forgotten(&registration.node) || self.forgotten.has_uid(&registration.uid) => {
                 Verdict::Admit
             }
             _ => {

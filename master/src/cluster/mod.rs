@@ -31,6 +31,6 @@ pub use actor::{ClusterActor, ClusterOutlets};
 pub use core::{ClusterCore, ClusterOptions};
 pub use effects::ClusterEffects;
 pub use events::{Call, ClaimNumber, Effect as ClusterEffect, Event as ClusterEvent, PhaseView, Succession};
-pub use members::LEADER_SILENCE;
+pub use members::{FORGOTTEN_LIMIT, LEADER_SILENCE};
 pub use messages::{AskService, CopyService, ToCluster};
 pub use recovery::Recovered;

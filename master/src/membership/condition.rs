@@ -2,7 +2,7 @@
 //! operator wants of it.
 
 use serde::{Deserialize, Serialize};
-use shef_common::clock::WallMs;
+use shef_common::clock::{DurationMs, WallMs};
 
 /// The states of a host.
 #[derive(
@@ -39,6 +39,13 @@ impl Standing {
     }
 }
 
+/// A master that starts leaves a drain at least this part of the time that was asked for: its wall clock may be
+/// ahead of that of the master before it.
+const LEAST_PART: u64 = 4;
+/// What it leaves at least of a drain of which it is not known how much time was asked for: records of versions
+/// before 0.2 do not say.
+const LEAST_LEFT: DurationMs = DurationMs(60_000);
+
 /// What the operator wants of a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +60,9 @@ pub enum Intent {
         /// What still runs then is removed, replaced or not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<WallMs>,
+        /// How much time the operator gave it. Records of versions before 0.2 do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<DurationMs>,
     },
 }
 
@@ -61,6 +71,18 @@ impl Intent {
     #[must_use]
     pub const fn is_active(&self) -> bool {
         matches!(self, Self::Active)
+    }
+
+    /// How much time is left of a drain with a deadline, by a wall clock that may be another than the one by
+    /// which the deadline was set: at most the time that was asked for, and at least a part of it.
+    #[must_use]
+    pub fn left(&self, wall: WallMs) -> Option<DurationMs> {
+        let Self::Drained { deadline: Some(deadline), within } = self else { return None };
+        let by_clock = DurationMs(deadline.0.saturating_sub(wall.0));
+        Some(match *within {
+            Some(within) => by_clock.clamp(DurationMs(within.0 / LEAST_PART), within),
+            None => by_clock.max(LEAST_LEFT),
+        })
     }
 }
 
@@ -103,5 +125,38 @@ impl HostCondition {
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
         matches!(self.intent, Intent::Drained { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+
+    fn left(asked: Option<u64>, wall: u64) -> u64 {
+        let within = asked.map(DurationMs);
+        Intent::Drained { deadline: Some(WallMs(10 * HOUR)), within }.left(WallMs(wall)).unwrap().0
+    }
+
+    #[test]
+    fn a_clock_that_is_another_one_neither_ends_a_drain_at_once_nor_makes_it_longer_than_asked_for() {
+        assert_eq!(left(Some(HOUR), 10 * HOUR - HOUR / 2), HOUR / 2);
+        assert_eq!(left(Some(HOUR), 12 * HOUR), HOUR / 4, "a master that is two hours ahead");
+        assert_eq!(left(Some(HOUR), 7 * HOUR), HOUR, "one that is two hours behind");
+        assert_eq!(Intent::Drained { deadline: None, within: None }.left(WallMs(0)), None);
+        assert_eq!(Intent::Active.left(WallMs(0)), None);
+    }
+
+    #[test]
+    fn a_drain_of_an_earlier_version_is_not_overdue_at_the_start_either() {
+        let old: Intent = serde_json::from_str(r#"{"drained": {"deadline": 99}}"#).unwrap();
+        assert_eq!(old, Intent::Drained { deadline: Some(WallMs(99)), within: None });
+        assert_eq!(old.left(WallMs(HOUR)), Some(LEAST_LEFT));
+        assert_eq!(left(None, 9 * HOUR), HOUR);
+        let new = Intent::Drained { deadline: Some(WallMs(99)), within: Some(DurationMs(9)) };
+        let stored = serde_json::to_string(&new).unwrap();
+        assert_eq!(stored, r#"{"drained":{"deadline":99,"within":9}}"#);
+        assert_eq!(serde_json::from_str::<Intent>(&stored).unwrap(), new);
     }
 }

@@ -511,8 +511,7 @@ impl MembershipCore {
 
 /// The deadline of a drain on this master's monotonic clock.
 fn drained_by(intent: Intent, now: Now) -> Option<MonoMs> {
-    let Intent::Drained { deadline: Some(deadline) } = intent else { return None };
-    Some(now.mono + DurationMs(deadline.0.saturating_sub(now.wall.0)))
+    intent.left(now.wall).map(|left| now.mono + left)
 }
 
 /// What led to `condition`, for people.

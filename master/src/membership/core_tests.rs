@@ -501,7 +501,8 @@ fn a_flapping_host_takes_nothing_new_for_a_while_and_the_reason_says_so() {
 #[test]
 fn the_deadline_of_a_drain_is_not_moved_by_a_wall_clock_that_jumps() {
     let mut model = Model::ready(1);
-    model.know(0, Intent::Drained { deadline: Some(WallMs(6_000)) });
+    let within = Some(DurationMs(5_000));
+    model.know(0, Intent::Drained { deadline: Some(WallMs(6_000)), within });
     model.pass(4_900, &[0], answered);
     assert!(model.condition(0).is_leaving() && !model.condition(0).overdue);
     let jumped = Now { mono: MonoMs(model.now), wall: WallMs(3_600_000) };
@@ -512,6 +513,18 @@ fn the_deadline_of_a_drain_is_not_moved_by_a_wall_clock_that_jumps() {
     assert!(model.condition(0).overdue);
     model.know(0, Intent::Active);
     assert!(!model.condition(0).overdue && model.condition(0).takes_replicas());
+}
+
+#[test]
+fn a_drain_is_not_overdue_at_once_at_a_master_whose_wall_clock_is_ahead() {
+    let mut model = Model::ready(0);
+    let within = Some(DurationMs(8_000));
+    model.know(0, Intent::Drained { deadline: Some(WallMs(1)), within });
+    model.report(0);
+    model.pass(1_500, &[0], answered);
+    assert!(model.condition(0).is_leaving() && !model.condition(0).overdue);
+    model.pass(1_000, &[0], answered);
+    assert!(model.condition(0).overdue, "a quarter of the time that was asked for is over");
 }
 
 #[test]
@@ -577,7 +590,8 @@ fn play(hosts: usize, acts: &[Act]) -> Model {
             }
             Act::Stopped(span) => model.now += span,
             Act::Intend(n, intent) if model.hosts.contains_key(n) => {
-                let intents = [Intent::Active, Intent::Cordoned, Intent::Drained { deadline: None }];
+                let intents =
+                    [Intent::Active, Intent::Cordoned, Intent::Drained { deadline: None, within: None }];
                 model.know(*n, intents[*intent as usize]);
             }
             Act::Intend(..) => {}

@@ -65,7 +65,7 @@ fn intent(asked: NodeIntent, now: WallMs) -> Intent {
         NodeIntent::Cordon => Intent::Cordoned,
         NodeIntent::Drain { within } => {
             let deadline = within.map(|DurationMs(within)| WallMs(now.0.saturating_add(within)));
-            Intent::Drained { deadline }
+            Intent::Drained { deadline, within }
         }
     }
 }

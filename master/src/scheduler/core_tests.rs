@@ -121,7 +121,10 @@ fn every_host_that_takes_nothing_is_accounted_for() {
     core.host_changed(node(2), HostCondition::of(Standing::Suspect));
     core.host_changed(node(3), HostCondition::of(Standing::AgentDown));
     core.host_changed(node(4), HostCondition::of(Standing::EngineDown));
-    core.host_changed(node(5), HostCondition { intent: Intent::Drained { deadline: None }, ..UP });
+    core.host_changed(
+        node(5),
+        HostCondition { intent: Intent::Drained { deadline: None, within: None }, ..UP },
+    );
     core.host_changed(node(6), HostCondition { intent: Intent::Cordoned, ..UP });
     core.host_changed(node(7), HostCondition { flapping: true, ..UP });
     let said = "no host can take the replica: 2 of 8 hosts are down, 1 is suspect, 1 has no agent, 1 has no engine, \

@@ -54,6 +54,9 @@ pub const SETTINGS: Settings = Settings {
 };
 /// How many earlier generations services keep.
 const HISTORY_LIMIT: usize = 10;
+/// How many forgotten hosts are remembered: few, so that the records of some are erased though a run has few
+/// hosts.
+const FORGOTTEN_LIMIT: usize = 2;
 
 /// An actor that there is one of for each service or host.
 #[derive(Debug)]
@@ -193,6 +196,8 @@ impl World {
         self.master_inc += 1;
         let inc = self.master_inc;
         self.note(|| format!("master {inc} leads, epoch {}, {} records", led.fence.epoch, led.records.len()));
+        let stored = recovered.nodes.iter().map(|(_, record)| record.node.clone()).collect();
+        self.rules_still_stored(&stored);
         for (_, record) in &recovered.nodes {
             // It may have died before the commit was reported.
             if record.forgotten.is_some() {
@@ -214,6 +219,7 @@ impl World {
         let options = ClusterOptions {
             report_interval: SETTINGS.report_interval,
             history_limit: HISTORY_LIMIT,
+            forgotten_limit: FORGOTTEN_LIMIT,
             takes_over: false,
             seed: self.rng.u64(..),
         };

@@ -108,6 +108,7 @@ impl RunnerEffects for RunnerSide<'_> {
     }
 
     fn erased(&mut self) {
+        self.world.rules_erased(self.node);
         self.notify_cluster(ClusterEvent::Erased(self.node.clone()));
     }
 

@@ -7,7 +7,7 @@ use shef_common::{
     protocol::Registration,
 };
 
-use super::ClusterCore;
+use super::{ClusterCore, TAKE_OVER_HOLDS};
 use crate::{
     cluster::{
         events::{Call, Effect, Event, PhaseView, Succession},
@@ -35,6 +35,10 @@ impl ClusterCore {
                     cluster,
                 });
             }
+            OtherLeader::LeadsFewer => {
+                let HigherFence { fence, .. } = higher;
+                log::warn!(node:%, epoch:% = fence.epoch, leader:% = fence.leader; "this host follows another leader; more hosts follow this one, which goes on");
+            }
             OtherLeader::IsDoubted => {}
             OtherLeader::Leads => self.stand_down(higher.fence, effects),
         }
@@ -60,7 +64,7 @@ impl ClusterCore {
         self.phase = Phase::Deposed(Deposed { by: by.clone(), ends: false });
         // Whoever leads now has the later word.
         self.takes_over_until = None;
-        self.members.takes_over(false);
+        self.members.stood_down();
         effects.push(Effect::ShowPhase(PhaseView::Deposed(by)));
         for event in waiting {
             self.refuse(event, effects);
@@ -142,6 +146,12 @@ impl ClusterCore {
             | Event::LeadershipClaimed { .. }
             | Event::Wake => {}
         }
+    }
+
+    /// An operator wants this master to lead, whoever leads besides.
+    pub(super) fn take_over(&mut self, now: Now) {
+        self.takes_over_until = Some(now.mono + TAKE_OVER_HOLDS);
+        self.members.takes_over(true);
     }
 
     /// An operator's word holds for a while: hosts that come later say themselves whether they hear of

@@ -7,7 +7,10 @@ use shef_common::{
     spec::Template,
 };
 
-use super::*;
+use super::{
+    other_leaders::{SAID_FOR, WORD_COUNTS},
+    *,
+};
 
 const OURS: &str = "0000000000000001";
 const THEIRS: &str = "0000000000000002";
@@ -16,7 +19,11 @@ fn fence(epoch: u64, leader: &str) -> Fence {
     Fence { epoch: Epoch(epoch), leader: LeaderId::parse(leader).unwrap() }
 }
 fn core() -> Members {
-    Members::new(ClusterId::parse(OURS).unwrap(), fence(3, "00000000000000aa"), DurationMs(500))
+    remembering(FORGOTTEN_LIMIT)
+}
+fn remembering(forgotten: usize) -> Members {
+    let cluster = ClusterId::parse(OURS).unwrap();
+    Members::new(cluster, fence(3, "00000000000000aa"), DurationMs(500), forgotten)
 }
 fn registration() -> Registration {
     Registration {
@@ -74,16 +81,49 @@ fn an_unknown_host_is_taken_over_with_what_it_holds() {
     assert_eq!(core.register(&holding(registration())), Verdict::Admit);
 }
 
+/// A host of another cluster, which has heard of no master for so long.
+fn of_theirs(silent: Option<u64>) -> Registration {
+    let cluster = Some(ClusterId::parse(THEIRS).unwrap());
+    Registration { cluster, ..ahead("h1", silent) }
+}
+fn adopts() -> Verdict {
+    Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() }
+}
+fn waits(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Wait(_))
+}
+
 #[test]
-fn an_empty_cluster_becomes_the_one_its_first_host_remembers() {
-    let mut theirs = registration();
-    theirs.cluster = Some(ClusterId::parse(THEIRS).unwrap());
-    theirs.accepted = Some(Accepted { fence: fence(7, "00000000000000bb"), revision: Revision(9) });
-    let expected = Verdict::ClaimLeadership { above: Epoch(7), cluster: ClusterId::parse(THEIRS).unwrap() };
-    assert_eq!(core().register(&theirs), expected);
-    let mut inhabited = core();
+fn an_empty_cluster_becomes_the_one_its_first_host_remembers_once_that_has_heard_of_no_leader_for_long() {
+    let mut core = core();
+    for silent in [None, Some(0), Some(LEADER_SILENCE.0 - 1)] {
+        let Verdict::Wait(why) = core.register(&of_theirs(silent)) else { panic!("its leader may be there") };
+        assert!(why.contains("h1") && why.contains(THEIRS) && why.contains("take-over"), "{why}");
+    }
+    assert!(waits(&core.register(&of_theirs(Some(LEADER_SILENCE.0)))), "it may have been cut off itself");
+    core.set_now(MonoMs(SAID_FOR.0));
+    assert_eq!(core.register(&of_theirs(Some(LEADER_SILENCE.0))), adopts());
+    let mut inhabited = remembering(1);
     inhabited.services_are(1);
-    assert!(matches!(inhabited.register(&theirs), Verdict::Refuse(_)));
+    assert!(matches!(inhabited.register(&of_theirs(Some(60_000))), Verdict::Refuse(_)));
+}
+
+#[test]
+fn an_operator_has_an_empty_cluster_become_the_one_its_first_host_remembers_at_once() {
+    let mut core = core();
+    core.takes_over(true);
+    assert_eq!(core.register(&of_theirs(Some(0))), adopts());
+}
+
+#[test]
+fn while_a_host_waits_to_be_adopted_nobody_begins_another_cluster() {
+    let mut core = core();
+    assert_eq!(core.waits_to_adopt(), None);
+    assert!(waits(&core.register(&of_theirs(Some(0)))));
+    assert!(core.waits_to_adopt().is_some() && waits(&core.register(&registration())));
+    core.set_now(MonoMs(WORD_COUNTS.0 + 1));
+    assert_eq!(core.waits_to_adopt(), None, "it has found its master");
+    assert_eq!(core.register(&registration()), Verdict::Admit);
 }
 
 fn ahead(node: &str, silent: Option<u64>) -> Registration {
@@ -133,6 +173,50 @@ fn a_leader_is_gone_when_it_has_not_answered_more_than_half_of_the_hosts_for_lon
     assert_eq!(core.register(&ahead("h2", silent)), exceeds());
     core.set_now(MonoMs(SAID_FOR.0 * 2 + WORD_COUNTS.0 + 1));
     assert!(matches!(core.register(&ahead("h2", silent)), Verdict::Wait(_)), "what h1 said counts no more");
+}
+
+/// Three members, of which the first `ready` report to this master.
+fn three(ready: usize) -> Members {
+    let mut core = core();
+    for (n, node) in ["h1", "h2", "h3"].into_iter().enumerate() {
+        let node = NodeName::parse(node).unwrap();
+        core.host_known(node.clone(), NodeUid::parse(&format!("{:016x}", n + 10)).unwrap());
+        let standing = if n < ready { Standing::Ready } else { Standing::Suspect };
+        core.host_changed(&node, HostCondition::of(standing));
+    }
+    core
+}
+
+#[test]
+fn no_single_host_makes_a_master_stand_down_that_more_hosts_follow() {
+    let stands_down = Verdict::StandDown(fence(7, "00000000000000bb"));
+    let mut core = three(3);
+    assert!(waits(&core.register(&ahead("h3", Some(0)))), "two follow this master");
+    assert_eq!(core.register(&ahead("h2", Some(0))), stands_down, "two of three follow the other one");
+    assert_eq!(three(1).register(&ahead("h3", Some(0))), stands_down, "one against one");
+    // What a host has said counts for a while only.
+    let mut core = three(3);
+    assert!(waits(&core.register(&ahead("h3", Some(0)))));
+    core.set_now(MonoMs(WORD_COUNTS.0 + 1));
+    assert!(waits(&core.register(&ahead("h2", Some(0)))));
+    // Nobody follows a master that has stood down.
+    core.stood_down();
+    assert_eq!(core.register(&ahead("h2", Some(0))), stands_down);
+}
+
+#[test]
+fn a_leader_that_one_host_followed_is_gone_when_that_says_so_and_the_others_follow_this_master() {
+    let silent = Some(LEADER_SILENCE.0);
+    for node in ["h3", "unknown"] {
+        let mut core = three(2);
+        assert!(waits(&core.register(&ahead(node, silent))));
+        core.set_now(MonoMs(SAID_FOR.0));
+        assert_eq!(core.register(&ahead(node, silent)), exceeds(), "{node}");
+        let mut core = three(1);
+        assert!(waits(&core.register(&ahead("unknown", silent))));
+        core.set_now(MonoMs(SAID_FOR.0));
+        assert!(waits(&core.register(&ahead("unknown", silent))), "nobody knows of the others");
+    }
 }
 
 #[test]
@@ -254,14 +338,15 @@ fn orders_for_a_host_that_is_not_known_yet_wait_for_it() {
 
 #[test]
 fn of_too_many_forgotten_hosts_the_first_goes() {
-    let mut core = core();
+    const LIMIT: usize = 3;
+    let mut core = remembering(LIMIT);
     let name = |n: usize| NodeName::parse(&format!("h{n}")).unwrap();
-    for n in 0..MAX_FORGOTTEN {
+    for n in 0..LIMIT {
         assert_eq!(core.host_forgotten(name(n), registration().uid), None);
     }
     core.host_known(name(0), registration().uid);
-    assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN), registration().uid), None);
-    assert_eq!(core.host_forgotten(name(MAX_FORGOTTEN + 1), registration().uid), Some(name(1)));
+    assert_eq!(core.host_forgotten(name(LIMIT), registration().uid), None);
+    assert_eq!(core.host_forgotten(name(LIMIT + 1), registration().uid), Some(name(1)));
     core.remembered(&name(1));
     assert!(!core.is_forgotten(&name(1)));
 }

@@ -21,7 +21,7 @@ use crate::membership::{HostCondition, HostFacts, Intent, Standing};
 pub(super) const READY: HostCondition = HostCondition::of(Standing::Ready);
 pub(super) const DOWN: HostCondition = HostCondition::of(Standing::Down);
 pub(super) const DRAINED: HostCondition =
-    HostCondition { intent: Intent::Drained { deadline: None }, ..READY };
+    HostCondition { intent: Intent::Drained { deadline: None, within: None }, ..READY };
 
 pub(super) fn in_zone(zone: &str) -> HostFacts {
     let labels = [("zone".to_owned(), zone.to_owned())].into();

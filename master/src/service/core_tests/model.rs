@@ -647,5 +647,5 @@ pub(super) fn standing(up: bool) -> HostCondition {
 }
 
 pub(super) fn drained() -> HostCondition {
-    HostCondition { intent: Intent::Drained { deadline: None }, ..standing(true) }
+    HostCondition { intent: Intent::Drained { deadline: None, within: None }, ..standing(true) }
 }

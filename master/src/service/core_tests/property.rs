@@ -37,7 +37,8 @@ fn condition() -> impl Strategy<Value = HostCondition> {
         1 => Just(Standing::AgentDown),
         1 => Just(Standing::EngineDown),
     ];
-    let intent = prop_oneof![4 => Just(Intent::Active), 1 => Just(Intent::Cordoned), 2 => Just(Intent::Drained { deadline: None })];
+    let drained = Intent::Drained { deadline: None, within: None };
+    let intent = prop_oneof![4 => Just(Intent::Active), 1 => Just(Intent::Cordoned), 2 => Just(drained)];
     let rare = || prop::bool::weighted(0.2);
     (standing, intent, rare(), rare(), rare()).prop_map(|(standing, intent, overdue, flapping, held)| {
         HostCondition {

@@ -190,7 +190,10 @@ fn a_drained_host_keeps_what_it_runs_until_its_deadline() {
     let record = record(&[1]);
     let mut observed = Observations::default();
     let id = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
-    let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+    let drained = HostCondition {
+        intent: Intent::Drained { deadline: None, within: None },
+        ..condition(Standing::Ready)
+    };
     observed.host_changed(&h1(), drained, true);
     assert_eq!((placed(&planned(&record, &observed)), retired(&record, &observed)), (vec![0], vec![]));
     observed.host_changed(&h1(), HostCondition { overdue: true, ..drained }, true);
@@ -203,7 +206,10 @@ fn nothing_that_runs_goes_for_one_on_a_suspect_host() {
     let mut record = record;
     change(&mut record, 1, |replica| replica.node = NodeName::parse("h2").unwrap());
     let mut observed = Observations::default();
-    let drained = HostCondition { intent: Intent::Drained { deadline: None }, ..condition(Standing::Ready) };
+    let drained = HostCondition {
+        intent: Intent::Drained { deadline: None, within: None },
+        ..condition(Standing::Ready)
+    };
     observed.host_changed(&h1(), drained, true);
     observed.host_changed(&record.replicas[1].node, condition(Standing::Suspect), true);
     let first = hears(&mut observed, 1, ReplicaState::Running, Health::Healthy);
