@@ -15,6 +15,7 @@ use shef_common::{
 use super::{
     HostChanged, HostCondition, HostHeard, HostKnown, Intent, Standing,
     brake::Brake,
+    confirmation::Confirmation,
     events::{Effect, Event},
     flapping::Flapping,
     liveness::{Liveness, Patience},
@@ -37,8 +38,6 @@ const WORDS_EVERY: DurationMs = DurationMs(1_000);
 /// What a report costs the master at most, as the part of its time it is given: one host, one report in so
 /// long.
 const REPORT_SHARE: DurationMs = DurationMs(2);
-/// A report that comes later than its interval and this part of it is overdue.
-const REPORT_JITTER: u64 = 4;
 /// Report intervals above the configured one are multiples of this.
 const INTERVAL_STEP: u64 = 250;
 
@@ -88,6 +87,8 @@ pub struct MembershipCore {
     settings: Settings,
     hosts: BTreeMap<NodeName, Host>,
     brake: Brake,
+    /// While some hosts are about to be called down, and the others are asked for a sign of life.
+    confirmation: Option<Confirmation>,
     interval: DurationMs,
     /// When the interval may become shorter again.
     shorter_at: MonoMs,
@@ -106,6 +107,7 @@ impl MembershipCore {
             settings,
             hosts: BTreeMap::new(),
             brake: Brake::new(settings.brake_share_percent, settings.brake_release_after),
+            confirmation: None,
             interval: settings.report_interval,
             shorter_at: now.mono,
             rounds: 0,
@@ -127,7 +129,7 @@ impl MembershipCore {
                 let node = heard.node.clone();
                 self.heard(heard, now);
                 // Reports are many: they mind nobody but their own host.
-                if !self.release_brake_if_due(now) {
+                if !self.release_brake_if_due(now) && !self.is_confirmed(now) {
                     self.tell(&node, now, &mut effects);
                     self.show_brake(&mut effects);
                     return effects;
@@ -139,7 +141,7 @@ impl MembershipCore {
                 self.probes = self.probes.saturating_sub(1);
                 self.probed(&node, round, via, outcome, now);
                 // When many hosts are suspect, probes are many: they mind nobody but their own host.
-                if !rounds_wait {
+                if !rounds_wait && !self.is_confirmed(now) {
                     self.tell(&node, now, &mut effects);
                     self.look_again_for(&node, now, &mut effects);
                     return effects;
@@ -154,6 +156,7 @@ impl MembershipCore {
             }
             Event::Forgotten(node) => {
                 self.hosts.remove(&node);
+                self.confirmation.iter_mut().for_each(|asks| asks.counts_out(&node));
             }
             Event::ReleaseBrake => {
                 self.brake.release();
@@ -192,6 +195,8 @@ impl MembershipCore {
                 host.liveness.excuse(late);
                 host.ports.iter_mut().for_each(|ports| ports.excuse(late));
             }
+            // What did not come back meanwhile says nothing.
+            self.confirmation = None;
             self.asked = now.mono;
         }
     }
@@ -231,6 +236,7 @@ impl MembershipCore {
             host.heard = Some(now.wall);
             host.unanswered = false;
         }
+        self.confirmation.iter_mut().for_each(|asks| asks.counts_out(&heard.node));
     }
 
     fn probed(
@@ -251,6 +257,9 @@ impl MembershipCore {
             | ProbeOutcome::Unreachable { .. }
             | ProbeOutcome::NotProbed { .. } => outcome,
         };
+        if via.is_none() {
+            self.confirmation.iter_mut().for_each(|asks| asks.probed(node, round, &outcome));
+        }
         host.liveness.probed(round, via, outcome, now.mono);
     }
 
@@ -271,10 +280,12 @@ impl MembershipCore {
             let is_gone = host.liveness.standing() == Standing::AgentDown;
             host.ports.iter_mut().for_each(|ports| ports.agent_is_gone(is_gone, now.mono));
         }
-        self.call_down(patience, now);
+        // Who goes down when its time is over sets it anew.
         self.release_brake_if_due(now);
+        self.call_down(patience, now);
         self.fit_interval(now, effects);
         self.begin_rounds(patience, now, effects);
+        self.ask_for_signs(patience, effects);
         self.begin_port_rounds(now, effects);
         let nodes: Vec<NodeName> = self.hosts.keys().cloned().collect();
         for node in &nodes {
@@ -365,8 +376,11 @@ impl MembershipCore {
                 .filter(|_| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready));
             host.liveness.deadline(patience).into_iter().chain(ports).min()
         });
-        // A round that waits for its turn is begun when a probe comes back.
-        let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
+        // A round that waits for its turn is begun when a probe comes back, and so is a host called down that
+        // waits for signs of life.
+        let waits = full || self.confirmation.is_some();
+        let until = self.confirmation.as_ref().map(Confirmation::until);
+        let ahead = deadlines.chain(until).filter(|at| *at > now.mono || !waits).min();
         ahead.map_or(now.mono + LOOK_EVERY, |at| at.clamp(now.mono + DurationMs(1), now.mono + LOOK_EVERY))
     }
 }
