@@ -74,6 +74,8 @@ pub enum Ev {
     Operator,
     /// Something breaks.
     Chaos,
+    /// A host's network is cut.
+    Cut { host: usize },
     /// Something is well again.
     Heal(Heal),
     /// No faults from now on.
@@ -330,6 +332,7 @@ impl World {
             Ev::User => self.user_acts(),
             Ev::Operator => self.operator_acts(),
             Ev::Chaos => self.chaos(),
+            Ev::Cut { host } => self.cut(host),
             Ev::Heal(heal) => self.heal(heal),
             Ev::Quiet => self.quiet(),
             Ev::Look => self.look(),
