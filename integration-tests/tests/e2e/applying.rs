@@ -194,9 +194,11 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     let view = site.master.service("db").await.unwrap();
     let newest = view["replica_states"].as_array().unwrap().iter().filter(|r| r["generation"] == 2);
     let targets: Vec<String> = newest.map(|r| format!("db/{}", r["id"].as_str().unwrap())).collect();
-    said(&shef(&site, &["exec", &targets[0], "--", "touch", "/fail"], "").await);
+    let told_to_fail =
+        async |target: &str| shef(&site, &["exec", target, "--", "sh", "-c", "echo > /fail"], "").await;
+    said(&told_to_fail(&targets[0]).await);
     // This one may be on its way out by now.
-    shef(&site, &["exec", &targets[1], "--", "touch", "/fail"], "").await;
+    told_to_fail(&targets[1]).await;
     let back = until("it is rolled back", async || {
         let view = site.master.service("db").await?;
         (view["generation"] == 1 && view["state"] == "running").then_some(view)
