@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod events;
 pub mod lab;
 pub mod sim;

@@ -1,63 +1,8 @@
 //! What happens, as server-sent events: followed, filtered, resumed.
 
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
-use shef_integration_tests::cluster::{Cluster, PATIENCE};
-
-struct Reader {
-    answer: Box<dyn futures_util::Stream<Item = Result<bytes::Bytes, awc::error::PayloadError>> + Unpin>,
-    buffer: String,
-    /// The id of the latest event.
-    at: String,
-}
-
-impl Reader {
-    async fn open(cluster: &Cluster, query: &str, last: Option<&str>) -> Self {
-        let client = awc::Client::builder().disable_timeout().finish();
-        let mut request = client.get(format!("{}/v1/events{query}", cluster.api.url));
-        if let Some(last) = last {
-            request = request.insert_header(("last-event-id", last));
-        }
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 200);
-        let mut reader = Self { answer: Box::new(answer), buffer: String::new(), at: String::new() };
-        reader.block().await;
-        reader
-    }
-
-    /// The next block; the data of an event, if it is one.
-    async fn block(&mut self) -> Option<Value> {
-        loop {
-            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let field =
-                    |name: &str| block.lines().find_map(|line| Some(line.strip_prefix(name)?.to_owned()));
-                let (id, data) = (field("id: "), field("data: "));
-                self.buffer = String::from(rest);
-                self.at = id.unwrap_or(std::mem::take(&mut self.at));
-                return data.map(|data| serde_json::from_str(&data).unwrap());
-            }
-            let part = tokio::time::timeout(PATIENCE, self.answer.next())
-                .await
-                .expect("it goes on")
-                .expect("it does not end");
-            self.buffer.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
-        }
-    }
-
-    /// The events up to the first of which `last` is true.
-    async fn until(&mut self, last: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let mut events = Vec::new();
-        loop {
-            if let Some(event) = self.block().await {
-                events.push(event);
-                if last(&events[events.len() - 1]) {
-                    return events;
-                }
-            }
-        }
-    }
-}
+use shef_integration_tests::{cluster::Cluster, events::EventReader};
 
 fn words(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["event"].as_str().unwrap()).collect()
@@ -71,7 +16,7 @@ async fn create(cluster: &Cluster, name: &str) {
 #[actix_rt::test]
 async fn a_services_life_is_told_in_order_and_only_to_whom_it_concerns() {
     let cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
-    let mut reader = Reader::open(&cluster, "?service=web", None).await;
+    let mut reader = EventReader::open(&cluster.api, "?service=web", None).await;
     create(&cluster, "other").await;
     create(&cluster, "web").await;
     let events = reader.until(|event| event["event"] == "service_state").await;
@@ -94,12 +39,12 @@ async fn a_services_life_is_told_in_order_and_only_to_whom_it_concerns() {
 #[actix_rt::test]
 async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
     let mut cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
-    let mut reader = Reader::open(&cluster, "", None).await;
+    let mut reader = EventReader::open(&cluster.api, "", None).await;
     create(&cluster, "web").await;
     let first = reader.until(|event| event["event"] == "service_created").await;
-    assert_eq!(first.last().unwrap()["id"], json!(reader.at));
+    assert_eq!(first.last().unwrap()["id"], json!(reader.at()));
     let rest = reader.until(|event| event["event"] == "service_state" && event["state"] == "running").await;
-    let mut again = Reader::open(&cluster, "", first.last().unwrap()["id"].as_str()).await;
+    let mut again = EventReader::open(&cluster.api, "", first.last().unwrap()["id"].as_str()).await;
     assert_eq!(
         again.until(|event| event["event"] == "service_state" && event["state"] == "running").await,
         rest
@@ -109,7 +54,7 @@ async fn a_reader_resumes_where_it_was_and_is_told_when_it_cannot() {
     cluster.stop().await;
     // Another leadership: what it did not tell it cannot count.
     let cluster = Cluster::start(dir).await;
-    let mut reader = Reader::open(&cluster, &after, None).await;
+    let mut reader = EventReader::open(&cluster.api, &after, None).await;
     assert_eq!(reader.block().await.unwrap(), json!({ "event": "skipped", "skipped": null }));
     create_on_nobody(&cluster).await;
     let events = reader.until(|event| event["event"] == "service_created").await;
@@ -128,7 +73,7 @@ async fn create_on_nobody(cluster: &Cluster) {
 #[actix_rt::test]
 async fn what_operators_do_and_what_becomes_of_hosts_is_told() {
     let mut cluster = Cluster::fake(1, FakeEngineOptions::default()).await;
-    let mut reader = Reader::open(&cluster, "?host=h0", None).await;
+    let mut reader = EventReader::open(&cluster.api, "?host=h0", None).await;
     cluster.api.raw("POST", "/v1/nodes/h0/cordon", &[], vec![]).await;
     let events = reader.until(|event| event["event"] == "host_intent").await;
     assert_eq!(events.last().unwrap()["state"], "cordoned");

@@ -73,6 +73,8 @@ seeded_bugs! {
     writes_unchecked: WritesUnchecked by two_masters as "the store took a write of epoch",
     one_lost_report: OneLostReport by messages as "ms after it was heard of",
     suspect_is_down: SuspectIsDown by crashes as "ms after it was heard of",
+    ignores_brake: IgnoresBrake by hosts as "hosts are cut off together",
+    asks_nobody: AsksNobody by hosts as "hosts are cut off together",
     no_socket_is_silence: NoSocketIsSilence by sockets as "though its agent runs and somebody reaches it",
     deleted_while_held: DeletedWhileHeld by calm as "still holds its container",
     acknowledges_early: AcknowledgesEarly by store as "was acknowledged",

@@ -6,7 +6,7 @@ use shef_master::store::{Key, fake::Fault};
 
 use super::{
     profile::Chaos,
-    world::{Ev, Heal, World},
+    world::{Ev, Heal, MAX_HOSTS, World},
 };
 
 impl World {
@@ -33,12 +33,12 @@ impl World {
             Chaos::CrashMaster => self.master_fuse = Some(self.rng.u32(0..60)),
             Chaos::CrashAgent => self.hosts[host].fuse = Some(self.rng.u32(0..40)),
             Chaos::Cut => {
-                self.hosts[host].cut = true;
-                self.hosts[host].link_changed = self.now;
+                self.cut(host);
                 let long = self.rng.bool();
                 let delay = if long { self.rng.u64(4_000..25_000) } else { self.rng.u64(100..4_000) };
                 self.at(delay, Ev::Heal(Heal::Link(host)));
             }
+            Chaos::CutMany => self.cut_many(),
             Chaos::CutFromMaster => {
                 self.hosts[host].cut_from_master = true;
                 self.hosts[host].link_changed = self.now;
@@ -140,6 +140,28 @@ impl World {
                 let jump = self.rng.i64(-7_200_000..7_200_000);
                 if self.rng.bool() { self.master_wall += jump } else { self.hosts[host].wall += jump }
             }
+        }
+    }
+
+    /// A host's network is cut, unless it is mended for good.
+    pub fn cut(&mut self, host: usize) {
+        if self.faults {
+            self.note(|| format!("h{} is cut off", host + 1));
+            self.hosts[host].cut = true;
+            self.hosts[host].link_changed = self.now;
+        }
+    }
+
+    /// Three hosts at least are cut off within a second and a half.
+    fn cut_many(&mut self) {
+        let mut hosts: Vec<usize> = (0..self.hosts.len()).collect();
+        self.rng.shuffle(&mut hosts);
+        hosts.truncate(self.rng.usize(3..=MAX_HOSTS));
+        let mended = self.rng.u64(4_000..15_000);
+        for host in hosts {
+            let delay = self.rng.u64(0..1_500);
+            self.at(delay, Ev::Cut { host });
+            self.at(mended, Ev::Heal(Heal::Link(host)));
         }
     }
 

@@ -9,6 +9,8 @@ pub enum Chaos {
     CrashAgent,
     /// A host's network is cut for a while.
     Cut,
+    /// A switch fails: three hosts at least are cut off, one after the other, and come back together.
+    CutMany,
     /// A host is cut from the master for a while, and not from other hosts.
     CutFromMaster,
     /// A host's engine does not answer for a while.
@@ -176,6 +178,7 @@ impl Profile {
             operators: true,
             chaos: &[
                 (Chaos::Cut, 6),
+                (Chaos::CutMany, 1),
                 (Chaos::CutFromMaster, 3),
                 (Chaos::CrashAgent, 1),
                 (Chaos::CrashMaster, 1),

@@ -43,6 +43,10 @@ pub enum SeededBug {
     OneLostReport,
     /// A host that is suspected counts as down.
     SuspectIsDown,
+    /// A host that the brake holds counts as lost.
+    IgnoresBrake,
+    /// A host that reported a moment ago counts as well, without being asked.
+    AsksNobody,
     /// A probe that could not be made for want of a socket counts as one without an answer.
     NoSocketIsSilence,
     /// docker-shef 10: a service is gone while hosts still hold its containers.
@@ -115,7 +119,7 @@ pub enum SeededBug {
 
 impl SeededBug {
     /// Every one.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::RemovesTheFirst,
         Self::DeletesOnAbsence,
         Self::SkipsImport,
@@ -125,6 +129,8 @@ impl SeededBug {
         Self::WritesUnchecked,
         Self::OneLostReport,
         Self::SuspectIsDown,
+        Self::IgnoresBrake,
+        Self::AsksNobody,
         Self::NoSocketIsSilence,
         Self::DeletedWhileHeld,
         Self::AcknowledgesEarly,

@@ -76,6 +76,8 @@ pub enum Ev {
     TakeOver,
     /// Something breaks.
     Chaos,
+    /// A host's network is cut.
+    Cut { host: usize },
     /// Something is well again.
     Heal(Heal),
     /// No faults from now on.
@@ -333,6 +335,7 @@ impl World {
             Ev::Operator => self.operator_acts(),
             Ev::TakeOver => self.operator_takes_over(),
             Ev::Chaos => self.chaos(),
+            Ev::Cut { host } => self.cut(host),
             Ev::Heal(heal) => self.heal(heal),
             Ev::Quiet => self.quiet(),
             Ev::Look => self.look(),

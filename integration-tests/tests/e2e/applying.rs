@@ -188,9 +188,17 @@ async fn apply_ends_after_the_trial_and_says_how_it_failed() {
     assert!(well.ends_with("==> db: 1 of 1 healthy, generation 1\n"), "{well}");
     let later =
         json!({"replicas": 2, "update": {"monitor_ms": 500, "parallelism": 2, "probation_ms": 600_000}});
-    let update =
-        said(&shef(&site, &["apply", "-"], &spec("db", "sleep 6; echo no disk; exit 6", later)).await);
+    let fails_when_told = "until test -e /fail; do sleep 0.1; done; echo no disk; exit 6";
+    let update = said(&shef(&site, &["apply", "-"], &spec("db", fails_when_told, later)).await);
     assert!(update.contains("2 of 2 healthy, generation 2; on probation for "), "{update}");
+    let view = site.master.service("db").await.unwrap();
+    let newest = view["replica_states"].as_array().unwrap().iter().filter(|r| r["generation"] == 2);
+    let targets: Vec<String> = newest.map(|r| format!("db/{}", r["id"].as_str().unwrap())).collect();
+    let told_to_fail =
+        async |target: &str| shef(&site, &["exec", target, "--", "sh", "-c", "echo > /fail"], "").await;
+    said(&told_to_fail(&targets[0]).await);
+    // This one may be on its way out by now.
+    told_to_fail(&targets[1]).await;
     let back = until("it is rolled back", async || {
         let view = site.master.service("db").await?;
         (view["generation"] == 1 && view["state"] == "running").then_some(view)

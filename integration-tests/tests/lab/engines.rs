@@ -2,11 +2,14 @@
 
 use rustix::process::Signal;
 use serde_json::json;
-use shef_integration_tests::lab::{
-    engine::BUSYBOX,
-    lan::{LanLab, Plan},
-    shef::busybox,
-    wait::until,
+use shef_integration_tests::{
+    events::EventReader,
+    lab::{
+        engine::BUSYBOX,
+        lan::{LanLab, Plan},
+        shef::busybox,
+        wait::until,
+    },
 };
 
 use crate::common::host_is;
@@ -18,6 +21,9 @@ async fn a_host_whose_agent_died_is_told_apart_and_nothing_of_it_is_doubled() {
     let before = lan.settled(&["web"]).await;
     lan.hosts[1].agent.process.kill();
     host_is(&lan, "h2", "agent_down").await;
+    let unconfirmed =
+        lan.master.api.until("/v1/services/web", |answer| answer.body["unconfirmed"] == 2).await;
+    assert_eq!(unconfirmed.body["running"], 6, "nobody knows better: {unconfirmed:?}");
     lan.master.deploy("new", busybox(2)).await;
     let by_host = lan.by_host().await;
     assert!(
@@ -61,17 +67,22 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
         "update": { "monitor_ms": 100 },
     });
     lan.master.deploy("web", spec).await;
-    assert_eq!(lan.settled(&["web"]).await.len(), 3);
+    // One on each host that publishes nothing.
+    lan.master.deploy("worker", busybox(3)).await;
+    assert_eq!(lan.settled(&["web", "worker"]).await.len(), 6);
     // Ports that were never reached say nothing.
     let is_reached = |line: &str| line.contains("ports tried node=h2 ") && line.contains("outcome=Open");
     let said = async || lan.master.process.said().lines().any(is_reached).then_some(());
     until("the master reaches the published port of h2", said).await;
+    let mut events = EventReader::open(&lan.master.api, "?host=h2", None).await;
     lan.hosts[1].end_everything();
-    host_is(&lan, "h2", "agent_down").await;
-    let unconfirmed =
-        lan.master.api.until("/v1/services/web", |answer| answer.body["unconfirmed"] == 1).await;
-    assert_eq!(unconfirmed.body["running"], 3, "nobody knows yet: {unconfirmed:?}");
-    host_is(&lan, "h2", "down").await;
+    let told = events.until(|event| event["event"] == "host_state" && event["state"] == "down").await;
+    let states: Vec<&str> = told
+        .iter()
+        .filter(|event| event["event"] == "host_state")
+        .map(|event| event["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(states[states.len() - 2..], ["agent_down", "down"], "{told:#?}");
     let node = lan.master.api.get("/v1/nodes/h2").await;
     let why = "its agent does not answer, and neither does any published port of its replicas";
     assert_eq!(node.body["reason"], why, "{node:?}");
@@ -81,5 +92,5 @@ async fn a_host_that_is_there_with_nothing_running_on_it_is_down_after_a_time_an
     replaced.await;
     lan.hosts[1].boot().await;
     lan.master.hosts(3).await;
-    assert_eq!(lan.settled(&["web"]).await.len(), 3);
+    assert_eq!(lan.settled(&["web", "worker"]).await.len(), 6);
 }

@@ -83,9 +83,10 @@ pub(super) const KEYS: &[Key] = &[
         kind: milliseconds(0, 86_400_000),
         default: "60000",
         env: &[],
-        doc: "How long a host that is there may have no agent, and none of its replicas' published ports may take a\n\
-              connection from the master and from other hosts, before it counts as down. 0: never; then, and where nothing\n\
-              is published, such a host keeps its replicas until an operator drains or forgets it.",
+        doc: "How long a host that is there may have no agent, and none of its replicas' ports may take a connection from\n\
+              the master and from other hosts, before it counts as down: published ports, and those of HTTP and TCP checks\n\
+              in the host's own network. 0: never; then, and where the master has never reached such a port, the host keeps\n\
+              its replicas until an operator drains or forgets it.",
     },
     Key {
         name: "flap_hold_ms",

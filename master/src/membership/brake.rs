@@ -1,7 +1,7 @@
 //! The brake: when many hosts go down together, the fault is probably ours, and
 //! replacing everything would make it worse.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use shef_common::{
@@ -26,8 +26,9 @@ pub struct BrakeState {
 #[derive(Debug)]
 struct On {
     since: Now,
-    /// The hosts that set it, and those that went down since.
-    concerned: BTreeSet<NodeName>,
+    /// The hosts that set it, those that went down since, and those that were silent then; and when each of
+    /// them was silent last.
+    concerned: BTreeMap<NodeName, MonoMs>,
     /// Those of them that were called down.
     down: BTreeSet<NodeName>,
     /// Since when few enough of them are silent.
@@ -62,29 +63,36 @@ impl Brake {
     pub fn goes_down(
         &mut self,
         node: &NodeName,
-        silent: Vec<NodeName>,
+        silent: &BTreeSet<NodeName>,
         known: usize,
         window: DurationMs,
         now: Now,
     ) -> bool {
         self.recent.retain(|(at, other)| other != node && now.mono - *at <= window);
         self.recent.push_back((now.mono, node.clone()));
+        let silent = silent.iter().map(|silent| (silent.clone(), now.mono));
         if let Some(on) = &mut self.on {
-            on.concerned.insert(node.clone());
+            on.concerned.extend(silent.chain([(node.clone(), now.mono)]));
             on.down.insert(node.clone());
             return false;
         }
         let down: BTreeSet<NodeName> = self.recent.iter().map(|(_, node)| node.clone()).collect();
-        let together: BTreeSet<NodeName> = down.iter().cloned().chain(silent).collect();
-        if !self.is_too_much(together.len(), known) {
+        let concerned: BTreeMap<NodeName, MonoMs> =
+            down.iter().map(|down| (down.clone(), now.mono)).chain(silent).collect();
+        if !self.is_too_much(concerned.len(), known) {
             return false;
         }
-        self.on = Some(On { since: now, concerned: together, down, few_since: None });
+        self.on = Some(On { since: now, concerned, down, few_since: None });
         true
     }
 
+    /// Whether `node` went down within the last `window`.
+    pub fn went_down_within(&self, window: DurationMs, node: &NodeName, now: Now) -> bool {
+        self.recent.iter().any(|(at, other)| other == node && now.mono - *at <= window)
+    }
+
     /// Goes off after its time, or when few enough of the hosts that it concerns are
-    /// still `silent`: a host is asked with the time at which the brake came on. If too
+    /// still `silent` since the given time. If too
     /// many of them were called down, the last of these have a `window` to come back
     /// after the first. Returns whether it goes off by this.
     pub fn look(
@@ -95,7 +103,7 @@ impl Brake {
         now: Now,
     ) -> bool {
         let Some(on) = &self.on else { return false };
-        let lost = on.concerned.iter().filter(|node| silent(node, on.since.mono)).count();
+        let lost = on.concerned.iter().filter(|(node, since)| silent(node, **since)).count();
         if now.mono - on.since.mono >= self.release_after {
             return self.release();
         }
@@ -125,7 +133,8 @@ impl Brake {
         })
     }
 
-    fn is_too_much(&self, lost: usize, known: usize) -> bool {
+    /// Whether so many of `known` hosts set the brake.
+    pub const fn is_too_much(&self, lost: usize, known: usize) -> bool {
         lost >= AT_LEAST && lost.saturating_mul(100) > known.saturating_mul(self.share_percent as usize)
     }
 }
@@ -145,7 +154,8 @@ mod tests {
     /// Which of so many hosts that go down, one every `apart`, sets the brake.
     fn sets_it(known: usize, apart: u64) -> Option<usize> {
         let mut brake = Brake::new(33, DurationMs(300_000));
-        (1..=known).find(|n| brake.goes_down(&node(*n), vec![], known, WINDOW, at(*n as u64 * apart)))
+        (1..=known)
+            .find(|n| brake.goes_down(&node(*n), &BTreeSet::new(), known, WINDOW, at(*n as u64 * apart)))
     }
 
     #[test]
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn hosts_that_answer_nothing_count_as_those_that_are_down() {
         let mut brake = Brake::new(33, DurationMs(300_000));
-        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(5)));
+        assert!(brake.goes_down(&node(1), &[node(2), node(3)].into(), 6, WINDOW, at(5)));
         assert!(!brake.look(6, |_, _| true, WINDOW, at(5)));
         assert!(
             brake.look(6, |lost, _| *lost == node(1), WINDOW, at(6)),
@@ -170,11 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_fall_silent_while_it_is_on_keep_it_on_though_those_that_set_it_are_back() {
+        let mut brake = Brake::new(33, DurationMs(300_000));
+        assert!(brake.goes_down(&node(1), &[node(2), node(3)].into(), 6, WINDOW, at(0)));
+        assert!(!brake.goes_down(&node(4), &[node(5)].into(), 6, WINDOW, at(1_000)));
+        // The second and the third are back, and the fifth was heard of when the brake was on already.
+        let last_signs = [(node(2), 2_000), (node(3), 2_000), (node(5), 900)];
+        let silent = |lost: &NodeName, since: MonoMs| {
+            last_signs.iter().find(|(node, _)| node == lost).is_none_or(|(_, sign)| *sign <= since.0)
+        };
+        assert!(!brake.look(6, silent, WINDOW, at(2_000)));
+    }
+
+    #[test]
     fn hosts_that_went_together_have_a_window_to_come_back_one_by_one() {
         let mut brake = Brake::new(33, DurationMs(300_000));
-        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
-        assert!(!brake.goes_down(&node(2), vec![node(3)], 6, WINDOW, at(1)));
-        assert!(!brake.goes_down(&node(3), vec![], 6, WINDOW, at(2)));
+        assert!(brake.goes_down(&node(1), &[node(2), node(3)].into(), 6, WINDOW, at(0)));
+        assert!(!brake.goes_down(&node(2), &[node(3)].into(), 6, WINDOW, at(1)));
+        assert!(!brake.goes_down(&node(3), &BTreeSet::new(), 6, WINDOW, at(2)));
         let first = |lost: &NodeName, _| *lost == node(1);
         assert!(!brake.look(6, first, WINDOW, at(10)), "two are back, the third may be about to");
         assert!(!brake.look(6, |_, _| true, WINDOW, at(20)), "they are gone again: the window begins anew");
@@ -186,10 +209,10 @@ mod tests {
     #[test]
     fn it_goes_off_by_itself_and_those_that_are_down_do_not_set_it_again() {
         let mut brake = Brake::new(33, DurationMs(300_000));
-        assert!(brake.goes_down(&node(1), vec![node(2), node(3)], 6, WINDOW, at(0)));
+        assert!(brake.goes_down(&node(1), &[node(2), node(3)].into(), 6, WINDOW, at(0)));
         assert!(!brake.look(6, |_, _| true, WINDOW, at(299_999)));
         assert!(brake.look(6, |_, _| true, WINDOW, at(300_000)));
-        assert!(!brake.goes_down(&node(4), vec![], 6, WINDOW, at(300_001)));
+        assert!(!brake.goes_down(&node(4), &BTreeSet::new(), 6, WINDOW, at(300_001)));
         assert!(!brake.release());
     }
 }

@@ -1,8 +1,11 @@
 //! The state machine over all hosts: the one place that says what is true of a host.
 
-use std::{collections::BTreeMap, hash::Hasher as _, net::SocketAddrV4, sync::Arc};
+mod down;
+mod reason;
+mod rounds;
 
-use fnv::FnvHasher;
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
+
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::{NodeName, NodeUid},
@@ -12,11 +15,13 @@ use shef_common::{
 use super::{
     HostChanged, HostCondition, HostKnown, HostReported, Intent, Standing,
     brake::Brake,
-    events::{Effect, Event, Helper},
+    confirmation::Confirmation,
+    events::{Effect, Event},
     flapping::Flapping,
-    liveness::{Evidence, Liveness, Patience},
-    ports::{PORTS_LIMIT, PortWatch},
+    liveness::{Liveness, Patience},
+    ports::PortWatch,
 };
+use reason::why;
 
 /// So many other hosts probe a suspect for us.
 pub const HELPERS: usize = 3;
@@ -33,8 +38,6 @@ const WORDS_EVERY: DurationMs = DurationMs(1_000);
 /// What a report costs the master at most, as the part of its time it is given: one host, one report in so
 /// long.
 const REPORT_SHARE: DurationMs = DurationMs(2);
-/// A report that comes later than its interval and this part of it is overdue.
-const REPORT_JITTER: u64 = 4;
 /// Report intervals above the configured one are multiples of this.
 const INTERVAL_STEP: u64 = 250;
 
@@ -84,6 +87,8 @@ pub struct MembershipCore {
     settings: Settings,
     hosts: BTreeMap<NodeName, Host>,
     brake: Brake,
+    /// While some hosts are about to be called down, and the others are asked for a sign of life.
+    confirmation: Option<Confirmation>,
     interval: DurationMs,
     /// When the interval may become shorter again.
     shorter_at: MonoMs,
@@ -102,6 +107,7 @@ impl MembershipCore {
             settings,
             hosts: BTreeMap::new(),
             brake: Brake::new(settings.brake_share_percent, settings.brake_release_after),
+            confirmation: None,
             interval: settings.report_interval,
             shorter_at: now.mono,
             rounds: 0,
@@ -123,7 +129,7 @@ impl MembershipCore {
                 let node = report.node.clone();
                 self.on_report(&report, now);
                 // Reports are many: they mind nobody but their own host.
-                if !self.release_brake_if_due(now) {
+                if !self.release_brake_if_due(now) && !self.is_confirmed(now) {
                     self.notify(&node, now, &mut effects);
                     self.show_brake(&mut effects);
                     return effects;
@@ -135,7 +141,7 @@ impl MembershipCore {
                 self.probes = self.probes.saturating_sub(1);
                 self.probed(&node, round, via, outcome, now);
                 // When many hosts are suspect, probes are many: they mind nobody but their own host.
-                if !rounds_wait {
+                if !rounds_wait && !self.is_confirmed(now) {
                     self.notify(&node, now, &mut effects);
                     self.look_again_for(&node, now, &mut effects);
                     return effects;
@@ -150,6 +156,7 @@ impl MembershipCore {
             }
             Event::Forgotten(node) => {
                 self.hosts.remove(&node);
+                self.confirmation.iter_mut().for_each(|asks| asks.counts_out(&node));
             }
             Event::ReleaseBrake => {
                 self.brake.release();
@@ -188,6 +195,8 @@ impl MembershipCore {
                 host.liveness.excuse(late);
                 host.ports.iter_mut().for_each(|ports| ports.excuse(late));
             }
+            // What did not come back meanwhile says nothing.
+            self.confirmation = None;
             self.asked = now.mono;
         }
     }
@@ -227,6 +236,7 @@ impl MembershipCore {
             host.last_report = Some(now.wall);
             host.unanswered = false;
         }
+        self.confirmation.iter_mut().for_each(|asks| asks.counts_out(&report.node));
     }
 
     fn probed(
@@ -247,6 +257,9 @@ impl MembershipCore {
             | ProbeOutcome::Unreachable { .. }
             | ProbeOutcome::NotProbed { .. } => outcome,
         };
+        if via.is_none() {
+            self.confirmation.iter_mut().for_each(|asks| asks.probed(node, round, &outcome));
+        }
         host.liveness.probed(round, via, outcome, now.mono);
     }
 
@@ -267,10 +280,12 @@ impl MembershipCore {
             let is_gone = host.liveness.standing() == Standing::AgentDown;
             host.ports.iter_mut().for_each(|ports| ports.agent_is_gone(is_gone, now.mono));
         }
-        self.call_down(patience, now);
+        // Who goes down when its time is over sets it anew.
         self.release_brake_if_due(now);
+        self.call_down(patience, now);
         self.fit_interval(now, effects);
         self.begin_rounds(patience, now, effects);
+        self.ask_for_signs(patience, effects);
         self.begin_port_rounds(now, effects);
         let nodes: Vec<NodeName> = self.hosts.keys().cloned().collect();
         for node in &nodes {
@@ -279,38 +294,6 @@ impl MembershipCore {
         self.show_brake(effects);
         self.asked = self.next_look(patience, now);
         effects.push(Effect::WakeAt(self.asked));
-    }
-
-    fn call_down(&mut self, patience: Patience, now: Now) {
-        let lost: Vec<NodeName> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| host.liveness.is_lost(patience, now.mono) || self.is_unanswered(host, now))
-            .map(|(node, _)| node.clone())
-            .collect();
-        if lost.is_empty() {
-            return;
-        }
-        let due_after = DurationMs(self.interval.0 + self.interval.0 / REPORT_JITTER);
-        let may_follow = |host: &Host| host.liveness.may_go_down(due_after, now.mono);
-        let silent: Vec<NodeName> =
-            self.hosts.iter().filter(|(_, host)| may_follow(host)).map(|(node, _)| node.clone()).collect();
-        for node in lost {
-            let unanswered = self.hosts.get(&node).is_some_and(|host| self.is_unanswered(host, now));
-            self.brake.goes_down(&node, silent.clone(), self.hosts.len(), self.together(), now);
-            if let Some(host) = self.hosts.get_mut(&node) {
-                host.unanswered = unanswered;
-                host.liveness.goes_down();
-                host.flapping.went_down(now.mono);
-            }
-        }
-    }
-
-    /// Whether a host that is there counts as down: its agent is gone, and so is everything that it
-    /// published.
-    fn is_unanswered(&self, host: &Host, now: Now) -> bool {
-        let closed = |ports: &PortWatch| ports.are_closed(self.settings.unanswered_down_after, now.mono);
-        host.liveness.standing() == Standing::AgentDown && host.ports.as_ref().is_some_and(closed)
     }
 
     fn release_brake_if_due(&mut self, now: Now) -> bool {
@@ -341,112 +324,7 @@ impl MembershipCore {
         effects.push(Effect::Interval(interval));
     }
 
-    /// Begins rounds of probes that are due, the longest waiting first, as far as
-    /// the bound of probes under way allows.
-    fn begin_rounds(&mut self, patience: Patience, now: Now, effects: &mut Vec<Effect>) {
-        let mut due: Vec<(MonoMs, NodeName)> = self
-            .hosts
-            .iter()
-            .filter_map(|(node, host)| Some((host.liveness.round_due(now.mono)?, node.clone())))
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        due.sort_unstable();
-        let all: Vec<Helper> = self.helpers();
-        for (_, node) in due {
-            if self.is_full() {
-                return;
-            }
-            // Nobody is asked about itself.
-            let others: Vec<&Helper> = all.iter().filter(|helper| helper.node != node).collect();
-            let helpers = HELPERS.min(others.len());
-            let Some(host) = self.hosts.get_mut(&node) else { continue };
-            self.rounds += 1;
-            let round = self.rounds;
-            let limit = host.liveness.probe_limit(patience);
-            host.liveness.round_begins(round, 1 + helpers, now.mono);
-            self.probes += 1 + helpers;
-            // Other hosts each round, evenly over all.
-            let first = spread(&node, round) % others.len().max(1);
-            let through = (0..helpers)
-                .map(|n| Some(others[(first + n * others.len() / helpers) % others.len()].clone()));
-            effects.extend(std::iter::once(None).chain(through).map(|via| Effect::Probe {
-                node: node.clone(),
-                agent_url: host.agent_url.clone(),
-                via,
-                limit,
-                round,
-            }));
-        }
-    }
-
-    /// Begins rounds over the ports of hosts whose agents are gone, as far as the bound of probes allows.
-    fn begin_port_rounds(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = |host: &Host| host.ports.as_ref().is_some_and(|ports| ports.round_due(now.mono));
-        let looked_at =
-            |host: &Host| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready);
-        let nodes: Vec<NodeName> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| looked_at(host) && due(host))
-            .map(|(node, _)| node.clone())
-            .collect();
-        if nodes.is_empty() {
-            return;
-        }
-        let ready = |node: &NodeName| {
-            self.hosts.get(node).is_some_and(|host| host.liveness.standing() == Standing::Ready)
-        };
-        let all: Vec<Helper> = self.helpers().into_iter().filter(|helper| ready(&helper.node)).collect();
-        for node in nodes {
-            if self.is_full() {
-                return;
-            }
-            self.rounds += 1;
-            let round = self.rounds;
-            let first = spread(&node, round) % all.len().max(1);
-            let helpers = all.iter().cycle().skip(first).take(HELPERS.min(all.len())).cloned();
-            let Some(ports) = self.hosts.get_mut(&node).and_then(|host| host.ports.as_mut()) else {
-                continue;
-            };
-            let helpers = helpers.filter(|helper| ports.asks_others() && helper.node != node);
-            let who: Vec<Option<Helper>> = std::iter::once(None).chain(helpers.map(Some)).collect();
-            ports.round_begins(round, who.len() - 1, now.mono);
-            self.probes += who.len();
-            let addresses = ports.addresses().to_vec();
-            effects.extend(who.into_iter().map(|via| {
-                let (node, addresses) = (node.clone(), addresses.clone());
-                Effect::ProbePorts { node, addresses, via, limit: PORTS_LIMIT, round }
-            }));
-        }
-    }
-
-    /// Hosts that can probe others: those that are ready; if they are few, others whose agents do their part
-    /// too.
-    fn helpers(&self) -> Vec<Helper> {
-        let helper = |(node, host): (&NodeName, &Host)| Helper {
-            node: node.clone(),
-            agent_url: host.agent_url.clone(),
-        };
-        let is_ready = |host: &Host| host.liveness.standing() == Standing::Ready;
-        let mut helpers: Vec<Helper> =
-            self.hosts.iter().filter(|(_, host)| is_ready(host)).map(helper).collect();
-        if helpers.len() < HELPERS {
-            let mut others: Vec<_> = self
-                .hosts
-                .iter()
-                .filter(|(_, host)| !is_ready(host))
-                .filter_map(|entry| Some((entry.1.liveness.can_help()?, entry)))
-                .collect();
-            others.sort_by_key(|(helps, _)| *helps);
-            let most = HELPERS + 1 - helpers.len();
-            helpers.extend(others.into_iter().take(most).map(|(_, entry)| helper(entry)));
-        }
-        helpers
-    }
-
-    /// Publishes the condition of `node` if it has changed.
+    /// Tells everybody of `node` if there is something to tell.
     fn notify(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
         let braking = self.brake.is_on();
         let Some(host) = self.hosts.get_mut(node) else { return };
@@ -479,11 +357,6 @@ impl MembershipCore {
         }
     }
 
-    /// Whether another round of probes would exceed the bound.
-    const fn is_full(&self) -> bool {
-        self.probes + 1 + HELPERS > MAX_PROBES
-    }
-
     /// Looks at everything when this host's next deadline comes, if that is earlier than was asked for.
     fn look_again_for(&mut self, node: &NodeName, now: Now, effects: &mut Vec<Effect>) {
         let deadline = self.hosts.get(node).and_then(|host| host.liveness.deadline(self.patience()));
@@ -503,8 +376,11 @@ impl MembershipCore {
                 .filter(|_| matches!(host.liveness.standing(), Standing::AgentDown | Standing::Ready));
             host.liveness.deadline(patience).into_iter().chain(ports).min()
         });
-        // A round that waits for its turn is begun when a probe comes back.
-        let ahead = deadlines.filter(|at| *at > now.mono || !full).min();
+        // A round that waits for its turn is begun when a probe comes back, and so is a host called down that
+        // waits for signs of life.
+        let waits = full || self.confirmation.is_some();
+        let until = self.confirmation.as_ref().map(Confirmation::until);
+        let ahead = deadlines.chain(until).filter(|at| *at > now.mono || !waits).min();
         ahead.map_or(now.mono + LOOK_EVERY, |at| at.clamp(now.mono + DurationMs(1), now.mono + LOOK_EVERY))
     }
 }
@@ -512,54 +388,4 @@ impl MembershipCore {
 /// The deadline of a drain on this master's monotonic clock.
 fn drained_by(intent: Intent, now: Now) -> Option<MonoMs> {
     intent.left(now.wall).map(|left| now.mono + left)
-}
-
-/// What led to `condition`, for people.
-fn why(host: &Host, condition: HostCondition, flap_hold: DurationMs) -> Option<String> {
-    let flaps = || {
-        let minutes = flap_hold.0 / 60_000;
-        format!(
-            "it went down three times within ten minutes, and takes new replicas once it has been up for {minutes} min"
-        )
-    };
-    match condition.standing {
-        Standing::Awaited => Some("it has not called in since the master started".to_owned()),
-        Standing::Ready => condition.flapping.then(flaps),
-        Standing::Suspect => Some(match host.liveness.evidence() {
-            Some(Evidence::Answers { via: None }) => "it answers probes, but its reports do not arrive".to_owned(),
-            Some(Evidence::Answers { via: Some(via) }) => {
-                format!("it answers probes (through {via}), but its reports do not arrive")
-            }
-            Some(Evidence::AgentSilent { .. }) | None => match host.liveness.not_probed() {
-                Some(why) => format!("its reports do not arrive, and it cannot be probed, which says nothing of it ({why})"),
-                None => "its reports do not arrive; it is being probed".to_owned(),
-            },
-        }),
-        Standing::AgentDown => {
-            let since = host.last_report.map_or_else(|| "the master started".to_owned(), WallMs::iso);
-            let how = match host.liveness.evidence() {
-                Some(Evidence::AgentSilent { why }) => format!(" ({why})"),
-                Some(Evidence::Answers { .. }) | None => String::new(),
-            };
-            Some(format!("the host is there, its agent is not{how}; what runs there is not known since {since}"))
-        }
-        Standing::EngineDown => Some("its engine does not answer".to_owned()),
-        Standing::Down if condition.held => Some(
-            "neither reports nor probes reach it; so many hosts went down together that its replicas are not replaced for now \
-             (see /v1/cluster)"
-                .to_owned(),
-        ),
-        Standing::Down if host.unanswered => {
-            Some("its agent does not answer, and neither does any published port of its replicas".to_owned())
-        }
-        Standing::Down => Some("neither reports nor probes reach it".to_owned()),
-    }
-}
-
-/// A number for a host and a round: not a random one, so that the same run chooses the same helpers.
-fn spread(node: &NodeName, round: u64) -> usize {
-    let mut hash = FnvHasher::default();
-    hash.write(node.as_str().as_bytes());
-    hash.write(&round.to_le_bytes());
-    usize::try_from(hash.finish() >> 32).unwrap_or_default()
 }

@@ -28,11 +28,11 @@ pub enum Event {
         /// What came of it.
         outcome: ProbeOutcome,
     },
-    /// Where the replicas of a host take connections, by its last word: its agent is gone.
+    /// Where the replicas of a host take connections, by its last word.
     Published {
         /// Which host.
         node: NodeName,
-        /// Published TCP ports, at most [`MAX_PROBED_PORTS`](shef_common::protocol::MAX_PROBED_PORTS).
+        /// TCP ports, at most [`MAX_PROBED_PORTS`](shef_common::protocol::MAX_PROBED_PORTS).
         addresses: Vec<SocketAddrV4>,
     },
     /// What a look at a host's ports brought. Every [`Effect::ProbePorts`] comes back so exactly once.

@@ -157,16 +157,14 @@ impl Liveness {
         }
     }
 
-    /// Whether the host may be about to go down: it is in doubt, or its report is overdue.
-    ///
-    /// Every host that is called down within one probe window from now is among
-    /// these, and every host whose link was cut in the last report intervals.
-    pub fn may_go_down(&self, report_due_after: DurationMs, now: MonoMs) -> bool {
-        match &self.phase {
-            Phase::Reporting { last_report, .. } => *last_report + report_due_after <= now,
-            Phase::Doubted(_) => true,
-            Phase::Awaited { .. } | Phase::Down => false,
-        }
+    /// Whether it reports, for all that is known.
+    pub const fn reports(&self) -> bool {
+        matches!(self.phase, Phase::Reporting { .. })
+    }
+
+    /// Whether its reports have been missing for long enough that it is probed.
+    pub const fn is_doubted(&self) -> bool {
+        matches!(self.phase, Phase::Doubted(_))
     }
 
     /// Whether the host has shown no sign of life since `since`.

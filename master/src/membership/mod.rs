@@ -5,12 +5,15 @@
 //!
 //! - A host is down only after it was silent for long enough to be suspected,
 //!   and then a whole window of probes, ours and other agents', brought nothing.
+//! - Nor before all others were asked for a sign of life: the brake counts those that
+//!   were cut off up to that moment.
 //! - A master that was late itself blames nobody for what it did not hear.
 //! - While the brake is on, no host counts as lost.
 
 mod actor;
 mod brake;
 mod condition;
+mod confirmation;
 mod core;
 #[cfg(test)]
 mod core_tests;

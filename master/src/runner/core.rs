@@ -1,18 +1,13 @@
 //! The state machine of one host's runner.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddrV4},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddrV4, sync::Arc};
 
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     fields,
     ids::{BootId, ClusterId, Fence, NodeUid, ReplicaId, Version},
-    protocol::{LedgerDigest, MAX_PROBED_PORTS, Registered, Registration, Report, ReportAck},
-    spec::Protocol,
-    status::{PublishedPort, ReplicaState, ReplicaStatus},
+    protocol::{LedgerDigest, Registered, Registration, Report, ReportAck},
+    status::{ReplicaState, ReplicaStatus},
 };
 
 use super::{
@@ -20,6 +15,7 @@ use super::{
     messages::{OperateRefused, Operation, RegisterRefused},
     operations::Operations,
     outbox::Outbox,
+    published::published,
     record::NodeRecord,
     view::{IntentView, NodeView},
 };
@@ -189,27 +185,10 @@ impl RunnerCore {
         effects
     }
 
-    /// Where the host's replicas take connections from other hosts, by its last report. Nothing, if not all of
-    /// them are covered: a replica has no such port, or there are more ports than are tried at once.
-    fn published(&self) -> Vec<SocketAddrV4> {
-        let address = self.record.host.address;
-        let mut addresses = BTreeSet::new();
-        for status in self.statuses.values().filter(|status| status.state == ReplicaState::Running) {
-            let reachable =
-                |port: &&PublishedPort| port.host_ip.is_unspecified() || port.host_ip == IpAddr::V4(address);
-            let tcp = status.ports.iter().filter(|port| port.protocol == Protocol::Tcp).filter(reachable);
-            let before = addresses.len();
-            addresses.extend(tcp.map(|port| SocketAddrV4::new(address, port.published)));
-            if addresses.len() == before || addresses.len() > MAX_PROBED_PORTS {
-                return Vec::new();
-            }
-        }
-        addresses.into_iter().collect()
-    }
-
-    /// Sends the published ports to the membership if they have changed.
+    /// Tells the membership of published ports that are others than before.
     fn notify_published(&mut self, effects: &mut Vec<Effect>) {
-        let published = self.published();
+        let template = |status: &ReplicaStatus| self.outbox.template(&status.replica);
+        let published = published(self.record.host.address, self.statuses.values(), template);
         if published != self.notified_published {
             self.notified_published.clone_from(&published);
             effects.push(Effect::Published(published));

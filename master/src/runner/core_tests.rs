@@ -1,10 +1,14 @@
 //! The runner core against a model agent, over a network that loses what it likes.
 
+use std::net::SocketAddrV4;
+
 use proptest::prelude::*;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
     ids::Revision,
     protocol::{Accepted, Assignment, LedgerDigest, PushRefused, Refusal, Report},
+    spec::Protocol,
+    status::PublishedPort,
 };
 
 use super::{
@@ -120,6 +124,30 @@ fn a_report_passes_engine_and_round_trip_to_the_membership() {
         _ => None,
     });
     assert_eq!(report, Some((false, Some(DurationMs(7)))));
+}
+
+#[test]
+fn ports_of_replicas_are_told_to_the_membership_though_others_have_none() {
+    let mut model = Model::new();
+    model.register();
+    model.order(1, true);
+    model.order(2, true);
+    model.settle();
+    let mut report = model.agent.report();
+    let port = PublishedPort {
+        target: 80,
+        protocol: Protocol::Tcp,
+        host_ip: std::net::Ipv4Addr::UNSPECIFIED.into(),
+        published: 32_768,
+    };
+    report.statuses[0].ports = vec![port];
+    report.statuses[0].turns = 1;
+    let effects = model.core.handle(Event::Report(1, Box::new(report)), model.now);
+    let told = effects.into_iter().find_map(|effect| match effect {
+        Effect::Published(addresses) => Some(addresses),
+        _ => None,
+    });
+    assert_eq!(told, Some(vec![SocketAddrV4::new(record().host.address, 32_768)]));
 }
 
 #[test]

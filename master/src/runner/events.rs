@@ -94,7 +94,7 @@ pub enum Effect {
     Known(Box<HostKnown>),
     /// Tell the membership that the host has registered or reported. Only of one that the store knows.
     HostReported(HostReported),
-    /// Tell the membership where the host's replicas take connections: its agent is gone.
+    /// Tell the membership where the host's replicas take connections.
     Published(Vec<SocketAddrV4>),
     /// Commit the host's record; comes back as [`Event::Committed`] or [`Event::CommitFailed`].
     Commit {

@@ -18,6 +18,7 @@ mod events;
 mod messages;
 mod operations;
 mod outbox;
+mod published;
 mod record;
 mod view;
 mod wanted;

@@ -17,6 +17,7 @@ use shef_common::{
     ids::{ClusterId, Fence, ReplicaId, Revision},
     protocol::{Assignment, LedgerDigest, MAX_PUSH_BYTES, Push, PushRefused},
     registry::{Credentials, RegistryHost},
+    spec::Template,
 };
 
 use super::wanted::{Room, Wanted, WantedReplica};
@@ -165,6 +166,11 @@ impl Outbox {
     /// Whether `id` is to run on the host.
     pub fn wants(&self, id: &ReplicaId) -> bool {
         self.wanted.replicas().contains_key(id)
+    }
+
+    /// What the host is to run as `id`.
+    pub fn template(&self, id: &ReplicaId) -> Option<&Template> {
+        self.wanted.replicas().get(id).map(|wanted| &*wanted.assignment.template)
     }
 
     /// Whether `id` is to be removed from the host.

@@ -46,6 +46,10 @@ impl MembershipEffects for MembershipSide<'_> {
 
     fn probe(&mut self, node: NodeName, _: String, via: Option<Helper>, limit: DurationMs, round: u64) {
         let Some(target) = self.world.host_of(&node) else { return };
+        if let Some(outcome) = self.world.takes_for_granted(self.master, &node) {
+            let done = MembershipEvent::ProbeDone { node, round, via: None, outcome };
+            return self.master.post(Mail::Membership(done));
+        }
         let helper = via.as_ref().and_then(|helper| self.world.host_of(&helper.node));
         let from = Caller::Prober { inc: self.master.inc, node, round, via: via.map(|helper| helper.node) };
         match helper {
@@ -103,8 +107,16 @@ impl World {
         }
     }
 
-    /// Seeded bugs: a host that does not report, or is suspected, counts as dead.
+    /// A seeded bug: what a host that is not suspected has to say to a probe is known before.
+    fn takes_for_granted(&self, master: &Master, node: &NodeName) -> Option<ProbeOutcome> {
+        let host = &self.hosts[self.host_of(node).filter(|_| self.is_seeded(SeededBug::AsksNobody))?];
+        let agent = host.agent.as_ref().filter(|_| master.ready_since.contains_key(node))?;
+        Some(ProbeOutcome::Answered(agent.alive(host)))
+    }
+
+    /// Seeded bugs: who does not report, or is suspected, is dead; the brake holds nobody.
     fn seed_host_change(&self, mut change: HostChanged) -> HostChanged {
+        change.condition.held &= !self.is_seeded(SeededBug::IgnoresBrake);
         let seeded = self.is_seeded(SeededBug::OneLostReport) || self.is_seeded(SeededBug::SuspectIsDown);
         if seeded && change.condition.standing == Standing::Suspect {
             change.condition.standing = Standing::Down;
@@ -127,6 +139,7 @@ impl World {
             .is_some_and(|before| before.standing == Standing::Down);
         let is_called_down = change.condition.standing == Standing::Down && !was_down;
         let Some(called_down) = self.host_of(&change.node).filter(|_| is_called_down) else { return };
+        self.rules_brake(master, change);
         let silent = master.last_reports.get(&change.node).map(|at| self.now - at);
         if silent.is_some_and(|silent| silent < SETTINGS.suspect_after.0 + SETTINGS.probe_window.0) {
             return self.violated(format!(

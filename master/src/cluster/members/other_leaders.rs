@@ -169,7 +169,9 @@ impl Members {
         let ours = theirs.leader == self.fence.leader;
         let other = if ours { OtherLeader::IsGone } else { self.other_leader(&registration.node, silent) };
         match other {
-            OtherLeader::IsGone => Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() },
+            OtherLeader::IsGone => {
+                Verdict::ClaimLeadership { above: theirs.epoch, cluster: self.cluster.clone() }
+            }
             OtherLeader::Leads => Verdict::StandDown(theirs.clone()),
             OtherLeader::LeadsFewer => Verdict::Wait(format!(
                 "the host follows leader {}, but more hosts follow this master: this one goes on, and leads the host once it has \

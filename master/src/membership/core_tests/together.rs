@@ -1,4 +1,4 @@
-//! Hosts that are cut off together, in any order and spacing within one probe window.
+//! Hosts that are cut off together, in any order and spacing, until the first of them is due to be called down.
 
 use super::*;
 
@@ -31,9 +31,7 @@ fn anything_is_lost(plans: &[Plan], late: u64) -> bool {
             let takes = if cut(probe.node, model.now) { EMPTY_MS } else { 10 };
             due.entry((probe.node, probe.round)).or_insert(model.now + takes);
         }
-        while let Some(at) =
-            model.probes.iter().position(|probe| due[&(probe.node, probe.round)] <= model.now)
-        {
+        while let Some(at) = model.probes.iter().position(|probe| is_due(&due, probe, model.now)) {
             let now = model.now;
             model.bring(at, |n| if cut(n, now) { unreachable() } else { answered(n) });
         }
@@ -46,23 +44,69 @@ fn anything_is_lost(plans: &[Plan], late: u64) -> bool {
     lost
 }
 
+/// When the first host of `plans` is due to be called down: after its last report, suspicion and probes.
+fn first_is_due(plans: &[Plan]) -> u64 {
+    let last_report = |plan: &Plan| {
+        let before = plan.cut_at?.checked_sub(1 + plan.phase)?;
+        Some(before / 500 * 500 + plan.phase)
+    };
+    plans.iter().filter_map(last_report).map(|last| last + 1_200 + 850).min().unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn more_hosts_than_the_limit_that_go_together_lose_nothing_in_any_order_and_spacing(
-        hosts in proptest::collection::vec((0_u64..500, 0_u64..850, any::<bool>()), 3..10),
+    fn more_hosts_than_the_limit_that_are_cut_before_the_first_is_down_lose_nothing_in_any_order_and_spacing(
+        hosts in proptest::collection::vec((0_u64..500, 0_u64..2_050, any::<bool>()), 3..10),
         order in any::<proptest::sample::Index>(), late in 0_u64..100,
     ) {
         let limit = (hosts.len() * 33 / 100).max(2);
         let first = order.index(hosts.len());
-        let plans: Vec<Plan> = hosts.iter().enumerate().map(|(n, (phase, cut_at, more))| {
+        let mut plans: Vec<Plan> = hosts.iter().enumerate().map(|(n, (phase, cut_at, more))| {
             // At least one more than the limit, wherever they begin.
             let goes = (n + hosts.len() - first) % hosts.len() <= limit || *more;
             Plan { phase: *phase, cut_at: goes.then_some(1_000 + cut_at) }
         }).collect();
+        let due = first_is_due(&plans);
+        for plan in &mut plans {
+            plan.cut_at = plan.cut_at.map(|at| at.min(due));
+        }
         prop_assert!(!anything_is_lost(&plans, late), "{plans:?}");
     }
+}
+
+#[test]
+fn hosts_that_are_cut_just_before_the_first_one_is_called_down_set_the_brake() {
+    let cut_at = [Some(1_000), Some(2_800), Some(2_800), None];
+    let plan = |cut_at| Plan { phase: 400, cut_at };
+    // The last report of the first came at 0.9 s: it is due to be called down at 2.95 s.
+    assert!(!anything_is_lost(&cut_at.map(plan), 0));
+}
+
+#[test]
+fn a_host_that_is_lost_alone_is_called_down_as_soon_as_the_others_have_answered() {
+    for hosts in [3, 40] {
+        let up: Vec<usize> = (1..hosts).collect();
+        let mut model = Model::ready(hosts);
+        model.pass(1_200 + 850 - 1, &up, |_| unreachable());
+        assert_eq!(model.condition(0).standing, Standing::Suspect);
+        // A probe that is answered takes 10 ms.
+        model.pass(12, &up, |_| unreachable());
+        assert!(model.condition(0).is_lost(), "{hosts} hosts");
+    }
+}
+
+#[test]
+fn of_a_thousand_hosts_as_many_are_asked_at_once_as_the_bound_allows() {
+    let up: Vec<usize> = (1..1_000).collect();
+    let mut model = Model::new(1_000);
+    (0..1_000).for_each(|n| model.report(n));
+    let span = 1_200 * model.interval / 500 + 850;
+    model.pass(span - 500, &up, |_| unreachable());
+    assert_eq!(model.condition(0).standing, Standing::Suspect);
+    model.pass(600, &up, |_| unreachable());
+    assert!(model.condition(0).is_lost());
 }
 
 #[test]
@@ -77,7 +121,7 @@ fn a_host_whose_report_was_only_late_releases_the_brake_when_it_reports() {
     let mut model = Model::ready(4);
     // One is cut off; the reports of two others are late just when it is called down.
     model.pass(1_400, &[1, 2, 3], |_| unreachable());
-    model.pass(700, &[1], |_| unreachable());
+    model.pass(1_100, &[1], |_| unreachable());
     assert!(model.condition(0).held, "{:?}", model.condition(0));
     model.report(2);
     assert!(model.condition(0).is_lost(), "two of four are not more than three");
