@@ -172,7 +172,7 @@ pub fn service_record() -> Value {
 /// A host as it is stored.
 pub fn node_record() -> Value {
     json!({
-        "node": "h9", "uid": "00000000000000c9", "host": host(), "joined": 1, "intent": { "drained": { "deadline": 4 } },
+        "node": "h9", "uid": "00000000000000c9", "host": host(), "joined": 1, "intent": { "drained": { "deadline": 4, "within": 3 } },
         "forgotten": 5
     })
 }
