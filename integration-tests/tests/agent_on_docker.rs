@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::models::{ContainerConfig, ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions,
     RemoveContainerOptions, RenameContainerOptions,
@@ -13,12 +13,12 @@ use shef_common::{
     ids::NodeName,
     image::ImageRef,
     protocol::Assignment,
-    spec::Template,
+    spec::{Mount, Template},
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
-    scripted_master::{OBEDIENT, ScriptedMaster, assignments, shell},
+    scripted_master::{Heard, OBEDIENT, ScriptedMaster, assignments, shell},
     wait::until,
 };
 
@@ -427,5 +427,38 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     };
     bench.master.until("it registers with what it holds", tells).await;
     assert_eq!(bench.master.heard().registrations.last().unwrap().holds, one);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn a_volume_that_was_made_otherwise_by_hand_is_told_at_once_and_by_the_next_agent_too() {
+    let bench = Bench::new().await;
+    let there = VolumeCreateRequest { name: Some("data".to_owned()), ..Default::default() };
+    bench.engine.client().create_volume(there).await.unwrap();
+    let volume = |source: &str| Mount::Volume {
+        source: source.to_owned(),
+        target: format!("/{source}"),
+        read_only: false,
+        driver: String::new(),
+        options: [("type".to_owned(), "tmpfs".to_owned()), ("device".to_owned(), "tmpfs".to_owned())].into(),
+        sticky: false,
+    };
+    let template = Template { mounts: vec![volume("data"), volume("own")], ..shell(BUSYBOX, OBEDIENT, 5) };
+    let one = assignments("web", 1, 1, &template);
+    let agent = bench.agent().await;
+    bench.master.snapshot(1, &one).await.unwrap();
+    let expected = "used as they are, though the spec defines them otherwise: volumes data (it was made with other \
+                    options)";
+    let tells = |heard: &Heard| {
+        let warning = |of: &Assignment| heard.statuses.get(&of.replica)?.warning.clone();
+        one.iter().all(|of| warning(of).as_deref() == Some(expected))
+    };
+    bench.master.until("the first agent tells of the volume", tells).await;
+    bench.master.until_all(&one, ReplicaState::Running).await;
+    agent.stop().await;
+    bench.master.heard().statuses.clear();
+    let agent = bench.agent().await;
+    bench.master.until("the next agent tells of the volume", tells).await;
+    assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
     agent.stop().await;
 }

@@ -48,6 +48,7 @@ use self::{
     create::{connect_body, create_body, create_options, pull_options},
     digests::Digests,
     models::{container_of, event_of, inspected, policy_body},
+    volumes::{names_in, names_of},
 };
 use super::{
     Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
@@ -138,9 +139,11 @@ impl DockerEngine {
     async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
         let client = self.client()?;
         match client.inspect_container(id, None).await {
-            Ok(found) => {
+            Ok(mut found) => {
                 let digests = self.digests.of(&client, found.image.as_deref()).await;
-                Ok(Some(Container { digests, ..inspected(found) }))
+                let mounts = found.host_config.as_mut().and_then(|config| config.mounts.take());
+                let volumes = self.volumes(names_of(mounts.unwrap_or_default())).await;
+                Ok(Some(Container { digests, volumes, ..inspected(found) }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(generic(&error)),
@@ -250,10 +253,11 @@ impl Engine for DockerEngine {
                 let id = self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
                 first.get_or_insert(id);
             }
-            let other_volumes = self.other_volumes(&order.template.mounts).await;
+            // The engine would use those that are there as they are, without a word.
+            let volumes = self.volumes(names_in(&order.template.mounts)).await;
             let (options, body) = (create_options(&order), create_body(&order, first));
             let answer = self.client()?.create_container(Some(options), body).await;
-            answer.map(|created| Created { id: created.id, other_volumes }).map_err(|error| match error {
+            answer.map(|created| Created { id: created.id, volumes }).map_err(|error| match error {
                 Error::DockerResponseServerError { status_code: 404, message }
                     if is_about_image(&message) =>
                 {

@@ -202,16 +202,27 @@ pub struct CreateOrder {
 pub struct Created {
     /// Its id.
     pub id: String,
-    /// The volumes that were there already and are defined otherwise than its template says.
-    pub other_volumes: Vec<String>,
+    /// The named volumes of its template that were there already; `None`: the engine did not tell.
+    pub volumes: Option<Vec<NamedVolume>>,
 }
 
 impl Created {
-    /// A container whose volumes are as its template says.
+    /// A container none of whose volumes was there already.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), other_volumes: Vec::new() }
+        Self { id: id.into(), volumes: Some(Vec::new()) }
     }
+}
+
+/// A named volume as the engine has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedVolume {
+    /// Its name.
+    pub name: String,
+    /// Its driver, without the tag `latest` of a plugin.
+    pub driver: String,
+    /// The options that it was made with. They may hold passwords.
+    pub options: BTreeMap<String, String>,
 }
 
 /// Every container of ours, as far as it could be read.
@@ -250,6 +261,8 @@ pub struct Container {
     pub check_output: Option<String>,
     /// The networks that it is joined to; `None`: that was not told.
     pub networks: Option<BTreeSet<String>>,
+    /// The named volumes that it uses; `None`: that was not told, as in a list.
+    pub volumes: Option<Vec<NamedVolume>>,
     /// Who starts it again.
     pub policy: RestartPolicy,
     /// Its ports on the host, while it runs.
@@ -296,6 +309,7 @@ impl Container {
             check: Check::None,
             check_output: None,
             networks: None,
+            volumes: None,
             policy,
             ports: Vec::new(),
             addresses: BTreeMap::new(),

@@ -12,6 +12,7 @@ mod images;
 mod policies;
 mod removal_delay;
 mod unlisted;
+mod volumes;
 mod world;
 
 use std::collections::BTreeMap;
