@@ -7,7 +7,12 @@ use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions,
     RemoveContainerOptions, RenameContainerOptions,
 };
-use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::AgentConfig,
+    engine::{Engine as _, docker::DockerEngine},
+    start,
+};
 use shef_common::{
     docker::DockerTls,
     ids::NodeName,
@@ -36,6 +41,7 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         pull_concurrency: 3,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }
@@ -461,4 +467,11 @@ async fn a_volume_that_was_made_otherwise_by_hand_is_told_at_once_and_by_the_nex
     bench.master.until("the next agent tells of the volume", tells).await;
     assert!(bench.master.heard().illegal.is_empty(), "{:?}", bench.master.heard().illegal);
     agent.stop().await;
+}
+
+#[actix::test]
+async fn an_engine_names_the_directory_of_its_images() {
+    let engine = LabEngine::start().await;
+    let docker = DockerEngine::new(&engine.url(), &DockerTls::default()).unwrap();
+    assert_eq!(docker.root_dir().await, Ok(Some(engine.data_root())));
 }

@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fmt::Display,
     future::Future,
+    path::PathBuf,
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -239,6 +240,16 @@ impl Engine for DockerEngine {
                 memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
                 id: info.id.and_then(|id| EngineId::parse(&id).ok()),
             })
+        })
+    }
+
+    fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>> {
+        within(LOOK_LIMIT, async move {
+            match self.client()?.info().await {
+                Ok(info) => Ok(info.docker_root_dir.filter(|path| !path.is_empty()).map(PathBuf::from)),
+                Err(Error::JsonDataError { .. }) => Ok(None),
+                Err(error) => Err(generic(&error)),
+            }
         })
     }
 

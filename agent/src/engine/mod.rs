@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    path::PathBuf,
 };
 
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
@@ -37,6 +38,8 @@ pub type EngineFuture<'a, T> = LocalBoxFuture<'a, Result<T, EngineError>>;
 pub trait Engine: 'static {
     /// Who the engine is and what its host has.
     fn identify(&self) -> EngineFuture<'_, EngineFacts>;
+    /// The directory, on its host, where it keeps images and containers, if it tells.
+    fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>>;
     /// Every container with our mark, running or not.
     fn list(&self) -> EngineFuture<'_, Listing>;
     /// Makes a container.
