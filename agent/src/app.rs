@@ -18,7 +18,7 @@ use actix::{Actor as _, Addr, AsyncContext as _, Context};
 use shef_common::{
     client::HostClient,
     clock::DurationMs,
-    docker::InvalidDockerAddress,
+    docker::{DockerAddress, InvalidDockerAddress},
     ids::{BootId, InvalidId, NodeName, random_hex16},
     protocol::Alive,
 };
@@ -32,7 +32,7 @@ use crate::{
         fake::{FakeEngine, FakeEngineOptions},
     },
     http,
-    images::{Cleaner, Pulled, clean_up},
+    images::{Cleaner, EngineDisk, Pulled, clean_up},
     reporter::{Identity, Reporter, Settings, SupervisorLinks},
     supervisor::{
         Limits, Shutdown, Supervisor,
@@ -186,13 +186,15 @@ pub async fn start(config: AgentConfig, engine: EngineChoice) -> Result<AgentHan
     let supervisor =
         Supervisor::new(ledger, file, limits, engine.clone(), pulled.clone(), reporter.address().recipient())
             .start();
+    let engine_address = DockerAddress::parse(&config.docker_host, &config.docker_tls)?;
+    let disk = EngineDisk::new(config.engine_disk_dir.clone(), engine_address.is_on(config.host_ip));
     let images = Rc::new(Cleaner {
         client: HostClient::new(),
         engine: engine.clone(),
         pulled,
         describe: supervisor.clone().recipient(),
         masters: masters.clone(),
-        data_dir: config.data_dir.clone(),
+        disk,
         above_percent: config.image_cleanup_percent,
         every: Duration::from_millis(config.image_cleanup_interval_ms.max(100)),
     });

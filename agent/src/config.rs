@@ -49,6 +49,8 @@ pub struct AgentConfig {
     pub relist_interval_ms: u64,
     /// Above how many percent of the disk images are removed that nothing needs; 100: never.
     pub image_cleanup_percent: u64,
+    /// The directory whose disk is measured for that; `None`: the engine's own.
+    pub engine_disk_dir: Option<PathBuf>,
     /// How often the disk is looked at for that, in milliseconds.
     pub image_cleanup_interval_ms: u64,
     /// How long a change waits for more before it is reported, in milliseconds.
@@ -148,6 +150,13 @@ const KEYS: &[Key] = &[
         doc: "When more of the engine's disk is used, images are removed that shef pulled and that no kept generation needs.\n100: never.",
     },
     Key {
+        name: "engine_disk_dir",
+        kind: Kind::Path,
+        default: "",
+        env: &[],
+        doc: "The directory whose disk is measured for that. Empty: the directory that the engine names (DockerRootDir). Where that\nis not on this host, or the agent's container does not see it, nothing is measured and no image is removed.",
+    },
+    Key {
         name: "image_cleanup_interval_ms",
         kind: Kind::Integer { min: 100, max: 86_400_000, unit: "ms" },
         default: "60000",
@@ -207,6 +216,7 @@ impl AgentConfig {
             pull_concurrency: effective.integer_u32("pull_concurrency"),
             relist_interval_ms: effective.integer("relist_interval_ms"),
             image_cleanup_percent: effective.integer("image_cleanup_percent"),
+            engine_disk_dir: effective.non_empty("engine_disk_dir").map(PathBuf::from),
             image_cleanup_interval_ms: effective.integer("image_cleanup_interval_ms"),
             report_debounce_ms: effective.integer("report_debounce_ms"),
         })

@@ -20,6 +20,7 @@ use futures_util::{Stream, StreamExt as _, stream::LocalBoxStream};
 use shef_common::{
     clock::Now,
     docker::{DockerAddress, DockerTls},
+    image::{ImageDigest, ImageRef},
 };
 
 use crate::{
@@ -149,7 +150,7 @@ impl Engine {
 
     /// The id of an image; `None`: it is not on this host.
     pub async fn image(&self, name: &str) -> Outcome<Option<String>> {
-        match self.0.inspect_image(name).await {
+        match self.0.inspect_image(&as_name(name)?).await {
             Ok(found) => Ok(found.id),
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -158,7 +159,7 @@ impl Engine {
 
     /// Fetches an image; `say` is told what goes on, a line at a time.
     pub async fn pull(&self, name: &str, mut say: impl FnMut(String)) -> Outcome<()> {
-        let options = CreateImageOptions { from_image: Some(with_tag(name)), ..Default::default() };
+        let options = CreateImageOptions { from_image: Some(parsed(name)?.pinned()), ..Default::default() };
         let mut progress = self.0.create_image(Some(options), None, None);
         let mut last = String::new();
         loop {
@@ -229,9 +230,10 @@ impl Engine {
 
     /// The name by which `docker ps` shows the image: `wanted`'s, while it stands for the wanted id.
     async fn shown_image(&self, wanted: &Wanted) -> Outcome<String> {
-        let is_same = !wanted.image_name.is_empty()
-            && self.image(&wanted.image_name).await?.as_ref() == Some(&wanted.image);
-        Ok(if is_same { wanted.image_name.clone() } else { wanted.image.clone() })
+        // The bootstrap's own container may have been started by an id: that is no name to show.
+        let Ok(name) = as_name(&wanted.image_name) else { return Ok(wanted.image.clone()) };
+        let is_same = self.image(&name).await?.as_ref() == Some(&wanted.image);
+        Ok(if is_same { name } else { wanted.image.clone() })
     }
 
     /// A bound for a system container's log. An engine whose operator has chosen another log driver keeps
@@ -500,24 +502,17 @@ fn settled(answer: Result<(), Error>) -> Outcome<()> {
     }
 }
 
-/// The engine pulls every tag of a name without one.
-fn with_tag(name: &str) -> String {
-    let tagged = name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    if tagged { name.to_owned() } else { format!("{name}:latest") }
+fn parsed(name: &str) -> Outcome<ImageRef> {
+    ImageRef::parse(name).map_err(|error| EngineError(error.to_string()))
+}
+
+/// An image's name as the engine is to read it: never as the beginning of an id. A whole id is one.
+fn as_name(name: &str) -> Outcome<String> {
+    if ImageDigest::parse(name).is_ok() {
+        return Ok(name.to_owned());
+    }
+    Ok(parsed(name)?.never_an_id().into_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Engine;
-
-    #[actix_rt::test]
-    async fn a_socket_that_is_missing_is_named_with_the_mount_that_brings_it() {
-        let refused = Engine::connect("unix:///no/such.sock").await.err().map(|error| error.0);
-        let refused = refused.unwrap_or_default();
-        assert!(
-            refused.starts_with("no Docker engine answers at unix:///no/such.sock: ")
-                && refused.ends_with("; in a container, mount it with -v /no/such.sock:/no/such.sock"),
-            "{refused}"
-        );
-    }
-}
+mod tests;

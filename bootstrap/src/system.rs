@@ -233,6 +233,8 @@ fn agent(config: &BootstrapConfig, facts: &HostFacts) -> Wanted {
     let mut env = BTreeMap::from([
         ("HOST_IP".to_owned(), config.host_ip.to_string()),
         ("MASTER_HOST".to_owned(), masters.join(",")),
+        // It does not see the engine's own directory; its volume lies on the same disk.
+        ("SHEF_AGENT_ENGINE_DISK_DIR".to_owned(), AGENT_DIR.to_owned()),
     ]);
     env.extend(config.agent_env.clone());
     Wanted {
@@ -312,6 +314,14 @@ pub(crate) mod tests {
         assert!(all[0].command.join(" ").contains("--appendfsync always --maxmemory-policy noeviction"));
         assert_eq!(all[1].env["SHEF_REDIS_PASSWORD_FILE"], "/run/shef/redis-password");
         assert!(!all.iter().any(|part| part.env.keys().any(|name| name.ends_with("_PASSWORD"))));
+    }
+
+    #[test]
+    fn the_agent_measures_the_disk_of_its_volume() {
+        let agent = wanted(&config(&[]), &facts("a")).remove(2);
+        let measured = &agent.env["SHEF_AGENT_ENGINE_DISK_DIR"];
+        let is_volume = |source: &str| !source.starts_with('/');
+        assert!(agent.mounts.iter().any(|(source, target, _)| target == measured && is_volume(source)));
     }
 
     #[test]

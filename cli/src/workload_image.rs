@@ -69,7 +69,7 @@ pub async fn workload_image_of(
         return Err(ImageError::Env(wrong.clone()));
     }
     let source = source_of(binary, env)?;
-    if let Ok(found) = docker.inspect_image(tag).await
+    if let Ok(found) = docker.inspect_image(&image.never_an_id()).await
         && found
             .config
             .and_then(|config| config.labels)

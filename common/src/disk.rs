@@ -18,15 +18,23 @@ pub struct DiskQuery {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DiskUsage {
     /// How much of the engine's disk is used, in percent; absent: that cannot be told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::bounds::optional_number"
+    )]
     pub used_percent: Option<u64>,
     /// The images that shef pulled.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub images: u64,
     /// What they take, in bytes. What two of them share is counted for both.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub image_bytes: u64,
     /// Of these, the images that neither a replica nor a kept generation needs.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub unneeded_images: u64,
     /// The size of the unneeded images, in bytes.
+    #[serde(deserialize_with = "crate::bounds::number")]
     pub unneeded_bytes: u64,
     /// The images that were removed now.
     pub removed: Vec<ImageRef>,

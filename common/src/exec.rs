@@ -136,7 +136,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// What text frames say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
     /// To the command: its terminal has another size.

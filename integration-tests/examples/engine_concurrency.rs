@@ -135,6 +135,7 @@ async fn agent(engine: &LabEngine, bound: u32) -> (u64, u64, u64) {
         pull_concurrency: 3,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     };

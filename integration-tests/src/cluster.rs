@@ -60,6 +60,7 @@ pub fn agent_config(dir: &Path, name: &str, master: SocketAddr, docker_host: &st
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }

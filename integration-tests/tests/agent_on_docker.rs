@@ -2,23 +2,28 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::models::{ContainerConfig, ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, KillContainerOptions, ListContainersOptions,
     RemoveContainerOptions, RenameContainerOptions,
 };
-use shef_agent::{AgentHandle, EngineChoice, config::AgentConfig, start};
+use shef_agent::{
+    AgentHandle, EngineChoice,
+    config::AgentConfig,
+    engine::{Engine as _, docker::DockerEngine},
+    start,
+};
 use shef_common::{
     docker::DockerTls,
     ids::NodeName,
     image::ImageRef,
     protocol::Assignment,
-    spec::Template,
+    spec::{Mount, Template},
     status::{Health, ReplicaState},
 };
 use shef_integration_tests::lab::{
     engine::{BUSYBOX, LabEngine},
-    scripted_master::{OBEDIENT, ScriptedMaster, assignments, shell},
+    scripted_master::{OBEDIENT, Received, ScriptedMaster, assignments, shell},
     wait::until,
 };
 
@@ -36,6 +41,7 @@ fn config(master: &ScriptedMaster, docker_host: String, data_dir: &std::path::Pa
         pull_concurrency: 3,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }
@@ -433,4 +439,44 @@ async fn no_label_holds_env_and_an_agent_without_its_ledger_reads_it_from_the_co
     bench.master.until("it registers with what it holds", reports).await;
     assert_eq!(bench.master.received().registrations.last().unwrap().holds, one);
     agent.stop().await;
+}
+
+#[actix::test]
+async fn a_volume_that_was_made_otherwise_by_hand_is_told_at_once_and_by_the_next_agent_too() {
+    let bench = Bench::new().await;
+    let there = VolumeCreateRequest { name: Some("data".to_owned()), ..Default::default() };
+    bench.engine.client().create_volume(there).await.unwrap();
+    let volume = |source: &str| Mount::Volume {
+        source: source.to_owned(),
+        target: format!("/{source}"),
+        read_only: false,
+        driver: String::new(),
+        options: [("type".to_owned(), "tmpfs".to_owned()), ("device".to_owned(), "tmpfs".to_owned())].into(),
+        sticky: false,
+    };
+    let template = Template { mounts: vec![volume("data"), volume("own")], ..shell(BUSYBOX, OBEDIENT, 5) };
+    let one = assignments("web", 1, 1, &template);
+    let agent = bench.agent().await;
+    bench.master.snapshot(1, &one).await.unwrap();
+    let expected = "used as they are, though the spec defines them otherwise: volumes data (it was made with other \
+                    options)";
+    let tells = |heard: &Received| {
+        let warning = |of: &Assignment| received.statuses.get(&of.replica)?.warning.clone();
+        one.iter().all(|of| warning(of).as_deref() == Some(expected))
+    };
+    bench.master.until("the first agent tells of the volume", tells).await;
+    bench.master.until_all(&one, ReplicaState::Running).await;
+    agent.stop().await;
+    bench.master.received().statuses.clear();
+    let agent = bench.agent().await;
+    bench.master.until("the next agent tells of the volume", tells).await;
+    assert!(bench.master.received().illegal.is_empty(), "{:?}", bench.master.received().illegal);
+    agent.stop().await;
+}
+
+#[actix::test]
+async fn an_engine_names_the_directory_of_its_images() {
+    let engine = LabEngine::start().await;
+    let docker = DockerEngine::new(&engine.url(), &DockerTls::default()).unwrap();
+    assert_eq!(docker.root_dir().await, Ok(Some(engine.data_root())));
 }

@@ -43,6 +43,7 @@ fn config(masters: &[&str], data_dir: &std::path::Path) -> AgentConfig {
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     }

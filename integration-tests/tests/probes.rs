@@ -35,6 +35,7 @@ async fn agent(name: &str, data: &tempfile::TempDir) -> (AgentHandle, String) {
         pull_concurrency: 2,
         relist_interval_ms: 60_000,
         image_cleanup_percent: 100,
+        engine_disk_dir: None,
         image_cleanup_interval_ms: 60_000,
         report_debounce_ms: 20,
     };

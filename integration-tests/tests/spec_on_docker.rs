@@ -51,6 +51,7 @@ impl Bench {
             pull_concurrency: 3,
             relist_interval_ms: 60_000,
             image_cleanup_percent: 100,
+            engine_disk_dir: None,
             image_cleanup_interval_ms: 60_000,
             report_debounce_ms: 20,
         };

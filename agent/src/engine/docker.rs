@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fmt::Display,
     future::Future,
+    path::PathBuf,
     time::Duration,
 };
 use tokio::sync::Mutex;
@@ -48,6 +49,7 @@ use self::{
     create::{connect_body, create_body, create_options, pull_options},
     digests::Digests,
     models::{container_of, event_of, inspected, policy_body},
+    volumes::{names_in, names_of},
 };
 use super::{
     Container, CreateOrder, Created, Engine, EngineError, EngineEvent, EngineFacts, EngineFuture, LOG_LINES,
@@ -138,9 +140,11 @@ impl DockerEngine {
     async fn look(&self, id: &str) -> Result<Option<Container>, EngineError> {
         let client = self.client()?;
         match client.inspect_container(id, None).await {
-            Ok(found) => {
+            Ok(mut found) => {
                 let digests = self.digests.of(&client, found.image.as_deref()).await;
-                Ok(Some(Container { digests, ..inspected(found) }))
+                let mounts = found.host_config.as_mut().and_then(|config| config.mounts.take());
+                let volumes = self.volumes(names_of(mounts.unwrap_or_default())).await;
+                Ok(Some(Container { digests, volumes, ..inspected(found) }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(generic(&error)),
@@ -239,6 +243,16 @@ impl Engine for DockerEngine {
         })
     }
 
+    fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>> {
+        within(LOOK_LIMIT, async move {
+            match self.client()?.info().await {
+                Ok(info) => Ok(info.docker_root_dir.filter(|path| !path.is_empty()).map(PathBuf::from)),
+                Err(Error::JsonDataError { .. }) => Ok(None),
+                Err(error) => Err(generic(&error)),
+            }
+        })
+    }
+
     fn list(&self) -> EngineFuture<'_, Listing> {
         within(LOOK_LIMIT, self.list_all())
     }
@@ -250,10 +264,11 @@ impl Engine for DockerEngine {
                 let id = self.make_network(network, order.labels.get(labels::CLUSTER)).await?;
                 first.get_or_insert(id);
             }
-            let other_volumes = self.other_volumes(&order.template.mounts).await;
+            // The engine would use those that are there as they are, without a word.
+            let volumes = self.volumes(names_in(&order.template.mounts)).await;
             let (options, body) = (create_options(&order), create_body(&order, first));
             let answer = self.client()?.create_container(Some(options), body).await;
-            answer.map(|created| Created { id: created.id, other_volumes }).map_err(|error| match error {
+            answer.map(|created| Created { id: created.id, volumes }).map_err(|error| match error {
                 Error::DockerResponseServerError { status_code: 404, message }
                     if is_about_image(&message) =>
                 {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -80,6 +81,7 @@ struct State {
     containers: BTreeMap<String, Container>,
     networks: Networks,
     images: Option<BTreeSet<String>>,
+    root_dir: Option<PathBuf>,
     away: bool,
     /// Errors handed out by the next operations of that name.
     faults: BTreeMap<&'static str, Vec<EngineError>>,
@@ -107,6 +109,7 @@ impl FakeHost {
                 containers: BTreeMap::new(),
                 networks: Networks::default(),
                 images,
+                root_dir: None,
                 away: false,
                 faults: BTreeMap::new(),
                 counts: BTreeMap::new(),
@@ -134,6 +137,11 @@ impl FakeHost {
     #[must_use]
     pub fn networks(&self) -> BTreeSet<String> {
         self.state().networks.names().clone()
+    }
+
+    /// Where the engine says that it keeps its images.
+    pub fn set_root_dir(&self, root_dir: Option<PathBuf>) {
+        self.state().root_dir = root_dir;
     }
 
     /// Puts a container there, as somebody else would.
@@ -251,7 +259,7 @@ impl FakeEngine {
         act: impl FnOnce(&mut State) -> Result<T, EngineError> + 'a,
     ) -> EngineFuture<'a, T> {
         async move {
-            let counts = !matches!(name, "stop" | "pull" | "list" | "identify" | "logs");
+            let counts = !matches!(name, "stop" | "pull" | "list" | "identify" | "root_dir" | "logs");
             if counts {
                 let mut state = self.host.state();
                 state.in_flight += 1;
@@ -287,6 +295,10 @@ impl Engine for FakeEngine {
                 id: None,
             })
         })
+    }
+
+    fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>> {
+        self.operation("root_dir", self.latency.look, |state| Ok(state.root_dir.clone()))
     }
 
     fn list(&self) -> EngineFuture<'_, Listing> {

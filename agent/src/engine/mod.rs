@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    path::PathBuf,
 };
 
 use futures_util::{future::LocalBoxFuture, stream::LocalBoxStream};
@@ -37,6 +38,8 @@ pub type EngineFuture<'a, T> = LocalBoxFuture<'a, Result<T, EngineError>>;
 pub trait Engine: 'static {
     /// Who the engine is and what its host has.
     fn identify(&self) -> EngineFuture<'_, EngineFacts>;
+    /// The directory, on its host, where it keeps images and containers, if it tells.
+    fn root_dir(&self) -> EngineFuture<'_, Option<PathBuf>>;
     /// Every container with our mark, running or not.
     fn list(&self) -> EngineFuture<'_, Listing>;
     /// Makes a container.
@@ -202,16 +205,27 @@ pub struct CreateOrder {
 pub struct Created {
     /// Its id.
     pub id: String,
-    /// The volumes that were there already and are defined otherwise than its template says.
-    pub other_volumes: Vec<String>,
+    /// The named volumes of its template that were there already; `None`: the engine did not tell.
+    pub volumes: Option<Vec<NamedVolume>>,
 }
 
 impl Created {
-    /// A container whose volumes are as its template says.
+    /// A container none of whose volumes was there already.
     #[must_use]
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), other_volumes: Vec::new() }
+        Self { id: id.into(), volumes: Some(Vec::new()) }
     }
+}
+
+/// A named volume as the engine has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedVolume {
+    /// Its name.
+    pub name: String,
+    /// Its driver, without the tag `latest` of a plugin.
+    pub driver: String,
+    /// The options that it was made with. They may hold passwords.
+    pub options: BTreeMap<String, String>,
 }
 
 /// Every container of ours, as far as it could be read.
@@ -250,6 +264,8 @@ pub struct Container {
     pub check_output: Option<String>,
     /// The networks that it is joined to; `None`: unknown.
     pub networks: Option<BTreeSet<String>>,
+    /// The named volumes that it uses; `None`: that was not told, as in a list.
+    pub volumes: Option<Vec<NamedVolume>>,
     /// Who starts it again.
     pub policy: RestartPolicy,
     /// Its ports on the host, while it runs.
@@ -296,6 +312,7 @@ impl Container {
             check: Check::None,
             check_output: None,
             networks: None,
+            volumes: None,
             policy,
             ports: Vec::new(),
             addresses: BTreeMap::new(),

@@ -1,11 +1,6 @@
 //! Looks at the disk now and then, and removes images while it is above its mark.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use actix::Recipient;
 use shef_common::{
@@ -15,13 +10,14 @@ use shef_common::{
     protocol::{IMAGES_PATH, ImagesNeeded, ImagesQuery},
 };
 
-use super::pulled::{Pulled, unneeded};
+use super::{
+    disk::{EngineDisk, used_percent},
+    pulled::{Pulled, unneeded},
+};
 use crate::{engine::Engine, supervisor::Describe};
 
 /// How long a master may take to say what is needed.
 const MASTER_LIMIT: Duration = Duration::from_secs(10);
-/// Where an engine keeps its images by default.
-const ENGINE_ROOT: &str = "/var/lib/docker";
 
 /// What a cleaner works with.
 pub struct Cleaner {
@@ -35,8 +31,8 @@ pub struct Cleaner {
     pub client: HostClient,
     /// Where masters are.
     pub masters: Vec<String>,
-    /// The agent's own directory.
-    pub data_dir: PathBuf,
+    /// The disk that its images are on.
+    pub disk: EngineDisk,
     /// Above how many percent of the disk images are removed; 100: never.
     pub above_percent: u64,
     /// Between two looks.
@@ -47,8 +43,8 @@ pub struct Cleaner {
 pub async fn clean_up(cleaner: Rc<Cleaner>) {
     loop {
         tokio::time::sleep(cleaner.every).await;
-        if cleaner.is_above_mark()
-            && let Err(why) = cleaner.clean(|| cleaner.is_above_mark()).await
+        if cleaner.above_percent < 100
+            && let Err(why) = cleaner.clean_above_mark().await
         {
             log::warn!(why:%; "the disk is above its mark, and no image can be removed");
         }
@@ -56,15 +52,13 @@ pub async fn clean_up(cleaner: Rc<Cleaner>) {
 }
 
 impl Cleaner {
-    fn is_above_mark(&self) -> bool {
-        self.above_percent < 100 && self.used_percent().is_some_and(|used| used > self.above_percent)
-    }
-
-    fn used_percent(&self) -> Option<u64> {
-        // An agent in a container does not see the engine's directory; a volume of its own lies on the same
-        // disk.
-        let root = Path::new(ENGINE_ROOT);
-        used_percent(if root.exists() { root } else { &self.data_dir })
+    async fn clean_above_mark(&self) -> Result<(), String> {
+        let Some(directory) = self.disk.directory(&*self.engine).await else { return Ok(()) };
+        let is_above = || used_percent(&directory).is_some_and(|used| used > self.above_percent);
+        if is_above() {
+            self.clean(is_above).await?;
+        }
+        Ok(())
     }
 
     /// What images take; with `prune`, those that nothing needs are removed first.
@@ -86,7 +80,7 @@ impl Cleaner {
                 usage.unneeded_bytes = usage.unneeded_bytes.saturating_add(bytes);
             }
         }
-        usage.used_percent = self.used_percent();
+        usage.used_percent = self.disk.directory(&*self.engine).await.and_then(|path| used_percent(&path));
         Ok(usage)
     }
 
@@ -145,24 +139,5 @@ impl Cleaner {
             }
         }
         Err(failed)
-    }
-}
-
-/// The share of the disk of `path` in use, as users other than root see it; `None`: the system does not say.
-fn used_percent(path: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(path).ok()?;
-    let used = disk.f_blocks.checked_sub(disk.f_bfree)?;
-    let all = used.checked_add(disk.f_bavail)?;
-    (all > 0).then(|| used.saturating_mul(100).div_ceil(all))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_is_measured_and_what_is_none_is_not() {
-        assert!(used_percent(Path::new("/")).is_some_and(|percent| percent <= 100));
-        assert_eq!(used_percent(Path::new("/nowhere")), None);
     }
 }

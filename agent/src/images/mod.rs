@@ -7,9 +7,11 @@
 //! - The engine is never forced: it keeps what a container was made of.
 
 mod cleaner;
+mod disk;
 mod pulled;
 
 pub use self::{
     cleaner::{Cleaner, clean_up},
+    disk::EngineDisk,
     pulled::Pulled,
 };

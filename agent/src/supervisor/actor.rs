@@ -16,6 +16,7 @@ use actix::{
 use shef_common::{
     clock::{MonoMs, Now},
     ids::{ClusterId, ReplicaId},
+    image::ImageRef,
     protocol::{Accepted, PushRefused, Refusal},
 };
 use tokio::sync::oneshot;
@@ -252,23 +253,17 @@ impl EffectHandler for Shell<'_> {
         let credentials = self.act.core.credentials(&name).cloned();
         let asked = wanted.clone();
         let pull = async move {
-            // An image that somebody else has put there is not removed for want of use.
-            let was_there = matches!(engine.image_bytes(&asked.image).await, Ok(Some(_)));
-            (was_there, engine.pull(&asked, credentials.as_ref()).await)
+            let before = engine.image_bytes(&asked.image).await;
+            (before, engine.pull(&asked, credentials.as_ref()).await)
         };
         let ended = wanted.clone();
-        let handle = self.ctx.spawn(pull.into_actor(self.act).map(move |(was_there, outcome), act, ctx| {
+        let handle = self.ctx.spawn(pull.into_actor(self.act).map(move |(before, outcome), act, ctx| {
             match &outcome {
-                Ok(digest) => {
-                    log::info!(image:% = name, digest:?; "pulled");
-                    if !was_there {
-                        act.pulled.add(&name);
-                    }
-                }
+                Ok(digest) => log::info!(image:% = name, digest:?; "pulled"),
                 Err(error) => log::warn!(image:% = name, why:% = error; "pull failed"),
             }
             act.pulls.remove(&ended);
-            act.feed(Event::Pulled { wanted: ended, outcome }, ctx);
+            act.feed(Event::Pulled { wanted: ended, before, outcome }, ctx);
         }));
         self.act.pulls.insert(wanted, handle);
     }
@@ -277,6 +272,10 @@ impl EffectHandler for Shell<'_> {
         if let Some(handle) = self.act.pulls.remove(wanted) {
             self.ctx.cancel_future(handle);
         }
+    }
+
+    fn note_pulled(&mut self, image: ImageRef) {
+        self.act.pulled.add(&image);
     }
 
     fn identify(&mut self) {

@@ -184,7 +184,7 @@ impl Core {
             Event::NetworksRemoved(outcome) => self.swept(&outcome, now),
             Event::Logs { replica, outcome } => self.logs_came(&replica, outcome, now),
             Event::Checked { replica, run, outcome } => self.checked(&replica, run, outcome, now),
-            Event::Pulled { wanted, outcome } => self.pulled(&wanted, &outcome, now),
+            Event::Pulled { wanted, before, outcome } => self.pulled(&wanted, &before, &outcome, now),
             Event::Tick => self.tick(now),
         }
         self.resume();

@@ -8,9 +8,11 @@ mod engine;
 mod garbage;
 mod health;
 mod identity;
+mod images;
 mod policies;
 mod removal_delay;
 mod unlisted;
+mod volumes;
 mod world;
 
 use std::collections::BTreeMap;
@@ -366,6 +368,7 @@ fn one_pull_serves_all_and_a_failed_one_says_why() {
     let outcome = Err(EngineError::Refused("manifest\n unknown\u{7}".into()));
     world.feed(Event::Pulled {
         wanted: WantedImage { image: ImageRef::parse("absent").unwrap(), platform: None },
+        before: Ok(None),
         outcome,
     });
     assert!([1, 3, 5, 7].iter().all(|&n| {

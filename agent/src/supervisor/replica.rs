@@ -8,6 +8,7 @@ mod runtime_info;
 mod shown;
 mod state;
 mod status;
+mod volumes;
 
 use shef_common::{
     backoff::Backoff,

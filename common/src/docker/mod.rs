@@ -10,6 +10,7 @@ mod tls;
 
 use std::{
     fmt,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -145,6 +146,23 @@ impl DockerAddress {
         }
     }
 
+    /// Whether the engine is on the machine with the address `own`, as far as its address says.
+    #[must_use]
+    pub fn is_on(&self, own: Ipv4Addr) -> bool {
+        let is_own = |host: &str| {
+            let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip == IpAddr::V4(own))
+        };
+        match &self.host {
+            Host::Unix(_) => true,
+            Host::Plain(address) => {
+                is_own(address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host))
+            }
+            Host::Tls { host, .. } => is_own(host),
+            Host::Ssh(_) => false,
+        }
+    }
+
     /// A client whose calls take at most `limit_s` seconds until their answer begins. It connects when it is
     /// first used.
     ///
@@ -215,6 +233,25 @@ mod tests {
             "any value counts"
         );
         assert!(!DockerTls::new("", "/certs").verify);
+    }
+
+    #[test]
+    fn an_address_says_whether_the_engine_is_on_this_machine() {
+        let is_here = |url: &str, verify: &str| {
+            DockerAddress::parse(url, &DockerTls::new(verify, "/certs")).unwrap().is_on([10, 0, 0, 5].into())
+        };
+        for here in [
+            "unix:///run/x.sock",
+            "tcp://127.0.0.1:1",
+            "tcp://localhost",
+            "http://[::1]:99",
+            "tcp://10.0.0.5",
+        ] {
+            assert!(is_here(here, "") && is_here(here, "1"), "{here}");
+        }
+        for elsewhere in ["tcp://10.0.0.6:2375", "tcp://engine", "ssh://localhost"] {
+            assert!(!is_here(elsewhere, "") && !is_here(elsewhere, "1"), "{elsewhere}");
+        }
     }
 
     #[test]

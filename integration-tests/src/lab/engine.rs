@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -89,7 +89,7 @@ impl LabEngine {
                 "--ip-forward=false",
             ])
             .arg("--data-root")
-            .arg(at("data"))
+            .arg(self.data_root())
             .arg("--exec-root")
             .arg(at("exec"))
             .arg("--pidfile")
@@ -110,6 +110,12 @@ impl LabEngine {
 
     fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where it keeps its images.
+    #[must_use]
+    pub fn data_root(&self) -> PathBuf {
+        self.path().join("data")
     }
 
     /// Its release.

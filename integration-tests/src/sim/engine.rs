@@ -44,6 +44,8 @@ pub struct Engine {
     /// The networks that were made for replicas.
     pub networks: Networks,
     images: BTreeSet<String>,
+    /// Those that its agent has noted as brought by shef.
+    noted: BTreeSet<String>,
     next_id: u64,
     /// Whether it does not answer.
     pub away: bool,
@@ -218,8 +220,10 @@ impl World {
             EngineWork::Identify => Event::Identified(error.map_or_else(|| Ok(facts(host)), Err)),
             EngineWork::Pull { wanted, pull } => {
                 stream = Some(Stream { id: pull, ends: true });
+                let was_there = self.hosts[host].engine.images.contains(&wanted.image.pinned());
                 let outcome = if done { self.pull(host, &wanted.image) } else { Ok(None) };
-                Event::Pulled { wanted, outcome: error.map_or(outcome, Err) }
+                let outcome = error.map_or(outcome, Err);
+                Event::Pulled { wanted, before: Ok(was_there.then_some(1_000)), outcome }
             }
             EngineWork::Logs { replica } => {
                 let lines = vec!["last words".to_owned()];
@@ -243,6 +247,15 @@ impl World {
         };
         let delay = if slow { self.rng.u64(5..5_000) } else { self.rng.u64(0..3) };
         self.at(delay, Ev::Supervisor { host, inc, stream, event });
+    }
+
+    /// The agent notes an image as brought by shef. None is ever removed here, so each comes once.
+    pub fn note_pulled(&mut self, host: usize, image: &ImageRef) {
+        let engine = &mut self.hosts[host].engine;
+        let is_there = engine.images.contains(&image.pinned());
+        if !is_there || !engine.noted.insert(image.pinned()) {
+            self.violated(format!("h{} notes {image} as brought by shef, and it was not", host + 1));
+        }
     }
 
     fn pull(&mut self, host: usize, image: &ImageRef) -> Result<Option<ImageDigest>, EngineError> {

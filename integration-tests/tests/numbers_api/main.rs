@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use shef_agent::engine::fake::FakeEngineOptions;
 use shef_common::{
     bounds,
-    ids::{ClusterId, Epoch, LeaderId, NodeName, ServiceName},
+    ids::{ClusterId, Epoch, Generation, LeaderId, NodeName, ServiceName},
 };
 use shef_integration_tests::cluster::{Api, Cluster, master_config};
-use shef_master::store::{Key, LeadOutcome, Store, Write, fake::FakeStore};
+use shef_master::store::{Key, LeadOutcome, Part, Store, Write, fake::FakeStore};
 
 use self::walk::{EXTREMES, Place, missing, places, with};
 
@@ -202,30 +202,46 @@ async fn led(store: &FakeStore) -> LeadOutcome {
     store.lead(&leader, Epoch(0), &cluster).await.unwrap()
 }
 
-/// A store that holds this one record.
-async fn store_with(key: Key, value: &Value) -> FakeStore {
+/// A store that holds these records.
+async fn store_with(records: impl IntoIterator<Item = (Key, Value)>) -> FakeStore {
     let store = FakeStore::new();
     let (leader, cluster) =
         (LeaderId::parse("00000000000000a1").unwrap(), ClusterId::parse("00000000000000cc").unwrap());
     let led = store.lead(&leader, Epoch(0), &cluster).await.unwrap();
-    let write = Write { key, expect: None, value: Some(value.to_string().into()) };
-    store.commit(&led.cluster, &led.fence, &[write]).await.unwrap();
+    let write =
+        |(key, value): (Key, Value)| Write { key, expect: None, value: Some(value.to_string().into()) };
+    let writes: Vec<Write> = records.into_iter().map(write).collect();
+    store.commit(&led.cluster, &led.fence, &writes).await.unwrap();
     store
+}
+
+/// The parts of a service in format 2.
+fn parts() -> Vec<(Key, Value)> {
+    let key = |part| Key::Service(service("web"), part);
+    let template = |generation| (key(Part::Template(Generation(generation))), samples::template());
+    let (head, page) = (samples::service_head(), samples::service_page());
+    let templates = [1, 2, 3].map(template);
+    [(key(Part::Head), head), (key(Part::Slots(0)), page)].into_iter().chain(templates).collect()
 }
 
 #[actix_rt::test]
 async fn whatever_numbers_a_record_holds_a_master_starts_on_it_or_names_it_and_the_next_one_reads_the_store()
 {
-    let records = [
+    let alone = [
         (Key::head(service("web")), samples::service_record()),
         (Key::Node(NodeName::parse("h9").unwrap()), samples::node_record()),
         (Key::Stats, samples::counts()),
     ];
-    for (key, record) in records {
+    let alone = alone.map(|(key, record)| (key, record, vec![]));
+    let head_and_page = parts().into_iter().take(2).map(|(key, record)| {
+        let others = parts().into_iter().filter(|(other, _)| *other != key).collect();
+        (key, record, others)
+    });
+    for (key, record, others) in alone.into_iter().chain(head_and_page) {
         for place in places(&record) {
             for extreme in EXTREMES {
                 let record = with(&record, &place, extreme);
-                let store = store_with(key.clone(), &record).await;
+                let store = store_with(others.iter().cloned().chain([(key.clone(), record)])).await;
                 let read = shef_master::recover(&led(&store).await.records).map(|_| ());
                 if let Err(error) = &read {
                     let text = error.to_string();

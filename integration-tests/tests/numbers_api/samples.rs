@@ -2,17 +2,20 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shef_common::{protocol, usage};
-use shef_master::{registries::RegistryRecord, runner::NodeRecord, service::ServiceRecord, stats::Counts};
+use shef_common::{disk, exec, protocol, usage};
+use shef_master::{
+    registries::RegistryRecord,
+    runner::NodeRecord,
+    service::{ServiceRecord, StoredHead, StoredPage},
+    stats::Counts,
+};
 
 /// One type, and JSON of it.
 pub struct Sample {
     /// The type's name.
     pub name: &'static str,
-    /// Its JSON.
-    pub value: Value,
-    /// The same with the other kind of health check that has a number.
-    other: Value,
+    /// JSON of it: of each kind that has numbers of its own.
+    values: Vec<Value>,
     /// Its schema, made from the type.
     pub schema: Value,
     /// Reads JSON as the type, and says what was understood.
@@ -22,24 +25,33 @@ pub struct Sample {
 impl Sample {
     /// Every JSON of it.
     pub fn values(&self) -> Vec<&Value> {
-        if self.other == self.value { vec![&self.value] } else { vec![&self.value, &self.other] }
+        self.values.iter().collect()
     }
 }
 
+/// The value, and the same with the other kind of health check that has a number.
 fn sample<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
     name: &'static str,
     value: Value,
+) -> Sample {
+    let other = value
+        .to_string()
+        .replace(r#"{"http":{"path":"/","port":80,"status":[200]}}"#, r#"{"tcp":{"port":80}}"#);
+    let other: Value = serde_json::from_str(&other).expect("JSON");
+    let others = (other != value).then_some(other);
+    of_kinds::<T>(name, std::iter::once(value).chain(others).collect())
+}
+
+fn of_kinds<T: schemars::JsonSchema + Serialize + DeserializeOwned>(
+    name: &'static str,
+    values: Vec<Value>,
 ) -> Sample {
     let read = |value: &Value| {
         // From text, as it comes over the wire.
         let read: T = serde_json::from_str(&value.to_string()).map_err(|error| error.to_string())?;
         serde_json::to_value(read).map_err(|error| error.to_string())
     };
-    let schema = schemars::schema_for!(T).into();
-    let other = value
-        .to_string()
-        .replace(r#"{"http":{"path":"/","port":80,"status":[200]}}"#, r#"{"tcp":{"port":80}}"#);
-    Sample { name, other: serde_json::from_str(&other).expect("JSON"), value, schema, read }
+    Sample { name, values, schema: schemars::schema_for!(T).into(), read }
 }
 
 /// A template in which everything is said.
@@ -136,7 +148,7 @@ pub fn push() -> Value {
     })
 }
 
-/// A service as it is stored, amid a rollout.
+/// A service as format 1 stores it, amid a rollout.
 pub fn service_record() -> Value {
     let mut record = json!({
         "spec": template(),
@@ -167,6 +179,32 @@ pub fn service_record() -> Value {
         "canary": 1
     });
     record
+}
+
+/// The same in format 2: what does not grow with its replicas.
+pub fn service_head() -> Value {
+    let mut head = service_record();
+    let whole = head.as_object_mut().expect("a map");
+    for on_pages in ["replicas", "homes", "emptied"] {
+        whole.remove(on_pages);
+    }
+    let template = template();
+    let spec = whole["spec"].as_object_mut().expect("a map");
+    spec.retain(|field, _| template.get(field).is_none());
+    (whole["earlier"], whole["history"]) = (json!([2]), json!([[1, 7]]));
+    head
+}
+
+/// The same in format 2: its first 64 slots.
+pub fn service_page() -> Value {
+    json!({
+        "nodes": ["h0"],
+        "replicas": [
+            { "slot": 0, "number": 1, "generation": 2, "node": 0, "attempt": 1, "done": 9 },
+            { "slot": 1, "number": 2, "generation": 3, "node": 0, "moving": true }
+        ],
+        "bindings": { "0": 0 }, "emptied": [1], "turned": [0, 1], "failures": { "0": 1 }
+    })
 }
 
 /// A host as it is stored.
@@ -228,7 +266,19 @@ pub fn all() -> Vec<Sample> {
         sample::<protocol::ProbeOutcome>("ProbeOutcome", json!({ "answered": alive })),
         sample::<usage::UsageQuery>("UsageQuery", json!({ "replicas": ["web-000001"] })),
         sample::<usage::Usages>("Usages", usages()),
+        sample::<disk::DiskUsage>(
+            "DiskUsage",
+            json!({
+                "used_percent": 1, "images": 2, "image_bytes": 3, "unneeded_images": 4, "unneeded_bytes": 5, "removed": []
+            }),
+        ),
+        of_kinds::<exec::Control>(
+            "Control",
+            vec![json!({ "resize": { "rows": 24, "cols": 80 } }), json!({ "exit_code": 3 })],
+        ),
         sample::<ServiceRecord>("ServiceRecord", service_record()),
+        sample::<StoredHead>("Head", service_head()),
+        sample::<StoredPage>("Page", service_page()),
         sample::<NodeRecord>("NodeRecord", node_record()),
         sample::<RegistryRecord>("RegistryRecord", json!({ "username": "u", "sealed": "x", "updated": 3 })),
         sample::<Counts>("Counts", counts()),

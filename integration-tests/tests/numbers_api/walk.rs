@@ -112,6 +112,10 @@ fn cover(
         let inner: Vec<&Value> = values.iter().filter_map(|value| value.as_array()).flatten().collect();
         cover(root, &schema["items"], &inner, &format!("{path}/*"), depth + 1, missing);
     }
+    for (n, schema) in schema["prefixItems"].as_array().into_iter().flatten().enumerate() {
+        let inner: Vec<&Value> = values.iter().filter_map(|value| value.get(n)).collect();
+        cover(root, schema, &inner, &format!("{path}/{n}"), depth + 1, missing);
+    }
     if schema["additionalProperties"].is_object() {
         let inner: Vec<&Value> =
             values.iter().filter_map(|value| value.as_object()).flat_map(Map::values).collect();

@@ -53,5 +53,5 @@ pub use replicas::Replicas;
 pub use request::{Accepted, Change, Expect, Refused, Request, RolloutCommand};
 pub use rollout::{Ended, Kept, Phase, Rollout, RolloutState, RolloutView};
 pub use slot_set::SlotSet;
-pub use stored::{Stored, Versions, read as read_stored};
+pub use stored::{Head as StoredHead, Page as StoredPage, Stored, Versions, read as read_stored};
 pub use view::{ReplicaView, ServiceHead, ServiceState, ServiceView};

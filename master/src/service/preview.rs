@@ -109,7 +109,7 @@ impl Outcome<'_> {
             changes: diff(&before, &said(self.wanted)),
             starts_rollout: started && self.wanted.rollout.is_some(),
             order: if self.wanted.stops_first() { Order::StopFirst } else { Order::StartFirst },
-            warnings: warnings::of(self.before, self.wanted, &actions),
+            warnings: warnings::of(self.before, self.wanted, &actions, self.observed),
             actions,
         }
     }

@@ -1,76 +1,77 @@
-//! Volumes that are there before the container that is to use them.
+//! Named volumes as the engine has them.
 
-use bollard::models::Volume;
+use bollard::{
+    errors::Error,
+    models::{Mount as MountBody, MountType, Volume},
+};
 use shef_common::spec::Mount;
 
 use super::DockerEngine;
-
-/// The driver of a volume that names none.
-const LOCAL: &str = "local";
+use crate::engine::NamedVolume;
 
 impl DockerEngine {
-    /// The volumes of `mounts` that exist with another driver or other options. The engine would use them as
-    /// they are, without a warning. A volume that cannot be inspected is not among them.
-    pub(super) async fn other_volumes(&self, mounts: &[Mount]) -> Vec<String> {
-        let mut others = Vec::new();
-        let Ok(client) = self.client() else { return others };
-        for mount in mounts {
-            if let Mount::Volume { source, .. } = mount
-                && let Ok(found) = client.inspect_volume(source).await
-                && found.name == *source
-            {
-                others.extend(difference(mount, &found));
+    /// Those with these `names` that exist; `None`: the engine does not tell of one.
+    pub(super) async fn volumes(&self, names: Vec<String>) -> Option<Vec<NamedVolume>> {
+        let client = self.client().ok()?;
+        let mut volumes = Vec::new();
+        for name in names {
+            match client.inspect_volume(&name).await {
+                Ok(found) => volumes.push(named(found)),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => {}
+                Err(_) => return None,
             }
         }
-        others
+        Some(volumes)
     }
 }
 
-/// How a volume that is there differs from what `mount` says of it.
-fn difference(mount: &Mount, found: &Volume) -> Option<String> {
-    let Mount::Volume { source, driver, options, .. } = mount else { return None };
-    let wanted = if driver.is_empty() { LOCAL } else { driver };
+fn named(found: Volume) -> NamedVolume {
     // Engines name a plugin with its tag.
-    let plain = |driver: &str| driver.strip_suffix(":latest").unwrap_or(driver).to_owned();
-    if plain(&found.driver) != plain(wanted) {
-        return Some(format!("{source} (it has driver {}, not {wanted})", found.driver));
-    }
-    let differs = found.options.len() != options.len()
-        || options.iter().any(|(key, value)| found.options.get(key) != Some(value));
-    // Options may hold passwords: they are not shown.
-    differs.then(|| format!("{source} (it was made with other options)"))
+    let driver = found.driver.strip_suffix(":latest").map(str::to_owned).unwrap_or(found.driver);
+    NamedVolume { name: found.name, driver, options: found.options.into_iter().collect() }
+}
+
+/// The names of the volumes that a template mounts.
+pub(super) fn names_in(mounts: &[Mount]) -> Vec<String> {
+    let source = |mount: &Mount| match mount {
+        Mount::Volume { source, .. } => Some(source.clone()),
+        Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+    };
+    mounts.iter().filter_map(source).collect()
+}
+
+/// The names of the volumes that a container was made with.
+pub(super) fn names_of(mounts: Vec<MountBody>) -> Vec<String> {
+    let volumes = mounts.into_iter().filter(|mount| mount.typ == Some(MountType::VOLUME));
+    volumes.filter_map(|mount| mount.source.filter(|name| !name.is_empty())).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
-    fn volume(driver: &str, options: &[(&str, &str)]) -> Mount {
-        let options: BTreeMap<_, _> =
-            options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let (source, target) = ("data".to_owned(), "/data".to_owned());
-        Mount::Volume { source, target, read_only: false, driver: driver.to_owned(), options, sticky: false }
+    #[test]
+    fn a_plugin_is_known_without_its_tag() {
+        let found = |driver: &str| {
+            named(Volume { name: "data".to_owned(), driver: driver.to_owned(), ..Default::default() }).driver
+        };
+        assert_eq!((found("local").as_str(), found("vieux/sshfs:latest").as_str()), ("local", "vieux/sshfs"));
+        assert_eq!(found("vieux/sshfs:next"), "vieux/sshfs:next");
     }
 
     #[test]
-    fn a_volume_differs_by_its_driver_or_its_options() {
-        let plain = Volume { name: "data".to_owned(), driver: "local".to_owned(), ..Default::default() };
-        let nfs = Volume { options: [("type".to_owned(), "nfs".to_owned())].into(), ..plain.clone() };
-        assert_eq!(difference(&volume("", &[]), &plain), None);
-        assert_eq!(difference(&volume("local", &[]), &plain), None);
-        assert_eq!(difference(&volume("", &[("type", "nfs")]), &nfs), None);
-        let plugin = Volume { driver: "vieux/sshfs:latest".to_owned(), ..plain.clone() };
-        assert_eq!(difference(&volume("vieux/sshfs", &[]), &plugin), None);
-        assert_eq!(
-            difference(&volume("rexray", &[]), &plain).unwrap(),
-            "data (it has driver local, not rexray)"
-        );
-        for mount in
-            [volume("", &[("type", "tmpfs")]), volume("", &[]), volume("", &[("type", "nfs"), ("o", "ro")])]
-        {
-            assert_eq!(difference(&mount, &nfs).unwrap(), "data (it was made with other options)");
-        }
+    fn only_volumes_with_a_name_are_asked_for() {
+        let mount = |typ, source: &str| MountBody {
+            typ: Some(typ),
+            source: Some(source.to_owned()),
+            ..Default::default()
+        };
+        let mounts = vec![
+            mount(MountType::VOLUME, "data"),
+            mount(MountType::VOLUME, ""),
+            mount(MountType::BIND, "/srv"),
+            mount(MountType::TMPFS, ""),
+        ];
+        assert_eq!(names_of(mounts), ["data"]);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shef_common::{ids::ReplicaId, labels};
+use shef_common::{ids::ReplicaId, labels, spec::Mount};
 
-use crate::engine::{Container, ContainerState, CreateOrder, RestartPolicy};
+use crate::engine::{Container, ContainerState, CreateOrder, NamedVolume, RestartPolicy};
 
 /// The container that an order makes. Its environment is the image's with the template's over it, as Docker's
 /// is.
@@ -19,6 +19,7 @@ pub fn made(order: &CreateOrder, id: String) -> Container {
         } else {
             networks
         }),
+        volumes: Some(order.template.mounts.iter().filter_map(named).collect()),
         env: Some(ours.chain(["PATH=/bin".to_owned()]).collect()),
         ..Container::new(
             id,
@@ -30,14 +31,22 @@ pub fn made(order: &CreateOrder, id: String) -> Container {
     }
 }
 
-/// What a list shows of a container: neither its policy, nor its environment, nor what its check wrote. Of
-/// one that has another name than its replica's, the agent's shell adds a look.
+/// The volume that a container's creation makes, if it was not there.
+fn named(mount: &Mount) -> Option<NamedVolume> {
+    let Mount::Volume { source, driver, options, .. } = mount else { return None };
+    let driver = if driver.is_empty() { "local" } else { driver };
+    Some(NamedVolume { name: source.clone(), driver: driver.to_owned(), options: options.clone() })
+}
+
+/// What a list shows of a container: neither its policy, nor its environment, nor its volumes, nor what its
+/// check wrote. Of one that has another name than its replica's, the agent's shell adds a look.
 #[must_use]
 pub fn listed(container: &Container) -> Container {
     let is_looked_at = container.is_renamed();
     let env = container.env.clone().filter(|_| is_looked_at);
     let check_output = container.check_output.clone().filter(|_| is_looked_at);
-    Container { policy: RestartPolicy::Unknown, env, check_output, ..container.clone() }
+    let volumes = container.volumes.clone().filter(|_| is_looked_at);
+    Container { policy: RestartPolicy::Unknown, env, volumes, check_output, ..container.clone() }
 }
 
 /// What a look for `replica` finds among the containers by name.

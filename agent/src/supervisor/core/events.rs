@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shef_common::{
     ids::{ClusterId, ReplicaId},
-    image::ImageDigest,
+    image::{ImageDigest, ImageRef},
     protocol::{Accepted, Assignment, LedgerDigest, Push, PushRefused},
     spec::Network,
 };
@@ -82,6 +82,8 @@ pub enum Event {
     Pulled {
         /// Which.
         wanted: WantedImage,
+        /// How many bytes it had on the engine before the pull; `None`: it was not there.
+        before: Result<Option<u64>, EngineError>,
         /// What came of it.
         outcome: Result<Option<ImageDigest>, EngineError>,
     },
@@ -162,6 +164,8 @@ pub enum Effect {
     Pull(WantedImage),
     /// Nobody waits for this image any more.
     CancelPull(WantedImage),
+    /// Note durably that shef has brought this image here: it may be removed once nothing needs it.
+    NotePulled(ImageRef),
     /// Ask the engine who it is.
     Identify,
     /// Answer what a registration contains.
@@ -194,10 +198,13 @@ pub trait EffectHandler {
     fn remove_networks(&mut self, cluster: ClusterId, needed: BTreeSet<String>);
     /// [`Effect::Check`]; brings [`Event::Checked`].
     fn check(&mut self, probe: Probe);
-    /// [`Effect::Pull`]; brings [`Event::Pulled`], unless it is cancelled.
+    /// [`Effect::Pull`]: the engine is asked for the image, and then to fetch it. Brings [`Event::Pulled`],
+    /// unless it is cancelled.
     fn pull(&mut self, wanted: WantedImage);
     /// [`Effect::CancelPull`].
     fn cancel_pull(&mut self, wanted: &WantedImage);
+    /// [`Effect::NotePulled`].
+    fn note_pulled(&mut self, image: ImageRef);
     /// [`Effect::Identify`]; brings [`Event::Identified`].
     fn identify(&mut self);
     /// [`Effect::Describe`]: a ticket is answered once.
@@ -220,6 +227,7 @@ impl Effect {
             Self::Check(probe) => handler.check(probe),
             Self::Pull(wanted) => handler.pull(wanted),
             Self::CancelPull(wanted) => handler.cancel_pull(&wanted),
+            Self::NotePulled(image) => handler.note_pulled(image),
             Self::Identify => handler.identify(),
             Self::Describe { ticket, description } => handler.describe(ticket, description),
             Self::Report(observed) => handler.report(*observed),

@@ -56,6 +56,7 @@ impl Core {
     pub(super) fn pulled(
         &mut self,
         wanted: &WantedImage,
+        before: &Result<Option<u64>, EngineError>,
         outcome: &Result<Option<ImageDigest>, EngineError>,
         now: Now,
     ) {
@@ -64,6 +65,10 @@ impl Core {
                 self.engine.failed(error, now.mono);
             }
             return;
+        }
+        // An image that was there, or may have been there, is somebody else's: it is never removed.
+        if outcome.is_ok() && matches!(before, Ok(None)) {
+            self.effects.push(Effect::NotePulled(wanted.image.clone()));
         }
         for id in self.pulls.end(wanted) {
             if let Some(replica) = self.replicas.get_mut(&id) {

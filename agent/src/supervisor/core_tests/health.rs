@@ -69,7 +69,8 @@ fn a_failed_replica_is_not_healthy_and_a_failed_pull_names_its_image() {
         world.finish(0, End::Well);
     }
     let Some(Pending::Pull(wanted)) = world.pending.pop() else { panic!("{:?}", world.pending) };
-    world.feed(Event::Pulled { wanted, outcome: Err(EngineError::Refused("connection refused".into())) });
+    let outcome = Err(EngineError::Refused("connection refused".into()));
+    world.feed(Event::Pulled { wanted, before: Ok(None), outcome });
     let failed = &world.reported.statuses["web-000001"];
     assert_eq!((failed.state, failed.health), (ReplicaState::Failed, Health::Unhealthy));
     assert_eq!(failed.reason.as_deref(), Some("pulling absent failed: connection refused"));

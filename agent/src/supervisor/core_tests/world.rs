@@ -92,6 +92,8 @@ pub struct World {
     pub containers: BTreeMap<String, Container>,
     pub networks: Networks,
     pub images: BTreeSet<String>,
+    /// The images that the agent has noted as brought by shef.
+    pub noted: BTreeSet<ImageRef>,
     pub pending: Vec<Pending>,
     pub events: Vec<EngineEvent>,
     /// Everything that was reported, the latest of each.
@@ -171,6 +173,11 @@ impl EffectHandler for World {
         self.pending.retain(|p| !matches!(p, Pending::Pull(other) if other == wanted));
     }
 
+    fn note_pulled(&mut self, image: ImageRef) {
+        assert!(self.images.contains(&image.pinned()), "{image} is noted and is not there");
+        self.noted.insert(image);
+    }
+
     fn report(&mut self, observed: Observed) {
         assert!(!observed.is_empty(), "an empty report");
         for status in observed.statuses.values() {
@@ -209,6 +216,7 @@ impl World {
             containers: BTreeMap::new(),
             networks: Networks::default(),
             images: ["present:latest".to_owned()].into(),
+            noted: BTreeSet::new(),
             pending: Vec::new(),
             events: Vec::new(),
             reported: Observed::default(),
@@ -322,13 +330,14 @@ impl World {
                 self.feed(Event::Logs { replica, outcome });
             }
             Pending::Pull(wanted) => {
+                let before = self.images.contains(&wanted.image.pinned()).then_some(1);
                 let outcome = if end == End::Well {
                     self.images.insert(wanted.image.pinned());
                     Ok(None)
                 } else {
                     Err(EngineError::Unreachable("gone".into()))
                 };
-                self.feed(Event::Pulled { wanted, outcome });
+                self.feed(Event::Pulled { wanted, before: Ok(before), outcome });
             }
             Pending::Run(replica, operation) => {
                 let outcome = if end == End::Lost { None } else { Some(self.act(&replica, &operation)) };

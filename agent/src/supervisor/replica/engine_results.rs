@@ -66,8 +66,9 @@ impl Replica {
     /// Create was answered. Returns whether the image must be pulled first.
     pub fn created(&mut self, outcome: Result<Created, EngineError>, now: Now) -> bool {
         match outcome {
-            Ok(Created { id, other_volumes }) => {
-                self.status.warning = warning(&other_volumes);
+            Ok(Created { id, volumes }) => {
+                self.status.warning = None;
+                self.learns_volumes(&volumes.unwrap_or_default());
                 self.seen = Seen::Present { id, state: ContainerState::Created };
                 self.status.made_of = None;
                 let rule = self.rule();
@@ -228,11 +229,4 @@ impl Replica {
         self.attempts.refusals += 1;
         self.not_before = now.mono + Backoff::CALL.after(self.attempts.refusals);
     }
-}
-
-/// What is to be said of volumes that were there and are defined otherwise.
-fn warning(other_volumes: &[String]) -> Option<String> {
-    let volumes = other_volumes.join(", ");
-    let text = format!("used as they are, though the spec defines them otherwise: volumes {volumes}");
-    (!other_volumes.is_empty()).then_some(text)
 }

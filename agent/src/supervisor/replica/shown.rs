@@ -19,6 +19,9 @@ impl Replica {
                 if let Some(assignment) = self.order.assignment().filter(|_| !container.digests.is_empty()) {
                     self.status.made_of = assignment.template.image.digest_among(&container.digests);
                 }
+                if let Some(volumes) = &container.volumes {
+                    self.learns_volumes(volumes);
+                }
                 self.shows_runtime_info(container);
                 self.restarts.learned(container.policy);
                 match container.state {

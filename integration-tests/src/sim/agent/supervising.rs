@@ -10,6 +10,7 @@ use shef_agent::{
 };
 use shef_common::{
     ids::{ClusterId, ReplicaId},
+    image::ImageRef,
     protocol::{Accepted, LedgerDigest, Push, PushRefused},
 };
 
@@ -181,6 +182,10 @@ impl EffectHandler for Driver<'_> {
 
     fn cancel_pull(&mut self, wanted: &WantedImage) {
         self.agent.pulls.remove(wanted);
+    }
+
+    fn note_pulled(&mut self, image: ImageRef) {
+        self.world.note_pulled(self.host, &image);
     }
 
     fn identify(&mut self) {

@@ -8,8 +8,10 @@ use std::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shef_common::{
+    clock::WallMs,
     ids::{Generation, NodeName, ReplicaId, Slot, Version},
     spec::{Mode, Order, Port, Protocol, ServiceSpec, Update},
+    status::{ReplicaState, ReplicaStatus},
 };
 
 use crate::membership::HostFacts;
@@ -305,4 +307,32 @@ fn a_plan_warns_of_data_that_does_not_move_and_of_volumes_that_stay_as_they_were
             && told.last().unwrap().contains("volume data had another"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_plan_passes_on_what_hosts_have_reported_of_volumes_that_it_leaves_as_they_are() {
+    let spec = |volume: &str, env: &str| {
+        let mounts = json!([{"type": "volume", "source": volume, "target": "/data"}]);
+        let body =
+            json!({"name": "web", "replicas": 2, "image": "app:1", "mounts": mounts, "env": {"A": env}});
+        let Value::Object(body) = body else { unreachable!() };
+        Request::Put { spec: ServiceSpec::read(body, None).unwrap(), expect: Expect::Any }
+    };
+    let mut model = Model::new(2);
+    model.ask(spec("data", "1"));
+    model.settle();
+    let reported = "volumes data (it was made with other options)";
+    let replicas: Vec<ReplicaId> =
+        model.durable.as_ref().unwrap().1.replicas.iter().map(|replica| replica.id.clone()).collect();
+    for replica in replicas {
+        let mut status = ReplicaStatus::new(replica, ReplicaState::Running, WallMs(0));
+        status.warning = Some(reported.to_owned());
+        model.hear(status);
+    }
+    let warned = |request: Request| rehearse(&model, &request).unwrap().warnings;
+    let passed_on =
+        |warnings: &[String]| warnings.iter().any(|line| *line == format!("on h0, h1: {reported}"));
+    assert!(passed_on(&warned(spec("data", "2"))), "{:?}", warned(spec("data", "2")));
+    let of_another = warned(spec("other", "1"));
+    assert!(!of_another.iter().any(|line| line.contains(reported)), "{of_another:?}");
 }

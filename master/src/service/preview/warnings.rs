@@ -1,12 +1,28 @@
 //! What a plan warns of: data that does not move with a replica, and volumes that stay as they were made.
 
-use shef_common::spec::{Mount, ServiceSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+use shef_common::{
+    ids::NodeName,
+    spec::{Mount, ServiceSpec, Template},
+};
 
 use super::Action;
-use crate::service::record::ServiceRecord;
+use crate::service::{observations::Observations, record::ServiceRecord};
 
-/// What to warn of when `wanted` takes the place of `before`, by these `actions`.
-pub(super) fn of(before: Option<&ServiceRecord>, wanted: &ServiceRecord, actions: &[Action]) -> Vec<String> {
+/// The most hosts that are named for one warning of theirs.
+const MAX_HOSTS: usize = 5;
+/// The most different warnings of hosts that are passed on.
+const MAX_REPORTED: usize = 20;
+
+/// What to warn of when `wanted` takes the place of `before`, by these `actions`; `observed`: what hosts have
+/// reported before.
+pub(super) fn of(
+    before: Option<&ServiceRecord>,
+    wanted: &ServiceRecord,
+    actions: &[Action],
+    observed: &Observations,
+) -> Vec<String> {
     let mut warnings: Vec<String> = wanted.spec.template.mounts.iter().filter_map(stays_behind).collect();
     let moving: Vec<String> =
         actions.iter().filter(|action| moves(action)).map(|action| action.slot.to_string()).collect();
@@ -16,7 +32,41 @@ pub(super) fn of(before: Option<&ServiceRecord>, wanted: &ServiceRecord, actions
     warnings.extend(shared(&wanted.spec));
     let others = wanted.spec.template.mounts.iter().filter_map(|mount| defined_otherwise(before?, mount));
     warnings.extend(others);
+    warnings.extend(before.map(|before| reported(before, wanted, observed)).unwrap_or_default());
     warnings
+}
+
+/// What hosts have reported of volumes that replicas use. It holds on as long as the volumes' definitions stay
+/// as they are.
+fn reported(before: &ServiceRecord, wanted: &ServiceRecord, observed: &Observations) -> Vec<String> {
+    let defined = definitions(&wanted.spec.template);
+    let mut hosts: BTreeMap<&str, BTreeSet<&NodeName>> = BTreeMap::new();
+    for replica in before.wanted() {
+        let status = observed.statuses.get(&replica.id);
+        if let Some(warning) = status.and_then(|status| status.warning.as_deref())
+            && definitions(before.template(replica.generation)) == defined
+        {
+            hosts.entry(warning).or_default().insert(&replica.node);
+        }
+    }
+    let told = hosts.iter().take(MAX_REPORTED);
+    told.map(|(warning, hosts)| format!("on {}: {warning}", named(hosts))).collect()
+}
+
+/// What a template says of its volumes: driver and options by name.
+fn definitions(template: &Template) -> BTreeMap<&str, (&str, &BTreeMap<String, String>)> {
+    let volumes = template.mounts.iter().filter_map(|mount| match mount {
+        Mount::Volume { source, driver, options, .. } => Some((source.as_str(), (driver.as_str(), options))),
+        Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+    });
+    volumes.collect()
+}
+
+fn named(hosts: &BTreeSet<&NodeName>) -> String {
+    let names: Vec<&str> = hosts.iter().take(MAX_HOSTS).map(|node| node.as_str()).collect();
+    let more = hosts.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
 }
 
 /// Whether slots that have one host have one volume: a service's volume is one a host, not one a slot.

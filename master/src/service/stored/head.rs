@@ -22,8 +22,8 @@ use crate::service::{
 };
 
 /// A service without its templates and without what belongs to single slots.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Head {
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Head {
     spec: SpecHead,
     generation: Generation,
     #[serde(default)]
@@ -55,7 +55,7 @@ pub(super) struct Head {
 }
 
 /// What the user wants, but for the template.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 struct SpecHead {
     name: ServiceName,
     #[serde(deserialize_with = "shef_common::spec::readable_replicas")]

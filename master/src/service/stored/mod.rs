@@ -18,7 +18,7 @@ use shef_common::{
     spec::Template,
 };
 
-use self::{head::Head, page::Page};
+pub use self::{head::Head, page::Page};
 use super::{
     pages::{page_of, pages_of},
     record::ServiceRecord,

@@ -16,14 +16,14 @@ use crate::service::{
 };
 
 /// The slots of a page. Hosts are named once and meant by their places in that list.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Page {
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Page {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     nodes: Vec<NodeName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replicas: Vec<Replica>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    bindings: BTreeMap<Slot, usize>,
+    bindings: BTreeMap<Slot, u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     emptied: Vec<Slot>,
     /// Of the rollout that is under way: the slots whose turn has come, and those of which new replicas failed.
@@ -34,12 +34,12 @@ pub(super) struct Page {
 }
 
 /// A replica. Its id is the service's name with its number.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 struct Replica {
     slot: Slot,
     number: u32,
     generation: Generation,
-    node: usize,
+    node: u32,
     #[serde(default = "runs", skip_serializing_if = "is_to_run")]
     want: Want,
     #[serde(default, skip_serializing_if = "is_first")]
@@ -111,11 +111,13 @@ impl Page {
             && failures.is_empty()
     }
 
-    fn place_of(&mut self, node: &NodeName) -> usize {
-        self.nodes.iter().position(|known| known == node).unwrap_or_else(|| {
+    fn place_of(&mut self, node: &NodeName) -> u32 {
+        let place = self.nodes.iter().position(|known| known == node).unwrap_or_else(|| {
             self.nodes.push(node.clone());
             self.nodes.len() - 1
-        })
+        });
+        // A page has 64 slots: it never names so many hosts.
+        u32::try_from(place).unwrap_or(u32::MAX)
     }
 
     /// Puts everything on it into the record of the service `name`.
@@ -126,9 +128,9 @@ impl Page {
         record: &mut ServiceRecord,
     ) -> Result<(), String> {
         let nodes = &self.nodes;
-        let node = |place: usize| {
+        let node = |place: u32| {
             nodes
-                .get(place)
+                .get(place as usize)
                 .cloned()
                 .ok_or_else(|| format!("it names {} hosts, and none at {place}", nodes.len()))
         };
