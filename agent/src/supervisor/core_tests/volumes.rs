@@ -77,7 +77,7 @@ fn a_container_whose_creation_was_not_answered_shows_its_volumes_too() {
         world.finish(0, End::Well);
     }
     let index = world.pending.iter().position(is_create).unwrap();
-    world.finish(index, End::Unheard);
+    world.finish(index, End::AnswerLost);
     world.containers.get_mut(ID).unwrap().volumes = Some(made_by_hand());
     world.pass(10_000);
     assert_eq!(told(&world), Some(WARNING));
