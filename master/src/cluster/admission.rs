@@ -60,6 +60,8 @@ enum Consent {
     NotAsked,
     Asked,
     Given,
+    /// And they have taken it.
+    Taken,
 }
 
 /// One host's admission.
@@ -89,6 +91,18 @@ impl Admission {
     /// Takes one event; `None`: there is more to wait for.
     #[must_use]
     pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
+        let step = self.next(event, cluster);
+        match &step {
+            None | Some(Step::ClaimLeadership { .. }) => {}
+            Some(Step::AskImport(_) | Step::Import(_)) => cluster.begins_to_join(&self.registration),
+            Some(Step::Forward(_) | Step::Introduce | Step::StandDown(_) | Step::Refuse(_)) => {
+                cluster.joins_no_more(&self.registration);
+            }
+        }
+        step
+    }
+
+    fn next(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {
         match event {
             Event::Began | Event::LeadershipClaimed(Ok(())) => Some(self.decide(cluster)),
             Event::LeadershipClaimed(Err(error)) => Some(later(error.to_string())),
@@ -97,11 +111,8 @@ impl Admission {
                 if self.answers_left > 0 {
                     return None;
                 }
-                if self.consent == Consent::Given {
-                    return Some(self.forward(cluster));
-                }
-                self.consent = Consent::Given;
-                // The host may have been forgotten meanwhile.
+                self.consent = if self.consent == Consent::Given { Consent::Taken } else { Consent::Given };
+                // The host may have been forgotten meanwhile, or another one have come under its name.
                 Some(self.decide(cluster))
             }
             Event::Imported(Err(conflict @ RegisterRefused::Conflict(_))) => Some(Step::Refuse(conflict)),
@@ -124,11 +135,14 @@ impl Admission {
             Verdict::Introduce => Step::Introduce,
             Verdict::Import(by_service) => {
                 self.answers_left = by_service.len();
-                if self.consent == Consent::Given {
-                    return Step::Import(by_service);
+                match self.consent {
+                    Consent::Taken => self.forward(cluster),
+                    Consent::Given => Step::Import(by_service),
+                    Consent::NotAsked | Consent::Asked => {
+                        self.consent = Consent::Asked;
+                        Step::AskImport(by_service)
+                    }
                 }
-                self.consent = Consent::Asked;
-                Step::AskImport(by_service)
             }
             Verdict::ClaimLeadership { above, cluster } => {
                 if self.claims_left == 0 {
@@ -244,6 +258,39 @@ mod tests {
         let host = admission.registration();
         assert_eq!(cluster.host_forgotten(host.node.clone(), host.uid.clone()), None);
         assert!(matches!(answers(&mut admission, 1, &mut cluster), Some(Step::Forward(_))));
+    }
+
+    #[test]
+    fn while_a_host_is_taken_over_nobody_else_is_admitted_under_its_name_or_with_its_identity() {
+        let (mut cluster, mut admission) = (cluster(3), Admission::new(registration(2, &["a"])));
+        let _ = admission.step(Event::Began, &mut cluster);
+        let mut same_name = registration(2, &["a"]);
+        same_name.uid = NodeUid::parse("00000000000000c2").unwrap();
+        let mut same_identity = registration(2, &["a"]);
+        same_identity.node = NodeName::parse("h2").unwrap();
+        let waits = |cluster: &mut Members, other: &Registration| {
+            let why = refused(Admission::new(Box::new(other.clone())).step(Event::Began, cluster));
+            assert!(why.contains("h1"), "{why}");
+        };
+        for other in [&same_name, &same_identity] {
+            waits(&mut cluster, other);
+        }
+        assert!(matches!(answers(&mut admission, 1, &mut cluster), Some(Step::Import(_))));
+        for other in [&same_name, &same_identity] {
+            waits(&mut cluster, other);
+        }
+        assert!(matches!(answers(&mut admission, 1, &mut cluster), Some(Step::Forward(_))));
+        assert_eq!(cluster.uid(&admission.registration().node), Some(&admission.registration().uid));
+        // One that was refused is in nobody's way.
+        let mut refused_one = Admission::new(registration(2, &["b"]));
+        refused_one.registration.node = NodeName::parse("h3").unwrap();
+        refused_one.registration.uid = NodeUid::parse("00000000000000c3").unwrap();
+        let _ = refused_one.step(Event::Began, &mut cluster);
+        let _ = refused_one.step(Event::ImportTooLate, &mut cluster);
+        let mut next = registration(2, &["b"]);
+        next.node = NodeName::parse("h3").unwrap();
+        next.uid = NodeUid::parse("00000000000000c4").unwrap();
+        assert!(matches!(Admission::new(next).step(Event::Began, &mut cluster), Some(Step::AskImport(_))));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Members {
     cluster: ClusterId,
     fence: Fence,
     hosts: BTreeMap<NodeName, NodeUid>,
+    /// Hosts that are being admitted with what they hold: meanwhile no other host takes their names or identities.
+    joining: BTreeMap<NodeName, NodeUid>,
     /// Since when a host that knows no cluster, and has containers of one, waits for others that know it.
     stranger_since: Option<MonoMs>,
     /// What the engines of hosts call themselves, as far as is known.
@@ -96,6 +98,7 @@ impl Members {
             cluster,
             fence,
             hosts: BTreeMap::new(),
+            joining: BTreeMap::new(),
             stranger_since: None,
             engines: BTreeMap::new(),
             unlisted: BTreeSet::new(),
@@ -308,6 +311,24 @@ impl Members {
         self.hosts.iter().find(is_it).map(|(name, _)| name)
     }
 
+    /// Services are asked to take over what this host holds.
+    pub fn begins_to_join(&mut self, registration: &Registration) {
+        self.joining.insert(registration.node.clone(), registration.uid.clone());
+    }
+
+    /// The host is admitted, or is not.
+    pub fn joins_no_more(&mut self, registration: &Registration) {
+        self.joining.retain(|_, uid| *uid != registration.uid);
+    }
+
+    /// The host that is being admitted under the name of this one, or with its identity.
+    fn in_the_way(&self, registration: &Registration) -> Option<&NodeName> {
+        let is_in_the_way = |(name, uid): &(&NodeName, &NodeUid)| {
+            (**name == registration.node) != (**uid == registration.uid)
+        };
+        self.joining.iter().find(is_in_the_way).map(|(name, _)| name)
+    }
+
     /// An event is being handled at that time.
     pub const fn set_now(&mut self, now: MonoMs) {
         self.now = now;
@@ -378,6 +399,11 @@ impl Members {
                  give the host a new name, drain {name}, forget it (shef node rm {name}), and start the agent with an empty \
                  data directory",
                 registration.node
+            ));
+        }
+        if let Some(name) = self.in_the_way(registration) {
+            return Verdict::Wait(format!(
+                "another host is being admitted under the name {name}, or with this identity"
             ));
         }
         let node = &registration.node;
