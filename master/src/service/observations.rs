@@ -83,6 +83,8 @@ pub struct Observations {
     /// The members, and what they are.
     hosts: Hosts,
     away_since: BTreeMap<NodeName, MonoMs>,
+    /// Since when hosts have been suspect, whatever they were before.
+    suspect_since: BTreeMap<NodeName, MonoMs>,
     /// Hosts that were out of reach when `on_disconnect` was changed: their agents may go by what it was before.
     untold: BTreeSet<NodeName>,
     now: MonoMs,
@@ -170,6 +172,11 @@ impl Observations {
         } else {
             self.conditions.insert(node.clone(), condition);
         }
+        if condition.standing == Standing::Suspect {
+            self.suspect_since.entry(node.clone()).or_insert(self.now);
+        } else {
+            self.suspect_since.remove(node);
+        }
         if usual || condition.standing == Standing::Ready {
             self.away_since.remove(node);
             self.untold.remove(node);
@@ -182,6 +189,7 @@ impl Observations {
     pub fn host_forgotten(&mut self, node: &NodeName) {
         self.conditions.remove(node);
         self.away_since.remove(node);
+        self.suspect_since.remove(node);
         self.untold.remove(node);
     }
 
@@ -255,11 +263,7 @@ impl Observations {
     /// host is there, but its reports do not arrive. The process has its grace, as at every stop.
     pub fn stopped_by_its_agent_at(&self, record: &ServiceRecord, replica: &ReplicaRecord) -> Option<MonoMs> {
         let OnDisconnect::StopAfter { seconds } = record.spec.on_disconnect else { return None };
-        let since = self.away_since.get(&replica.node)?;
-        if self.condition(&replica.node).standing != Standing::Suspect || self.untold.contains(&replica.node)
-        {
-            return None;
-        }
+        let since = self.suspect_since.get(&replica.node).filter(|_| !self.untold.contains(&replica.node))?;
         let grace_s = u64::from(record.template(replica.generation).stop_grace_s);
         Some(*since + DurationMs((u64::from(seconds) + grace_s) * 1_000) + ANSWER_PATIENCE)
     }

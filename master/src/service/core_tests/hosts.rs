@@ -417,6 +417,24 @@ fn what_its_agent_has_stopped_by_itself_is_replaced_though_probes_reach_the_host
 }
 
 #[test]
+fn the_time_of_stop_after_begins_when_the_host_is_suspect_whatever_it_was_before() {
+    let mut model = Model::new(2);
+    let on_disconnect = OnDisconnect::StopAfter { seconds: 60 };
+    model.ask(Request::Create { spec: ServiceSpec { on_disconnect, ..spec(4, "app:1") } });
+    model.settle();
+    model.is(1, HostCondition::of(Standing::AgentDown));
+    model.sleep(600_000);
+    // Its agent has started again, and does not reach the master.
+    model.is(1, HostCondition::of(Standing::Suspect));
+    model.sleep(71_999);
+    model.settle();
+    assert_eq!((model.on(0), model.on(1)), (2, 2));
+    model.sleep(1);
+    model.settle();
+    assert_eq!(model.on(0), 4);
+}
+
+#[test]
 fn an_agent_that_may_not_have_been_told_to_stop_its_replicas_is_not_taken_to_have_stopped_them() {
     let mut model = Model::new(2);
     model.ask(create(4));
