@@ -88,6 +88,12 @@ impl Admission {
         &self.registration
     }
 
+    /// Whether services were told to take over what the host holds: some may have done so, however it ends.
+    #[must_use]
+    pub const fn may_have_taken(&self) -> bool {
+        matches!(self.consent, Consent::Given | Consent::Taken)
+    }
+
     /// Takes one event; `None`: there is more to wait for.
     #[must_use]
     pub fn step(&mut self, event: Event, cluster: &mut Members) -> Option<Step> {

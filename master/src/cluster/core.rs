@@ -58,6 +58,9 @@ pub struct ClusterCore {
     pub(super) runners: BTreeSet<NodeName>,
     credentials: Known,
     pub(super) admissions: BTreeMap<AdmissionNumber, Joining>,
+    /// Hosts of which services may have taken something over, and that were refused: from when on they count as down,
+    /// unless they have joined by then.
+    pub(super) half_joined: BTreeMap<NodeName, MonoMs>,
     /// Admissions that wait for a leadership.
     pub(super) claims: BTreeMap<ClaimNumber, AdmissionNumber>,
     pub(super) next_admission: u64,
@@ -88,6 +91,7 @@ impl ClusterCore {
             runners: BTreeSet::new(),
             credentials: Known::default(),
             admissions: BTreeMap::new(),
+            half_joined: BTreeMap::new(),
             claims: BTreeMap::new(),
             next_admission: 0,
             takes_over_until: None,
@@ -199,7 +203,10 @@ impl ClusterCore {
             Event::LeadershipClaimed { number, result } => {
                 self.leadership_claimed(number, result, now, effects);
             }
-            Event::Wake => self.refuse_late_imports(now, effects),
+            Event::Wake => {
+                self.refuse_late_imports(now, effects);
+                self.give_up_half_joined(now, effects);
+            }
         }
     }
 

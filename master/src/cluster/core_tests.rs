@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use shef_common::{
     clock::{DurationMs, MonoMs, Now, WallMs},
-    ids::{BootId, ClusterId, Epoch, Fence, LeaderId, NodeName, NodeUid, Revision, ServiceName, Version},
+    ids::{
+        BootId, ClusterId, Epoch, Fence, Generation, LeaderId, NodeName, NodeUid, Revision, ServiceName,
+        Version,
+    },
     image::ImageRef,
     protocol::{Accepted, HostInfo, Registration},
     spec::{ServiceSpec, Template},
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     membership::Intent,
     runner::{HigherFence, NodeRecord, RegisterRefused, RunnerEvent},
-    service::{Expect, Refused, Request, ServiceRecord, Stored, Versions},
+    service::{self, Expect, Refused, Request, ServiceEvent, ServiceRecord, Stored, Versions},
     store::Leadership,
 };
 
@@ -339,4 +342,44 @@ fn what_an_agent_finds_is_taken_over_also_by_the_master_that_comes_after() {
         "template": {"image": "nginx", "stop_grace_s": 10}}]);
     let effects = leading().handle(event(Some("0000000000000001"), holds), NOW);
     assert!(takes_over(&effects) && !is_let_in(&effects), "not taken over: {effects:?}");
+}
+
+#[test]
+fn a_host_that_was_refused_after_services_took_its_replicas_counts_as_down_unless_it_comes_again() {
+    let holds = || Some(json!({"image": "nginx", "stop_grace_s": 10}));
+    let at = |ms: u64| Now { mono: MonoMs(NOW.mono.0 + ms), ..NOW };
+    let answered = |effects: &[Effect]| {
+        let asked = effects.iter().find_map(|effect| match effect {
+            Effect::ToService(name, ServiceEvent::Request(ticket, _)) => Some((name.clone(), *ticket)),
+            _ => None,
+        });
+        let (name, ticket) = asked.unwrap_or_else(|| panic!("{effects:?}"));
+        let answer = Ok(service::Accepted { generation: Generation(1), version: Version(1), created: true });
+        Event::Answered { name, ticket, answer }
+    };
+    let is_down = |effects: &[Effect]| {
+        effects.iter().any(|effect| {
+            matches!(effect, Effect::ToService(_, ServiceEvent::HostChanged { condition, .. }) if condition.is_lost())
+        })
+    };
+    for comes_again in [false, true] {
+        let mut core = leading();
+        // All services consent, and then the store is slow.
+        let asked = core.handle(comes(holds()), NOW);
+        let told = core.handle(answered(&asked), NOW);
+        let late = core.handle(Event::Wake, at(5_000));
+        assert!(
+            late.iter().any(|effect| matches!(effect, Effect::AnswerRegistration(7, Err(_)))),
+            "{late:?}"
+        );
+        let is_woken = |effect: &Effect| matches!(effect, Effect::WakeAt(then) if *then == at(35_000).mono);
+        assert!(!is_down(&late) && late.iter().any(is_woken), "{late:?}");
+        if comes_again {
+            let asked = core.handle(comes(holds()), at(6_000));
+            let told = core.handle(answered(&asked), at(6_000));
+            assert!(is_let_in(&core.handle(answered(&told), at(6_000))));
+        }
+        drop(told);
+        assert_eq!(is_down(&core.handle(Event::Wake, at(35_000))), !comes_again);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shef_common::{
-    clock::{DurationMs, Now},
+    clock::{DurationMs, MonoMs, Now},
     ids::{NodeName, ServiceName},
     protocol::{Assignment, Registered, Registration},
 };
@@ -15,7 +15,7 @@ use crate::{
         events::{Call, ClaimNumber, Effect},
         state::{AdmissionNumber, Joining, ReplyTo},
     },
-    membership::Intent,
+    membership::{HostChanged, HostCondition, Intent, Standing},
     runner::{NodeRecord, RegisterRefused, RunnerEvent},
     service::{Accepted, Refused, Request},
     store::{Leadership, StoreError},
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a host that brings replicas waits until they are durable.
 const IMPORT_LIMIT: DurationMs = DurationMs(5_000);
+/// How long a host that was refused while it was taken over has to come again: it asks every second or so.
+const HALF_JOINED_WAIT: DurationMs = DurationMs(30_000);
 
 impl ClusterCore {
     pub(super) fn register(
@@ -51,6 +53,11 @@ impl ClusterCore {
         let number = self.next_admission;
         match step {
             Step::Refuse(refused) => {
+                if joining.admission.may_have_taken() {
+                    let at = now.mono + HALF_JOINED_WAIT;
+                    self.half_joined.insert(joining.admission.registration().node.clone(), at);
+                    effects.push(Effect::WakeAt(at));
+                }
                 effects.push(Effect::AnswerRegistration(joining.call, Err(refused)));
             }
             Step::Introduce => {
@@ -139,6 +146,22 @@ impl ClusterCore {
             .extend(self.admissions.values().filter_map(|joining| joining.until).min().map(Effect::WakeAt));
     }
 
+    /// Services have replicas on hosts that were refused and did not come again: these count as down, as hosts do that
+    /// a starting master does not know.
+    pub(super) fn give_up_half_joined(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_due = |at: &MonoMs| *at <= now.mono;
+        let due = self.half_joined.iter().filter(|(_, at)| is_due(at)).map(|(node, _)| node.clone());
+        for node in due.collect::<Vec<_>>() {
+            self.half_joined.remove(&node);
+            if !self.members.knows(&node) {
+                log::error!(node:%; "its replicas were taken over, but it has not joined; it counts as down");
+                let condition = HostCondition::of(Standing::Down);
+                self.host_changed(HostChanged { node, condition, why: None }, effects);
+            }
+        }
+        effects.extend(self.half_joined.values().min().copied().map(Effect::WakeAt));
+    }
+
     /// The leadership was taken anew, or why not.
     pub(super) fn leadership_claimed(
         &mut self,
@@ -187,6 +210,7 @@ impl ClusterCore {
 
     fn forward(&mut self, call: Call, registration: Box<Registration>, now: Now, effects: &mut Vec<Effect>) {
         self.ensure_runner(&registration, now, effects);
+        self.half_joined.remove(&registration.node);
         let node: NodeName = registration.node.clone();
         effects.push(Effect::ToRunner(node, RunnerEvent::Register(call, registration)));
     }
