@@ -104,8 +104,8 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
     port_is_free(config.agent.0.listen, "--agent")?;
     if !config.master.0.listen.ip().is_loopback() {
         say::step(format_args!(
-            "warning: whoever reaches {} can run containers here as root, as there are no logins yet: let only \
-             those reach it who may",
+            "warning: every client that reaches {} can run containers here as root, as there are no logins yet: \
+             allow only trusted machines to reach it",
             config.master.0.listen
         ));
     }

@@ -8,7 +8,7 @@ use shef_common::{docker::DockerTls, labels};
 use super::api::Api;
 use crate::{engine, say};
 
-/// How long the engine may take to tell; without its answer nobody is warned.
+/// How long the engine may take to answer; without an answer there is no warning.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Warns where the engine holds containers of other clusters than the one that `api` answers for.

@@ -13,7 +13,7 @@ use shef_common::{
     spec::ServiceSpec,
 };
 
-use self::missing::{Lines, line, removals};
+use self::missing::{Lines, MAX_LINES, line, removals};
 pub use self::replica::ReplicaView;
 use super::{
     bindings,
@@ -192,7 +192,8 @@ pub fn view(
         }
         lacking.push((replica, class));
     }
-    lacking.extend(settled.starting.iter().filter_map(|slot| slots.settled(slot)));
+    // Of thousands that are being started the first are enough.
+    lacking.extend(settled.starting.iter().take(MAX_LINES).filter_map(|slot| slots.settled(slot)));
     lacking.sort_by_key(|(replica, _)| replica.slot);
     for (replica, class) in lacking {
         let line = || line(record, replica, class, observed, no_place);
@@ -202,6 +203,7 @@ pub fn view(
             _ => missing.add(|| line().unwrap_or_default()),
         }
     }
+    missing.add_unlisted(settled.starting.len().saturating_sub(MAX_LINES));
     let replicas = record.slots_wanted();
     let free = free_slots(record, &slots);
     let waiting: Vec<String> =

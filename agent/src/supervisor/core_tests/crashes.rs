@@ -103,7 +103,7 @@ fn after_a_restart_of_the_agent_the_engine_says_whose_it_is() {
     assert_eq!(
         reported.state,
         ReplicaState::Starting,
-        "the agent knows that nobody else restarts it: {reported:?}"
+        "the agent knows that no other process restarts it: {reported:?}"
     );
     assert_eq!(world.core.next_wake().map(|at| at - looks.mono), Some(DurationMs(15_000)));
 }

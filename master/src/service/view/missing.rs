@@ -19,7 +19,7 @@ use crate::{
 
 /// The most lines of what is missing that a view holds: it is kept for every service, and copied by every
 /// list.
-const MAX_LINES: usize = 100;
+pub(super) const MAX_LINES: usize = 100;
 
 /// The first lines of what is missing, and how many there are in all: of the others none is written.
 #[derive(Debug, Default)]
@@ -35,6 +35,11 @@ impl Lines {
             self.first.push(line());
         }
         self.count += 1;
+    }
+
+    /// So many lines more that are not among the first.
+    pub(super) const fn add_unlisted(&mut self, count: usize) {
+        self.count += count;
     }
 
     /// How many are not in the first.
