@@ -5,8 +5,13 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use serde_json::Value;
+
 use super::{Assignment, wire_push::placeholder};
 use crate::{bounds, fields, spec::Template};
+
+/// Stands in an assignment of a push for a template that is elsewhere in it.
+const NUMBER_OF_TEMPLATE: &str = r#","template":1000000"#;
 
 /// Stands for all assignments that a host's ledger holds: how many they are, and the sum of their
 /// fingerprints. Whoever adds one and takes one away has the digest of what is left, in whatever order.
@@ -77,19 +82,20 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// The fingerprint of `assignment`.
+    /// The fingerprint of `assignment`. It goes by the fields, and not by their order: so it is the same for whoever
+    /// understands all of them, and for an older version that keeps them as they came.
     pub fn of(&mut self, assignment: &Assignment) -> Fingerprint {
         let (template, template_bytes) = self.of_template(&assignment.template);
-        let is_newer = assignment.template.not_understood.is_some();
-        // One of a newer version may have more in it than its fields: it is what it came as.
-        let head = if is_newer {
-            json(assignment)
+        let mut head = if assignment.template.not_understood.is_some() {
+            value(assignment)
         } else {
-            json(&Assignment { template: placeholder(), ..assignment.clone() })
+            value(&Assignment { template: placeholder(), ..assignment.clone() })
         };
+        head.as_object_mut().map(|fields| fields.remove("template"));
+        let head = head.to_string();
         let mut all = template.to_be_bytes().to_vec();
-        all.extend(&head);
-        let head_bytes = if is_newer { head.len().saturating_sub(template_bytes) } else { head.len() };
+        all.extend(head.as_bytes());
+        let head_bytes = head.len() + NUMBER_OF_TEMPLATE.len();
         Fingerprint { hash: half_sha256(&all), template, head_bytes, template_bytes }
     }
 
@@ -99,8 +105,8 @@ impl Fingerprints {
         {
             return (*hash, *bytes);
         }
-        let json = json(&AsWritten(template));
-        let (hash, bytes) = (half_sha256(&json), json.len());
+        let json = value(&AsWritten(template)).to_string();
+        let (hash, bytes) = (half_sha256(json.as_bytes()), json.len());
         self.last = Some((template.clone(), hash, bytes));
         (hash, bytes)
     }
@@ -114,8 +120,8 @@ impl Serialize for AsWritten<'_> {
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("an assignment is plain data: {error}"))
+fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or_else(|error| unreachable!("an assignment is plain data: {error}"))
 }
 
 fn half_sha256(bytes: &[u8]) -> u128 {
@@ -125,6 +131,8 @@ fn half_sha256(bytes: &[u8]) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         ids::{Generation, ReplicaId, ServiceName, Slot},
@@ -170,6 +178,39 @@ mod tests {
             assert_ne!(of(&one), of(other), "{other:?}");
         }
         assert_eq!(of(&one), of(&assignment(1, "app")), "another copy of the template is the same one");
+    }
+
+    #[test]
+    fn a_version_that_does_not_understand_a_field_has_the_same_fingerprint() {
+        let known = Assignment {
+            template: Template { tty: true, ..Template::of(ImageRef::parse("app").unwrap()) }.into(),
+            ..assignment(1, "app")
+        };
+        let written = serde_json::to_value(&known).unwrap();
+        let mut newer_head = written.clone();
+        newer_head["new"] = json!([1]);
+        let mut newer_template = written.clone();
+        newer_template["template"]["new"] = json!(0.5);
+        let mut newer_both = newer_head.clone();
+        newer_both["template"]["new"] = json!({"b": 1, "a": "word"});
+        assert_eq!(fingerprint_of_text(&written), Fingerprints::default().of(&known).hash);
+        for newer in [newer_head, newer_template, newer_both] {
+            let read: Assignment = serde_json::from_value(newer.clone()).unwrap();
+            assert!(read.template.not_understood.is_some(), "{newer}");
+            assert_eq!(Fingerprints::default().of(&read).hash, fingerprint_of_text(&newer), "{newer}");
+            // In a push, and in a ledger.
+            let kept: Assignment = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+            assert_eq!(Fingerprints::default().of(&kept).hash, fingerprint_of_text(&newer), "{newer}");
+        }
+    }
+
+    /// What a version that understands every field of `assignment` takes for its fingerprint.
+    fn fingerprint_of_text(assignment: &Value) -> u128 {
+        let mut head = assignment.clone();
+        let template = head.as_object_mut().unwrap().remove("template").unwrap().to_string();
+        let mut all = half_sha256(template.as_bytes()).to_be_bytes().to_vec();
+        all.extend(head.to_string().as_bytes());
+        half_sha256(&all)
     }
 
     #[test]
