@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use shef_common::docker::DockerTls;
 
 use crate::{Failure, engine::DEFAULT_URL};
 
@@ -24,6 +25,9 @@ pub(crate) struct Running {
     pub(crate) api: String,
     /// The engine's address.
     pub(crate) docker_host: String,
+    /// How that is spoken to.
+    #[serde(default)]
+    pub(crate) docker_tls: DockerTls,
     /// Where its log goes; without one, to its terminal.
     pub(crate) log: Option<PathBuf>,
     /// Whether the API answers.
@@ -130,6 +134,7 @@ mod tests {
             pid: 7,
             api: "127.0.0.1:1".into(),
             docker_host: "unix:///x".into(),
+            docker_tls: DockerTls::new("1", "/certs"),
             log: None,
             ready: true,
         };

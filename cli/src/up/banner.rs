@@ -70,6 +70,8 @@ fn own_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use shef_common::docker::DockerTls;
+
     use super::*;
 
     #[test]
@@ -78,6 +80,7 @@ mod tests {
             pid: 1,
             api: "127.0.0.1:8044".into(),
             docker_host: "unix:///x.sock".into(),
+            docker_tls: DockerTls::default(),
             log: Some("/d/shef.log".into()),
             ready: true,
         };

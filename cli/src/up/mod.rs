@@ -25,7 +25,6 @@ use std::{
 use shef_agent::EngineChoice;
 use shef_common::{
     config::{Layers, Origin},
-    docker::DockerTls,
     logging::{self, LogConfig},
     open_files,
 };
@@ -90,15 +89,9 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
         say::step(format_args!("shef runs already (process {})", running.pid));
         // Its engine may have ended since: then it is started as at first.
         let named = (running.docker_host.as_str(), "the shef that runs".to_owned());
-        prepare::engine(
-            Some(named),
-            &config.agent.0.docker_tls,
-            &Layers::from_process_env().env,
-            dir,
-            request.yes,
-        )
-        .await?;
-        return finish(&running, dir, &config.agent.0.docker_tls, request.demo, Mode::Detach).await;
+        prepare::engine(Some(named), &running.docker_tls, &Layers::from_process_env().env, dir, request.yes)
+            .await?;
+        return finish(&running, dir, request.demo, Mode::Detach).await;
     }
     port_is_free(config.master.0.listen, "--api")?;
     port_is_free(config.agent.0.listen, "--agent")?;
@@ -128,7 +121,7 @@ pub async fn up(request: UpRequest) -> Result<(), Failure> {
     }
     say::step("starting master, agent and store in the background ...");
     let running = background::start(&config, &request.flags).await?;
-    finish(&running, dir, &config.agent.0.docker_tls, request.demo, Mode::Detach).await
+    finish(&running, dir, request.demo, Mode::Detach).await
 }
 
 /// Runs master and agent in this process until a signal stops them.
@@ -140,11 +133,11 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         say::step("starting master, agent and store ...");
     }
     let host_ip = config.master.0.host_ip;
-    let docker_tls = config.agent.0.docker_tls.clone();
     let mut running = Running {
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         api: reachable(config.master.0.listen, host_ip),
         docker_host: config.agent.0.docker_host.clone(),
+        docker_tls: config.agent.0.docker_tls.clone(),
         log: (mode == Mode::Background).then(|| background::log_path(&config.data_dir)),
         ready: false,
     };
@@ -164,11 +157,7 @@ async fn serve(mut config: UpConfig, mode: Mode, demo: bool) -> Result<(), Failu
         wait_for_host(&api, agent.node().as_str()).await;
         running.ready = true;
         claim.write(&running)?;
-        if mode == Mode::Foreground {
-            finish(&running, &config.data_dir, &docker_tls, demo, mode).await
-        } else {
-            Ok(())
-        }
+        if mode == Mode::Foreground { finish(&running, &config.data_dir, demo, mode).await } else { Ok(()) }
     };
     let early = tokio::select! {
         told = ready_and_told => match told {
@@ -225,16 +214,11 @@ async fn wait_until_ready(api: &Api) -> Result<(), Failure> {
 
 /// The demo if it is wanted, and what the person needs to know: also where the demo fails, for the cluster is
 /// up.
-async fn finish(
-    running: &Running,
-    data_dir: &Path,
-    tls: &DockerTls,
-    demo: bool,
-    mode: Mode,
-) -> Result<(), Failure> {
+async fn finish(running: &Running, data_dir: &Path, demo: bool, mode: Mode) -> Result<(), Failure> {
+    let (engine, tls) = (&running.docker_host, &running.docker_tls);
     let api = Api::new(&running.api);
-    neighbours::warn(&api, &running.docker_host, tls).await;
-    let deployed = if demo { Some(demo::deploy(&api, &running.docker_host, tls).await) } else { None };
+    neighbours::warn(&api, engine, tls).await;
+    let deployed = if demo { Some(demo::deploy(&api, engine, tls).await) } else { None };
     let replicas = deployed.as_ref().and_then(|deployed| deployed.as_deref().ok());
     say::line(banner::banner(running, data_dir, replicas, mode));
     match deployed {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use serde::{Deserialize, Serialize};
 
 pub use tls::InvalidTls;
 
@@ -28,7 +29,7 @@ const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 
 /// How `tcp://` addresses are spoken to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DockerTls {
     /// Whether TLS is spoken, and the engine's certificate is checked.
     pub verify: bool,
