@@ -2,8 +2,11 @@
 //!
 //! Everything is one hash, `<prefix>:store`, so no eviction, expiry or clumsy
 //! DEL can take a part of it: fields `format`, `cluster`, `epoch`, `leader`,
-//! `session`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version, a
+//! `session`, `change`, and one for each [`Key`] (`service/<name>`, `node/<name>`, `stats` …) with a version, a
 //! space and JSON. Every call is one script, which is atomic in Redis.
+//!
+//! Beside it lies a change log, the stream `<prefix>:changes`: which records each of the last commits has changed. A
+//! second master [follows](RedisStore::follow) it, and reads everything where the log is lost or too short.
 //!
 //! "Durable" is what the Redis promises. Set `appendonly yes`, `appendfsync
 //! always` and `maxmemory-policy noeviction`; with `everysec` a crash of its
@@ -16,6 +19,7 @@
 //! and the store refuses the lower one: a request that was thought lost on an
 //! earlier connection cannot arrive behind what was sent after it.
 
+mod follow;
 mod inspect;
 mod options;
 mod server;
@@ -45,6 +49,7 @@ use tokio::sync::Mutex;
 
 use self::server::Server;
 pub use self::{
+    follow::{Followed, Place},
     inspect::{inspect, stored_format},
     options::RedisOptions,
 };
@@ -56,11 +61,12 @@ use super::{
 /// The format that is written, and the newest that is read.
 const FORMAT: u32 = super::FORMAT;
 /// Fields of the hash that are not records.
-const META_FIELDS: [&str; 5] = ["format", "cluster", "epoch", "leader", "session"];
+const META_FIELDS: [&str; 6] = ["format", "cluster", "epoch", "leader", "session", "change"];
 
 static LEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/lead.lua")));
 static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/raise.lua")));
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/commit.lua")));
+static FOLLOW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/follow.lua")));
 static CHECK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/check.lua")));
 static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/load.lua")));
 static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/restore.lua")));
@@ -70,6 +76,8 @@ pub struct RedisStore {
     /// Without secrets.
     name: String,
     key: String,
+    /// The key of the change log: which records each commit has changed.
+    change_log: String,
     pool: Pool,
     command_timeout: Duration,
     trusted_idle: DurationMs,
@@ -121,6 +129,7 @@ impl RedisStore {
         Ok(Self {
             name,
             key: options.key(),
+            change_log: options.change_log(),
             pool,
             command_timeout: command,
             trusted_idle: options.trusted_idle_ms,
@@ -197,6 +206,7 @@ impl RedisStore {
         let mut slot = self.held.lock().await;
         let mut held = self.usable(&mut slot).await?;
         let mut call = script.key(self.key.as_str());
+        call.key(self.change_log.as_str());
         for arg in args(held.session) {
             call.arg(arg.as_ref());
         }

@@ -4,6 +4,7 @@
 mod actor;
 mod conformance;
 mod embedded;
+mod follow;
 mod redis;
 mod redis_server;
 

@@ -1,4 +1,4 @@
--- Applies the writes whose version fits. KEYS[1]: the store's hash.
+-- Applies the writes whose version fits. KEYS: the store's hash, its change log.
 -- ARGV: format, epoch, leader, session, cluster, then for each write:
 --   field, expected version or '', version after, 'set' or 'delete', value.
 -- Answers {'ok', outcome, ...} (an outcome is 'done', or the version found, or
@@ -72,5 +72,23 @@ for from = 1, #sets, 4000 do
 end
 for from = 1, #deletes, 4000 do
     redis.call('HDEL', store, unpack(deletes, from, math.min(from + 3999, #deletes)))
+end
+-- Last, and whatever becomes of it: a follower that finds no entry reads everything. Each entry names the one before
+-- it, so that nobody overlooks a missing one.
+if #sets + #deletes > 0 then
+    local changed = {}
+    for i = 1, #sets, 2 do
+        changed[#changed + 1] = sets[i]
+    end
+    for _, field in ipairs(deletes) do
+        changed[#changed + 1] = field
+    end
+    local before = redis.call('HGET', store, 'change') or ''
+    local id = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '4096', '*',
+        'after', before, 'changed', table.concat(changed, ' '))
+    if type(id) == 'table' then
+        id = 'unlogged ' .. redis.sha1hex(before .. table.concat(sets, ' ') .. table.concat(deletes, ' '))
+    end
+    redis.call('HSET', store, 'change', id)
 end
 return answer

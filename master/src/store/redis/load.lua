@@ -37,4 +37,6 @@ end
 for from = 6, #ARGV, 4000 do
     redis.call('HSET', store, unpack(ARGV, from, math.min(from + 3999, #ARGV)))
 end
+-- Whoever follows the change log reads everything.
+redis.call('HSET', store, 'change', 'loaded ' .. epoch)
 return {'ok', epoch}

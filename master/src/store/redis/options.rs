@@ -53,6 +53,11 @@ impl RedisOptions {
         format!("{}:store", self.prefix)
     }
 
+    /// The key of the change log.
+    pub(super) fn change_log(&self) -> String {
+        format!("{}:changes", self.prefix)
+    }
+
     /// What redis needs to connect.
     pub(super) fn connection_info(&self) -> Result<ConnectionInfo, OpenError> {
         let invalid = |why: String| OpenError::Options { why };
