@@ -1,10 +1,12 @@
 //! The image of shef itself and one of Redis, built with a real `docker build` from
 //! the checkout's `Dockerfile`, on a base made on the spot: no public registry is
-//! reached. Built once per test process, in an engine of its own that ends with it.
+//! reached. Built once, in an engine of its own that ends with it, and kept beside the program until that changes.
 
 use std::{
     collections::BTreeSet,
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +19,7 @@ use futures_util::TryStreamExt as _;
 use tokio::{process::Command, sync::OnceCell};
 
 use super::{
-    engine::{EngineSocket, LabEngine},
+    engine::{ENGINE_VARIABLE, EngineSocket, LabEngine},
     registry::LabRegistry,
     shef::binary,
 };
@@ -28,6 +30,10 @@ const BASE: &str = "shef-lab/base:1";
 const SHEF: [&str; 2] = ["shef-lab/shef:1", "shef-lab/shef:2"];
 /// The image of Redis.
 const REDIS: &str = "shef-lab/redis:1";
+/// What of the checkout goes into an image, but for the program.
+const CONTEXT: [&str; 4] = ["Dockerfile", ".dockerignore", "LICENSE-MIT", "LICENSE-APACHE"];
+/// The machine's Redis.
+const REDIS_SERVER: &str = "/usr/bin/redis-server";
 /// Whom the Redis image runs as, as the official one does in the end.
 const REDIS_USER: u64 = 999;
 /// What a base for shef has besides the libraries.
@@ -62,15 +68,31 @@ impl SystemImages {
     /// If a program that is needed is missing, or the build fails.
     pub async fn get() -> &'static Self {
         static BUILT: OnceCell<SystemImages> = OnceCell::const_new();
-        BUILT.get_or_init(Self::build).await
+        BUILT.get_or_init(Self::kept_or_built).await
+    }
+
+    async fn kept_or_built() -> Self {
+        let release = std::env::var(ENGINE_VARIABLE).unwrap_or_else(|_| "own".to_owned());
+        let prefix = format!("lab-images-{release}-");
+        let kept = binary().with_file_name(format!("{prefix}{:016x}.tar", ingredients()));
+        if let Ok(saved) = fs::read(&kept) {
+            return Self { saved: saved.into() };
+        }
+        let built = Self::build().await;
+        remove_others(&kept, &prefix);
+        let written =
+            tempfile::NamedTempFile::new_in(kept.parent().expect("the program lies in a directory"))
+                .and_then(|mut file| file.write_all(&built.saved).map(|()| file))
+                .and_then(|file| file.persist(&kept).map_err(|error| error.error));
+        written.expect("the images are kept beside the program");
+        built
     }
 
     async fn build() -> Self {
         let engine = LabEngine::start().await;
         let context = tempfile::tempdir().expect("a temporary directory");
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout");
-        for file in ["Dockerfile", ".dockerignore", "LICENSE-MIT", "LICENSE-APACHE"] {
-            fs::copy(checkout.join(file), context.path().join(file)).expect("a file of the checkout");
+        for file in CONTEXT {
+            fs::copy(checkout().join(file), context.path().join(file)).expect("a file of the checkout");
         }
         fs::create_dir_all(context.path().join("target/release")).expect("a directory");
         let packed = context.path().join("target/release/shef");
@@ -124,8 +146,8 @@ impl SystemImages {
 /// If there is no Redis on this machine, or the engine does not take it.
 pub async fn import_redis(engine: &EngineSocket, name: &str) {
     let mut tar = Tar::new();
-    for program in ["redis-server", "redis-cli"].map(|name| PathBuf::from("/usr/bin").join(name)) {
-        tar.program(&program, &program.to_string_lossy());
+    for program in [REDIS_SERVER, "/usr/bin/redis-cli"] {
+        tar.program(Path::new(program), program);
     }
     tar.text(
         "etc/passwd",
@@ -137,6 +159,35 @@ pub async fn import_redis(engine: &EngineSocket, name: &str) {
     let user = format!("USER {REDIS_USER}:{REDIS_USER}");
     let changes = ["ENV PATH=/usr/bin", &user, "WORKDIR /data", "VOLUME /data", "CMD [\"redis-server\"]"];
     engine.import(name, &tar.finish(), changes.map(str::to_owned).into()).await;
+}
+
+/// Stands for what the images are made of, as far as it changes.
+fn ingredients() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for program in [binary(), Path::new(REDIS_SERVER)] {
+        let facts = fs::metadata(program).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        (facts.len(), facts.modified().ok()).hash(&mut hasher);
+    }
+    for file in CONTEXT {
+        fs::read(checkout().join(file)).expect("a file of the checkout").hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout")
+}
+
+/// Those of earlier programs: a test that reads one has it open.
+fn remove_others(kept: &Path, prefix: &str) {
+    for entry in
+        fs::read_dir(kept.parent().expect("the program lies in a directory")).into_iter().flatten().flatten()
+    {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            // Another test may have done so.
+            _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 async fn build(engine: &LabEngine, context: &Path, tag: &str, arguments: &[&str]) {
